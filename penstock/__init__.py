@@ -1,0 +1,1 @@
+"""The kernel of Penstock: decisions and data access. Knows neither Prefect nor XGBoost."""

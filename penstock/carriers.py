@@ -1,0 +1,186 @@
+"""What travels through a run. Rows are Arrow tables; everything else is frozen and named."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pyarrow as pa
+
+from penstock.expectations import Outcome, Severity
+from penstock.interval import DataInterval
+from penstock.spec import Pipeline
+
+
+@dataclass(frozen=True)
+class ModelPin:
+    """The one model version that a run scores with; resolved once."""
+
+    name: str
+    version: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class ScoringRun:
+    """One try to score one data interval with one model version: what every step of the run is told."""
+
+    run_id: str
+    pipeline: Pipeline
+    interval: DataInterval | None
+    """None for a snapshot."""
+    model: ModelPin
+    lease_token: str
+    started_at: datetime
+    """The run's "now"; read once."""
+    variant: str = "live"
+    flow_run_id: str | None = None
+
+    @property
+    def interval_key(self) -> str:
+        return interval_key(self.interval)
+
+    @property
+    def label(self) -> str:
+        return f"{self.pipeline.name} {interval_label(self.interval)}"
+
+
+def interval_key(interval: DataInterval | None) -> str:
+    """The interval's name in the ledger; a snapshot has one name for ever, so that the newest supersedes."""
+    return interval.key if interval else "snapshot"
+
+
+def interval_label(interval: DataInterval | None) -> str:
+    return interval.label if interval else "snapshot"
+
+
+Bound = int | float | str | datetime
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A slice of the primary source's rows of one interval: `[lower, upper)` on the partition column.
+
+    `None` means unbounded; the first slice also holds the rows whose partition column is NULL.
+    """
+
+    index: int
+    of: int
+    lower: Bound | None
+    upper: Bound | None
+    rows: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.index + 1}/{self.of}"
+
+
+@dataclass(frozen=True)
+class SourceExtent:
+    """What planning saw of the primary source in one interval."""
+
+    rows: int
+    fingerprint: str
+    """Changes when rows of the interval were added, removed or (with `updated_column`) changed."""
+    partitions: tuple[Partition, ...]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The result of one expectation on one stage of one partition, or of the whole interval (`partition` -1)."""
+
+    stage: str
+    expectation: str
+    severity: Severity
+    evaluated: int
+    unexpected: int
+    outcome: Outcome
+    detail: str = ""
+    partition: int = -1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a suite found in one batch. Finding only: the reaction is the caller's."""
+
+    validations: tuple[Validation, ...]
+    refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Position of each row to quarantine, with the labels of the expectations that it failed."""
+
+    @property
+    def halts(self) -> tuple[str, ...]:
+        """One line for each critical expectation that failed."""
+        return tuple(
+            f"{v.stage}: {v.expectation} ({v.detail or f'{v.unexpected:,} of {v.evaluated:,} rows'})"
+            for v in self.validations
+            if v.outcome == "halted"
+        )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One quarantined row: where it was refused, why, and the row as it was read."""
+
+    stage: str
+    source: str
+    key: str
+    """The key columns' values as JSON."""
+    reasons: tuple[str, ...]
+    row: str
+    """The row as JSON."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The rows of one partition as read: the primary slice, and the other sources whole."""
+
+    primary: pa.Table
+    others: dict[str, pa.Table]
+
+
+@dataclass(frozen=True)
+class Features:
+    """The rows that passed the gates, one per key, ready for the model."""
+
+    table: pa.Table
+    """Key columns, feature columns, kept columns."""
+    extracted: int
+    """Primary rows that were read."""
+    excluded: int
+    """Primary rows that the features query dropped."""
+    refusals: tuple[Refusal, ...]
+    validations: tuple[Validation, ...]
+    halts: tuple[str, ...] = ()
+    audit: dict[str, pa.Table] = field(default_factory=dict)
+    """By stage: the columns that aggregate expectations need, sampled beyond `audit_rows`."""
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By stage: the columns there are, for expectations about the schema."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Key, score and kept columns of one partition, and all that was found on the way."""
+
+    table: pa.Table
+    features: Features
+    refusals: tuple[Refusal, ...]
+    validations: tuple[Validation, ...]
+    halts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a partition hands up to the run: counts, never rows (but for the few columns the audit asks for)."""
+
+    partition: Partition
+    extracted: int
+    scored: int
+    quarantined: int
+    excluded: int
+    validations: tuple[Validation, ...]
+    halts: tuple[str, ...]
+    seconds: dict[str, float]
+    """Wall seconds by step."""
+    audit: dict[str, pa.Table] = field(default_factory=dict)
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)

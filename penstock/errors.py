@@ -1,0 +1,362 @@
+"""Every error that Penstock raises on purpose.
+
+PenstockError
+├── TransientError               the same call may succeed later; tasks retry it
+│   ├── DatabaseUnavailable      refused, reset, locked, timed out
+│   ├── IntervalBusy             another run holds the interval's lease
+│   └── SourceChanging           the source moved while it was read
+└── TerminalError                the same call fails again; never retried
+    ├── UsageError               exit code 2: wrong spec, settings or arguments
+    │   ├── SpecError            one or more problems of a pipeline file, each with its line
+    │   ├── SettingsError        a setting is missing or cannot be read
+    │   ├── PipelineNotFound
+    │   ├── RunNotFound
+    │   └── WrongState           the run is not in a state that allows this
+    ├── AccessDenied             wrong password, missing grant
+    ├── SourceError              a source cannot be read as declared
+    │   ├── MissingTable
+    │   ├── MissingColumns
+    │   ├── NoFiles              a path matches nothing
+    │   ├── BrokenFile           truncated, corrupt, not what its format says
+    │   └── QueryFailed          the database refused a statement
+    ├── FeaturesError            the features query fails or does not keep its contract
+    ├── ModelError
+    │   ├── ModelNotFound
+    │   ├── ModelRefused         digest, golden rows, file format or version are not as the manifest says
+    │   └── ModelMismatch        the batch lacks what the manifest asks for
+    ├── Halted                   exit code 3: a gate refused the interval; nothing was published
+    ├── ReconciliationFailed     rows extracted, scored, quarantined and excluded do not add up
+    └── TakenOver                this run lost its interval to another run
+
+Each class holds its facts as fields, survives pickling, and says what happened, where, and what to do next.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Say which known word was probably meant, or list the known ones; empty when there are none."""
+    if not known:
+        return ""
+    by_folded = {name.casefold(): name for name in known}
+    matches = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    if matches:
+        return f" Did you mean `{by_folded[matches[0]]}`?"
+    shown = ", ".join(f"`{name}`" for name in sorted(known)[:12])
+    more = f" and {len(known) - 12} more" if len(known) > 12 else ""
+    return f" Known: {shown}{more}."
+
+
+@dataclass(eq=False)
+class PenstockError(Exception):
+    """Base of all errors that a user may meet; `exit_code` is what the command line returns."""
+
+    exit_code: ClassVar[int] = 1
+
+    def message(self) -> str:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.message()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+
+
+class TransientError(PenstockError):
+    """The same call may succeed later."""
+
+
+class TerminalError(PenstockError):
+    """The same call fails again."""
+
+
+class UsageError(TerminalError):
+    """What the user wrote is wrong; nothing was started."""
+
+    exit_code: ClassVar[int] = 2
+
+
+# --- transient ---------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class DatabaseUnavailable(TransientError):
+    connection: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"connection `{self.connection}` did not answer as it should: {self.reason}. "
+            "Check that the database runs and can be reached from here, then run again."
+        )
+
+
+@dataclass(eq=False)
+class IntervalBusy(TransientError):
+    pipeline: str
+    interval: str
+    run_id: str
+    until: str
+
+    def message(self) -> str:
+        return (
+            f"`{self.pipeline}` {self.interval} is being scored by run {self.run_id} (lease until {self.until}). "
+            "Wait for it, or run again after the lease has ended: an abandoned run is taken over then."
+        )
+
+
+@dataclass(eq=False)
+class SourceChanging(TransientError):
+    source: str
+    planned: int
+    read: int
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}` changed while it was read: {self.planned} rows were planned, {self.read} came. "
+            "Nothing was published; run again."
+        )
+
+
+# --- usage -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a pipeline file."""
+
+    line: int
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line else ""
+        return f"{place}`{self.where}`: {self.what}" if self.where else f"{place}{self.what}"
+
+
+@dataclass(eq=False)
+class SpecError(UsageError):
+    file: str
+    problems: tuple[Problem, ...]
+
+    def message(self) -> str:
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
+        return "\n".join([f"{self.file}: {count} in the pipeline spec.", *(f"  {p}" for p in self.problems)])
+
+
+@dataclass(eq=False)
+class SettingsError(UsageError):
+    what: str
+    remedy: str
+
+    def message(self) -> str:
+        return f"{self.what}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class PipelineNotFound(UsageError):
+    name: str
+    folder: str
+    known: tuple[str, ...]
+
+    def message(self) -> str:
+        return (
+            f"there is no pipeline `{self.name}` in {self.folder}, nor a file of that name."
+            f"{nearest(self.name, self.known)} Give a name from that folder or a path to a YAML file."
+        )
+
+
+@dataclass(eq=False)
+class RunNotFound(UsageError):
+    run_id: str
+    matches: tuple[str, ...] = ()
+
+    def message(self) -> str:
+        if self.matches:
+            return f"run id `{self.run_id}` is not unique: {', '.join(self.matches)}. Type more of it."
+        return f"the ledger knows no run `{self.run_id}`. List the runs with `penstock runs`."
+
+
+@dataclass(eq=False)
+class WrongState(UsageError):
+    run_id: str
+    state: str
+    needed: str
+
+    def message(self) -> str:
+        return f"run {self.run_id} is `{self.state}`; only a run that is `{self.needed}` can be used here."
+
+
+# --- sources -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class AccessDenied(TerminalError):
+    connection: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"connection `{self.connection}` was refused: {self.reason}. "
+            f"Check user, password and grants in PENSTOCK_CONNECTIONS__{self.connection.upper()}."
+        )
+
+
+class SourceError(TerminalError):
+    """A source cannot be read as the spec declares it."""
+
+
+@dataclass(eq=False)
+class MissingTable(SourceError):
+    connection: str
+    table: str
+    known: tuple[str, ...]
+
+    def message(self) -> str:
+        return (
+            f"connection `{self.connection}` has no table or view `{self.table}`.{nearest(self.table, self.known)} "
+            "Name the table as the database spells it, in the source's `table:` (and `schema:`)."
+        )
+
+
+@dataclass(eq=False)
+class MissingColumns(SourceError):
+    where: str
+    columns: tuple[str, ...]
+    known: tuple[str, ...]
+
+    def message(self) -> str:
+        names = ", ".join(f"`{c}`" for c in self.columns)
+        return f"{self.where} lacks {names}.{nearest(self.columns[0], self.known)} Mend the spec, or the source."
+
+
+@dataclass(eq=False)
+class NoFiles(SourceError):
+    source: str
+    path: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: no file matches `{self.path}`. "
+            "Relative paths start at the folder where penstock runs; check the path and its glob."
+        )
+
+
+@dataclass(eq=False)
+class BrokenFile(SourceError):
+    source: str
+    file: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: {self.file} cannot be read: {self.reason}. "
+            "Nothing of it was taken; replace the file, or move it out of the source's path, and run again."
+        )
+
+
+@dataclass(eq=False)
+class QueryFailed(SourceError):
+    connection: str
+    reason: str
+
+    def message(self) -> str:
+        return f"connection `{self.connection}` refused a statement: {self.reason}. Mend the query or the table."
+
+
+@dataclass(eq=False)
+class FeaturesError(TerminalError):
+    pipeline: str
+    reason: str
+
+    def message(self) -> str:
+        return f"the features query of `{self.pipeline}` {self.reason}"
+
+
+# --- models ------------------------------------------------------------------------------------
+
+
+class ModelError(TerminalError):
+    """A model cannot be found, trusted or fed."""
+
+
+@dataclass(eq=False)
+class ModelNotFound(ModelError):
+    ref: str
+    store: str
+    known: tuple[str, ...]
+
+    def message(self) -> str:
+        return (
+            f"there is no model `{self.ref}` in {self.store}.{nearest(self.ref, self.known)} "
+            "Register one with `penstock models register NAME FILE --reference ROWS`, or promote a version."
+        )
+
+
+@dataclass(eq=False)
+class ModelRefused(ModelError):
+    model: str
+    reason: str
+
+    def message(self) -> str:
+        return f"model `{self.model}` is refused: {self.reason}"
+
+
+@dataclass(eq=False)
+class ModelMismatch(ModelError):
+    model: str
+    columns: tuple[str, ...]
+    reason: str
+
+    def message(self) -> str:
+        names = ", ".join(f"`{c}`" for c in self.columns)
+        return f"model `{self.model}` {self.reason}: {names}. Add or mend them in the features query."
+
+
+# --- gates -------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Halted(TerminalError):
+    """A gate refused the interval; what readers see is untouched."""
+
+    pipeline: str
+    interval: str
+    reasons: tuple[str, ...]
+    exit_code: ClassVar[int] = 3
+
+    def message(self) -> str:
+        reasons = "; ".join(self.reasons)
+        return (
+            f"`{self.pipeline}` {self.interval} halted: {reasons}. Nothing was published. "
+            "Mend the data or the expectation; the next run tries the interval again."
+        )
+
+
+@dataclass(eq=False)
+class ReconciliationFailed(TerminalError):
+    pipeline: str
+    interval: str
+    difference: str
+
+    def message(self) -> str:
+        return (
+            f"`{self.pipeline}` {self.interval} does not add up: {self.difference}. Nothing was published. "
+            "This is a fault of Penstock or of a changing source; run again, and report it if it stays."
+        )
+
+
+@dataclass(eq=False)
+class TakenOver(TerminalError):
+    run_id: str
+    state: str
+
+    def message(self) -> str:
+        return (
+            f"run {self.run_id} no longer holds its interval (it is `{self.state}`): its lease ended and another run "
+            "took over. Nothing of this run was published; look at the newer run with `penstock runs`."
+        )

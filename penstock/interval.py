@@ -1,0 +1,96 @@
+"""Data intervals: half-open spans of event time, and the algebra that planning needs. Pure functions."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read `15m`, `1h`, `1d`, `1w`.
+
+    Raises:
+        ValueError: the text is not a whole number above or equal to zero with one of these units.
+    """
+    match = re.fullmatch(r"(\d{1,6})\s*([mhdw])", text.strip())
+    if match is None:
+        raise ValueError(f"`{text}` is not a duration; write a number and m, h, d or w, as in `15m` or `1d`")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def as_utc(moment: datetime) -> datetime:
+    """Return the same moment in UTC; a naive value is taken as UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+@dataclass(frozen=True, order=True)
+class DataInterval:
+    """`[start, end)` in UTC, aware."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError("an interval needs aware datetimes")
+        if self.start >= self.end:
+            raise ValueError(f"interval start {self.start} is not before its end {self.end}")
+
+    @property
+    def key(self) -> str:
+        """The interval's name in the ledger: `2026-01-01T00:00:00Z/2026-01-02T00:00:00Z`."""
+        return f"{iso(self.start)}/{iso(self.end)}"
+
+    @property
+    def label(self) -> str:
+        """The interval as people read it: `2026-01-01 → 01-02`, with hours where they matter."""
+        midnight = all((t.hour, t.minute, t.second) == (0, 0, 0) for t in (self.start, self.end))
+        clock = "" if midnight else " %H:%M"
+        if self.start.date() == self.end.date():
+            end = self.end.strftime("%H:%M")
+        else:
+            year = "" if self.start.year == self.end.year else "%Y-"
+            end = self.end.strftime(f"{year}%m-%d{clock}")
+        return f"{self.start.strftime(f'%Y-%m-%d{clock}')} → {end}"
+
+
+def iso(moment: datetime) -> str:
+    """Write a moment as `2026-01-01T00:00:00Z`, with microseconds only where there are any."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def split(start: datetime, end: datetime, grain: timedelta) -> list[DataInterval]:
+    """Cut `[start, end)` into whole grains from `start`; a last piece shorter than a grain is left out."""
+    whole = max((end - start) // grain, 0)
+    return [DataInterval(start + i * grain, start + (i + 1) * grain) for i in range(whole)]
+
+
+def align_down(moment: datetime, origin: datetime, grain: timedelta) -> datetime:
+    """Return the last grid point at or before `moment`, on the grid that starts at `origin`."""
+    return origin + ((moment - origin) // grain) * grain
+
+
+def covering(start: datetime, end: datetime, origin: datetime, grain: timedelta) -> list[DataInterval]:
+    """Return the grid intervals that touch `[start, end)`; none begins before `origin`."""
+    first = max(align_down(start, origin, grain), origin)
+    last = align_down(end - timedelta(microseconds=1), origin, grain) + grain
+    return split(first, last, grain) if first < last else []
+
+
+def merge(intervals: Iterable[DataInterval]) -> list[DataInterval]:
+    """Join intervals that overlap or touch; sorted."""
+    merged: list[DataInterval] = []
+    for interval in sorted(intervals):
+        if merged and interval.start <= merged[-1].end:
+            merged[-1] = DataInterval(merged[-1].start, max(merged[-1].end, interval.end))
+        else:
+            merged.append(interval)
+    return merged
+
+
+def missing(wanted: Sequence[DataInterval], done: Iterable[DataInterval]) -> list[DataInterval]:
+    """Return the wanted intervals that the done ones do not cover whole, oldest first."""
+    spans = merge(done)
+    return [w for w in sorted(wanted) if not any(s.start <= w.start and w.end <= s.end for s in spans)]

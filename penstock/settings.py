@@ -1,0 +1,76 @@
+"""The only reader of the environment: where things are and what they cost, never what a pipeline is."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from penstock.errors import SettingsError, nearest
+
+
+class Settings(BaseSettings):
+    """Settings from `PENSTOCK_…` variables and from `.env` in the working folder."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_", env_nested_delimiter="__", env_file=".env", extra="ignore", frozen=True
+    )
+
+    home: Path = Path(".penstock")
+    """Folder of the embedded default: warehouse, models, the local Prefect server's files."""
+    pipelines: Path = Path("deployments/pipelines")
+    """Folder where a pipeline's name is looked up."""
+    connections: dict[str, SecretStr] = Field(default_factory=dict)
+    """Named connections: SQLAlchemy URLs, or `block:<type>/<name>` of a Prefect block that holds one."""
+    model_store: Path | None = None
+    runner: Annotated[str, Field(pattern=r"^(threads|processes):[1-9]\d*$|^(dask|ray):.+$")] = "threads:2"
+    """What runs the partitions: `threads:n`, `processes:n`, `dask:<address>`, `ray:<address>`."""
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """How long a run holds its interval without a sign of life."""
+    statement_seconds: Annotated[int, Field(ge=1)] = 1800
+    """How long one statement may take before the database ends it."""
+
+    @property
+    def models_folder(self) -> Path:
+        return self.model_store or self.home / "models"
+
+    @cached_property
+    def urls(self) -> dict[str, SecretStr]:
+        """All named connections, the embedded warehouse included where none is configured."""
+        default = {"warehouse": SecretStr(f"sqlite:///{(self.home / 'warehouse.db').absolute()}")}
+        return default | {name.lower(): url for name, url in self.connections.items()}
+
+    def url_of(self, connection: str) -> str:
+        """Return the URL of a named connection.
+
+        Raises:
+            SettingsError: no variable names it.
+        """
+        if connection not in self.urls:
+            raise SettingsError(
+                f"connection `{connection}` is not set.{nearest(connection, tuple(self.urls))}".rstrip("."),
+                f"Set PENSTOCK_CONNECTIONS__{connection.upper()} to a database URL, "
+                "as in `postgresql+psycopg://user:password@host/database`, in the environment or in .env.",
+            )
+        return self.urls[connection].get_secret_value()
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and `.env`.
+
+    Raises:
+        SettingsError: a value cannot be read; the message names the variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = "PENSTOCK_" + "__".join(str(part).upper() for part in first["loc"])
+        raise SettingsError(f"{variable} cannot be read: {first['msg']}", "Mend it and run again.") from None
+
+
+def prefect_api_url() -> str | None:
+    """Return the Prefect server that the environment names, if any."""
+    return os.environ.get("PREFECT_API_URL") or None

@@ -1,0 +1,392 @@
+"""What a pipeline is: one frozen object, written as YAML (`spec_file`) or built in Python."""
+
+import hashlib
+import json
+import re
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from penstock.errors import nearest
+from penstock.expectations import AGGREGATE_TYPES, ALL_TYPES, ROW_TYPES, ExpectationType, Severity
+from penstock.interval import as_utc, parse_duration
+
+FEATURES = "features"
+SCORES = "scores"
+ROW_ID = "_row_id"
+"""Key of a source that has none: file and offset, or file and row number, stable across reads."""
+
+
+def _write_duration(value: timedelta) -> str:
+    minutes = int(value.total_seconds() // 60)
+    for unit, size in (("d", 1440), ("h", 60)):
+        if minutes and minutes % size == 0:
+            return f"{minutes // size}{unit}"
+    return f"{minutes}m"
+
+
+def _read_duration(value: Any) -> timedelta:
+    return value if isinstance(value, timedelta) else parse_duration(str(value))
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_read_duration),
+    PlainSerializer(_write_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+\s*[mhdw]$", "examples": ["15m", "1h", "1d"]}),
+]
+UtcDatetime = Annotated[datetime, AfterValidator(as_utc)]
+Column = Annotated[str, Field(min_length=1, max_length=63)]
+TableName = Annotated[str, Field(min_length=1, max_length=54, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+SchemaName = Annotated[str, Field(min_length=1, max_length=63)]
+ConnectionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+
+
+class Part(BaseModel):
+    """Base of everything in a spec: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class IntervalSpec(Part):
+    """Which spans of event time are scored, and when each is due."""
+
+    column: Column
+    """Event time in the primary source."""
+    grain: Duration
+    """Length of a data interval."""
+    start: UtcDatetime
+    """Where the first interval begins; a value without zone is UTC."""
+    delay: Duration = timedelta(0)
+    """How long after its end an interval is due."""
+    lookback: int = Field(default=0, ge=0, le=1000)
+    """How many published intervals behind the newest are watched for late rows."""
+    catch_up: Literal["all", "latest"] = "all"
+    """Score all missed intervals, or only the latest."""
+    max_intervals: int = Field(default=32, ge=1, le=10_000)
+    """Intervals at most in one run, oldest first."""
+
+    @field_validator("grain")
+    @classmethod
+    def _grain_is_positive(cls, value: timedelta) -> timedelta:
+        if value <= timedelta(0):
+            raise ValueError("a grain must be longer than zero")
+        return value
+
+    @field_validator("start")
+    @classmethod
+    def _start_is_whole_seconds(cls, value: datetime) -> datetime:
+        if value.microsecond:
+            raise ValueError("the start must be a whole second")
+        return value
+
+
+class Schedule(Part):
+    """When runs start: one of cron, interval or rrule."""
+
+    cron: str | None = None
+    interval: Duration | None = None
+    rrule: str | None = None
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"there is no time zone `{value}`; write it as in `Europe/Paris`") from None
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(part is not None for part in (self.cron, self.interval, self.rrule)) != 1:
+            raise ValueError("give exactly one of `cron`, `interval` and `rrule`")
+        return self
+
+
+class SqlSource(Part):
+    """Rows of a table, or of a query, of a SQL database."""
+
+    kind: Literal["sql"]
+    connection: ConnectionName
+    table: str | None = Field(default=None, min_length=1, max_length=63)
+    """Table or view, spelled as the database spells it."""
+    schema_: SchemaName | None = Field(default=None, alias="schema")
+    """Schema of the table, where it is not the default one."""
+    query: str | None = Field(default=None, min_length=1)
+    """A select instead of a table; may use `:interval_start` and `:interval_end`."""
+    key: tuple[Column, ...] = Field(default=(), max_length=8)
+    """Columns that identify a row; required of the primary source. Partitions are cut along the first."""
+    updated_column: Column | None = None
+    """Time of the last change of a row; sharpens the watch for late rows."""
+
+    @model_validator(mode="after")
+    def _table_or_query(self) -> Self:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("give either `table` or `query`")
+        if self.query is not None and self.schema_ is not None:
+            raise ValueError("`schema` goes with `table`; write it inside the query")
+        return self
+
+
+class RegexFormat(Part):
+    """Log lines taken apart by a regular expression with named groups; one of them is `time`."""
+
+    regex: str
+    time_format: str | None = None
+    """strptime format of the group `time`; ISO 8601 where left out."""
+
+    @field_validator("regex")
+    @classmethod
+    def _has_named_groups(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groupindex
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if "time" not in groups:
+            raise ValueError("the regular expression needs a group named `time`: `(?P<time>…)`")
+        return value
+
+
+class LogSource(Part):
+    """Lines of log files, landed once each in the warehouse and read from there."""
+
+    kind: Literal["log"]
+    path: str = Field(min_length=1, max_length=1000)
+    """Path or glob; rotated and gzipped files belong to it."""
+    format: Literal["combined", "common", "json", "syslog"] | RegexFormat
+    lookback: Duration = timedelta(0)
+    """How far before the interval its rows reach, as a secondary source."""
+    max_malformed: float = Field(default=0.01, ge=0, le=1)
+    """More than this share of unreadable lines: halt."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (ROW_ID,)
+
+
+class FilesSource(Part):
+    """Rows of Parquet, CSV or JSON-lines files, columns united by name."""
+
+    kind: Literal["files"]
+    path: str = Field(min_length=1, max_length=1000)
+    """Path or glob; may hold the interval: `sales/{interval_start:%Y-%m-%d}.csv`."""
+    format: Literal["parquet", "csv", "json"]
+    key: tuple[Column, ...] = Field(default=(ROW_ID,), max_length=8)
+    """Columns that identify a row; where left out, file and row number are the key."""
+
+
+Source = Annotated[SqlSource | LogSource | FilesSource, Field(discriminator="kind")]
+SourceName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=24)]
+
+
+class Expectation(Part):
+    """One expectation in Great Expectations' own words, with a severity."""
+
+    type: ExpectationType
+    severity: Severity = "critical"
+    """critical halts the run, warning quarantines the rows, info makes a note."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: (
+            schema["properties"].pop("arguments"),
+            schema.update(additionalProperties=True),
+        )[-1]
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_arguments(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or isinstance(data.get("arguments"), dict):
+            return data
+        named = {k: v for k, v in data.items() if k in ("type", "severity")}
+        return named | {"arguments": {k: v for k, v in data.items() if k not in named}}
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _type_is_known(cls, value: Any) -> Any:
+        if value not in ALL_TYPES:
+            raise ValueError(f"unknown expectation type `{value}`.{nearest(str(value), ALL_TYPES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _reaction_is_possible(self) -> Self:
+        if self.severity == "warning" and not self.is_row:
+            raise ValueError(
+                f"`{self.type}` speaks of the whole interval and cannot quarantine rows; make it critical or info"
+            )
+        if self.severity == "warning" and "mostly" in self.arguments:
+            raise ValueError("`mostly` does not go with severity warning; the share is `quarantine_limit`")
+        return self
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"type": self.type, "severity": self.severity, **self.arguments}
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it judges single rows, and so runs on every partition."""
+        return self.type in ROW_TYPES
+
+    @property
+    def is_aggregate(self) -> bool:
+        """Whether it judges the values of whole columns, in the audit."""
+        return self.type in AGGREGATE_TYPES
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        single = [self.arguments[k] for k in ("column", "column_A", "column_B") if k in self.arguments]
+        return tuple(str(c) for c in (*single, *self.arguments.get("column_list", ())))
+
+    @property
+    def label(self) -> str:
+        """The expectation in one line, as tables show it."""
+        rest = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items() if k not in ("column", "column_list"))
+        where = ", ".join(self.columns)
+        return " ".join(part for part in (where, self.type.removeprefix("expect_"), f"({rest})" if rest else "") if part)
+
+
+class ModelRef(Part):
+    """A model by alias or version: `card-risk@champion`, `card-risk@7`."""
+
+    name: str
+    selector: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        if not isinstance(data, str):
+            return data
+        match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})@([A-Za-z0-9][A-Za-z0-9._-]{0,99})", data)
+        if match is None:
+            raise ValueError(f"`{data}` is not a model; write name@alias or name@version, as in `card-risk@champion`")
+        return {"name": match[1], "selector": match[2]}
+
+    @model_serializer
+    def _as_text(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.selector}"
+
+
+class ScoreStep(Part):
+    """One step of inference. A pipeline has one today; it is a list inside so that it may have more."""
+
+    name: str
+    model: ModelRef
+
+
+class Destination(Part):
+    """Where the scores go."""
+
+    connection: ConnectionName = "warehouse"
+    table: TableName
+    """Name of the view that shows the live rows; the rows lie in `<table>__history`."""
+    schema_: SchemaName | None = Field(default=None, alias="schema")
+    keep: tuple[Column, ...] = ()
+    """Columns of the features (or of the primary source) carried along with the score."""
+
+
+class Pipeline(Part):
+    """One pipeline: sources, features, expectations, model, destination, schedule."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=36)
+    description: str = ""
+    interval: IntervalSpec | None = None
+    """Left out: a snapshot pipeline, every run scores the whole source."""
+    schedule: Schedule | None = None
+    sources: dict[SourceName, Source] = Field(min_length=1)
+    """The first is the primary one: its rows are what is scored."""
+    features: str | None = Field(default=None, min_length=1)
+    """DuckDB SQL over the sources, one row per key; must judge each primary row by itself."""
+    expectations: dict[str, tuple[Expectation, ...]] = Field(default_factory=dict)
+    """By stage: a source's name, `features`, `scores`."""
+    quarantine_limit: float = Field(default=0.05, ge=0, le=1)
+    """More than this share of the interval's rows refused: halt."""
+    empty: Literal["halt", "publish"] = "halt"
+    """What an interval without any row does."""
+    audit_rows: int = Field(default=1_000_000, ge=1000)
+    """Aggregate expectations judge all rows up to this many, beyond it a uniform sample."""
+    model: ModelRef = Field(json_schema_extra={"type": "string", "examples": ["card-risk@champion"]})
+    destination: Destination
+    partition_rows: int = Field(default=250_000, ge=1)
+
+    @field_validator("sources")
+    @classmethod
+    def _source_names_are_free(cls, value: dict[str, Source]) -> dict[str, Source]:
+        taken = {FEATURES, SCORES} & set(value)
+        if taken:
+            raise ValueError(f"a source cannot be named `{taken.pop()}`; that name is a stage")
+        primary = next(iter(value.values()))
+        if not primary.key:
+            raise ValueError(f"the primary source `{next(iter(value))}` needs a `key:`, the columns that identify a row")
+        return value
+
+    @model_validator(mode="after")
+    def _stages_exist(self) -> Self:
+        stages = (*self.sources, FEATURES, SCORES)
+        for stage in self.expectations:
+            if stage not in stages:
+                raise ValueError(f"expectations for an unknown stage `{stage}`.{nearest(stage, stages)}")
+        for name, source in list(self.sources.items())[1:]:
+            for expectation in self.expectations.get(name, ()):
+                if not expectation.is_row:
+                    raise ValueError(
+                        f"`{expectation.type}` on `{name}`: the whole-interval expectations judge the primary source, "
+                        "features and scores only"
+                    )
+            del source
+        return self
+
+    @cached_property
+    def primary(self) -> str:
+        """Name of the primary source."""
+        return next(iter(self.sources))
+
+    @property
+    def primary_source(self) -> Source:
+        return self.sources[self.primary]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Columns that identify a scored row."""
+        return self.primary_source.key
+
+    @property
+    def steps(self) -> tuple[ScoreStep, ...]:
+        """The inference steps; `model:` is the short form of one."""
+        return (ScoreStep(name="score", model=self.model),)
+
+    def expectations_of(self, stage: str) -> tuple[Expectation, ...]:
+        return self.expectations.get(stage, ())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the definition's canonical form: keys sorted, defaults left out."""
+        body = self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+        return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a pipeline file, for editors."""
+    schema = Pipeline.model_json_schema(by_alias=True)
+    schema["$defs"]["ModelRef"] = {"type": "string", "pattern": "^[^@]+@[^@]+$", "examples": ["card-risk@champion"]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Penstock pipeline", **schema}
