@@ -170,6 +170,8 @@ class LogSource(Part):
     path: str = Field(min_length=1, max_length=1000)
     """Path or glob; rotated and gzipped files belong to it."""
     format: Literal["combined", "common", "json", "syslog"] | RegexFormat
+    columns: dict[Column, Literal["string", "int", "float", "bool", "timestamp"]] = Field(default_factory=dict)
+    """Keys of JSON lines that become columns, or types of a regular expression's groups (text where left out)."""
     lookback: Duration = timedelta(0)
     """How far before the interval its rows reach, as a secondary source."""
     max_malformed: float = Field(default=0.01, ge=0, le=1)
