@@ -1,0 +1,65 @@
+"""Which version an alias of a model names, and every move it made."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from models.manifest import MODEL_NAME
+from models.store_files import hold_lock, replace_durably
+from penstock.errors import ModelRefused
+from penstock.spec import Part, UtcDatetime
+
+ALIASES_FILE = "aliases.json"
+
+
+class AliasMove(Part):
+    """One promotion."""
+
+    alias: str
+    version: str
+    previous: str | None = None
+    at: UtcDatetime
+
+
+class Aliases(Part):
+    """The aliases of one model, as `aliases.json` holds them."""
+
+    aliases: dict[str, str] = Field(default_factory=dict)
+    history: tuple[AliasMove, ...] = ()
+    """Oldest first."""
+
+
+def check_alias(model: str, alias: str) -> None:
+    """Raise `ModelRefused` for what is no alias; digits alone are a version."""
+    if not re.fullmatch(MODEL_NAME, alias) or alias.isdigit():
+        raise ModelRefused(
+            model, f"`{alias}` is no alias. Use letters, digits, `.`, `_` and `-`, not digits alone: `champion`."
+        )
+
+
+def read_aliases(folder: Path) -> Aliases:
+    """Read a model's aliases; none were ever set where the file is not there."""
+    try:
+        return Aliases.model_validate_json((folder / ALIASES_FILE).read_bytes())
+    except FileNotFoundError:
+        return Aliases()
+    except ValidationError as error:
+        raise ModelRefused(
+            folder.name,
+            f"{folder / ALIASES_FILE} is damaged ({error.error_count()} problems). Restore it, or remove "
+            "it and promote again.",
+        ) from None
+
+
+def move_alias(folder: Path, alias: str, version: str, at: datetime) -> None:
+    """Point an alias at a version and write the move down; a move to where it already points writes nothing."""
+    with hold_lock(folder / ".lock"):
+        known = read_aliases(folder)
+        previous = known.aliases.get(alias)
+        if previous == version:
+            return
+        move = AliasMove(alias=alias, version=version, previous=previous, at=at)
+        moved = Aliases(aliases=known.aliases | {alias: version}, history=(*known.history, move))
+        replace_durably(folder / ALIASES_FILE, moved.model_dump_json(indent=2).encode())

@@ -1,0 +1,143 @@
+"""One feature's column, from Arrow to what the model takes, and the rows of it that the model cannot take.
+
+NULL and NaN are missing values, which every feature may have. Nothing else is repaired: text is no number, 2.5 is no
+integer, a category that the model has never seen is not another one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.manifest import Feature, Scalar
+
+_LARGEST = float(np.finfo(np.float32).max)
+"""XGBoost computes in 32 bits: what is larger becomes infinite there."""
+
+Numbers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FeatureColumn:
+    """Values in a NumPy dtype that XGBoost reads: numbers with NaN, or category codes with -1, for missing."""
+
+    feature: Feature
+    values: Numbers
+    misfits: dict[int, str] = field(default_factory=dict)
+    """Row position -> why the model cannot take the value."""
+
+    def scalar(self, row: int) -> Scalar:
+        """The value of one row as the manifest's golden rows hold it."""
+        value = self.values[row]
+        if self.feature.dtype == "category":
+            return None if value < 0 else self.feature.categories[value]
+        if np.isnan(value):
+            return None
+        if self.feature.dtype == "bool":
+            return bool(value)
+        return int(value) if self.feature.dtype == "int" else float(value)
+
+
+def read_column(feature: Feature, column: "pa.ChunkedArray[Any]") -> FeatureColumn:
+    """Convert a table's column for its feature; copies only where type, NULLs or chunks ask for it."""
+    array: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if pa.types.is_null(array.type):
+        return _all_missing(feature, len(array))
+    return _read_category(feature, array) if feature.dtype == "category" else _read_number(feature, array)
+
+
+def golden_array(feature: Feature, values: list[Scalar]) -> "pa.Array[Any]":
+    """Build an Arrow column of the feature's own type from a manifest's values."""
+    types = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "category": pa.string()}
+    return pa.array(values, types[feature.dtype])
+
+
+def is_text(type_: pa.DataType) -> bool:
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
+
+
+def is_number(type_: pa.DataType) -> bool:
+    return pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
+
+
+def _all_missing(feature: Feature, rows: int) -> FeatureColumn:
+    if feature.dtype == "category":
+        return FeatureColumn(feature, np.full(rows, -1, np.int32))
+    return FeatureColumn(feature, np.full(rows, np.nan, np.float32))
+
+
+def _read_number(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
+    if not (is_number(array.type) or pa.types.is_boolean(array.type)):
+        return _wrong_type(feature, array)
+    values = _numbers(array)
+    misfits: dict[int, str] = {}
+    if not pa.types.is_boolean(array.type):
+        for bad, why in _misfit_numbers(feature, values):
+            misfits = {int(row): f"`{feature.name}`: {why}" for row in np.flatnonzero(bad)} | misfits
+    return FeatureColumn(feature, values, misfits)
+
+
+def _numbers(array: "pa.Array[Any]") -> Numbers:
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.uint8())
+        array = array.cast(pa.float32()) if array.null_count else array
+    elif pa.types.is_decimal(array.type) or pa.types.is_float16(array.type):
+        array = array.cast(pa.float64())
+    elif pa.types.is_integer(array.type) and array.null_count:
+        array = array.cast(pa.float64(), safe=False)
+    values: Numbers = array.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _misfit_numbers(feature: Feature, values: Numbers) -> Iterator[tuple[Numbers, str]]:
+    """Masks of what does not fit, the gravest first; the extremes tell cheaply when there is nothing to look for."""
+    floating = values.dtype.kind == "f"
+    if floating and values.size and max(np.fmax.reduce(values), -np.fmin.reduce(values)) > _LARGEST:
+        yield np.abs(values) > _LARGEST, "not finite"
+    if feature.dtype == "int" and floating:
+        yield (values != np.floor(values)) & ~np.isnan(values), "not a whole number"
+    if feature.dtype == "bool":
+        yield (values != 0) & (values != 1) & ~np.isnan(values), "not a boolean"
+
+
+def _read_category(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
+    if not (is_text(array.type) or is_number(array.type)):
+        return _wrong_type(feature, array)
+    text = _category_text(array)
+    found = pc.index_in(text, value_set=pa.array(feature.categories, text.type))
+    codes = found.fill_null(-1).to_numpy(zero_copy_only=False)
+    misfits: dict[int, str] = {}
+    if found.null_count != text.null_count:
+        unseen = np.flatnonzero(pc.and_(pc.is_null(found), pc.is_valid(text)).to_numpy(zero_copy_only=False))
+        names = text.take(pa.array(unseen, pa.int64())).to_pylist()
+        misfits = {
+            int(row): f"`{feature.name}`: unseen category '{name}'" for row, name in zip(unseen, names, strict=True)
+        }
+    return FeatureColumn(feature, codes, misfits)
+
+
+def _category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":
+    """Categories as text; a whole float is written as an integer, for an integer column with NULLs becomes float."""
+    if is_text(array.type):
+        return array.cast(pa.string()) if pa.types.is_string_view(array.type) else array
+    if pa.types.is_integer(array.type):
+        return array.cast(pa.string())
+    numbers = array.cast(pa.float64())
+    numbers = pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
+    whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), pa.scalar(2.0**53)))
+    as_integers = pc.if_else(whole, numbers, 0.0).cast(pa.int64()).cast(pa.string())
+    text: pa.Array[Any] = pc.if_else(whole, as_integers, numbers.cast(pa.string()))
+    return text
+
+
+def _wrong_type(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
+    """Every value that is not NULL is one that the model cannot take."""
+    why = f"`{feature.name}`: {array.type} where a {feature.dtype} is needed"
+    rows = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
+    return FeatureColumn(feature, _all_missing(feature, len(array)).values, {int(row): why for row in rows})

@@ -1,0 +1,41 @@
+"""What a booster tells about itself, and whether that is what its manifest promises."""
+
+from dataclasses import dataclass
+
+from models.golden import REGISTER_AGAIN
+from models.manifest import Feature, Manifest
+from penstock.errors import ModelRefused
+
+
+@dataclass(frozen=True)
+class BoosterFacts:
+    """What a booster tells about itself."""
+
+    features: tuple[Feature, ...]
+    """Categories are empty where the file does not hold them."""
+    objective: str
+    classes: int
+    """Number of classes of a multi-class objective, else 0."""
+    targets: int
+    """Number of values that a model of another objective gives for each row."""
+    best_iteration: int | None
+    saved_by: str
+    format: str
+
+
+def check_contract(facts: BoosterFacts, manifest: Manifest) -> None:
+    """Raise `ModelRefused` where file and manifest speak of different models."""
+    for told, promised, what in (
+        (tuple(f.name for f in facts.features), manifest.feature_names, "features"),
+        (facts.objective, manifest.objective, "objective"),
+        (facts.best_iteration, manifest.best_iteration, "best iteration"),
+    ):
+        if told != promised:
+            raise ModelRefused(
+                manifest.label, f"its file says {what} {told}, its manifest {promised}. {REGISTER_AGAIN}"
+            )
+    for of_file, of_manifest in zip(facts.features, manifest.features, strict=True):
+        if of_file.dtype != of_manifest.dtype or of_file.categories not in ((), of_manifest.categories):
+            raise ModelRefused(
+                manifest.label, f"type or categories of `{of_file.name}` differ in file and manifest. {REGISTER_AGAIN}"
+            )

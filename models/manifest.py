@@ -1,0 +1,91 @@
+"""A model version's contract, as `manifest.json` holds it. Knows no XGBoost."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat, model_validator
+
+from penstock.spec import Part, UtcDatetime
+
+MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+VERSION = r"[1-9][0-9]{0,8}"
+QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+"""Where `Distribution.quantiles` are taken."""
+PREDICTED_CLASS = "predicted_class"
+
+Scalar = bool | int | FiniteFloat | str | None
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Feature(Part):
+    """One input of the model, in the model's own order."""
+
+    name: str = Field(min_length=1)
+    dtype: Literal["float", "int", "bool", "category"]
+    categories: tuple[str, ...] = ()
+    """Every category the model was trained on, in the order of its codes; integer categories as text."""
+
+
+class Distribution(Part):
+    """How one feature was distributed in the reference rows."""
+
+    null_share: Share
+    quantiles: tuple[FiniteFloat, ...] = ()
+    """Of a float or int feature, at `QUANTILES`; empty where every value was NULL."""
+    frequencies: dict[str, Share] = Field(default_factory=dict)
+    """Of a category or bool feature: share of the non-NULL rows."""
+
+
+class GoldenRow(Part):
+    """One input row, with the outputs that the version gave when it was registered."""
+
+    inputs: dict[str, Scalar]
+    outputs: dict[str, FiniteFloat | str]
+
+
+class Manifest(Part):
+    """What a version asks for, what it gives, and how to know that it is still the one registered."""
+
+    name: str = Field(pattern=rf"^{MODEL_NAME}$")
+    version: str = Field(pattern=rf"^{VERSION}$")
+    file: Literal["model.ubj", "model.json"]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    features: tuple[Feature, ...] = Field(min_length=1)
+    objective: str
+    outputs: tuple[str, ...] = Field(min_length=1)
+    """`score`; or one `score_<class>` for each class, then `predicted_class`."""
+    classes: tuple[str, ...] = ()
+    """Labels of a multi-class model, in the order of its outputs."""
+    best_iteration: int | None = Field(default=None, ge=0)
+    """Last boosting round that is scored with; `None` means all rounds."""
+    saved_by: str
+    """XGBoost version that wrote the file."""
+    trained_from: UtcDatetime | None = None
+    trained_until: UtcDatetime | None = None
+    metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
+    reference: dict[str, Distribution] = Field(default_factory=dict)
+    golden: tuple[GoldenRow, ...] = ()
+    created_at: UtcDatetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _features_are_named_once(cls, data: Any) -> Any:
+        features = data.get("features", ()) if isinstance(data, dict) else ()
+        names = [f.name if isinstance(f, Feature) else f.get("name") for f in features]
+        twice = sorted({str(n) for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"`{twice[0]}` is listed twice among the features")
+        return data
+
+    @property
+    def label(self) -> str:
+        """Name and version as messages show them: `churn/7`."""
+        return f"{self.name}/{self.version}"
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def score_columns(self) -> tuple[str, ...]:
+        """The numeric outputs."""
+        return tuple(output for output in self.outputs if output != PREDICTED_CLASS)

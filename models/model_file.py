@@ -1,0 +1,164 @@
+"""What a model file says of itself, read without XGBoost and before anything trusts it.
+
+XGBoost loads a file of a newer version without a word and may score it wrong, and a damaged file may crash the process.
+So the format is told from the bytes, the whole structure is walked, and the `version` key is read from it.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Literal, Never
+
+from penstock.errors import ModelRefused
+
+_PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib")
+_WIDTHS = {b"i": 1, b"U": 1, b"C": 1, b"I": 2, b"l": 4, b"d": 4, b"L": 8, b"D": 8, b"T": 0, b"F": 0, b"Z": 0, b"N": 0}
+_INTEGERS = {b"i": ">b", b"U": ">B", b"I": ">h", b"l": ">i", b"L": ">q"}
+_DEEPEST = 64
+SAVE_AGAIN = "Save it with `Booster.save_model('model.ubj')` and register that file."
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Format of a model file, and the XGBoost version that wrote it."""
+
+    format: Literal["ubj", "json"]
+    saved_by: tuple[int, int, int]
+
+    @property
+    def saved_by_text(self) -> str:
+        return ".".join(str(part) for part in self.saved_by)
+
+
+class _Broken(Exception):
+    """The bytes are not what the format says; never leaves this module."""
+
+
+def inspect_file(content: bytes, model: str, file_name: str) -> FileFacts:
+    """Return format and writer of a model file.
+
+    Raises:
+        ModelRefused: a pickle, the old binary format, a truncated or foreign file, or one that names no version.
+    """
+    if content[:1] == b"\x80" or file_name.lower().endswith(_PICKLE_SUFFIXES):
+        _refuse(model, f"{file_name} is a pickle, which runs code when it is opened. {SAVE_AGAIN}")
+    if content[:1] != b"{":
+        _refuse(model, f"{file_name} is neither UBJSON nor JSON (old binary `.model` files are not read). {SAVE_AGAIN}")
+    is_json = content[1:].lstrip()[:1] in (b'"', b"}")
+    try:
+        version = _json_version(content) if is_json else _UbjWalk(content).read_version()
+    except _Broken as broken:
+        _refuse(model, f"{file_name} is damaged or no model: {broken}. {SAVE_AGAIN}")
+    if version is None or len(version) != 3:
+        _refuse(model, f"{file_name} does not say which XGBoost wrote it. {SAVE_AGAIN}")
+    return FileFacts("json" if is_json else "ubj", (version[0], version[1], version[2]))
+
+
+def refuse_newer(facts: FileFacts, installed: str, model: str) -> None:
+    """Raise `ModelRefused` where the file was written by a newer XGBoost (major.minor) than the installed one."""
+    major, minor = installed.split(".")[:2]
+    if facts.saved_by[:2] > (int(major), int(minor)):
+        _refuse(
+            model,
+            f"it was saved by XGBoost {facts.saved_by_text}, and {installed} is installed here, which may score it "
+            f"wrong. Install xgboost {facts.saved_by[0]}.{facts.saved_by[1]} or later, or train with {installed}.",
+        )
+
+
+def _refuse(model: str, reason: str) -> Never:
+    raise ModelRefused(model, reason)
+
+
+def _json_version(content: bytes) -> list[int] | None:
+    try:
+        version = json.loads(content).get("version")
+    except (ValueError, RecursionError) as error:
+        raise _Broken(f"not JSON ({type(error).__name__})") from None
+    return version if isinstance(version, list) and all(type(part) is int for part in version) else None
+
+
+class _UbjWalk:
+    """Walk a UBJSON object from first byte to last, keeping only the top-level `version`."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._at = 0
+
+    def read_version(self) -> list[int] | None:
+        version: list[int] | None = None
+        self._take(1)
+        while self._peek() != b"}":
+            if self._string() == b"version" and self._peek() == b"[":
+                version = self._integers()
+            else:
+                self._skip_value(self._take(1), 0)
+        self._take(1)
+        if self._at != len(self._content):
+            raise _Broken("bytes after its end")
+        return version
+
+    def _peek(self) -> bytes:
+        if self._at >= len(self._content):
+            raise _Broken("cut off")
+        return self._content[self._at : self._at + 1]
+
+    def _take(self, count: int) -> bytes:
+        if count < 0 or self._at + count > len(self._content):
+            raise _Broken("cut off")
+        self._at += count
+        return self._content[self._at - count : self._at]
+
+    def _integer(self) -> int:
+        marker = self._take(1)
+        if marker not in _INTEGERS:
+            raise _Broken(f"byte {self._at}: an integer was expected")
+        return int(struct.unpack(_INTEGERS[marker], self._take(_WIDTHS[marker]))[0])
+
+    def _string(self) -> bytes:
+        return self._take(self._integer())
+
+    def _head(self) -> tuple[bytes | None, int | None]:
+        """Element type and count that may follow `[` or `{`."""
+        kind = count = None
+        if self._peek() == b"$":
+            kind = self._take(2)[1:]
+        if self._peek() == b"#":
+            self._take(1)
+            count = self._integer()
+        if kind is not None and count is None:
+            raise _Broken(f"byte {self._at}: a typed array without a count")
+        return kind, count
+
+    def _integers(self) -> list[int]:
+        self._take(1)
+        kind, count = self._head()
+        if kind is not None or count is None or count > 8:
+            raise _Broken("its `version` is no short list of integers")
+        return [self._integer() for _ in range(count)]
+
+    def _skip_value(self, marker: bytes, depth: int) -> None:
+        if depth > _DEEPEST:
+            raise _Broken("nested too deep")
+        if marker in _WIDTHS:
+            self._take(_WIDTHS[marker])
+        elif marker in (b"S", b"H"):
+            self._string()
+        elif marker in (b"[", b"{"):
+            self._skip_container(marker, depth)
+        else:
+            raise _Broken(f"byte {self._at}: no UBJSON")
+
+    def _skip_container(self, marker: bytes, depth: int) -> None:
+        kind, count = self._head()
+        if kind in _WIDTHS and count is not None and marker == b"[":
+            self._take(_WIDTHS[kind] * count)
+            return
+        close = b"]" if marker == b"[" else b"}"
+        while count is None or count > 0:
+            if count is None and self._peek() == close:
+                self._take(1)
+                return
+            if marker == b"{":
+                self._string()
+            self._skip_value(kind or self._take(1), depth + 1)
+            count = None if count is None else count - 1

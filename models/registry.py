@@ -1,0 +1,238 @@
+"""The model store: a folder of versions, each a model file with its manifest, and aliases that name them.
+
+Layout: `<store>/<name>/<version>/model.ubj|model.json` and `manifest.json`; `<store>/<name>/aliases.json`. A version is
+written once and never changed.
+"""
+
+import errno
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from models.aliases import AliasMove, check_alias, move_alias, read_aliases
+from models.manifest import MODEL_NAME, VERSION, Manifest
+from models.store_files import refuse_links, sync_folder, write_durably
+from penstock.carriers import ModelPin
+from penstock.errors import ModelNotFound, ModelRefused
+from penstock.spec import ModelRef
+
+if TYPE_CHECKING:
+    from models.booster import ModelVersion  # imports XGBoost: inside functions only
+
+MANIFEST_FILE = "manifest.json"
+_KEPT_LOADED = 8
+_loading = Lock()
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A model store in a folder."""
+
+    folder: Path
+
+    def names(self) -> tuple[str, ...]:
+        """The models that have a version, sorted."""
+        if not self.folder.is_dir():
+            return ()
+        folders = (path.name for path in self.folder.iterdir() if re.fullmatch(MODEL_NAME, path.name))
+        return tuple(sorted(name for name in folders if self.versions(name)))
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """The versions of a model in numeric order; none where there is no such model."""
+        numbers = [path.name for path in self._entries(name) if (path / MANIFEST_FILE).is_file()]
+        return tuple(sorted(numbers, key=int))
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """The version that each alias of a model names."""
+        return dict(read_aliases(self._model_folder(name, name)).aliases)
+
+    def alias_history(self, name: str) -> tuple[AliasMove, ...]:
+        """Every promotion, oldest first."""
+        return read_aliases(self._model_folder(name, name)).history
+
+    def manifest(self, name: str, version: str) -> Manifest:
+        """Read the manifest of a version.
+
+        Raises:
+            ModelNotFound: there is no such version.
+            ModelRefused: the manifest is damaged, or another version's.
+        """
+        folder = self._version_folder(name, version)
+        label = f"{name}/{version}"
+        refuse_links(label, folder / MANIFEST_FILE)
+        try:
+            manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ModelRefused(
+                label, f"its manifest is damaged: `{where}`: {first['msg']}. Register the model file again."
+            ) from None
+        if manifest.label != label:
+            raise ModelRefused(label, f"its manifest is that of {manifest.label}. Register the model file again.")
+        return manifest
+
+    def resolve(self, ref: ModelRef) -> ModelPin:
+        """Pin the version that an alias or a version number names now.
+
+        Raises:
+            ModelNotFound: neither is known; the message lists what is.
+        """
+        known = self.aliases(ref.name) if ref.name in self.names() else {}
+        manifest = self.manifest(ref.name, known.get(ref.selector, ref.selector))
+        return ModelPin(manifest.name, manifest.version, manifest.sha256)
+
+    def load(self, pin: ModelPin) -> "ModelVersion":
+        """Open the pinned version, verified; the last few are kept in memory, for every partition asks.
+
+        Raises:
+            ModelNotFound: the version is not in the store.
+            ModelRefused: digest, file format, XGBoost version or golden rows are not as registered.
+        """
+        with _loading:
+            return _load_verified(self.folder.resolve(), pin)
+
+    def register(
+        self,
+        name: str,
+        file: Path,
+        reference: pa.Table,
+        alias: str | None = None,
+        *,
+        categories: Mapping[str, Sequence[str]] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        trained_from: datetime | None = None,
+        trained_until: datetime | None = None,
+        classes: Sequence[str] = (),
+        now: datetime | None = None,
+    ) -> Manifest:
+        """Take a model file into the store as the next version, and move `alias` to it if given.
+
+        Args:
+            name: Model, made if new.
+            file: Native XGBoost file, UBJSON or JSON.
+            reference: Rows that the model can score, typically its training rows; extra columns are left aside.
+            alias: Alias to promote.
+            categories: Of category features whose file does not hold them, in the order of their codes.
+            metrics: What the training measured.
+            trained_from: Start of the event time of the training rows.
+            trained_until: End of it.
+            classes: Labels of a multi-class model, in the order of its class numbers.
+            now: Time of the registration.
+
+        Raises:
+            ModelRefused: the name, the alias or the file is not one that the store takes.
+            ModelMismatch: the reference rows lack a feature, or none of them can be scored.
+        """
+        from models.registration import Candidate, draft_manifest
+
+        if not re.fullmatch(MODEL_NAME, name):
+            raise ModelRefused(name, "that is no model name. Use letters, digits, `.`, `_` and `-`, a letter first.")
+        if alias is not None:
+            check_alias(name, alias)
+        if not file.is_file():
+            raise ModelRefused(name, f"there is no file {file}. Give the path of a saved XGBoost model.")
+        moment = now or datetime.now(UTC)
+        candidate = Candidate(
+            name, file.read_bytes(), file.name, reference, categories or {}, classes, metrics or {},
+            trained_from, trained_until,
+        )  # fmt: skip
+        manifest = self._store(draft_manifest(candidate, moment), candidate.content)
+        if alias is not None:
+            self.promote(name, manifest.version, alias, now=moment)
+        return manifest
+
+    def promote(self, name: str, version: str, alias: str, *, now: datetime | None = None) -> None:
+        """Make an alias name a version from now on.
+
+        Raises:
+            ModelNotFound: there is no such version.
+            ModelRefused: `alias` is no alias.
+        """
+        check_alias(name, alias)
+        self.manifest(name, version)
+        move_alias(self.folder / name, alias, version, now or datetime.now(UTC))
+
+    def _store(self, draft: Manifest, content: bytes) -> Manifest:
+        """Build the version in a hidden folder, then rename it; who comes second to a number takes the next one."""
+        folder = self.folder / draft.name
+        refuse_links(draft.name, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        incoming = folder / f".incoming-{uuid4().hex}"
+        incoming.mkdir()
+        try:
+            write_durably(incoming / draft.file, content)
+            while True:
+                taken = [int(path.name) for path in folder.iterdir() if re.fullmatch(VERSION, path.name)]
+                manifest = draft.model_copy(update={"version": str(max(taken, default=0) + 1)})
+                (incoming / MANIFEST_FILE).unlink(missing_ok=True)
+                write_durably(incoming / MANIFEST_FILE, manifest.model_dump_json(indent=2).encode())
+                sync_folder(incoming)
+                try:
+                    incoming.rename(folder / manifest.version)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                        raise
+                    continue
+                sync_folder(folder)
+                return manifest
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+
+    def _entries(self, name: str) -> list[Path]:
+        folder = self.folder / name
+        if not re.fullmatch(MODEL_NAME, name) or folder.is_symlink() or not folder.is_dir():
+            return []
+        return [path for path in folder.iterdir() if re.fullmatch(VERSION, path.name) and not path.is_symlink()]
+
+    def _model_folder(self, name: str, ref: str) -> Path:
+        if not re.fullmatch(MODEL_NAME, name) or not self.versions(name):
+            raise ModelNotFound(ref, str(self.folder), self.names())
+        return self.folder / name
+
+    def _version_folder(self, name: str, version: str) -> Path:
+        ref = f"{name}@{version}"
+        folder = self._model_folder(name, ref)
+        if re.fullmatch(VERSION, version):
+            refuse_links(f"{name}/{version}", folder / version)
+        if version not in self.versions(name):
+            known = (*self.aliases(name), *self.versions(name))
+            raise ModelNotFound(ref, str(self.folder), tuple(f"{name}@{selector}" for selector in known))
+        return folder / version
+
+
+@lru_cache(maxsize=_KEPT_LOADED)
+def _load_verified(store: Path, pin: ModelPin) -> "ModelVersion":
+    from models.booster import open_version
+
+    manifest = Registry(store).manifest(pin.name, pin.version)
+    if manifest.sha256 != pin.digest:
+        raise ModelRefused(
+            manifest.label,
+            f"the run is pinned to digest {pin.digest[:12]}…, and the store holds {manifest.sha256[:12]}…: the version "
+            "was replaced. Restore it, or start a run with the version that is there.",
+        )
+    file = store / pin.name / pin.version / manifest.file
+    refuse_links(manifest.label, file)
+    if not file.is_file():
+        raise ModelRefused(manifest.label, f"{file} is not there. Restore the version's folder.")
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != manifest.sha256:
+        raise ModelRefused(
+            manifest.label,
+            f"{file} has digest {digest[:12]}…, and {manifest.sha256[:12]}… was registered: its bytes changed. "
+            "Restore the file, or register it as a new version.",
+        )
+    return open_version(manifest, content)

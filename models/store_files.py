@@ -1,0 +1,62 @@
+"""Files of the model store: written whole or not at all, one mover at a time, never outside the store."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from uuid import uuid4
+
+from penstock.errors import ModelRefused
+
+if sys.platform != "win32":
+    import fcntl
+
+_IN_PROCESS = Lock()
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a new file and wait until it is on disk."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """Put new content in a file's place in one move: readers see the old one or the new one."""
+    draft = path.with_name(f".{path.name}-{uuid4().hex}")
+    try:
+        write_durably(draft, content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the folder's own entries are on disk (POSIX only; elsewhere a folder cannot be opened)."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold a lock file among threads and, on POSIX, among processes; the kernel lets go when the holder dies."""
+    with _IN_PROCESS, path.open("ab") as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def refuse_links(model: str, *paths: Path) -> None:
+    """Raise `ModelRefused` where part of a version is a symbolic link: it may point out of the store."""
+    for path in paths:
+        if path.is_symlink():
+            raise ModelRefused(model, f"{path} is a symbolic link. A version's files lie in the store themselves.")

@@ -1,0 +1,175 @@
+"""Fit a booster on an Arrow table: small and honest, for the demo and the examples.
+
+The last rows are the holdout (in the table's order, or in that of a time column): a random one would let the future
+judge the past.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.booster import fit_booster
+from models.columns import is_number, is_text, read_column
+from models.manifest import Feature, Manifest
+from models.registry import Registry
+from penstock.errors import ModelMismatch, ModelRefused
+
+_NAME = "to be trained"
+_REFERENCE_ROWS = 10_000
+_METRICS = {"binary:": ("auc", "logloss"), "multi:": ("merror", "mlogloss"), "count:": ("rmse", "poisson-nloglik")}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained booster, not yet in a store."""
+
+    content: bytes
+    """The UBJSON file."""
+    features: tuple[Feature, ...]
+    classes: tuple[str, ...]
+    metrics: dict[str, float]
+    """XGBoost's own, on the holdout, at the best iteration; one that is not finite is left out."""
+    best_iteration: int | None
+    reference: pa.Table
+    """Up to 10,000 training rows, spread evenly."""
+    trained_from: datetime | None
+    trained_until: datetime | None
+
+    def save(self, path: Path) -> Path:
+        """Write the model file; its name ends in `.ubj`."""
+        if path.suffix != ".ubj":
+            raise ModelRefused(path.name, "a trained model is saved as UBJSON. Let the file's name end in `.ubj`.")
+        path.write_bytes(self.content)
+        return path
+
+    def register(self, registry: Registry, name: str, alias: str | None = None) -> Manifest:
+        """Take the model into a store as the next version."""
+        with TemporaryDirectory() as folder:
+            return registry.register(
+                name,
+                self.save(Path(folder) / "model.ubj"),
+                self.reference,
+                alias,
+                metrics=self.metrics,
+                trained_from=self.trained_from,
+                trained_until=self.trained_until,
+                classes=self.classes,
+            )
+
+
+def train(
+    frame: pa.Table,
+    label: str,
+    features: Sequence[str] | None = None,
+    objective: str = "binary:logistic",
+    *,
+    rounds: int = 200,
+    early_stopping: int = 20,
+    holdout: float = 0.2,
+    order_by: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    seed: int = 7,
+) -> Trained:
+    """Train on the first rows, judge on the last ones, and stop when the holdout no longer gets better.
+
+    Args:
+        frame: Features and label; NULL features are missing values, a NULL label is an error.
+        label: Column to predict: a number, or for `multi:*` a class of any type.
+        features: Columns to learn from; all but `label` and `order_by` where left out. Text becomes a category.
+        objective: An XGBoost objective that needs one label a row.
+        rounds: Most trees for each output.
+        early_stopping: Rounds without improvement after which to stop.
+        holdout: Share of the rows that judge; 0 trains on all rows, without metrics.
+        order_by: Column, usually a time, that orders the rows before the holdout is cut off.
+        params: More of XGBoost's parameters.
+        seed: Same frame and seed, same model.
+
+    Raises:
+        ModelMismatch: a column is missing, or of a type that is no feature.
+        ModelRefused: the label has NULLs, or XGBoost refuses names, labels or parameters.
+    """
+    if objective.startswith(("rank:", "survival:")):
+        raise ModelRefused(_NAME, f"`{objective}` needs groups or bounds, not one label a row. Train it with XGBoost.")
+    names = tuple(features or (c for c in frame.column_names if c not in (label, order_by)))
+    missing = tuple(n for n in (*names, label, *([order_by] if order_by else [])) if n not in frame.column_names)
+    if missing:
+        raise ModelMismatch(_NAME, missing, "needs columns that the frame does not have")
+    if order_by is not None:
+        frame = frame.sort_by(order_by)
+    learned = tuple(_infer_feature(name, frame.column(name)) for name in names)
+    columns = [read_column(feature, frame.column(feature.name)) for feature in learned]
+    misfit = next((reason for column in columns for reason in column.misfits.values()), None)
+    if misfit:
+        raise ModelRefused(_NAME, f"{misfit}. Mend the rows, or leave the column out of `features`.")
+    target, classes = _read_label(frame.column(label), label, objective)
+    held = round(frame.num_rows * holdout)
+    fitted = fit_booster(
+        columns, target, held, rounds, early_stopping, _parameters(objective, classes, seed) | dict(params or {})
+    )
+    training = frame.slice(0, frame.num_rows - held)
+    spread = np.unique(np.linspace(0, training.num_rows - 1, _REFERENCE_ROWS).round().astype(np.int64))
+    first, last = _span(training, order_by)
+    return Trained(
+        content=fitted.content,
+        features=learned,
+        classes=classes,
+        metrics=fitted.metrics,
+        best_iteration=fitted.best_iteration,
+        reference=training.select(list(names)).take(pa.array(spread, pa.int64())),
+        trained_from=first,
+        trained_until=last,
+    )
+
+
+def _infer_feature(name: str, column: "pa.ChunkedArray[Any]") -> Feature:
+    type_ = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if is_text(type_):
+        seen: list[Any] = pc.unique(column.cast(pa.string())).drop_null().to_pylist()
+        if not seen:
+            raise ModelMismatch(_NAME, (name,), "was given text columns without a value")
+        return Feature(name=name, dtype="category", categories=tuple(sorted(seen)))
+    dtype: Literal["float", "int", "bool"]
+    if pa.types.is_boolean(type_):
+        dtype = "bool"
+    elif is_number(type_):
+        dtype = "int" if pa.types.is_integer(type_) else "float"
+    else:
+        raise ModelMismatch(_NAME, (name,), f"cannot learn from columns of type {type_}; name others in `features`")
+    return Feature(name=name, dtype=dtype)
+
+
+def _read_label(
+    column: "pa.ChunkedArray[Any]", label: str, objective: str
+) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+    if column.null_count:
+        raise ModelRefused(_NAME, f"the label `{label}` is NULL in {column.null_count:,} rows. Leave those rows out.")
+    if objective.startswith("multi:"):
+        values: list[Any] = pc.unique(column).to_pylist()
+        known = sorted(values)
+        codes = pc.index_in(column, value_set=pa.array(known, column.type))
+        return codes.to_numpy().astype(np.float32), tuple(str(value) for value in known)
+    if not (is_number(column.type) or pa.types.is_boolean(column.type)):
+        raise ModelRefused(_NAME, f"the label `{label}` is {column.type}, no number. Write it as a number (0 and 1).")
+    return read_column(Feature(name=label, dtype="float"), column).values.astype(np.float32), ()
+
+
+def _parameters(objective: str, classes: tuple[str, ...], seed: int) -> dict[str, Any]:
+    """Few levels and a slow rate; XGBoost stops by the last metric of the list."""
+    metrics = next((m for prefix, m in _METRICS.items() if objective.startswith(prefix)), ("mae", "rmse"))
+    chosen = {"objective": objective, "max_depth": 5, "eta": 0.1, "seed": seed, "eval_metric": list(metrics)}
+    return chosen | ({"num_class": len(classes)} if classes else {})
+
+
+def _span(training: pa.Table, order_by: str | None) -> tuple[datetime | None, datetime | None]:
+    if order_by is None or not pa.types.is_timestamp(training.schema.field(order_by).type) or not training.num_rows:
+        return None, None
+    span: Any = pc.min_max(training.column(order_by)).as_py()
+    return span["min"], span["max"]

@@ -1,0 +1,63 @@
+"""What a file says of itself, told without XGBoost."""
+
+import json
+
+import pytest
+import xgboost as xgb
+
+from models.model_file import inspect_file, refuse_newer
+from penstock.errors import ModelRefused
+
+
+@pytest.mark.parametrize("kind", ["ubj", "json"])
+def test_format_and_writer_are_read_from_the_bytes(booster: xgb.Booster, kind: str) -> None:
+    facts = inspect_file(bytes(booster.save_raw(kind)), "risk/1", "model")
+
+    assert (facts.format, facts.saved_by_text) == (kind, xgb.__version__)
+
+
+@pytest.mark.parametrize("kind", ["ubj", "json"])
+def test_a_file_cut_off_anywhere_is_refused(booster: xgb.Booster, kind: str) -> None:
+    content = bytes(booster.save_raw(kind))
+
+    for end in {0, 1, 2, *range(3, len(content), max(1, len(content) // 60)), len(content) - 1}:
+        with pytest.raises(ModelRefused):
+            inspect_file(content[:end], "risk/1", "model")
+
+
+def test_bytes_after_the_end_are_refused(booster: xgb.Booster) -> None:
+    with pytest.raises(ModelRefused, match="bytes after its end"):
+        inspect_file(bytes(booster.save_raw("ubj")) + b"}", "risk/1", "model.ubj")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"binf\x00\x00", "neither UBJSON nor JSON"),
+        (b"", "neither UBJSON nor JSON"),
+        (json.dumps({"learner": {}}).encode(), "does not say which XGBoost"),
+        (b'{"version": ["3", 2, 0]}', "does not say which XGBoost"),
+        (b'{"version": [3, 2', "damaged or no model"),
+        (b"[" * 200_000, "neither UBJSON nor JSON"),
+        (b'{"a":' + b"[" * 200_000, "damaged or no model"),
+        (b"{U\x01a" + b"[" * 200, "nested too deep"),
+        (b"{U\x01a[$d#L\x7f\xff\xff\xff\xff\xff\xff\xff", "cut off"),
+        (b"{i\xff", "cut off"),
+    ],
+)
+def test_what_is_no_model_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(ModelRefused, match=message):
+        inspect_file(content, "risk/1", "model")
+
+
+@pytest.mark.parametrize(
+    ("installed", "refused"), [("3.1.9", True), ("2.9.0", True), ("3.2.0", False), ("4.0.0", False)]
+)
+def test_only_a_newer_major_or_minor_is_refused(installed: str, refused: bool) -> None:
+    facts = inspect_file(b'{"version": [3, 2, 7]}', "risk/1", "model.json")
+
+    if refused:
+        with pytest.raises(ModelRefused, match=r"saved by XGBoost 3\.2\.7"):
+            refuse_newer(facts, installed, "risk/1")
+    else:
+        refuse_newer(facts, installed, "risk/1")
