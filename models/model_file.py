@@ -30,7 +30,7 @@ class FileFacts:
         return ".".join(str(part) for part in self.saved_by)
 
 
-class _Broken(Exception):
+class _DamagedError(Exception):
     """The bytes are not what the format says; never leaves this module."""
 
 
@@ -47,8 +47,8 @@ def inspect_file(content: bytes, model: str, file_name: str) -> FileFacts:
     is_json = content[1:].lstrip()[:1] in (b'"', b"}")
     try:
         version = _json_version(content) if is_json else _UbjWalk(content).read_version()
-    except _Broken as broken:
-        _refuse(model, f"{file_name} is damaged or no model: {broken}. {SAVE_AGAIN}")
+    except _DamagedError as damage:
+        _refuse(model, f"{file_name} is damaged or no model: {damage}. {SAVE_AGAIN}")
     if version is None or len(version) != 3:
         _refuse(model, f"{file_name} does not say which XGBoost wrote it. {SAVE_AGAIN}")
     return FileFacts("json" if is_json else "ubj", (version[0], version[1], version[2]))
@@ -73,7 +73,7 @@ def _json_version(content: bytes) -> list[int] | None:
     try:
         version = json.loads(content).get("version")
     except (ValueError, RecursionError) as error:
-        raise _Broken(f"not JSON ({type(error).__name__})") from None
+        raise _DamagedError(f"not JSON ({type(error).__name__})") from None
     return version if isinstance(version, list) and all(type(part) is int for part in version) else None
 
 
@@ -94,24 +94,24 @@ class _UbjWalk:
                 self._skip_value(self._take(1), 0)
         self._take(1)
         if self._at != len(self._content):
-            raise _Broken("bytes after its end")
+            raise _DamagedError("bytes after its end")
         return version
 
     def _peek(self) -> bytes:
         if self._at >= len(self._content):
-            raise _Broken("cut off")
+            raise _DamagedError("cut off")
         return self._content[self._at : self._at + 1]
 
     def _take(self, count: int) -> bytes:
         if count < 0 or self._at + count > len(self._content):
-            raise _Broken("cut off")
+            raise _DamagedError("cut off")
         self._at += count
         return self._content[self._at - count : self._at]
 
     def _integer(self) -> int:
         marker = self._take(1)
         if marker not in _INTEGERS:
-            raise _Broken(f"byte {self._at}: an integer was expected")
+            raise _DamagedError(f"byte {self._at}: an integer was expected")
         return int(struct.unpack(_INTEGERS[marker], self._take(_WIDTHS[marker]))[0])
 
     def _string(self) -> bytes:
@@ -126,19 +126,19 @@ class _UbjWalk:
             self._take(1)
             count = self._integer()
         if kind is not None and count is None:
-            raise _Broken(f"byte {self._at}: a typed array without a count")
+            raise _DamagedError(f"byte {self._at}: a typed array without a count")
         return kind, count
 
     def _integers(self) -> list[int]:
         self._take(1)
         kind, count = self._head()
         if kind is not None or count is None or count > 8:
-            raise _Broken("its `version` is no short list of integers")
+            raise _DamagedError("its `version` is no short list of integers")
         return [self._integer() for _ in range(count)]
 
     def _skip_value(self, marker: bytes, depth: int) -> None:
         if depth > _DEEPEST:
-            raise _Broken("nested too deep")
+            raise _DamagedError("nested too deep")
         if marker in _WIDTHS:
             self._take(_WIDTHS[marker])
         elif marker in (b"S", b"H"):
@@ -146,7 +146,7 @@ class _UbjWalk:
         elif marker in (b"[", b"{"):
             self._skip_container(marker, depth)
         else:
-            raise _Broken(f"byte {self._at}: no UBJSON")
+            raise _DamagedError(f"byte {self._at}: no UBJSON")
 
     def _skip_container(self, marker: bytes, depth: int) -> None:
         kind, count = self._head()
