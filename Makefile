@@ -1,0 +1,60 @@
+# Every target sets up what it needs: a fresh machine has Python 3.11 or newer, make, and nothing else.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+UV := $(shell command -v uv 2>/dev/null)
+TYPED := penstock models tasks flows deployments
+
+# A developer's own Prefect server must never be met by a test or a demo.
+unexport $(filter PREFECT_%,$(.VARIABLES))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lock bench
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-14s%s\n' "$$target" "$$text"; done
+
+demo: $(STAMP) ## run the whole thing on a small shop that it makes itself
+	$(BIN)/penstock demo $(ARGS)
+
+test: $(STAMP) ## run all tests (ARGS="-k name" for some)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: $(STAMP) ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+
+bench: $(STAMP) ## measure speed and memory
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# Pins that still fit stay; ARGS=--upgrade moves them all. Without uv on PATH it is installed into .venv.
+# The lock must hold for every index, so no web address may stand in it.
+lock: $(STAMP) ## resolve the dependencies into requirements.lock (ARGS=--upgrade for newer ones)
+	@test -n "$(UV)" || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@cp requirements.lock .venv/requirements.new
+	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(ARGS) \
+		--group dev pyproject.toml -o .venv/requirements.new
+	@if grep -nE 'https?://' .venv/requirements.new; then echo "The lock names a web address; it was not written." >&2; exit 1; fi
+	@cp .venv/requirements.new requirements.lock
+	@echo "requirements.lock written; the next target installs it"
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Penstock needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+		echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+ifneq ($(UV),)
+	@test -x $(BIN)/python || uv venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+	uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+else
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+endif
+	@touch $@
