@@ -1,0 +1,1 @@
+"""Where flows run: pipeline specs, the local Prefect server, deployments on a long-lived one."""
