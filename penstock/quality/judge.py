@@ -1,0 +1,307 @@
+"""Run a stage's expectations and say what was found: on a partition's rows, on the interval's shares, on the whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from penstock.carriers import Validation, Verdict
+from penstock.errors import Problem, SpecError, nearest
+from penstock.expectations import ROW_COUNT_TYPES, SCHEMA_TYPES, Outcome, Severity
+from penstock.quality.engine import Finding, InvalidArguments, build_expectation, run_expectations
+from penstock.quality.frames import View, find_broken_json, fit_arguments, make_frame, view_of
+from penstock.spec import Expectation
+
+_REACTIONS: dict[Severity, Outcome] = {"critical": "halted", "warning": "quarantined", "info": "noted"}
+_SAMPLES = 3
+_SAMPLE_WIDTH = 40
+
+
+def columns_needed(expectations: Sequence[Expectation]) -> tuple[str, ...]:
+    """Return the columns that the aggregate expectations read, sorted."""
+    return tuple(sorted({c for e in expectations if e.is_aggregate for c in e.columns}))
+
+
+def judge_rows(stage: str, table: pa.Table, expectations: Sequence[Expectation], partition: int = -1) -> Verdict:
+    """Judge each row of one batch by the row expectations among those given.
+
+    A share (`mostly`) is not judged here: a partition's share is not the interval's, `judge_shares` sums them up.
+
+    Raises:
+        SpecError: an expectation names a column that is not there, or cannot be judged on these types.
+    """
+    chosen = [e for e in expectations if e.is_row]
+    findings = _find(stage, table, chosen, positions=True)
+    validations = []
+    refused: dict[int, list[str]] = {}
+    for expectation, finding in zip(chosen, findings, strict=True):
+        validations.append(_validate_rows(stage, table, expectation, finding, partition))
+        if validations[-1].outcome == "quarantined":
+            for position in finding.positions:
+                refused.setdefault(position, []).append(expectation.label)
+    return Verdict(tuple(validations), {position: tuple(refused[position]) for position in sorted(refused)})
+
+
+def _validate_rows(
+    stage: str, table: pa.Table, expectation: Expectation, found: "_Found", partition: int
+) -> Validation:
+    outcome: Outcome = "passed"
+    detail = ""
+    if found.unexpected:
+        outcome = _REACTIONS[expectation.severity]
+        detail = _describe_rows(table, expectation, found)
+        if "mostly" in expectation.arguments:
+            outcome, detail = "noted", f"{detail}; its share is judged in the audit"
+    elif not found.evaluated:
+        outcome = "vacuous"
+    return Validation(
+        stage,
+        expectation.label,
+        expectation.severity,
+        found.evaluated,
+        found.unexpected,
+        outcome,
+        detail,
+        partition,
+    )
+
+
+def judge_shares(
+    expectations_by_stage: Mapping[str, Sequence[Expectation]], validations: Sequence[Validation]
+) -> tuple[Validation, ...]:
+    """Judge the row expectations with `mostly` by their share over the interval, summed over its partitions."""
+    return tuple(
+        _validate_share(stage, expectation, validations)
+        for stage, expectations in expectations_by_stage.items()
+        for expectation in expectations
+        if expectation.is_row and "mostly" in expectation.arguments
+    )
+
+
+def _validate_share(stage: str, expectation: Expectation, validations: Sequence[Validation]) -> Validation:
+    parts = [v for v in validations if (v.stage, v.expectation) == (stage, expectation.label)]
+    evaluated, unexpected = sum(v.evaluated for v in parts), sum(v.unexpected for v in parts)
+    # As written, not as a float: 1 - 0.9 is less than 0.1, and 10 rows of 100 would be too many.
+    mostly = Fraction(str(expectation.arguments["mostly"]))
+    outcome: Outcome = "passed" if evaluated else "vacuous"
+    if evaluated - unexpected < mostly * evaluated:
+        outcome = _REACTIONS[expectation.severity]
+    detail = ""
+    if unexpected:
+        share, allowed = unexpected / evaluated, float(1 - mostly)
+        detail = f"{unexpected:,} of {evaluated:,} rows, {share:.4%} where {allowed:.4%} may be"
+    return Validation(stage, expectation.label, expectation.severity, evaluated, unexpected, outcome, detail)
+
+
+def judge_whole(
+    stage: str,
+    sample: pa.Table,
+    rows: int,
+    columns: Sequence[str],
+    expectations: Sequence[Expectation],
+    sampled: bool = False,
+) -> Verdict:
+    """Judge the interval as a whole by the expectations that do not speak of single rows.
+
+    Args:
+        stage: whose rows they are.
+        sample: the columns of `columns_needed`, all rows or a uniform sample of them.
+        rows: how many rows there are, exactly.
+        columns: which columns there are, in order.
+        expectations: any; those about rows are left to `judge_rows`.
+        sampled: whether `sample` is less than all rows.
+
+    Raises:
+        SpecError: an expectation names a column that is not there, or cannot be judged on these types.
+    """
+    aggregates = [e for e in expectations if e.is_aggregate]
+    suffix = f", on a sample of {sample.num_rows:,} rows" if sampled else ""
+    judged = dict(zip(map(id, aggregates), _find(stage, sample, aggregates, positions=False), strict=True))
+    validations = []
+    for expectation in expectations:
+        if expectation.type in ROW_COUNT_TYPES:
+            validations.append(_validate_count(stage, expectation, rows))
+        elif expectation.type in SCHEMA_TYPES:
+            validations.append(_validate_schema(stage, expectation, columns))
+        elif expectation.is_aggregate:
+            validations.append(_validate_aggregate(stage, expectation, judged[id(expectation)], suffix))
+    return Verdict(tuple(validations))
+
+
+def _validate_aggregate(stage: str, expectation: Expectation, found: "_Found", suffix: str) -> Validation:
+    outcome: Outcome = "passed"
+    if not found.success:
+        outcome = _REACTIONS[expectation.severity]
+    elif not found.evaluated:
+        outcome = "vacuous"
+    detail = _describe_observed(found) + suffix if found.result else ""
+    return Validation(
+        stage, expectation.label, expectation.severity, found.evaluated, found.unexpected, outcome, detail
+    )
+
+
+def _validate_count(stage: str, expectation: Expectation, rows: int) -> Validation:
+    """Compare the exact count by hand: the engine would want a frame of that many rows."""
+    _build(stage, expectation, expectation.arguments)
+    told = expectation.arguments
+    if expectation.type == "expect_table_row_count_to_equal":
+        holds = rows == int(told["value"])
+    else:
+        low, high = told.get("min_value"), told.get("max_value")
+        above = low is None or (rows > int(low) if told.get("strict_min") else rows >= int(low))
+        below = high is None or (rows < int(high) if told.get("strict_max") else rows <= int(high))
+        holds = above and below
+    outcome: Outcome = "passed" if holds else _REACTIONS[expectation.severity]
+    return Validation(stage, expectation.label, expectation.severity, rows, 0, outcome, f"observed {rows:,} rows")
+
+
+def _validate_schema(stage: str, expectation: Expectation, columns: Sequence[str]) -> Validation:
+    built = _build(stage, expectation, expectation.arguments)
+    finding = run_expectations(pd.DataFrame(columns=list(columns)), [built], positions=False)[0]
+    if finding.broken:
+        raise _spec_error(stage, expectation, finding.broken)
+    outcome: Outcome = "passed" if finding.success else _REACTIONS[expectation.severity]
+    shown = ", ".join(columns[:12]) + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
+    detail = f"observed {len(columns)} columns: {shown}"
+    return Validation(stage, expectation.label, expectation.severity, len(columns), 0, outcome, detail)
+
+
+# --- one pass of the engine --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One expectation's finding, counted."""
+
+    success: bool
+    evaluated: int
+    unexpected: int
+    positions: Sequence[int]
+    result: Mapping[str, Any]
+
+
+_NOTHING = _Found(success=True, evaluated=0, unexpected=0, positions=(), result={})
+
+
+def _find(stage: str, table: pa.Table, expectations: Sequence[Expectation], *, positions: bool) -> list[_Found]:
+    """Judge a table by each expectation; one pass of the engine for each view of the columns."""
+    _require_columns(stage, table, expectations)
+    if not table.num_rows:
+        return [_NOTHING] * len(expectations)
+    found: dict[int, _Found] = {}
+    views: dict[View, list[int]] = {}
+    for index, expectation in enumerate(expectations):
+        views.setdefault(view_of(expectation.type), []).append(index)
+    for view, indexes in views.items():
+        chosen = [expectations[i] for i in indexes]
+        frame = make_frame(table, (c for e in chosen for c in e.columns), view)
+        built = [_build(stage, e, _fitted(stage, e, table, positions=positions), n) for n, e in enumerate(chosen)]
+        for index, finding in zip(indexes, run_expectations(frame, built, positions=positions), strict=True):
+            expectation = expectations[index]
+            if finding.broken:
+                raise _spec_error(stage, expectation, finding.broken)
+            found[index] = _count(table, frame, expectation, finding, positions=positions)
+    return [found[index] for index in range(len(expectations))]
+
+
+def _require_columns(stage: str, table: pa.Table, expectations: Sequence[Expectation]) -> None:
+    known = table.column_names
+    problems = tuple(
+        Problem(0, e.label, f"`{stage}` has no column `{c}`.{nearest(c, known)}")
+        for e in expectations
+        for c in e.columns
+        if c not in known
+    )
+    if problems:
+        raise SpecError(f"stage {stage}", problems)
+
+
+def _fitted(stage: str, expectation: Expectation, table: pa.Table, *, positions: bool) -> dict[str, Any]:
+    try:
+        fitted = fit_arguments(expectation, table)
+    except ValueError as error:
+        raise _spec_error(stage, expectation, str(error)) from None
+    if positions:
+        fitted.pop("mostly", None)
+    return fitted
+
+
+def _build(stage: str, expectation: Expectation, arguments: Mapping[str, Any], position: int = 0) -> Any:
+    try:
+        return build_expectation(expectation.type, expectation.severity, arguments, position)
+    except InvalidArguments as error:
+        raise _spec_error(stage, expectation, str(error)) from None
+
+
+def _spec_error(stage: str, expectation: Expectation, reason: str) -> SpecError:
+    return SpecError(f"stage {stage}", (Problem(0, expectation.label, f"cannot be judged: {reason}"),))
+
+
+def _count(
+    table: pa.Table, frame: pd.DataFrame, expectation: Expectation, finding: Finding, *, positions: bool
+) -> _Found:
+    result = finding.result
+    if "element_count" in result:
+        evaluated = int(result["element_count"]) - int(result.get("missing_count") or 0)
+    elif expectation.type == "expect_column_proportion_of_non_null_values_to_be_between":
+        evaluated = table.num_rows
+    else:
+        evaluated = int(frame[list(expectation.columns)].notna().all(axis=1).sum())
+    unexpected = int(result.get("unexpected_count") or 0)
+    where = finding.positions if positions else ()
+    if view_of(expectation.type) == "json":
+        broken = find_broken_json(table[expectation.columns[0]])
+        where = sorted([*where, *broken])
+        evaluated, unexpected = evaluated + len(broken), unexpected + len(broken)
+    return _Found(finding.success, evaluated, unexpected, where, result)
+
+
+# --- in words ----------------------------------------------------------------------------------
+
+
+def _describe_rows(table: pa.Table, expectation: Expectation, found: _Found) -> str:
+    counted = f"{found.unexpected:,} of {found.evaluated:,} rows"
+    columns = [table[name] for name in expectation.columns]
+    picked = [tuple(column[p].as_py() for column in columns) for p in found.positions[:20]]
+    values = [row[0] if len(row) == 1 else row for row in picked if any(v is not None for v in row)]
+    return f"{counted}, e.g. {_show(values)}" if values else counted
+
+
+def _describe_observed(found: _Found) -> str:
+    result = found.result
+    if "element_count" in result:
+        return f"{found.unexpected:,} of {found.evaluated:,} rows unexpected"
+    unexpected, missing = result.get("partial_unexpected_list"), result.get("partial_missing_list")
+    if unexpected or missing:
+        parts = (("unexpected", unexpected), ("missing", missing))
+        return ", ".join(f"{word} {_show(values)}" for word, values in parts if values)
+    observed = result.get("observed_value")
+    if isinstance(observed, dict):
+        observed = observed.get("values", observed)
+    if observed is None:
+        return "all values expected" if found.success else "observed no value"
+    return f"observed {_show(observed if isinstance(observed, list) else [observed])}"
+
+
+def _show(values: Sequence[Any]) -> str:
+    """Show a few distinct values of the data; the only place where they become text."""
+    shown = list(dict.fromkeys(_show_one(value) for value in values))[:_SAMPLES]
+    return ", ".join(text if len(text) <= _SAMPLE_WIDTH else text[: _SAMPLE_WIDTH - 1] + "…" for text in shown)
+
+
+def _show_one(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_show_one, value))})"
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value) if isinstance(value, Decimal) else repr(value)
