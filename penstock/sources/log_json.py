@@ -1,0 +1,113 @@
+"""Lines that are JSON objects."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from penstock.sources.log_times import open_engine, read_epoch, read_iso
+from penstock.sources.log_values import ARROW_TYPES, ValueKind, read_values
+from penstock.types import TIMESTAMP
+
+pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
+
+TIME_KEYS = ("time", "timestamp", "ts", "@timestamp")
+_NUMBERS = ("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE")
+_FITTING: dict[ValueKind, tuple[str, ...]] = {
+    "string": ("VARCHAR",),
+    "int": _NUMBERS,
+    "float": _NUMBERS,
+    "bool": ("BOOLEAN",),
+}
+
+
+@dataclass(frozen=True)
+class JsonParser:
+    """Takes the declared keys out of JSON objects; an absent key is NULL.
+
+    A value that is not of its column's type (a number in a string column is not) makes the line malformed, as does a
+    line without event time: the first of `time`, `timestamp`, `ts` and `@timestamp` that is not null. NUL in a string
+    is written as `\\x00`.
+    """
+
+    columns: Mapping[str, ValueKind]
+
+    @property
+    def schema(self) -> pa.Schema:
+        declared = [(name, ARROW_TYPES[kind]) for name, kind in self.columns.items()]
+        return pa.schema([("time", TIMESTAMP), *declared, ("line", pa.string())])
+
+    def times(self, lines: pa.StringArray, seen_at: datetime) -> pa.TimestampArray:
+        del seen_at
+        kinds, texts = _look_up(lines, (*TIME_KEYS, *self.columns))
+        candidates = [pc.equal(kind, "NULL") for kind in kinds[: len(TIME_KEYS)]]
+        given = [pc.invert(pc.fill_null(is_null, True)) for is_null in candidates]
+        times: Any = _read_time(_first(given, kinds), _first(given, texts))
+        declared = zip(self.columns.values(), kinds[len(TIME_KEYS) :], texts[len(TIME_KEYS) :], strict=True)
+        for column, kind, text in declared:
+            times = pc.if_else(_column(column, kind, text)[1], None, times)
+        good: pa.TimestampArray = times
+        return good
+
+    def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
+        kinds, texts = _look_up(lines, tuple(self.columns))
+        values = [
+            _column(column, kind, text)[0]
+            for column, kind, text in zip(self.columns.values(), kinds, texts, strict=True)
+        ]
+        return pa.table([times, *values, lines], schema=self.schema)
+
+
+def _column(column: ValueKind, kinds: Any, texts: Any) -> tuple[Any, Any]:
+    """Return the values, and where one is not of the column's type."""
+    present = pc.fill_null(pc.not_equal(kinds, "NULL"), False)
+    if column == "timestamp":
+        values = _read_time(kinds, texts)
+        return values, pc.and_not(present, pc.is_valid(values))
+    fits = pc.is_in(kinds, pa.array(_FITTING[column]))
+    read = read_values(pc.if_else(fits, texts, None), column)
+    return read.values, pc.or_(pc.and_not(present, fits), read.wrong)
+
+
+def _first(given: list[Any], arrays: list[Any]) -> Any:
+    """Return, row by row, the first of the arrays that is given there."""
+    return pc.coalesce(*[pc.if_else(here, array, None) for here, array in zip(given, arrays, strict=False)])
+
+
+def _read_time(kinds: Any, texts: Any) -> Any:
+    is_text = pc.equal(kinds, "VARCHAR")
+    iso = read_iso(pc.if_else(is_text, texts, None))
+    return pc.coalesce(iso, read_epoch(pc.if_else(pc.is_in(kinds, pa.array(_NUMBERS)), texts, None)))
+
+
+def _look_up(lines: pa.StringArray, keys: tuple[str, ...]) -> tuple[list[Any], list[Any]]:
+    """Return the JSON type and the text of each key; NULL where the line lacks it or is no JSON object."""
+    if not keys:
+        return [], []
+    pointers = ["/" + key.replace("~", "~0").replace("/", "~1") for key in keys]
+    with open_engine() as connection:
+        connection.register("lines", pa.table({"line": lines}))
+        found = connection.sql(
+            """
+            select json_type(object, $1) as kinds, json_extract_string(object, $1) as texts
+            from (select case when json_valid(line) and json_type(line) = 'OBJECT' then line end as object from lines)
+            """,
+            params=[pointers],
+        ).to_arrow_table()
+    return _by_key(found.column("kinds"), len(keys)), [
+        _escape_nul(a) for a in _by_key(found.column("texts"), len(keys))
+    ]
+
+
+def _by_key(lists: Any, count: int) -> list[Any]:
+    chunks = [chunk.cast(pa.list_(pa.string())) for chunk in lists.chunks]
+    joined: Any = pa.concat_arrays(chunks) if chunks else pa.array([], pa.list_(pa.string()))
+    return [pc.list_element(joined, i) for i in range(count)]
+
+
+def _escape_nul(texts: Any) -> Any:
+    has_nul = pc.any(pc.match_substring(texts, "\0")).as_py()
+    return pc.replace_substring(texts, "\0", "\\x00") if has_nul else texts

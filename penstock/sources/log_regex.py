@@ -1,0 +1,88 @@
+"""Lines in a user's own format: a regular expression with named groups."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from penstock.sources.log_times import read_iso, read_strptime
+from penstock.sources.log_values import ARROW_TYPES, ValueKind, read_values, replace_text
+from penstock.types import TIMESTAMP
+
+pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
+
+
+@dataclass(frozen=True)
+class RegexParser:
+    """Takes lines apart that match an expression as a whole; `\\d`, `\\w` and `\\s` mean ASCII.
+
+    A group that is empty, or took no part, is NULL; so is `-` in a group of another type than text. A group that is
+    not of its type makes the line malformed.
+    """
+
+    regex: str
+    time_format: str | None
+    groups: tuple[str, ...]
+    columns: Mapping[str, ValueKind]
+    in_bulk: bool
+    """Whether the bulk engine can match the expression; else Python does, line by line."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        types = {name: ARROW_TYPES[self.columns.get(name, "string")] for name in self.groups} | {"time": TIMESTAMP}
+        return pa.schema([*types.items(), ("line", pa.string())])
+
+    def times(self, lines: pa.StringArray, seen_at: datetime) -> pa.TimestampArray:
+        del seen_at
+        groups = self._match(lines)
+        text = groups["time"]
+        times: Any = read_strptime(text, self.time_format) if self.time_format else read_iso(text)
+        for name, kind in self.columns.items():
+            if name != "time":
+                times = pc.if_else(read_values(_filled(groups[name], kind), kind).wrong, None, times)
+        good: pa.TimestampArray = times
+        return good
+
+    def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
+        columns = {}
+        for name, texts in self._match(lines).items():
+            kind = self.columns.get(name, "string")
+            columns[name] = times if name == "time" else read_values(_filled(texts, kind), kind).values
+        schema = self.schema
+        return pa.table([*columns.values(), lines], schema=schema)
+
+    def _match(self, lines: Any) -> dict[str, Any]:
+        if self.in_bulk:
+            found = pc.extract_regex(lines, pattern=anchored(self.regex))
+            return {name: pc.struct_field(found, name) for name in self.groups}
+        compiled = re.compile(self.regex, re.ASCII)
+        matches = [compiled.fullmatch(line) if line is not None else None for line in lines.to_pylist()]
+        return {name: pa.array([m and m[name] for m in matches], pa.string()) for name in self.groups}
+
+
+def compile_regex(regex: str, time_format: str | None, columns: Mapping[str, ValueKind]) -> RegexParser:
+    """Return the parser of an expression that Python accepts; the bulk engine may not know all of it."""
+    groups = re.compile(regex).groupindex
+    return RegexParser(regex, time_format, tuple(groups), columns, _matches_in_bulk(regex))
+
+
+def anchored(regex: str) -> str:
+    return rf"\A(?:{regex})\z"
+
+
+def _matches_in_bulk(regex: str) -> bool:
+    if re.search(r"\{,[0-9]", regex):  # here a count from zero, there the characters themselves
+        return False
+    try:
+        pc.extract_regex(pa.array([""]), pattern=anchored(regex))
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _filled(texts: Any, kind: ValueKind) -> Any:
+    return replace_text(texts, ("",) if kind == "string" else ("", "-"))

@@ -1,0 +1,100 @@
+"""Split the bytes of a log into lines, in bulk: on LF alone, whatever else Unicode calls the end of a line."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+MAX_LINE = 1 << 20
+"""Bytes of a line that is still taken as it is."""
+SHOWN = 256
+"""Characters that are kept of a longer one."""
+
+_LF, _CR, _BOM = 10, 13, b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines that are not empty, each with the offset of its first byte."""
+
+    offsets: pa.Int64Array
+    text: pa.StringArray
+    broken: pa.BooleanArray
+    """The text is not the file's bytes: what was not UTF-8, and NUL, is written as `\\xff`, `\\x00`."""
+    oversize: pa.BooleanArray
+    """Longer than MAX_LINE: the text is its beginning and its length."""
+
+
+def split_lines(data: bytes, base: int) -> Lines:
+    """Split whole lines; the last may lack its LF. One CR before each LF and a BOM at the file's start are dropped.
+
+    Args:
+        data: Bytes that begin where a line begins.
+        base: Their offset in the file.
+    """
+    view = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(view == _LF)
+    if len(data) and view[-1] != _LF:
+        ends = np.append(ends, len(data))
+    starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
+    if base == 0 and data.startswith(_BOM):
+        starts[0] = len(_BOM)
+    returns = (ends > starts) & (view[ends - 1] == _CR)
+    stops = ends - returns
+    kept = stops > starts
+    starts, stops = starts[kept], stops[kept]
+    oversize = stops - starts > MAX_LINE
+    broken = np.zeros(len(starts), np.bool_)
+    text = None
+    if data.count(b"\r") == returns.sum() and b"\0" not in data and not oversize.any():
+        body = data.removeprefix(_BOM if base == 0 else b"").translate(None, b"\r\n")
+        text = _strings(body, stops - starts)
+    if text is None:
+        lines = [data[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+        doubtful = np.searchsorted(stops, np.flatnonzero((view >= 0x80) | (view == 0)), side="right")
+        for i in np.union1d(doubtful[doubtful < len(lines)], np.flatnonzero(oversize)).tolist():
+            line, broken[i] = _read_line(lines[i])
+            lines[i] = line.encode()
+        text = _strings(b"".join(lines), np.array([len(line) for line in lines], np.int64))
+    assert text is not None  # every line that could fail has been read by itself
+    return Lines(pa.array(starts + base, pa.int64()), text, _flags(broken), _flags(oversize))
+
+
+def oversize_line(beginning: bytes, length: int, offset: int) -> Lines:
+    """Return the one line that is too long to be held in memory."""
+    text, broken = _shorten(beginning, length)
+    flags = _flags(np.array([True])), _flags(np.array([broken]))
+    return Lines(pa.array([offset], pa.int64()), pa.array([text], pa.string()), flags[1], flags[0])
+
+
+def _strings(body: bytes, lengths: np.ndarray[Any, Any]) -> pa.StringArray | None:
+    """Build the lines from their joined bytes, without touching each; None where some byte is not UTF-8."""
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    text = pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets.tobytes()), pa.py_buffer(body))
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return text
+
+
+def _read_line(raw: bytes) -> tuple[str, bool]:
+    if len(raw) > MAX_LINE:
+        return _shorten(raw[: SHOWN * 4], len(raw))
+    try:
+        text, broken = raw.decode(), b"\0" in raw
+    except UnicodeDecodeError:
+        text, broken = raw.decode(errors="backslashreplace"), True
+    return text.replace("\0", "\\x00"), broken
+
+
+def _shorten(beginning: bytes, length: int) -> tuple[str, bool]:
+    text, broken = _read_line(beginning)
+    return f"{text[:SHOWN]}… ({length} bytes)", broken
+
+
+def _flags(values: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.BooleanArray:
+    flags: pa.BooleanArray = pa.array(values, pa.bool_())
+    return flags

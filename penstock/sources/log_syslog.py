@@ -1,0 +1,78 @@
+"""Syslog lines: RFC 5424, RFC 3164, and the latter with an ISO 8601 time as today's daemons write it to files."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from penstock.sources.log_times import read_iso, read_rfc3164
+from penstock.sources.log_values import read_int, replace_text
+from penstock.types import TIMESTAMP
+
+pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
+
+_PRIORITY = "(?:[0-9]|[1-9][0-9]|1[0-8][0-9]|19[01])"
+_ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,]+(?:Z|[+-][0-9:]+)?"
+_TIME = rf"[A-Z][a-z]{{2}} [ 0-9]?[0-9] [0-9:]{{8}}|{_ISO}"
+_DATA = r'(?:-|(?:\[[^\]"]*(?:"(?:[^"\\]|\\.)*"[^\]"]*)*\])+)'
+_RFC5424 = (
+    rf"^<(?P<priority>{_PRIORITY})>[1-9][0-9]? (?P<time>{_ISO}) (?P<host>\S+) (?P<app>\S+) (?P<pid>\S+) \S+ {_DATA}"
+    r"(?: (?P<message>.*))?$"
+)
+_RFC3164 = rf"^(?:<(?P<priority>{_PRIORITY})>)?(?P<time>{_TIME}) (?P<host>\S+) (?P<content>.*)$"
+_TAGGED = r"^(?P<app>[^\s\[\]:]+)(?:\[(?P<pid>[^\]]*)\])?:(?: (?P<message>.*))?$"
+_NUMBER = "^[0-9]{1,18}$"
+
+
+@dataclass(frozen=True)
+class SyslogParser:
+    """Takes syslog lines apart.
+
+    Without a tag (`app[pid]:`) the whole content is the message. A process id that is no number is NULL, as are
+    `-` and what a line does not have. Structured data and message id stay in `line` only.
+    """
+
+    @property
+    def schema(self) -> pa.Schema:
+        text, number = pa.string(), pa.int64()
+        fields: list[tuple[str, pa.DataType]] = [
+            ("time", TIMESTAMP),
+            ("host", text),
+            ("app", text),
+            ("pid", number),
+            ("priority", number),
+        ]
+        return pa.schema([*fields, ("message", text), ("line", text)])
+
+    def times(self, lines: pa.StringArray, seen_at: datetime) -> pa.TimestampArray:
+        new, old = _parts(lines)
+        text = pc.coalesce(pc.struct_field(new, "time"), pc.struct_field(old, "time"))
+        times: pa.TimestampArray = pc.coalesce(read_iso(text), read_rfc3164(text, seen_at))
+        return times
+
+    def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
+        new, old = _parts(lines)
+        content = pc.struct_field(old, "content")
+        tagged = pc.extract_regex(content, pattern=_TAGGED)
+        untagged = pc.if_else(pc.is_null(tagged), content, None)
+        priority = pc.coalesce(pc.struct_field(new, "priority"), pc.struct_field(old, "priority"))
+        pid = pc.coalesce(pc.struct_field(new, "pid"), pc.struct_field(tagged, "pid"))
+        message = pc.coalesce(pc.struct_field(new, "message"), pc.struct_field(tagged, "message"), untagged)
+        columns = [
+            times,
+            replace_text(pc.coalesce(pc.struct_field(new, "host"), pc.struct_field(old, "host")), ("-",)),
+            replace_text(pc.coalesce(pc.struct_field(new, "app"), pc.struct_field(tagged, "app")), ("-",)),
+            read_int(pc.if_else(pc.match_substring_regex(pid, _NUMBER), pid, None)),
+            read_int(replace_text(priority, ("",))),
+            replace_text(pc.utf8_ltrim(message, "\ufeff"), ("",)),
+            lines,
+        ]
+        return pa.table(columns, schema=self.schema)
+
+
+def _parts(lines: Any) -> tuple[Any, Any]:
+    """Take lines apart by both standards; a line is NULL in one of them, or in both."""
+    new = pc.extract_regex(lines, pattern=_RFC5424)
+    return new, pc.extract_regex(pc.if_else(pc.is_null(new), lines, None), pattern=_RFC3164)

@@ -1,0 +1,82 @@
+"""Turn texts into values of a declared type, in bulk; what cannot be the type is told, never mended."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute
+
+from penstock.sources.log_times import read_epoch, read_iso
+from penstock.types import TIMESTAMP
+
+pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
+
+ValueKind = Literal["string", "int", "float", "bool", "timestamp"]
+ARROW_TYPES: dict[ValueKind, pa.DataType] = {
+    "string": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "timestamp": TIMESTAMP,
+}
+
+_INT = r"^(?:\+|(?P<sign>-))?0*(?P<digits>[0-9]{1,19})(?:\.0*)?$"
+_FLOAT = r"^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+_MAX_INT = "9223372036854775807"
+
+
+@dataclass(frozen=True)
+class Values:
+    """A column, NULL where the text was NULL or could not be read, and where it could not."""
+
+    values: Any
+    wrong: pa.BooleanArray
+
+
+def read_values(texts: pa.StringArray, kind: ValueKind) -> Values:
+    """Read texts as a type: 64-bit whole numbers (`5.0` is one), finite floats, true/false/1/0, ISO 8601 or epoch."""
+    values = _READERS[kind](texts)
+    return Values(values, pc.and_(pc.is_valid(texts), pc.is_null(values)))
+
+
+def replace_text(texts: pa.StringArray, absent: tuple[str, ...]) -> pa.StringArray:
+    """Return the texts with NULL for those that stand for nothing."""
+    kept: pa.StringArray = pc.if_else(
+        pc.is_in(texts, pa.array(absent, pa.string())), pa.scalar(None, pa.string()), texts
+    )
+    return kept
+
+
+def read_int(texts: pa.StringArray) -> Any:
+    """Read whole numbers of 64 bits; NULL where the text is none."""
+    if pc.all(pc.match_substring_regex(texts, r"^-?[0-9]{1,18}$")).as_py() is not False:
+        return pc.cast(texts, pa.int64())
+    parts = pc.extract_regex(texts, pattern=_INT)
+    sign, digits = pc.struct_field(parts, 0), pc.struct_field(parts, 1)
+    fits = pc.or_(pc.less(pc.utf8_length(digits), 19), pc.less_equal(digits, _MAX_INT))
+    return pc.cast(pc.if_else(fits, pc.binary_join_element_wise(sign, digits, ""), None), pa.int64())
+
+
+def _read_float(texts: pa.StringArray) -> Any:
+    shaped = pc.match_substring_regex(texts, _FLOAT)
+    numbers = pc.cast(pc.utf8_ltrim(pc.if_else(shaped, texts, None), "+"), pa.float64())
+    return pc.if_else(pc.is_finite(numbers), numbers, None)
+
+
+def _read_bool(texts: pa.StringArray) -> Any:
+    lower = pc.utf8_lower(texts)
+    yes, no = (pc.is_in(lower, pa.array(words)) for words in (["true", "1"], ["false", "0"]))
+    return pc.if_else(pc.or_(yes, no), yes, None)
+
+
+def _read_timestamp(texts: pa.StringArray) -> Any:
+    return pc.coalesce(read_iso(texts), read_epoch(texts))
+
+
+_READERS = {
+    "string": lambda texts: texts,
+    "int": read_int,
+    "float": _read_float,
+    "bool": _read_bool,
+    "timestamp": _read_timestamp,
+}
