@@ -166,7 +166,11 @@ class Scored:
     features: Features
     refusals: tuple[Refusal, ...]
     validations: tuple[Validation, ...]
-    halts: tuple[str, ...] = ()
+    halts: tuple[str, ...]
+    audit: dict[str, pa.Table] = field(default_factory=dict)
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    quantiles: tuple[float, ...] = ()
+    """The first score column's values at 0 %, 1 % … 100 %."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +182,13 @@ class Receipt:
     scored: int
     quarantined: int
     excluded: int
+    refused_at_source: int
+    """Of the quarantined rows, those that never became features."""
     validations: tuple[Validation, ...]
     halts: tuple[str, ...]
     seconds: dict[str, float]
     """Wall seconds by step."""
+    score_quantiles: tuple[float, ...] = ()
+    """The first score column's values at 0 %, 1 % … 100 %."""
     audit: dict[str, pa.Table] = field(default_factory=dict)
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -3,8 +3,8 @@
 PenstockError
 ├── TransientError               the same call may succeed later; tasks retry it
 │   ├── DatabaseUnavailable      refused, reset, locked, timed out
-│   ├── IntervalBusy             another run holds the interval's lease
-│   └── SourceChanging           the source moved while it was read
+│   ├── KeyCollision             another copy of the same work wrote first
+│   └── IntervalBusy             another run holds the interval's lease
 └── TerminalError                the same call fails again; never retried
     ├── UsageError               exit code 2: wrong spec, settings or arguments
     │   ├── SpecError            one or more problems of a pipeline file, each with its line
@@ -96,6 +96,18 @@ class DatabaseUnavailable(TransientError):
 
 
 @dataclass(eq=False)
+class KeyCollision(TransientError):
+    connection: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"connection `{self.connection}`: rows with these keys were written meanwhile: {self.reason}. "
+            "Another copy of the same work is running, or has run; nothing was written twice. Run again."
+        )
+
+
+@dataclass(eq=False)
 class IntervalBusy(TransientError):
     pipeline: str
     interval: str
@@ -106,19 +118,6 @@ class IntervalBusy(TransientError):
         return (
             f"`{self.pipeline}` {self.interval} is being scored by run {self.run_id} (lease until {self.until}). "
             "Wait for it, or run again after the lease has ended: an abandoned run is taken over then."
-        )
-
-
-@dataclass(eq=False)
-class SourceChanging(TransientError):
-    source: str
-    planned: int
-    read: int
-
-    def message(self) -> str:
-        return (
-            f"source `{self.source}` changed while it was read: {self.planned} rows were planned, {self.read} came. "
-            "Nothing was published; run again."
         )
 
 
@@ -256,6 +255,19 @@ class BrokenFile(SourceError):
         return (
             f"source `{self.source}`: {self.file} cannot be read: {self.reason}. "
             "Nothing of it was taken; replace the file, or move it out of the source's path, and run again."
+        )
+
+
+@dataclass(eq=False)
+class UnreadableTime(SourceError):
+    source: str
+    column: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: the event time `{self.column}` {self.reason}. "
+            "Rows would fall into wrong intervals; store it in one way, in UTC, or read it through a `query:`."
         )
 
 

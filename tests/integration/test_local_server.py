@@ -150,14 +150,16 @@ def test_two_that_start_at_once_share_one_server(home: Path) -> None:
     assert len(pids) == 1
 
 
-def test_home_whose_user_was_killed_serves_again(home: Path) -> None:
+def test_killed_server_is_replaced_by_the_next_user(home: Path) -> None:
     with start(HOLD, str(home), "60") as process:
         old = int(first_line(process))
-        process.send_signal(signal.SIGKILL)
+        os.kill(old, signal.SIGKILL)
+        process.kill()
 
     with local_server(home) as server:
-        assert server.pid != old
         assert isinstance(server, LocalServer)
+        assert server.pid != old
+        assert is_alive(server.pid)
 
 
 def test_server_that_dies_while_starting_is_an_error_that_names_its_log(tmp_path: Path) -> None:

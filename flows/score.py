@@ -1,0 +1,101 @@
+"""Score a pipeline: the order of things. What each thing is lives in `tasks` and below."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed, State
+
+from penstock.carriers import ModelPin
+from penstock.errors import Halted, IntervalBusy, PenstockError
+from penstock.ledger.holding import holding
+from penstock.planning import Mode, PlannedInterval
+from penstock.spec import ModelRef, Pipeline
+from penstock.spec_file import find_pipeline_file, load_pipeline
+from tasks.artifacts import Progress, report
+from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_model
+from tasks.partitions import score_partitions
+from tasks.places import connect, settings
+from tasks.runners import in_flight, task_runner
+from tasks.warm_up import warm_up
+
+
+@flow(name="score", flow_run_name="{pipeline}", persist_result=False)
+def score(
+    pipeline: str,
+    mode: Mode = "due",
+    start: datetime | None = None,
+    end: datetime | None = None,
+    model: str | None = None,
+    partition_rows: int | None = None,
+) -> State[object]:
+    """Score what is due.
+
+    Args:
+        pipeline: Name in the pipelines folder, or path of a YAML file.
+        mode: due scores what is missing and what late rows touched; backfill what is missing in a range; restate scores a range again.
+        start: Begin of the range, UTC; leave empty for all.
+        end: End of the range, UTC, not included; leave empty for all.
+        model: name@alias or name@version instead of the pipeline's own.
+        partition_rows: Rows of a partition instead of the pipeline's own.
+    """
+    now = datetime.now(UTC)
+    spec = load_pipeline(find_pipeline_file(pipeline, Path(settings().pipelines)))
+    warm_up(spec)
+    pin = resolve_model(ModelRef.model_validate(model) if model else spec.model)
+    collect_logs(spec)
+    todo = plan(spec, now, mode, start, end)
+    score_one = score_interval.with_options(task_runner=task_runner())
+    ended = [score_one(spec, planned, pin, now, partition_rows, return_state=True) for planned in todo.intervals]
+    failed = [state for state in ended if state.is_failed() or state.is_crashed()]
+    if failed:
+        name = "Halted" if all(state.name == "Halted" for state in failed) else "Failed"
+        return Failed(name=name, message=f"{len(failed)} of {len(ended)} intervals: {failed[0].message}")
+    if all(state.name == "Skipped" for state in ended):
+        return Completed(name="Skipped", message=f"nothing to do: {todo.settled} intervals are published already")
+    return Completed(message=f"{len(ended)} intervals published")
+
+
+@flow(
+    name="score-interval",
+    flow_run_name="{pipeline.name} {planned.label}",
+    persist_result=False,
+    validate_parameters=False,
+)
+def score_interval(
+    pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, now: datetime, partition_rows: int | None = None
+) -> State[object]:
+    """Score one data interval with one model version, and publish it if every gate agrees."""
+    logger = get_run_logger()
+    try:
+        run = claim(pipeline, planned, model, now, flow_run.id)
+    except IntervalBusy as busy:
+        return Completed(name="Skipped", message=str(busy))
+    if run is None:
+        return Completed(name="Skipped", message=f"{planned.label} is published already")
+    try:
+        with holding(connect(pipeline.destination.connection), run, settings().lease_seconds) as hold:
+            extent = plan_partitions(run, partition_rows)
+            logger.info("%s: %d rows in %d partitions", run.label, extent.rows, len(extent.partitions))
+            progress, receipts, done = Progress(run.label, extent.rows), [], 0
+            share = min(1.0, pipeline.audit_rows / max(extent.rows, 1))
+            for receipt in score_partitions(run, extent.partitions, in_flight(), share):
+                receipts.append(receipt)
+                done += receipt.extracted
+                progress.show(done)
+                hold.check()
+            result = audit(run, receipts)
+            hold.totals = result.totals
+            if result.halts:
+                raise Halted(pipeline.name, interval_label(run.interval), result.halts)
+            superseded = publish(run, result)
+            logger.info("%s: published %d scores%s", run.label, result.totals.scored, f", superseding {superseded}" if superseded else "")
+    except Halted as halted:
+        report(run, return_state=True)
+        return Failed(name="Halted", message=str(halted))
+    except PenstockError:
+        report(run, return_state=True)
+        raise
+    report(run, return_state=True)
+    return Completed(message=f"{result.totals.scored} scores published")

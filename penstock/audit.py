@@ -1,0 +1,135 @@
+"""The last gate: does the run add up, and does the interval as a whole look as it should? Decides, changes nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.carriers import Receipt, ScoringRun, Validation, Verdict, interval_label
+from penstock.errors import ReconciliationFailed
+from penstock.ledger.writer import Totals
+from penstock.quality import judge_shares, judge_whole
+from penstock.spec import FEATURES, SCORES, LogSource
+
+VOLUME = "volume"
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What the audit found; `halts` is empty where the run may be published."""
+
+    totals: Totals
+    validations: tuple[Validation, ...]
+    halts: tuple[str, ...]
+    score_quantiles: tuple[float, ...]
+
+
+def add_up(receipts: Sequence[Receipt]) -> Totals:
+    """Sum the partitions' counts."""
+    return Totals(
+        extracted=sum(r.extracted for r in receipts),
+        scored=sum(r.scored for r in receipts),
+        quarantined=sum(r.quarantined for r in receipts),
+        excluded=sum(r.excluded for r in receipts),
+    )
+
+
+def reconcile(run: ScoringRun, receipts: Sequence[Receipt], rows_in_database: int) -> Totals:
+    """Check that every row is accounted for: `extracted = scored + quarantined + excluded`, and the database agrees.
+
+    Raises:
+        ReconciliationFailed: with the figures that differ.
+    """
+    totals = add_up(receipts)
+    told = totals.scored + totals.quarantined + totals.excluded
+    if totals.extracted != told:
+        difference = (
+            f"extracted {totals.extracted:,}, but scored {totals.scored:,} + quarantined {totals.quarantined:,} "
+            f"+ excluded {totals.excluded:,} = {told:,}"
+        )
+        raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
+    if totals.scored != rows_in_database:
+        difference = f"scored {totals.scored:,}, but the history table holds {rows_in_database:,} rows of the run"
+        raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
+    return totals
+
+
+def audit(
+    run: ScoringRun, receipts: Sequence[Receipt], rows_in_database: int, malformed: Mapping[str, tuple[int, int]]
+) -> AuditResult:
+    """Judge the interval as a whole.
+
+    Args:
+        malformed: by log source, unreadable lines of how many.
+
+    Raises:
+        ReconciliationFailed: the counts do not add up.
+    """
+    pipeline = run.pipeline
+    halted = tuple(dict.fromkeys(halt for receipt in receipts for halt in receipt.halts))
+    totals = add_up(receipts) if halted else reconcile(run, receipts, rows_in_database)
+    volume = _judge_volume(run, totals)
+    found = [*volume, *(_judge_malformed(run, name, *counts) for name, counts in malformed.items())]
+    if not halted:
+        found += judge_shares(pipeline.expectations, [v for r in receipts for v in r.validations])
+        rows = {pipeline.primary: totals.extracted, FEATURES: totals.extracted - _refused_early(run, receipts), SCORES: totals.scored}
+        for stage, count in rows.items():
+            found += _judge_stage(run, stage, count, receipts).validations
+    verdict = Verdict(tuple(found))
+    return AuditResult(totals, verdict.validations, halted + verdict.halts, merge_quantiles(receipts))
+
+
+def _refused_early(run: ScoringRun, receipts: Sequence[Receipt]) -> int:
+    """Rows that never became features: refused at the source, or excluded by the query."""
+    return sum(r.refused_at_source + r.excluded for r in receipts)
+
+
+def _judge_volume(run: ScoringRun, totals: Totals) -> list[Validation]:
+    limit, empty = run.pipeline.quarantine_limit, run.pipeline.empty
+    found = []
+    if totals.extracted == 0 and empty == "halt":
+        detail = f"source `{run.pipeline.primary}` holds no rows; where that is normal, say `empty: publish`"
+        found.append(Validation(VOLUME, "rows in the interval", "critical", 0, 0, "halted", detail))
+    if totals.quarantined:
+        share = totals.quarantined / totals.extracted
+        outcome = "halted" if share > limit else "noted"
+        detail = f"{totals.quarantined:,} of {totals.extracted:,} rows ({share:.1%}) were refused, the limit is {limit:.1%}"
+        found.append(
+            Validation(VOLUME, "quarantine_limit", "critical", totals.extracted, totals.quarantined, outcome, detail)
+        )
+    return found
+
+
+def _judge_malformed(run: ScoringRun, name: str, bad: int, lines: int) -> Validation:
+    source = run.pipeline.sources[name]
+    assert isinstance(source, LogSource)
+    share = bad / lines if lines else 0.0
+    outcome = "halted" if share > source.max_malformed else "noted" if bad else "passed"
+    detail = f"{bad:,} of {lines:,} lines ({share:.2%}) cannot be read, the limit is {source.max_malformed:.2%}" if bad else ""
+    return Validation(name, "max_malformed", "critical", lines, bad, outcome, detail)
+
+
+def _judge_stage(run: ScoringRun, stage: str, rows: int, receipts: Sequence[Receipt]) -> Verdict:
+    expectations = [e for e in run.pipeline.expectations_of(stage) if not e.is_row]
+    if not expectations:
+        return Verdict(())
+    tables = [r.audit[stage] for r in receipts if stage in r.audit]
+    sample = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+    columns = next((r.columns[stage] for r in receipts if stage in r.columns), ())
+    return judge_whole(stage, sample, rows, columns, expectations, sampled=bool(tables) and sample.num_rows < rows)
+
+
+def merge_quantiles(receipts: Sequence[Receipt]) -> tuple[float, ...]:
+    """Merge the partitions' 101 quantiles of the first score column, each weighted by its rows."""
+    weighted = [(r.score_quantiles, r.scored) for r in receipts if r.score_quantiles and r.scored]
+    if not weighted:
+        return ()
+    values = np.concatenate([np.asarray(q) for q, _ in weighted])
+    weights = np.concatenate([np.full(len(q), n / len(q)) for q, n in weighted])
+    order = np.argsort(values, kind="stable")
+    values, weights = values[order], weights[order]
+    places = (np.cumsum(weights) - weights / 2) / weights.sum()
+    merged = np.interp(np.linspace(0, 1, 101), places, values)
+    merged[0], merged[-1] = values[0], values[-1]
+    return tuple(float(v) for v in merged)

@@ -1,0 +1,187 @@
+"""Named connections: one SQLAlchemy engine each, and the one place where driver errors become Penstock's own."""
+
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
+
+from penstock.errors import (
+    AccessDenied,
+    DatabaseUnavailable,
+    KeyCollision,
+    PenstockError,
+    QueryFailed,
+    SettingsError,
+)
+from penstock.settings import Settings
+
+BUSY_SECONDS = 60
+_DENIED = re.compile(
+    r"password authentication failed|no password supplied|role .* does not exist|database .* does not exist"
+    r"|permission denied|no pg_hba\.conf entry|Access denied",
+    re.IGNORECASE,
+)
+_TRANSIENT_STATES = ("08", "40", "53", "57P", "57014", "55P03", "25P03")
+_DENIED_STATES = ("28", "42501", "3D000")
+
+
+@dataclass(frozen=True)
+class Database:
+    """A named connection, opened."""
+
+    name: str
+    engine: sa.Engine
+
+    @property
+    def dialect(self) -> str:
+        """`postgresql`, `sqlite`, `duckdb`, or another SQLAlchemy dialect."""
+        return self.engine.dialect.name
+
+    @property
+    def url(self) -> URL:
+        return self.engine.url
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection for reading; driver errors come out as Penstock's."""
+        with translated_errors(self), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give a connection in one transaction, committed at the end, rolled back on any error.
+
+        On SQLite the transaction takes the write lock at its start: one that reads first and writes later
+        fails at once when another writer came between, whatever the timeout.
+        """
+        with translated_errors(self), self.engine.connect() as connection:
+            with connection.execution_options(penstock_write=True).begin():
+                yield connection
+
+    def now(self, connection: sa.Connection) -> datetime:
+        """Read the clock that leases are measured by: the server's where there is one, else this machine's."""
+        if self.dialect == "postgresql":
+            moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            return moment.astimezone(UTC)
+        return datetime.now(UTC)
+
+
+SecretResolver = Callable[[str], str]
+
+
+def open_database(settings: Settings, name: str, resolve_block: SecretResolver | None = None) -> Database:
+    """Open a named connection; engines are shared in this process.
+
+    Raises:
+        SettingsError: no variable names the connection, or its value is no database URL.
+    """
+    text = settings.url_of(name)
+    if text.startswith("block:"):
+        if resolve_block is None:
+            raise SettingsError(f"connection `{name}` names the Prefect block `{text}`", "It can be read in a flow only.")
+        text = resolve_block(text.removeprefix("block:"))
+    try:
+        return Database(name, _engine(text, settings.statement_seconds, threading.get_ident() if ":memory:" in text else 0))
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        reason = type(error).__name__ if isinstance(error, sa.exc.ArgumentError) else str(error)
+        raise SettingsError(
+            f"connection `{name}` cannot be opened: {reason}",
+            f"Set PENSTOCK_CONNECTIONS__{name.upper()} to a SQLAlchemy URL whose driver is installed, "
+            "as in `postgresql+psycopg://user:password@host/database`.",
+        ) from None
+
+
+@lru_cache(maxsize=64)
+def _engine(text: str, statement_seconds: int, _owner: int) -> sa.Engine:
+    url = sa.make_url(text)
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
+    backend = url.get_backend_name()
+    if backend == "postgresql":
+        options = f"-c timezone=UTC -c statement_timeout={statement_seconds * 1000} -c lock_timeout={BUSY_SECONDS * 1000}"
+        defaults = {"connect_timeout": "10", "application_name": "penstock", "keepalives_idle": "30", "options": options}
+        url = url.update_query_dict({k: v for k, v in defaults.items() if k not in url.query})
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8)
+    if backend == "sqlite":
+        _make_folder(url)
+        engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
+        sa.event.listen(engine, "connect", _sqlite_connect)
+        sa.event.listen(engine, "begin", _sqlite_begin)
+        return engine
+    if backend == "duckdb":
+        _make_folder(url)
+        engine = sa.create_engine(url)
+        sa.event.listen(engine, "connect", _duckdb_connect)
+        return engine
+    return sa.create_engine(url, pool_pre_ping=True)
+
+
+def _make_folder(url: URL) -> None:
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy's "begin" event decides how a transaction starts
+
+
+def _sqlite_begin(connection: sa.Connection) -> None:
+    write = connection.get_execution_options().get("penstock_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _duckdb_connect(connection: Any, _record: Any) -> None:
+    connection.execute("SET TimeZone='UTC'")
+
+
+@contextmanager
+def translated_errors(database: Database) -> Iterator[None]:
+    """Turn what a driver raises inside the block into `TransientError` or `TerminalError`."""
+    try:
+        yield
+    except PenstockError:
+        raise
+    except sa.exc.DBAPIError as error:
+        raise _translate(database, error.orig or error) from error
+    except Exception as error:
+        # Driver modules (ADBC, DuckDB, sqlite3) are told apart by name: importing all of them costs seconds.
+        if type(error).__module__.partition(".")[0] not in ("adbc_driver_manager", "duckdb", "_duckdb", "sqlite3", "psycopg"):
+            raise
+        raise _translate(database, error) from error
+
+
+def _translate(database: Database, error: BaseException) -> PenstockError:
+    state = str(getattr(error, "sqlstate", None) or "")
+    kind = type(error).__name__
+    reason = _one_line(str(error), database.url)
+    if state == "23505" or "UNIQUE constraint failed" in reason or "Duplicate key" in reason:
+        return KeyCollision(database.name, reason)
+    if state.startswith(_DENIED_STATES) or _DENIED.search(reason):
+        return AccessDenied(database.name, reason)
+    if state.startswith(_TRANSIENT_STATES):
+        return DatabaseUnavailable(database.name, reason)
+    locked = re.search(r"database is locked|database or disk is full|Could not set lock|TransactionContext Error|Conflict", reason)
+    if locked or (not state and (kind in ("OperationalError", "IOException", "InterfaceError")) and not _is_sql_mistake(error, reason)):
+        return DatabaseUnavailable(database.name, reason)
+    return QueryFailed(database.name, reason)
+
+
+def _is_sql_mistake(error: BaseException, reason: str) -> bool:
+    """sqlite3 raises OperationalError also for SQL that is wrong."""
+    return isinstance(error, sqlite3.OperationalError) and not re.search(r"locked|disk|unable to open|I/O", reason)
+
+
+def _one_line(text: str, url: URL) -> str:
+    if url.password:
+        text = text.replace(str(url.password), "***")
+    return " ".join(text.split())[:500].rstrip(". ")

@@ -1,0 +1,109 @@
+"""The features query: DuckDB SQL over one partition's rows of all sources, one row per key.
+
+DuckDB runs closed: no files, no network, no settings of its own. The query must judge each primary row by itself (it sees
+one partition of the primary source at a time); what it aggregates are the other sources.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.bulk import normalised
+from penstock.errors import FeaturesError, Halted
+from penstock.spec import Pipeline
+
+_SHOWN = 5
+
+
+def build_features(pipeline: Pipeline, interval_label: str, primary: pa.Table, others: dict[str, pa.Table]) -> pa.Table:
+    """Return the features of a partition's primary rows: key, features, kept columns.
+
+    Raises:
+        FeaturesError: the query fails, or lacks a key column.
+        Halted: a key has two rows, or a row has a key that the primary source has not.
+    """
+    if pipeline.features is None:
+        return primary
+    with _closed_duckdb({pipeline.primary: primary, **others}) as connection:
+        try:
+            features = normalised(connection.execute(pipeline.features).to_arrow_table())
+        except duckdb.Error as error:
+            reason = " ".join(str(error).split("LINE ")[0].split())
+            raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error
+        lacking = [c for c in pipeline.key if c not in features.column_names]
+        if lacking:
+            names = ", ".join(f"`{c}`" for c in lacking)
+            raise FeaturesError(pipeline.name, f"does not select the key {names}. Add it: each score needs its key.")
+        connection.register("penstock_features", features)
+        problems = _key_problems(connection, pipeline)
+        if problems:
+            raise Halted(pipeline.name, interval_label, problems)
+        return _with_kept(connection, pipeline, primary, features)
+
+
+@contextmanager
+def _closed_duckdb(tables: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = duckdb.connect(":memory:", config={"threads": 1})
+    try:
+        for statement in (
+            "SET TimeZone='UTC'",
+            "SET enable_external_access=false",
+            "SET autoinstall_known_extensions=false",
+            "SET autoload_known_extensions=false",
+            "SET python_enable_replacements=false",
+        ):
+            connection.execute(statement)
+        for name, table in tables.items():
+            connection.register(name, table)
+        connection.execute("SET lock_configuration=true")
+        yield connection
+    finally:
+        connection.close()
+
+
+def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> tuple[str, ...]:
+    key = ", ".join(f'"{c}"' for c in pipeline.key)
+    twice = connection.execute(
+        f"select {key}, count(*) from penstock_features group by {key} having count(*) > 1 order by {key} limit {_SHOWN}"
+    ).fetchall()
+    strange = connection.execute(
+        f'select {key} from penstock_features anti join "{pipeline.primary}" using ({key}) limit {_SHOWN}'
+    ).fetchall()
+    problems = []
+    if twice:
+        shown = ", ".join(f"{_shown(row[:-1])} ({row[-1]} rows)" for row in twice)
+        problems.append(f"features give more than one row for a key: {shown}; group or deduplicate the joined side")
+    if strange:
+        shown = ", ".join(_shown(row) for row in strange)
+        problems.append(f"features give keys that `{pipeline.primary}` does not have: {shown}; join from the primary source")
+    return tuple(problems)
+
+
+def _with_kept(
+    connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, primary: pa.Table, features: pa.Table
+) -> pa.Table:
+    """Add kept columns that the query does not select, from the primary row of the same key."""
+    more = [c for c in pipeline.destination.keep if c not in features.column_names and c in primary.column_names]
+    if not more:
+        return features
+    key = ", ".join(f'"{c}"' for c in pipeline.key)
+    kept = ", ".join(f'p."{c}"' for c in more)
+    joined = f'select f.*, {kept} from penstock_features f join "{pipeline.primary}" p using ({key})'
+    return normalised(connection.execute(joined).to_arrow_table())
+
+
+def duplicate_keys(table: pa.Table, key: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the first keys that stand in more than one row, with their counts; empty where the key is unique."""
+    if len(key) == 1 and pc.count_distinct(table[key[0]], mode="only_valid").as_py() == table.num_rows:
+        return ()
+    counted = table.select(list(key)).group_by(list(key)).aggregate([([], "count_all")])
+    twice = counted.filter(pc.greater(counted["count_all"], 1)).slice(0, _SHOWN).to_pylist()
+    return tuple(f"{_shown(tuple(row[c] for c in key))} ({row['count_all']} rows)" for row in twice)
+
+
+def _shown(values: tuple[Any, ...]) -> str:
+    return " / ".join(str(value) for value in values)

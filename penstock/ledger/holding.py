@@ -1,0 +1,46 @@
+"""Hold a claimed run while it works: the lease stays alive, and however the work ends the ledger says so."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from penstock.carriers import ScoringRun
+from penstock.connections import Database
+from penstock.errors import PenstockError, TakenOver, TransientError
+from penstock.ledger.lease import LeaseKeeper
+from penstock.ledger.writer import Totals, end_run
+
+
+class Hold:
+    """A run under its lease; `totals` is told for runs that end unpublished."""
+
+    def __init__(self, keeper: LeaseKeeper) -> None:
+        self.check = keeper.check
+        self.totals: Totals | None = None
+
+
+@contextmanager
+def holding(database: Database, run: ScoringRun, lease_seconds: float) -> Iterator[Hold]:
+    """Keep the run's lease; an error that leaves the block ends the run as `halted` or `failed`, with its text."""
+    with LeaseKeeper(database, run, lease_seconds) as keeper:
+        hold = Hold(keeper)
+        ended = "failed", "interrupted before it was done"
+        try:
+            yield hold
+            ended = "", ""
+        except PenstockError as error:
+            ended = ("halted" if error.exit_code == 3 else "failed"), str(error)
+            raise
+        except Exception as error:
+            ended = "failed", f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            if ended[0]:
+                _end(database, run, ended, hold.totals)
+
+
+def _end(database: Database, run: ScoringRun, ended: tuple[str, str], totals: Totals | None) -> None:
+    try:
+        end_run(database, run, *ended, totals)
+    except (TransientError, TakenOver):
+        # The database is gone as well: the lease runs out, and the next run takes over and says `abandoned`.
+        return

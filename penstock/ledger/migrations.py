@@ -1,0 +1,70 @@
+"""Bring the ledger's tables up to this version, each numbered step in one transaction."""
+
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from penstock.connections import Database
+from penstock.errors import SettingsError
+from penstock.ledger.tables import metadata, schema, since
+
+LATEST = 1
+_ADVISORY_LOCK = 7_305_821_190_664
+_done: set[str] = set()
+_lock = threading.Lock()
+
+
+def migrate(database: Database) -> None:
+    """Apply what is missing; costs nothing once this process has seen the ledger up to date.
+
+    Raises:
+        SettingsError: the ledger was written by a newer Penstock.
+    """
+    with _lock:
+        url = database.url.render_as_string(hide_password=False)
+        if url in _done and not _file_is_gone(database):
+            return
+        _migrate(database)
+        _done.add(url)
+
+
+def _file_is_gone(database: Database) -> bool:
+    return database.dialect in ("sqlite", "duckdb") and not Path(database.url.database or "").exists()
+
+
+def _migrate(database: Database, target: int = LATEST) -> None:
+    if database.dialect == "sqlite":
+        with database.engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            raw.execute("PRAGMA journal_mode=WAL")  # readers and the one writer do not wait for each other
+    with database.writing() as connection:
+        if database.dialect == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        schema.create(connection, checkfirst=True)
+        version = connection.execute(sa.select(sa.func.max(schema.c.version))).scalar() or 0
+        if version > LATEST:
+            raise SettingsError(
+                f"the ledger in `{database.name}` is at version {version}, this Penstock knows {LATEST}",
+                "Install the newer Penstock that wrote it.",
+            )
+        for step in range(version + 1, target + 1):
+            _apply(connection, step)
+            connection.execute(schema.insert().values(version=step, applied_at=datetime.now(UTC)))
+
+
+def _apply(connection: sa.Connection, step: int) -> None:
+    """Create the tables, and add the columns, that this step brings."""
+    preparer = connection.dialect.identifier_preparer
+    for table in metadata.sorted_tables:
+        if table is schema:
+            continue
+        if since(table) == step:
+            table.create(connection)
+        elif since(table) < step:
+            for column in (c for c in table.columns if since(c) == step):
+                kind = column.type.compile(connection.dialect)
+                name = preparer.format_column(column)
+                connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(table)} ADD COLUMN {name} {kind}")

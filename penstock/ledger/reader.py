@@ -1,0 +1,251 @@
+"""What the ledger tells: runs, what is published, partitions, validations, quarantine. Reads only."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.carriers import Validation
+from penstock.connections import Database
+from penstock.errors import RunNotFound
+from penstock.interval import DataInterval
+from penstock.ledger.migrations import migrate
+from penstock.ledger.tables import partitions, quarantine, runs, validations
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One scoring run as the ledger remembers it."""
+
+    run_id: str
+    pipeline: str
+    interval_key: str
+    interval_start: datetime | None
+    interval_end: datetime | None
+    variant: str
+    reason: str
+    state: str
+    model_name: str
+    model_version: str
+    model_digest: str
+    spec_fingerprint: str
+    destination_table: str
+    lease_owner: str
+    lease_until: datetime
+    flow_run_id: str | None
+    source_fingerprint: str | None
+    partitions: int | None
+    rows_planned: int | None
+    rows_extracted: int | None
+    rows_scored: int | None
+    rows_quarantined: int | None
+    rows_excluded: int | None
+    score_quantiles: tuple[float, ...]
+    error: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    published_at: datetime | None
+    retired_at: datetime | None
+
+    @property
+    def interval(self) -> DataInterval | None:
+        if self.interval_start is None or self.interval_end is None:
+            return None
+        return DataInterval(self.interval_start, self.interval_end)
+
+    @property
+    def seconds(self) -> float | None:
+        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+
+
+@dataclass(frozen=True)
+class PartitionRecord:
+    """One loaded partition of a run."""
+
+    partition: int
+    lower_bound: str | None
+    upper_bound: str | None
+    rows_extracted: int
+    rows_scored: int
+    rows_quarantined: int
+    rows_excluded: int
+    attempts: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """One refused row with its reasons."""
+
+    run_id: str
+    partition: int
+    number: int
+    pipeline: str
+    stage: str
+    source: str
+    key: str
+    reasons: tuple[str, ...]
+    row: str
+    state: str
+
+
+_RECORD_COLUMNS = [runs.c[name] for name in RunRecord.__dataclass_fields__]
+
+
+def _record(row: Any) -> RunRecord:
+    values = dict(row)
+    values["score_quantiles"] = tuple(json.loads(values["score_quantiles"] or "[]"))
+    return RunRecord(**values)
+
+
+def list_runs(database: Database, pipeline: str | None = None, limit: int = 50, states: Sequence[str] = ()) -> list[RunRecord]:
+    """Return the newest runs first."""
+    migrate(database)
+    query = sa.select(*_RECORD_COLUMNS).order_by(runs.c.started_at.desc(), runs.c.interval_start.desc()).limit(limit)
+    if pipeline is not None:
+        query = query.where(runs.c.pipeline == pipeline)
+    if states:
+        query = query.where(runs.c.state.in_(states))
+    with database.reading() as connection:
+        return [_record(row) for row in connection.execute(query).mappings()]
+
+
+def find_run(database: Database, prefix: str) -> RunRecord:
+    """Return the run whose id begins so.
+
+    Raises:
+        RunNotFound: none does, or several do.
+    """
+    migrate(database)
+    query = sa.select(*_RECORD_COLUMNS).where(runs.c.run_id.startswith(prefix, autoescape=True)).limit(5)
+    with database.reading() as connection:
+        found = [_record(row) for row in connection.execute(query).mappings()]
+    if len(found) != 1:
+        raise RunNotFound(prefix, tuple(run.run_id for run in found))
+    return found[0]
+
+
+def settled_intervals(database: Database, pipeline: str, variant: str = "live") -> dict[str, RunRecord]:
+    """Return the intervals that planning leaves alone, by key: published ones, and those that somebody withdrew."""
+    migrate(database)
+    states = ("published", "withdrawn")
+    same = (runs.c.pipeline == pipeline, runs.c.variant == variant, runs.c.state.in_(states))
+    with database.reading() as connection:
+        found = connection.execute(sa.select(*_RECORD_COLUMNS).where(*same).order_by(runs.c.started_at)).mappings().all()
+    latest: dict[str, RunRecord] = {}
+    for record in map(_record, found):
+        if record.state == "published" or latest.get(record.interval_key, record).state != "published":
+            latest[record.interval_key] = record
+    return latest
+
+
+def previous_published(database: Database, run: RunRecord) -> RunRecord | None:
+    """Return the pipeline's published run of the interval before, for comparison."""
+    query = (
+        sa.select(*_RECORD_COLUMNS)
+        .where(
+            runs.c.pipeline == run.pipeline,
+            runs.c.variant == run.variant,
+            runs.c.run_id != run.run_id,
+            runs.c.state.in_(("published", "superseded")),
+            runs.c.started_at <= run.started_at,
+        )
+        .order_by(runs.c.interval_start.desc(), runs.c.started_at.desc())
+    )
+    if run.interval_start is not None:
+        query = query.where(runs.c.interval_start < run.interval_start)
+    with database.reading() as connection:
+        row = connection.execute(query.limit(1)).mappings().first()
+    return _record(row) if row else None
+
+
+def partitions_of(database: Database, run_id: str) -> list[PartitionRecord]:
+    columns = [partitions.c[name] for name in PartitionRecord.__dataclass_fields__]
+    query = sa.select(*columns).where(partitions.c.run_id == run_id).order_by(partitions.c.partition)
+    with database.reading() as connection:
+        rows = connection.execute(query).mappings().all()
+    return [PartitionRecord(**(dict(row) | {"seconds": json.loads(row["seconds"])})) for row in rows]
+
+
+def rows_done(database: Database, run_ids: Sequence[str]) -> int:
+    """Return how many rows of these runs are in loaded partitions: what a progress bar shows."""
+    query = sa.select(sa.func.sum(partitions.c.rows_extracted)).where(partitions.c.run_id.in_(run_ids))
+    with database.reading() as connection:
+        return int(connection.execute(query).scalar() or 0)
+
+
+def validations_of(database: Database, run_id: str) -> list[Validation]:
+    """Return a run's validations, those of its partitions added up."""
+    names = ("stage", "expectation", "severity", "evaluated", "unexpected", "outcome", "detail", "partition")
+    query = (
+        sa.select(*(validations.c[name] for name in names))
+        .where(validations.c.run_id == run_id)
+        .order_by(validations.c.partition, validations.c.number)
+    )
+    with database.reading() as connection:
+        found = [Validation(**row) for row in connection.execute(query).mappings()]
+    return add_up(found)
+
+
+_WORST = ("passed", "vacuous", "noted", "quarantined", "halted")
+
+
+def add_up(found: Sequence[Validation]) -> list[Validation]:
+    """Add the partitions' validations of one expectation up: counts summed, the worst outcome, its first detail."""
+    totals: dict[tuple[str, str, str, bool], Validation] = {}
+    for v in found:
+        key = (v.stage, v.expectation, v.severity, v.partition < 0)
+        old = totals.get(key)
+        if old is None:
+            totals[key] = v
+            continue
+        outcomes = {old.outcome, v.outcome} - ({"vacuous"} if {old.outcome, v.outcome} != {"vacuous"} else set())
+        outcome = max(outcomes, key=_WORST.index)
+        totals[key] = Validation(
+            v.stage,
+            v.expectation,
+            v.severity,
+            old.evaluated + v.evaluated,
+            old.unexpected + v.unexpected,
+            outcome,
+            old.detail if old.outcome == outcome and old.detail else v.detail,
+            min(old.partition, v.partition),
+        )
+    return list(totals.values())
+
+
+def quarantined_rows(
+    database: Database, pipeline: str | None = None, run_id: str | None = None, limit: int = 50
+) -> list[QuarantinedRow]:
+    """Return refused rows, newest runs first."""
+    migrate(database)
+    columns = [quarantine.c[name] for name in QuarantinedRow.__dataclass_fields__]
+    query = (
+        sa.select(*columns)
+        .join(runs, runs.c.run_id == quarantine.c.run_id)
+        .order_by(runs.c.started_at.desc(), quarantine.c.partition, quarantine.c.number)
+        .limit(limit)
+    )
+    if pipeline is not None:
+        query = query.where(quarantine.c.pipeline == pipeline)
+    if run_id is not None:
+        query = query.where(quarantine.c.run_id == run_id)
+    with database.reading() as connection:
+        rows = connection.execute(query).mappings().all()
+    return [QuarantinedRow(**(dict(row) | {"reasons": tuple(json.loads(row["reasons"]))})) for row in rows]
+
+
+def quarantine_reasons(database: Database, run_id: str) -> list[tuple[str, str, int]]:
+    """Return (stage, reasons, rows) of a run's quarantine, most frequent first."""
+    count = sa.func.count()
+    query = (
+        sa.select(quarantine.c.stage, quarantine.c.reasons, count)
+        .where(quarantine.c.run_id == run_id)
+        .group_by(quarantine.c.stage, quarantine.c.reasons)
+        .order_by(count.desc())
+    )
+    with database.reading() as connection:
+        return [(stage, ", ".join(json.loads(reasons)), int(n)) for stage, reasons, n in connection.execute(query)]

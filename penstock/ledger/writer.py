@@ -1,0 +1,266 @@
+"""Every change of a run's state. Each is one transaction that first writes the interval's guard row, so that claims,
+publishes and withdraws of one interval take turns on every database."""
+
+import json
+import os
+import socket
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.carriers import ModelPin, ScoringRun, SourceExtent, Validation, interval_label
+from penstock.connections import Database
+from penstock.errors import IntervalBusy, KeyCollision, RunNotFound, TakenOver, WrongState
+from penstock.interval import DataInterval, iso
+from penstock.ledger.migrations import migrate
+from penstock.ledger.tables import intervals, runs, validations
+from penstock.spec import Pipeline
+
+INTERVAL_STAGE = -1
+"""The partition number of what was judged over the whole interval."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """A run's row counts; they must add up."""
+
+    extracted: int
+    scored: int
+    quarantined: int
+    excluded: int
+
+
+def claim(
+    database: Database,
+    pipeline: Pipeline,
+    interval: DataInterval | None,
+    model: ModelPin,
+    reason: str,
+    started_at: datetime,
+    lease_seconds: float,
+    *,
+    again: bool = False,
+    variant: str = "live",
+    flow_run_id: str | None = None,
+) -> ScoringRun | None:
+    """Take an interval under a lease; None where it is published already and `again` is not asked for.
+
+    Raises:
+        IntervalBusy: a run that is alive holds it.
+    """
+    migrate(database)
+    run = ScoringRun(uuid.uuid4().hex, pipeline, interval, model, uuid.uuid4().hex, started_at, variant, flow_run_id)
+    same = _same_interval(pipeline.name, run.interval_key, variant)
+    _ensure_guard(database, run)
+    try:
+        with database.writing() as connection:
+            _guard(connection, pipeline.name, run.interval_key, variant)
+            now = database.now(connection)
+            live = connection.execute(sa.select(runs).where(*same, runs.c.state.in_(("running", "published")))).mappings()
+            for other in live.all():
+                if other["state"] == "published":
+                    if not again:
+                        return None
+                elif other["lease_until"] > now:
+                    raise _busy(run, other)
+                else:
+                    _retire(connection, other["run_id"], "abandoned", now, "its lease ended without a sign of life")
+            connection.execute(
+                runs.insert().values(
+                    run_id=run.run_id,
+                    pipeline=pipeline.name,
+                    interval_key=run.interval_key,
+                    interval_start=interval.start if interval else None,
+                    interval_end=interval.end if interval else None,
+                    variant=variant,
+                    reason=reason,
+                    state="running",
+                    model_name=model.name,
+                    model_version=model.version,
+                    model_digest=model.digest,
+                    spec_fingerprint=pipeline.fingerprint,
+                    destination_table=pipeline.destination.table,
+                    lease_token=run.lease_token,
+                    lease_owner=f"{socket.gethostname()}:{os.getpid()}",
+                    lease_until=now + timedelta(seconds=lease_seconds),
+                    flow_run_id=flow_run_id,
+                    started_at=started_at,
+                )
+            )
+    except KeyCollision:
+        with database.reading() as connection:
+            winner = connection.execute(sa.select(runs).where(*same, runs.c.state == "running")).mappings().first()
+        if winner is None:
+            raise
+        raise _busy(run, winner) from None
+    return run
+
+
+def renew(database: Database, run: ScoringRun, lease_seconds: float) -> None:
+    """Give a sign of life.
+
+    Raises:
+        TakenOver: the run is no longer ours.
+    """
+    with database.writing() as connection:
+        until = database.now(connection) + timedelta(seconds=lease_seconds)
+        ours = (runs.c.run_id == run.run_id, runs.c.state == "running", runs.c.lease_token == run.lease_token)
+        connection.execute(sa.update(runs).where(*ours).values(lease_until=until))
+        _hold(connection, run)
+
+
+def record_plan(database: Database, run: ScoringRun, extent: SourceExtent) -> None:
+    """Store what planning saw of the primary source."""
+    with database.writing() as connection:
+        _hold(connection, run)
+        connection.execute(
+            sa.update(runs)
+            .where(runs.c.run_id == run.run_id)
+            .values(rows_planned=extent.rows, partitions=len(extent.partitions), source_fingerprint=extent.fingerprint)
+        )
+
+
+def record_validations(database: Database, run: ScoringRun, found: Sequence[Validation]) -> None:
+    """Store what was judged over the whole interval; repeating it replaces."""
+    with database.writing() as connection:
+        mine = (validations.c.run_id == run.run_id, validations.c.partition == INTERVAL_STAGE)
+        connection.execute(sa.delete(validations).where(*mine))
+        if found:
+            connection.execute(validations.insert(), validation_rows(run.run_id, found))
+
+
+def validation_rows(run_id: str, found: Sequence[Validation]) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": run_id,
+            "partition": v.partition,
+            "number": number,
+            "stage": v.stage,
+            "expectation": v.expectation,
+            "severity": v.severity,
+            "evaluated": v.evaluated,
+            "unexpected": v.unexpected,
+            "outcome": v.outcome,
+            "detail": v.detail,
+        }
+        for number, v in enumerate(found)
+    ]
+
+
+def publish(database: Database, run: ScoringRun, totals: Totals, quantiles: Sequence[float]) -> str | None:
+    """Make the run's rows the live ones; return the id of the run that it supersedes.
+
+    Safe to repeat: where an answer was lost, the second call finds the run published and changes nothing.
+
+    Raises:
+        TakenOver: the run no longer holds its interval; nothing changes.
+    """
+    with database.writing() as connection:
+        _guard(connection, run.pipeline.name, run.interval_key, run.variant)
+        state, token = _state(connection, run.run_id)
+        same = _same_interval(run.pipeline.name, run.interval_key, run.variant)
+        if state == "published" and token == run.lease_token:
+            return None
+        if state != "running" or token != run.lease_token:
+            raise TakenOver(run.run_id, state)
+        now = database.now(connection)
+        old = connection.execute(sa.select(runs.c.run_id).where(*same, runs.c.state == "published")).scalar()
+        if old is not None:
+            _retire(connection, old, "superseded", now)
+        connection.execute(
+            sa.update(runs)
+            .where(runs.c.run_id == run.run_id)
+            .values(
+                state="published",
+                rows_extracted=totals.extracted,
+                rows_scored=totals.scored,
+                rows_quarantined=totals.quarantined,
+                rows_excluded=totals.excluded,
+                score_quantiles=json.dumps(list(quantiles)),
+                published_at=now,
+                finished_at=now,
+            )
+        )
+        return None if old is None else str(old)
+
+
+def end_run(database: Database, run: ScoringRun, state: str, error: str, totals: Totals | None = None) -> None:
+    """Move a run that still is ours from `running` to an end state; a run that was taken over stays as it is."""
+    counts = {} if totals is None else {f"rows_{k}": v for k, v in vars(totals).items()}
+    with database.writing() as connection:
+        now = database.now(connection)
+        ours = (runs.c.run_id == run.run_id, runs.c.state == "running", runs.c.lease_token == run.lease_token)
+        connection.execute(sa.update(runs).where(*ours).values(state=state, error=error, finished_at=now, **counts))
+
+
+def withdraw(database: Database, run_id: str) -> str:
+    """Take a published run's rows back out of the view; return its state before.
+
+    Raises:
+        WrongState: the run is not published.
+    """
+    migrate(database)
+    with database.writing() as connection:
+        row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().first()
+        if row is None:
+            raise RunNotFound(run_id)
+        _guard(connection, row["pipeline"], row["interval_key"], row["variant"])
+        state, _ = _state(connection, run_id)
+        if state != "published":
+            raise WrongState(run_id, state, "published")
+        _retire(connection, run_id, "withdrawn", database.now(connection))
+        return state
+
+
+def _same_interval(pipeline: str, key: str, variant: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return runs.c.pipeline == pipeline, runs.c.interval_key == key, runs.c.variant == variant
+
+
+def _ensure_guard(database: Database, run: ScoringRun) -> None:
+    key = {"pipeline": run.pipeline.name, "interval_key": run.interval_key, "variant": run.variant}
+    match = [intervals.c[name] == value for name, value in key.items()]
+    with database.reading() as connection:
+        if connection.execute(sa.select(intervals.c.guard).where(*match)).first():
+            return
+    try:
+        with database.writing() as connection:
+            connection.execute(intervals.insert().values(**key, guard=0))
+    except KeyCollision:
+        pass  # another run has just made the same row: that is all we wanted
+
+
+def _guard(connection: sa.Connection, pipeline: str, key: str, variant: str) -> None:
+    connection.execute(
+        sa.update(intervals)
+        .where(intervals.c.pipeline == pipeline, intervals.c.interval_key == key, intervals.c.variant == variant)
+        .values(guard=intervals.c.guard + 1)
+    )
+
+
+def _state(connection: sa.Connection, run_id: str) -> tuple[str, str]:
+    row = connection.execute(sa.select(runs.c.state, runs.c.lease_token).where(runs.c.run_id == run_id)).one()
+    return str(row[0]), str(row[1])
+
+
+def _hold(connection: sa.Connection, run: ScoringRun) -> None:
+    state, token = _state(connection, run.run_id)
+    if state != "running" or token != run.lease_token:
+        raise TakenOver(run.run_id, state)
+
+
+def _retire(connection: sa.Connection, run_id: str, state: str, now: datetime, error: str | None = None) -> None:
+    values: dict[str, Any] = {"state": state, "retired_at": now}
+    if error is not None:
+        values |= {"error": error, "finished_at": now}
+    connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(**values))
+
+
+def _busy(run: ScoringRun, other: Any) -> IntervalBusy:
+    until = iso(other["lease_until"].astimezone(UTC).replace(microsecond=0))
+    return IntervalBusy(run.pipeline.name, interval_label(run.interval), other["run_id"], until)
+
+

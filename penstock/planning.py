@@ -1,0 +1,110 @@
+"""Which intervals a run scores: due and missing ones, those that late rows touched, those that somebody asks for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from penstock.carriers import interval_label
+from penstock.errors import SettingsError
+from penstock.interval import DataInterval, align_down, as_utc, covering, missing, split
+from penstock.ledger.reader import RunRecord
+from penstock.spec import IntervalSpec, Pipeline
+
+Mode = Literal["due", "backfill", "restate"]
+Reason = Literal["due", "late rows", "backfill", "restate", "snapshot"]
+
+
+@dataclass(frozen=True)
+class PlannedInterval:
+    """An interval to score, and why."""
+
+    interval: DataInterval | None
+    reason: Reason
+
+    @property
+    def label(self) -> str:
+        return interval_label(self.interval)
+
+    @property
+    def again(self) -> bool:
+        """Whether a published run of the interval is to be superseded."""
+        return self.reason in ("late rows", "restate", "snapshot")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run would do, oldest interval first."""
+
+    intervals: tuple[PlannedInterval, ...]
+    settled: int = 0
+    """Published intervals that are left alone."""
+    withdrawn: int = 0
+    """Intervals that somebody withdrew; only a restate scores them again."""
+    left_over: int = 0
+    """Due intervals beyond `max_intervals` or `catch_up`; a later run takes them."""
+
+
+def plan_intervals(
+    pipeline: Pipeline,
+    settled: Mapping[str, RunRecord],
+    now: datetime,
+    fingerprint_of: Callable[[DataInterval], str],
+    mode: Mode = "due",
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> Plan:
+    """Decide which intervals to score.
+
+    Args:
+        settled: published and withdrawn runs by interval key, from the ledger.
+        now: the run's one "now", aware.
+        fingerprint_of: what the primary source shows for an interval now; asked only inside `lookback`.
+        start, end: bound the intervals to those that touch `[start, end)`; naive means UTC.
+
+    Raises:
+        SettingsError: a range is asked of a snapshot pipeline, or a restate names no range.
+    """
+    spec = pipeline.interval
+    if spec is None:
+        if start or end:
+            raise SettingsError(f"`{pipeline.name}` is a snapshot pipeline and has no intervals", "Leave start and end out.")
+        return Plan((PlannedInterval(None, "snapshot"),))
+    start, end = as_utc(start) if start else None, as_utc(end) if end else None
+    due = _due(spec, now, start, end)
+    done = {r.interval_key: r.interval for r in settled.values() if r.interval is not None}
+    withdrawn = sum(1 for i in due if i.key in settled and settled[i.key].state == "withdrawn")
+    if mode == "restate":
+        if start is None or end is None:
+            raise SettingsError("a restate needs a range", "Give start and end; every interval that they touch is scored again.")
+        return Plan(tuple(PlannedInterval(i, "restate") for i in due[: spec.max_intervals]), left_over=max(len(due) - spec.max_intervals, 0))
+    wanted = missing(due, [i for i in done.values() if i is not None])
+    if mode == "due" and spec.catch_up == "latest" and start is None and end is None:
+        wanted = [i for i in wanted if i == due[-1]]
+    late = [] if mode == "backfill" else _late(spec, settled, due, fingerprint_of)
+    reason: Reason = "backfill" if mode == "backfill" else "due"
+    chosen = [*(PlannedInterval(i, reason) for i in wanted), *(PlannedInterval(i, "late rows") for i in late)]
+    chosen.sort(key=lambda planned: (planned.interval.start if planned.interval else now))
+    taken = tuple(chosen[: spec.max_intervals])
+    return Plan(taken, len(due) - len(chosen) - withdrawn, withdrawn, len(chosen) - len(taken))
+
+
+def _due(spec: IntervalSpec, now: datetime, start: datetime | None, end: datetime | None) -> list[DataInterval]:
+    """Return the grid intervals that are over, with their delay, and touch the asked range."""
+    over = align_down(now - spec.delay, spec.start, spec.grain)
+    if start is None and end is None:
+        return split(spec.start, over, spec.grain)
+    first, last = start or spec.start, min(end or over, over)
+    return [i for i in covering(first, last, spec.start, spec.grain)] if first < last else []
+
+
+def _late(
+    spec: IntervalSpec,
+    settled: Mapping[str, RunRecord],
+    due: list[DataInterval],
+    fingerprint_of: Callable[[DataInterval], str],
+) -> list[DataInterval]:
+    """Return the published intervals among the last `lookback` whose source is not what it was when they were scored."""
+    watched = due[-spec.lookback :] if spec.lookback else []
+    published = [i for i in watched if i.key in settled and settled[i.key].state == "published"]
+    return [i for i in published if fingerprint_of(i) != settled[i.key].source_fingerprint]

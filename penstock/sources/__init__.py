@@ -1,0 +1,92 @@
+"""The kinds of sources: each counts, partitions and reads the rows of one data interval."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from penstock.carriers import Partition, SourceExtent
+from penstock.connections import Database
+from penstock.errors import NoFiles
+from penstock.interval import DataInterval
+from penstock.sources.files import file_marks, files_relation, matching_files
+from penstock.sources.log import LogReader
+from penstock.sources.sql import sql_relation
+from penstock.spec import ROW_ID, FilesSource, LogSource, Pipeline, SqlSource
+
+Connect = Callable[[str], Database]
+
+
+class SourceReader(Protocol):
+    """What a run asks of a source."""
+
+    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
+        """Count the interval's rows, take their fingerprint, cut them into partitions."""
+
+    def fingerprint(self, interval: DataInterval | None) -> str:
+        """Return what changes when rows of the interval come, go or (where it can be seen) change."""
+
+    def read(self, interval: DataInterval | None, partition: Partition | None = None) -> pa.Table:
+        """Read the interval's rows, or one partition of them."""
+
+
+def open_source(pipeline: Pipeline, name: str, connect: Connect) -> SourceReader:
+    """Return the reader of one of a pipeline's sources."""
+    source = pipeline.sources[name]
+    primary = name == pipeline.primary
+    time = pipeline.interval.column if primary and pipeline.interval else None
+    if isinstance(source, SqlSource):
+        return _SqlReader(name, source, connect(source.connection), time)
+    if isinstance(source, LogSource):
+        return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary)
+    return _FilesReader(name, source, time, empty_is_normal=primary and pipeline.empty == "publish")
+
+
+@dataclass(frozen=True)
+class _SqlReader:
+    name: str
+    source: SqlSource
+    database: Database
+    time: str | None
+
+    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
+        return sql_relation(self.name, self.source, self.database, self.time, interval).plan(interval, partition_rows)
+
+    def fingerprint(self, interval: DataInterval | None) -> str:
+        return sql_relation(self.name, self.source, self.database, self.time, interval).measure(interval)[1]
+
+    def read(self, interval: DataInterval | None, partition: Partition | None = None) -> pa.Table:
+        return sql_relation(self.name, self.source, self.database, self.time, interval).read(interval, partition)
+
+
+@dataclass(frozen=True)
+class _FilesReader:
+    name: str
+    source: FilesSource
+    time: str | None
+    empty_is_normal: bool
+    """A path that holds the interval may match nothing: a day without a file."""
+
+    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
+        if self._has_none(interval):
+            return SourceExtent(0, "[]", ())
+        extent = files_relation(self.name, self.source, self.time, interval).plan(interval, partition_rows)
+        return SourceExtent(extent.rows, self.fingerprint(interval), extent.partitions)
+
+    def fingerprint(self, interval: DataInterval | None) -> str:
+        return "[]" if self._has_none(interval) else file_marks(matching_files(self.name, self.source, interval))
+
+    def read(self, interval: DataInterval | None, partition: Partition | None = None) -> pa.Table:
+        table = files_relation(self.name, self.source, self.time, interval).read(interval, partition)
+        dropped = ["_file", "_position"] if ROW_ID in self.source.key else ["_file", "_position", ROW_ID]
+        return table.drop_columns(dropped)
+
+    def _has_none(self, interval: DataInterval | None) -> bool:
+        if not (self.empty_is_normal and "{" in self.source.path):
+            return False
+        try:
+            matching_files(self.name, self.source, interval)
+        except NoFiles:
+            return True
+        return False

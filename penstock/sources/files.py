@@ -1,0 +1,72 @@
+"""Rows of Parquet, CSV and JSON-lines files, read through an in-memory DuckDB; columns are united by name."""
+
+import glob
+import json
+import re
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from penstock.connections import Database, translated_errors
+from penstock.errors import BrokenFile, NoFiles, PenstockError
+from penstock.interval import DataInterval
+from penstock.sources.relation import Relation
+from penstock.spec import ROW_ID, FilesSource
+
+_POSITION = "_position"
+_FILE = "_file"
+_READERS = {
+    "parquet": "read_parquet({files}, union_by_name=true, filename='_file')",
+    "csv": "read_csv({files}, union_by_name=true, filename='_file', sample_size=-1)",
+    "json": "read_json({files}, union_by_name=true, filename='_file', format='newline_delimited')",
+}
+
+
+def matching_files(name: str, source: FilesSource, interval: DataInterval | None) -> list[Path]:
+    """Return the files of a source (of an interval, where the path holds it), sorted by name.
+
+    Raises:
+        NoFiles: none matches.
+    """
+    path = source.path
+    if "{" in path and interval is not None:
+        path = path.format(interval_start=interval.start, interval_end=interval.end)
+    found = sorted(Path(p) for p in glob.glob(path, recursive=True) if Path(p).is_file())
+    if not found:
+        raise NoFiles(name, path)
+    return found
+
+
+def files_relation(name: str, source: FilesSource, time: str | None, interval: DataInterval | None) -> Relation:
+    """Return the rows of the matching files as a relation; partitions follow the order of files and rows.
+
+    Raises:
+        NoFiles: nothing matches.
+        BrokenFile: DuckDB cannot read what matches.
+    """
+    files = matching_files(name, source, interval)
+    database = Database(name, sa.create_engine("duckdb:///:memory:", poolclass=StaticPool))
+    quoted = "[" + ", ".join("'" + str(f).replace("'", "''") + "'" for f in files) + "]"
+    reader = _READERS[source.format].format(files=quoted)
+    folder = str(Path(re.split(r"[*?\[{]", source.path)[0] + "x").parent)
+    prefix = 0 if folder == "." else len(folder) + 1
+    row_id = f"substr(_file, {prefix + 1}) || ':' || (_position - min(_position) over (partition by _file))"
+    numbered = f"select *, row_number() over () as _position from {reader}"
+    try:
+        with translated_errors(database), database.engine.connect() as connection:
+            connection.exec_driver_sql("SET TimeZone='UTC'")
+            connection.exec_driver_sql(
+                f"create view source_rows as select * exclude (_file), {row_id} as {ROW_ID}, _file from ({numbered})"
+            )
+            names = list(connection.exec_driver_sql("select * from source_rows limit 0").keys())
+            connection.commit()
+    except PenstockError as error:
+        raise BrokenFile(name, ", ".join(map(str, files[:3])), str(getattr(error, "reason", error))) from None
+    rows = sa.table("source_rows", *(sa.column(sa.quoted_name(n, quote=True)) for n in names))
+    return Relation(name, database, rows, source.key, _POSITION, time)
+
+
+def file_marks(files: list[Path]) -> str:
+    """Return the files' paths, sizes and times, as a fingerprint."""
+    return json.dumps([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])

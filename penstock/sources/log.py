@@ -1,0 +1,151 @@
+"""Log lines: landed once each in the warehouse, then read from there by event time.
+
+Landing appends raw lines and moves the file's offset in one transaction; so a line is there once or not yet. The landed
+table never changes its shape: `(file_id, offset, time, line)`; columns are taken out of the lines when they are read.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from penstock.bulk import BulkTransaction, bulk_transaction
+from penstock.carriers import Partition, SourceExtent
+from penstock.connections import Database
+from penstock.errors import NoFiles
+from penstock.interval import DataInterval
+from penstock.ledger.migrations import migrate
+from penstock.ledger.tables import log_files, log_lines
+from penstock.sources.log_files import KnownFile, LineBatch, read_new_lines
+from penstock.sources.log_formats import LineParser, compile_format
+from penstock.sources.relation import Relation
+from penstock.spec import ROW_ID, LogSource
+from penstock.types import TIMESTAMP, UtcDateTime
+
+
+@dataclass(frozen=True)
+class Landing:
+    """What one landing took."""
+
+    lines: int = 0
+    malformed: int = 0
+    files: int = 0
+
+
+def landed_table(pipeline: str, source: str) -> sa.Table:
+    """Return the table that holds a log source's lines."""
+    name = f"{pipeline.replace('-', '_')}__{source}"
+    table = sa.Table(
+        name,
+        sa.MetaData(),
+        sa.Column("file_id", sa.Text, primary_key=True),
+        sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("time", UtcDateTime, nullable=False),
+        sa.Column("line", sa.Text, nullable=False),
+    )
+    sa.Index(f"{name}_time", table.c.time)
+    return table
+
+
+def land_lines(pipeline: str, name: str, source: LogSource, database: Database) -> Landing:
+    """Append the lines that are new since the committed offsets; repeating it adds nothing.
+
+    Raises:
+        NoFiles: the path matches nothing, and nothing was ever landed.
+        BrokenFile: a compressed file is truncated or corrupt; nothing of it is taken.
+    """
+    migrate(database)
+    table = landed_table(pipeline, name)
+    known = _known_files(pipeline, name, database)
+    with database.writing() as connection:
+        table.metadata.create_all(connection)
+    parser = compile_format(source)
+    total, files = Landing(), set[str]()
+    try:
+        for batch in read_new_lines(name, source.path, known):
+            landed = _land_batch(pipeline, name, table, parser, batch, database)
+            files.add(batch.file.file_id)
+            total = Landing(total.lines + landed.lines, total.malformed + landed.malformed, len(files))
+    except NoFiles:
+        if not known:
+            raise
+    return total
+
+
+def _known_files(pipeline: str, name: str, database: Database) -> list[KnownFile]:
+    columns = [log_files.c[field.name] for field in fields(KnownFile)]
+    query = sa.select(*columns).where(log_files.c.pipeline == pipeline, log_files.c.source == name)
+    with database.reading() as connection:
+        return [KnownFile(**row) for row in connection.execute(query).mappings()]
+
+
+def _land_batch(
+    pipeline: str, name: str, table: sa.Table, parser: LineParser, batch: LineBatch, database: Database
+) -> Landing:
+    times = pc.if_else(batch.oversize, pa.scalar(None, TIMESTAMP), parser.times(batch.lines, batch.seen_at))
+    good = pc.is_valid(times)
+    count, bad = len(batch.lines), pc.invert(good)
+    malformed = count - (pc.sum(good).as_py() or 0)
+    ids = pa.array([batch.file.file_id] * count, pa.string())
+    landed = pa.table({"file_id": ids, "offset": batch.offsets, "time": times, "line": batch.lines})
+    with bulk_transaction(database) as transaction:
+        transaction.append(table, landed.filter(good))
+        if malformed:
+            near = pc.fill_null(pc.fill_null_backward(pc.fill_null_forward(times)), pa.scalar(batch.seen_at, TIMESTAMP))
+            kept = pa.table({"file_id": ids, "offset": batch.offsets, "time": near, "line": batch.lines}).filter(bad)
+            _append_owned(transaction, log_lines, pipeline, name, kept)
+        owner = (log_files.c.pipeline == pipeline, log_files.c.source == name)
+        transaction.execute(sa.delete(log_files).where(*owner, log_files.c.file_id == batch.file.file_id))
+        _append_owned(transaction, log_files, pipeline, name, pa.Table.from_pylist([asdict(batch.file)]))
+    return Landing(count - malformed, malformed)
+
+
+def _append_owned(transaction: BulkTransaction, table: sa.Table, pipeline: str, source: str, rows: pa.Table) -> None:
+    count = rows.num_rows
+    owned = rows.append_column("pipeline", pa.array([pipeline] * count, pa.string()))
+    transaction.append(table, owned.append_column("source", pa.array([source] * count, pa.string())))
+
+
+@dataclass(frozen=True)
+class LogReader:
+    """The landed lines of one source, by event time."""
+
+    pipeline: str
+    name: str
+    source: LogSource
+    database: Database
+    primary: bool
+
+    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
+        return self._relation().plan(self._span(interval), partition_rows)
+
+    def fingerprint(self, interval: DataInterval | None) -> str:
+        return self._relation().measure(self._span(interval))[1]
+
+    def read(self, interval: DataInterval | None, partition: Partition | None = None) -> pa.Table:
+        rows = self._relation().read(self._span(interval), partition)
+        parsed = compile_format(self.source).parse(rows["line"], rows["time"])
+        row_id = pc.binary_join_element_wise(rows["file_id"], rows["offset"].cast(pa.string()), ":")
+        return parsed.append_column(ROW_ID, row_id)
+
+    def count_malformed(self, interval: DataInterval | None) -> tuple[int, int]:
+        """Return how many lines of the interval could not be read, of how many.
+
+        An unreadable line has no time of its own and counts where its neighbours in the file are.
+        """
+        span = self._span(interval)
+        owner = (log_lines.c.pipeline == self.pipeline, log_lines.c.source == self.name)
+        inside = () if span is None else (log_lines.c.time >= span.start, log_lines.c.time < span.end)
+        with self.database.reading() as connection:
+            bad = connection.execute(sa.select(sa.func.count()).select_from(log_lines).where(*owner, *inside)).scalar_one()
+        return bad, bad + self._relation().measure(span)[0]
+
+    def _span(self, interval: DataInterval | None) -> DataInterval | None:
+        reach = timedelta(0) if self.primary else self.source.lookback
+        return DataInterval(interval.start - reach, interval.end) if interval else None
+
+    def _relation(self) -> Relation:
+        table = landed_table(self.pipeline, self.name)
+        return Relation(self.name, self.database, table, ("file_id", "offset"), "time", "time")

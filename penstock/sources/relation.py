@@ -1,0 +1,138 @@
+"""A source's rows as a SQL relation: count and cut them into partitions, then read each slice by itself."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from penstock.bulk import read
+from penstock.carriers import Bound, Partition, SourceExtent
+from penstock.connections import Database
+from penstock.errors import MissingColumns
+from penstock.interval import DataInterval, as_utc, iso
+from penstock.sources.sqlite_time import sqlite_time_bounds
+from penstock.types import TIMESTAMP
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Rows of one source in one database."""
+
+    source: str
+    database: Database
+    rows: sa.FromClause
+    key: tuple[str, ...]
+    partition_by: str | None
+    """Column along which partitions are cut; its ties stay together."""
+    time: str | None = None
+    """Event time, where the rows are taken by interval."""
+    updated: str | None = None
+    declared: pa.Schema | None = None
+
+    def check_columns(self) -> None:
+        """Raise MissingColumns where the spec names columns that the relation lacks."""
+        wanted = [*self.key, *(c for c in (self.time, self.updated) if c)]
+        lacking = tuple(dict.fromkeys(c for c in wanted if c not in self.rows.c))
+        if lacking:
+            raise MissingColumns(f"source `{self.source}`", lacking, tuple(self.rows.c.keys()))
+
+    def measure(self, interval: DataInterval | None) -> tuple[int, str]:
+        """Count the interval's rows and take their fingerprint: count, extremes of the key, newest change."""
+        self.check_columns()
+        extremes = [f(self._orderable(c)) for c in self.key for f in (sa.func.min, sa.func.max)]
+        newest = [sa.func.max(self.rows.c[self.updated])] if self.updated else []
+        counted = sa.select(sa.func.count(), *extremes, *newest).select_from(self.rows).where(*self._within(interval))
+        with self.database.reading() as connection:
+            rows, *marks = connection.execute(counted).one()
+        return int(rows), json.dumps([int(rows), *(_mark(m) for m in marks)], ensure_ascii=False)
+
+    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
+        """Cut the interval's rows into partitions of about `partition_rows`."""
+        rows, fingerprint = self.measure(interval)
+        bounds = self._boundaries(interval, partition_rows) if rows > partition_rows and self.partition_by else []
+        edges: list[Bound | None] = [None, *bounds, None]
+        count = len(edges) - 1 if rows else 0
+        partitions = tuple(
+            Partition(i, count, edges[i], edges[i + 1], min(partition_rows, rows - i * partition_rows) if count > 1 else rows)
+            for i in range(count)
+        )
+        return SourceExtent(rows, fingerprint, partitions)
+
+    def read(self, interval: DataInterval | None, partition: Partition | None = None) -> pa.Table:
+        """Read the interval's rows, or one slice of them."""
+        self.check_columns()
+        conditions = [*self._within(interval), *(self._slice(partition) if partition else ())]
+        return read(self.database, sa.select(*self.rows.c).where(*conditions), self._declared())
+
+    def _declared(self) -> pa.Schema | None:
+        """The event time is a timestamp, whatever the database calls it."""
+        if self.time is None:
+            return self.declared
+        fields = [] if self.declared is None else [f for f in self.declared if f.name != self.time]
+        return pa.schema([*fields, pa.field(self.time, TIMESTAMP)])
+
+    def _orderable(self, column: str) -> sa.ColumnElement[Any]:
+        element = self.rows.c[column]
+        return sa.cast(element, sa.Text) if isinstance(element.type, sa.Uuid | sa.Boolean) else element
+
+    def _boundaries(self, interval: DataInterval | None, size: int) -> list[Bound]:
+        assert self.partition_by is not None
+        along = self._orderable(self.partition_by)
+        numbered = (
+            sa.select(along.label("bound"), sa.func.row_number().over(order_by=along).label("number"))
+            .where(*self._within(interval), along.is_not(None))
+            .subquery()
+        )
+        bound = numbered.c.bound
+        picked = sa.select(bound).where(numbered.c.number > 1, (numbered.c.number - 1) % size == 0)
+        with self.database.reading() as connection:
+            return [_plain(value) for value in connection.execute(picked.distinct().order_by(bound)).scalars()]
+
+    def _slice(self, partition: Partition) -> list[sa.ColumnElement[bool]]:
+        if self.partition_by is None:
+            return []
+        along = self._orderable(self.partition_by)
+        conditions: list[sa.ColumnElement[bool]] = []
+        if partition.lower is not None:
+            conditions.append(along >= self._literal(partition.lower, along))
+        if partition.upper is not None:
+            below = along < self._literal(partition.upper, along)
+            conditions.append(sa.or_(below, along.is_(None)) if partition.lower is None else below)
+        return conditions
+
+    def _literal(self, value: Bound, along: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:
+        if isinstance(value, str):
+            return sa.literal(value, sa.Text())
+        return sa.literal(value, sa.DateTime(timezone=True)) if isinstance(value, datetime) else sa.literal(value)
+
+    def _within(self, interval: DataInterval | None) -> list[sa.ColumnElement[bool]]:
+        if self.time is None or interval is None:
+            return []
+        column: sa.ColumnElement[Any] = self.rows.c[self.time]
+        if self.database.dialect == "sqlite":
+            with self.database.reading() as connection:
+                start, end = sqlite_time_bounds(connection, self.source, self.rows, self.time, interval)
+            kind: sa.types.TypeEngine[Any] = sa.Text() if isinstance(start, str) else sa.BigInteger()
+            column = sa.type_coerce(column, kind)
+            return [column >= sa.literal(start, kind), column < sa.literal(end, kind)]
+        aware = self.database.dialect in ("postgresql", "duckdb")
+        moments = [m if aware else m.replace(tzinfo=None) for m in (interval.start, interval.end)]
+        start, end = (sa.literal(m, sa.DateTime(timezone=aware)) for m in moments)
+        column = sa.type_coerce(column, sa.DateTime(timezone=aware))
+        return [column >= start, column < end]
+
+
+def _mark(value: Any) -> Any:
+    return value if isinstance(value, int | float | str) or value is None else str(value)
+
+
+def _plain(value: Any) -> Bound:
+    if isinstance(value, datetime):
+        return as_utc(value)
+    return value if isinstance(value, int | float | str) else str(value)
+
+
+__all__ = ["Relation", "iso"]

@@ -1,0 +1,72 @@
+"""Rows of a table or a query of a SQL database."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from penstock.connections import Database
+from penstock.errors import DatabaseUnavailable, MissingTable
+from penstock.interval import DataInterval
+from penstock.sources.relation import Relation
+from penstock.spec import SqlSource
+from penstock.types import declared_arrow_type
+
+
+def sql_relation(name: str, source: SqlSource, database: Database, time: str | None, interval: DataInterval | None) -> Relation:
+    """Return the source's rows as a relation.
+
+    Args:
+        time: event-time column by which the rows are taken; None takes them all.
+        interval: bound to `:interval_start` and `:interval_end` of a query.
+
+    Raises:
+        MissingTable: with the nearest name that exists.
+    """
+    if database.dialect == "sqlite" and database.url.database and not Path(database.url.database).exists():
+        raise DatabaseUnavailable(database.name, f"there is no file {database.url.database}")
+    rows = _table(source, database) if source.table is not None else _query(source, database, interval)
+    declared = _declared(rows) if database.dialect == "sqlite" else None
+    partition_by = source.key[0] if source.key else None
+    return Relation(name, database, rows, source.key, partition_by, time, source.updated_column, declared)
+
+
+def _table(source: SqlSource, database: Database) -> sa.FromClause:
+    assert source.table is not None
+    with database.reading() as connection:
+        inspector = sa.inspect(connection)
+        try:
+            columns = inspector.get_columns(source.table, schema=source.schema_)
+        except sa.exc.NoSuchTableError:
+            columns = []
+        if not columns:
+            known = (*inspector.get_table_names(schema=source.schema_), *inspector.get_view_names(schema=source.schema_))
+            raise MissingTable(database.name, source.table, known)
+    return sa.table(
+        sa.quoted_name(source.table, quote=True),
+        *(sa.column(sa.quoted_name(c["name"], quote=True), c["type"]) for c in columns),
+        schema=source.schema_,
+    )
+
+
+def _query(source: SqlSource, database: Database, interval: DataInterval | None) -> sa.FromClause:
+    assert source.query is not None
+    text = source.query.strip().rstrip(";")
+    bound = sa.text(text)
+    for parameter, moment in (
+        ("interval_start", interval.start if interval else None),
+        ("interval_end", interval.end if interval else None),
+    ):
+        if parameter in bound._bindparams:
+            aware = database.dialect in ("postgresql", "duckdb")
+            value = moment if aware or moment is None else moment.replace(tzinfo=None)
+            bound = bound.bindparams(sa.bindparam(parameter, value, sa.DateTime(timezone=aware)))
+    with database.reading() as connection:
+        probe = sa.select(sa.text("*")).select_from(bound.columns().subquery("q")).limit(0)
+        names = list(connection.execute(probe).keys())
+    return bound.columns(*(sa.column(sa.quoted_name(n, quote=True)) for n in names)).subquery("q")
+
+
+def _declared(rows: sa.FromClause) -> pa.Schema:
+    pairs = ((column.name, declared_arrow_type(column.type)) for column in rows.c)
+    return pa.schema([pa.field(str(name), kind) for name, kind in pairs if kind is not None])

@@ -1,0 +1,74 @@
+"""The few types that rows have, in Arrow, in SQL, and between them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+TIMESTAMP = pa.timestamp("us", "UTC")
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An aware datetime in UTC, in and out; stored with its zone where the database has such a type."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no zone")
+        utc = value.astimezone(UTC)
+        return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
+    """Return the Arrow type that a column of Penstock's own tables takes; exact, for binary COPY."""
+    if isinstance(kind, UtcDateTime):
+        return TIMESTAMP
+    for sql, arrow in (
+        (sa.Boolean, pa.bool_()),
+        (sa.BigInteger, pa.int64()),
+        (sa.Integer, pa.int32()),
+        (sa.Double, pa.float64()),
+        (sa.Date, pa.date32()),
+        (sa.DateTime, TIMESTAMP),
+    ):
+        if isinstance(kind, sql):
+            return arrow
+    return pa.string()
+
+
+def sql_type(kind: pa.DataType) -> sa.types.TypeEngine[Any]:
+    """Return the type of a column of Penstock's own tables that holds these values."""
+    if pa.types.is_boolean(kind):
+        return sa.Boolean()
+    if pa.types.is_integer(kind):
+        return sa.BigInteger()
+    if pa.types.is_floating(kind):
+        return sa.Double()
+    if pa.types.is_date(kind):
+        return sa.Date()
+    return UtcDateTime() if pa.types.is_timestamp(kind) else sa.Text()
+
+
+def declared_arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType | None:
+    """Return the Arrow type that a reflected column declares, or None where its values tell better."""
+    if isinstance(kind, sa.Boolean):
+        return pa.bool_()
+    if isinstance(kind, sa.DateTime):
+        return TIMESTAMP
+    if isinstance(kind, sa.Date):
+        return pa.date32()
+    if isinstance(kind, sa.Integer):
+        return pa.int64()
+    if isinstance(kind, sa.Numeric):
+        return pa.float64()
+    return pa.string() if isinstance(kind, sa.String) else None

@@ -1,0 +1,54 @@
+"""What people see in Prefect's UI while a run works and after. Never fails a run: the scores matter more."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import httpx
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectException
+
+from penstock.carriers import ScoringRun
+from penstock.report import run_card
+from tasks.places import connect
+from tasks.retries import ONCE
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def _told_not_raised(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (PrefectException, httpx.HTTPError, OSError) as error:
+        logger.warning("could not write %s: %s", what, error)
+
+
+class Progress:
+    """A live progress bar in the UI."""
+
+    def __init__(self, label: str, rows: int) -> None:
+        self._rows = rows
+        self._id: UUID | None = None
+        with _told_not_raised("the progress artifact"):
+            made = create_progress_artifact(progress=0.0, description=f"{label}: 0 of {rows:,} rows")  # type: ignore[call-arg]
+            self._id = made if isinstance(made, UUID) else None
+        self._label = label
+
+    def show(self, done: int) -> None:
+        if self._id is None or not self._rows:
+            return
+        with _told_not_raised("the progress artifact"):
+            share = min(100.0, 100.0 * done / self._rows)
+            update_progress_artifact(self._id, share, description=f"{self._label}: {done:,} of {self._rows:,} rows")
+
+
+@task(name="report", **ONCE)
+def report(run: ScoringRun) -> str:
+    """Write the run card of a run that has ended, as an artifact; return its markdown."""
+    card = run_card(connect(run.pipeline.destination.connection), run.run_id)
+    with _told_not_raised("the run card"):
+        create_markdown_artifact(card, key=f"run-card-{run.pipeline.name}", description=f"Run card of {run.label}")
+    return card

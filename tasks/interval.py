@@ -1,0 +1,91 @@
+"""The steps of one interval's run, around its partitions."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from prefect import task
+
+from penstock.audit import AuditResult
+from penstock.audit import audit as audit_run
+from penstock.carriers import ModelPin, Receipt, ScoringRun, SourceExtent
+from penstock.destination import count_rows
+from penstock.extract import count_malformed, land_logs
+from penstock.extract import plan_partitions as plan_extent
+from penstock.ledger import writer
+from penstock.ledger.reader import settled_intervals
+from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
+from penstock.extract import source_fingerprint
+from penstock.sources.log import Landing
+from penstock.spec import ModelRef, Pipeline
+from tasks.places import connect, registry, settings
+from tasks.retries import ONCE, RETRIED
+
+
+@task(name="resolve-model", task_run_name="resolve {ref}", **ONCE)
+def resolve_model(ref: ModelRef) -> ModelPin:
+    """Resolve the alias once; the version is pinned for the whole flow."""
+    return registry().resolve(ref)
+
+
+@task(name="collect-logs", **RETRIED)
+def collect_logs(pipeline: Pipeline) -> dict[str, Landing]:
+    """Land the log lines that are new since the committed offsets."""
+    return land_logs(pipeline, connect)
+
+
+@task(name="plan", **RETRIED)
+def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
+    """Find the intervals to score."""
+    settled = settled_intervals(connect(pipeline.destination.connection), pipeline.name)
+    return plan_intervals(pipeline, settled, now, lambda i: source_fingerprint(pipeline, i, connect), mode, start, end)
+
+
+@task(name="claim", **RETRIED | {"retries": 2})
+def claim(
+    pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, now: datetime, flow_run_id: str | None
+) -> ScoringRun | None:
+    """Take the interval under a lease; None where it is published meanwhile."""
+    return writer.claim(
+        connect(pipeline.destination.connection),
+        pipeline,
+        planned.interval,
+        model,
+        planned.reason,
+        now,
+        settings().lease_seconds,
+        again=planned.again,
+        flow_run_id=flow_run_id,
+    )
+
+
+@task(name="plan-partitions", **RETRIED)
+def plan_partitions(run: ScoringRun, partition_rows: int | None) -> SourceExtent:
+    """Count the interval's rows, cut them into partitions, and store what was seen."""
+    extent = plan_extent(run, connect, partition_rows)
+    writer.record_plan(connect(run.pipeline.destination.connection), run, extent)
+    return extent
+
+
+@task(name="audit", **RETRIED)
+def audit(run: ScoringRun, receipts: Sequence[Receipt]) -> AuditResult:
+    """Reconcile the counts, judge the interval as a whole, store what was found.
+
+    Raises:
+        ReconciliationFailed: rows are unaccounted for; not retried.
+    """
+    warehouse = connect(run.pipeline.destination.connection)
+    malformed = count_malformed(run.pipeline, run.interval, connect)
+    result = audit_run(run, receipts, count_rows(warehouse, run), malformed)
+    writer.record_validations(warehouse, run, result.validations)
+    return result
+
+
+@task(name="publish", **RETRIED | {"retries": 8})
+def publish(run: ScoringRun, result: AuditResult) -> str | None:
+    """Make the run's rows the live ones.
+
+    Raises:
+        TakenOver: the lease was lost and another run took over; nothing changes.
+    """
+    warehouse = connect(run.pipeline.destination.connection)
+    return writer.publish(warehouse, run, result.totals, result.score_quantiles)

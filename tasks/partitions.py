@@ -1,0 +1,65 @@
+"""One partition as one task, and all partitions of a run with a few in flight.
+
+Frames never become results of the flow: a partition's steps are called inside its task, and only its receipt comes back.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from prefect import task
+from prefect.futures import PrefectFuture, as_completed
+from prefect.runtime import task_run
+from prefect.transactions import CommitMode, transaction
+
+from penstock.carriers import Partition, Receipt, ScoringRun
+from tasks.retries import RETRIED
+from tasks.steps import extract, load_rows, score_rows, validate
+
+
+@task(name="score-partition", task_run_name="partition {partition.label}", **(RETRIED | {"retries": 1}))
+def score_partition(run: ScoringRun, partition: Partition, sample_share: float) -> Receipt:
+    """Take one partition from its source into the history table."""
+    seconds: dict[str, float] = {}
+    # EAGER: else a retried step rolls its finished siblings back, and the history shows them as RolledBack.
+    with transaction(commit_mode=CommitMode.EAGER):
+        with _timed(seconds, "extract"):
+            extracted = extract(run, partition)
+        with _timed(seconds, "validate"):
+            features = validate(run, partition, extracted, sample_share)
+        with _timed(seconds, "score"):
+            scored = score_rows(run, partition, features, sample_share)
+        return load_rows(run, partition, scored, seconds, int(task_run.run_count or 1))
+
+
+def score_partitions(
+    run: ScoringRun, partitions: Sequence[Partition], in_flight: int, sample_share: float
+) -> Iterator[Receipt]:
+    """Score the partitions, at most `in_flight` at once; yield each receipt as it comes.
+
+    Stops to hand out work once a partition fails or is halted; those under way are waited for.
+    """
+    waiting = list(reversed(partitions))
+    running: list[PrefectFuture[Receipt]] = []
+    failure: Exception | None = None
+    stopped = False
+    while running or (waiting and not stopped):
+        while waiting and not stopped and len(running) < in_flight:
+            running.append(score_partition.submit(run, waiting.pop(), sample_share))
+        done = next(iter(as_completed(running)))
+        running.remove(done)
+        result = done.result(raise_on_failure=False)
+        if isinstance(result, Exception):
+            failure, stopped = failure or result, True
+            continue
+        stopped = stopped or bool(result.halts)
+        yield result
+    if failure is not None:
+        raise failure
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    yield
+    seconds[step] = time.perf_counter() - begun

@@ -1,0 +1,27 @@
+"""Retry is decided by type: a `TransientError` may succeed later, everything else fails at once."""
+
+from typing import Any
+
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from penstock.errors import TransientError
+
+
+def if_transient(_task: Any, _task_run: Any, state: Any) -> bool:
+    """Tell Prefect whether a failed task run is worth another try."""
+    return isinstance(state.result(raise_on_failure=False), TransientError)
+
+
+RETRIED: dict[str, Any] = {
+    "retries": 4,
+    "retry_delay_seconds": exponential_backoff(1),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": if_transient,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+"""For a task that talks to a database or a file system."""
+
+ONCE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+"""For a task whose failure is deterministic."""

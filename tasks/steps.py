@@ -1,0 +1,53 @@
+"""The four steps of a partition: extract, validate, score, load. What each *is* lives in `penstock` and `models`."""
+
+from prefect import task
+
+from models.scoring import score_features
+from penstock.carriers import Extracted, Features, Partition, Receipt, Scored, ScoringRun
+from penstock.destination import load
+from penstock.extract import extract_partition
+from penstock.gates import pass_gates
+from tasks.places import connect, registry
+from tasks.retries import ONCE, RETRIED
+
+
+@task(name="extract", task_run_name="extract {partition.label}", **RETRIED)
+def extract(run: ScoringRun, partition: Partition) -> Extracted:
+    """Read one slice of the primary source, and the other sources' rows.
+
+    Raises:
+        DatabaseUnavailable: retried.
+        SourceError: the source is not as declared; not retried.
+    """
+    return extract_partition(run, partition, connect)
+
+
+@task(name="validate", task_run_name="validate {partition.label}", **ONCE)
+def validate(run: ScoringRun, partition: Partition, extracted: Extracted, sample_share: float) -> Features:
+    """Judge the rows, build the features, judge those.
+
+    Raises:
+        Halted: the key is not unique; not retried.
+    """
+    return pass_gates(run, partition, extracted, sample_share)
+
+
+@task(name="score", task_run_name="score {partition.label}", **ONCE)
+def score_rows(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> Scored:
+    """Score one validated partition with the run's pinned model version.
+
+    Raises:
+        ModelMismatch: the batch lacks a feature of the manifest; not retried.
+        ModelRefused: the model file is not what its manifest says; not retried.
+    """
+    return score_features(run, partition, features, registry().load(run.model), sample_share)
+
+
+@task(name="load", task_run_name="load {partition.label}", **RETRIED)
+def load_rows(run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float], attempts: int) -> Receipt:
+    """Replace the partition's rows in the history table, in one transaction.
+
+    Raises:
+        TakenOver: another run holds the interval now; not retried.
+    """
+    return load(connect(run.pipeline.destination.connection), run, partition, scored, seconds, attempts)

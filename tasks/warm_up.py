@@ -1,0 +1,12 @@
+"""Load slow libraries while the databases answer."""
+
+import threading
+
+from penstock.quality import load_engine
+from penstock.spec import Pipeline
+
+
+def warm_up(pipeline: Pipeline) -> None:
+    """Begin to load Great Expectations in the background, where the pipeline has expectations."""
+    if pipeline.expectations:
+        threading.Thread(target=load_engine, name="load great expectations", daemon=True).start()
