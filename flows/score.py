@@ -88,7 +88,7 @@ def score_interval(
             result = audit(run, receipts)
             hold.totals = result.totals
             if result.halts:
-                raise Halted(pipeline.name, interval_label(run.interval), result.halts)
+                raise Halted(pipeline.name, planned.label, result.halts)
             superseded = publish(run, result)
             logger.info("%s: published %d scores%s", run.label, result.totals.scored, f", superseding {superseded}" if superseded else "")
     except Halted as halted:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from penstock.carriers import Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.errors import ReconciliationFailed
 from penstock.ledger.writer import Totals
-from penstock.quality import judge_shares, judge_whole
+from penstock.quality import columns_needed, judge_shares, judge_whole
 from penstock.spec import FEATURES, SCORES, LogSource
 
 VOLUME = "volume"
@@ -115,7 +115,8 @@ def _judge_stage(run: ScoringRun, stage: str, rows: int, receipts: Sequence[Rece
     if not expectations:
         return Verdict(())
     tables = [r.audit[stage] for r in receipts if stage in r.audit]
-    sample = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+    nothing = pa.table({column: pa.array([], pa.float64()) for column in columns_needed(expectations)})
+    sample = pa.concat_tables(tables, promote_options="permissive") if tables else nothing
     columns = next((r.columns[stage] for r in receipts if stage in r.columns), ())
     return judge_whole(stage, sample, rows, columns, expectations, sampled=bool(tables) and sample.num_rows < rows)
 

