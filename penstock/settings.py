@@ -74,3 +74,8 @@ def load_settings() -> Settings:
 def prefect_api_url() -> str | None:
     """Return the Prefect server that the environment names, if any."""
     return os.environ.get("PREFECT_API_URL") or None
+
+
+def is_debugging() -> bool:
+    """Whether tracebacks are wanted: `PENSTOCK_DEBUG=1`; read by itself, for settings may be what is wrong."""
+    return os.environ.get("PENSTOCK_DEBUG", "") not in ("", "0")

@@ -1,0 +1,30 @@
+"""Which commands there are."""
+
+import sys
+
+import typer
+
+from penstock.cli import checking, listing, models, planned, quarantine, running, schema
+from penstock.cli.ending import CommandGroup, end_process, tell_unexpected
+
+app = typer.Typer(
+    name="penstock",
+    cls=CommandGroup,
+    help="Carry rows from databases and logs through data-quality gates and an XGBoost model into a warehouse table.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or spec, 3 halted by a gate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for module in (checking, planned, running, listing, quarantine, models, schema):
+    module.add_commands(app)
+
+
+def run_command_line() -> None:
+    """Run one command and end the process with its exit code."""
+    sys.excepthook = tell_unexpected
+    command = typer.main.get_command(app)
+    try:
+        command.main(prog_name="penstock")
+    except SystemExit as end:
+        end_process(end.code)

@@ -1,0 +1,49 @@
+"""Call the scoring flow in this process, and tell how it ended."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.errors import PenstockError
+
+
+@dataclass(frozen=True)
+class FlowEnd:
+    """What came back from Prefect; what was done is told by the ledger."""
+
+    flow_run_id: str | None
+    error: BaseException | str | None
+
+    @property
+    def exit_code(self) -> int:
+        return self.error.exit_code if isinstance(self.error, PenstockError) else 1 if self.error else 0
+
+
+def call_score(api_url: str, **parameters: Any) -> FlowEnd:
+    """Run `flows.score.score` against a Prefect API."""
+    import httpx
+    from prefect.exceptions import PrefectException
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.score import score
+    from tasks import places
+
+    places.settings.cache_clear()  # a process that calls twice may have changed its environment in between
+    with temporary_settings({PREFECT_API_URL: api_url}):
+        try:
+            state = score(**parameters, return_state=True)
+        except (PrefectException, httpx.HTTPError, OSError) as error:
+            return FlowEnd(None, error)
+        flow_run_id = state.state_details.flow_run_id
+        failed = state.is_failed() or state.is_crashed() or state.is_cancelled()
+        return FlowEnd(str(flow_run_id) if flow_run_id else None, _error_of(state) if failed else None)
+
+
+def _error_of(state: Any) -> BaseException | str:
+    """Return the exception that a state carries, else its words."""
+    from prefect.exceptions import MissingResult
+
+    try:
+        result = state.result(raise_on_failure=False)
+    except MissingResult:
+        result = None
+    return result if isinstance(result, BaseException) else str(state.message or state.name)

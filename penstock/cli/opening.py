@@ -1,0 +1,107 @@
+"""Where a command finds its settings, pipelines and databases."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.errors import PipelineNotFound, RunNotFound, SettingsError, SpecError
+
+if TYPE_CHECKING:
+    from penstock.connections import Database
+    from penstock.ledger.reader import RunRecord
+    from penstock.settings import Settings
+    from penstock.spec import Pipeline
+
+
+def open_settings() -> "Settings":
+    """Read the settings of this process."""
+    from penstock.settings import load_settings
+
+    return load_settings()
+
+
+def open_pipeline(pipeline: str, settings: "Settings") -> "Pipeline":
+    """Read the pipeline that a name or a path means."""
+    from penstock.spec_file import find_pipeline_file, load_pipeline
+
+    return load_pipeline(find_pipeline_file(pipeline, settings.pipelines))
+
+
+def pipeline_files(settings: "Settings") -> list[Path]:
+    """Return the files of the pipelines folder, by name."""
+    return sorted(settings.pipelines.glob("*.yaml"))
+
+
+def connector(settings: "Settings") -> "Callable[[str], Database]":
+    """Return what opens a named connection; a name may stand for a Prefect block."""
+    from penstock.connections import open_database
+
+    return lambda name: open_database(settings, name, _resolve_block)
+
+
+def _resolve_block(reference: str) -> str:
+    from penstock.settings import prefect_api_url
+
+    if prefect_api_url() is None:
+        raise SettingsError(
+            f"the Prefect block `{reference}` is read from a Prefect server, and none is configured",
+            "Set PREFECT_API_URL to the server that holds it.",
+        )
+    from tasks.places import resolve_block
+
+    return resolve_block(reference)
+
+
+def open_ledger(settings: "Settings", pipeline: str | None = None) -> "tuple[Database, str | None]":
+    """Return the warehouse that remembers a pipeline's runs, and the pipeline's own name.
+
+    A pipeline whose file is gone is looked up by its name in the default warehouse.
+    """
+    connect = connector(settings)
+    if pipeline is None:
+        return connect("warehouse"), None
+    try:
+        spec = open_pipeline(pipeline, settings)
+    except PipelineNotFound:
+        from penstock.ledger.reader import list_runs
+
+        warehouse = connect("warehouse")
+        if not list_runs(warehouse, pipeline, limit=1):
+            raise
+        return warehouse, pipeline
+    return connect(spec.destination.connection), spec.name
+
+
+def open_ledgers(settings: "Settings") -> "list[Database]":
+    """Return every warehouse that a pipeline of the folder writes to, the default one first."""
+    from penstock.spec_file import load_pipeline
+
+    names = ["warehouse"]
+    for file in pipeline_files(settings):
+        try:
+            names.append(load_pipeline(file).destination.connection)
+        except SpecError:
+            continue  # `penstock check` tells; here only the others' runs are looked for
+    connect = connector(settings)
+    return [connect(name) for name in dict.fromkeys(names)]
+
+
+def locate_run(settings: "Settings", prefix: str) -> "tuple[Database, RunRecord]":
+    """Find a run by the begin of its id, in whichever warehouse it is.
+
+    Raises:
+        RunNotFound: no run begins so, or several do.
+    """
+    from penstock.ledger.reader import find_run
+
+    found: list[tuple[Database, RunRecord]] = []
+    for database in open_ledgers(settings):
+        try:
+            found.append((database, find_run(database, prefix)))
+        except RunNotFound as error:
+            if error.matches:
+                raise
+    ids = tuple(dict.fromkeys(run.run_id for _, run in found))
+    if len(ids) != 1:
+        raise RunNotFound(prefix, ids)
+    return found[0]

@@ -1,0 +1,77 @@
+"""What a command writes: tables and lines for people, JSON for programs."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WIDTH = 100
+"""Columns of a listing that goes to a file or a pipe."""
+
+
+def console() -> Console:
+    """Return the console of this moment's stdout."""
+    return _with_width(Console(highlight=False))
+
+
+def error_console() -> Console:
+    """Return the console of this moment's stderr."""
+    return _with_width(Console(stderr=True, highlight=False))
+
+
+def _with_width(made: Console) -> Console:
+    if not made.is_terminal:
+        made.width = max(made.width, WIDTH)
+    return made
+
+
+def write_json(value: Any) -> None:
+    """Write a value to stdout: dataclasses as objects, times as ISO 8601 in UTC."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    from penstock.interval import iso
+
+    if isinstance(value, datetime):
+        return iso(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return str(value)
+
+
+def make_table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> "Table":
+    """Return an empty table; the columns in `right` hold numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return table
+
+
+def count(value: int | None) -> str:
+    """Write a number of rows; a dash where there is none yet."""
+    return "–" if value is None else f"{value:,}"
+
+
+def plural(number: int, noun: str) -> str:
+    """Write `1 interval`, `2 intervals`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def short(identifier: str) -> str:
+    """Cut an id to what is enough to type."""
+    return identifier[:8]

@@ -1,0 +1,30 @@
+"""The scoring runs that one call of this process made, as the ledger remembers them."""
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.connections import Database
+    from penstock.ledger.reader import RunRecord
+
+
+@dataclass(frozen=True)
+class OwnRuns:
+    """Runs of a pipeline that this process claimed since a moment; `at_most` bounds what is read."""
+
+    database: "Database"
+    pipeline: str
+    since: datetime
+    at_most: int
+
+    def records(self) -> "tuple[RunRecord, ...]":
+        """Return them, oldest interval first."""
+        from penstock.ledger.reader import list_runs
+
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        newest = list_runs(self.database, self.pipeline, limit=self.at_most)
+        own = [run for run in newest if run.lease_owner == owner and run.started_at >= self.since]
+        return tuple(sorted(own, key=lambda run: (run.started_at, run.interval_key)))

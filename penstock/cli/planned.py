@@ -1,0 +1,205 @@
+"""`penstock plan`: what a run would do, found without Prefect and without writing anything."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.arguments import AsJson, End, ModelOption, PipelineName, Restate, Start
+from penstock.cli.opening import connector, open_pipeline, open_settings
+from penstock.cli.output import console, count, make_table, plural, write_json
+from penstock.errors import NoFiles, SettingsError
+
+if TYPE_CHECKING:
+    from penstock.carriers import ModelPin
+    from penstock.connections import Database
+    from penstock.planning import Mode, Plan, PlannedInterval
+    from penstock.settings import Settings
+    from penstock.spec import ModelRef, Pipeline
+
+
+@dataclass(frozen=True)
+class IntervalForecast:
+    """One interval that a run would score."""
+
+    interval: str
+    interval_start: datetime | None
+    interval_end: datetime | None
+    reason: str
+    rows: int | None
+    """None where only a run can tell: log lines that have not landed yet, files that are not there."""
+    partitions: int | None
+    problem: str | None
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command("plan", epilog="Example: penstock plan card-risk --start 2026-01-01 --end 2026-02-01")(show_plan)
+
+
+def show_plan(
+    pipeline: PipelineName,
+    start: Start = None,
+    end: End = None,
+    restate: Restate = False,
+    model: ModelOption = None,
+    partition_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a partition.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the intervals that would run now, with their rows, partitions and model. Writes nothing."""
+    settings = open_settings()
+    spec = open_pipeline(pipeline, settings)
+    mode = choose_mode(start, end, restate)
+    tell_plan(spec, settings, mode, start, end, model, partition_rows, as_json=as_json)
+
+
+def choose_mode(start: datetime | None, end: datetime | None, restate: bool) -> "Mode":
+    """Return what the options ask for: a range is filled, or scored again."""
+    if restate:
+        if start is None or end is None:
+            raise typer.BadParameter("--restate scores a range again: give --start and --end too")
+        return "restate"
+    return "due" if start is None and end is None else "backfill"
+
+
+def tell_plan(
+    pipeline: "Pipeline",
+    settings: "Settings",
+    mode: "Mode",
+    start: datetime | None,
+    end: datetime | None,
+    model: str | None,
+    partition_rows: int | None,
+    *,
+    as_json: bool = False,
+) -> None:
+    """Write what a run would do."""
+    connect = connector(settings)
+    pin = resolve_model(pipeline, settings, model)
+    plan = find_intervals(pipeline, connect, datetime.now(UTC), mode, start, end)
+    forecasts = [_forecast(pipeline, planned, connect, partition_rows) for planned in plan.intervals]
+    if as_json:
+        write_json(_as_object(pipeline, pin, plan, forecasts))
+        return
+    out = console()
+    if forecasts:
+        right = ("rows", "partitions")
+        table = make_table("interval", "reason", *right, "model", right=right, title=f"{pipeline.name} would score")
+        for f in forecasts:
+            table.add_row(f.interval, f.reason, count(f.rows), count(f.partitions), str(pin))
+        out.print(table)
+        for f in forecasts:
+            if f.problem:
+                out.print(f"  {f.interval}: {f.problem}", style="yellow", markup=False, soft_wrap=True)
+        _tell_rest(out.print, plan)
+    else:
+        out.print(told_idle(plan), markup=False)
+
+
+def find_intervals(
+    pipeline: "Pipeline",
+    connect: "Callable[[str], Database]",
+    now: datetime,
+    mode: "Mode",
+    start: datetime | None,
+    end: datetime | None,
+) -> "Plan":
+    """Return the intervals that a run would score at `now`."""
+    from penstock.extract import source_fingerprint
+    from penstock.ledger.reader import settled_intervals
+    from penstock.planning import plan_intervals
+
+    settled = settled_intervals(connect(pipeline.destination.connection), pipeline.name)
+    return plan_intervals(pipeline, settled, now, lambda i: source_fingerprint(pipeline, i, connect), mode, start, end)
+
+
+def resolve_model(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "ModelPin":
+    """Return the version that a run would score with."""
+    from models.registry import Registry
+
+    return Registry(settings.models_folder).resolve(_read_model(model) if model else pipeline.model)
+
+
+def _read_model(text: str) -> "ModelRef":
+    from pydantic import ValidationError
+
+    from penstock.spec import ModelRef
+
+    try:
+        return ModelRef.model_validate(text)
+    except ValidationError:
+        remedy = "Write name@alias or name@version: `card-risk@champion`."
+        raise SettingsError(f"`{text}` is no model", remedy) from None
+
+
+def told_idle(plan: "Plan") -> str:
+    """Say why there is nothing to do."""
+    if not plan.settled and not plan.withdrawn:
+        return "nothing to do: no interval is due"
+    told = f"nothing to do: {plural(plan.settled, 'interval')} {_are(plan.settled)} published already"
+    if plan.withdrawn:
+        told += f", {plan.withdrawn} {_are(plan.withdrawn)} withdrawn (only a restate scores them again)"
+    return told
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _tell_rest(write: Callable[[str], None], plan: "Plan") -> None:
+    if plan.settled:
+        write(f"{plural(plan.settled, 'interval')} {_are(plan.settled)} published already")
+    if plan.withdrawn:
+        write(f"{plural(plan.withdrawn, 'interval')} withdrawn: only a restate scores them again")
+    if plan.left_over:
+        write(f"{plural(plan.left_over, 'interval')} {_are(plan.left_over)} left for a later run")
+
+
+def _forecast(
+    pipeline: "Pipeline",
+    planned: "PlannedInterval",
+    connect: "Callable[[str], Database]",
+    partition_rows: int | None,
+) -> IntervalForecast:
+    from penstock.sources import open_source
+
+    interval = planned.interval
+    start, end = (interval.start, interval.end) if interval else (None, None)
+    rows, partitions, problem = None, None, _unlanded(pipeline, connect)
+    if problem is None:
+        try:
+            source = open_source(pipeline, pipeline.primary, connect)
+            extent = source.plan(interval, partition_rows or pipeline.partition_rows)
+            rows, partitions = extent.rows, len(extent.partitions)
+        except NoFiles as error:
+            problem = str(error)
+    return IntervalForecast(planned.label, start, end, planned.reason, rows, partitions, problem)
+
+
+def _unlanded(pipeline: "Pipeline", connect: "Callable[[str], Database]") -> str | None:
+    """Say so where the primary source's log lines have never been landed: only a run does that."""
+    import sqlalchemy as sa
+
+    from penstock.sources.log import landed_table
+    from penstock.spec import LogSource
+
+    if not isinstance(pipeline.primary_source, LogSource):
+        return None
+    database = connect(pipeline.destination.connection)
+    with database.reading() as connection:
+        there = sa.inspect(connection).has_table(landed_table(pipeline.name, pipeline.primary).name)
+    return None if there else f"the log lines of `{pipeline.primary}` have not been landed yet; a run does it first"
+
+
+def _as_object(
+    pipeline: "Pipeline", pin: "ModelPin", plan: "Plan", forecasts: list[IntervalForecast]
+) -> dict[str, Any]:
+    return {
+        "pipeline": pipeline.name,
+        "model": pin,
+        "intervals": forecasts,
+        "settled": plan.settled,
+        "withdrawn": plan.withdrawn,
+        "left_over": plan.left_over,
+    }

@@ -1,0 +1,57 @@
+"""The Prefect API that a command works with: the configured one, or a server of its own."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.settings import Settings
+
+_own: list[str] = []
+
+
+@contextmanager
+def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]:
+    """Give the URL of a Prefect API; what the environment names is used, else a local server runs meanwhile.
+
+    The environment is set before anybody imports Prefect, and is as it was afterwards. A nested use in this process
+    finds the outer one's server in the environment.
+    """
+    from penstock.settings import prefect_api_url
+
+    # Prefect prints a traceback for every failed task; a command tells its errors itself, in one line each.
+    console_level = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL"}
+    named = prefect_api_url()
+    if named is not None:
+        with _environment(console_level):
+            yield named
+        return
+    from deployments.local_server import client_environment, local_server
+
+    with local_server(settings.home) as server:
+        _own.append(server.api_url)
+        try:
+            with _environment(client_environment(server.api_url) | console_level):
+                yield server.api_url
+        finally:
+            _own.remove(server.api_url)
+
+
+def is_own(api_url: str) -> bool:
+    """Whether this process started the server and so must wait for its history."""
+    return api_url in _own
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,62 @@
+"""A progress bar that is told by the ledger, whatever runs the partitions."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from penstock.cli.own_runs import OwnRuns
+from penstock.errors import TransientError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+EVERY_SECONDS = 0.3
+
+
+@contextmanager
+def shown_progress(runs: OwnRuns, intervals: int, console: "Console") -> Iterator[None]:
+    """Show how many of the intervals, and of the rows of the one under way, are done; nothing where nobody watches."""
+    if not console.is_terminal:
+        yield
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(f"{runs.pipeline}: starting", total=intervals)
+        stop = threading.Event()
+        thread = threading.Thread(target=_follow, args=(runs, intervals, progress, task, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(timeout=5)
+
+
+def _follow(runs: OwnRuns, intervals: int, progress: "Progress", task: "TaskID", stop: threading.Event) -> None:
+    while not stop.wait(EVERY_SECONDS):
+        try:
+            share, told = _measure(runs, intervals)
+        except TransientError:
+            continue  # the run itself tells when the warehouse stays away
+        progress.update(task, completed=share, description=told)
+
+
+def _measure(runs: OwnRuns, intervals: int) -> tuple[float, str]:
+    """Return how many intervals are done, the one under way in part, and the words for it."""
+    from penstock.carriers import interval_label
+    from penstock.ledger.reader import rows_done
+
+    records = runs.records()
+    ended = sum(1 for run in records if run.state != "running")
+    current = next((run for run in records if run.state == "running"), None)
+    if current is None:
+        return ended, f"{runs.pipeline}: {ended} of {intervals} intervals"
+    where = f"{interval_label(current.interval)} ({min(ended + 1, intervals)} of {intervals})"
+    if not current.rows_planned:
+        return ended, f"{where}: planning"
+    done = rows_done(runs.database, [current.run_id])
+    return ended + min(done / current.rows_planned, 1.0), f"{where}: {done:,} of {current.rows_planned:,} rows"

@@ -1,0 +1,49 @@
+"""What is looked at before a run starts anything: its sources, its model."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.carriers import ModelPin
+    from penstock.connections import Database
+    from penstock.interval import DataInterval
+    from penstock.settings import Settings
+    from penstock.spec import Pipeline
+
+
+def ensure_ready(
+    pipeline: "Pipeline",
+    settings: "Settings",
+    interval: "DataInterval | None",
+    pin: "ModelPin",
+    connect: "Callable[[str], Database]",
+) -> None:
+    """Raise what a run would raise later, after retries and on a started server.
+
+    Raises:
+        SourceError: a table, a column or a file is not there.
+        DatabaseUnavailable: a database does not answer.
+        ModelRefused: the model's bytes are not those that were registered.
+    """
+    from models.registry import Registry
+    from penstock.cli.source_check import look_at_source
+
+    for name in pipeline.sources:
+        look_at_source(pipeline, name, interval, connect)
+    Registry(settings.models_folder).load(pin)
+
+
+@contextmanager
+def load_while_waiting(pipeline: "Pipeline") -> Iterator[Callable[[], None]]:
+    """Load Great Expectations while a server starts; call what it gives before anything else is imported."""
+    if not pipeline.expectations:
+        yield lambda: None
+        return
+    from penstock.quality import load_engine
+
+    # Two threads that import at once can meet in half-loaded modules, so the caller waits for this one.
+    thread = threading.Thread(target=load_engine, name="load great expectations", daemon=True)
+    thread.start()
+    yield thread.join

@@ -1,0 +1,211 @@
+"""`penstock run`: score what is due, in this process, and tell how it ended from the ledger."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.arguments import End, ModelOption, PipelineName, Restate, Start
+from penstock.cli.ending import VERBOSE, tell_error
+from penstock.cli.flow_call import FlowEnd, call_score
+from penstock.cli.opening import connector, open_pipeline, open_settings
+from penstock.cli.output import console as stdout_console
+from penstock.cli.output import plural, short
+from penstock.cli.own_runs import OwnRuns
+from penstock.cli.planned import choose_mode, find_intervals, resolve_model, tell_plan, told_idle
+from penstock.cli.prefect_api import is_own, prefect_api
+from penstock.cli.progress import shown_progress
+from penstock.cli.readiness import ensure_ready, load_while_waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from penstock.connections import Database
+    from penstock.ledger.reader import RunRecord
+    from penstock.planning import Mode, Plan
+    from penstock.settings import Settings
+    from penstock.spec import Pipeline
+
+__all__ = ["RunSummary", "prefect_api", "run_pipeline"]
+
+DONE = ("published", "superseded", "withdrawn")
+HISTORY_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How one call of `run_pipeline` ended."""
+
+    records: "tuple[RunRecord, ...]"
+    """The runs that this call made, oldest interval first."""
+    skipped: bool
+    """Nothing was to be done, or another run is doing it."""
+    exit_code: int
+    message: str
+
+
+def add_commands(app: typer.Typer) -> None:
+    epilog = "Example: penstock run card-risk --start 2026-01-01 --end 2026-02-01 --restate"
+    app.command("run", epilog=epilog)(run)
+
+
+def run(
+    ctx: typer.Context,
+    pipeline: PipelineName,
+    start: Start = None,
+    end: End = None,
+    restate: Restate = False,
+    model: ModelOption = None,
+    partition_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a partition.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show logs, and tracebacks of errors.")] = False,
+) -> None:
+    """Score what is due: missing intervals, and those that late rows touched.
+
+    With --start or --end: what is missing in that range; with --restate too, all of the range again. Running it twice
+    is safe: what is published already is left alone.
+    """
+    ctx.meta[VERBOSE] = verbose
+    settings = open_settings()
+    mode = choose_mode(start, end, restate)
+    if dry_run:
+        tell_plan(open_pipeline(pipeline, settings), settings, mode, start, end, model, partition_rows)
+        return
+    summary = run_pipeline(
+        pipeline,
+        settings,
+        stdout_console(),
+        mode=mode,
+        start=start,
+        end=end,
+        model=model,
+        partition_rows=partition_rows,
+        verbose=verbose,
+    )
+    raise typer.Exit(summary.exit_code)
+
+
+def run_pipeline(
+    pipeline: str,
+    settings: "Settings",
+    console: "Console",
+    *,
+    mode: "Mode" = "due",
+    start: datetime | None = None,
+    end: datetime | None = None,
+    model: str | None = None,
+    partition_rows: int | None = None,
+    verbose: bool = False,
+) -> RunSummary:
+    """Score what is due in this process; nothing to do costs no server.
+
+    Args:
+        settings: Those of this process's environment; the tasks read them there.
+        console: Where progress and the outcome are told.
+
+    Raises:
+        PenstockError: something is wrong that shows before anything is started.
+    """
+    spec = open_pipeline(pipeline, settings)
+    connect = connector(settings)
+    begun = datetime.now(UTC)
+    plan = _find_due(spec, connect, begun, mode, start, end)
+    if not plan.intervals:
+        message = told_idle(plan)
+        console.print(message, markup=False)
+        return RunSummary((), True, 0, message)
+    ensure_ready(spec, settings, plan.intervals[0].interval, resolve_model(spec, settings, model), connect)
+    runs = OwnRuns(connect(spec.destination.connection), spec.name, begun, 2 * len(plan.intervals) + 50)
+    with load_while_waiting(spec) as loaded, prefect_api(settings, verbose=verbose) as api_url:
+        loaded()
+        with shown_progress(runs, len(plan.intervals), console):
+            ended = call_score(
+                api_url,
+                pipeline=pipeline,
+                mode=mode,
+                start=start,
+                end=end,
+                model=model,
+                partition_rows=partition_rows,
+            )
+        _keep_history(api_url, ended, console)
+    return _tell_outcome(spec, plan, runs, ended, console)
+
+
+def _find_due(
+    pipeline: "Pipeline",
+    connect: "Callable[[str], Database]",
+    now: datetime,
+    mode: "Mode",
+    start: datetime | None,
+    end: datetime | None,
+) -> "Plan":
+    """Return what is due; where nothing is, new log lines may have made a published interval late."""
+    from penstock.extract import land_logs
+
+    plan = find_intervals(pipeline, connect, now, mode, start, end)
+    if plan.intervals or not land_logs(pipeline, connect):
+        return plan
+    return find_intervals(pipeline, connect, now, mode, start, end)
+
+
+def _keep_history(api_url: str, ended: FlowEnd, console: "Console") -> None:
+    """Wait until a server that ends with us has written down what Prefect tells it."""
+    if not is_own(api_url) or ended.flow_run_id is None:
+        return
+    from deployments.local_server import wait_for_history
+
+    if not wait_for_history(api_url, ended.flow_run_id, HISTORY_SECONDS):
+        console.print("Warning: the Prefect history of this run is incomplete; the ledger is not.", style="yellow")
+
+
+def _tell_outcome(
+    pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: FlowEnd, console: "Console"
+) -> RunSummary:
+    """Tell each run, and conclude from the ledger how the call ended."""
+    records = runs.records()
+    for record in records:
+        _tell_run(record, console)
+    undone = [record for record in records if record.state not in DONE]
+    if undone:
+        code = 3 if all(record.state == "halted" for record in undone) else 1
+        message = f"{len(undone)} of {plural(len(records), 'interval')} not published"
+        return RunSummary(records, False, code, message)
+    if ended.error is not None and len(records) < len(plan.intervals):
+        message = f"{plural(len(plan.intervals) - len(records), 'interval')} not scored: {ended.error}"
+        tell_error(message if records else str(ended.error))
+        return RunSummary(records, False, ended.exit_code, message)
+    if ended.error is not None:
+        _warn(f"all is published, says the ledger, but Prefect could not write it down: {ended.error}", console)
+    if not records:
+        message = f"nothing was done here: another run of `{pipeline.name}` holds or has published what was due"
+        _warn(message, console)
+        return RunSummary((), True, 0, message)
+    return RunSummary(records, False, 0, f"{plural(len(records), 'interval')} published")
+
+
+def _warn(message: str, console: "Console") -> None:
+    console.print(f"Warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _tell_run(run: "RunRecord", console: "Console") -> None:
+    from penstock.carriers import interval_label
+
+    good = run.state in DONE
+    numbers = [f"{run.rows_scored or 0:,} scored"] if good else []
+    if run.rows_quarantined:
+        numbers.append(f"{run.rows_quarantined:,} quarantined")
+    if run.rows_excluded:
+        numbers.append(f"{run.rows_excluded:,} excluded")
+    if run.seconds:
+        numbers.append(f"{run.seconds:.1f} s")
+        if good and run.rows_extracted:
+            numbers.append(f"{run.rows_extracted / run.seconds:,.0f} rows/s")
+    told = f"{'✓' if good else '✗'} {interval_label(run.interval)}  {run.state}  {' · '.join(numbers)}"
+    told += f"  {run.model_name}/{run.model_version}  run {short(run.run_id)}"
+    console.print(told, style="green" if good else "red", markup=False, soft_wrap=True)
+    if run.error and not good:
+        tell_error(run.error)

@@ -1,0 +1,60 @@
+"""Look at a source without reading its rows: is it there, with the columns that the spec names?"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.connections import Database
+    from penstock.interval import DataInterval
+    from penstock.spec import Pipeline
+
+
+def look_at_source(
+    pipeline: "Pipeline", name: str, interval: "DataInterval | None", connect: "Callable[[str], Database]"
+) -> str:
+    """Find a source's table, query or files; return what was found, in words.
+
+    Raises:
+        SourceError: with the culprit's name.
+    """
+    from penstock.sources.files import matching_files
+    from penstock.sources.sql import sql_relation
+    from penstock.spec import LogSource, SqlSource
+
+    source = pipeline.sources[name]
+    if isinstance(source, SqlSource):
+        time = pipeline.interval.column if name == pipeline.primary and pipeline.interval else None
+        relation = sql_relation(name, source, connect(source.connection), time, interval)
+        relation.check_columns()
+        where = f"table `{source.table}`" if source.table else "query"
+        return f"{where} of `{source.connection}`, {len(relation.rows.c)} columns"
+    if isinstance(source, LogSource):
+        return _look_at_log(pipeline, name, source.path, connect)
+    if "{" in source.path and pipeline.empty == "publish":
+        return f"files by interval, {source.path}"  # an interval without a file is nothing wrong
+    found = matching_files(name, source, interval)
+    return f"{len(found):,} files match {source.path}"
+
+
+def _look_at_log(pipeline: "Pipeline", name: str, path: str, connect: "Callable[[str], Database]") -> str:
+    """A path may match nothing once lines have been landed from it."""
+    import glob
+
+    import sqlalchemy as sa
+
+    from penstock.errors import NoFiles
+    from penstock.ledger.migrations import migrate
+    from penstock.ledger.tables import log_files
+
+    found = glob.glob(path, recursive=True)
+    if found:
+        return f"{len(found):,} files match {path}"
+    database = connect(pipeline.destination.connection)
+    migrate(database)
+    landed = sa.select(log_files.c.file_id).where(
+        log_files.c.pipeline == pipeline.name, log_files.c.source == name
+    )
+    with database.reading() as connection:
+        if connection.execute(landed.limit(1)).first() is None:
+            raise NoFiles(name, path)
+    return f"no file matches {path} now; lines that were landed before are read"
