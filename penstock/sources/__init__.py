@@ -27,8 +27,10 @@ class SourceReader(Protocol):
     def fingerprint(self, interval: DataInterval | None) -> str:
         """Return what changes when rows of the interval come, go or (where it can be seen) change."""
 
-    def read(self, interval: DataInterval | None, partition: Partition | None = None) -> pa.Table:
-        """Read the interval's rows, or one partition of them."""
+    def read(
+        self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
+    ) -> pa.Table:
+        """Read the interval's rows, or one partition of them; at most `limit`, whichever come first."""
 
 
 def open_source(pipeline: Pipeline, name: str, connect: Connect) -> SourceReader:
@@ -56,8 +58,10 @@ class _SqlReader:
     def fingerprint(self, interval: DataInterval | None) -> str:
         return sql_relation(self.name, self.source, self.database, self.time, interval).measure(interval)[1]
 
-    def read(self, interval: DataInterval | None, partition: Partition | None = None) -> pa.Table:
-        return sql_relation(self.name, self.source, self.database, self.time, interval).read(interval, partition)
+    def read(
+        self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
+    ) -> pa.Table:
+        return sql_relation(self.name, self.source, self.database, self.time, interval).read(interval, partition, limit)
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,10 @@ class _FilesReader:
     def fingerprint(self, interval: DataInterval | None) -> str:
         return "[]" if self._has_none(interval) else file_marks(matching_files(self.name, self.source, interval))
 
-    def read(self, interval: DataInterval | None, partition: Partition | None = None) -> pa.Table:
-        table = files_relation(self.name, self.source, self.time, interval).read(interval, partition)
+    def read(
+        self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
+    ) -> pa.Table:
+        table = files_relation(self.name, self.source, self.time, interval).read(interval, partition, limit)
         dropped = ["_file", "_position"] if ROW_ID in self.source.key else ["_file", "_position", ROW_ID]
         return table.drop_columns(dropped)
 

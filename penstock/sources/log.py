@@ -124,8 +124,10 @@ class LogReader:
     def fingerprint(self, interval: DataInterval | None) -> str:
         return self._relation().measure(self._span(interval))[1]
 
-    def read(self, interval: DataInterval | None, partition: Partition | None = None) -> pa.Table:
-        rows = self._relation().read(self._span(interval), partition)
+    def read(
+        self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
+    ) -> pa.Table:
+        rows = self._relation().read(self._span(interval), partition, limit)
         parsed = compile_format(self.source).parse(rows["line"], rows["time"])
         row_id = pc.binary_join_element_wise(rows["file_id"], rows["offset"].cast(pa.string()), ":")
         return parsed.append_column(ROW_ID, row_id)

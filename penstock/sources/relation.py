@@ -61,11 +61,13 @@ class Relation:
         )
         return SourceExtent(rows, fingerprint, partitions)
 
-    def read(self, interval: DataInterval | None, partition: Partition | None = None) -> pa.Table:
-        """Read the interval's rows, or one slice of them."""
+    def read(
+        self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
+    ) -> pa.Table:
+        """Read the interval's rows, or one slice of them, or whichever `limit` of them come first."""
         self.check_columns()
         conditions = [*self._within(interval), *(self._slice(partition) if partition else ())]
-        return read(self.database, sa.select(*self.rows.c).where(*conditions), self._declared())
+        return read(self.database, sa.select(*self.rows.c).where(*conditions).limit(limit), self._declared())
 
     def _declared(self) -> pa.Schema | None:
         """The event time is a timestamp, whatever the database calls it."""
