@@ -5,7 +5,7 @@ import sys
 import typer
 
 from penstock.cli import checking, listing, models, planned, quarantine, running, schema
-from penstock.cli.ending import CommandGroup, end_process, tell_unexpected
+from penstock.cli.ending import CommandGroup, QuietEnd, tell_unexpected
 
 app = typer.Typer(
     name="penstock",
@@ -22,9 +22,10 @@ for module in (checking, planned, running, listing, quarantine, models, schema):
 
 def run_command_line() -> None:
     """Run one command and end the process with its exit code."""
+    end = QuietEnd()
     sys.excepthook = tell_unexpected
-    command = typer.main.get_command(app)
     try:
-        command.main(prog_name="penstock")
-    except SystemExit as end:
-        end_process(end.code)
+        typer.main.get_command(app).main(prog_name="penstock")
+    except SystemExit as exited:
+        end.exit_code = exited.code if isinstance(exited.code, int) else int(exited.code is not None)
+        raise

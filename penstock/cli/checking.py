@@ -1,5 +1,62 @@
+"""`penstock check`: what would fail, before it runs."""
+
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from penstock.cli.arguments import AsJson
+from penstock.cli.findings import MARKS, STYLES, Findings
+from penstock.cli.opening import open_settings, pipeline_files
+from penstock.cli.output import console, plural, write_json
+from penstock.errors import PipelineNotFound
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from penstock.settings import Settings
 
 
 def add_commands(app: typer.Typer) -> None:
-    pass
+    app.command("check", epilog="Example: penstock check card-risk")(check)
+
+
+def check(
+    pipelines: Annotated[
+        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files; left out: all.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find what would fail: spec, connections, columns, features, model contract. Writes no row."""
+    from penstock.cli.pipeline_check import check_pipeline
+
+    settings = open_settings()
+    names = pipelines or _all_names(settings)
+    found: list[Findings] = []
+    out = console()
+    for name in names:
+        findings = check_pipeline(name, settings)
+        found.append(findings)
+        if not as_json:
+            _tell(findings, out)
+    if as_json:
+        write_json(found)
+    else:
+        problems = sum(f.problems for f in found)
+        out.print(
+            f"{plural(len(found), 'pipeline')} checked: {plural(problems, 'problem') if problems else 'all well'}"
+        )
+    raise typer.Exit(max(f.exit_code for f in found))
+
+
+def _all_names(settings: "Settings") -> list[str]:
+    names = [file.stem for file in pipeline_files(settings)]
+    if not names:
+        raise PipelineNotFound("*", str(settings.pipelines), ())
+    return names
+
+
+def _tell(findings: Findings, out: "Console") -> None:
+    out.print(findings.pipeline, style="bold", markup=False)
+    for point in findings.points:
+        told = f"  {MARKS[point.state]} {point.subject}: {point.what}"
+        out.print(told, style=STYLES[point.state], markup=False, soft_wrap=True)

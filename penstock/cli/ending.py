@@ -1,5 +1,7 @@
 """How a command ends: one line for an error, its exit code, and nothing left behind."""
 
+import atexit
+import os
 import sys
 import traceback
 from types import TracebackType
@@ -42,9 +44,27 @@ def tell_unexpected(kind: type[BaseException], error: BaseException, trace: Trac
     tell_error(f"{what}. This was not foreseen: run again with PENSTOCK_DEBUG=1, and report what it prints.")
 
 
-def end_process(code: Any) -> None:
-    """Leave with an exit code."""
-    sys.exit(code)
+class QuietEnd:
+    """Ends the process after all exit handlers, before the interpreter takes its modules down.
+
+    DuckDB's binding writes "nanobind: leaked …" to stderr in that last moment, also when every connection is closed:
+    other modules still refer to its types. By then threads have ended, and handlers of the libraries have run; what is
+    left is to close the databases and to write out what was printed.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code = 1
+        atexit.register(self._end)  # registered first, so called last
+
+    def _end(self) -> None:
+        if "duckdb" not in sys.modules:
+            return
+        from penstock.cli.opening import close_databases
+
+        close_databases()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.exit_code)
 
 
 def _is_debugging() -> bool:

@@ -1,5 +1,98 @@
+"""`penstock runs`, `show`, `withdraw`: what the ledger remembers, and taking a run's rows back out."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from penstock.cli.arguments import AsJson, Limit, OptionalPipeline, RunId
+from penstock.cli.opening import locate_run, open_ledger, open_settings
+from penstock.cli.output import console, count, make_table, seconds, short, write_json
+from penstock.errors import WrongState
+
+if TYPE_CHECKING:
+    from penstock.ledger.reader import RunRecord
+
+STATE_STYLES = {"published": "green", "halted": "red", "failed": "red", "abandoned": "red", "running": "yellow"}
 
 
 def add_commands(app: typer.Typer) -> None:
-    pass
+    app.command("runs", epilog="Example: penstock runs card-risk --state halted --state failed")(show_runs)
+    app.command("show", epilog="Example: penstock show 1a2b3c4d")(show_run)
+    app.command("withdraw", epilog="Example: penstock withdraw 1a2b3c4d")(withdraw_run)
+
+
+def show_runs(
+    pipeline: OptionalPipeline = None,
+    limit: Limit = 30,
+    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; may be given again.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the scoring runs that the ledger remembers, newest first."""
+    from penstock.carriers import interval_label
+    from penstock.ledger.reader import list_runs
+
+    database, name = open_ledger(open_settings(), pipeline)
+    found = list_runs(database, name, limit, tuple(state or ()))
+    if as_json:
+        write_json([run_object(run) for run in found])
+        return
+    if not found:
+        console().print("no runs yet; start one with `penstock run PIPELINE`")
+        return
+    right = ("scored", "refused", "s")
+    table = make_table("run", "pipeline", "interval", "state", *right, "model", "started", right=right)
+    for run in found:
+        table.add_row(
+            short(run.run_id),
+            run.pipeline,
+            interval_label(run.interval),
+            _styled(run.state),
+            count(run.rows_scored),
+            count(run.rows_quarantined),
+            seconds(run.seconds),
+            f"{run.model_name}/{run.model_version}",
+            f"{run.started_at:%m-%d %H:%M}",
+        )
+    console().print(table)
+
+
+def show_run(run_id: RunId, as_json: AsJson = False) -> None:
+    """Show one run: counts, validations, quarantine, timings, scores, error."""
+    from penstock.cli.run_page import run_details, tell_run
+
+    database, run = locate_run(open_settings(), run_id)
+    details = run_details(database, run)
+    if as_json:
+        write_json(details.as_object())
+    else:
+        tell_run(details, console())
+
+
+def withdraw_run(
+    run_id: RunId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Take a published run's rows back out of the live view; only a restate scores its interval again."""
+    from penstock.carriers import interval_label
+    from penstock.ledger.writer import withdraw
+
+    database, run = locate_run(open_settings(), run_id)
+    if run.state != "published":
+        raise WrongState(run.run_id, run.state, "published")
+    what = f"{count(run.rows_scored)} scores of {run.pipeline} {interval_label(run.interval)}"
+    if not yes:
+        typer.confirm(f"Take {what} out of `{run.destination_table}`?", abort=True)
+    withdraw(database, run.run_id)
+    console().print(f"withdrawn: {what} are no longer in `{run.destination_table}`", markup=False)
+
+
+def run_object(run: "RunRecord") -> dict[str, Any]:
+    """Return a run as `--json` writes it."""
+    fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
+    return fields | {"seconds": run.seconds}
+
+
+def _styled(state: str) -> str:
+    style = STATE_STYLES.get(state)
+    return f"[{style}]{state}[/]" if style else state

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from penstock.settings import Settings
     from penstock.spec import Pipeline
 
+_opened: "dict[str, Database]" = {}
+
 
 def open_settings() -> "Settings":
     """Read the settings of this process."""
@@ -36,7 +38,18 @@ def connector(settings: "Settings") -> "Callable[[str], Database]":
     """Return what opens a named connection; a name may stand for a Prefect block."""
     from penstock.connections import open_database
 
-    return lambda name: open_database(settings, name, _resolve_block)
+    def connect(name: str) -> "Database":
+        database = open_database(settings, name, _resolve_block)
+        _opened[name] = database
+        return database
+
+    return connect
+
+
+def close_databases() -> None:
+    """Close the connections of every database that a command opened."""
+    for database in _opened.values():
+        database.engine.dispose()
 
 
 def _resolve_block(reference: str) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.console import Console
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Columns of a listing that goes to a file or a pipe."""
+WHOLE = ("run", "interval", "state", "severity", "started", "registered", "digest")
+"""Columns that are never broken over two lines."""
 
 
 def console() -> Console:
@@ -52,9 +54,11 @@ def make_table(*columns: str, right: Sequence[str] = (), title: str | None = Non
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.pad_edge = False
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        side: Literal["left", "right"] = "right" if name in right else "left"
+        table.add_column(name, justify=side, overflow="fold", no_wrap=name in WHOLE or side == "right")
     return table
 
 

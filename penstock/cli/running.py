@@ -162,9 +162,7 @@ def _keep_history(api_url: str, ended: FlowEnd, console: "Console") -> None:
         console.print("Warning: the Prefect history of this run is incomplete; the ledger is not.", style="yellow")
 
 
-def _tell_outcome(
-    pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: FlowEnd, console: "Console"
-) -> RunSummary:
+def _tell_outcome(pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: FlowEnd, console: "Console") -> RunSummary:
     """Tell each run, and conclude from the ledger how the call ended."""
     records = runs.records()
     for record in records:

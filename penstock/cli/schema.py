@@ -1,5 +1,31 @@
+"""`penstock schema`: the JSON Schema of a pipeline file, for editors."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 
 def add_commands(app: typer.Typer) -> None:
-    pass
+    app.command("schema", epilog="Example: penstock schema --output deployments/pipelines/schema.json")(schema)
+
+
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it to this file.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a pipeline file; editors complete and check specs with it."""
+    text = render_schema()
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+def render_schema() -> str:
+    """Return the schema as the shipped file holds it."""
+    from penstock.spec import json_schema
+
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -51,9 +51,7 @@ def _look_at_log(pipeline: "Pipeline", name: str, path: str, connect: "Callable[
         return f"{len(found):,} files match {path}"
     database = connect(pipeline.destination.connection)
     migrate(database)
-    landed = sa.select(log_files.c.file_id).where(
-        log_files.c.pipeline == pipeline.name, log_files.c.source == name
-    )
+    landed = sa.select(log_files.c.file_id).where(log_files.c.pipeline == pipeline.name, log_files.c.source == name)
     with database.reading() as connection:
         if connection.execute(landed.limit(1)).first() is None:
             raise NoFiles(name, path)

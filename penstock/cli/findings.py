@@ -1,0 +1,70 @@
+"""What a check found, point by point; an error becomes a finding, and the check goes on."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from penstock.errors import Halted, PenstockError, SpecError
+
+State = Literal["ok", "note", "problem"]
+MARKS: dict[State, str] = {"ok": "✓", "note": "•", "problem": "✗"}
+STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "problem": "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One point of a check."""
+
+    subject: str
+    state: State
+    what: str
+
+
+@dataclass
+class Findings:
+    """The findings of one pipeline."""
+
+    pipeline: str
+    points: list[Finding] = field(default_factory=list)
+    exit_code: int = 0
+    """2 where the spec or the settings are wrong, else 1 where something else is."""
+
+    def ok(self, subject: str, what: str) -> None:
+        self.points.append(Finding(subject, "ok", what))
+
+    def note(self, subject: str, what: str) -> None:
+        self.points.append(Finding(subject, "note", what))
+
+    def problem(self, subject: str, what: str, exit_code: int = 1) -> None:
+        self.points.append(Finding(subject, "problem", what))
+        self.exit_code = max(self.exit_code, exit_code)
+
+    def about(self, subject: str) -> "Attempt":
+        """Turn an error that leaves the block into problems of this subject."""
+        return Attempt(self, subject)
+
+    @property
+    def problems(self) -> int:
+        return sum(1 for point in self.points if point.state == "problem")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A block of a check whose error does not end the check."""
+
+    findings: Findings
+    subject: str
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, PenstockError):
+            return False
+        reasons: tuple[str, ...] = (str(error),)
+        if isinstance(error, SpecError):
+            reasons = tuple(str(problem) for problem in error.problems)
+        elif isinstance(error, Halted):
+            reasons = error.reasons
+        for reason in reasons:
+            self.findings.problem(self.subject, reason, 2 if error.exit_code == 2 else 1)
+        return True

@@ -1,0 +1,177 @@
+"""Check one pipeline from its spec to its model's contract; every point that can be judged is judged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from penstock.cli.findings import Findings
+from penstock.cli.opening import connector, open_pipeline
+from penstock.cli.output import count, plural
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from models.booster import ModelVersion
+    from penstock.connections import Database
+    from penstock.settings import Settings
+    from penstock.spec import Pipeline
+
+
+def check_pipeline(name: str, settings: "Settings") -> Findings:
+    """Check the pipeline that a name or a path means."""
+    findings = Findings(name)
+    spec: Pipeline | None = None
+    with findings.about("spec"):
+        spec = open_pipeline(name, settings)
+    if spec is None:
+        return findings
+    findings.ok("spec", f"{plural(len(spec.sources), 'source')}, primary `{spec.primary}`")
+    check = _Check(spec, settings, connector(settings), findings)
+    check.check_expectations()
+    check.check_destination()
+    rows = check.read_samples()
+    features = check.build_features(rows) if rows is not None else None
+    model = check.load_model()
+    if model is not None:
+        check.check_names(model)
+    if rows is not None and features is not None:
+        check.check_contract(rows, features, model)
+    return findings
+
+
+@dataclass(frozen=True)
+class _Check:
+    pipeline: "Pipeline"
+    settings: "Settings"
+    connect: "Callable[[str], Database]"
+    findings: Findings
+
+    def check_expectations(self) -> None:
+        if not self.pipeline.expectations:
+            self.findings.note("expectations", "none: every row is scored as it is")
+            return
+        from penstock.quality import check_expectations
+
+        with self.findings.about("expectations"):
+            check_expectations(self.pipeline)
+            number = sum(len(stage) for stage in self.pipeline.expectations.values())
+            self.findings.ok("expectations", f"{number} can be evaluated")
+
+    def check_destination(self) -> None:
+        """Reach the warehouse, and see that the live view's name is free."""
+        import sqlalchemy as sa
+
+        destination = self.pipeline.destination
+        with self.findings.about("destination"):
+            database = self.connect(destination.connection)
+            with database.reading() as connection:
+                tables = sa.inspect(connection).get_table_names(schema=destination.schema_)
+            if destination.table in tables:
+                what = f"`{destination.table}` is a table already, where the view of the live rows should be"
+                self.findings.problem("destination", what)
+            else:
+                self.findings.ok("destination", f"`{destination.table}` in `{destination.connection}`")
+
+    def read_samples(self) -> "dict[str, pa.Table] | None":
+        """Look at every source and read a few rows of each; None where one cannot be read."""
+        from penstock.cli.samples import Sampler, newest_interval, rows_without_time
+        from penstock.cli.source_check import look_at_source
+
+        interval = newest_interval(self.pipeline, datetime.now(UTC))
+        sampler = Sampler(self.pipeline, interval, self.connect, self.findings)
+        rows: dict[str, pa.Table] = {}
+        for name in self.pipeline.sources:
+            subject = f"source `{name}`"
+            with self.findings.about(subject):
+                self.findings.ok(subject, look_at_source(self.pipeline, name, interval, self.connect))
+                rows[name] = sampler.sample(name)
+                if name == self.pipeline.primary:
+                    self._tell_timeless(subject, rows_without_time(self.pipeline, interval, self.connect))
+                self._check_stage(name, rows[name].column_names)
+        if len(rows) < len(self.pipeline.sources):
+            return None
+        self._check_key(rows[self.pipeline.primary])
+        return rows
+
+    def build_features(self, rows: "dict[str, pa.Table]") -> "pa.Table | None":
+        from penstock.features import build_features
+        from penstock.spec import FEATURES
+
+        others = {name: table for name, table in rows.items() if name != self.pipeline.primary}
+        with self.findings.about("features"):
+            features = build_features(self.pipeline, "of the sample", rows[self.pipeline.primary], others)
+            told = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"
+            self.findings.ok("features", told if self.pipeline.features else f"the primary source as it is: {told}")
+            self._check_stage(FEATURES, features.column_names)
+            return features
+        return None
+
+    def load_model(self) -> "ModelVersion | None":
+        """Resolve and verify the model: digest, contract, golden rows."""
+        from models.registry import Registry
+
+        registry = Registry(self.settings.models_folder)
+        with self.findings.about("model"):
+            pin = registry.resolve(self.pipeline.model)
+            version = registry.load(pin)
+            golden = plural(len(version.manifest.golden), "golden row")
+            self.findings.ok("model", f"{pin}, digest {pin.digest[:12]}, {golden} scored as registered")
+            return version
+        return None
+
+    def check_names(self, model: "ModelVersion") -> None:
+        """See that no score or kept column bears a name that the live view needs."""
+        from penstock.destination import check_names
+        from penstock.spec import SCORES
+
+        kept = [c for c in self.pipeline.destination.keep if c not in self.pipeline.key]
+        columns = (*self.pipeline.key, *model.manifest.outputs, *kept)
+        for name in dict.fromkeys(check_names(columns)):
+            what = f"`{name}` is needed by the live view itself, or stands twice. Rename it in the features query."
+            self.findings.problem("destination", what)
+        self._check_stage(SCORES, columns)
+
+    def check_contract(self, rows: "dict[str, pa.Table]", features: "pa.Table", model: "ModelVersion | None") -> None:
+        """See that the features hold what the model and the destination take."""
+        from penstock.errors import MissingColumns
+
+        known = (*features.column_names, *rows[self.pipeline.primary].column_names)
+        lacking = tuple(c for c in self.pipeline.destination.keep if c not in known)
+        with self.findings.about("destination"):
+            if lacking:
+                raise MissingColumns("the features, for `destination.keep`,", lacking, known)
+        if model is None:
+            return
+        with self.findings.about("model"):
+            model.check_columns(features.column_names)
+            self.findings.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
+            refused = model.refused_rows(features)
+            if refused:
+                first = next(iter(refused.values()))[0]
+                told = f"{len(refused)} of {features.num_rows} sample rows would be quarantined, as {first}"
+                self.findings.note("model", told)
+
+    def _tell_timeless(self, subject: str, rows: int) -> None:
+        if rows and self.pipeline.interval is not None:
+            told = (
+                f"{rows:,} rows have no `{self.pipeline.interval.column}`: no interval holds them, no run scores them"
+            )
+            self.findings.note(subject, told)
+
+    def _check_key(self, primary: "pa.Table") -> None:
+        from penstock.features import duplicate_keys
+
+        twice = duplicate_keys(primary, self.pipeline.key)
+        if twice:
+            key = ", ".join(f"`{c}`" for c in self.pipeline.key)
+            self.findings.problem(f"source `{self.pipeline.primary}`", f"key {key} is not unique: {', '.join(twice)}")
+
+    def _check_stage(self, stage: str, columns: "list[str] | tuple[str, ...]") -> None:
+        from penstock.errors import MissingColumns
+
+        wanted = [c for expectation in self.pipeline.expectations_of(stage) for c in expectation.columns]
+        lacking = tuple(dict.fromkeys(c for c in wanted if c not in columns))
+        with self.findings.about("expectations"):
+            if lacking:
+                raise MissingColumns(f"`{stage}`, for its expectations,", lacking, tuple(columns))

@@ -1,0 +1,126 @@
+"""A few rows of each source, to try the features query and the model's contract on."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from penstock.cli.findings import Findings
+from penstock.errors import NoFiles
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from penstock.connections import Database
+    from penstock.interval import DataInterval
+    from penstock.sources.relation import Relation
+    from penstock.spec import LogSource, Pipeline
+
+ROWS = 200
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Reads a sample of a pipeline's sources, those of one interval where it has rows."""
+
+    pipeline: "Pipeline"
+    interval: "DataInterval | None"
+    connect: "Callable[[str], Database]"
+    findings: Findings
+
+    def sample(self, name: str) -> "pa.Table":
+        """Return up to `ROWS` rows of a source, and tell what they are.
+
+        Raises:
+            PenstockError: the source cannot be read.
+        """
+        from penstock.spec import LogSource
+
+        source, subject = self.pipeline.sources[name], f"source `{name}`"
+        if isinstance(source, LogSource):
+            fresh = self._fresh_lines(name, source)
+            if fresh is not None:
+                return fresh
+        rows = self._read(name, self.interval)
+        where = f"of {self.interval.label}" if self.interval else "of all"
+        if not rows.num_rows and self.interval is not None and name == self.pipeline.primary:
+            self.findings.note(subject, f"no rows in {self.interval.label}, the newest interval")
+            with suppress(NoFiles):  # where the path holds the interval, there is no looking at all files
+                rows, where = self._read(name, None), "of other intervals"
+        self.findings.ok(subject, f"{rows.num_rows:,} rows {where} read as a sample")
+        return rows
+
+    def _read(self, name: str, interval: "DataInterval | None") -> "pa.Table":
+        from penstock.sources import open_source
+
+        return open_source(self.pipeline, name, self.connect).read(interval, limit=ROWS)
+
+    def _fresh_lines(self, name: str, source: "LogSource") -> "pa.Table | None":
+        """Take lines apart that no run has landed yet, without landing them; None where no file is there."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        from penstock.sources.log_files import read_new_lines
+        from penstock.sources.log_formats import compile_format
+        from penstock.spec import ROW_ID
+
+        parser = compile_format(source)
+        try:
+            batch = next(iter(read_new_lines(name, source.path, [])), None)
+        except NoFiles:
+            return None
+        if batch is None or not len(batch.lines):
+            return None
+        times = parser.times(batch.lines, batch.seen_at)
+        bad = times.null_count
+        told = f"{len(batch.lines):,} lines of {batch.file.path} read, {bad:,} are not of the format"
+        if bad > source.max_malformed * len(batch.lines):
+            self.findings.problem(f"source `{name}`", f"{told}: more than `max_malformed` {source.max_malformed:g}")
+        else:
+            self.findings.ok(f"source `{name}`", told)
+        first = pc.indices_nonzero(pc.is_valid(times))[:ROWS]
+        rows = parser.parse(batch.lines.take(first), times.take(first))
+        ids = [f"{batch.file.file_id}:{offset}" for offset in batch.offsets.take(first).to_pylist()]
+        return rows.append_column(ROW_ID, pa.array(ids, pa.string()))
+
+
+def newest_interval(pipeline: "Pipeline", now: datetime) -> "DataInterval | None":
+    """Return the newest interval that is due, the first one where none is; None for a snapshot."""
+    from penstock.interval import DataInterval, align_down
+
+    spec = pipeline.interval
+    if spec is None:
+        return None
+    end = max(align_down(now - spec.delay, spec.start, spec.grain), spec.start + spec.grain)
+    return DataInterval(end - spec.grain, end)
+
+
+def rows_without_time(
+    pipeline: "Pipeline", interval: "DataInterval | None", connect: "Callable[[str], Database]"
+) -> int:
+    """Count the primary rows whose event time is NULL: no interval ever holds them."""
+    import sqlalchemy as sa
+
+    relation = _primary_relation(pipeline, interval, connect)
+    if relation is None or relation.time is None:
+        return 0
+    lacking = relation.rows.c[relation.time].is_(None)
+    with relation.database.reading() as connection:
+        query = sa.select(sa.func.count()).select_from(relation.rows).where(lacking)
+        return int(connection.execute(query).scalar_one())
+
+
+def _primary_relation(
+    pipeline: "Pipeline", interval: "DataInterval | None", connect: "Callable[[str], Database]"
+) -> "Relation | None":
+    from penstock.sources.files import files_relation
+    from penstock.sources.sql import sql_relation
+    from penstock.spec import LogSource, SqlSource
+
+    source, name = pipeline.primary_source, pipeline.primary
+    if isinstance(source, LogSource) or pipeline.interval is None:
+        return None
+    if isinstance(source, SqlSource):
+        return sql_relation(name, source, connect(source.connection), pipeline.interval.column, interval)
+    return files_relation(name, source, pipeline.interval.column, interval)
