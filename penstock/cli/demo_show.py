@@ -1,0 +1,131 @@
+"""What `penstock demo` shows, read back from the ledger, the live view and the shop."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from penstock.cli.demo_stage import Stage
+from penstock.cli.output import count, make_table, seconds, short
+
+if TYPE_CHECKING:
+    from penstock.interval import DataInterval
+    from penstock.ledger.reader import RunRecord
+
+
+def show_runs(stage: Stage, records: "Sequence[RunRecord]") -> None:
+    from penstock.carriers import interval_label
+
+    figures = ("extracted", "scored", "quarantined", "excluded", "seconds")
+    table = make_table("run", "interval", "state", *figures, right=figures)
+    for run in records:
+        table.add_row(
+            short(run.run_id),
+            interval_label(run.interval),
+            f"[{'green' if run.state == 'published' else 'red'}]{run.state}[/]",
+            *(count(n) for n in (run.rows_extracted, run.rows_scored, run.rows_quarantined, run.rows_excluded)),
+            seconds(run.seconds),
+        )
+    stage.console.print(table)
+
+
+def show_quarantine(stage: Stage, records: "Sequence[RunRecord]") -> None:
+    """Show why rows were refused, and one row of each reason."""
+    from collections import Counter
+
+    from penstock.ledger.reader import quarantined_rows
+
+    warehouse = stage.connect(stage.pipeline.destination.connection)
+    refused = [
+        row
+        for run in records
+        for row in quarantined_rows(warehouse, run_id=run.run_id, limit=run.rows_quarantined or 1)
+    ]
+    reasons = Counter((row.stage, ", ".join(row.reasons)) for row in refused)
+    first = {(row.stage, ", ".join(row.reasons)): row.key for row in reversed(refused)}
+    table = make_table("quarantined", "refused by", "reason", "such as", right=("quarantined",))
+    for (where, reason), rows in reasons.most_common():
+        table.add_row(f"{rows:,}", where, escape(reason), escape(first[where, reason]))
+    stage.console.print(table)
+
+
+def mean_amount(stage: Stage, day: "DataInterval") -> float:
+    import sqlalchemy as sa
+
+    from penstock.cli.demo_shop import payments
+
+    query = sa.select(sa.func.avg(payments.c.amount)).where(
+        payments.c.created_at >= day.start, payments.c.created_at < day.end
+    )
+    with stage.connect("shop").reading() as connection:
+        return float(connection.execute(query).scalar_one())
+
+
+def digest_view(stage: Stage) -> tuple[int, str]:
+    """Return how many rows readers see, and a sha256 over all their values."""
+    import hashlib
+
+    import sqlalchemy as sa
+
+    destination, key = stage.pipeline.destination, stage.pipeline.key
+    query = sa.select(sa.text("*")).select_from(sa.table(destination.table)).order_by(*(sa.column(c) for c in key))
+    digest, rows = hashlib.sha256(), 0
+    with stage.connect(destination.connection).reading() as connection:
+        for row in connection.execute(query):
+            digest.update(repr(tuple(row)).encode())
+            rows += 1
+    return rows, digest.hexdigest()
+
+
+def show_end(stage: Stage, shown: Path) -> None:
+    """Show the run history, ten scores, and how to look further."""
+    import sqlalchemy as sa
+
+    from penstock.ledger.reader import list_runs
+
+    pipeline = stage.pipeline
+    warehouse = stage.connect(pipeline.destination.connection)
+    stage.title("The run history")
+    records = list_runs(warehouse, pipeline.name)
+    show_runs(stage, records)
+    names = ("payment_id", "score", "amount_eur", "country", "interval_start", "model_name", "model_version", "run_id")
+    live = sa.table(pipeline.destination.table, *(sa.column(name) for name in names))
+    stage.title(f"The ten highest scores in `{live.name}`")
+    table = make_table(
+        "payment", "score", "EUR", "country", "interval", "model", "run", right=("payment", "score", "EUR")
+    )
+    with warehouse.reading() as connection:
+        for row in connection.execute(sa.select(live).order_by(live.c.score.desc(), live.c.payment_id).limit(10)):
+            table.add_row(
+                str(row.payment_id),
+                f"{row.score:.4f}",
+                f"{row.amount_eur:,.2f}",
+                row.country,
+                str(row.interval_start)[:10],
+                f"{row.model_name}/{row.model_version}",
+                short(row.run_id),
+            )
+    stage.console.print(table)
+    halted = next((run for run in records if run.state == "halted"), records[0])
+    stage.title("Look further")
+    for line in (f"cd {shown}", *_commands(short(halted.run_id))):
+        stage.console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _commands(run_id: str) -> list[str]:
+    """Return command lines to go on with; those that there are."""
+    import shutil
+    import sys
+
+    from penstock.cli.app import app
+
+    program = "penstock" if shutil.which("penstock") else str(Path(sys.executable).with_name("penstock"))
+    wanted = {
+        "runs": "runs",
+        "show": f"show {run_id}",
+        "quarantine": "quarantine list",
+        "up": "up    # Prefect's server and UI, with the history of these runs",
+    }
+    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+    return [f"{program} {line}" for name, line in wanted.items() if name in known]

@@ -1,0 +1,170 @@
+"""Where `penstock demo` plays: its folder, its settings alone, its Prefect server, and a clock."""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from penstock.cli.ending import tell_error
+from penstock.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from penstock.connections import Database
+    from penstock.settings import Settings
+    from penstock.spec import Pipeline
+
+PIPELINE = "card-risk"
+MARKER = ".penstock-demo"
+_SETTINGS = """\
+# Read by every penstock command that is run in this folder.
+PENSTOCK_HOME=.penstock
+PENSTOCK_PIPELINES=pipelines
+PENSTOCK_CONNECTIONS__SHOP=sqlite:///shop.db
+"""
+
+
+@dataclass
+class Clock:
+    """Wall seconds by phase."""
+
+    begun: float = field(default_factory=time.perf_counter)
+    phases: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - begun
+
+    @property
+    def total(self) -> float:
+        return time.perf_counter() - self.begun
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the demo plays; the working folder is the demo's own."""
+
+    console: "Console"
+    clock: Clock
+    settings: "Settings"
+
+    def connect(self, name: str) -> "Database":
+        from penstock.connections import open_database
+
+        return open_database(self.settings, name)
+
+    @cached_property
+    def pipeline(self) -> "Pipeline":
+        from penstock.spec_file import find_pipeline_file, load_pipeline
+
+        return load_pipeline(find_pipeline_file(PIPELINE, self.settings.pipelines))
+
+    def tell(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)
+
+    def title(self, text: str) -> None:
+        self.console.print()
+        self.console.rule(f"[bold]{text}", align="left")
+
+
+def stop(why: str) -> NoReturn:
+    """End the demo: a step did not end as it should."""
+    tell_error(why)
+    raise typer.Exit(1)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the demo's folder anew.
+
+    Raises:
+        SettingsError: the folder is not an earlier demo's, or Penstock is at work in it.
+    """
+    another = "Name another folder with --folder."
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise SettingsError(f"`{folder}` is there and is no folder", another)
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / MARKER).is_file():
+            raise SettingsError(f"`{folder}` holds something that no demo has made", another)
+        if _is_in_use(folder):
+            raise SettingsError(f"Penstock is at work in `{folder}`", f"Stop it first. {another}")
+        _clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).write_text("Made by `penstock demo`, which deletes it when it runs again.\n", encoding="utf-8")
+    (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    (folder / ".env").write_text(_SETTINGS, encoding="utf-8")
+
+
+def _clear(folder: Path) -> None:
+    """Delete what is in the folder; the marker stays, so that a demo cut short here is known again."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARKER:
+            path.unlink()
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Whether a Prefect server of this folder is alive: it holds a lock as long as it is."""
+    lock = folder / ".penstock" / "prefect" / "server.lock"
+    if not lock.is_file():
+        return False
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[list[str]]:
+    """Work in the folder by its `.env` alone: a demo must never write to the warehouse that the user's variables name.
+
+    Gives the names of these variables.
+    """
+    own = {name: value for name, value in os.environ.items() if name.upper().startswith("PENSTOCK_")}
+    for name in own:
+        del os.environ[name]
+    try:
+        with chdir(folder):
+            yield sorted(own)
+    finally:
+        os.environ.update(own)
+
+
+@contextmanager
+def server_ahead(settings: "Settings") -> Iterator[None]:
+    """Let the demo's own Prefect server start while the shop is made; who asks for one later finds it running."""
+    from concurrent.futures import ThreadPoolExecutor
+    from contextlib import ExitStack
+
+    from penstock.settings import prefect_api_url
+
+    if prefect_api_url() is not None:
+        yield
+        return
+    from deployments.local_server import local_server
+
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(stack.enter_context, local_server(settings.home))
+        yield
+        starting.result()
+
+
+def load_engines(stage: Stage) -> None:
+    """Pay the long imports here, one after the other, while the server is starting in its own process."""
+    from penstock.quality import check_expectations, load_engine
+
+    load_engine()
+    check_expectations(stage.pipeline)
