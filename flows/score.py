@@ -47,7 +47,7 @@ def score(
     collect_logs(spec)
     todo = plan(spec, now, mode, start, end)
     score_one = score_interval.with_options(task_runner=task_runner())
-    ended = [score_one(spec, planned, pin, now, partition_rows, return_state=True) for planned in todo.intervals]
+    ended = [score_one(spec, planned, pin, partition_rows, return_state=True) for planned in todo.intervals]
     failed = [state for state in ended if state.is_failed() or state.is_crashed()]
     if failed:
         name = "Halted" if all(state.name == "Halted" for state in failed) else "Failed"
@@ -64,12 +64,12 @@ def score(
     validate_parameters=False,
 )
 def score_interval(
-    pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, now: datetime, partition_rows: int | None = None
+    pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, partition_rows: int | None = None
 ) -> State[object]:
     """Score one data interval with one model version, and publish it if every gate agrees."""
     logger = get_run_logger()
     try:
-        run = claim(pipeline, planned, model, now, flow_run.id)
+        run = claim(pipeline, planned, model, flow_run.id)
     except IntervalBusy as busy:
         return Completed(name="Skipped", message=str(busy))
     if run is None:

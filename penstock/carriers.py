@@ -32,8 +32,6 @@ class ScoringRun:
     """None for a snapshot."""
     model: ModelPin
     lease_token: str
-    started_at: datetime
-    """The run's "now"; read once."""
     variant: str = "live"
     flow_run_id: str | None = None
 

@@ -343,19 +343,24 @@ class Pipeline(Part):
         return value
 
     @model_validator(mode="after")
+    def _log_lines_go_by_their_time(self) -> Self:
+        if self.interval and isinstance(self.primary_source, LogSource) and self.interval.column != "time":
+            raise ValueError("the event time of a log source is `time`; write `interval: {column: time, …}`")
+        return self
+
+    @model_validator(mode="after")
     def _stages_exist(self) -> Self:
         stages = (*self.sources, FEATURES, SCORES)
         for stage in self.expectations:
             if stage not in stages:
                 raise ValueError(f"expectations for an unknown stage `{stage}`.{nearest(stage, stages)}")
-        for name, source in list(self.sources.items())[1:]:
+        for name in list(self.sources)[1:]:
             for expectation in self.expectations.get(name, ()):
                 if not expectation.is_row:
                     raise ValueError(
                         f"`{expectation.type}` on `{name}`: the whole-interval expectations judge the primary source, "
                         "features and scores only"
                     )
-            del source
         return self
 
     @cached_property

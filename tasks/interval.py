@@ -42,7 +42,7 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
 
 @task(name="claim", **RETRIED | {"retries": 2})
 def claim(
-    pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, now: datetime, flow_run_id: str | None
+    pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, flow_run_id: str | None
 ) -> ScoringRun | None:
     """Take the interval under a lease; None where it is published meanwhile."""
     return writer.claim(
@@ -51,7 +51,6 @@ def claim(
         planned.interval,
         model,
         planned.reason,
-        now,
         settings().lease_seconds,
         again=planned.again,
         flow_run_id=flow_run_id,

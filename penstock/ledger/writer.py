@@ -40,7 +40,6 @@ def claim(
     interval: DataInterval | None,
     model: ModelPin,
     reason: str,
-    started_at: datetime,
     lease_seconds: float,
     *,
     again: bool = False,
@@ -53,7 +52,7 @@ def claim(
         IntervalBusy: a run that is alive holds it.
     """
     migrate(database)
-    run = ScoringRun(uuid.uuid4().hex, pipeline, interval, model, uuid.uuid4().hex, started_at, variant, flow_run_id)
+    run = ScoringRun(uuid.uuid4().hex, pipeline, interval, model, uuid.uuid4().hex, variant, flow_run_id)
     same = _same_interval(pipeline.name, run.interval_key, variant)
     _ensure_guard(database, run)
     try:
@@ -88,7 +87,7 @@ def claim(
                     lease_owner=f"{socket.gethostname()}:{os.getpid()}",
                     lease_until=now + timedelta(seconds=lease_seconds),
                     flow_run_id=flow_run_id,
-                    started_at=started_at,
+                    started_at=now,
                 )
             )
     except KeyCollision:

@@ -26,7 +26,9 @@ def sql_relation(name: str, source: SqlSource, database: Database, time: str | N
     if database.dialect == "sqlite" and database.url.database and not Path(database.url.database).exists():
         raise DatabaseUnavailable(database.name, f"there is no file {database.url.database}")
     rows = _table(source, database) if source.table is not None else _query(source, database, interval)
-    declared = _declared(rows) if database.dialect == "sqlite" else None
+    declared = None
+    if database.dialect == "sqlite":  # its values need not be what the columns declare: read them as they are
+        declared, rows = _declared(rows), _untyped(rows)
     partition_by = source.key[0] if source.key else None
     return Relation(name, database, rows, source.key, partition_by, time, source.updated_column, declared)
 
@@ -65,6 +67,12 @@ def _query(source: SqlSource, database: Database, interval: DataInterval | None)
         probe = sa.select(sa.text("*")).select_from(bound.columns().subquery("q")).limit(0)
         names = list(connection.execute(probe).keys())
     return bound.columns(*(sa.column(sa.quoted_name(n, quote=True)) for n in names)).subquery("q")
+
+
+def _untyped(rows: sa.FromClause) -> sa.FromClause:
+    if not isinstance(rows, sa.TableClause):
+        return rows
+    return sa.table(rows.name, *(sa.column(column.name) for column in rows.c), schema=rows.schema)
 
 
 def _declared(rows: sa.FromClause) -> pa.Schema:

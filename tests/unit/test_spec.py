@@ -1,0 +1,109 @@
+"""Pipeline specs: what is taken, what is refused and how it is told."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import PipelineNotFound, SpecError
+from penstock.spec import Pipeline, json_schema
+from penstock.spec_file import find_pipeline_file, load_pipeline, parse_pipeline
+from tests.shop import SPEC
+
+SCHEMA = Path("deployments/pipelines/schema.json")
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        parse_pipeline(text.encode(), "x.yaml")
+    return [str(p) for p in caught.value.problems]
+
+
+def test_every_problem_is_told_at_once_with_line_key_and_nearest_name() -> None:
+    text = SPEC.replace("connection: shop", "conection: shop").replace("partition_rows: 100", "partition_rows: 0")
+    text = text.replace("expect_column_mean_to_be_between", "expect_column_mean_to_be_betwen") + "modle: x\n"
+
+    told = problems(text)
+
+    assert "line 5: `sources.payments.connection`: this key is missing from `sources.payments`" in told
+    assert "line 7: `sources.payments.conection`: unknown key. Did you mean `connection`?" in told
+    assert any("Did you mean `expect_column_mean_to_be_between`?" in t and "line 18" in t for t in told)
+    assert any("`modle`: unknown key. Did you mean `model`?" in t for t in told)
+    assert any("`partition_rows`" in t for t in told)
+
+
+@pytest.mark.parametrize(
+    ("text", "culprit"),
+    [
+        ("a: [1", "not YAML"),
+        ("- a\n- b\n", "a pipeline is a mapping"),
+        ("a: &x 1\nb: *x\n", "anchors and aliases"),
+        ("name: a\nname: b\n", "stands twice"),
+        ("a: " + "[" * 30 + "]" * 30, "nested deeper"),
+        ("a: !!python/object:os.system x\n", "not YAML"),
+        ("name: x\0y", "not YAML"),
+    ],
+)
+def test_what_is_not_plain_yaml_is_refused(text: str, culprit: str) -> None:
+    assert culprit in problems(text)[0]
+
+
+def test_bytes_that_are_no_text_and_files_that_are_too_large_are_refused() -> None:
+    for content in (b"\xff\xfe\x00", b"#" * 1_000_001):
+        with pytest.raises(SpecError):
+            parse_pipeline(content, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "culprit"),
+    [
+        ("severity: warning}\n    - {type: expect_table", "severity: warning, mostly: 0.9}\n    - {type: expect_table", "quarantine_limit"),
+        ("min_value: 10}", "min_value: 10, severity: warning}", "cannot quarantine"),
+        ("grain: 1d", "grain: 1 month", "not a duration"),
+        ("  scores:", "  scorez:", "unknown stage `scorez`. Did you mean `scores`?"),
+        ("key: [payment_id]", "key: []", "needs a `key:`"),
+        ("table: payments\n", "table: payments\n    query: select 1\n", "either `table` or `query`"),
+        ("model: card-risk@champion", "model: card-risk", "name@alias or name@version"),
+    ],
+)
+def test_a_wrong_meaning_is_told(old: str, new: str, culprit: str) -> None:
+    assert old in SPEC
+    assert any(culprit in told for told in problems(SPEC.replace(old, new)))
+
+
+def test_yaml_words_that_look_like_other_things_stay_text() -> None:
+    pipeline = parse_pipeline(SPEC.replace("keep: [amount, country]", "keep: [no, on, 012x]").encode(), "x")
+    assert pipeline.destination.keep == ("no", "on", "012x")
+
+
+def test_a_spec_is_frozen_survives_pickling_and_json_and_keeps_its_fingerprint() -> None:
+    pipeline = parse_pipeline(SPEC.encode(), "x")
+
+    assert pickle.loads(pickle.dumps(pipeline)) == pipeline
+    again = Pipeline.model_validate(json.loads(pipeline.model_dump_json(by_alias=True)))
+    assert again == pipeline
+    assert again.fingerprint == pipeline.fingerprint
+
+
+def test_the_fingerprint_ignores_defaults_and_order_and_sees_a_changed_bound() -> None:
+    pipeline = parse_pipeline(SPEC.encode(), "x")
+    spelled_out = parse_pipeline((SPEC + "quarantine_limit: 0.05\nempty: halt\n").encode(), "x")
+    changed = parse_pipeline(SPEC.replace("min_value: 10}", "min_value: 11}").encode(), "x")
+
+    assert spelled_out.fingerprint == pipeline.fingerprint
+    assert changed.fingerprint != pipeline.fingerprint
+
+
+def test_a_pipeline_is_found_by_name_and_by_path(tmp_path: Path) -> None:
+    (tmp_path / "card-risk.yaml").write_text(SPEC)
+    assert find_pipeline_file("card-risk", tmp_path) == find_pipeline_file(str(tmp_path / "card-risk.yaml"), Path("none"))
+    with pytest.raises(PipelineNotFound, match=r"Did you mean `card-risk`\?"):
+        find_pipeline_file("card-risc", tmp_path)
+
+
+def test_every_shipped_spec_loads_and_the_json_schema_is_current() -> None:
+    shipped = sorted(SCHEMA.parent.glob("*.yaml"))
+    assert shipped
+    assert [load_pipeline(path).name for path in shipped] == [path.stem for path in shipped]
+    assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(json_schema())), "run `penstock schema --write`"
