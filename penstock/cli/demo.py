@@ -37,7 +37,7 @@ def demo(
     rows: Annotated[int, typer.Option(min=2_000, max=5_000_000, help="Payments of the shop, in eight days.")] = 50_000,
     seed: Annotated[int, typer.Option(min=0, help="Same seed on the same day: same shop.")] = 7,
 ) -> None:
-    """Try everything on a small shop that it makes itself, in about half a minute."""
+    """Try everything on a small shop that it makes itself, in less than a minute."""
     console, clock = stdout(), Clock()
     make_folder(folder)
     with alone_in(folder) as overruling:
@@ -199,8 +199,8 @@ def meet_broken_day(stage: Stage, shop: "Shop") -> None:
     if summary.exit_code != 3:
         stop(f"The run should have been halted, and ended with exit code {summary.exit_code}. Report it.")
     table = stage.pipeline.destination.table
-    for moment, (rows, digest) in (("Before it", before), ("After it ", after)):
-        stage.tell(f"{moment}, readers of `{table}` see {rows:,} rows, sha256 {digest[:32]}…")
+    for moment, (rows, digest) in (("before:", before), ("after: ", after)):
+        stage.tell(f"Readers of `{table}` {moment} {rows:,} rows, sha256 {digest[:32]}…")
     if before != after:
         stop("The halted run has changed what readers see. Report it.")
     stage.tell(f"Exit code {summary.exit_code}, and not a byte has changed for them.")

@@ -118,7 +118,7 @@ def test_demo_keeps_the_log_lines_that_cannot_be_read(demo: Demo, twin: Shop) ->
 def test_halted_run_names_the_gate_and_leaves_the_view_untouched(demo: Demo) -> None:
     halted = next(run for run in demo.runs if run.state == "halted")
     gates = [v.expectation for v in validations_of(demo.warehouse, halted.run_id) if v.outcome == "halted"]
-    digests = re.findall(r"(?:Before|After) it.* ([\d,]+) rows, sha256 ([0-9a-f]{32})", demo.result.stdout)
+    digests = re.findall(r"(?:before|after): +([\d,]+) rows, sha256 ([0-9a-f]{32})", demo.result.stdout)
 
     assert gates == ["amount_eur column_mean_to_be_between (min_value=15, max_value=150)"]
     assert len(digests) == 2
