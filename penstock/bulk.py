@@ -4,8 +4,10 @@ Every read gives the same few types whatever the database: bool, int64, float64,
 `timestamp[us, UTC]` (a value without zone means UTC). Decimals become float64, everything else text.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -18,6 +20,8 @@ from penstock.connections import BUSY_SECONDS, Database, translated_errors
 from penstock.types import TIMESTAMP, UtcDateTime, arrow_type
 
 _WHOLE_RESULT = 1_000_000_000
+_BATCH_BYTES = 2**30
+"""A partition that is smaller arrives as one chunk: its columns go to NumPy and to the model without a copy."""
 
 
 class BulkTransaction(Protocol):
@@ -154,7 +158,9 @@ class _AdbcTransaction:
         raise NotImplementedError
 
     def fetch(self, statement: sa.Executable) -> pa.Table:
-        sql, parameters = self._compile(statement)
+        return self._fetch(*self._compile(statement))
+
+    def _fetch(self, sql: str, parameters: tuple[Any, ...]) -> pa.Table:
         self._cursor.execute(sql, parameters or None)
         return self._cursor.fetch_arrow_table()
 
@@ -174,6 +180,19 @@ class _AdbcTransaction:
         self._connection.commit()
 
 
+class _TypedLiterals(asyncpg.PGCompiler_asyncpg):
+    """Write values into the statement, each with the cast that it would have as a parameter."""
+
+    def render_literal_value(self, value: Any, type_: sa.types.TypeEngine[Any]) -> str:
+        kind = type_._unwrapped_dialect_impl(self.dialect)
+        literal = super().render_literal_value(value, type_)  # type: ignore[no-untyped-call]
+        return str(self.render_bind_cast(type_, kind, f"({literal})"))  # type: ignore[no-untyped-call]
+
+
+class _LiteralDialect(asyncpg.dialect):
+    statement_compiler = _TypedLiterals
+
+
 class _PostgresTransaction(_AdbcTransaction):
     def _connect(self, database: Database) -> Any:
         from adbc_driver_postgresql import dbapi
@@ -185,6 +204,21 @@ class _PostgresTransaction(_AdbcTransaction):
     def _compile(self, statement: sa.Executable) -> tuple[str, tuple[Any, ...]]:
         compiled = statement.compile(dialect=asyncpg.dialect())  # type: ignore[no-untyped-call] # SQLAlchemy's own
         return str(compiled), tuple(compiled.params[name] for name in compiled.positiontup or ())
+
+    def fetch(self, statement: sa.Executable) -> pa.Table:
+        # Without parameters the driver reads by COPY: a quarter less time, and the result is not held twice.
+        sql, parameters = self._compile(statement)
+        if parameters and all(_is_plain(value) for value in parameters):
+            dialect = _LiteralDialect()  # type: ignore[no-untyped-call]
+            literal = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})  # type: ignore[attr-defined]
+            sql, parameters = str(literal), ()
+        self._cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
+        return self._fetch(sql, parameters)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value has one safe way to be written: text never, it stays bound."""
+    return type(value) in (int, datetime) or (type(value) is float and math.isfinite(value))
 
 
 class _SqliteTransaction(_AdbcTransaction):
