@@ -1,0 +1,1 @@
+"""Measure Penstock beside what one would do without it: `make bench`."""
