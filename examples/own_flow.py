@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prefect import flow, task
 
+from penstock.errors import Halted
 from penstock.ledger.holding import holding
 from penstock.spec import Pipeline
 from tasks.interval import audit, claim, plan, plan_partitions, publish, resolve_model
@@ -46,9 +47,10 @@ def score_after_delivery(delivery: Path) -> int:
     with holding(connect(PIPELINE.destination.connection), run, settings().lease_seconds):
         extent = plan_partitions(run, None)
         result = audit(run, list(score_partitions(run, extent.partitions, in_flight=2, sample_share=1.0)))
-        if not result.halts:
-            publish(run, result)
-    return 0 if result.halts else result.totals.scored
+        if result.halts:
+            raise Halted(PIPELINE.name, planned.label, result.halts)  # ends the run as halted, nothing is published
+        publish(run, result)
+    return result.totals.scored
 
 
 if __name__ == "__main__":

@@ -1,0 +1,120 @@
+"""Which intervals a run takes: pure decisions, tried without a database."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from penstock.errors import SettingsError
+from penstock.interval import DataInterval, split
+from penstock.planning import Plan, plan_intervals
+from penstock.spec import Pipeline
+from penstock.spec_file import parse_pipeline
+from tests.shop import SPEC
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+NOW = START + 10 * DAY + timedelta(hours=3)
+GRID = split(START, NOW, DAY)
+
+
+def pipeline(**interval: Any) -> Pipeline:
+    base = parse_pipeline(SPEC.encode(), "x")
+    data = base.model_dump(mode="json", by_alias=True)
+    data["interval"] |= {"lookback": 0} | interval
+    return Pipeline.model_validate(data)
+
+
+def settled(*days: int, state: str = "published", fingerprint: str = "same") -> dict[str, Any]:
+    records = {}
+    for day in days:
+        interval = GRID[day]
+        record = SimpleNamespace(interval_key=interval.key, interval=interval, state=state, source_fingerprint=fingerprint)
+        records[interval.key] = record
+    return records
+
+
+def days_of(plan: Plan) -> list[int]:
+    return [(p.interval.start - START).days for p in plan.intervals if p.interval]
+
+
+def same(_: DataInterval) -> str:
+    return "same"
+
+
+def test_all_intervals_that_are_over_and_not_published_are_due_oldest_first() -> None:
+    plan = plan_intervals(pipeline(), settled(0, 1, 5), NOW, same)
+    assert days_of(plan) == [2, 3, 4, 6, 7, 8, 9]
+    assert plan.settled == 3
+
+
+def test_an_interval_is_not_due_before_its_delay_has_passed() -> None:
+    assert days_of(plan_intervals(pipeline(delay="4h"), settled(*range(9)), NOW, same)) == []
+    assert days_of(plan_intervals(pipeline(delay="3h"), settled(*range(9)), NOW, same)) == [9]
+
+
+def test_nothing_is_due_before_the_first_interval_is_over() -> None:
+    assert plan_intervals(pipeline(), {}, START + timedelta(hours=5), same).intervals == ()
+
+
+def test_latest_leaves_the_missed_ones_out() -> None:
+    assert days_of(plan_intervals(pipeline(catch_up="latest"), settled(0), NOW, same)) == [9]
+
+
+def test_no_more_than_max_intervals_are_taken_and_the_rest_is_told() -> None:
+    plan = plan_intervals(pipeline(max_intervals=3), {}, NOW, same)
+    assert (days_of(plan), plan.left_over) == ([0, 1, 2], 7)
+
+
+def test_late_rows_bring_back_only_the_watched_intervals_that_changed() -> None:
+    asked: list[int] = []
+
+    def fingerprint_of(interval: DataInterval) -> str:
+        asked.append((interval.start - START).days)
+        return "other" if asked[-1] == 8 else "same"
+
+    plan = plan_intervals(pipeline(lookback=3), settled(*range(10)), NOW, fingerprint_of)
+
+    assert [(p.reason, p.again) for p in plan.intervals] == [("late rows", True)]
+    assert days_of(plan) == [8]
+    assert asked == [7, 8, 9]
+
+
+def test_a_withdrawn_interval_waits_for_a_restate() -> None:
+    records = settled(*range(9)) | settled(9, state="withdrawn")
+    plan = plan_intervals(pipeline(lookback=3), records, NOW, lambda _: "same")
+    assert (plan.intervals, plan.withdrawn, plan.settled) == ((), 1, 9)
+
+    again = plan_intervals(pipeline(), records, NOW, same, "restate", GRID[9].start, GRID[9].end)
+    assert [(p.reason, p.again) for p in again.intervals] == [("restate", True)]
+
+
+def test_a_range_bounds_what_is_taken_and_a_naive_bound_is_utc() -> None:
+    plan = plan_intervals(pipeline(), {}, NOW, same, "due", datetime(2026, 1, 3), datetime(2026, 1, 5))  # noqa: DTZ001
+    assert days_of(plan) == [2, 3]
+
+
+def test_a_backfill_takes_missing_intervals_of_its_range_only() -> None:
+    plan = plan_intervals(pipeline(catch_up="latest"), settled(3), NOW, same, "backfill", START, START + 5 * DAY)
+    assert (days_of(plan), {p.reason for p in plan.intervals}) == ([0, 1, 2, 4], {"backfill"})
+
+
+def test_a_restate_without_a_range_is_refused() -> None:
+    with pytest.raises(SettingsError, match="needs a range"):
+        plan_intervals(pipeline(), {}, NOW, same, "restate")
+
+
+def test_a_snapshot_is_one_interval_without_bounds() -> None:
+    data = pipeline().model_dump(mode="json", by_alias=True) | {"interval": None}
+    snapshot = Pipeline.model_validate(data)
+    [planned] = plan_intervals(snapshot, {}, NOW, same).intervals
+    assert (planned.interval, planned.again) == (None, True)
+    with pytest.raises(SettingsError, match="no intervals"):
+        plan_intervals(snapshot, {}, NOW, same, "due", START, NOW)
+
+
+def test_ten_thousand_pending_intervals_are_planned_at_once() -> None:
+    minutes = pipeline(grain="15m", max_intervals=100)
+    plan = plan_intervals(minutes, {}, START + timedelta(minutes=15 * 10_000), same)
+    assert (len(plan.intervals), plan.left_over) == (100, 9_900)
