@@ -1,0 +1,197 @@
+"""The ledger on real databases: one run holds an interval, one run is live, and nobody publishes what is not theirs."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.carriers import ModelPin, ScoringRun
+from penstock.connections import Database, open_database
+from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
+from penstock.interval import DataInterval
+from penstock.ledger import migrations
+from penstock.ledger.holding import holding
+from penstock.ledger.reader import find_run, list_runs, settled_intervals
+from penstock.ledger.tables import metadata, runs, schema
+from penstock.ledger.writer import Totals, claim, end_run, publish, renew, withdraw
+from penstock.spec_file import parse_pipeline
+from tests.conftest import DIALECTS
+from tests.shop import SPEC
+
+PIPELINE = parse_pipeline(SPEC.encode(), "x")
+DAY = DataInterval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
+MODEL = ModelPin("card-risk", "1", "d" * 64)
+TOTALS = Totals(10, 9, 1, 0)
+
+
+@pytest.fixture(params=DIALECTS)
+def warehouse(request: Any, use_settings: Callable[..., Any], database_url: Callable[[str, str], str]) -> Database:
+    return open_database(use_settings(warehouse=database_url(request.param, "warehouse")), "warehouse")
+
+
+def take(database: Database, *, again: bool = False, lease: float = 60.0) -> ScoringRun | None:
+    return claim(database, PIPELINE, DAY, MODEL, "due", lease, again=again)
+
+
+def taken(database: Database, **options: Any) -> ScoringRun:
+    run = take(database, **options)
+    assert run is not None
+    return run
+
+
+def test_a_held_interval_is_busy_and_a_published_one_is_left_alone(warehouse: Database) -> None:
+    run = taken(warehouse)
+    with pytest.raises(IntervalBusy, match=run.run_id):
+        take(warehouse)
+
+    assert publish(warehouse, run, TOTALS, [0.1, 0.2]) is None
+    assert take(warehouse) is None
+    record = find_run(warehouse, run.run_id[:6])
+    assert (record.state, record.rows_extracted, record.score_quantiles) == ("published", 10, (0.1, 0.2))
+    assert set(settled_intervals(warehouse, "card-risk")) == {DAY.key}
+
+
+def test_publishing_twice_changes_nothing_as_after_a_lost_answer(warehouse: Database) -> None:
+    run = taken(warehouse)
+    publish(warehouse, run, TOTALS, [])
+    before = find_run(warehouse, run.run_id)
+
+    publish(warehouse, run, TOTALS, [])
+
+    assert find_run(warehouse, run.run_id) == before
+
+
+def test_a_newer_run_supersedes_and_a_withdrawn_one_cannot_be_withdrawn_again(warehouse: Database) -> None:
+    first = taken(warehouse)
+    publish(warehouse, first, TOTALS, [])
+    second = taken(warehouse, again=True)
+    assert publish(warehouse, second, TOTALS, []) == first.run_id
+    assert [r.state for r in list_runs(warehouse)] == ["published", "superseded"]
+
+    withdraw(warehouse, second.run_id)
+
+    with pytest.raises(WrongState, match="withdrawn"):
+        withdraw(warehouse, second.run_id)
+    assert settled_intervals(warehouse, "card-risk")[DAY.key].state == "withdrawn"
+    with pytest.raises(RunNotFound):
+        withdraw(warehouse, "no-such-run")
+
+
+def test_a_run_whose_lease_ended_is_taken_over_and_can_no_longer_publish(warehouse: Database) -> None:
+    zombie = taken(warehouse, lease=0.2)
+    time.sleep(0.4)
+    heir = taken(warehouse)
+
+    with pytest.raises(TakenOver, match="abandoned"):
+        publish(warehouse, zombie, TOTALS, [])
+    with pytest.raises(TakenOver):
+        renew(warehouse, zombie, 60)
+    publish(warehouse, heir, TOTALS, [])
+    assert sorted(r.state for r in list_runs(warehouse)) == ["abandoned", "published"]
+
+
+def test_a_kept_lease_outlives_its_length(warehouse: Database) -> None:
+    run = taken(warehouse, lease=1.0)
+    with holding(warehouse, run, 1.0) as hold:
+        time.sleep(2.0)
+        hold.check()
+        with pytest.raises(IntervalBusy):
+            take(warehouse)
+        publish(warehouse, run, TOTALS, [])
+
+
+def test_an_error_that_leaves_the_hold_ends_the_run_and_frees_the_interval(warehouse: Database) -> None:
+    run = taken(warehouse)
+    with pytest.raises(ZeroDivisionError), holding(warehouse, run, 60.0):
+        _ = 1 / 0
+    record = find_run(warehouse, run.run_id)
+    assert (record.state, record.error) == ("failed", "ZeroDivisionError: division by zero")
+
+    interrupted = taken(warehouse)
+    with pytest.raises(KeyboardInterrupt), holding(warehouse, interrupted, 60.0):
+        raise KeyboardInterrupt
+    assert find_run(warehouse, interrupted.run_id).error == "interrupted before it was done"
+
+
+def test_of_ten_claims_at_once_one_wins(warehouse: Database) -> None:
+    migrations.migrate(warehouse)
+    barrier, won, lost = threading.Barrier(10), [], []
+
+    def try_it() -> None:
+        barrier.wait()
+        try:
+            won.append(taken(warehouse))
+        except (IntervalBusy, TransientError) as error:
+            lost.append(error)
+
+    threads = [threading.Thread(target=try_it) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(won), len(lost)) == (1, 9)
+    assert len(list_runs(warehouse)) == 1
+
+
+def test_of_two_publishes_of_rival_runs_at_once_the_owner_wins(warehouse: Database) -> None:
+    old = taken(warehouse, lease=0.1)
+    time.sleep(0.3)
+    new = taken(warehouse)
+    outcomes: dict[str, str] = {}
+
+    def try_it(name: str, run: ScoringRun) -> None:
+        for _ in range(20):
+            try:
+                publish(warehouse, run, TOTALS, [])
+                outcomes[name] = "published"
+                return
+            except TakenOver:
+                outcomes[name] = "taken over"
+                return
+            except TransientError:
+                time.sleep(0.05)
+
+    threads = [threading.Thread(target=try_it, args=pair) for pair in (("old", old), ("new", new))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert outcomes == {"old": "taken over", "new": "published"}
+
+
+def test_a_run_that_has_ended_is_not_ended_again(warehouse: Database) -> None:
+    run = taken(warehouse)
+    end_run(warehouse, run, "failed", "first")
+    end_run(warehouse, run, "failed", "second")
+    assert find_run(warehouse, run.run_id).error == "first"
+
+
+def test_migrating_twice_changes_nothing_and_a_newer_ledger_is_refused(warehouse: Database) -> None:
+    migrations._migrate(warehouse)
+    migrations._migrate(warehouse)
+    names = set(sa.inspect(warehouse.engine).get_table_names())
+    assert names == {table.name for table in metadata.sorted_tables}
+
+    with warehouse.writing() as connection:
+        connection.execute(schema.insert().values(version=99, applied_at=datetime.now(UTC)))
+    with pytest.raises(SettingsError, match="version 99"):
+        migrations._migrate(warehouse)
+
+
+def test_an_upgrade_adds_a_later_column_and_keeps_the_rows(warehouse: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = taken(warehouse)
+    later = sa.Column("added_later", sa.Text, info={"since": 2})
+    runs.append_column(later)
+    try:
+        monkeypatch.setattr(migrations, "LATEST", 2)
+        migrations._migrate(warehouse, 2)
+        with warehouse.reading() as connection:
+            assert connection.execute(sa.select(runs.c.run_id, later)).all() == [(run.run_id, None)]
+    finally:
+        runs._columns.remove(later)  # type: ignore[attr-defined] # SQLAlchemy has no public way back
