@@ -17,9 +17,8 @@ from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.dialects.sqlite import pysqlite
 
 from penstock.connections import BUSY_SECONDS, Database, translated_errors
-from penstock.types import TIMESTAMP, UtcDateTime, arrow_type
+from penstock.types import EPOCH_MILLISECONDS, TIMESTAMP, UtcDateTime, arrow_type
 
-_WHOLE_RESULT = 1_000_000_000
 _BATCH_BYTES = 2**30
 """A partition that is smaller arrives as one chunk: its columns go to NumPy and to the model without a copy."""
 
@@ -127,7 +126,9 @@ def _timestamps(column: pa.ChunkedArray) -> pa.ChunkedArray:
         micro = column.cast(pa.timestamp("us", kind.tz), safe=False)
         return micro if kind.tz == "UTC" else micro.cast(TIMESTAMP) if kind.tz else pc.assume_timezone(micro, "UTC")
     if pa.types.is_integer(kind):
-        return pc.multiply(column, 1_000_000).cast(pa.timestamp("us")).cast(TIMESTAMP)
+        largest = max(abs(v.as_py() or 0) for v in pc.min_max(column).values())
+        unit = "ms" if largest > EPOCH_MILLISECONDS else "s"
+        return column.cast(pa.timestamp(unit)).cast(pa.timestamp("us")).cast(TIMESTAMP)
     if pa.types.is_null(kind):
         return column.cast(TIMESTAMP)
     naive = pc.replace_substring_regex(column.cast(pa.string()), r"(Z|\+00:?00)$", "")
@@ -240,8 +241,12 @@ class _SqliteTransaction(_AdbcTransaction):
         )
 
     def fetch(self, statement: sa.Executable) -> pa.Table:
-        # The driver infers types from the first batch; so the whole result is one.
-        self._cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(_WHOLE_RESULT)})
+        # The driver infers types from the first batch, and reserves memory for a batch: so the batch is the whole result.
+        assert isinstance(statement, sa.Select)
+        sql, parameters = self._compile(sa.select(sa.func.count()).select_from(statement.subquery()))
+        self._cursor.execute(sql, parameters or None)
+        rows = max(self._cursor.fetchone()[0], 1)
+        self._cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(rows)})
         return super().fetch(statement)
 
     def _typed(self, table: sa.Table, rows: pa.Table) -> pa.Table:
@@ -285,10 +290,8 @@ def _duckdb_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) -
     names = ", ".join(f'"{name}"' for name in rows.column_names)
     raw: Any = connection.connection.driver_connection
     raw.register("penstock_rows", rows)
-    try:
-        raw.execute(f"insert into {quote.format_table(table)} ({names}) select {names} from penstock_rows")
-    finally:
-        raw.unregister("penstock_rows")
+    raw.execute(f"insert into {quote.format_table(table)} ({names}) select {names} from penstock_rows")
+    raw.unregister("penstock_rows")  # after an error the transaction is dead, and the registration with it
 
 
 def _generic_fetch(connection: sa.Connection, statement: sa.Executable) -> pa.Table:

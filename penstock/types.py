@@ -7,6 +7,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 TIMESTAMP = pa.timestamp("us", "UTC")
+EPOCH_MILLISECONDS = 100_000_000_000
+"""Epoch numbers above this are milliseconds: as seconds it would be the year 5138."""
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):

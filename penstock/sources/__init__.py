@@ -75,7 +75,8 @@ class _FilesReader:
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
         if self._has_none(interval):
             return SourceExtent(0, "[]", ())
-        extent = files_relation(self.name, self.source, self.time, interval).plan(interval, partition_rows)
+        with files_relation(self.name, self.source, self.time, interval) as relation:
+            extent = relation.plan(interval, partition_rows)
         return SourceExtent(extent.rows, self.fingerprint(interval), extent.partitions)
 
     def fingerprint(self, interval: DataInterval | None) -> str:

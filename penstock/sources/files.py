@@ -3,6 +3,8 @@
 import glob
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -38,8 +40,11 @@ def matching_files(name: str, source: FilesSource, interval: DataInterval | None
     return found
 
 
-def files_relation(name: str, source: FilesSource, time: str | None, interval: DataInterval | None) -> Relation:
-    """Return the rows of the matching files as a relation; partitions follow the order of files and rows.
+@contextmanager
+def files_relation(
+    name: str, source: FilesSource, time: str | None, interval: DataInterval | None
+) -> Iterator[Relation]:
+    """Give the rows of the matching files as a relation; partitions follow the order of files and rows.
 
     Raises:
         NoFiles: nothing matches.
@@ -64,7 +69,10 @@ def files_relation(name: str, source: FilesSource, time: str | None, interval: D
     except PenstockError as error:
         raise BrokenFile(name, ", ".join(map(str, files[:3])), str(getattr(error, "reason", error))) from None
     rows = sa.table("source_rows", *(sa.column(sa.quoted_name(n, quote=True)) for n in names))
-    return Relation(name, database, rows, source.key, _POSITION, time)
+    try:
+        yield Relation(name, database, rows, source.key, _POSITION, time)
+    finally:
+        database.engine.dispose()
 
 
 def file_marks(files: list[Path]) -> str:

@@ -6,9 +6,7 @@ import sqlalchemy as sa
 
 from penstock.errors import UnreadableTime
 from penstock.interval import DataInterval
-
-_MILLISECONDS = 100_000_000_000
-"""Epoch numbers above this are milliseconds: as seconds it would be the year 5138."""
+from penstock.types import EPOCH_MILLISECONDS
 
 
 def sqlite_time_bounds(
@@ -27,7 +25,7 @@ def sqlite_time_bounds(
     if number is not None:
         if styles:
             raise UnreadableTime(source, column, "is a number in some rows and text in others")
-        scale = 1000 if abs(number) > _MILLISECONDS else 1
+        scale = 1000 if abs(number) > EPOCH_MILLISECONDS else 1
         return int(interval.start.timestamp()) * scale, int(interval.end.timestamp()) * scale
     if any(zone == "other" for _, zone in styles):
         raise UnreadableTime(source, column, "is written with zones other than UTC")
