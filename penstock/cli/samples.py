@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from penstock.connections import Database
     from penstock.interval import DataInterval
-    from penstock.sources.relation import Relation
     from penstock.spec import LogSource, Pipeline
 
 ROWS = 200
@@ -94,33 +93,3 @@ def newest_interval(pipeline: "Pipeline", now: datetime) -> "DataInterval | None
         return None
     end = max(align_down(now - spec.delay, spec.start, spec.grain), spec.start + spec.grain)
     return DataInterval(end - spec.grain, end)
-
-
-def rows_without_time(
-    pipeline: "Pipeline", interval: "DataInterval | None", connect: "Callable[[str], Database]"
-) -> int:
-    """Count the primary rows whose event time is NULL: no interval ever holds them."""
-    import sqlalchemy as sa
-
-    relation = _primary_relation(pipeline, interval, connect)
-    if relation is None or relation.time is None:
-        return 0
-    lacking = relation.rows.c[relation.time].is_(None)
-    with relation.database.reading() as connection:
-        query = sa.select(sa.func.count()).select_from(relation.rows).where(lacking)
-        return int(connection.execute(query).scalar_one())
-
-
-def _primary_relation(
-    pipeline: "Pipeline", interval: "DataInterval | None", connect: "Callable[[str], Database]"
-) -> "Relation | None":
-    from penstock.sources.files import files_relation
-    from penstock.sources.sql import sql_relation
-    from penstock.spec import LogSource, SqlSource
-
-    source, name = pipeline.primary_source, pipeline.primary
-    if isinstance(source, LogSource) or pipeline.interval is None:
-        return None
-    if isinstance(source, SqlSource):
-        return sql_relation(name, source, connect(source.connection), pipeline.interval.column, interval)
-    return files_relation(name, source, pipeline.interval.column, interval)

@@ -32,6 +32,9 @@ class SourceReader(Protocol):
     ) -> pa.Table:
         """Read the interval's rows, or one partition of them; at most `limit`, whichever come first."""
 
+    def count_without_time(self, interval: DataInterval | None) -> int:
+        """Count the rows whose event time is NULL: no interval ever holds them."""
+
 
 def open_source(pipeline: Pipeline, name: str, connect: Connect) -> SourceReader:
     """Return the reader of one of a pipeline's sources."""
@@ -64,6 +67,10 @@ class _SqlReader:
         return sql_relation(self.name, self.source, self.database, self.time, interval).read(interval, partition, limit)
 
 
+    def count_without_time(self, interval: DataInterval | None) -> int:
+        return sql_relation(self.name, self.source, self.database, self.time, interval).count_without_time()
+
+
 @dataclass(frozen=True)
 class _FilesReader:
     name: str
@@ -85,9 +92,16 @@ class _FilesReader:
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        table = files_relation(self.name, self.source, self.time, interval).read(interval, partition, limit)
+        with files_relation(self.name, self.source, self.time, interval) as relation:
+            table = relation.read(interval, partition, limit)
         dropped = ["_file", "_position"] if ROW_ID in self.source.key else ["_file", "_position", ROW_ID]
         return table.drop_columns(dropped)
+
+    def count_without_time(self, interval: DataInterval | None) -> int:
+        if self._has_none(interval):
+            return 0
+        with files_relation(self.name, self.source, self.time, interval) as relation:
+            return relation.count_without_time()
 
     def _has_none(self, interval: DataInterval | None) -> bool:
         if not (self.empty_is_normal and "{" in self.source.path):

@@ -132,6 +132,9 @@ class LogReader:
         row_id = pc.binary_join_element_wise(rows["file_id"], rows["offset"].cast(pa.string()), ":")
         return parsed.append_column(ROW_ID, row_id)
 
+    def count_without_time(self, interval: DataInterval | None) -> int:
+        return 0  # a line without a time is malformed, and counted there
+
     def count_malformed(self, interval: DataInterval | None) -> tuple[int, int]:
         """Return how many lines of the interval could not be read, of how many.
 

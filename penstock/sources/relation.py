@@ -12,7 +12,7 @@ from penstock.bulk import read
 from penstock.carriers import Bound, Partition, SourceExtent
 from penstock.connections import Database
 from penstock.errors import MissingColumns
-from penstock.interval import DataInterval, as_utc, iso
+from penstock.interval import DataInterval, as_utc
 from penstock.sources.sqlite_time import sqlite_time_bounds
 from penstock.types import TIMESTAMP
 
@@ -68,6 +68,14 @@ class Relation:
         self.check_columns()
         conditions = [*self._within(interval), *(self._slice(partition) if partition else ())]
         return read(self.database, sa.select(*self.rows.c).where(*conditions).limit(limit), self._declared())
+
+    def count_without_time(self) -> int:
+        """Count the rows whose event time is NULL: no interval ever holds them."""
+        if self.time is None:
+            return 0
+        lacking = sa.select(sa.func.count()).select_from(self.rows).where(self.rows.c[self.time].is_(None))
+        with self.database.reading() as connection:
+            return int(connection.execute(lacking).scalar_one())
 
     def _declared(self) -> pa.Schema | None:
         """The event time is a timestamp, whatever the database calls it."""
@@ -136,5 +144,3 @@ def _plain(value: Any) -> Bound:
         return as_utc(value)
     return value if isinstance(value, int | float | str) else str(value)
 
-
-__all__ = ["Relation", "iso"]
