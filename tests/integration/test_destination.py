@@ -1,0 +1,143 @@
+"""The history table and its views on real databases: a partition is there once, invisible until published."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+
+from penstock import destination
+from penstock.carriers import Features, ModelPin, Partition, Refusal, Scored, ScoringRun, Validation
+from penstock.connections import Database, open_database
+from penstock.destination import count_rows, load, prepare
+from penstock.errors import QueryFailed, TakenOver
+from penstock.interval import DataInterval
+from penstock.ledger.reader import partitions_of, quarantined_rows, validations_of
+from penstock.ledger.writer import Totals, claim, end_run, publish
+from penstock.spec import Pipeline
+from penstock.spec_file import parse_pipeline
+from tests.conftest import DIALECTS
+from tests.shop import SPEC
+
+PIPELINE = parse_pipeline(SPEC.encode(), "x")
+DAYS = [
+    DataInterval(datetime(2026, 1, d, tzinfo=UTC), datetime(2026, 1, d + 1, tzinfo=UTC)) for d in (1, 2)
+]
+MODEL = ModelPin("card-risk", "1", "d" * 64)
+ONLY = Partition(0, 1, None, None, 3)
+
+
+@pytest.fixture(params=DIALECTS)
+def warehouse(request: Any, use_settings: Callable[..., Any], database_url: Callable[[str, str], str]) -> Database:
+    return open_database(use_settings(warehouse=database_url(request.param, "warehouse")), "warehouse")
+
+
+def take(database: Database, day: int = 0, pipeline: Pipeline = PIPELINE, again: bool = False) -> ScoringRun:
+    run = claim(database, pipeline, DAYS[day], MODEL, "due", 60.0, again=again)
+    assert run is not None
+    return run
+
+
+def scored(keys: list[int], score: float = 0.5, halts: tuple[str, ...] = (), **more: list[Any]) -> Scored:
+    table = pa.table(
+        {"payment_id": pa.array(keys, pa.int64()), "score": pa.array([score] * len(keys), pa.float64())} | more
+    )
+    refusals = (Refusal("payments", "payments", '{"payment_id": 99}', ("too bad",), "{}"),)
+    validations = (Validation("payments", "amount", "warning", 4, 1, "quarantined", "1 of 4", 0),)
+    return Scored(table, Features(table, len(keys) + 1, 0, refusals, validations), refusals, validations, halts)
+
+
+def visible(database: Database, view: str = "card_risk_scores") -> list[tuple[Any, ...]]:
+    with database.reading() as connection:
+        return [tuple(r) for r in connection.execute(sa.text(f"select payment_id, score from {view} order by payment_id"))]
+
+
+def test_loaded_rows_are_invisible_until_their_run_is_published(warehouse: Database) -> None:
+    run = take(warehouse)
+    receipt = load(warehouse, run, ONLY, scored([1, 2, 3]), {"extract": 0.1}, 1)
+
+    assert (receipt.extracted, receipt.scored, receipt.quarantined, receipt.refused_at_source) == (4, 3, 1, 1)
+    assert visible(warehouse) == []
+    publish(warehouse, run, Totals(4, 3, 1, 0), [])
+    assert visible(warehouse) == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+
+def test_a_repeated_load_replaces_all_that_the_partition_wrote(warehouse: Database) -> None:
+    run = take(warehouse)
+    for attempt, keys in enumerate(([1, 2, 3], [2, 3]), start=1):
+        load(warehouse, run, ONLY, scored(keys), {"extract": 0.1}, attempt)
+
+    assert count_rows(warehouse, run) == 2
+    [part] = partitions_of(warehouse, run.run_id)
+    assert (part.rows_scored, part.attempts, set(part.seconds)) == (2, 2, {"extract", "load"})
+    assert len(quarantined_rows(warehouse)) == len(validations_of(warehouse, run.run_id)) == 1
+
+
+def test_a_halted_partition_leaves_its_findings_and_no_rows(warehouse: Database) -> None:
+    run = take(warehouse)
+    receipt = load(warehouse, run, ONLY, scored([1, 2], halts=("no",)), {}, 1)
+
+    assert (receipt.scored, count_rows(warehouse, run)) == (0, 0)
+    assert len(validations_of(warehouse, run.run_id)) == 1
+
+
+def test_a_run_that_has_ended_loads_nothing(warehouse: Database) -> None:
+    run = take(warehouse)
+    load(warehouse, run, ONLY, scored([1]), {}, 1)
+    end_run(warehouse, run, "failed", "killed")
+
+    with pytest.raises(TakenOver):
+        load(warehouse, run, ONLY, scored([1, 2]), {}, 2)
+
+    assert count_rows(warehouse, run) == 1
+
+
+def test_the_latest_view_holds_one_row_a_key_from_the_newest_interval(warehouse: Database) -> None:
+    for day, value in ((1, 0.9), (0, 0.1)):
+        run = take(warehouse, day)
+        load(warehouse, run, ONLY, scored([1, 2 + day], value), {}, 1)
+        publish(warehouse, run, Totals(2, 2, 0, 0), [])
+
+    assert visible(warehouse, "card_risk_scores_latest") == [(1, 0.9), (2, 0.1), (3, 0.9)]
+
+
+def test_a_new_column_is_added_and_an_old_one_is_never_dropped(warehouse: Database) -> None:
+    first = take(warehouse)
+    load(warehouse, first, ONLY, scored([1], amount=[3.5]), {}, 1)
+    publish(warehouse, first, Totals(2, 1, 1, 0), [])
+    destination._ready.clear()  # as a new process would
+    second = take(warehouse, day=1)
+    load(warehouse, second, ONLY, scored([2], country=["DE"]), {}, 1)
+    publish(warehouse, second, Totals(2, 1, 1, 0), [])
+
+    with warehouse.reading() as connection:
+        query = sa.text("select payment_id, amount, country from card_risk_scores order by payment_id")
+        assert [tuple(r) for r in connection.execute(query)] == [(1, 3.5, None), (2, None, "DE")]
+
+
+def test_a_table_that_bears_the_views_name_is_not_touched(warehouse: Database) -> None:
+    with warehouse.writing() as connection:
+        connection.execute(sa.text("create table card_risk_scores(a integer)"))
+    with pytest.raises(QueryFailed, match="is a table already"):
+        prepare(warehouse, PIPELINE.destination, PIPELINE.key, scored([1]).table.schema)
+
+
+def test_names_that_need_quotes_work_as_keys_and_kept_columns(warehouse: Database) -> None:
+    data = PIPELINE.model_dump(mode="json", by_alias=True)
+    data["sources"]["payments"]["key"] = ["Order", "select"]
+    data["destination"]["table"] = "Group"
+    pipeline = Pipeline.model_validate(data)
+    table = pa.table({"Order": [1, 1], "select": ["a", "b"], "score": [0.1, 0.2], "at": [1, 2], "Mixed Case": ["x", None]})
+    run = take(warehouse, pipeline=pipeline)
+    load(warehouse, run, ONLY, Scored(table, Features(table, 2, 0, (), ()), (), (), ()), {}, 1)
+    publish(warehouse, run, Totals(2, 2, 0, 0), [])
+
+    with warehouse.reading() as connection:
+        rows = connection.execute(sa.text('select "Order", "select", "at", "Mixed Case" from "Group" order by 2')).all()
+    assert [tuple(r) for r in rows] == [(1, "a", 1, "x"), (1, "b", 2, None)]
+
+
+def test_columns_that_the_view_needs_for_itself_are_named() -> None:
+    assert destination.check_names(("id", "Score", "run_id", "score", "scored_at")) == ("Score", "run_id", "score", "scored_at")
