@@ -262,7 +262,9 @@ class Expectation(Part):
         """The expectation in one line, as tables show it."""
         rest = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items() if k not in ("column", "column_list"))
         where = ", ".join(self.columns)
-        return " ".join(part for part in (where, self.type.removeprefix("expect_"), f"({rest})" if rest else "") if part)
+        return " ".join(
+            part for part in (where, self.type.removeprefix("expect_"), f"({rest})" if rest else "") if part
+        )
 
 
 class ModelRef(Part):
@@ -339,7 +341,9 @@ class Pipeline(Part):
             raise ValueError(f"a source cannot be named `{taken.pop()}`; that name is a stage")
         primary = next(iter(value.values()))
         if not primary.key:
-            raise ValueError(f"the primary source `{next(iter(value))}` needs a `key:`, the columns that identify a row")
+            raise ValueError(
+                f"the primary source `{next(iter(value))}` needs a `key:`, the columns that identify a row"
+            )
         return value
 
     @model_validator(mode="after")
@@ -396,4 +400,4 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a pipeline file, for editors."""
     schema = Pipeline.model_json_schema(by_alias=True)
     schema["$defs"]["ModelRef"] = {"type": "string", "pattern": "^[^@]+@[^@]+$", "examples": ["card-risk@champion"]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Penstock pipeline", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Penstock pipeline"}

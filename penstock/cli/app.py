@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from penstock.cli import checking, listing, models, planned, quarantine, running, schema
+from penstock.cli import checking, demo, listing, models, planned, quarantine, running, schema
 from penstock.cli.ending import CommandGroup, QuietEnd, tell_unexpected
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (checking, planned, running, listing, quarantine, models, schema):
+for module in (checking, planned, running, listing, quarantine, models, schema, demo):
     module.add_commands(app)
 
 

@@ -55,7 +55,7 @@ def make_table(*columns: str, right: Sequence[str] = (), title: str | None = Non
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.pad_edge = False
+    table.pad_edge = table.show_edge = False
     for name in columns:
         side: Literal["left", "right"] = "right" if name in right else "left"
         table.add_column(name, justify=side, overflow="fold", no_wrap=name in WHOLE or side == "right")

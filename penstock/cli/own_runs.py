@@ -28,3 +28,10 @@ class OwnRuns:
         newest = list_runs(self.database, self.pipeline, limit=self.at_most)
         own = [run for run in newest if run.lease_owner == owner and run.started_at >= self.since]
         return tuple(sorted(own, key=lambda run: (run.started_at, run.interval_key)))
+
+
+def own_runs_from_now(database: "Database", pipeline: str, intervals: int) -> OwnRuns:
+    """Return what will tell the runs that this process claims from now on, by the ledger's clock."""
+    with database.reading() as connection:
+        since = database.now(connection)
+    return OwnRuns(database, pipeline, since, 2 * intervals + 50)  # other processes' runs may lie in between

@@ -76,8 +76,8 @@ class _Check:
     def read_samples(self) -> "dict[str, pa.Table] | None":
         """Look at every source and read a few rows of each; None where one cannot be read."""
         from penstock.cli.samples import Sampler, newest_interval
-        from penstock.sources import open_source
         from penstock.cli.source_check import look_at_source
+        from penstock.sources import open_source
 
         interval = newest_interval(self.pipeline, datetime.now(UTC))
         sampler = Sampler(self.pipeline, interval, self.connect, self.findings)
@@ -88,7 +88,9 @@ class _Check:
                 self.findings.ok(subject, look_at_source(self.pipeline, name, interval, self.connect))
                 rows[name] = sampler.sample(name)
                 if name == self.pipeline.primary:
-                    self._tell_timeless(subject, open_source(self.pipeline, name, self.connect).count_without_time(interval))
+                    self._tell_timeless(
+                        subject, open_source(self.pipeline, name, self.connect).count_without_time(interval)
+                    )
                 self._check_stage(name, rows[name].column_names)
         if len(rows) < len(self.pipeline.sources):
             return None

@@ -12,7 +12,7 @@ from penstock.cli.flow_call import FlowEnd, call_score
 from penstock.cli.opening import connector, open_pipeline, open_settings
 from penstock.cli.output import console as stdout_console
 from penstock.cli.output import plural, short
-from penstock.cli.own_runs import OwnRuns
+from penstock.cli.own_runs import OwnRuns, own_runs_from_now
 from penstock.cli.planned import choose_mode, find_intervals, resolve_model, tell_plan, told_idle
 from penstock.cli.prefect_api import is_own, prefect_api
 from penstock.cli.progress import shown_progress
@@ -111,14 +111,13 @@ def run_pipeline(
     """
     spec = open_pipeline(pipeline, settings)
     connect = connector(settings)
-    begun = datetime.now(UTC)
-    plan = _find_due(spec, connect, begun, mode, start, end)
+    plan = _find_due(spec, connect, datetime.now(UTC), mode, start, end)
     if not plan.intervals:
         message = told_idle(plan)
         console.print(message, markup=False)
         return RunSummary((), True, 0, message)
     ensure_ready(spec, settings, plan.intervals[0].interval, resolve_model(spec, settings, model), connect)
-    runs = OwnRuns(connect(spec.destination.connection), spec.name, begun, 2 * len(plan.intervals) + 50)
+    runs = own_runs_from_now(connect(spec.destination.connection), spec.name, len(plan.intervals))
     with load_while_waiting(spec) as loaded, prefect_api(settings, verbose=verbose) as api_url:
         loaded()
         with shown_progress(runs, len(plan.intervals), console):
