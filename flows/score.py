@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 
 from penstock.carriers import ModelPin
 from penstock.errors import Halted, IntervalBusy, PenstockError
@@ -34,7 +35,7 @@ def score(
 
     Args:
         pipeline: Name in the pipelines folder, or path of a YAML file.
-        mode: due scores what is missing and what late rows touched; backfill what is missing in a range; restate scores a range again.
+        mode: due = what is missing and what late rows touched; backfill = what a range lacks; restate = a range again.
         start: Begin of the range, UTC; leave empty for all.
         end: End of the range, UTC, not included; leave empty for all.
         model: name@alias or name@version instead of the pipeline's own.
@@ -90,7 +91,12 @@ def score_interval(
             if result.halts:
                 raise Halted(pipeline.name, planned.label, result.halts)
             superseded = publish(run, result)
-            logger.info("%s: published %d scores%s", run.label, result.totals.scored, f", superseding {superseded}" if superseded else "")
+            logger.info(
+                "%s: published %d scores%s",
+                run.label,
+                result.totals.scored,
+                f", superseding {superseded}" if superseded else "",
+            )
     except Halted as halted:
         report(run, return_state=True)
         return Failed(name="Halted", message=str(halted))

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from penstock.carriers import Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.errors import ReconciliationFailed
+from penstock.expectations import Outcome
 from penstock.ledger.writer import Totals
 from penstock.quality import columns_needed, judge_shares, judge_whole
 from penstock.spec import FEATURES, SCORES, LogSource
@@ -73,7 +74,11 @@ def audit(
     found = [*volume, *(_judge_malformed(run, name, *counts) for name, counts in malformed.items())]
     if not halted:
         found += judge_shares(pipeline.expectations, [v for r in receipts for v in r.validations])
-        rows = {pipeline.primary: totals.extracted, FEATURES: totals.extracted - _refused_early(run, receipts), SCORES: totals.scored}
+        rows = {
+            pipeline.primary: totals.extracted,
+            FEATURES: totals.extracted - _refused_early(run, receipts),
+            SCORES: totals.scored,
+        }
         for stage, count in rows.items():
             found += _judge_stage(run, stage, count, receipts).validations
     verdict = Verdict(tuple(found))
@@ -93,8 +98,10 @@ def _judge_volume(run: ScoringRun, totals: Totals) -> list[Validation]:
         found.append(Validation(VOLUME, "rows in the interval", "critical", 0, 0, "halted", detail))
     if totals.quarantined:
         share = totals.quarantined / totals.extracted
-        outcome = "halted" if share > limit else "noted"
-        detail = f"{totals.quarantined:,} of {totals.extracted:,} rows ({share:.1%}) were refused, the limit is {limit:.1%}"
+        outcome: Outcome = "halted" if share > limit else "noted"
+        detail = (
+            f"{totals.quarantined:,} of {totals.extracted:,} rows ({share:.1%}) were refused, the limit is {limit:.1%}"
+        )
         found.append(
             Validation(VOLUME, "quarantine_limit", "critical", totals.extracted, totals.quarantined, outcome, detail)
         )
@@ -105,8 +112,12 @@ def _judge_malformed(run: ScoringRun, name: str, bad: int, lines: int) -> Valida
     source = run.pipeline.sources[name]
     assert isinstance(source, LogSource)
     share = bad / lines if lines else 0.0
-    outcome = "halted" if share > source.max_malformed else "noted" if bad else "passed"
-    detail = f"{bad:,} of {lines:,} lines ({share:.2%}) cannot be read, the limit is {source.max_malformed:.2%}" if bad else ""
+    outcome: Outcome = "halted" if share > source.max_malformed else "noted" if bad else "passed"
+    detail = (
+        f"{bad:,} of {lines:,} lines ({share:.2%}) cannot be read, the limit is {source.max_malformed:.2%}"
+        if bad
+        else ""
+    )
     return Validation(name, "max_malformed", "critical", lines, bad, outcome, detail)
 
 

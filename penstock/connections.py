@@ -64,9 +64,12 @@ class Database:
         On SQLite the transaction takes the write lock at its start: one that reads first and writes later
         fails at once when another writer came between, whatever the timeout.
         """
-        with translated_errors(self), self.engine.connect() as connection:
-            with connection.execution_options(penstock_write=True).begin():
-                yield connection
+        with (
+            translated_errors(self),
+            self.engine.connect() as connection,
+            connection.execution_options(penstock_write=True).begin(),
+        ):
+            yield connection
 
     def now(self, connection: sa.Connection) -> datetime:
         """Read the clock that leases are measured by: the server's where there is one, else this machine's."""
@@ -88,10 +91,14 @@ def open_database(settings: Settings, name: str, resolve_block: SecretResolver |
     text = settings.url_of(name)
     if text.startswith("block:"):
         if resolve_block is None:
-            raise SettingsError(f"connection `{name}` names the Prefect block `{text}`", "It can be read in a flow only.")
+            raise SettingsError(
+                f"connection `{name}` names the Prefect block `{text}`", "It can be read in a flow only."
+            )
         text = resolve_block(text.removeprefix("block:"))
     try:
-        return Database(name, _engine(text, settings.statement_seconds, threading.get_ident() if ":memory:" in text else 0))
+        return Database(
+            name, _engine(text, settings.statement_seconds, threading.get_ident() if ":memory:" in text else 0)
+        )
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         reason = type(error).__name__ if isinstance(error, sa.exc.ArgumentError) else str(error)
         raise SettingsError(
@@ -108,8 +115,15 @@ def _engine(text: str, statement_seconds: int, _owner: int) -> sa.Engine:
         url = url.set(drivername="postgresql+psycopg")
     backend = url.get_backend_name()
     if backend == "postgresql":
-        options = f"-c timezone=UTC -c statement_timeout={statement_seconds * 1000} -c lock_timeout={BUSY_SECONDS * 1000}"
-        defaults = {"connect_timeout": "10", "application_name": "penstock", "keepalives_idle": "30", "options": options}
+        options = (
+            f"-c timezone=UTC -c statement_timeout={statement_seconds * 1000} -c lock_timeout={BUSY_SECONDS * 1000}"
+        )
+        defaults = {
+            "connect_timeout": "10",
+            "application_name": "penstock",
+            "keepalives_idle": "30",
+            "options": options,
+        }
         url = url.update_query_dict({k: v for k, v in defaults.items() if k not in url.query})
         return sa.create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8)
     if backend == "sqlite":
@@ -155,7 +169,13 @@ def translated_errors(database: Database) -> Iterator[None]:
         raise _translate(database, error.orig or error) from error
     except Exception as error:
         # Driver modules (ADBC, DuckDB, sqlite3) are told apart by name: importing all of them costs seconds.
-        if type(error).__module__.partition(".")[0] not in ("adbc_driver_manager", "duckdb", "_duckdb", "sqlite3", "psycopg"):
+        if type(error).__module__.partition(".")[0] not in (
+            "adbc_driver_manager",
+            "duckdb",
+            "_duckdb",
+            "sqlite3",
+            "psycopg",
+        ):
             raise
         raise _translate(database, error) from error
 
@@ -170,8 +190,14 @@ def _translate(database: Database, error: BaseException) -> PenstockError:
         return AccessDenied(database.name, reason)
     if state.startswith(_TRANSIENT_STATES):
         return DatabaseUnavailable(database.name, reason)
-    locked = re.search(r"database is locked|database or disk is full|Could not set lock|TransactionContext Error|Conflict", reason)
-    if locked or (not state and (kind in ("OperationalError", "IOException", "InterfaceError")) and not _is_sql_mistake(error, reason)):
+    locked = re.search(
+        r"database is locked|database or disk is full|Could not set lock|TransactionContext Error|Conflict", reason
+    )
+    if locked or (
+        not state
+        and (kind in ("OperationalError", "IOException", "InterfaceError"))
+        and not _is_sql_mistake(error, reason)
+    ):
         return DatabaseUnavailable(database.name, reason)
     return QueryFailed(database.name, reason)
 

@@ -67,8 +67,6 @@ def prepare(database: Database, destination: Destination, key: tuple[str, ...], 
         return _ready[identity]
 
 
-
-
 def _prepare(database: Database, destination: Destination, wanted: sa.Table) -> sa.Table:
     with database.writing() as connection:
         if database.dialect == "postgresql":
@@ -126,7 +124,9 @@ def _create_views(connection: sa.Connection, destination: Destination, history: 
     joined = history.join(runs, runs.c.run_id == history.c.run_id)
     live = sa.select(*own, *about).select_from(joined).where(runs.c.state == "published", runs.c.variant == "live")
     key = [c for c in history.primary_key.columns if c.name != "run_id"]
-    newest = sa.func.row_number().over(partition_by=key, order_by=[runs.c.interval_start.desc(), runs.c.published_at.desc()])
+    newest = sa.func.row_number().over(
+        partition_by=key, order_by=[runs.c.interval_start.desc(), runs.c.published_at.desc()]
+    )
     ranked = live.add_columns(newest.label("penstock_rank")).subquery("ranked")
     latest = sa.select(*(c for c in ranked.c if c.name != "penstock_rank")).where(ranked.c.penstock_rank == 1)
     for name, query in zip(_view_names(destination), (live, latest), strict=True):
@@ -168,7 +168,7 @@ def load(
 
 
 def make_receipt(run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float]) -> Receipt:
-    """Sum up what a partition did; refused rows of the other sources are not rows of the primary one, and do not count."""
+    """Sum up what a partition did; refused rows of other sources are no rows of the primary one and do not count."""
     pipeline = run.pipeline
     own = [r.stage for r in scored.refusals if r.stage not in pipeline.sources or r.stage == pipeline.primary]
     return Receipt(
@@ -241,5 +241,3 @@ def _receipt_row(run_id: str, receipt: Receipt, attempts: int) -> dict[str, obje
         "attempts": attempts,
         "seconds": json.dumps(receipt.seconds),
     }
-
-

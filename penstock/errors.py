@@ -18,6 +18,7 @@ PenstockError
     │   ├── MissingColumns
     │   ├── NoFiles              a path matches nothing
     │   ├── BrokenFile           truncated, corrupt, not what its format says
+    │   ├── UnreadableTime       the event time is not stored in one readable way
     │   └── QueryFailed          the database refused a statement
     ├── FeaturesError            the features query fails or does not keep its contract
     ├── ModelError

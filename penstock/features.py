@@ -1,20 +1,20 @@
 """The features query: DuckDB SQL over one partition's rows of all sources, one row per key.
 
-DuckDB runs closed: no files, no network, no settings of its own. The query must judge each primary row by itself (it sees
-one partition of the primary source at a time); what it aggregates are the other sources.
+DuckDB runs closed: no files, no network, no settings of its own. The query must judge each primary row by itself (it
+sees one partition of the primary source at a time); what it aggregates are the other sources.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from penstock.bulk import normalised
 from penstock.errors import FeaturesError, Halted
+from penstock.normalise import normalised
 from penstock.spec import Pipeline
+from penstock.types import compute
 
 _SHOWN = 5
 
@@ -66,20 +66,20 @@ def _closed_duckdb(tables: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConne
 
 
 def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> tuple[str, ...]:
-    key = ", ".join(f'"{c}"' for c in pipeline.key)
-    twice = connection.execute(
-        f"select {key}, count(*) from penstock_features group by {key} having count(*) > 1 order by {key} limit {_SHOWN}"
-    ).fetchall()
-    strange = connection.execute(
-        f'select {key} from penstock_features anti join "{pipeline.primary}" using ({key}) limit {_SHOWN}'
-    ).fetchall()
+    key, primary = _quoted(pipeline.key), _quoted((pipeline.primary,))
+    counted = f"select {key}, count(*) from penstock_features group by {key} having count(*) > 1"
+    twice = connection.execute(f"{counted} order by {key} limit {_SHOWN}").fetchall()
+    outside = f"select {key} from penstock_features anti join {primary} using ({key})"
+    strange = connection.execute(f"{outside} limit {_SHOWN}").fetchall()
     problems = []
     if twice:
         shown = ", ".join(f"{_shown(row[:-1])} ({row[-1]} rows)" for row in twice)
         problems.append(f"features give more than one row for a key: {shown}; group or deduplicate the joined side")
     if strange:
         shown = ", ".join(_shown(row) for row in strange)
-        problems.append(f"features give keys that `{pipeline.primary}` does not have: {shown}; join from the primary source")
+        problems.append(
+            f"features give keys that `{pipeline.primary}` does not have: {shown}; join from the primary source"
+        )
     return tuple(problems)
 
 
@@ -90,19 +90,23 @@ def _with_kept(
     more = [c for c in pipeline.destination.keep if c not in features.column_names and c in primary.column_names]
     if not more:
         return features
-    key = ", ".join(f'"{c}"' for c in pipeline.key)
-    kept = ", ".join(f'p."{c}"' for c in more)
-    joined = f'select f.*, {kept} from penstock_features f join "{pipeline.primary}" p using ({key})'
+    key, source = _quoted(pipeline.key), _quoted((pipeline.primary,))
+    kept = ", ".join(f"p.{_quoted((column,))}" for column in more)
+    joined = f"select f.*, {kept} from penstock_features f join {source} p using ({key})"
     return normalised(connection.sql(joined).to_arrow_table())
 
 
 def duplicate_keys(table: pa.Table, key: tuple[str, ...]) -> tuple[str, ...]:
     """Return the first keys that stand in more than one row, with their counts; empty where the key is unique."""
-    if len(key) == 1 and pc.count_distinct(table[key[0]], mode="only_valid").as_py() == table.num_rows:
+    if len(key) == 1 and compute.count_distinct(table[key[0]], mode="only_valid").as_py() == table.num_rows:
         return ()
     counted = table.select(list(key)).group_by(list(key)).aggregate([([], "count_all")])
-    twice = counted.filter(pc.greater(counted["count_all"], 1)).slice(0, _SHOWN).to_pylist()
+    twice = counted.filter(compute.greater(counted["count_all"], pa.scalar(1))).slice(0, _SHOWN).to_pylist()
     return tuple(f"{_shown(tuple(row[c] for c in key))} ({row['count_all']} rows)" for row in twice)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def _shown(values: tuple[Any, ...]) -> str:

@@ -1,4 +1,4 @@
-"""What happens to one partition's rows between reading and scoring: judged, refused, turned into features, judged again."""
+"""One partition's rows between reading and scoring: judged, refused, turned into features, judged again."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from penstock.carriers import Extracted, Features, Partition, Refusal, ScoringRun, Validation, interval_label
 from penstock.errors import Halted
 from penstock.features import build_features, duplicate_keys
 from penstock.quality import columns_needed, judge_rows
 from penstock.spec import FEATURES, Pipeline
+from penstock.types import compute
 
 KEY_IS_NULL = "the key is NULL"
 
@@ -60,7 +60,11 @@ def pass_gates(run: ScoringRun, partition: Partition, extracted: Extracted, samp
 
 
 def refuse(
-    pipeline: Pipeline, stage: str, table: pa.Table, refused: Mapping[int, Sequence[str]], rows_of: pa.Table | None = None
+    pipeline: Pipeline,
+    stage: str,
+    table: pa.Table,
+    refused: Mapping[int, Sequence[str]],
+    rows_of: pa.Table | None = None,
 ) -> tuple[pa.Table, tuple[Refusal, ...]]:
     """Split a table into the rows that stay and the refusals of the others.
 
@@ -95,7 +99,11 @@ def sample_rows(table: pa.Table, share: float) -> pa.Table:
     if share >= 1.0:
         return table
     count = max(round(table.num_rows * share), min(table.num_rows, 1))
-    return table.take(pa.array([i * table.num_rows // count for i in range(count)], pa.int64())) if count else table.slice(0, 0)
+    return (
+        table.take(pa.array([i * table.num_rows // count for i in range(count)], pa.int64()))
+        if count
+        else table.slice(0, 0)
+    )
 
 
 def _judge(
@@ -114,7 +122,7 @@ def _judge(
 
 
 def _refuse_duplicates(run: ScoringRun, primary: pa.Table) -> None:
-    keyed = primary.filter(pc.invert(_any_null(primary, run.pipeline.key)))
+    keyed = primary.filter(compute.invert(_any_null(primary, run.pipeline.key)))
     twice = duplicate_keys(keyed, run.pipeline.key)
     if twice:
         key = ", ".join(f"`{c}`" for c in run.pipeline.key)
@@ -123,19 +131,19 @@ def _refuse_duplicates(run: ScoringRun, primary: pa.Table) -> None:
 
 
 def _null_keys(pipeline: Pipeline, primary: pa.Table) -> dict[int, tuple[str, ...]]:
-    positions = pc.indices_nonzero(_any_null(primary, pipeline.key)).to_pylist()
+    positions = compute.indices_nonzero(_any_null(primary, pipeline.key)).to_pylist()
     return dict.fromkeys(positions, (KEY_IS_NULL,))
 
 
-def _any_null(table: pa.Table, key: tuple[str, ...]) -> pa.ChunkedArray:
-    mask = pc.is_null(table[key[0]])
+def _any_null(table: pa.Table, key: tuple[str, ...]) -> "pa.ChunkedArray[Any]":
+    mask: pa.ChunkedArray[Any] = compute.is_null(table[key[0]])
     for column in key[1:]:
-        mask = pc.or_(mask, pc.is_null(table[column]))
+        mask = compute.or_(mask, compute.is_null(table[column]))
     return mask
 
 
 def _rows_by_key(table: pa.Table, wanted: pa.Table, key: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    near = table.filter(pc.is_in(table[key[0]], value_set=wanted[key[0]].combine_chunks()))
+    near = table.filter(compute.is_in(table[key[0]], value_set=wanted[key[0]].combine_chunks()))
     return {tuple(row[c] for c in key): row for row in near.to_pylist()}
 
 

@@ -68,7 +68,9 @@ def plan_intervals(
     spec = pipeline.interval
     if spec is None:
         if start or end:
-            raise SettingsError(f"`{pipeline.name}` is a snapshot pipeline and has no intervals", "Leave start and end out.")
+            raise SettingsError(
+                f"`{pipeline.name}` is a snapshot pipeline and has no intervals", "Leave start and end out."
+            )
         return Plan((PlannedInterval(None, "snapshot"),))
     start, end = as_utc(start) if start else None, as_utc(end) if end else None
     due = _due(spec, now, start, end)
@@ -76,15 +78,20 @@ def plan_intervals(
     withdrawn = sum(1 for i in due if i.key in settled and settled[i.key].state == "withdrawn")
     if mode == "restate":
         if start is None or end is None:
-            raise SettingsError("a restate needs a range", "Give start and end; every interval that they touch is scored again.")
-        return Plan(tuple(PlannedInterval(i, "restate") for i in due[: spec.max_intervals]), left_over=max(len(due) - spec.max_intervals, 0))
+            raise SettingsError(
+                "a restate needs a range", "Give start and end; every interval that they touch is scored again."
+            )
+        return Plan(
+            tuple(PlannedInterval(i, "restate") for i in due[: spec.max_intervals]),
+            left_over=max(len(due) - spec.max_intervals, 0),
+        )
     wanted = missing(due, [i for i in done.values() if i is not None])
     if mode == "due" and spec.catch_up == "latest" and start is None and end is None:
         wanted = [i for i in wanted if i == due[-1]]
     late = [] if mode == "backfill" else _late(spec, settled, due, fingerprint_of)
     reason: Reason = "backfill" if mode == "backfill" else "due"
     chosen = [*(PlannedInterval(i, reason) for i in wanted), *(PlannedInterval(i, "late rows") for i in late)]
-    chosen.sort(key=lambda planned: (planned.interval.start if planned.interval else now))
+    chosen.sort(key=lambda planned: planned.interval.start if planned.interval else now)
     taken = tuple(chosen[: spec.max_intervals])
     return Plan(taken, len(due) - len(chosen) - withdrawn, withdrawn, len(chosen) - len(taken))
 
@@ -95,7 +102,7 @@ def _due(spec: IntervalSpec, now: datetime, start: datetime | None, end: datetim
     if start is None and end is None:
         return split(spec.start, over, spec.grain)
     first, last = start or spec.start, min(end or over, over)
-    return [i for i in covering(first, last, spec.start, spec.grain)] if first < last else []
+    return covering(first, last, spec.start, spec.grain) if first < last else []
 
 
 def _late(
@@ -104,7 +111,7 @@ def _late(
     due: list[DataInterval],
     fingerprint_of: Callable[[DataInterval], str],
 ) -> list[DataInterval]:
-    """Return the published intervals among the last `lookback` whose source is not what it was when they were scored."""
+    """Return the published ones among the last `lookback` whose source is not what it was when they were scored."""
     watched = due[-spec.lookback :] if spec.lookback else []
     published = [i for i in watched if i.key in settled and settled[i.key].state == "published"]
     return [i for i in published if fingerprint_of(i) != settled[i.key].source_fingerprint]

@@ -3,6 +3,7 @@
 import base64
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,14 @@ from penstock.ledger.reader import (
     validations_of,
 )
 
-_BINS = 20
-_MARKS = {"passed": "✓ passed", "vacuous": "∅ judged nothing", "noted": "• noted", "quarantined": "⚠ quarantined", "halted": "✗ halted"}
+_BINS, _WIDTH, _HEIGHT = 20, 600, 160
+_MARKS = {
+    "passed": "✓ passed",
+    "vacuous": "∅ judged nothing",
+    "noted": "• noted",
+    "quarantined": "⚠ quarantined",
+    "halted": "✗ halted",
+}
 
 
 def run_card(database: Database, run_id: str) -> str:
@@ -45,7 +52,8 @@ def _counts(run: RunRecord, parts: Sequence[PartitionRecord]) -> list[str]:
     seconds = run.seconds
     rate = f"{(run.rows_extracted or 0) / seconds:,.0f}" if seconds and run.rows_extracted else "–"
     return [
-        "| extracted | scored | quarantined | excluded | partitions | seconds | rows/s |\n|--:|--:|--:|--:|--:|--:|--:|\n"
+        "| extracted | scored | quarantined | excluded | partitions | seconds | rows/s |\n"
+        "|--:|--:|--:|--:|--:|--:|--:|\n"
         f"| {shown(run.rows_extracted)} | {shown(run.rows_scored)} | {shown(run.rows_quarantined)} "
         f"| {shown(run.rows_excluded)} | {len(parts)} | {'–' if seconds is None else f'{seconds:.2f}'} | {rate} |"
     ]
@@ -60,7 +68,9 @@ def _validations(database: Database, run_id: str) -> list[str]:
         f"| {_MARKS[v.outcome]} | {_cell(v.detail)} |"
         for v in found
     ]
-    head = "| stage | expectation | severity | evaluated | unexpected | outcome | detail |\n|---|---|---|--:|--:|---|---|"
+    head = (
+        "| stage | expectation | severity | evaluated | unexpected | outcome | detail |\n|---|---|---|--:|--:|---|---|"
+    )
     return ["## Validations", "\n".join([head, *rows])]
 
 
@@ -77,44 +87,48 @@ def _scores(run: RunRecord, before: RunRecord | None) -> list[str]:
         return []
     low, middle, high = (run.score_quantiles[i] for i in (5, 50, 95))
     line = f"5 % below {low:.4g}, median {middle:.4g}, 95 % below {high:.4g}."
-    if before and before.score_quantiles:
-        moved = middle - before.score_quantiles[50]
-        line += f" Median of the published run before ({interval_label(before.interval)}): {before.score_quantiles[50]:.4g} ({moved:+.4g})."
-    svg = score_histogram(run.score_quantiles, before.score_quantiles if before else ())
-    encoded = base64.b64encode(svg.encode()).decode()
+    earlier = before.score_quantiles if before else ()
+    if before and earlier:
+        line += f" Published run before ({interval_label(before.interval)}): median {earlier[50]:.4g}"
+        line += f", so it moved by {middle - earlier[50]:+.4g}."
+    encoded = base64.b64encode(score_histogram(run.score_quantiles, earlier).encode()).decode()
     return ["## Scores", line, f"![score histogram](data:image/svg+xml;base64,{encoded})"]
 
 
 def score_histogram(quantiles: Sequence[float], before: Sequence[float] = ()) -> str:
     """Draw the score distribution as SVG bars, the run before as an outline.
 
-    The shares are read off the 101 quantiles that the ledger keeps, so a bar is exact to about one per cent of the rows.
+    The shares are read off the 101 quantiles that the ledger keeps: a bar is exact to about one per cent of the rows.
     """
-    ends = [*quantiles, *before]
-    edges = np.linspace(min(ends), max(ends) or 1.0, _BINS + 1) if max(ends) > min(ends) else np.linspace(ends[0] - 0.5, ends[0] + 0.5, _BINS + 1)
+    low, high = min(*quantiles, *before), max(*quantiles, *before)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, _BINS + 1)
     bars, outline = _shares(quantiles, edges), _shares(before, edges)
-    top = max([*bars, *outline, 1e-9])
-    width, height, step = 600, 160, 600 / _BINS
-    drawn = [
-        f'<rect x="{i * step + 1:.1f}" y="{height - h / top * height:.1f}" width="{step - 2:.1f}" height="{h / top * height:.1f}" fill="#3b82f6"/>'
-        for i, h in enumerate(bars)
-    ]
-    if len(outline):
-        points = " ".join(f"{i * step:.1f},{height - h / top * height:.1f} {(i + 1) * step:.1f},{height - h / top * height:.1f}" for i, h in enumerate(outline))
+    tallest = max([*bars, *outline])
+    step = _WIDTH / _BINS
+    drawn = []
+    for i, share in enumerate(bars):
+        tall = share / tallest * _HEIGHT
+        place = f'x="{i * step + 1:.1f}" y="{_HEIGHT - tall:.1f}" width="{step - 2:.1f}" height="{tall:.1f}"'
+        drawn.append(f'<rect {place} fill="#3b82f6"/>')
+    if outline:
+        tops = [(i * step, _HEIGHT - share / tallest * _HEIGHT) for i, share in enumerate(outline)]
+        points = " ".join(f"{x:.1f},{y:.1f} {x + step:.1f},{y:.1f}" for x, y in tops)
         drawn.append(f'<polyline points="{points}" fill="none" stroke="#f59e0b" stroke-width="2"/>')
-    text = "".join(
-        f'<text x="{x}" y="{height + 16}" font-size="12" text-anchor="{anchor}" fill="#64748b" font-family="sans-serif">{value:.4g}</text>'
-        for x, anchor, value in ((0, "start", edges[0]), (width, "end", edges[-1]))
-    )
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + 22}" width="{width}">{"".join(drawn)}{text}</svg>'
+    for x, anchor, value in ((0, "start", low), (_WIDTH, "end", high)):
+        style = f'font-size="12" font-family="sans-serif" fill="#64748b" text-anchor="{anchor}"'
+        drawn.append(f'<text x="{x}" y="{_HEIGHT + 16}" {style}>{value:.4g}</text>')
+    frame = f'viewBox="0 0 {_WIDTH} {_HEIGHT + 22}" width="{_WIDTH}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {frame}>{"".join(drawn)}</svg>'
 
 
-def _shares(quantiles: Sequence[float], edges: np.ndarray) -> list[float]:  # type: ignore[type-arg]
+def _shares(quantiles: Sequence[float], edges: "np.ndarray[Any, Any]") -> list[float]:
     """Return the share of rows in each bin, from evenly spaced quantiles."""
-    if not len(quantiles):
+    if not quantiles:
         return []
     counts, _ = np.histogram(np.asarray(quantiles), edges)
-    return [float(c) / len(quantiles) for c in counts]
+    return [float(count) / len(quantiles) for count in counts]
 
 
 def _timings(parts: Sequence[PartitionRecord]) -> list[str]:
@@ -127,7 +141,11 @@ def _timings(parts: Sequence[PartitionRecord]) -> list[str]:
     retried = sum(1 for part in parts if part.attempts > 1)
     cells = " | ".join(f"{seconds:.2f}" for seconds in spent.values())
     head = f"| {' | '.join(spent)} |\n|{'--:|' * len(spent)}\n| {cells} |"
-    return ["## Seconds by step, all partitions added up", head, *([f"{retried} partitions needed another try."] if retried else [])]
+    return [
+        "## Seconds by step, all partitions added up",
+        head,
+        *([f"{retried} partitions needed another try."] if retried else []),
+    ]
 
 
 def _cell(text: str) -> str:

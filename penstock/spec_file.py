@@ -87,7 +87,7 @@ def _read_yaml(content: bytes, file: str) -> tuple[yaml.Node, Any]:
 def _refuse_aliases_and_depth(text: str, file: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_PlainLoader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise SpecError(file, (Problem(line, "", "anchors and aliases (`&`, `*`) are not taken; write it out"),))
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -182,4 +182,3 @@ def _step(node: dict[str, Any], part: int | str, definitions: dict[str, Any]) ->
         if isinstance(child, dict):
             return child
     return node
-

@@ -4,7 +4,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import sqlalchemy as sa
+
+compute: Any = pyarrow.compute
+"""Arrow's compute functions, untyped: the stubs know only some of their overloads."""
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 EPOCH_MILLISECONDS = 100_000_000_000

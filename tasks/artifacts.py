@@ -33,7 +33,7 @@ class Progress:
         self._rows = rows
         self._id: UUID | None = None
         with _told_not_raised("the progress artifact"):
-            made = create_progress_artifact(progress=0.0, description=f"{label}: 0 of {rows:,} rows")  # type: ignore[call-arg]
+            made = create_progress_artifact(progress=0.0, description=f"{label}: 0 of {rows:,} rows")
             self._id = made if isinstance(made, UUID) else None
         self._label = label
 

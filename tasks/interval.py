@@ -9,12 +9,11 @@ from penstock.audit import AuditResult
 from penstock.audit import audit as audit_run
 from penstock.carriers import ModelPin, Receipt, ScoringRun, SourceExtent
 from penstock.destination import count_rows
-from penstock.extract import count_malformed, land_logs
+from penstock.extract import count_malformed, land_logs, source_fingerprint
 from penstock.extract import plan_partitions as plan_extent
 from penstock.ledger import writer
 from penstock.ledger.reader import settled_intervals
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
-from penstock.extract import source_fingerprint
 from penstock.sources.log import Landing
 from penstock.spec import ModelRef, Pipeline
 from tasks.places import connect, registry, settings
@@ -41,9 +40,7 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
 
 
 @task(name="claim", **RETRIED | {"retries": 2})
-def claim(
-    pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, flow_run_id: str | None
-) -> ScoringRun | None:
+def claim(pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, flow_run_id: str | None) -> ScoringRun | None:
     """Take the interval under a lease; None where it is published meanwhile."""
     return writer.claim(
         connect(pipeline.destination.connection),

@@ -1,6 +1,6 @@
 """One partition as one task, and all partitions of a run with a few in flight.
 
-Frames never become results of the flow: a partition's steps are called inside its task, and only its receipt comes back.
+Frames never become results of the flow: a partition's steps are called inside its task; only its receipt comes back.
 """
 
 import time

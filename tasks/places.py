@@ -1,6 +1,7 @@
 """Where a task finds its databases and models: the settings of the process it runs in."""
 
 from functools import lru_cache
+from typing import Any
 
 from models.registry import Registry
 from penstock.connections import Database, open_database
@@ -27,6 +28,12 @@ def resolve_block(reference: str) -> str:
     """Return the database URL that a Prefect block holds: `secret/<name>`, or a block with a `get_url` or `url`."""
     from prefect.blocks.core import Block
 
-    block = Block.load(reference)
-    value = block.get() if hasattr(block, "get") else block.get_url() if hasattr(block, "get_url") else block.url  # type: ignore[attr-defined] # blocks differ
+    block: Any = Block.load(reference)  # blocks differ in how they tell their URL
+    for tell in ("get", "get_url"):
+        if hasattr(block, tell):
+            return _plain(getattr(block, tell)())
+    return _plain(block.url)
+
+
+def _plain(value: Any) -> str:
     return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)

@@ -10,7 +10,11 @@ from tasks.places import settings
 def task_runner() -> TaskRunner[Any]:
     """Return the task runner that the settings name."""
     kind, workers = _runner()
-    return ThreadPoolTaskRunner(max_workers=8 * workers) if kind == "threads" else ProcessPoolTaskRunner(max_workers=workers)
+    return (
+        ThreadPoolTaskRunner(max_workers=8 * workers)
+        if kind == "threads"
+        else ProcessPoolTaskRunner(max_workers=workers)
+    )
 
 
 def in_flight() -> int:

@@ -44,7 +44,9 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
 
 
 @task(name="load", task_run_name="load {partition.label}", **RETRIED)
-def load_rows(run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float], attempts: int) -> Receipt:
+def load_rows(
+    run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float], attempts: int
+) -> Receipt:
     """Replace the partition's rows in the history table, in one transaction.
 
     Raises:

@@ -13,9 +13,9 @@ import pytest
 for _name in [name for name in os.environ if name.startswith(("PREFECT_", "PENSTOCK_"))]:
     del os.environ[_name]  # a developer's own server and databases are not for tests
 
-from penstock.connections import Database, open_database
-from penstock.settings import Settings
-from tests.shop import SPEC, Place, payments, train_model, write_payments
+from penstock.connections import Database, open_database  # noqa: E402 # after the environment is clean
+from penstock.settings import Settings  # noqa: E402 # after the environment is clean
+from tests.shop import SPEC, Place, payments, train_model, write_payments  # noqa: E402 # after the environment is clean
 
 DIALECTS = ("sqlite", "postgresql", "duckdb")
 

@@ -101,7 +101,9 @@ def _record(row: Any) -> RunRecord:
     return RunRecord(**values)
 
 
-def list_runs(database: Database, pipeline: str | None = None, limit: int = 50, states: Sequence[str] = ()) -> list[RunRecord]:
+def list_runs(
+    database: Database, pipeline: str | None = None, limit: int = 50, states: Sequence[str] = ()
+) -> list[RunRecord]:
     """Return the newest runs first."""
     migrate(database)
     query = sa.select(*_RECORD_COLUMNS).order_by(runs.c.started_at.desc(), runs.c.interval_start.desc()).limit(limit)
@@ -134,7 +136,9 @@ def settled_intervals(database: Database, pipeline: str, variant: str = "live") 
     states = ("published", "withdrawn")
     same = (runs.c.pipeline == pipeline, runs.c.variant == variant, runs.c.state.in_(states))
     with database.reading() as connection:
-        found = connection.execute(sa.select(*_RECORD_COLUMNS).where(*same).order_by(runs.c.started_at)).mappings().all()
+        found = (
+            connection.execute(sa.select(*_RECORD_COLUMNS).where(*same).order_by(runs.c.started_at)).mappings().all()
+        )
     latest: dict[str, RunRecord] = {}
     for record in map(_record, found):
         if record.state == "published" or latest.get(record.interval_key, record).state != "published":

@@ -1,5 +1,7 @@
 """The ledger's tables. A column or table that came later carries the migration that adds it: `info={"since": n}`."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -45,6 +47,15 @@ runs = sa.Table(
     sa.Column("retired_at", UtcDateTime),
 )
 sa.Index("penstock_runs_by_interval", runs.c.pipeline, runs.c.interval_key, runs.c.variant)
+
+
+def _has_partial_indexes(_ddl: Any, _item: Any, _connection: Any, **about: Any) -> bool:
+    return about["dialect"].name in ("postgresql", "sqlite")
+
+
+_where_partial: Any = _has_partial_indexes  # SQLAlchemy's protocol for it cannot be met by a plain function
+
+
 for _state in ("running", "published"):
     # Where the database has partial indexes it holds by itself that there is one such run an interval.
     sa.Index(
@@ -55,7 +66,7 @@ for _state in ("running", "published"):
         unique=True,
         postgresql_where=runs.c.state == _state,
         sqlite_where=runs.c.state == _state,
-    ).ddl_if(callable_=lambda ddl, target, bind, *, dialect, **_: dialect.name in ("postgresql", "sqlite"))
+    ).ddl_if(callable_=_where_partial)
 
 intervals = sa.Table(
     "penstock_intervals",

@@ -59,7 +59,9 @@ def claim(
         with database.writing() as connection:
             _guard(connection, pipeline.name, run.interval_key, variant)
             now = database.now(connection)
-            live = connection.execute(sa.select(runs).where(*same, runs.c.state.in_(("running", "published")))).mappings()
+            live = connection.execute(
+                sa.select(runs).where(*same, runs.c.state.in_(("running", "published")))
+            ).mappings()
             for other in live.all():
                 if other["state"] == "published":
                     if not again:
@@ -261,5 +263,3 @@ def _retire(connection: sa.Connection, run_id: str, state: str, now: datetime, e
 def _busy(run: ScoringRun, other: Any) -> IntervalBusy:
     until = iso(other["lease_until"].astimezone(UTC).replace(microsecond=0))
     return IntervalBusy(run.pipeline.name, interval_label(run.interval), other["run_id"], until)
-
-

@@ -66,7 +66,6 @@ class _SqlReader:
     ) -> pa.Table:
         return sql_relation(self.name, self.source, self.database, self.time, interval).read(interval, partition, limit)
 
-
     def count_without_time(self, interval: DataInterval | None) -> int:
         return sql_relation(self.name, self.source, self.database, self.time, interval).count_without_time()
 

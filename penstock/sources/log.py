@@ -6,9 +6,9 @@ table never changes its shape: `(file_id, offset, time, line)`; columns are take
 
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from penstock.bulk import BulkTransaction, bulk_transaction
@@ -22,7 +22,7 @@ from penstock.sources.log_files import KnownFile, LineBatch, read_new_lines
 from penstock.sources.log_formats import LineParser, compile_format
 from penstock.sources.relation import Relation
 from penstock.spec import ROW_ID, LogSource
-from penstock.types import TIMESTAMP, UtcDateTime
+from penstock.types import TIMESTAMP, UtcDateTime, compute
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,18 @@ def _known_files(pipeline: str, name: str, database: Database) -> list[KnownFile
 def _land_batch(
     pipeline: str, name: str, table: sa.Table, parser: LineParser, batch: LineBatch, database: Database
 ) -> Landing:
-    times = pc.if_else(batch.oversize, pa.scalar(None, TIMESTAMP), parser.times(batch.lines, batch.seen_at))
-    good = pc.is_valid(times)
-    count, bad = len(batch.lines), pc.invert(good)
-    malformed = count - (pc.sum(good).as_py() or 0)
+    times = compute.if_else(batch.oversize, pa.scalar(None, TIMESTAMP), parser.times(batch.lines, batch.seen_at))
+    good = compute.is_valid(times)
+    count, bad = len(batch.lines), compute.invert(good)
+    malformed = count - (compute.sum(good).as_py() or 0)
     ids = pa.array([batch.file.file_id] * count, pa.string())
     landed = pa.table({"file_id": ids, "offset": batch.offsets, "time": times, "line": batch.lines})
     with bulk_transaction(database) as transaction:
         transaction.append(table, landed.filter(good))
         if malformed:
-            near = pc.fill_null(pc.fill_null_backward(pc.fill_null_forward(times)), pa.scalar(batch.seen_at, TIMESTAMP))
+            near = compute.fill_null(
+                compute.fill_null_backward(compute.fill_null_forward(times)), pa.scalar(batch.seen_at, TIMESTAMP)
+            )
             kept = pa.table({"file_id": ids, "offset": batch.offsets, "time": near, "line": batch.lines}).filter(bad)
             _append_owned(transaction, log_lines, pipeline, name, kept)
         owner = (log_files.c.pipeline == pipeline, log_files.c.source == name)
@@ -128,8 +130,10 @@ class LogReader:
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
         rows = self._relation().read(self._span(interval), partition, limit)
-        parsed = compile_format(self.source).parse(rows["line"], rows["time"])
-        row_id = pc.binary_join_element_wise(rows["file_id"], rows["offset"].cast(pa.string()), ":")
+        lines: Any = rows["line"]
+        times: Any = rows["time"]
+        parsed = compile_format(self.source).parse(lines, times)
+        row_id = compute.binary_join_element_wise(rows["file_id"], rows["offset"].cast(pa.string()), ":")
         return parsed.append_column(ROW_ID, row_id)
 
     def count_without_time(self, interval: DataInterval | None) -> int:
@@ -144,7 +148,9 @@ class LogReader:
         owner = (log_lines.c.pipeline == self.pipeline, log_lines.c.source == self.name)
         inside = () if span is None else (log_lines.c.time >= span.start, log_lines.c.time < span.end)
         with self.database.reading() as connection:
-            bad = connection.execute(sa.select(sa.func.count()).select_from(log_lines).where(*owner, *inside)).scalar_one()
+            bad = connection.execute(
+                sa.select(sa.func.count()).select_from(log_lines).where(*owner, *inside)
+            ).scalar_one()
         return bad, bad + self._relation().measure(span)[0]
 
     def _span(self, interval: DataInterval | None) -> DataInterval | None:

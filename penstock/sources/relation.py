@@ -56,7 +56,9 @@ class Relation:
         edges: list[Bound | None] = [None, *bounds, None]
         count = len(edges) - 1 if rows else 0
         partitions = tuple(
-            Partition(i, count, edges[i], edges[i + 1], min(partition_rows, rows - i * partition_rows) if count > 1 else rows)
+            Partition(
+                i, count, edges[i], edges[i + 1], min(partition_rows, rows - i * partition_rows) if count > 1 else rows
+            )
             for i in range(count)
         )
         return SourceExtent(rows, fingerprint, partitions)
@@ -130,9 +132,9 @@ class Relation:
             return [column >= sa.literal(start, kind), column < sa.literal(end, kind)]
         aware = self.database.dialect in ("postgresql", "duckdb")
         moments = [m if aware else m.replace(tzinfo=None) for m in (interval.start, interval.end)]
-        start, end = (sa.literal(m, sa.DateTime(timezone=aware)) for m in moments)
+        first, last = (sa.literal(m, sa.DateTime(timezone=aware)) for m in moments)
         column = sa.type_coerce(column, sa.DateTime(timezone=aware))
-        return [column >= start, column < end]
+        return [column >= first, column < last]
 
 
 def _mark(value: Any) -> Any:
@@ -143,4 +145,3 @@ def _plain(value: Any) -> Bound:
     if isinstance(value, datetime):
         return as_utc(value)
     return value if isinstance(value, int | float | str) else str(value)
-

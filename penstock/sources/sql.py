@@ -13,7 +13,9 @@ from penstock.spec import SqlSource
 from penstock.types import declared_arrow_type
 
 
-def sql_relation(name: str, source: SqlSource, database: Database, time: str | None, interval: DataInterval | None) -> Relation:
+def sql_relation(
+    name: str, source: SqlSource, database: Database, time: str | None, interval: DataInterval | None
+) -> Relation:
     """Return the source's rows as a relation.
 
     Args:
@@ -42,7 +44,10 @@ def _table(source: SqlSource, database: Database) -> sa.FromClause:
         except sa.exc.NoSuchTableError:
             columns = []
         if not columns:
-            known = (*inspector.get_table_names(schema=source.schema_), *inspector.get_view_names(schema=source.schema_))
+            known = (
+                *inspector.get_table_names(schema=source.schema_),
+                *inspector.get_view_names(schema=source.schema_),
+            )
             raise MissingTable(database.name, source.table, known)
     return sa.table(
         sa.quoted_name(source.table, quote=True),

@@ -1,4 +1,4 @@
-"""How a SQLite column writes its times. SQLite has no time type, so comparing must be done in the column's own style."""
+"""How a SQLite column writes its times: there is no time type, so comparing must be done in the column's own style."""
 
 from datetime import timedelta
 
@@ -19,7 +19,9 @@ def sqlite_time_bounds(
     """
     value = sa.type_coerce(rows.c[column], sa.Text())
     number = connection.execute(
-        sa.select(sa.type_coerce(rows.c[column], sa.Integer())).where(sa.type_coerce(rows.c[column], sa.Text()) < "").limit(1)
+        sa.select(sa.type_coerce(rows.c[column], sa.Integer()))
+        .where(sa.type_coerce(rows.c[column], sa.Text()) < "")
+        .limit(1)
     ).scalar()
     styles = _text_styles(connection, rows, value, interval)
     if number is not None:
@@ -41,7 +43,7 @@ def sqlite_time_bounds(
 def _text_styles(
     connection: sa.Connection, rows: sa.FromClause, value: sa.ColumnElement[str], interval: DataInterval
 ) -> set[tuple[str, str]]:
-    """Return (separator, zone) of the texts around the interval; all styles begin with the date, so text order finds them."""
+    """Return (separator, zone) of the texts near the interval; all styles begin with the date, so text order works."""
     tail = sa.func.substr(value, 20)
     zone = sa.case(
         (sa.func.length(value) <= 19, ""),

@@ -22,9 +22,7 @@ from tests.conftest import DIALECTS
 from tests.shop import SPEC
 
 PIPELINE = parse_pipeline(SPEC.encode(), "x")
-DAYS = [
-    DataInterval(datetime(2026, 1, d, tzinfo=UTC), datetime(2026, 1, d + 1, tzinfo=UTC)) for d in (1, 2)
-]
+DAYS = [DataInterval(datetime(2026, 1, d, tzinfo=UTC), datetime(2026, 1, d + 1, tzinfo=UTC)) for d in (1, 2)]
 MODEL = ModelPin("card-risk", "1", "d" * 64)
 ONLY = Partition(0, 1, None, None, 3)
 
@@ -51,7 +49,9 @@ def scored(keys: list[int], score: float = 0.5, halts: tuple[str, ...] = (), **m
 
 def visible(database: Database, view: str = "card_risk_scores") -> list[tuple[Any, ...]]:
     with database.reading() as connection:
-        return [tuple(r) for r in connection.execute(sa.text(f"select payment_id, score from {view} order by payment_id"))]
+        return [
+            tuple(r) for r in connection.execute(sa.text(f"select payment_id, score from {view} order by payment_id"))
+        ]
 
 
 def test_loaded_rows_are_invisible_until_their_run_is_published(warehouse: Database) -> None:
@@ -129,7 +129,9 @@ def test_names_that_need_quotes_work_as_keys_and_kept_columns(warehouse: Databas
     data["sources"]["payments"]["key"] = ["Order", "select"]
     data["destination"]["table"] = "Group"
     pipeline = Pipeline.model_validate(data)
-    table = pa.table({"Order": [1, 1], "select": ["a", "b"], "score": [0.1, 0.2], "at": [1, 2], "Mixed Case": ["x", None]})
+    table = pa.table(
+        {"Order": [1, 1], "select": ["a", "b"], "score": [0.1, 0.2], "at": [1, 2], "Mixed Case": ["x", None]}
+    )
     run = take(warehouse, pipeline=pipeline)
     load(warehouse, run, ONLY, Scored(table, Features(table, 2, 0, (), ()), (), (), ()), {}, 1)
     publish(warehouse, run, Totals(2, 2, 0, 0), [])
@@ -140,4 +142,9 @@ def test_names_that_need_quotes_work_as_keys_and_kept_columns(warehouse: Databas
 
 
 def test_columns_that_the_view_needs_for_itself_are_named() -> None:
-    assert destination.check_names(("id", "Score", "run_id", "score", "scored_at")) == ("Score", "run_id", "score", "scored_at")
+    assert destination.check_names(("id", "Score", "run_id", "score", "scored_at")) == (
+        "Score",
+        "run_id",
+        "score",
+        "scored_at",
+    )

@@ -184,7 +184,9 @@ def test_migrating_twice_changes_nothing_and_a_newer_ledger_is_refused(warehouse
         migrations._migrate(warehouse)
 
 
-def test_an_upgrade_adds_a_later_column_and_keeps_the_rows(warehouse: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_adds_a_later_column_and_keeps_the_rows(
+    warehouse: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = taken(warehouse)
     later = sa.Column("added_later", sa.Text, info={"since": 2})
     runs.append_column(later)

@@ -52,7 +52,13 @@ def expected_scores(place: Place) -> dict[int, float]:
 
 @pytest.mark.parametrize(
     ("shop", "warehouse"),
-    [("sqlite", "sqlite"), ("postgresql", "postgresql"), ("duckdb", "duckdb"), ("postgresql", "sqlite"), ("sqlite", "duckdb")],
+    [
+        ("sqlite", "sqlite"),
+        ("postgresql", "postgresql"),
+        ("duckdb", "duckdb"),
+        ("postgresql", "sqlite"),
+        ("sqlite", "duckdb"),
+    ],
 )
 def test_every_database_gives_xgboosts_own_scores(make_place: Callable[..., Place], shop: str, warehouse: str) -> None:
     place = make_place(shop, warehouse)
@@ -129,7 +135,9 @@ def test_a_second_run_changes_nothing_and_a_restate_supersedes_and_a_withdraw_ta
         ("2026-01-03", "published"),
     ]
 
-    newest = next(r for r in list_runs(place.warehouse) if r.interval_key[:10] == "2026-01-02" and r.state == "published")
+    newest = next(
+        r for r in list_runs(place.warehouse) if r.interval_key[:10] == "2026-01-02" and r.state == "published"
+    )
     withdraw(place.warehouse, newest.run_id)
     assert len(dump_view(place.warehouse)) == 500
     assert run_score(place).name == "Skipped"

@@ -113,7 +113,9 @@ def test_an_interval_holds_its_start_and_not_its_end(database: Database) -> None
     aware = database.dialect == "postgresql"
     for name, zone in (("zoned", True), ("naive", False)):
         rows = [{"id": i, "created_at": m if aware and zone else m.replace(tzinfo=None)} for i, m in enumerate(moments)]
-        make_table(database, name, [sa.Column("id", sa.BigInteger), sa.Column("created_at", sa.DateTime(timezone=zone))], rows)
+        make_table(
+            database, name, [sa.Column("id", sa.BigInteger), sa.Column("created_at", sa.DateTime(timezone=zone))], rows
+        )
 
         table = reader(pipeline(sql(table=name)), database).read(DAY)
 
@@ -199,9 +201,13 @@ def test_appended_rows_are_rolled_back_with_their_transaction(database: Database
     table.create(database.engine)
     rows = pa.table({"id": pa.array([1, 2], pa.int64())})
 
-    with pytest.raises(ZeroDivisionError), bulk_transaction(database) as transaction:
-        transaction.append(table, rows)
-        _ = 1 / 0
+    def append_and_fail() -> None:
+        with bulk_transaction(database) as transaction:
+            transaction.append(table, rows)
+            _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        append_and_fail()
     assert read(database, sa.select(table)).num_rows == 0
 
     with bulk_transaction(database) as transaction:
@@ -255,7 +261,9 @@ def test_each_style_of_time_in_sqlite_finds_its_interval(sqlite: Database, write
 def test_mixed_styles_of_time_are_refused_not_guessed(sqlite: Database, values: list[Any], culprit: str) -> None:
     with sqlite.writing() as connection:
         connection.execute(sa.text("create table t(id integer, created_at)"))
-        connection.execute(sa.text("insert into t values (:id, :at)"), [{"id": i, "at": v} for i, v in enumerate(values)])
+        connection.execute(
+            sa.text("insert into t values (:id, :at)"), [{"id": i, "at": v} for i, v in enumerate(values)]
+        )
     with pytest.raises(UnreadableTime, match=culprit):
         reader(pipeline(sql(table="t")), sqlite).plan(DAY, 10)
 
@@ -336,7 +344,9 @@ def test_parquet_and_json_lines_are_cut_by_event_time(tmp_path: Path, sqlite: Da
     assert sorted(pa.concat_tables(tables)["id"].to_pylist()) == list(range(24))
 
 
-def test_a_path_may_hold_the_interval_and_a_day_without_a_file_is_as_the_spec_says(tmp_path: Path, sqlite: Database) -> None:
+def test_a_path_may_hold_the_interval_and_a_day_without_a_file_is_as_the_spec_says(
+    tmp_path: Path, sqlite: Database
+) -> None:
     (tmp_path / "2026-01-01.csv").write_text("id,created_at\n1,2026-01-01T05:00:00Z\n")
     path = tmp_path / "{interval_start:%Y-%m-%d}.csv"
     following = DataInterval(DAY.end, DAY.end + timedelta(days=1))

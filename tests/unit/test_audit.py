@@ -60,7 +60,9 @@ def test_a_halted_partition_halts_the_run_even_where_counts_differ() -> None:
 
 
 def test_too_many_unreadable_lines_halt() -> None:
-    text = LIMITED.replace("expectations:", "  visits: {kind: log, path: x, format: combined, max_malformed: 0.01}\nexpectations:")
+    text = LIMITED.replace(
+        "expectations:", "  visits: {kind: log, path: x, format: combined, max_malformed: 0.01}\nexpectations:"
+    )
     assert audit(run(text), [receipt()], 100, {"visits": (1, 100)}).halts == ()
     [halt] = audit(run(text), [receipt()], 100, {"visits": (2, 100)}).halts
     assert "2 of 100 lines" in halt

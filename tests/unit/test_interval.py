@@ -1,6 +1,7 @@
 """The algebra of data intervals."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,7 @@ def hours(start: int, end: int) -> DataInterval:
     return DataInterval(T0 + start * HOUR, T0 + end * HOUR)
 
 
-spans = st.lists(
-    st.tuples(st.integers(0, 50), st.integers(1, 8)).map(lambda p: hours(p[0], p[0] + p[1])), max_size=12
-)
+spans = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 8)).map(lambda p: hours(p[0], p[0] + p[1])), max_size=12)
 
 
 def test_a_duration_is_a_number_and_a_unit() -> None:
@@ -77,7 +76,7 @@ def test_merged_intervals_do_not_touch_and_cover_the_same_hours(intervals: list[
     merged = merge(intervals)
 
     assert covered(merged) == covered(intervals)
-    assert all(a.end < b.start for a, b in zip(merged, merged[1:], strict=False))
+    assert all(a.end < b.start for a, b in pairwise(merged))
 
 
 @given(spans)

@@ -30,7 +30,9 @@ def settled(*days: int, state: str = "published", fingerprint: str = "same") -> 
     records = {}
     for day in days:
         interval = GRID[day]
-        record = SimpleNamespace(interval_key=interval.key, interval=interval, state=state, source_fingerprint=fingerprint)
+        record = SimpleNamespace(
+            interval_key=interval.key, interval=interval, state=state, source_fingerprint=fingerprint
+        )
         records[interval.key] = record
     return records
 

@@ -58,7 +58,11 @@ def test_bytes_that_are_no_text_and_files_that_are_too_large_are_refused() -> No
 @pytest.mark.parametrize(
     ("old", "new", "culprit"),
     [
-        ("severity: warning}\n    - {type: expect_table", "severity: warning, mostly: 0.9}\n    - {type: expect_table", "quarantine_limit"),
+        (
+            "severity: warning}\n    - {type: expect_table",
+            "severity: warning, mostly: 0.9}\n    - {type: expect_table",
+            "quarantine_limit",
+        ),
         ("min_value: 10}", "min_value: 10, severity: warning}", "cannot quarantine"),
         ("grain: 1d", "grain: 1 month", "not a duration"),
         ("  scores:", "  scorez:", "unknown stage `scorez`. Did you mean `scores`?"),
@@ -97,7 +101,9 @@ def test_the_fingerprint_ignores_defaults_and_order_and_sees_a_changed_bound() -
 
 def test_a_pipeline_is_found_by_name_and_by_path(tmp_path: Path) -> None:
     (tmp_path / "card-risk.yaml").write_text(SPEC)
-    assert find_pipeline_file("card-risk", tmp_path) == find_pipeline_file(str(tmp_path / "card-risk.yaml"), Path("none"))
+    assert find_pipeline_file("card-risk", tmp_path) == find_pipeline_file(
+        str(tmp_path / "card-risk.yaml"), Path("none")
+    )
     with pytest.raises(PipelineNotFound, match=r"Did you mean `card-risk`\?"):
         find_pipeline_file("card-risc", tmp_path)
 

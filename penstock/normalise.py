@@ -1,0 +1,82 @@
+"""Bring whatever a database or a file gives into the few types that rows have.
+
+These are bool, int64, float64, string, date32 and `timestamp[us, UTC]` (a value without zone means UTC). Decimals
+become float64, everything else text.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+from penstock.types import EPOCH_MILLISECONDS, TIMESTAMP, compute
+
+
+def normalised(table: pa.Table, declared: pa.Schema | None = None) -> pa.Table:
+    """Return the table with every column in one of the few types; see the module's docstring."""
+    columns = []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        position = declared.get_field_index(field.name) if declared is not None else -1
+        wanted = declared.field(position).type if declared is not None and position >= 0 else None
+        columns.append(_normalise(column, field.name, wanted))
+    return pa.table(columns, names=table.column_names)
+
+
+def _normalise(column: "pa.ChunkedArray[Any]", name: str, wanted: pa.DataType | None) -> "pa.ChunkedArray[Any]":
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = _storage(column)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    target = wanted if wanted is not None else _plain(column.type)
+    if column.type.equals(target):
+        return column
+    if target.equals(TIMESTAMP):
+        return _timestamps(column)
+    if pa.types.is_list(column.type) or pa.types.is_struct(column.type) or pa.types.is_map(column.type):
+        return pa.chunked_array([pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())])
+    try:
+        return column.cast(target)
+    except pa.ArrowInvalid:
+        if wanted is None or target.equals(pa.string()):
+            raise
+        # A column that holds other than it declares (SQLite lets it): text keeps the values as they are.
+        return column.cast(pa.string())
+
+
+def _storage(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    kind = column.type
+    if kind.extension_name == "arrow.uuid":
+        return pa.chunked_array([pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())])
+    chunks: list[Any] = column.chunks
+    storage = pa.chunked_array([chunk.storage for chunk in chunks], kind.storage_type)
+    if getattr(kind, "type_name", "") == "numeric":
+        return storage.cast(pa.float64())
+    return storage if pa.types.is_string(storage.type) else storage.cast(pa.string())
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_boolean(kind) or pa.types.is_date32(kind):
+        return kind
+    if pa.types.is_uint64(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return pa.float64()
+    if pa.types.is_integer(kind):
+        return pa.int64()
+    if pa.types.is_timestamp(kind):
+        return TIMESTAMP
+    return pa.date32() if pa.types.is_date(kind) else pa.string()
+
+
+def _timestamps(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        micro = column.cast(pa.timestamp("us", kind.tz), safe=False)
+        aware: pa.ChunkedArray[Any] = micro.cast(TIMESTAMP) if kind.tz else compute.assume_timezone(micro, "UTC")
+        return aware
+    if pa.types.is_integer(kind):
+        largest = max(abs(v.as_py() or 0) for v in compute.min_max(column).values())
+        unit: Any = "ms" if largest > EPOCH_MILLISECONDS else "s"
+        return column.cast(pa.timestamp(unit)).cast(pa.timestamp("us")).cast(TIMESTAMP)
+    if pa.types.is_null(kind):
+        return column.cast(TIMESTAMP)
+    naive = compute.replace_substring_regex(column.cast(pa.string()), r"(Z|\+00:?00)$", "")
+    utc: pa.ChunkedArray[Any] = compute.assume_timezone(naive.cast(pa.timestamp("us")), "UTC")
+    return utc
