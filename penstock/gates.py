@@ -122,8 +122,8 @@ def _judge(
 
 
 def _refuse_duplicates(run: ScoringRun, primary: pa.Table) -> None:
-    keyed = primary.filter(compute.invert(_any_null(primary, run.pipeline.key)))
-    twice = duplicate_keys(keyed, run.pipeline.key)
+    keys = primary.select(list(run.pipeline.key))
+    twice = duplicate_keys(keys.filter(compute.invert(_any_null(keys, run.pipeline.key))), run.pipeline.key)
     if twice:
         key = ", ".join(f"`{c}`" for c in run.pipeline.key)
         reason = f"the key {key} of source `{run.pipeline.primary}` is not unique: {', '.join(twice)}"
