@@ -433,3 +433,25 @@ def test_landed_lines_are_read_in_partitions_of_their_time(tmp_path: Path, datab
     assert sorted(pa.concat_tables(tables)["user"].to_pylist()) == sorted(f"u{h}" for h in range(240))
     assert isinstance(tables[0], pa.Table)
     assert Partition(0, 1, None, None, 0).label == "1/1"
+
+
+# --- any other SQLAlchemy URL --------------------------------------------------------------------
+
+
+def test_the_generic_path_gives_what_the_fast_one_gives(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock import bulk
+
+    columns = [sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False), sa.Column("name", sa.Text)]
+    table = sa.Table("plain", sa.MetaData(), *columns)
+    table.create(sqlite.engine)
+    rows = pa.table({"id": pa.array(range(20), pa.int64()), "name": pa.array([None, "x"] * 10)})
+    monkeypatch.setattr(bulk, "ADBC", {})  # as for a database that has neither ADBC nor Arrow
+
+    with bulk_transaction(sqlite) as transaction:
+        transaction.append(table, rows)
+    slow, count = read_in_slices(reader(pipeline(sql(table="plain"), None), sqlite), None, 6)
+    monkeypatch.undo()
+    fast, _ = read_in_slices(reader(pipeline(sql(table="plain"), None), sqlite), None, 6)
+
+    assert count == 20
+    assert pa.concat_tables(slow) == pa.concat_tables(fast)
