@@ -54,7 +54,7 @@ def _counts(run: RunRecord, parts: Sequence[PartitionRecord]) -> list[str]:
     return [
         "| extracted | scored | quarantined | excluded | partitions | seconds | rows/s |\n"
         "|--:|--:|--:|--:|--:|--:|--:|\n"
-        f"| {shown(run.rows_extracted)} | {shown(run.rows_scored)} | {shown(run.rows_quarantined)} "
+        f"| {shown(run.rows_extracted)} | {shown(run.rows_published)} | {shown(run.rows_quarantined)} "
         f"| {shown(run.rows_excluded)} | {len(parts)} | {'–' if seconds is None else f'{seconds:.2f}'} | {rate} |"
     ]
 

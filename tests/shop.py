@@ -34,7 +34,7 @@ expectations:
     - {type: expect_column_mean_to_be_between, column: score, min_value: 0.0001, max_value: 0.9999}
 model: card-risk@champion
 destination: {connection: warehouse, table: card_risk_scores, keep: [amount, country]}
-partition_rows: 100
+partition_rows: 150
 """
 
 

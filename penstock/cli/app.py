@@ -27,5 +27,5 @@ def run_command_line() -> None:
     try:
         typer.main.get_command(app).main(prog_name="penstock")
     except SystemExit as exited:
-        end.exit_code = exited.code if isinstance(exited.code, int) else int(exited.code is not None)
+        end.leave(exited.code if isinstance(exited.code, int) else int(exited.code is not None))
         raise

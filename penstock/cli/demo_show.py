@@ -24,7 +24,7 @@ def show_runs(stage: Stage, records: "Sequence[RunRecord]") -> None:
             short(run.run_id),
             interval_label(run.interval),
             f"[{'green' if run.state == 'published' else 'red'}]{run.state}[/]",
-            *(count(n) for n in (run.rows_extracted, run.rows_scored, run.rows_quarantined, run.rows_excluded)),
+            *(count(n) for n in (run.rows_extracted, run.rows_published, run.rows_quarantined, run.rows_excluded)),
             seconds(run.seconds),
         )
     stage.console.print(table)

@@ -45,26 +45,32 @@ def tell_unexpected(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 class QuietEnd:
-    """Ends the process after all exit handlers, before the interpreter takes its modules down.
+    """Ends the process after the exit handlers, before the interpreter takes its modules down.
 
-    DuckDB's binding writes "nanobind: leaked …" to stderr in that last moment, also when every connection is closed:
-    other modules still refer to its types. By then threads have ended, and handlers of the libraries have run; what is
-    left is to close the databases and to write out what was printed.
+    DuckDB's binding writes "nanobind: leaked …" to stderr in that last moment, also when every connection is closed: other
+    modules still refer to its types. And Prefect waits a minute then for a server that is gone, to send what
+    `prefect_api` has tried to send already.
     """
 
     def __init__(self) -> None:
-        self.exit_code = 1
+        self._exit_code = 1
         atexit.register(self._end)  # registered first, so called last
 
+    def leave(self, exit_code: int) -> None:
+        """End the process here if a library that ends badly was imported; else come back, and it ends as usual."""
+        self._exit_code = exit_code
+        if "prefect" in sys.modules:
+            atexit._run_exitfuncs()
+
     def _end(self) -> None:
-        if "duckdb" not in sys.modules:
+        if "prefect" not in sys.modules and "duckdb" not in sys.modules:
             return
         from penstock.cli.opening import close_databases
 
         close_databases()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(self.exit_code)
+        os._exit(self._exit_code)
 
 
 def _is_debugging() -> bool:

@@ -48,7 +48,7 @@ def show_runs(
             run.pipeline,
             interval_label(run.interval),
             _styled(run.state),
-            count(run.rows_scored),
+            count(run.rows_published),
             count(run.rows_quarantined),
             seconds(run.seconds),
             f"{run.model_name}/{run.model_version}",

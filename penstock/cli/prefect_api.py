@@ -1,6 +1,7 @@
 """The Prefect API that a command works with: the configured one, or a server of its own."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from penstock.settings import Settings
 
+DRAIN_SECONDS = 5.0
 _own: list[str] = []
 
 
@@ -24,7 +26,7 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
     console_level = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL"}
     named = prefect_api_url()
     if named is not None:
-        with _environment(console_level):
+        with _environment(console_level), _told_to_prefect():
             yield named
         return
     from deployments.local_server import client_environment, local_server
@@ -32,7 +34,7 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
     with local_server(settings.home) as server:
         _own.append(server.api_url)
         try:
-            with _environment(client_environment(server.api_url) | console_level):
+            with _environment(client_environment(server.api_url) | console_level), _told_to_prefect():
                 yield server.api_url
         finally:
             _own.remove(server.api_url)
@@ -41,6 +43,20 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
 def is_own(api_url: str) -> bool:
     """Whether this process started the server and so must wait for its history."""
     return api_url in _own
+
+
+@contextmanager
+def _told_to_prefect() -> Iterator[None]:
+    """Send what Prefect's client still holds, while there is somebody to send it to; also after Ctrl-C."""
+    try:
+        yield
+    finally:
+        if "prefect" in sys.modules:
+            from prefect.events.worker import EventsWorker
+            from prefect.logging.handlers import APILogWorker
+
+            EventsWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
+            APILogWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
 
 
 @contextmanager

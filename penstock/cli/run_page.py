@@ -112,7 +112,7 @@ def _tell_counts(details: RunDetails, console: "Console") -> None:
     run = details.run
     names = ("planned", "extracted", "scored", "quarantined", "excluded", "partitions")
     table = make_table(*names, right=names)
-    rows = (run.rows_planned, run.rows_extracted, run.rows_scored, run.rows_quarantined, run.rows_excluded)
+    rows = (run.rows_planned, run.rows_extracted, run.rows_published, run.rows_quarantined, run.rows_excluded)
     table.add_row(*(count(number) for number in rows), f"{len(details.partitions)} of {count(run.partitions)}")
     console.print(table)
 

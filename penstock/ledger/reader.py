@@ -57,6 +57,11 @@ class RunRecord:
         return DataInterval(self.interval_start, self.interval_end)
 
     @property
+    def rows_published(self) -> int | None:
+        """Scored rows that readers have seen; None for a run that published nothing, whatever it scored."""
+        return self.rows_scored if self.published_at else None
+
+    @property
     def seconds(self) -> float | None:
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
 

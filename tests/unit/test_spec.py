@@ -21,7 +21,7 @@ def problems(text: str) -> list[str]:
 
 
 def test_every_problem_is_told_at_once_with_line_key_and_nearest_name() -> None:
-    text = SPEC.replace("connection: shop", "conection: shop").replace("partition_rows: 100", "partition_rows: 0")
+    text = SPEC.replace("connection: shop", "conection: shop").replace("partition_rows: 150", "partition_rows: 0")
     text = text.replace("expect_column_mean_to_be_between", "expect_column_mean_to_be_betwen") + "modle: x\n"
 
     told = problems(text)
