@@ -19,10 +19,8 @@ def measure(workload: Workload, rows: int, rounds: int) -> tuple[str, str]:
                 workload.empty_destination(place, name)
                 measured[name].append(run_candidate(module, place, file))
                 one = measured[name][-1]
-                print(
-                    f"round {number}: {name:10} {one.seconds:7.2f} s {one.cpu_seconds:7.2f} s CPU {one.peak_mb:7.0f} MB",
-                    flush=True,
-                )
+                figures = f"{one.seconds:7.2f} s {one.cpu_seconds:7.2f} s CPU {one.peak_mb:7.0f} MB"
+                print(f"round {number}: {name:10} {figures}", flush=True)
             difference = workload.check(place)
     told = f"All candidates wrote {rows:,} rows; their scores differ by at most {difference:.1g}."
     return f"{workload.title}, {rows:,} rows", f"{show_table(measured)}\n\n{told}"

@@ -1,7 +1,6 @@
 """Where a benchmark works: a Postgres and a Prefect server of its own, in a folder that is gone afterwards."""
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +14,6 @@ from deployments.local_server import local_server
 
 SHOP = "shop"
 WAREHOUSE = "warehouse"
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
