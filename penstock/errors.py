@@ -3,8 +3,8 @@
 PenstockError
 ├── TransientError               the same call may succeed later; tasks retry it
 │   ├── DatabaseUnavailable      refused, reset, locked, timed out
-│   ├── KeyCollision             another copy of the same work wrote first
-│   └── IntervalBusy             another run holds the interval's lease
+│   └── KeyCollision             another copy of the same work wrote first
+├── IntervalBusy                 another run is at it; nothing to do here, and nothing to retry
 └── TerminalError                the same call fails again; never retried
     ├── UsageError               exit code 2: wrong spec, settings or arguments
     │   ├── SpecError            one or more problems of a pipeline file, each with its line
@@ -108,8 +108,11 @@ class KeyCollision(TransientError):
         )
 
 
+# --- neither ---------------------------------------------------------------------------------
+
+
 @dataclass(eq=False)
-class IntervalBusy(TransientError):
+class IntervalBusy(PenstockError):
     pipeline: str
     interval: str
     run_id: str
