@@ -47,8 +47,8 @@ def tell_unexpected(kind: type[BaseException], error: BaseException, trace: Trac
 class QuietEnd:
     """Ends the process after the exit handlers, before the interpreter takes its modules down.
 
-    DuckDB's binding writes "nanobind: leaked …" to stderr in that last moment, also when every connection is closed: other
-    modules still refer to its types. And Prefect waits a minute then for a server that is gone, to send what
+    DuckDB's binding writes "nanobind: leaked …" to stderr in that last moment, also when every connection is closed:
+    other modules still refer to its types. And Prefect waits a minute then for a server that is gone, to send what
     `prefect_api` has tried to send already.
     """
 

@@ -1,5 +1,6 @@
 """The Prefect API that a command works with: the configured one, or a server of its own."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,10 +24,12 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
     from penstock.settings import prefect_api_url
 
     # Prefect prints a traceback for every failed task; a command tells its errors itself, in one line each.
-    console_level = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL"}
+    levels = ("INFO", "ERROR") if verbose else ("CRITICAL", "CRITICAL")
+    names = ("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL")
+    console_level = dict(zip(names, levels, strict=True))
     named = prefect_api_url()
     if named is not None:
-        with _environment(console_level), _told_to_prefect():
+        with _environment(console_level), _quiet_handlers(verbose), _told_to_prefect():
             yield named
         return
     from deployments.local_server import client_environment, local_server
@@ -34,7 +37,8 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
     with local_server(settings.home) as server:
         _own.append(server.api_url)
         try:
-            with _environment(client_environment(server.api_url) | console_level), _told_to_prefect():
+            environment = client_environment(server.api_url) | console_level
+            with _environment(environment), _quiet_handlers(verbose), _told_to_prefect():
                 yield server.api_url
         finally:
             _own.remove(server.api_url)
@@ -57,6 +61,17 @@ def _told_to_prefect() -> Iterator[None]:
 
             EventsWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
             APILogWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
+
+
+@contextmanager
+def _quiet_handlers(verbose: bool) -> Iterator[None]:
+    """Keep the handler that sends logs to the API from writing to stderr that it could not."""
+    before = logging.raiseExceptions
+    logging.raiseExceptions = verbose
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = before
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from penstock.cli.planned import choose_mode, find_intervals, resolve_model, tel
 from penstock.cli.prefect_api import is_own, prefect_api
 from penstock.cli.progress import shown_progress
 from penstock.cli.readiness import ensure_ready, load_while_waiting
+from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,8 +173,8 @@ def _tell_outcome(pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: Flow
         message = f"{len(undone)} of {plural(len(records), 'interval')} not published"
         return RunSummary(records, False, code, message)
     if ended.error is not None and len(records) < len(plan.intervals):
-        message = f"{plural(len(plan.intervals) - len(records), 'interval')} not scored: {ended.error}"
-        tell_error(message if records else str(ended.error))
+        message = _told_broken(ended.error, len(plan.intervals) - len(records))
+        tell_error(message)
         return RunSummary(records, False, ended.exit_code, message)
     if ended.error is not None:
         _warn(f"all is published, says the ledger, but Prefect could not write it down: {ended.error}", console)
@@ -181,7 +182,17 @@ def _tell_outcome(pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: Flow
         message = f"nothing was done here: another run of `{pipeline.name}` holds or has published what was due"
         _warn(message, console)
         return RunSummary((), True, 0, message)
+    if len(records) < len(plan.intervals) and ended.error is None:
+        left = plural(len(plan.intervals) - len(records), "interval")
+        _warn(f"{left} left alone: another run holds or has published them", console)
     return RunSummary(records, False, 0, f"{plural(len(records), 'interval')} published")
+
+
+def _told_broken(error: BaseException | str, missing: int) -> str:
+    if isinstance(error, PenstockError):
+        return str(error)
+    why = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
+    return f"{plural(missing, 'interval')} not scored: {why}. What is published stays; run again for the rest."
 
 
 def _warn(message: str, console: "Console") -> None:

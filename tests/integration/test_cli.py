@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from pyarrow import csv, parquet
 from typer.testing import CliRunner
 
 from models.registry import Registry
+from penstock.cli import running
 from penstock.cli.app import app
+from penstock.cli.flow_call import FlowEnd, call_score
 from penstock.connections import Database
 from penstock.ledger.reader import list_runs
 from tests.conftest import DIALECTS, view_rows
@@ -157,6 +160,25 @@ def test_interrupted_run_ends_clean_and_the_ledger_says_so(place: Place, prefect
     assert [(run.state, run.error) for run in list_runs(place.warehouse)] == [
         ("failed", "interrupted before it was done")
     ]
+
+
+@pytest.mark.parametrize(("scored_days", "exit_code"), [(3, 0), (2, 1)])
+def test_ledger_tells_how_a_run_ended_when_prefect_was_gone(
+    place: Place, prefect_api: str, monkeypatch: pytest.MonkeyPatch, scored_days: int, exit_code: int
+) -> None:
+    def call_and_lose_the_answer(api_url: str, **parameters: Any) -> FlowEnd:
+        call_score(api_url, **parameters | {"end": datetime(2026, 1, 1 + scored_days, tzinfo=UTC)})
+        return FlowEnd(None, ConnectionRefusedError("the server is gone"))
+
+    monkeypatch.setattr(running, "call_score", call_and_lose_the_answer)
+
+    ended = invoke("run", "card-risk.yaml", *RANGE)
+
+    assert ended.exit_code == exit_code
+    assert ended.stdout.count("published  60") == scored_days
+    assert "the server is gone" in ended.text
+    assert ("all is published" in ended.stdout) == (exit_code == 0)
+    assert ("1 interval not scored" in ended.stderr) == (exit_code == 1)
 
 
 def test_range_is_restated_on_demand_and_superseded_once(scored: Place) -> None:
