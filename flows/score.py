@@ -44,8 +44,9 @@ def score(
     now = datetime.now(UTC)
     spec = load_pipeline(find_pipeline_file(pipeline, Path(settings().pipelines)))
     warm_up(spec)
-    pin = resolve_model(ModelRef.model_validate(model) if model else spec.model)
-    collect_logs(spec)
+    pin = resolve_model(ModelRef.model_validate(model) if model else spec.steps[0].model)
+    if any(source.kind == "log" for source in spec.sources.values()):
+        collect_logs(spec)
     todo = plan(spec, now, mode, start, end)
     score_one = score_interval.with_options(task_runner=task_runner())
     ended = [score_one(spec, planned, pin, partition_rows, return_state=True) for planned in todo.intervals]
@@ -53,9 +54,11 @@ def score(
     if failed:
         name = "Halted" if all(state.name == "Halted" for state in failed) else "Failed"
         return Failed(name=name, message=f"{len(failed)} of {len(ended)} intervals: {failed[0].message}")
-    if all(state.name == "Skipped" for state in ended):
-        return Completed(name="Skipped", message=f"nothing to do: {todo.settled} intervals are published already")
-    return Completed(message=f"{len(ended)} intervals published")
+    published = [state for state in ended if state.name != "Skipped"]
+    if not published:
+        busy = ended[0].message if ended else f"{todo.settled} intervals are published already"
+        return Completed(name="Skipped", message=f"nothing to do: {busy}")
+    return Completed(message=f"{len(published)} intervals published")
 
 
 @flow(

@@ -93,6 +93,13 @@ class _PostgresTransaction(AdbcTransaction):
         compiled = statement.compile(dialect=_asyncpg())
         return str(compiled), tuple(compiled.params[name] for name in compiled.positiontup or ())
 
+    def _typed(self, table: sa.Table, rows: pa.Table) -> pa.Table:
+        typed = super()._typed(table, rows)
+        for position, name in enumerate(typed.column_names):
+            if isinstance(table.c[name].type.dialect_impl(_asyncpg()), sa.Uuid):
+                typed = typed.set_column(position, name, _uuid_bytes(typed.column(position)))
+        return typed
+
     def fetch(self, statement: Statement) -> pa.Table:
         # Without parameters the driver reads by COPY: a quarter less time, and the result is not held twice.
         sql, parameters = self._compile(statement)
@@ -101,6 +108,13 @@ class _PostgresTransaction(AdbcTransaction):
             sql, parameters = str(literal), ()
         self._cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
         return self._fetch(sql, parameters)
+
+
+def _uuid_bytes(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    """Turn ids written in hex into the sixteen bytes that COPY wants; few differ, so each is turned once."""
+    encoded: Any = column.combine_chunks().dictionary_encode()
+    values = pa.array([bytes.fromhex(v.replace("-", "")) for v in encoded.dictionary.to_pylist()], pa.binary(16))
+    return pa.chunked_array([values.take(encoded.indices)])
 
 
 def _is_plain(value: Any) -> bool:
