@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -27,22 +28,27 @@ def _told_not_raised(what: str) -> Iterator[None]:
 
 
 class Progress:
-    """A live progress bar in the UI."""
+    """A live progress bar in the UI; once it could not be written it stays as it is, so that nobody waits for it."""
 
     def __init__(self, label: str, rows: int) -> None:
+        self._label = label
         self._rows = rows
         self._id: UUID | None = None
         with _told_not_raised("the progress artifact"):
-            made = create_progress_artifact(progress=0.0, description=f"{label}: 0 of {rows:,} rows")
-            self._id = made if isinstance(made, UUID) else None
-        self._label = label
+            made: Any = create_progress_artifact(progress=0.0, description=self._told(0))
+            self._id = made  # an id, though typed as perhaps a coroutine: we are not in an event loop
 
     def show(self, done: int) -> None:
-        if self._id is None or not self._rows:
+        """Move the bar to so many rows."""
+        artifact, self._id = self._id, None
+        if artifact is None or not self._rows:
             return
         with _told_not_raised("the progress artifact"):
-            share = min(100.0, 100.0 * done / self._rows)
-            update_progress_artifact(self._id, share, description=f"{self._label}: {done:,} of {self._rows:,} rows")
+            update_progress_artifact(artifact, min(100.0, 100.0 * done / self._rows), description=self._told(done))
+            self._id = artifact
+
+    def _told(self, done: int) -> str:
+        return f"{self._label}: {done:,} of {self._rows:,} rows"
 
 
 @task(name="report", **ONCE)
