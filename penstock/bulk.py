@@ -1,9 +1,9 @@
-"""Move rows in bulk as Arrow: ADBC on Postgres and SQLite, DuckDB's own Arrow bridge, SQLAlchemy elsewhere.
+"""Move rows in bulk as Arrow: ADBC on Postgres, DuckDB's own Arrow bridge, SQLAlchemy elsewhere.
 
 Every read gives the same few types whatever the database; see `normalise`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -90,7 +90,17 @@ def _duckdb_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) -
 def _generic_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
     result = connection.execute(statement)
     names, rows = list(result.keys()), result.fetchall()
-    return pa.table([pa.array([row[i] for row in rows]) for i in range(len(names))], names=names)
+    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+    return pa.table([_as_array(values) for values in columns], names=names)
+
+
+def _as_array(values: Sequence[Any]) -> "pa.Array[Any]":
+    """Make an Arrow array of a column's values; where their types differ, as SQLite lets them, it is text."""
+    try:
+        array: pa.Array[Any] = pa.array(values)
+        return array
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if v is None else str(v) for v in values], pa.string())
 
 
 def _generic_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:

@@ -25,8 +25,8 @@ class Settings(BaseSettings):
     connections: dict[str, SecretStr] = Field(default_factory=dict)
     """Named connections: SQLAlchemy URLs, or `block:<type>/<name>` of a Prefect block that holds one."""
     model_store: Path | None = None
-    runner: Annotated[str, Field(pattern=r"^(threads|processes):[1-9]\d*$|^(dask|ray):.+$")] = "threads:2"
-    """What runs the partitions: `threads:n`, `processes:n`, `dask:<address>`, `ray:<address>`."""
+    runner: Annotated[str, Field(pattern=r"^(threads|processes):[1-9]\d?$")] = "threads:2"
+    """What runs the partitions: `threads:n` or `processes:n`."""
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """How long a run holds its interval without a sign of life."""
     statement_seconds: Annotated[int, Field(ge=1)] = 1800

@@ -1,6 +1,6 @@
 """What runs the partitions, from the setting `PENSTOCK_RUNNER`."""
 
-from typing import Any
+from typing import Any, cast
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
@@ -10,11 +10,9 @@ from tasks.places import settings
 def task_runner() -> TaskRunner[Any]:
     """Return the task runner that the settings name."""
     kind, workers = _runner()
-    return (
-        ThreadPoolTaskRunner(max_workers=8 * workers)
-        if kind == "threads"
-        else ProcessPoolTaskRunner(max_workers=workers)
-    )
+    runners: dict[str, type[TaskRunner[Any]]] = {"threads": ThreadPoolTaskRunner, "processes": ProcessPoolTaskRunner}
+    made: Any = runners[kind]
+    return cast("TaskRunner[Any]", made(max_workers=workers))
 
 
 def in_flight() -> int:

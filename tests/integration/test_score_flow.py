@@ -254,3 +254,16 @@ def test_arrow_is_what_travels(make_place: Callable[..., Place]) -> None:
     assert table.schema.field("created_at").type == pa.timestamp("us", "UTC")
     assert table.schema.field("first").type == pa.bool_()
     assert table.num_rows == 750
+
+
+def test_partitions_run_in_processes_too(make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.places import settings
+
+    place = make_place(days=1)
+    monkeypatch.setenv("PENSTOCK_RUNNER", "processes:2")
+    settings.cache_clear()
+
+    state = run_score(place, end="2026-01-02")
+
+    assert state.is_completed(), state.message
+    assert [row[0] for row in view_rows(place.warehouse)] == list(range(1, 251))
