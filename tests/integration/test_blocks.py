@@ -1,0 +1,25 @@
+"""A connection may name a Prefect block instead of a URL."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.connections import open_database
+from penstock.errors import SettingsError
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_connection_may_live_in_a_secret_block(use_settings: Callable[..., Any]) -> None:
+    from prefect.blocks.system import Secret
+
+    from tasks.places import connect
+
+    Secret(value="sqlite:///in-a-block.db").save("shop-url", overwrite=True)
+    settings = use_settings(shop="block:secret/shop-url")
+
+    with connect("shop").reading() as connection:
+        assert connection.execute(sa.text("select 1")).scalar() == 1
+    with pytest.raises(SettingsError, match="names the Prefect block"):
+        open_database(settings, "shop")
