@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import adbc_driver_postgresql.dbapi  # noqa: F401 # imported late by Penstock; here it is part of getting ready
-import xgboost  # noqa: F401
+import xgboost  # noqa: F401 # likewise
 import yaml
 
 from benchmarks.candidate import timed

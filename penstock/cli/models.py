@@ -59,12 +59,12 @@ def show_models(as_json: AsJson = False) -> None:
         "model", "aliases", "objective", "features", "metrics", "registered", "digest", right=("features",)
     )
     for row in rows:
-        metrics = ", ".join(f"{name} {value:.4g}" for name, value in dict(row["metrics"]).items())  # type: ignore[call-overload]
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in dict(row["metrics"]).items())  # type: ignore[call-overload] # a row is plain JSON
         table.add_row(
             f"{row['name']}/{row['version']}",
-            ", ".join(row["aliases"]),  # type: ignore[arg-type]
+            ", ".join(row["aliases"]),  # type: ignore[arg-type] # a row is plain JSON
             str(row["objective"]),
-            str(len(row["features"])),  # type: ignore[arg-type]
+            str(len(row["features"])),  # type: ignore[arg-type] # a row is plain JSON
             metrics,
             f"{row['created_at']:%Y-%m-%d %H:%M}",
             str(row["digest"])[:12],

@@ -137,7 +137,7 @@ def unpacked_content(source_name: str, path: Path, handle: BinaryIO, packed: str
         size = _unpack(source_name, path, handle, status.st_size, spool)
         spool.seek(0)
         head, signature = spool.read(MARK), f"{write_stamp(status)}:{packed}"
-        yield Content(spool, size, head, signature, True, written_at(status))  # type: ignore[arg-type]
+        yield Content(spool, size, head, signature, True, written_at(status))  # type: ignore[arg-type] # a spooled file is a BinaryIO in all that is used
 
 
 def _unpack(
