@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +78,9 @@ class Database:
         return datetime.now(UTC)
 
 
+_engines: dict[tuple[str, int, int], sa.Engine] = {}
+_engines_lock = threading.Lock()
+
 SecretResolver = Callable[[str], str]
 
 
@@ -108,8 +110,23 @@ def open_database(settings: Settings, name: str, resolve_block: SecretResolver |
         ) from None
 
 
-@lru_cache(maxsize=64)
-def _engine(text: str, statement_seconds: int, _owner: int) -> sa.Engine:
+def close_engines() -> None:
+    """Close every pooled connection of this process; what is opened later begins anew."""
+    with _engines_lock:
+        while _engines:
+            _engines.popitem()[1].dispose()
+
+
+def _engine(text: str, statement_seconds: int, owner: int) -> sa.Engine:
+    """Return the engine of a URL, the same one each time."""
+    key = (text, statement_seconds, owner)
+    with _engines_lock:
+        if key not in _engines:
+            _engines[key] = _make_engine(text, statement_seconds)
+        return _engines[key]
+
+
+def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
     url = sa.make_url(text)
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")

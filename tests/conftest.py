@@ -13,7 +13,7 @@ import pytest
 for _name in [name for name in os.environ if name.startswith(("PREFECT_", "PENSTOCK_"))]:
     del os.environ[_name]  # a developer's own server and databases are not for tests
 
-from penstock.connections import Database, open_database  # noqa: E402 # after the environment is clean
+from penstock.connections import Database, close_engines, open_database  # noqa: E402 # after the environment is clean
 from penstock.settings import Settings  # noqa: E402 # after the environment is clean
 from tests.shop import SPEC, Place, payments, train_model, write_payments  # noqa: E402 # after the environment is clean
 
@@ -72,6 +72,7 @@ def use_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
 
     yield use  # type: ignore[misc] # a generator fixture
     settings.cache_clear()
+    close_engines()
 
 
 @pytest.fixture
