@@ -124,5 +124,5 @@ ADBC: dict[str, type[AdbcTransaction]] = {"postgresql": _PostgresTransaction}
 """The dialects that are moved by ADBC.
 
 SQLite is not: its driver brings a SQLite library of its own, and two such libraries in one process break each other's
-POSIX locks on a file (https://www.sqlite.org/howtocorrupt.html, 2.2.1). Committed rows were lost that way: measured.
+POSIX locks on a file (https://www.sqlite.org/howtocorrupt.html, 2.2.1); see docs/adr/0007.
 """
