@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -12,34 +13,38 @@ from penstock.carriers import ModelPin
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger.holding import holding
 from penstock.planning import Mode, PlannedInterval
-from penstock.spec import ModelRef, Pipeline
+from penstock.spec import ModelRef, ModelText, Pipeline
 from penstock.spec_file import find_pipeline_file, load_pipeline
-from tasks.artifacts import Progress, report
+from tasks.artifacts import Progress, report, show_plan
+from tasks.form import labelled
 from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_model
+from tasks.naming import flow_run_name
 from tasks.partitions import score_partitions
 from tasks.places import connect, settings
 from tasks.runners import in_flight, task_runner
 from tasks.warm_up import warm_up
 
 
-@flow(name="score", flow_run_name="{pipeline}", persist_result=False)
+@flow(name="score", flow_run_name=flow_run_name, persist_result=False)
 def score(
-    pipeline: str,
-    mode: Mode = "due",
-    start: datetime | None = None,
-    end: datetime | None = None,
-    model: str | None = None,
-    partition_rows: int | None = None,
+    pipeline: Annotated[str, labelled("Pipeline")],
+    mode: Annotated[Mode, labelled("What to score")] = "due",
+    start: Annotated[datetime | None, labelled("Begin of the range")] = None,
+    end: Annotated[datetime | None, labelled("End of the range")] = None,
+    model: Annotated[ModelText | None, labelled("Model")] = None,
+    partition_rows: Annotated[int | None, labelled("Rows of a partition", ge=1, le=100_000_000)] = None,
+    dry_run: Annotated[bool, labelled("Dry run")] = False,
 ) -> State[object]:
     """Score what is due.
 
     Args:
         pipeline: Name in the pipelines folder, or path of a YAML file.
         mode: due = what is missing and what late rows touched; backfill = what a range lacks; restate = a range again.
-        start: Begin of the range, UTC; leave empty for all.
-        end: End of the range, UTC, not included; leave empty for all.
-        model: name@alias or name@version instead of the pipeline's own.
-        partition_rows: Rows of a partition instead of the pipeline's own.
+        start: UTC; leave empty for all. Every interval that the range touches belongs to it.
+        end: UTC, not included; leave empty for all.
+        model: name@alias or name@version, as in card-risk@champion; leave empty for the pipeline's own.
+        partition_rows: Leave empty for the pipeline's own; smaller ones need less memory.
+        dry_run: Show what would be scored, as an artifact, and score nothing.
     """
     now = datetime.now(UTC)
     spec = load_pipeline(find_pipeline_file(pipeline, Path(settings().pipelines)))
@@ -48,6 +53,9 @@ def score(
     if any(source.kind == "log" for source in spec.sources.values()):
         collect_logs(spec)
     todo = plan(spec, now, mode, start, end)
+    if dry_run:
+        show_plan(spec, todo, pin)
+        return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
     score_one = score_interval.with_options(task_runner=task_runner())
     ended = [score_one(spec, planned, pin, partition_rows, return_state=True) for planned in todo.intervals]
     failed = [state for state in ended if state.is_failed() or state.is_crashed()]

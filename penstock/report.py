@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.carriers import interval_label
+from penstock.carriers import ModelPin, interval_label
 from penstock.connections import Database
 from penstock.ledger.reader import (
     PartitionRecord,
@@ -18,6 +18,8 @@ from penstock.ledger.reader import (
     quarantine_reasons,
     validations_of,
 )
+from penstock.planning import Plan
+from penstock.spec import Pipeline
 
 _BINS, _WIDTH, _HEIGHT = 20, 600, 160
 _MARKS = {
@@ -43,6 +45,22 @@ def run_card(database: Database, run_id: str) -> str:
     lines += _counts(run, parts) + _validations(database, run_id) + _quarantine(database, run_id)
     lines += _scores(run, previous_published(database, run)) + _timings(parts)
     return "\n\n".join(lines)
+
+
+def plan_card(pipeline: Pipeline, plan: Plan, model: ModelPin) -> str:
+    """Return what a run would do now, as markdown."""
+    lines = [f"# {pipeline.name}: what would be scored", f"Model **{model}** `{model.digest[:12]}`."]
+    if plan.intervals:
+        rows = [f"| {planned.label} | {planned.reason} |" for planned in plan.intervals]
+        lines.append("\n".join(["| interval | why |\n|---|---|", *rows]))
+    else:
+        lines.append("Nothing is due.")
+    told = {
+        "published intervals are left alone": plan.settled,
+        "were withdrawn; only a restate scores them again": plan.withdrawn,
+        "are due as well, and left for a later run": plan.left_over,
+    }
+    return "\n\n".join([*lines, *(f"{count:,} {what}." for what, count in told.items() if count)])
 
 
 def _counts(run: RunRecord, parts: Sequence[PartitionRecord]) -> list[str]:

@@ -267,6 +267,11 @@ class Expectation(Part):
         )
 
 
+MODEL_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})@([A-Za-z0-9][A-Za-z0-9._-]{0,99})$"
+ModelText = Annotated[str, Field(pattern=MODEL_PATTERN)]
+"""A model as people write it: `card-risk@champion`."""
+
+
 class ModelRef(Part):
     """A model by alias or version: `card-risk@champion`, `card-risk@7`."""
 
@@ -278,7 +283,7 @@ class ModelRef(Part):
     def _from_text(cls, data: Any) -> Any:
         if not isinstance(data, str):
             return data
-        match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})@([A-Za-z0-9][A-Za-z0-9._-]{0,99})", data)
+        match = re.fullmatch(MODEL_PATTERN, data)
         if match is None:
             raise ValueError(f"`{data}` is not a model; write name@alias or name@version, as in `card-risk@champion`")
         return {"name": match[1], "selector": match[2]}

@@ -11,8 +11,10 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
-from penstock.carriers import ScoringRun
-from penstock.report import run_card
+from penstock.carriers import ModelPin, ScoringRun
+from penstock.planning import Plan
+from penstock.report import plan_card, run_card
+from penstock.spec import Pipeline
 from tasks.places import connect
 from tasks.retries import ONCE
 
@@ -57,4 +59,13 @@ def report(run: ScoringRun) -> str:
     card = run_card(connect(run.pipeline.destination.connection), run.run_id)
     with _told_not_raised("the run card"):
         create_markdown_artifact(card, key=f"run-card-{run.pipeline.name}", description=f"Run card of {run.label}")
+    return card
+
+
+@task(name="show-plan", **ONCE)
+def show_plan(pipeline: Pipeline, plan: Plan, model: ModelPin) -> str:
+    """Write what a run would do, as an artifact; return its markdown."""
+    card = plan_card(pipeline, plan, model)
+    with _told_not_raised("the plan"):
+        create_markdown_artifact(card, key=f"plan-{pipeline.name}", description=f"Plan of {pipeline.name}")
     return card
