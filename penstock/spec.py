@@ -119,6 +119,32 @@ class Schedule(Part):
         return self
 
 
+BLOCK_PATTERN = r"^[a-z0-9-]+/[a-z0-9-]+$"
+
+
+def _check_block(value: str) -> str:
+    if not re.fullmatch(BLOCK_PATTERN, value):
+        raise ValueError(f"`{value}` is not a block; write its type and its name, as in `custom-webhook/ops`")
+    return value
+
+
+BlockName = Annotated[
+    str,
+    AfterValidator(_check_block),
+    WithJsonSchema({"type": "string", "pattern": BLOCK_PATTERN, "examples": ["custom-webhook/ops"]}),
+]
+"""A Prefect block, as `<type>/<name>`."""
+
+
+class Notify(Part):
+    """Who is told when a run does not publish: Prefect notification blocks."""
+
+    on_halt: tuple[BlockName, ...] = ()
+    """A gate refused an interval."""
+    on_failure: tuple[BlockName, ...] = ()
+    """A run failed, or its process died."""
+
+
 class SqlSource(Part):
     """Rows of a table, or of a query, of a SQL database."""
 
@@ -322,6 +348,7 @@ class Pipeline(Part):
     interval: IntervalSpec | None = None
     """Left out: a snapshot pipeline, every run scores the whole source."""
     schedule: Schedule | None = None
+    notify: Notify = Notify()
     sources: dict[SourceName, Source] = Field(min_length=1)
     """The first is the primary one: its rows are what is scored."""
     features: str | None = Field(default=None, min_length=1)

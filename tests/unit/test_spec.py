@@ -113,3 +113,19 @@ def test_every_shipped_spec_loads_and_the_json_schema_is_current() -> None:
     assert shipped
     assert [load_pipeline(path).name for path in shipped] == [path.stem for path in shipped]
     assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(json_schema())), "run `penstock schema --write`"
+
+
+def test_whom_to_notify_is_a_list_of_blocks_and_a_name_without_its_type_is_refused() -> None:
+    told = SPEC + "notify: {on_halt: [custom-webhook/ops], on_failure: [custom-webhook/ops, sendgrid-email/ops]}\n"
+
+    pipeline = parse_pipeline(told.encode(), "x.yaml")
+
+    assert pipeline.notify.on_failure == ("custom-webhook/ops", "sendgrid-email/ops")
+    refused = "line 21: `notify.on_halt.0`: `ops` is not a block; write its type and its name, as in `custom-webhook/ops`"
+    assert problems(SPEC + "notify: {on_halt: [ops]}\n") == [refused]
+
+
+def test_a_spec_that_notifies_nobody_keeps_the_fingerprint_it_had_before_there_was_such_a_key() -> None:
+    body = parse_pipeline(SPEC.encode(), "x.yaml").model_dump(mode="json", exclude_defaults=True, by_alias=True)
+
+    assert "notify" not in body
