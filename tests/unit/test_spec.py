@@ -121,7 +121,9 @@ def test_whom_to_notify_is_a_list_of_blocks_and_a_name_without_its_type_is_refus
     pipeline = parse_pipeline(told.encode(), "x.yaml")
 
     assert pipeline.notify.on_failure == ("custom-webhook/ops", "sendgrid-email/ops")
-    refused = "line 21: `notify.on_halt.0`: `ops` is not a block; write its type and its name, as in `custom-webhook/ops`"
+    refused = (
+        "line 21: `notify.on_halt.0`: `ops` is not a block; write its type and its name, as in `custom-webhook/ops`"
+    )
     assert problems(SPEC + "notify: {on_halt: [ops]}\n") == [refused]
 
 
