@@ -27,7 +27,8 @@ HOLD = """
 FLOW = """
     import json, os, sys
     from pathlib import Path
-    from deployments.local_server import client_environment, local_server, wait_for_history
+    from deployments.local_server import client_environment, local_server
+    from deployments.server_history import wait_for_history
 
     with local_server(Path(sys.argv[1])) as server:
         os.environ.update(client_environment(server.api_url))

@@ -1,0 +1,75 @@
+"""The two locks of a local Prefect server's folder: who uses it, and that it lives.
+
+Whoever uses the server holds a shared lock on `users.lock`, and the server waits for the exclusive one; the server
+process holds `server.lock` for as long as it lives. The kernel releases a lock however its holder dies.
+"""
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from penstock.errors import SettingsError
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+
+@contextmanager
+def hold_as_user(folder: Path) -> Iterator[None]:
+    """Hold a user's lock; while a server is just stopping, wait for it.
+
+    Raises:
+        SettingsError: the last server does not end.
+    """
+    with (folder / "users.lock").open("a") as users:
+        deadline = time.monotonic() + START_SECONDS
+        while not lock_file(users, fcntl.LOCK_SH):
+            if time.monotonic() > deadline:
+                raise not_started(folder, f"the last one has been stopping for {START_SECONDS:.0f} s")
+            time.sleep(0.05)
+        yield
+
+
+def wait_until_gone(folder: Path) -> None:
+    """Wait for the server to stop, unless others use it."""
+    deadline = time.monotonic() + STOP_SECONDS
+    used_since: float | None = None
+    while time.monotonic() < deadline and is_alive(folder):
+        # A shared lock is to be had while others hold theirs, and for the moment that the server needs to wake up.
+        if not _is_free(folder / "users.lock", fcntl.LOCK_SH):
+            used_since = None
+        elif used_since is None:
+            used_since = time.monotonic()
+        elif time.monotonic() - used_since > 1.0:
+            return
+        time.sleep(0.05)
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether a server process lives in the folder, or is just being started there."""
+    return not _is_free(folder / "server.lock", fcntl.LOCK_EX)
+
+
+def lock_file(file: IO[str], kind: int) -> bool:
+    """Take a lock if it is to be had at once."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def not_started(folder: Path, why: str) -> SettingsError:
+    """Return the error of a server that did not start; it names the log."""
+    return SettingsError(
+        f"the local Prefect server did not start: {why}",
+        f"Read {folder / 'server.log'}, or set PREFECT_API_URL to another server",
+    )
+
+
+def _is_free(path: Path, kind: int) -> bool:
+    with path.open("a") as file:
+        return lock_file(file, kind)
