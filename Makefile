@@ -32,16 +32,21 @@ bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # Pins that still fit stay; ARGS=--upgrade moves them all. Without uv on PATH it is installed into .venv.
-# The lock must hold for every index, so no web address may stand in it.
+# The locks must hold for every index, so no web address may stand in them.
+# The image's lock is the same pins without the tools, and without nccl (470 MB that only several GPUs need).
+COMPILE = PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml
+
 lock: $(STAMP) ## resolve the dependencies into requirements.lock (ARGS=--upgrade for newer ones)
 	@test -n "$(UV)" || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@cp requirements.lock .venv/requirements.new
-	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(ARGS) \
-		--group dev pyproject.toml -o .venv/requirements.new
-	@if grep -nE 'https?://' .venv/requirements.new; then echo "The lock names a web address; it was not written." >&2; exit 1; fi
+	$(COMPILE) $(ARGS) --group dev -o .venv/requirements.new
+	@rm -f .venv/requirements-runtime.new
+	$(COMPILE) -c .venv/requirements.new --no-emit-package nvidia-nccl-cu12 -o .venv/requirements-runtime.new
+	@if grep -nE 'https?://' .venv/requirements*.new; then echo "A lock names a web address; none was written." >&2; exit 1; fi
 	@cp .venv/requirements.new requirements.lock
-	@echo "requirements.lock written; the next target installs it"
+	@cp .venv/requirements-runtime.new requirements-runtime.lock
+	@echo "requirements.lock and requirements-runtime.lock written; the next target installs them"
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
