@@ -16,6 +16,7 @@ from penstock.planning import Mode, PlannedInterval
 from penstock.spec import ModelRef, ModelText, Pipeline
 from penstock.spec_file import find_pipeline_file, load_pipeline
 from tasks.artifacts import Progress, report, show_plan
+from tasks.events import announce
 from tasks.form import labelled
 from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_model
 from tasks.naming import flow_run_name
@@ -110,9 +111,12 @@ def score_interval(
             )
     except Halted as halted:
         report(run, return_state=True)
+        announce(run, "halted", str(halted))
         return Failed(name="Halted", message=str(halted))
-    except PenstockError:
+    except PenstockError as error:
         report(run, return_state=True)
+        announce(run, "failed", str(error))
         raise
     report(run, return_state=True)
+    announce(run, "published", f"{result.totals.scored} scores published", result.totals)
     return Completed(message=f"{result.totals.scored} scores published")

@@ -1,0 +1,85 @@
+"""What a run tells the world when it has ended: one Prefect event, for automations to act on. Never fails a run."""
+
+import logging
+from typing import Any, Literal
+
+import httpx
+from prefect.events import emit_event
+from prefect.exceptions import PrefectException
+from prefect.runtime import deployment
+
+from penstock.carriers import ScoringRun, interval_label
+from penstock.ledger.writer import Totals
+
+Outcome = Literal["published", "halted", "failed"]
+
+logger = logging.getLogger(__name__)
+
+LONGEST_MESSAGE = 4000
+"""Characters of the message that travel; Prefect drops an event that is too large."""
+
+
+def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | None = None) -> None:
+    """Emit `penstock.run.<outcome>` about the run's pipeline, with what automations match on and messages show.
+
+    The labels of the resource are for matching, the payload is for templates. Prefect's worker sends it in the
+    background and adds the flow run.
+    """
+    pipeline, interval = run.pipeline, run.interval
+    named: dict[str, str] = {
+        "model": str(run.model),
+        "table": pipeline.destination.table,
+        "connection": pipeline.destination.connection,
+        "variant": run.variant,
+    }
+    payload: dict[str, Any] = {
+        "pipeline": pipeline.name,
+        "run_id": run.run_id,
+        "interval": interval_label(interval),
+        "interval_start": interval.start.isoformat() if interval else None,
+        "interval_end": interval.end.isoformat() if interval else None,
+        "message": message[:LONGEST_MESSAGE],
+        **named,
+    }
+    if totals is not None:
+        payload["rows"] = {
+            "extracted": totals.extracted,
+            "scored": totals.scored,
+            "quarantined": totals.quarantined,
+            "excluded": totals.excluded,
+        }
+    deployment_id, deployment_name = _find_deployment()
+    emit_event(
+        event=f"penstock.run.{outcome}",
+        resource={
+            "prefect.resource.id": f"penstock.pipeline.{pipeline.name}",
+            "prefect.resource.name": pipeline.name,
+            # Always there: a trigger that says `!name` does not match an event without the label.
+            "penstock.deployment": deployment_name,
+            **{f"penstock.{label}": value for label, value in named.items()},
+        },
+        related=_deployment_resource(deployment_id, deployment_name),
+        payload=payload,
+    )
+
+
+def _find_deployment() -> tuple[str, str]:
+    """Return id and name of the deployment that this process runs, empty where a run was started by hand."""
+    try:
+        return str(deployment.id or ""), str(deployment.name or "")
+    except (PrefectException, httpx.HTTPError, OSError) as error:
+        logger.warning("could not learn which deployment runs this: %s", error)
+        return "", ""
+
+
+def _deployment_resource(deployment_id: str, name: str) -> list[dict[str, str]]:
+    # The flow run of an interval is a subflow, which Prefect does not relate to the deployment of its parent.
+    if not deployment_id:
+        return []
+    return [
+        {
+            "prefect.resource.id": f"prefect.deployment.{deployment_id}",
+            "prefect.resource.role": "deployment",
+            "prefect.resource.name": name,
+        }
+    ]
