@@ -8,6 +8,7 @@ PenstockError
 └── TerminalError                the same call fails again; never retried
     ├── UsageError               exit code 2: wrong spec, settings or arguments
     │   ├── SpecError            one or more problems of a pipeline file, each with its line
+    │   ├── SpecErrors           the same of several files
     │   ├── SettingsError        a setting is missing or cannot be read
     │   ├── PipelineNotFound
     │   ├── RunNotFound
@@ -149,6 +150,14 @@ class SpecError(UsageError):
     def message(self) -> str:
         count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
         return "\n".join([f"{self.file}: {count} in the pipeline spec.", *(f"  {p}" for p in self.problems)])
+
+
+@dataclass(eq=False)
+class SpecErrors(UsageError):
+    errors: tuple[SpecError, ...]
+
+    def message(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
 
 
 @dataclass(eq=False)

@@ -76,6 +76,12 @@ def prefect_api_url() -> str | None:
     return os.environ.get("PREFECT_API_URL") or None
 
 
+def project_folder() -> Path | None:
+    """Return the folder that `PENSTOCK_PROJECT` names: where `.env` and the pipelines lie on this machine."""
+    named = os.environ.get("PENSTOCK_PROJECT")
+    return Path(named).absolute() if named else None
+
+
 def is_debugging() -> bool:
     """Whether tracebacks are wanted: `PENSTOCK_DEBUG=1`; read by itself, for settings may be what is wrong."""
     return os.environ.get("PENSTOCK_DEBUG", "") not in ("", "0")

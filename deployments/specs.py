@@ -1,0 +1,53 @@
+"""The pipeline specs that are to be deployed, all of them sound."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from penstock.errors import Problem, SettingsError, SpecError, SpecErrors
+from penstock.settings import Settings
+from penstock.spec import Pipeline
+from penstock.spec_file import load_pipeline
+
+
+def load_specs(settings: Settings, files: Sequence[Path] | None) -> dict[Path, Pipeline]:
+    """Read pipeline files, or those of the whole pipelines folder.
+
+    Raises:
+        SettingsError: there is no pipelines folder.
+        SpecError, SpecErrors: files do not load, or a flow would not find them by their pipeline's name.
+    """
+    if files is None and not settings.pipelines.is_dir():
+        raise SettingsError(
+            f"there is no pipelines folder {settings.pipelines}",
+            "Run this in the project's folder, where `.env` lies, or set PENSTOCK_PIPELINES.",
+        )
+    loaded: dict[Path, Pipeline] = {}
+    errors: list[SpecError] = []
+    for file in sorted(settings.pipelines.glob("*.yaml")) if files is None else files:
+        try:
+            loaded[file] = load_pipeline(file)
+        except SpecError as error:
+            errors.append(error)
+    errors += [
+        _misplaced(file, pipeline, settings)
+        for file, pipeline in loaded.items()
+        if not _is_found(file, pipeline, settings)
+    ]
+    if len(errors) > 1:
+        raise SpecErrors(tuple(errors))
+    if errors:
+        raise errors[0]
+    return loaded
+
+
+def _is_found(file: Path, pipeline: Pipeline, settings: Settings) -> bool:
+    return file.resolve() == (settings.pipelines / f"{pipeline.name}.yaml").resolve()
+
+
+def _misplaced(file: Path, pipeline: Pipeline, settings: Settings) -> SpecError:
+    """Say why the flow, which is told a pipeline's name, would not come to this file."""
+    place = settings.pipelines / f"{pipeline.name}.yaml"
+    remedy = f"name it `{file.stem}`, or move the file to {place}"
+    if place.is_file():
+        remedy = f"that name leads to {place}: give one of the two another name, in the spec and as its file's"
+    return SpecError(str(file), (Problem(0, "name", f"the pipeline is named `{pipeline.name}`; {remedy}"),))
