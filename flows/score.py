@@ -13,11 +13,11 @@ from penstock.carriers import ModelPin
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger.holding import holding
 from penstock.planning import Mode, PlannedInterval
-from penstock.spec import ModelRef, ModelText, Pipeline
+from penstock.spec import ModelRef, Pipeline
 from penstock.spec_file import find_pipeline_file, load_pipeline
 from tasks.artifacts import Progress, report, show_plan
 from tasks.events import announce
-from tasks.form import labelled
+from tasks.form import OptionalModel, OptionalMoment, OptionalRows, labelled
 from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_model
 from tasks.naming import flow_run_name
 from tasks.partitions import score_partitions
@@ -30,10 +30,10 @@ from tasks.warm_up import warm_up
 def score(
     pipeline: Annotated[str, labelled("Pipeline")],
     mode: Annotated[Mode, labelled("What to score")] = "due",
-    start: Annotated[datetime | None, labelled("Begin of the range")] = None,
-    end: Annotated[datetime | None, labelled("End of the range")] = None,
-    model: Annotated[ModelText | None, labelled("Model")] = None,
-    partition_rows: Annotated[int | None, labelled("Rows of a partition", ge=1, le=100_000_000)] = None,
+    start: Annotated[OptionalMoment, labelled("Begin of the range")] = None,
+    end: Annotated[OptionalMoment, labelled("End of the range")] = None,
+    model: Annotated[OptionalModel, labelled("Model")] = None,
+    partition_rows: Annotated[OptionalRows, labelled("Rows of a partition")] = None,
     dry_run: Annotated[bool, labelled("Dry run")] = False,
 ) -> State[object]:
     """Score what is due.
