@@ -8,6 +8,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import BlockDocument, StateType
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import AutomationSort
 from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, CompoundTrigger, EventTrigger, Posture
 
@@ -203,7 +204,7 @@ def _put(client: SyncPrefectClient, automation: AutomationCore, existing: Automa
 
 def _automations(client: SyncPrefectClient) -> Iterator[Automation]:
     offset = 0
-    while page := client.read_automations(limit=PAGE, offset=offset):
+    while page := client.read_automations(sort=AutomationSort.NAME_ASC, limit=PAGE, offset=offset):
         yield from page
         offset += len(page)
 
