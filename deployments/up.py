@@ -1,0 +1,152 @@
+"""What `penstock up` keeps running: a full Prefect server, a worker, and every pipeline deployed on them."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    DeploymentFilterTags,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.changes import Change
+from deployments.dead_runs import end_dead_runs, list_online_workers
+from deployments.definition import PENSTOCK_TAG, define_deployment
+from deployments.deploying import deploy_pipelines
+from deployments.local_server import LocalServer
+from deployments.specs import load_specs
+from deployments.work_pool import ensure_work_pool
+from deployments.worker import WORKER_NAME, WorkerPlan, has_ended, running_worker
+from penstock.errors import SpecError
+from penstock.settings import Settings
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before a worker that died is started again; doubled each time."""
+STEADY_SECONDS = 120.0
+"""A worker that lived so long starts again after the first pause."""
+SCHEDULE_SECONDS = 10.0
+ONLINE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployment on the server, and when it runs next."""
+
+    name: str
+    """As in `score/card-risk`."""
+    scheduled: bool
+    next_run: datetime | None
+
+
+def deploy_folder(api_url: str, settings: Settings) -> tuple[tuple[Change, ...], tuple[SpecError, ...]]:
+    """Deploy every pipeline of the folder that can be deployed; where one cannot, nothing is removed.
+
+    Raises:
+        SettingsError: the server refuses.
+    """
+    sound, broken = [], []
+    for file in sorted(settings.pipelines.glob("*.yaml")):
+        try:
+            define_deployment(load_specs(settings, [file])[file], str(file))
+        except SpecError as error:
+            broken.append(error)
+        else:
+            sound.append(file)
+    files = sound if broken or not settings.pipelines.is_dir() else None
+    return deploy_pipelines(api_url, settings, files, remove_orphans=files is None), tuple(broken)
+
+
+def keep_worker(
+    server: LocalServer, plan: WorkerPlan, started: Callable[[], None], tell: Callable[[str], None]
+) -> None:
+    """Keep a worker running, whatever befalls it, until the server ends.
+
+    Args:
+        server: Started by this process.
+        started: Called once, when the first worker's process is there; it is still getting ready then.
+        tell: Told in one sentence what went wrong and is being mended.
+    """
+    pause = FIRST_PAUSE
+    first = True
+    while not has_ended(server.pid):
+        with client_of(server.api_url) as client:
+            ensure_work_pool(client)
+            dead = end_dead_runs(client)
+        if dead:
+            tell(f"{dead} flow runs had died with their worker; Prefect shows them as crashed now.")
+        began = time.monotonic()
+        with running_worker(plan) as worker:
+            if first:
+                started()
+            first = False
+            while not worker.has_died() and not has_ended(server.pid):
+                time.sleep(0.5)
+        if has_ended(server.pid):
+            return
+        if time.monotonic() - began > STEADY_SECONDS:
+            pause = FIRST_PAUSE
+        tell(f"The worker ended by itself ({worker.told_end()}); it starts again in {pause:.0f} s. Log: {plan.log}")
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def wait_for_worker(api_url: str) -> bool:
+    """Wait until the worker has shown itself to the server; False when it takes a minute."""
+    deadline = time.monotonic() + ONLINE_SECONDS
+    with client_of(api_url) as client:
+        while time.monotonic() < deadline:
+            if WORKER_NAME in list_online_workers(client):
+                return True
+            time.sleep(0.3)
+    return False
+
+
+def list_deployed(api_url: str) -> tuple[Deployed, ...]:
+    """Return our deployments with their next run, which the server plans some seconds after a deployment changed."""
+    deadline = time.monotonic() + SCHEDULE_SECONDS
+    with client_of(api_url) as client:
+        ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[PENSTOCK_TAG]))
+        found = client.read_deployments(deployment_filter=ours, sort=DeploymentSort.NAME_ASC, limit=200)
+        flows = {each.flow_id: client.read_flow(each.flow_id).name for each in found}
+        while True:
+            told = [
+                Deployed(
+                    f"{flows[each.flow_id]}/{each.name}",
+                    not each.paused and any(schedule.active for schedule in each.schedules),
+                    _next_run(client, each.id),
+                )
+                for each in found
+            ]
+            if time.monotonic() > deadline or all(each.next_run or not each.scheduled for each in told):
+                return tuple(sorted(told, key=lambda each: each.name))
+            time.sleep(1)
+
+
+@contextmanager
+def client_of(api_url: str) -> Iterator[SyncPrefectClient]:
+    """Give a client of the server."""
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+        yield client
+
+
+def _next_run(client: SyncPrefectClient, deployment: UUID) -> datetime | None:
+    planned = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=1,
+    )
+    return planned[0].expected_start_time if planned else None

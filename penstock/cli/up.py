@@ -1,0 +1,151 @@
+"""`penstock up`: server, UI, worker and every pipeline deployed, in one command, until Ctrl-C."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.ending import tell_error
+from penstock.cli.opening import open_settings
+from penstock.cli.output import console as stdout
+from penstock.cli.output import make_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deployments.local_server import LocalServer
+    from deployments.up import Deployed
+    from penstock.settings import Settings
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command("up", epilog="Example: penstock up --port 4300 --limit 2")(up)
+
+
+def up(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI and the API, on 127.0.0.1.")] = 4200,
+    limit: Annotated[int, typer.Option(min=1, max=64, help="Flow runs that the worker runs at once.")] = 4,
+    postgres: Annotated[
+        bool,
+        typer.Option(
+            "--postgres",
+            help="Keep Prefect's own records in Postgres: that of PREFECT_SERVER_DATABASE_CONNECTION_URL, "
+            "else one started here.",
+        ),
+    ] = False,
+) -> None:
+    """Run everything on this machine: Prefect's server and UI, a worker, all pipelines on their schedules.
+
+    Runs until Ctrl-C, then stops all of it. Only this machine can reach it; for others see docs/production.md.
+    """
+    settings, console = open_settings(), stdout()
+    with _interrupted_by(signal.SIGTERM, signal.SIGHUP):
+        try:
+            _run_all(settings, console, port, limit, postgres)
+        except KeyboardInterrupt:
+            console.print("Stopped.")
+
+
+def _run_all(settings: "Settings", console: "Console", port: int, limit: int, postgres: bool) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+    from importlib import import_module
+
+    from deployments.local_postgres import find_postgres
+    from deployments.local_server import client_environment, full_server
+    from penstock.settings import prefect_api_url
+
+    project = Path.cwd()
+    named = prefect_api_url()
+    if named is not None:
+        told = f"Your environment sets PREFECT_API_URL to {named}; this server is another one. Unset it to use this."
+        console.print(f"Warning: {told}", style="yellow", markup=False, soft_wrap=True)
+    os.environ.update(client_environment(f"http://127.0.0.1:{port}/api"))
+    os.environ["PENSTOCK_PROJECT"] = str(project)  # what is deployed from here runs here
+    first = not (settings.home / "prefect").exists()
+    console.print(f"Starting Prefect's server{': a first start makes its database, in 10 to 30 s' if first else ''} …")
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(import_module, "deployments.up")  # while the server starts in its own process
+        with full_server(settings.home, port=port, find_database=find_postgres if postgres else None) as server:
+            loading.result()
+            _work(settings, console, server, project, limit)
+    tell_error(f"the Prefect server ended by itself. Read {server.log}, and start again.")
+    raise typer.Exit(1)
+
+
+def _work(settings: "Settings", console: "Console", server: "LocalServer", project: Path, limit: int) -> None:
+    """Deploy, keep the worker running, and come back only when the server has ended."""
+    from deployments.up import deploy_folder, keep_worker, list_deployed, wait_for_worker
+    from deployments.work_pool import WORK_POOL
+    from deployments.worker import WorkerPlan
+
+    def warn(message: str) -> None:
+        console.print(message, style="yellow", markup=False, soft_wrap=True)
+
+    def deploy_and_show() -> None:
+        changes, broken = deploy_folder(server.api_url, settings)
+        for change in changes:
+            if change.kind != "unchanged":
+                console.print(f"{change.kind} {change.what}", markup=False, soft_wrap=True)
+        for error in broken:
+            warn(f"Not deployed: {error}")
+        online = wait_for_worker(server.api_url)
+        _show(console, server, project, plan, list_deployed(server.api_url))
+        if not online:
+            warn(f"The worker has not shown itself yet. Its log: {plan.log}")
+        if not any(settings.pipelines.glob("*.yaml")):
+            told = f"No pipelines in {settings.pipelines}: put a YAML file there, or look at one with `penstock demo`."
+            warn(f"{told} Then run `penstock deploy`.")
+
+    log = server.log.with_name("worker.log")
+    log.write_bytes(b"")
+    plan = WorkerPlan(server.api_url, WORK_POOL, project, log, limit)
+    try:
+        keep_worker(server, plan, deploy_and_show, warn)
+    except KeyboardInterrupt:
+        console.print("Server and worker are stopped …")
+        raise
+
+
+def _show(
+    console: "Console", server: "LocalServer", project: Path, plan: Any, deployed: "tuple[Deployed, ...]"
+) -> None:
+    """Show where everything is, and what runs when."""
+    facts = {
+        "UI": server.ui_url,
+        "API": server.api_url,
+        "project": project,
+        "worker": f"{plan.limit} flow runs at once, log in {plan.log}",
+    }
+    console.print("\nPenstock is up", style="bold green")
+    for name, fact in facts.items():
+        console.print(f"  {name:<8} {fact}", markup=False, soft_wrap=True)
+    table = make_table("deployment", "next run")
+    for each in deployed:
+        table.add_row(each.name, _told_next(each))
+    console.print(table)
+    console.print("Ctrl-C stops everything.")
+
+
+def _told_next(deployed: "Deployed") -> str:
+    if deployed.next_run is not None:
+        return f"{deployed.next_run.astimezone():%Y-%m-%d %H:%M %Z}"
+    return "not planned yet" if deployed.scheduled else "when triggered"
+
+
+@contextmanager
+def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    """Let signals end the process as Ctrl-C does: in order."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, interrupt) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
