@@ -1,50 +1,43 @@
 """The run card: one run on one page, as markdown. Told from the ledger alone."""
 
 import base64
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 from penstock.carriers import ModelPin, interval_label
 from penstock.connections import Database
-from penstock.ledger.reader import (
-    PartitionRecord,
-    RunRecord,
-    find_run,
-    partitions_of,
-    previous_published,
-    quarantine_reasons,
-    validations_of,
-)
+from penstock.ledger.reader import RunRecord, find_run
 from penstock.planning import Plan
+from penstock.report_chart import draw_histogram
+from penstock.report_facts import (
+    RunFacts,
+    partition_seconds,
+    read_facts,
+    shift_between,
+    tell_heir,
+    tell_replaced,
+    tell_shift,
+)
 from penstock.spec import Pipeline
 
-_BINS, _WIDTH, _HEIGHT = 20, 600, 160
-_MARKS = {
+LinkTo = Callable[[str], str]
+"""Makes the address of a flow run's page from its id."""
+
+_STATES = {"published": "✓", "halted": "✗", "failed": "✗", "abandoned": "✗"}
+_OUTCOMES = {
     "passed": "✓ passed",
     "vacuous": "∅ judged nothing",
     "noted": "• noted",
     "quarantined": "⚠ quarantined",
-    "halted": "✗ halted",
+    "halted": "✗ **halted**",
 }
 
 
-def run_card(database: Database, run_id: str) -> str:
-    """Return a run's card: counts, validations, quarantine reasons, timings, score histogram."""
-    run = find_run(database, run_id)
-    parts = partitions_of(database, run_id)
-    lines = [
-        f"# {run.pipeline} {interval_label(run.interval)}: {run.state}",
-        f"Run `{run.run_id}` · model **{run.model_name}/{run.model_version}** `{run.model_digest[:12]}` · "
-        f"spec `{run.spec_fingerprint[:12]}` · {run.reason}",
-    ]
-    if run.error:
-        lines.append(f"> {run.error}")
-    lines += _counts(run, parts) + _validations(database, run_id) + _quarantine(database, run_id)
-    lines += _scores(run, previous_published(database, run)) + _timings(parts)
-    return "\n\n".join(lines)
+def run_card(database: Database, run_id: str, link_to: LinkTo | None = None) -> str:
+    """Return a run's card; `link_to` makes the addresses of flow runs, without it their runs are only named."""
+    facts = read_facts(database, find_run(database, run_id))
+    parts = (_head(facts, link_to), _counts(facts), _validations(facts), _quarantine(facts), _scores(facts, link_to))
+    return "\n\n".join(chain(*parts, _times(facts), _earlier(facts, link_to)))
 
 
 def plan_card(pipeline: Pipeline, plan: Plan, model: ModelPin) -> str:
@@ -63,108 +56,136 @@ def plan_card(pipeline: Pipeline, plan: Plan, model: ModelPin) -> str:
     return "\n\n".join([*lines, *(f"{count:,} {what}." for what, count in told.items() if count)])
 
 
-def _counts(run: RunRecord, parts: Sequence[PartitionRecord]) -> list[str]:
-    def shown(value: int | None) -> str:
-        return "–" if value is None else f"{value:,}"
-
-    seconds = run.seconds
-    rate = f"{(run.rows_extracted or 0) / seconds:,.0f}" if seconds and run.rows_extracted else "–"
-    return [
-        "| extracted | scored | quarantined | excluded | partitions | seconds | rows/s |\n"
-        "|--:|--:|--:|--:|--:|--:|--:|\n"
-        f"| {shown(run.rows_extracted)} | {shown(run.rows_published)} | {shown(run.rows_quarantined)} "
-        f"| {shown(run.rows_excluded)} | {len(parts)} | {'–' if seconds is None else f'{seconds:.2f}'} | {rate} |"
+def _head(facts: RunFacts, link_to: LinkTo | None) -> list[str]:
+    run = facts.run
+    mark = _STATES.get(run.state, "")
+    lines = [f"# {run.pipeline} {interval_label(run.interval)}: {f'{mark} {run.state}'.strip()}"]
+    if run.error:
+        lines.append("> " + _plain(run.error))
+    ended = f", ended {run.finished_at:%H:%M:%S}" if run.finished_at else ""
+    page = f" ([flow run]({link_to(run.flow_run_id)}))" if link_to and run.flow_run_id else ""
+    told = [
+        f"Run `{run.run_id}`{page}, {run.reason}; started {run.started_at:%Y-%m-%d %H:%M:%S} UTC{ended}",
+        f"Model **{_model(run)}** `{run.model_digest[:12]}`, spec `{run.spec_fingerprint[:12]}`",
     ]
+    for replaced in facts.replaced:
+        did, why = tell_replaced(replaced)
+        told.append(f"**{did.capitalize()} run** {_named(replaced, link_to)} ({_plain(why)})")
+    if facts.heir:
+        told.append(f"This run {tell_heir(run)} {_named(facts.heir, link_to)}")
+    return [*lines, "\n".join(f"- {line}" for line in told)]
 
 
-def _validations(database: Database, run_id: str) -> list[str]:
-    found = validations_of(database, run_id)
-    if not found:
+def _counts(facts: RunFacts) -> list[str]:
+    run = facts.run
+    loaded = f"{len(facts.partitions)} of {_number(run.partitions)}"
+    rate = "–" if facts.rows_per_second is None else f"{facts.rows_per_second:,.0f}"
+    seconds = "–" if run.seconds is None else f"{run.seconds:.2f}"
+    counts = (run.rows_extracted, run.rows_published, run.rows_quarantined, run.rows_excluded)
+    cells = [*map(_number, counts), loaded, seconds, rate]
+    head = ["extracted", "published", "quarantined", "excluded", "partitions", "seconds", "rows/s"]
+    return [_table(head, [cells], right=head)]
+
+
+def _validations(facts: RunFacts) -> list[str]:
+    if not facts.validations:
         return []
     rows = [
-        f"| {v.stage} | {_cell(v.expectation)} | {v.severity} | {v.evaluated:,} | {v.unexpected:,} "
-        f"| {_MARKS[v.outcome]} | {_cell(v.detail)} |"
-        for v in found
+        [
+            _OUTCOMES[v.outcome],
+            f"{v.unexpected:,} of {v.evaluated:,}",
+            v.stage,
+            _plain(v.expectation),
+            v.severity,
+            _plain(v.detail),
+        ]
+        for v in facts.validations
     ]
-    head = (
-        "| stage | expectation | severity | evaluated | unexpected | outcome | detail |\n|---|---|---|--:|--:|---|---|"
-    )
-    return ["## Validations", "\n".join([head, *rows])]
+    head = ["outcome", "unexpected", "stage", "expectation", "severity", "detail"]
+    return [f"## Validations: {facts.outcomes}", _table(head, rows, right=["unexpected"])]
 
 
-def _quarantine(database: Database, run_id: str) -> list[str]:
-    reasons = quarantine_reasons(database, run_id)
-    if not reasons:
+def _quarantine(facts: RunFacts) -> list[str]:
+    if not facts.quarantine:
         return []
-    rows = [f"| {stage} | {_cell(reason)} | {count:,} |" for stage, reason, count in reasons]
-    return ["## Quarantine", "\n".join(["| stage | reasons | rows |\n|---|---|--:|", *rows])]
+    rows = [[f"{count:,}", stage, _plain(reasons)] for stage, reasons, count in facts.quarantine]
+    return ["## Quarantine", _table(["rows", "stage", "reasons"], rows, right=["rows"])]
 
 
-def _scores(run: RunRecord, before: RunRecord | None) -> list[str]:
+def _scores(facts: RunFacts, link_to: LinkTo | None) -> list[str]:
+    run, before, shift = facts.run, facts.before, facts.shift
     if not run.score_quantiles:
         return []
     low, middle, high = (run.score_quantiles[i] for i in (5, 50, 95))
-    line = f"5 % below {low:.4g}, median {middle:.4g}, 95 % below {high:.4g}."
+    lines = []
+    if before and shift:
+        other = f", scored by {_model(before)}" if _model(before) != _model(run) else ""
+        name = f"{interval_label(before.interval)}, run {_named(before, link_to)}{other}"
+        lines.append(f"**{tell_shift(shift)}**, against the published run before ({name}).")
+    lines.append(f"5 % below {low:.4g}, median {middle:.4g}, 95 % below {high:.4g}.")
     earlier = before.score_quantiles if before else ()
-    if before and earlier:
-        line += f" Published run before ({interval_label(before.interval)}): median {earlier[50]:.4g}"
-        line += f", so it moved by {middle - earlier[50]:+.4g}."
-    encoded = base64.b64encode(score_histogram(run.score_quantiles, earlier).encode()).decode()
-    return ["## Scores", line, f"![score histogram](data:image/svg+xml;base64,{encoded})"]
+    labels = ["this run", *(["the run before"] if earlier else [])]
+    encoded = base64.b64encode(draw_histogram(run.score_quantiles, earlier, labels).encode()).decode()
+    note = "*Share of the rows in bins of equal width, read off 101 quantiles: exact to about one per cent.*"
+    return ["## Scores", *lines, f"![score histogram](data:image/svg+xml;base64,{encoded})", note]
 
 
-def score_histogram(quantiles: Sequence[float], before: Sequence[float] = ()) -> str:
-    """Draw the score distribution as SVG bars, the run before as an outline.
-
-    The shares are read off the 101 quantiles that the ledger keeps: a bar is exact to about one per cent of the rows.
-    """
-    low, high = min(*quantiles, *before), max(*quantiles, *before)
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, _BINS + 1)
-    bars, outline = _shares(quantiles, edges), _shares(before, edges)
-    tallest = max([*bars, *outline])
-    step = _WIDTH / _BINS
-    drawn = []
-    for i, share in enumerate(bars):
-        tall = share / tallest * _HEIGHT
-        place = f'x="{i * step + 1:.1f}" y="{_HEIGHT - tall:.1f}" width="{step - 2:.1f}" height="{tall:.1f}"'
-        drawn.append(f'<rect {place} fill="#3b82f6"/>')
-    if outline:
-        tops = [(i * step, _HEIGHT - share / tallest * _HEIGHT) for i, share in enumerate(outline)]
-        points = " ".join(f"{x:.1f},{y:.1f} {x + step:.1f},{y:.1f}" for x, y in tops)
-        drawn.append(f'<polyline points="{points}" fill="none" stroke="#f59e0b" stroke-width="2"/>')
-    for x, anchor, value in ((0, "start", low), (_WIDTH, "end", high)):
-        style = f'font-size="12" font-family="sans-serif" fill="#64748b" text-anchor="{anchor}"'
-        drawn.append(f'<text x="{x}" y="{_HEIGHT + 16}" {style}>{value:.4g}</text>')
-    frame = f'viewBox="0 0 {_WIDTH} {_HEIGHT + 22}" width="{_WIDTH}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {frame}>{"".join(drawn)}</svg>'
-
-
-def _shares(quantiles: Sequence[float], edges: "np.ndarray[Any, Any]") -> list[float]:
-    """Return the share of rows in each bin, from evenly spaced quantiles."""
-    if not quantiles:
+def _times(facts: RunFacts) -> list[str]:
+    if not facts.steps:
         return []
-    counts, _ = np.histogram(np.asarray(quantiles), edges)
-    return [float(count) / len(quantiles) for count in counts]
+    longest = max(step.seconds for step in facts.steps)
+    rows = []
+    for step in facts.steps:
+        cells = [step.step, f"{step.seconds:.2f}", f"{step.share:.0%}", _rate(step.rows_per_second)]
+        rows.append([f"**{cell}**" for cell in cells] if step.seconds == longest else cells)
+    numbers = ["seconds", "share", "rows/s"]
+    lines = ["## Seconds by step, all partitions added up", _table(["step", *numbers], rows, right=numbers)]
+    if facts.slowest and len(facts.partitions) > 1:
+        lines.append(f"Slowest partition: {facts.slowest.partition + 1}, {partition_seconds(facts.slowest):.2f} s.")
+    if facts.retried:
+        told = ", ".join(f"{part.partition + 1} ({part.attempts} attempts)" for part in facts.retried)
+        lines.append(f"Partitions that needed another try: {told}.")
+    return lines
 
 
-def _timings(parts: Sequence[PartitionRecord]) -> list[str]:
-    if not parts:
+def _earlier(facts: RunFacts, link_to: LinkTo | None) -> list[str]:
+    if not facts.earlier:
         return []
-    spent: dict[str, float] = defaultdict(float)
-    for part in parts:
-        for step, seconds in part.seconds.items():
-            spent[step] += seconds
-    retried = sum(1 for part in parts if part.attempts > 1)
-    cells = " | ".join(f"{seconds:.2f}" for seconds in spent.values())
-    head = f"| {' | '.join(spent)} |\n|{'--:|' * len(spent)}\n| {cells} |"
-    return [
-        "## Seconds by step, all partitions added up",
-        head,
-        *([f"{retried} partitions needed another try."] if retried else []),
-    ]
+    rows = []
+    for run in facts.earlier:
+        shift = shift_between(facts.run, run)
+        cells = [_named(run, link_to), f"{run.started_at:%Y-%m-%d %H:%M}", run.state, _model(run)]
+        rows.append([*cells, f"{shift.psi:.3f}" if shift else "–", _plain(run.error or run.reason)])
+    head = ["run", "started (UTC)", "state", "model", "PSI to it", "why"]
+    return ["## Earlier runs of this interval", _table(head, rows, right=["PSI to it"])]
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:
+    """Return a table; the columns in `right` hold numbers."""
+    sides = ["--:" if name in right else "---" for name in head]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, sides, *rows))
+
+
+def _named(run: RunRecord, link_to: LinkTo | None) -> str:
+    """Name a run by what is enough to type, with its link; no code marks, which Prefect's UI shows as they are."""
+    short = run.run_id[:8]
+    return f"[{short}]({link_to(run.flow_run_id)})" if link_to and run.flow_run_id else short
+
+
+def _model(run: RunRecord) -> str:
+    return f"{run.model_name}/{run.model_version}"
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _plain(text: str) -> str:
+    """Keep a text from being read as a cell's end, a tag or emphasis."""
+    for mark in "\\|*<":
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("\n", " ")

@@ -82,6 +82,11 @@ def project_folder() -> Path | None:
     return Path(named).absolute() if named else None
 
 
+def prefect_ui_url() -> str | None:
+    """Return the address of Prefect's UI where the environment names it apart from the API."""
+    return os.environ.get("PREFECT_UI_URL") or None
+
+
 def is_debugging() -> bool:
     """Whether tracebacks are wanted: `PENSTOCK_DEBUG=1`; read by itself, for settings may be what is wrong."""
     return os.environ.get("PENSTOCK_DEBUG", "") not in ("", "0")

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.arguments import AsJson, Limit, OptionalPipeline, RunId
+from penstock.cli.flow_run_link import find_ui, flow_run_link
 from penstock.cli.opening import locate_run, open_ledger, open_settings
 from penstock.cli.output import console, count, make_table, seconds, short, write_json
 from penstock.errors import WrongState
 
 if TYPE_CHECKING:
     from penstock.ledger.reader import RunRecord
+    from penstock.report_numbers import ScoreShift
 
 STATE_STYLES = {"published": "green", "halted": "red", "failed": "red", "abandoned": "red", "running": "yellow"}
 
@@ -28,28 +30,36 @@ def show_runs(
     state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; may be given again.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the scoring runs that the ledger remembers, newest first."""
+    """List the scoring runs that the ledger remembers, newest first; of one pipeline, with its scores' shift."""
     from penstock.carriers import interval_label
+    from penstock.ledger.neighbours import previous_published
     from penstock.ledger.reader import list_runs
+    from penstock.report_facts import shift_between
 
-    database, name = open_ledger(open_settings(), pipeline)
+    settings = open_settings()
+    database, name = open_ledger(settings, pipeline)
     found = list_runs(database, name, limit, tuple(state or ()))
+    shifts = [shift_between(run, previous_published(database, run) if run.score_quantiles else None) for run in found]
     if as_json:
-        write_json([run_object(run) for run in found])
+        ui, told = find_ui(settings), zip(found, shifts, strict=True)
+        write_json([run_object(run, shift, flow_run_link(run, ui)) for run, shift in told])
         return
     if not found:
         console().print("no runs yet; start one with `penstock run PIPELINE`")
         return
-    right = ("scored", "refused", "s")
-    table = make_table("run", "pipeline", "interval", "state", *right, "model", "started", right=right)
-    for run in found:
+    # Of one pipeline all rows bear its name: the room goes to the shift, which says little between pipelines.
+    right = ("scored", "refused", *([] if name is None else ["PSI"]), "s")
+    whose = ["pipeline"] if name is None else []
+    table = make_table("run", *whose, "interval", "state", *right, "model", "started", right=right)
+    for run, shift in zip(found, shifts, strict=True):
         table.add_row(
             short(run.run_id),
-            run.pipeline,
+            *([run.pipeline] if name is None else []),
             interval_label(run.interval),
             _styled(run.state),
             count(run.rows_published),
             count(run.rows_quarantined),
+            *([] if name is None else [f"{shift.psi:.2f}" if shift else "–"]),
             seconds(run.seconds),
             f"{run.model_name}/{run.model_version}",
             f"{run.started_at:%m-%d %H:%M}",
@@ -58,15 +68,17 @@ def show_runs(
 
 
 def show_run(run_id: RunId, as_json: AsJson = False) -> None:
-    """Show one run: counts, validations, quarantine, timings, scores, error."""
-    from penstock.cli.run_page import run_details, tell_run
+    """Show one run: counts, validations, quarantine, timings, scores and their shift, the interval's earlier runs."""
+    from penstock.cli.run_page import page_object, tell_run
+    from penstock.report_facts import read_facts
 
-    database, run = locate_run(open_settings(), run_id)
-    details = run_details(database, run)
+    settings = open_settings()
+    database, run = locate_run(settings, run_id)
+    facts, link = read_facts(database, run), flow_run_link(run, find_ui(settings))
     if as_json:
-        write_json(details.as_object())
+        write_json(page_object(facts, link))
     else:
-        tell_run(details, console())
+        tell_run(facts, link, console())
 
 
 def withdraw_run(
@@ -87,10 +99,10 @@ def withdraw_run(
     console().print(f"withdrawn: {what} are no longer in `{run.destination_table}`", markup=False)
 
 
-def run_object(run: "RunRecord") -> dict[str, Any]:
-    """Return a run as `--json` writes it."""
+def run_object(run: "RunRecord", shift: "ScoreShift | None", link: str | None) -> dict[str, Any]:
+    """Return a run as `--json` writes it; `link` is the flow run's page in Prefect's UI."""
     fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
-    return fields | {"seconds": run.seconds}
+    return fields | {"seconds": run.seconds, "psi": shift.psi if shift else None, "flow_run_link": link}
 
 
 def _styled(state: str) -> str:

@@ -1,18 +1,15 @@
 """One run on one page."""
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.cli.output import count, make_table, plural
+from penstock.cli.output import count, make_table, plural, short
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from penstock.carriers import Validation
-    from penstock.connections import Database
-    from penstock.ledger.reader import PartitionRecord, RunRecord
+    from penstock.ledger.reader import RunRecord
+    from penstock.report_facts import RunFacts
 
 BINS = 12
 BAR = 40
@@ -25,82 +22,58 @@ OUTCOMES = {
 }
 
 
-@dataclass(frozen=True)
-class RunDetails:
-    """All that the ledger knows of a run."""
+def page_object(facts: "RunFacts", link: str | None) -> dict[str, Any]:
+    """Return the page as `--json` writes it; `link` is the flow run's page in Prefect's UI."""
+    import dataclasses
 
-    run: "RunRecord"
-    partitions: "Sequence[PartitionRecord]"
-    validations: "Sequence[Validation]"
-    quarantine: Sequence[tuple[str, str, int]]
-    """Stage, reasons, rows."""
-    link: str | None
-    """Where the run is seen in Prefect's UI."""
+    from penstock.cli.listing import run_object
 
-    @property
-    def step_seconds(self) -> dict[str, float]:
-        """Seconds by step, all partitions added up."""
-        spent: dict[str, float] = defaultdict(float)
-        for part in self.partitions:
-            for step, seconds in part.seconds.items():
-                spent[step] += seconds
-        return {step: round(seconds, 4) for step, seconds in spent.items()}
-
-    def as_object(self) -> dict[str, Any]:
-        from penstock.cli.listing import run_object
-
-        reasons = [{"stage": stage, "reasons": reasons, "rows": rows} for stage, reasons, rows in self.quarantine]
-        return run_object(self.run) | {
-            "validations": self.validations,
-            "quarantine": reasons,
-            "step_seconds": self.step_seconds,
-            "loaded_partitions": self.partitions,
-            "flow_run_link": self.link,
-        }
+    shift = facts.shift
+    return run_object(facts.run, shift, link) | {
+        "validations": facts.validations,
+        "quarantine": [{"stage": stage, "reasons": why, "rows": rows} for stage, why, rows in facts.quarantine],
+        "step_seconds": {step.step: round(step.seconds, 4) for step in facts.steps},
+        "loaded_partitions": facts.partitions,
+        "compared_with": facts.before.run_id if facts.before else None,
+        "score_shift": dataclasses.asdict(shift) | {"reading": shift.reading} if shift else None,
+        "replaced_runs": [_told(run) for run in facts.replaced],
+        "replaced_by": _told(facts.heir) if facts.heir else None,
+        "earlier_runs": [_told(run) for run in facts.earlier],
+    }
 
 
-def run_details(database: "Database", run: "RunRecord") -> RunDetails:
-    """Read what the ledger holds of a run."""
-    from penstock.ledger.reader import partitions_of, quarantine_reasons, validations_of
-    from penstock.settings import prefect_api_url
-
-    api = prefect_api_url()
-    link = (
-        f"{api.rstrip('/').removesuffix('/api')}/runs/flow-run/{run.flow_run_id}" if api and run.flow_run_id else None
-    )
-    return RunDetails(
-        run,
-        partitions_of(database, run.run_id),
-        validations_of(database, run.run_id),
-        quarantine_reasons(database, run.run_id),
-        link,
-    )
-
-
-def tell_run(details: RunDetails, console: "Console") -> None:
+def tell_run(facts: "RunFacts", link: str | None, console: "Console") -> None:
     """Write the page."""
     from penstock.carriers import interval_label
 
-    run = details.run
+    run = facts.run
     console.print(f"{run.pipeline} {interval_label(run.interval)}: {run.state}", style="bold", markup=False)
     console.print(f"run {run.run_id}, {run.reason}, by {run.lease_owner}", markup=False)
-    model = f"{run.model_name}/{run.model_version} {run.model_digest[:12]}"
+    model = f"{_model(run)} {run.model_digest[:12]}"
     console.print(f"model {model}, spec {run.spec_fingerprint[:12]}", markup=False)
     console.print(_told_times(run), markup=False)
     if run.flow_run_id:
-        console.print(f"flow run {details.link or run.flow_run_id}", markup=False, soft_wrap=True)
+        console.print(f"flow run {link or run.flow_run_id}", markup=False, soft_wrap=True)
+    _tell_succession(facts, console)
     if run.error:
         console.print(run.error, style="red", markup=False)
-    _tell_counts(details, console)
-    _tell_validations(details.validations, console)
-    _tell_quarantine(details, console)
-    _tell_seconds(details, console)
-    if run.score_quantiles:
-        _tell_scores(run.score_quantiles, console)
+    _tell_counts(facts, console)
+    _tell_validations(facts, console)
+    _tell_quarantine(facts, console)
+    _tell_seconds(facts, console)
+    _tell_scores(facts, console)
+    _tell_earlier(facts, console)
+
+
+def _told(run: "RunRecord") -> dict[str, Any]:
+    names = ("run_id", "state", "reason", "error", "started_at", "published_at", "retired_at", "flow_run_id")
+    return {name: getattr(run, name) for name in names}
 
 
 def _told_times(run: "RunRecord") -> str:
     told = f"started {run.started_at:%Y-%m-%d %H:%M:%S} UTC"
+    if run.state == "running":
+        told += f", lease until {run.lease_until:%H:%M:%S}"
     if run.finished_at:
         told += f", ended {run.finished_at:%H:%M:%S}"
     if run.retired_at:
@@ -108,69 +81,104 @@ def _told_times(run: "RunRecord") -> str:
     return told
 
 
-def _tell_counts(details: RunDetails, console: "Console") -> None:
-    run = details.run
-    names = ("planned", "extracted", "scored", "quarantined", "excluded", "partitions")
+def _tell_succession(facts: "RunFacts", console: "Console") -> None:
+    from penstock.report_facts import tell_heir, tell_replaced
+
+    for replaced in facts.replaced:
+        did, why = tell_replaced(replaced)
+        console.print(f"{did} run {short(replaced.run_id)} ({why})", style="yellow", markup=False)
+    if facts.heir:
+        console.print(f"{tell_heir(facts.run)} run {short(facts.heir.run_id)}", style="yellow", markup=False)
+
+
+def _tell_counts(facts: "RunFacts", console: "Console") -> None:
+    run = facts.run
+    names = ("planned", "extracted", "scored", "quarantined", "excluded", "partitions", "rows/s")
     table = make_table(*names, right=names)
     rows = (run.rows_planned, run.rows_extracted, run.rows_published, run.rows_quarantined, run.rows_excluded)
-    table.add_row(*(count(number) for number in rows), f"{len(details.partitions)} of {count(run.partitions)}")
+    loaded, rate = f"{len(facts.partitions)} of {count(run.partitions)}", facts.rows_per_second
+    table.add_row(*(count(number) for number in rows), loaded, count(None if rate is None else round(rate)))
     console.print(table)
 
 
-def _tell_validations(validations: "Sequence[Validation]", console: "Console") -> None:
-    if not validations:
+def _tell_validations(facts: "RunFacts", console: "Console") -> None:
+    if not facts.validations:
         return
     from rich.markup import escape
 
+    title = f"Validations: {facts.outcomes}"
     right = ("judged", "failed")
-    table = make_table("stage", "expectation", "severity", *right, "outcome", right=right, title="Validations")
-    for v in validations:
+    table = make_table("stage", "expectation", "severity", *right, "outcome", right=right, title=title)
+    for v in facts.validations:
         what = escape(f"{v.expectation}{f': {v.detail}' if v.detail else ''}")
         table.add_row(v.stage, what, v.severity, count(v.evaluated), count(v.unexpected), OUTCOMES[v.outcome])
     console.print(table)
 
 
-def _tell_quarantine(details: RunDetails, console: "Console") -> None:
-    if not details.quarantine:
+def _tell_quarantine(facts: "RunFacts", console: "Console") -> None:
+    if not facts.quarantine:
         return
     from rich.markup import escape
 
     table = make_table("stage", "reasons", "rows", right=("rows",), title="Quarantine")
-    for stage, reasons, rows in details.quarantine:
+    for stage, reasons, rows in facts.quarantine:
         table.add_row(stage, escape(reasons), count(rows))
     console.print(table)
-    console.print(f"see the rows with `penstock quarantine show {details.run.run_id[:8]}`", markup=False)
+    console.print(f"see the rows with `penstock quarantine show {short(facts.run.run_id)}`", markup=False)
 
 
-def _tell_seconds(details: RunDetails, console: "Console") -> None:
-    spent = details.step_seconds
-    if not spent:
+def _tell_seconds(facts: "RunFacts", console: "Console") -> None:
+    if not facts.steps:
         return
-    table = make_table(*spent, right=tuple(spent), title="Seconds by step")
-    table.add_row(*(f"{seconds:.2f}" for seconds in spent.values()))
+    right = ("seconds", "share", "rows/s")
+    table = make_table("step", *right, right=right, title="Seconds, all partitions")
+    longest = max(step.seconds for step in facts.steps)
+    for step in facts.steps:
+        rate = None if step.rows_per_second is None else round(step.rows_per_second)
+        style = "bold" if step.seconds == longest else None
+        table.add_row(step.step, f"{step.seconds:.2f}", f"{step.share:.0%}", count(rate), style=style)
     console.print(table)
-    retried = sum(1 for part in details.partitions if part.attempts > 1)
-    if retried:
-        console.print(f"{plural(retried, 'partition')} needed another try")
+    if facts.retried:
+        told = ", ".join(f"{part.partition + 1} ({part.attempts} attempts)" for part in facts.retried)
+        console.print(f"{plural(len(facts.retried), 'partition')} needed another try: {told}", markup=False)
 
 
-def _tell_scores(quantiles: Sequence[float], console: "Console") -> None:
+def _tell_scores(facts: "RunFacts", console: "Console") -> None:
+    quantiles = facts.run.score_quantiles
+    if not quantiles:
+        return
+    from penstock.carriers import interval_label
+    from penstock.report_facts import tell_shift
+
     low, middle, high = (quantiles[i] for i in (5, 50, 95))
     console.print(f"Scores: 5 % below {low:.4g}, median {middle:.4g}, 95 % below {high:.4g}", style="bold")
-    for edge, share in histogram(quantiles):
+    if facts.before and facts.shift:
+        console.print(tell_shift(facts.shift), markup=False)
+        name = f"{interval_label(facts.before.interval)}, run {short(facts.before.run_id)}, {_model(facts.before)}"
+        console.print(f"against the published run before: {name}", markup=False)
+    for edge, share in _histogram(quantiles):
         console.print(f"  {edge:>10.4g} {'█' * round(share * BAR)} {share:.0%}", markup=False)
 
 
-def histogram(quantiles: Sequence[float], bins: int = BINS) -> list[tuple[float, float]]:
-    """Return (lower edge, share of the rows) of equally wide bins, from evenly spaced quantiles.
+def _histogram(quantiles: Sequence[float]) -> list[tuple[float, float]]:
+    """Return (lower edge, share of the rows) of equally wide bins."""
+    from penstock.report_numbers import bin_edges, bin_shares
 
-    Exact to about one per cent of the rows: that is what the ledger keeps.
-    """
-    low, high = min(quantiles), max(quantiles)
-    width = (high - low) / bins
-    if width <= 0:
-        return [(low, 1.0)]
-    held = [0] * bins
-    for value in quantiles:
-        held[min(int((value - low) / width), bins - 1)] += 1
-    return [(low + i * width, n / len(quantiles)) for i, n in enumerate(held)]
+    edges = bin_edges(BINS, quantiles)
+    return list(zip(edges, bin_shares(quantiles, edges), strict=False))
+
+
+def _tell_earlier(facts: "RunFacts", console: "Console") -> None:
+    if not facts.earlier:
+        return
+    from rich.markup import escape
+
+    table = make_table("run", "started", "state", "model", "why", title="Earlier runs of this interval")
+    for run in facts.earlier:
+        started = f"{run.started_at:%m-%d %H:%M:%S}"
+        table.add_row(short(run.run_id), started, run.state, _model(run), escape(run.error or run.reason))
+    console.print(table)
+
+
+def _model(run: "RunRecord") -> str:
+    return f"{run.model_name}/{run.model_version}"

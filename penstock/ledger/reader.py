@@ -1,6 +1,7 @@
 """What the ledger tells: runs, what is published, partitions, validations, quarantine. Reads only."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -106,18 +107,27 @@ def _record(row: Any) -> RunRecord:
     return RunRecord(**values)
 
 
+def select_runs() -> sa.Select[Any]:
+    """Begin a query of runs, for `fetch_runs`."""
+    return sa.select(*_RECORD_COLUMNS)
+
+
+def fetch_runs(database: Database, query: sa.Select[Any]) -> list[RunRecord]:
+    with database.reading() as connection:
+        return [_record(row) for row in connection.execute(query).mappings()]
+
+
 def list_runs(
     database: Database, pipeline: str | None = None, limit: int = 50, states: Sequence[str] = ()
 ) -> list[RunRecord]:
     """Return the newest runs first."""
     migrate(database)
-    query = sa.select(*_RECORD_COLUMNS).order_by(runs.c.started_at.desc(), runs.c.interval_start.desc()).limit(limit)
+    query = select_runs().order_by(runs.c.started_at.desc(), runs.c.interval_start.desc()).limit(limit)
     if pipeline is not None:
         query = query.where(runs.c.pipeline == pipeline)
     if states:
         query = query.where(runs.c.state.in_(states))
-    with database.reading() as connection:
-        return [_record(row) for row in connection.execute(query).mappings()]
+    return fetch_runs(database, query)
 
 
 def find_run(database: Database, prefix: str) -> RunRecord:
@@ -127,9 +137,7 @@ def find_run(database: Database, prefix: str) -> RunRecord:
         RunNotFound: none does, or several do.
     """
     migrate(database)
-    query = sa.select(*_RECORD_COLUMNS).where(runs.c.run_id.startswith(prefix, autoescape=True)).limit(5)
-    with database.reading() as connection:
-        found = [_record(row) for row in connection.execute(query).mappings()]
+    found = fetch_runs(database, select_runs().where(runs.c.run_id.startswith(prefix, autoescape=True)).limit(5))
     if len(found) != 1:
         raise RunNotFound(prefix, tuple(run.run_id for run in found))
     return found[0]
@@ -140,35 +148,11 @@ def settled_intervals(database: Database, pipeline: str, variant: str = "live") 
     migrate(database)
     states = ("published", "withdrawn")
     same = (runs.c.pipeline == pipeline, runs.c.variant == variant, runs.c.state.in_(states))
-    with database.reading() as connection:
-        found = (
-            connection.execute(sa.select(*_RECORD_COLUMNS).where(*same).order_by(runs.c.started_at)).mappings().all()
-        )
     latest: dict[str, RunRecord] = {}
-    for record in map(_record, found):
+    for record in fetch_runs(database, select_runs().where(*same).order_by(runs.c.started_at)):
         if record.state == "published" or latest.get(record.interval_key, record).state != "published":
             latest[record.interval_key] = record
     return latest
-
-
-def previous_published(database: Database, run: RunRecord) -> RunRecord | None:
-    """Return the pipeline's published run of the interval before, for comparison."""
-    query = (
-        sa.select(*_RECORD_COLUMNS)
-        .where(
-            runs.c.pipeline == run.pipeline,
-            runs.c.variant == run.variant,
-            runs.c.run_id != run.run_id,
-            runs.c.state.in_(("published", "superseded")),
-            runs.c.started_at <= run.started_at,
-        )
-        .order_by(runs.c.interval_start.desc(), runs.c.started_at.desc())
-    )
-    if run.interval_start is not None:
-        query = query.where(runs.c.interval_start < run.interval_start)
-    with database.reading() as connection:
-        row = connection.execute(query.limit(1)).mappings().first()
-    return _record(row) if row else None
 
 
 def partitions_of(database: Database, run_id: str) -> list[PartitionRecord]:
@@ -187,7 +171,7 @@ def rows_done(database: Database, run_ids: Sequence[str]) -> int:
 
 
 def validations_of(database: Database, run_id: str) -> list[Validation]:
-    """Return a run's validations, those of its partitions added up."""
+    """Return a run's validations, those of its partitions added up, the worst outcome first."""
     names = ("stage", "expectation", "severity", "evaluated", "unexpected", "outcome", "detail", "partition")
     query = (
         sa.select(*(validations.c[name] for name in names))
@@ -196,9 +180,10 @@ def validations_of(database: Database, run_id: str) -> list[Validation]:
     )
     with database.reading() as connection:
         found = [Validation(**row) for row in connection.execute(query).mappings()]
-    return add_up(found)
+    return sorted(add_up(found), key=lambda v: -_WORST.index(v.outcome))
 
 
+_COUNTS = re.compile(r"^[\d,]+ of [\d,]+ rows")
 _WORST = ("passed", "vacuous", "noted", "quarantined", "halted")
 
 
@@ -213,14 +198,17 @@ def add_up(found: Sequence[Validation]) -> list[Validation]:
             continue
         outcomes = {old.outcome, v.outcome} - ({"vacuous"} if {old.outcome, v.outcome} != {"vacuous"} else set())
         outcome = max(outcomes, key=_WORST.index)
+        evaluated, unexpected = old.evaluated + v.evaluated, old.unexpected + v.unexpected
+        detail = old.detail if old.outcome == outcome and old.detail else v.detail
         totals[key] = Validation(
             v.stage,
             v.expectation,
             v.severity,
-            old.evaluated + v.evaluated,
-            old.unexpected + v.unexpected,
+            evaluated,
+            unexpected,
             outcome,
-            old.detail if old.outcome == outcome and old.detail else v.detail,
+            # A detail tells the counts of its own partition, beside which the sums would look wrong.
+            _COUNTS.sub(f"{unexpected:,} of {evaluated:,} rows", detail),
             min(old.partition, v.partition),
         )
     return list(totals.values())

@@ -13,7 +13,6 @@ import typer
 
 from penstock.cli.app import app
 from penstock.cli.arguments import parse_moment
-from penstock.cli.run_page import histogram
 from penstock.cli.schema import render_schema
 
 ROOT = Path(__file__).parents[3]
@@ -90,14 +89,3 @@ def test_the_shipped_schema_is_the_one_that_the_spec_gives() -> None:
 )
 def test_a_range_is_given_in_dates_or_times_and_means_utc(text: str, moment: datetime) -> None:
     assert parse_moment(text) == moment
-
-
-def test_a_histogram_of_one_value_is_one_bar() -> None:
-    assert histogram([0.5] * 101) == [(0.5, 1.0)]
-
-
-def test_the_shares_of_a_histogram_add_up() -> None:
-    bars = histogram([i / 100 for i in range(101)])
-
-    assert sum(share for _, share in bars) == pytest.approx(1.0)
-    assert bars[0][0] == 0
