@@ -17,7 +17,7 @@ from penstock.spec import ModelRef, Pipeline
 from penstock.spec_file import find_pipeline_file, load_pipeline
 from tasks.artifacts import Progress, report, show_plan
 from tasks.events import announce
-from tasks.form import OptionalModel, OptionalMoment, OptionalRows, labelled
+from tasks.form import ModelChoice, Moment, PartitionRows, labelled
 from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_model
 from tasks.naming import flow_run_name
 from tasks.partitions import score_partitions
@@ -30,10 +30,10 @@ from tasks.warm_up import warm_up
 def score(
     pipeline: Annotated[str, labelled("Pipeline")],
     mode: Annotated[Mode, labelled("What to score")] = "due",
-    start: Annotated[OptionalMoment, labelled("Begin of the range")] = None,
-    end: Annotated[OptionalMoment, labelled("End of the range")] = None,
-    model: Annotated[OptionalModel, labelled("Model")] = None,
-    partition_rows: Annotated[OptionalRows, labelled("Rows of a partition")] = None,
+    start: Annotated[Moment, labelled("Begin of the range")] = "",
+    end: Annotated[Moment, labelled("End of the range")] = "",
+    model: Annotated[ModelChoice, labelled("Model")] = "",
+    partition_rows: Annotated[PartitionRows, labelled("Rows of a partition")] = 0,
     dry_run: Annotated[bool, labelled("Dry run")] = False,
 ) -> State[object]:
     """Score what is due.
@@ -41,10 +41,10 @@ def score(
     Args:
         pipeline: Name in the pipelines folder, or path of a YAML file.
         mode: due = what is missing and what late rows touched; backfill = what a range lacks; restate = a range again.
-        start: UTC; leave empty for all. Every interval that the range touches belongs to it.
-        end: UTC, not included; leave empty for all.
-        model: name@alias or name@version, as in card-risk@champion; leave empty for the pipeline's own.
-        partition_rows: Leave empty for the pipeline's own; smaller ones need less memory.
+        start: 2026-01-31 or 2026-01-31T06:00, UTC; empty: from the pipeline's own start.
+        end: 2026-01-31 or 2026-01-31T06:00, UTC, not included; empty: until now.
+        model: name@alias or name@version, as in card-risk@champion; empty: the pipeline's own.
+        partition_rows: Smaller partitions need less memory; 0: the pipeline's own.
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
     now = datetime.now(UTC)
@@ -53,12 +53,12 @@ def score(
     pin = resolve_model(ModelRef.model_validate(model) if model else spec.steps[0].model)
     if any(source.kind == "log" for source in spec.sources.values()):
         collect_logs(spec)
-    todo = plan(spec, now, mode, start, end)
+    todo = plan(spec, now, mode, start or None, end or None)
     if dry_run:
         show_plan(spec, todo, pin)
         return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
     score_one = score_interval.with_options(task_runner=task_runner())
-    ended = [score_one(spec, planned, pin, partition_rows, return_state=True) for planned in todo.intervals]
+    ended = [score_one(spec, planned, pin, partition_rows or None, return_state=True) for planned in todo.intervals]
     failed = [state for state in ended if state.is_failed() or state.is_crashed()]
     if failed:
         name = "Halted" if all(state.name == "Halted" for state in failed) else "Failed"

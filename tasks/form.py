@@ -1,25 +1,27 @@
 """A flow's parameters are its form in the UI: labels and limits stand beside the types, help texts in the docstring.
 
-What may be left empty is `… | None` for the flow, and plain for the form: a union is drawn as a switch between its
-members, where people look for a field. An empty field is sent as nothing, or as null, and Prefect allows null where the
-default is null.
+What may be left empty is empty text or 0, never null: a union with null is drawn as a switch between types, and a plain
+field whose default is null is refused by the UI's own check, as is empty text in a field of format date-time.
 """
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
 from penstock.spec import MODEL_PATTERN, ModelText
 
-MAX_PARTITION_ROWS = 100_000_000
+_DAY = r"\d{4}-\d\d-\d\d"
+_TIME = r"\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:?\d\d)?"
 
-OptionalMoment = Annotated[datetime | None, WithJsonSchema({"type": "string", "format": "date-time"})]
-OptionalModel = Annotated[ModelText | None, WithJsonSchema({"type": "string", "pattern": MODEL_PATTERN})]
-OptionalRows = Annotated[
-    Annotated[int, Field(ge=1, le=MAX_PARTITION_ROWS)] | None,
-    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PARTITION_ROWS}),
+Moment = Annotated[datetime | Literal[""], WithJsonSchema({"type": "string", "pattern": rf"^({_DAY}([T ]{_TIME})?)?$"})]
+"""A date or an ISO time; without a zone it is UTC; may be left empty."""
+ModelChoice = Annotated[
+    ModelText | Literal[""], WithJsonSchema({"type": "string", "pattern": f"^$|{MODEL_PATTERN}", "maxLength": 201})
 ]
+"""A model as people write it; may be left empty."""
+PartitionRows = Annotated[int, Field(ge=0, le=100_000_000)]
+"""Rows of a partition; 0 for the pipeline's own."""
 
 
 def labelled(text: str) -> Any:

@@ -19,7 +19,7 @@ class FlowEnd:
 
 
 def call_score(api_url: str, **parameters: Any) -> FlowEnd:
-    """Run `flows.score.score` against a Prefect API."""
+    """Run `flows.score.score` against a Prefect API; what is None is left to the flow's default."""
     import httpx
     from prefect.exceptions import PrefectException
     from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -27,10 +27,11 @@ def call_score(api_url: str, **parameters: Any) -> FlowEnd:
     from flows.score import score
     from tasks import places
 
+    given = {name: value for name, value in parameters.items() if value is not None}
     places.settings.cache_clear()  # a process that calls twice may have changed its environment in between
     with temporary_settings({PREFECT_API_URL: api_url}):
         try:
-            state = score(**parameters, return_state=True)
+            state = score(**given, return_state=True)
         except (PrefectException, httpx.HTTPError, OSError) as error:
             return FlowEnd(None, error)
         flow_run_id = state.state_details.flow_run_id

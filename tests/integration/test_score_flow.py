@@ -223,9 +223,9 @@ def test_a_snapshot_supersedes_the_one_before(make_place: Callable[..., Place]) 
     interval = next(line for line in SPEC.splitlines() if line.startswith("interval:"))
     place = make_place(spec=SPEC.replace(interval + "\n", ""))
 
-    run_score(place, end=None)
+    run_score(place, end="")
     change(place.shop, "delete from payments where payment_id <= 50")
-    state = run_score(place, end=None)
+    state = run_score(place, end="")
 
     assert state.is_completed(), state.message
     assert [r.state for r in list_runs(place.warehouse)] == ["published", "superseded"]
