@@ -8,7 +8,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import BlockDocument, StateType
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.sorting import AutomationSort
+from prefect.client.schemas.sorting import AutomationSort, DeploymentSort
 from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, CompoundTrigger, EventTrigger, Posture
 
@@ -84,10 +84,10 @@ def find_blocks(client: SyncPrefectClient, pipelines: Sequence[Pipeline]) -> dic
         if block not in known:
             kind, _, name = block.partition("/")
             raise SettingsError(
-                f"pipeline `{pipeline.name}` notifies `{block}`, and the Prefect server has no notification block "
-                f"of that name.{nearest(block, tuple(known))}".rstrip("."),
-                f"Run `prefect block create {kind}`, which shows the page where to make it, and name it `{name}`; "
-                "or take it out of `notify:`.",
+                f"pipeline `{pipeline.name}` notifies `{block}`, and this Prefect server has no notification block "
+                "of that name",
+                f"{nearest(block, tuple(known))} Run `prefect block create {kind}`, which shows the page where to "
+                f"make it, and name it `{name}`; or take it out of `notify:`.".lstrip(),
             )
     return {block: known[block] for block in wanted}
 
@@ -195,7 +195,8 @@ def _put(client: SyncPrefectClient, automation: AutomationCore, existing: Automa
     if not differing:
         return Change("unchanged", what)
     if not dry_run:
-        # Validated from its own dump, for the client sends only what was set by name.
+        # Validated from its own dump, for the client sends only what was set by name; the server refuses an owner.
+        after = {name: value for name, value in after.items() if name != "owner_resource"}
         whole = AutomationCore.model_validate(after | {"enabled": existing.enabled})
         client.update_automation(existing.id, whole)
     told = {"description": f"{existing.description} → {automation.description}"}
@@ -212,7 +213,9 @@ def _automations(client: SyncPrefectClient) -> Iterator[Automation]:
 def _deployments(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
     offset = 0
-    while page := client.read_deployments(deployment_filter=ours, limit=PAGE, offset=offset):
+    while page := client.read_deployments(
+        deployment_filter=ours, sort=DeploymentSort.NAME_ASC, limit=PAGE, offset=offset
+    ):
         yield from page
         offset += len(page)
 
