@@ -89,6 +89,12 @@ def test_every_prefect_setting_is_one_of_the_pinned_prefect() -> None:
     assert [name for name in sorted(named) if not hasattr(prefect.settings, name)] == []
 
 
+def test_heartbeat_of_the_image_is_the_one_that_the_zombie_automation_waits_for() -> None:
+    from deployments.definition import HEARTBEAT_SECONDS
+
+    assert environment_of_the_image()["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
+
+
 def test_variables_of_the_example_are_those_of_the_compose_file() -> None:
     example = re.findall(r"^([A-Z_]+)=", (DOCKER / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
 
