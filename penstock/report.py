@@ -1,6 +1,7 @@
 """The run card: one run on one page, as markdown. Told from the ledger alone."""
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 
@@ -23,6 +24,8 @@ from penstock.spec import Pipeline
 LinkTo = Callable[[str], str]
 """Makes the address of a flow run's page from its id."""
 
+_COUNTS = re.compile(r"^[\d,]+ of [\d,]+ rows(, |$)")
+"""How a detail may begin; on the card these counts have a column of their own."""
 _STATES = {"published": "✓", "halted": "✗", "failed": "✗", "abandoned": "✗"}
 _OUTCOMES = {
     "passed": "✓ passed",
@@ -94,14 +97,13 @@ def _validations(facts: RunFacts) -> list[str]:
         [
             _OUTCOMES[v.outcome],
             f"{v.unexpected:,} of {v.evaluated:,}",
-            v.stage,
-            _plain(v.expectation),
+            f"{v.stage}: {_plain(v.expectation)}",
             v.severity,
-            _plain(v.detail),
+            _plain(_COUNTS.sub("", v.detail)),
         ]
         for v in facts.validations
     ]
-    head = ["outcome", "unexpected", "stage", "expectation", "severity", "detail"]
+    head = ["outcome", "unexpected", "expectation", "severity", "detail"]
     return [f"## Validations: {facts.outcomes}", _table(head, rows, right=["unexpected"])]
 
 

@@ -56,8 +56,8 @@ class Progress:
 @task(name="report", **ONCE)
 def report(run: ScoringRun) -> str:
     """Write the run card of a run that has ended, as an artifact; return its markdown."""
-    # Relative: the worker's address of the API need not be the one that a browser knows.
-    card = run_card(connect(run.pipeline.destination.connection), run.run_id, "/runs/flow-run/{}".format)
+    # Relative: a worker knows no address that a browser can use; pages that show artifacts all lie two levels deep.
+    card = run_card(connect(run.pipeline.destination.connection), run.run_id, "../../runs/flow-run/{}".format)
     with _told_not_raised("the run card"):
         create_markdown_artifact(card, key=f"run-card-{run.pipeline.name}", description=f"Run card of {run.label}")
     return card

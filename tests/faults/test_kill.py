@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from penstock.ledger.reader import list_runs, rows_done
+from penstock.report import run_card
 from tests.conftest import view_rows
 from tests.shop import SPEC, Place
 
@@ -58,3 +59,6 @@ def test_a_run_killed_between_two_partitions_is_taken_over_and_healed(make_place
     assert state.is_completed(), state.message
     assert sorted(r.state for r in list_runs(place.warehouse)) == ["abandoned", "published"]
     assert [row[0] for row in view_rows(place.warehouse)] == list(range(1, 251))
+    heir = next(r for r in list_runs(place.warehouse) if r.state == "published")
+    told = f"**Takes over from run** {killed.run_id[:8]} (abandoned: its lease ended without a sign of life)"
+    assert told in run_card(place.warehouse, heir.run_id)

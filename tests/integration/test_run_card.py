@@ -133,7 +133,7 @@ def test_a_halted_runs_card_begins_with_what_halted_it(scored: Place) -> None:
 
     assert card.startswith("# card-risk 2026-01-03 → 01-04: ✗ halted\n\n> `card-risk`")
     assert "Nothing was published" in card
-    assert "| ✗ **halted** | 100 of 250 | volume |" in card
+    assert "| ✗ **halted** | 100 of 250 | volume: quarantine_limit | critical |" in card
     assert "](/" not in card  # nobody said where flow runs are seen
     assert "## Scores" not in card
 
@@ -146,7 +146,7 @@ def test_the_card_in_prefect_links_to_flow_runs(scored: Place, prefect_api: str)
         asked = {"artifacts": {"flow_run_id": {"any_": [run.flow_run_id]}, "key": {"any_": ["run-card-card-risk"]}}}
         [artifact] = client.request("POST", "/artifacts/filter", json=asked).json()
 
-    assert f"([flow run](/runs/flow-run/{run.flow_run_id}))" in artifact["data"]
+    assert f"([flow run](../../runs/flow-run/{run.flow_run_id}))" in artifact["data"]
 
 
 def test_the_seconds_of_partitions_are_added_up_and_their_retries_named(scored: Place) -> None:
