@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
 from pydantic import ValidationError
 
+from deployments.automations import HEARTBEAT_SECONDS
 from deployments.work_pool import WORK_POOL
 from penstock.errors import Problem, SpecError
 from penstock.interval import iso
@@ -47,6 +48,11 @@ class Definition:
     def full_name(self) -> str:
         """The name as Prefect's command line takes it."""
         return f"{self.flow}/{self.name}"
+
+    @property
+    def job_variables(self) -> dict[str, Any]:
+        """What the work pool's job template is told; more may stand beside it, set by a person."""
+        return {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
 
     @property
     def concurrency_options(self) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import DeploymentSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from deployments.automations import apply_automations, find_blocks
 from deployments.changes import Change
 from deployments.definition import PENSTOCK_TAG, Definition, define_any_pipeline, define_deployment, recorded_folder
 from deployments.pull import record_project
@@ -34,7 +35,7 @@ def deploy_pipelines(
     dry_run: bool = False,
     remove_orphans: bool = False,
 ) -> tuple[Change, ...]:
-    """Create or update one deployment a pipeline, the work pool that they run on, and the one for any pipeline.
+    """Create or update one deployment a pipeline, the one for any pipeline, the work pool, and the automations.
 
     Args:
         files: Specs to deploy; None: the whole pipelines folder, and then orphans are looked for too: deployments of
@@ -43,10 +44,12 @@ def deploy_pipelines(
         remove_orphans: Remove them; else they are told of, as unchanged, with `LEFT_ALONE` in their details.
 
     Raises:
-        SettingsError: the server does not answer or refuses, or a name there belongs to another project.
+        SettingsError: the server does not answer or refuses, a name there belongs to another project, or a block that
+            `notify:` names is missing.
         SpecError, SpecErrors: specs do not load; nothing was deployed.
     """
     loaded = load_specs(settings, files)
+    pipelines = tuple(loaded.values())
     definitions = [define_deployment(pipeline, str(file)) for file, pipeline in loaded.items()]
     definitions += [define_any_pipeline()]
     folder = record_project()["folder"]
@@ -54,10 +57,12 @@ def deploy_pipelines(
         todo = [Reconciliation(each, folder, read_existing(client, each.full_name)) for each in definitions]
         for reconciliation in todo:
             _refuse_foreign(reconciliation)
+        find_blocks(client, pipelines)  # one that is missing stops all here, before anything is changed
         changes = [ensure_work_pool(client, dry_run=dry_run)]
         changes += [reconciliation.apply(client, dry_run=dry_run) for reconciliation in todo]
         if files is None:
             changes += _reconcile_orphans(client, definitions, folder, remove=remove_orphans, dry_run=dry_run)
+        changes += apply_automations(client, pipelines, whole_folder=files is None, dry_run=dry_run)
     return tuple(changes)
 
 

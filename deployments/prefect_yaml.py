@@ -26,7 +26,7 @@ HEADER = """\
 #
 # Both ways give the same deployments. What only `penstock deploy` does: it makes the work pool, with a command that
 # starts flow runs seconds sooner; removes a schedule that the spec no longer has, and deployments whose spec is gone;
-# leaves paused what a person paused; creates the automations of `notify:`; and changes nothing where nothing differs.
+# leaves pauses and job variables that a person set; creates the automations of `notify:`; and changes nothing twice.
 """
 
 
@@ -71,7 +71,7 @@ def _write_definition(definition: Definition) -> dict[str, Any]:
         "tags": list(definition.tags),
         "parameters": definition.parameters,
         "enforce_parameter_schema": definition.enforce_parameter_schema,
-        "work_pool": {"name": definition.work_pool},
+        "work_pool": {"name": definition.work_pool, "job_variables": definition.job_variables},
     }
     if definition.concurrency_options is not None:
         written["concurrency_limit"] = {"limit": definition.concurrency_limit} | definition.concurrency_options

@@ -1,7 +1,7 @@
 """One deployment on a Prefect server, made to be what its definition says.
 
 Two things belong to people, and no deploy touches them: whether a deployment or its schedule is paused (a changed
-schedule stays paused too, and the change says so), and job variables.
+schedule stays paused too, and the change says so), and job variables beside our own.
 """
 
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ TOLD = (
 )
 """Fields short enough to be told whole; of the others it is told that they changed."""
 
+SERVERS_BEGIN = "DTSTART:20200101T000000"
+
 
 @dataclass(frozen=True)
 class Reconciliation:
@@ -56,6 +58,7 @@ class Reconciliation:
             "work_pool_name": definition.work_pool,
             "concurrency_limit": definition.concurrency_limit,
             "concurrency_options": definition.concurrency_options,
+            "job_variables": _add_variables(self.existing, definition.job_variables),
         }
 
     def differences(self) -> list[str]:
@@ -111,6 +114,7 @@ def read_fields(deployment: DeploymentResponse) -> dict[str, Any]:
         "work_pool_name": deployment.work_pool_name,
         "concurrency_limit": limit.limit if limit else None,
         "concurrency_options": options.model_dump(mode="json") if options else None,
+        "job_variables": deployment.job_variables,
     }
 
 
@@ -124,7 +128,7 @@ def reconcile_schedules(
 ) -> list[str]:
     """Leave the deployment with the wanted schedule and no other; return one line a change."""
     existing = deployment.schedules
-    same = [schedule for schedule in existing if schedule.schedule == wanted and not schedule.parameters]
+    same = [schedule for schedule in existing if _is_same(schedule.schedule, wanted) and not schedule.parameters]
     kept: DeploymentSchedule | None = None if wanted is None else next(iter(same or existing), None)
     details = []
     if wanted is not None and not same:
@@ -151,8 +155,28 @@ def tell_schedule(schedule: SCHEDULE_TYPES) -> str:
         case IntervalSchedule():
             return f"every {schedule.interval} {schedule.timezone}"
         case RRuleSchedule():
-            return f"{schedule.rrule} {schedule.timezone}"
+            return f"{_without_begin(schedule.rrule)} {schedule.timezone}"
     return "never"
+
+
+def _add_variables(existing: DeploymentResponse | None, ours: dict[str, Any]) -> dict[str, Any]:
+    """Return the job variables of a deployment with ours put over them, those of `env` one by one."""
+    theirs = existing.job_variables if existing else {}
+    return theirs | ours | {"env": theirs.get("env", {}) | ours["env"]}
+
+
+def _is_same(found: SCHEDULE_TYPES, wanted: SCHEDULE_TYPES | None) -> bool:
+    if isinstance(found, RRuleSchedule) and isinstance(wanted, RRuleSchedule) and "DTSTART" not in wanted.rrule.upper():
+        return (_without_begin(found.rrule), found.timezone) == (wanted.rrule, wanted.timezone)
+    return found == wanted
+
+
+def _without_begin(rrule: str) -> str:
+    """Return a rule without the begin that the server gives to one that has none."""
+    begin, _, rule = rrule.partition("\n")
+    # To rules of minutes and seconds it gives a recent begin, so as not to count from 2020 on.
+    frequent = "FREQ=MINUTELY" in rule or "FREQ=SECONDLY" in rule
+    return rule if begin == SERVERS_BEGIN or (frequent and begin.startswith("DTSTART")) else rrule
 
 
 def _tell_difference(name: str, old: Any, new: Any) -> str:

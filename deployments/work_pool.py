@@ -13,7 +13,7 @@ WORK_POOL = "penstock"
 # Without a command a process worker puts two helpers of its own before each flow process (a resolver that prepares the
 # workspace, and a supervisor), each of which imports Prefect: seconds of cold start for code that is here already.
 # `python` is looked up on the worker's PATH: start workers with their virtual environment's `bin` on it.
-ENGINE_COMMAND = "python -m prefect.engine"
+ENGINE_COMMAND = "python -m deployments.engine"
 
 
 def ensure_work_pool(client: SyncPrefectClient, *, dry_run: bool = False) -> Change:

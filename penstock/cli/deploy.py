@@ -51,7 +51,7 @@ def deploy(
         changes = deploy_pipelines(api_url, settings, files, dry_run=dry_run, remove_orphans=yes)
         _tell(changes, as_json=as_json, dry_run=dry_run)
         orphans = [change.what for change in changes if LEFT_ALONE in change.details]
-        if orphans and not dry_run and _agreed(orphans):
+        if orphans and not dry_run and _agreed(orphans, ask=not as_json):
             again = deploy_pipelines(api_url, settings, files, remove_orphans=True)
             _tell([change for change in again if change.kind == "removed"], as_json=False, dry_run=False)
 
@@ -93,10 +93,10 @@ def _tell(changes: "Sequence[Change]", *, as_json: bool, dry_run: bool) -> None:
     console().print(f"{plural(changed, 'object')} {verb} on the Prefect server", markup=False)
 
 
-def _agreed(orphans: Sequence[str]) -> bool:
-    """Ask whether to remove the orphans; without a terminal they are left, and it is said how to remove them."""
+def _agreed(orphans: Sequence[str], *, ask: bool) -> bool:
+    """Ask whether to remove the orphans; without a terminal, and beside JSON, they are left and it is said how."""
     told = ", ".join(orphans)
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if ask and sys.stdin.isatty() and sys.stdout.isatty():
         return typer.confirm(f"Remove {told}? The history of their runs stays.", default=False, err=True)
     error_console().print(
         f"Warning: left alone, though no spec stands behind: {told}. Run `penstock deploy --yes` to remove.",
