@@ -39,6 +39,9 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with local_server(tmp_path_factory.mktemp("prefect")) as server:
         os.environ.update(client_environment(server.api_url))
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()  # a test module that imports Prefect has had it read the environment before
         yield server.api_url
 
 

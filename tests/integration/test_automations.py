@@ -1,0 +1,386 @@
+"""Events, messages and automations on a real Prefect server with its services on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from prefect.blocks.notifications import CustomWebhookNotificationBlock, SendgridEmail
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
+from prefect.events.actions import RunDeployment
+from prefect.events.schemas.automations import AutomationCore, EventTrigger
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Pending
+
+from deployments.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
+from deployments.deploying import deploy_pipelines
+from deployments.local_server import client_environment, full_server
+from penstock.errors import SettingsError
+from penstock.settings import load_settings
+from penstock.spec import Pipeline
+from penstock.spec_file import parse_pipeline
+from tests.shop import SPEC, Place
+
+CHECKOUT = Path(__file__).parents[2]
+TOLD = SPEC + "notify: {on_halt: [custom-webhook/ops], on_failure: [custom-webhook/ops]}\n"
+
+
+@dataclass
+class Mailbox:
+    """What was sent to us."""
+
+    url: str
+    received: list[dict[str, Any]] = field(default_factory=list)
+
+    def about(self, words: str) -> list[dict[str, Any]]:
+        return [message for message in self.received if words in message["subject"]]
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with full_server(tmp_path_factory.mktemp("server"), port=0) as server:
+        yield server.api_url
+
+
+@pytest.fixture
+def client(api: str) -> Iterator[SyncPrefectClient]:
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        yield client
+        for automation in client.read_automations(sort=AutomationSort.NAME_ASC, limit=200):
+            client.delete_automation(automation.id)
+        for deployment in client.read_deployments(sort=DeploymentSort.NAME_ASC, limit=200):
+            client.delete_deployment(deployment.id)
+
+
+@pytest.fixture(scope="module")
+def mailbox(api: str) -> Iterator[Mailbox]:
+    """A web server on this machine, behind the block `custom-webhook/ops`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            box.received.append(json.loads(body))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        box = Mailbox(f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        block = CustomWebhookNotificationBlock(
+            name="ops", url=box.url, json_data={"subject": "{{subject}}", "body": "{{body}}"}
+        )
+        with temporary_settings({PREFECT_API_URL: api}):
+            block.save("ops", overwrite=True)
+        yield box
+        server.shutdown()
+
+
+def pipeline_of(text: str) -> Pipeline:
+    return parse_pipeline(text.encode(), "card-risk.yaml")
+
+
+def wait_until(happened: Callable[[], Any], seconds: float = 60) -> Any:
+    until = time.monotonic() + seconds
+    while not (result := happened()):
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.2)
+    return result
+
+
+def change(place: Place, statement: str) -> None:
+    with place.shop.writing() as connection:
+        connection.execute(sa.text(statement))
+
+
+def environment(api: str, **more: str) -> dict[str, str]:
+    own = {"PYTHONPATH": str(CHECKOUT), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", **more}
+    return os.environ | client_environment(api) | own
+
+
+def penstock_run(api: str, place: Place, end: str) -> int:
+    command = [Path(sys.executable).with_name("penstock"), "run", str(place.spec), "--end", end]
+    done = subprocess.run(command, env=environment(api), capture_output=True, text=True, timeout=110, check=False)
+    return done.returncode
+
+
+@contextmanager
+def deployed_run(api: str, client: SyncPrefectClient, place: Place, name: str, **variables: str) -> Iterator[Any]:
+    """Run a deployment once, as the worker's command does; give its flow run and its process."""
+    deployment = client.read_deployment_by_name(name)
+    flow_run = client.create_flow_run_from_deployment(deployment.id, parameters={"end": "2026-01-02"}, state=Pending())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deployments.engine"],
+        cwd=place.folder,
+        env=environment(api, PREFECT__FLOW_RUN_ID=str(flow_run.id), **variables),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield flow_run, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def events_of(client: SyncPrefectClient, name: str, resource: str) -> list[dict[str, Any]]:
+    wanted = {"event": {"name": [name]}, "resource": {"id": [resource]}}
+    return client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def deploy(api: str, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Callable[[Place], Pipeline]:
+    """Deploy a place's pipeline with its automations."""
+
+    def deployed(place: Place) -> Pipeline:
+        pipeline = pipeline_of(place.spec.read_text())
+        place.spec.rename(place.folder / f"{pipeline.name}.yaml")
+        monkeypatch.setenv("PENSTOCK_PIPELINES", str(place.folder))
+        deploy_pipelines(api, load_settings(), None)
+        apply_automations(client, [pipeline], whole_folder=False, dry_run=False)
+        return pipeline
+
+    return deployed
+
+
+def spec_named(name: str) -> str:
+    return TOLD.replace("name: card-risk\n", f"name: {name}\n")
+
+
+def test_a_halt_is_told_once_with_pipeline_interval_and_reason(
+    api: str, client: SyncPrefectClient, mailbox: Mailbox, make_place: Callable[..., Place]
+) -> None:
+    place = make_place(spec=spec_named("halting"))
+    change(place, "update payments set amount = null where payment_id > 250 and payment_id <= 400")
+    apply_automations(client, [pipeline_of(place.spec.read_text())], whole_folder=False, dry_run=False)
+
+    assert penstock_run(api, place, "2026-01-03") == 3
+
+    [message] = wait_until(lambda: mailbox.about("halting"))
+    assert message["subject"] == "halting halted: 2026-01-02 → 01-03"
+    assert "`halting` 2026-01-02 → 01-03 halted: " in message["body"]
+    assert "150 of 250" in message["body"]
+    assert "Nothing was published. Mend the data" in message["body"]
+    time.sleep(3)
+    assert len(mailbox.about("halting")) == 1
+
+
+def test_a_failure_of_a_run_by_hand_is_told_once(
+    api: str, client: SyncPrefectClient, mailbox: Mailbox, make_place: Callable[..., Place]
+) -> None:
+    place = make_place(spec=spec_named("by-hand"))
+    change(place, "alter table payments drop column country")
+    apply_automations(client, [pipeline_of(place.spec.read_text())], whole_folder=False, dry_run=False)
+
+    assert penstock_run(api, place, "2026-01-02") == 1
+
+    wait_until(lambda: mailbox.about("by-hand"))
+    time.sleep(3)
+    [message] = mailbox.about("by-hand")
+    assert message["subject"] == "by-hand failed: by-hand 2026-01-01 → 01-02"
+    assert "needs columns that the batch does not have: `country`. Add or mend them" in message["body"]
+
+
+def test_a_failure_of_a_deployed_run_is_told_once(
+    api: str,
+    client: SyncPrefectClient,
+    mailbox: Mailbox,
+    make_place: Callable[..., Place],
+    deploy: Callable[[Place], Pipeline],
+) -> None:
+    place = make_place(spec=spec_named("nightly"))
+    change(place, "alter table payments drop column country")
+    deploy(place)
+
+    with deployed_run(api, client, place, "score/nightly") as (_, process):
+        process.wait(timeout=100)
+
+    wait_until(lambda: mailbox.about("nightly"))
+    assert events_of(client, "penstock.run.failed", "penstock.pipeline.nightly")
+    time.sleep(3)
+    [message] = mailbox.about("nightly")
+    assert message["subject"] == "nightly failed: nightly due until 2026-01-02 00:00"
+    assert "1 of 1 intervals: " in message["body"]
+
+
+def test_a_spec_that_does_not_load_is_told_though_no_interval_was_claimed(
+    api: str,
+    client: SyncPrefectClient,
+    mailbox: Mailbox,
+    make_place: Callable[..., Place],
+    deploy: Callable[[Place], Pipeline],
+) -> None:
+    place = make_place(spec=spec_named("broken"))
+    deploy(place)
+    (place.folder / "broken.yaml").write_text("name: [")
+
+    with deployed_run(api, client, place, "score/broken") as (_, process):
+        process.wait(timeout=100)
+
+    [message] = wait_until(lambda: mailbox.about("broken"))
+    assert "not YAML" in message["body"]
+    assert not events_of(client, "penstock.run.failed", "penstock.pipeline.broken")
+
+
+def test_a_run_whose_process_was_killed_ends_as_crashed_and_is_told(
+    api: str,
+    client: SyncPrefectClient,
+    mailbox: Mailbox,
+    make_place: Callable[..., Place],
+    deploy: Callable[[Place], Pipeline],
+) -> None:
+    place = make_place(spec=spec_named("killed").replace("partition_rows: 150", "partition_rows: 1"))
+    deploy(place)
+    zombies = next(a for a in client.read_automations(sort=AutomationSort.NAME_ASC, limit=200) if "zombie" in a.name)
+    client.delete_automation(zombies.id)
+    client.create_automation(define_zombie_automation(heartbeat_seconds=5))
+
+    with deployed_run(api, client, place, "score/killed") as (flow_run, process):
+        resource = f"prefect.flow-run.{flow_run.id}"
+        wait_until(lambda: events_of(client, "prefect.flow-run.heartbeat", resource))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    state = wait_until(lambda: (s := client.read_flow_run(flow_run.id).state) and s.is_final() and s)
+
+    assert state.is_crashed()
+    assert "no heartbeat for 15 s: its process is gone." in state.message
+    [message] = wait_until(lambda: mailbox.about("killed"))
+    assert "The next run takes its interval over when the lease ends." in message["body"]
+
+
+@pytest.mark.usefixtures("mailbox")
+def test_a_published_run_can_start_another_deployment(
+    api: str, client: SyncPrefectClient, make_place: Callable[..., Place], deploy: Callable[[Place], Pipeline]
+) -> None:
+    follower = make_place(spec=spec_named("follower"))
+    deploy(follower)
+    deployment = client.read_deployment_by_name("score/follower")
+    parameters = {"start": "{{ event.payload.interval_start }}", "end": "{{ event.payload.interval_end }}"}
+    client.create_automation(
+        AutomationCore(
+            name="score follower after leader",
+            trigger=EventTrigger(
+                expect={"penstock.run.published"}, match={"prefect.resource.id": "penstock.pipeline.leader"}
+            ),
+            actions=[RunDeployment(deployment_id=deployment.id, parameters=parameters)],
+        )
+    )
+    follower.spec.write_text(spec_named("leader"))
+
+    assert penstock_run(api, follower, "2026-01-02") == 0
+
+    of_follower = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]))
+    [flow_run] = wait_until(
+        lambda: client.read_flow_runs(flow_run_filter=of_follower, sort=FlowRunSort.NAME_ASC, limit=10)
+    )
+    assert flow_run.parameters["start"] == "2026-01-01T00:00:00+00:00"
+    assert flow_run.parameters["end"] == "2026-01-02T00:00:00+00:00"
+    [event] = events_of(client, "penstock.run.published", "penstock.pipeline.leader")
+    assert event["payload"]["rows"] == {"extracted": 250, "scored": 250, "quarantined": 0, "excluded": 0}
+    assert event["payload"]["table"] == "card_risk_scores"
+    assert any(r["prefect.resource.id"].startswith("prefect.flow-run.") for r in event["related"])
+
+
+@pytest.fixture
+def sendgrid(api: str, client: SyncPrefectClient) -> None:
+    block = SendgridEmail(api_key="key", sender_email="a@example.com", to_emails=["ops@example.com"])
+    block.save("ops", overwrite=True)
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise, behind the block, imports it
+@pytest.mark.usefixtures("mailbox", "sendgrid")
+def test_applying_again_changes_nothing_and_a_changed_spec_changes_only_what_differs(
+    client: SyncPrefectClient,
+) -> None:
+    first = apply_automations(client, [pipeline_of(TOLD)], whole_folder=False, dry_run=False)
+    again = apply_automations(client, [pipeline_of(TOLD)], whole_folder=False, dry_run=False)
+    mail = TOLD.replace("on_failure: [custom-webhook/ops]", "on_failure: [custom-webhook/ops, sendgrid-email/ops]")
+    changed = apply_automations(client, [pipeline_of(mail)], whole_folder=False, dry_run=False)
+    halts = next(a for a in client.read_automations_by_name(f"{PREFIX}card-risk on halt"))
+    client.pause_automation(halts.id)
+    removed = apply_automations(client, [pipeline_of(SPEC)], whole_folder=False, dry_run=True)
+
+    names = ["zombie runs", "card-risk on halt", "card-risk on failure"]
+    assert [(c.kind, c.what) for c in first] == [("created", f"automation {name}") for name in names]
+    assert [c.kind for c in again] == ["unchanged"] * 3
+    assert [c.kind for c in changed] == ["unchanged", "unchanged", "updated"]
+    assert "Tells custom-webhook/ops, sendgrid-email/ops when" in changed[2].details[0]
+    assert [(c.kind, c.what) for c in removed] == [
+        ("unchanged", "automation zombie runs"),
+        ("removed", "automation card-risk on failure"),
+        ("removed", "automation card-risk on halt"),
+    ]
+    assert len(client.read_automations_by_name(f"{PREFIX}card-risk on halt")) == 1
+
+
+@pytest.mark.usefixtures("mailbox")
+def test_an_automation_that_a_person_paused_stays_paused_when_it_is_updated(client: SyncPrefectClient) -> None:
+    apply_automations(client, [pipeline_of(TOLD)], whole_folder=False, dry_run=False)
+    [halts] = client.read_automations_by_name(f"{PREFIX}card-risk on halt")
+    other = halts.model_dump(exclude={"id", "owner_resource"}) | {"description": "of yesterday"}
+    client.update_automation(halts.id, AutomationCore.model_validate(other))
+    client.pause_automation(halts.id)
+
+    changes = apply_automations(client, [pipeline_of(TOLD)], whole_folder=False, dry_run=False)
+
+    assert [c.kind for c in changes] == ["unchanged", "updated", "unchanged"]
+    [halts] = client.read_automations_by_name(f"{PREFIX}card-risk on halt")
+    assert not halts.enabled
+    assert halts.description.startswith("Tells custom-webhook/ops")
+
+
+@pytest.mark.usefixtures("mailbox")
+def test_the_whole_folder_removes_automations_of_pipelines_that_are_gone_and_leaves_what_others_made(
+    client: SyncPrefectClient,
+) -> None:
+    gone = pipeline_of(spec_named("gone"))
+    apply_automations(client, [gone], whole_folder=False, dry_run=False)
+    [other] = client.read_automations_by_name(f"{PREFIX}gone on halt")
+    foreign = AutomationCore.model_validate(other.model_dump() | {"name": f"{PREFIX}by a person", "tags": []})
+    client.create_automation(foreign)
+
+    alone = apply_automations(client, [pipeline_of(SPEC)], whole_folder=False, dry_run=False)
+    whole = apply_automations(client, [pipeline_of(SPEC)], whole_folder=True, dry_run=False)
+
+    assert [c.kind for c in alone] == ["unchanged"]
+    assert [c.what for c in whole if c.kind == "removed"] == ["automation gone on failure", "automation gone on halt"]
+    assert client.read_automations_by_name(f"{PREFIX}by a person")
+
+
+def test_a_missing_block_is_named_with_its_pipeline_and_its_remedy_before_anything_changes(
+    client: SyncPrefectClient, mailbox: Mailbox
+) -> None:
+    spec = TOLD.replace("on_failure: [custom-webhook/ops]", "on_failure: [custom-webhook/opps]")
+
+    with pytest.raises(SettingsError) as caught:
+        apply_automations(client, [pipeline_of(spec)], whole_folder=False, dry_run=False)
+
+    assert str(caught.value) == (
+        "pipeline `card-risk` notifies `custom-webhook/opps`, and this Prefect server has no notification block of "
+        "that name. Did you mean `custom-webhook/ops`? Run `prefect block create custom-webhook`, which shows the "
+        "page where to make it, and name it `opps`; or take it out of `notify:`."
+    )
+    assert client.read_automations(sort=AutomationSort.NAME_ASC, limit=200) == []
+
+
+def test_every_state_that_a_flow_of_ours_ends_in_counts_as_an_end_for_the_zombie_automation() -> None:
+    sources = "".join(file.read_text() for file in sorted((CHECKOUT / "flows").glob("*.py")))
+
+    assert set(re.findall(r'(?:Completed|Failed)\(name="(\w+)"', sources)) | {"Halted"} <= set(ENDINGS)
+    assert set(re.findall(r'name = "(\w+)" if', sources)) <= set(ENDINGS)
