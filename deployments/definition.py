@@ -92,6 +92,18 @@ def define_any_pipeline() -> Definition:
     )
 
 
+def define_backfill() -> Definition:
+    """Return the deployment of the backfill flow, which takes any pipeline and any number at once."""
+    return Definition(
+        flow="backfill",
+        name=ANY_PIPELINE,
+        entrypoint="flows.backfill.backfill",
+        description="Scores what a range of any pipeline lacks, each interval in a flow run of its own.",
+        version="any",
+        tags=(PENSTOCK_TAG,),
+    )
+
+
 def pull_steps(folder: str) -> list[dict[str, Any]]:
     """Return the steps that a worker takes before it imports the flow."""
     return [{ENTER_PROJECT: {"folder": folder}}]

@@ -13,7 +13,14 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.automations import apply_automations, find_blocks
 from deployments.changes import Change
-from deployments.definition import PENSTOCK_TAG, Definition, define_any_pipeline, define_deployment, recorded_folder
+from deployments.definition import (
+    PENSTOCK_TAG,
+    Definition,
+    define_any_pipeline,
+    define_backfill,
+    define_deployment,
+    recorded_folder,
+)
 from deployments.pull import record_project
 from deployments.reconciling import Reconciliation, read_existing
 from deployments.specs import load_specs
@@ -51,7 +58,7 @@ def deploy_pipelines(
     loaded = load_specs(settings, files)
     pipelines = tuple(loaded.values())
     definitions = [define_deployment(pipeline, str(file)) for file, pipeline in loaded.items()]
-    definitions += [define_any_pipeline()]
+    definitions += [define_any_pipeline(), define_backfill()]
     folder = record_project()["folder"]
     with _client_of(api_url) as client:
         todo = [Reconciliation(each, folder, read_existing(client, each.full_name)) for each in definitions]

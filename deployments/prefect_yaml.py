@@ -11,6 +11,7 @@ from deployments.definition import (
     RECORD_PROJECT,
     Definition,
     define_any_pipeline,
+    define_backfill,
     define_deployment,
     pull_steps,
 )
@@ -51,7 +52,7 @@ def render_prefect_yaml(settings: Settings, files: Sequence[Path] | None) -> str
         SpecError, SpecErrors: specs do not load.
     """
     definitions = [define_deployment(spec, str(file)) for file, spec in load_specs(settings, files).items()]
-    definitions.append(define_any_pipeline())
+    definitions += [define_any_pipeline(), define_backfill()]
     body = {
         "name": "penstock",
         # The folder is recorded where `prefect deploy` runs; a machine's path has no place in a file that is shared.

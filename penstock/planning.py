@@ -1,7 +1,7 @@
 """Which intervals a run scores: due and missing ones, those that late rows touched, those that somebody asks for."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -53,6 +53,8 @@ def plan_intervals(
     mode: Mode = "due",
     start: datetime | None = None,
     end: datetime | None = None,
+    *,
+    whole: bool = False,
 ) -> Plan:
     """Decide which intervals to score.
 
@@ -61,6 +63,7 @@ def plan_intervals(
         now: the run's one "now", aware.
         fingerprint_of: what the primary source shows for an interval now; asked only inside `lookback`.
         start, end: bound the intervals to those that touch `[start, end)`; naive means UTC.
+        whole: take all of them, beyond `max_intervals`.
 
     Raises:
         SettingsError: a range is asked of a snapshot pipeline, or a restate names no range.
@@ -74,6 +77,7 @@ def plan_intervals(
         return Plan((PlannedInterval(None, "snapshot"),))
     start, end = as_utc(start) if start else None, as_utc(end) if end else None
     due = _due(spec, now, start, end)
+    at_most = len(due) if whole else spec.max_intervals
     done = {r.interval_key: r.interval for r in settled.values() if r.interval is not None}
     withdrawn = sum(1 for i in due if i.key in settled and settled[i.key].state == "withdrawn")
     if mode == "restate":
@@ -81,10 +85,7 @@ def plan_intervals(
             raise SettingsError(
                 "a restate needs a range", "Give start and end; every interval that they touch is scored again."
             )
-        return Plan(
-            tuple(PlannedInterval(i, "restate") for i in due[: spec.max_intervals]),
-            left_over=max(len(due) - spec.max_intervals, 0),
-        )
+        return Plan(tuple(PlannedInterval(i, "restate") for i in due[:at_most]), left_over=max(len(due) - at_most, 0))
     wanted = missing(due, [i for i in done.values() if i is not None])
     if mode == "due" and spec.catch_up == "latest" and start is None and end is None:
         wanted = [i for i in wanted if i == due[-1]]
@@ -92,8 +93,38 @@ def plan_intervals(
     reason: Reason = "backfill" if mode == "backfill" else "due"
     chosen = [*(PlannedInterval(i, reason) for i in wanted), *(PlannedInterval(i, "late rows") for i in late)]
     chosen.sort(key=lambda planned: planned.interval.start if planned.interval else now)
-    taken = tuple(chosen[: spec.max_intervals])
+    taken = tuple(chosen[:at_most])
     return Plan(taken, len(due) - len(chosen) - withdrawn, withdrawn, len(chosen) - len(taken))
+
+
+def plan_range(
+    pipeline: Pipeline,
+    settled: Mapping[str, RunRecord],
+    now: datetime,
+    start: datetime | None,
+    end: datetime | None,
+    restate_since: datetime | None,
+) -> Plan:
+    """Decide which intervals of a range a backfill still has to score, however many they are.
+
+    Args:
+        restate_since: the moment since when every interval is to have been scored again; None: only what is missing.
+
+    Raises:
+        SettingsError: the pipeline is a snapshot, or a restate names no range.
+    """
+    if pipeline.interval is None:
+        raise SettingsError(
+            f"`{pipeline.name}` is a snapshot pipeline and has no intervals",
+            f"Score its whole source with `penstock run {pipeline.name}`.",
+        )
+    mode: Mode = "backfill" if restate_since is None else "restate"
+    plan = plan_intervals(pipeline, settled, now, lambda _: "", mode, start, end, whole=True)
+    if restate_since is None:
+        return plan
+    again = {key for key, run in settled.items() if run.state == "published" and run.started_at >= restate_since}
+    left = tuple(each for each in plan.intervals if each.interval is None or each.interval.key not in again)
+    return replace(plan, intervals=left, settled=len(plan.intervals) - len(left))
 
 
 def _due(spec: IntervalSpec, now: datetime, start: datetime | None, end: datetime | None) -> list[DataInterval]:

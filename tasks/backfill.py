@@ -1,0 +1,106 @@
+"""What a backfill was asked for, and what the ledger says of it: still to be scored, being scored, or done."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prefect import task
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+
+from penstock.carriers import interval_key, interval_label
+from penstock.connections import close_engines
+from penstock.interval import DataInterval, as_utc
+from penstock.ledger.reader import list_runs, settled_intervals
+from penstock.planning import Mode, Plan, PlannedInterval
+from penstock.planning import plan_range as plan_whole_range
+from penstock.spec import Pipeline, SqlSource
+from tasks.places import connect
+from tasks.retries import RETRIED
+
+LOOK_SECONDS = 5.0
+BUSY_RUNS = 1000
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """A range of a pipeline's intervals to score."""
+
+    named: str
+    """The pipeline as the form has it: a name or a path."""
+    pipeline: Pipeline
+    start: datetime | None
+    end: datetime | None
+    now: datetime
+    """The one "now": which intervals are over does not change while the backfill works."""
+    restate_since: datetime | None
+    """Score again what was not scored since then; None: only what is missing."""
+
+    @property
+    def mode(self) -> Mode:
+        return "backfill" if self.restate_since is None else "restate"
+
+
+@task(name="plan-range", **RETRIED)
+def plan_range(asked: Backfill) -> Plan:
+    """Find the intervals of the range that are still to be scored."""
+    pipeline = asked.pipeline
+    warehouse = connect(pipeline.destination.connection)
+    settled = settled_intervals(warehouse, pipeline.name)
+    release_files(pipeline)
+    return plan_whole_range(pipeline, settled, asked.now, asked.start, asked.end, asked.restate_since)
+
+
+@task(name="wait-for-others", **RETRIED)
+def wait_for_others(pipeline: Pipeline, intervals: Sequence[PlannedInterval]) -> None:
+    """Wait until no run holds any of the intervals: each has ended, or its lease has."""
+    wanted = {interval_key(each.interval) for each in intervals}
+    while wanted & _find_busy(pipeline):
+        time.sleep(LOOK_SECONDS)
+
+
+def _find_busy(pipeline: Pipeline) -> set[str]:
+    """Return the intervals that a run holds under a lease that has not ended."""
+    warehouse = connect(pipeline.destination.connection)
+    running = list_runs(warehouse, pipeline.name, BUSY_RUNS, ("running",))
+    with warehouse.reading() as connection:
+        now = warehouse.now(connection)
+    release_files(pipeline)
+    return {run.interval_key for run in running if run.lease_until > now}
+
+
+def takes_turns(pipeline: Pipeline) -> bool:
+    """Whether runs of the pipeline shut each other out: DuckDB lets one process at a time open a file."""
+    names = [source.connection for source in pipeline.sources.values() if isinstance(source, SqlSource)]
+    return any(connect(name).dialect == "duckdb" for name in (pipeline.destination.connection, *names))
+
+
+def release_files(pipeline: Pipeline) -> None:
+    """Let the runs that this process waits for open the files that it has read."""
+    if takes_turns(pipeline):
+        close_engines()
+
+
+def first_start() -> datetime:
+    """Return when this flow run started for the first time: a retry of it goes on with what was asked then."""
+    with get_client(sync_client=True) as client:
+        started = client.read_flow_run(flow_run.id).start_time
+    assert started is not None  # it runs
+    return as_utc(started)
+
+
+def backfill_run_name() -> str:
+    """Name a run of the backfill flow by what was asked: `card-risk backfill 2026-01-01 → 02-01`."""
+    asked: dict[str, Any] = flow_run.parameters
+    name = asked["pipeline"].rpartition("/")[2].removesuffix(".yaml")
+    return " ".join(filter(None, [name, "restate" if asked["restate"] else "backfill", _range(asked)]))
+
+
+def _range(asked: dict[str, Any]) -> str:
+    start, end = (as_utc(asked[name]) if asked[name] else None for name in ("start", "end"))
+    if start and end and start < end:
+        return interval_label(DataInterval(start, end))
+    told = [f"{word} {moment:%Y-%m-%d %H:%M}" for word, moment in (("from", start), ("until", end)) if moment]
+    return " ".join(told)

@@ -1,0 +1,211 @@
+"""The flow runs that a backfill hands out: one an interval, oldest first, a few in flight, each at most once.
+
+Prefect keeps one flow run an idempotency key. The key is the interval with what is asked of it and a number: a run of
+that key that has not ended is joined, whoever started it; behind one that has ended comes the next number.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Cancelling
+
+from penstock.carriers import interval_key
+from penstock.errors import SettingsError
+from penstock.interval import iso
+from penstock.planning import PlannedInterval
+from tasks.backfill import Backfill
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+DEPLOYMENT = "score/any_pipeline"
+POLL_SECONDS = 2.0
+UNATTENDED_SECONDS, FULL_SECONDS = 10.0, 60.0
+"""How long nothing may start before it is told that no worker is there, or that none has a free place."""
+ROUNDS = 5
+"""How often an interval is tried that another run was at."""
+NOT_BEGUN = (StateType.SCHEDULED, StateType.PENDING)
+
+
+@dataclass(frozen=True)
+class IntervalRun:
+    """The flow run of one interval, as last seen."""
+
+    planned: PlannedInterval
+    flow_run_id: UUID
+    kind: StateType
+    state: str
+    """The state's name, as in `Halted`."""
+    message: str
+
+    @property
+    def ended(self) -> bool:
+        return self.kind in (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
+
+
+class FanOut:
+    """Flow runs of a backfill's intervals; `runs` holds the last one of each, by the interval's key."""
+
+    def __init__(self, client: SyncPrefectClient, asked: Backfill, logger: Logger) -> None:
+        self._client = client
+        self._asked = asked
+        self._logger = logger
+        self._deployment = _read_deployment(client)
+        self.runs: dict[str, IntervalRun] = {}
+
+    def score(self, intervals: Sequence[PlannedInterval], in_flight: int) -> Iterator[str]:
+        """Have the intervals scored; yield at each look at them what holds them up, else empty text."""
+        waiting = list(reversed(intervals))
+        begun = time.monotonic()
+        while True:
+            while waiting and len(self._list_running()) < in_flight:
+                self._hand_out(waiting.pop())
+                begun = time.monotonic()
+            yield self._find_obstacle(time.monotonic() - begun)
+            if not waiting and not self._list_running():
+                return
+            time.sleep(POLL_SECONDS)
+            self._look()
+
+    def find(self, planned: PlannedInterval) -> IntervalRun | None:
+        return self.runs.get(interval_key(planned.interval))
+
+    def list_skipped(self, intervals: Sequence[PlannedInterval]) -> tuple[PlannedInterval, ...]:
+        """Return the intervals whose flow run left them alone: another run was at it."""
+        return tuple(each for each in intervals if (run := self.find(each)) and run.state == "Skipped")
+
+    def was_halted(self, planned: PlannedInterval) -> bool:
+        """Whether a gate refused the interval."""
+        run = self.find(planned)
+        return run is not None and run.state == "Halted"
+
+    def cancel_waiting(self) -> None:
+        """Cancel what has not begun, and say what goes on."""
+        self._look()
+        running = self._list_running()
+        if not running:
+            return
+        idle = [run for run in running if run.kind in NOT_BEGUN]
+        for run in idle:
+            cancelling: State[object] = Cancelling(message="The backfill that started it has ended before it began.")
+            self._client.set_flow_run_state(run.flow_run_id, cancelling)
+        self._logger.warning(
+            "ended early: %d flow runs that had not begun are cancelled, %d under way go on",
+            len(idle),
+            len(running) - len(idle),
+        )
+
+    def _list_running(self) -> list[IntervalRun]:
+        return [run for run in self.runs.values() if not run.ended]
+
+    def _hand_out(self, planned: PlannedInterval) -> None:
+        """Start the interval's flow run, or join the one that has not ended."""
+        interval, asked = planned.interval, self._asked
+        assert interval is not None  # a snapshot has no range
+        name = f"{asked.pipeline.name} {asked.mode} {planned.label}"
+        for number in count():
+            flow_run = self._client.create_flow_run_from_deployment(
+                self._deployment.id,
+                name=name,
+                parameters={
+                    "pipeline": asked.named,
+                    "mode": asked.mode,
+                    "start": iso(interval.start),
+                    "end": iso(interval.end),
+                },
+                tags=[asked.pipeline.name, "backfill"],
+                idempotency_key=f"penstock {asked.mode} {asked.pipeline.name} {interval.key} {number}",
+            )
+            if flow_run.state is not None and not flow_run.state.is_final():
+                break
+        self.runs[interval.key] = _describe(planned, flow_run)
+        self._logger.info("%s: flow run %s", planned.label, flow_run.id)
+
+    def _look(self) -> None:
+        """Read the states of what is in flight."""
+        running = self._list_running()
+        if not running:
+            return
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.flow_run_id for run in running]))
+        found = {each.id: each for each in self._client.read_flow_runs(flow_run_filter=wanted, limit=len(running))}
+        for run in running:
+            seen = found.get(run.flow_run_id)
+            gone = IntervalRun(run.planned, run.flow_run_id, StateType.CANCELLED, "Deleted", "its flow run was deleted")
+            new = gone if seen is None else _describe(run.planned, seen)
+            if new.ended:
+                told = f"{new.planned.label}: {new.state} {new.message}"
+                self._logger.log(logging.INFO if new.kind is StateType.COMPLETED else logging.WARNING, "%s", told)
+            self.runs[interval_key(new.planned.interval)] = new
+
+    def _find_obstacle(self, seconds: float) -> str:
+        """Say why nothing starts; empty where something runs or it is too early to tell."""
+        running = self._list_running()
+        if not running or seconds < UNATTENDED_SECONDS or any(run.kind not in NOT_BEGUN for run in running):
+            return ""
+        pool = self._deployment.work_pool_name or ""
+        if not has_worker(self._client, pool):
+            return f"no worker polls work pool {pool}; start one with `penstock up`"
+        if seconds < FULL_SECONDS:
+            return ""
+        return f"no worker of work pool {pool} has a free place; this backfill takes one itself: raise their limit"
+
+
+@contextmanager
+def fanning_out(asked: Backfill, logger: Logger) -> Iterator[FanOut]:
+    """Give what hands the intervals out; however the block is left, nothing that has not begun stays behind.
+
+    Raises:
+        SettingsError: the Prefect server has no deployment that takes any pipeline.
+    """
+    with get_client(sync_client=True) as client:
+        fan_out = FanOut(client, asked, logger)
+        done = False
+        try:
+            yield fan_out
+            done = True
+        finally:
+            if not done:
+                _cancel_quietly(fan_out, logger)
+
+
+def has_worker(client: SyncPrefectClient, pool: str) -> bool:
+    """Whether a worker of the pool is online."""
+    try:
+        workers = client.read_workers_for_work_pool(pool, offset=0, limit=200)
+    except ObjectNotFound:
+        return False
+    return any(worker.status is WorkerStatus.ONLINE for worker in workers)
+
+
+def _cancel_quietly(fan_out: FanOut, logger: Logger) -> None:
+    try:
+        fan_out.cancel_waiting()
+    except (PrefectException, httpx.HTTPError) as error:  # what ended the backfill matters more
+        logger.warning("could not cancel what has not begun: %s", error)
+
+
+def _read_deployment(client: SyncPrefectClient) -> DeploymentResponse:
+    try:
+        return client.read_deployment_by_name(DEPLOYMENT)
+    except ObjectNotFound:
+        raise SettingsError(
+            f"the Prefect server has no deployment `{DEPLOYMENT}`, which a backfill hands its intervals to",
+            "Run `penstock deploy`.",
+        ) from None
+
+
+def _describe(planned: PlannedInterval, flow_run: FlowRun) -> IntervalRun:
+    state = flow_run.state
+    assert state is not None  # runs of a deployment are born Scheduled
+    message = (state.message or "").removeprefix("1 of 1 intervals: ")
+    return IntervalRun(planned, flow_run.id, state.type, state.name or state.type.value.title(), message)
