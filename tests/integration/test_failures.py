@@ -1,0 +1,126 @@
+"""What a failing run shows in Prefect: attempts where trying again helps, none where not, and what to do next."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.sorting import TaskRunSort
+
+from penstock.ledger.reader import list_runs
+from tests.shop import Place
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+def run_score(place: Place) -> State[Any]:
+    from flows.score import score
+
+    state: State[Any] = score(str(place.spec), end="2026-01-02", return_state=True)
+    return state
+
+
+def change(place: Place, statement: str) -> None:
+    with place.shop.writing() as connection:
+        connection.execute(sa.text(statement))
+
+
+@contextmanager
+def locked(place: Place, seconds: float) -> Iterator[None]:
+    """Lock the payments until the run has been at it for some seconds."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with place.shop.writing() as connection:
+            connection.execute(sa.text("lock table payments in access exclusive mode"))
+            held.set()
+            while not list_runs(place.warehouse) and not over.wait(0.1):
+                pass
+            over.wait(seconds)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        holder.join()
+
+
+def task_runs(flow_run_id: str | None) -> dict[str, TaskRun]:
+    """Return the task runs of an interval's flow run by the names of their tasks, once the server has them all."""
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run_id)]))
+    until = time.monotonic() + 30
+    with get_client(sync_client=True) as client:
+        while True:
+            runs = client.read_task_runs(flow_run_filter=wanted, sort=TaskRunSort.NAME_ASC, limit=200)
+            if runs and all(run.state is not None and run.state.is_final() for run in runs):
+                return {run.name.removesuffix(f"-{run.dynamic_key[:3]}"): run for run in runs}
+            assert time.monotonic() < until, "the server did not record the task runs"
+            time.sleep(0.2)
+
+
+def flow_run_message(flow_run_id: Any) -> str:
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(flow_run_id).state
+    assert state is not None
+    return str(state.message)
+
+
+def test_a_database_that_is_busy_for_some_seconds_is_tried_again_and_the_run_completes(
+    make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STATEMENT_SECONDS", "1")  # the database ends a statement that waits longer
+    place = make_place("postgresql", "sqlite", days=1)
+
+    with locked(place, seconds=2):
+        state = run_score(place)
+
+    assert state.is_completed(), state.message
+    [run] = list_runs(place.warehouse)
+    planned = task_runs(run.flow_run_id)["plan-partitions"]
+    assert planned.run_count > 1
+    assert planned.state is not None
+    assert planned.state.is_completed()
+
+
+def test_a_column_that_is_missing_fails_at_the_first_attempt_and_the_states_say_what_to_do(
+    make_place: Callable[..., Place],
+) -> None:
+    place = make_place(days=1)
+    change(place, "alter table payments drop column country")
+
+    state = run_score(place)
+
+    assert state.is_failed()
+    [run] = list_runs(place.warehouse)
+    assert {r.run_count for r in task_runs(run.flow_run_id).values()} == {1}
+    told = "needs columns that the batch does not have: `country`. Add or mend them in the features query."
+    assert told in flow_run_message(run.flow_run_id)
+    assert told in flow_run_message(state.state_details.flow_run_id)
+    assert told in str(run.error)
+
+
+def test_a_halted_run_says_what_was_wrong_where_and_what_to_do_in_both_flow_runs(
+    make_place: Callable[..., Place],
+) -> None:
+    place = make_place(days=1)
+    change(place, "update payments set amount = null where payment_id <= 100")
+
+    state = run_score(place)
+
+    assert state.name == "Halted"
+    [run] = list_runs(place.warehouse)
+    for flow_run_id in (run.flow_run_id, state.state_details.flow_run_id):
+        message = flow_run_message(flow_run_id)
+        assert "`card-risk` 2026-01-01 → 01-02 halted: " in message
+        assert "100 of 250" in message
+        assert "Nothing was published. Mend the data or the expectation; the next run tries" in message
