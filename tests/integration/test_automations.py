@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
@@ -11,13 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from prefect.blocks.notifications import CustomWebhookNotificationBlock, SendgridEmail
+from prefect.blocks.notifications import CustomWebhookNotificationBlock, SendgridEmail, SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
@@ -89,6 +92,32 @@ def mailbox(api: str) -> Iterator[Mailbox]:
         with temporary_settings({PREFECT_API_URL: api}):
             block.save("ops", overwrite=True)
         yield box
+        server.shutdown()
+
+
+@contextmanager
+def mail_server() -> Iterator[tuple[int, list[str]]]:
+    """A mail server on this machine that takes every mail; give its port and the lines that it was sent."""
+    lines: list[str] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self._say("220 ready")
+            in_mail = False
+            for line in self.rfile:
+                text = line.decode().rstrip()
+                lines.append(text)
+                if in_mail and text != ".":
+                    continue
+                in_mail = text.lower() == "data"
+                self._say("354 go on" if in_mail else "250 done")
+
+        def _say(self, words: str) -> None:
+            self.wfile.write(f"{words}\r\n".encode())
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1], lines
         server.shutdown()
 
 
@@ -295,6 +324,30 @@ def test_a_published_run_can_start_another_deployment(
     assert event["payload"]["rows"] == {"extracted": 250, "scored": 250, "quarantined": 0, "excluded": 0}
     assert event["payload"]["table"] == "card_risk_scores"
     assert any(r["prefect.resource.id"].startswith("prefect.flow-run.") for r in event["related"])
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise, behind the block, imports it
+def test_a_halt_is_told_by_mail_through_any_mail_server(client: SyncPrefectClient) -> None:
+    with mail_server() as (port, lines):
+        url = f"mailto://127.0.0.1:{port}?from=penstock@example.com&to=ops@example.com&mode=insecure"
+        SlackWebhook(url=url).save("mail", overwrite=True)  # the block hands every URL to Apprise, Slack's or not
+        pipeline = pipeline_of(SPEC + "notify: {on_halt: [slack-webhook/mail]}\n")
+        apply_automations(client, [pipeline], whole_folder=False, dry_run=False)
+        payload = {"interval": "2026-01-01", "message": "150 of 250 rows refused", "run_id": "r1", "model": "m/1"}
+        event = {
+            "event": "penstock.run.halted",
+            "resource": {"prefect.resource.id": "penstock.pipeline.card-risk"},
+            "payload": payload,
+            "id": str(uuid4()),
+            "occurred": datetime.now(UTC).isoformat(),
+        }
+
+        client.request("POST", "/events", json=[event])
+
+        wait_until(lambda: "." in lines)
+    assert "rcpt TO:<ops@example.com>" in lines
+    assert "Subject: card-risk halted: 2026-01-01" in lines
+    assert any("150 of 250 rows refused" in line for line in lines)
 
 
 @pytest.fixture
