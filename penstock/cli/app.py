@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from penstock.cli import checking, demo, deploy, listing, models, planned, quarantine, running, schema, up
+from penstock.cli import backfill, checking, demo, deploy, doctor, listing, models, planned, quarantine, running, schema, up
 from penstock.cli.ending import CommandGroup, QuietEnd, tell_unexpected
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (checking, planned, running, listing, quarantine, models, schema, deploy, demo, up):
+for module in (checking, planned, running, backfill, listing, quarantine, models, schema, deploy, demo, up, doctor):
     module.add_commands(app)
 
 

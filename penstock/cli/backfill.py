@@ -1,0 +1,107 @@
+"""`penstock backfill`: have the worker score what a range lacks, and watch it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.arguments import AsJson, End, PipelineName, Start
+from penstock.cli.flow_run_link import find_ui
+from penstock.cli.opening import open_pipeline, open_settings
+from penstock.cli.output import console, error_console, write_json
+from penstock.cli.prefect_api import prefect_api
+from penstock.errors import SettingsError
+
+if TYPE_CHECKING:
+    from penstock.settings import Settings
+    from penstock.spec import Pipeline
+
+EXIT_CODES = {"Completed": 0, "Skipped": 0, "Halted": 3}
+
+
+@dataclass(frozen=True)
+class BackfillEnd:
+    """How a backfill ended, or where it goes on."""
+
+    flow_run_id: str
+    url: str
+    state: str
+    message: str
+
+
+def add_commands(app: typer.Typer) -> None:
+    epilog = "Example: penstock backfill card-risk --start 2026-01-01 --end 2026-02-01 --parallel 4"
+    app.command("backfill", epilog=epilog)(backfill)
+
+
+def backfill(
+    pipeline: PipelineName,
+    start: Start = None,
+    end: End = None,
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Intervals at once.")] = 2,
+    restate: Annotated[
+        bool, typer.Option("--restate", help="Score published intervals of the range again too.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Start it, and do not wait for its end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score what a range lacks, on the Prefect server's workers: each interval in a flow run of its own.
+
+    Asked again, it scores what is missing still, and joins what is under way. Ctrl-C cancels it: what has not begun is
+    cancelled, what is under way ends by itself. Needs `penstock up`, or your own server and `penstock deploy`.
+    """
+    settings = open_settings()
+    _refuse_wrong(open_pipeline(pipeline, settings), start, end, restate)
+    _require_server(settings)
+    screen = error_console() if as_json else console()
+    with prefect_api(settings) as api_url:
+        from penstock.cli.backfill_watch import cancel_backfill, start_backfill, watch_backfill
+
+        begun = start_backfill(api_url, pipeline, start, end, parallel, restate)
+        url = f"{find_ui(settings)}/runs/flow-run/{begun}"
+        screen.print(f"Flow run: {url}", markup=False, soft_wrap=True)
+        if detach:
+            ended = BackfillEnd(begun, url, "Scheduled", "goes on without this command")
+        else:
+            try:
+                state, message = watch_backfill(api_url, begun, screen)
+            except KeyboardInterrupt:
+                screen.print("Cancelling: what is under way ends by itself …", markup=False)
+                state, message = cancel_backfill(api_url, begun)
+            ended = BackfillEnd(begun, url, state, message)
+    if as_json:
+        write_json(ended)
+    else:
+        _tell_end(ended)
+    raise typer.Exit(0 if detach else EXIT_CODES.get(ended.state, 1))
+
+
+def _tell_end(ended: BackfillEnd) -> None:
+    good = EXIT_CODES.get(ended.state, 0 if ended.state == "Scheduled" else 1) == 0
+    screen = console() if good else error_console()
+    style = "green" if good else "red"
+    screen.print(f"{ended.state}: {ended.message}", style=style, markup=False, soft_wrap=True)
+
+
+def _refuse_wrong(pipeline: "Pipeline", start: datetime | None, end: datetime | None, restate: bool) -> None:
+    """Say before anything is started what the flow would say."""
+    from datetime import UTC
+
+    from penstock.planning import plan_range
+
+    now = datetime.now(UTC)
+    plan_range(pipeline, {}, now, start, end, now if restate else None)
+
+
+def _require_server(settings: "Settings") -> None:
+    """Refuse where no worker could ever take the backfill: on a server that ends with this command."""
+    from deployments.local_server import running_server
+    from penstock.settings import prefect_api_url
+
+    if prefect_api_url() is None and running_server(settings.home) is None:
+        raise SettingsError(
+            "there is no Prefect server whose workers could backfill",
+            "Start one with `penstock up`, or set PREFECT_API_URL to yours; "
+            "`penstock run PIPELINE --start … --end …` scores a range here, without one.",
+        )
