@@ -1,0 +1,48 @@
+"""What is examined: this machine with its settings and pipelines, and a Prefect server if there is one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from penstock.errors import SettingsError, SpecError
+from penstock.settings import Settings
+from penstock.spec import Pipeline
+from penstock.spec_file import load_pipeline
+
+NO_SERVER = "no Prefect server; start `penstock up` or set PREFECT_API_URL"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One examination."""
+
+    settings: Settings
+    environment: Mapping[str, str]
+    """The variables of this process, as they were when the command began."""
+    now: datetime
+    folder: Path
+    """Where Penstock's code lies: a checkout, or the root of an image."""
+    settings_error: SettingsError | None = None
+    """Why the settings are not the user's but the defaults."""
+    pipelines: tuple[Pipeline, ...] = ()
+    spec_errors: tuple[SpecError, ...] = ()
+    api_url: str | None = None
+    why_no_server: str = NO_SERVER
+
+    @property
+    def server(self) -> str:
+        """The server's address, for checks that are made only where there is one."""
+        assert self.api_url is not None
+        return self.api_url
+
+
+def read_specs(settings: Settings) -> tuple[tuple[Pipeline, ...], tuple[SpecError, ...]]:
+    """Return the pipelines of the folder that load, and what is wrong with the others."""
+    pipelines, errors = [], []
+    for file in sorted(settings.pipelines.glob("*.yaml")):
+        try:
+            pipelines.append(load_pipeline(file))
+        except SpecError as error:
+            errors.append(error)
+    return tuple(pipelines), tuple(errors)

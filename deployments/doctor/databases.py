@@ -1,0 +1,137 @@
+"""Checks of the named connections: each answers, and those that hold a ledger are fit for it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from deployments.doctor.case import Case
+from deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
+from deployments.doctor.ledger import check_ledger
+from deployments.doctor.machine import nearest_folder
+from deployments.doctor.mounts import network_kind, read_mounts
+from penstock.connections import Database, open_database
+from penstock.errors import DatabaseUnavailable
+from penstock.settings import Settings
+from penstock.spec import SqlSource
+from tasks.places import resolve_block
+
+STATEMENT_SECONDS = 5
+APART_SECONDS = 5.0
+"""Clocks further apart than this are told of: what is due is found by this machine's, leases by the database's."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A named connection, and what stands behind it."""
+
+    name: str
+    is_warehouse: bool
+    """Whether a ledger lies there, or will."""
+
+
+def list_checks(case: Case) -> tuple[Check, ...]:
+    return tuple(
+        Check(c.name, partial(check_connection, case, c), needs_server=_is_block(case.settings, c.name))
+        for c in list_connections(case)
+    )
+
+
+def list_connections(case: Case) -> tuple[Connection, ...]:
+    """Return the connections of the settings and those that a pipeline names; the warehouses first."""
+    warehouses = {"warehouse", *(p.destination.connection for p in case.pipelines)}
+    sources = {s.connection for p in case.pipelines for s in p.sources.values() if isinstance(s, SqlSource)}
+    names = warehouses | sources | case.settings.urls.keys()
+    return tuple(
+        Connection(name, name in warehouses) for name in sorted(names, key=lambda name: (name not in warehouses, name))
+    )
+
+
+def check_connection(case: Case, connection: Connection) -> Iterator[Finding]:
+    """Open a connection, read its clock, and look at its ledger if it is a warehouse."""
+    settings = case.settings.model_copy(update={"statement_seconds": STATEMENT_SECONDS})
+    missing = _tell_missing_file(settings, connection)
+    if missing is not None:
+        yield missing
+        return
+    database = open_database(settings, connection.name, resolve_block)
+    try:
+        yield from _check_file(case, database, connection)
+        try:
+            with database.reading() as opened:
+                yield ok(connection.name, f"{describe(database)} answers")
+                yield from _check_clock(database, opened)
+        except DatabaseUnavailable as error:
+            if database.dialect != "duckdb" or "lock" not in error.reason:
+                raise
+            yield warning(connection.name, "another process has the DuckDB file", "A run is at it? Look again later.")
+            return
+        if connection.is_warehouse:
+            yield from check_ledger(database, case.settings.lease_seconds)
+    finally:
+        database.engine.dispose()
+
+
+def describe(database: Database) -> str:
+    """Write where a database is, without who may enter it."""
+    url = database.url
+    if database.dialect in ("sqlite", "duckdb"):
+        return f"{database.dialect} {url.database}"
+    port = f":{url.port}" if url.port else ""
+    return f"{database.dialect} {url.database} at {url.host or 'a local socket'}{port}"
+
+
+def _is_block(settings: Settings, name: str) -> bool:
+    return name in settings.urls and settings.url_of(name).startswith("block:")
+
+
+def _tell_missing_file(settings: Settings, connection: Connection) -> Finding | None:
+    """Tell of a file that is not there, for to open it would make it."""
+    text = settings.url_of(connection.name)
+    if not text.startswith(("sqlite", "duckdb")) or ":memory:" in text:
+        return None
+    file = Path(sa.make_url(text).database or "")
+    if file.is_file():
+        return None
+    if not connection.is_warehouse:
+        return broken(connection.name, f"there is no file {file}", "Mend the path in its variable.")
+    return not_checked(connection.name, f"no ledger yet: the first run makes {file} (in {nearest_folder(file.parent)})")
+
+
+def _check_file(case: Case, database: Database, connection: Connection) -> Iterator[Finding]:
+    """Look where an embedded database lies, and how many processes want it."""
+    if database.dialect not in ("sqlite", "duckdb"):
+        return
+    kind = network_kind(Path(database.url.database or ""), read_mounts())
+    if kind is not None:
+        tell = broken if connection.is_warehouse else warning
+        yield tell(connection.name, f"the file lies on a network ({kind})", "Move it to a local disk, or use Postgres.")
+    processes = case.settings.runner.startswith("processes")
+    if database.dialect == "duckdb" and processes:
+        yield broken(
+            connection.name,
+            f"DuckDB lets one process in, and PENSTOCK_RUNNER is {case.settings.runner}",
+            "Set PENSTOCK_RUNNER to threads:n, or use Postgres.",
+        )
+    sharing = sum(p.destination.connection == connection.name for p in case.pipelines)
+    if database.dialect == "duckdb" and sharing > 1:
+        yield warning(
+            connection.name,
+            f"DuckDB lets one process in, and {sharing} pipelines write here: their runs wait for each other",
+            "Give each its own file, let the worker run one at a time, or use Postgres.",
+        )
+
+
+def _check_clock(database: Database, connection: sa.Connection) -> Iterator[Finding]:
+    if database.dialect != "postgresql":
+        return
+    apart = (database.now(connection) - datetime.now(UTC)).total_seconds()
+    if abs(apart) > APART_SECONDS:
+        yield warning(
+            database.name,
+            f"its clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} this machine's",
+            "Let both keep time by NTP: what is due is found by this machine's clock.",
+        )

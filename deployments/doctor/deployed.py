@@ -1,0 +1,52 @@
+"""Checks of what is deployed: against the specs, and whether it will run."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import flows.score  # noqa: F401 # what deploying compares with; imported while only one thread runs
+from deployments.changes import Change
+from deployments.deploying import LEFT_ALONE, deploy_pipelines
+from deployments.doctor.case import Case
+from deployments.doctor.finding import Check, Finding, broken, ok, warning
+from deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
+from deployments.doctor.reading import read_facts
+
+SHOWN = 3
+TOLD = {"created": "is not on the server", "updated": "is out of date", "removed": "has no spec"}
+
+
+def list_checks(case: Case) -> tuple[Check, ...]:
+    return (
+        Check("deployments", partial(check_deployments, case), needs_server=True),
+        Check("schedules", partial(check_running, case), needs_server=True),
+    )
+
+
+def check_deployments(case: Case) -> Iterator[Finding]:
+    """Ask what a deploy would change; orphans are looked for only where every spec loads."""
+    folder = case.settings.pipelines
+    files = [folder / f"{p.name}.yaml" for p in case.pipelines] if case.spec_errors or not folder.is_dir() else None
+    yield from judge_changes(deploy_pipelines(case.server, case.settings, files, dry_run=True))
+
+
+def judge_changes(changes: Sequence[Change]) -> Iterator[Finding]:
+    """Tell what the server has otherwise than the specs say."""
+    orphans = [change.what for change in changes if LEFT_ALONE in change.details]
+    differing = [change for change in changes if change.kind != "unchanged"]
+    for change in differing:
+        shown = f" ({'; '.join(change.details[:SHOWN])})" if change.kind == "updated" else ""
+        yield warning("deployments", f"{change.what} {TOLD[change.kind]}{shown}", "Run `penstock deploy`.")
+    for orphan in orphans:
+        told = f"{orphan}: no spec stands behind it, so its runs fail"
+        yield broken("orphans", told, "Run `penstock deploy --yes`, which removes it.")
+    if not differing:
+        yield ok("deployments", f"{len(changes) - len(orphans)} objects on the server are as the specs say")
+
+
+def check_running(case: Case) -> Iterator[Finding]:
+    """Look whether what is deployed will run: schedules, limits, workers, signs of life."""
+    facts = read_facts(case.server, case.now)
+    yield from judge_schedules(facts)
+    yield from judge_limits(facts)
+    yield from judge_workers(facts)
+    yield from judge_heartbeats(facts)

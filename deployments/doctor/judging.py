@@ -1,0 +1,83 @@
+"""What is wrong with what a Prefect server holds of Penstock. Pure: facts in, findings out."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from deployments.doctor.finding import Finding, broken, ok, warning
+from deployments.doctor.reading import Facts
+from deployments.work_pool import WORK_POOL
+
+PLANNING = timedelta(minutes=2)
+"""How long the scheduler may take to plan the runs of a deployment that has just changed."""
+LATE = timedelta(minutes=15)
+HEARTBEATS = 3
+"""So many signs of life in a row must be missing before a run counts as dead."""
+
+
+def judge_schedules(facts: Facts) -> Iterator[Finding]:
+    """Look whether each schedule has runs planned, and whether those that are due have started."""
+    well = 0
+    for deployment in facts.deployments:
+        if not deployment.is_scheduled:
+            continue
+        if deployment.next_run is None:
+            told = f"{deployment.name} has a schedule and no planned run"
+            if deployment.age < PLANNING:
+                yield warning("schedules", f"{told} yet: it was changed just now", "Look again in a minute.")
+            else:
+                remedy = "Restart the server, and read its log; with SQLAlchemy 2.1 its scheduler makes no runs."
+                yield broken("schedules", told, remedy)
+        elif deployment.next_run < facts.now - LATE:
+            told = f"{deployment.name} should have started at {deployment.next_run:%Y-%m-%d %H:%M} UTC"
+            yield warning("schedules", told, "Start a worker; one run catches up, the late ones end as Skipped.")
+        else:
+            well += 1
+    if well or not facts.is_scheduled:
+        yield ok("schedules", f"{well} with planned runs" if well else "none is active")
+
+
+def judge_limits(facts: Facts) -> Iterator[Finding]:
+    """Look for limits that cancel: one dead run holds the slot, and every later one is cancelled for good."""
+    for deployment in facts.deployments:
+        if deployment.collision == "CANCEL_NEW":
+            told = f"{deployment.name} cancels a run that meets another: one dead run stops its schedule for good"
+            yield broken("limits", told, "Run `penstock deploy`, which sets ENQUEUE.")
+
+
+def judge_workers(facts: Facts) -> Iterator[Finding]:
+    """Look whether anybody takes the runs."""
+    if facts.pool is None:
+        yield warning("work pool", f"there is no work pool `{WORK_POOL}`", "Run `penstock deploy`.")
+        return
+    if facts.pool.is_paused:
+        resume = f"`prefect work-pool resume {WORK_POOL}`"
+        yield warning("work pool", f"`{WORK_POOL}` is paused: nothing starts", f"Resume it: {resume}.")
+    if facts.pool.workers:
+        names = ", ".join(sorted(facts.pool.workers)[:3])
+        yield ok("workers", f"{len(facts.pool.workers)} online: {names}")
+        return
+    tell = broken if facts.is_scheduled else warning
+    yield tell(
+        "workers",
+        "none is online: no run starts",
+        f"Start one: `penstock up`, or `prefect worker start --pool {WORK_POOL}`.",
+    )
+
+
+def judge_heartbeats(facts: Facts) -> Iterator[Finding]:
+    """Hold how often runs give a sign of life against how long the server waits for one."""
+    if not facts.deployments:
+        return
+    patience = facts.zombie_seconds
+    if patience is None:
+        told = "nothing ends a run whose process died: Prefect shows it as Running for ever"
+        yield warning("heartbeats", told, "Run `penstock deploy`, or turn the automation `penstock: zombie runs` on.")
+        return
+    slow = [d for d in facts.deployments if d.heartbeat_seconds * HEARTBEATS > patience]
+    for deployment in slow:
+        told = (
+            f"{deployment.name} gives one every {deployment.heartbeat_seconds} s, and is ended after {patience:.0f} s"
+        )
+        yield broken("heartbeats", f"{told}: healthy runs end as Crashed", "Run `penstock deploy`.")
+    if not slow:
+        yield ok("heartbeats", f"a run without one for {patience:.0f} s is ended as Crashed")

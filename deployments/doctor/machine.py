@@ -1,0 +1,145 @@
+"""Checks of the machine itself: settings, place on disk, time zones, proxies, ports."""
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from deployments.doctor.case import Case
+from deployments.doctor.finding import Check, Finding, broken, ok, warning
+
+OLDEST_PYTHON = (3, 11)
+LITTLE_BYTES, TOO_FEW_BYTES = 2 << 30, 100 << 20
+FEW_INODES = 10_000
+UI_PORT = 4200
+
+
+def list_checks(case: Case) -> tuple[Check, ...]:
+    checks = {
+        "python": check_python,
+        "settings": check_settings,
+        "disk": check_disk,
+        "time zones": check_time_zones,
+        "proxy": check_proxy,
+        "port 4200": check_port,
+        "telemetry": check_telemetry,
+    }
+    return tuple(Check(subject, partial(examine, case)) for subject, examine in checks.items())
+
+
+def check_python(case: Case) -> Iterator[Finding]:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        yield broken("python", f"{found} is too old", "Install Python 3.11 or later.")
+    else:
+        yield ok("python", found)
+
+
+def check_settings(case: Case) -> Iterator[Finding]:
+    if case.settings_error is not None:
+        yield broken("settings", case.settings_error.what, case.settings_error.remedy)
+        return
+    settings = case.settings
+    yield ok("settings", f"home {settings.home}, pipelines {settings.pipelines}, runner {settings.runner}")
+
+
+def check_disk(case: Case) -> Iterator[Finding]:
+    """Look at the file system of the home folder, or of where it would be made."""
+    folder = nearest_folder(case.settings.home)
+    free = shutil.disk_usage(folder).free
+    told = f"{free / (1 << 30):.1f} GB free for {case.settings.home}"
+    remedy = "Make room, or set PENSTOCK_HOME to a larger disk."
+    if free < TOO_FEW_BYTES:
+        yield broken("disk", told, remedy)
+    elif free < LITTLE_BYTES:
+        yield warning("disk", told, remedy)
+    else:
+        yield ok("disk", told)
+    if not os.access(folder, os.W_OK):
+        yield broken("disk", f"{folder} cannot be written", "Set PENSTOCK_HOME to a folder that can.")
+    if sys.platform == "win32":
+        return
+    found = os.statvfs(folder)
+    if found.f_files and found.f_favail < FEW_INODES:
+        yield warning("disk", f"room for only {found.f_favail:,} more files", "Delete small files on that disk.")
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the nearest folder above, or at, a path that exists."""
+    path = path.absolute()
+    return path if path.is_dir() else nearest_folder(path.parent)
+
+
+def check_time_zones(case: Case) -> Iterator[Finding]:
+    wanted = {p.schedule.timezone for p in case.pipelines if p.schedule is not None} | {"Europe/Paris"}
+    missing = []
+    for name in sorted(wanted):
+        try:
+            ZoneInfo(name)
+        except ZoneInfoNotFoundError:
+            missing.append(name)
+    if missing:
+        yield broken("time zones", f"unknown here: {', '.join(missing)}", "Install tzdata, by pip or by the system.")
+    else:
+        yield ok("time zones", "the database is there")
+
+
+def check_proxy(case: Case) -> Iterator[Finding]:
+    """Look whether calls to a server on this machine would leave it by a proxy.
+
+    A server that Penstock starts itself is reached past proxies anyway; one that PREFECT_API_URL names is not.
+    """
+    proxies = read_proxies(case.environment)
+    if not {"http", "https", "all"} & proxies.keys():
+        yield ok("proxy", "none is set")
+        return
+    named = case.environment.get("PREFECT_API_URL", "")
+    host = urlsplit(named).hostname or "127.0.0.1"
+    if is_excepted(host, proxies.get("no", "")):
+        yield ok("proxy", f"set, and {host} is reached past it")
+    elif host not in ("localhost", "127.0.0.1", "::1"):
+        yield ok("proxy", f"set, and {host} is reached by it")
+    else:
+        state = broken if named else warning
+        yield state("proxy", f"calls to {host} go to the proxy", f"Add {host} to NO_PROXY.")
+
+
+def read_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return proxies by kind, and under `no` the hosts that are reached past them; small letters win."""
+    by_name = sorted(environment.items(), key=lambda item: item[0].islower())
+    named = ((name.lower().removesuffix("_proxy"), url) for name, url in by_name if name.lower().endswith("_proxy"))
+    return {kind: url for kind, url in named if url}
+
+
+def is_excepted(host: str, no_proxy: str) -> bool:
+    """Whether NO_PROXY names a host, its domain, or all."""
+    entries = [entry.strip().lstrip(".").partition(":")[0] for entry in no_proxy.split(",") if entry.strip()]
+    return any(entry in ("*", host) or host.endswith(f".{entry}") for entry in entries)
+
+
+def check_port(case: Case) -> Iterator[Finding]:
+    """Look whether `penstock up` could have its port."""
+    if case.api_url is not None:
+        yield ok("port 4200", "not needed: a Prefect server is configured or runs")
+        return
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        taken = probe.connect_ex(("127.0.0.1", UI_PORT)) == 0
+    if taken:
+        yield warning("port 4200", "something listens there already", "Start with `penstock up --port 4201`.")
+    else:
+        yield ok("port 4200", "free")
+
+
+def check_telemetry(case: Case) -> Iterator[Finding]:
+    """Great Expectations sends events at each use unless told not to; Penstock turns it off where nobody said."""
+    asked = case.environment.get("GX_ANALYTICS_ENABLED", "false")
+    if asked.lower() in ("false", "0", "no", "off"):
+        yield ok("telemetry", "Great Expectations sends nothing")
+    else:
+        yield warning("telemetry", f"GX_ANALYTICS_ENABLED is {asked}", "Unset it: each run sends events to outside.")

@@ -1,0 +1,93 @@
+"""Checks of the installed packages: against what Penstock asks for, and against the lock."""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from deployments.doctor.case import Case
+from deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
+
+LOCK = "requirements.lock"
+BREAKS = {
+    "fastapi": "Prefect's server does not import with 0.155 and later",
+    "sqlalchemy": "with 2.1 Prefect's scheduler makes no runs, in silence",
+    "prefect": "3.8 holds the fixes of the 2026 advisories, and 3.9 is not tried",
+    "xgboost": "a model of a newer version loads without a word and may score wrong",
+    "great-expectations": "its result formats are relied on",
+    "pandas": "its types are relied on",
+}
+"""What a version outside the bounds does, where it is known."""
+REMEDY = f"Install from {LOCK} again: `make setup`."
+SHOWN = 4
+
+
+def list_checks(case: Case) -> tuple[Check, ...]:
+    return (
+        Check("packages", partial(check_bounds, case)),
+        Check("lock", partial(check_lock, case.folder / LOCK)),
+    )
+
+
+def check_bounds(case: Case) -> Iterator[Finding]:
+    """Compare what is installed with the bounds that Penstock declares."""
+    try:
+        declared = metadata.requires("penstock") or []
+    except metadata.PackageNotFoundError:
+        yield not_checked("packages", "Penstock is not installed as a package here, so it declares nothing")
+        return
+    wanted = [Requirement(text) for text in declared]
+    yield from judge_bounds([each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})])
+
+
+def judge_bounds(wanted: Sequence[Requirement]) -> Iterator[Finding]:
+    bad = 0
+    for requirement in wanted:
+        found = installed_version(requirement.name)
+        if found is not None and requirement.specifier.contains(found, prereleases=True):
+            continue
+        bad += 1
+        what = f"{found or 'not installed'}, and {requirement.specifier} is wanted"
+        why = BREAKS.get(requirement.name)
+        yield broken(requirement.name, f"{what}: {why}" if why else what, REMEDY)
+    if not bad:
+        prefect, xgboost = (installed_version(name) for name in ("prefect", "xgboost"))
+        yield ok("packages", f"{len(wanted)} as wanted; prefect {prefect}, xgboost {xgboost}")
+
+
+def check_lock(lock: Path) -> Iterator[Finding]:
+    """Compare what is installed with the lock; what is not installed is a matter of the bounds."""
+    if not lock.is_file():
+        yield not_checked("lock", f"there is no {LOCK} beside the code")
+        return
+    locked = read_lock(lock.read_text(encoding="utf-8"))
+    drifted = [
+        f"{name} {found} (lock: {version})"
+        for name, version in locked.items()
+        if (found := installed_version(name)) is not None and found != version
+    ]
+    if not drifted:
+        yield ok("lock", f"installed versions are those of {LOCK}")
+        return
+    more = f" and {len(drifted) - SHOWN} more" if len(drifted) > SHOWN else ""
+    yield warning("lock", f"drift: {', '.join(drifted[:SHOWN])}{more}", REMEDY)
+
+
+def read_lock(text: str) -> dict[str, str]:
+    """Return the locked version of each package that is meant for this Python."""
+    locked = {}
+    for line in re.findall(r"^([A-Za-z0-9][^\s\\]*==[^\\\n]+)", text, re.MULTILINE):
+        requirement = Requirement(line.strip())
+        if requirement.marker is None or requirement.marker.evaluate():
+            locked[requirement.name] = next(iter(requirement.specifier)).version
+    return locked
+
+
+def installed_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,56 @@
+"""Whether the Prefect server answers, and whether its address is spelled as the API's."""
+
+from urllib.parse import urlsplit
+
+import httpx
+
+from deployments.doctor.case import Case
+from deployments.doctor.finding import Finding, broken, not_checked, ok, warning
+from deployments.server_lock import is_alive
+
+PROBE_SECONDS = 5.0
+SUBJECT = "server"
+
+
+def reach_server(case: Case) -> Finding:
+    """Ask the server for its health."""
+    if case.api_url is None:
+        return _tell_of_none(case)
+    url = case.api_url.rstrip("/")
+    if is_healthy(url):
+        # Without `/api` the UI's page answers everything; the health of that page is not the API's.
+        return ok(SUBJECT, f"{tell_url(url)} answers")
+    if not url.endswith("/api") and is_healthy(f"{url}/api"):
+        return broken(
+            SUBJECT,
+            f"{tell_url(url)} is the UI, the API is one level below",
+            f"Set PREFECT_API_URL to {tell_url(url)}/api",
+        )
+    return broken(SUBJECT, f"{tell_url(url)} does not answer", "Start it, or check PREFECT_API_URL.")
+
+
+def is_healthy(api_url: str) -> bool:
+    """Whether a Prefect API answers there within seconds."""
+    try:
+        answer = httpx.get(f"{api_url}/health", timeout=PROBE_SECONDS)
+        return answer.status_code == 200 and answer.text.strip() == "true"
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+
+
+def tell_url(url: str) -> str:
+    """Write an address without the user and the password that it may hold."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _tell_of_none(case: Case) -> Finding:
+    folder = (case.settings.home / "prefect").absolute()
+    if (folder / "server.lock").exists() and is_alive(folder):
+        return broken(
+            SUBJECT, f"a server lives on {folder} and does not answer", f"Read {folder / 'server.log'}; stop it."
+        )
+    if is_healthy("http://127.0.0.1:4200/api"):
+        remedy = "Set PREFECT_API_URL to http://127.0.0.1:4200/api if it is yours; else `penstock up --port 4201`."
+        return warning(SUBJECT, "none is configured, and one answers on port 4200", remedy)
+    return not_checked(SUBJECT, case.why_no_server)

@@ -1,0 +1,133 @@
+"""What a Prefect server holds of Penstock, read once, in plain terms."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    DeploymentFilterTags,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
+from prefect.events.schemas.automations import EventTrigger
+from prefect.exceptions import ObjectNotFound
+
+from deployments.automations import define_zombie_automation
+from deployments.dead_runs import list_online_workers
+from deployments.definition import PENSTOCK_TAG
+from deployments.doctor.asking import client_of
+from deployments.work_pool import WORK_POOL
+
+HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+PREFECTS_HEARTBEAT = 180
+PAGE = 200
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployment of ours."""
+
+    name: str
+    """As in `score/card-risk`."""
+    is_scheduled: bool
+    collision: str | None
+    heartbeat_seconds: int
+    age: timedelta
+    """Since it was changed last: the server plans its runs some seconds after."""
+    next_run: datetime | None
+    """Of the runs that have not started, the one that should start first."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The work pool."""
+
+    is_paused: bool
+    workers: frozenset[str]
+    """Those online."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is judged."""
+
+    now: datetime
+    deployments: tuple[Deployed, ...]
+    pool: Pool | None
+    zombie_seconds: float | None
+    """After how long without a sign of life a run counts as dead; None where nothing watches."""
+
+    @property
+    def is_scheduled(self) -> bool:
+        return any(deployment.is_scheduled for deployment in self.deployments)
+
+
+def read_facts(api_url: str, now: datetime) -> Facts:
+    """Read the deployments with their next runs, the work pool, and the zombie automation."""
+    with client_of(api_url) as client:
+        found = _read_deployments(client)
+        flows = {each.flow_id: client.read_flow(each.flow_id).name for each in found}
+        return Facts(
+            now=now,
+            deployments=tuple(_describe(client, each, f"{flows[each.flow_id]}/{each.name}", now) for each in found),
+            pool=_read_pool(client),
+            zombie_seconds=_read_patience(client),
+        )
+
+
+def _read_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[PENSTOCK_TAG]))
+    found: list[DeploymentResponse] = []
+    while page := client.read_deployments(
+        deployment_filter=ours, sort=DeploymentSort.NAME_ASC, limit=PAGE, offset=len(found)
+    ):
+        found += page
+    return found
+
+
+def _describe(client: SyncPrefectClient, deployment: DeploymentResponse, name: str, now: datetime) -> Deployed:
+    scheduled = not deployment.paused and any(schedule.active for schedule in deployment.schedules)
+    variables: dict[str, Any] = deployment.job_variables.get("env") or {}
+    options = deployment.concurrency_options
+    return Deployed(
+        name=name,
+        is_scheduled=scheduled,
+        collision=options.collision_strategy if options else None,
+        heartbeat_seconds=int(variables.get(HEARTBEAT, PREFECTS_HEARTBEAT)),
+        age=now - deployment.updated if deployment.updated else timedelta.max,
+        next_run=_find_next_run(client, deployment) if scheduled else None,
+    )
+
+
+def _find_next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datetime | None:
+    planned = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=1,
+    )
+    return planned[0].expected_start_time if planned else None
+
+
+def _read_pool(client: SyncPrefectClient) -> Pool | None:
+    try:
+        pool = client.read_work_pool(WORK_POOL)
+    except ObjectNotFound:
+        return None
+    return Pool(pool.is_paused, frozenset(list_online_workers(client)))
+
+
+def _read_patience(client: SyncPrefectClient) -> float | None:
+    for automation in client.read_automations_by_name(define_zombie_automation().name):
+        if automation.enabled and isinstance(automation.trigger, EventTrigger):
+            return automation.trigger.within.total_seconds()
+    return None

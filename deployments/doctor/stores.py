@@ -1,0 +1,56 @@
+"""Checks of the model store: what aliases name, and whether each pipeline's model can be trusted here."""
+
+from collections.abc import Iterator
+from functools import partial
+from importlib import metadata
+
+# Imports XGBoost: here, where only one thread runs yet.
+import models.booster  # noqa: F401
+from deployments.doctor.case import Case
+from deployments.doctor.finding import Check, Finding, broken, not_checked, ok
+from models.model_file import FileFacts, refuse_newer
+from models.registry import Registry
+from penstock.errors import ModelRefused
+from penstock.spec import Pipeline
+
+
+def list_checks(case: Case) -> tuple[Check, ...]:
+    registry = Registry(case.settings.models_folder)
+    return (
+        Check("store", partial(check_store, registry)),
+        *(Check(p.name, partial(check_pipeline_model, registry, p)) for p in case.pipelines),
+    )
+
+
+def check_store(registry: Registry) -> Iterator[Finding]:
+    """Look at every model: aliases that name no version, versions of a newer XGBoost."""
+    names = registry.names()
+    if not names:
+        yield not_checked("store", f"no models in {registry.folder}; see `penstock models register --help`")
+        return
+    problems = [problem for name in names for problem in _look_at_model(registry, name)]
+    yield from problems
+    if not problems:
+        versions = sum(len(registry.versions(name)) for name in names)
+        yield ok("store", f"{len(names)} models, {versions} versions in {registry.folder}")
+
+
+def _look_at_model(registry: Registry, name: str) -> Iterator[Finding]:
+    try:
+        for alias, version in registry.aliases(name).items():
+            if version not in registry.versions(name):
+                told = f"alias `{alias}` names version {version}, which is not there"
+                yield broken(name, told, f"Restore it, or `penstock models promote {name} VERSION {alias}`.")
+        for version in registry.versions(name):
+            saved_by = [int(part) for part in registry.manifest(name, version).saved_by.split(".")]
+            facts = FileFacts("ubj", (saved_by[0], saved_by[1], saved_by[2]))
+            refuse_newer(facts, metadata.version("xgboost"), f"{name}/{version}")
+    except ModelRefused as error:
+        yield broken(name, str(error))
+
+
+def check_pipeline_model(registry: Registry, pipeline: Pipeline) -> Iterator[Finding]:
+    """Open the model of a pipeline as a run does: digest, format, golden rows."""
+    for step in pipeline.steps:
+        loaded = registry.load(registry.resolve(step.model)).manifest
+        yield ok(pipeline.name, f"{step.model} is {loaded.label}, and scores its golden rows as registered")
