@@ -50,6 +50,13 @@ def list_connections(case: Case) -> tuple[Connection, ...]:
     )
 
 
+def embedded_warehouses(case: Case) -> tuple[str, ...]:
+    """Return the warehouses that are a file on this machine."""
+    names = (connection.name for connection in list_connections(case) if connection.is_warehouse)
+    embedded = ("sqlite", "duckdb")
+    return tuple(n for n in names if n in case.settings.urls and case.settings.url_of(n).startswith(embedded))
+
+
 def check_connection(case: Case, connection: Connection) -> Iterator[Finding]:
     """Open a connection, read its clock, and look at its ledger if it is a warehouse."""
     settings = case.settings.model_copy(update={"statement_seconds": STATEMENT_SECONDS})
@@ -109,8 +116,11 @@ def _check_file(case: Case, database: Database, connection: Connection) -> Itera
     if kind is not None:
         tell = broken if connection.is_warehouse else warning
         yield tell(connection.name, f"the file lies on a network ({kind})", "Move it to a local disk, or use Postgres.")
-    processes = case.settings.runner.startswith("processes")
-    if database.dialect == "duckdb" and processes:
+    processes = connection.is_warehouse and case.settings.runner.startswith("processes")
+    if processes and database.dialect == "sqlite":
+        told = f"SQLite lets one writer in at a time, and PENSTOCK_RUNNER is {case.settings.runner}"
+        yield warning(connection.name, told, "Threads serve SQLite as well; for more use Postgres.")
+    if processes and database.dialect == "duckdb":
         yield broken(
             connection.name,
             f"DuckDB lets one process in, and PENSTOCK_RUNNER is {case.settings.runner}",

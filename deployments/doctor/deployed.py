@@ -7,6 +7,7 @@ import flows.score  # noqa: F401 # what deploying compares with; imported while 
 from deployments.changes import Change
 from deployments.deploying import LEFT_ALONE, deploy_pipelines
 from deployments.doctor.case import Case
+from deployments.doctor.databases import embedded_warehouses
 from deployments.doctor.finding import Check, Finding, broken, ok, warning
 from deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
 from deployments.doctor.reading import read_facts
@@ -50,3 +51,7 @@ def check_running(case: Case) -> Iterator[Finding]:
     yield from judge_limits(facts)
     yield from judge_workers(facts)
     yield from judge_heartbeats(facts)
+    workers = len(facts.pool.workers) if facts.pool else 0
+    for name in embedded_warehouses(case) if workers > 1 else ():
+        told = f"{workers} are online, and `{name}` is a file: a worker on another machine writes one of its own"
+        yield warning("workers", told, "Keep all workers on one machine, or use Postgres.")
