@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from penstock.cli import backfill, checking, demo, deploy, doctor, listing, models, planned, quarantine, running, schema, up
+from penstock.cli import (
+    backfill,
+    checking,
+    demo,
+    deploy,
+    doctor,
+    listing,
+    models,
+    planned,
+    quarantine,
+    running,
+    schema,
+    up,
+)
 from penstock.cli.ending import CommandGroup, QuietEnd, tell_unexpected
 
 app = typer.Typer(
