@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-from prefect.client.schemas.sorting import DeploymentSort
+from prefect.client.schemas.sorting import AutomationSort, DeploymentSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.definition import PENSTOCK_TAG
@@ -22,6 +22,8 @@ def prefect_client(prefect_api: str) -> Iterator[SyncPrefectClient]:
         yield client
         for deployment in client.read_deployments(deployment_filter=ours, sort=DeploymentSort.NAME_ASC, limit=200):
             client.delete_deployment(deployment.id)
+        for automation in client.read_automations(sort=AutomationSort.NAME_ASC, limit=200):
+            client.delete_automation(automation.id)
 
 
 @pytest.fixture

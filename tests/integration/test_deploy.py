@@ -214,7 +214,8 @@ def test_another_projects_deployments_are_no_orphans_of_ours(
 ) -> None:
     project.write("card-risk")
     project.deploy()
-    prefect_client.delete_deployment(read(prefect_client, ANY_PIPELINE).id)
+    for flow in ("score", "backfill"):
+        prefect_client.delete_deployment(prefect_client.read_deployment_by_name(f"{flow}/{ANY_PIPELINE}").id)
     other = tmp_path / "other"
     other.mkdir()
     monkeypatch.chdir(other)

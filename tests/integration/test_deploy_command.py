@@ -2,16 +2,18 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from typer.testing import CliRunner
@@ -66,6 +68,21 @@ def test_without_a_terminal_orphans_are_left_and_it_is_said_how_to_remove_them(
     assert "left alone" in warned
     assert "penstock deploy --yes" in warned
     assert prefect_client.read_deployment_by_name("score/churn")
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", False), ("n", True)])
+def test_on_a_terminal_it_is_asked_before_orphans_are_removed(
+    project: Project, prefect_client: SyncPrefectClient, answer: str, left: bool
+) -> None:
+    spec = project.write("churn")
+    project.deploy()
+    spec.unlink()
+
+    told = deploy_on_terminal(answer)
+
+    assert "Remove deployment score/churn?" in told
+    names = [each.name for each in prefect_client.read_deployments(sort=DeploymentSort.NAME_ASC, limit=200)]
+    assert ("churn" in names) is left
 
 
 def test_yes_removes_orphans(project: Project, prefect_client: SyncPrefectClient) -> None:
@@ -132,6 +149,22 @@ def test_a_worker_anywhere_runs_a_deployment_of_a_folder_that_holds_no_code(proj
     assert ended.state.is_completed(), (tmp_path / "worker.log").read_text()
     runs = list_runs(open_database(settings, "warehouse"), "card-risk")
     assert [run.state for run in runs] == ["published"] * 3
+
+
+def deploy_on_terminal(answer: str) -> str:
+    """Run the command on a terminal of its own and answer its question; return all that it showed."""
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    command = [str(Path(sys.executable).with_name("penstock")), "deploy"]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how a terminal tells that its last user has gone
+            while part := os.read(ours, 65536):
+                shown += part
+        assert process.wait() == 0, shown.decode()
+    os.close(ours)
+    return " ".join(shown.decode().split())
 
 
 @contextmanager
