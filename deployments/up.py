@@ -77,21 +77,20 @@ def keep_worker(
         started: Called once, when the first worker's process is there; it is still getting ready then.
         tell: Told in one sentence what went wrong and is being mended.
     """
-    pause = FIRST_PAUSE
-    first = True
+    pause, first = FIRST_PAUSE, True
     while not has_ended(server.pid):
-        with client_of(server.api_url) as client:
-            ensure_work_pool(client)
-            dead = end_dead_runs(client)
-        if dead:
-            tell(f"{dead} flow runs had died with their worker; Prefect shows them as crashed now.")
+        _end_dead_runs(server.api_url, tell)
         began = time.monotonic()
-        with running_worker(plan) as worker:
-            if first:
-                started()
-            first = False
-            while not worker.has_died() and not has_ended(server.pid):
-                time.sleep(0.5)
+        try:
+            with running_worker(plan) as worker:
+                if first:
+                    started()
+                first = False
+                while not worker.has_died() and not has_ended(server.pid):
+                    time.sleep(0.5)
+        except KeyboardInterrupt:
+            _end_dead_runs(server.api_url, tell)  # those that did not report in their last moment
+            raise
         if has_ended(server.pid):
             return
         if time.monotonic() - began > STEADY_SECONDS:
@@ -99,6 +98,14 @@ def keep_worker(
         tell(f"The worker ended by itself ({worker.told_end()}); it starts again in {pause:.0f} s. Log: {plan.log}")
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _end_dead_runs(api_url: str, tell: Callable[[str], None]) -> None:
+    with client_of(api_url) as client:
+        ensure_work_pool(client)
+        dead = end_dead_runs(client)
+    if dead:
+        tell(f"Flow runs that died with their worker, and are shown as crashed now: {dead}")
 
 
 def wait_for_worker(api_url: str) -> bool:

@@ -34,7 +34,7 @@ def up(
         typer.Option(
             "--postgres",
             help="Keep Prefect's own records in Postgres: that of PREFECT_SERVER_DATABASE_CONNECTION_URL, "
-            "else one started here.",
+            "else one started here, from what is installed.",
         ),
     ] = False,
 ) -> None:
@@ -43,7 +43,7 @@ def up(
     Runs until Ctrl-C, then stops all of it. Only this machine can reach it; for others see docs/production.md.
     """
     settings, console = open_settings(), stdout()
-    with _interrupted_by(signal.SIGTERM, signal.SIGHUP):
+    with _interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         try:
             _run_all(settings, console, port, limit, postgres)
         except KeyboardInterrupt:

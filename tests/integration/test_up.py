@@ -1,0 +1,320 @@
+"""`penstock up`: server, worker and deployments in one command; nothing of it outlives the command."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from deployments.local_postgres import find_postgres, find_programs
+from deployments.local_server import local_server, running_server
+from deployments.worker import WORKER_NAME
+from penstock.connections import close_engines, open_database
+from penstock.errors import SettingsError
+from penstock.settings import Settings
+from tests.shop import SPEC, payments, train_model, write_payments
+
+COMMAND = [sys.executable, "-c", "from penstock.cli import main; main()"]
+READY = "Ctrl-C stops everything"
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="orphans are looked for in /proc")
+
+
+@dataclass
+class Up:
+    """A `penstock up` that runs, and what it has printed."""
+
+    process: subprocess.Popen[bytes]
+    project: Path
+    api: str
+    output: Path
+
+    @property
+    def told(self) -> str:
+        return self.output.read_text()
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(self.api + path, data, {"content-type": "application/json"}, method=method)
+        with urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def trigger(self, **parameters: object) -> str:
+        deployment = self.ask("GET", "/deployments/name/score/card-risk")["id"]
+        return str(self.ask("POST", f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
+
+    def state_of(self, flow_run: str) -> str:
+        return str(self.ask("GET", f"/flow_runs/{flow_run}")["state"]["type"])
+
+    def worker_is_online(self) -> bool:
+        workers = self.ask("POST", "/work_pools/penstock/workers/filter", {})
+        return any(each["name"] == WORKER_NAME and each["status"] == "ONLINE" for each in workers)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A project folder: `.env`, one pipeline on a schedule, its payments and model."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / ".penstock"
+
+    @contextmanager
+    def up(self, *options: str, port: int | None = None) -> Iterator[Up]:
+        port = port or free_port()
+        output = self.folder / f"up-{port}.log"
+        with output.open("wb") as told:
+            process = self.start(told, "up", "--port", str(port), *options)
+        try:
+            assert wait_until(lambda: READY in output.read_text() or process.poll() is not None, 100), (
+                output.read_text()
+            )
+            assert process.poll() is None, output.read_text()
+            yield Up(process, self.folder, f"http://127.0.0.1:{port}/api", output)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+    def start(self, told: IO[bytes], *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*COMMAND, *arguments], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=told, stderr=subprocess.STDOUT
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*COMMAND, *arguments], cwd=self.folder, capture_output=True, text=True, check=False)
+
+    def processes(self) -> list[str]:
+        """Return the command lines of all that `up` has started for this folder: the environment of each names it."""
+        mark = f"PENSTOCK_PROJECT={self.folder}\0".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (process / "environ").read_bytes():
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue  # it has ended, or is somebody else's
+        return found
+
+    @contextmanager
+    def held_warehouse(self) -> Iterator[None]:
+        """Keep every run that wants to write to the warehouse waiting."""
+        with closing(sqlite3.connect(self.home / "warehouse.db", isolation_level=None)) as connection:
+            connection.execute("begin immediate")
+            yield
+            connection.execute("rollback")
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return condition()
+
+
+def make_shop(folder: Path) -> Shop:
+    """Make a project with one pipeline that can run."""
+    home = folder / ".penstock"
+    shop = f"sqlite:///{folder / 'shop.db'}"
+    settings = Settings(home=home, connections={"shop": shop})
+    train_model(settings.models_folder)
+    write_payments(open_database(settings, "shop"), payments())
+    close_engines()
+    (folder / "pipelines").mkdir()
+    schedule = 'schedule: {cron: "15 2 * * *", timezone: Europe/Paris}\n'
+    (folder / "pipelines" / "card-risk.yaml").write_text(SPEC + schedule)
+    (folder / ".env").write_text(
+        f"PENSTOCK_HOME=.penstock\nPENSTOCK_PIPELINES=pipelines\nPENSTOCK_CONNECTIONS__SHOP={shop}\n"
+    )
+    return Shop(folder)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    folder = tmp_path_factory.mktemp("project")
+    made = make_shop(folder)
+    (folder / "pipelines" / "broken.yaml").write_text("name: broken\nsource: none\n")
+    return made
+
+
+@pytest.fixture(scope="module")
+def up(shop: Shop) -> Iterator[Up]:
+    """One `penstock up` for the tests that leave it running."""
+    with shop.up() as running:
+        yield running
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that Postgres' own user may enter, when root runs the tests; pytest's are closed to others."""
+    folder = Path(tempfile.mkdtemp(prefix="a-project-folder-with-a-name-that-is-long-" + "x" * 60))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_up_tells_where_everything_is_and_when_the_pipeline_runs_next(up: Up) -> None:
+    address = up.api.removesuffix("/api")
+
+    assert f"UI       {address}\n" in up.told
+    assert str(up.project) in up.told
+    assert any("score/card-risk" in line and ":15 " in line for line in up.told.splitlines())
+    assert up.ask("GET", "/health") is True
+    with urlopen(f"{address}/ui-settings") as answer:
+        assert json.load(answer)["api_url"] == up.api
+
+
+def test_pipeline_that_does_not_load_is_told_and_the_others_run(up: Up) -> None:
+    assert "Not deployed: pipelines/broken.yaml" in up.told
+    assert up.worker_is_online()
+
+
+def test_full_server_schedules_and_keeps_its_slots_on_disk(up: Up) -> None:
+    server = up.ask("GET", "/admin/settings")["server"]
+
+    assert server["services"]["scheduler"]["enabled"]
+    assert server["services"]["foreman"]["enabled"]
+    assert server["concurrency"]["lease_storage"].endswith("filesystem")
+    assert server["concurrency"]["initial_deployment_lease_duration"] == 60
+    assert server["concurrency"]["maximum_concurrency_slot_wait_seconds"] == 5
+    assert server["deployments"]["concurrency_slot_wait_seconds"] == 5
+    assert not server["analytics_enabled"]
+
+
+def test_triggered_run_is_scored_in_the_project_by_the_worker(up: Up, shop: Shop) -> None:
+    flow_run = up.trigger(pipeline="card-risk", mode="backfill", end="2026-01-02T00:00:00Z")
+
+    assert wait_until(lambda: up.state_of(flow_run) in ENDED, 90)
+    log = (shop.home / "prefect" / "worker.log").read_text()
+    assert up.state_of(flow_run) == "COMPLETED", log
+    with closing(sqlite3.connect(shop.home / "warehouse.db")) as warehouse:
+        assert warehouse.execute("select count(*) from card_risk_scores").fetchone() == (250,)
+
+
+def test_run_on_the_same_home_uses_the_server_that_is_up(up: Up, shop: Shop) -> None:
+    ended = shop.run("run", "card-risk", "--start", "2026-01-02", "--end", "2026-01-03")
+
+    assert ended.returncode == 0, ended.stderr
+    runs = up.ask("POST", "/flow_runs/filter", {"flows": {"name": {"any_": ["score"]}}})
+    assert any(run["deployment_id"] is None and run["state"]["type"] == "COMPLETED" for run in runs)
+    running = running_server(shop.home)
+    assert running is not None
+    assert running.full
+    assert running.api_url == up.api
+
+
+def test_second_up_on_the_same_home_is_refused_with_the_address_of_the_first(up: Up, shop: Shop) -> None:
+    ended = shop.run("up", "--port", str(free_port()))
+
+    assert ended.returncode == 2
+    assert f"already runs on {shop.home}, at {up.api.removesuffix('/api')}" in ended.stderr
+
+
+def test_taken_port_is_refused_by_its_number(up: Up, tmp_path: Path) -> None:
+    port = up.api.split(":")[2].split("/")[0]
+
+    ended = Shop(tmp_path).run("up", "--port", port)
+
+    assert ended.returncode == 2
+    assert f"cannot have port {port}" in ended.stderr
+    assert "--port" in ended.stderr
+
+
+def test_killed_worker_comes_back_and_its_run_is_shown_as_crashed(up: Up, shop: Shop) -> None:
+    with shop.held_warehouse():
+        flow_run = up.trigger(pipeline="card-risk", mode="backfill")
+        assert wait_until(lambda: up.state_of(flow_run) == "RUNNING", 60)
+        flow_pid = int(up.ask("GET", f"/flow_runs/{flow_run}")["infrastructure_pid"])
+        worker_pid = os.getpgid(flow_pid)
+
+        os.kill(worker_pid, signal.SIGKILL)
+
+        assert wait_until(lambda: up.state_of(flow_run) == "CRASHED", 30)
+        assert not Path(f"/proc/{flow_pid}").exists()
+    assert "The worker ended by itself (SIGKILL); it starts again in 1 s" in up.told
+    again = up.trigger(pipeline="card-risk", dry_run=True)
+    assert wait_until(lambda: up.state_of(again) in ENDED, 60)
+    assert up.state_of(again) == "COMPLETED"
+
+
+def test_interrupt_ends_a_running_flow_run_and_leaves_no_process(shop: Shop, up: Up) -> None:
+    with shop.held_warehouse():
+        flow_run = up.trigger(pipeline="card-risk", mode="backfill")
+        assert wait_until(lambda: up.state_of(flow_run) == "RUNNING", 60)
+
+        up.process.send_signal(signal.SIGINT)
+        code = up.process.wait(60)
+
+    assert code == 0
+    assert up.told.endswith("Stopped.\n")
+    with closing(sqlite3.connect(shop.home / "prefect" / "prefect.db")) as prefect:
+        states = prefect.execute("select state_type from flow_run where id = ?", (flow_run,)).fetchall()
+    assert states in ([("CRASHED",)], [("FAILED",)])  # by us, or by the run in its last moment
+    assert shop.processes() == []
+    assert running_server(shop.home) is None
+
+
+def test_killed_up_leaves_no_process_and_the_next_one_tells_of_its_run(shop: Shop) -> None:
+    with shop.held_warehouse(), shop.up() as first:
+        flow_run = first.trigger(pipeline="card-risk", mode="backfill")
+        assert wait_until(lambda: first.state_of(flow_run) == "RUNNING", 60)
+
+        first.process.kill()
+
+        assert wait_until(lambda: shop.processes() == [], 30), shop.processes()
+    with shop.up() as second:
+        assert second.state_of(flow_run) == "CRASHED"
+        assert "died with their worker" in second.told
+
+
+@pytest.mark.skipif(find_programs() is None, reason="no Postgres is installed on this machine")
+def test_up_on_postgres_runs_a_pipeline_and_leaves_no_process_when_killed(open_folder: Path) -> None:
+    shop = make_shop(open_folder)
+    with shop.up("--postgres") as up:
+        assert any("score/card-risk" in line and ":15 " in line for line in up.told.splitlines())
+        flow_run = up.trigger(pipeline="card-risk", dry_run=True)
+        assert wait_until(lambda: up.state_of(flow_run) in ENDED, 60)
+        assert up.state_of(flow_run) == "COMPLETED"
+        assert any("postgres" in line for line in shop.processes())
+
+        up.process.kill()
+
+        assert wait_until(lambda: shop.processes() == [], 40), shop.processes()
+
+
+def test_up_waits_for_a_small_server_and_is_refused_when_it_stays(shop: Shop) -> None:
+    with local_server(shop.home):
+        ended = shop.run("up", "--port", str(free_port()))
+
+    assert ended.returncode == 2
+    assert "`penstock run` has its own Prefect server" in ended.stderr
+
+
+def test_url_of_another_database_is_refused_for_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:///p.db")
+
+    with pytest.raises(SettingsError, match=r"is for `sqlite\+aiosqlite`"):
+        find_postgres(tmp_path)
