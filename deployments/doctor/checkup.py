@@ -1,9 +1,9 @@
 """Make every check, side by side, so that one that hangs or fails takes no other with it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from time import monotonic
 
@@ -32,59 +32,72 @@ def examine(case: Case, tell: Callable[[str], None] = lambda what: None) -> tupl
     Args:
         tell: Told what is being looked at.
     """
+    tell("the Prefect server")
     first = {"Prefect server": [reach_server(case)]}
     if case.api_url is not None and first["Prefect server"][0].state == "broken":
         case = replace(case, api_url=None, why_no_server="the Prefect server does not answer")
-    findings: dict[str, list[Finding | Future[list[Finding]]]] = {title: [*first.get(title, ())] for title in GROUPS}
-    pending: dict[Future[list[Finding]], Check] = {}
     pool = ThreadPoolExecutor(8, thread_name_prefix="doctor")
-    # All imports before any thread: two threads that import at once can meet in half-loaded modules.
-    listed = [(title, check) for title in GROUPS for check in _list_checks(title, case, tell)]
-    for title, check in listed:
-        if isinstance(check, Finding):
-            findings[title].append(check)
-        elif check.needs_server and case.api_url is None:
-            findings[title].append(not_checked(check.subject, case.why_no_server))
-        else:
-            future = pool.submit(_collect, check)
-            pending[future] = check
-            findings[title].append(future)
+    # One import after the other: two threads that import at once can meet in half-loaded modules.
+    listed = {title: [check for name in GROUPS[title] for check in _load(pool, title, name, case)] for title in GROUPS}
+    pending = {title: [_start(pool, check, case) for check in checks] for title, checks in listed.items()}
     deadline = monotonic() + CHECK_SECONDS
     sections = []
-    for title, entries in findings.items():
-        tell(title)
-        made: list[Finding] = []
-        for entry in entries:
-            made += [entry] if isinstance(entry, Finding) else _await(entry, pending[entry], deadline)
-        sections.append(Section(title, tuple(made)))
+    for title, started in pending.items():
+        tell(f"{title}: waiting for answers")
+        found = [finding for each in started for finding in each.wait(deadline)]
+        sections.append(Section(title, (*first.get(title, ()), *found)))
     pool.shutdown(wait=False, cancel_futures=True)
     return tuple(sections)
 
 
-def _list_checks(title: str, case: Case, tell: Callable[[str], None]) -> Iterator[Check | Finding]:
-    if case.settings_error is not None and title != "This machine":
-        yield not_checked(title.lower(), "the settings cannot be read")
-        return
-    for name in GROUPS[title]:
-        tell(f"{title}: loading")
+@dataclass(frozen=True)
+class _Started:
+    """A check under way: what it has found stays, whatever ends it."""
+
+    check: Check
+    future: Future[None]
+    found: list[Finding]
+
+    def wait(self, deadline: float) -> list[Finding]:
+        subject = self.check.subject
         try:
-            module = import_module(f"deployments.doctor.{name}")
-        except ImportError as error:
-            yield broken(name, f"a library cannot be imported: {error}", "Install from requirements.lock again.")
-            continue
-        yield from module.list_checks(case)
+            error = self.future.exception(timeout=max(0.1, deadline - monotonic()))
+        except TookTooLong:
+            return [*self.found, broken(subject, f"no answer within {CHECK_SECONDS:.0f} s", "Look what it waits for.")]
+        return self.found if error is None else [*self.found, *_explain(subject, error)]
 
 
-def _collect(check: Check) -> list[Finding]:
-    return list(check.examine())
+def _start(pool: ThreadPoolExecutor, check: Check, case: Case) -> _Started:
+    if check.needs_server and case.api_url is None:
+        check = _known(not_checked(check.subject, case.why_no_server))
+    found: list[Finding] = []
+    return _Started(check, pool.submit(_collect, check, found), found)
 
 
-def _await(future: Future[list[Finding]], check: Check, deadline: float) -> list[Finding]:
-    try:
-        error = future.exception(timeout=max(0.1, deadline - monotonic()))
-    except TookTooLong:
-        return [broken(check.subject, f"no answer within {CHECK_SECONDS:.0f} s", "Look what it waits for.")]
-    return future.result() if error is None else _explain(check.subject, error)
+def _collect(check: Check, found: list[Finding]) -> None:
+    for finding in check.examine():
+        found.append(finding)  # one by one: those before an error stay
+
+
+def _load(pool: ThreadPoolExecutor, title: str, name: str, case: Case) -> tuple[Check, ...]:
+    """Return the checks of a module; a library that breaks on import may break it in any way."""
+    if case.settings_error is not None and title != "This machine":
+        return (_known(not_checked(name, "the settings cannot be read")),)
+    loading = pool.submit(_list_checks, name, case)
+    error = loading.exception()
+    if error is None:
+        return loading.result()
+    told = f"what these checks need cannot be loaded: {type(error).__name__}: {error}"
+    return (_known(broken(name, told, "Look at `packages` above; install from requirements.lock again.")),)
+
+
+def _list_checks(name: str, case: Case) -> tuple[Check, ...]:
+    checks: tuple[Check, ...] = import_module(f"deployments.doctor.{name}").list_checks(case)
+    return checks
+
+
+def _known(finding: Finding) -> Check:
+    return Check(finding.subject, lambda: [finding])
 
 
 def _explain(subject: str, error: BaseException) -> list[Finding]:

@@ -21,7 +21,10 @@ LONG_DEAD_SECONDS = 86_400.0
 def check_ledger(database: Database, lease_seconds: float) -> Iterator[Finding]:
     """Look whether the ledger can be written, is up to date, and holds runs that nobody works at."""
     name = database.name
-    yield from _check_writing(database)
+    writing = _check_writing(database)
+    yield writing
+    if writing.state == "broken":
+        return
     if database.dialect == "sqlite":
         yield from _check_sqlite(database)
     version = read_version(database)
@@ -46,7 +49,7 @@ def read_version(database: Database) -> int | None:
         return int(connection.execute(sa.select(sa.func.max(schema.c.version))).scalar() or 0)
 
 
-def _check_writing(database: Database) -> Iterator[Finding]:
+def _check_writing(database: Database) -> Finding:
     """Try all that a run writes by, and roll it back: a new table, and each table of the ledger."""
     try:
         with database.reading() as connection:
@@ -58,13 +61,12 @@ def _check_writing(database: Database) -> Iterator[Finding]:
                 if table.name in known:
                     connection.execute(sa.delete(table).where(sa.false()))
     except (AccessDenied, QueryFailed) as error:
-        yield broken(database.name, f"it cannot be written: {error.reason}", "Grant CREATE, INSERT, UPDATE, DELETE.")
+        return broken(database.name, f"it cannot be written: {error.reason}", "Grant CREATE, INSERT, UPDATE, DELETE.")
     except DatabaseUnavailable as error:
         if "lock" not in error.reason:
             raise
-        yield warning(database.name, "another writer has held it for seconds", "A run is at it? Look again later.")
-    else:
-        yield ok(database.name, "it can be written")
+        return warning(database.name, "another writer has held it for seconds", "A run is at it? Look again later.")
+    return ok(database.name, "it can be written")
 
 
 @contextmanager

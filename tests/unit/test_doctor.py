@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -216,18 +217,36 @@ def test_no_worker_is_broken_where_a_schedule_waits_for_one() -> None:
 
 
 def test_a_check_that_fails_in_an_unforeseen_way_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Iterator[Finding]:
+        yield ok("odd", "begun")
+        raise KeyError("odd")
+
     class Module:
         @staticmethod
         def list_checks(case: Case) -> tuple[Check, ...]:
-            return (Check("odd", lambda: {}["odd"]), Check("next", lambda: [ok("next", "well")]))
+            return (Check("odd", fail), Check("next", lambda: [ok("next", "well")]))
 
     monkeypatch.setattr(checkup, "GROUPS", {"This machine": ("odd",), "Prefect server": ()})
     monkeypatch.setattr(checkup, "import_module", lambda name: Module)
 
-    odd, following = checkup.examine(case(tmp_path))[0].findings
+    begun, odd, following = checkup.examine(case(tmp_path))[0].findings
 
-    assert (odd.state, following.state) == ("broken", "ok")
+    assert (begun.state, odd.state, following.state) == ("ok", "broken", "ok")
     assert "KeyError" in odd.what
+
+
+def test_a_library_that_breaks_on_import_ends_no_other_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_server(name: str) -> object:
+        if name.endswith(".server"):
+            raise TypeError("Body() got an unexpected keyword argument 'min_items'")
+        return import_module(name)
+
+    monkeypatch.setattr(checkup, "import_module", break_server)
+
+    sections = {section.title: section.findings for section in checkup.examine(case(tmp_path))}
+
+    assert "TypeError: Body()" in sections["Prefect server"][-1].what
+    assert sections["Deployments"][0].subject == "specs"
 
 
 def test_settings_that_cannot_be_read_leave_the_machine_to_be_checked(tmp_path: Path) -> None:
