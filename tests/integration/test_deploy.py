@@ -1,12 +1,11 @@
 """What stands on a Prefect server after a deploy, after a second one, and after the specs have changed."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
@@ -14,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from deployments.changes import Change
 from deployments.definition import ANY_PIPELINE
 from deployments.deploying import LEFT_ALONE, deploy_pipelines
-from deployments.work_pool import ENGINE_COMMAND, WORK_POOL, base_job_template
+from deployments.work_pool import WORK_POOL
 from penstock.errors import SettingsError, SpecError
 from penstock.settings import load_settings
 from tests.project import CRON, INTERVAL, RRULE, Project
@@ -270,34 +269,3 @@ def test_a_server_that_does_not_answer_is_said(project: Project, monkeypatch: py
 
     with pytest.raises(SettingsError, match=r"the Prefect server at http://127\.0\.0\.1:9/api does not answer"):
         deploy_pipelines("http://127.0.0.1:9/api", project.settings, None)
-
-
-def test_a_work_pool_of_another_type_is_left_as_it_is(project: Project, prefect_client: SyncPrefectClient) -> None:
-    _remake_pool(prefect_client, WorkPoolCreate(name=WORK_POOL, type="docker", base_job_template={}))
-
-    change = project.deploy()[f"work pool {WORK_POOL}"]
-
-    assert change.kind == "unchanged"
-    assert prefect_client.read_work_pool(WORK_POOL).type == "docker"
-    _remake_pool(prefect_client, None)
-
-
-def test_a_process_pool_that_a_worker_made_gets_our_command(
-    project: Project, prefect_client: SyncPrefectClient
-) -> None:
-    template = base_job_template()
-    template["variables"]["properties"]["command"]["default"] = None
-    _remake_pool(prefect_client, WorkPoolCreate(name=WORK_POOL, type="process", base_job_template=template))
-
-    change = project.deploy()[f"work pool {WORK_POOL}"]
-
-    pool = prefect_client.read_work_pool(WORK_POOL)
-    assert change.details == (f"command: Prefect's own → {ENGINE_COMMAND}",)
-    assert pool.base_job_template["variables"]["properties"]["command"]["default"] == ENGINE_COMMAND
-
-
-def _remake_pool(client: SyncPrefectClient, pool: WorkPoolCreate | None) -> None:
-    with suppress(ObjectNotFound):
-        client.delete_work_pool(WORK_POOL)
-    if pool is not None:
-        client.create_work_pool(pool)
