@@ -17,6 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelling
 
@@ -137,7 +138,10 @@ class FanOut:
         if not running:
             return
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.flow_run_id for run in running]))
-        found = {each.id: each for each in self._client.read_flow_runs(flow_run_filter=wanted, limit=len(running))}
+        seen_runs = self._client.read_flow_runs(
+            flow_run_filter=wanted, sort=FlowRunSort.START_TIME_ASC, limit=len(running)
+        )
+        found = {each.id: each for each in seen_runs}
         for run in running:
             seen = found.get(run.flow_run_id)
             gone = IntervalRun(run.planned, run.flow_run_id, StateType.CANCELLED, "Deleted", "its flow run was deleted")
