@@ -30,9 +30,9 @@ def examine(case: Case, tell: Callable[[str], None] = lambda what: None) -> tupl
     """Make every check and return what was found, group by group.
 
     Args:
-        tell: Told what is being looked at.
+        tell: Told what goes on.
     """
-    tell("the Prefect server")
+    tell("asking the Prefect server, loading libraries")
     first = {"Prefect server": [reach_server(case)]}
     if case.api_url is not None and first["Prefect server"][0].state == "broken":
         case = replace(case, api_url=None, why_no_server="the Prefect server does not answer")
@@ -43,7 +43,7 @@ def examine(case: Case, tell: Callable[[str], None] = lambda what: None) -> tupl
     deadline = monotonic() + CHECK_SECONDS
     sections = []
     for title, started in pending.items():
-        tell(f"{title}: waiting for answers")
+        tell(f"waiting for answers: {title.lower()}")
         found = [finding for each in started for finding in each.wait(deadline)]
         sections.append(Section(title, (*first.get(title, ()), *found)))
     pool.shutdown(wait=False, cancel_futures=True)

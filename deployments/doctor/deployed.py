@@ -13,7 +13,6 @@ from deployments.doctor.judging import judge_heartbeats, judge_limits, judge_sch
 from deployments.doctor.reading import read_facts
 
 SHOWN = 3
-TOLD = {"created": "is not on the server", "updated": "is out of date", "removed": "has no spec"}
 
 
 def list_checks(case: Case) -> tuple[Check, ...]:
@@ -34,9 +33,15 @@ def judge_changes(changes: Sequence[Change]) -> Iterator[Finding]:
     """Tell what the server has otherwise than the specs say."""
     orphans = [change.what for change in changes if LEFT_ALONE in change.details]
     differing = [change for change in changes if change.kind != "unchanged"]
+    missing = [change.what for change in differing if change.kind == "created"]
+    if missing:
+        yield warning("deployments", f"not on the server: {', '.join(missing)}", "Run `penstock deploy`.")
     for change in differing:
-        shown = f" ({'; '.join(change.details[:SHOWN])})" if change.kind == "updated" else ""
-        yield warning("deployments", f"{change.what} {TOLD[change.kind]}{shown}", "Run `penstock deploy`.")
+        if change.kind == "updated":
+            told = f"{change.what} is out of date ({'; '.join(change.details[:SHOWN])})"
+            yield warning("deployments", told, "Run `penstock deploy`.")
+        if change.kind == "removed":
+            yield warning("deployments", f"{change.what} has no spec behind it", "Run `penstock deploy`.")
     for orphan in orphans:
         told = f"{orphan}: no spec stands behind it, so its runs fail"
         yield broken("orphans", told, "Run `penstock deploy --yes`, which removes it.")

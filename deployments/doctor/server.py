@@ -3,10 +3,11 @@
 import ipaddress
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,10 +20,10 @@ from deployments.doctor.finding import Check, Finding, broken, not_checked, ok, 
 from deployments.doctor.reaching import PROBE_SECONDS, is_healthy, tell_url
 from deployments.local_server import running_server
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Exposure = Literal["this machine", "a private network", "the internet"]
 SAFE_SINCE = (3, 8)
 """The 2026 advisories (access without a password, requests to inner addresses) are fixed from here on."""
-ANYWHERE = ("0.0.0.0", "::")
 
 
 def list_checks(case: Case) -> tuple[Check, ...]:
@@ -80,7 +81,7 @@ def _address(url: str) -> tuple[str | None, int | None]:
 
 def check_access(case: Case) -> Iterator[Finding]:
     """Ask without a password: who can deploy a flow to a server can run code on its workers."""
-    bare = httpx.get(f"{_without_user(case.server)}/admin/version", timeout=PROBE_SECONDS)
+    bare = httpx.get(f"{tell_url(case.server.rstrip('/'))}/admin/version", timeout=PROBE_SECONDS)
     if bare.status_code in (401, 403):
         with client_of(case.server) as client:
             try:
@@ -92,40 +93,63 @@ def check_access(case: Case) -> Iterator[Finding]:
                 yield ok("access", "only with a password")
         return
     host = urlsplit(case.server).hostname or ""
-    remedy = "Set PREFECT_SERVER_API_AUTH_STRING on it, and PREFECT_API_AUTH_STRING on workers."
-    yield judge_access(measure_exposure(host), _read_settings(case)["server"]["api"]["host"], remedy)
+    exposure = measure_exposure(host)
+    if exposure == "this machine":
+        exposure = measure_exposure(*_answering_addresses(case.server))
+    yield judge_access(exposure)
 
 
-def judge_access(exposure: Exposure, listens_on: str, remedy: str) -> Finding:
+def judge_access(exposure: Exposure) -> Finding:
     """Judge a server that asks for no password."""
+    remedy = "Set PREFECT_SERVER_API_AUTH_STRING on it, and PREFECT_API_AUTH_STRING on workers."
     if exposure == "the internet":
         return broken("access", "no password, on a public address: anyone can run code on the workers", remedy)
     if exposure == "a private network":
-        return warning("access", "no password, on a private network", remedy)
-    if listens_on in ANYWHERE:
-        return warning("access", f"no password, and it listens on {listens_on}: every network of its machine", remedy)
+        told = "no password, and the network reaches it: who does can run code on the workers"
+        return warning("access", told, remedy)
     return ok("access", "no password, and only this machine reaches it")
 
 
-def measure_exposure(host: str) -> Exposure:
-    """Tell who can reach a host, by its addresses; one that has no address is nobody's but this machine's."""
+def measure_exposure(*hosts: str) -> Exposure:
+    """Tell who can reach hosts, by their addresses; one that has no address is nobody's but this machine's."""
+    found = {address for host in hosts for address in _look_up(host)}
+    if all(address.is_loopback for address in found):
+        return "this machine"
+    return "the internet" if any(address.is_global for address in found) else "a private network"
+
+
+def _answering_addresses(api_url: str) -> list[str]:
+    """Return the addresses of this machine on a network by which a server on it answers too."""
+    parts = urlsplit(api_url)
+    mine = [str(address) for address in _list_own_addresses() if not address.is_loopback]
+    return [
+        address
+        for address in mine
+        if is_healthy(parts._replace(netloc=f"{f'[{address}]' if ':' in address else address}:{parts.port}").geturl())
+    ]
+
+
+def _list_own_addresses() -> set[Address]:
+    """Return what this machine's name stands for, and the address by which it leaves; Debian's name is a loopback."""
+    found = _look_up(socket.gethostname())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as leaving, suppress(OSError):
+        leaving.connect(("192.0.2.1", 9))  # an address for documents; UDP sends nothing on connecting
+        found.add(ipaddress.ip_address(leaving.getsockname()[0]))
+    return found
+
+
+def _look_up(host: str) -> set[Address]:
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+        found = socket.getaddrinfo(host, None)
     except OSError:
-        return "this machine"
-    addresses = [ipaddress.ip_address(str(address).partition("%")[0]) for address in found]
-    if all(address.is_loopback for address in addresses):
-        return "this machine"
-    return "the internet" if any(address.is_global for address in addresses) else "a private network"
-
-
-def _without_user(url: str) -> str:
-    return tell_url(url.rstrip("/"))
+        return set()
+    return {ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found}
 
 
 def check_settings(case: Case) -> Iterator[Finding]:
     """Look at the settings of the server that are known to hurt."""
-    server = _read_settings(case)["server"]
+    with client_of(case.server) as client:
+        server = client.request("GET", "/admin/settings").json()["server"]
     bad = 0
     if server["concurrency"]["lease_storage"].endswith(".memory"):
         bad += 1
@@ -143,12 +167,6 @@ def check_settings(case: Case) -> Iterator[Finding]:
         )
     if not bad:
         yield ok("server settings", "slots on disk or in a database, analytics off")
-
-
-def _read_settings(case: Case) -> dict[str, Any]:
-    with client_of(case.server) as client:
-        found: dict[str, Any] = client.request("GET", "/admin/settings").json()
-    return found
 
 
 def check_database(case: Case) -> Iterator[Finding]:

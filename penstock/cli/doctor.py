@@ -33,7 +33,7 @@ def doctor(as_json: AsJson = False) -> None:
     """
     environment = dict(os.environ)
     settings, error = _read_settings()
-    with _found_server(settings) as api_url, error_console().status("looking at this machine") as status:
+    with _found_server(settings) as api_url, error_console().status("reading the pipelines") as status:
         import deployments
         from deployments.doctor.case import Case, read_specs
         from deployments.doctor.checkup import examine
@@ -49,7 +49,7 @@ def doctor(as_json: AsJson = False) -> None:
             spec_errors=spec_errors,
             api_url=api_url,
         )
-        sections = examine(case, lambda what: status.update(f"looking at {what}"))
+        sections = examine(case, status.update)
     if as_json:
         write_json([_as_object(section, finding) for section in sections for finding in section.findings])
     else:

@@ -411,7 +411,7 @@ def test_the_open_files_of_a_server_tell_its_database(prefect_api: str, tmp_path
 
 
 @contextmanager
-def answering(pages: dict[str, Any], *, password: bool = False) -> Iterator[str]:
+def answering(pages: dict[str, Any], *, password: bool = False, on: str = "127.0.0.1") -> Iterator[str]:
     """Serve JSON pages in Prefect's place."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -426,7 +426,7 @@ def answering(pages: dict[str, Any], *, password: bool = False) -> Iterator[str]
         def log_message(self, *arguments: Any) -> None:
             """Keep quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+    with ThreadingHTTPServer((on, 0), Handler) as listening:
         thread = Thread(target=listening.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listening.server_address[1]}/api"
@@ -462,6 +462,15 @@ def test_a_server_that_refuses_this_machine_is_broken(use_settings: Callable[...
         [finding] = server.check_access(make_case(use_settings(), api_url))
 
     assert (finding.state, finding.remedy) == ("broken", "Set PREFECT_API_AUTH_STRING to its user:password.")
+
+
+def test_an_open_server_that_the_network_reaches_is_told(use_settings: Callable[..., Settings]) -> None:
+    if all(address.is_loopback for address in server._list_own_addresses()):
+        pytest.skip("this machine has no address on a network")
+    with answering({"/api/health": True, "/api/admin/version": "3.8.8"}, on="0.0.0.0") as api_url:
+        [finding] = server.check_access(make_case(use_settings(), api_url))
+
+    assert finding.state in ("warning", "broken")
 
 
 def test_settings_of_a_server_that_hurt_are_told(use_settings: Callable[..., Settings]) -> None:
