@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, tags
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -16,6 +16,7 @@ from penstock.planning import Mode, PlannedInterval
 from penstock.spec import ModelRef, Pipeline
 from penstock.spec_file import find_pipeline_file, load_pipeline
 from tasks.artifacts import Progress, report, show_plan
+from tasks.conclusion import conclude
 from tasks.events import announce
 from tasks.form import ModelChoice, Moment, PartitionRows, labelled
 from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_model
@@ -58,16 +59,12 @@ def score(
         show_plan(spec, todo, pin)
         return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
     score_one = score_interval.with_options(task_runner=task_runner())
-    ended = [score_one(spec, planned, pin, partition_rows or None, return_state=True) for planned in todo.intervals]
-    failed = [state for state in ended if state.is_failed() or state.is_crashed()]
-    if failed:
-        name = "Halted" if all(state.name == "Halted" for state in failed) else "Failed"
-        return Failed(name=name, message=f"{len(failed)} of {len(ended)} intervals: {failed[0].message}")
-    published = [state for state in ended if state.name != "Skipped"]
-    if not published:
-        busy = ended[0].message if ended else f"{todo.settled} intervals are published already"
-        return Completed(name="Skipped", message=f"nothing to do: {busy}")
-    return Completed(message=f"{len(published)} intervals published")
+    with tags(*flow_run.tags):  # so that whoever looks for our runs (who ends dead ones) finds the intervals' runs too
+        ended = [
+            (planned, score_one(spec, planned, pin, partition_rows or None, return_state=True))
+            for planned in todo.intervals
+        ]
+    return conclude(todo, ended)
 
 
 @flow(
