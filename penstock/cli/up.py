@@ -106,7 +106,7 @@ def _work(settings: "Settings", console: "Console", server: "LocalServer", proje
     try:
         keep_worker(server, plan, deploy_and_show, warn)
     except KeyboardInterrupt:
-        console.print("Server and worker are stopped …")
+        console.print("The worker and its flow runs have ended; the server follows …")
         raise
 
 
