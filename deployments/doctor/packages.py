@@ -13,7 +13,7 @@ from deployments.doctor.finding import Check, Finding, broken, not_checked, ok, 
 
 LOCK = "requirements.lock"
 BREAKS = {
-    "fastapi": "Prefect's server does not import with 0.155 and later",
+    "fastapi": "from 0.151 on it refuses what Prefect's client sends, with 0.155 the server does not import",
     "sqlalchemy": "with 2.1 Prefect's scheduler makes no runs, in silence",
     "prefect": "3.8 holds the fixes of the 2026 advisories, and 3.9 is not tried",
     "xgboost": "a model of a newer version loads without a word and may score wrong",

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -167,6 +169,19 @@ def test_a_sqlite_warehouse_that_somebody_writes_to_is_not_waited_for(
     assert "another writer has held it" in told(findings, "warning")
 
 
+def test_a_duckdb_file_that_another_process_has_is_told(use_settings: Callable[..., Settings], tmp_path: Path) -> None:
+    settings = use_settings(warehouse=f"duckdb:///{tmp_path}/warehouse.duckdb")
+    hold = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, str(tmp_path / "warehouse.duckdb")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+
+        findings = look_at(make_case(settings))
+
+    assert told(findings, "warning") == "another process has the DuckDB file"
+
+
 @pytest.mark.parametrize(("dialect", "state"), [("sqlite", "warning"), ("duckdb", "broken")])
 def test_processes_at_an_embedded_warehouse_are_told(
     use_settings: Callable[..., Settings],
@@ -326,7 +341,7 @@ def test_what_is_deployed_as_the_specs_say_is_well(project: Project) -> None:
 
 
 def test_a_deployment_without_a_spec_is_broken(project: Project) -> None:
-    project.write().with_name("card-risk.yaml")
+    project.write()
     gone = project.write(name="gone")
     project.deploy()
     gone.unlink()

@@ -18,6 +18,7 @@ from deployments.doctor.judging import judge_heartbeats, judge_limits, judge_sch
 from deployments.doctor.machine import check_proxy, check_telemetry, check_time_zones
 from deployments.doctor.mounts import network_kind, parse_mounts
 from deployments.doctor.packages import check_lock, installed_version, judge_bounds
+from deployments.doctor.reaching import tell_url
 from deployments.doctor.reading import Deployed, Facts, Pool
 from deployments.doctor.server import Exposure, judge_access, measure_exposure
 from deployments.doctor.stores import check_pipeline_model, check_store
@@ -176,6 +177,10 @@ def test_who_reaches_a_server_is_told_by_its_address(host: str, exposure: str) -
 )
 def test_an_open_server_is_judged_by_who_reaches_it(exposure: Exposure, judged: str) -> None:
     assert judge_access(exposure).state == judged
+
+
+def test_the_password_of_an_address_is_not_shown() -> None:
+    assert tell_url("http://admin:open-sesame@prefect:4200/api") == "http://prefect:4200/api"
 
 
 # --- what is deployed --------------------------------------------------------------------------
