@@ -122,7 +122,7 @@ def test_a_run_triggered_by_the_form_completes_and_its_card_shows_the_histogram(
     assert run["name"] == "card-risk backfill 2026-01-01 → 01-02"
     page.goto(f"/runs/flow-run/{run['id']}")
     page.get_by_text("Completed", exact=True).first.wait_for()
-    page.get_by_role("tab", name="Subflow Runs").click()
+    page.locator(".p-tab", has_text="Subflow Runs").click()
     page.get_by_text("2026-01-01 → 01-02").nth(1).wait_for()
     keep_picture(page, "run")
     card = artifact_of(stack, "card-risk 2026-01-01 → 01-02")
