@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStat
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.states import Cancelling
+from prefect.states import Cancelled
 
 from penstock.carriers import interval_key
 from penstock.errors import SettingsError
@@ -98,8 +98,9 @@ class FanOut:
             return
         idle = [run for run in running if run.kind in NOT_BEGUN]
         for run in idle:
-            cancelling: State[object] = Cancelling(message="The backfill that started it has ended before it began.")
-            self._client.set_flow_run_state(run.flow_run_id, cancelling)
+            # Not `Cancelling`: a run whose process is just starting would stay in it, as nobody is there yet to end it.
+            cancelled: State[object] = Cancelled(message="The backfill that started it ended before it began.")
+            self._client.set_flow_run_state(run.flow_run_id, cancelled)
         self._logger.warning(
             "ended early: %d flow runs that had not begun are cancelled, %d under way go on",
             len(idle),

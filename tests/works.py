@@ -7,15 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
-from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import FlowRunSort
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterTags,
+    TaskRunFilter,
+)
+from prefect.client.schemas.objects import Artifact, FlowRun
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.deploying import deploy_pipelines
@@ -25,6 +32,7 @@ from deployments.worker import Worker, WorkerPlan, running_worker
 from penstock.connections import Database, close_engines, open_database
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.settings import Settings, load_settings
+from tasks import places
 from tests.shop import SPEC, START, payments, train_model, write_payments
 
 DAYS = 3
@@ -72,11 +80,31 @@ class Works:
         wait_until(lambda: (state := self.read(flow_run).state) is not None and state.is_final())
         return self.read(flow_run)
 
+    def backfill(self, pipeline: str, **asked: Any) -> FlowRun:
+        """Run the backfill flow here, which is quicker than on the worker; its intervals are scored there."""
+        from flows.backfill import backfill
+
+        places.settings.cache_clear()
+        state = backfill(pipeline, **asked, return_state=True)
+        return self.read(cast("UUID", state.state_details.flow_run_id))
+
+    def artifacts(self, flow_run: UUID | None = None) -> list[Artifact]:
+        """Return the artifacts of a flow run, or all, newest first."""
+        of = None if flow_run is None else ArtifactFilterFlowRunId(any_=[flow_run])
+        return self.client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=of),
+            flow_run_filter=FlowRunFilter(),
+            task_run_filter=TaskRunFilter(),
+            sort=ArtifactSort.CREATED_DESC,
+            limit=200,
+            offset=0,
+        )
+
     def children(self, pipeline: str) -> list[FlowRun]:
         """Return the flow runs that backfills of a pipeline made, by their names."""
         tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[pipeline, "backfill"]))
         found = self.client.read_flow_runs(flow_run_filter=tagged, sort=FlowRunSort.START_TIME_ASC, limit=200)
-        return sorted(found, key=lambda run: run.name)
+        return sorted((run for run in found if run.deployment_id), key=lambda run: run.name)
 
     def read_all(self, flow_runs: Sequence[UUID]) -> list[FlowRun]:
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=list(flow_runs)))

@@ -103,13 +103,26 @@ def _ending(flow_run: "FlowRun") -> tuple[str, str]:
 
 
 def _read_progress(client: "SyncPrefectClient", flow_run: "FlowRun") -> str:
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterType
+    from prefect.client.schemas.filters import (
+        ArtifactFilter,
+        ArtifactFilterFlowRunId,
+        ArtifactFilterType,
+        FlowRunFilter,
+        TaskRunFilter,
+    )
     from prefect.client.schemas.sorting import ArtifactSort
 
     wanted = ArtifactFilter(
         flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]), type=ArtifactFilterType(any_=["progress"])
     )
-    found = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1)
+    found = client.read_artifacts(
+        artifact_filter=wanted,
+        flow_run_filter=FlowRunFilter(),
+        task_run_filter=TaskRunFilter(),
+        sort=ArtifactSort.CREATED_DESC,
+        limit=1,
+        offset=0,
+    )
     return found[0].description or "" if found else ""
 
 

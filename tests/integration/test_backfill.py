@@ -11,9 +11,7 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.sorting import ArtifactSort
 from prefect.states import Cancelling
 
 from deployments.local_server import client_environment
@@ -51,9 +49,7 @@ def told(run: FlowRun) -> tuple[str | None, str]:
 
 
 def artifacts(works: Works, flow_run: UUID) -> dict[str | None, str]:
-    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]))
-    found = works.client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=50)
-    return {each.type: f"{each.description} {each.data}" for each in found}
+    return {each.type: f"{each.description} {each.data}" for each in works.artifacts(flow_run)}
 
 
 def overlap(runs: list[FlowRun]) -> int:
@@ -69,7 +65,7 @@ DAYS_SCORED = [f"2026-01-0{day}" for day in range(1, DAYS + 1)]
 def test_each_interval_is_a_flow_run_and_at_most_so_many_are_in_flight(works: Works) -> None:
     name = works.deploy("wide", warehouse="pg")
 
-    ended = works.wait(works.trigger("backfill/any_pipeline", pipeline=name, parallel=2, **RANGE))
+    ended = works.backfill(name, parallel=2, **RANGE)
 
     children = works.children(name)
     assert told(ended) == ("Completed", "3 intervals published")
@@ -85,12 +81,12 @@ def test_each_interval_is_a_flow_run_and_at_most_so_many_are_in_flight(works: Wo
 @pytest.mark.usefixtures("worker")
 def test_what_is_published_is_left_alone_and_a_restate_scores_it_again_each_time(works: Works) -> None:
     name = works.deploy("again")
-    asked = {"pipeline": name, "start": "2026-01-01", "end": "2026-01-03"}
-    works.wait(works.trigger("backfill/any_pipeline", **asked))
+    asked = {"start": "2026-01-01", "end": "2026-01-03"}
+    works.backfill(name, **asked)
 
-    idle = works.wait(works.trigger("backfill/any_pipeline", **asked))
-    works.wait(works.trigger("backfill/any_pipeline", **asked, restate=True))
-    works.wait(works.trigger("backfill/any_pipeline", **asked, restate=True))
+    idle = works.backfill(name, **asked)
+    works.backfill(name, **asked, restate=True)
+    works.backfill(name, **asked, restate=True)
 
     assert told(idle) == ("Skipped", "nothing to do: 2 intervals are published already; a restate scores them again")
     assert scored(works, name) == sorted(DAYS_SCORED[:2] * 3)
@@ -100,10 +96,10 @@ def test_what_is_published_is_left_alone_and_a_restate_scores_it_again_each_time
 def test_a_halted_interval_stops_no_other_and_the_next_backfill_scores_only_that(works: Works) -> None:
     name = works.deploy("sick", **{"grain: 1d": "max_intervals: 1, grain: 1d"})
     change(works, "update payments set amount = null where created_at >= '2026-01-02' and created_at < '2026-01-03'")
-    first = works.wait(works.trigger("backfill/any_pipeline", pipeline=name, **RANGE))
+    first = works.backfill(name, **RANGE)
     change(works, "update payments set amount = 10 where amount is null")
 
-    second = works.wait(works.trigger("backfill/any_pipeline", pipeline=name, **RANGE))
+    second = works.backfill(name, **RANGE)
 
     state, message = told(first)
     assert state == "Halted"
@@ -150,7 +146,7 @@ def test_cancelling_cancels_what_has_not_begun_and_lets_the_rest_end(works: Work
 def test_duckdb_is_backfilled_one_interval_at_a_time(works: Works) -> None:
     name = works.deploy("duck", warehouse="duck")
 
-    ended = works.wait(works.trigger("backfill/any_pipeline", pipeline=name, parallel=3, **RANGE))
+    ended = works.backfill(name, parallel=3, **RANGE)
 
     assert told(ended) == ("Completed", "3 intervals published")
     assert overlap(works.children(name)) == 1
@@ -205,8 +201,7 @@ def test_a_backfill_without_a_worker_says_so_and_goes_on_when_one_comes(works: W
 
 
 def latest_progress(works: Works, name: str) -> str:
-    found = works.client.read_artifacts(artifact_filter=ArtifactFilter(), sort=ArtifactSort.CREATED_DESC, limit=200)
-    return next((each.description or "" for each in found if (each.description or "").startswith(name)), "")
+    return next((each.description or "" for each in works.artifacts() if (each.description or "").startswith(name)), "")
 
 
 def change(works: Works, statement: str) -> None:
