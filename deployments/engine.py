@@ -9,6 +9,7 @@ import gc
 import os
 import runpy
 import sys
+import warnings
 from typing import NoReturn
 
 
@@ -36,6 +37,7 @@ def end(exit_code: int) -> NoReturn:
 
 if __name__ == "__main__":
     load()
+    warnings.filterwarnings("ignore", message="'prefect.engine' found in sys.modules", category=RuntimeWarning)
     try:
         runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
     except SystemExit as exited:

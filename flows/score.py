@@ -50,7 +50,6 @@ def score(
     """
     now = datetime.now(UTC)
     spec = load_pipeline(find_pipeline_file(pipeline, Path(settings().pipelines)))
-    warm_up(spec)
     pin = resolve_model(ModelRef.model_validate(model) if model else spec.steps[0].model)
     if any(source.kind == "log" for source in spec.sources.values()):
         collect_logs(spec)
@@ -58,6 +57,8 @@ def score(
     if dry_run:
         show_plan(spec, todo, pin)
         return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
+    if todo.intervals:
+        warm_up(spec)
     score_one = score_interval.with_options(task_runner=task_runner())
     with tags(*flow_run.tags):  # so that whoever looks for our runs (who ends dead ones) finds the intervals' runs too
         ended = [

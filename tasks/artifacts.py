@@ -53,7 +53,7 @@ class Progress:
         return f"{self._label}: {done:,} of {self._rows:,} rows"
 
 
-@task(name="report", **ONCE)
+@task(name="report", task_run_name="report", **ONCE)
 def report(run: ScoringRun) -> str:
     """Write the run card of a run that has ended, as an artifact; return its markdown."""
     # Relative: a worker knows no address that a browser can use; pages that show artifacts all lie two levels deep.
@@ -63,7 +63,7 @@ def report(run: ScoringRun) -> str:
     return card
 
 
-@task(name="show-plan", **ONCE)
+@task(name="show-plan", task_run_name="show plan", **ONCE)
 def show_plan(pipeline: Pipeline, plan: Plan, model: ModelPin) -> str:
     """Write what a run would do, as an artifact; return its markdown."""
     card = plan_card(pipeline, plan, model)

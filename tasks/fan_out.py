@@ -91,14 +91,15 @@ class FanOut:
         return run is not None and run.state == "Halted"
 
     def cancel_waiting(self) -> None:
-        """Cancel what has not begun, and say what goes on."""
+        """Cancel what no worker has taken yet, and say what goes on."""
         self._look()
         running = self._list_running()
         if not running:
             return
-        idle = [run for run in running if run.kind in NOT_BEGUN]
+        # Not those that are Pending: whatever state such a run is given, its process is just starting and goes on, or
+        # leaves it Cancelling for ever.
+        idle = [run for run in running if run.kind is StateType.SCHEDULED]
         for run in idle:
-            # Not `Cancelling`: a run whose process is just starting would stay in it, as nobody is there yet to end it.
             cancelled: State[object] = Cancelled(message="The backfill that started it ended before it began.")
             self._client.set_flow_run_state(run.flow_run_id, cancelled)
         self._logger.warning(

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from prefect import task
 
-from penstock.audit import AuditResult
-from penstock.audit import audit as audit_run
 from penstock.carriers import ModelPin, Receipt, ScoringRun, SourceExtent
 from penstock.destination import count_rows
 from penstock.extract import count_malformed, land_logs, source_fingerprint
@@ -19,6 +18,9 @@ from penstock.spec import ModelRef, Pipeline
 from tasks.places import connect, registry, settings
 from tasks.retries import ONCE, RETRIED
 
+if TYPE_CHECKING:
+    from penstock.audit import AuditResult
+
 
 @task(name="resolve-model", task_run_name="resolve {ref}", **ONCE)
 def resolve_model(ref: ModelRef) -> ModelPin:
@@ -26,20 +28,20 @@ def resolve_model(ref: ModelRef) -> ModelPin:
     return registry().resolve(ref)
 
 
-@task(name="collect-logs", **RETRIED)
+@task(name="collect-logs", task_run_name="collect logs", **RETRIED)
 def collect_logs(pipeline: Pipeline) -> dict[str, Landing]:
     """Land the log lines that are new since the committed offsets."""
     return land_logs(pipeline, connect)
 
 
-@task(name="plan", **RETRIED)
+@task(name="plan", task_run_name="plan", **RETRIED)
 def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
     """Find the intervals to score."""
     settled = settled_intervals(connect(pipeline.destination.connection), pipeline.name)
     return plan_intervals(pipeline, settled, now, lambda i: source_fingerprint(pipeline, i, connect), mode, start, end)
 
 
-@task(name="claim", **RETRIED | {"retries": 2})
+@task(name="claim", task_run_name="claim {planned.label}", **RETRIED | {"retries": 2})
 def claim(pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, flow_run_id: str | None) -> ScoringRun | None:
     """Take the interval under a lease; None where it is published meanwhile."""
     return writer.claim(
@@ -54,7 +56,7 @@ def claim(pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, flow_ru
     )
 
 
-@task(name="plan-partitions", **RETRIED)
+@task(name="plan-partitions", task_run_name="plan partitions", **RETRIED)
 def plan_partitions(run: ScoringRun, partition_rows: int | None) -> SourceExtent:
     """Count the interval's rows, cut them into partitions, and store what was seen."""
     extent = plan_extent(run, connect, partition_rows)
@@ -62,13 +64,15 @@ def plan_partitions(run: ScoringRun, partition_rows: int | None) -> SourceExtent
     return extent
 
 
-@task(name="audit", **RETRIED)
-def audit(run: ScoringRun, receipts: Sequence[Receipt]) -> AuditResult:
+@task(name="audit", task_run_name="audit", **RETRIED)
+def audit(run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
     """Reconcile the counts, judge the interval as a whole, store what was found.
 
     Raises:
         ReconciliationFailed: rows are unaccounted for; not retried.
     """
+    from penstock.audit import audit as audit_run  # not above: it brings pandas along
+
     warehouse = connect(run.pipeline.destination.connection)
     malformed = count_malformed(run.pipeline, run.interval, connect)
     result = audit_run(run, receipts, count_rows(warehouse, run), malformed)
@@ -76,8 +80,8 @@ def audit(run: ScoringRun, receipts: Sequence[Receipt]) -> AuditResult:
     return result
 
 
-@task(name="publish", **RETRIED | {"retries": 8})
-def publish(run: ScoringRun, result: AuditResult) -> str | None:
+@task(name="publish", task_run_name="publish", **RETRIED | {"retries": 8})
+def publish(run: ScoringRun, result: "AuditResult") -> str | None:
     """Make the run's rows the live ones.
 
     Raises:

@@ -1,12 +1,13 @@
-"""The four steps of a partition: extract, validate, score, load. What each *is* lives in `penstock` and `models`."""
+"""The four steps of a partition: extract, validate, score, load. What each *is* lives in `penstock` and `models`.
+
+What brings pandas and DuckDB along is imported by the step that needs it: a run with nothing to do never pays for them.
+"""
 
 from prefect import task
 
-from models.scoring import score_features
 from penstock.carriers import Extracted, Features, Partition, Receipt, Scored, ScoringRun
 from penstock.destination import load
 from penstock.extract import extract_partition
-from penstock.gates import pass_gates
 from tasks.places import connect, registry
 from tasks.retries import ONCE, RETRIED
 
@@ -29,6 +30,8 @@ def validate(run: ScoringRun, partition: Partition, extracted: Extracted, sample
     Raises:
         Halted: the key is not unique; not retried.
     """
+    from penstock.gates import pass_gates
+
     return pass_gates(run, partition, extracted, sample_share)
 
 
@@ -40,6 +43,8 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
         ModelMismatch: the batch lacks a feature of the manifest; not retried.
         ModelRefused: the model file is not what its manifest says; not retried.
     """
+    from models.scoring import score_features
+
     return score_features(run, partition, features, registry().load(run.model), sample_share)
 
 

@@ -2,11 +2,16 @@
 
 import threading
 
-from penstock.quality import load_engine
 from penstock.spec import Pipeline
 
 
 def warm_up(pipeline: Pipeline) -> None:
     """Begin to load Great Expectations in the background, where the pipeline has expectations."""
     if pipeline.expectations:
-        threading.Thread(target=load_engine, name="load great expectations", daemon=True).start()
+        threading.Thread(target=_load_engine, name="load great expectations", daemon=True).start()
+
+
+def _load_engine() -> None:
+    from penstock.quality import load_engine  # here, not above: it brings pandas along
+
+    load_engine()

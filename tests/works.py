@@ -13,16 +13,9 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterTags,
-    TaskRunFilter,
-)
-from prefect.client.schemas.objects import Artifact, FlowRun
-from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.deploying import deploy_pipelines
@@ -88,17 +81,12 @@ class Works:
         state = backfill(pipeline, **asked, return_state=True)
         return self.read(cast("UUID", state.state_details.flow_run_id))
 
-    def artifacts(self, flow_run: UUID | None = None) -> list[Artifact]:
+    def artifacts(self, flow_run: UUID | None = None) -> list[dict[str, Any]]:
         """Return the artifacts of a flow run, or all, newest first."""
-        of = None if flow_run is None else ArtifactFilterFlowRunId(any_=[flow_run])
-        return self.client.read_artifacts(
-            artifact_filter=ArtifactFilter(flow_run_id=of),
-            flow_run_filter=FlowRunFilter(),
-            task_run_filter=TaskRunFilter(),
-            sort=ArtifactSort.CREATED_DESC,
-            limit=200,
-            offset=0,
-        )
+        wanted = {} if flow_run is None else {"flow_run_id": {"any_": [str(flow_run)]}}
+        body = {"artifacts": wanted, "sort": "CREATED_DESC", "limit": 200}
+        found: list[dict[str, Any]] = self.client.request("POST", "/artifacts/filter", json=body).json()
+        return found
 
     def children(self, pipeline: str) -> list[FlowRun]:
         """Return the flow runs that backfills of a pipeline made, by their names."""

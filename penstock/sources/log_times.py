@@ -5,14 +5,16 @@ DuckDB's cast to TIMESTAMP drops a zone offset without a word.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
 from penstock.types import TIMESTAMP
+
+if TYPE_CHECKING:
+    import duckdb
 
 pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -115,13 +117,17 @@ def is_time_format(time_format: str) -> bool:
     return True
 
 
-def open_engine() -> duckdb.DuckDBPyConnection:
+def open_engine() -> "duckdb.DuckDBPyConnection":
     """Return a database in memory that fetches nothing from anywhere."""
+    import duckdb  # only logs in a format of one's own need it
+
     off = {"autoinstall_known_extensions": False, "autoload_known_extensions": False, "enable_external_access": False}
     return duckdb.connect(config=dict(off))
 
 
 def _strptime_in_bulk(texts: pa.StringArray, time_format: str) -> pa.TimestampArray:
+    import duckdb
+
     with open_engine() as connection:
         connection.register("texts", pa.table({"text": texts}))
         try:

@@ -33,7 +33,7 @@ def works(tmp_path_factory: pytest.TempPathFactory, postgres: object) -> Iterato
 
 @pytest.fixture(scope="module")
 def worker(works: Works) -> Iterator[None]:
-    with works.worker(limit=4):
+    with works.worker(limit=3):  # a backfill and two of its intervals
         yield
 
 
@@ -48,8 +48,8 @@ def told(run: FlowRun) -> tuple[str | None, str]:
     return run.state.name, run.state.message or ""
 
 
-def artifacts(works: Works, flow_run: UUID) -> dict[str | None, str]:
-    return {each.type: f"{each.description} {each.data}" for each in works.artifacts(flow_run)}
+def artifacts(works: Works, flow_run: UUID) -> dict[str, str]:
+    return {each["type"]: f"{each['description']} {each['data']}" for each in works.artifacts(flow_run)}
 
 
 def overlap(runs: list[FlowRun]) -> int:
@@ -59,6 +59,24 @@ def overlap(runs: list[FlowRun]) -> int:
 
 
 DAYS_SCORED = [f"2026-01-0{day}" for day in range(1, DAYS + 1)]
+
+
+# The first test: no worker has shown itself yet.
+def test_a_backfill_without_a_worker_says_so_and_goes_on_when_one_comes(works: Works) -> None:
+    name = works.deploy("lonely")
+    here = start_python(works, f"from flows.backfill import backfill; backfill('{name}', end='2026-01-02')")
+    try:
+        wait_until(lambda: bool(works.children(name)))
+        wait_until(lambda: "no worker polls work pool penstock" in latest_progress(works, name))
+
+        with works.worker():
+            here.wait(240)
+    finally:
+        here.kill()
+        here.wait()
+
+    assert scored(works, name) == ["2026-01-01"]
+    assert latest_progress(works, name) == "lonely: 1 of 1 intervals"
 
 
 @pytest.mark.usefixtures("worker")
@@ -74,7 +92,7 @@ def test_each_interval_is_a_flow_run_and_at_most_so_many_are_in_flight(works: Wo
     assert overlap(children) == 2
     assert scored(works, name, "pg") == DAYS_SCORED
     shown = artifacts(works, ended.id)
-    assert shown["progress"] == "wide: 4 of 3 intervals 100.0"
+    assert shown["progress"] == "wide: 3 of 3 intervals 100.0"
     assert f"| 2026-01-03 → 01-04 | Completed | [open](../../runs/flow-run/{children[2].id}) |" in shown["markdown"]
 
 
@@ -183,25 +201,9 @@ def test_interrupting_the_command_cancels_the_backfill(works: Works) -> None:
     assert len(works.children(name)) < DAYS
 
 
-def test_a_backfill_without_a_worker_says_so_and_goes_on_when_one_comes(works: Works) -> None:
-    name = works.deploy("lonely")
-    here = start_python(works, f"from flows.backfill import backfill; backfill('{name}', end='2026-01-02')")
-    try:
-        wait_until(lambda: bool(works.children(name)))
-        wait_until(lambda: "no worker polls work pool penstock" in latest_progress(works, name))
-
-        with works.worker():
-            here.wait(240)
-    finally:
-        here.kill()
-        here.wait()
-
-    assert scored(works, name) == ["2026-01-01"]
-    assert latest_progress(works, name) == "lonely: 1 of 1 intervals"
-
-
 def latest_progress(works: Works, name: str) -> str:
-    return next((each.description or "" for each in works.artifacts() if (each.description or "").startswith(name)), "")
+    told = [str(each["description"] or "") for each in works.artifacts()]
+    return next((each for each in told if each.startswith(name)), "")
 
 
 def change(works: Works, statement: str) -> None:
