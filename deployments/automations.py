@@ -13,17 +13,13 @@ from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, CompoundTrigger, EventTrigger, Posture
 
 from deployments.changes import Change
+from deployments.worker import HEARTBEAT_SECONDS
 from penstock.errors import SettingsError, nearest
 from penstock.spec import Pipeline
 
 PREFIX = "penstock: "
 """Begins the names of our automations; with the tag it says that nobody else made them."""
 TAG = "penstock"
-HEARTBEAT_SECONDS = 30
-"""How often a flow run of ours gives a sign of life, and Prefect's minimum; its own default is 180 s.
-
-Deployments hand it to their runs as PREFECT_FLOWS_HEARTBEAT_FREQUENCY: the zombie automation waits for three of them.
-"""
 ENDINGS = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Halted", "Skipped", "Planned")
 """Names of the states that our flow runs end in; one that were missing here would look like a dead process."""
 

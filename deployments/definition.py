@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
 from pydantic import ValidationError
 
-from deployments.automations import HEARTBEAT_SECONDS
 from deployments.work_pool import WORK_POOL
+from deployments.worker import HEARTBEAT_SECONDS
 from penstock.errors import Problem, SpecError
 from penstock.interval import iso
 from penstock.spec import FilesSource, LogSource, Pipeline, Schedule, Source, SqlSource

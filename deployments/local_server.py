@@ -211,6 +211,7 @@ def _server_environment(folder: Path, api_url: str, wanted: _Wanted) -> dict[str
     own = {
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_UI_API_URL": api_url,
+        "PREFECT_UI_URL": api_url.removesuffix("/api"),  # what links in its notifications begin with
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         # In memory, a slot of a killed holder would be gone with the server or held for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",

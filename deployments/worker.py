@@ -14,6 +14,11 @@ from deployments.local_server import client_environment
 
 CHILD = Path(__file__).with_name("worker_child.py")
 WORKER_NAME = "penstock-up"
+HEARTBEAT_SECONDS = 30
+"""How often a flow run of ours gives a sign of life, and Prefect's minimum; its own default is 180 s.
+
+Deployments hand it to their runs as PREFECT_FLOWS_HEARTBEAT_FREQUENCY: the zombie automation waits for three of them.
+"""
 STOP_SECONDS = 25.0
 """More than the worker takes to end its flow runs and itself."""
 
@@ -114,7 +119,9 @@ def _environment(plan: WorkerPlan) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PENSTOCK_PROJECT": str(plan.project),
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",  # goes to the log file
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # so that a run that died without a word is found within minutes
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(
+            HEARTBEAT_SECONDS
+        ),  # so that a run that died without a word is found within minutes
         "PREFECT_WORKER_QUERY_SECONDS": "2",  # a server on the same machine may be asked often
     }
     return os.environ | client | own
