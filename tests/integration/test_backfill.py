@@ -92,7 +92,7 @@ def test_each_interval_is_a_flow_run_and_at_most_so_many_are_in_flight(works: Wo
     assert overlap(children) == 2
     assert scored(works, name, "pg") == DAYS_SCORED
     shown = artifacts(works, ended.id)
-    assert shown["progress"] == "wide: 3 of 3 intervals 100.0"
+    assert shown["progress"] == "wide: 3 of 3 intervals 100"
     assert f"| 2026-01-03 → 01-04 | Completed | [open](../../runs/flow-run/{children[2].id}) |" in shown["markdown"]
 
 
@@ -203,7 +203,7 @@ def test_interrupting_the_command_cancels_the_backfill(works: Works) -> None:
 
 def latest_progress(works: Works, name: str) -> str:
     told = [str(each["description"] or "") for each in works.artifacts()]
-    return next((each for each in told if each.startswith(name)), "")
+    return next((each for each in told if each.startswith(f"{name}:")), "")
 
 
 def change(works: Works, statement: str) -> None:
