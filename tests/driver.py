@@ -1,0 +1,140 @@
+"""Drive a run in the order of `flows/score.py`, without Prefect, one step at a time.
+
+A run is a generator: who asks for no more steps has killed it, and who asks two by turns has them overlap. The ledger
+is told nothing of a kill, as with a real one; the lease stays until `lapse_leases` ends it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+
+import sqlalchemy as sa
+
+from models.registry import Registry
+from models.scoring import score_features
+from penstock.audit import AuditResult, audit
+from penstock.carriers import ModelPin, Partition, Receipt, ScoringRun
+from penstock.connections import Database
+from penstock.destination import count_rows, load
+from penstock.errors import Halted, IntervalBusy, PenstockError
+from penstock.extract import count_malformed, extract_partition, land_logs, plan_partitions, source_fingerprint
+from penstock.gates import pass_gates
+from penstock.ledger import writer
+from penstock.ledger.reader import settled_intervals
+from penstock.ledger.tables import runs
+from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
+from penstock.sources import Connect
+from penstock.spec import Pipeline
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What the steps of a pipeline's runs need."""
+
+    pipeline: Pipeline
+    connect: Connect
+    registry: Registry
+    lease_seconds: float = 3600.0
+
+    @property
+    def warehouse(self) -> Database:
+        return self.connect(self.pipeline.destination.connection)
+
+    def run(
+        self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
+    ) -> list[str]:
+        """Do all steps; return their names."""
+        return list(self.steps(now, mode, start, end))
+
+    def kill(self, now: datetime, after: int) -> list[str]:
+        """Do so many steps of a run over what is due, and no more; return their names."""
+        steps = self.steps(now)
+        done = list(islice(steps, after))
+        steps.close()
+        return done
+
+    def plan(self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
+        settled = settled_intervals(self.warehouse, self.pipeline.name)
+
+        def fingerprint_of(interval):
+            return source_fingerprint(self.pipeline, interval, self.connect)
+
+        return plan_intervals(self.pipeline, settled, now, fingerprint_of, mode, start, end)
+
+    def steps(
+        self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
+    ) -> Iterator[str]:
+        """Score what `mode` asks for; the name of each step comes when it is done."""
+        model = self.registry.resolve(self.pipeline.model)
+        yield "resolve"
+        land_logs(self.pipeline, self.connect)
+        yield "collect logs"
+        todo = self.plan(now, mode, start, end)
+        yield "plan"
+        for planned in todo.intervals:
+            yield from self._interval(planned, model)
+
+    def _interval(self, planned: PlannedInterval, model: ModelPin) -> Iterator[str]:
+        try:
+            run = writer.claim(
+                self.warehouse,
+                self.pipeline,
+                planned.interval,
+                model,
+                planned.reason,
+                self.lease_seconds,
+                again=planned.again,
+            )
+        except IntervalBusy:
+            yield "busy"
+            return
+        if run is None:
+            yield "published already"
+            return
+        yield "claim"
+        try:
+            yield from self._held(run)
+        except PenstockError as error:
+            state = "halted" if isinstance(error, Halted) else "failed"
+            writer.end_run(self.warehouse, run, state, str(error))
+            yield f"{state}: {error}"
+
+    def _held(self, run: ScoringRun) -> Iterator[str]:
+        extent = plan_partitions(run, self.connect)
+        yield "count"
+        writer.record_plan(self.warehouse, run, extent)
+        yield "plan partitions"
+        share = min(1.0, self.pipeline.audit_rows / max(extent.rows, 1))
+        receipts: list[Receipt] = []
+        for partition in extent.partitions:
+            yield from self._partition(run, partition, share, receipts)
+        result = self._audit(run, receipts)
+        yield "audit"
+        if result.halts:
+            raise Halted(self.pipeline.name, run.label, result.halts)
+        writer.publish(self.warehouse, run, result.totals, result.score_quantiles)
+        yield "publish"
+
+    def _partition(self, run: ScoringRun, partition: Partition, share: float, receipts: list[Receipt]) -> Iterator[str]:
+        extracted = extract_partition(run, partition, self.connect)
+        yield f"extract {partition.label}"
+        features = pass_gates(run, partition, extracted, share)
+        yield f"validate {partition.label}"
+        scored = score_features(run, partition, features, self.registry.load(run.model), share)
+        yield f"score {partition.label}"
+        receipts.append(load(self.warehouse, run, partition, scored, {}, 1))
+        yield f"load {partition.label}"
+
+    def _audit(self, run: ScoringRun, receipts: list[Receipt]) -> AuditResult:
+        malformed = count_malformed(self.pipeline, run.interval, self.connect)
+        result = audit(run, receipts, count_rows(self.warehouse, run), malformed)
+        writer.record_validations(self.warehouse, run, result.validations)
+        return result
+
+
+def lapse_leases(warehouse: Database) -> None:
+    """End the leases of all runs, as time would."""
+    with warehouse.writing() as connection:
+        over = sa.update(runs).where(runs.c.state == "running").values(lease_until=datetime(2000, 1, 1, tzinfo=UTC))
+        connection.execute(over)
