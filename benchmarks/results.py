@@ -53,8 +53,23 @@ def describe_machine() -> str:
 
 
 def write_results(sections: Mapping[str, str], arguments: str) -> Path:
-    """Write RESULTS.md: a section a workload, the machine, and how to repeat."""
+    """Write RESULTS.md: the machine, how to repeat, a section a workload; sections that others wrote stay."""
     parts = ["# Results", _TIMED, f"Machine: {describe_machine()}", f'Repeat: `make bench ARGS="{arguments}"`']
-    parts += [f"## {title}\n\n{body}" for title, body in sections.items()]
-    RESULTS.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return _write(parts, _read_sections() | dict(sections))
+
+
+def write_section(title: str, body: str) -> Path:
+    """Write one section into RESULTS.md, in the place of the one of that title."""
+    head = RESULTS.read_text(encoding="utf-8").split("\n## ")[0].rstrip()
+    return _write([head], _read_sections() | {title: body})
+
+
+def _read_sections() -> dict[str, str]:
+    told = RESULTS.read_text(encoding="utf-8").split("\n## ")[1:]
+    return {title: body.strip() for title, _, body in (section.partition("\n") for section in told)}
+
+
+def _write(parts: Sequence[str], sections: Mapping[str, str]) -> Path:
+    written = [*parts, *(f"## {title}\n\n{body}" for title, body in sections.items())]
+    RESULTS.write_text("\n\n".join(written) + "\n", encoding="utf-8")
     return RESULTS

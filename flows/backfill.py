@@ -10,10 +10,11 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from penstock.spec_file import find_pipeline_file, load_pipeline
-from tasks.backfill import Backfill, backfill_run_name, first_start, plan_range, takes_turns, wait_for_others
+from tasks.backfill import Backfill, first_start, plan_range, takes_turns, wait_for_others
 from tasks.backfill_board import Board, tell_idle, tell_undone
 from tasks.fan_out import ROUNDS, fanning_out
 from tasks.form import Moment, labelled
+from tasks.naming import backfill_run_name
 from tasks.places import settings
 
 

@@ -4,15 +4,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from prefect import task
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
-from penstock.carriers import interval_key, interval_label
+from penstock.carriers import interval_key
 from penstock.connections import close_engines
-from penstock.interval import DataInterval, as_utc
+from penstock.interval import as_utc
 from penstock.ledger.reader import list_runs, settled_intervals
 from penstock.planning import Mode, Plan, PlannedInterval
 from penstock.planning import plan_range as plan_whole_range
@@ -89,18 +88,3 @@ def first_start() -> datetime:
         started = client.read_flow_run(flow_run.id).start_time
     assert started is not None  # it runs
     return as_utc(started)
-
-
-def backfill_run_name() -> str:
-    """Name a run of the backfill flow by what was asked: `card-risk backfill 2026-01-01 → 02-01`."""
-    asked: dict[str, Any] = flow_run.parameters
-    name = asked["pipeline"].rpartition("/")[2].removesuffix(".yaml")
-    return " ".join(filter(None, [name, "restate" if asked["restate"] else "backfill", _range(asked)]))
-
-
-def _range(asked: dict[str, Any]) -> str:
-    start, end = (as_utc(asked[name]) if asked[name] else None for name in ("start", "end"))
-    if start and end and start < end:
-        return interval_label(DataInterval(start, end))
-    told = [f"{word} {moment:%Y-%m-%d %H:%M}" for word, moment in (("from", start), ("until", end)) if moment]
-    return " ".join(told)

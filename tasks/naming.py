@@ -11,8 +11,21 @@ from penstock.interval import DataInterval, as_utc
 def flow_run_name() -> str:
     """Name a run of the scoring flow by what was asked: `card-risk due`, `card-risk restate 2026-01-01 → 01-05`."""
     asked: dict[str, Any] = flow_run.parameters
-    words = [asked["pipeline"].rpartition("/")[2].removesuffix(".yaml"), asked["mode"], _range(asked)]
-    return " ".join([*filter(None, words), *(["(dry run)"] if asked["dry_run"] else [])])
+    return _join(_pipeline(asked), asked["mode"], _range(asked), "(dry run)" if asked["dry_run"] else "")
+
+
+def backfill_run_name() -> str:
+    """Name a run of the backfill flow: `card-risk backfill 2026-01-01 → 02-01`."""
+    asked: dict[str, Any] = flow_run.parameters
+    return _join(_pipeline(asked), "restate" if asked["restate"] else "backfill", _range(asked))
+
+
+def _join(*words: str) -> str:
+    return " ".join(filter(None, words))
+
+
+def _pipeline(asked: dict[str, Any]) -> str:
+    return str(asked["pipeline"]).rpartition("/")[2].removesuffix(".yaml")
 
 
 def _range(asked: dict[str, Any]) -> str:

@@ -1,0 +1,23 @@
+"""What a flow run's process pays before its first task; the seconds are measured by `benchmarks.cold_start`."""
+
+import json
+import subprocess
+import sys
+
+LOAD = """
+import gc, json, sys
+from deployments.engine import load
+load()
+print(json.dumps({"loaded": sorted(sys.modules), "collects": gc.isenabled()}))
+sys.stdout.flush()
+"""
+DEAR = {"pandas", "duckdb", "xgboost", "great_expectations", "scipy", "adbc_driver_postgresql"}
+
+
+def test_a_flow_run_begins_without_what_only_scoring_needs_and_collects_garbage_again() -> None:
+    told = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True, timeout=100)
+
+    found = json.loads(told.stdout)
+    assert "flows.score" in found["loaded"]
+    assert DEAR & set(found["loaded"]) == set()
+    assert found["collects"]
