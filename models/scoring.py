@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.carriers import Features, Partition, Scored, ScoringRun
-from penstock.destination import check_names
 from penstock.errors import FeaturesError, MissingColumns
 from penstock.gates import refuse, sample_rows
+from penstock.history import check_names
 from penstock.quality import columns_needed, judge_rows
 from penstock.spec import SCORES
 

@@ -1,140 +1,21 @@
-"""The destination: a history table that is only appended to, and two views that show the live rows.
+"""Load scored rows into the destination's history table (`history`), each partition in one transaction.
 
-`<table>` shows the rows of published runs; `<table>_latest` one row a key, from the newest interval. Publishing moves a
-pointer in the ledger (`ledger.writer.publish`); the rows never move.
+Publishing moves a pointer in the ledger (`ledger.writer.publish`); the rows never move.
 """
 
 import json
-import threading
 import time
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateTable
 
 from penstock.bulk import BulkTransaction, bulk_transaction
 from penstock.carriers import Partition, Receipt, Refusal, Scored, ScoringRun
 from penstock.connections import Database
-from penstock.errors import QueryFailed, TakenOver
+from penstock.errors import TakenOver
+from penstock.history import history_name, prepare
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
-from penstock.spec import Destination
-from penstock.types import sql_type
-
-RUN_COLUMNS = ("interval_start", "interval_end", "model_name", "model_version", "model_digest", "scored_at", "run_id")
-"""Columns that the views add to the rows; no key, score or kept column may bear their names."""
-_HistoryRunId = sa.Text().with_variant(sa.Uuid(as_uuid=False), "postgresql")
-"""Sixteen bytes instead of thirty-two, in each row and again in its index entry: loads are a fifth faster."""
-_RESERVED = (*RUN_COLUMNS, "partition")
-_ADVISORY_LOCK = 7_305_821_190_665
-_ready: dict[tuple[str, str], sa.Table] = {}
-_lock = threading.Lock()
-
-
-def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the columns whose names the views need for themselves, and those that stand twice."""
-    folded = [c.casefold() for c in columns]
-    return tuple(c for c in columns if c.casefold() in _RESERVED or folded.count(c.casefold()) > 1)
-
-
-def history_table(destination: Destination, key: tuple[str, ...], rows: pa.Schema) -> sa.Table:
-    """Return the table that holds all runs' rows: `(run_id, partition, key…, scores…, kept…)`."""
-    columns = [
-        sa.Column(sa.quoted_name(f.name, quote=True), sql_type(f.type), nullable=f.name not in key, autoincrement=False)
-        for f in rows
-    ]
-    return sa.Table(
-        f"{destination.table}__history",
-        sa.MetaData(),
-        sa.Column("run_id", _HistoryRunId, nullable=False),
-        sa.Column("partition", sa.Integer, nullable=False),
-        *columns,
-        sa.PrimaryKeyConstraint("run_id", *key),
-        schema=destination.schema_,
-    )
-
-
-def prepare(database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Schema) -> sa.Table:
-    """Make the history table and its views where they are missing; add columns that are new, drop none.
-
-    Raises:
-        QueryFailed: the name is taken by something that is not Penstock's.
-    """
-    identity = (database.url.render_as_string(hide_password=False), f"{destination.schema_}.{destination.table}")
-    with _lock:
-        known = _ready.get(identity)
-        if known is not None and all(name in known.c for name in rows.names):
-            return known
-        _ready[identity] = _prepare(database, destination, history_table(destination, key, rows))
-        return _ready[identity]
-
-
-def _prepare(database: Database, destination: Destination, wanted: sa.Table) -> sa.Table:
-    with database.writing() as connection:
-        if database.dialect == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-        inspector = sa.inspect(connection)
-        name, schema = destination.table, destination.schema_
-        if name in inspector.get_table_names(schema=schema):
-            raise QueryFailed(database.name, f"`{name}` is a table already, where the view of the live rows should be")
-        if not inspector.has_table(wanted.name, schema=schema):
-            connection.execute(CreateTable(wanted))
-            _create_views(connection, destination, wanted)
-            return wanted
-        there = {c["name"]: c["type"] for c in inspector.get_columns(wanted.name, schema=schema)}
-        new = [c for c in wanted.columns if c.name not in there]
-        preparer = connection.dialect.identifier_preparer
-        for column in new:
-            kind, quoted = column.type.compile(connection.dialect), preparer.format_column(column)
-            connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(wanted)} ADD COLUMN {quoted} {kind}")
-        whole = _as_it_is(wanted, there)
-        if new or name not in inspector.get_view_names(schema=schema):
-            _drop_views(connection, destination)
-            _create_views(connection, destination, whole)
-        return whole
-
-
-def _as_it_is(wanted: sa.Table, there: dict[str, sa.types.TypeEngine[object]]) -> sa.Table:
-    """The table with the columns it has, ours first; kinds of older columns as the database reports them."""
-    older = [sa.Column(sa.quoted_name(n, quote=True), t) for n, t in there.items() if n not in wanted.c]
-    columns = [sa.Column(c.name, c.type, nullable=c.nullable, autoincrement=False) for c in wanted.columns]
-    key = sa.PrimaryKeyConstraint(*(c.name for c in wanted.primary_key.columns))
-    return sa.Table(wanted.name, sa.MetaData(), *columns, *older, key, schema=wanted.schema)
-
-
-def _view_names(destination: Destination) -> tuple[str, str]:
-    return destination.table, f"{destination.table}_latest"
-
-
-def _drop_views(connection: sa.Connection, destination: Destination) -> None:
-    for name in reversed(_view_names(destination)):
-        view = connection.dialect.identifier_preparer.format_table(sa.table(name, schema=destination.schema_))
-        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view}")
-
-
-def _create_views(connection: sa.Connection, destination: Destination, history: sa.Table) -> None:
-    own = [c for c in history.columns if c.name not in ("run_id", "partition")]
-    about = [
-        runs.c.interval_start,
-        runs.c.interval_end,
-        runs.c.model_name,
-        runs.c.model_version,
-        runs.c.model_digest,
-        runs.c.published_at.label("scored_at"),
-        runs.c.run_id,
-    ]
-    joined = history.join(runs, sa.cast(runs.c.run_id, _HistoryRunId) == history.c.run_id)
-    live = sa.select(*own, *about).select_from(joined).where(runs.c.state == "published", runs.c.variant == "live")
-    key = [c for c in history.primary_key.columns if c.name != "run_id"]
-    newest = sa.func.row_number().over(
-        partition_by=key, order_by=[runs.c.interval_start.desc(), runs.c.published_at.desc()]
-    )
-    ranked = live.add_columns(newest.label("penstock_rank")).subquery("ranked")
-    latest = sa.select(*(c for c in ranked.c if c.name != "penstock_rank")).where(ranked.c.penstock_rank == 1)
-    for name, query in zip(_view_names(destination), (live, latest), strict=True):
-        body = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
-        view = connection.dialect.identifier_preparer.format_table(sa.table(name, schema=destination.schema_))
-        connection.exec_driver_sql(f"CREATE VIEW {view} AS {body}".replace("%%", "%"))
 
 
 def load(
@@ -151,7 +32,7 @@ def load(
     begun = time.perf_counter()
     owned: list[sa.Table] = [quarantine, validations, partitions]
     if not scored.halts:
-        history = prepare(database, run.pipeline.destination, run.pipeline.key, scored.table.schema)
+        history = prepare(database, run.pipeline.destination, run.pipeline.key, scored.table)
         owned.append(history)
     with bulk_transaction(database) as transaction:
         for table in owned:
@@ -192,7 +73,7 @@ def make_receipt(run: ScoringRun, partition: Partition, scored: Scored, seconds:
 def count_rows(database: Database, run: ScoringRun) -> int:
     """Count the rows that the database holds for a run."""
     destination = run.pipeline.destination
-    name = sa.table(f"{destination.table}__history", sa.column("run_id", _HistoryRunId), schema=destination.schema_)
+    name = history_name(destination.table, destination.schema_)
     with database.reading() as connection:
         if not sa.inspect(connection).has_table(name.name, schema=destination.schema_):
             return 0

@@ -27,6 +27,7 @@ PenstockError
     │   ├── ModelRefused         digest, golden rows, file format or version are not as the manifest says
     │   └── ModelMismatch        the batch lacks what the manifest asks for
     ├── Halted                   exit code 3: a gate refused the interval; nothing was published
+    ├── DestinationMismatch      the history table has another key, or columns of other types
     ├── ReconciliationFailed     rows extracted, scored, quarantined and excluded do not add up
     └── TakenOver                this run lost its interval to another run
 
@@ -360,6 +361,16 @@ class Halted(TerminalError):
             f"`{self.pipeline}` {self.interval} halted: {reasons}. Nothing was published. "
             "Mend the data or the expectation; the next run tries the interval again."
         )
+
+
+@dataclass(eq=False)
+class DestinationMismatch(TerminalError):
+    table: str
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        return f"`{self.table}` cannot take these rows: {self.reason}. {self.remedy}."
 
 
 @dataclass(eq=False)

@@ -37,6 +37,7 @@ def check_pipeline(name: str, settings: "Settings") -> Findings:
         check.check_names(model)
     if rows is not None and features is not None:
         check.check_contract(rows, features, model)
+        check.check_history(features)
     return findings
 
 
@@ -125,7 +126,7 @@ class _Check:
 
     def check_names(self, model: "ModelVersion") -> None:
         """See that no score or kept column bears a name that the live view needs."""
-        from penstock.destination import check_names
+        from penstock.history import check_names
         from penstock.spec import SCORES
 
         kept = [c for c in self.pipeline.destination.keep if c not in self.pipeline.key]
@@ -134,6 +135,16 @@ class _Check:
             what = f"`{name}` is needed by the live view itself, or stands twice. Rename it in the features query."
             self.findings.problem("destination", what)
         self._check_stage(SCORES, columns)
+
+    def check_history(self, features: "pa.Table") -> None:
+        """See that the history table, where there is one, takes the key and the kept columns as they are."""
+        from penstock.history import check_rows
+
+        destination, key = self.pipeline.destination, self.pipeline.key
+        kept = dict.fromkeys((*key, *destination.keep))
+        with self.findings.about("destination"):
+            table = features.select([c for c in kept if c in features.column_names])
+            check_rows(self.connect(destination.connection), destination, key, table)
 
     def check_contract(self, rows: "dict[str, pa.Table]", features: "pa.Table", model: "ModelVersion | None") -> None:
         """See that the features hold what the model and the destination take."""

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from penstock import destination
+from penstock import history
 from penstock.carriers import Features, ModelPin, Partition, Refusal, Scored, ScoringRun, Validation
 from penstock.connections import Database, open_database
-from penstock.destination import count_rows, load, prepare
+from penstock.destination import count_rows, load
 from penstock.errors import QueryFailed, TakenOver
+from penstock.history import check_names, prepare
 from penstock.interval import DataInterval
 from penstock.ledger.reader import partitions_of, quarantined_rows, validations_of
 from penstock.ledger.writer import Totals, claim, end_run, publish
@@ -107,7 +108,7 @@ def test_a_new_column_is_added_and_an_old_one_is_never_dropped(warehouse: Databa
     first = take(warehouse)
     load(warehouse, first, ONLY, scored([1], amount=[3.5]), {}, 1)
     publish(warehouse, first, Totals(2, 1, 1, 0), [])
-    destination._ready.clear()  # as a new process would
+    history._ready.clear()  # as a new process would
     second = take(warehouse, day=1)
     load(warehouse, second, ONLY, scored([2], country=["DE"]), {}, 1)
     publish(warehouse, second, Totals(2, 1, 1, 0), [])
@@ -121,7 +122,7 @@ def test_a_table_that_bears_the_views_name_is_not_touched(warehouse: Database) -
     with warehouse.writing() as connection:
         connection.execute(sa.text("create table card_risk_scores(a integer)"))
     with pytest.raises(QueryFailed, match="is a table already"):
-        prepare(warehouse, PIPELINE.destination, PIPELINE.key, scored([1]).table.schema)
+        prepare(warehouse, PIPELINE.destination, PIPELINE.key, scored([1]).table)
 
 
 def test_names_that_need_quotes_work_as_keys_and_kept_columns(warehouse: Database) -> None:
@@ -142,7 +143,7 @@ def test_names_that_need_quotes_work_as_keys_and_kept_columns(warehouse: Databas
 
 
 def test_columns_that_the_view_needs_for_itself_are_named() -> None:
-    assert destination.check_names(("id", "Score", "run_id", "score", "scored_at")) == (
+    assert check_names(("id", "Score", "run_id", "score", "scored_at")) == (
         "Score",
         "run_id",
         "score",
