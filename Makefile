@@ -11,7 +11,7 @@ TYPED := penstock models tasks flows deployments
 unexport $(filter PREFECT_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock bench
+.PHONY: help demo test faults check lock bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-14s%s\n' "$$target" "$$text"; done
@@ -21,6 +21,9 @@ demo: $(STAMP) ## run the whole thing on a small shop that it makes itself
 
 test: $(STAMP) ## run all tests (ARGS="-k name" for some)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+faults: $(STAMP) ## kill, cut and confuse runs in every way there is; prints what became of each
+	$(BIN)/python -m pytest tests/faults -m '' -n 2 --dist worksteal $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import contracts
 	$(BIN)/ruff check .

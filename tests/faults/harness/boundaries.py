@@ -1,0 +1,77 @@
+"""The boundaries of a run: the moments before and after every statement, bulk call and commit, in their order.
+
+They are found by listening to SQLAlchemy, ADBC and DuckDB, so that no code for faults stands in what ships.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine.default import DefaultDialect
+
+Reached = Callable[[str], None]
+
+
+def watch_boundaries(reached: Reached) -> None:
+    """Tell every boundary that this process comes to, but those of the lease's thread, which come by time."""
+
+    def tell(boundary: str) -> None:
+        if not threading.current_thread().name.startswith("lease "):
+            reached(boundary)
+
+    _watch_sqlalchemy(tell)
+    _watch_adbc(tell)
+    _watch_duckdb(tell)
+
+
+def _watch_sqlalchemy(tell: Reached) -> None:
+    def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        tell(f"before {_short(statement)}")
+
+    def after(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        tell(f"after {_short(statement)}")
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", before)
+    sa.event.listen(sa.Engine, "after_cursor_execute", after)
+    DefaultDialect.do_commit = _around(DefaultDialect.do_commit, tell, lambda *_: "COMMIT")  # type: ignore[method-assign]
+
+
+def _watch_adbc(tell: Reached) -> None:
+    from adbc_driver_manager.dbapi import Connection, Cursor
+
+    Cursor.execute = _around(Cursor.execute, tell, lambda _, sql, *__: f"ADBC {_short(sql)}")
+    Cursor.fetch_arrow_table = _around(Cursor.fetch_arrow_table, tell, lambda *_: "ADBC fetch")
+    Cursor.adbc_ingest = _around(Cursor.adbc_ingest, tell, lambda _, table, *__: f"ADBC COPY {table}")
+    Connection.commit = _around(Connection.commit, tell, lambda *_: "ADBC COMMIT")
+
+
+def _watch_duckdb(tell: Reached) -> None:
+    from penstock import bulk
+
+    bulk._duckdb_fetch = _around(bulk._duckdb_fetch, tell, lambda *_: "DuckDB fetch")
+
+
+def _around(call: Any, tell: Reached, name: Callable[..., str]) -> Any:
+    @wraps(call)
+    def told(*arguments: Any, **named: Any) -> Any:
+        what = name(*arguments)
+        tell(f"before {what}")
+        result = call(*arguments, **named)
+        tell(f"after {what}")
+        return result
+
+    return told
+
+
+def _short(statement: str) -> str:
+    """Keep a statement's verb and the table that it speaks of."""
+    words = statement.split()
+    verb = words[0].upper()
+    marks = {"INSERT": "INTO", "DELETE": "FROM", "SELECT": "FROM", "UPDATE": "UPDATE", "CREATE": "CREATE"}
+    upper = [word.upper() for word in words]
+    mark = marks.get(verb)
+    if mark is None or mark not in upper[:-1]:
+        return " ".join(words[:3])
+    return f"{verb} {' '.join(words[upper.index(mark) + 1 :][: 2 if verb == 'CREATE' else 1])}".strip('"')

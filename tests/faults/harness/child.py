@@ -1,0 +1,116 @@
+"""The process of one run: forked from a server that has its imports behind it, so that a kill costs a run, no more."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+How = Literal["flow", "steps"]
+"""The real flow on the shared Prefect server, or its steps in the same order by `tests.driver`, without Prefect."""
+Action = Literal["kill", "stop", "wait", "note"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens at a boundary: SIGKILL, SIGSTOP, or a pause in which the test does something."""
+
+    action: Action
+    number: int = 0
+    """Of the boundary, from 1; 0: at every boundary that holds `name`."""
+    name: str = ""
+    """Part of a boundary's name: then the first of them counts."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a child is to do, and where."""
+
+    folder: Path
+    spec: Path
+    environment: dict[str, str]
+    now: datetime
+    how: How = "steps"
+    fault: Fault | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+def carry_out(order: Order) -> None:
+    """Do a run; what came of it is in `ending.json`, the boundaries that it came to in `boundaries.txt`."""
+    _settle_in(order)
+    from tests.faults.harness.boundaries import watch_boundaries
+
+    with (order.folder / "boundaries.txt").open("w", buffering=1) as trace:
+        watch_boundaries(_teller(order, trace.write))
+        run: Callable[[Order], Any] = _run_flow if order.how == "flow" else _run_steps
+        ending = run(order)
+    (order.folder / "ending.json").write_text(json.dumps(ending))
+    sys.stdout.flush()
+    os._exit(0)  # what the fork server has loaded has exit handlers that are not for us
+
+
+def _settle_in(order: Order) -> None:
+    os.chdir(order.folder)
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "PENSTOCK_"))]:
+        del os.environ[name]
+    os.environ.update(order.environment)
+    output = os.open(order.folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
+
+
+def _teller(order: Order, write: Callable[[str], Any]) -> Callable[[str], None]:
+    numbers, fault = count(1), order.fault
+
+    def reached(boundary: str) -> None:
+        nonlocal fault
+        number = next(numbers)
+        write(f"{boundary}\n")
+        if fault is None or (fault.number and number != fault.number) or (fault.name not in boundary):
+            return
+        acting, fault = fault, None
+        _act(acting.action, order.folder)
+
+    return reached
+
+
+def _act(action: Action, folder: Path) -> None:
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif action == "wait":
+        (folder / "reached").touch()
+        while not (folder / "go").exists():
+            time.sleep(0.02)
+
+
+def _run_flow(order: Order) -> dict[str, Any]:
+    from flows.score import score
+
+    state = score(str(order.spec), **order.parameters, return_state=True)  # type: ignore[arg-type]
+    return {"state": state.name, "message": state.message}
+
+
+def _run_steps(order: Order) -> dict[str, Any]:
+    from penstock.ledger.reader import list_runs
+    from penstock.report import run_card
+    from penstock.spec_file import load_pipeline
+    from tasks.places import connect, registry
+    from tests.driver import Driver
+
+    driver = Driver(load_pipeline(order.spec), connect, registry())
+    steps = driver.run(order.now)
+    for run in list_runs(driver.warehouse, states=["published"]):
+        run_card(driver.warehouse, run.run_id)
+    return {"state": "steps", "message": "; ".join(steps)}
