@@ -15,7 +15,13 @@ CONCRETE = [c for c in CLASSES if "message" in vars(c) and c is not errors.Penst
 
 def example(kind: type[errors.PenstockError]) -> errors.PenstockError:
     problem = errors.Problem(3, "a.b", "culprit")
-    values = {int: 3, str: "culprit", tuple[str, ...]: ("culprit",), tuple[errors.Problem, ...]: (problem,)}
+    values = {
+        int: 3,
+        str: "culprit",
+        tuple[str, ...]: ("culprit",),
+        tuple[errors.Problem, ...]: (problem,),
+        tuple[errors.SpecError, ...]: (errors.SpecError("culprit.yaml", (problem,)),),
+    }
     hints = get_type_hints(kind)
     return kind(*(values[hints[field.name]] for field in fields(kind)))
 
