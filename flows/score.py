@@ -41,7 +41,8 @@ def score(
 
     Args:
         pipeline: Name in the pipelines folder, or path of a YAML file.
-        mode: due = what is missing and what late rows touched; backfill = what a range lacks; restate = a range again.
+        mode: due = what is missing and what late rows touched; backfill = what a range lacks; restate = a range again;
+            release = what was let out of quarantine.
         start: 2026-01-31 or 2026-01-31T06:00, UTC; empty: from the pipeline's own start.
         end: 2026-01-31 or 2026-01-31T06:00, UTC, not included; empty: until now.
         model: name@alias or name@version, as in card-risk@champion; empty: the pipeline's own.

@@ -7,25 +7,29 @@ import pyarrow as pa
 
 from penstock.carriers import Features, Partition, Scored, ScoringRun
 from penstock.errors import FeaturesError, MissingColumns
-from penstock.gates import refuse, sample_rows
+from penstock.gates import Refusing, sample_rows, tell_released
 from penstock.history import check_names
+from penstock.privacy import HIDDEN, Veil
 from penstock.quality import columns_needed, judge_rows
-from penstock.spec import SCORES
+from penstock.spec import MODEL, SCORES
 
 if TYPE_CHECKING:
     from models.booster import ModelVersion
 
-MODEL = "model"
-"""The stage of rows that the model itself cannot take, such as an unseen category."""
-
 
 def score_features(
-    run: ScoringRun, partition: Partition, features: Features, model: "ModelVersion", sample_share: float
+    run: ScoringRun,
+    partition: Partition,
+    features: Features,
+    model: "ModelVersion",
+    sample_share: float,
+    veil: Veil,
 ) -> Scored:
     """Score the rows that passed the gates; rows that the model cannot take go to quarantine.
 
     Args:
         sample_share: share of the rows that the audit gets to see, 1.0 for all.
+        veil: what of refused rows may be kept.
 
     Returns:
         Key, score and kept columns; no rows at all where a gate has halted the partition.
@@ -42,21 +46,34 @@ def score_features(
             empty, features, features.refusals, features.validations, features.halts, features.audit, features.columns
         )
     model.check_columns(features.table.column_names)
-    taken, refused = refuse(pipeline, MODEL, features.table, model.refused_rows(features.table))
+    misfits = _hide_values(model.refused_rows(features.table), veil)
+    taken, refused = Refusing(pipeline, veil, {}).refuse(MODEL, features.table, misfits)
     rows = _assemble(run, taken, model.score(taken))
-    verdict = judge_rows(SCORES, rows, pipeline.expectations_of(SCORES), partition.index)
-    kept, late = refuse(pipeline, SCORES, rows, verdict.refused)
+    verdict = judge_rows(SCORES, rows, pipeline.expectations_of(SCORES), partition.index, veil)
+    kept, late = Refusing(pipeline, veil, features.waivers).refuse(SCORES, rows, verdict.refused)
     judged = rows.select([c for c in columns_needed(pipeline.expectations_of(SCORES)) if c in rows.column_names])
     return Scored(
         table=kept,
         features=features,
         refusals=features.refusals + refused + late,
-        validations=features.validations + verdict.validations,
+        validations=features.validations + tell_released(verdict.validations, late),
         halts=verdict.halts,
         audit=features.audit | ({SCORES: sample_rows(judged, sample_share)} if judged.num_columns else {}),
         columns=features.columns | {SCORES: tuple(rows.column_names)},
         quantiles=_quantiles(kept, model.manifest.outputs[0]),
     )
+
+
+def _hide_values(refused: dict[int, tuple[str, ...]], veil: Veil) -> dict[int, tuple[str, ...]]:
+    """Keep the values of private features out of the reasons, which name them as in `country`: unseen category 'XX'."""
+    if not veil.columns:
+        return refused
+    return {row: tuple(_hide_value(reason, veil) for reason in reasons) for row, reasons in refused.items()}
+
+
+def _hide_value(reason: str, veil: Veil) -> str:
+    told, quoted, _ = reason.partition(" '")
+    return f"{told} {HIDDEN}" if quoted and veil.hides([told.split("`")[1]]) else reason
 
 
 def _assemble(run: ScoringRun, features: pa.Table, outputs: pa.Table) -> pa.Table:

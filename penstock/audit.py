@@ -10,6 +10,7 @@ from penstock.carriers import Receipt, ScoringRun, Validation, Verdict, interval
 from penstock.errors import ReconciliationFailed
 from penstock.expectations import Outcome
 from penstock.ledger.writer import Totals
+from penstock.privacy import Veil
 from penstock.quality import columns_needed, judge_shares, judge_whole
 from penstock.spec import FEATURES, SCORES, LogSource
 
@@ -129,7 +130,8 @@ def _judge_stage(run: ScoringRun, stage: str, rows: int, receipts: Sequence[Rece
     nothing = pa.table({column: pa.array([], pa.float64()) for column in columns_needed(expectations)})
     sample = pa.concat_tables(tables, promote_options="permissive") if tables else nothing
     columns = next((r.columns[stage] for r in receipts if stage in r.columns), ())
-    return judge_whole(stage, sample, rows, columns, expectations, sampled=bool(tables) and sample.num_rows < rows)
+    sampled, veil = bool(tables) and sample.num_rows < rows, Veil(run.pipeline.private_columns)
+    return judge_whole(stage, sample, rows, columns, expectations, sampled, veil)
 
 
 def merge_quantiles(receipts: Sequence[Receipt]) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """What travels through a run. Rows are Arrow tables; everything else is frozen and named."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -126,7 +127,13 @@ class Refusal:
     """The key columns' values as JSON."""
     reasons: tuple[str, ...]
     row: str
-    """The row as JSON."""
+    """The row as JSON, private columns masked."""
+    digest: str
+    """What a release knows the row by."""
+
+
+Waivers = Mapping[str, frozenset[str]]
+"""By a refused row's digest, what it was released for."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,7 @@ class Extracted:
 
     primary: pa.Table
     others: dict[str, pa.Table]
+    waivers: Waivers = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,7 @@ class Features:
     """By stage: the columns that aggregate expectations need, sampled beyond `audit_rows`."""
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By stage: the columns there are, for expectations about the schema."""
+    waivers: Waivers = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

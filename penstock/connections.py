@@ -30,6 +30,12 @@ _DENIED = re.compile(
     r"|permission denied|no pg_hba\.conf entry|Access denied",
     re.IGNORECASE,
 )
+_VALUES = re.compile(
+    r"(?P<said>Key \([^)]*\)=|Failing row contains |Duplicate key |invalid input syntax for type [\w ]+: )"
+    r"(\(.*?\)(?= already| is |\.|$)|\".*?\"(?= |$))",
+    re.DOTALL,
+)
+"""How databases quote the rows that they refuse: an error text is no place for them."""
 _TRANSIENT_STATES = ("08", "40", "53", "57P", "57014", "55P03", "25P03")
 _DENIED_STATES = ("28", "42501", "3D000")
 
@@ -227,4 +233,5 @@ def _is_sql_mistake(error: BaseException, reason: str) -> bool:
 def _one_line(text: str, url: URL) -> str:
     if url.password:
         text = text.replace(str(url.password), "***")
+    text = _VALUES.sub(r"\g<said>(…)", text)
     return " ".join(text.split())[:500].rstrip(". ")

@@ -46,7 +46,7 @@ def load(
         _append_rows(transaction, quarantine, _refusal_rows(run, partition.index, scored.refusals))
         _append_rows(transaction, validations, validation_rows(run.run_id, scored.validations))
         receipt = make_receipt(run, partition, scored, seconds | {"load": time.perf_counter() - begun})
-        _append_rows(transaction, partitions, [_receipt_row(run.run_id, receipt, attempts)])
+        _append_rows(transaction, partitions, [_receipt_row(run, receipt, attempts)])
     return receipt
 
 
@@ -105,15 +105,18 @@ def _refusal_rows(run: ScoringRun, index: int, refusals: tuple[Refusal, ...]) ->
             "reasons": json.dumps(refusal.reasons, ensure_ascii=False),
             "row": refusal.row,
             "state": "held",
+            "digest": refusal.digest,
         }
         for number, refusal in enumerate(refusals)
     ]
 
 
-def _receipt_row(run_id: str, receipt: Receipt, attempts: int) -> dict[str, object]:
+def _receipt_row(run: ScoringRun, receipt: Receipt, attempts: int) -> dict[str, object]:
     bounds = receipt.partition.lower, receipt.partition.upper
+    if run.pipeline.key[0].casefold() in run.pipeline.private_columns:
+        bounds = None, None
     return {
-        "run_id": run_id,
+        "run_id": run.run_id,
         "partition": receipt.partition.index,
         "lower_bound": None if bounds[0] is None else str(bounds[0]),
         "upper_bound": None if bounds[1] is None else str(bounds[1]),

@@ -1,7 +1,11 @@
 """Read what one run needs from a pipeline's sources."""
 
+from dataclasses import replace
+
 from penstock.carriers import Extracted, Partition, ScoringRun, SourceExtent
 from penstock.interval import DataInterval
+from penstock.ledger.releases import waivers_of
+from penstock.privacy import Veil
 from penstock.sources import Connect, open_source
 from penstock.sources.log import Landing, LogReader, land_lines
 from penstock.spec import LogSource, Pipeline
@@ -14,25 +18,32 @@ def land_logs(pipeline: Pipeline, connect: Connect) -> dict[str, Landing]:
     return {name: land_lines(pipeline.name, name, source, warehouse) for name, source in logs.items()}
 
 
-def plan_partitions(run: ScoringRun, connect: Connect, partition_rows: int | None = None) -> SourceExtent:
+def plan_partitions(run: ScoringRun, connect: Connect, veil: Veil, partition_rows: int | None = None) -> SourceExtent:
     """Count the primary rows of the run's interval, take their fingerprint and cut them into partitions."""
     reader = open_source(run.pipeline, run.pipeline.primary, connect)
-    return reader.plan(run.interval, partition_rows or run.pipeline.partition_rows)
+    extent = reader.plan(run.interval, partition_rows or run.pipeline.partition_rows)
+    return replace(extent, fingerprint=_veiled(run.pipeline, extent.fingerprint, veil))
 
 
 def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -> Extracted:
-    """Read one slice of the primary source, and the other sources whole."""
+    """Read one slice of the primary source, the other sources whole, and which rows were released for this run."""
     pipeline = run.pipeline
     others = [name for name in pipeline.sources if name != pipeline.primary]
     return Extracted(
         primary=open_source(pipeline, pipeline.primary, connect).read(run.interval, partition),
         others={name: open_source(pipeline, name, connect).read(run.interval) for name in others},
+        waivers=waivers_of(connect(pipeline.destination.connection), run),
     )
 
 
-def source_fingerprint(pipeline: Pipeline, interval: DataInterval | None, connect: Connect) -> str:
+def source_fingerprint(pipeline: Pipeline, interval: DataInterval | None, connect: Connect, veil: Veil) -> str:
     """Return what the primary source shows for an interval now, to be compared with what a run saw."""
-    return open_source(pipeline, pipeline.primary, connect).fingerprint(interval)
+    return _veiled(pipeline, open_source(pipeline, pipeline.primary, connect).fingerprint(interval), veil)
+
+
+def _veiled(pipeline: Pipeline, fingerprint: str, veil: Veil) -> str:
+    """Hash a fingerprint that tells the smallest and largest of a private key."""
+    return str(veil.hash(fingerprint)) if veil.hides(pipeline.key) else fingerprint
 
 
 def count_malformed(pipeline: Pipeline, interval: DataInterval | None, connect: Connect) -> dict[str, tuple[int, int]]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from penstock.errors import FeaturesError, Halted
 from penstock.normalise import normalised
+from penstock.privacy import HIDDEN
 from penstock.spec import Pipeline
 from penstock.types import compute
 
@@ -33,6 +34,8 @@ def build_features(pipeline: Pipeline, interval_label: str, primary: pa.Table, o
             features = normalised(connection.sql(pipeline.features).to_arrow_table())
         except duckdb.Error as error:
             reason = " ".join(str(error).split("LINE ")[0].split())
+            if pipeline.private_columns and isinstance(error, duckdb.DataError):  # it tells the value
+                reason = f"{type(error).__name__} {HIDDEN}"
             raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error
         lacking = [c for c in pipeline.key if c not in features.column_names]
         if lacking:
@@ -73,10 +76,10 @@ def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> 
     strange = connection.execute(f"{outside} limit {_SHOWN}").fetchall()
     problems = []
     if twice:
-        shown = ", ".join(f"{_shown(row[:-1])} ({row[-1]} rows)" for row in twice)
+        shown = ", ".join(f"{show_key(pipeline, row[:-1])} ({row[-1]} rows)" for row in twice)
         problems.append(f"features give more than one row for a key: {shown}; group or deduplicate the joined side")
     if strange:
-        shown = ", ".join(_shown(row) for row in strange)
+        shown = ", ".join(show_key(pipeline, row) for row in strange)
         problems.append(
             f"features give keys that `{pipeline.primary}` does not have: {shown}; join from the primary source"
         )
@@ -96,18 +99,21 @@ def _with_kept(
     return normalised(connection.sql(joined).to_arrow_table())
 
 
-def duplicate_keys(table: pa.Table, key: tuple[str, ...]) -> tuple[str, ...]:
+def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:
     """Return the first keys that stand in more than one row, with their counts; empty where the key is unique."""
+    key = pipeline.key
     if len(key) == 1 and compute.count_distinct(table[key[0]], mode="only_valid").as_py() == table.num_rows:
         return ()
     counted = table.select(list(key)).group_by(list(key)).aggregate([([], "count_all")])
     twice = counted.filter(compute.greater(counted["count_all"], pa.scalar(1))).slice(0, _SHOWN).to_pylist()
-    return tuple(f"{_shown(tuple(row[c] for c in key))} ({row['count_all']} rows)" for row in twice)
+    return tuple(f"{show_key(pipeline, [row[c] for c in key])} ({row['count_all']} rows)" for row in twice)
 
 
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
-def _shown(values: tuple[Any, ...]) -> str:
-    return " / ".join(str(value) for value in values)
+def show_key(pipeline: Pipeline, values: Sequence[Any]) -> str:
+    """Write a key as errors show it."""
+    told = zip(pipeline.key, values, strict=True)
+    return " / ".join(HIDDEN if c.casefold() in pipeline.private_columns else str(value) for c, value in told)

@@ -1,23 +1,37 @@
 """One partition's rows between reading and scoring: judged, refused, turned into features, judged again."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from penstock.carriers import Extracted, Features, Partition, Refusal, ScoringRun, Validation, interval_label
+from penstock.carriers import (
+    Extracted,
+    Features,
+    Partition,
+    Refusal,
+    ScoringRun,
+    Validation,
+    Waivers,
+    interval_label,
+)
 from penstock.errors import Halted
 from penstock.features import build_features, duplicate_keys
+from penstock.ledger.refusals import digest_row
+from penstock.privacy import Veil
 from penstock.quality import columns_needed, judge_rows
-from penstock.spec import FEATURES, Pipeline
+from penstock.spec import FEATURES, KEY_IS_NULL, Pipeline
 from penstock.types import compute
 
-KEY_IS_NULL = "the key is NULL"
 
-
-def pass_gates(run: ScoringRun, partition: Partition, extracted: Extracted, sample_share: float) -> Features:
+def pass_gates(
+    run: ScoringRun, partition: Partition, extracted: Extracted, sample_share: float, veil: Veil
+) -> Features:
     """Judge one partition's rows and build its features.
 
     Rows that a warning refuses, and rows without a key, go to quarantine; a critical expectation that fails is told in
@@ -25,6 +39,7 @@ def pass_gates(run: ScoringRun, partition: Partition, extracted: Extracted, samp
 
     Args:
         sample_share: share of the rows that the audit gets to see, 1.0 for all.
+        veil: what of refused rows may be kept.
 
     Raises:
         Halted: the key is not unique.
@@ -33,16 +48,17 @@ def pass_gates(run: ScoringRun, partition: Partition, extracted: Extracted, samp
     """
     pipeline, name = run.pipeline, run.pipeline.primary
     primary = extracted.primary
+    judge = partial(_judge, Refusing(pipeline, veil, extracted.waivers), partition)
     _refuse_duplicates(run, primary)
-    accepted, refusals, validations, halts = _judge(pipeline, name, primary, partition, _null_keys(pipeline, primary))
+    accepted, refusals, validations, halts = judge(name, primary, _null_keys(pipeline, primary))
     others: dict[str, pa.Table] = {}
     for other, table in extracted.others.items():
-        others[other], refused, found, stops = _judge(pipeline, other, table, partition, {})
+        others[other], refused, found, stops = judge(other, table, {})
         halts += stops
         if partition.index == 0:  # every partition reads the same rows of the other sources: told once
             refusals, validations = refusals + refused, validations + found
     features = build_features(pipeline, interval_label(run.interval), accepted, others)
-    passed, late, found, stops = _judge(pipeline, FEATURES, features, partition, {}, rows_of=accepted)
+    passed, late, found, stops = judge(FEATURES, features, {}, rows_of=accepted)
     audit = {
         stage: _sample(table, columns_needed(pipeline.expectations_of(stage)), sample_share)
         for stage, table in ((name, primary), (FEATURES, features))
@@ -56,37 +72,55 @@ def pass_gates(run: ScoringRun, partition: Partition, extracted: Extracted, samp
         halts=halts + stops,
         audit={stage: table for stage, table in audit.items() if table.num_columns},
         columns={name: tuple(primary.column_names), FEATURES: tuple(features.column_names)},
+        waivers=extracted.waivers,
     )
 
 
-def refuse(
-    pipeline: Pipeline,
-    stage: str,
-    table: pa.Table,
-    refused: Mapping[int, Sequence[str]],
-    rows_of: pa.Table | None = None,
-) -> tuple[pa.Table, tuple[Refusal, ...]]:
-    """Split a table into the rows that stay and the refusals of the others.
+@dataclass(frozen=True)
+class Refusing:
+    """How a pipeline's refusals are made: what may be kept of a row, and which rows were released before."""
 
-    Args:
-        refused: position and reasons of each refused row.
-        rows_of: the primary rows to keep in quarantine instead, found by key.
-    """
-    if not refused:
-        return table, ()
-    positions = sorted(refused)
-    keep = np.ones(table.num_rows, dtype=bool)
-    keep[positions] = False
-    key = [c for c in pipeline.key if c in table.column_names]
-    taken = table.take(pa.array(positions, pa.int64()))
-    originals = _rows_by_key(rows_of, taken, key) if rows_of is not None else {}
-    refusals = []
-    for position, row in zip(positions, taken.to_pylist(), strict=True):
-        named = {c: row[c] for c in key}
-        original = originals.get(tuple(named.values()), row)
-        source = stage if stage in pipeline.sources else pipeline.primary
-        refusals.append(Refusal(stage, source, to_json(named), tuple(refused[position]), to_json(original)))
-    return table.filter(pa.array(keep)), tuple(refusals)
+    pipeline: Pipeline
+    veil: Veil
+    waivers: Waivers
+
+    def refuse(
+        self, stage: str, table: pa.Table, refused: Mapping[int, Sequence[str]], rows_of: pa.Table | None = None
+    ) -> tuple[pa.Table, tuple[Refusal, ...]]:
+        """Split a table into the rows that stay and the refusals of the others.
+
+        Args:
+            refused: position and reasons of each refused row.
+            rows_of: the primary rows to keep in quarantine instead, found by key.
+        """
+        if not refused:
+            return table, ()
+        positions = sorted(refused)
+        keep = np.ones(table.num_rows, dtype=bool)
+        key = [c for c in self.pipeline.key if c in table.column_names]
+        taken = table.take(pa.array(positions, pa.int64()))
+        originals = _rows_by_key(rows_of, taken, key) if rows_of is not None else {}
+        refusals = []
+        for position, row in zip(positions, taken.to_pylist(), strict=True):
+            original = originals.get(tuple(row[c] for c in key), row)
+            refusal = self._refuse_row(stage, key, row, original, refused[position])
+            if refusal is not None:
+                keep[position] = False
+                refusals.append(refusal)
+        return table.filter(pa.array(keep)), tuple(refusals)
+
+    def _refuse_row(
+        self, stage: str, key: Sequence[str], judged: Mapping[str, Any], original: Mapping[str, Any], why: Sequence[str]
+    ) -> Refusal | None:
+        """Return the refusal; None where the row was released, as it is, for all that it failed."""
+        source = stage if stage in self.pipeline.sources else self.pipeline.primary
+        named = to_json(self.veil.mask({c: judged[c] for c in key}))
+        row = to_json(self.veil.mask(judged))
+        digest = digest_row(stage, source, named, row)
+        waived = self.waivers.get(digest, frozenset())
+        reasons = tuple(reason for reason in why if reason not in waived)
+        kept = row if original is judged else to_json(self.veil.mask(original))
+        return Refusal(stage, source, named, reasons, kept, digest) if reasons else None
 
 
 def to_json(row: Mapping[str, Any]) -> str:
@@ -107,23 +141,37 @@ def sample_rows(table: pa.Table, share: float) -> pa.Table:
 
 
 def _judge(
-    pipeline: Pipeline,
+    refusing: Refusing,
+    partition: Partition,
     stage: str,
     table: pa.Table,
-    partition: Partition,
     refused: dict[int, tuple[str, ...]],
     rows_of: pa.Table | None = None,
 ) -> tuple[pa.Table, tuple[Refusal, ...], tuple[Validation, ...], tuple[str, ...]]:
-    verdict = judge_rows(stage, table, pipeline.expectations_of(stage), partition.index)
+    verdict = judge_rows(stage, table, refusing.pipeline.expectations_of(stage), partition.index, refusing.veil)
     for position, reasons in verdict.refused.items():
         refused[position] = (*refused.get(position, ()), *reasons)
-    accepted, refusals = refuse(pipeline, stage, table, refused, rows_of)
-    return accepted, refusals, verdict.validations, verdict.halts
+    accepted, refusals = refusing.refuse(stage, table, refused, rows_of)
+    return accepted, refusals, tell_released(verdict.validations, refusals), verdict.halts
+
+
+def tell_released(validations: Sequence[Validation], refusals: Sequence[Refusal]) -> tuple[Validation, ...]:
+    """Say in each validation that quarantines how many of its rows were released before, and so stay."""
+    refused = Counter(reason for refusal in refusals for reason in refusal.reasons)
+    return tuple(_tell_released(v, refused[v.expectation]) for v in validations)
+
+
+def _tell_released(validation: Validation, refused: int) -> Validation:
+    released = validation.unexpected - refused
+    if validation.outcome != "quarantined" or not released:
+        return validation
+    detail = f"{validation.detail}; {released:,} of them released before"
+    return replace(validation, outcome="quarantined" if refused else "noted", detail=detail)
 
 
 def _refuse_duplicates(run: ScoringRun, primary: pa.Table) -> None:
     keys = primary.select(list(run.pipeline.key))
-    twice = duplicate_keys(keys.filter(compute.invert(_any_null(keys, run.pipeline.key))), run.pipeline.key)
+    twice = duplicate_keys(run.pipeline, keys.filter(compute.invert(_any_null(keys, run.pipeline.key))))
     if twice:
         key = ", ".join(f"`{c}`" for c in run.pipeline.key)
         reason = f"the key {key} of source `{run.pipeline.primary}` is not unique: {', '.join(twice)}"

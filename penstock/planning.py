@@ -1,18 +1,18 @@
 """Which intervals a run scores: due and missing ones, those that late rows touched, those that somebody asks for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from penstock.carriers import interval_label
+from penstock.carriers import interval_key, interval_label
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, align_down, as_utc, covering, missing, split
 from penstock.ledger.reader import RunRecord
 from penstock.spec import IntervalSpec, Pipeline
 
-Mode = Literal["due", "backfill", "restate"]
-Reason = Literal["due", "late rows", "backfill", "restate", "snapshot"]
+Mode = Literal["due", "backfill", "restate", "release"]
+Reason = Literal["due", "late rows", "backfill", "restate", "release", "snapshot"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PlannedInterval:
     @property
     def again(self) -> bool:
         """Whether a published run of the interval is to be superseded."""
-        return self.reason in ("late rows", "restate", "snapshot")
+        return self.reason in ("late rows", "restate", "release", "snapshot")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def plan_intervals(
     end: datetime | None = None,
     *,
     whole: bool = False,
+    released: Container[str] = (),
 ) -> Plan:
     """Decide which intervals to score.
 
@@ -64,6 +65,7 @@ def plan_intervals(
         fingerprint_of: what the primary source shows for an interval now; asked only inside `lookback`.
         start, end: bound the intervals to those that touch `[start, end)`; naive means UTC.
         whole: take all of them, beyond `max_intervals`.
+        released: keys of intervals with rows that were let out of quarantine and wait for a run.
 
     Raises:
         SettingsError: a range is asked of a snapshot pipeline, or a restate names no range.
@@ -74,7 +76,8 @@ def plan_intervals(
             raise SettingsError(
                 f"`{pipeline.name}` is a snapshot pipeline and has no intervals", "Leave start and end out."
             )
-        return Plan((PlannedInterval(None, "snapshot"),))
+        idle = mode == "release" and interval_key(None) not in released
+        return Plan(() if idle else (PlannedInterval(None, "snapshot"),))
     start, end = as_utc(start) if start else None, as_utc(end) if end else None
     due = _due(spec, now, start, end)
     at_most = len(due) if whole else spec.max_intervals
@@ -89,9 +92,16 @@ def plan_intervals(
     wanted = missing(due, [i for i in done.values() if i is not None])
     if mode == "due" and spec.catch_up == "latest" and start is None and end is None:
         wanted = [i for i in wanted if i == due[-1]]
-    late = [] if mode == "backfill" else _late(spec, settled, due, fingerprint_of)
+    let_out = [] if mode == "backfill" else [i for i in due if i.key in released and _is_live(settled, i)]
+    late = [] if mode in ("backfill", "release") else _late(spec, settled, due, fingerprint_of)
     reason: Reason = "backfill" if mode == "backfill" else "due"
-    chosen = [*(PlannedInterval(i, reason) for i in wanted), *(PlannedInterval(i, "late rows") for i in late)]
+    if mode == "release":
+        wanted = [i for i in wanted if i.key in released]
+    chosen = [
+        *(PlannedInterval(i, reason) for i in wanted),
+        *(PlannedInterval(i, "release") for i in let_out),
+        *(PlannedInterval(i, "late rows") for i in late if i not in let_out),
+    ]
     chosen.sort(key=lambda planned: planned.interval.start if planned.interval else now)
     taken = tuple(chosen[:at_most])
     return Plan(taken, len(due) - len(chosen) - withdrawn, withdrawn, len(chosen) - len(taken))
@@ -144,5 +154,9 @@ def _late(
 ) -> list[DataInterval]:
     """Return the published ones among the last `lookback` whose source is not what it was when they were scored."""
     watched = due[-spec.lookback :] if spec.lookback else []
-    published = [i for i in watched if i.key in settled and settled[i.key].state == "published"]
+    published = [i for i in watched if _is_live(settled, i)]
     return [i for i in published if fingerprint_of(i) != settled[i.key].source_fingerprint]
+
+
+def _is_live(settled: Mapping[str, RunRecord], interval: DataInterval) -> bool:
+    return interval.key in settled and settled[interval.key].state == "published"

@@ -11,9 +11,9 @@ from penstock.ledger.reader import (
     PartitionRecord,
     RunRecord,
     partitions_of,
-    quarantine_reasons,
     validations_of,
 )
+from penstock.ledger.refusals import quarantine_reasons
 from penstock.report_numbers import ScoreShift, measure_shift
 
 

@@ -25,6 +25,8 @@ class Settings(BaseSettings):
     connections: dict[str, SecretStr] = Field(default_factory=dict)
     """Named connections: SQLAlchemy URLs, or `block:<type>/<name>` of a Prefect block that holds one."""
     model_store: Path | None = None
+    private_key: SecretStr | None = None
+    """Secret that private columns are hashed with, the same wherever Penstock runs; at least 16 characters."""
     runner: Annotated[str, Field(pattern=r"^(threads|processes):[1-9]\d?$")] = "threads:2"
     """What runs the partitions: `threads:n` or `processes:n`."""
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0

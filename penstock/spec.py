@@ -27,6 +27,9 @@ from penstock.interval import as_utc, parse_duration
 
 FEATURES = "features"
 SCORES = "scores"
+MODEL = "model"
+"""The stage of rows that the model itself cannot take, such as an unseen category."""
+KEY_IS_NULL = "the key is NULL"
 ROW_ID = "_row_id"
 """Key of a source that has none: file and offset, or file and row number, stable across reads."""
 
@@ -145,7 +148,17 @@ class Notify(Part):
     """A run failed, or its process died."""
 
 
-class SqlSource(Part):
+Masking = Literal["hash", "drop"]
+
+
+class RowSource(Part):
+    """What all kinds of sources have."""
+
+    private: dict[Column, Masking] = Field(default_factory=dict)
+    """Columns whose values are hashed or dropped in quarantine, run cards, logs and error texts."""
+
+
+class SqlSource(RowSource):
     """Rows of a table, or of a query, of a SQL database."""
 
     kind: Literal["sql"]
@@ -189,7 +202,7 @@ class RegexFormat(Part):
         return value
 
 
-class LogSource(Part):
+class LogSource(RowSource):
     """Lines of log files, landed once each in the warehouse and read from there."""
 
     kind: Literal["log"]
@@ -208,7 +221,7 @@ class LogSource(Part):
         return (ROW_ID,)
 
 
-class FilesSource(Part):
+class FilesSource(RowSource):
     """Rows of Parquet, CSV or JSON-lines files, columns united by name."""
 
     kind: Literal["files"]
@@ -353,6 +366,8 @@ class Pipeline(Part):
     """The first is the primary one: its rows are what is scored."""
     features: str | None = Field(default=None, min_length=1)
     """DuckDB SQL over the sources, one row per key; must judge each primary row by itself."""
+    private: dict[Column, Masking] = Field(default_factory=dict)
+    """Columns of the features that are private under another name than in their source."""
     expectations: dict[str, tuple[Expectation, ...]] = Field(default_factory=dict)
     """By stage: a source's name, `features`, `scores`."""
     quarantine_limit: float = Field(default=0.05, ge=0, le=1)
@@ -368,7 +383,7 @@ class Pipeline(Part):
     @field_validator("sources")
     @classmethod
     def _source_names_are_free(cls, value: dict[str, Source]) -> dict[str, Source]:
-        taken = {FEATURES, SCORES} & set(value)
+        taken = {FEATURES, SCORES, MODEL} & set(value)
         if taken:
             raise ValueError(f"a source cannot be named `{taken.pop()}`; that name is a stage")
         primary = next(iter(value.values()))
@@ -398,6 +413,23 @@ class Pipeline(Part):
                         "features and scores only"
                     )
         return self
+
+    @model_validator(mode="after")
+    def _private_columns_do_not_come_out(self) -> Self:
+        private = self.private_columns
+        for column in self.destination.keep:
+            if column.casefold() in private and column not in self.key:
+                raise ValueError(f"`keep` carries `{column}` along, which is private; take it out of one of the two")
+        for column in self.key:
+            if private.get(column.casefold()) == "drop":
+                raise ValueError(f"the key column `{column}` cannot be dropped, rows are known by it; say `hash`")
+        return self
+
+    @cached_property
+    def private_columns(self) -> dict[str, Masking]:
+        """Private columns of all sources and of the features, in lower case: one name is private everywhere."""
+        named = [(c, how) for part in (*self.sources.values(), self) for c, how in part.private.items()]
+        return {c.casefold(): how for c, how in sorted(named, key=lambda pair: pair[1], reverse=True)}
 
     @cached_property
     def primary(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect import task
@@ -12,10 +13,11 @@ from penstock.extract import count_malformed, land_logs, source_fingerprint
 from penstock.extract import plan_partitions as plan_extent
 from penstock.ledger import writer
 from penstock.ledger.reader import settled_intervals
+from penstock.ledger.releases import pending_releases
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.sources.log import Landing
 from penstock.spec import ModelRef, Pipeline
-from tasks.places import connect, registry, settings
+from tasks.places import connect, registry, settings, veil
 from tasks.retries import ONCE, RETRIED
 
 if TYPE_CHECKING:
@@ -37,8 +39,10 @@ def collect_logs(pipeline: Pipeline) -> dict[str, Landing]:
 @task(name="plan", task_run_name="plan", **RETRIED)
 def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
     """Find the intervals to score."""
-    settled = settled_intervals(connect(pipeline.destination.connection), pipeline.name)
-    return plan_intervals(pipeline, settled, now, lambda i: source_fingerprint(pipeline, i, connect), mode, start, end)
+    warehouse, hidden = connect(pipeline.destination.connection), veil(pipeline)
+    settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
+    seen = partial(source_fingerprint, pipeline, connect=connect, veil=hidden)
+    return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released)
 
 
 @task(name="claim", task_run_name="claim {planned.label}", **RETRIED | {"retries": 2})
@@ -59,7 +63,7 @@ def claim(pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, flow_ru
 @task(name="plan-partitions", task_run_name="plan partitions", **RETRIED)
 def plan_partitions(run: ScoringRun, partition_rows: int | None) -> SourceExtent:
     """Count the interval's rows, cut them into partitions, and store what was seen."""
-    extent = plan_extent(run, connect, partition_rows)
+    extent = plan_extent(run, connect, veil(run.pipeline), partition_rows)
     writer.record_plan(connect(run.pipeline.destination.connection), run, extent)
     return extent
 

@@ -5,7 +5,9 @@ from typing import Any
 
 from models.registry import Registry
 from penstock.connections import Database, open_database
+from penstock.privacy import Veil, make_veil
 from penstock.settings import Settings, load_settings
+from penstock.spec import Pipeline
 
 
 @lru_cache(maxsize=1)
@@ -17,6 +19,11 @@ def settings() -> Settings:
 def connect(name: str) -> Database:
     """Open a named connection; a name may stand for a Prefect block."""
     return open_database(settings(), name, resolve_block)
+
+
+def veil(pipeline: Pipeline) -> Veil:
+    """Return what hides a pipeline's private columns, by this process's secret."""
+    return make_veil(pipeline, settings())
 
 
 def registry() -> Registry:

@@ -8,7 +8,7 @@ from prefect import task
 from penstock.carriers import Extracted, Features, Partition, Receipt, Scored, ScoringRun
 from penstock.destination import load
 from penstock.extract import extract_partition
-from tasks.places import connect, registry
+from tasks.places import connect, registry, veil
 from tasks.retries import ONCE, RETRIED
 
 
@@ -32,7 +32,7 @@ def validate(run: ScoringRun, partition: Partition, extracted: Extracted, sample
     """
     from penstock.gates import pass_gates
 
-    return pass_gates(run, partition, extracted, sample_share)
+    return pass_gates(run, partition, extracted, sample_share, veil(run.pipeline))
 
 
 @task(name="score", task_run_name="score {partition.label}", **ONCE)
@@ -45,7 +45,8 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
     """
     from models.scoring import score_features
 
-    return score_features(run, partition, features, registry().load(run.model), sample_share)
+    model = registry().load(run.model)
+    return score_features(run, partition, features, model, sample_share, veil(run.pipeline))
 
 
 @task(name="load", task_run_name="load {partition.label}", **RETRIED)

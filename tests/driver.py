@@ -22,8 +22,10 @@ from penstock.extract import count_malformed, extract_partition, land_logs, plan
 from penstock.gates import pass_gates
 from penstock.ledger import writer
 from penstock.ledger.reader import settled_intervals
+from penstock.ledger.releases import pending_releases
 from penstock.ledger.tables import runs
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
+from penstock.privacy import OPEN
 from penstock.sources import Connect
 from penstock.spec import Pipeline
 
@@ -58,9 +60,10 @@ class Driver:
         settled = settled_intervals(self.warehouse, self.pipeline.name)
 
         def fingerprint_of(interval):
-            return source_fingerprint(self.pipeline, interval, self.connect)
+            return source_fingerprint(self.pipeline, interval, self.connect, OPEN)
 
-        return plan_intervals(self.pipeline, settled, now, fingerprint_of, mode, start, end)
+        released = pending_releases(self.warehouse, self.pipeline.name)
+        return plan_intervals(self.pipeline, settled, now, fingerprint_of, mode, start, end, released=released)
 
     def steps(
         self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
@@ -101,7 +104,7 @@ class Driver:
             yield f"{state}: {error}"
 
     def _held(self, run: ScoringRun) -> Iterator[str]:
-        extent = plan_partitions(run, self.connect)
+        extent = plan_partitions(run, self.connect, OPEN)
         yield "count"
         writer.record_plan(self.warehouse, run, extent)
         yield "plan partitions"
@@ -119,9 +122,9 @@ class Driver:
     def _partition(self, run: ScoringRun, partition: Partition, share: float, receipts: list[Receipt]) -> Iterator[str]:
         extracted = extract_partition(run, partition, self.connect)
         yield f"extract {partition.label}"
-        features = pass_gates(run, partition, extracted, share)
+        features = pass_gates(run, partition, extracted, share, OPEN)
         yield f"validate {partition.label}"
-        scored = score_features(run, partition, features, self.registry.load(run.model), share)
+        scored = score_features(run, partition, features, self.registry.load(run.model), share, OPEN)
         yield f"score {partition.label}"
         receipts.append(load(self.warehouse, run, partition, scored, {}, 1))
         yield f"load {partition.label}"

@@ -10,6 +10,7 @@ from penstock.cli import (
     demo,
     deploy,
     doctor,
+    forget,
     listing,
     models,
     planned,
@@ -29,7 +30,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (checking, planned, running, backfill, listing, quarantine, models, schema, deploy, demo, up, doctor):
+for module in (
+    checking,
+    planned,
+    running,
+    backfill,
+    listing,
+    quarantine,
+    forget,
+    models,
+    schema,
+    deploy,
+    demo,
+    up,
+    doctor,
+):
     module.add_commands(app)
 
 

@@ -176,7 +176,7 @@ class _Check:
     def _check_key(self, primary: "pa.Table") -> None:
         from penstock.features import duplicate_keys
 
-        twice = duplicate_keys(primary, self.pipeline.key)
+        twice = duplicate_keys(self.pipeline, primary)
         if twice:
             key = ", ".join(f"`{c}`" for c in self.pipeline.key)
             self.findings.problem(f"source `{self.pipeline.primary}`", f"key {key} is not unique: {', '.join(twice)}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -108,10 +109,14 @@ def find_intervals(
     """Return the intervals that a run would score at `now`."""
     from penstock.extract import source_fingerprint
     from penstock.ledger.reader import settled_intervals
+    from penstock.ledger.releases import pending_releases
     from penstock.planning import plan_intervals
+    from penstock.privacy import make_veil
 
-    settled = settled_intervals(connect(pipeline.destination.connection), pipeline.name)
-    return plan_intervals(pipeline, settled, now, lambda i: source_fingerprint(pipeline, i, connect), mode, start, end)
+    warehouse, veil = connect(pipeline.destination.connection), make_veil(pipeline, open_settings())
+    settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
+    seen = partial(source_fingerprint, pipeline, connect=connect, veil=veil)
+    return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released)
 
 
 def resolve_model(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "ModelPin":

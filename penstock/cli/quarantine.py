@@ -8,47 +8,51 @@ import typer
 from penstock.cli.arguments import AsJson, Limit, OptionalPipeline, RunId
 from penstock.cli.opening import locate_run, open_ledger, open_settings
 from penstock.cli.output import console, count, make_table, plural, short, write_json
+from penstock.cli.quarantine_export import export_quarantine
+from penstock.cli.quarantine_release import release_quarantine
 from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
-    from penstock.connections import Database
-    from penstock.ledger.reader import QuarantinedRow, RunRecord
+    from penstock.ledger.refusals import QuarantinedRow
 
-RUNS = 50
-"""How many of the newest runs are looked through."""
 SHOWN_ROWS = 5
 
 
 def add_commands(app: typer.Typer) -> None:
-    group = typer.Typer(help="Look at the rows that were refused.", no_args_is_help=True)
+    group = typer.Typer(help="Look at the rows that were refused, and let them through.", no_args_is_help=True)
     group.command("list", epilog="Example: penstock quarantine list card-risk")(show_quarantine)
     group.command("show", epilog="Example: penstock quarantine show 1a2b3c4d --row 0.3")(show_rows)
+    released = "Example: penstock quarantine release card-risk --key 4711 --reason 'a refund, checked with sales'"
+    group.command("release", epilog=released)(release_quarantine)
+    group.command("export", epilog="Example: penstock quarantine export card-risk refused.parquet")(export_quarantine)
     app.add_typer(group, name="quarantine")
 
 
 def show_quarantine(pipeline: OptionalPipeline = None, as_json: AsJson = False) -> None:
-    """Count the refused rows of the newest runs by stage and reasons, and show the first ones."""
+    """Count the refused rows by pipeline, stage and single expectation, and show the first ones.
+
+    Of each interval its newest run counts: what an older one refused, the newer one has judged again.
+    """
     from rich.markup import escape
 
-    from penstock.carriers import interval_label
-    from penstock.ledger.reader import quarantined_rows
+    from penstock.ledger.refusals import count_reasons, quarantined_rows, standing_runs
 
     database, name = open_ledger(open_settings(), pipeline)
-    counted = _count_reasons(database, name)
+    counted = count_reasons(database, standing_runs(database, name))
     rows = quarantined_rows(database, name, limit=SHOWN_ROWS)
     if as_json:
-        write_json(
-            {"counts": [_count_object(*entry) for entry in counted], "first_rows": [row_object(r) for r in rows]}
-        )
+        counts = [vars(c) | {"rows": c.held + c.released} for c in counted]
+        write_json({"counts": counts, "first_rows": [row_object(r) for r in rows]})
         return
     if not counted:
         console().print("no rows in quarantine")
         return
-    table = make_table("run", "pipeline", "interval", "stage", "reasons", "rows", right=("rows",))
-    for run, stage, reasons, number in counted:
-        label = interval_label(run.interval)
-        table.add_row(short(run.run_id), run.pipeline, label, stage, escape(reasons), count(number))
+    right = ("held", "released")
+    table = make_table("pipeline", "stage", "reason", *right, right=right)
+    for c in counted:
+        table.add_row(c.pipeline, c.stage, escape(c.reason), count(c.held), count(c.released))
     console().print(table)
+    console().print("A row that failed several expectations counts in each.")
     console().print("The first rows:", style="bold")
     _tell_rows(rows)
 
@@ -59,8 +63,8 @@ def show_rows(
     row: Annotated[str | None, typer.Option(metavar="P.N", help="Only this row: partition and number.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the rows that one run refused, each with its reasons, as they were read."""
-    from penstock.ledger.reader import quarantined_rows
+    """Show the rows that one run refused, each with its reasons and what became of it, as they were read."""
+    from penstock.ledger.refusals import quarantined_rows
 
     database, run = locate_run(open_settings(), run_id)
     rows = quarantined_rows(database, run_id=run.run_id, limit=limit if row is None else 1_000_000)
@@ -89,6 +93,8 @@ def row_object(row: "QuarantinedRow") -> dict[str, Any]:
         "stage": row.stage,
         "source": row.source,
         "state": row.state,
+        "fate": row.fate,
+        "settled_by_run": row.settled_by_run,
         "key": json.loads(row.key),
         "reasons": row.reasons,
         "row": json.loads(row.row),
@@ -99,30 +105,10 @@ def _place(row: "QuarantinedRow") -> str:
     return f"{row.partition}.{row.number}"
 
 
-def _count_reasons(database: "Database", pipeline: str | None) -> "list[tuple[RunRecord, str, str, int]]":
-    from penstock.ledger.reader import list_runs, quarantine_reasons
-
-    # A run that failed has no count of its own; only one that counted zero is passed over.
-    held = [run for run in list_runs(database, pipeline, limit=RUNS) if run.rows_quarantined != 0]
-    return [(run, *reasons) for run in held for reasons in quarantine_reasons(database, run.run_id)]
-
-
-def _count_object(run: "RunRecord", stage: str, reasons: str, rows: int) -> dict[str, Any]:
-    return {
-        "run_id": run.run_id,
-        "pipeline": run.pipeline,
-        "interval_start": run.interval_start,
-        "interval_end": run.interval_end,
-        "stage": stage,
-        "reasons": reasons,
-        "rows": rows,
-    }
-
-
 def _tell_rows(rows: "list[QuarantinedRow]") -> None:
     out = console()
     for row in rows:
-        head = f"{short(row.run_id)} {_place(row)}  {row.stage}  {row.key}"
+        head = f"{short(row.run_id)} {_place(row)}  {row.stage}  {row.key}  {row.fate}"
         out.print(head, style="bold", markup=False, soft_wrap=True)
         out.print(f"  {', '.join(row.reasons)}", style="yellow", markup=False, soft_wrap=True)
         out.print(f"  {row.row}", markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from penstock.connections import Database
 from penstock.errors import PenstockError, TakenOver, TransientError
 from penstock.ledger.lease import LeaseKeeper
 from penstock.ledger.writer import Totals, end_run
+from penstock.privacy import HIDDEN
 
 
 class Hold:
@@ -31,7 +32,8 @@ def holding(database: Database, run: ScoringRun, lease_seconds: float) -> Iterat
             ended = ("halted" if error.exit_code == 3 else "failed"), str(error)
             raise
         except Exception as error:
-            ended = "failed", f"{type(error).__name__}: {error}"
+            told = HIDDEN if run.pipeline.private_columns else str(error)  # a library's words may quote a value
+            ended = "failed", f"{type(error).__name__}: {told}"
             raise
         finally:
             if ended[0]:

@@ -10,7 +10,7 @@ from penstock.connections import Database
 from penstock.errors import SettingsError
 from penstock.ledger.tables import metadata, schema, since
 
-LATEST = 1
+LATEST = 2
 _ADVISORY_LOCK = 7_305_821_190_664
 _done: set[str] = set()
 _lock = threading.Lock()
@@ -56,7 +56,7 @@ def _migrate(database: Database, target: int = LATEST) -> None:
 
 
 def _apply(connection: sa.Connection, step: int) -> None:
-    """Create the tables, and add the columns, that this step brings."""
+    """Create the tables, and add the columns, that this step brings; a new table has its later columns at once."""
     preparer = connection.dialect.identifier_preparer
     for table in metadata.sorted_tables:
         if table is schema:
@@ -64,7 +64,9 @@ def _apply(connection: sa.Connection, step: int) -> None:
         if since(table) == step:
             table.create(connection)
         elif since(table) < step:
-            for column in (c for c in table.columns if since(c) == step):
+            later = [c for c in table.columns if since(c) == step]
+            there = {c["name"] for c in sa.inspect(connection).get_columns(table.name)} if later else set()
+            for column in (c for c in later if c.name not in there):
                 kind = column.type.compile(connection.dialect)
                 name = preparer.format_column(column)
                 connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(table)} ADD COLUMN {name} {kind}")

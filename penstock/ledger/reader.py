@@ -14,7 +14,8 @@ from penstock.connections import Database
 from penstock.errors import RunNotFound
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
-from penstock.ledger.tables import partitions, quarantine, runs, validations
+from penstock.ledger.refusals import QuarantinedRow, quarantined_rows  # noqa: F401 # they are looked for here too
+from penstock.ledger.tables import partitions, runs, validations
 
 
 @dataclass(frozen=True)
@@ -80,22 +81,6 @@ class PartitionRecord:
     rows_excluded: int
     attempts: int
     seconds: dict[str, float]
-
-
-@dataclass(frozen=True)
-class QuarantinedRow:
-    """One refused row with its reasons."""
-
-    run_id: str
-    partition: int
-    number: int
-    pipeline: str
-    stage: str
-    source: str
-    key: str
-    reasons: tuple[str, ...]
-    row: str
-    state: str
 
 
 _RECORD_COLUMNS = [runs.c[name] for name in RunRecord.__dataclass_fields__]
@@ -212,37 +197,3 @@ def add_up(found: Sequence[Validation]) -> list[Validation]:
             min(old.partition, v.partition),
         )
     return list(totals.values())
-
-
-def quarantined_rows(
-    database: Database, pipeline: str | None = None, run_id: str | None = None, limit: int = 50
-) -> list[QuarantinedRow]:
-    """Return refused rows, newest runs first."""
-    migrate(database)
-    columns = [quarantine.c[name] for name in QuarantinedRow.__dataclass_fields__]
-    query = (
-        sa.select(*columns)
-        .join(runs, runs.c.run_id == quarantine.c.run_id)
-        .order_by(runs.c.started_at.desc(), quarantine.c.partition, quarantine.c.number)
-        .limit(limit)
-    )
-    if pipeline is not None:
-        query = query.where(quarantine.c.pipeline == pipeline)
-    if run_id is not None:
-        query = query.where(quarantine.c.run_id == run_id)
-    with database.reading() as connection:
-        rows = connection.execute(query).mappings().all()
-    return [QuarantinedRow(**(dict(row) | {"reasons": tuple(json.loads(row["reasons"]))})) for row in rows]
-
-
-def quarantine_reasons(database: Database, run_id: str) -> list[tuple[str, str, int]]:
-    """Return (stage, reasons, rows) of a run's quarantine, most frequent first."""
-    count = sa.func.count()
-    query = (
-        sa.select(quarantine.c.stage, quarantine.c.reasons, count)
-        .where(quarantine.c.run_id == run_id)
-        .group_by(quarantine.c.stage, quarantine.c.reasons)
-        .order_by(count.desc())
-    )
-    with database.reading() as connection:
-        return [(stage, ", ".join(json.loads(reasons)), int(n)) for stage, reasons, n in connection.execute(query)]

@@ -121,7 +121,40 @@ quarantine = sa.Table(
     sa.Column("reasons", sa.Text, nullable=False),
     sa.Column("row", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, info={"since": 2}),
 )
+
+releases = sa.Table(
+    "penstock_releases",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("interval_key", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("waived", sa.Text, nullable=False),
+    sa.Column("refused_by_run", RunId, nullable=False),
+    sa.Column("released_at", UtcDateTime, nullable=False),
+    sa.Column("released_by", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("settled_by_run", RunId),
+    info={"since": 2},
+)
+"""Rows let out of quarantine: each as it was judged (`digest`), and the expectations that it is exempt from since."""
+
+forgotten = sa.Table(
+    "penstock_forgotten",
+    metadata,
+    sa.Column("forgotten_id", sa.Text, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("source", sa.Text),
+    sa.Column("subject_hash", sa.Text, nullable=False),
+    sa.Column("forgotten_at", UtcDateTime, nullable=False),
+    sa.Column("counts", sa.Text, nullable=False),
+    info={"since": 2},
+)
+"""What was removed at a subject's wish: when, how much, and a keyed hash of whose rows; never the key itself."""
 
 log_files = sa.Table(
     "penstock_log_files",

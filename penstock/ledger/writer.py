@@ -16,7 +16,9 @@ from penstock.carriers import ModelPin, ScoringRun, SourceExtent, Validation, in
 from penstock.connections import Database
 from penstock.errors import IntervalBusy, KeyCollision, RunNotFound, TakenOver, WrongState
 from penstock.interval import DataInterval, iso
+from penstock.ledger.guard import guard_interval
 from penstock.ledger.migrations import migrate
+from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import intervals, runs, validations
 from penstock.spec import Pipeline
 
@@ -57,7 +59,7 @@ def claim(
     _ensure_guard(database, run)
     try:
         with database.writing() as connection:
-            _guard(connection, pipeline.name, run.interval_key, variant)
+            guard_interval(connection, pipeline.name, run.interval_key, variant)
             now = database.now(connection)
             live = connection.execute(
                 sa.select(runs).where(*same, runs.c.state.in_(("running", "published")))
@@ -161,7 +163,7 @@ def publish(database: Database, run: ScoringRun, totals: Totals, quantiles: Sequ
         TakenOver: the run no longer holds its interval; nothing changes.
     """
     with database.writing() as connection:
-        _guard(connection, run.pipeline.name, run.interval_key, run.variant)
+        guard_interval(connection, run.pipeline.name, run.interval_key, run.variant)
         state, token = _state(connection, run.run_id)
         same = _same_interval(run.pipeline.name, run.interval_key, run.variant)
         if state == "published" and token == run.lease_token:
@@ -186,6 +188,7 @@ def publish(database: Database, run: ScoringRun, totals: Totals, quantiles: Sequ
                 finished_at=now,
             )
         )
+        settle_releases(connection, run)
         return None if old is None else str(old)
 
 
@@ -209,7 +212,7 @@ def withdraw(database: Database, run_id: str) -> str:
         row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().first()
         if row is None:
             raise RunNotFound(run_id)
-        _guard(connection, row["pipeline"], row["interval_key"], row["variant"])
+        guard_interval(connection, row["pipeline"], row["interval_key"], row["variant"])
         state, _ = _state(connection, run_id)
         if state != "published":
             raise WrongState(run_id, state, "published")
@@ -232,14 +235,6 @@ def _ensure_guard(database: Database, run: ScoringRun) -> None:
             connection.execute(intervals.insert().values(**key, guard=0))
     except KeyCollision:
         pass  # another run has just made the same row: that is all we wanted
-
-
-def _guard(connection: sa.Connection, pipeline: str, key: str, variant: str) -> None:
-    connection.execute(
-        sa.update(intervals)
-        .where(intervals.c.pipeline == pipeline, intervals.c.interval_key == key, intervals.c.variant == variant)
-        .values(guard=intervals.c.guard + 1)
-    )
 
 
 def _state(connection: sa.Connection, run_id: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from penstock.carriers import Validation, Verdict
 from penstock.errors import Problem, SpecError, nearest
 from penstock.expectations import ROW_COUNT_TYPES, SCHEMA_TYPES, Outcome, Severity
+from penstock.privacy import HIDDEN, OPEN, Veil
 from penstock.quality.engine import Finding, InvalidArguments, build_expectation, run_expectations
 from penstock.quality.frames import View, find_broken_json, fit_arguments, make_frame, view_of
 from penstock.spec import Expectation
@@ -28,7 +29,9 @@ def columns_needed(expectations: Sequence[Expectation]) -> tuple[str, ...]:
     return tuple(sorted({c for e in expectations if e.is_aggregate for c in e.columns}))
 
 
-def judge_rows(stage: str, table: pa.Table, expectations: Sequence[Expectation], partition: int = -1) -> Verdict:
+def judge_rows(
+    stage: str, table: pa.Table, expectations: Sequence[Expectation], partition: int = -1, veil: Veil = OPEN
+) -> Verdict:
     """Judge each row of one batch by the row expectations among those given.
 
     A share (`mostly`) is not judged here: a partition's share is not the interval's, `judge_shares` sums them up.
@@ -41,7 +44,7 @@ def judge_rows(stage: str, table: pa.Table, expectations: Sequence[Expectation],
     validations = []
     refused: dict[int, list[str]] = {}
     for expectation, finding in zip(chosen, findings, strict=True):
-        validations.append(_validate_rows(stage, table, expectation, finding, partition))
+        validations.append(_validate_rows(stage, table, expectation, finding, partition, veil))
         if validations[-1].outcome == "quarantined":
             for position in finding.positions:
                 refused.setdefault(position, []).append(expectation.label)
@@ -49,13 +52,13 @@ def judge_rows(stage: str, table: pa.Table, expectations: Sequence[Expectation],
 
 
 def _validate_rows(
-    stage: str, table: pa.Table, expectation: Expectation, found: "_Found", partition: int
+    stage: str, table: pa.Table, expectation: Expectation, found: "_Found", partition: int, veil: Veil
 ) -> Validation:
     outcome: Outcome = "passed"
     detail = ""
     if found.unexpected:
         outcome = _REACTIONS[expectation.severity]
-        detail = _describe_rows(table, expectation, found)
+        detail = _describe_rows(table, expectation, found, veil)
         if "mostly" in expectation.arguments:
             outcome, detail = "noted", f"{detail}; its share is judged in the audit"
     elif not found.evaluated:
@@ -106,6 +109,7 @@ def judge_whole(
     columns: Sequence[str],
     expectations: Sequence[Expectation],
     sampled: bool = False,
+    veil: Veil = OPEN,
 ) -> Verdict:
     """Judge the interval as a whole by the expectations that do not speak of single rows.
 
@@ -116,6 +120,7 @@ def judge_whole(
         columns: which columns there are, in order.
         expectations: any; those about rows are left to `judge_rows`.
         sampled: whether `sample` is less than all rows.
+        veil: what of the values must not be told.
 
     Raises:
         SpecError: an expectation names a column that is not there, or cannot be judged on these types.
@@ -130,17 +135,18 @@ def judge_whole(
         elif expectation.type in SCHEMA_TYPES:
             validations.append(_validate_schema(stage, expectation, columns))
         elif expectation.is_aggregate:
-            validations.append(_validate_aggregate(stage, expectation, judged[id(expectation)], suffix))
+            validations.append(_validate_aggregate(stage, expectation, judged[id(expectation)], suffix, veil))
     return Verdict(tuple(validations))
 
 
-def _validate_aggregate(stage: str, expectation: Expectation, found: "_Found", suffix: str) -> Validation:
+def _validate_aggregate(stage: str, expectation: Expectation, found: "_Found", suffix: str, veil: Veil) -> Validation:
     outcome: Outcome = "passed"
     if not found.success:
         outcome = _REACTIONS[expectation.severity]
     elif not found.evaluated:
         outcome = "vacuous"
-    detail = _describe_observed(found) + suffix if found.result else ""
+    hidden = veil.hides(expectation.columns)
+    detail = (f"observed {HIDDEN}" if hidden else _describe_observed(found)) + suffix if found.result else ""
     return Validation(
         stage, expectation.label, expectation.severity, found.evaluated, found.unexpected, outcome, detail
     )
@@ -265,8 +271,10 @@ def _count(
 # --- in words ----------------------------------------------------------------------------------
 
 
-def _describe_rows(table: pa.Table, expectation: Expectation, found: _Found) -> str:
+def _describe_rows(table: pa.Table, expectation: Expectation, found: _Found, veil: Veil) -> str:
     counted = f"{found.unexpected:,} of {found.evaluated:,} rows"
+    if veil.hides(expectation.columns):
+        return counted
     columns = [table[name] for name in expectation.columns]
     picked = [tuple(column[p].as_py() for column in columns) for p in found.positions[:20]]
     values = [row[0] if len(row) == 1 else row for row in picked if any(v is not None for v in row)]

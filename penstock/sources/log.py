@@ -18,6 +18,7 @@ from penstock.errors import NoFiles
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import log_files, log_lines
+from penstock.privacy import HIDDEN
 from penstock.sources.log_files import KnownFile, LineBatch, read_new_lines
 from penstock.sources.log_formats import LineParser, compile_format
 from penstock.sources.relation import Relation
@@ -65,7 +66,7 @@ def land_lines(pipeline: str, name: str, source: LogSource, database: Database) 
     total, files = Landing(), set[str]()
     try:
         for batch in read_new_lines(name, source.path, known):
-            landed = _land_batch(pipeline, name, table, parser, batch, database)
+            landed = _land_batch(pipeline, name, table, parser, batch, database, hidden=bool(source.private))
             files.add(batch.file.file_id)
             total = Landing(total.lines + landed.lines, total.malformed + landed.malformed, len(files))
     except NoFiles:
@@ -82,7 +83,14 @@ def _known_files(pipeline: str, name: str, database: Database) -> list[KnownFile
 
 
 def _land_batch(
-    pipeline: str, name: str, table: sa.Table, parser: LineParser, batch: LineBatch, database: Database
+    pipeline: str,
+    name: str,
+    table: sa.Table,
+    parser: LineParser,
+    batch: LineBatch,
+    database: Database,
+    *,
+    hidden: bool,
 ) -> Landing:
     times = compute.if_else(batch.oversize, pa.scalar(None, TIMESTAMP), parser.times(batch.lines, batch.seen_at))
     good = compute.is_valid(times)
@@ -97,6 +105,8 @@ def _land_batch(
                 compute.fill_null_backward(compute.fill_null_forward(times)), pa.scalar(batch.seen_at, TIMESTAMP)
             )
             kept = pa.table({"file_id": ids, "offset": batch.offsets, "time": near, "line": batch.lines}).filter(bad)
+            if hidden:  # nobody knows where in the line the private value stands; file and offset are kept
+                kept = kept.set_column(3, "line", pa.repeat(pa.scalar(HIDDEN), kept.num_rows))
             _append_owned(transaction, log_lines, pipeline, name, kept)
         owner = (log_files.c.pipeline == pipeline, log_files.c.source == name)
         transaction.execute(sa.delete(log_files).where(*owner, log_files.c.file_id == batch.file.file_id))

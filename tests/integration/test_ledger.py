@@ -16,7 +16,9 @@ from penstock.interval import DataInterval
 from penstock.ledger import migrations
 from penstock.ledger.holding import holding
 from penstock.ledger.reader import find_run, list_runs, settled_intervals
-from penstock.ledger.tables import metadata, runs, schema
+from penstock.ledger.refusals import quarantined_rows
+from penstock.ledger.releases import pending_releases
+from penstock.ledger.tables import metadata, quarantine, runs, schema, since
 from penstock.ledger.writer import Totals, claim, end_run, publish, renew, withdraw
 from penstock.spec_file import parse_pipeline
 from tests.conftest import DIALECTS
@@ -188,12 +190,32 @@ def test_an_upgrade_adds_a_later_column_and_keeps_the_rows(
     warehouse: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = taken(warehouse)
-    later = sa.Column("added_later", sa.Text, info={"since": 2})
+    later = sa.Column("added_later", sa.Text, info={"since": migrations.LATEST + 1})
     runs.append_column(later)
     try:
-        monkeypatch.setattr(migrations, "LATEST", 2)
-        migrations._migrate(warehouse, 2)
+        monkeypatch.setattr(migrations, "LATEST", migrations.LATEST + 1)
+        migrations._migrate(warehouse, migrations.LATEST)
         with warehouse.reading() as connection:
             assert connection.execute(sa.select(runs.c.run_id, later)).all() == [(run.run_id, None)]
     finally:
         runs._columns.remove(later)  # type: ignore[attr-defined] # SQLAlchemy has no public way back
+
+
+def test_an_upgrade_of_the_first_ledger_brings_releases_and_keeps_the_quarantine(warehouse: Database) -> None:
+    run = taken(warehouse)
+    kept = {"run_id": run.run_id, "partition": 0, "number": 0, "pipeline": "card-risk", "stage": "payments"}
+    kept |= {"source": "payments", "key": '{"payment_id": 3}', "reasons": '["a"]', "row": "{}", "state": "held"}
+    with warehouse.writing() as connection:
+        quarantine.drop(connection)
+        first = [c._copy() for c in quarantine.columns if since(c) == 1]
+        sa.Table("penstock_quarantine", sa.MetaData(), *first).create(connection)
+        for table in (t for t in metadata.sorted_tables if since(t) > 1):
+            table.drop(connection)
+        connection.execute(sa.insert(sa.table("penstock_quarantine", *(sa.column(name) for name in kept))), kept)
+        connection.execute(sa.delete(schema).where(schema.c.version > 1))
+
+    migrations._migrate(warehouse)
+
+    [row] = quarantined_rows(warehouse, run_id=run.run_id)
+    assert (row.key, row.state, len(row.digest)) == ('{"payment_id": 3}', "held", 64)
+    assert pending_releases(warehouse, "card-risk") == {}

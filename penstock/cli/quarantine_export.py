@@ -1,0 +1,47 @@
+"""`penstock quarantine export`: the refused rows as a Parquet file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.opening import locate_run, open_ledger, open_settings
+from penstock.cli.output import console, plural
+from penstock.errors import PipelineNotFound
+
+if TYPE_CHECKING:
+    from penstock.connections import Database
+    from penstock.settings import Settings
+
+
+def export_quarantine(
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="[PIPELINE|RUN_ID] FILE", help="Whose rows (left out: all), and the Parquet file."),
+    ],
+) -> None:
+    """Write refused rows to a Parquet file, each with its reasons, its state and its own fields as columns.
+
+    Of a pipeline the newest run of each interval is taken, as `quarantine list` counts them.
+    """
+    from penstock.quarantine_file import write_quarantine
+
+    if len(what) > 2:
+        raise typer.BadParameter("give a pipeline or a run id, and one file")
+    database, runs = _find_runs(open_settings(), what[0] if len(what) == 2 else None)
+    file = Path(what[-1])
+    if not file.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {file.parent} to write to")
+    console().print(f"wrote {plural(write_quarantine(database, runs, file), 'row')} to {file}", markup=False)
+
+
+def _find_runs(settings: "Settings", what: str | None) -> "tuple[Database, list[str]]":
+    from penstock.ledger.refusals import standing_runs
+
+    try:
+        database, pipeline = open_ledger(settings, what)
+    except PipelineNotFound:
+        assert what is not None  # only a name can be unknown
+        database, run = locate_run(settings, what)
+        return database, [run.run_id]
+    return database, standing_runs(database, pipeline)

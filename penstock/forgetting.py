@@ -1,0 +1,237 @@
+"""Remove one subject's rows from the warehouse, whatever run they are of, and leave a record that it was done.
+
+A run that is in flight, and every later one, reads the source: there the subject must be forgotten first.
+"""
+
+import json
+import re
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from penstock.connections import Database
+from penstock.errors import SettingsError
+from penstock.interval import as_utc
+from penstock.ledger.migrations import migrate
+from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine, releases, runs
+from penstock.privacy import Veil
+from penstock.sources.log import landed_table
+from penstock.sources.log_formats import compile_format
+from penstock.spec import ROW_ID, LogSource, Pipeline
+from penstock.subject import Subject, same_value
+from penstock.types import TIMESTAMP, UtcDateTime
+
+PAGE = 20_000
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """Whom to forget: the row of a key, or the rows of one source where a column has a value."""
+
+    pipeline: Pipeline
+    subject: Subject
+    source: str | None = None
+    """None: `subject` is a key of the pipeline."""
+
+    @property
+    def told(self) -> str:
+        """What was asked, in one canonical form; only its hash is kept."""
+        return json.dumps([self.source, dict(sorted(self.subject.values.items()))], ensure_ascii=False)
+
+
+@dataclass
+class _Work:
+    """The statements of one transaction; a dry run counts what it would delete."""
+
+    connection: sa.Connection
+    dry_run: bool
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def delete(self, name: str, table: sa.Table | sa.TableClause, *which: sa.ColumnElement[bool]) -> None:
+        counted = sa.select(sa.func.count()).select_from(table).where(*which)
+        self.counts[name] += int(self.connection.execute(counted).scalar_one())
+        if not self.dry_run:
+            self.connection.execute(sa.delete(table).where(*which))
+
+
+def forget(database: Database, asked: Forgetting, veil: Veil, secret: bytes | None) -> dict[str, int]:
+    """Remove a subject's rows, in one transaction; return by table how many.
+
+    Rows of published, superseded and unfinished runs alike. What stays are sums: counts, quantiles, validations.
+
+    Args:
+        secret: what the subject is hashed with for the record; None: only count.
+
+    Raises:
+        SettingsError: a value is not of its column's type.
+    """
+    migrate(database)
+    with database.writing() as connection:
+        work = _Work(connection, dry_run=secret is None)
+        if asked.source is None:
+            _forget_key(work, asked.pipeline, asked.subject, veil)
+        else:
+            _forget_where(work, asked.pipeline, asked.source, asked.subject, veil)
+        if secret is not None:
+            _record(database, work, asked, secret)
+    return dict(work.counts)
+
+
+def _forget_key(work: _Work, pipeline: Pipeline, subject: Subject, veil: Veil) -> None:
+    for table in _history_tables(work.connection, pipeline):
+        matches = [table.c[c] == read_value(text, table.c[c].type) for c, text in subject.values.items()]
+        work.delete(table.name, table, *matches)
+    for refused in (quarantine, releases):
+        keys = sa.select(refused.c.key).where(refused.c.pipeline == pipeline.name).distinct()
+        theirs = [k for k in work.connection.execute(keys).scalars() if subject.is_key(json.loads(k), veil)]
+        for key in theirs:
+            work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
+    _forget_extremes(work, pipeline, set(subject.values.values()))
+
+
+def _forget_where(work: _Work, pipeline: Pipeline, name: str, subject: Subject, veil: Veil) -> None:
+    [(column, text)] = subject.values.items()
+    rows = sa.select(quarantine.c.run_id, quarantine.c.partition, quarantine.c.number, quarantine.c.row)
+    mine = (quarantine.c.pipeline == pipeline.name, quarantine.c.source == name)
+    places = (quarantine.c.run_id, quarantine.c.partition, quarantine.c.number)
+    for *place, row in work.connection.execute(rows.where(*mine)).all():
+        if same_value(json.loads(row).get(column), text, veil):
+            work.delete(quarantine.name, quarantine, *(c == v for c, v in zip(places, place, strict=True)))
+    source = pipeline.sources[name]
+    if isinstance(source, LogSource):
+        for row_id in _forget_lines(work, pipeline, name, source, column, text):
+            if name == pipeline.primary:
+                _forget_key(work, pipeline, Subject({ROW_ID: row_id}), veil)
+
+
+def _forget_lines(work: _Work, pipeline: Pipeline, name: str, source: LogSource, column: str, text: str) -> list[str]:
+    """Remove the landed lines where the column has the value; return their row ids."""
+    table = landed_table(pipeline.name, name)
+    if not sa.inspect(work.connection).has_table(table.name):
+        return []
+    found = list(_find_lines(work.connection, table, source, column, text))
+    for file_id, offset in found:
+        work.delete(table.name, table, table.c.file_id == file_id, table.c.offset == offset)
+    _forget_unreadable(work, pipeline, name, text)
+    return [f"{file_id}:{offset}" for file_id, offset in found]
+
+
+def _times(lines: Sequence[Any]) -> Any:
+    return pa.array([line.time for line in lines], TIMESTAMP)
+
+
+def _find_lines(
+    connection: sa.Connection, table: sa.Table, source: LogSource, column: str, text: str
+) -> Iterator[tuple[str, int]]:
+    parser, open_veil = compile_format(source), Veil()
+    after = ("", -1)
+    while True:
+        beyond = sa.or_(table.c.file_id > after[0], sa.and_(table.c.file_id == after[0], table.c.offset > after[1]))
+        query = sa.select(table).where(beyond).order_by(table.c.file_id, table.c.offset).limit(PAGE)
+        page = connection.execute(query).all()
+        if not page:
+            return
+        parsed = parser.parse(pa.array([r.line for r in page]), _times(page))
+        if column not in parsed.column_names:
+            known = ", ".join(f"`{c}`" for c in parsed.column_names)
+            raise SettingsError(f"its lines have no column `{column}`", f"They have {known}.")
+        for row, value in zip(page, parsed[column].to_pylist(), strict=True):
+            if same_value(value, text, open_veil):
+                yield row.file_id, row.offset
+        after = (page[-1].file_id, page[-1].offset)
+
+
+def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, text: str) -> None:
+    """Remove the lines that could not be read and hold the value as a word: nobody knows in which column."""
+    word = re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")
+    mine = (log_lines.c.pipeline == pipeline.name, log_lines.c.source == name)
+    near = sa.select(log_lines.c.file_id, log_lines.c.offset, log_lines.c.line).where(
+        *mine, log_lines.c.line.contains(text, autoescape=True)
+    )
+    for file_id, offset, line in work.connection.execute(near).all():
+        if word.search(line):
+            work.delete(log_lines.name, log_lines, *mine, log_lines.c.file_id == file_id, log_lines.c.offset == offset)
+
+
+def _history_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Table]:
+    """Return every history table that a run of the pipeline wrote to, and that has its key."""
+    destination = pipeline.destination
+    written = connection.execute(
+        sa.select(runs.c.destination_table).where(runs.c.pipeline == pipeline.name).distinct()
+    ).scalars()
+    names = dict.fromkeys(f"{name}__history" for name in (destination.table, *written))
+    there = [n for n in names if sa.inspect(connection).has_table(n, schema=destination.schema_)]
+    found = (_reflect(connection, name, destination.schema_) for name in there)
+    return [table for table in found if all(column in table.c for column in pipeline.key)]
+
+
+def _reflect(connection: sa.Connection, name: str, schema: str | None) -> sa.Table:
+    columns = sa.inspect(connection).get_columns(name, schema=schema)
+    named = [sa.Column(sa.quoted_name(c["name"], quote=True), c["type"]) for c in columns]
+    return sa.Table(name, sa.MetaData(), *named, schema=schema)
+
+
+def _forget_extremes(work: _Work, pipeline: Pipeline, values: set[str]) -> None:
+    """Blank partition bounds and source fingerprints that tell the key: it was the smallest or largest of a run."""
+    mine = sa.select(runs.c.run_id).where(runs.c.pipeline == pipeline.name)
+    if work.dry_run:
+        return
+    for bound in (partitions.c.lower_bound, partitions.c.upper_bound):
+        told = (bound.in_(values), partitions.c.run_id.in_(mine))
+        work.connection.execute(sa.update(partitions).where(*told).values({bound.name: None}))
+    marks = sa.select(runs.c.run_id, runs.c.source_fingerprint).where(
+        runs.c.pipeline == pipeline.name, runs.c.source_fingerprint.is_not(None)
+    )
+    for run_id, fingerprint in work.connection.execute(marks).all():
+        if values & {str(mark) for mark in _marks(fingerprint)[1:]}:
+            work.connection.execute(
+                sa.update(runs).where(runs.c.run_id == run_id).values(source_fingerprint="forgotten")
+            )
+
+
+def _marks(fingerprint: str) -> list[Any]:
+    try:
+        marks = json.loads(fingerprint)
+    except ValueError:
+        return []
+    return marks if isinstance(marks, list) else []
+
+
+def read_value(text: str, kind: sa.types.TypeEngine[Any]) -> Any:
+    """Read a typed key in the type of its column.
+
+    Raises:
+        SettingsError: it is no value of that type.
+    """
+    try:
+        if isinstance(kind, sa.Boolean):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(kind, sa.Integer):
+            return int(text)
+        if isinstance(kind, sa.Numeric):
+            return float(text)
+        if isinstance(kind, sa.DateTime):
+            return sa.literal(as_utc(datetime.fromisoformat(text)), UtcDateTime())
+        return date.fromisoformat(text) if isinstance(kind, sa.Date) else text
+    except (ValueError, KeyError):
+        raise SettingsError(
+            f"`{text}` is no {type(kind).__name__.lower()}", "Write the key as the table has it."
+        ) from None
+
+
+def _record(database: Database, work: _Work, asked: Forgetting, secret: bytes) -> None:
+    values: Mapping[str, Any] = {
+        "forgotten_id": uuid.uuid4().hex,
+        "pipeline": asked.pipeline.name,
+        "source": asked.source,
+        "subject_hash": Veil(secret=secret).hash(asked.told),
+        "forgotten_at": database.now(work.connection),
+        "counts": json.dumps(work.counts, sort_keys=True),
+    }
+    work.connection.execute(forgotten.insert().values(**values))

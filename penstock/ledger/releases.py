@@ -1,0 +1,108 @@
+"""Rows let out of quarantine: decided here, honoured by the gates of the next run, settled when that run publishes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.carriers import ScoringRun
+from penstock.connections import Database
+from penstock.errors import WrongState
+from penstock.ledger.guard import guard_interval
+from penstock.ledger.migrations import migrate
+from penstock.ledger.refusals import ENDED, QuarantinedRow
+from penstock.ledger.tables import quarantine, releases, runs
+from penstock.spec import KEY_IS_NULL, MODEL
+
+
+def waivable(row: QuarantinedRow) -> tuple[str, ...]:
+    """Return the reasons that a release can waive: neither the model's contract nor a missing key is one."""
+    return () if row.stage == MODEL else tuple(reason for reason in row.reasons if reason != KEY_IS_NULL)
+
+
+def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow], by: str, note: str) -> int:
+    """Release refused rows of one run, as they were judged; return how many were still held.
+
+    One transaction, under the interval's guard: a run that is claimed later sees all of it, one that was claimed
+    before sees nothing. Repeating it changes nothing.
+
+    Raises:
+        WrongState: the run has lost its place meanwhile, or has not ended.
+    """
+    migrate(database)
+    with database.writing() as connection:
+        run = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().one()
+        guard_interval(connection, run["pipeline"], run["interval_key"], run["variant"])
+        state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == run_id)).scalar_one()
+        if state not in ENDED:
+            raise WrongState(run_id, state, "published")
+        held = [row for row in rows if _take(connection, row)]
+        now = database.now(connection)
+        for row in {row.digest: row for row in held}.values():
+            _release(connection, row, now, by, note)
+    return len(held)
+
+
+def waivers_of(database: Database, run: ScoringRun) -> dict[str, frozenset[str]]:
+    """Return by row digest what the run must not refuse rows for: what was released before it was claimed."""
+    query = sa.select(releases.c.digest, releases.c.waived).where(*_seen_by(run))
+    with database.reading() as connection:
+        return {digest: frozenset(json.loads(waived)) for digest, waived in connection.execute(query)}
+
+
+def settle_releases(connection: sa.Connection, run: ScoringRun) -> None:
+    """Mark the releases that a run has honoured; part of the transaction that publishes it."""
+    unsettled = (*_seen_by(run), releases.c.settled_by_run.is_(None))
+    connection.execute(sa.update(releases).where(*unsettled).values(settled_by_run=run.run_id))
+
+
+def pending_releases(database: Database, pipeline: str) -> dict[str, int]:
+    """Return by interval key how many released rows wait for a run."""
+    migrate(database)
+    waiting = (releases.c.pipeline == pipeline, releases.c.settled_by_run.is_(None))
+    query = sa.select(releases.c.interval_key, sa.func.count()).where(*waiting).group_by(releases.c.interval_key)
+    with database.reading() as connection:
+        return {str(key): int(rows) for key, rows in connection.execute(query)}
+
+
+def _seen_by(run: ScoringRun) -> tuple[sa.ColumnElement[bool], ...]:
+    claimed = sa.select(runs.c.started_at).where(runs.c.run_id == run.run_id).scalar_subquery()
+    return (
+        releases.c.pipeline == run.pipeline.name,
+        releases.c.interval_key == run.interval_key,
+        releases.c.released_at <= claimed,
+    )
+
+
+def _take(connection: sa.Connection, row: QuarantinedRow) -> bool:
+    place = (
+        quarantine.c.run_id == row.run_id,
+        quarantine.c.partition == row.partition,
+        quarantine.c.number == row.number,
+    )
+    held = connection.execute(sa.select(quarantine.c.state).where(*place)).scalar() == "held"
+    if held:
+        connection.execute(sa.update(quarantine).where(*place).values(state="released", digest=row.digest))
+    return held
+
+
+def _release(connection: sa.Connection, row: QuarantinedRow, now: datetime, by: str, note: str) -> None:
+    identity = {"pipeline": row.pipeline, "interval_key": row.interval_key, "digest": row.digest}
+    same = [releases.c[name] == value for name, value in identity.items()]
+    before = connection.execute(sa.select(releases.c.waived).where(*same)).scalar()
+    waived = {*waivable(row), *(json.loads(before) if before else ())}
+    decided: Mapping[str, Any] = {
+        "waived": json.dumps(sorted(waived), ensure_ascii=False),
+        "refused_by_run": row.run_id,
+        "released_at": now,
+        "released_by": by,
+        "note": note,
+        "settled_by_run": None,
+    }
+    if before is not None:
+        connection.execute(sa.update(releases).where(*same).values(**decided))
+        return
+    what = {"stage": row.stage, "source": row.source, "key": row.key}
+    connection.execute(releases.insert().values(**identity, **what, **decided))

@@ -1,0 +1,76 @@
+"""Private columns: hashed or dropped wherever a row is kept, shown or told. Scores and features see the real values."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.errors import SettingsError
+from penstock.settings import Settings
+from penstock.spec import Masking, Pipeline
+
+HIDDEN = "(private)"
+"""What stands in texts for a private value."""
+_HASHED = "hash:"
+_DIGITS = 32
+
+
+@dataclass(frozen=True)
+class Veil:
+    """What may be shown of a pipeline's rows; never travels with them, for it holds the secret."""
+
+    columns: Mapping[str, Masking] = field(default_factory=dict)
+    """By column, in lower case."""
+    secret: bytes = field(default=b"", repr=False)
+
+    def hides(self, columns: Iterable[str]) -> bool:
+        """Whether one of the columns is private."""
+        return any(column.casefold() in self.columns for column in columns)
+
+    def mask(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row with its private values hashed or left out; equal values have equal hashes."""
+        if not self.columns:
+            return dict(row)
+        kept = ((name, value, self.columns.get(name.casefold())) for name, value in row.items())
+        return {name: self.hash(value) if how == "hash" else value for name, value, how in kept if how != "drop"}
+
+    def hash(self, value: Any) -> str | None:
+        """Return a value's keyed hash: without the secret nobody finds it by trying. NULL stays NULL."""
+        if value is None:
+            return None
+        return _HASHED + hmac.new(self.secret, str(value).encode(), hashlib.sha256).hexdigest()[:_DIGITS]
+
+
+OPEN = Veil()
+"""Hides nothing."""
+
+
+def make_veil(pipeline: Pipeline, settings: Settings) -> Veil:
+    """Return what hides a pipeline's private columns.
+
+    Raises:
+        SettingsError: it has some, and there is no secret to hash them with.
+    """
+    private = pipeline.private_columns
+    if not private:
+        return OPEN
+    names = ", ".join(f"`{name}`" for name in private)
+    return Veil(private, read_secret(settings, f"`{pipeline.name}` has private columns ({names})"))
+
+
+def read_secret(settings: Settings, why: str) -> bytes:
+    """Return the secret that private values are hashed with.
+
+    Raises:
+        SettingsError: it is not set, or too short to be one.
+    """
+    secret = settings.private_key.get_secret_value().encode() if settings.private_key else b""
+    if len(secret) < 16:
+        raise SettingsError(
+            f"{why}, and PENSTOCK_PRIVATE_KEY, which they are hashed with, "
+            f"{'has fewer than 16 characters' if secret else 'is not set'}",
+            "Set it to a long random text, the same wherever Penstock runs, as `openssl rand -hex 32` makes one; "
+            "who loses it can no longer find private keys in the quarantine.",
+        )
+    return secret

@@ -1,0 +1,104 @@
+"""Which refused rows somebody lets through, and what comes of each."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from penstock.connections import Database
+from penstock.errors import SettingsError, nearest
+from penstock.ledger.refusals import QuarantinedRow, pages_of, standing_runs
+from penstock.ledger.releases import release_rows, waivable
+from penstock.privacy import OPEN, Veil
+from penstock.subject import Subject
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Refused rows by what they failed and by their key; without either, all of them."""
+
+    failed: tuple[str, ...] = ()
+    """Expectations: a row is chosen if it failed these and no others."""
+    keys: tuple[Subject, ...] = ()
+    veil: Veil = OPEN
+
+    def takes(self, row: QuarantinedRow) -> bool:
+        by_reason = not self.failed or set(row.reasons) <= set(self.failed)
+        if not by_reason or not self.keys:
+            return by_reason
+        key = json.loads(row.key)
+        return any(subject.is_key(key, self.veil) for subject in self.keys)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of one run that a choice takes."""
+
+    run_id: str
+    rows: tuple[QuarantinedRow, ...]
+
+    @property
+    def held(self) -> tuple[QuarantinedRow, ...]:
+        return tuple(row for row in self.rows if row.state == "held")
+
+    @property
+    def stubborn(self) -> int:
+        """Rows that no release lets through as they are: the model cannot take them, or they have no key."""
+        return sum(set(waivable(row)) != set(row.reasons) for row in self.held)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What a choice finds in the quarantine of some runs."""
+
+    runs: tuple[Selection, ...]
+    left: int = 0
+    """Held rows that failed one of the chosen expectations and others too."""
+
+    @property
+    def held(self) -> int:
+        return sum(len(each.held) for each in self.runs)
+
+    @property
+    def stubborn(self) -> int:
+        return sum(each.stubborn for each in self.runs)
+
+
+def select_rows(database: Database, choice: Choice, pipeline: str | None = None, run_id: str | None = None) -> Selected:
+    """Find the chosen rows of one run, or of the newest run of each of the pipeline's intervals.
+
+    Raises:
+        SettingsError: no row failed what the choice names.
+    """
+    runs = [run_id] if run_id is not None else standing_runs(database, pipeline)
+    found, left, reasons = [], 0, set[str]()
+    for run in runs:
+        rows: list[QuarantinedRow] = []
+        for row in _rows_of(database, run):
+            reasons.update(row.reasons)
+            if choice.takes(row):
+                rows.append(row)
+            elif row.state == "held" and set(choice.failed) & set(row.reasons):
+                left += 1
+        if rows:
+            found.append(Selection(run, tuple(rows)))
+    _require_known(choice.failed, reasons)
+    return Selected(tuple(found), left)
+
+
+def release_selected(database: Database, selected: Selected, by: str, note: str) -> int:
+    """Release what is still held, one interval after the other; return how many rows."""
+    return sum(release_rows(database, each.run_id, each.held, by, note) for each in selected.runs if each.held)
+
+
+def _rows_of(database: Database, run_id: str) -> Iterator[QuarantinedRow]:
+    for page in pages_of(database, run_id):
+        yield from page
+
+
+def _require_known(failed: Iterable[str], reasons: set[str]) -> None:
+    for label in failed:
+        if label not in reasons:
+            raise SettingsError(
+                f"no refused row failed `{label}`.{nearest(label, sorted(reasons))}".rstrip("."),
+                "Take the words from the column `reason` of `penstock quarantine list`.",
+            )

@@ -1,0 +1,53 @@
+"""One row's key as people type it: the value itself, or for a key of several columns a JSON object."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.errors import SettingsError
+from penstock.privacy import Veil
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose row is meant; values are text, for so they were typed."""
+
+    values: Mapping[str, str]
+    """By key column."""
+
+    def is_key(self, key: Mapping[str, Any], veil: Veil) -> bool:
+        """Whether a key, as the quarantine keeps it, is this one; private values are compared by their hashes."""
+        return set(key) == set(self.values) and all(same_value(key[c], text, veil) for c, text in self.values.items())
+
+
+def same_value(value: Any, text: str, veil: Veil) -> bool:
+    """Whether a kept value is the typed one, or its hash."""
+    if value is None:
+        return False
+    if isinstance(value, bool):
+        return str(value).lower() == text.lower()
+    if isinstance(value, int | float):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    return str(value) in (text, veil.hash(text) if veil.columns else text)
+
+
+def read_subject(text: str, columns: tuple[str, ...]) -> Subject:
+    """Read a key.
+
+    Raises:
+        SettingsError: it is not one of these columns.
+    """
+    if len(columns) == 1 and not text.lstrip().startswith("{"):
+        return Subject({columns[0]: text})
+    shown = json.dumps(dict.fromkeys(columns, "…"), ensure_ascii=False)
+    try:
+        named = json.loads(text)
+    except ValueError:
+        named = None
+    if not isinstance(named, dict) or set(named) != set(columns):
+        raise SettingsError(f"`{text}` is no key of these rows", f"Write it as {shown}.")
+    return Subject({column: str(value) for column, value in named.items()})
