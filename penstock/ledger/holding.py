@@ -10,6 +10,9 @@ from penstock.ledger.lease import LeaseKeeper
 from penstock.ledger.writer import Totals, end_run
 from penstock.privacy import HIDDEN
 
+CANCELLED = "cancelled before it was done: its process was told to stop"
+"""The error of a run that ends by a signal or from Prefect's UI."""
+
 
 class Hold:
     """A run under its lease; `totals` is told for runs that end unpublished."""
@@ -24,7 +27,7 @@ def holding(database: Database, run: ScoringRun, lease_seconds: float) -> Iterat
     """Keep the run's lease; an error that leaves the block ends the run as `halted` or `failed`, with its text."""
     with LeaseKeeper(database, run, lease_seconds) as keeper:
         hold = Hold(keeper)
-        ended = "failed", "interrupted before it was done"
+        ended = "failed", CANCELLED
         try:
             yield hold
             ended = "", ""

@@ -14,7 +14,7 @@ from penstock.connections import Database, open_database
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
 from penstock.ledger import migrations
-from penstock.ledger.holding import holding
+from penstock.ledger.holding import CANCELLED, holding
 from penstock.ledger.reader import find_run, list_runs, settled_intervals
 from penstock.ledger.refusals import quarantined_rows
 from penstock.ledger.releases import pending_releases
@@ -116,7 +116,7 @@ def test_an_error_that_leaves_the_hold_ends_the_run_and_frees_the_interval(wareh
     interrupted = taken(warehouse)
     with pytest.raises(KeyboardInterrupt), holding(warehouse, interrupted, 60.0):
         raise KeyboardInterrupt
-    assert find_run(warehouse, interrupted.run_id).error == "interrupted before it was done"
+    assert find_run(warehouse, interrupted.run_id).error == CANCELLED
 
 
 def test_of_ten_claims_at_once_one_wins(warehouse: Database) -> None:

@@ -1,0 +1,77 @@
+"""Runs that are told to stop, or stopped beyond their lease: the ledger says so, and readers see one run's rows."""
+
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.faults.conftest import Tell
+from tests.faults.harness.child import Fault
+from tests.faults.harness.scene import Scene, Trial
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+SERVERS = ("sqlite", "postgresql")
+"""Databases that more than one process can have open; DuckDB's file belongs to one."""
+slow = pytest.mark.slow_fault
+
+
+def find_boundary_before(boundaries: list[str], name: str) -> int:
+    """Return the number of the last boundary before something, outside the transaction that it begins."""
+    number = max(n for n, boundary in enumerate(boundaries, 1) if boundary == f"before {name}")
+    begins = boundaries[number - 3] == "before BEGIN IMMEDIATE"  # SQLite takes its lock with a statement
+    return number - 2 if begins else number
+
+
+def sleep_past_lease(trial: Trial) -> None:
+    [run] = trial.ledger()
+    time.sleep(max(0.0, (run.lease_until - datetime.now(UTC)).total_seconds()) + 0.3)
+
+
+@pytest.mark.parametrize(
+    "dialect", ["sqlite", pytest.param("postgresql", marks=slow), pytest.param("duckdb", marks=slow)]
+)
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM), pytest.param(signal.SIGINT, marks=slow)])
+def test_a_run_that_is_told_to_stop_gives_its_interval_back_at_once(
+    scenes: Callable[[str], Scene], dialect: str, number: signal.Signals, tell: Tell
+) -> None:
+    trial = scenes(dialect).trial(PENSTOCK_LEASE_SECONDS="3600")
+    verb = "ADBC COPY" if dialect == "postgresql" else "INSERT"
+    running = trial.start(Fault("wait", name=f"before {verb} card_risk_scores__history"), "flow")
+    running.wait_until_reached()
+    running.signal(number)
+    time.sleep(0.5)
+    running.go_on()
+    ending = running.wait()
+
+    [run] = trial.ledger()
+    assert run.state == "failed", ending
+    assert run.error is not None
+    assert run.error.startswith("cancelled")
+    assert trial.run(how="flow").state == "Completed"
+    trial.check_healed()
+    tell(f"{number.name} in mid-load", dialect, "failed: cancelled, at once; healed by the next run")
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=slow)])
+def test_a_run_stopped_beyond_its_lease_publishes_nothing_when_it_goes_on(
+    scenes: Callable[[str], Scene], dialect: str, tell: Tell
+) -> None:
+    scene = scenes(dialect)
+    number = find_boundary_before(scene.trial().run(how="flow").boundaries, "UPDATE penstock_intervals")
+    trial = scene.trial(PENSTOCK_LEASE_SECONDS="2")
+    zombie = trial.start(Fault("stop", number), "flow")
+    zombie.wait_until_stopped()
+    sleep_past_lease(trial)
+
+    heir = trial.run(how="flow")
+    zombie.signal(signal.SIGCONT)
+    ending = zombie.wait()
+
+    assert heir.state == "Completed", heir
+    assert ending.state == "Failed"
+    assert "no longer holds its interval" in ending.message
+    assert [run.state for run in trial.ledger()] == ["abandoned", "published"]
+    trial.check_healed()
+    tell("SIGSTOP beyond the lease before publish", dialect, "the heir's rows stand; the sleeper ends TakenOver")
