@@ -19,6 +19,7 @@ PenstockError
     │   ├── MissingColumns
     │   ├── NoFiles              a path matches nothing
     │   ├── BrokenFile           truncated, corrupt, not what its format says
+    │   ├── LinesPruned          landed log lines of the interval have been pruned
     │   ├── UnreadableTime       the event time is not stored in one readable way
     │   └── QueryFailed          the database refused a statement
     ├── FeaturesError            the features query fails or does not keep its contract
@@ -269,6 +270,20 @@ class BrokenFile(SourceError):
         return (
             f"source `{self.source}`: {self.file} cannot be read: {self.reason}. "
             "Nothing of it was taken; replace the file, or move it out of the source's path, and run again."
+        )
+
+
+@dataclass(eq=False)
+class LinesPruned(SourceError):
+    source: str
+    begin: str
+    pruned_before: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: lines from {self.begin} on are asked for, and those before {self.pruned_before} "
+            "have been pruned. What they gave is in the history table; leave the interval as it is, "
+            "or begin later. `retention: {log_lines: …}` says how long lines stay."
         )
 
 

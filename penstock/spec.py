@@ -353,6 +353,19 @@ class Destination(Part):
     """Columns of the features (or of the primary source) carried along with the score."""
 
 
+class Retention(Part):
+    """What `penstock prune` removes; what is left out stays for ever."""
+
+    keep_runs: int | None = Field(default=None, ge=0, le=1000)
+    """Rows of the newest so many superseded or withdrawn runs of an interval stay; left out: of all."""
+    unpublished: Duration | None = timedelta(days=7)
+    """Rows of runs that halted, failed or were abandoned go after so long."""
+    quarantine: Duration | None = None
+    """Refused rows go so long after their run."""
+    log_lines: Duration | None = None
+    """Landed lines go so long after their time, but never those that an interval may still need."""
+
+
 class Pipeline(Part):
     """One pipeline: sources, features, expectations, model, destination, schedule."""
 
@@ -378,6 +391,7 @@ class Pipeline(Part):
     """Aggregate expectations judge all rows up to this many, beyond it a uniform sample."""
     model: ModelRef = Field(json_schema_extra={"type": "string", "examples": ["card-risk@champion"]})
     destination: Destination
+    retention: Retention = Retention()
     partition_rows: int = Field(default=250_000, ge=1)
 
     @field_validator("sources")
@@ -397,6 +411,14 @@ class Pipeline(Part):
     def _log_lines_go_by_their_time(self) -> Self:
         if self.interval and isinstance(self.primary_source, LogSource) and self.interval.column != "time":
             raise ValueError("the event time of a log source is `time`; write `interval: {column: time, …}`")
+        return self
+
+    @model_validator(mode="after")
+    def _a_snapshot_needs_all_its_lines(self) -> Self:
+        if self.interval is None and self.retention.log_lines is not None:
+            raise ValueError(
+                "a snapshot pipeline reads all landed lines each time; take `log_lines` out of `retention`"
+            )
         return self
 
     @model_validator(mode="after")

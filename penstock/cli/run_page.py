@@ -78,6 +78,8 @@ def _told_times(run: "RunRecord") -> str:
         told += f", ended {run.finished_at:%H:%M:%S}"
     if run.retired_at:
         told += f", {run.state} {run.retired_at:%Y-%m-%d %H:%M:%S}"
+    if run.rows_pruned_at:
+        told += f", its rows were pruned {run.rows_pruned_at:%Y-%m-%d %H:%M:%S}"
     return told
 
 

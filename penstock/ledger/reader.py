@@ -51,6 +51,7 @@ class RunRecord:
     finished_at: datetime | None
     published_at: datetime | None
     retired_at: datetime | None
+    rows_pruned_at: datetime | None
 
     @property
     def interval(self) -> DataInterval | None:

@@ -45,6 +45,7 @@ runs = sa.Table(
     sa.Column("finished_at", UtcDateTime),
     sa.Column("published_at", UtcDateTime),
     sa.Column("retired_at", UtcDateTime),
+    sa.Column("rows_pruned_at", UtcDateTime, info={"since": 3}),
 )
 sa.Index("penstock_runs_by_interval", runs.c.pipeline, runs.c.interval_key, runs.c.variant)
 
@@ -183,6 +184,16 @@ log_lines = sa.Table(
     sa.Column("line", sa.Text, nullable=False),
 )
 """Lines that could not be read, at the time of their neighbours."""
+
+log_horizons = sa.Table(
+    "penstock_log_horizons",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("pruned_before", UtcDateTime, nullable=False),
+    info={"since": 3},
+)
+"""Before which time landed lines may have been pruned: what begins earlier can no longer be read."""
 
 schema = sa.Table(
     "penstock_schema",

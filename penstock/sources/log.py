@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from penstock.bulk import BulkTransaction, bulk_transaction
 from penstock.carriers import Partition, SourceExtent
 from penstock.connections import Database
-from penstock.errors import NoFiles
-from penstock.interval import DataInterval
+from penstock.errors import LinesPruned, NoFiles
+from penstock.interval import DataInterval, iso
+from penstock.ledger.horizons import read_horizon
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import log_files, log_lines
 from penstock.privacy import HIDDEN
@@ -131,7 +132,9 @@ class LogReader:
     primary: bool
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
-        return self._relation().plan(self._span(interval), partition_rows)
+        extent = self._relation().plan(self._span(interval), partition_rows)
+        self._refuse_pruned(interval)
+        return extent
 
     def fingerprint(self, interval: DataInterval | None) -> str:
         return self._relation().measure(self._span(interval))[1]
@@ -140,6 +143,7 @@ class LogReader:
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
         rows = self._relation().read(self._span(interval), partition, limit)
+        self._refuse_pruned(interval)
         lines: Any = rows["line"]
         times: Any = rows["time"]
         parsed = compile_format(self.source).parse(lines, times)
@@ -162,6 +166,16 @@ class LogReader:
                 sa.select(sa.func.count()).select_from(log_lines).where(*owner, *inside)
             ).scalar_one()
         return bad, bad + self._relation().measure(span)[0]
+
+    def _refuse_pruned(self, interval: DataInterval | None) -> None:
+        """Raise LinesPruned where lines of the interval may be gone.
+
+        To be asked after reading: the horizon moves before the lines go, so what was read before it moved is whole.
+        """
+        span = self._span(interval)
+        horizon = read_horizon(self.database, self.pipeline, self.name) if span else None
+        if span and horizon and span.start < horizon:
+            raise LinesPruned(self.name, iso(span.start), iso(horizon))
 
     def _span(self, interval: DataInterval | None) -> DataInterval | None:
         reach = timedelta(0) if self.primary else self.source.lookback

@@ -1,0 +1,66 @@
+"""`penstock prune`: remove what no reader can see and no run will need."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.arguments import AsJson
+from penstock.cli.opening import connector, open_pipeline, open_settings, pipeline_files
+from penstock.cli.output import console, count, make_table, plural, write_json
+
+if TYPE_CHECKING:
+    from penstock.connections import Database
+    from penstock.prune import Prune, Pruned
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command("prune", epilog="Example: penstock prune card-risk --dry-run")(prune_pipelines)
+
+
+def prune_pipelines(
+    pipelines: Annotated[
+        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files; left out: all.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would go; remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove invisible rows, old quarantine and old log lines, as each pipeline's `retention` says."""
+    from penstock.prune import count_prune, prune
+
+    plans = _plan(pipelines)
+    found = tuple(each for database, plan in plans for each in count_prune(database, plan))
+    if not as_json:
+        _tell(found)
+    if found and not dry_run:
+        if not yes:
+            typer.confirm(f"Remove {plural(sum(each.rows for each in found), 'row')} for ever?", abort=True, err=True)
+        found = tuple(each for database, plan in plans for each in prune(database, plan))
+    if as_json:
+        write_json({"dry_run": dry_run, "removed": [] if dry_run else found, "would_go": found if dry_run else []})
+    elif found:
+        total = plural(sum(each.rows for each in found), "row")
+        console().print(f"{total} would go; nothing was removed" if dry_run else f"{total} removed")
+
+
+def _plan(pipelines: list[str] | None) -> "list[tuple[Database, Prune]]":
+    from penstock.prune import plan_prune
+
+    settings = open_settings()
+    connect = connector(settings)
+    names = pipelines or [str(file) for file in pipeline_files(settings)]
+    specs = [open_pipeline(name, settings) for name in names]
+    now = datetime.now(UTC)
+    opened = [(connect(spec.destination.connection), spec) for spec in specs]
+    return [(database, plan_prune(database, spec, now)) for database, spec in opened]
+
+
+def _tell(found: "tuple[Pruned, ...]") -> None:
+    if not found:
+        console().print("nothing to prune")
+        return
+    table = make_table("pipeline", "what", "of", "rows", right=("rows",))
+    for each in found:
+        table.add_row(each.pipeline, each.kind, each.of, count(each.rows))
+    console().print(table)

@@ -1,0 +1,36 @@
+"""How far back a log source's landed lines reach since some were pruned."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from penstock.connections import Database
+from penstock.ledger.tables import log_horizons
+
+
+def read_horizon(database: Database, pipeline: str, source: str) -> datetime | None:
+    """Return the time before which lines may have been pruned; None where none ever were."""
+    with database.reading() as connection:
+        return _horizon(connection, pipeline, source)
+
+
+def move_horizon(database: Database, pipeline: str, source: str, to: datetime) -> None:
+    """Move it forward; it never goes back, for the lines do not come back either."""
+    with database.writing() as connection:
+        before = _horizon(connection, pipeline, source)
+        if before is None:
+            values = {"pipeline": pipeline, "source": source, "pruned_before": to}
+            connection.execute(log_horizons.insert().values(**values))
+        elif before < to:
+            moved = sa.update(log_horizons).where(*_same(pipeline, source)).values(pruned_before=to)
+            connection.execute(moved)
+
+
+def _horizon(connection: sa.Connection, pipeline: str, source: str) -> datetime | None:
+    query = sa.select(log_horizons.c.pruned_before).where(*_same(pipeline, source))
+    found: datetime | None = connection.execute(query).scalar()
+    return found
+
+
+def _same(pipeline: str, source: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return log_horizons.c.pipeline == pipeline, log_horizons.c.source == source

@@ -1,0 +1,245 @@
+"""Remove what no reader can see and no run will need, as the pipeline's `retention` says.
+
+Only rows go: the runs stay in the ledger with their counts, validations and partitions, and say when their rows went
+(`rows_pruned_at`). Everything goes in batches, each its own short transaction, so a prune that is killed is simply
+done again. A run's rows go under its interval's guard row, in a state from which no run can be published any more.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import sqlalchemy as sa
+
+from penstock.connections import Database
+from penstock.history import history_name
+from penstock.interval import DataInterval, align_down, missing, split
+from penstock.ledger.guard import guard_interval
+from penstock.ledger.horizons import move_horizon
+from penstock.ledger.migrations import migrate
+from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, settled_intervals
+from penstock.ledger.tables import log_lines, quarantine, runs
+from penstock.sources.log import landed_table
+from penstock.spec import LogSource, Pipeline
+
+Kind = Literal["unpublished rows", "replaced rows", "refused rows", "log lines"]
+BATCH_ROWS = 50_000
+UNPUBLISHED = ("halted", "failed", "abandoned")
+REPLACED = ("superseded", "withdrawn")
+_IDS_AT_ONCE = 500
+_OTHERS_TURN_SECONDS = 0.02
+"""Between two batches: whoever waits for the database gets it."""
+_ROW_ADDRESS = {"postgresql": "ctid", "sqlite": "_rowid_", "duckdb": "rowid"}
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What goes, or went, of one kind."""
+
+    pipeline: str
+    kind: Kind
+    of: str
+    """`3 runs`, or the name of the log source."""
+    rows: int
+
+
+@dataclass(frozen=True)
+class Prune:
+    """What a prune of one pipeline would remove."""
+
+    pipeline: Pipeline
+    unpublished: tuple[RunRecord, ...]
+    replaced: tuple[RunRecord, ...]
+    quarantine: tuple[RunRecord, ...]
+    horizons: dict[str, datetime]
+    """By log source: lines before this time go."""
+
+
+def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
+    """Find what the pipeline's `retention` lets go; running and published runs keep their rows."""
+    migrate(database)
+    policy = pipeline.retention
+    ended = fetch_runs(
+        database,
+        select_runs().where(runs.c.pipeline == pipeline.name, runs.c.state != "running").order_by(runs.c.started_at),
+    )
+    holding = _with_history(database, pipeline, ended)
+    return Prune(
+        pipeline,
+        tuple(r for r in holding if r.state in UNPUBLISHED and _is_older(r, now, policy.unpublished)),
+        _beyond([r for r in holding if r.state in REPLACED], policy.keep_runs),
+        tuple(r for r in ended if _is_older(r, now, policy.quarantine)),
+        _line_horizons(database, pipeline, now),
+    )
+
+
+def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
+    """Count the rows that would go."""
+    name = plan.pipeline.name
+    found = [
+        *_count_history(database, plan.pipeline, plan.unpublished, "unpublished rows"),
+        *_count_history(database, plan.pipeline, plan.replaced, "replaced rows"),
+        Pruned(name, "refused rows", *_count_of_runs(database, quarantine, plan.quarantine)),
+    ]
+    for source, horizon in plan.horizons.items():
+        rows = sum(_count_lines(database, table, where) for table, where in _line_tables(name, source, horizon))
+        found.append(Pruned(name, "log lines", source, rows))
+    return tuple(each for each in found if each.rows)
+
+
+def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tuple[Pruned, ...]:
+    """Remove what the plan names; return what went.
+
+    Safe beside running runs, and to repeat after it was killed.
+    """
+    counted = count_prune(database, plan)
+    for run in (*plan.unpublished, *plan.replaced):
+        _prune_run(database, plan.pipeline, run, batch_rows)
+    for run in plan.quarantine:
+        _delete(database, quarantine, [quarantine.c.run_id == run.run_id], batch_rows)
+    for each in counted:
+        if each.kind == "log lines":
+            horizon = plan.horizons[each.of]
+            move_horizon(database, plan.pipeline.name, each.of, horizon)
+            for table, where in _line_tables(plan.pipeline.name, each.of, horizon):
+                _delete(database, table, where, batch_rows)
+    return counted
+
+
+def needed_from(
+    pipeline: Pipeline, settled: dict[str, RunRecord], running: Sequence[RunRecord], now: datetime
+) -> datetime:
+    """Return the begin of the oldest interval that a run may still read: unpublished, watched for late rows, running.
+
+    An interval that somebody withdrew counts as done.
+    """
+    spec = pipeline.interval
+    assert spec is not None  # the spec refuses to prune a snapshot's lines
+    over = max(align_down(now - spec.delay, spec.start, spec.grain), spec.start)
+    due = split(spec.start, over, spec.grain)
+    done = [r.interval for r in settled.values() if r.interval is not None]
+    lacking: list[DataInterval] = missing(due, done)
+    if spec.catch_up == "latest":  # the missed ones before are not wanted
+        lacking = [i for i in lacking if i == due[-1]]
+    watched = due[-spec.lookback :] if spec.lookback else []
+    return min(
+        [over, *(i.start for i in (*lacking, *watched)), *(r.interval_start for r in running if r.interval_start)]
+    )
+
+
+def _is_older(run: RunRecord, now: datetime, age: timedelta | None) -> bool:
+    return age is not None and (run.finished_at or run.started_at) <= now - age
+
+
+def _beyond(replaced: Sequence[RunRecord], keep_runs: int | None) -> tuple[RunRecord, ...]:
+    """Return all but the newest so many of each interval."""
+    if keep_runs is None:
+        return ()
+    by_interval: dict[tuple[str, str], list[RunRecord]] = {}
+    for run in replaced:
+        by_interval.setdefault((run.interval_key, run.variant), []).append(run)
+    return tuple(run for same in by_interval.values() for run in same[: max(len(same) - keep_runs, 0)])
+
+
+def _line_horizons(database: Database, pipeline: Pipeline, now: datetime) -> dict[str, datetime]:
+    kept = pipeline.retention.log_lines
+    logs = {name: source for name, source in pipeline.sources.items() if isinstance(source, LogSource)}
+    if kept is None or not logs:
+        return {}
+    with database.reading() as connection:
+        there = sa.inspect(connection).get_table_names()
+    running = fetch_runs(database, select_runs().where(runs.c.pipeline == pipeline.name, runs.c.state == "running"))
+    needed = needed_from(pipeline, settled_intervals(database, pipeline.name), running, now)
+    return {
+        name: min(now - kept, needed - (timedelta(0) if name == pipeline.primary else source.lookback))
+        for name, source in logs.items()
+        if landed_table(pipeline.name, name).name in there
+    }
+
+
+def _line_tables(pipeline: str, source: str, horizon: datetime) -> list[tuple[sa.Table, list[sa.ColumnElement[bool]]]]:
+    landed = landed_table(pipeline, source)
+    owner = [log_lines.c.pipeline == pipeline, log_lines.c.source == source]
+    return [(landed, [landed.c.time < horizon]), (log_lines, [*owner, log_lines.c.time < horizon])]
+
+
+def _history_of(pipeline: Pipeline, run: RunRecord) -> sa.TableClause:
+    return history_name(run.destination_table, pipeline.destination.schema_)
+
+
+def _with_history(database: Database, pipeline: Pipeline, ended: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs that may still have rows, in a table that is there."""
+    with database.reading() as connection:
+        there = set(sa.inspect(connection).get_table_names(schema=pipeline.destination.schema_))
+    return [r for r in ended if r.rows_pruned_at is None and _history_of(pipeline, r).name in there]
+
+
+def _count_of_runs(database: Database, table: sa.FromClause, ended: Sequence[RunRecord]) -> tuple[str, int]:
+    """Return (`3 runs`, rows) of those runs that have rows in a table."""
+    runs_with, rows = 0, 0
+    count = sa.select(table.c.run_id, sa.func.count()).group_by(table.c.run_id)
+    with database.reading() as connection:
+        for begin in range(0, len(ended), _IDS_AT_ONCE):
+            ids = [run.run_id for run in ended[begin : begin + _IDS_AT_ONCE]]
+            for _, number in connection.execute(count.where(table.c.run_id.in_(ids))):
+                runs_with, rows = runs_with + 1, rows + int(number)
+    return f"{runs_with:,} run{'s' if runs_with != 1 else ''}", rows
+
+
+def _count_history(database: Database, pipeline: Pipeline, ended: Sequence[RunRecord], kind: Kind) -> list[Pruned]:
+    by_table: dict[str, list[RunRecord]] = {}
+    for run in ended:
+        by_table.setdefault(run.destination_table, []).append(run)
+    return [
+        Pruned(pipeline.name, kind, *_count_of_runs(database, _history_of(pipeline, same[0]), same))
+        for same in by_table.values()
+    ]
+
+
+def _count_lines(database: Database, table: sa.Table, where: Sequence[sa.ColumnElement[bool]]) -> int:
+    with database.reading() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one())
+
+
+def _prune_run(database: Database, pipeline: Pipeline, run: RunRecord, batch_rows: int) -> None:
+    """Remove one run's rows from the history table, then mark it."""
+    history, mine = _history_of(pipeline, run), runs.c.run_id == run.run_id
+    done = False
+    while not done:
+        with database.writing() as connection:
+            guard_interval(connection, run.pipeline, run.interval_key, run.variant)
+            if connection.execute(sa.select(runs.c.state).where(mine)).scalar_one() not in (*UNPUBLISHED, *REPLACED):
+                return
+            done = _delete_batch(connection, history, [history.c.run_id == run.run_id], batch_rows)
+            if done:
+                connection.execute(sa.update(runs).where(mine).values(rows_pruned_at=database.now(connection)))
+        time.sleep(_OTHERS_TURN_SECONDS)
+
+
+def _delete(database: Database, table: sa.Table, where: Sequence[sa.ColumnElement[bool]], batch_rows: int) -> None:
+    done = False
+    while not done:
+        with database.writing() as connection:
+            done = _delete_batch(connection, table, where, batch_rows)
+        time.sleep(_OTHERS_TURN_SECONDS)
+
+
+def _delete_batch(
+    connection: sa.Connection, table: sa.FromClause, where: Sequence[sa.ColumnElement[bool]], batch_rows: int
+) -> bool:
+    """Delete so many of the rows; return whether that were all of them."""
+    target: sa.TableClause = table  # type: ignore[assignment] # what `delete` takes
+    first = sa.select(sa.literal(1)).select_from(table).where(*where).limit(batch_rows).subquery()
+    found = int(connection.execute(sa.select(sa.func.count()).select_from(first)).scalar_one())
+    address = _ROW_ADDRESS.get(connection.dialect.name)
+    if address is None or found < batch_rows:
+        connection.execute(sa.delete(target).where(*where))
+        return True
+    place: sa.ColumnClause[str] = sa.literal_column(address)
+    chosen = sa.select(place).select_from(table).where(*where).limit(batch_rows).correlate(None)
+    # Postgres goes straight to the addresses of an array; of a subquery it would read the whole table.
+    here = place == sa.func.any(sa.func.array(chosen.scalar_subquery())) if address == "ctid" else place.in_(chosen)
+    connection.execute(sa.delete(target).where(*where, here))
+    return False
