@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 from models.manifest import MODEL_NAME
 from models.store_files import hold_lock, replace_durably
 from penstock.errors import ModelRefused
-from penstock.spec import Part, UtcDatetime
+from penstock.spec_parts import Part, UtcDatetime
 
 ALIASES_FILE = "aliases.json"
 

@@ -43,7 +43,7 @@ def scored(keys: list[int], score: float = 0.5, halts: tuple[str, ...] = (), **m
     table = pa.table(
         {"payment_id": pa.array(keys, pa.int64()), "score": pa.array([score] * len(keys), pa.float64())} | more
     )
-    refusals = (Refusal("payments", "payments", '{"payment_id": 99}', ("too bad",), "{}"),)
+    refusals = (Refusal("payments", "payments", '{"payment_id": 99}', ("too bad",), "{}", "digest"),)
     validations = (Validation("payments", "amount", "warning", 4, 1, "quarantined", "1 of 4", 0),)
     return Scored(table, Features(table, len(keys) + 1, 0, refusals, validations), refusals, validations, halts)
 

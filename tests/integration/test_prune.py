@@ -59,7 +59,7 @@ def take(database: Database, number: int = 0, *, again: bool = False) -> Scoring
 
 def fill(database: Database, run: ScoringRun, keys: list[int]) -> None:
     table = pa.table({"payment_id": pa.array(keys, pa.int64()), "score": pa.array([0.5] * len(keys), pa.float64())})
-    refusals = (Refusal("payments", "payments", '{"payment_id": 99}', ("too bad",), "{}"),)
+    refusals = (Refusal("payments", "payments", '{"payment_id": 99}', ("too bad",), "{}", "digest"),)
     scored = Scored(table, Features(table, len(keys) + 1, 0, refusals, ()), refusals, (), ())
     load(database, run, Partition(0, 1, None, None, len(keys)), scored, {}, 1)
 

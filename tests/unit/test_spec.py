@@ -112,7 +112,7 @@ def test_every_shipped_spec_loads_and_the_json_schema_is_current() -> None:
     shipped = sorted(SCHEMA.parent.glob("*.yaml"))
     assert shipped
     assert [load_pipeline(path).name for path in shipped] == [path.stem for path in shipped]
-    assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(json_schema())), "run `penstock schema --write`"
+    assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(json_schema())), "run `penstock schema --output deployments/pipelines/schema.json`"
 
 
 def test_whom_to_notify_is_a_list_of_blocks_and_a_name_without_its_type_is_refused() -> None:
