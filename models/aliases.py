@@ -7,11 +7,12 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from models.manifest import MODEL_NAME
-from models.store_files import hold_lock, replace_durably
+from models.store_files import hold_lock, read_inside, refuse_links, replace_durably
 from penstock.errors import ModelRefused
 from penstock.spec_parts import Part, UtcDatetime
 
 ALIASES_FILE = "aliases.json"
+_ALIASES_BYTES = 64 * 2**20
 
 
 class AliasMove(Part):
@@ -42,7 +43,7 @@ def check_alias(model: str, alias: str) -> None:
 def read_aliases(folder: Path) -> Aliases:
     """Read a model's aliases; none were ever set where the file is not there."""
     try:
-        return Aliases.model_validate_json((folder / ALIASES_FILE).read_bytes())
+        return Aliases.model_validate_json(read_inside(folder.name, folder / ALIASES_FILE, _ALIASES_BYTES))
     except FileNotFoundError:
         return Aliases()
     except ValidationError as error:
@@ -55,6 +56,7 @@ def read_aliases(folder: Path) -> Aliases:
 
 def move_alias(folder: Path, alias: str, version: str, at: datetime) -> None:
     """Point an alias at a version and write the move down; a move to where it already points writes nothing."""
+    refuse_links(folder.name, folder / ".lock")
     with hold_lock(folder / ".lock"):
         known = read_aliases(folder)
         previous = known.aliases.get(alias)

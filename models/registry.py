@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from models.aliases import AliasMove, check_alias, move_alias, read_aliases
 from models.manifest import MODEL_NAME, VERSION, Manifest
-from models.store_files import refuse_links, sync_folder, write_durably
+from models.store_files import read_inside, refuse_links, sync_folder, write_durably
 from penstock.carriers import ModelPin
 from penstock.errors import ModelNotFound, ModelRefused
 from penstock.spec import ModelRef
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from models.booster import ModelVersion  # imports XGBoost: inside functions only
 
 MANIFEST_FILE = "manifest.json"
+MANIFEST_BYTES = 64 * 2**20
+MODEL_BYTES = 8 * 2**30
 _KEPT_LOADED = 8
 _loading = Lock()
 
@@ -70,9 +72,9 @@ class Registry:
         """
         folder = self._version_folder(name, version)
         label = f"{name}/{version}"
-        refuse_links(label, folder / MANIFEST_FILE)
+        content = read_inside(label, folder / MANIFEST_FILE, MANIFEST_BYTES)
         try:
-            manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+            manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
@@ -224,10 +226,10 @@ def _load_verified(store: Path, pin: ModelPin) -> "ModelVersion":
             "was replaced. Restore it, or start a run with the version that is there.",
         )
     file = store / pin.name / pin.version / manifest.file
-    refuse_links(manifest.label, file)
-    if not file.is_file():
-        raise ModelRefused(manifest.label, f"{file} is not there. Restore the version's folder.")
-    content = file.read_bytes()
+    try:
+        content = read_inside(manifest.label, file, MODEL_BYTES)
+    except FileNotFoundError:
+        raise ModelRefused(manifest.label, f"{file} is not there. Restore the version's folder.") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != manifest.sha256:
         raise ModelRefused(

@@ -1,6 +1,7 @@
 """Files of the model store: written whole or not at all, one mover at a time, never outside the store."""
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,25 @@ def hold_lock(path: Path) -> Iterator[None]:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def read_inside(model: str, path: Path, limit: int) -> bytes:
+    """Read a file of the store: never through a link that stands in its place, and never more than `limit` bytes.
+
+    Raises:
+        ModelRefused: it is a link, no regular file, or larger.
+        FileNotFoundError: it is not there.
+    """
+    refuse_links(model, path)
+    # The link may have come since: the kernel looks again. A pipe would be waited for.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ModelRefused(model, f"{path} is no regular file. Restore the version's folder.")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ModelRefused(model, f"{path} is larger than {limit:,} bytes, and no such file was registered.")
+    return content
 
 
 def refuse_links(model: str, *paths: Path) -> None:

@@ -84,7 +84,8 @@ class _PostgresTransaction(AdbcTransaction):
 
         url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
         server, mark, options = url.partition("?")
-        address = server + mark + options.replace("+", "%20")  # libpq reads no `+` as a blank
+        # libpq reads no `+` of the options as a blank, and refuses a blank in a password: in an error that shows it.
+        address = server.replace(" ", "%20") + mark + options.replace("+", "%20")
         return dbapi.connect(address, autocommit=False)
 
     def _compile(self, statement: Statement) -> tuple[str, tuple[Any, ...]]:

@@ -3,12 +3,13 @@
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -36,6 +37,7 @@ _VALUES = re.compile(
     re.DOTALL,
 )
 """How databases quote the rows that they refuse: an error text is no place for them."""
+_SECRET_OPTION = re.compile(r"password|passwd|secret|token|credential|key", re.IGNORECASE)
 _TRANSIENT_STATES = ("08", "40", "53", "57P", "57014", "55P03", "25P03")
 _DENIED_STATES = ("28", "42501", "3D000")
 
@@ -103,6 +105,7 @@ def open_database(settings: Settings, name: str, resolve_block: SecretResolver |
                 f"connection `{name}` names the Prefect block `{text}`", "It can be read in a flow only."
             )
         text = resolve_block(text.removeprefix("block:"))
+    _check_url(name, text)
     try:
         return Database(
             name, _engine(text, settings.statement_seconds, threading.get_ident() if ":memory:" in text else 0)
@@ -114,6 +117,22 @@ def open_database(settings: Settings, name: str, resolve_block: SecretResolver |
             f"Set PENSTOCK_CONNECTIONS__{name.upper()} to a SQLAlchemy URL whose driver is installed, "
             "as in `postgresql+psycopg://user:password@host/database`.",
         ) from None
+
+
+def _check_url(name: str, text: str) -> None:
+    """Refuse a URL that would be cut at the wrong place: the rest of a password would be told as host or port."""
+    try:
+        host = sa.make_url(text).host or ""
+    except ValueError:  # the port is no number; its text may be part of a password, so it is not told
+        host = "@"
+    except sa.exc.ArgumentError:
+        return  # told below, by the name of the error
+    if "@" in host:
+        raise SettingsError(
+            f"the URL of connection `{name}` cannot be taken apart: its host or port holds an `@` or is no number",
+            "Write special characters of the password in percent-encoding (`@` is %40, `:` is %3A, `/` is %2F, "
+            f"`%` is %25) in PENSTOCK_CONNECTIONS__{name.upper()}.",
+        )
 
 
 def close_engines() -> None:
@@ -148,19 +167,19 @@ def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
             "options": options,
         }
         url = url.update_query_dict({k: v for k, v in defaults.items() if k not in url.query})
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8)
+        return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=8, max_overflow=8)
     if backend == "sqlite":
         _make_folder(url)
-        engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
+        engine = sa.create_engine(url, hide_parameters=True, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
         sa.event.listen(engine, "connect", _sqlite_connect)
         sa.event.listen(engine, "begin", _sqlite_begin)
         return engine
     if backend == "duckdb":
         _make_folder(url)
-        engine = sa.create_engine(url)
+        engine = sa.create_engine(url, hide_parameters=True)
         sa.event.listen(engine, "connect", _duckdb_connect)
         return engine
-    return sa.create_engine(url, pool_pre_ping=True)
+    return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True)
 
 
 def _make_folder(url: URL) -> None:
@@ -231,7 +250,26 @@ def _is_sql_mistake(error: BaseException, reason: str) -> bool:
 
 
 def _one_line(text: str, url: URL) -> str:
-    if url.password:
-        text = text.replace(str(url.password), "***")
-    text = _VALUES.sub(r"\g<said>(…)", text)
+    text = _VALUES.sub(r"\g<said>(…)", hide_secrets(text, url))
     return " ".join(text.split())[:500].rstrip(". ")
+
+
+def hide_secrets(text: str, url: URL) -> str:
+    """Return a text without the secrets of a URL, however they are encoded in it."""
+    secrets = [str(url.password)] if url.password else []
+    query: Mapping[str, tuple[str, ...] | str] = url.query
+    for option, values in query.items():
+        if _SECRET_OPTION.search(option):
+            secrets += [values] if isinstance(values, str) else values
+    spelled = {encode(s) for s in secrets if s for encode in (str, quote, quote_plus, _quote_all, _quote_as_sqlalchemy)}
+    for secret in sorted(spelled, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _quote_all(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _quote_as_sqlalchemy(text: str) -> str:
+    return quote(text, safe=" +")

@@ -18,6 +18,7 @@ PenstockError
     │   ├── MissingTable
     │   ├── MissingColumns
     │   ├── NoFiles              a path matches nothing
+    │   ├── OutsideRoots         a path leads out of the folders that may be read
     │   ├── BrokenFile           truncated, corrupt, not what its format says
     │   ├── LinesPruned          landed log lines of the interval have been pruned
     │   ├── UnreadableTime       the event time is not stored in one readable way
@@ -257,6 +258,21 @@ class NoFiles(SourceError):
         return (
             f"source `{self.source}`: no file matches `{self.path}`. "
             "Relative paths start at the folder where penstock runs; check the path and its glob."
+        )
+
+
+@dataclass(eq=False)
+class OutsideRoots(SourceError):
+    source: str
+    path: str
+    leads_to: str
+    roots: tuple[str, ...]
+
+    def message(self) -> str:
+        roots = ", ".join(f"`{root}`" for root in self.roots) or "no folder"
+        return (
+            f"source `{self.source}`: `{self.path}` leads to {self.leads_to}, outside of {roots}. "
+            "Nothing was read. Mend the path, or allow its folder in PENSTOCK_ROOTS."
         )
 
 

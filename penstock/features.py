@@ -4,6 +4,7 @@ DuckDB runs closed: no files, no network, no settings of its own. The query must
 sees one partition of the primary source at a time); what it aggregates are the other sources.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,29 +15,25 @@ import pyarrow as pa
 from penstock.errors import FeaturesError, Halted
 from penstock.normalise import normalised
 from penstock.privacy import HIDDEN
+from penstock.settings import load_settings
 from penstock.spec import Pipeline
 from penstock.types import compute
 
 _SHOWN = 5
+_QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # `pivot` is several statements inside
 
 
 def build_features(pipeline: Pipeline, interval_label: str, primary: pa.Table, others: dict[str, pa.Table]) -> pa.Table:
     """Return the features of a partition's primary rows: key, features, kept columns.
 
     Raises:
-        FeaturesError: the query fails, or lacks a key column.
+        FeaturesError: the query fails, is no single select, takes too long, or lacks a key column.
         Halted: a key has two rows, or a row has a key that the primary source has not.
     """
     if pipeline.features is None:
         return primary
     with _closed_duckdb({pipeline.primary: primary, **others}) as connection:
-        try:
-            features = normalised(connection.sql(pipeline.features).to_arrow_table())
-        except duckdb.Error as error:
-            reason = " ".join(str(error).split("LINE ")[0].split())
-            if pipeline.private_columns and isinstance(error, duckdb.DataError):  # it tells the value
-                reason = f"{type(error).__name__} {HIDDEN}"
-            raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error
+        features = _run_query(connection, pipeline, pipeline.features)
         lacking = [c for c in pipeline.key if c not in features.column_names]
         if lacking:
             names = ", ".join(f"`{c}`" for c in lacking)
@@ -66,6 +63,29 @@ def _closed_duckdb(tables: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConne
         yield connection
     finally:
         connection.close()
+
+
+def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query: str) -> pa.Table:
+    """Run the one select that the spec holds, no longer than a statement may take."""
+    seconds = load_settings().statement_seconds
+    clock = threading.Timer(seconds, connection.interrupt)
+    clock.daemon = True
+    try:
+        kinds = [statement.type for statement in connection.extract_statements(query)]
+        if len(kinds) != 1 or kinds[0] not in _QUERIES:
+            raise FeaturesError(pipeline.name, "must be one `select`, and nothing else. Mend `features:` in the spec.")
+        clock.start()
+        return normalised(connection.sql(query).to_arrow_table())
+    except duckdb.InterruptException as error:
+        reason = f"took longer than {seconds} s. Mend its joins, or allow more by PENSTOCK_STATEMENT_SECONDS."
+        raise FeaturesError(pipeline.name, reason) from error
+    except duckdb.Error as error:
+        reason = " ".join(str(error).split("LINE ")[0].split())
+        if pipeline.private_columns and isinstance(error, duckdb.DataError):  # it tells the value
+            reason = f"{type(error).__name__} {HIDDEN}"
+        raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error
+    finally:
+        clock.cancel()
 
 
 def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> tuple[str, ...]:

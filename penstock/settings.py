@@ -1,12 +1,14 @@
 """The only reader of the environment: where things are and what they cost, never what a pipeline is."""
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
 from penstock.errors import SettingsError, nearest
 
@@ -33,10 +35,17 @@ class Settings(BaseSettings):
     """How long a run holds its interval without a sign of life."""
     statement_seconds: Annotated[int, Field(ge=1)] = 1800
     """How long one statement may take before the database ends it."""
+    roots: str = ""
+    """Folders that `files` and `log` sources may read, with the path separator between them; empty: no limit."""
 
     @property
     def models_folder(self) -> Path:
         return self.model_store or self.home / "models"
+
+    @property
+    def allowed_roots(self) -> tuple[str, ...]:
+        """The folders and remote prefixes of `roots`; the colon of `s3://` separates nothing."""
+        return tuple(root for root in re.split(rf"{re.escape(os.pathsep)}(?!//)", self.roots) if root)
 
     @cached_property
     def urls(self) -> dict[str, SecretStr]:
@@ -71,6 +80,12 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         variable = "PENSTOCK_" + "__".join(str(part).upper() for part in first["loc"])
         raise SettingsError(f"{variable} cannot be read: {first['msg']}", "Mend it and run again.") from None
+    except UnreadableSetting as error:  # no JSON where a mapping is wanted; its cause holds the text, which is secret
+        field = re.findall(r'"(\w+)"', str(error))[:1]
+        raise SettingsError(
+            f"PENSTOCK_{''.join(field).upper()} cannot be read: it is no JSON",
+            "Set one variable a name instead: PENSTOCK_CONNECTIONS__<NAME>.",
+        ) from None
 
 
 def prefect_api_url() -> str | None:

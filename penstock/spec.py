@@ -145,6 +145,9 @@ class LogSource(RowSource):
         return (ROW_ID,)
 
 
+_INTERVAL_PLACE = re.compile(r"\{interval_(?:start|end)(?::[^{}]{1,40})?\}")
+
+
 class FilesSource(RowSource):
     """Rows of Parquet, CSV or JSON-lines files, columns united by name."""
 
@@ -154,6 +157,15 @@ class FilesSource(RowSource):
     format: Literal["parquet", "csv", "json"]
     key: tuple[Column, ...] = Field(default=(ROW_ID,), max_length=8)
     """Columns that identify a row; where left out, file and row number are the key."""
+
+    @field_validator("path")
+    @classmethod
+    def _holds_only_the_interval(cls, value: str) -> str:
+        if re.search(r"[{}]", _INTERVAL_PLACE.sub("", value)):
+            raise ValueError(
+                "the path takes `{interval_start:%Y-%m-%d}` and `{interval_end:…}` in braces, nothing else"
+            )
+        return value
 
 
 Source = Annotated[SqlSource | LogSource | FilesSource, Field(discriminator="kind")]
@@ -187,7 +199,8 @@ class Expectation(Part):
     @classmethod
     def _type_is_known(cls, value: Any) -> Any:
         if value not in ALL_TYPES:
-            raise ValueError(f"unknown expectation type `{value}`.{nearest(str(value), ALL_TYPES)}")
+            named = str(value)[:100]
+            raise ValueError(f"unknown expectation type `{named}`.{nearest(named, ALL_TYPES)}")
         return value
 
     @model_validator(mode="after")

@@ -12,6 +12,10 @@ from penstock.spec import Pipeline
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+MAX_PARTS = 20_000
+"""Values, lists and mappings in one file: a real spec has some hundreds, and each costs a fifth of a millisecond."""
+MAX_PROBLEMS = 50
+_LONGEST_TOLD = 200
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -47,7 +51,8 @@ def load_pipeline(path: Path) -> Pipeline:
     Raises:
         SpecError: with every problem that was found.
     """
-    return parse_pipeline(path.read_bytes(), str(path))
+    with path.open("rb") as file:
+        return parse_pipeline(file.read(MAX_BYTES + 1), str(path))  # never the whole of a file that is too large
 
 
 def parse_pipeline(content: bytes, file: str) -> Pipeline:
@@ -56,9 +61,12 @@ def parse_pipeline(content: bytes, file: str) -> Pipeline:
     try:
         return Pipeline.model_validate(data)
     except ValidationError as error:
-        told = (_describe(root, dict(e)) for e in error.errors() if not _is_other_branch(dict(e)))
-        problems = sorted(told, key=lambda problem: problem.line)
-        raise SpecError(file, tuple(dict.fromkeys(problems))) from None
+        found = [dict(e) for e in error.errors(include_url=False) if not _is_other_branch(dict(e))]
+        told = (_describe(root, e) for e in found[:MAX_PROBLEMS])
+        problems = sorted(dict.fromkeys(told), key=lambda problem: problem.line)
+        if len(found) > MAX_PROBLEMS:
+            problems.append(Problem(0, "", f"and {len(found) - MAX_PROBLEMS:,} more problems"))
+        raise SpecError(file, tuple(problems)) from None
 
 
 def _read_yaml(content: bytes, file: str) -> tuple[yaml.Node, Any]:
@@ -67,14 +75,14 @@ def _read_yaml(content: bytes, file: str) -> tuple[yaml.Node, Any]:
     try:
         text = content.decode("utf-8")
         loader = _PlainLoader(text)
-        _refuse_aliases_and_depth(text, file)
+        _refuse_what_is_not_plain(text, file)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise SpecError(file, (Problem(1, "", "a pipeline is a mapping: `name:`, `sources:`, `model:` …"),))
-        duplicates = tuple(_duplicate_keys(root))
+        duplicates = tuple(_duplicate_keys(root)[:MAX_PROBLEMS])
         if duplicates:
             raise SpecError(file, duplicates)
-        return root, loader.construct_document(root)
+        return root, _construct(loader, root, file)
     except UnicodeDecodeError as error:
         raise SpecError(file, (Problem(0, "", f"the file is not UTF-8 text ({error.reason})"),)) from None
     except yaml.YAMLError as error:
@@ -84,15 +92,28 @@ def _read_yaml(content: bytes, file: str) -> tuple[yaml.Node, Any]:
         raise SpecError(file, (problem,)) from None
 
 
-def _refuse_aliases_and_depth(text: str, file: str) -> None:
-    depth = 0
+def _refuse_what_is_not_plain(text: str, file: str) -> None:
+    """Look at the file's events, one by one, before anything is built of them."""
+    depth = parts = 0
     for event in yaml.parse(text, Loader=_PlainLoader):
         line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise SpecError(file, (Problem(line, "", "anchors and aliases (`&`, `*`) are not taken; write it out"),))
+        if getattr(event, "tag", None):
+            raise SpecError(file, (Problem(line, "", "tags (`!`, `!!`) are not taken; write the plain value"),))
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise SpecError(file, (Problem(line, "", f"nested deeper than {MAX_DEPTH} levels"),))
+        parts += isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
+        if parts > MAX_PARTS:
+            raise SpecError(file, (Problem(line, "", f"more than {MAX_PARTS:,} values and keys"),))
+
+
+def _construct(loader: _PlainLoader, root: yaml.Node, file: str) -> Any:
+    try:
+        return loader.construct_document(root)
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        raise SpecError(file, (Problem(0, "", "a number is too long to be read"),)) from None
 
 
 def _duplicate_keys(node: yaml.Node, path: str = "") -> list[Problem]:
@@ -101,7 +122,7 @@ def _duplicate_keys(node: yaml.Node, path: str = "") -> list[Problem]:
         seen: set[str] = set()
         for key, value in node.value:
             name = str(key.value)
-            where = f"{path}.{name}".lstrip(".")
+            where = f"{path}.{_shortened(name)}".lstrip(".")
             if name in seen:
                 problems.append(Problem(key.start_mark.line + 1, where, "this key stands twice"))
             seen.add(name)
@@ -124,11 +145,15 @@ def _describe(root: yaml.Node, error: dict[str, Any]) -> Problem:
     leaf = str(error["loc"][-1]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         known = _known_keys(Pipeline, error["loc"][:-1])
-        return Problem(line, where, f"unknown key.{nearest(leaf, known)}")
+        return Problem(line, where, f"unknown key.{nearest(_shortened(leaf), known)}")
     if error["type"] == "missing":
         return Problem(line, where, f"this key is missing{f' from `{parent}`' if parent else ''}")
-    what = str(error["msg"]).removeprefix("Value error, ")
+    what = _shortened(str(error["msg"]).removeprefix("Value error, "), 20 * _LONGEST_TOLD)
     return Problem(line, where, what[:1].lower() + what[1:] if not what.startswith("`") else what)
+
+
+def _shortened(text: str, length: int = _LONGEST_TOLD) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def _locate(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, str, str]:
@@ -145,9 +170,9 @@ def _locate(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, str, str]
             line = child.start_mark.line + 1
         if child is not None:
             node = child
-            names.append(str(part))
+            names.append(_shortened(str(part)))
         elif position == len(loc) - 1 and isinstance(node, yaml.MappingNode):
-            return line, ".".join([*names, str(part)]), ".".join(names)
+            return line, ".".join([*names, _shortened(str(part))]), ".".join(names)
     return line, ".".join(names), ".".join(names[:-1])
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from models.registry import Registry
 from penstock.connections import Database, open_database
+from penstock.errors import SettingsError
 from penstock.privacy import Veil, make_veil
 from penstock.settings import Settings, load_settings
 from penstock.spec import Pipeline
@@ -32,10 +33,20 @@ def registry() -> Registry:
 
 
 def resolve_block(reference: str) -> str:
-    """Return the database URL that a Prefect block holds: `secret/<name>`, or a block with a `get_url` or `url`."""
+    """Return the database URL that a Prefect block holds: `secret/<name>`, or a block with a `get_url` or `url`.
+
+    Raises:
+        SettingsError: the server has no such block.
+    """
     from prefect.blocks.core import Block
 
-    block: Any = Block.load(reference)  # blocks differ in how they tell their URL
+    try:
+        block: Any = Block.load(reference)  # blocks differ in how they tell their URL
+    except ValueError:
+        raise SettingsError(
+            f"there is no Prefect block `{reference}` on the server",
+            "Save it there, or name another one: `secret/<name>`.",
+        ) from None
     for tell in ("get", "get_url"):
         if hasattr(block, tell):
             return _plain(getattr(block, tell)())

@@ -1,6 +1,7 @@
 """Look at a source without reading its rows: is it there, with the columns that the spec names?"""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,17 +39,15 @@ def look_at_source(
 
 def _look_at_log(pipeline: "Pipeline", name: str, path: str, connect: "Callable[[str], Database]") -> str:
     """A path may match nothing once lines have been landed from it."""
-    import glob
-
     import sqlalchemy as sa
 
     from penstock.errors import NoFiles
     from penstock.ledger.migrations import migrate
     from penstock.ledger.tables import log_files
+    from penstock.sources.log_files import find_files
 
-    found = glob.glob(path, recursive=True)
-    if found:
-        return f"{len(found):,} files match {path}"
+    with suppress(NoFiles):
+        return f"{len(find_files(name, path)):,} files match {path}"
     database = connect(pipeline.destination.connection)
     migrate(database)
     landed = sa.select(log_files.c.file_id).where(log_files.c.pipeline == pipeline.name, log_files.c.source == name)

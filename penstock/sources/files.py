@@ -14,6 +14,7 @@ from penstock.connections import Database, translated_errors
 from penstock.errors import BrokenFile, NoFiles, PenstockError
 from penstock.interval import DataInterval
 from penstock.sources.relation import Relation
+from penstock.sources.roots import check_files, check_pattern
 from penstock.spec import ROW_ID, FilesSource
 
 _POSITION = "_position"
@@ -30,13 +31,16 @@ def matching_files(name: str, source: FilesSource, interval: DataInterval | None
 
     Raises:
         NoFiles: none matches.
+        OutsideRoots: the path, or a file's link, leads out of the folders that may be read.
     """
     path = source.path
     if "{" in path and interval is not None:
         path = path.format(interval_start=interval.start, interval_end=interval.end)
+    check_pattern(name, path)
     found = sorted(Path(p) for p in glob.glob(path, recursive=True) if Path(p).is_file())
     if not found:
         raise NoFiles(name, path)
+    check_files(name, path, found)
     return found
 
 

@@ -40,6 +40,7 @@ from penstock.sources.log_content import (
 )
 from penstock.sources.log_pieces import cut_pieces
 from penstock.sources.log_split import Lines, split_lines
+from penstock.sources.roots import check_files, check_pattern
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ def find_files(source_name: str, path: str) -> list[Path]:
 
     Raises:
         NoFiles: there is none.
+        OutsideRoots: the path, or a file's link, leads out of the folders that may be read.
     """
+    check_pattern(source_name, path)
     names = [path] if Path(path).is_file() else glob.glob(path, recursive=True)
     found = {}
     for name in names:
@@ -112,6 +115,7 @@ def find_files(source_name: str, path: str) -> list[Path]:
             found[file] = status.st_mtime_ns
     if not found:
         raise NoFiles(source_name, path)
+    check_files(source_name, path, found)
     return sorted(found, key=lambda file: (found[file], str(file)))
 
 
