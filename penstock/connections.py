@@ -208,7 +208,7 @@ def translated_errors(database: Database) -> Iterator[None]:
     except PenstockError:
         raise
     except sa.exc.DBAPIError as error:
-        raise _translate(database, error.orig or error) from error
+        raise _translate(database, error.orig or error) from _without_values(error)
     except Exception as error:
         # Driver modules (ADBC, DuckDB, sqlite3) are told apart by name: importing all of them costs seconds.
         if type(error).__module__.partition(".")[0] not in (
@@ -219,7 +219,12 @@ def translated_errors(database: Database) -> Iterator[None]:
             "psycopg",
         ):
             raise
-        raise _translate(database, error) from error
+        raise _translate(database, error) from _without_values(error)
+
+
+def _without_values(error: Exception) -> Exception | None:
+    """Return an error that a traceback may show: one that quotes no rows."""
+    return None if _VALUES.search(str(error)) else error
 
 
 def _translate(database: Database, error: BaseException) -> PenstockError:

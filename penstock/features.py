@@ -82,7 +82,8 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
     except duckdb.Error as error:
         reason = " ".join(str(error).split("LINE ")[0].split())
         if pipeline.private_columns and isinstance(error, duckdb.DataError):  # it tells the value
-            reason = f"{type(error).__name__} {HIDDEN}"
+            told = f"fails: {type(error).__name__} {HIDDEN}. Mend `features:` in the spec."
+            raise FeaturesError(pipeline.name, told) from None
         raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error
     finally:
         clock.cancel()

@@ -2,26 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from penstock.carriers import Validation, Verdict
 from penstock.errors import Problem, SpecError, nearest
 from penstock.expectations import ROW_COUNT_TYPES, SCHEMA_TYPES, Outcome, Severity
-from penstock.privacy import HIDDEN, OPEN, Veil
+from penstock.privacy import OPEN, Veil
 from penstock.quality.engine import Finding, InvalidArguments, build_expectation, run_expectations
 from penstock.quality.frames import View, find_broken_json, fit_arguments, make_frame, view_of
+from penstock.quality.words import describe_observed, describe_rows
 from penstock.spec import Expectation
 
 _REACTIONS: dict[Severity, Outcome] = {"critical": "halted", "warning": "quarantined", "info": "noted"}
-_SAMPLES = 3
-_SAMPLE_WIDTH = 40
 
 
 def columns_needed(expectations: Sequence[Expectation]) -> tuple[str, ...]:
@@ -58,7 +54,7 @@ def _validate_rows(
     detail = ""
     if found.unexpected:
         outcome = _REACTIONS[expectation.severity]
-        detail = _describe_rows(table, expectation, found, veil)
+        detail = describe_rows(table, expectation, (found.unexpected, found.evaluated), found.positions, veil)
         if "mostly" in expectation.arguments:
             outcome, detail = "noted", f"{detail}; its share is judged in the audit"
     elif not found.evaluated:
@@ -145,8 +141,9 @@ def _validate_aggregate(stage: str, expectation: Expectation, found: "_Found", s
         outcome = _REACTIONS[expectation.severity]
     elif not found.evaluated:
         outcome = "vacuous"
-    hidden = veil.hides(expectation.columns)
-    detail = (f"observed {HIDDEN}" if hidden else _describe_observed(found)) + suffix if found.result else ""
+    counts = found.unexpected, found.evaluated
+    told = describe_observed(found.result, expectation, counts, success=found.success, veil=veil)
+    detail = told + suffix if found.result else ""
     return Validation(
         stage, expectation.label, expectation.severity, found.evaluated, found.unexpected, outcome, detail
     )
@@ -266,50 +263,3 @@ def _count(
         where = sorted([*where, *broken])
         evaluated, unexpected = evaluated + len(broken), unexpected + len(broken)
     return _Found(finding.success, evaluated, unexpected, where, result)
-
-
-# --- in words ----------------------------------------------------------------------------------
-
-
-def _describe_rows(table: pa.Table, expectation: Expectation, found: _Found, veil: Veil) -> str:
-    counted = f"{found.unexpected:,} of {found.evaluated:,} rows"
-    if veil.hides(expectation.columns):
-        return counted
-    columns = [table[name] for name in expectation.columns]
-    picked = [tuple(column[p].as_py() for column in columns) for p in found.positions[:20]]
-    values = [row[0] if len(row) == 1 else row for row in picked if any(v is not None for v in row)]
-    return f"{counted}, e.g. {_show(values)}" if values else counted
-
-
-def _describe_observed(found: _Found) -> str:
-    result = found.result
-    if "element_count" in result:
-        return f"{found.unexpected:,} of {found.evaluated:,} rows unexpected"
-    unexpected, missing = result.get("partial_unexpected_list"), result.get("partial_missing_list")
-    if unexpected or missing:
-        parts = (("unexpected", unexpected), ("missing", missing))
-        return ", ".join(f"{word} {_show(values)}" for word, values in parts if values)
-    observed = result.get("observed_value")
-    if isinstance(observed, dict):
-        observed = observed.get("values", observed)
-    if observed is None:
-        return "all values expected" if found.success else "observed no value"
-    return f"observed {_show(observed if isinstance(observed, list) else [observed])}"
-
-
-def _show(values: Sequence[Any]) -> str:
-    """Show a few distinct values of the data; the only place where they become text."""
-    shown = list(dict.fromkeys(_show_one(value) for value in values))[:_SAMPLES]
-    return ", ".join(text if len(text) <= _SAMPLE_WIDTH else text[: _SAMPLE_WIDTH - 1] + "…" for text in shown)
-
-
-def _show_one(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_show_one, value))})"
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return str(value) if isinstance(value, Decimal) else repr(value)

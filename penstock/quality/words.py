@@ -1,0 +1,65 @@
+"""What was found, in words; the only place where values of the data become text, and private ones do not."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.privacy import HIDDEN, Veil
+from penstock.spec import Expectation
+
+_SAMPLES = 3
+_SAMPLE_WIDTH = 40
+
+
+def describe_rows(
+    table: pa.Table, expectation: Expectation, counts: tuple[int, int], positions: Sequence[int], veil: Veil
+) -> str:
+    """Say how many rows failed of how many, with a few values."""
+    counted = f"{counts[0]:,} of {counts[1]:,} rows"
+    if veil.hides(expectation.columns):
+        return counted
+    columns = [table[name] for name in expectation.columns]
+    picked = [tuple(column[p].as_py() for column in columns) for p in positions[:20]]
+    values = [row[0] if len(row) == 1 else row for row in picked if any(v is not None for v in row)]
+    return f"{counted}, e.g. {_show(values)}" if values else counted
+
+
+def describe_observed(
+    result: Mapping[str, Any], expectation: Expectation, counts: tuple[int, int], *, success: bool, veil: Veil
+) -> str:
+    """Say what an expectation about whole columns observed."""
+    if "element_count" in result:
+        return f"{counts[0]:,} of {counts[1]:,} rows unexpected"
+    if veil.hides(expectation.columns):
+        return f"observed {HIDDEN}"
+    unexpected, missing = result.get("partial_unexpected_list"), result.get("partial_missing_list")
+    if unexpected or missing:
+        parts = (("unexpected", unexpected), ("missing", missing))
+        return ", ".join(f"{word} {_show(values)}" for word, values in parts if values)
+    observed = result.get("observed_value")
+    if isinstance(observed, dict):
+        observed = observed.get("values", observed)
+    if observed is None:
+        return "all values expected" if success else "observed no value"
+    return f"observed {_show(observed if isinstance(observed, list) else [observed])}"
+
+
+def _show(values: Sequence[Any]) -> str:
+    shown = list(dict.fromkeys(_show_one(value) for value in values))[:_SAMPLES]
+    return ", ".join(text if len(text) <= _SAMPLE_WIDTH else text[: _SAMPLE_WIDTH - 1] + "…" for text in shown)
+
+
+def _show_one(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_show_one, value))})"
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value) if isinstance(value, Decimal) else repr(value)
