@@ -60,4 +60,5 @@ def backfill(
         halted = all(fan_out.was_halted(each) for each in undone)
         message = tell_undone(asked, undone, len(todo.intervals), fan_out)
         return Failed(name="Halted" if halted else "Failed", message=message)
-    return Completed(message=f"{len(todo.intervals)} intervals published")
+    waiting = f"; {todo.stall}" if todo.stall else ""
+    return Completed(message=f"{len(todo.intervals)} intervals published{waiting}")

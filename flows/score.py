@@ -1,5 +1,6 @@
 """Score a pipeline: the order of things. What each thing is lives in `tasks` and below."""
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, pu
 from tasks.naming import flow_run_name
 from tasks.partitions import score_partitions
 from tasks.places import connect, settings
+from tasks.retries import has_lost_its_snapshot
 from tasks.runners import in_flight, task_runner
 from tasks.warm_up import warm_up
 
@@ -55,6 +57,8 @@ def score(
     if any(source.kind == "log" for source in spec.sources.values()):
         collect_logs(spec)
     todo = plan(spec, now, mode, start or None, end or None)
+    if todo.stall:
+        get_run_logger().warning("%s", todo.stall)
     if dry_run:
         show_plan(spec, todo, pin)
         return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
@@ -62,10 +66,12 @@ def score(
         warm_up(spec)
     score_one = score_interval.with_options(task_runner=task_runner())
     with tags(*flow_run.tags):  # so that whoever looks for our runs (who ends dead ones) finds the intervals' runs too
-        ended = [
-            (planned, score_one(spec, planned, pin, partition_rows or None, return_state=True))
-            for planned in todo.intervals
-        ]
+        ended = []
+        for planned in todo.intervals:
+            state = score_one(spec, planned, pin, partition_rows or None, return_state=True)
+            if has_lost_its_snapshot(state):  # its partitions must all be read again, so it is another run
+                state = score_one(spec, planned, pin, partition_rows or None, return_state=True)
+            ended.append((planned, state))
     return conclude(todo, ended)
 
 
@@ -88,15 +94,16 @@ def score_interval(
         return Completed(name="Skipped", message=f"{planned.label} is published already")
     try:
         with holding(connect(pipeline.destination.connection), run, settings().lease_seconds) as hold:
-            extent = plan_partitions(run, partition_rows)
-            logger.info("%s: %d rows in %d partitions", run.label, extent.rows, len(extent.partitions))
-            progress, receipts, done = Progress(run.label, extent.rows), [], 0
-            share = min(1.0, pipeline.audit_rows / max(extent.rows, 1))
-            for receipt in score_partitions(run, extent.partitions, in_flight(), share):
-                receipts.append(receipt)
-                done += receipt.extracted
-                progress.show(done)
-                hold.check()
+            with ExitStack() as snapshots:
+                extent = plan_partitions(run, partition_rows, snapshots)
+                logger.info("%s: %d rows in %d partitions", run.label, extent.rows, len(extent.partitions))
+                progress, receipts, done = Progress(run.label, extent.rows), [], 0
+                share = min(1.0, pipeline.audit_rows / max(extent.rows, 1))
+                for receipt in score_partitions(run, extent.partitions, in_flight(), share):
+                    receipts.append(receipt)
+                    done += receipt.extracted
+                    progress.show(done)
+                    hold.check()
             result = audit(run, receipts)
             hold.totals = result.totals
             if result.halts:

@@ -22,6 +22,8 @@ class AdbcTransaction:
     def __init__(self, database: Database) -> None:
         self._connection = self._connect(database)
         self._cursor = self._connection.cursor()
+        for statement in database.enter_snapshot():
+            self._cursor.execute(statement)
 
     def __enter__(self) -> "AdbcTransaction":
         return self

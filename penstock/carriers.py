@@ -69,6 +69,8 @@ class Partition:
     lower: Bound | None
     upper: Bound | None
     rows: int
+    snapshots: dict[str, str] = field(default_factory=dict)
+    """By connection: the moment at which all slices of the interval are read, where one could be held still."""
 
     @property
     def label(self) -> str:
@@ -83,6 +85,19 @@ class SourceExtent:
     fingerprint: str
     """Changes when rows of the interval were added, removed or (with `updated_column`) changed."""
     partitions: tuple[Partition, ...]
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """Up to where a source is settled, and what holds it there."""
+
+    until: datetime
+    holder: str
+    """In words; names a session, never what it says."""
+
+    def settles(self, moment: datetime) -> bool:
+        """Whether every transaction that began before the moment has ended, and none can begin before it any more."""
+        return moment <= self.until
 
 
 @dataclass(frozen=True)

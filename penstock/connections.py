@@ -22,6 +22,7 @@ from penstock.errors import (
     PenstockError,
     QueryFailed,
     SettingsError,
+    SnapshotLost,
 )
 from penstock.settings import Settings
 
@@ -40,6 +41,15 @@ _VALUES = re.compile(
 _SECRET_OPTION = re.compile(r"password|passwd|secret|token|credential|key", re.IGNORECASE)
 _TRANSIENT_STATES = ("08", "40", "53", "57P", "57014", "55P03", "25P03")
 _DENIED_STATES = ("28", "42501", "3D000")
+_SNAPSHOT_IS_GONE = re.compile(r"invalid snapshot identifier|snapshot .* does not exist")
+
+READER = "penstock reader"
+"""What a session that reads under a snapshot calls itself: it cannot write, so nobody need wait for it."""
+READ_ONLY = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    f"SET LOCAL application_name = '{READER}'",
+)
+"""How a transaction on Postgres begins that sees one moment and changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,8 @@ class Database:
 
     name: str
     engine: sa.Engine
+    snapshot: str | None = None
+    """A moment that another connection holds still; whatever is read here is read as of then."""
 
     @property
     def dialect(self) -> str:
@@ -62,7 +74,17 @@ class Database:
     def reading(self) -> Iterator[sa.Connection]:
         """Give a connection for reading; driver errors come out as Penstock's."""
         with translated_errors(self), self.engine.connect() as connection:
+            for statement in self.enter_snapshot():
+                connection.exec_driver_sql(statement)
             yield connection
+
+    def enter_snapshot(self) -> tuple[str, ...]:
+        """Return the statements with which a transaction enters the snapshot; none where there is none."""
+        if self.snapshot is None:
+            return ()
+        if not re.fullmatch(r"[0-9A-F-]+", self.snapshot):
+            raise ValueError(f"`{self.snapshot}` is no name of a snapshot")
+        return (*READ_ONLY, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'")
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -233,6 +255,8 @@ def _translate(database: Database, error: BaseException) -> PenstockError:
     reason = _one_line(str(error), database.url)
     if state == "23505" or "UNIQUE constraint failed" in reason or "Duplicate key" in reason:
         return KeyCollision(database.name, reason)
+    if database.snapshot and _SNAPSHOT_IS_GONE.search(reason):
+        return SnapshotLost(database.name)
     if state.startswith(_DENIED_STATES) or _DENIED.search(reason):
         return AccessDenied(database.name, reason)
     if state.startswith(_TRANSIENT_STATES):

@@ -22,7 +22,9 @@ PenstockError
     │   ├── BrokenFile           truncated, corrupt, not what its format says
     │   ├── LinesPruned          landed log lines of the interval have been pruned
     │   ├── UnreadableTime       the event time is not stored in one readable way
+    │   ├── HorizonHidden        nobody can tell which transactions may still write (`settle: horizon`)
     │   └── QueryFailed          the database refused a statement
+    ├── SnapshotLost             the moment of the source that a run reads is no longer held still
     ├── FeaturesError            the features query fails or does not keep its contract
     ├── ModelError
     │   ├── ModelNotFound
@@ -317,12 +319,36 @@ class UnreadableTime(SourceError):
 
 
 @dataclass(eq=False)
+class HorizonHidden(SourceError):
+    connection: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"connection `{self.connection}` cannot say whether an interval is settled: {self.reason}. "
+            "Mend that, or leave `settle: horizon` out and watch for late rows with `lookback:`."
+        )
+
+
+@dataclass(eq=False)
 class QueryFailed(SourceError):
     connection: str
     reason: str
 
     def message(self) -> str:
         return f"connection `{self.connection}` refused a statement: {self.reason}. Mend the query or the table."
+
+
+@dataclass(eq=False)
+class SnapshotLost(TerminalError):
+    connection: str
+
+    def message(self) -> str:
+        return (
+            f"connection `{self.connection}`: the snapshot that all partitions read is gone, for the session that held "
+            "it has ended (a restart, a lost connection, somebody ended it). Partitions of two moments do not go "
+            "together, so nothing was published. Run again: the interval is read afresh."
+        )
 
 
 @dataclass(eq=False)

@@ -1,14 +1,18 @@
 """Read what one run needs from a pipeline's sources."""
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 
-from penstock.carriers import Extracted, Partition, ScoringRun, SourceExtent
+from penstock.carriers import Extracted, Horizon, Partition, ScoringRun, SourceExtent
 from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
 from penstock.privacy import Veil
 from penstock.sources import Connect, open_source
+from penstock.sources.horizon import read_horizon
 from penstock.sources.log import Landing, LogReader, land_lines
-from penstock.spec import LogSource, Pipeline
+from penstock.sources.snapshot import exported_snapshot
+from penstock.spec import LogSource, Pipeline, SqlSource
 
 
 def land_logs(pipeline: Pipeline, connect: Connect) -> dict[str, Landing]:
@@ -18,20 +22,37 @@ def land_logs(pipeline: Pipeline, connect: Connect) -> dict[str, Landing]:
     return {name: land_lines(pipeline.name, name, source, warehouse) for name, source in logs.items()}
 
 
-def plan_partitions(run: ScoringRun, connect: Connect, veil: Veil, partition_rows: int | None = None) -> SourceExtent:
-    """Count the primary rows of the run's interval, take their fingerprint and cut them into partitions."""
-    reader = open_source(run.pipeline, run.pipeline.primary, connect)
-    extent = reader.plan(run.interval, partition_rows or run.pipeline.partition_rows)
-    return replace(extent, fingerprint=_veiled(run.pipeline, extent.fingerprint, veil))
+def plan_partitions(
+    run: ScoringRun, connect: Connect, veil: Veil, partition_rows: int | None = None, held: ExitStack | None = None
+) -> SourceExtent:
+    """Count the primary rows of the run's interval, take their fingerprint and cut them into partitions.
+
+    Args:
+        held: keeps one moment of each Postgres source still, until it is closed, for all partitions to read; without it
+            each is read at a moment of its own.
+    """
+    pipeline = run.pipeline
+    with ExitStack() as opening:
+        snapshots = _hold_snapshots(pipeline, connect, opening) if held is not None else {}
+        reader = open_source(pipeline, pipeline.primary, _connect_at(snapshots, connect))
+        extent = reader.plan(run.interval, partition_rows or pipeline.partition_rows)
+        if held is not None:
+            held.enter_context(opening.pop_all())
+    partitions = tuple(replace(partition, snapshots=snapshots) for partition in extent.partitions)
+    return replace(extent, fingerprint=_veiled(pipeline, extent.fingerprint, veil), partitions=partitions)
 
 
 def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -> Extracted:
-    """Read one slice of the primary source, the other sources whole, and which rows were released for this run."""
-    pipeline = run.pipeline
+    """Read one slice of the primary source, the other sources whole, and which rows were released for this run.
+
+    Raises:
+        SnapshotLost: the moment at which the partition was planned is no longer held still.
+    """
+    pipeline, then = run.pipeline, _connect_at(partition.snapshots, connect)
     others = [name for name in pipeline.sources if name != pipeline.primary]
     return Extracted(
-        primary=open_source(pipeline, pipeline.primary, connect).read(run.interval, partition),
-        others={name: open_source(pipeline, name, connect).read(run.interval) for name in others},
+        primary=open_source(pipeline, pipeline.primary, then).read(run.interval, partition),
+        others={name: open_source(pipeline, name, then).read(run.interval) for name in others},
         waivers=waivers_of(connect(pipeline.destination.connection), run),
     )
 
@@ -46,7 +67,29 @@ def _veiled(pipeline: Pipeline, fingerprint: str, veil: Veil) -> str:
     return str(veil.hash(fingerprint)) if veil.hides(pipeline.key) else fingerprint
 
 
+def source_horizon(pipeline: Pipeline, connect: Connect) -> Horizon | None:
+    """Return up to where the primary source is settled; None where the pipeline does not ask.
+
+    Raises:
+        HorizonHidden: the database cannot tell.
+    """
+    source = pipeline.primary_source
+    if pipeline.interval is None or pipeline.interval.settle != "horizon" or not isinstance(source, SqlSource):
+        return None
+    return read_horizon(connect(source.connection))
+
+
 def count_malformed(pipeline: Pipeline, interval: DataInterval | None, connect: Connect) -> dict[str, tuple[int, int]]:
     """Return, by log source, how many lines of the interval could not be read, of how many."""
     readers = {name: open_source(pipeline, name, connect) for name in pipeline.sources}
     return {name: r.count_malformed(interval) for name, r in readers.items() if isinstance(r, LogReader)}
+
+
+def _hold_snapshots(pipeline: Pipeline, connect: Connect, held: ExitStack) -> dict[str, str]:
+    names = sorted({source.connection for source in pipeline.sources.values() if isinstance(source, SqlSource)})
+    snapshots = {name: held.enter_context(exported_snapshot(connect(name))) for name in names}
+    return {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
+
+
+def _connect_at(snapshots: Mapping[str, str], connect: Connect) -> Connect:
+    return lambda name: replace(connect(name), snapshot=snapshots.get(name))

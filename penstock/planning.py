@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from penstock.carriers import interval_key, interval_label
+from penstock.carriers import Horizon, interval_key, interval_label
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, align_down, as_utc, covering, missing, split
 from penstock.ledger.reader import RunRecord
@@ -43,6 +43,18 @@ class Plan:
     """Intervals that somebody withdrew; only a restate scores them again."""
     left_over: int = 0
     """Due intervals beyond `max_intervals` or `catch_up`; a later run takes them."""
+    stalled: int = 0
+    """Intervals that are over, and wait for a transaction that may still write into them."""
+    holder: str = ""
+    """Who holds those back, in words."""
+
+    @property
+    def stall(self) -> str:
+        """What waits for whom, in one sentence; empty where nothing does."""
+        if not self.stalled:
+            return ""
+        waiting = "1 interval waits" if self.stalled == 1 else f"{self.stalled:,} intervals wait"
+        return f"{waiting} to be settled: {self.holder}"
 
 
 def plan_intervals(
@@ -56,6 +68,7 @@ def plan_intervals(
     *,
     whole: bool = False,
     released: Container[str] = (),
+    horizon: Horizon | None = None,
 ) -> Plan:
     """Decide which intervals to score.
 
@@ -66,6 +79,7 @@ def plan_intervals(
         start, end: bound the intervals to those that touch `[start, end)`; naive means UTC.
         whole: take all of them, beyond `max_intervals`.
         released: keys of intervals with rows that were let out of quarantine and wait for a run.
+        horizon: up to where the primary source is settled; intervals beyond it wait, whatever the mode.
 
     Raises:
         SettingsError: a range is asked of a snapshot pipeline, or a restate names no range.
@@ -88,7 +102,13 @@ def plan_intervals(
             raise SettingsError(
                 "a restate needs a range", "Give start and end; every interval that they touch is scored again."
             )
-        return Plan(tuple(PlannedInterval(i, "restate") for i in due[:at_most]), left_over=max(len(due) - at_most, 0))
+        asked, stalled = _part(spec, [PlannedInterval(i, "restate") for i in due], horizon)
+        return Plan(
+            tuple(asked[:at_most]),
+            left_over=max(len(asked) - at_most, 0),
+            stalled=stalled,
+            holder=horizon.holder if horizon else "",
+        )
     wanted = missing(due, [i for i in done.values() if i is not None])
     if mode == "due" and spec.catch_up == "latest" and start is None and end is None:
         wanted = [i for i in wanted if i == due[-1]]
@@ -103,8 +123,11 @@ def plan_intervals(
         *(PlannedInterval(i, "late rows") for i in late if i not in let_out),
     ]
     chosen.sort(key=lambda planned: planned.interval.start if planned.interval else now)
+    done_already = len(due) - len(chosen) - withdrawn
+    chosen, stalled = _part(spec, chosen, horizon)
     taken = tuple(chosen[:at_most])
-    return Plan(taken, len(due) - len(chosen) - withdrawn, withdrawn, len(chosen) - len(taken))
+    left_over = len(chosen) - len(taken)
+    return Plan(taken, done_already, withdrawn, left_over, stalled, horizon.holder if horizon else "")
 
 
 def plan_range(
@@ -114,6 +137,7 @@ def plan_range(
     start: datetime | None,
     end: datetime | None,
     restate_since: datetime | None,
+    horizon: Horizon | None = None,
 ) -> Plan:
     """Decide which intervals of a range a backfill still has to score, however many they are.
 
@@ -129,7 +153,7 @@ def plan_range(
             f"Score its whole source with `penstock run {pipeline.name}`.",
         )
     mode: Mode = "backfill" if restate_since is None else "restate"
-    plan = plan_intervals(pipeline, settled, now, lambda _: "", mode, start, end, whole=True)
+    plan = plan_intervals(pipeline, settled, now, lambda _: "", mode, start, end, whole=True, horizon=horizon)
     if restate_since is None:
         return plan
     again = {key for key, run in settled.items() if run.state == "published" and run.started_at >= restate_since}
@@ -144,6 +168,14 @@ def _due(spec: IntervalSpec, now: datetime, start: datetime | None, end: datetim
         return split(spec.start, over, spec.grain)
     first, last = start or spec.start, min(end or over, over)
     return covering(first, last, spec.start, spec.grain) if first < last else []
+
+
+def _part(
+    spec: IntervalSpec, chosen: list[PlannedInterval], horizon: Horizon | None
+) -> tuple[list[PlannedInterval], int]:
+    """Leave out the intervals that are not settled; return the rest, and how many those are."""
+    settled = [p for p in chosen if not (horizon and p.interval) or horizon.settles(p.interval.end + spec.delay)]
+    return settled, len(chosen) - len(settled)
 
 
 def _late(

@@ -56,6 +56,8 @@ def plan_card(pipeline: Pipeline, plan: Plan, model: ModelPin) -> str:
         "were withdrawn; only a restate scores them again": plan.withdrawn,
         "are due as well, and left for a later run": plan.left_over,
     }
+    if plan.stall:
+        lines.append(f"{plan.stall}.")
     return "\n\n".join([*lines, *(f"{count:,} {what}." for what, count in told.items() if count)])
 
 

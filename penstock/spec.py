@@ -50,6 +50,8 @@ class IntervalSpec(Part):
     """Where the first interval begins; a value without zone is UTC."""
     delay: Duration = timedelta(0)
     """How long after its end an interval is due."""
+    settle: Literal["delay", "horizon"] = "delay"
+    """horizon: due only once no transaction is open that began before the delay was over (Postgres)."""
     lookback: int = Field(default=0, ge=0, le=1000)
     """How many published intervals behind the newest are watched for late rows."""
     catch_up: Literal["all", "latest"] = "all"
@@ -343,6 +345,12 @@ class Pipeline(Part):
             raise ValueError(
                 "a snapshot pipeline reads all landed lines each time; take `log_lines` out of `retention`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _horizon_is_a_databases(self) -> Self:
+        if self.interval and self.interval.settle == "horizon" and not isinstance(self.primary_source, SqlSource):
+            raise ValueError("`settle: horizon` asks a Postgres database: the primary source must be `kind: sql`")
         return self
 
     @model_validator(mode="after")

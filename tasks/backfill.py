@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 
 from penstock.carriers import interval_key
 from penstock.connections import close_engines
+from penstock.extract import source_horizon
 from penstock.interval import as_utc
 from penstock.ledger.reader import list_runs, settled_intervals
 from penstock.planning import Mode, Plan, PlannedInterval
@@ -48,8 +49,9 @@ def plan_range(asked: Backfill) -> Plan:
     pipeline = asked.pipeline
     warehouse = connect(pipeline.destination.connection)
     settled = settled_intervals(warehouse, pipeline.name)
+    horizon = source_horizon(pipeline, connect)
     release_files(pipeline)
-    return plan_whole_range(pipeline, settled, asked.now, asked.start, asked.end, asked.restate_since)
+    return plan_whole_range(pipeline, settled, asked.now, asked.start, asked.end, asked.restate_since, horizon)
 
 
 @task(name="wait-for-others", **RETRIED)

@@ -78,6 +78,8 @@ def _write_row(planned: PlannedInterval, run: IntervalRun | None) -> str:
 
 def tell_idle(asked: Backfill, plan: Plan) -> str:
     """Say why there is nothing to score."""
+    if plan.stall:
+        return f"nothing to do yet: {plan.stall}"
     if not plan.settled and not plan.withdrawn:
         return "nothing to do: no interval of the range is over yet, or the pipeline starts later"
     if asked.restate_since is not None:

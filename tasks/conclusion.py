@@ -19,12 +19,13 @@ def conclude(plan: Plan, ended: Sequence[tuple[PlannedInterval, State[Any]]]) ->
     if failed:
         name = "Halted" if all(state.name == "Halted" for _, state in failed) else "Failed"
         return Failed(name=name, message=f"{len(failed)} of {len(ended)} intervals: {_told(*failed[0])}{_rest(failed)}")
+    waiting = f"; {plan.stall}" if plan.stall else ""
     published = [planned for planned, state in ended if state.name != "Skipped"]
     if not published:
         why = ended[0][1].message if ended else f"{plan.settled} intervals are published already"
-        return Completed(name="Skipped", message=f"nothing to do: {why}")
+        return Completed(name="Skipped", message=f"nothing to do: {why}{waiting}")
     skipped = f", {len(ended) - len(published)} skipped" if len(published) < len(ended) else ""
-    return Completed(message=f"{len(published)} intervals published{skipped}")
+    return Completed(message=f"{len(published)} intervals published{skipped}{waiting}")
 
 
 def _told(planned: PlannedInterval, state: State[Any]) -> str:

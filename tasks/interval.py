@@ -1,6 +1,7 @@
 """The steps of one interval's run, around its partitions."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from prefect import task
 
 from penstock.carriers import ModelPin, Receipt, ScoringRun, SourceExtent
 from penstock.destination import count_rows
-from penstock.extract import count_malformed, land_logs, source_fingerprint
+from penstock.extract import count_malformed, land_logs, source_fingerprint, source_horizon
 from penstock.extract import plan_partitions as plan_extent
 from penstock.ledger import writer
 from penstock.ledger.reader import settled_intervals
@@ -39,10 +40,11 @@ def collect_logs(pipeline: Pipeline) -> dict[str, Landing]:
 @task(name="plan", task_run_name="plan", **RETRIED)
 def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
     """Find the intervals to score."""
+    horizon = source_horizon(pipeline, connect)  # before any rows are looked at
     warehouse, hidden = connect(pipeline.destination.connection), veil(pipeline)
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
     seen = partial(source_fingerprint, pipeline, connect=connect, veil=hidden)
-    return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released)
+    return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
 
 
 @task(name="claim", task_run_name="claim {planned.label}", **RETRIED | {"retries": 2})
@@ -61,9 +63,13 @@ def claim(pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, flow_ru
 
 
 @task(name="plan-partitions", task_run_name="plan partitions", **RETRIED)
-def plan_partitions(run: ScoringRun, partition_rows: int | None) -> SourceExtent:
-    """Count the interval's rows, cut them into partitions, and store what was seen."""
-    extent = plan_extent(run, connect, veil(run.pipeline), partition_rows)
+def plan_partitions(run: ScoringRun, partition_rows: int | None, snapshots: ExitStack | None = None) -> SourceExtent:
+    """Count the interval's rows, cut them into partitions, and store what was seen.
+
+    Args:
+        snapshots: keeps one moment of each Postgres source still for the partitions; close it when they are done.
+    """
+    extent = plan_extent(run, connect, veil(run.pipeline), partition_rows, snapshots)
     writer.record_plan(connect(run.pipeline.destination.connection), run, extent)
     return extent
 

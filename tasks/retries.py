@@ -3,14 +3,20 @@
 from typing import Any
 
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.tasks import exponential_backoff
 
-from penstock.errors import TransientError
+from penstock.errors import SnapshotLost, TransientError
 
 
 def if_transient(_task: Any, _task_run: Any, state: Any) -> bool:
     """Tell Prefect whether a failed task run is worth another try."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
+
+
+def has_lost_its_snapshot(state: State[Any]) -> bool:
+    """Tell whether an interval's run failed only because its source's snapshot went away."""
+    return state.is_failed() and isinstance(state.result(raise_on_failure=False), SnapshotLost)
 
 
 RETRIED: dict[str, Any] = {

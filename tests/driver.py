@@ -5,6 +5,7 @@ is told nothing of a kill, as with a real one; the lease stays until `lapse_leas
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -18,7 +19,14 @@ from penstock.carriers import ModelPin, Partition, Receipt, ScoringRun
 from penstock.connections import Database
 from penstock.destination import count_rows, load
 from penstock.errors import Halted, IntervalBusy, PenstockError
-from penstock.extract import count_malformed, extract_partition, land_logs, plan_partitions, source_fingerprint
+from penstock.extract import (
+    count_malformed,
+    extract_partition,
+    land_logs,
+    plan_partitions,
+    source_fingerprint,
+    source_horizon,
+)
 from penstock.gates import pass_gates
 from penstock.ledger import writer
 from penstock.ledger.reader import settled_intervals
@@ -58,12 +66,15 @@ class Driver:
 
     def plan(self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
         settled = settled_intervals(self.warehouse, self.pipeline.name)
+        horizon = source_horizon(self.pipeline, self.connect)
 
         def fingerprint_of(interval):
             return source_fingerprint(self.pipeline, interval, self.connect, OPEN)
 
         released = pending_releases(self.warehouse, self.pipeline.name)
-        return plan_intervals(self.pipeline, settled, now, fingerprint_of, mode, start, end, released=released)
+        return plan_intervals(
+            self.pipeline, settled, now, fingerprint_of, mode, start, end, released=released, horizon=horizon
+        )
 
     def steps(
         self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
@@ -104,14 +115,15 @@ class Driver:
             yield f"{state}: {error}"
 
     def _held(self, run: ScoringRun) -> Iterator[str]:
-        extent = plan_partitions(run, self.connect, OPEN)
-        yield "count"
-        writer.record_plan(self.warehouse, run, extent)
-        yield "plan partitions"
-        share = min(1.0, self.pipeline.audit_rows / max(extent.rows, 1))
         receipts: list[Receipt] = []
-        for partition in extent.partitions:
-            yield from self._partition(run, partition, share, receipts)
+        with ExitStack() as snapshots:
+            extent = plan_partitions(run, self.connect, OPEN, held=snapshots)
+            yield "count"
+            writer.record_plan(self.warehouse, run, extent)
+            yield "plan partitions"
+            share = min(1.0, self.pipeline.audit_rows / max(extent.rows, 1))
+            for partition in extent.partitions:
+                yield from self._partition(run, partition, share, receipts)
         result = self._audit(run, receipts)
         yield "audit"
         if result.halts:

@@ -107,16 +107,16 @@ def find_intervals(
     end: datetime | None,
 ) -> "Plan":
     """Return the intervals that a run would score at `now`."""
-    from penstock.extract import source_fingerprint
+    from penstock.extract import source_fingerprint, source_horizon
     from penstock.ledger.reader import settled_intervals
     from penstock.ledger.releases import pending_releases
     from penstock.planning import plan_intervals
     from penstock.privacy import make_veil
 
-    warehouse, veil = connect(pipeline.destination.connection), make_veil(pipeline, open_settings())
+    horizon, warehouse = source_horizon(pipeline, connect), connect(pipeline.destination.connection)
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
-    seen = partial(source_fingerprint, pipeline, connect=connect, veil=veil)
-    return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released)
+    seen = partial(source_fingerprint, pipeline, connect=connect, veil=make_veil(pipeline, open_settings()))
+    return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
 
 
 def resolve_model(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "ModelPin":
@@ -140,6 +140,8 @@ def _read_model(text: str) -> "ModelRef":
 
 def told_idle(plan: "Plan") -> str:
     """Say why there is nothing to do."""
+    if plan.stall:
+        return f"nothing to do yet: {plan.stall}"
     if not plan.settled and not plan.withdrawn:
         return "nothing to do: no interval is due"
     told = f"nothing to do: {plural(plan.settled, 'interval')} {_are(plan.settled)} published already"
@@ -159,6 +161,8 @@ def _tell_rest(write: Callable[[str], None], plan: "Plan") -> None:
         write(f"{plural(plan.withdrawn, 'interval')} withdrawn: only a restate scores them again")
     if plan.left_over:
         write(f"{plural(plan.left_over, 'interval')} {_are(plan.left_over)} left for a later run")
+    if plan.stall:
+        write(plan.stall)
 
 
 def _forecast(
@@ -207,4 +211,6 @@ def _as_object(
         "settled": plan.settled,
         "withdrawn": plan.withdrawn,
         "left_over": plan.left_over,
+        "stalled": plan.stalled,
+        "stall": plan.stall,
     }

@@ -117,6 +117,8 @@ def run_pipeline(
         message = told_idle(plan)
         console.print(message, markup=False)
         return RunSummary((), True, 0, message)
+    if plan.stall:
+        _warn(plan.stall, console)
     ensure_ready(spec, settings, plan.intervals[0].interval, resolve_model(spec, settings, model), connect)
     runs = own_runs_from_now(connect(spec.destination.connection), spec.name, len(plan.intervals))
     with load_while_waiting(spec) as loaded, prefect_api(settings, verbose=verbose) as api_url:

@@ -18,6 +18,7 @@ def look_at_source(
     Raises:
         SourceError: with the culprit's name.
     """
+    from penstock.extract import source_horizon
     from penstock.sources.files import matching_files
     from penstock.sources.sql import sql_relation
     from penstock.spec import LogSource, SqlSource
@@ -27,6 +28,8 @@ def look_at_source(
         time = pipeline.interval.column if name == pipeline.primary and pipeline.interval else None
         relation = sql_relation(name, source, connect(source.connection), time, interval)
         relation.check_columns()
+        if name == pipeline.primary:
+            source_horizon(pipeline, connect)
         where = f"table `{source.table}`" if source.table else "query"
         return f"{where} of `{source.connection}`, {len(relation.rows.c)} columns"
     if isinstance(source, LogSource):

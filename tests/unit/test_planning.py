@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from penstock.carriers import Horizon
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, split
 from penstock.planning import Plan, plan_intervals
@@ -120,3 +121,32 @@ def test_ten_thousand_pending_intervals_are_planned_at_once() -> None:
     minutes = pipeline(grain="15m", max_intervals=100)
     plan = plan_intervals(minutes, {}, START + timedelta(minutes=15 * 10_000), same)
     assert (len(plan.intervals), plan.left_over) == (100, 9_900)
+
+
+@pytest.mark.parametrize("mode", ["due", "backfill", "restate"])
+def test_intervals_beyond_the_horizon_wait_whatever_the_mode(mode: Any) -> None:
+    horizon = Horizon(START + 7 * DAY + timedelta(minutes=30), "session 7 has a transaction open")
+
+    plan = plan_intervals(pipeline(delay="1h"), {}, NOW, same, mode, START, NOW, horizon=horizon)
+
+    assert days_of(plan) == [0, 1, 2, 3, 4, 5]  # the delay of the seventh was not over when the session began
+    assert plan.stalled == 4
+    assert plan.stall == "4 intervals wait to be settled: session 7 has a transaction open"
+
+
+def test_a_published_interval_waits_for_nobody_unless_its_rows_changed() -> None:
+    horizon = Horizon(START, "session 7 has a transaction open")
+
+    plan = plan_intervals(pipeline(lookback=1), settled(*range(9)), NOW, same, horizon=horizon)
+    late = plan_intervals(pipeline(lookback=2), settled(*range(10)), NOW, lambda _: "other", horizon=horizon)
+
+    assert (plan.settled, plan.stalled) == (9, 1)
+    assert (late.intervals, late.settled, late.stalled) == ((), 8, 2)
+
+
+def test_only_a_sql_source_can_be_asked_for_its_horizon() -> None:
+    data = pipeline(settle="horizon").model_dump(mode="json", by_alias=True)
+    data["sources"] = {"payments": {"kind": "files", "path": "*.csv", "format": "csv"}}
+    data["expectations"] = {}
+    with pytest.raises(ValueError, match="must be `kind: sql`"):
+        Pipeline.model_validate(data)
