@@ -1,0 +1,172 @@
+"""Random histories: rows early, late and changed, runs that crash, overlap and are repeated; see `tests.histories`."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from models.registry import Registry
+from penstock.connections import Database, close_engines, open_database
+from penstock.settings import Settings
+from tests.histories import GOODS, History, history_pipeline, score_goods
+from tests.shop import START, train_model
+
+moments = st.integers(0, 6 * 24).map(lambda hours: START + timedelta(hours=hours))
+goods = st.integers(0, len(GOODS) - 1)
+numbers = st.integers(0, 1000)
+
+
+class Machine(RuleBasedStateMachine):
+    """What may happen, in any order."""
+
+    make_history: Callable[[], History]
+
+    @initialize(first=st.lists(st.tuples(moments, goods), max_size=12))
+    def open_shop(self, first: list[Any]) -> None:
+        self.it = type(self).make_history()
+        for created, what in first:
+            self.it.insert(created, what)
+
+    @rule(created=moments, what=goods)
+    def insert(self, created: Any, what: int) -> None:
+        self.it.insert(created, what)
+
+    @precondition(lambda self: self.it.free_keys())
+    @rule(number=numbers, created=moments, what=goods)
+    def update(self, number: int, created: Any, what: int) -> None:
+        keys = self.it.free_keys()
+        self.it.update(keys[number % len(keys)], created, what)
+
+    @precondition(lambda self: self.it.free_keys())
+    @rule(number=numbers)
+    def delete(self, number: int) -> None:
+        keys = self.it.free_keys()
+        self.it.delete(keys[number % len(keys)])
+
+    @precondition(lambda self: self.it.shop.dialect == "postgresql" and len(self.it.open) < 3)
+    @rule(created=moments, what=goods, number=st.none() | numbers)
+    def begin(self, created: Any, what: int, number: int | None) -> None:
+        keys = self.it.free_keys()
+        self.it.begin(created, what, keys[number % len(keys)] if number is not None and keys else None)
+
+    @precondition(lambda self: self.it.open)
+    @rule(number=numbers, commit=st.booleans())
+    def end(self, number: int, commit: bool) -> None:
+        self.it.end(number % len(self.it.open), commit=commit)
+
+    @rule(hours=st.sampled_from([1, 23, 24, 30, 48]))
+    def advance(self, hours: int) -> None:
+        self.it.now += timedelta(hours=hours)
+
+    @rule(lapse=st.booleans())
+    def run(self, lapse: bool) -> None:
+        if lapse:
+            self.it.lapse()
+        self.it.run()
+
+    @rule(after=st.integers(1, 30))
+    def kill(self, after: int) -> None:
+        self.it.kill(after)
+
+    @rule()
+    def lapse(self) -> None:
+        self.it.lapse()
+
+    @precondition(lambda self: self.it.paused is None)
+    @rule(steps=st.integers(1, 12))
+    def pause(self, steps: int) -> None:
+        self.it.pause()
+        self.it.proceed(steps)
+
+    @precondition(lambda self: self.it.paused is not None)
+    @rule(steps=st.integers(1, 12))
+    def proceed(self, steps: int) -> None:
+        self.it.proceed(steps)
+
+    @rule(day=st.integers(0, 4))
+    def restate(self, day: int) -> None:
+        self.it.restate(day)
+
+    @rule(number=numbers)
+    def withdraw(self, number: int) -> None:
+        self.it.withdraw(number)
+
+    @invariant()
+    def readers_see_what_was_read(self) -> None:
+        if hasattr(self, "it"):
+            self.it.check()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "it"):
+            return
+        try:
+            self.it.finish()
+        finally:
+            self.it.close()
+            close_engines()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    return train_model(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def machine(
+    empty_database: Callable[..., str], registry: Registry, tmp_path: Path
+) -> Callable[[str], type[RuleBasedStateMachine]]:
+    """A machine whose every history has a shop and a warehouse of its own."""
+    scores, made = score_goods(registry), iter(range(1_000_000))
+
+    def make(dialect: str) -> type[RuleBasedStateMachine]:
+        def make_history() -> History:
+            places: dict[str, Database] = {}
+            number = next(made)
+            for name in ("shop", "warehouse"):
+                url = empty_database(dialect, f"{name}{number}")
+                places[name] = open_database(Settings(connections={name: url}), name)  # type: ignore[dict-item]
+            return History(history_pipeline(), places["shop"], places.__getitem__, registry, scores)
+
+        return type("HistoryMachine", (Machine,), {"make_history": staticmethod(make_history)})
+
+    return make
+
+
+def play(machine: type[RuleBasedStateMachine], histories: int, steps: int = 14) -> None:
+    """Play so many histories."""
+    unhurried = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    how = settings(
+        max_examples=histories,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        suppress_health_check=unhurried,
+    )
+    run_state_machine_as_test(machine, settings=how)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "histories"),
+    [
+        ("sqlite", 5),
+        pytest.param("sqlite", 200, marks=[pytest.mark.slow_fault, pytest.mark.timeout(1500)]),
+        pytest.param("postgresql", 20, marks=[pytest.mark.slow_fault, pytest.mark.timeout(900)]),
+    ],
+)
+def test_every_history_ends_with_what_the_model_says(
+    machine: Callable[[str], type[RuleBasedStateMachine]], dialect: str, histories: int
+) -> None:
+    play(machine(dialect), histories)
