@@ -12,8 +12,6 @@ from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene, Trial
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
-SERVERS = ("sqlite", "postgresql")
-"""Databases that more than one process can have open; DuckDB's file belongs to one."""
 slow = pytest.mark.slow_fault
 
 
