@@ -46,7 +46,7 @@ def score_features(
             empty, features, features.refusals, features.validations, features.halts, features.audit, features.columns
         )
     model.check_columns(features.table.column_names)
-    misfits = _hide_values(model.refused_rows(features.table), veil)
+    misfits = hide_values(model.refused_rows(features.table), veil)
     taken, refused = Refusing(pipeline, veil, {}).refuse(MODEL, features.table, misfits)
     rows = _assemble(run, taken, model.score(taken))
     verdict = judge_rows(SCORES, rows, pipeline.expectations_of(SCORES), partition.index, veil)
@@ -64,7 +64,7 @@ def score_features(
     )
 
 
-def _hide_values(refused: dict[int, tuple[str, ...]], veil: Veil) -> dict[int, tuple[str, ...]]:
+def hide_values(refused: dict[int, tuple[str, ...]], veil: Veil) -> dict[int, tuple[str, ...]]:
     """Keep the values of private features out of the reasons, which name them as in `country`: unseen category 'XX'."""
     if not veil.columns:
         return refused

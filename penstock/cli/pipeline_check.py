@@ -28,6 +28,7 @@ def check_pipeline(name: str, settings: "Settings") -> Findings:
         return findings
     findings.ok("spec", f"{plural(len(spec.sources), 'source')}, primary `{spec.primary}`")
     check = _Check(spec, settings, connector(settings), findings)
+    check.check_privacy()
     check.check_expectations()
     check.check_destination()
     rows = check.read_samples()
@@ -47,6 +48,15 @@ class _Check:
     settings: "Settings"
     connect: "Callable[[str], Database]"
     findings: Findings
+
+    def check_privacy(self) -> None:
+        """See that private columns can be hashed."""
+        from penstock.privacy import make_veil
+
+        with self.findings.about("private"):
+            hidden = make_veil(self.pipeline, self.settings).columns
+            if hidden:
+                self.findings.ok("private", f"{', '.join(sorted(hidden))} shown nowhere")
 
     def check_expectations(self) -> None:
         if not self.pipeline.expectations:
@@ -148,7 +158,9 @@ class _Check:
 
     def check_contract(self, rows: "dict[str, pa.Table]", features: "pa.Table", model: "ModelVersion | None") -> None:
         """See that the features hold what the model and the destination take."""
+        from models.scoring import hide_values
         from penstock.errors import MissingColumns
+        from penstock.privacy import Veil
 
         known = (*features.column_names, *rows[self.pipeline.primary].column_names)
         lacking = tuple(c for c in self.pipeline.destination.keep if c not in known)
@@ -160,7 +172,7 @@ class _Check:
         with self.findings.about("model"):
             model.check_columns(features.column_names)
             self.findings.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
-            refused = model.refused_rows(features)
+            refused = hide_values(model.refused_rows(features), Veil(self.pipeline.private_columns))
             if refused:
                 first = next(iter(refused.values()))[0]
                 told = f"{len(refused)} of {features.num_rows} sample rows would be quarantined, as {first}"

@@ -173,3 +173,21 @@ def test_unreadable_lines_of_a_private_log_are_kept_by_their_place_only(
 
     assert (landed.lines, landed.malformed) == (1, 1)
     assert CANARY not in tell_all(warehouse)
+
+
+def test_check_tells_of_a_missing_secret_and_does_not_quote_private_values(
+    private_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    spec = PRIVATE_SPEC.replace("keep: [amount, country]", "keep: [amount]").replace("first: drop", "country: hash")
+    private_place(spec=spec)
+
+    told = CliRunner().invoke(app, ["check", "card-risk.yaml"]).output
+    monkeypatch.delenv("PENSTOCK_PRIVATE_KEY")
+    without = CliRunner().invoke(app, ["check", "card-risk.yaml"])
+
+    assert "Ruritania" not in told
+    assert CANARY not in told
+    assert "PENSTOCK_PRIVATE_KEY" in without.output
+    assert without.exit_code != 0
