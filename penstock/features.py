@@ -91,9 +91,9 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
 
 def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> tuple[str, ...]:
     key, primary = _quoted(pipeline.key), _quoted((pipeline.primary,))
-    counted = f"select {key}, count(*) from penstock_features group by {key} having count(*) > 1"
+    counted = f"select {key}, count(*) from penstock_features group by {key} having count(*) > 1"  # noqa: S608 # names, quoted
     twice = connection.execute(f"{counted} order by {key} limit {_SHOWN}").fetchall()
-    outside = f"select {key} from penstock_features anti join {primary} using ({key})"
+    outside = f"select {key} from penstock_features anti join {primary} using ({key})"  # noqa: S608 # names, quoted
     strange = connection.execute(f"{outside} limit {_SHOWN}").fetchall()
     problems = []
     if twice:
@@ -116,7 +116,7 @@ def _with_kept(
         return features
     key, source = _quoted(pipeline.key), _quoted((pipeline.primary,))
     kept = ", ".join(f"p.{_quoted((column,))}" for column in more)
-    joined = f"select f.*, {kept} from penstock_features f join {source} p using ({key})"
+    joined = f"select f.*, {kept} from penstock_features f join {source} p using ({key})"  # noqa: S608 # names, quoted
     return normalised(connection.sql(joined).to_arrow_table())
 
 

@@ -196,7 +196,7 @@ def _write_views(connection: sa.Connection, destination: Destination, history: s
         if name in there and not replacing:
             connection.exec_driver_sql(f"DROP VIEW {view}")
         create = "CREATE OR REPLACE VIEW" if replacing else "CREATE VIEW"
-        connection.exec_driver_sql(f"{create} {view} AS {body}".replace("%%", "%"))
+        connection.exec_driver_sql(f"{create} {view} AS {body}")
 
 
 def _view_queries(

@@ -61,12 +61,12 @@ def files_relation(
     folder = str(Path(re.split(r"[*?\[{]", source.path)[0] + "x").parent)
     prefix = 0 if folder == "." else len(folder) + 1
     row_id = f"substr(_file, {prefix + 1}) || ':' || (_position - min(_position) over (partition by _file))"
-    numbered = f"select *, row_number() over () as _position from {reader}"
+    numbered = f"select *, row_number() over () as _position from {reader}"  # noqa: S608 # paths, quoted
     try:
         with translated_errors(database), database.engine.connect() as connection:
             connection.exec_driver_sql("SET TimeZone='UTC'")
             connection.exec_driver_sql(
-                f"create view source_rows as select * exclude (_file), {row_id} as {ROW_ID}, _file from ({numbered})"
+                f"create view source_rows as select * exclude (_file), {row_id} as {ROW_ID}, _file from ({numbered})"  # noqa: S608 # paths, quoted
             )
             names = list(connection.exec_driver_sql("select * from source_rows limit 0").keys())
             connection.commit()
