@@ -95,6 +95,18 @@ class Machine(RuleBasedStateMachine):
     def proceed(self, steps: int) -> None:
         self.it.proceed(steps)
 
+    @precondition(lambda self: self.it.paused is None and self.it.free_keys())
+    @rule(steps=st.integers(4, 16), changed=st.lists(st.tuples(numbers, goods), min_size=2, max_size=6))
+    def disturb(self, steps: int, changed: list[Any]) -> None:
+        """Change rows under the hands of a run, where they are."""
+        self.it.pause()
+        self.it.proceed(steps)
+        keys = self.it.free_keys()
+        for number, what in changed:
+            key = keys[number % len(keys)]
+            self.it.update(key, self.it.rows[key].created, what)
+        self.it.proceed(1000)
+
     @rule(day=st.integers(0, 4))
     def restate(self, day: int) -> None:
         self.it.restate(day)
