@@ -84,7 +84,17 @@ class RowSource(Part):
     """Columns whose values are hashed or dropped in quarantine, run cards, logs and error texts."""
 
 
-class SqlSource(RowSource):
+ContractRule = Literal["evolve", "freeze"]
+
+
+class ColumnSource(RowSource):
+    """What sources have whose columns are somebody else's."""
+
+    contract: ContractRule = "evolve"
+    """When columns come, go or change their type: evolve halts for those that are used, freeze for any."""
+
+
+class SqlSource(ColumnSource):
     """Rows of a table, or of a query, of a SQL database."""
 
     kind: Literal["sql"]
@@ -150,7 +160,7 @@ class LogSource(RowSource):
 _INTERVAL_PLACE = re.compile(r"\{interval_(?:start|end)(?::[^{}]{1,40})?\}")
 
 
-class FilesSource(RowSource):
+class FilesSource(ColumnSource):
     """Rows of Parquet, CSV or JSON-lines files, columns united by name."""
 
     kind: Literal["files"]

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from penstock.carriers import ModelPin, Receipt, ScoringRun, SourceExtent
+from penstock.contract import compare_sources, keep_contract, refuse_breaks
 from penstock.destination import count_rows
+from penstock.errors import SourceError
 from penstock.extract import count_malformed, land_logs, source_fingerprint, source_horizon
 from penstock.extract import plan_partitions as plan_extent
 from penstock.ledger import writer
@@ -39,12 +41,20 @@ def collect_logs(pipeline: Pipeline) -> dict[str, Landing]:
 
 @task(name="plan", task_run_name="plan", **RETRIED)
 def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
-    """Find the intervals to score."""
+    """Find the intervals to score.
+
+    Raises:
+        Halted: the source cannot be looked at, because a column has gone or changed its type; not retried.
+    """
     horizon = source_horizon(pipeline, connect)  # before any rows are looked at
     warehouse, hidden = connect(pipeline.destination.connection), veil(pipeline)
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
     seen = partial(source_fingerprint, pipeline, connect=connect, veil=hidden)
-    return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+    try:
+        return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+    except SourceError:
+        refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))
+        raise
 
 
 @task(name="claim", task_run_name="claim {planned.label}", **RETRIED | {"retries": 2})
@@ -64,11 +74,16 @@ def claim(pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, flow_ru
 
 @task(name="plan-partitions", task_run_name="plan partitions", **RETRIED)
 def plan_partitions(run: ScoringRun, partition_rows: int | None, snapshots: ExitStack | None = None) -> SourceExtent:
-    """Count the interval's rows, cut them into partitions, and store what was seen.
+    """Compare the sources' columns with their contract; count the interval's rows, cut them, store what was seen.
 
     Args:
         snapshots: keeps one moment of each Postgres source still for the partitions; close it when they are done.
+
+    Raises:
+        Halted: a column that is needed has gone, or changed its type; not retried.
     """
+    manifest = registry().manifest(run.model.name, run.model.version)
+    keep_contract(run, connect, [feature.name for feature in manifest.features])
     extent = plan_extent(run, connect, veil(run.pipeline), partition_rows, snapshots)
     writer.record_plan(connect(run.pipeline.destination.connection), run, extent)
     return extent

@@ -24,6 +24,9 @@ def check(
     pipelines: Annotated[
         list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files; left out: all.")
     ] = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Take the sources' columns as they are now for their contract.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find what would fail: spec, connections, columns, features, model contract. Writes no row."""
@@ -34,7 +37,7 @@ def check(
     found: list[Findings] = []
     out = console()
     for name in names:
-        findings = check_pipeline(name, settings)
+        findings = check_pipeline(name, settings, accept=accept)
         found.append(findings)
         if not as_json:
             _tell(findings, out)

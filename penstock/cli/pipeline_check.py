@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from penstock.spec import Pipeline
 
 
-def check_pipeline(name: str, settings: "Settings") -> Findings:
-    """Check the pipeline that a name or a path means."""
+def check_pipeline(name: str, settings: "Settings", *, accept: bool = False) -> Findings:
+    """Check the pipeline that a name or a path means; `accept` takes its sources' columns for their contract."""
     findings = Findings(name)
     spec: Pipeline | None = None
     with findings.about("spec"):
@@ -36,6 +36,7 @@ def check_pipeline(name: str, settings: "Settings") -> Findings:
     model = check.load_model()
     if model is not None:
         check.check_names(model)
+    check.compare_columns(model, accept=accept)
     if rows is not None and features is not None:
         check.check_contract(rows, features, model)
         check.check_history(features)
@@ -107,6 +108,22 @@ class _Check:
             return None
         self._check_key(rows[self.pipeline.primary])
         return rows
+
+    def compare_columns(self, model: "ModelVersion | None", *, accept: bool) -> None:
+        """Tell what differs between the sources' columns and those that the last published run knew."""
+        from penstock.cli.samples import newest_interval
+        from penstock.contract import accept_columns, compare_sources
+
+        interval = newest_interval(self.pipeline, datetime.now(UTC))
+        needed = [feature.name for feature in model.manifest.features] if model else []
+        with self.findings.about("contract"):
+            for compared in compare_sources(self.pipeline, interval, self.connect, needed):
+                for difference in compared.differences:
+                    told = f"{difference.text}{'; accepted' if accept else ''}"
+                    halts = difference in compared.halts and not accept
+                    (self.findings.problem if halts else self.findings.note)(f"source `{compared.source}`", told)
+            if accept:
+                accept_columns(self.pipeline, interval, self.connect)
 
     def build_features(self, rows: "dict[str, pa.Table]") -> "pa.Table | None":
         from penstock.features import build_features

@@ -195,6 +195,19 @@ log_horizons = sa.Table(
 )
 """Before which time landed lines may have been pruned: what begins earlier can no longer be read."""
 
+source_columns = sa.Table(
+    "penstock_source_columns",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("run_id", RunId, primary_key=True),
+    sa.Column("definition", sa.Text, nullable=False),
+    sa.Column("columns", sa.Text, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
+    info={"since": 4},
+)
+"""Columns and types of a source as a run saw them, where they were not yet known; the newest published one counts."""
+
 schema = sa.Table(
     "penstock_schema",
     metadata,

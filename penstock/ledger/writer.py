@@ -24,6 +24,8 @@ from penstock.spec import Pipeline
 
 INTERVAL_STAGE = -1
 """The partition number of what was judged over the whole interval."""
+CONTRACT_STAGE = -2
+"""The partition number of what was judged before any row was read."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,12 @@ def record_plan(database: Database, run: ScoringRun, extent: SourceExtent) -> No
         )
 
 
-def record_validations(database: Database, run: ScoringRun, found: Sequence[Validation]) -> None:
+def record_validations(
+    database: Database, run: ScoringRun, found: Sequence[Validation], stage: int = INTERVAL_STAGE
+) -> None:
     """Store what was judged over the whole interval; repeating it replaces."""
     with database.writing() as connection:
-        mine = (validations.c.run_id == run.run_id, validations.c.partition == INTERVAL_STAGE)
+        mine = (validations.c.run_id == run.run_id, validations.c.partition == stage)
         connection.execute(sa.delete(validations).where(*mine))
         if found:
             connection.execute(validations.insert(), validation_rows(run.run_id, found))

@@ -1,0 +1,202 @@
+"""A source's columns against those that the last published run knew; see docs/adr/0009.
+
+Columns are compared by name and by the few types that rows have. What a run has seen becomes the contract when it is
+published. A log source has none: its columns are the spec's own.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from penstock.bulk import read
+from penstock.carriers import ScoringRun, Validation, interval_label
+from penstock.errors import Halted, NoFiles
+from penstock.interval import DataInterval
+from penstock.ledger.contracts import read_contract, record_columns
+from penstock.ledger.migrations import migrate
+from penstock.ledger.writer import CONTRACT_STAGE, record_validations
+from penstock.sources import Connect
+from penstock.sources.files import files_relation
+from penstock.sources.relation import Relation
+from penstock.sources.sql import sql_relation
+from penstock.spec import ROW_ID, ColumnSource, FilesSource, Pipeline, SqlSource
+
+CONTRACT = "contract"
+NUMBER, NOTHING = "number", "nothing"
+"""Types of text files' columns: numbers, whole or not; and one that holds no value at all in these files."""
+_NAMES = {pa.string(): "text", pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.date32(): "date"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A column that is not as it was; `was` or `now` is None where it was not, or is not, there."""
+
+    column: str
+    was: str | None
+    now: str | None
+    used: bool
+
+    @property
+    def text(self) -> str:
+        if self.was is None:
+            return f"`{self.column}` ({self.now}) was added"
+        return f"`{self.column}` was {self.was} and is " + ("gone" if self.now is None else f"{self.now} now")
+
+    def stops(self, rule: Literal["evolve", "freeze"]) -> bool:
+        return rule == "freeze" or (self.used and self.was is not None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one source shows beside its contract."""
+
+    source: str
+    rule: Literal["evolve", "freeze"]
+    definition: str
+    columns: dict[str, str]
+    known: bool
+    """Whether there is a contract; else these columns become it."""
+    differences: tuple[Difference, ...]
+
+    @property
+    def halts(self) -> tuple[Difference, ...]:
+        return tuple(d for d in self.differences if d.stops(self.rule))
+
+
+def keep_contract(run: ScoringRun, connect: Connect, model_columns: Sequence[str]) -> None:
+    """Compare every source before a row is read, note what differs, and remember what is new.
+
+    Raises:
+        Halted: a column that the pipeline uses has gone or changed its type; under `freeze`, any difference.
+    """
+    pipeline, warehouse = run.pipeline, connect(run.pipeline.destination.connection)
+    compared = list(compare_sources(pipeline, run.interval, connect, model_columns))
+    found = [_validation(c, d) for c in compared for d in c.differences]
+    if found:
+        record_validations(warehouse, run, found, CONTRACT_STAGE)
+    refuse_breaks(pipeline, run.interval, compared)
+    for c in compared:
+        if c.differences or not c.known:
+            record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns, run.run_id)
+
+
+def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: Sequence[Comparison]) -> None:
+    """Raise Halted, with every column that breaks a contract, what it was and what it is."""
+    stops = tuple(f"source `{c.source}`: {d.text}" for c in compared for d in c.halts)
+    if stops:
+        way_out = f"mend the source, or accept it as it is with `penstock check {pipeline.name} --accept`"
+        raise Halted(pipeline.name, interval_label(interval), (*stops, way_out))
+
+
+def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: Connect) -> tuple[Comparison, ...]:
+    """Take the sources' columns as they are now for the contract; return what differed."""
+    warehouse = connect(pipeline.destination.connection)
+    migrate(warehouse)
+    compared = tuple(compare_sources(pipeline, interval, connect, ()))
+    for c in compared:
+        record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns)
+    return compared
+
+
+def compare_sources(
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connect, model_columns: Sequence[str]
+) -> Iterator[Comparison]:
+    """Compare each SQL and files source with its contract; an interval without a file shows nothing to compare."""
+    warehouse = connect(pipeline.destination.connection)
+    for name, source in pipeline.sources.items():
+        if not isinstance(source, SqlSource | FilesSource):
+            continue
+        seen = _columns(name, source, interval, connect)
+        if seen is None:
+            continue
+        definition = _definition(source)
+        known = read_contract(warehouse, pipeline.name, name, definition)
+        if known is not None:
+            seen = {c: known.get(c, kind) if kind == NOTHING else kind for c, kind in seen.items()}
+        used = used_columns(pipeline, name, {*seen, *(known or ())}, model_columns)
+        differences = () if known is None else tuple(_differences(known, seen, used))
+        yield Comparison(name, source.contract, definition, seen, known is not None, differences)
+
+
+def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns: Sequence[str]) -> set[str]:
+    """Return which of a source's columns the pipeline needs: by role, by expectation, by name in the features query."""
+    source, primary = pipeline.sources[name], name == pipeline.primary
+    needed = {*source.key, *(c for e in pipeline.expectations_of(name) for c in e.columns)}
+    if isinstance(source, SqlSource) and source.updated_column:
+        needed.add(source.updated_column)
+    if primary:
+        needed |= {*pipeline.destination.keep, *((pipeline.interval.column,) if pipeline.interval else ())}
+    query = pipeline.features
+    if query is None or "*" in query:  # what comes through unnamed is used where something behind it asks for it
+        later = [
+            e for stage in pipeline.expectations if stage not in pipeline.sources for e in pipeline.expectations[stage]
+        ]
+        needed |= {*model_columns, *(c for e in later for c in e.columns)} if query or primary else set()
+    words = {word.casefold() for word in re.findall(r"\w+", query or "")}
+    quoted = {word.replace('""', '"').casefold() for word in re.findall(r'"((?:[^"]|"")+)"', query or "")}
+    return {c for c in columns if c in needed or c.casefold() in words | quoted}
+
+
+def _columns(
+    name: str, source: SqlSource | FilesSource, interval: DataInterval | None, connect: Connect
+) -> dict[str, str] | None:
+    # Without the event time: it would be cast, and a change of its type go unseen.
+    if isinstance(source, SqlSource):
+        relation = sql_relation(name, source, connect(source.connection), None, interval)
+        return {f.name: _type_name(f.type) for f in _schema(relation)}
+    try:
+        with files_relation(name, source, None, interval) as relation:
+            found = {
+                f.name: _type_name(f.type) for f in _schema(relation) if f.name not in (ROW_ID, "_file", "_position")
+            }
+            return found if source.format == "parquet" else _of_text_files(relation, found)
+    except NoFiles:
+        return None
+
+
+def _schema(relation: Relation) -> pa.Schema:
+    return read(relation.database, sa.select(*relation.rows.c).limit(0), relation.declared).schema
+
+
+def _of_text_files(relation: Relation, found: dict[str, str]) -> dict[str, str]:
+    """Guessed types: a day of whole amounts is no change, and a column without a value says nothing."""
+    texts = [c for c, kind in found.items() if kind == "text"]
+    filled = sa.select(*(sa.func.count(relation.rows.c[c]) for c in texts)).select_from(relation.rows)
+    with relation.database.reading() as connection:
+        counts = connection.execute(filled).one() if texts else ()
+    empty = {c for c, number in zip(texts, counts, strict=True) if not number}
+    return {c: NOTHING if c in empty else NUMBER if kind in ("int", "float") else kind for c, kind in found.items()}
+
+
+def _type_name(kind: pa.DataType) -> str:
+    return _NAMES.get(kind, "timestamp")
+
+
+def _differences(known: Mapping[str, str], seen: Mapping[str, str], used: set[str]) -> Iterator[Difference]:
+    for column in dict.fromkeys((*known, *seen)):
+        was, now = known.get(column), seen.get(column)
+        if was != now and not (was == NOTHING and now is not None):
+            yield Difference(column, was, now, column in used)
+
+
+def _definition(source: ColumnSource) -> str:
+    """Fingerprint of where the columns come from: who edits that has changed them on purpose."""
+    body = source.model_dump(mode="json", exclude={"contract", "private"}, by_alias=True)
+    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _validation(compared: Comparison, difference: Difference) -> Validation:
+    halts = difference in compared.halts
+    outcome: Literal["halted", "noted"] = "halted" if halts else "noted"
+    label = f"{CONTRACT}: {compared.rule}"
+    severity: Literal["critical", "info"] = "critical" if halts else "info"
+    # The column stands in the label, so that differences of one source are not added up.
+    return Validation(
+        compared.source, f"{label} {difference.column}", severity, 0, 0, outcome, difference.text, CONTRACT_STAGE
+    )
