@@ -12,14 +12,19 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+import psycopg
+
 How = Literal["flow", "steps"]
 """The real flow on the shared Prefect server, or its steps in the same order by `tests.driver`, without Prefect."""
-Action = Literal["kill", "stop", "wait", "note"]
+Action = Literal["kill", "stop", "wait", "lose"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at a boundary: SIGKILL, SIGSTOP, or a pause in which the test does something."""
+    """What happens at a boundary: SIGKILL, SIGSTOP, a pause in which the test does something, or a lost connection.
+
+    To lose the connection after COMMIT is to lose the answer to it.
+    """
 
     action: Action
     number: int = 0
@@ -89,6 +94,8 @@ def _act(action: Action, folder: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
+    elif action == "lose":
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
     elif action == "wait":
         (folder / "reached").touch()
         while not (folder / "go").exists():

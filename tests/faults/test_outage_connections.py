@@ -1,0 +1,37 @@
+"""Connections that break in mid-run: the run heals it by its retries, or the next one does; nothing twice or lost."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import Tell
+from tests.faults.harness.child import Fault
+from tests.faults.harness.scene import Scene
+
+pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(900)]
+slow = pytest.mark.slow_fault
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        "after ADBC COPY card_risk_scores__history",
+        pytest.param("before ADBC COMMIT", marks=slow),
+        pytest.param("before ADBC fetch", marks=slow),
+    ],
+)
+def test_a_run_whose_sessions_postgres_ends_goes_on_by_itself(
+    scenes: Callable[[str], Scene], postgres: Any, boundary: str, tell: Tell
+) -> None:
+    trial = scenes("postgresql").trial()
+    running = trial.start(Fault("wait", name=boundary), "flow")
+    running.wait_until_reached()
+
+    postgres.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'penstock';")
+    running.go_on()
+    ending = running.wait()
+
+    assert ending.state == "Completed", ending
+    trial.check_healed()
+    tell(f"sessions ended {boundary}", "postgresql", "healed by its own retries")
