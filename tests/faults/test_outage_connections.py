@@ -1,10 +1,13 @@
 """Connections that break in mid-run: the run heals it by its retries, or the next one does; nothing twice or lost."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from penstock.connections import close_engines
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene
@@ -19,6 +22,7 @@ slow = pytest.mark.slow_fault
         "after ADBC COPY card_risk_scores__history",
         pytest.param("before ADBC COMMIT", marks=slow),
         pytest.param("before ADBC fetch", marks=slow),
+        pytest.param("after UPDATE penstock_intervals", marks=slow),
     ],
 )
 def test_a_run_whose_sessions_postgres_ends_goes_on_by_itself(
@@ -35,3 +39,19 @@ def test_a_run_whose_sessions_postgres_ends_goes_on_by_itself(
     assert ending.state == "Completed", ending
     trial.check_healed()
     tell(f"sessions ended {boundary}", "postgresql", "healed by its own retries")
+
+
+@pytest.mark.slow_fault
+def test_a_run_waits_for_a_sqlite_file_that_another_holds_locked(scenes: Callable[[str], Scene], tell: Tell) -> None:
+    trial = scenes("sqlite").trial()
+    running = trial.start(Fault("wait", name="before INSERT penstock_runs"), "flow")
+    running.wait_until_reached()
+    running.go_on()
+    with trial.warehouse.writing() as connection:  # waits for the claim, then keeps the run from its next write
+        connection.execute(sa.text("select 1"))
+        time.sleep(5)
+    close_engines()
+
+    assert running.wait().state == "Completed"
+    trial.check_healed()
+    tell("database is locked for 5 s", "sqlite", "waits, then publishes")
