@@ -42,6 +42,26 @@ def test_a_run_whose_sessions_postgres_ends_goes_on_by_itself(
 
 
 @pytest.mark.slow_fault
+def test_a_lost_answer_to_any_commit_loses_nothing_and_doubles_nothing(
+    scenes: Callable[[str], Scene], tell: Tell
+) -> None:
+    scene = scenes("postgresql")
+    boundaries = scene.trial().run(how="flow").boundaries
+    commits = [n for n, name in enumerate(boundaries, 1) if name in ("after COMMIT", "after ADBC COMMIT")]
+    alone = 0
+    for number in commits:
+        trial = scene.trial()
+        ending = trial.run(Fault("lose", number), "flow")
+        alone += ending.state == "Completed"
+        if ending.state != "Completed":
+            trial.lapse()
+            assert trial.run(how="flow").state == "Completed"
+        trial.check_healed()
+    outcome = f"{alone} of {len(commits)} healed by their own retries, the others by the next run"
+    tell("lost answer to COMMIT, each in turn", "postgresql", outcome)
+
+
+@pytest.mark.slow_fault
 def test_a_run_waits_for_a_sqlite_file_that_another_holds_locked(scenes: Callable[[str], Scene], tell: Tell) -> None:
     trial = scenes("sqlite").trial()
     running = trial.start(Fault("wait", name="before INSERT penstock_runs"), "flow")
