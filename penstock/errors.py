@@ -301,7 +301,7 @@ class LinesPruned(SourceError):
         return (
             f"source `{self.source}`: lines from {self.begin} on are asked for, and those before {self.pruned_before} "
             "have been pruned. What they gave is in the history table; leave the interval as it is, "
-            "or begin later. `retention: {log_lines: …}` says how long lines stay."
+            "or begin later. `log_lines` of `retention:` says how long lines stay."
         )
 
 

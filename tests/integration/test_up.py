@@ -226,8 +226,8 @@ def test_run_on_the_same_home_uses_the_server_that_is_up(up: Up, shop: Shop) -> 
     ended = shop.run("run", "card-risk", "--start", "2026-01-02", "--end", "2026-01-03")
 
     assert ended.returncode == 0, ended.stderr
-    runs = up.ask("POST", "/flow_runs/filter", {"flows": {"name": {"any_": ["score"]}}})
-    assert any(run["deployment_id"] is None and run["state"]["type"] == "COMPLETED" for run in runs)
+    own = {"flows": {"name": {"any_": ["score"]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    assert wait_until(lambda: any(run["deployment_id"] is None for run in up.ask("POST", "/flow_runs/filter", own)), 40)
     running = running_server(shop.home)
     assert running is not None
     assert running.full
