@@ -129,10 +129,17 @@ class FanOut:
                 tags=[asked.pipeline.name, "backfill"],
                 idempotency_key=f"penstock {asked.mode} {asked.pipeline.name} {interval.key} {number}",
             )
-            if flow_run.state is not None and not flow_run.state.is_final():
+            state = flow_run.state
+            if state is not None and (not state.is_final() or self._has_just_ended(flow_run, interval.key)):
                 break
         self.runs[interval.key] = _describe(planned, flow_run)
         self._logger.info("%s: flow run %s", planned.label, flow_run.id)
+
+    def _has_just_ended(self, flow_run: FlowRun, key: str) -> bool:
+        """Whether somebody's run scored the interval between our planning and now: then it is as good as ours."""
+        ended = flow_run.end_time
+        scored = flow_run.state is not None and flow_run.state.name == "Completed"
+        return key not in self.runs and scored and ended is not None and ended >= self._asked.now
 
     def _look(self) -> None:
         """Read the states of what is in flight."""
