@@ -98,7 +98,7 @@ def running_worker(plan: WorkerPlan) -> Iterator[Worker]:
                 pass_fds=(held,),
                 start_new_session=True,  # Ctrl-C is for us; the worker is then asked to stop
             )
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the pipe must not stay open
         os.close(told)
         raise
     finally:

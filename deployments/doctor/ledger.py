@@ -77,7 +77,7 @@ def _rolled_back(database: Database) -> Iterator[sa.Connection]:
             connection.connection.driver_connection.execute(f"PRAGMA busy_timeout={BUSY_PROBE_MS}")  # type: ignore[union-attr] # sqlite3's
         if database.dialect == "postgresql":
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_PROBE_MS}")
-        connection = connection.execution_options(penstock_write=True)  # noqa: PLW2901
+        connection = connection.execution_options(penstock_write=True)  # noqa: PLW2901 # the same one, told to write
         yield connection
         connection.rollback()
 

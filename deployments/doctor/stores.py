@@ -5,7 +5,7 @@ from functools import partial
 from importlib import metadata
 
 # Imports XGBoost: here, where only one thread runs yet.
-import models.booster  # noqa: F401
+import models.booster  # noqa: F401 # for XGBoost, see above
 from deployments.doctor.case import Case
 from deployments.doctor.finding import Check, Finding, broken, not_checked, ok
 from models.model_file import FileFacts, refuse_newer
