@@ -36,14 +36,15 @@ bench: $(STAMP) ## measure speed and memory
 
 # Pins that still fit stay; ARGS=--upgrade moves them all. Without uv on PATH it is installed into .venv.
 # The locks must hold for every index, so no web address may stand in them.
-# The image's lock is the same pins without the tools, and without nccl (470 MB that only several GPUs need).
+# The image's lock is the same pins without the tools and the runners of clusters, and without nccl (470 MB that only
+# several GPUs need).
 COMPILE = PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml
 
 lock: $(STAMP) ## resolve the dependencies into requirements.lock (ARGS=--upgrade for newer ones)
 	@test -n "$(UV)" || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@cp requirements.lock .venv/requirements.new
-	$(COMPILE) $(ARGS) --group dev -o .venv/requirements.new
+	$(COMPILE) $(ARGS) --group dev --extra dask --extra ray -o .venv/requirements.new
 	@rm -f .venv/requirements-runtime.new
 	$(COMPILE) -c .venv/requirements.new --no-emit-package nvidia-nccl-cu12 -o .venv/requirements-runtime.new
 	@if grep -nE 'https?://' .venv/requirements*.new; then echo "A lock names a web address; none was written." >&2; exit 1; fi
