@@ -30,6 +30,8 @@ from penstock.spec import ROW_ID, ColumnSource, FilesSource, Pipeline, SqlSource
 CONTRACT = "contract"
 NUMBER, NOTHING = "number", "nothing"
 """Types of text files' columns: numbers, whole or not; and one that holds no value at all in these files."""
+_NO_COLUMNS = {"contract", "private", "every", "lookback"}
+"""Parts of a source that do not say where its columns come from."""
 _NAMES = {pa.string(): "text", pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.date32(): "date"}
 
 
@@ -187,7 +189,7 @@ def _differences(known: Mapping[str, str], seen: Mapping[str, str], used: set[st
 
 def _definition(source: ColumnSource) -> str:
     """Fingerprint of where the columns come from: who edits that has changed them on purpose."""
-    body = source.model_dump(mode="json", exclude={"contract", "private"}, by_alias=True)
+    body = source.model_dump(mode="json", exclude=_NO_COLUMNS, by_alias=True)
     return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

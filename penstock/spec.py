@@ -157,6 +157,7 @@ class LogSource(RowSource):
         return (ROW_ID,)
 
 
+_MOST_PIECES = 1000
 _INTERVAL_PLACE = re.compile(r"\{interval_(?:start|end)(?::[^{}]{1,40})?\}")
 
 
@@ -167,8 +168,24 @@ class FilesSource(ColumnSource):
     path: str = Field(min_length=1, max_length=1000)
     """Path or glob; may hold the interval: `sales/{interval_start:%Y-%m-%d}.csv`."""
     format: Literal["parquet", "csv", "json"]
+    every: Duration | None = None
+    """How much time one file of an interval path holds, as in `1d`: a week then reads seven, those that are there."""
+    lookback: Duration = timedelta(0)
+    """How far before the interval its files reach, as a secondary source; needs `every`."""
     key: tuple[Column, ...] = Field(default=(ROW_ID,), max_length=8)
     """Columns that identify a row; where left out, file and row number are the key."""
+
+    @model_validator(mode="after")
+    def _pieces_are_named_by_the_path(self) -> Self:
+        if self.every is None:
+            if self.lookback:
+                raise ValueError("`lookback` goes from file to file; say how much time one holds, as in `every: 1d`")
+            return self
+        if not _INTERVAL_PLACE.search(self.path):
+            raise ValueError("`every` needs a path that holds the interval, as in `{interval_start:%Y-%m-%d}.csv`")
+        if self.every <= timedelta(0) or self.lookback // self.every > _MOST_PIECES:
+            raise ValueError(f"`every` must be longer than zero, and `lookback` at most {_MOST_PIECES:,} times as long")
+        return self
 
     @field_validator("path")
     @classmethod

@@ -33,15 +33,27 @@ def matching_files(name: str, source: FilesSource, interval: DataInterval | None
         NoFiles: none matches.
         OutsideRoots: the path, or a file's link, leads out of the folders that may be read.
     """
-    path = source.path
-    if "{" in path and interval is not None:
-        path = path.format(interval_start=interval.start, interval_end=interval.end)
-    check_pattern(name, path)
-    found = sorted(Path(p) for p in glob.glob(path, recursive=True) if Path(p).is_file())
+    paths = _paths(source, interval)
+    for path in paths:
+        check_pattern(name, path)
+    found = sorted({Path(p) for path in paths for p in glob.glob(path, recursive=True) if Path(p).is_file()})
     if not found:
-        raise NoFiles(name, path)
-    check_files(name, path, found)
+        raise NoFiles(name, paths[0] if len(paths) == 1 else f"{paths[0]} to {paths[-1]}")
+    check_files(name, source.path, found)
     return found
+
+
+def _paths(source: FilesSource, interval: DataInterval | None) -> list[str]:
+    """Return the path of the interval, or with `every` one of each piece of it, those of `lookback` first."""
+    if "{" not in source.path or interval is None:
+        return [source.path]
+    pieces = [interval]
+    if source.every is not None:
+        first = interval.start - source.lookback
+        count = -((first - interval.end) // source.every)  # rounded up: a last piece may reach beyond the interval
+        starts = [first + number * source.every for number in range(count)]
+        pieces = [DataInterval(start, start + source.every) for start in starts]
+    return [source.path.format(interval_start=piece.start, interval_end=piece.end) for piece in pieces]
 
 
 @contextmanager

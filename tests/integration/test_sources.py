@@ -36,6 +36,7 @@ from tests.conftest import DIALECTS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = DataInterval(START, START + timedelta(days=1))
+WEEKLY = {"column": "created_at", "grain": "7d", "start": "2026-01-01"}
 
 
 def pipeline(source: dict[str, Any], column: str | None = "created_at", **more: Any) -> Pipeline:
@@ -357,6 +358,29 @@ def test_a_path_may_hold_the_interval_and_a_day_without_a_file_is_as_the_spec_sa
         strict.plan(following, 10)
     lenient = reader(pipeline(files(path, "csv"), empty="publish"), sqlite)
     assert lenient.plan(following, 10).rows == 0
+
+
+def test_a_weeks_interval_reads_the_daily_files_that_are_there(tmp_path: Path, sqlite: Database) -> None:
+    for day in (1, 2, 4, 8):  # the third has no file; the eighth is beyond the week
+        (tmp_path / f"2026-01-{day:02}.csv").write_text(f"id,created_at\n{day},2026-01-{day:02}T05:00:00Z\n")
+    week = DataInterval(START, START + timedelta(days=7))
+    daily = files(tmp_path / "{interval_start:%Y-%m-%d}.csv", "csv", every="1d")
+    source = reader(pipeline(daily, interval=WEEKLY), sqlite)
+
+    assert source.plan(week, 10).rows == 3
+    assert sorted(source.read(week)["id"].to_pylist()) == [1, 2, 4]
+    with pytest.raises(NoFiles, match=r"2026-01-15\.csv to .*2026-01-21\.csv"):
+        source.plan(DataInterval(START + timedelta(days=14), START + timedelta(days=21)), 10)
+
+
+def test_daily_files_of_a_secondary_source_reach_back_as_far_as_lookback(tmp_path: Path, sqlite: Database) -> None:
+    for day in (1, 3, 5, 7):
+        (tmp_path / f"2026-01-{day:02}.csv").write_text(f"id\n{day}\n")
+    daily = files(tmp_path / "{interval_start:%Y-%m-%d}.csv", "csv", every="1d", lookback="2d")
+    spec = pipeline(sql(table="t"), sources={"rows": sql(table="t"), "sales": daily})
+    fifth = DataInterval(START + timedelta(days=4), START + timedelta(days=5))
+
+    assert sorted(open_source(spec, "sales", lambda _: sqlite).read(fifth)["id"].to_pylist()) == [3, 5]
 
 
 def test_a_file_that_is_not_what_it_says_is_named(tmp_path: Path, sqlite: Database) -> None:

@@ -12,6 +12,7 @@ from penstock.spec_file import find_pipeline_file, load_pipeline, parse_pipeline
 from tests.shop import SPEC
 
 SCHEMA = Path("deployments/pipelines/schema.json")
+KIND = "kind: files, path: x.csv, format: csv}"
 
 
 def problems(text: str) -> list[str]:
@@ -69,11 +70,15 @@ def test_bytes_that_are_no_text_and_files_that_are_too_large_are_refused() -> No
         ("key: [payment_id]", "key: []", "needs a `key:`"),
         ("table: payments\n", "table: payments\n    query: select 1\n", "either `table` or `query`"),
         ("model: card-risk@champion", "model: card-risk", "name@alias or name@version"),
+        (KIND, "kind: files, path: x.csv, format: csv, every: 1d}", "`every` needs a path that holds the interval"),
+        (KIND, "kind: files, path: '{interval_end}', format: csv, lookback: 1d}", "`lookback` goes from file to file"),
+        (KIND, "kind: files, path: '{interval_end}', format: csv, every: 0d}", "`every` must be longer than zero"),
     ],
 )
 def test_a_wrong_meaning_is_told(old: str, new: str, culprit: str) -> None:
-    assert old in SPEC
-    assert any(culprit in told for told in problems(SPEC.replace(old, new)))
+    spec = SPEC.replace("expectations:", f"  rates: {{{KIND}\nexpectations:", 1)
+    assert old in spec
+    assert any(culprit in told for told in problems(spec.replace(old, new)))
 
 
 def test_yaml_words_that_look_like_other_things_stay_text() -> None:
