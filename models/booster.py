@@ -214,8 +214,12 @@ def fit_booster(
     rounds: int,
     early_stopping: int | None,
     params: Mapping[str, Any],
+    groups: npt.NDArray[np.int64] | None = None,
 ) -> Fitted:
     """Fit on all rows but the last `holdout`, which judge each round; stop when the last metric has not improved.
+
+    Args:
+        groups: For a ranking objective the number of each row's group, ascending.
 
     Raises:
         ModelRefused: XGBoost refuses the names, the labels or the parameters.
@@ -226,7 +230,13 @@ def fit_booster(
     history: dict[str, dict[str, list[float]]] = {}
     try:
         training, judging = (
-            xgb.DMatrix(frame.iloc[part], label[part], feature_types=types, enable_categorical=True)
+            xgb.DMatrix(
+                frame.iloc[part],
+                label[part],
+                feature_types=types,
+                enable_categorical=True,
+                qid=None if groups is None else groups[part],
+            )
             for part in (slice(0, cut), slice(cut, None))
         )
         booster = xgb.train(

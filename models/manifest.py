@@ -55,6 +55,8 @@ class Manifest(Part):
     """`score`; or one `score_<class>` for each class, then `predicted_class`."""
     classes: tuple[str, ...] = ()
     """Labels of a multi-class model, in the order of its outputs."""
+    group: tuple[str, ...] = ()
+    """Columns whose rows a ranking model orders among each other: its `score` compares within a group, never across."""
     best_iteration: int | None = Field(default=None, ge=0)
     """Last boosting round that is scored with; `None` means all rounds."""
     saved_by: str

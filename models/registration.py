@@ -31,6 +31,7 @@ class Candidate:
     metrics: Mapping[str, float] = field(default_factory=dict)
     trained_from: datetime | None = None
     trained_until: datetime | None = None
+    group: Sequence[str] = ()
 
 
 def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
@@ -57,6 +58,7 @@ def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
             objective=facts.objective,
             outputs=_outputs(facts, classes),
             classes=classes,
+            group=tuple(candidate.group),
             best_iteration=facts.best_iteration,
             saved_by=facts.saved_by,
             trained_from=candidate.trained_from,

@@ -117,6 +117,7 @@ class Registry:
         trained_from: datetime | None = None,
         trained_until: datetime | None = None,
         classes: Sequence[str] = (),
+        group: Sequence[str] = (),
         now: datetime | None = None,
     ) -> Manifest:
         """Take a model file into the store as the next version, and move `alias` to it if given.
@@ -131,6 +132,7 @@ class Registry:
             trained_from: Start of the event time of the training rows.
             trained_until: End of it.
             classes: Labels of a multi-class model, in the order of its class numbers.
+            group: Columns whose rows a ranking model orders among each other.
             now: Time of the registration.
 
         Raises:
@@ -148,7 +150,7 @@ class Registry:
         moment = now or datetime.now(UTC)
         candidate = Candidate(
             name, file.read_bytes(), file.name, reference, categories or {}, classes, metrics or {},
-            trained_from, trained_until,
+            trained_from, trained_until, group,
         )  # fmt: skip
         manifest = self._store(draft_manifest(candidate, moment), candidate.content)
         if alias is not None:

@@ -18,13 +18,19 @@ import pyarrow.compute as pc
 
 from models.booster import fit_booster
 from models.columns import is_number, is_text, read_column
+from models.groups import cut_between_groups, gather_groups
 from models.manifest import Feature, Manifest
 from models.registry import Registry
 from penstock.errors import ModelMismatch, ModelRefused
 
 _NAME = "to be trained"
 _REFERENCE_ROWS = 10_000
-_METRICS = {"binary:": ("auc", "logloss"), "multi:": ("merror", "mlogloss"), "count:": ("rmse", "poisson-nloglik")}
+_METRICS = {
+    "binary:": ("auc", "logloss"),
+    "multi:": ("merror", "mlogloss"),
+    "count:": ("rmse", "poisson-nloglik"),
+    "rank:": ("ndcg", "ndcg@5"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Trained:
     """Up to 10,000 training rows, spread evenly."""
     trained_from: datetime | None
     trained_until: datetime | None
+    group: tuple[str, ...] = ()
 
     def save(self, path: Path) -> Path:
         """Write the model file; its name ends in `.ubj`."""
@@ -62,6 +69,7 @@ class Trained:
                 trained_from=self.trained_from,
                 trained_until=self.trained_until,
                 classes=self.classes,
+                group=self.group,
             )
 
 
@@ -75,6 +83,7 @@ def train(
     early_stopping: int = 20,
     holdout: float = 0.2,
     order_by: str | None = None,
+    group: Sequence[str] = (),
     params: Mapping[str, Any] | None = None,
     seed: int = 7,
 ) -> Trained:
@@ -83,12 +92,14 @@ def train(
     Args:
         frame: Features and label; NULL features are missing values, a NULL label is an error.
         label: Column to predict: a number, or for `multi:*` a class of any type.
-        features: Columns to learn from; all but `label` and `order_by` where left out. Text becomes a category.
-        objective: An XGBoost objective that needs one label a row.
+        features: Columns to learn from; all but those named here where left out. Text becomes a category.
+        objective: An XGBoost objective that needs one label a row; of `rank:*` it is the relevance within the group.
         rounds: Most trees for each output.
         early_stopping: Rounds without improvement after which to stop.
         holdout: Share of the rows that judge; 0 trains on all rows, without metrics.
         order_by: Column, usually a time, that orders the rows before the holdout is cut off.
+        group: For `rank:*`: columns whose rows with equal values are ranked among each other. A group goes with its
+            first row and is never cut in two; one without anything relevant counts as ranked rightly, so leave it out.
         params: More of XGBoost's parameters.
         seed: Same frame and seed, same model.
 
@@ -96,24 +107,31 @@ def train(
         ModelMismatch: a column is missing, or of a type that is no feature.
         ModelRefused: the label has NULLs, or XGBoost refuses names, labels or parameters.
     """
-    if objective.startswith(("rank:", "survival:")):
-        raise ModelRefused(_NAME, f"`{objective}` needs groups or bounds, not one label a row. Train it with XGBoost.")
-    names = tuple(features or (c for c in frame.column_names if c not in (label, order_by)))
-    missing = tuple(n for n in (*names, label, *([order_by] if order_by else [])) if n not in frame.column_names)
+    if objective.startswith("survival:"):
+        raise ModelRefused(_NAME, f"`{objective}` needs bounds, not one label a row. Train it with XGBoost.")
+    if objective.startswith("rank:") != bool(group):
+        raise ModelRefused(
+            _NAME, f"`{objective}` with {len(group)} columns of `group`: they go with `rank:*`, and only there."
+        )
+    names = tuple(features or (c for c in frame.column_names if c not in (label, order_by, *group)))
+    named = (*names, label, *([order_by] if order_by else []), *group)
+    missing = tuple(name for name in named if name not in frame.column_names)
     if missing:
         raise ModelMismatch(_NAME, missing, "needs columns that the frame does not have")
     if order_by is not None:
         frame = frame.sort_by(order_by)
+    held, groups = round(frame.num_rows * holdout), None
+    if group:
+        frame, groups = gather_groups(frame, group)
+        held = frame.num_rows - cut_between_groups(groups, frame.num_rows - held)
     learned = tuple(_infer_feature(name, frame.column(name)) for name in names)
     columns = [read_column(feature, frame.column(feature.name)) for feature in learned]
     misfit = next((reason for column in columns for reason in column.misfits.values()), None)
     if misfit:
         raise ModelRefused(_NAME, f"{misfit}. Mend the rows, or leave the column out of `features`.")
     target, classes = _read_label(frame.column(label), label, objective)
-    held = round(frame.num_rows * holdout)
-    fitted = fit_booster(
-        columns, target, held, rounds, early_stopping, _parameters(objective, classes, seed) | dict(params or {})
-    )
+    chosen = _parameters(objective, classes, seed) | dict(params or {})
+    fitted = fit_booster(columns, target, held, rounds, early_stopping, chosen, groups)
     training = frame.slice(0, frame.num_rows - held)
     spread = np.unique(np.linspace(0, training.num_rows - 1, _REFERENCE_ROWS).round().astype(np.int64))
     first, last = _span(training, order_by)
@@ -126,6 +144,7 @@ def train(
         reference=training.select(list(names)).take(pa.array(spread, pa.int64())),
         trained_from=first,
         trained_until=last,
+        group=tuple(group),
     )
 
 

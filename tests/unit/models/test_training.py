@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from models.groups import cut_between_groups, gather_groups
 from models.registry import Registry
 from models.training import train
 from penstock.errors import ModelMismatch, ModelRefused
@@ -71,6 +72,45 @@ def test_a_null_label_is_an_error_not_a_dropped_row(labelled: pa.Table) -> None:
 
     with pytest.raises(ModelRefused, match="`late` is NULL in 1 rows"):
         train(holes, "late")
+
+
+@pytest.fixture
+def ranked() -> pa.Table:
+    """Baskets of five goods, shuffled; the cheapest of each is what is wanted."""
+    rng, baskets = np.random.default_rng(3), 80
+    price = rng.permuted(np.tile(np.arange(5.0), (baskets, 1)), axis=1).ravel() + np.repeat(rng.random(baskets), 5)
+    basket, shuffled = np.repeat(np.arange(baskets), 5), rng.permutation(baskets * 5)
+    frame = pa.table({"basket": basket, "price": price, "wanted": (price < 1).astype(np.int64), "week": basket // 8})
+    return frame.take(pa.array(shuffled))
+
+
+def test_a_ranking_model_learns_the_order_within_its_groups(registry: Registry, ranked: pa.Table) -> None:
+    trained = train(ranked, "wanted", objective="rank:ndcg", group=["basket"], order_by="week", rounds=20)
+
+    manifest = trained.register(registry, "baskets", "champion")
+
+    model = registry.load(registry.resolve(ModelRef.model_validate("baskets@champion")))
+    scores = ranked.append_column("score", model.score(ranked)["score"]).to_pandas()
+    best = scores.loc[scores.groupby("basket")["score"].idxmax()]
+    assert (manifest.outputs, manifest.group, manifest.feature_names) == (("score",), ("basket",), ("price",))
+    assert set(manifest.metrics) == {"ndcg", "ndcg@5"}
+    assert best["wanted"].all()
+
+
+def test_the_holdout_of_a_ranking_model_is_made_of_whole_groups(ranked: pa.Table) -> None:
+    gathered, groups = gather_groups(ranked, ["basket"])
+
+    cut = cut_between_groups(groups, 323)  # a fifth would begin within the 65th group
+
+    assert cut == 320
+    assert set(gathered["basket"].to_pylist()[:cut]).isdisjoint(gathered["basket"].to_pylist()[cut:])
+    assert sorted(gathered["price"].to_pylist()) == sorted(ranked["price"].to_pylist())
+
+
+def test_a_ranking_objective_and_groups_go_together(ranked: pa.Table) -> None:
+    for objective, group in (("rank:ndcg", []), ("binary:logistic", ["basket"])):
+        with pytest.raises(ModelRefused, match="columns of `group`"):
+            train(ranked, "wanted", ["price"], objective, group=group)
 
 
 def test_a_column_that_is_no_feature_is_named(labelled: pa.Table) -> None:
