@@ -12,35 +12,33 @@ import sqlalchemy as sa
 from penstock.bulk import BulkTransaction, bulk_transaction
 from penstock.carriers import Partition, Receipt, Refusal, Scored, ScoringRun
 from penstock.connections import Database
-from penstock.errors import TakenOver
+from penstock.errors import PartitionMoved, TakenOver
 from penstock.history import history_name, prepare
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
+
+_COUNTS = ("extracted", "scored", "quarantined", "excluded")
 
 
 def load(
     database: Database, run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float], attempts: int
 ) -> Receipt:
-    """Replace one partition of a run: its rows, refusals, validations and receipt, in one transaction.
+    """Write one partition of a run, once: its rows, refusals, validations and receipt, in one transaction.
 
-    A partition that was halted leaves its findings and no rows.
+    A partition that is there already, by a copy of this work or by a try whose COMMIT was not answered, stays as it is:
+    the run may have judged it. A partition that was halted leaves its findings and no rows.
 
     Raises:
         TakenOver: the run is no longer running; nothing is written.
-        KeyCollision: another copy of this partition wrote meanwhile.
+        KeyCollision: a copy of this partition writes at the same time.
+        PartitionMoved: a copy has loaded other numbers of rows.
     """
     begun = time.perf_counter()
-    owned: list[sa.Table] = [quarantine, validations, partitions]
     if not scored.halts:
         history = prepare(database, run.pipeline.destination, run.pipeline.key, scored.table)
-        owned.append(history)
     with bulk_transaction(database) as transaction:
-        for table in owned:
-            mine = (table.c.run_id == run.run_id, table.c.partition == partition.index)
-            transaction.execute(sa.delete(table).where(*mine))
-        state = transaction.execute(sa.select(runs.c.state).where(runs.c.run_id == run.run_id))
-        if state != [("running",)]:
-            raise TakenOver(run.run_id, state[0][0] if state else "unknown")
+        if _is_loaded(transaction, run, make_receipt(run, partition, scored, {})):
+            return make_receipt(run, partition, scored, seconds | {"load": time.perf_counter() - begun})
         if not scored.halts:
             transaction.append(history, _owned(scored.table, run.run_id, partition.index))
         _append_rows(transaction, quarantine, _refusal_rows(run, partition.index, scored.refusals))
@@ -48,6 +46,22 @@ def load(
         receipt = make_receipt(run, partition, scored, seconds | {"load": time.perf_counter() - begun})
         _append_rows(transaction, partitions, [_receipt_row(run, receipt, attempts)])
     return receipt
+
+
+def _is_loaded(transaction: BulkTransaction, run: ScoringRun, receipt: Receipt) -> bool:
+    """Tell whether the partition is there; of two copies at once, the later tries again and finds it here."""
+    index = receipt.partition.index
+    mine = (partitions.c.run_id == runs.c.run_id) & (partitions.c.partition == index)
+    query = sa.select(runs.c.state, *(partitions.c[f"rows_{name}"] for name in _COUNTS))
+    found = transaction.execute(query.select_from(runs.outerjoin(partitions, mine)).where(runs.c.run_id == run.run_id))
+    state, *counts = found[0] if found else ("unknown",)
+    if state != "running":
+        raise TakenOver(run.run_id, state)
+    if counts[0] is None:
+        return False
+    if counts != [getattr(receipt, name) for name in _COUNTS]:
+        raise PartitionMoved(run.label, receipt.partition.label)
+    return True
 
 
 def make_receipt(run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float]) -> Receipt:
@@ -120,10 +134,7 @@ def _receipt_row(run: ScoringRun, receipt: Receipt, attempts: int) -> dict[str, 
         "partition": receipt.partition.index,
         "lower_bound": None if bounds[0] is None else str(bounds[0]),
         "upper_bound": None if bounds[1] is None else str(bounds[1]),
-        "rows_extracted": receipt.extracted,
-        "rows_scored": receipt.scored,
-        "rows_quarantined": receipt.quarantined,
-        "rows_excluded": receipt.excluded,
+        **{f"rows_{name}": getattr(receipt, name) for name in _COUNTS},
         "attempts": attempts,
         "seconds": json.dumps(receipt.seconds),
     }

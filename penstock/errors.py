@@ -32,6 +32,7 @@ PenstockError
     │   └── ModelMismatch        the batch lacks what the manifest asks for
     ├── Halted                   exit code 3: a gate refused the interval; nothing was published
     ├── DestinationMismatch      the history table has another key, or columns of other types
+    ├── PartitionMoved           two copies of a partition saw different rows
     ├── ReconciliationFailed     rows extracted, scored, quarantined and excluded do not add up
     └── TakenOver                this run lost its interval to another run
 
@@ -428,6 +429,18 @@ class DestinationMismatch(TerminalError):
 
     def message(self) -> str:
         return f"`{self.table}` cannot take these rows: {self.reason}. {self.remedy}."
+
+
+@dataclass(eq=False)
+class PartitionMoved(TerminalError):
+    run: str
+    partition: str
+
+    def message(self) -> str:
+        return (
+            f"partition {self.partition} of `{self.run}` is loaded already, with other numbers of rows: the source "
+            "changed between two reads. What the first copy wrote stays; run again to read the interval anew."
+        )
 
 
 @dataclass(eq=False)

@@ -1,7 +1,9 @@
 """The history table and its views on real databases: a partition is there once, invisible until published."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from threading import Barrier
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +14,7 @@ from penstock import history
 from penstock.carriers import Features, ModelPin, Partition, Refusal, Scored, ScoringRun, Validation
 from penstock.connections import Database, open_database
 from penstock.destination import count_rows, load
-from penstock.errors import QueryFailed, TakenOver
+from penstock.errors import PartitionMoved, QueryFailed, TakenOver, TransientError
 from penstock.history import check_names, prepare
 from penstock.interval import DataInterval
 from penstock.ledger.reader import partitions_of, quarantined_rows, validations_of
@@ -65,15 +67,50 @@ def test_loaded_rows_are_invisible_until_their_run_is_published(warehouse: Datab
     assert visible(warehouse) == [(1, 0.5), (2, 0.5), (3, 0.5)]
 
 
-def test_a_repeated_load_replaces_all_that_the_partition_wrote(warehouse: Database) -> None:
+def test_a_partition_that_is_loaded_stays_as_it_is(warehouse: Database) -> None:
     run = take(warehouse)
-    for attempt, keys in enumerate(([1, 2, 3], [2, 3]), start=1):
-        load(warehouse, run, ONLY, scored(keys), {"extract": 0.1}, attempt)
+    receipts = [load(warehouse, run, ONLY, scored([1, 2, 3], score), {"extract": 0.1}, 1) for score in (0.5, 0.7)]
 
-    assert count_rows(warehouse, run) == 2
+    assert [(r.extracted, r.scored, r.quarantined, r.excluded) for r in receipts] == [(4, 3, 1, 0)] * 2
     [part] = partitions_of(warehouse, run.run_id)
-    assert (part.rows_scored, part.attempts, set(part.seconds)) == (2, 2, {"extract", "load"})
+    assert (part.rows_scored, set(part.seconds)) == (3, {"extract", "load"})
     assert len(quarantined_rows(warehouse)) == len(validations_of(warehouse, run.run_id)) == 1
+    publish(warehouse, run, Totals(4, 3, 1, 0), [])
+    assert visible(warehouse) == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+
+def test_a_copy_that_saw_other_rows_is_refused_and_changes_nothing(warehouse: Database) -> None:
+    run = take(warehouse)
+    load(warehouse, run, ONLY, scored([1, 2, 3]), {}, 1)
+
+    with pytest.raises(PartitionMoved, match="partition 1/1 of `card-risk 2026-01-01 → 01-02` is loaded already"):
+        load(warehouse, run, ONLY, scored([2, 3]), {}, 2)
+
+    assert count_rows(warehouse, run) == 3
+    assert partitions_of(warehouse, run.run_id)[0].rows_scored == 3
+
+
+def test_two_copies_of_a_partition_at_once_leave_one(warehouse: Database) -> None:
+    """As a cluster makes them: the later meets the earlier at the primary key, is told to try again, and yields."""
+    run, keys, barrier = take(warehouse), list(range(2000)), Barrier(2)
+    prepare(warehouse, PIPELINE.destination, PIPELINE.key, scored(keys).table)
+
+    def load_as_a_task(score: float) -> int:
+        barrier.wait(60)
+        for _ in range(5):
+            try:
+                return load(warehouse, run, ONLY, scored(keys, score), {}, 1).scored
+            except TransientError:
+                continue
+        raise AssertionError("five tries were not enough")
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(load_as_a_task, (0.5, 0.7))) == [2000, 2000]
+
+    publish(warehouse, run, Totals(2001, 2000, 1, 0), [])
+    rows = visible(warehouse)
+    assert (len(rows), len({score for _, score in rows})) == (2000, 1)
+    assert len(quarantined_rows(warehouse)) == 1
 
 
 def test_a_halted_partition_leaves_its_findings_and_no_rows(warehouse: Database) -> None:
