@@ -17,6 +17,7 @@ from models.scoring import score_features
 from penstock.audit import AuditResult, audit
 from penstock.carriers import ModelPin, Partition, Receipt, ScoringRun
 from penstock.connections import Database
+from penstock.contract import keep_contract
 from penstock.destination import count_rows, load
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.extract import (
@@ -116,6 +117,8 @@ class Driver:
 
     def _held(self, run: ScoringRun) -> Iterator[str]:
         receipts: list[Receipt] = []
+        manifest = self.registry.manifest(run.model.name, run.model.version)
+        keep_contract(run, self.connect, manifest.feature_names)
         with ExitStack() as snapshots:
             extent = plan_partitions(run, self.connect, OPEN, held=snapshots)
             yield "count"

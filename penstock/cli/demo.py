@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.demo_pack import find_pack, play_pack, write_settings
 from penstock.cli.demo_stage import PIPELINE, Clock, Stage, alone_in, load_engines, make_folder, server_ahead, stop
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console as stdout
@@ -24,24 +25,37 @@ if TYPE_CHECKING:
 
 HOLDOUT = 0.2
 """Share of the days with outcomes that judges the model."""
+ROWS = 50_000
 
 
 def add_commands(app: typer.Typer) -> None:
-    app.command("demo", epilog="Example: penstock demo --folder /tmp/shop --rows 500000")(demo)
+    app.command("demo", epilog="Example: penstock demo --pack card-fraud --folder /tmp/bank")(demo)
 
 
 def demo(
     folder: Annotated[Path, typer.Option(help="Folder to make; one that an earlier demo made is made anew.")] = Path(
         "penstock-demo"
     ),
-    rows: Annotated[int, typer.Option(min=2_000, max=5_000_000, help="Payments of the shop, in eight days.")] = 50_000,
+    rows: Annotated[
+        int | None,
+        typer.Option(min=2_000, max=5_000_000, help="Payments of the shop, in eight days; 50000, or the pack's own."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed on the same day: same shop.")] = 7,
+    pack: Annotated[
+        str | None, typer.Option(help="A domain pack instead of the shop: a folder of examples/, as in card-fraud.")
+    ] = None,
 ) -> None:
-    """Try everything on a small shop that it makes itself, in less than a minute."""
+    """Try everything on a small shop that it makes itself, in less than a minute; or on a domain pack."""
     console, clock = stdout(), Clock()
+    chosen = None if pack is None else find_pack(pack)
     make_folder(folder)
+    if chosen is not None:
+        write_settings(folder, chosen)
     with alone_in(folder) as overruling:
-        play(Stage(console, clock, open_settings()), folder, rows, seed)
+        if chosen is not None:
+            play_pack(Stage(console, clock, open_settings(), chosen.pipelines[0]), chosen, folder, rows, seed)
+        else:
+            play(Stage(console, clock, open_settings()), folder, rows or ROWS, seed)
     if overruling:
         names = ", ".join(overruling)
         console.print(

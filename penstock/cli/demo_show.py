@@ -108,8 +108,13 @@ def show_end(stage: Stage, shown: Path) -> None:
             )
     stage.console.print(table)
     halted = next((run for run in records if run.state == "halted"), records[0])
+    show_commands(stage, shown, halted.run_id)
+
+
+def show_commands(stage: Stage, shown: Path, run_id: str) -> None:
+    """Show how to look further, at one run among other things."""
     stage.title("Look further")
-    for line in (f"cd {shown}", *_commands(short(halted.run_id))):
+    for line in (f"cd {shown}", *_commands(short(run_id))):
         stage.console.print(f"  {line}", markup=False, soft_wrap=True)
 
 

@@ -58,6 +58,7 @@ class Stage:
     console: "Console"
     clock: Clock
     settings: "Settings"
+    name: str = PIPELINE
 
     def connect(self, name: str) -> "Database":
         from penstock.connections import open_database
@@ -68,7 +69,7 @@ class Stage:
     def pipeline(self) -> "Pipeline":
         from penstock.spec_file import find_pipeline_file, load_pipeline
 
-        return load_pipeline(find_pipeline_file(PIPELINE, self.settings.pipelines))
+        return load_pipeline(find_pipeline_file(self.name, self.settings.pipelines))
 
     def tell(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""The pack finance/card-fraud; see README.md."""

@@ -1,0 +1,186 @@
+"""Write the bank: cards, payments and verdicts in its database, sign-ins in an access log.
+
+`python -m examples.card_fraud.generate --rows 60000 --days 21 --seed 7 --dirty 0.003`
+"""
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+
+from examples.card_fraud.world import CATEGORIES, CHANNELS, COUNTRIES, SignIns, World, draw_world
+from examples.drawing import Numbers, columns, moments
+from examples.pack import Made, Size
+from examples.place import Place
+from penstock.bulk import bulk_transaction
+from penstock.types import UtcDateTime
+
+PIPELINE = "card-fraud"
+SCORED_HOURS = 4
+LOG = Path("logs/bank/access.log")
+NO_CATEGORY = "unknown"
+_GARBAGE = ("\x16\x03\x01\x02 no request at all", "upstream timed out while reading response header")
+
+metadata = sa.MetaData()
+cards = sa.Table(
+    "cards",
+    metadata,
+    sa.Column("card_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("login", sa.Text, nullable=False),
+    sa.Column("home_country", sa.Text, nullable=False),
+    sa.Column("issued_at", UtcDateTime, nullable=False),
+)
+payments = sa.Table(
+    "payments",
+    metadata,
+    sa.Column("payment_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("card_id", sa.BigInteger, nullable=False, index=True),
+    sa.Column("made_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("booked_at", UtcDateTime, nullable=False),
+    sa.Column("amount", sa.Double),
+    sa.Column("category", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("country", sa.Text, nullable=False),
+    sa.Column("new_device", sa.Boolean, nullable=False),
+)
+calendar = sa.Table(
+    "calendar",
+    metadata,
+    sa.Column("hour", UtcDateTime, primary_key=True),
+    sa.Column("week_before", UtcDateTime, nullable=False),
+)
+verdicts = sa.Table(
+    "verdicts",
+    metadata,
+    sa.Column("payment_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("decided_at", UtcDateTime, nullable=False),
+    sa.Column("fraud", sa.Boolean, nullable=False),
+)
+
+
+def make_bank(place: Place, size: Size) -> Made:
+    """Fill the bank's database and its log. Late payments are not there yet, nor verdicts of the last days."""
+    world = draw_world(size)
+    spoiled = spoil(world, size)
+    on_time = np.flatnonzero(~is_withheld(world, size))
+    known = np.flatnonzero(world.payments.decided <= world.second_of(size.until))
+    bank = place.connect("bank")
+    metadata.create_all(bank.engine)
+    with bulk_transaction(bank) as transaction:
+        transaction.append(cards, cards_table(world))
+        transaction.append(calendar, _calendar_table(world, size))
+        transaction.append(payments, payments_table(world, spoiled, on_time))
+        transaction.append(verdicts, verdicts_table(world, known))
+    lines = _write_log(world, size)
+    scored = world.payments.second >= _scored_from(world, size)
+    told = {
+        "bank: payments": f"{len(on_time):,} of {len(world.home):,} cards in {size.days} days",
+        "bank: verdicts": f"{len(known):,}, of which {int(world.payments.fraud[known].sum()):,} are fraud",
+        str(LOG.parent): f"{lines:,} lines of an access log",
+    }
+    return Made(told, {PIPELINE: int(scored.sum())}, {PIPELINE: len(spoiled)})
+
+
+def spoil(world: World, size: Size) -> dict[int, str]:
+    """Choose the payments to spoil, and how; among those that are scored and on time."""
+    rng = np.random.default_rng([size.seed, 1])
+    scored = np.flatnonzero((world.payments.second >= _scored_from(world, size)) & ~is_withheld(world, size))
+    chosen = rng.permutation(scored)[: max(round(len(scored) * size.dirty), 3) if size.dirty else 0]
+    return {place: ("amount", "sign", "category")[at % 3] for at, place in enumerate(chosen.tolist())}
+
+
+def is_withheld(world: World, size: Size) -> Numbers:
+    """Payments of the scored hours but the newest that the bank books hours later, by an offline terminal."""
+    second = world.payments.second
+    newest = world.second_of(size.until) - 3600
+    return (world.payments.late > 0) & (second >= _scored_from(world, size)) & (second < newest)
+
+
+def payments_table(world: World, spoiled: dict[int, str], places: Numbers) -> pa.Table:
+    """Return some payments as the bank's database holds them."""
+    drawn = world.payments
+    amount, category = drawn.amount.copy(), np.array(CATEGORIES, object)[drawn.category]
+    for place, how in spoiled.items():
+        if how == "category":
+            category[place] = NO_CATEGORY
+        else:
+            amount[place] = np.nan if how == "amount" else -amount[place]
+    return columns(
+        {
+            "payment_id": places + 1,
+            "card_id": drawn.card[places] + 1,
+            "made_at": moments(world.begin, drawn.second[places]),
+            "booked_at": moments(world.begin, (drawn.second + drawn.late)[places]),
+            "amount": amount[places],
+            "category": category[places],
+            "channel": np.array(CHANNELS, object)[drawn.channel[places]],
+            "country": np.array(COUNTRIES, object)[drawn.country[places]],
+            "new_device": drawn.new_device[places],
+        }
+    )
+
+
+def cards_table(world: World) -> pa.Table:
+    number = np.arange(len(world.home))
+    return columns(
+        {
+            "card_id": number + 1,
+            "login": [login(card) for card in number.tolist()],
+            "home_country": np.array(COUNTRIES, object)[world.home],
+            "issued_at": moments(world.begin, -world.age * 86_400),
+        }
+    )
+
+
+def verdicts_table(world: World, places: Numbers) -> pa.Table:
+    drawn = world.payments
+    decided = moments(world.begin, drawn.decided[places])
+    return columns({"payment_id": places + 1, "decided_at": decided, "fraud": drawn.fraud[places]})
+
+
+def login(card: int) -> str:
+    return f"c{card + 1:06d}"
+
+
+def log_lines(begin: datetime, sign_ins: SignIns) -> Iterable[str]:
+    """Write sign-ins as the bank's web server does, in the combined format."""
+    drawn = (sign_ins.second, sign_ins.card, sign_ins.failed, sign_ins.foreign)
+    for second, card, failed, foreign in zip(*(column.tolist() for column in drawn), strict=True):
+        host = f"198.51.100.{card % 250}" if foreign else f"10.{card % 200}.{card // 200 % 250}.7"
+        at = (begin + timedelta(seconds=second)).astimezone(UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
+        yield f'{host} - {login(card)} [{at}] "POST /sign-in HTTP/1.1" {401 if failed else 200} 512 "-" "bank-app/7"\n'
+
+
+def _calendar_table(world: World, size: Size) -> pa.Table:
+    hours = np.arange((size.days + 7) * 24) * 3600
+    return columns({"hour": moments(world.begin, hours), "week_before": moments(world.begin, hours - 7 * 86_400)})
+
+
+def _write_log(world: World, size: Size) -> int:
+    """Write the log, rotated once where the scored hours begin; a few lines before it are garbage."""
+    lines = list(log_lines(world.begin, world.sign_ins))
+    cut = int(np.searchsorted(world.sign_ins.second, _scored_from(world, size)))
+    for at in range(1, 1 + round(cut * size.dirty / 3)):
+        lines[at * cut // (2 + round(cut * size.dirty / 3))] += _GARBAGE[at % 2] + "\n"
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    rotated = LOG.with_name(f"{LOG.name}.1")
+    rotated.write_text("".join(lines[:cut]), encoding="utf-8")
+    then = (size.until - timedelta(hours=SCORED_HOURS)).timestamp()
+    os.utime(rotated, (then, then))
+    LOG.write_text("".join(lines[cut:]), encoding="utf-8")
+    return len(lines)
+
+
+def _scored_from(world: World, size: Size) -> int:
+    return world.second_of(size.until) - SCORED_HOURS * 3600
+
+
+if __name__ == "__main__":
+    from examples.card_fraud.pack import PACK
+    from examples.commands import generate
+
+    generate(PACK)

@@ -1,0 +1,184 @@
+"""What goes wrong at the bank, and what comes in late: `python -m examples.card_fraud.incident cents [--mend]`."""
+
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+
+from examples.card_fraud.generate import (
+    LOG,
+    PIPELINE,
+    cards,
+    cards_table,
+    is_withheld,
+    log_lines,
+    payments,
+    payments_table,
+    spoil,
+    verdicts,
+    verdicts_table,
+)
+from examples.card_fraud.world import SignIns, draw_world
+from examples.drawing import columns, moments
+from examples.pack import Incident, Size
+from examples.place import Place
+from penstock.bulk import bulk_transaction, read
+
+HOUR = timedelta(hours=1)
+CENTS = 100
+BURST_IDS = 1_000_000_000
+"""Numbers of the burst's payments begin above it."""
+
+
+def rename_channel(place: Place, size: Size) -> None:
+    _execute(place, sa.text("alter table payments rename column channel to entry_mode"))
+
+
+def rename_channel_back(place: Place, size: Size) -> None:
+    _execute(place, sa.text("alter table payments rename column entry_mode to channel"))
+
+
+def lose_cards(place: Place, size: Size) -> None:
+    _execute(place, sa.delete(cards).where(cards.c.card_id % 2 == 0))
+
+
+def copy_cards_again(place: Place, size: Size) -> None:
+    table = cards_table(draw_world(size))
+    with bulk_transaction(place.connect("bank")) as transaction:
+        transaction.append(cards, table.take(pa.array(range(1, table.num_rows, 2))))  # those with even numbers
+
+
+def write_cents(place: Place, size: Size) -> None:
+    _scale_amounts(place, size, CENTS)
+
+
+def write_euros_again(place: Place, size: Size) -> None:
+    _scale_amounts(place, size, 1 / CENTS)
+
+
+def burst(place: Place, size: Size) -> None:
+    """Add half as many payments as the newest hour has, three each of cards that were just broken into."""
+    world, rng = draw_world(size), np.random.default_rng([size.seed, 2])
+    usual = int((world.payments.second >= world.second_of(size.until - HOUR)).sum())
+    cards_hit = rng.choice(len(world.home), max(usual // 6, 3), replace=False)
+    begin = world.second_of(size.until) - 2400
+    tries = np.repeat(cards_hit, 5)
+    seconds, yes = begin - 300 + np.tile(np.arange(5) * 40, len(cards_hit)), np.full(len(tries), True)
+    with LOG.open("a", encoding="utf-8") as log:
+        log.writelines(log_lines(world.begin, SignIns(seconds, tries, yes, yes)))
+    card = np.repeat(cards_hit, 3)
+    made = begin + np.tile([0, 150, 400], len(cards_hit)) + np.repeat(rng.integers(0, 1500, len(cards_hit)), 3)
+    count = len(card)
+    table = {
+        "payment_id": np.arange(count) + BURST_IDS,
+        "card_id": card + 1,
+        "made_at": moments(world.begin, made),
+        "booked_at": moments(world.begin, made),
+        "amount": np.round(rng.uniform(90, 400, count), 2),
+        "category": ["gift_cards"] * count,
+        "channel": ["online"] * count,
+        "country": ["NL"] * count,
+        "new_device": np.full(count, True),
+    }
+    with bulk_transaction(place.connect("bank")) as transaction:
+        transaction.append(payments, columns(table))
+
+
+def reverse_burst(place: Place, size: Size) -> None:
+    _execute(place, sa.delete(payments).where(payments.c.payment_id >= BURST_IDS))
+
+
+def book_late(place: Place, size: Size) -> None:
+    world = draw_world(size)
+    late = payments_table(world, spoil(world, size), np.flatnonzero(is_withheld(world, size)))
+    with bulk_transaction(place.connect("bank")) as transaction:
+        transaction.append(payments, late)
+
+
+def leave_as_it_is(place: Place, size: Size) -> None:
+    """Nothing is to be mended."""
+
+
+def deliver_verdicts(place: Place, size: Size) -> int:
+    """Write the verdicts that were still open; returns how many."""
+    world, bank = draw_world(size), place.connect("bank")
+    known = read(bank, sa.select(verdicts.c.payment_id))["payment_id"].to_numpy() - 1
+    open_ = np.setdiff1d(np.arange(len(world.payments.second)), known)
+    with bulk_transaction(bank) as transaction:
+        transaction.append(verdicts, verdicts_table(world, open_))
+    return len(open_)
+
+
+def _scale_amounts(place: Place, size: Size, factor: float) -> None:
+    newest = payments.c.made_at >= size.until - HOUR
+    _execute(place, sa.update(payments).where(newest).values(amount=payments.c.amount * factor))
+
+
+def _execute(place: Place, statement: sa.Executable) -> None:
+    with place.connect("bank").writing() as connection:
+        connection.execute(statement)
+
+
+INCIDENTS: tuple[Incident, ...] = (
+    Incident(
+        "renamed",
+        "schema",
+        PIPELINE,
+        "A release of the booking system renames `payments.channel` to `entry_mode`.",
+        rename_channel,
+        rename_channel_back,
+        "The release is rolled back; else the features query takes the new name.",
+        "halted",
+        "`channel` was text and is gone",
+    ),
+    Incident(
+        "cards-cut-off",
+        "upstream",
+        PIPELINE,
+        "The nightly copy of `cards` breaks off: every second card is missing.",
+        lose_cards,
+        copy_cards_again,
+        "The copy is run again.",
+        "halted",
+        "refused",
+    ),
+    Incident(
+        "cents",
+        "drift",
+        PIPELINE,
+        "Since the last hour a payment service writes cents for euros.",
+        write_cents,
+        write_euros_again,
+        "The service is mended, and writes the hour again.",
+        "halted",
+        "amount_to_usual column_mean_to_be_between",
+    ),
+    Incident(
+        "burst",
+        "drift",
+        PIPELINE,
+        "Stolen passwords are on sale: within half an hour dozens of cards are taken over.",
+        burst,
+        reverse_burst,
+        "The desk blocks the cards and reverses the payments; the hour is scored again without them.",
+        "noted",
+        "score column_mean_to_be_between",
+    ),
+    Incident(
+        "late",
+        "late",
+        PIPELINE,
+        "Terminals on trains come online, and book payments of hours that are scored already.",
+        book_late,
+        leave_as_it_is,
+        "Nothing: the hours that they touch are scored again.",
+        "restated",
+    ),
+)
+
+if __name__ == "__main__":
+    from examples.card_fraud.pack import PACK
+    from examples.commands import incident
+
+    incident(PACK)

@@ -1,0 +1,58 @@
+"""Train the fraud model on payments whose verdicts are in: `python -m examples.card_fraud.train`."""
+
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from examples.card_fraud.generate import PIPELINE, SCORED_HOURS, verdicts
+from examples.card_fraud.world import DECIDED_WITHIN
+from examples.pack import Size
+from examples.place import Place
+from examples.training import join_labels, read_features
+from models.manifest import Manifest
+from models.training import train
+from penstock.bulk import read
+
+DAY = timedelta(days=1)
+WARM_UP = DAY
+"""The first day has no day before it: its counts would be too low."""
+LABEL, TIME = "fraud", "made_at"
+HOW: dict[str, Any] = {"params": {"eval_metric": ["auc", "aucpr", "logloss"], "max_depth": 4, "min_child_weight": 5}}
+"""Told by aucpr, for with one fraud in a hundred payments auc is near 1 whatever the desk sees; stopped by the last of
+the list, which moves with every row and not only with the few frauds."""
+
+
+def learned_rows(place: Place, size: Size) -> pa.Table:
+    """Return features and label of the payments that are old enough for every verdict to be in.
+
+    Younger payments are left out, also those with a verdict: whatever is reported first would be learned too often.
+    """
+    scored_from = size.until - timedelta(hours=SCORED_HOURS)
+    whole_days = (scored_from - DECIDED_WITHIN - (size.until - timedelta(days=size.days) + WARM_UP)) // timedelta(
+        days=1
+    )
+    end = scored_from - DECIDED_WITHIN
+    pipeline = place.pipeline(PIPELINE)
+    features = read_features(place, pipeline, end - whole_days * timedelta(days=1), end, timedelta(days=1))
+    known = read(place.connect("bank"), sa.select(verdicts.c.payment_id, verdicts.c.fraud))
+    return join_labels(features, known, pipeline.key)
+
+
+def feature_names(frame: pa.Table) -> list[str]:
+    return [name for name in frame.column_names if name not in ("payment_id", TIME, LABEL)]
+
+
+def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
+    """Train on the older four fifths, judge on the newest fifth, and register the champion."""
+    frame = learned_rows(place, size)
+    trained = train(frame, LABEL, feature_names(frame), order_by=TIME, **HOW)
+    return (trained.register(place.registry, PIPELINE, "champion"),)
+
+
+if __name__ == "__main__":
+    from examples.card_fraud.pack import PACK
+    from examples.commands import train as train_command
+
+    train_command(PACK)

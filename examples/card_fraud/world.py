@@ -1,0 +1,157 @@
+"""A bank's world, drawn and not yet written: cards, payments, sign-ins, and which payments were fraud.
+
+Most fraud is a takeover: sign-ins fail, one succeeds, then a few online payments follow within minutes, larger than the
+card's usual. Beside it honest customers mistype passwords, and honest shopping sprees look like half a takeover.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from examples.drawing import Numbers
+from examples.pack import Size
+
+CATEGORIES = ("grocery", "fuel", "restaurant", "clothing", "electronics", "travel", "gift_cards")
+_CATEGORY_SHARES = (0.38, 0.14, 0.18, 0.13, 0.08, 0.06, 0.03)
+CHANNELS = ("chip", "contactless", "online")
+COUNTRIES = ("DE", "FR", "NL", "ES", "PL")
+DECIDED_WITHIN = timedelta(days=4)
+"""How long after a payment it is known at the latest whether it was fraud."""
+TAKEOVER_SHARE = 0.008
+PAYMENTS_A_CARD = 30
+
+
+@dataclass(frozen=True)
+class Payments:
+    """Columns in the order of time; the number of a payment is its place, from 1."""
+
+    second: Numbers
+    """Since the begin of the world."""
+    card: Numbers
+    amount: Numbers
+    category: Numbers
+    channel: Numbers
+    country: Numbers
+    new_device: Numbers
+    fraud: Numbers
+    decided: Numbers
+    """Second in which it is known whether it was fraud."""
+    late: Numbers
+    """Seconds by which it is booked late; 0: at once."""
+
+
+@dataclass(frozen=True)
+class SignIns:
+    """Requests to sign in, in the order of time."""
+
+    second: Numbers
+    card: Numbers
+    failed: Numbers
+    foreign: Numbers
+    """From a host that is not the customer's."""
+
+
+@dataclass(frozen=True)
+class World:
+    begin: datetime
+    home: Numbers
+    """Country of each card."""
+    age: Numbers
+    """Days since each card was issued, at the begin."""
+    payments: Payments
+    sign_ins: SignIns
+
+    def second_of(self, moment: datetime) -> int:
+        return int((moment - self.begin).total_seconds())
+
+
+@dataclass(frozen=True)
+class _Bouts:
+    """Groups of payments that follow each other within minutes."""
+
+    first: Numbers
+    card: Numbers
+    payments: Numbers
+    failed: Numbers
+    """Failed sign-ins before the first payment."""
+
+
+def draw_world(size: Size) -> World:
+    """Draw everything; same size, same world."""
+    rng = np.random.default_rng(size.seed)
+    begin = size.until - timedelta(days=size.days)
+    cards = max(size.rows // PAYMENTS_A_CARD, 50)
+    home, age, usual = rng.choice(len(COUNTRIES), cards), rng.integers(30, 3000, cards), rng.normal(3.2, 0.5, cards)
+    takeovers = _draw_bouts(rng, size, cards, TAKEOVER_SHARE, is_takeover=True)
+    sprees = _draw_bouts(rng, size, cards, TAKEOVER_SHARE, is_takeover=False)
+    payments = draw_payments(rng, size, begin, home, usual, (takeovers, sprees))
+    return World(begin, home, age, payments, _draw_sign_ins(rng, size, cards, takeovers))
+
+
+def _draw_bouts(rng: np.random.Generator, size: Size, cards: int, share: float, *, is_takeover: bool) -> _Bouts:
+    count = max(round(size.rows * share / 3.5), 4)
+    first = rng.integers(3600, size.days * 86_400 - 7200, count)
+    first[:3] = size.days * 86_400 - np.array([13_000, 10_500, 8_000])  # so that the last hours have something to find
+    failed = 3 + rng.poisson(2, count) if is_takeover else np.zeros(count, np.int64)
+    return _Bouts(first, rng.integers(0, cards, count), 2 + rng.binomial(3, 0.5, count), failed)
+
+
+def draw_payments(
+    rng: np.random.Generator, size: Size, begin: datetime, home: Numbers, usual: Numbers, bouts: tuple[_Bouts, _Bouts]
+) -> Payments:
+    """Draw single payments and those of both kinds of bouts, and what became of each."""
+    kind = np.concatenate([np.full(int(b.payments.sum()), at) for at, b in enumerate(bouts)])
+    single = max(size.rows - len(kind), 0)
+    kind = np.concatenate([kind, np.full(single, 2)])
+    second = np.concatenate([*(_bout_seconds(rng, b) for b in bouts), _single_seconds(rng, size, begin, single)])
+    card = np.concatenate([*(np.repeat(b.card, b.payments) for b in bouts), rng.integers(0, len(home), single)])
+    takeover, bout = kind == 0, kind < 2
+    count = len(kind)
+    amount = np.exp(usual[card] + rng.normal(0, 0.6, count) + np.where(takeover, 1.1, np.where(bout, 0.8, 0.0)))
+    category = rng.choice(len(CATEGORIES), count, p=_CATEGORY_SHARES)
+    category = np.where(takeover & (rng.random(count) < 0.6), rng.choice([4, 6], count), category)
+    online = rng.random(count) < np.where(takeover, 0.95, np.where(bout, 0.6, 0.3))
+    channel = np.where(online, 2, rng.integers(0, 2, count))
+    country = np.where(rng.random(count) < 0.04, rng.choice(len(COUNTRIES), count), home[card])
+    new_device = rng.random(count) < np.where(takeover, 0.6, 0.06)
+    ratio = np.log(amount) - usual[card]
+    logit = -8.6 + 1.2 * ratio + 1.1 * online + 0.9 * (category == 6) + 1.3 * (country != home[card]) + 0.8 * new_device
+    fraud = rng.random(count) < np.where(takeover, 0.92, 1 / (1 + np.exp(-logit)))
+    late = np.where(~bout & (channel == 0) & (rng.random(count) < 0.02), rng.integers(2 * 3600, 6 * 3600, count), 0)
+    decided = second + rng.integers(86_400, int(DECIDED_WITHIN.total_seconds()), count)
+    order = np.argsort(second, kind="stable")
+    amount = np.round(amount, 2)
+    columns = (second, card, amount, category, channel, country, new_device, fraud, decided, late)
+    return Payments(*(column[order] for column in columns))
+
+
+def _bout_seconds(rng: np.random.Generator, bouts: _Bouts) -> Numbers:
+    """One to ten minutes between the payments of a bout."""
+    gaps = rng.integers(60, 600, int(bouts.payments.sum()))
+    starts = np.cumsum(bouts.payments) - bouts.payments
+    gaps[starts] = 0
+    elapsed = np.cumsum(gaps)
+    return np.asarray(np.repeat(bouts.first - elapsed[starts], bouts.payments) + elapsed)
+
+
+def _single_seconds(rng: np.random.Generator, size: Size, begin: datetime, count: int) -> Numbers:
+    """Few payments at night, most in the afternoon."""
+    hours = np.arange(size.days * 24)
+    weight = 0.25 + np.exp(-(((begin.hour + hours) % 24 - 15) ** 2) / 40)
+    return np.asarray(rng.choice(hours, count, p=weight / weight.sum()) * 3600 + rng.integers(0, 3600, count))
+
+
+def _draw_sign_ins(rng: np.random.Generator, size: Size, cards: int, takeovers: _Bouts) -> SignIns:
+    """Customers look at their account, and some mistype; before a takeover somebody else tries until it works."""
+    looks = rng.integers(0, size.days * 86_400, size.rows)
+    typed = rng.integers(0, cards, size.rows)
+    mistyped = rng.random(size.rows) < 0.05
+    tries = np.repeat(takeovers.first, takeovers.failed) - rng.integers(60, 2400, int(takeovers.failed.sum()))
+    second = np.concatenate([looks, looks[mistyped] - 20, tries, takeovers.first - 45])
+    card = np.concatenate([typed, typed[mistyped], np.repeat(takeovers.card, takeovers.failed), takeovers.card])
+    sizes = (len(looks), int(mistyped.sum()), len(tries), len(takeovers.first))
+    failed = np.repeat([False, True, True, False], sizes)
+    foreign = np.repeat([False, False, True, True], sizes)
+    order = np.argsort(second, kind="stable")
+    return SignIns(second[order], card[order], failed[order], foreign[order])

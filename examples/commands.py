@@ -1,0 +1,67 @@
+"""The command lines that all packs share: `python -m examples.<pack>.generate`, `.train`, `.incident`."""
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from examples.judging import judge_published
+from examples.pack import Pack, Size
+from examples.place import inside, newest_end, read_size, write_pipelines, write_settings, write_size
+
+FOLDER = Path("penstock-demo")
+
+
+def generate(pack: Pack) -> None:
+    """Make a project folder with the pack's world in it."""
+    parser = _parser(pack, "Make the pack's databases, files, settings and pipelines; same size and end, same world.")
+    parser.add_argument("--rows", type=int, default=pack.demo.rows, help="rows to score and to learn from, about")
+    parser.add_argument("--days", type=int, default=pack.demo.days)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--dirty", type=float, default=pack.demo.dirty, help="share of the scored rows that is spoiled")
+    parser.add_argument("--until", type=datetime.fromisoformat, help="end of the newest interval; else the newest due")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    if not (given.folder / ".env").exists():
+        write_settings(given.folder, [pack])
+    until = newest_end(pack, given.until.replace(tzinfo=UTC) if given.until else datetime.now(UTC))
+    size = Size(given.rows, given.days, given.seed, given.dirty, until)
+    with inside(given.folder) as place:
+        write_pipelines(pack, size)
+        write_size(pack, size)
+        for what, holds in pack.make(place, size).told.items():
+            print(f"{what:24} {holds}")
+
+
+def train(pack: Pack) -> None:
+    """Train and register the pack's models."""
+    given = _parser(pack, "Train the pack's models on what is known, and register them.").parse_args()
+    with inside(given.folder) as place:
+        for manifest in pack.train(place, read_size(pack)):
+            judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
+            print(f"{manifest.label}: {judged} on the holdout")
+
+
+def incident(pack: Pack) -> None:
+    """Let an incident strike the pack's world, or mend it; or let the labels come in."""
+    parser = _parser(pack, "Break the pack's world as it breaks in life; `penstock run` meets it.")
+    names = [each.name for each in pack.incidents]
+    parser.add_argument("name", choices=[*names, "labels"], help="`labels`: what really happened comes in")
+    parser.add_argument("--mend", action="store_true", help="undo it, as the operator has it undone")
+    given = parser.parse_args()
+    with inside(given.folder) as place:
+        size = read_size(pack)
+        if given.name == "labels":
+            print(f"{pack.deliver_labels(place, size):,} labels have come in")
+            for pipeline in pack.labels:
+                rows, figure = judge_published(place, pack, pipeline)
+                print(f"{pipeline}: {pack.labels[pipeline].metric} {figure:.3f} over {rows:,} live scores")
+            return
+        chosen = pack.incidents[names.index(given.name)]
+        (chosen.mend if given.mend else chosen.strike)(place, size)
+        print(chosen.remedy if given.mend else chosen.story)
+
+
+def _parser(pack: Pack, what: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=f"{pack.name}: {what}")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="the project folder (default: %(default)s)")
+    return parser

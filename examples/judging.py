@@ -1,0 +1,127 @@
+"""How good scores are: on a holdout beside a constant and a simple rule, and once the labels have come in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import sqlalchemy as sa
+
+from examples.pack import Pack
+from examples.place import Place
+from models.registry import Registry
+from models.training import Trained, train
+from penstock.bulk import read
+from penstock.carriers import ModelPin
+
+Numbers = npt.NDArray[np.float64]
+Metric = Callable[[Numbers, Numbers], float]
+"""Of what was and what was told of it."""
+Rule = Callable[[pa.Table], Numbers]
+"""A score by a rule of thumb, higher where more is to be expected."""
+
+
+def aucpr(actual: Numbers, score: Numbers) -> float:
+    """Average precision; rows of equal score count together. A constant score gives the share of positives."""
+    order = np.argsort(-score, kind="stable")
+    hits = np.cumsum(actual[order])
+    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    precision, recall = hits[ends] / (ends + 1), hits[ends] / max(hits[-1], 1)
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def auc(actual: Numbers, score: Numbers) -> float:
+    """Share of pairs in which the positive row has the higher score; a tie counts half."""
+    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    positive = actual > 0
+    n, m = int(positive.sum()), int((~positive).sum())
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")
+
+
+def rmse(actual: Numbers, score: Numbers) -> float:
+    return float(np.sqrt(np.mean((actual - score) ** 2)))
+
+
+def mae(actual: Numbers, score: Numbers) -> float:
+    return float(np.mean(np.abs(actual - score)))
+
+
+METRICS: dict[str, Metric] = {"aucpr": aucpr, "auc": auc, "rmse": rmse, "mae": mae}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One way to score, and how good it is on the holdout."""
+
+    name: str
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Rows to judge by: the last ones in the order of time, which the model has not seen."""
+
+    learned: pa.Table
+    held: pa.Table
+    trained: Trained
+
+
+def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **how: Any) -> Holdout:
+    """Train as `models.training.train` does, and keep the rows apart as it does.
+
+    Args:
+        how: more of its arguments.
+    """
+    ordered = frame.sort_by(order_by)
+    cut = ordered.num_rows - round(ordered.num_rows * share)
+    trained = train(ordered, label, holdout=share, order_by=order_by, **how)
+    return Holdout(ordered.slice(0, cut), ordered.slice(cut), trained)
+
+
+def compare(holdout: Holdout, label: str, rules: Mapping[str, Rule], metrics: Sequence[str]) -> list[Judged]:
+    """Judge the model, the rules, and the constant that the learned rows have on average."""
+    actual = to_numbers(holdout.held[label])
+    constant = np.full(len(actual), to_numbers(holdout.learned[label]).mean())
+    scores = {"model": score_rows(holdout.trained, holdout.held), "constant": constant}
+    scores |= {name: rule(holdout.held) for name, rule in rules.items()}
+    return [Judged(name, {m: METRICS[m](actual, score) for m in metrics}) for name, score in scores.items()]
+
+
+def score_rows(trained: Trained, rows: pa.Table) -> Numbers:
+    """Score rows as a run would: through a registered, verified version."""
+    with TemporaryDirectory() as folder:
+        registry = Registry(Path(folder))
+        manifest = trained.register(registry, "judged")
+        version = registry.load(ModelPin(manifest.name, manifest.version, manifest.sha256))
+        return to_numbers(version.score(rows)["score"])
+
+
+def judge_published(place: Place, pack: Pack, pipeline: str) -> tuple[int, float]:
+    """Return how many live rows have a label now, and the metric over them; NaN where none has."""
+    spec, labels = place.pipeline(pipeline), pack.labels[pipeline]
+    key = list(spec.key)
+    live = sa.table(spec.destination.table, *(sa.column(name) for name in (*key, labels.score)))
+    known = sa.table(labels.table, *(sa.column(name) for name in (*key, labels.column)))
+    scores = read(place.connect(spec.destination.connection), sa.select(live))
+    truth = read(place.connect(labels.connection), sa.select(known).where(known.c[labels.column].is_not(None)))
+    joined = scores.join(truth, key, join_type="inner")
+    if not joined.num_rows:
+        return 0, float("nan")
+    return joined.num_rows, METRICS[labels.metric](to_numbers(joined[labels.column]), to_numbers(joined[labels.score]))
+
+
+def to_numbers(column: "pa.ChunkedArray[Any]") -> Numbers:
+    """A column as float64; NULL is NaN, true is 1."""
+    return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
+
+
+def told(judged: Sequence[Judged]) -> str:
+    """Write a table in Markdown, as a README takes it."""
+    names = list(judged[0].figures)
+    rows = [f"| {j.name} | " + " | ".join(f"{j.figures[n]:.3f}" for n in names) + " |" for j in judged]
+    return "\n".join([f"| score | {' | '.join(names)} |", "|---|" + "---:|" * len(names), *rows])

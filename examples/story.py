@@ -1,0 +1,106 @@
+"""A pack from its first run to its last: score, meet each incident, heal. Who plays it says how a run is started."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from examples.pack import Incident, Pack, Size
+from examples.place import Place
+from penstock.interval import align_down
+from penstock.ledger.reader import RunRecord, list_runs, validations_of
+from penstock.spec import Pipeline
+
+Run = Callable[[str, datetime, Incident | None], object]
+"""Score what is due of a pipeline, up to a moment, after an incident has struck or none has."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What readers of a destination see."""
+
+    rows: int
+    digest: str
+    """sha256 over all values, in the order of the keys."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """What one call of a pipeline did."""
+
+    pipeline: str
+    incident: Incident | None
+    """What had struck before it; None: nothing, or all is mended."""
+    runs: tuple[RunRecord, ...]
+    """Oldest first."""
+    notes: tuple[str, ...]
+    """Expectations that made a note in these runs."""
+    before: Seen
+    after: Seen
+
+
+def play(place: Place, pack: Pack, size: Size, run: Run) -> Iterator[Act]:
+    """Score all intervals but the newest, let each incident strike it, mend what halts, and score it."""
+    for name in pack.pipelines:
+        yield _act(place, name, _newest_start(place.pipeline(name), size), None, run)
+    for incident in pack.incidents:
+        incident.strike(place, size)
+        yield _act(place, incident.pipeline, size.until, incident, run)
+        incident.mend(place, size)
+    for name in pack.pipelines:
+        yield _act(place, name, size.until, None, run)
+
+
+def departure(act: Act) -> str | None:
+    """Return how an act went another way than its incident announces; None where it did not."""
+    states, incident = {run.state for run in act.runs}, act.incident
+    wanted = incident.outcome if incident else "published"
+    told = " ".join((*(run.error or "" for run in act.runs), *act.notes))
+    match wanted:
+        case "halted":
+            good = states == {"halted"} and act.before == act.after
+        case "restated":
+            good = states == {"published"} and act.before != act.after
+        case _:
+            good = states <= {"published"}
+    if good and (incident is None or incident.gate in told):
+        return None
+    gate = f" by `{incident.gate}`" if incident and incident.gate else ""
+    return f"`{act.pipeline}` should have been {wanted}{gate}; its runs are {sorted(states)}, and say: {told}"
+
+
+def see(place: Place, pipeline: Pipeline) -> Seen:
+    """Read the live rows of a pipeline."""
+    warehouse = place.connect(pipeline.destination.connection)
+    query = (
+        sa.select(sa.text("*"))
+        .select_from(sa.table(pipeline.destination.table))
+        .order_by(*(sa.column(name) for name in pipeline.key))
+    )
+    digest, rows = hashlib.sha256(), 0
+    with warehouse.reading() as connection:
+        if not sa.inspect(connection).has_table(pipeline.destination.table):
+            return Seen(0, digest.hexdigest())
+        for row in connection.execute(query):
+            digest.update(repr(tuple(row)).encode())
+            rows += 1
+    return Seen(rows, digest.hexdigest())
+
+
+def _act(place: Place, name: str, end: datetime, incident: Incident | None, run: Run) -> Act:
+    pipeline = place.pipeline(name)
+    warehouse = place.connect(pipeline.destination.connection)
+    known = {record.run_id for record in list_runs(warehouse, name, limit=1000)}
+    before = see(place, pipeline)
+    run(name, end, incident)
+    new = [record for record in list_runs(warehouse, name, limit=1000) if record.run_id not in known][::-1]
+    notes = [v.expectation for record in new for v in validations_of(warehouse, record.run_id) if v.outcome == "noted"]
+    return Act(name, incident, tuple(new), tuple(dict.fromkeys(notes)), before, see(place, pipeline))
+
+
+def _newest_start(pipeline: Pipeline, size: Size) -> datetime:
+    """Return where the newest interval begins; a snapshot has none."""
+    interval = pipeline.interval
+    return size.until if interval is None else align_down(size.until, interval.start, interval.grain) - interval.grain

@@ -1,0 +1,147 @@
+"""`penstock demo --pack NAME`: a domain pack of `examples/` from its generator to its last incident."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.cli.demo_stage import Stage, load_engines, server_ahead, stop
+from penstock.cli.output import make_table, plural
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from examples.pack import Incident, Pack, Size
+    from examples.story import Act
+
+
+def find_pack(name: str) -> "Pack":
+    """Return a pack by its name.
+
+    Raises:
+        SettingsError: there is none of this name.
+    """
+    from examples.pack import open_pack
+
+    return open_pack(name)
+
+
+def write_settings(folder: Path, pack: "Pack") -> None:
+    from examples.place import write_settings as write
+
+    write(folder, [pack])
+
+
+def play_pack(stage: Stage, pack: "Pack", shown: Path, rows: int | None, seed: int) -> None:
+    """Make the pack's world, train, score, meet its incidents, and let the labels come in.
+
+    Args:
+        shown: the folder as the user knows it.
+
+    Raises:
+        typer.Exit: an act did not go as the pack announces.
+    """
+    with server_ahead(stage.settings):
+        size = _make_world(stage, pack, shown, rows, seed)
+        with stage.clock.phase("train"):
+            _train(stage, pack, size)
+        with stage.clock.phase("load the engines"):
+            load_engines(stage)
+        from examples.place import Place
+        from examples.story import play
+        from penstock.cli.prefect_api import prefect_api
+
+        with prefect_api(stage.settings):
+            with stage.clock.phase("runs"):
+                for act in play(Place(stage.settings), pack, size, lambda *told: _score(stage, *told)):
+                    _tell_act(stage, act)
+            _tell_labels(stage, pack, size)
+            _show_end(stage, pack, shown)
+        closing = time.perf_counter()
+    stage.clock.phases["stop the server"] = time.perf_counter() - closing
+    phases = ", ".join(f"{name} {spent:.1f}" for name, spent in stage.clock.phases.items())
+    stage.tell(f"\n[dim]{stage.clock.total:.1f} s in all: {phases}[/dim]")
+
+
+def _make_world(stage: Stage, pack: "Pack", shown: Path, rows: int | None, seed: int) -> "Size":
+    from datetime import UTC, datetime
+
+    from rich.markup import escape
+
+    from examples.pack import Size
+    from examples.place import Place, newest_end, write_pipelines, write_size
+
+    stage.title(pack.about)
+    with stage.clock.phase("make the world"):
+        until = newest_end(pack, datetime.now(UTC))
+        size = Size(rows or pack.demo.rows, pack.demo.days, seed, pack.demo.dirty, until)
+        write_pipelines(pack, size)
+        write_size(pack, size)
+        made = pack.make(Place(stage.settings), size)
+    table = make_table("made", "what")
+    for name, what in made.told.items():
+        table.add_row(escape(name), escape(what))
+    table.add_row(escape(str(shown / "pipelines")), ", ".join(f"{name}.yaml" for name in pack.pipelines))
+    stage.console.print(table)
+    return size
+
+
+def _train(stage: Stage, pack: "Pack", size: "Size") -> None:
+    from examples.place import Place
+
+    stage.title("Train on what is known")
+    for manifest in pack.train(Place(stage.settings), size):
+        judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
+        stage.tell(f"Registered [bold]{manifest.label}[/bold], {plural(len(manifest.features), 'feature')}; {judged}")
+
+
+def _score(stage: Stage, pipeline: str, end: "datetime", incident: "Incident | None") -> None:
+    from rich.markup import escape
+
+    from penstock.cli.running import run_pipeline
+
+    stage.title(f"Score {pipeline}" if incident is None else f"Incident {incident.name}")
+    if incident is not None:
+        stage.tell(escape(incident.story))
+    run_pipeline(pipeline, stage.settings, stage.console, end=end)
+
+
+def _tell_act(stage: Stage, act: "Act") -> None:
+    from rich.markup import escape
+
+    from examples.story import departure
+
+    went_wrong = departure(act)
+    if went_wrong:
+        stop(f"{went_wrong}. Report it.")
+    for note in act.notes:
+        stage.tell(f"Noted: {escape(note)}")
+    seen = f"Readers see {act.after.rows:,} rows"
+    stage.tell(f"{seen}, the same as before, to the byte." if act.before == act.after else f"{seen} now.")
+    if act.incident is not None:
+        stage.tell(f"[dim]Mended:[/dim] {escape(act.incident.remedy)}")
+
+
+def _tell_labels(stage: Stage, pack: "Pack", size: "Size") -> None:
+    from examples.judging import judge_published
+    from examples.place import Place
+
+    stage.title("What really happened comes in")
+    place = Place(stage.settings)
+    stage.tell(f"{plural(pack.deliver_labels(place, size), 'label')} came in.")
+    for name, labels in pack.labels.items():
+        rows, figure = judge_published(place, pack, name)
+        stage.tell(f"{name}: {labels.metric} {figure:.3f} over {rows:,} live scores")
+
+
+def _show_end(stage: Stage, pack: "Pack", shown: Path) -> None:
+    """Show the run history, and how to look further."""
+    from penstock.cli.demo_show import show_commands, show_runs
+    from penstock.ledger.reader import list_runs
+
+    stage.title("The run history")
+    for name in pack.pipelines:
+        warehouse = stage.connect("warehouse")
+        records = list_runs(warehouse, name)
+        show_runs(stage, records)
+    halted = next((run for run in records if run.state == "halted"), records[0])
+    show_commands(stage, shown, halted.run_id)

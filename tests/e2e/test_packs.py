@@ -1,0 +1,154 @@
+"""Each domain pack, small, from its generator to its last incident, and held to what its generator says of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from deployments.specs import load_specs
+from examples.judging import judge_published
+from examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
+from examples.place import SHIPPED, Place, inside, newest_end, write_pipelines, write_settings, write_size
+from examples.story import Act, departure, play, see
+from models.manifest import Manifest
+from penstock.connections import close_engines
+from penstock.errors import SettingsError
+from penstock.ledger.reader import settled_intervals
+from penstock.ledger.tables import quarantine
+from penstock.settings import Settings
+from tests.driver import Driver
+
+NOW = datetime(2026, 6, 10, 14, 30, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Played:
+    """A pack whose story is over; its folder is the working folder."""
+
+    pack: Pack
+    place: Place
+    size: Size
+    made: Made
+    manifests: tuple[Manifest, ...]
+    acts: tuple[Act, ...]
+
+
+def size_of(pack: Pack) -> Size:
+    return Size(pack.small.rows, pack.small.days, 7, pack.small.dirty, newest_end(pack, NOW))
+
+
+@pytest.fixture(scope="module", params=pack_names())
+def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    pack = open_pack(request.param)
+    size, folder = size_of(pack), tmp_path_factory.mktemp(request.param)
+    write_settings(folder, [pack])
+    with inside(folder) as place:
+        write_pipelines(pack, size)
+        write_size(pack, size)
+        made = pack.make(place, size)
+        manifests = pack.train(place, size)
+
+        def run(name: str, end: datetime, incident: Incident | None) -> None:
+            Driver(place.pipeline(name), place.connect, place.registry).run(NOW, end=end)
+
+        yield Played(pack, place, size, made, manifests, tuple(play(place, pack, size, run)))
+        close_engines()
+
+
+def test_every_act_goes_as_the_pack_announces(played: Played) -> None:
+    assert [departure(act) for act in played.acts] == [None] * len(played.acts)
+
+
+def test_a_gate_catches_a_schema_change_a_broken_upstream_and_a_drift(played: Played) -> None:
+    caught = {act.incident.kind for act in played.acts if act.incident and act.incident.outcome != "restated"}
+
+    assert caught >= {"schema", "upstream", "drift"}
+
+
+def test_readers_see_exactly_what_the_generator_made_less_what_it_spoiled(played: Played) -> None:
+    for name in played.pack.pipelines:
+        pipeline = played.place.pipeline(name)
+        live = settled_intervals(played.place.connect(pipeline.destination.connection), name).values()
+        refused = played.made.refused.get(name, 0)
+
+        assert sum(run.rows_extracted or 0 for run in live) == played.made.to_score[name]
+        assert sum(run.rows_quarantined or 0 for run in live) == refused
+        assert sum(run.rows_excluded or 0 for run in live) == 0
+        assert see(played.place, pipeline).rows == played.made.to_score[name] - refused
+        assert len(live) == (played.pack.scored if pipeline.interval else 1)
+
+
+def test_every_refused_row_is_kept_with_its_reasons(played: Played) -> None:
+    for name in played.pack.pipelines:
+        pipeline = played.place.pipeline(name)
+        warehouse = played.place.connect(pipeline.destination.connection)
+        live = [run.run_id for run in settled_intervals(warehouse, name).values()]
+        kept = sa.select(sa.func.count()).where(quarantine.c.run_id.in_(live), quarantine.c.reasons != "[]")
+        with warehouse.reading() as connection:
+            assert connection.execute(kept).scalar_one() == played.made.refused.get(name, 0)
+
+
+def test_models_are_better_than_a_guess(played: Played) -> None:
+    assert {manifest.name for manifest in played.manifests} == {
+        step.model.name for name in played.pack.pipelines for step in played.place.pipeline(name).steps
+    }
+    for manifest in played.manifests:
+        assert manifest.metrics
+        assert manifest.trained_until is None or manifest.trained_until < played.size.until
+
+
+def test_labels_come_in_later_and_judge_what_was_published(played: Played) -> None:
+    before = {name: judge_published(played.place, played.pack, name)[0] for name in played.pack.labels}
+
+    delivered = played.pack.deliver_labels(played.place, played.size)
+
+    assert delivered
+    for name in played.pack.labels:
+        joined, figure = judge_published(played.place, played.pack, name)
+        assert joined > before[name]
+        assert figure == figure
+    assert played.pack.deliver_labels(played.place, played.size) == 0
+
+
+@pytest.mark.parametrize("name", pack_names())
+def test_same_size_makes_the_same_world(name: str, tmp_path: Path) -> None:
+    first, second = (make_world(open_pack(name), tmp_path / folder) for folder in ("one", "two"))
+
+    assert first == second
+
+
+def make_world(pack: Pack, folder: Path) -> tuple[Made, dict[str, bytes], dict[tuple[str, str], list[Any]]]:
+    """Make a pack's world in a new folder; return what was told of it, its files, and the rows of its tables."""
+    folder.mkdir()
+    write_settings(folder, [pack])
+    close_engines()  # a SQLite file's name is relative to the folder
+    with inside(folder) as place:
+        made = pack.make(place, size_of(pack))
+        files = {str(p): p.read_bytes() for p in sorted(Path().rglob("*")) if p.is_file() and p.suffix != ".db"}
+        rows = {}
+        for name in pack.connections:
+            with place.connect(name).reading() as connection:
+                for table in sa.inspect(connection).get_table_names():
+                    rows[name, table] = list(connection.execute(sa.text(f'select * from "{table}"')))
+        close_engines()
+    return made, files, rows
+
+
+@pytest.mark.parametrize("name", pack_names())
+def test_pack_ships_its_pipelines_its_page_and_two_intervals_to_score(name: str) -> None:
+    pack = open_pack(name)
+    shipped = {spec.name for spec in load_specs(Settings(_env_file=None, pipelines=SHIPPED), None).values()}
+
+    assert set(pack.pipelines) <= shipped
+    assert {incident.pipeline for incident in pack.incidents} <= set(pack.pipelines)
+    assert pack.scored >= 2
+    assert (SHIPPED.parents[1] / "examples" / name.replace("-", "_") / "README.md").is_file()
+
+
+def test_a_pack_that_does_not_exist_is_refused_with_the_nearest() -> None:
+    with pytest.raises(SettingsError, match=r"Did you mean `card-fraud`\?"):
+        open_pack("card-frauds")
