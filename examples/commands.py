@@ -1,12 +1,15 @@
-"""The command lines that all packs share: `python -m examples.<pack>.generate`, `.train`, `.incident`."""
+"""The command lines that all packs share: `python -m examples.<pack>.generate`, `.train`, `.incident`, `.evaluate`."""
 
 import argparse
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from examples.judging import judge_published
+from examples.judging import Judged, judge_published, told
 from examples.pack import Pack, Size
-from examples.place import inside, newest_end, read_size, write_pipelines, write_settings, write_size
+from examples.place import Place, inside, newest_end, read_size, write_pipelines, write_settings, write_size
+from penstock.connections import close_engines
 
 FOLDER = Path("penstock-demo")
 
@@ -59,6 +62,32 @@ def incident(pack: Pack) -> None:
         chosen = pack.incidents[names.index(given.name)]
         (chosen.mend if given.mend else chosen.strike)(place, size)
         print(chosen.remedy if given.mend else chosen.story)
+
+
+def evaluate(
+    pack: Pack,
+    generated: Callable[[Place, Size], dict[str, list[Judged]]],
+    real: Callable[[Path], dict[str, list[Judged]]],
+) -> None:
+    """Print the pack's holdout tables: from its generator, and from real data where a path is given."""
+    parser = argparse.ArgumentParser(description=f"{pack.name}: judge model, constant and simple rule on a holdout.")
+    parser.add_argument("--real", type=Path, help="the file or folder of real data that the module's page names")
+    parser.add_argument("--rows", type=int, default=pack.demo.rows)
+    parser.add_argument("--seed", type=int, default=7)
+    given = parser.parse_args()
+    tables = {} if given.real is None else real(given.real)
+    size = Size(
+        given.rows, pack.demo.days, given.seed, pack.demo.dirty, newest_end(pack, datetime(2026, 6, 1, tzinfo=UTC))
+    )
+    with TemporaryDirectory() as folder:
+        write_settings(Path(folder), [pack])
+        with inside(Path(folder)) as place:
+            write_pipelines(pack, size)
+            pack.make(place, size)
+            tables = generated(place, size) | tables
+            close_engines()
+    for title, judged in tables.items():
+        print(f"\n{title}\n\n{told(judged)}")
 
 
 def _parser(pack: Pack, what: str) -> argparse.ArgumentParser:

@@ -1,7 +1,8 @@
 """A bank's world, drawn and not yet written: cards, payments, sign-ins, and which payments were fraud.
 
-Most fraud is a takeover: sign-ins fail, one succeeds, then a few online payments follow within minutes, larger than the
-card's usual. Beside it honest customers mistype passwords, and honest shopping sprees look like half a takeover.
+Most fraud is a takeover: somebody signs in, often after failing, and a few online payments follow within minutes,
+larger than the card's usual. Beside it honest customers mistype passwords, and honest shopping sprees look like half a
+takeover.
 """
 
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ def _draw_bouts(rng: np.random.Generator, size: Size, cards: int, share: float, 
     count = max(round(size.rows * share / 3.5), 4)
     first = rng.integers(3600, size.days * 86_400 - 7200, count)
     first[:3] = size.days * 86_400 - np.array([13_000, 10_500, 8_000])  # so that the last hours have something to find
-    failed = 3 + rng.poisson(2, count) if is_takeover else np.zeros(count, np.int64)
+    # Two in five passwords were phished: they work at the first try, and the log shows nothing but another host.
+    failed = np.where(is_takeover & (rng.random(count) < 0.6), 3 + rng.poisson(2, count), 0)
     return _Bouts(first, rng.integers(0, cards, count), 2 + rng.binomial(3, 0.5, count), failed)
 
 
@@ -108,7 +110,7 @@ def draw_payments(
     card = np.concatenate([*(np.repeat(b.card, b.payments) for b in bouts), rng.integers(0, len(home), single)])
     takeover, bout = kind == 0, kind < 2
     count = len(kind)
-    amount = np.exp(usual[card] + rng.normal(0, 0.6, count) + np.where(takeover, 1.1, np.where(bout, 0.8, 0.0)))
+    amount = np.exp(usual[card] + rng.normal(0, 0.6, count) + np.where(takeover, 0.9, np.where(bout, 0.7, 0.0)))
     category = rng.choice(len(CATEGORIES), count, p=_CATEGORY_SHARES)
     category = np.where(takeover & (rng.random(count) < 0.6), rng.choice([4, 6], count), category)
     online = rng.random(count) < np.where(takeover, 0.95, np.where(bout, 0.6, 0.3))
@@ -116,8 +118,8 @@ def draw_payments(
     country = np.where(rng.random(count) < 0.04, rng.choice(len(COUNTRIES), count), home[card])
     new_device = rng.random(count) < np.where(takeover, 0.6, 0.06)
     ratio = np.log(amount) - usual[card]
-    logit = -8.6 + 1.2 * ratio + 1.1 * online + 0.9 * (category == 6) + 1.3 * (country != home[card]) + 0.8 * new_device
-    fraud = rng.random(count) < np.where(takeover, 0.92, 1 / (1 + np.exp(-logit)))
+    logit = -7.9 + 1.2 * ratio + 1.1 * online + 0.9 * (category == 6) + 1.3 * (country != home[card]) + 0.8 * new_device
+    fraud = rng.random(count) < np.where(takeover, 0.88, 1 / (1 + np.exp(-logit)))
     late = np.where(~bout & (channel == 0) & (rng.random(count) < 0.02), rng.integers(2 * 3600, 6 * 3600, count), 0)
     decided = second + rng.integers(86_400, int(DECIDED_WITHIN.total_seconds()), count)
     order = np.argsort(second, kind="stable")
@@ -146,7 +148,7 @@ def _draw_sign_ins(rng: np.random.Generator, size: Size, cards: int, takeovers: 
     """Customers look at their account, and some mistype; before a takeover somebody else tries until it works."""
     looks = rng.integers(0, size.days * 86_400, size.rows)
     typed = rng.integers(0, cards, size.rows)
-    mistyped = rng.random(size.rows) < 0.05
+    mistyped = rng.random(size.rows) < 0.08
     tries = np.repeat(takeovers.first, takeovers.failed) - rng.integers(60, 2400, int(takeovers.failed.sum()))
     second = np.concatenate([looks, looks[mistyped] - 20, tries, takeovers.first - 45])
     card = np.concatenate([typed, typed[mistyped], np.repeat(takeovers.card, takeovers.failed), takeovers.card])
