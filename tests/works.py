@@ -2,8 +2,7 @@
 
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,10 +26,9 @@ from penstock.ledger.reader import RunRecord, list_runs
 from penstock.settings import Settings, load_settings
 from tasks import places
 from tests.shop import SPEC, START, payments, train_model, write_payments
+from tests.waiting import wait_until
 
 DAYS = 3
-SECONDS = 240.0
-"""How long a test waits for what must happen: flow runs start slowly on a machine with much else to do."""
 
 
 class Works:
@@ -137,13 +135,6 @@ def _shift(rows: pa.Table, by: timedelta) -> pa.Table:
         moved = pc.add(rows[name], pa.scalar(by, pa.duration("us")))
         rows = rows.set_column(rows.schema.get_field_index(name), name, moved)
     return rows
-
-
-def wait_until(happened: Callable[[], bool], seconds: float = SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, f"did not happen in {seconds:.0f} s"
-        time.sleep(0.3)
 
 
 def free_port() -> int:

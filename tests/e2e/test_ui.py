@@ -21,6 +21,7 @@ import pytest
 from penstock.connections import open_database
 from penstock.settings import Settings
 from tests.shop import SPEC, payments, train_model, write_payments
+from tests.waiting import wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -68,7 +69,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
-        wait_until(lambda: "Penstock is up" in (folder / "up.log").read_text() or process.poll() is not None, 200)
+        wait_until(lambda: "Penstock is up" in (folder / "up.log").read_text() or process.poll() is not None)
         assert process.poll() is None, (folder / "up.log").read_text()
         yield Stack(folder, f"http://127.0.0.1:{port}")
     finally:
@@ -197,7 +198,7 @@ def test_a_scheduled_run_starts_by_itself_within_its_minute(stack: Stack, page: 
     def started() -> list[dict[str, Any]]:
         return [run for run in stack.flow_runs("ticker") if run["auto_scheduled"]]
 
-    wait_until(lambda: any(run["state_type"] == "COMPLETED" for run in started()), 150)
+    wait_until(lambda: any(run["state_type"] == "COMPLETED" for run in started()))
 
     first = started()[-1]
     assert first["estimated_start_time_delta"] < 60
@@ -243,7 +244,7 @@ def wait_for_run(stack: Stack, wanted: str) -> dict[str, Any]:
         terminal = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
         return [run for run in stack.flow_runs("card-risk") if run["id"] == wanted and run["state_type"] in terminal]
 
-    wait_until(lambda: bool(ended()), RUN_SECONDS)
+    wait_until(lambda: bool(ended()))
     return ended()[0]
 
 
@@ -278,10 +279,3 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-def wait_until(happened: Callable[[], bool], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.3)

@@ -10,7 +10,8 @@ from prefect.states import Cancelling
 
 from penstock.ledger.reader import rows_done
 from tests.faults.conftest import Tell
-from tests.works import Works, running_works, wait_until
+from tests.waiting import wait_until
+from tests.works import Works, running_works
 
 pytestmark = [pytest.mark.slow_fault, pytest.mark.timeout(600)]
 

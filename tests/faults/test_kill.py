@@ -15,6 +15,7 @@ from penstock.ledger.reader import list_runs, rows_done
 from penstock.report import run_card
 from tests.conftest import view_rows
 from tests.shop import SPEC, Place
+from tests.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -28,13 +29,6 @@ def start_run(place: Place) -> subprocess.Popen[bytes]:
     }
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen([sys.executable, "-c", code], cwd=place.folder, env=environment, **quiet)  # type: ignore[call-overload] # DEVNULL twice
-
-
-def wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.mark.usefixtures("prefect_api")

@@ -22,6 +22,7 @@ from penstock.ledger.reader import RunRecord, list_runs, rows_done
 from penstock.report import run_card
 from tests.conftest import view_rows
 from tests.shop import SPEC, Place
+from tests.waiting import wait_until
 
 DAY = {"mode": "backfill", "start": "2026-01-01", "end": "2026-01-02"}
 
@@ -51,7 +52,7 @@ def test_a_run_whose_worker_is_killed_is_taken_over_and_the_history_says_so(
 
         second = trigger(server.api_url)
         with worker(server.api_url, tmp_path):
-            wait_until(lambda: state_of(server.api_url, second) in ("Completed", "Failed", "Crashed"), 150)
+            wait_until(lambda: state_of(server.api_url, second) in ("Completed", "Failed", "Crashed"))
 
         assert state_of(server.api_url, second) == "Completed"
         assert state_of(server.api_url, first) == "Crashed"
@@ -83,10 +84,3 @@ def state_of(api_url: str, flow_run: UUID) -> Any:
     with client_of(api_url) as client:
         state = client.read_flow_run(flow_run).state
         return state.name if state else None
-
-
-def wait_until(happened: Callable[[], bool], seconds: float = 100) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)

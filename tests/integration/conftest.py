@@ -16,14 +16,19 @@ from tests.project import Project
 
 @pytest.fixture
 def prefect_client(prefect_api: str) -> Iterator[SyncPrefectClient]:
-    """A client of the tests' Prefect server; what was deployed is taken down afterwards."""
-    ours = DeploymentFilter(tags=DeploymentFilterTags(any_=[PENSTOCK_TAG, "mine"]))
+    """A client of the tests' Prefect server, on which nothing is deployed; nothing is left there afterwards."""
     with temporary_settings({PREFECT_API_URL: prefect_api}), get_client(sync_client=True) as client:
+        _take_down(client)  # what tests of commands have deployed there
         yield client
-        for deployment in client.read_deployments(deployment_filter=ours, sort=DeploymentSort.NAME_ASC, limit=200):
-            client.delete_deployment(deployment.id)
-        for automation in client.read_automations(sort=AutomationSort.NAME_ASC, limit=200):
-            client.delete_automation(automation.id)
+        _take_down(client)
+
+
+def _take_down(client: SyncPrefectClient) -> None:
+    ours = DeploymentFilter(tags=DeploymentFilterTags(any_=[PENSTOCK_TAG, "mine"]))
+    for deployment in client.read_deployments(deployment_filter=ours, sort=DeploymentSort.NAME_ASC, limit=200):
+        client.delete_deployment(deployment.id)
+    for automation in client.read_automations(sort=AutomationSort.NAME_ASC, limit=200):
+        client.delete_automation(automation.id)
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from penstock.settings import load_settings
 from penstock.spec import Pipeline
 from penstock.spec_file import parse_pipeline
 from tests.shop import SPEC, Place
+from tests.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 TOLD = SPEC + "notify: {on_halt: [custom-webhook/ops], on_failure: [custom-webhook/ops]}\n"
@@ -123,14 +124,6 @@ def mail_server() -> Iterator[tuple[int, list[str]]]:
 
 def pipeline_of(text: str) -> Pipeline:
     return parse_pipeline(text.encode(), "card-risk.yaml")
-
-
-def wait_until(happened: Callable[[], Any], seconds: float = 60) -> Any:
-    until = time.monotonic() + seconds
-    while not (result := happened()):
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.2)
-    return result
 
 
 def change(place: Place, statement: str) -> None:
@@ -320,7 +313,7 @@ def test_a_published_run_can_start_another_deployment(
     )
     assert flow_run.parameters["start"] == "2026-01-01T00:00:00+00:00"
     assert flow_run.parameters["end"] == "2026-01-02T00:00:00+00:00"
-    [event] = events_of(client, "penstock.run.published", "penstock.pipeline.leader")
+    [event] = wait_until(lambda: events_of(client, "penstock.run.published", "penstock.pipeline.leader"))
     assert event["payload"]["rows"] == {"extracted": 250, "scored": 250, "quarantined": 0, "excluded": 0}
     assert event["payload"]["table"] == "card_risk_scores"
     assert any(r["prefect.resource.id"].startswith("prefect.flow-run.") for r in event["related"])

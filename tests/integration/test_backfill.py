@@ -15,7 +15,8 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 
 from deployments.local_server import client_environment
-from tests.works import DAYS, Works, running_works, wait_until
+from tests.waiting import wait_until
+from tests.works import DAYS, Works, running_works
 
 pytestmark = pytest.mark.timeout(600)
 COMMAND = [sys.executable, "-c", "from penstock.cli import main; main()"]

@@ -1,7 +1,6 @@
 """What a failing run shows in Prefect: attempts where trying again helps, none where not, and what to do next."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from prefect.client.schemas.sorting import TaskRunSort
 
 from penstock.ledger.reader import list_runs
 from tests.shop import Place
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -56,16 +56,17 @@ def locked(place: Place, seconds: float) -> Iterator[None]:
 
 
 def task_runs(flow_run_id: str | None) -> dict[str, TaskRun]:
-    """Return the task runs of an interval's flow run by the names of their tasks, once the server has them all."""
+    """Return the task runs of an interval's flow run by their names, once the server has them all."""
     wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run_id)]))
-    until = time.monotonic() + 30
+
+    def recorded() -> dict[str, TaskRun]:
+        runs = client.read_task_runs(flow_run_filter=wanted, sort=TaskRunSort.NAME_ASC, limit=200)
+        ended = all(run.state is not None and run.state.is_final() for run in runs)
+        by_name = {run.name: run for run in runs}
+        return by_name if ended and {"plan partitions", "report"} <= set(by_name) else {}
+
     with get_client(sync_client=True) as client:
-        while True:
-            runs = client.read_task_runs(flow_run_filter=wanted, sort=TaskRunSort.NAME_ASC, limit=200)
-            if runs and all(run.state is not None and run.state.is_final() for run in runs):
-                return {run.name.removesuffix(f"-{run.dynamic_key[:3]}"): run for run in runs}
-            assert time.monotonic() < until, "the server did not record the task runs"
-            time.sleep(0.2)
+        return wait_until(recorded)
 
 
 def flow_run_message(flow_run_id: Any) -> str:
@@ -86,7 +87,7 @@ def test_a_database_that_is_busy_for_some_seconds_is_tried_again_and_the_run_com
 
     assert state.is_completed(), state.message
     [run] = list_runs(place.warehouse)
-    planned = task_runs(run.flow_run_id)["plan-partitions"]
+    planned = task_runs(run.flow_run_id)["plan partitions"]
     assert planned.run_count > 1
     assert planned.state is not None
     assert planned.state.is_completed()

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deployments.local_server import LocalServer, client_environment, local_server
 from penstock.errors import SettingsError
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
@@ -84,13 +84,6 @@ def is_alive(pid: int) -> bool:
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
-
-
 def first_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
@@ -126,7 +119,7 @@ def test_server_ends_when_its_user_is_killed(home: Path) -> None:
 
         process.send_signal(signal.SIGKILL)
 
-    assert wait_until(lambda: not is_alive(pid), 20)
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_second_user_shares_the_server_and_keeps_it_when_the_first_leaves(home: Path) -> None:

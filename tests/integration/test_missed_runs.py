@@ -12,7 +12,8 @@ from prefect.states import Scheduled
 
 from deployments.dead_runs import list_online_workers
 from deployments.worker import WORKER_NAME
-from tests.works import DAYS, Works, running_works, wait_until
+from tests.waiting import wait_until
+from tests.works import DAYS, Works, running_works
 
 pytestmark = pytest.mark.timeout(600)
 LATE = 6

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from penstock.connections import close_engines, open_database
 from penstock.errors import SettingsError
 from penstock.settings import Settings
 from tests.shop import SPEC, payments, train_model, write_payments
+from tests.waiting import wait_until
 
 COMMAND = [sys.executable, "-c", "from penstock.cli import main; main()"]
 READY = "Ctrl-C stops everything"
@@ -91,9 +92,7 @@ class Shop:
         with output.open("wb") as told:
             process = self.start(told, "up", "--port", str(port), *options)
         try:
-            assert wait_until(lambda: READY in output.read_text() or process.poll() is not None, 100), (
-                output.read_text()
-            )
+            wait_until(lambda: READY in output.read_text() or process.poll() is not None, tell=output.read_text)
             assert process.poll() is None, output.read_text()
             yield Up(process, self.folder, f"http://127.0.0.1:{port}/api", output)
         finally:
@@ -134,13 +133,6 @@ def free_port() -> int:
     with closing(socket.socket()) as bound:
         bound.bind(("127.0.0.1", 0))
         return int(bound.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return condition()
 
 
 def make_shop(folder: Path) -> Shop:
@@ -215,7 +207,7 @@ def test_full_server_schedules_and_keeps_its_slots_on_disk(up: Up) -> None:
 def test_triggered_run_is_scored_in_the_project_by_the_worker(up: Up, shop: Shop) -> None:
     flow_run = up.trigger(pipeline="card-risk", mode="backfill", end="2026-01-02T00:00:00Z")
 
-    assert wait_until(lambda: up.state_of(flow_run) in ENDED, 90)
+    wait_until(lambda: up.state_of(flow_run) in ENDED)
     log = (shop.home / "prefect" / "worker.log").read_text()
     assert up.state_of(flow_run) == "COMPLETED", log
     with closing(sqlite3.connect(shop.home / "warehouse.db")) as warehouse:
@@ -227,7 +219,7 @@ def test_run_on_the_same_home_uses_the_server_that_is_up(up: Up, shop: Shop) -> 
 
     assert ended.returncode == 0, ended.stderr
     own = {"flows": {"name": {"any_": ["score"]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
-    assert wait_until(lambda: any(run["deployment_id"] is None for run in up.ask("POST", "/flow_runs/filter", own)), 40)
+    wait_until(lambda: any(run["deployment_id"] is None for run in up.ask("POST", "/flow_runs/filter", own)))
     running = running_server(shop.home)
     assert running is not None
     assert running.full
@@ -254,24 +246,24 @@ def test_taken_port_is_refused_by_its_number(up: Up, tmp_path: Path) -> None:
 def test_killed_worker_comes_back_and_its_run_is_shown_as_crashed(up: Up, shop: Shop) -> None:
     with shop.held_warehouse():
         flow_run = up.trigger(pipeline="card-risk", mode="backfill")
-        assert wait_until(lambda: up.state_of(flow_run) == "RUNNING", 60)
+        wait_until(lambda: up.state_of(flow_run) == "RUNNING")
         flow_pid = int(up.ask("GET", f"/flow_runs/{flow_run}")["infrastructure_pid"])
         worker_pid = os.getpgid(flow_pid)
 
         os.kill(worker_pid, signal.SIGKILL)
 
-        assert wait_until(lambda: up.state_of(flow_run) == "CRASHED", 30)
+        wait_until(lambda: up.state_of(flow_run) == "CRASHED")
         assert not any("prefect.engine" in line or "deployments.engine" in line for line in shop.processes())
     assert "The worker ended by itself (SIGKILL); it starts again in 1 s" in up.told
     again = up.trigger(pipeline="card-risk", dry_run=True)
-    assert wait_until(lambda: up.state_of(again) in ENDED, 60)
+    wait_until(lambda: up.state_of(again) in ENDED)
     assert up.state_of(again) == "COMPLETED"
 
 
 def test_interrupt_ends_a_running_flow_run_and_leaves_no_process(shop: Shop, up: Up) -> None:
     with shop.held_warehouse():
         flow_run = up.trigger(pipeline="card-risk", mode="backfill")
-        assert wait_until(lambda: up.state_of(flow_run) == "RUNNING", 60)
+        wait_until(lambda: up.state_of(flow_run) == "RUNNING")
 
         up.process.send_signal(signal.SIGINT)
         code = up.process.wait(60)
@@ -288,11 +280,11 @@ def test_interrupt_ends_a_running_flow_run_and_leaves_no_process(shop: Shop, up:
 def test_killed_up_leaves_no_process_and_the_next_one_tells_of_its_run(shop: Shop) -> None:
     with shop.held_warehouse(), shop.up() as first:
         flow_run = first.trigger(pipeline="card-risk", mode="backfill")
-        assert wait_until(lambda: first.state_of(flow_run) == "RUNNING", 60)
+        wait_until(lambda: first.state_of(flow_run) == "RUNNING")
 
         first.process.kill()
 
-        assert wait_until(lambda: shop.processes() == [], 30), shop.processes()
+        wait_until(lambda: shop.processes() == [], tell=shop.processes)
     with shop.up() as second:
         assert second.state_of(flow_run) == "CRASHED"
         assert "died with their worker" in second.told
@@ -304,13 +296,13 @@ def test_up_on_postgres_runs_a_pipeline_and_leaves_no_process_when_killed(open_f
     with shop.up("--postgres") as up:
         assert any("score/card-risk" in line and ":15 " in line for line in up.told.splitlines())
         flow_run = up.trigger(pipeline="card-risk", dry_run=True)
-        assert wait_until(lambda: up.state_of(flow_run) in ENDED, 60)
+        wait_until(lambda: up.state_of(flow_run) in ENDED)
         assert up.state_of(flow_run) == "COMPLETED"
         assert any("postgres" in line for line in shop.processes())
 
         up.process.kill()
 
-        assert wait_until(lambda: shop.processes() == [], 40), shop.processes()
+        wait_until(lambda: shop.processes() == [], tell=shop.processes)
 
 
 def test_up_waits_for_a_small_server_and_is_refused_when_it_stays(shop: Shop) -> None:
