@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import pytest
 
 for _name in [name for name in os.environ if name.startswith(("PREFECT_", "PENSTOCK_"))]:
     del os.environ[_name]  # a developer's own server and databases are not for tests
+# A shell starts what it puts in the background with SIGINT ignored, and so would be all processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from penstock.connections import Database, close_engines, open_database  # noqa: E402 # after the environment is clean
 from penstock.settings import Settings  # noqa: E402 # after the environment is clean
