@@ -36,16 +36,31 @@ def postgres() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server that all tests of this process share."""
-    from deployments.local_server import client_environment, local_server
+    from deployments.local_server import local_server
 
     with local_server(tmp_path_factory.mktemp("prefect")) as server:
-        os.environ.update(client_environment(server.api_url))
-        from prefect.context import refresh_global_settings_context
-
-        refresh_global_settings_context()  # a test module that imports Prefect has had it read the environment before
         yield server.api_url
+
+
+@pytest.fixture
+def prefect_api(prefect_server: str) -> Iterator[str]:
+    """Point this process, and the processes that the test starts, at the shared Prefect server; return its address."""
+    from prefect.context import refresh_global_settings_context
+
+    from deployments.local_server import client_environment
+
+    before = {name: os.environ.get(name) for name in client_environment(prefect_server)}
+    os.environ.update(client_environment(prefect_server))
+    refresh_global_settings_context()  # a test module that imports Prefect has had it read the environment before
+    yield prefect_server
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    refresh_global_settings_context()
 
 
 @pytest.fixture
