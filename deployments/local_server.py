@@ -110,25 +110,30 @@ def running_server(home: Path) -> LocalServer | None:
     return running if running is not None and _is_healthy(running.api_url) else None
 
 
-def client_environment(api_url: str) -> dict[str, str]:
+def client_environment(api_url: str, *, patient: bool = False) -> dict[str, str]:
     """Return the variables a Prefect client of `api_url` wants; set them before `prefect` is imported.
 
     Run logs go to the API in full, to the console from warnings upwards.
+
+    Args:
+        patient: sit out a server that is busy for a minute; else one that does not answer soon is taken for gone.
     """
     past_proxies = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
-    return {
+    environment = {
         "PREFECT_API_URL": api_url,
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
-        "PREFECT_CLIENT_MAX_RETRIES": "2",  # a server of our own that does not answer is gone: each retry costs seconds
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
         "NO_PROXY": past_proxies,
         "no_proxy": past_proxies,
     }
+    if not patient:
+        environment["PREFECT_CLIENT_MAX_RETRIES"] = "2"  # each retry costs seconds
+    return environment
 
 
 def _folder(home: Path) -> Path:

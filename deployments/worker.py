@@ -113,8 +113,7 @@ def running_worker(plan: WorkerPlan) -> Iterator[Worker]:
 
 def _environment(plan: WorkerPlan) -> dict[str, str]:
     """Return the worker's environment, which its flow runs inherit."""
-    client = client_environment(plan.api_url)
-    del client["PREFECT_CLIENT_MAX_RETRIES"]  # a flow run sits out a server that is busy for a moment
+    client = client_environment(plan.api_url, patient=True)
     own = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PENSTOCK_PROJECT": str(plan.project),

@@ -51,8 +51,8 @@ def prefect_api(prefect_server: str) -> Iterator[str]:
 
     from deployments.local_server import client_environment
 
-    before = {name: os.environ.get(name) for name in client_environment(prefect_server)}
-    os.environ.update(client_environment(prefect_server))
+    before = {name: os.environ.get(name) for name in client_environment(prefect_server, patient=True)}
+    os.environ.update(client_environment(prefect_server, patient=True))
     refresh_global_settings_context()  # a test module that imports Prefect has had it read the environment before
     yield prefect_server
     for name, value in before.items():

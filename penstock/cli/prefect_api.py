@@ -37,7 +37,7 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
     with local_server(settings.home) as server:
         _own.append(server.api_url)
         try:
-            environment = client_environment(server.api_url) | console_level
+            environment = client_environment(server.api_url, patient=server.full) | console_level
             with _environment(environment), _quiet_handlers(verbose), _told_to_prefect():
                 yield server.api_url
         finally:

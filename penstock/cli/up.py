@@ -63,7 +63,7 @@ def _run_all(settings: "Settings", console: "Console", port: int, limit: int, po
     if named is not None:
         told = f"Your environment sets PREFECT_API_URL to {named}; this server is another one. Unset it to use this."
         console.print(f"Warning: {told}", style="yellow", markup=False, soft_wrap=True)
-    os.environ.update(client_environment(f"http://127.0.0.1:{port}/api"))
+    os.environ.update(client_environment(f"http://127.0.0.1:{port}/api", patient=True))
     os.environ["PENSTOCK_PROJECT"] = str(project)  # what is deployed from here runs here
     first = not (settings.home / "prefect").exists()
     console.print(f"Starting Prefect's server{': a first start makes its database, in 10 to 30 s' if first else ''} …")

@@ -43,8 +43,7 @@ def test_a_run_goes_on_when_its_prefect_server_comes_back(
 ) -> None:
     scene = scenes("sqlite")
     with local_server(tmp_path) as server:
-        patient = client_environment(server.api_url)
-        del patient["PREFECT_CLIENT_MAX_RETRIES"]  # as a worker starts its runs
+        patient = client_environment(server.api_url, patient=True)  # as a worker starts its runs
         trial = scene.trial(**patient)
         running = trial.start(FIRST_LOAD, "flow")
         running.wait_until_reached()
