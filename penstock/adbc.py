@@ -1,6 +1,7 @@
 """ADBC on Postgres: ten times quicker than a row-wise driver. One connection, one transaction."""
 
 import math
+from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import Any
 
@@ -20,17 +21,18 @@ class AdbcTransaction:
     """One ADBC connection in one transaction."""
 
     def __init__(self, database: Database) -> None:
-        self._connection = self._connect(database)
-        self._cursor = self._connection.cursor()
-        for statement in database.enter_snapshot():
-            self._cursor.execute(statement)
+        with ExitStack() as opened:  # closed again where the snapshot is lost
+            self._connection = opened.enter_context(closing(self._connect(database)))
+            self._cursor = opened.enter_context(closing(self._connection.cursor()))
+            for statement in database.enter_snapshot():
+                self._cursor.execute(statement)
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> "AdbcTransaction":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._cursor.close()
-        self._connection.close()
+        self._opened.close()
 
     def _connect(self, database: Database) -> Any:
         raise NotImplementedError

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 
 from deployments.local_server import client_environment
+from penstock.connections import close_engines
 from tests.waiting import wait_until
 from tests.works import DAYS, Works, running_works
 
@@ -150,10 +152,11 @@ def test_a_killed_backfill_started_again_joins_what_is_under_way(works: Works) -
 def test_cancelling_cancels_what_has_not_begun_and_lets_the_rest_end(works: Works) -> None:
     name = works.deploy("stopped")
     begun = works.trigger("backfill/any_pipeline", pipeline=name, parallel=8, **RANGE)
-    wait_until(lambda: any(child.state_type is StateType.RUNNING for child in works.children(name)))
+    with held(works):  # so that what is under way cannot end and make room for what waits
+        wait_until(lambda: any(child.state_type is StateType.RUNNING for child in works.children(name)))
 
-    works.client.set_flow_run_state(begun, Cancelling())
-    ended = works.wait(begun)
+        works.client.set_flow_run_state(begun, Cancelling())
+        ended = works.wait(begun)
 
     wait_until(lambda: all(child.end_time for child in works.children(name)))
     states = [child.state_type for child in works.children(name)]
@@ -201,6 +204,14 @@ def test_interrupting_the_command_cancels_the_backfill(works: Works) -> None:
     assert "Cancelled: what had not begun is cancelled; what is under way ends by itself" in output
     wait_until(lambda: all(child.end_time for child in works.children(name)))
     assert len(works.children(name)) < DAYS
+
+
+@contextmanager
+def held(works: Works) -> Iterator[None]:
+    """Keep every run that wants to write to the warehouse waiting."""
+    with works.open("warehouse").writing():
+        yield
+    close_engines()
 
 
 def latest_progress(works: Works, name: str) -> str:

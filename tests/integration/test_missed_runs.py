@@ -19,8 +19,8 @@ pytestmark = pytest.mark.timeout(600)
 LATE = 6
 SKIPPED_SECONDS = 10.0
 """The longest that a run with nothing to do may take on a busy machine; alone it takes a second or two."""
-FIRST_DAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS)
-"""All of the shop's days are over, and the last one was yesterday."""
+FIRST_DAY = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=DAYS, hours=12)
+"""All of the shop's days are over, the last one for half a day, and the next is not over for as long."""
 SCHEDULE = 'schedule: {cron: "15 2 1 1 *", timezone: UTC}'
 
 
@@ -73,7 +73,7 @@ def drain(works: Works, runs: list[UUID]) -> list[FlowRun]:
 def test_one_run_catches_up_and_the_pile_behind_it_is_skipped_in_seconds(
     works: Works, name: str, catch_up: str, published: int
 ) -> None:
-    started = {"start: 2026-01-01": f"start: {FIRST_DAY:%Y-%m-%d}"}
+    started = {"start: 2026-01-01T00:00:00Z": f"start: {FIRST_DAY:%Y-%m-%dT%H:%M:%SZ}"}
     works.deploy(name, SCHEDULE, **{"grain: 1d": f"grain: 1d, catch_up: {catch_up}"}, **started)
     runs = schedule_late_runs(works, name)
 
