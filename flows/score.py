@@ -93,14 +93,18 @@ def score_interval(
     if run is None:
         return Completed(name="Skipped", message=f"{planned.label} is published already")
     try:
-        with holding(connect(pipeline.destination.connection), run, settings().lease_seconds) as hold:
+        warehouse = connect(pipeline.destination.connection)
+        with holding(warehouse, run, settings().lease_seconds, settings().prices) as hold:
             with ExitStack() as snapshots:
                 extent = plan_partitions(run, partition_rows, snapshots)
                 logger.info("%s: %d rows in %d partitions", run.label, extent.rows, len(extent.partitions))
+                if extent.fit:
+                    logger.info("%s: %s", run.label, extent.fit.tell())
                 progress, receipts, done = Progress(run.label, extent.rows), [], 0
                 share = min(1.0, pipeline.audit_rows / max(extent.rows, 1))
-                for receipt in score_partitions(run, extent.partitions, in_flight(), share):
+                for receipt in score_partitions(run, extent.partitions, in_flight(extent.fit), share):
                     receipts.append(receipt)
+                    hold.meter.add(receipt.spent)
                     done += receipt.extracted
                     progress.show(done)
                     hold.check()
@@ -108,7 +112,7 @@ def score_interval(
             hold.totals = result.totals
             if result.halts:
                 raise Halted(pipeline.name, planned.label, result.halts)
-            superseded = publish(run, result)
+            superseded = publish(run, result, hold.meter.read())
             logger.info(
                 "%s: published %d scores%s",
                 run.label,

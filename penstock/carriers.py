@@ -8,6 +8,8 @@ import pyarrow as pa
 
 from penstock.expectations import Outcome, Severity
 from penstock.interval import DataInterval
+from penstock.measure import Spent
+from penstock.memory import Fit
 from penstock.spec import Pipeline
 
 
@@ -85,6 +87,8 @@ class SourceExtent:
     fingerprint: str
     """Changes when rows of the interval were added, removed or (with `updated_column`) changed."""
     partitions: tuple[Partition, ...]
+    fit: Fit | None = None
+    """What was decided to keep within a memory limit; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,11 @@ class Extracted:
     others: dict[str, pa.Table]
     waivers: Waivers = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows in Arrow's form."""
+        return sum(table.nbytes for table in (self.primary, *self.others.values()))
+
 
 @dataclass(frozen=True)
 class Features:
@@ -210,6 +219,7 @@ class Receipt:
     halts: tuple[str, ...]
     seconds: dict[str, float]
     """Wall seconds by step."""
+    spent: Spent | None = None
     score_quantiles: tuple[float, ...] = ()
     """The first score column's values at 0 %, 1 % … 100 %."""
     audit: dict[str, pa.Table] = field(default_factory=dict)

@@ -16,12 +16,19 @@ from penstock.errors import PartitionMoved, TakenOver
 from penstock.history import history_name, prepare
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
+from penstock.measure import PartitionMeter, Spent
 
 _COUNTS = ("extracted", "scored", "quarantined", "excluded")
 
 
 def load(
-    database: Database, run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float], attempts: int
+    database: Database,
+    run: ScoringRun,
+    partition: Partition,
+    scored: Scored,
+    seconds: dict[str, float],
+    attempts: int,
+    meter: PartitionMeter | None = None,
 ) -> Receipt:
     """Write one partition of a run, once: its rows, refusals, validations and receipt, in one transaction.
 
@@ -38,14 +45,22 @@ def load(
         history = prepare(database, run.pipeline.destination, run.pipeline.key, scored.table)
     with bulk_transaction(database) as transaction:
         if _is_loaded(transaction, run, make_receipt(run, partition, scored, {})):
-            return make_receipt(run, partition, scored, seconds | {"load": time.perf_counter() - begun})
+            return make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
         if not scored.halts:
             transaction.append(history, _owned(scored.table, run.run_id, partition.index))
         _append_rows(transaction, quarantine, _refusal_rows(run, partition.index, scored.refusals))
         _append_rows(transaction, validations, validation_rows(run.run_id, scored.validations))
-        receipt = make_receipt(run, partition, scored, seconds | {"load": time.perf_counter() - begun})
+        receipt = make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
         _append_rows(transaction, partitions, [_receipt_row(run, receipt, attempts)])
     return receipt
+
+
+def _taken(
+    scored: Scored, seconds: dict[str, float], begun: float, meter: PartitionMeter | None
+) -> tuple[dict[str, float], Spent | None]:
+    """Return the seconds of all steps, loading included, and what the partition cost."""
+    spent = meter.read(0 if scored.halts else scored.table.nbytes) if meter else None
+    return seconds | {"load": time.perf_counter() - begun}, spent
 
 
 def _is_loaded(transaction: BulkTransaction, run: ScoringRun, receipt: Receipt) -> bool:
@@ -64,7 +79,9 @@ def _is_loaded(transaction: BulkTransaction, run: ScoringRun, receipt: Receipt) 
     return True
 
 
-def make_receipt(run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float]) -> Receipt:
+def make_receipt(
+    run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float], spent: Spent | None = None
+) -> Receipt:
     """Sum up what a partition did; refused rows of other sources are no rows of the primary one and do not count."""
     pipeline = run.pipeline
     own = [r.stage for r in scored.refusals if r.stage not in pipeline.sources or r.stage == pipeline.primary]
@@ -77,7 +94,8 @@ def make_receipt(run: ScoringRun, partition: Partition, scored: Scored, seconds:
         refused_at_source=own.count(pipeline.primary),
         validations=scored.validations,
         halts=scored.halts,
-        seconds={step: round(spent, 4) for step, spent in seconds.items()},
+        seconds={step: round(took, 4) for step, took in seconds.items()},
+        spent=spent,
         score_quantiles=scored.quantiles,
         audit=scored.audit,
         columns=scored.columns,
@@ -127,6 +145,7 @@ def _refusal_rows(run: ScoringRun, index: int, refusals: tuple[Refusal, ...]) ->
 
 def _receipt_row(run: ScoringRun, receipt: Receipt, attempts: int) -> dict[str, object]:
     bounds = receipt.partition.lower, receipt.partition.upper
+    spent = receipt.spent
     if run.pipeline.key[0].casefold() in run.pipeline.private_columns:
         bounds = None, None
     return {
@@ -137,4 +156,9 @@ def _receipt_row(run: ScoringRun, receipt: Receipt, attempts: int) -> dict[str, 
         **{f"rows_{name}": getattr(receipt, name) for name in _COUNTS},
         "attempts": attempts,
         "seconds": json.dumps(receipt.seconds),
+        "process": spent and spent.process,
+        "cpu_seconds": spent and round(spent.cpu_seconds, 3),
+        "bytes_read": spent and spent.bytes_read,
+        "bytes_written": spent and spent.bytes_written,
+        "peak_bytes": spent and spent.peak_bytes,
     }

@@ -12,6 +12,7 @@ PenstockError
     │   ├── SettingsError        a setting is missing or cannot be read
     │   ├── PipelineNotFound
     │   ├── RunNotFound
+    │   ├── MemoryTooSmall       PENSTOCK_MEMORY does not hold even one small partition
     │   └── WrongState           the run is not in a state that allows this
     ├── AccessDenied             wrong password, missing grant
     ├── SourceError              a source cannot be read as declared
@@ -31,6 +32,7 @@ PenstockError
     │   ├── ModelRefused         digest, golden rows, file format or version are not as the manifest says
     │   └── ModelMismatch        the batch lacks what the manifest asks for
     ├── Halted                   exit code 3: a gate refused the interval; nothing was published
+    │   └── OverBudget           what the run would take is more than its `budget:` allows; no row was read
     ├── DestinationMismatch      the history table has another key, or columns of other types
     ├── PartitionMoved           two copies of a partition saw different rows
     ├── ReconciliationFailed     rows extracted, scored, quarantined and excluded do not add up
@@ -207,6 +209,30 @@ class WrongState(UsageError):
 
     def message(self) -> str:
         return f"run {self.run_id} is `{self.state}`; only a run that is `{self.needed}` can be used here."
+
+
+@dataclass(eq=False)
+class MemoryTooSmall(UsageError):
+    pipeline: str
+    limit: int
+    needed: int
+    held: int
+    audit: int
+    partition: int
+
+    def message(self) -> str:
+        def told(size: int) -> str:
+            return f"{-(-size // 2**20):,} MiB"
+
+        parts = f"the process holds {told(self.held)} before it holds a row"
+        if self.partition:
+            parts += (
+                f", the columns for the audit take {told(self.audit)}, the smallest partition {told(self.partition)}"
+            )
+        return (
+            f"PENSTOCK_MEMORY is {told(self.limit)}, and that is too little for `{self.pipeline}`: {parts}. "
+            f"Set {'at least' if self.partition else 'more than'} {told(self.needed)}."
+        )
 
 
 # --- sources -----------------------------------------------------------------------------------
@@ -418,6 +444,15 @@ class Halted(TerminalError):
         return (
             f"`{self.pipeline}` {self.interval} halted: {reasons}. Nothing was published. "
             "Mend the data or the expectation; the next run tries the interval again."
+        )
+
+
+@dataclass(eq=False)
+class OverBudget(Halted):
+    def message(self) -> str:
+        return (
+            f"`{self.pipeline}` {self.interval} halted over budget: {'; '.join(self.reasons)}. No row was read. "
+            "To score it all the same, raise `budget:` in the spec; the next run tries the interval again."
         )
 
 

@@ -1,12 +1,13 @@
 """Read what one run needs from a pipeline's sources."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
 from penstock.carriers import Extracted, Horizon, Partition, ScoringRun, SourceExtent
 from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
+from penstock.memory import Fit
 from penstock.privacy import Veil
 from penstock.sources import Connect, open_source
 from penstock.sources.horizon import read_horizon
@@ -23,23 +24,38 @@ def land_logs(pipeline: Pipeline, connect: Connect) -> dict[str, Landing]:
 
 
 def plan_partitions(
-    run: ScoringRun, connect: Connect, veil: Veil, partition_rows: int | None = None, held: ExitStack | None = None
+    run: ScoringRun,
+    connect: Connect,
+    veil: Veil,
+    partition_rows: int | None = None,
+    held: ExitStack | None = None,
+    fit: Callable[[SourceExtent, int], Fit | None] = lambda _extent, _partition_rows: None,
 ) -> SourceExtent:
     """Count the primary rows of the run's interval, take their fingerprint and cut them into partitions.
 
     Args:
         held: keeps one moment of each Postgres source still, until it is closed, for all partitions to read; without it
             each is read at a moment of its own.
+        fit: is told of the interval, cut into partitions of so many rows at the most; says what fits into memory, and
+            may refuse the run.
     """
-    pipeline = run.pipeline
+    pipeline, wanted = run.pipeline, partition_rows or run.pipeline.partition_rows
     with ExitStack() as opening:
         snapshots = _hold_snapshots(pipeline, connect, opening) if held is not None else {}
         reader = open_source(pipeline, pipeline.primary, _connect_at(snapshots, connect))
-        extent = reader.plan(run.interval, partition_rows or pipeline.partition_rows)
+
+        def cut(size: int) -> SourceExtent:
+            extent = reader.plan(run.interval, size)
+            partitions = tuple(replace(partition, snapshots=snapshots) for partition in extent.partitions)
+            return replace(extent, fingerprint=_veiled(pipeline, extent.fingerprint, veil), partitions=partitions)
+
+        extent = cut(wanted)
+        fitted = fit(extent, wanted)
+        if fitted and fitted.partition_rows < min(wanted, extent.rows):
+            extent = cut(fitted.partition_rows)
         if held is not None:
             held.enter_context(opening.pop_all())
-    partitions = tuple(replace(partition, snapshots=snapshots) for partition in extent.partitions)
-    return replace(extent, fingerprint=_veiled(pipeline, extent.fingerprint, veil), partitions=partitions)
+    return replace(extent, fit=fitted)
 
 
 def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -> Extracted:
@@ -54,6 +70,16 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -
         primary=open_source(pipeline, pipeline.primary, then).read(run.interval, partition),
         others={name: open_source(pipeline, name, then).read(run.interval) for name in others},
         waivers=waivers_of(connect(pipeline.destination.connection), run),
+    )
+
+
+def extract_first(run: ScoringRun, rows: int, connect: Connect) -> Extracted:
+    """Read whichever rows of the interval come first, as if they were a partition, to see what rows are like."""
+    pipeline = run.pipeline
+    others = [name for name in pipeline.sources if name != pipeline.primary]
+    return Extracted(
+        primary=open_source(pipeline, pipeline.primary, connect).read(run.interval, limit=rows),
+        others={name: open_source(pipeline, name, connect).read(run.interval) for name in others},
     )
 
 

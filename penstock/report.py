@@ -8,6 +8,7 @@ from itertools import chain
 from penstock.carriers import ModelPin, interval_label
 from penstock.connections import Database
 from penstock.ledger.reader import RunRecord, find_run
+from penstock.memory import read_fit
 from penstock.planning import Plan
 from penstock.report_chart import draw_histogram
 from penstock.report_facts import (
@@ -15,6 +16,7 @@ from penstock.report_facts import (
     partition_seconds,
     read_facts,
     shift_between,
+    tell_cost,
     tell_heir,
     tell_replaced,
     tell_shift,
@@ -89,7 +91,10 @@ def _counts(facts: RunFacts) -> list[str]:
     counts = (run.rows_extracted, run.rows_published, run.rows_quarantined, run.rows_excluded)
     cells = [*map(_number, counts), loaded, seconds, rate]
     head = ["extracted", "published", "quarantined", "excluded", "partitions", "seconds", "rows/s"]
-    return [_table(head, [cells], right=head)]
+    cost = tell_cost(run)
+    spent = [_table([*cost], [[*cost.values()]], right=[*cost])] if cost else []
+    fit = [f"Memory: {read_fit(run.memory).tell()}."] if run.memory else []
+    return [_table(head, [cells], right=head), *spent, *fit]
 
 
 def _validations(facts: RunFacts) -> list[str]:

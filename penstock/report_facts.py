@@ -14,6 +14,7 @@ from penstock.ledger.reader import (
     validations_of,
 )
 from penstock.ledger.refusals import quarantine_reasons
+from penstock.measure import tell_bytes
 from penstock.report_numbers import ScoreShift, measure_shift
 
 
@@ -109,6 +110,23 @@ def shift_between(run: RunRecord, before: RunRecord | None) -> ScoreShift | None
 
 def partition_seconds(partition: PartitionRecord) -> float:
     return sum(partition.seconds.values())
+
+
+def tell_cost(run: RunRecord) -> dict[str, str]:
+    """Return what a run cost, each figure in words under its name; empty where it was not measured."""
+    if run.cpu_seconds is None or run.peak_bytes is None:
+        return {}
+    peak = tell_bytes(run.peak_bytes)
+    told = {
+        "CPU s": f"{run.cpu_seconds:,.1f}",
+        "read": tell_bytes(run.bytes_read or 0),
+        "written": tell_bytes(run.bytes_written or 0),
+        "peak memory": peak if run.processes == 1 else f"{peak} in {run.processes} processes",
+    }
+    if run.cost is not None:
+        each = run.cost_per_million
+        told |= {"cost": f"{run.cost:.4g}", "cost per million rows": "–" if each is None else f"{each:.4g}"}
+    return told
 
 
 def tell_replaced(run: RunRecord) -> tuple[str, str]:

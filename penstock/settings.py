@@ -6,11 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
 from penstock.errors import SettingsError, nearest
+from penstock.measure import Prices
+from penstock.memory import read_size
 
 
 class Settings(BaseSettings):
@@ -37,10 +39,26 @@ class Settings(BaseSettings):
     """How long one statement may take before the database ends it."""
     roots: str = ""
     """Folders that `files` and `log` sources may read, with the path separator between them; empty: no limit."""
+    memory: Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(read_size)] = None
+    """What a process that scores may hold; partitions are cut and run to fit. Unset: as the spec and the runner say."""
+    price_cpu_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """What an hour of one processor costs, in whatever currency."""
+    price_gb_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """What a gigabyte of memory costs for an hour."""
 
     @property
     def models_folder(self) -> Path:
         return self.model_store or self.home / "models"
+
+    @property
+    def in_one_process(self) -> int:
+        """How many partitions one process may have under way at once."""
+        kind, _, workers = self.runner.partition(":")
+        return int(workers) if kind == "threads" else 1
+
+    @property
+    def prices(self) -> Prices:
+        return Prices(self.price_cpu_hour, self.price_gb_hour)
 
     @property
     def allowed_roots(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from pydantic import (
 from penstock.errors import nearest
 from penstock.expectations import AGGREGATE_TYPES, ALL_TYPES, ROW_TYPES, ExpectationType, Severity
 from penstock.spec_parts import (
+    Budget,
     Column,
     ConnectionName,
     Duration,
@@ -345,6 +346,7 @@ class Pipeline(Part):
     model: ModelRef = Field(json_schema_extra={"type": "string", "examples": ["card-risk@champion"]})
     destination: Destination
     retention: Retention = Retention()
+    budget: Budget = Budget()
     partition_rows: int = Field(default=250_000, ge=1)
 
     @field_validator("sources")

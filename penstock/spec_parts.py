@@ -101,6 +101,17 @@ class Notify(Part):
     """A run failed, or its process died."""
 
 
+class Budget(Part):
+    """What one scoring run may take; a run whose estimate exceeds it halts before a row is read."""
+
+    rows: int | None = Field(default=None, ge=0)
+    """Rows of the primary source in the interval, which are counted."""
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Minutes, as past runs of the pipeline tell; the first run is not held to it."""
+    cost: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Cost at the prices of PENSTOCK_PRICE_CPU_HOUR and PENSTOCK_PRICE_GB_HOUR, as past runs tell."""
+
+
 class Retention(Part):
     """What `penstock prune` removes; what is left out stays for ever."""
 

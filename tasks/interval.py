@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from penstock.budget import keep_budget
 from penstock.carriers import ModelPin, Receipt, ScoringRun, SourceExtent
 from penstock.contract import compare_sources, keep_contract, refuse_breaks
 from penstock.destination import count_rows
@@ -17,9 +18,12 @@ from penstock.extract import plan_partitions as plan_extent
 from penstock.ledger import writer
 from penstock.ledger.reader import settled_intervals
 from penstock.ledger.releases import pending_releases
+from penstock.measure import Usage
+from penstock.memory import Fit
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.sources.log import Landing
 from penstock.spec import ModelRef, Pipeline
+from tasks.memory import fit_memory
 from tasks.places import connect, registry, settings, veil
 from tasks.retries import ONCE, RETRIED
 
@@ -81,11 +85,21 @@ def plan_partitions(run: ScoringRun, partition_rows: int | None, snapshots: Exit
 
     Raises:
         Halted: a column that is needed has gone, or changed its type; not retried.
+        OverBudget: the run would take more than the spec allows; not retried.
+        MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY; not retried.
     """
     manifest = registry().manifest(run.model.name, run.model.version)
     keep_contract(run, connect, [feature.name for feature in manifest.features])
-    extent = plan_extent(run, connect, veil(run.pipeline), partition_rows, snapshots)
-    writer.record_plan(connect(run.pipeline.destination.connection), run, extent)
+    warehouse = connect(run.pipeline.destination.connection)
+
+    def consider(extent: SourceExtent, at_most: int) -> Fit | None:
+        writer.record_plan(warehouse, run, extent)
+        keep_budget(run, extent.rows, warehouse, settings().prices)
+        return fit_memory(run, extent.rows, at_most)
+
+    extent = plan_extent(run, connect, veil(run.pipeline), partition_rows, snapshots, consider)
+    if extent.fit:
+        writer.record_plan(warehouse, run, extent)
     return extent
 
 
@@ -106,11 +120,11 @@ def audit(run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
 
 
 @task(name="publish", task_run_name="publish", **RETRIED | {"retries": 8})
-def publish(run: ScoringRun, result: "AuditResult") -> str | None:
+def publish(run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> str | None:
     """Make the run's rows the live ones.
 
     Raises:
         TakenOver: the lease was lost and another run took over; nothing changes.
     """
     warehouse = connect(run.pipeline.destination.connection)
-    return writer.publish(warehouse, run, result.totals, result.score_quantiles)
+    return writer.publish(warehouse, run, result.totals, result.score_quantiles, usage)

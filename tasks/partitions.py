@@ -13,6 +13,7 @@ from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
 from penstock.carriers import Partition, Receipt, ScoringRun
+from penstock.measure import PartitionMeter
 from tasks.retries import RETRIED
 from tasks.steps import extract, load_rows, score_rows, validate
 
@@ -21,15 +22,17 @@ from tasks.steps import extract, load_rows, score_rows, validate
 def score_partition(run: ScoringRun, partition: Partition, sample_share: float) -> Receipt:
     """Take one partition from its source into the history table."""
     seconds: dict[str, float] = {}
+    meter = PartitionMeter()
     # EAGER: else a retried step rolls its finished siblings back, and the history shows them as RolledBack.
     with transaction(commit_mode=CommitMode.EAGER):
         with _timed(seconds, "extract"):
             extracted = extract(run, partition)
+            meter.bytes_read = extracted.nbytes
         with _timed(seconds, "validate"):
             features = validate(run, partition, extracted, sample_share)
         with _timed(seconds, "score"):
             scored = score_rows(run, partition, features, sample_share)
-        return load_rows(run, partition, scored, seconds, int(task_run.run_count or 1))
+        return load_rows(run, partition, scored, seconds, int(task_run.run_count or 1), meter)
 
 
 def score_partitions(

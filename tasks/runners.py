@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from penstock.memory import Fit
 from tasks.places import settings
 
 
@@ -15,9 +16,9 @@ def task_runner() -> TaskRunner[Any]:
     return cast("TaskRunner[Any]", made(max_workers=workers))
 
 
-def in_flight() -> int:
-    """Return how many partitions may be under way at once."""
-    return _runner()[1]
+def in_flight(fit: Fit | None = None) -> int:
+    """Return how many partitions may be under way at once; `fit` says how many of them one process may have."""
+    return fit.in_flight if fit and _runner()[0] == "threads" else _runner()[1]
 
 
 def _runner() -> tuple[str, int]:

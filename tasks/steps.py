@@ -8,6 +8,7 @@ from prefect import task
 from penstock.carriers import Extracted, Features, Partition, Receipt, Scored, ScoringRun
 from penstock.destination import load
 from penstock.extract import extract_partition
+from penstock.measure import PartitionMeter
 from tasks.places import connect, registry, veil
 from tasks.retries import ONCE, RETRIED
 
@@ -51,11 +52,16 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
 
 @task(name="load", task_run_name="load {partition.label}", **RETRIED)
 def load_rows(
-    run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float], attempts: int
+    run: ScoringRun,
+    partition: Partition,
+    scored: Scored,
+    seconds: dict[str, float],
+    attempts: int,
+    meter: PartitionMeter | None = None,
 ) -> Receipt:
     """Replace the partition's rows in the history table, in one transaction.
 
     Raises:
         TakenOver: another run holds the interval now; not retried.
     """
-    return load(connect(run.pipeline.destination.connection), run, partition, scored, seconds, attempts)
+    return load(connect(run.pipeline.destination.connection), run, partition, scored, seconds, attempts, meter)

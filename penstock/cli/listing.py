@@ -101,8 +101,12 @@ def withdraw_run(
 
 def run_object(run: "RunRecord", shift: "ScoreShift | None", link: str | None) -> dict[str, Any]:
     """Return a run as `--json` writes it; `link` is the flow run's page in Prefect's UI."""
+    import json
+
     fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
-    return fields | {"seconds": run.seconds, "psi": shift.psi if shift else None, "flow_run_link": link}
+    fields["memory"] = json.loads(run.memory) if run.memory else None
+    figures = {"seconds": run.seconds, "cost_per_million": run.cost_per_million, "psi": shift.psi if shift else None}
+    return fields | figures | {"flow_run_link": link}
 
 
 def _styled(state: str) -> str:

@@ -11,11 +11,13 @@ import typer
 from penstock.cli.arguments import AsJson, End, ModelOption, PipelineName, Restate, Start
 from penstock.cli.opening import connector, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table, plural, write_json
-from penstock.errors import NoFiles, SettingsError
+from penstock.errors import MemoryTooSmall, NoFiles, SettingsError
 
 if TYPE_CHECKING:
     from penstock.carriers import ModelPin
     from penstock.connections import Database
+    from penstock.estimate import Estimate
+    from penstock.memory import Fit, Footprint
     from penstock.planning import Mode, Plan, PlannedInterval
     from penstock.settings import Settings
     from penstock.spec import ModelRef, Pipeline
@@ -33,6 +35,12 @@ class IntervalForecast:
     """None where only a run can tell: log lines that have not landed yet, files that are not there."""
     partitions: int | None
     problem: str | None
+    estimate: "Estimate | None"
+    """What the run would take; None where the rows are not known."""
+    over_budget: tuple[str, ...]
+    """In which ways that exceeds the pipeline's budget: the run would halt."""
+    memory: "Fit | None"
+    """What would be decided to keep within PENSTOCK_MEMORY; None without a limit, or where no run has measured yet."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -48,7 +56,10 @@ def show_plan(
     partition_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a partition.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the intervals that would run now, with their rows, partitions and model. Writes nothing."""
+    """Show the intervals that would run now, with their rows, partitions, model and what it would take.
+
+    Time and cost are estimated from past runs of the pipeline. Writes nothing.
+    """
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
     mode = choose_mode(start, end, restate)
@@ -76,23 +87,42 @@ def tell_plan(
     as_json: bool = False,
 ) -> None:
     """Write what a run would do."""
+    from penstock.budget import make_estimator
+    from penstock.estimate import newest_footprint
+
     connect = connector(settings)
     pin = resolve_model(pipeline, settings, model)
     plan = find_intervals(pipeline, connect, datetime.now(UTC), mode, start, end)
-    forecasts = [_forecast(pipeline, planned, connect, partition_rows) for planned in plan.intervals]
+    warehouse = connect(pipeline.destination.connection)
+    teller = _Teller(
+        make_estimator(pipeline, warehouse, settings.prices),
+        settings.memory,
+        newest_footprint(warehouse, pipeline.name) if settings.memory else None,
+        settings.in_one_process,
+    )
+    forecasts = [_forecast(pipeline, planned, connect, partition_rows, teller) for planned in plan.intervals]
     if as_json:
         write_json(_as_object(pipeline, pin, plan, forecasts))
         return
     out = console()
     if forecasts:
-        right = ("rows", "partitions")
+        from penstock.estimate import tell_seconds
+
+        right = ("rows", "partitions", "time")
         table = make_table("interval", "reason", *right, "model", right=right, title=f"{pipeline.name} would score")
         for f in forecasts:
-            table.add_row(f.interval, f.reason, count(f.rows), count(f.partitions), str(pin))
+            time = tell_seconds(f.estimate.seconds) if f.estimate and f.estimate.seconds is not None else "–"
+            table.add_row(f.interval, f.reason, count(f.rows), count(f.partitions), time, str(pin))
         out.print(table)
         for f in forecasts:
             if f.problem:
                 out.print(f"  {f.interval}: {f.problem}", style="yellow", markup=False, soft_wrap=True)
+            for excess in f.over_budget:
+                told = f"  {f.interval}: would halt over budget: {excess}"
+                out.print(told, style="red", markup=False, soft_wrap=True)
+        out.print(_told_estimate(forecasts), markup=False)
+        if settings.memory:
+            out.print(_told_memory(forecasts, teller.footprint), markup=False)
         _tell_rest(out.print, plan)
     else:
         out.print(told_idle(plan), markup=False)
@@ -165,25 +195,67 @@ def _tell_rest(write: Callable[[str], None], plan: "Plan") -> None:
         write(plan.stall)
 
 
+@dataclass(frozen=True)
+class _Teller:
+    """Tells from past runs what a run over so many rows would take."""
+
+    estimate: "Callable[[int], Estimate]"
+    limit: int | None
+    footprint: "Footprint | None"
+    in_one_process: int
+
+    def fit(self, pipeline: "Pipeline", rows: int, partition_rows: int) -> "Fit | None":
+        from penstock.memory import Wanted, fit_partitions
+
+        if self.limit is None or self.footprint is None or not rows:
+            return None
+        wanted = Wanted(pipeline.name, rows, partition_rows, self.in_one_process, pipeline.audit_rows)
+        return fit_partitions(self.limit, self.footprint, wanted)
+
+
 def _forecast(
     pipeline: "Pipeline",
     planned: "PlannedInterval",
     connect: "Callable[[str], Database]",
     partition_rows: int | None,
+    teller: "_Teller",
 ) -> IntervalForecast:
+    from penstock.budget import over_budget
     from penstock.sources import open_source
 
     interval = planned.interval
     start, end = (interval.start, interval.end) if interval else (None, None)
-    rows, partitions, problem = None, None, _unlanded(pipeline, connect)
+    rows, partitions, fit, problem = None, None, None, _unlanded(pipeline, connect)
     if problem is None:
         try:
             source = open_source(pipeline, pipeline.primary, connect)
             extent = source.plan(interval, partition_rows or pipeline.partition_rows)
+            fit = teller.fit(pipeline, extent.rows, partition_rows or pipeline.partition_rows)
+            if fit and fit.partition_rows < min(partition_rows or pipeline.partition_rows, extent.rows):
+                extent = source.plan(interval, fit.partition_rows)
             rows, partitions = extent.rows, len(extent.partitions)
-        except NoFiles as error:
+        except (NoFiles, MemoryTooSmall) as error:
             problem = str(error)
-    return IntervalForecast(planned.label, start, end, planned.reason, rows, partitions, problem)
+    estimate = None if rows is None else teller.estimate(rows)
+    excess = over_budget(pipeline, estimate) if estimate else ()
+    return IntervalForecast(planned.label, start, end, planned.reason, rows, partitions, problem, estimate, excess, fit)
+
+
+def _told_memory(forecasts: list[IntervalForecast], footprint: "Footprint | None") -> str:
+    """Say what the largest interval's run would do to keep within its memory."""
+    fits = [f.memory for f in forecasts if f.memory]
+    if footprint is None:
+        return "memory: no run has measured yet what rows take; the first one within PENSTOCK_MEMORY does"
+    if not fits:
+        return "memory: nothing to fit"
+    return f"memory: {min(fits, key=lambda fit: (fit.partition_rows, fit.in_flight)).tell()}"
+
+
+def _told_estimate(forecasts: list[IntervalForecast]) -> str:
+    """Say what all intervals would take together."""
+    from penstock.estimate import add_up
+
+    return f"estimate: {add_up([f.estimate for f in forecasts if f.estimate]).tell()}"
 
 
 def _unlanded(pipeline: "Pipeline", connect: "Callable[[str], Database]") -> str | None:

@@ -94,6 +94,9 @@ def _tell_succession(facts: "RunFacts", console: "Console") -> None:
 
 
 def _tell_counts(facts: "RunFacts", console: "Console") -> None:
+    from penstock.memory import read_fit
+    from penstock.report_facts import tell_cost
+
     run = facts.run
     names = ("planned", "extracted", "scored", "quarantined", "excluded", "partitions", "rows/s")
     table = make_table(*names, right=names)
@@ -101,6 +104,13 @@ def _tell_counts(facts: "RunFacts", console: "Console") -> None:
     loaded, rate = f"{len(facts.partitions)} of {count(run.partitions)}", facts.rows_per_second
     table.add_row(*(count(number) for number in rows), loaded, count(None if rate is None else round(rate)))
     console.print(table)
+    cost = tell_cost(run)
+    if cost:
+        spent = make_table(*cost, right=tuple(cost))
+        spent.add_row(*cost.values())
+        console.print(spent)
+    if run.memory:
+        console.print(f"memory: {read_fit(run.memory).tell()}", markup=False)
 
 
 def _tell_validations(facts: "RunFacts", console: "Console") -> None:

@@ -8,6 +8,7 @@ from penstock.connections import Database
 from penstock.errors import PenstockError, TakenOver, TransientError
 from penstock.ledger.lease import LeaseKeeper
 from penstock.ledger.writer import Totals, end_run
+from penstock.measure import NO_PRICES, Prices, RunMeter, Usage
 from penstock.privacy import HIDDEN
 
 CANCELLED = "cancelled before it was done: its process was told to stop"
@@ -15,18 +16,19 @@ CANCELLED = "cancelled before it was done: its process was told to stop"
 
 
 class Hold:
-    """A run under its lease; `totals` is told for runs that end unpublished."""
+    """A run under its lease; `totals` is told for runs that end unpublished, `meter` knows what the run has cost."""
 
-    def __init__(self, keeper: LeaseKeeper) -> None:
+    def __init__(self, keeper: LeaseKeeper, prices: Prices) -> None:
         self.check = keeper.check
+        self.meter = RunMeter(prices)
         self.totals: Totals | None = None
 
 
 @contextmanager
-def holding(database: Database, run: ScoringRun, lease_seconds: float) -> Iterator[Hold]:
+def holding(database: Database, run: ScoringRun, lease_seconds: float, prices: Prices = NO_PRICES) -> Iterator[Hold]:
     """Keep the run's lease; an error that leaves the block ends the run as `halted` or `failed`, with its text."""
     with LeaseKeeper(database, run, lease_seconds) as keeper:
-        hold = Hold(keeper)
+        hold = Hold(keeper, prices)
         ended = "failed", CANCELLED
         try:
             yield hold
@@ -40,12 +42,12 @@ def holding(database: Database, run: ScoringRun, lease_seconds: float) -> Iterat
             raise
         finally:
             if ended[0]:
-                _end(database, run, ended, hold.totals)
+                _end(database, run, ended, hold.totals, hold.meter.read())
 
 
-def _end(database: Database, run: ScoringRun, ended: tuple[str, str], totals: Totals | None) -> None:
+def _end(database: Database, run: ScoringRun, ended: tuple[str, str], totals: Totals | None, usage: Usage) -> None:
     try:
-        end_run(database, run, *ended, totals)
+        end_run(database, run, *ended, totals, usage)
     except (TransientError, TakenOver):
         # The database is gone as well: the lease runs out, and the next run takes over and says `abandoned`.
         return

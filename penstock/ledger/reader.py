@@ -52,6 +52,19 @@ class RunRecord:
     published_at: datetime | None
     retired_at: datetime | None
     rows_pruned_at: datetime | None
+    cpu_seconds: float | None
+    """Of all processes that worked, from claim to end; the databases' own is not in it."""
+    bytes_read: int | None
+    """Arrow bytes of what was extracted."""
+    bytes_written: int | None
+    """Arrow bytes of the scored rows that were loaded."""
+    peak_bytes: int | None
+    """Most memory that the process has held since it started; of several, the sum of each one's most."""
+    processes: int | None
+    cost: float | None
+    """At the prices of its time; None where none were set."""
+    memory: str | None
+    """What was decided to keep the run within its memory (`memory.Fit`), as JSON."""
 
     @property
     def interval(self) -> DataInterval | None:
@@ -68,6 +81,11 @@ class RunRecord:
     def seconds(self) -> float | None:
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
 
+    @property
+    def cost_per_million(self) -> float | None:
+        """The cost of a million rows that were read, at this run's rate."""
+        return self.cost / self.rows_extracted * 1e6 if self.cost is not None and self.rows_extracted else None
+
 
 @dataclass(frozen=True)
 class PartitionRecord:
@@ -82,6 +100,13 @@ class PartitionRecord:
     rows_excluded: int
     attempts: int
     seconds: dict[str, float]
+    process: str | None
+    cpu_seconds: float | None
+    """Of its process while it ran, partitions beside it on threads included."""
+    bytes_read: int | None
+    bytes_written: int | None
+    peak_bytes: int | None
+    """Most memory that its process had held by then."""
 
 
 _RECORD_COLUMNS = [runs.c[name] for name in RunRecord.__dataclass_fields__]

@@ -46,6 +46,13 @@ runs = sa.Table(
     sa.Column("published_at", UtcDateTime),
     sa.Column("retired_at", UtcDateTime),
     sa.Column("rows_pruned_at", UtcDateTime, info={"since": 3}),
+    sa.Column("cpu_seconds", sa.Double, info={"since": 5}),
+    sa.Column("bytes_read", sa.BigInteger, info={"since": 5}),
+    sa.Column("bytes_written", sa.BigInteger, info={"since": 5}),
+    sa.Column("peak_bytes", sa.BigInteger, info={"since": 5}),
+    sa.Column("processes", sa.Integer, info={"since": 5}),
+    sa.Column("cost", sa.Double, info={"since": 5}),
+    sa.Column("memory", sa.Text, info={"since": 5}),
 )
 sa.Index("penstock_runs_by_interval", runs.c.pipeline, runs.c.interval_key, runs.c.variant)
 
@@ -92,6 +99,11 @@ partitions = sa.Table(
     sa.Column("rows_excluded", sa.BigInteger, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("seconds", sa.Text, nullable=False),
+    sa.Column("process", sa.Text, info={"since": 5}),
+    sa.Column("cpu_seconds", sa.Double, info={"since": 5}),
+    sa.Column("bytes_read", sa.BigInteger, info={"since": 5}),
+    sa.Column("bytes_written", sa.BigInteger, info={"since": 5}),
+    sa.Column("peak_bytes", sa.BigInteger, info={"since": 5}),
 )
 
 validations = sa.Table(

@@ -6,7 +6,7 @@ import os
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from penstock.ledger.guard import guard_interval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import intervals, runs, validations
+from penstock.measure import Usage
 from penstock.spec import Pipeline
 
 INTERVAL_STAGE = -1
@@ -125,7 +126,12 @@ def record_plan(database: Database, run: ScoringRun, extent: SourceExtent) -> No
         connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == run.run_id)
-            .values(rows_planned=extent.rows, partitions=len(extent.partitions), source_fingerprint=extent.fingerprint)
+            .values(
+                rows_planned=extent.rows,
+                partitions=len(extent.partitions),
+                source_fingerprint=extent.fingerprint,
+                memory=extent.fit.to_json() if extent.fit else None,
+            )
         )
 
 
@@ -158,7 +164,9 @@ def validation_rows(run_id: str, found: Sequence[Validation]) -> list[dict[str, 
     ]
 
 
-def publish(database: Database, run: ScoringRun, totals: Totals, quantiles: Sequence[float]) -> str | None:
+def publish(
+    database: Database, run: ScoringRun, totals: Totals, quantiles: Sequence[float], usage: Usage | None = None
+) -> str | None:
     """Make the run's rows the live ones; return the id of the run that it supersedes.
 
     Safe to repeat: where an answer was lost, the second call finds the run published and changes nothing.
@@ -190,15 +198,23 @@ def publish(database: Database, run: ScoringRun, totals: Totals, quantiles: Sequ
                 score_quantiles=json.dumps(list(quantiles)),
                 published_at=now,
                 finished_at=now,
+                **_spent(usage),
             )
         )
         settle_releases(connection, run)
         return None if old is None else str(old)
 
 
-def end_run(database: Database, run: ScoringRun, state: str, error: str, totals: Totals | None = None) -> None:
+def end_run(
+    database: Database,
+    run: ScoringRun,
+    state: str,
+    error: str,
+    totals: Totals | None = None,
+    usage: Usage | None = None,
+) -> None:
     """Move a run that still is ours from `running` to an end state; a run that was taken over stays as it is."""
-    counts = {} if totals is None else {f"rows_{k}": v for k, v in vars(totals).items()}
+    counts = _spent(usage) | ({} if totals is None else {f"rows_{k}": v for k, v in vars(totals).items()})
     with database.writing() as connection:
         now = database.now(connection)
         ours = (runs.c.run_id == run.run_id, runs.c.state == "running", runs.c.lease_token == run.lease_token)
@@ -222,6 +238,10 @@ def withdraw(database: Database, run_id: str) -> str:
             raise WrongState(run_id, state, "published")
         _retire(connection, run_id, "withdrawn", database.now(connection))
         return state
+
+
+def _spent(usage: Usage | None) -> dict[str, Any]:
+    return {} if usage is None else asdict(usage)
 
 
 def _same_interval(pipeline: str, key: str, variant: str) -> tuple[sa.ColumnElement[bool], ...]:

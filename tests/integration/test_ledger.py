@@ -15,11 +15,12 @@ from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver,
 from penstock.interval import DataInterval
 from penstock.ledger import migrations
 from penstock.ledger.holding import CANCELLED, holding
-from penstock.ledger.reader import find_run, list_runs, settled_intervals
+from penstock.ledger.reader import find_run, list_runs, partitions_of, settled_intervals
 from penstock.ledger.refusals import quarantined_rows
 from penstock.ledger.releases import pending_releases
-from penstock.ledger.tables import metadata, quarantine, runs, schema, since
+from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since
 from penstock.ledger.writer import Totals, claim, end_run, publish, renew, withdraw
+from penstock.measure import Usage
 from penstock.spec_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
@@ -219,3 +220,46 @@ def test_an_upgrade_of_the_first_ledger_brings_releases_and_keeps_the_quarantine
     [row] = quarantined_rows(warehouse, run_id=run.run_id)
     assert (row.key, row.state, len(row.digest)) == ('{"payment_id": 3}', "held", 64)
     assert pending_releases(warehouse, "card-risk") == {}
+
+
+def as_of(version: int, table: sa.Table) -> sa.Table:
+    return sa.Table(table.name, sa.MetaData(), *(c._copy() for c in table.columns if since(c) <= version))
+
+
+def test_an_upgrade_brings_costs_and_leaves_those_of_older_runs_unknown(warehouse: Database) -> None:
+    migrations.migrate(warehouse)
+    old = {name: as_of(4, table) for name, table in (("runs", runs), ("partitions", partitions))}
+    with warehouse.writing() as connection:
+        for table in old.values():
+            table.drop(connection)
+            table.create(connection)
+        connection.execute(sa.delete(schema).where(schema.c.version > 4))
+        now = datetime(2026, 1, 3, tzinfo=UTC)
+        words = {c.name: "x" for c in old["runs"].columns if not c.nullable and isinstance(c.type, sa.Text)}
+        kept = words | {"run_id": "r", "state": "published", "lease_until": now, "started_at": now}
+        connection.execute(old["runs"].insert().values(**kept))
+        counts = {c.name: 1 for c in old["partitions"].columns if c.name.startswith("rows_")}
+        connection.execute(
+            old["partitions"].insert().values(run_id="r", partition=0, attempts=1, seconds="{}", **counts)
+        )
+
+    migrations._migrate(warehouse)
+
+    record = find_run(warehouse, "r")
+    assert (record.state, record.cpu_seconds, record.bytes_read, record.peak_bytes, record.cost) == (
+        ("published",) + (None,) * 4
+    )
+    assert [(p.rows_scored, p.cpu_seconds, p.process) for p in partitions_of(warehouse, "r")] == [(1, None, None)]
+
+
+def test_what_a_run_cost_is_kept_however_it_ends(warehouse: Database) -> None:
+    usage = Usage(12.5, 2**40, 2**33, 2**31, 3, 0.25)
+    published, failed = taken(warehouse), None
+    publish(warehouse, published, TOTALS, [], usage)
+    failed = taken(warehouse, again=True)
+    end_run(warehouse, failed, "failed", "the disk is full", TOTALS, usage)
+
+    for run in (published, failed):
+        record = find_run(warehouse, run.run_id)
+        assert (record.cpu_seconds, record.bytes_read, record.bytes_written) == (12.5, 2**40, 2**33)
+        assert (record.peak_bytes, record.processes, record.cost, record.cost_per_million) == (2**31, 3, 0.25, 25_000.0)

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.connections import Database
-from penstock.ledger.reader import list_runs, quarantined_rows, validations_of
+from penstock.ledger.reader import list_runs, partitions_of, quarantined_rows, validations_of
 from penstock.ledger.writer import withdraw
 from tests.conftest import view_rows
 from tests.shop import SPEC, Place, payments, payments_table
@@ -267,3 +267,10 @@ def test_partitions_run_in_processes_too(make_place: Callable[..., Place], monke
 
     assert state.is_completed(), state.message
     assert [row[0] for row in view_rows(place.warehouse)] == list(range(1, 251))
+    [run] = list_runs(place.warehouse)
+    loaded = partitions_of(place.warehouse, run.run_id)
+    elsewhere = {p.process for p in loaded}
+    assert run.lease_owner not in elsewhere
+    assert run.processes == 1 + len(elsewhere)
+    assert run.cpu_seconds > max(p.cpu_seconds for p in loaded)
+    assert run.peak_bytes > max(p.peak_bytes for p in loaded)

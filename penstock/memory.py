@@ -1,0 +1,111 @@
+"""How large partitions may be, and how many at once, so that a process keeps within `PENSTOCK_MEMORY`."""
+
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, fields
+
+from penstock.errors import MemoryTooSmall
+from penstock.measure import tell_bytes
+
+RESERVE = 0.1
+"""Of the limit, left free: rows that are wider than the first ones, and what allocators keep."""
+AUDIT_COPIES = 3
+"""The audit holds its columns as handed up, as one table, and as a frame."""
+GOOD_ROWS = 10_000
+"""Smaller partitions spend more on their beginning and end than on their rows: before that, fewer are in flight."""
+LEAST_ROWS = 1_000
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a pipeline's partitions take in memory, measured on the first rows of its source."""
+
+    base_bytes: int
+    """What the process holds without any partition: libraries, the model."""
+    partition_bytes: int
+    """What a partition takes whatever its rows are: the other sources."""
+    row_bytes: float
+    """What a row takes at the most, on its way from being read to being loaded."""
+    audit_row_bytes: float
+    """What of a row is kept for the audit."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was decided to keep within a limit, and by what."""
+
+    limit_bytes: int
+    footprint: Footprint
+    partition_rows: int
+    in_flight: int
+    """Partitions at once in one process."""
+
+    def tell(self) -> str:
+        """Say it in one line."""
+        held, row = tell_bytes(self.footprint.base_bytes), tell_bytes(round(self.footprint.row_bytes))
+        at_once = "one at a time" if self.in_flight == 1 else f"{self.in_flight} at once"
+        return (
+            f"{tell_bytes(self.limit_bytes)} allow partitions of {self.partition_rows:,} rows, {at_once}: "
+            f"without one the process holds {held}, and a row takes {row}"
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def read_fit(text: str) -> Fit:
+    """Read what `Fit.to_json` wrote."""
+    told = json.loads(text)
+    footprint = Footprint(**{f.name: told["footprint"][f.name] for f in fields(Footprint)})
+    return Fit(told["limit_bytes"], footprint, told["partition_rows"], told["in_flight"])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run would do if memory had no limit."""
+
+    pipeline: str
+    rows: int
+    partition_rows: int
+    in_flight: int
+    """Partitions at once in one process."""
+    audit_rows: int
+
+
+def fit_partitions(limit: int, footprint: Footprint, wanted: Wanted) -> Fit:
+    """Decide how large partitions are and how many are in flight.
+
+    Partitions are made smaller, down to 10,000 rows; then fewer are in flight; the last one may be as small as 1,000
+    rows. So `partition_rows` and `in_flight` are upper bounds, and
+
+    limit * 0.9 >= base + 3 * audit columns + in_flight * (other sources + partition_rows * bytes a row)
+
+    Raises:
+        MemoryTooSmall: not even one smallest partition fits.
+    """
+    audit_bytes = AUDIT_COPIES * footprint.audit_row_bytes * min(wanted.rows, wanted.audit_rows)
+    room = limit * (1 - RESERVE) - footprint.base_bytes - audit_bytes
+    most = max(min(wanted.partition_rows, wanted.rows), 1)
+    for at_once, least in (*((n, GOOD_ROWS) for n in range(wanted.in_flight, 0, -1)), (1, LEAST_ROWS)):
+        size = math.floor((room / at_once - footprint.partition_bytes) / max(footprint.row_bytes, 1.0))
+        if size >= min(least, most):
+            return Fit(limit, footprint, min(size, wanted.partition_rows), at_once)
+    partition = footprint.partition_bytes + min(LEAST_ROWS, most) * footprint.row_bytes
+    needed = math.ceil((footprint.base_bytes + audit_bytes + partition) / (1 - RESERVE))
+    held = footprint.base_bytes
+    raise MemoryTooSmall(wanted.pipeline, limit, needed, held, round(audit_bytes), round(partition))
+
+
+def read_size(text: object) -> object:
+    """Read a size as people write it: `1GiB`, `2g` and `512Mi` are binary, `512MB` is decimal, a number is bytes."""
+    if not isinstance(text, str) or not text.strip():
+        return text or None
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"`{text}` is no size; write it as in `1GiB`, `512MB` or `2g`")
+    number, unit, rest = float(found[1]), found[2].lower(), found[3].lower()
+    factor = 1000 ** ("kmgt".index(unit) + 1) if unit and rest == "b" else _UNITS[unit]
+    return round(number * factor)

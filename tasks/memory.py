@@ -1,0 +1,37 @@
+"""Keep the processes that score within `PENSTOCK_MEMORY`."""
+
+from dataclasses import replace
+
+from penstock.carriers import ScoringRun
+from penstock.measure import held_memory
+from penstock.memory import Fit, Footprint, Wanted, fit_partitions
+from penstock.release import release_memory
+from tasks.places import connect, registry, settings, veil
+
+_measured: dict[str, Footprint] = {}
+"""By spec and model: a flow run of many intervals measures on the first of them."""
+
+
+def fit_memory(run: ScoringRun, rows: int, partition_rows: int) -> Fit | None:
+    """Decide how large partitions are and how many of them a process has at once; None where there is no limit.
+
+    Raises:
+        MemoryTooSmall: not even one small partition fits.
+    """
+    limit = settings().memory
+    if limit is None or not rows:
+        return None
+    pipeline = run.pipeline
+    wanted = Wanted(pipeline.name, rows, partition_rows, settings().in_one_process, pipeline.audit_rows)
+    return fit_partitions(limit, _footprint(run, limit), wanted)
+
+
+def _footprint(run: ScoringRun, limit: int) -> Footprint:
+    key = f"{run.pipeline.fingerprint} {run.model.digest}"
+    if key in _measured:
+        release_memory()
+        return replace(_measured[key], base_bytes=held_memory())
+    from models.footprint import Trial, measure_footprint  # not above: it brings pandas along
+
+    _measured[key] = measure_footprint(Trial(run, connect, registry(), veil(run.pipeline)), limit)
+    return _measured[key]
