@@ -47,10 +47,10 @@ def play(place: Place, pack: Pack, size: Size, run: Run) -> Iterator[Act]:
         yield _act(place, name, _newest_start(place.pipeline(name), size), None, run)
     for incident in pack.incidents:
         incident.strike(place, size)
-        yield _act(place, incident.pipeline, size.until, incident, run)
+        yield _act(place, incident.pipeline, _newest_end(place.pipeline(incident.pipeline), size), incident, run)
         incident.mend(place, size)
     for name in pack.pipelines:
-        yield _act(place, name, size.until, None, run)
+        yield _act(place, name, _newest_end(place.pipeline(name), size), None, run)
 
 
 def departure(act: Act) -> str | None:
@@ -102,5 +102,11 @@ def _act(place: Place, name: str, end: datetime, incident: Incident | None, run:
 
 def _newest_start(pipeline: Pipeline, size: Size) -> datetime:
     """Return where the newest interval begins; a snapshot has none."""
+    end = _newest_end(pipeline, size)
+    return end if pipeline.interval is None else end - pipeline.interval.grain
+
+
+def _newest_end(pipeline: Pipeline, size: Size) -> datetime:
+    """Return where the newest interval that the world fills ends: a range that ends within one would take it in."""
     interval = pipeline.interval
-    return size.until if interval is None else align_down(size.until, interval.start, interval.grain) - interval.grain
+    return size.until if interval is None else align_down(size.until, interval.start, interval.grain)

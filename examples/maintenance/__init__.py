@@ -1,0 +1,1 @@
+"""The pack manufacturing/maintenance; see README.md."""

@@ -1,0 +1,92 @@
+"""Train on what became of the machines: `python -m examples.maintenance.train`."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from examples.maintenance.generate import FAILURE, HOUR, LIFE, SCORED, SHIFT, failed, lasted
+from examples.maintenance.outcomes import FORETOLD, LONGEST
+from examples.pack import Size
+from examples.place import Place
+from examples.training import join_labels, read_features
+from models.manifest import Manifest
+from models.training import Trained, train
+from penstock.bulk import read
+from penstock.interval import align_down
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one of the two models learns, and from which rows."""
+
+    pipeline: str
+    window: timedelta
+    time: str
+    labels: sa.Table
+    label: str
+    known_after: timedelta
+    """How long after a window its outcome is certain. Failures are known sooner, and would be learned too often."""
+    how: dict[str, Any]
+
+
+QUESTIONS = (
+    Question(
+        FAILURE,
+        HOUR,
+        "hour",
+        failed,
+        "within_a_day",
+        FORETOLD,
+        {"params": {"eval_metric": ["auc", "aucpr", "logloss"], "max_depth": 4, "min_child_weight": 10, "eta": 0.05}},
+    ),
+    Question(
+        LIFE,
+        SHIFT,
+        "shift",
+        lasted,
+        "hours",
+        LONGEST,
+        {"objective": "reg:squarederror", "params": {"max_depth": 3, "min_child_weight": 10, "eta": 0.05}},
+    ),
+)
+
+
+def learned_rows(place: Place, size: Size, asked: Question) -> pa.Table:
+    """Return features and label of all windows whose outcome is certain when the scored ones begin."""
+    grid = datetime.min.replace(tzinfo=size.until.tzinfo)
+    scored_from = align_down(size.until, grid, asked.window) - SCORED * asked.window
+    begin = scored_from - (scored_from - (size.until - timedelta(days=size.days) + DAY)) // DAY * DAY
+    days_known = (scored_from - asked.known_after - begin) // DAY
+    pipeline = place.pipeline(asked.pipeline)
+    features = read_features(place, pipeline, begin, begin + days_known * DAY, DAY)
+    known = read(place.connect("plant"), sa.select(asked.labels))
+    return join_labels(features, known, pipeline.key)
+
+
+def feature_names(frame: pa.Table, asked: Question) -> list[str]:
+    """Return what is learned: all but the key, the label, and what a gate alone is for."""
+    others = ("machine_id", asked.time, asked.label, "broken_readings", "readings_twice")
+    return [name for name in frame.column_names if name not in others]
+
+
+def fit(frame: pa.Table, asked: Question) -> Trained:
+    """Train on the older four fifths; the newest fifth judges."""
+    return train(frame, asked.label, feature_names(frame, asked), order_by=asked.time, **asked.how)
+
+
+def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
+    """Train both models and register them as champions."""
+    trained = ((asked, fit(learned_rows(place, size, asked), asked)) for asked in QUESTIONS)
+    return tuple(model.register(place.registry, asked.pipeline, "champion") for asked, model in trained)
+
+
+if __name__ == "__main__":
+    from examples.commands import train as train_command
+    from examples.maintenance.pack import PACK
+
+    train_command(PACK)
