@@ -12,7 +12,7 @@ from prefect import flow, task
 from penstock.errors import Halted
 from penstock.ledger.holding import holding
 from penstock.spec import Pipeline
-from tasks.interval import audit, claim, plan, plan_partitions, publish, resolve_model
+from tasks.interval import audit, claim, plan, plan_partitions, publish, resolve_models
 from tasks.partitions import score_partitions
 from tasks.places import connect, settings
 
@@ -40,9 +40,9 @@ def score_after_delivery(delivery: Path) -> int:
     """Score the whole source once the partner's file is there; return how many scores are live."""
     if not partner_file_is_there(delivery):
         return 0
-    model = resolve_model(PIPELINE.model)
+    pins = resolve_models(PIPELINE)
     [planned] = plan(PIPELINE, datetime.now(UTC), "due", None, None).intervals
-    run = claim(PIPELINE, planned, model, None)
+    run = claim(PIPELINE, planned, pins, None)
     assert run is not None, "a snapshot is always scored again"
     with holding(connect(PIPELINE.destination.connection), run, settings().lease_seconds):
         extent = plan_partitions(run, None)

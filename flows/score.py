@@ -10,17 +10,17 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from penstock.carriers import ModelPin
+from penstock.carriers import Pins
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger.holding import holding
 from penstock.planning import Mode, PlannedInterval
-from penstock.spec import ModelRef, Pipeline
+from penstock.spec import Pipeline
 from penstock.spec_file import find_pipeline_file, load_pipeline
 from tasks.artifacts import Progress, report, show_plan
 from tasks.conclusion import conclude
 from tasks.events import announce
 from tasks.form import ModelChoice, Moment, PartitionRows, labelled
-from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_model
+from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_models
 from tasks.naming import flow_run_name
 from tasks.partitions import score_partitions
 from tasks.places import connect, settings
@@ -47,20 +47,21 @@ def score(
             release = what was let out of quarantine.
         start: 2026-01-31 or 2026-01-31T06:00, UTC; empty: from the pipeline's own start.
         end: 2026-01-31 or 2026-01-31T06:00, UTC, not included; empty: until now.
-        model: name@alias or name@version, as in card-risk@champion; empty: the pipeline's own.
+        model: name@alias or name@version, as in card-risk@champion; of several, step=name@version with commas between;
+            empty: the pipeline's own.
         partition_rows: Smaller partitions need less memory; 0: the pipeline's own.
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
     now = datetime.now(UTC)
     spec = load_pipeline(find_pipeline_file(pipeline, Path(settings().pipelines)))
-    pin = resolve_model(ModelRef.model_validate(model) if model else spec.steps[0].model)
+    pins = resolve_models(spec, model)
     if any(source.kind == "log" for source in spec.sources.values()):
         collect_logs(spec)
     todo = plan(spec, now, mode, start or None, end or None)
     if todo.stall:
         get_run_logger().warning("%s", todo.stall)
     if dry_run:
-        show_plan(spec, todo, pin)
+        show_plan(spec, todo, pins)
         return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
     if todo.intervals:
         warm_up(spec)
@@ -68,9 +69,9 @@ def score(
     with tags(*flow_run.tags):  # so that whoever looks for our runs (who ends dead ones) finds the intervals' runs too
         ended = []
         for planned in todo.intervals:
-            state = score_one(spec, planned, pin, partition_rows or None, return_state=True)
+            state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
             if has_lost_its_snapshot(state):  # its partitions must all be read again, so it is another run
-                state = score_one(spec, planned, pin, partition_rows or None, return_state=True)
+                state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
             ended.append((planned, state))
     return conclude(todo, ended)
 
@@ -82,12 +83,12 @@ def score(
     validate_parameters=False,
 )
 def score_interval(
-    pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, partition_rows: int | None = None
+    pipeline: Pipeline, planned: PlannedInterval, pins: Pins, partition_rows: int | None = None
 ) -> State[object]:
-    """Score one data interval with one model version, and publish it if every gate agrees."""
+    """Score one data interval with one version of each model, and publish it if every gate agrees."""
     logger = get_run_logger()
     try:
-        run = claim(pipeline, planned, model, flow_run.id)
+        run = claim(pipeline, planned, pins, flow_run.id)
     except IntervalBusy as busy:
         return Completed(name="Skipped", message=str(busy))
     if run is None:

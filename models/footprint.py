@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from models.chain import score_in_steps
 from models.registry import Registry
 from models.scoring import score_features
 from penstock.carriers import Extracted, Partition, Scored, ScoringRun
@@ -42,6 +43,8 @@ class Trial:
         extracted = self.extract(rows)
         slice_ = Partition(0, 1, None, None, rows)
         features = pass_gates(self.run, slice_, extracted, 1.0, self.veil)
+        if self.run.steps:
+            return extracted, score_in_steps(self.run, slice_, features, self.registry, self.veil)
         model = self.registry.load(self.run.model)
         return extracted, score_features(self.run, slice_, features, model, 1.0, self.veil)
 

@@ -25,7 +25,7 @@ from models.manifest import MODEL_NAME, VERSION, Manifest
 from models.store_files import read_inside, refuse_links, sync_folder, write_durably
 from penstock.carriers import ModelPin
 from penstock.errors import ModelNotFound, ModelRefused
-from penstock.spec import ModelRef
+from penstock.spec_models import ModelRef
 
 if TYPE_CHECKING:
     from models.booster import ModelVersion  # imports XGBoost: inside functions only

@@ -1,5 +1,7 @@
 """Score one validated partition with one verified model version, and judge the scores."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,8 @@ from penstock.gates import Refusing, sample_rows, tell_released
 from penstock.history import check_names
 from penstock.privacy import HIDDEN, Veil
 from penstock.quality import columns_needed, judge_rows
-from penstock.spec import MODEL, SCORES
+from penstock.spec import MODEL, SCORES, Pipeline
+from penstock.spec_models import SCORE
 
 if TYPE_CHECKING:
     from models.booster import ModelVersion
@@ -38,65 +41,133 @@ def score_features(
         ModelMismatch: the features lack a column of the manifest.
         MissingColumns: a kept column is nowhere.
         FeaturesError: a column bears a name that the live view needs.
+        ExpressionError: a column of `decide:` cannot be made.
     """
     pipeline = run.pipeline
     if features.halts:
-        empty = features.table.slice(0, 0)
-        return Scored(
-            empty, features, features.refusals, features.validations, features.halts, features.audit, features.columns
-        )
+        return leave_unscored(features)
     model.check_columns(features.table.column_names)
     misfits = hide_values(model.refused_rows(features.table), veil)
     taken, refused = Refusing(pipeline, veil, {}).refuse(MODEL, features.table, misfits)
-    rows = _assemble(run, taken, model.score(taken))
+    scores = Scores(model.score(taken), model.manifest.outputs[0])
+    passed = replace(features, table=taken, refusals=features.refusals + refused)
+    return judge_scores(run, partition, passed, scores, sample_share, veil)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the models gave, a row for each row of the features."""
+
+    table: pa.Table
+    deciding: str
+    """The column whose values a run is known by: the histogram shows them, and they are compared with earlier ones."""
+
+
+def leave_unscored(features: Features) -> Scored:
+    """Return no rows, and what was found, of a partition that a gate has halted."""
+    empty = features.table.slice(0, 0)
+    return Scored(
+        empty, features, features.refusals, features.validations, features.halts, features.audit, features.columns
+    )
+
+
+def judge_scores(
+    run: ScoringRun, partition: Partition, features: Features, scores: Scores, sample_share: float, veil: Veil
+) -> Scored:
+    """Make what `decide:` asks for, put the rows together that are loaded, and judge them."""
+    pipeline = run.pipeline
+    rows, deciding = _assemble(run, features.table, scores)
     verdict = judge_rows(SCORES, rows, pipeline.expectations_of(SCORES), partition.index, veil)
     kept, late = Refusing(pipeline, veil, features.waivers).refuse(SCORES, rows, verdict.refused)
     judged = rows.select([c for c in columns_needed(pipeline.expectations_of(SCORES)) if c in rows.column_names])
     return Scored(
         table=kept,
         features=features,
-        refusals=features.refusals + refused + late,
+        refusals=features.refusals + late,
         validations=features.validations + tell_released(verdict.validations, late),
         halts=verdict.halts,
         audit=features.audit | ({SCORES: sample_rows(judged, sample_share)} if judged.num_columns else {}),
         columns=features.columns | {SCORES: tuple(rows.column_names)},
-        quantiles=_quantiles(kept, model.manifest.outputs[0]),
+        quantiles=_quantiles(kept, deciding),
     )
 
 
-def hide_values(refused: dict[int, tuple[str, ...]], veil: Veil) -> dict[int, tuple[str, ...]]:
-    """Keep the values of private features out of the reasons, which name them as in `country`: unseen category 'XX'."""
+_SAME: Mapping[str, str] = {}
+
+
+def hide_values(
+    refused: dict[int, tuple[str, ...]], veil: Veil, inputs: Mapping[str, str] = _SAME
+) -> dict[int, tuple[str, ...]]:
+    """Keep the values of private features out of the reasons, which name them as in `country`: unseen category 'XX'.
+
+    Args:
+        inputs: the column that each feature is taken from, where it has another name.
+    """
     if not veil.columns:
         return refused
-    return {row: tuple(_hide_value(reason, veil) for reason in reasons) for row, reasons in refused.items()}
+    return {row: tuple(_hide_value(reason, veil, inputs) for reason in reasons) for row, reasons in refused.items()}
 
 
-def _hide_value(reason: str, veil: Veil) -> str:
+def _hide_value(reason: str, veil: Veil, inputs: Mapping[str, str]) -> str:
     told, quoted, _ = reason.partition(" '")
-    return f"{told} {HIDDEN}" if quoted and veil.hides([told.split("`")[1]]) else reason
+    if not quoted:
+        return reason
+    feature = told.split("`")[1]
+    return f"{told} {HIDDEN}" if veil.hides([feature, inputs.get(feature, feature)]) else reason
 
 
-def _assemble(run: ScoringRun, features: pa.Table, outputs: pa.Table) -> pa.Table:
-    pipeline = run.pipeline
+def _assemble(run: ScoringRun, features: pa.Table, scores: Scores) -> tuple[pa.Table, str]:
+    """Return key, outputs, decided and kept columns, and which of them the run is known by."""
+    pipeline, outputs, deciding = run.pipeline, scores.table, scores.deciding
+    if pipeline.decide:
+        decided = decide(pipeline, features, outputs)
+        deciding = SCORE if SCORE in decided.column_names else deciding
+        outputs = _joined(outputs, decided)
     kept = [c for c in pipeline.destination.keep if c not in pipeline.key]
     lacking = tuple(c for c in kept if c not in features.column_names)
     if lacking:
         raise MissingColumns("the features, for `destination.keep`,", lacking, tuple(features.column_names))
-    table = features.select([*pipeline.key])
-    for name in outputs.column_names:
-        table = table.append_column(name, outputs[name])
-    for name in kept:
-        table = table.append_column(name, features[name])
+    table = _joined(features.select([*pipeline.key]), outputs, features.select(kept))
     taken = check_names(tuple(table.column_names))
     if taken:
         names = ", ".join(f"`{c}`" for c in taken)
         raise FeaturesError(
             pipeline.name, f"gives {names}, which the live view needs for itself. Rename it in the query."
         )
-    return table
+    return table, deciding
+
+
+def refuse_clash(pipeline: Pipeline, features: Sequence[str], made: Sequence[str]) -> None:
+    """Raise FeaturesError where a feature bears the name of a column that is made of the scores: which one is meant?"""
+    taken = {name.casefold() for name in made}
+    clash = [name for name in features if name.casefold() in taken]
+    if clash:
+        names = ", ".join(f"`{c}`" for c in clash)
+        raise FeaturesError(pipeline.name, f"gives {names}, which the scores bring as well. Rename it in the query.")
+
+
+def decide(pipeline: Pipeline, features: pa.Table, outputs: pa.Table) -> pa.Table:
+    """Return the columns of `decide:`, a row for each row of features and outputs.
+
+    Raises:
+        FeaturesError: a feature bears the name of an output, or of what is decided.
+        ExpressionError: one of them cannot be made.
+    """
+    from penstock.deciding import decide_columns
+
+    refuse_clash(pipeline, features.column_names, (*outputs.column_names, *pipeline.decide))
+    return decide_columns(pipeline, _joined(features, outputs))
+
+
+def _joined(*tables: pa.Table) -> pa.Table:
+    """Put the columns of tables with the same rows side by side."""
+    columns = [(name, table[name]) for table in tables for name in table.column_names]
+    return pa.table([column for _, column in columns], names=[name for name, _ in columns])
 
 
 def _quantiles(rows: pa.Table, column: str) -> tuple[float, ...]:
-    if not rows.num_rows or not pa.types.is_floating(rows[column].type):
+    """Return the column's 101 quantiles; a row that its step skipped has none of its values."""
+    if not pa.types.is_floating(rows[column].type):
         return ()
-    return tuple(float(v) for v in np.quantile(rows[column].to_numpy(), np.linspace(0, 1, 101)))
+    values = rows[column].drop_null().to_numpy()
+    return tuple(float(v) for v in np.quantile(values, np.linspace(0, 1, 101))) if len(values) else ()

@@ -25,18 +25,30 @@ class ModelPin:
         return f"{self.name}/{self.version}"
 
 
+Pins = Mapping[str, ModelPin]
+"""Each step's version, in the order that they run; the last one decides."""
+
+
+def deciding(pins: Pins) -> ModelPin:
+    """Return the version that decides."""
+    return pins[next(reversed(list(pins)))]
+
+
 @dataclass(frozen=True)
 class ScoringRun:
-    """One try to score one data interval with one model version: what every step of the run is told."""
+    """One try to score one data interval with one version of each model: what every step of the run is told."""
 
     run_id: str
     pipeline: Pipeline
     interval: DataInterval | None
     """None for a snapshot."""
     model: ModelPin
+    """The version that decides: of several steps, that of the last."""
     lease_token: str
     variant: str = "live"
     flow_run_id: str | None = None
+    steps: Pins = field(default_factory=dict)
+    """Every step's version, where the pipeline has `models`."""
 
     @property
     def interval_key(self) -> str:
@@ -187,6 +199,8 @@ class Features:
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By stage: the columns there are, for expectations about the schema."""
     waivers: Waivers = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    """Columns of the table that steps of `models` have added."""
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,8 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
         needed |= {*model_columns, *(c for e in later for c in e.columns)} if query or primary else set()
     words = {word.casefold() for word in re.findall(r"\w+", query or "")}
     quoted = {word.replace('""', '"').casefold() for word in re.findall(r'"((?:[^"]|"")+)"', query or "")}
-    return {c for c in columns if c in needed or c.casefold() in words | quoted}
+    known = {c.casefold() for c in needed} | words | quoted
+    return {c for c in columns if c.casefold() in known}
 
 
 def _columns(

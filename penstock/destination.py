@@ -42,7 +42,8 @@ def load(
     """
     begun = time.perf_counter()
     if not scored.halts:
-        history = prepare(database, run.pipeline.destination, run.pipeline.key, scored.table)
+        several = bool(run.steps)
+        history = prepare(database, run.pipeline.destination, run.pipeline.key, scored.table, steps=several)
     with bulk_transaction(database) as transaction:
         if _is_loaded(transaction, run, make_receipt(run, partition, scored, {})):
             return make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))

@@ -27,6 +27,7 @@ PenstockError
     │   └── QueryFailed          the database refused a statement
     ├── SnapshotLost             the moment of the source that a run reads is no longer held still
     ├── FeaturesError            the features query fails or does not keep its contract
+    ├── ExpressionError          a condition or a decision of the spec cannot be evaluated
     ├── ModelError
     │   ├── ModelNotFound
     │   ├── ModelRefused         digest, golden rows, file format or version are not as the manifest says
@@ -385,6 +386,16 @@ class FeaturesError(TerminalError):
 
     def message(self) -> str:
         return f"the features query of `{self.pipeline}` {self.reason}"
+
+
+@dataclass(eq=False)
+class ExpressionError(TerminalError):
+    pipeline: str
+    where: str
+    reason: str
+
+    def message(self) -> str:
+        return f"{self.where} of `{self.pipeline}` {self.reason}. Mend it in the spec."
 
 
 # --- models ------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ sees one partition of the primary source at a time); what it aggregates are the 
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ def build_features(pipeline: Pipeline, interval_label: str, primary: pa.Table, o
     """
     if pipeline.features is None:
         return primary
-    with _closed_duckdb({pipeline.primary: primary, **others}) as connection:
+    with closed_duckdb({pipeline.primary: primary, **others}) as connection:
         features = _run_query(connection, pipeline, pipeline.features)
         lacking = [c for c in pipeline.key if c not in features.column_names]
         if lacking:
@@ -46,7 +46,8 @@ def build_features(pipeline: Pipeline, interval_label: str, primary: pa.Table, o
 
 
 @contextmanager
-def _closed_duckdb(tables: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
+def closed_duckdb(tables: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB that holds these tables, and nothing that a query could get out by."""
     connection = duckdb.connect(":memory:", config={"threads": 1})
     try:
         for statement in (
@@ -65,18 +66,28 @@ def _closed_duckdb(tables: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConne
         connection.close()
 
 
+@contextmanager
+def timed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Interrupt what runs on the connection once it takes longer than a statement may."""
+    clock = threading.Timer(load_settings().statement_seconds, connection.interrupt)
+    clock.daemon = True
+    clock.start()
+    try:
+        yield
+    finally:
+        clock.cancel()
+
+
 def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query: str) -> pa.Table:
     """Run the one select that the spec holds, no longer than a statement may take."""
-    seconds = load_settings().statement_seconds
-    clock = threading.Timer(seconds, connection.interrupt)
-    clock.daemon = True
     try:
         kinds = [statement.type for statement in connection.extract_statements(query)]
         if len(kinds) != 1 or kinds[0] not in _QUERIES:
             raise FeaturesError(pipeline.name, "must be one `select`, and nothing else. Mend `features:` in the spec.")
-        clock.start()
-        return normalised(connection.sql(query).to_arrow_table())
+        with timed(connection):
+            return normalised(connection.sql(query).to_arrow_table())
     except duckdb.InterruptException as error:
+        seconds = load_settings().statement_seconds
         reason = f"took longer than {seconds} s. Mend its joins, or allow more by PENSTOCK_STATEMENT_SECONDS."
         raise FeaturesError(pipeline.name, reason) from error
     except duckdb.Error as error:
@@ -85,8 +96,6 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
             told = f"fails: {type(error).__name__} {HIDDEN}. Mend `features:` in the spec."
             raise FeaturesError(pipeline.name, told) from None
         raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error
-    finally:
-        clock.cancel()
 
 
 def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> tuple[str, ...]:

@@ -23,7 +23,9 @@ RUN_COLUMNS = ("interval_start", "interval_end", "model_name", "model_version", 
 HistoryRunId = sa.Text().with_variant(sa.Uuid(as_uuid=False), "postgresql")
 """Sixteen bytes instead of thirty-two, in each row and again in its index entry: loads are a fifth faster."""
 _OWN = ("run_id", "partition")
-_RESERVED = (*RUN_COLUMNS, "partition")
+STEP_MODELS = "step_models"
+"""A view's column about the run where the pipeline has several steps: each one's model, version and digest, as JSON."""
+_RESERVED = (*RUN_COLUMNS, STEP_MODELS, "partition")
 _REPLACING = ("postgresql", "duckdb")
 """Where a view is replaced in place: it keeps its grants, and the views that somebody built on it."""
 _ADVISORY_LOCK = 7_305_821_190_665
@@ -59,8 +61,13 @@ def history_table(destination: Destination, key: tuple[str, ...], rows: pa.Schem
     )
 
 
-def prepare(database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table) -> sa.Table:
+def prepare(
+    database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table, *, steps: bool = False
+) -> sa.Table:
     """Make the history table and its views where they are missing; add columns that are new, drop none.
+
+    Args:
+        steps: whether several models score, so that the views tell each one's version.
 
     Raises:
         DestinationMismatch: the table has another key, or a column of another type.
@@ -71,7 +78,7 @@ def prepare(database: Database, destination: Destination, key: tuple[str, ...], 
     with _lock:
         known = _ready.get(identity)
         if known is None or not _takes(known, wanted, _empty_columns(rows)):
-            known = _ready[identity] = _prepare(database, destination, wanted, _empty_columns(rows))
+            known = _ready[identity] = _prepare(database, destination, wanted, _empty_columns(rows), steps)
         return known
 
 
@@ -88,7 +95,9 @@ def check_rows(database: Database, destination: Destination, key: tuple[str, ...
             _as_it_is(inspector, destination, wanted, _empty_columns(rows))
 
 
-def _prepare(database: Database, destination: Destination, wanted: sa.Table, empty: Sequence[str]) -> sa.Table:
+def _prepare(
+    database: Database, destination: Destination, wanted: sa.Table, empty: Sequence[str], steps: bool
+) -> sa.Table:
     with database.writing() as connection:
         if database.dialect == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
@@ -98,7 +107,7 @@ def _prepare(database: Database, destination: Destination, wanted: sa.Table, emp
             raise QueryFailed(database.name, f"`{name}` is a table already, where the view of the live rows should be")
         if not inspector.has_table(wanted.name, schema=schema):
             connection.execute(CreateTable(wanted))
-            _write_views(connection, destination, wanted)
+            _write_views(connection, destination, wanted, steps)
             return wanted
         whole, new = _as_it_is(inspector, destination, wanted, empty)
         preparer = connection.dialect.identifier_preparer
@@ -107,7 +116,7 @@ def _prepare(database: Database, destination: Destination, wanted: sa.Table, emp
             connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(wanted)} ADD COLUMN {quoted} {kind}")
         views = inspector.get_view_names(schema=schema)
         if new or not all(view in views for view in _view_names(destination)):
-            _write_views(connection, destination, whole)
+            _write_views(connection, destination, whole, steps)
         return whole
 
 
@@ -181,13 +190,13 @@ def _view_names(destination: Destination) -> tuple[str, str]:
     return destination.table, f"{destination.table}_latest"
 
 
-def _write_views(connection: sa.Connection, destination: Destination, history: sa.Table) -> None:
+def _write_views(connection: sa.Connection, destination: Destination, history: sa.Table, steps: bool) -> None:
     """Write both views; columns that they have already keep their places, new ones come last."""
     names, schema = _view_names(destination), destination.schema_
     inspector = sa.inspect(connection)
     there = [name for name in names if name in inspector.get_view_names(schema=schema)]
     order = [c["name"] for c in inspector.get_columns(there[0], schema=schema)] if there else []
-    live, latest = _view_queries(history, order)
+    live, latest = _view_queries(history, order, steps)
     preparer = connection.dialect.identifier_preparer
     replacing = connection.dialect.name in _REPLACING
     for name, query in zip(names, (live, latest), strict=True):
@@ -200,7 +209,7 @@ def _write_views(connection: sa.Connection, destination: Destination, history: s
 
 
 def _view_queries(
-    history: sa.Table, order: Sequence[str]
+    history: sa.Table, order: Sequence[str], steps: bool
 ) -> "tuple[sa.Select[tuple[object]], sa.Select[tuple[object]]]":
     about: dict[str, sa.ColumnElement[Any]] = {
         "interval_start": runs.c.interval_start,
@@ -210,6 +219,7 @@ def _view_queries(
         "model_digest": runs.c.model_digest,
         "scored_at": runs.c.published_at.label("scored_at"),
         "run_id": runs.c.run_id,
+        **({STEP_MODELS: runs.c.step_models} if steps or STEP_MODELS in order else {}),
     }
     columns = {c.name: c for c in history.columns if c.name not in _OWN} | about
     chosen = [columns[name] for name in (*(o for o in order if o in columns), *(n for n in columns if n not in order))]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from penstock.carriers import ModelPin, interval_label
+from penstock.carriers import Pins, interval_label
 from penstock.connections import Database
 from penstock.ledger.reader import RunRecord, find_run
 from penstock.memory import read_fit
@@ -14,6 +14,7 @@ from penstock.report_chart import draw_histogram
 from penstock.report_facts import (
     RunFacts,
     partition_seconds,
+    pins_of,
     read_facts,
     shift_between,
     tell_cost,
@@ -45,9 +46,9 @@ def run_card(database: Database, run_id: str, link_to: LinkTo | None = None) -> 
     return "\n\n".join(chain(*parts, _times(facts), _earlier(facts, link_to)))
 
 
-def plan_card(pipeline: Pipeline, plan: Plan, model: ModelPin) -> str:
+def plan_card(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
     """Return what a run would do now, as markdown."""
-    lines = [f"# {pipeline.name}: what would be scored", f"Model **{model}** `{model.digest[:12]}`."]
+    lines = [f"# {pipeline.name}: what would be scored", _models(pins) + "."]
     if plan.intervals:
         rows = [f"| {planned.label} | {planned.reason} |" for planned in plan.intervals]
         lines.append("\n".join(["| interval | why |\n|---|---|", *rows]))
@@ -73,7 +74,7 @@ def _head(facts: RunFacts, link_to: LinkTo | None) -> list[str]:
     page = f" ([flow run]({link_to(run.flow_run_id)}))" if link_to and run.flow_run_id else ""
     told = [
         f"Run `{run.run_id}`{page}, {run.reason}; started {run.started_at:%Y-%m-%d %H:%M:%S} UTC{ended}",
-        f"Model **{_model(run)}** `{run.model_digest[:12]}`, spec `{run.spec_fingerprint[:12]}`",
+        f"{_models(pins_of(run))}, spec `{run.spec_fingerprint[:12]}`",
     ]
     for replaced in facts.replaced:
         did, why = tell_replaced(replaced)
@@ -128,7 +129,7 @@ def _scores(facts: RunFacts, link_to: LinkTo | None) -> list[str]:
     low, middle, high = (run.score_quantiles[i] for i in (5, 50, 95))
     lines = []
     if before and shift:
-        other = f", scored by {_model(before)}" if _model(before) != _model(run) else ""
+        other = f", scored by {before.models}" if before.models != run.models else ""
         name = f"{interval_label(before.interval)}, run {_named(before, link_to)}{other}"
         lines.append(f"**{tell_shift(shift)}**, against the published run before ({name}).")
     lines.append(f"5 % below {low:.4g}, median {middle:.4g}, 95 % below {high:.4g}.")
@@ -163,7 +164,7 @@ def _earlier(facts: RunFacts, link_to: LinkTo | None) -> list[str]:
     rows = []
     for run in facts.earlier:
         shift = shift_between(facts.run, run)
-        cells = [_named(run, link_to), f"{run.started_at:%Y-%m-%d %H:%M}", run.state, _model(run)]
+        cells = [_named(run, link_to), f"{run.started_at:%Y-%m-%d %H:%M}", run.state, run.models]
         rows.append([*cells, f"{shift.psi:.3f}" if shift else "–", _plain(run.error or run.reason)])
     head = ["run", "started (UTC)", "state", "model", "PSI to it", "why"]
     return ["## Earlier runs of this interval", _table(head, rows, right=["PSI to it"])]
@@ -181,8 +182,12 @@ def _named(run: RunRecord, link_to: LinkTo | None) -> str:
     return f"[{short}]({link_to(run.flow_run_id)})" if link_to and run.flow_run_id else short
 
 
-def _model(run: RunRecord) -> str:
-    return f"{run.model_name}/{run.model_version}"
+def _models(pins: Pins) -> str:
+    """Tell each step's version and digest; of one step its name says nothing."""
+    if len(pins) == 1:
+        [pin] = pins.values()
+        return f"Model **{pin}** `{pin.digest[:12]}`"
+    return "Models " + ", ".join(f"{step} **{pin}** `{pin.digest[:12]}`" for step, pin in pins.items())
 
 
 def _number(value: int | None) -> str:

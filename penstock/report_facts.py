@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from penstock.carriers import Validation
+from penstock.carriers import ModelPin, Pins, Validation
 from penstock.connections import Database
 from penstock.ledger.neighbours import earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.reader import (
@@ -99,6 +99,11 @@ def read_facts(database: Database, run: RunRecord) -> RunFacts:
         replaced_runs(database, run),
         replaced_by(database, run),
     )
+
+
+def pins_of(run: RunRecord) -> Pins:
+    """Return the version of each step that a run scored with; there always is one."""
+    return run.step_models or {"score": ModelPin(run.model_name, run.model_version, run.model_digest)}
 
 
 def shift_between(run: RunRecord, before: RunRecord | None) -> ScoreShift | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     ConfigDict,
     Field,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -17,6 +18,16 @@ from pydantic import (
 
 from penstock.errors import nearest
 from penstock.expectations import AGGREGATE_TYPES, ALL_TYPES, ROW_TYPES, ExpectationType, Severity
+from penstock.expression import read_expression
+from penstock.spec_models import (
+    ModelRef,
+    ScoreStep,
+    SqlExpression,
+    check_columns,
+    check_decisions,
+    is_output,
+    order_steps,
+)
 from penstock.spec_parts import (
     Budget,
     Column,
@@ -273,42 +284,6 @@ class Expectation(Part):
         )
 
 
-MODEL_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})@([A-Za-z0-9][A-Za-z0-9._-]{0,99})$"
-ModelText = Annotated[str, Field(pattern=MODEL_PATTERN)]
-"""A model as people write it: `card-risk@champion`."""
-
-
-class ModelRef(Part):
-    """A model by alias or version: `card-risk@champion`, `card-risk@7`."""
-
-    name: str
-    selector: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, data: Any) -> Any:
-        if not isinstance(data, str):
-            return data
-        match = re.fullmatch(MODEL_PATTERN, data)
-        if match is None:
-            raise ValueError(f"`{data}` is not a model; write name@alias or name@version, as in `card-risk@champion`")
-        return {"name": match[1], "selector": match[2]}
-
-    @model_serializer
-    def _as_text(self) -> str:
-        return str(self)
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.selector}"
-
-
-class ScoreStep(Part):
-    """One step of inference. A pipeline has one today; it is a list inside so that it may have more."""
-
-    name: str
-    model: ModelRef
-
-
 class Destination(Part):
     """Where the scores go."""
 
@@ -343,8 +318,13 @@ class Pipeline(Part):
     """What an interval without any row does."""
     audit_rows: int = Field(default=1_000_000, ge=1000)
     """Aggregate expectations judge all rows up to this many, beyond it a uniform sample."""
-    model: ModelRef = Field(json_schema_extra={"type": "string", "examples": ["card-risk@champion"]})
+    model: ModelRef | None = None
+    """The model, where one scores; its outputs keep their names: `score`."""
+    models: tuple[ScoreStep, ...] = Field(default=(), max_length=16)
+    """Instead of `model`: the steps of inference, where a model gates another or takes its outputs."""
     destination: Destination
+    decide: dict[Column, SqlExpression] = Field(default_factory=dict, max_length=32)
+    """Columns made after the last step: name and DuckDB expression over features, outputs and the columns before it."""
     retention: Retention = Retention()
     budget: Budget = Budget()
     partition_rows: int = Field(default=250_000, ge=1)
@@ -361,6 +341,39 @@ class Pipeline(Part):
                 f"the primary source `{next(iter(value))}` needs a `key:`, the columns that identify a row"
             )
         return value
+
+    @field_validator("models")
+    @classmethod
+    def _steps_have_an_order(cls, value: tuple[ScoreStep, ...], info: ValidationInfo) -> tuple[ScoreStep, ...]:
+        order_steps(value)
+        outputs = tuple(f"{step.name}_score" for step in value)
+        for step in value:
+            needed = {c for c in step.reads if not is_output(c, [s.name for s in value])}
+            check_columns(f"step `{step.name}`", needed, outputs, info.data.get("features"))
+        return value
+
+    @model_validator(mode="after")
+    def _a_model_or_steps(self) -> Self:
+        if (self.model is None) == (not self.models):
+            raise ValueError("give either `model`, or `models` as a list of steps")
+        return self
+
+    @field_validator("decide")
+    @classmethod
+    def _decisions_follow_what_they_take(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if "models" in info.data:  # else they are told already, and what they would give is not known
+            check_decisions(value, info.data["models"], info.data.get("features"))
+        return value
+
+    @model_validator(mode="after")
+    def _decided_columns_are_new(self) -> Self:
+        taken = {c.casefold() for c in (*self.key, *self.destination.keep)}
+        for column in self.decide:
+            if column.casefold() in taken:
+                raise ValueError(
+                    f"`decide` makes `{column}`, which the key or `keep` has already; give it another name"
+                )
+        return self
 
     @model_validator(mode="after")
     def _log_lines_go_by_their_time(self) -> Self:
@@ -406,6 +419,12 @@ class Pipeline(Part):
         for column in self.key:
             if private.get(column.casefold()) == "drop":
                 raise ValueError(f"the key column `{column}` cannot be dropped, rows are known by it; say `hash`")
+        for column, expression in self.decide.items():
+            shown = sorted(read_expression(expression) & private.keys())
+            if shown:
+                raise ValueError(
+                    f"`decide` makes `{column}` of `{shown[0]}`, which is private; what it makes is public"
+                )
         return self
 
     @cached_property
@@ -428,10 +447,14 @@ class Pipeline(Part):
         """Columns that identify a scored row."""
         return self.primary_source.key
 
-    @property
+    @cached_property
     def steps(self) -> tuple[ScoreStep, ...]:
-        """The inference steps; `model:` is the short form of one."""
-        return (ScoreStep(name="score", model=self.model),)
+        """The steps of inference, in the order that they run; `model:` is the short form of one."""
+        return order_steps(self.models) if self.model is None else (ScoreStep(name="score", model=self.model),)
+
+    def name_output(self, step: ScoreStep, output: str) -> str:
+        """Return the column that a step's output becomes; that of a single `model:` keeps its name."""
+        return f"{step.name}_{output}" if self.model is None else output
 
     def expectations_of(self, stage: str) -> tuple[Expectation, ...]:
         return self.expectations.get(stage, ())
@@ -447,4 +470,5 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a pipeline file, for editors."""
     schema = Pipeline.model_json_schema(by_alias=True)
     schema["$defs"]["ModelRef"] = {"type": "string", "pattern": "^[^@]+@[^@]+$", "examples": ["card-risk@champion"]}
+    schema["oneOf"] = [{"required": ["model"]}, {"required": ["models"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Penstock pipeline"}

@@ -11,7 +11,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
-from penstock.carriers import ModelPin, ScoringRun
+from penstock.carriers import Pins, ScoringRun
 from penstock.planning import Plan
 from penstock.report import plan_card, run_card
 from penstock.spec import Pipeline
@@ -64,9 +64,9 @@ def report(run: ScoringRun) -> str:
 
 
 @task(name="show-plan", task_run_name="show plan", **ONCE)
-def show_plan(pipeline: Pipeline, plan: Plan, model: ModelPin) -> str:
+def show_plan(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
     """Write what a run would do, as an artifact; return its markdown."""
-    card = plan_card(pipeline, plan, model)
+    card = plan_card(pipeline, plan, pins)
     with _told_not_raised("the plan"):
         create_markdown_artifact(card, key=f"plan-{pipeline.name}", description=f"Plan of {pipeline.name}")
     return card

@@ -39,6 +39,7 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
         "interval_start": interval.start.isoformat() if interval else None,
         "interval_end": interval.end.isoformat() if interval else None,
         "message": message[:LONGEST_MESSAGE],
+        "models": {step: str(pin) for step, pin in run.steps.items()} or {"score": str(run.model)},
         **named,
     }
     if totals is not None:

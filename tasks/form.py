@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from penstock.spec import MODEL_PATTERN, ModelText
+from penstock.spec_models import MODEL_PATTERN, ModelText
 
 _DAY = r"\d{4}-\d\d-\d\d"
 _TIME = r"\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:?\d\d)?"
@@ -17,7 +17,7 @@ _TIME = r"\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:?\d\d)?"
 Moment = Annotated[datetime | Literal[""], WithJsonSchema({"type": "string", "pattern": rf"^({_DAY}([T ]{_TIME})?)?$"})]
 """A date or an ISO time; without a zone it is UTC; may be left empty."""
 ModelChoice = Annotated[
-    ModelText | Literal[""], WithJsonSchema({"type": "string", "pattern": f"^$|{MODEL_PATTERN}", "maxLength": 201})
+    ModelText | Literal[""], WithJsonSchema({"type": "string", "pattern": f"^$|{MODEL_PATTERN}", "maxLength": 2000})
 ]
 """A model as people write it; may be left empty."""
 PartitionRows = Annotated[int, Field(ge=0, le=100_000_000)]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from models.needs import needed_columns
 from penstock.budget import keep_budget
-from penstock.carriers import ModelPin, Receipt, ScoringRun, SourceExtent
+from penstock.carriers import ModelPin, Pins, Receipt, ScoringRun, SourceExtent, deciding
 from penstock.contract import compare_sources, keep_contract, refuse_breaks
 from penstock.destination import count_rows
 from penstock.errors import SourceError
@@ -22,7 +23,8 @@ from penstock.measure import Usage
 from penstock.memory import Fit
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.sources.log import Landing
-from penstock.spec import ModelRef, Pipeline
+from penstock.spec import Pipeline
+from penstock.spec_models import ModelRef, choose_models
 from tasks.memory import fit_memory
 from tasks.places import connect, registry, settings, veil
 from tasks.retries import ONCE, RETRIED
@@ -35,6 +37,15 @@ if TYPE_CHECKING:
 def resolve_model(ref: ModelRef) -> ModelPin:
     """Resolve the alias once; the version is pinned for the whole flow."""
     return registry().resolve(ref)
+
+
+def resolve_models(pipeline: Pipeline, choice: str = "") -> Pins:
+    """Pin a version of each step's model, the spec's own or the one chosen for this flow.
+
+    Raises:
+        SettingsError: the choice names no step.
+    """
+    return {step: resolve_model(ref) for step, ref in choose_models(pipeline.steps, choice).items()}
 
 
 @task(name="collect-logs", task_run_name="collect logs", **RETRIED)
@@ -62,17 +73,18 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
 
 
 @task(name="claim", task_run_name="claim {planned.label}", **RETRIED | {"retries": 2})
-def claim(pipeline: Pipeline, planned: PlannedInterval, model: ModelPin, flow_run_id: str | None) -> ScoringRun | None:
+def claim(pipeline: Pipeline, planned: PlannedInterval, pins: Pins, flow_run_id: str | None) -> ScoringRun | None:
     """Take the interval under a lease; None where it is published meanwhile."""
     return writer.claim(
         connect(pipeline.destination.connection),
         pipeline,
         planned.interval,
-        model,
+        deciding(pins),
         planned.reason,
         settings().lease_seconds,
         again=planned.again,
         flow_run_id=flow_run_id,
+        steps=pins if pipeline.models else None,
     )
 
 
@@ -88,8 +100,9 @@ def plan_partitions(run: ScoringRun, partition_rows: int | None, snapshots: Exit
         OverBudget: the run would take more than the spec allows; not retried.
         MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY; not retried.
     """
-    manifest = registry().manifest(run.model.name, run.model.version)
-    keep_contract(run, connect, [feature.name for feature in manifest.features])
+    pins = run.steps or {run.pipeline.steps[0].name: run.model}
+    manifests = {step: registry().manifest(pin.name, pin.version) for step, pin in pins.items()}
+    keep_contract(run, connect, needed_columns(run.pipeline, manifests))
     warehouse = connect(run.pipeline.destination.connection)
 
     def consider(extent: SourceExtent, at_most: int) -> Fit | None:

@@ -9,7 +9,7 @@ from penstock.release import release_memory
 from tasks.places import connect, registry, settings, veil
 
 _measured: dict[str, Footprint] = {}
-"""By spec and model: a flow run of many intervals measures on the first of them."""
+"""By spec and models: a flow run of many intervals measures on the first of them."""
 
 
 def fit_memory(run: ScoringRun, rows: int, partition_rows: int) -> Fit | None:
@@ -27,7 +27,8 @@ def fit_memory(run: ScoringRun, rows: int, partition_rows: int) -> Fit | None:
 
 
 def _footprint(run: ScoringRun, limit: int) -> Footprint:
-    key = f"{run.pipeline.fingerprint} {run.model.digest}"
+    pins = run.steps or {"": run.model}
+    key = " ".join([run.pipeline.fingerprint, *(pin.digest for pin in pins.values())])
     if key in _measured:
         release_memory()
         return replace(_measured[key], base_bytes=held_memory())

@@ -12,10 +12,10 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
-from penstock.carriers import Partition, Receipt, ScoringRun
+from penstock.carriers import Features, Partition, Receipt, Scored, ScoringRun
 from penstock.measure import PartitionMeter
 from tasks.retries import RETRIED
-from tasks.steps import extract, load_rows, score_rows, validate
+from tasks.steps import decide, extract, load_rows, score_rows, score_step, validate
 
 
 @task(name="score-partition", task_run_name="partition {partition.label}", **(RETRIED | {"retries": 1}))
@@ -30,9 +30,22 @@ def score_partition(run: ScoringRun, partition: Partition, sample_share: float) 
             meter.bytes_read = extracted.nbytes
         with _timed(seconds, "validate"):
             features = validate(run, partition, extracted, sample_share)
-        with _timed(seconds, "score"):
-            scored = score_rows(run, partition, features, sample_share)
+        if run.pipeline.models:
+            scored = _score_in_steps(run, partition, features, sample_share, seconds)
+        else:
+            with _timed(seconds, "score"):
+                scored = score_rows(run, partition, features, sample_share)
         return load_rows(run, partition, scored, seconds, int(task_run.run_count or 1), meter)
+
+
+def _score_in_steps(
+    run: ScoringRun, partition: Partition, features: Features, sample_share: float, seconds: dict[str, float]
+) -> Scored:
+    for step in run.pipeline.steps if not features.halts else ():
+        with _timed(seconds, step.name):
+            features = score_step(run, partition, features, step)
+    with _timed(seconds, "decide"):
+        return decide(run, partition, features, sample_share)
 
 
 def score_partitions(

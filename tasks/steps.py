@@ -9,6 +9,7 @@ from penstock.carriers import Extracted, Features, Partition, Receipt, Scored, S
 from penstock.destination import load
 from penstock.extract import extract_partition
 from penstock.measure import PartitionMeter
+from penstock.spec_models import ScoreStep
 from tasks.places import connect, registry, veil
 from tasks.retries import ONCE, RETRIED
 
@@ -48,6 +49,32 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
 
     model = registry().load(run.model)
     return score_features(run, partition, features, model, sample_share, veil(run.pipeline))
+
+
+@task(name="score-step", task_run_name="{step.name} {partition.label}", **ONCE)
+def score_step(run: ScoringRun, partition: Partition, features: Features, step: ScoreStep) -> Features:
+    """Add what one of several models gives to the partition's rows.
+
+    Raises:
+        ModelMismatch: a column that the model takes is not there; not retried.
+        ExpressionError: the step's condition cannot be evaluated; not retried.
+    """
+    from models import chain
+
+    model = registry().load(run.steps[step.name])
+    return chain.score_step(run.pipeline, features, step, model, veil(run.pipeline))
+
+
+@task(name="decide", task_run_name="decide {partition.label}", **ONCE)
+def decide(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> Scored:
+    """Decide on what the steps gave, and judge it.
+
+    Raises:
+        ExpressionError: a decision cannot be made; not retried.
+    """
+    from models.chain import judge_steps
+
+    return judge_steps(run, partition, features, sample_share, veil(run.pipeline))
 
 
 @task(name="load", task_run_name="load {partition.label}", **RETRIED)

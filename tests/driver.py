@@ -12,10 +12,11 @@ from itertools import islice
 
 import sqlalchemy as sa
 
+from models.chain import judge_steps, score_step
 from models.registry import Registry
 from models.scoring import score_features
 from penstock.audit import AuditResult, audit
-from penstock.carriers import ModelPin, Partition, Receipt, ScoringRun
+from penstock.carriers import Partition, Pins, Receipt, ScoringRun, deciding
 from penstock.connections import Database
 from penstock.contract import keep_contract
 from penstock.destination import count_rows, load
@@ -81,25 +82,26 @@ class Driver:
         self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
     ) -> Iterator[str]:
         """Score what `mode` asks for; the name of each step comes when it is done."""
-        model = self.registry.resolve(self.pipeline.model)
+        pins = {step.name: self.registry.resolve(step.model) for step in self.pipeline.steps}
         yield "resolve"
         land_logs(self.pipeline, self.connect)
         yield "collect logs"
         todo = self.plan(now, mode, start, end)
         yield "plan"
         for planned in todo.intervals:
-            yield from self._interval(planned, model)
+            yield from self._interval(planned, pins)
 
-    def _interval(self, planned: PlannedInterval, model: ModelPin) -> Iterator[str]:
+    def _interval(self, planned: PlannedInterval, pins: Pins) -> Iterator[str]:
         try:
             run = writer.claim(
                 self.warehouse,
                 self.pipeline,
                 planned.interval,
-                model,
+                deciding(pins),
                 planned.reason,
                 self.lease_seconds,
                 again=planned.again,
+                steps=pins if self.pipeline.models else None,
             )
         except IntervalBusy:
             yield "busy"
@@ -139,7 +141,12 @@ class Driver:
         yield f"extract {partition.label}"
         features = pass_gates(run, partition, extracted, share, OPEN)
         yield f"validate {partition.label}"
-        scored = score_features(run, partition, features, self.registry.load(run.model), share, OPEN)
+        if run.steps:
+            for step in self.pipeline.steps:
+                features = score_step(self.pipeline, features, step, self.registry.load(run.steps[step.name]), OPEN)
+            scored = judge_steps(run, partition, features, share, OPEN)
+        else:
+            scored = score_features(run, partition, features, self.registry.load(run.model), share, OPEN)
         yield f"score {partition.label}"
         receipts.append(load(self.warehouse, run, partition, scored, {}, 1))
         yield f"load {partition.label}"

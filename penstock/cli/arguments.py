@@ -35,5 +35,10 @@ End = Annotated[
 ]
 Restate = Annotated[bool, typer.Option("--restate", help="Score the range again, published intervals included.")]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="name@alias or name@version instead of the spec's.")
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="name@alias or name@version instead of the spec's; of several, step=name@version with commas between.",
+    ),
 ]

@@ -161,13 +161,14 @@ def train_champion(stage: Stage, shop: "Shop") -> "Manifest":
     label, time_column = outcomes.c.charged_back.name, _event_time(pipeline)
     learned = [c for c in frame.column_names if c not in (*key, label, time_column)]
     trained = train(frame, label, learned, holdout=HOLDOUT, order_by=time_column)
-    manifest = trained.register(Registry(stage.settings.models_folder), pipeline.model.name, pipeline.model.selector)
+    ref = pipeline.steps[0].model
+    manifest = trained.register(Registry(stage.settings.models_folder), ref.name, ref.selector)
     judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
     stage.tell(
         f"Learned from {frame.num_rows:,} payments of {len(frames)} days, {len(learned)} features; "
         f"{judged} on the last {HOLDOUT:.0%} of them, which only judge."
     )
-    stage.tell(f"Registered as [bold]{manifest.label}[/bold], alias `{pipeline.model.selector}`.")
+    stage.tell(f"Registered as [bold]{manifest.label}[/bold], alias `{ref.selector}`.")
     return manifest
 
 

@@ -61,7 +61,7 @@ def show_runs(
             count(run.rows_quarantined),
             *([] if name is None else [f"{shift.psi:.2f}" if shift else "–"]),
             seconds(run.seconds),
-            f"{run.model_name}/{run.model_version}",
+            run.models,
             f"{run.started_at:%m-%d %H:%M}",
         )
     console().print(table)

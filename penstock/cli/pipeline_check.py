@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.cli.findings import Findings
 from penstock.cli.opening import connector, open_pipeline
 from penstock.cli.output import count, plural
+from penstock.cli.step_check import subject_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,12 +34,12 @@ def check_pipeline(name: str, settings: "Settings", *, accept: bool = False) -> 
     check.check_destination()
     rows = check.read_samples()
     features = check.build_features(rows) if rows is not None else None
-    model = check.load_model()
-    if model is not None:
-        check.check_names(model)
-    check.compare_columns(model, accept=accept)
+    models = check.load_models()
+    if models:
+        check.check_names(models)
+    check.compare_columns(models, accept=accept)
     if rows is not None and features is not None:
-        check.check_contract(rows, features, model)
+        check.check_contract(rows, features, models)
         check.check_history(features)
     return findings
 
@@ -109,13 +110,15 @@ class _Check:
         self._check_key(rows[self.pipeline.primary])
         return rows
 
-    def compare_columns(self, model: "ModelVersion | None", *, accept: bool) -> None:
+    def compare_columns(self, models: "dict[str, ModelVersion]", *, accept: bool) -> None:
         """Tell what differs between the sources' columns and those that the last published run knew."""
+        from models.needs import needed_columns
         from penstock.cli.samples import newest_interval
         from penstock.contract import accept_columns, compare_sources
 
         interval = newest_interval(self.pipeline, datetime.now(UTC))
-        needed = [feature.name for feature in model.manifest.features] if model else []
+        manifests = {step: model.manifest for step, model in models.items()}
+        needed = needed_columns(self.pipeline, manifests) if manifests else ()
         with self.findings.about("contract"):
             for compared in compare_sources(self.pipeline, interval, self.connect, needed):
                 for difference in compared.differences:
@@ -138,26 +141,30 @@ class _Check:
             return features
         return None
 
-    def load_model(self) -> "ModelVersion | None":
-        """Resolve and verify the model: digest, contract, golden rows."""
+    def load_models(self) -> "dict[str, ModelVersion]":
+        """Resolve and verify each step's model: digest, contract, golden rows; nothing where one is not there."""
         from models.registry import Registry
 
         registry = Registry(self.settings.models_folder)
-        with self.findings.about("model"):
-            pin = registry.resolve(self.pipeline.model)
-            version = registry.load(pin)
-            golden = plural(len(version.manifest.golden), "golden row")
-            self.findings.ok("model", f"{pin}, digest {pin.digest[:12]}, {golden} scored as registered")
-            return version
-        return None
+        loaded: dict[str, ModelVersion] = {}
+        for step in self.pipeline.steps:
+            subject = subject_of(self.pipeline, step)
+            with self.findings.about(subject):
+                pin = registry.resolve(step.model)
+                loaded[step.name] = version = registry.load(pin)
+                golden = plural(len(version.manifest.golden), "golden row")
+                self.findings.ok(subject, f"{pin}, digest {pin.digest[:12]}, {golden} scored as registered")
+        return loaded if len(loaded) == len(self.pipeline.steps) else {}
 
-    def check_names(self, model: "ModelVersion") -> None:
+    def check_names(self, models: "dict[str, ModelVersion]") -> None:
         """See that no score or kept column bears a name that the live view needs."""
         from penstock.history import check_names
         from penstock.spec import SCORES
 
         kept = [c for c in self.pipeline.destination.keep if c not in self.pipeline.key]
-        columns = (*self.pipeline.key, *model.manifest.outputs, *kept)
+        steps = self.pipeline.steps
+        outputs = [self.pipeline.name_output(s, name) for s in steps for name in models[s.name].manifest.outputs]
+        columns = (*self.pipeline.key, *outputs, *self.pipeline.decide, *kept)
         for name in dict.fromkeys(check_names(columns)):
             what = f"`{name}` is needed by the live view itself, or stands twice. Rename it in the features query."
             self.findings.problem("destination", what)
@@ -173,27 +180,20 @@ class _Check:
             table = features.select([c for c in kept if c in features.column_names])
             check_rows(self.connect(destination.connection), destination, key, table)
 
-    def check_contract(self, rows: "dict[str, pa.Table]", features: "pa.Table", model: "ModelVersion | None") -> None:
-        """See that the features hold what the model and the destination take."""
-        from models.scoring import hide_values
+    def check_contract(
+        self, rows: "dict[str, pa.Table]", features: "pa.Table", models: "dict[str, ModelVersion]"
+    ) -> None:
+        """See that the features hold what the models, the decisions and the destination take."""
+        from penstock.cli.step_check import check_steps
         from penstock.errors import MissingColumns
-        from penstock.privacy import Veil
 
         known = (*features.column_names, *rows[self.pipeline.primary].column_names)
         lacking = tuple(c for c in self.pipeline.destination.keep if c not in known)
         with self.findings.about("destination"):
             if lacking:
                 raise MissingColumns("the features, for `destination.keep`,", lacking, known)
-        if model is None:
-            return
-        with self.findings.about("model"):
-            model.check_columns(features.column_names)
-            self.findings.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
-            refused = hide_values(model.refused_rows(features), Veil(self.pipeline.private_columns))
-            if refused:
-                first = next(iter(refused.values()))[0]
-                told = f"{len(refused)} of {features.num_rows} sample rows would be quarantined, as {first}"
-                self.findings.note("model", told)
+        if models:
+            check_steps(self.pipeline, models, features, self.findings)
 
     def _tell_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:

@@ -11,16 +11,16 @@ import typer
 from penstock.cli.arguments import AsJson, End, ModelOption, PipelineName, Restate, Start
 from penstock.cli.opening import connector, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table, plural, write_json
-from penstock.errors import MemoryTooSmall, NoFiles, SettingsError
+from penstock.errors import MemoryTooSmall, NoFiles
 
 if TYPE_CHECKING:
-    from penstock.carriers import ModelPin
+    from penstock.carriers import Pins
     from penstock.connections import Database
     from penstock.estimate import Estimate
     from penstock.memory import Fit, Footprint
     from penstock.planning import Mode, Plan, PlannedInterval
     from penstock.settings import Settings
-    from penstock.spec import ModelRef, Pipeline
+    from penstock.spec import Pipeline
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def tell_plan(
     from penstock.estimate import newest_footprint
 
     connect = connector(settings)
-    pin = resolve_model(pipeline, settings, model)
+    pins = resolve_models(pipeline, settings, model)
     plan = find_intervals(pipeline, connect, datetime.now(UTC), mode, start, end)
     warehouse = connect(pipeline.destination.connection)
     teller = _Teller(
@@ -102,7 +102,7 @@ def tell_plan(
     )
     forecasts = [_forecast(pipeline, planned, connect, partition_rows, teller) for planned in plan.intervals]
     if as_json:
-        write_json(_as_object(pipeline, pin, plan, forecasts))
+        write_json(_as_object(pipeline, pins, plan, forecasts))
         return
     out = console()
     if forecasts:
@@ -110,9 +110,10 @@ def tell_plan(
 
         right = ("rows", "partitions", "time")
         table = make_table("interval", "reason", *right, "model", right=right, title=f"{pipeline.name} would score")
+        names = ", ".join(map(str, pins.values()))
         for f in forecasts:
             time = tell_seconds(f.estimate.seconds) if f.estimate and f.estimate.seconds is not None else "–"
-            table.add_row(f.interval, f.reason, count(f.rows), count(f.partitions), time, str(pin))
+            table.add_row(f.interval, f.reason, count(f.rows), count(f.partitions), time, names)
         out.print(table)
         for f in forecasts:
             if f.problem:
@@ -149,23 +150,13 @@ def find_intervals(
     return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
 
 
-def resolve_model(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "ModelPin":
-    """Return the version that a run would score with."""
+def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "Pins":
+    """Return the version of each step that a run would score with."""
     from models.registry import Registry
+    from penstock.spec_models import choose_models
 
-    return Registry(settings.models_folder).resolve(_read_model(model) if model else pipeline.model)
-
-
-def _read_model(text: str) -> "ModelRef":
-    from pydantic import ValidationError
-
-    from penstock.spec import ModelRef
-
-    try:
-        return ModelRef.model_validate(text)
-    except ValidationError:
-        remedy = "Write name@alias or name@version: `card-risk@champion`."
-        raise SettingsError(f"`{text}` is no model", remedy) from None
+    registry = Registry(settings.models_folder)
+    return {step: registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model or "").items()}
 
 
 def told_idle(plan: "Plan") -> str:
@@ -273,12 +264,13 @@ def _unlanded(pipeline: "Pipeline", connect: "Callable[[str], Database]") -> str
     return None if there else f"the log lines of `{pipeline.primary}` have not been landed yet; a run does it first"
 
 
-def _as_object(
-    pipeline: "Pipeline", pin: "ModelPin", plan: "Plan", forecasts: list[IntervalForecast]
-) -> dict[str, Any]:
+def _as_object(pipeline: "Pipeline", pins: "Pins", plan: "Plan", forecasts: list[IntervalForecast]) -> dict[str, Any]:
+    from penstock.carriers import deciding
+
     return {
         "pipeline": pipeline.name,
-        "model": pin,
+        "model": deciding(pins),
+        "models": pins,
         "intervals": forecasts,
         "settled": plan.settled,
         "withdrawn": plan.withdrawn,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.carriers import ModelPin
+    from penstock.carriers import Pins
     from penstock.connections import Database
     from penstock.interval import DataInterval
     from penstock.settings import Settings
@@ -17,7 +17,7 @@ def ensure_ready(
     pipeline: "Pipeline",
     settings: "Settings",
     interval: "DataInterval | None",
-    pin: "ModelPin",
+    pins: "Pins",
     connect: "Callable[[str], Database]",
 ) -> None:
     """Raise what a run would raise later, after retries and on a started server.
@@ -32,7 +32,8 @@ def ensure_ready(
 
     for name in pipeline.sources:
         look_at_source(pipeline, name, interval, connect)
-    Registry(settings.models_folder).load(pin)
+    for pin in pins.values():
+        Registry(settings.models_folder).load(pin)
 
 
 @contextmanager

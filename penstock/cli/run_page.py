@@ -45,12 +45,14 @@ def page_object(facts: "RunFacts", link: str | None) -> dict[str, Any]:
 def tell_run(facts: "RunFacts", link: str | None, console: "Console") -> None:
     """Write the page."""
     from penstock.carriers import interval_label
+    from penstock.report_facts import pins_of
 
     run = facts.run
     console.print(f"{run.pipeline} {interval_label(run.interval)}: {run.state}", style="bold", markup=False)
     console.print(f"run {run.run_id}, {run.reason}, by {run.lease_owner}", markup=False)
-    model = f"{_model(run)} {run.model_digest[:12]}"
-    console.print(f"model {model}, spec {run.spec_fingerprint[:12]}", markup=False)
+    pins = pins_of(run).items()
+    told = ", ".join(f"{f'{step} ' if len(pins) > 1 else ''}{pin} {pin.digest[:12]}" for step, pin in pins)
+    console.print(f"model{'s' if len(pins) > 1 else ''} {told}, spec {run.spec_fingerprint[:12]}", markup=False)
     console.print(_told_times(run), markup=False)
     if run.flow_run_id:
         console.print(f"flow run {link or run.flow_run_id}", markup=False, soft_wrap=True)
@@ -166,7 +168,7 @@ def _tell_scores(facts: "RunFacts", console: "Console") -> None:
     console.print(f"Scores: 5 % below {low:.4g}, median {middle:.4g}, 95 % below {high:.4g}", style="bold")
     if facts.before and facts.shift:
         console.print(tell_shift(facts.shift), markup=False)
-        name = f"{interval_label(facts.before.interval)}, run {short(facts.before.run_id)}, {_model(facts.before)}"
+        name = f"{interval_label(facts.before.interval)}, run {short(facts.before.run_id)}, {facts.before.models}"
         console.print(f"against the published run before: {name}", markup=False)
     for edge, share in _histogram(quantiles):
         console.print(f"  {edge:>10.4g} {'█' * round(share * BAR)} {share:.0%}", markup=False)
@@ -188,9 +190,5 @@ def _tell_earlier(facts: "RunFacts", console: "Console") -> None:
     table = make_table("run", "started", "state", "model", "why", title="Earlier runs of this interval")
     for run in facts.earlier:
         started = f"{run.started_at:%m-%d %H:%M:%S}"
-        table.add_row(short(run.run_id), started, run.state, _model(run), escape(run.error or run.reason))
+        table.add_row(short(run.run_id), started, run.state, run.models, escape(run.error or run.reason))
     console.print(table)
-
-
-def _model(run: "RunRecord") -> str:
-    return f"{run.model_name}/{run.model_version}"

@@ -13,7 +13,7 @@ from penstock.cli.opening import connector, open_pipeline, open_settings
 from penstock.cli.output import console as stdout_console
 from penstock.cli.output import plural, short
 from penstock.cli.own_runs import OwnRuns, own_runs_from_now
-from penstock.cli.planned import choose_mode, find_intervals, resolve_model, tell_plan, told_idle
+from penstock.cli.planned import choose_mode, find_intervals, resolve_models, tell_plan, told_idle
 from penstock.cli.prefect_api import is_own, prefect_api
 from penstock.cli.progress import shown_progress
 from penstock.cli.readiness import ensure_ready, load_while_waiting
@@ -119,7 +119,7 @@ def run_pipeline(
         return RunSummary((), True, 0, message)
     if plan.stall:
         _warn(plan.stall, console)
-    ensure_ready(spec, settings, plan.intervals[0].interval, resolve_model(spec, settings, model), connect)
+    ensure_ready(spec, settings, plan.intervals[0].interval, resolve_models(spec, settings, model), connect)
     runs = own_runs_from_now(connect(spec.destination.connection), spec.name, len(plan.intervals))
     with load_while_waiting(spec) as loaded, prefect_api(settings, verbose=verbose) as api_url:
         loaded()
@@ -215,7 +215,7 @@ def _tell_run(run: "RunRecord", console: "Console") -> None:
         if good and run.rows_extracted:
             numbers.append(f"{run.rows_extracted / run.seconds:,.0f} rows/s")
     told = f"{'✓' if good else '✗'} {interval_label(run.interval)}  {run.state}  {' · '.join(numbers)}"
-    told += f"  {run.model_name}/{run.model_version}  run {short(run.run_id)}"
+    told += f"  {run.models}  run {short(run.run_id)}"
     console.print(told, style="green" if good else "red", markup=False, soft_wrap=True)
     if run.error and not good:
         tell_error(run.error)

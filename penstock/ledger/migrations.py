@@ -10,7 +10,7 @@ from penstock.connections import Database
 from penstock.errors import SettingsError
 from penstock.ledger.tables import metadata, schema, since
 
-LATEST = 5
+LATEST = 6
 _ADVISORY_LOCK = 7_305_821_190_664
 _done: set[str] = set()
 _lock = threading.Lock()

@@ -9,11 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.carriers import Validation
+from penstock.carriers import Pins, Validation
 from penstock.connections import Database
 from penstock.errors import RunNotFound
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
+from penstock.ledger.pins import read_pins
 from penstock.ledger.refusals import QuarantinedRow, quarantined_rows  # noqa: F401 # they are looked for here too
 from penstock.ledger.tables import partitions, runs, validations
 
@@ -65,6 +66,18 @@ class RunRecord:
     """At the prices of its time; None where none were set."""
     memory: str | None
     """What was decided to keep the run within its memory (`memory.Fit`), as JSON."""
+    step_models: Pins
+    """Every step's version, where the run had several steps; the last one is the run's model."""
+
+    @property
+    def model(self) -> str:
+        """The version that decided, as people name it."""
+        return f"{self.model_name}/{self.model_version}"
+
+    @property
+    def models(self) -> str:
+        """The versions of all steps, as people name them."""
+        return ", ".join(map(str, self.step_models.values())) or self.model
 
     @property
     def interval(self) -> DataInterval | None:
@@ -115,6 +128,7 @@ _RECORD_COLUMNS = [runs.c[name] for name in RunRecord.__dataclass_fields__]
 def _record(row: Any) -> RunRecord:
     values = dict(row)
     values["score_quantiles"] = tuple(json.loads(values["score_quantiles"] or "[]"))
+    values["step_models"] = read_pins(values["step_models"])
     return RunRecord(**values)
 
 

@@ -53,6 +53,7 @@ runs = sa.Table(
     sa.Column("processes", sa.Integer, info={"since": 5}),
     sa.Column("cost", sa.Double, info={"since": 5}),
     sa.Column("memory", sa.Text, info={"since": 5}),
+    sa.Column("step_models", sa.Text, info={"since": 6}),  # JSON: every step's model, where there are several steps
 )
 sa.Index("penstock_runs_by_interval", runs.c.pipeline, runs.c.interval_key, runs.c.variant)
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.carriers import ModelPin, ScoringRun, SourceExtent, Validation, interval_label
+from penstock.carriers import ModelPin, Pins, ScoringRun, SourceExtent, Validation, interval_label
 from penstock.connections import Database
 from penstock.errors import IntervalBusy, KeyCollision, RunNotFound, TakenOver, WrongState
 from penstock.interval import DataInterval, iso
 from penstock.ledger.guard import guard_interval
 from penstock.ledger.migrations import migrate
+from penstock.ledger.pins import write_pins
 from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import intervals, runs, validations
 from penstock.measure import Usage
@@ -50,14 +51,19 @@ def claim(
     again: bool = False,
     variant: str = "live",
     flow_run_id: str | None = None,
+    steps: Pins | None = None,
 ) -> ScoringRun | None:
     """Take an interval under a lease; None where it is published already and `again` is not asked for.
+
+    Args:
+        model: the version that decides.
+        steps: every step's version, where the pipeline has `models`.
 
     Raises:
         IntervalBusy: a run that is alive holds it.
     """
     migrate(database)
-    run = ScoringRun(uuid.uuid4().hex, pipeline, interval, model, uuid.uuid4().hex, variant, flow_run_id)
+    run = ScoringRun(uuid.uuid4().hex, pipeline, interval, model, uuid.uuid4().hex, variant, flow_run_id, steps or {})
     same = _same_interval(pipeline.name, run.interval_key, variant)
     _ensure_guard(database, run)
     try:
@@ -88,6 +94,7 @@ def claim(
                     model_name=model.name,
                     model_version=model.version,
                     model_digest=model.digest,
+                    step_models=write_pins(run.steps),
                     spec_fingerprint=pipeline.fingerprint,
                     destination_table=pipeline.destination.table,
                     lease_token=run.lease_token,

@@ -263,3 +263,28 @@ def test_what_a_run_cost_is_kept_however_it_ends(warehouse: Database) -> None:
         record = find_run(warehouse, run.run_id)
         assert (record.cpu_seconds, record.bytes_read, record.bytes_written) == (12.5, 2**40, 2**33)
         assert (record.peak_bytes, record.processes, record.cost, record.cost_per_million) == (2**31, 3, 0.25, 25_000.0)
+
+
+def test_an_upgrade_from_before_the_steps_keeps_runs_of_one_model_and_takes_runs_of_several(
+    warehouse: Database,
+) -> None:
+    old = taken(warehouse)
+    publish(warehouse, old, TOTALS, [])
+    with warehouse.writing() as connection:
+        rows = connection.execute(sa.select(*(c for c in runs.columns if since(c) < 6))).mappings().all()
+        guarded = [dict(row) for row in rows]
+        runs.drop(connection)
+        before = as_of(5, runs)
+        before.create(connection)
+        connection.execute(before.insert(), guarded)
+        connection.execute(sa.delete(schema).where(schema.c.version > 5))
+
+    migrations._migrate(warehouse)
+
+    kept = find_run(warehouse, old.run_id)
+    assert (kept.step_models, kept.models) == ({}, "card-risk/1")
+    steps = {"screen": ModelPin("screen", "2", "e" * 64), "deep": MODEL}
+    new = claim(warehouse, PIPELINE, DAY, MODEL, "due", 60.0, again=True, steps=steps)
+    assert new is not None
+    record = find_run(warehouse, new.run_id)
+    assert (list(record.step_models.items()), record.models) == (list(steps.items()), "screen/2, card-risk/1")

@@ -1,0 +1,128 @@
+"""Several models over one partition's rows, a step at a time: each adds its outputs to the rows as columns.
+
+A row that a step's `when:` leaves out has NULL there. A row that a step cannot take is refused whole, whatever the
+steps before it gave.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from models.manifest import Manifest
+from models.registry import Registry
+from models.scoring import Scores, hide_values, judge_scores, leave_unscored, refuse_clash
+from penstock.carriers import Features, Partition, Scored, ScoringRun
+from penstock.errors import ModelMismatch
+from penstock.gates import Refusing
+from penstock.privacy import Veil
+from penstock.spec import MODEL, Pipeline
+from penstock.spec_models import ScoreStep, find_step
+
+if TYPE_CHECKING:
+    from models.booster import ModelVersion
+
+
+def score_step(pipeline: Pipeline, features: Features, step: ScoreStep, model: "ModelVersion", veil: Veil) -> Features:
+    """Return the rows with the step's outputs, without those that its model cannot take.
+
+    Raises:
+        ModelMismatch: a column that the model takes is neither a feature nor an output of a step before.
+        FeaturesError: a feature bears the name of one of the outputs.
+        ExpressionError: the step's condition cannot be evaluated.
+    """
+    rows = features.table
+    names = {output: pipeline.name_output(step, output) for output in model.manifest.outputs}
+    refuse_clash(pipeline, rows.column_names, tuple(names.values()))
+    places = _places(pipeline, step, rows)
+    misfits = _find_misfits(step, model, rows, places, veil)
+    rows, refused = Refusing(pipeline, veil, {}).refuse(MODEL, rows, misfits)
+    if misfits:
+        places = _places(pipeline, step, rows)
+    scores = model.score(take_inputs(step, model.manifest, _at(rows, places)))
+    for output, name in names.items():
+        rows = rows.append_column(name, _spread(scores[output], places, rows.num_rows))
+    return replace(
+        features,
+        table=rows,
+        refusals=features.refusals + refused,
+        outputs=(*features.outputs, *names.values()),
+    )
+
+
+def judge_steps(run: ScoringRun, partition: Partition, features: Features, sample_share: float, veil: Veil) -> Scored:
+    """Decide on what the steps gave, and judge it.
+
+    Raises:
+        MissingColumns: a kept column is nowhere.
+        FeaturesError: a column bears a name that the live view needs.
+        ExpressionError: a column of `decide:` cannot be made.
+    """
+    if features.halts:
+        return leave_unscored(features)
+    steps = [step.name for step in run.pipeline.steps]
+    deciding = next(name for name in features.outputs if find_step(name, steps) == steps[-1])
+    given = features.table.select(features.outputs)
+    plain = replace(features, table=features.table.drop_columns(list(features.outputs)))
+    return judge_scores(run, partition, plain, Scores(given, deciding), sample_share, veil)
+
+
+def score_in_steps(run: ScoringRun, partition: Partition, features: Features, registry: Registry, veil: Veil) -> Scored:
+    """Take a partition through every step and the decisions at once, without a task for each."""
+    for step in run.pipeline.steps if not features.halts else ():
+        features = score_step(run.pipeline, features, step, registry.load(run.steps[step.name]), veil)
+    return judge_steps(run, partition, features, 1.0, veil)
+
+
+def take_inputs(step: ScoreStep, manifest: Manifest, rows: pa.Table) -> pa.Table:
+    """Return the columns that a step's model takes, under the names of its features.
+
+    Raises:
+        ModelMismatch: one of them is not there, or `inputs` names a feature that the model does not have.
+    """
+    strange = tuple(feature for feature in step.inputs if feature not in manifest.feature_names)
+    if strange:
+        told = f"has no such features as the `inputs` of step `{step.name}` give it"
+        raise ModelMismatch(manifest.label, strange, told)
+    taken = {feature: step.inputs.get(feature, feature) for feature in manifest.feature_names}
+    lacking = tuple(column for column in taken.values() if column not in rows.column_names)
+    if lacking:
+        told = f"needs columns for step `{step.name}` that neither the features nor the steps before it give"
+        raise ModelMismatch(manifest.label, lacking, told)
+    return pa.table([rows[column] for column in taken.values()], names=list(taken))
+
+
+def _places(pipeline: Pipeline, step: ScoreStep, rows: pa.Table) -> "np.ndarray[Any, Any] | None":
+    """Return the positions of the rows that the step takes; None for all."""
+    if step.when is None:
+        return None
+    from penstock.deciding import choose_rows
+
+    return np.flatnonzero(choose_rows(pipeline, step, rows).to_numpy())
+
+
+def _find_misfits(
+    step: ScoreStep, model: "ModelVersion", rows: pa.Table, places: "np.ndarray[Any, Any] | None", veil: Veil
+) -> dict[int, tuple[str, ...]]:
+    """Return position and reasons of the rows that the step's model cannot take, among those that it gets."""
+    found = model.refused_rows(take_inputs(step, model.manifest, _at(rows, places)))
+    told = {
+        row: tuple(f"step {step.name}: {reason}" for reason in reasons)
+        for row, reasons in hide_values(found, veil, step.inputs).items()
+    }
+    return told if places is None else {int(places[row]): reasons for row, reasons in told.items()}
+
+
+def _at(rows: pa.Table, places: "np.ndarray[Any, Any] | None") -> pa.Table:
+    return rows if places is None or len(places) == rows.num_rows else rows.take(pa.array(places, pa.int64()))
+
+
+def _spread(values: "pa.ChunkedArray[Any]", places: "np.ndarray[Any, Any] | None", rows: int) -> "pa.ChunkedArray[Any]":
+    """Put the values at their rows' places, with NULL at the others."""
+    if places is None or len(places) == rows:
+        return values
+    index = np.full(rows, -1)
+    index[places] = np.arange(len(places))
+    spread: pa.ChunkedArray[Any] = values.take(pa.array(index, pa.int64(), mask=index < 0))
+    return spread

@@ -1,0 +1,90 @@
+"""Try a pipeline's models, conditions and decisions on a few rows of its features."""
+
+from typing import TYPE_CHECKING
+
+from penstock.cli.findings import Findings
+from penstock.cli.output import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+
+    from models.booster import ModelVersion
+    from penstock.spec import Pipeline
+    from penstock.spec_models import ScoreStep
+
+
+def subject_of(pipeline: "Pipeline", step: "ScoreStep") -> str:
+    """Return what findings about a step are filed under."""
+    return f"step `{step.name}`" if pipeline.models else "model"
+
+
+def check_steps(
+    pipeline: "Pipeline", models: "Mapping[str, ModelVersion]", sample: "pa.Table", findings: Findings
+) -> None:
+    """Take the sample through every step, and see what is decided; what cannot be done ends the check."""
+    if pipeline.models:
+        rows = _try_steps(pipeline, models, sample, findings)
+    else:
+        rows = _try_model(pipeline, models[pipeline.steps[0].name], sample, findings)
+    if rows is not None and pipeline.decide:
+        _try_decisions(pipeline, rows, findings)
+
+
+def _try_model(
+    pipeline: "Pipeline", model: "ModelVersion", sample: "pa.Table", findings: Findings
+) -> "tuple[pa.Table, pa.Table] | None":
+    """Return the rows that the model takes, and its outputs."""
+    import pyarrow as pa
+
+    from models.scoring import hide_values
+    from penstock.privacy import Veil
+
+    with findings.about("model"):
+        model.check_columns(sample.column_names)
+        findings.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
+        refused = hide_values(model.refused_rows(sample), Veil(pipeline.private_columns))
+        _tell_refused("model", [reasons[0] for reasons in refused.values()], sample, findings)
+        taken = sample.take(pa.array([row for row in range(sample.num_rows) if row not in refused], pa.int64()))
+        return taken, model.score(taken)
+    return None
+
+
+def _try_steps(
+    pipeline: "Pipeline", models: "Mapping[str, ModelVersion]", sample: "pa.Table", findings: Findings
+) -> "tuple[pa.Table, pa.Table] | None":
+    """Return the rows that every step takes, and the outputs of all of them."""
+    from models.chain import score_step
+    from penstock.carriers import Features
+    from penstock.privacy import Veil
+
+    rows, veil = Features(sample, sample.num_rows, 0, (), ()), Veil(pipeline.private_columns)
+    for step in pipeline.steps:
+        subject, model, before = subject_of(pipeline, step), models[step.name], rows
+        with findings.about(subject):
+            rows = score_step(pipeline, before, step, model, veil)
+        if rows is before:
+            return None
+        findings.ok(subject, f"its {plural(len(model.manifest.features), 'feature')} are there")
+        if step.when is not None:
+            scored = rows.table.num_rows - rows.table[rows.outputs[-1]].null_count
+            findings.ok(subject, f"scores {scored} of {rows.table.num_rows} sample rows: {step.when}")
+        refused = rows.refusals[len(before.refusals) :]
+        _tell_refused(subject, [refusal.reasons[0] for refusal in refused], sample, findings)
+    outputs = list(rows.outputs)
+    return rows.table.drop_columns(outputs), rows.table.select(outputs)
+
+
+def _tell_refused(subject: str, reasons: "Sequence[str]", sample: "pa.Table", findings: Findings) -> None:
+    if reasons:
+        told = f"{len(reasons)} of {sample.num_rows} sample rows would be quarantined, as {reasons[0]}"
+        findings.note(subject, told)
+
+
+def _try_decisions(pipeline: "Pipeline", rows: "tuple[pa.Table, pa.Table]", findings: Findings) -> None:
+    from models.scoring import decide
+
+    with findings.about("decide"):
+        told = ", ".join(f"`{field.name}` ({field.type})" for field in decide(pipeline, *rows).schema)
+        findings.ok("decide", f"gives {told}")

@@ -1,0 +1,114 @@
+"""One SQL expression of a spec (`when:`, `decide:`), read by DuckDB's own parser before any row is.
+
+It must speak of one row and give the same value each time: so no query inside, no aggregate, no window, no clock and no
+dice. What it evaluates to is `deciding`'s matter.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+ROWS = "penstock_rows"
+"""What the rows are called where the expression is evaluated."""
+_NO_PART = {
+    "SUBQUERY": "a query inside",
+    "WINDOW": "a window over other rows",
+    "STAR": "a star",
+    "PARAMETER": "a parameter",
+    "DEFAULT": "a default",
+}
+_MOMENTS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
+"""What DuckDB reads as the clock where no column bears the name."""
+
+
+@lru_cache(maxsize=256)
+def read_expression(text: str) -> frozenset[str]:
+    """Return the columns that an expression names, in lower case.
+
+    Raises:
+        ValueError: it is no single expression over the columns of one row; the message says why.
+    """
+    if not text.strip():
+        raise ValueError("the expression is empty")
+    columns: set[str] = set()
+    for node in _walk(_parse(text)):
+        kind = node.get("class")
+        if kind in _NO_PART:
+            raise ValueError(f"`{text}` holds {_NO_PART[kind]}; an expression speaks of one row and its columns")
+        if kind == "COLUMN_REF":
+            if len(node["column_names"]) > 1 or node["column_names"] == [ROWS]:
+                raise ValueError(f"`{text}` names `{'.'.join(node['column_names'])}`; write a column's name alone")
+            columns.add(str(node["column_names"][0]).casefold())
+        if kind == "FUNCTION":
+            _check_function(text, str(node["function_name"]).casefold())
+    if moments := columns & _MOMENTS:
+        raise ValueError(_told_unsteady(text, moments.pop()))
+    return frozenset(columns)
+
+
+def _parse(text: str) -> dict[str, Any]:
+    parsed = _serialize(text)
+    if parsed["error"]:
+        raise ValueError(f"`{text}` is no SQL expression: {parsed['error_message']}")
+    select = [_bare(statement["node"]) for statement in parsed["statements"]]
+    if select != [_bare(_serialize("1")["statements"][0]["node"])] or len(_chosen(parsed)) != 1:
+        raise ValueError(f"`{text}` is more than one expression")
+    [chosen] = _chosen(parsed)
+    if chosen.get("function_name") == "row":
+        raise ValueError(f"`{text}` is more than one expression")
+    return chosen
+
+
+def _chosen(parsed: dict[str, Any]) -> list[dict[str, Any]]:
+    chosen: list[dict[str, Any]] = parsed["statements"][0]["node"]["select_list"]
+    return chosen
+
+
+def _bare(node: dict[str, Any]) -> str:
+    """What is around the expression: nothing may be, such as a `from` that it smuggles in."""
+    rest = {name: part for name, part in node.items() if name != "select_list"}
+    return json.dumps(rest | {"from_table": rest.get("from_table", {}).get("type")}, sort_keys=True)
+
+
+def _serialize(text: str) -> dict[str, Any]:
+    import duckdb  # here, not above: who reads a spec without expressions does not pay for it
+
+    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+        # On lines of its own, so that a comment cannot swallow the bracket.
+        row = connection.execute("select json_serialize_sql(?)", [f"select (\n{text}\n)"]).fetchone()
+    assert row is not None
+    parsed: dict[str, Any] = json.loads(row[0])
+    return parsed
+
+
+def _walk(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        yield part
+    for child in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _walk(child)
+
+
+def _check_function(text: str, name: str) -> None:
+    kind = _unfit_functions().get(name)
+    if kind == "unsteady":
+        raise ValueError(_told_unsteady(text, name))
+    if kind is not None:
+        raise ValueError(f"`{text}` calls `{name}`, which speaks of many rows; an expression speaks of one")
+
+
+def _told_unsteady(text: str, name: str) -> str:
+    return f"`{text}` calls `{name}`, which is not the same each time; the same rows must give the same scores"
+
+
+@lru_cache(maxsize=1)
+def _unfit_functions() -> dict[str, str]:
+    import duckdb
+
+    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+        found = connection.execute(
+            "select lower(function_name), function_type from duckdb_functions() "
+            "where function_type in ('aggregate', 'window') or stability <> 'CONSISTENT'"
+        ).fetchall()
+    many = {"unnest": "many"}
+    return {name: "unsteady" if kind == "scalar" else "many" for name, kind in found} | many

@@ -1,0 +1,237 @@
+"""The models of a pipeline: how one is named, the steps of inference, and the order that they run in.
+
+Every step's outputs are columns `<step>_<output>`: `screen_score`, `screen_score_<class>`, `screen_predicted_class`. So
+a column's name alone tells which step gives it, before any model is looked at.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from penstock.errors import SettingsError, nearest
+from penstock.expression import read_expression
+from penstock.spec_parts import Column, Part
+
+_ONE_MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}@[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+_STEP_NAME = r"[a-z][a-z0-9_]{0,23}"
+MODEL_PATTERN = rf"^({_ONE_MODEL}|{_STEP_NAME}={_ONE_MODEL}(,{_STEP_NAME}={_ONE_MODEL})*)$"
+ModelText = Annotated[str, Field(pattern=MODEL_PATTERN)]
+"""Models as people choose them for a run: `card-risk@champion`, or by step `screen=screen@2,deep=deep@3`."""
+_NAMELESS = frozenset(
+    {"pivot", "pivot_wider", "unpivot", "columns", "unnest", "describe", "summarize", "show", "table"}
+)
+"""Words of a query whose columns need not stand in it."""
+SCORE = "score"
+"""Where `decide:` makes a column of this name, it is the one that a run is known by."""
+OUTPUT = r"score|score_.+|predicted_class"
+"""What a model's outputs are called."""
+TIMED = frozenset({"extract", "validate", "load", "decide"})
+"""The other steps of a partition, whose seconds stand beside those of the models' steps."""
+
+
+class ModelRef(Part):
+    """A model by alias or version: `card-risk@champion`, `card-risk@7`."""
+
+    name: str
+    selector: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        if not isinstance(data, str):
+            return data
+        if not re.fullmatch(_ONE_MODEL, data):
+            raise ValueError(f"`{data}` is not a model; write name@alias or name@version, as in `card-risk@champion`")
+        name, _, selector = data.partition("@")
+        return {"name": name, "selector": selector}
+
+    @model_serializer
+    def _as_text(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.selector}"
+
+
+def _check_expression(text: str) -> str:
+    read_expression(text)
+    return text
+
+
+SqlExpression = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_check_expression)]
+"""One DuckDB expression over the columns of one row."""
+
+
+def _read_inputs(value: Any) -> Any:
+    return {column: column for column in value} if isinstance(value, list | tuple) else value
+
+
+_COLUMN_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 63}
+Inputs = Annotated[
+    dict[Column, Column],
+    BeforeValidator(_read_inputs),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": _COLUMN_SCHEMA},
+                {"type": "object", "additionalProperties": _COLUMN_SCHEMA},
+            ],
+            "examples": [["screen_score"], {"first_opinion": "screen_score"}],
+        }
+    ),
+]
+StepName = Annotated[str, Field(pattern=rf"^{_STEP_NAME}$")]
+
+
+class ScoreStep(Part):
+    """One step of inference: a model over the features and the outputs of steps before it."""
+
+    name: StepName
+    """Its outputs are columns `<name>_<output>`, as in `screen_score`."""
+    model: ModelRef
+    inputs: Inputs = Field(default_factory=dict)
+    """What it takes from steps before it, as a list of columns; or by the model's feature, where that has another name.
+    Features that are not listed are taken by their own name."""
+    when: SqlExpression | None = None
+    """Score only the rows for which this is true; the others get NULL. Left out: all rows."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, value: str) -> str:
+        if value in TIMED:
+            raise ValueError(f"a step cannot be named `{value}`; that is a step of every partition")
+        return value
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The columns that `inputs` and `when` name, in lower case."""
+        return frozenset(c.casefold() for c in self.inputs.values()) | (
+            read_expression(self.when) if self.when else frozenset()
+        )
+
+
+def choose_models(steps: Sequence[ScoreStep], choice: str = "") -> dict[str, ModelRef]:
+    """Return each step's model, in the order of the steps: the spec's own, or what is chosen for a run instead.
+
+    Args:
+        choice: `name@version` where there is one step, else `step=name@version`, several with commas; empty for none.
+
+    Raises:
+        SettingsError: it is not written so, or names no step.
+    """
+    models = {step.name: step.model for step in steps}
+    for part in filter(None, choice.split(",")):
+        name, equals, text = part.rpartition("=")
+        if not equals and len(models) == 1:
+            name = next(iter(models))
+        if not re.fullmatch(_ONE_MODEL, text):
+            remedy = "Write name@alias or name@version: `card-risk@champion`."
+            raise SettingsError(f"`{text}` is no model", remedy)
+        if not equals and len(models) > 1:
+            remedy = f"Write step=name@version, as in `{next(reversed(models))}={text}`."
+            raise SettingsError(f"`{text}` is chosen for no step, and the pipeline has {len(models)}", remedy)
+        if name not in models:
+            raise SettingsError(f"`{part}` is chosen for a step that is not there.{nearest(name, tuple(models))}", "")
+        models[name] = ModelRef.model_validate(text)
+    return models
+
+
+def find_step(column: str, steps: Iterable[str]) -> str | None:
+    """Return which of the steps gives a column; None for a feature."""
+    giving = [s for s in steps if re.fullmatch(rf"{s}_(?:{OUTPUT})", column.casefold())]
+    return max(giving, key=len, default=None)
+
+
+def is_output(column: str, steps: Sequence[str]) -> bool:
+    """Whether a model gives the column: one of the steps, or the only one where they have no names."""
+    if not steps:
+        return re.fullmatch(OUTPUT, column.casefold()) is not None
+    return find_step(column, steps) is not None
+
+
+def order_steps(steps: Sequence[ScoreStep]) -> tuple[ScoreStep, ...]:
+    """Return the steps in the order that they run: each after those whose outputs it takes, else as written.
+
+    Raises:
+        ValueError: two bear one name, or some wait for each other.
+    """
+    names = [step.name for step in steps]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"two steps are named `{twice}`; their outputs would be the same columns")
+    waits = {step.name: {find_step(c, names) for c in step.reads} - {None} for step in steps}
+    ordered: list[ScoreStep] = []
+    left = list(steps)
+    while left:
+        done = {step.name for step in ordered}
+        ready = next((step for step in left if waits[step.name] <= done), None)
+        if ready is None:
+            raise ValueError(_told_cycle(left[0].name, waits, done))
+        ordered.append(ready)
+        left.remove(ready)
+    return tuple(ordered)
+
+
+def _told_cycle(name: str, waits: Mapping[str, set[str | None]], done: set[str]) -> str:
+    path: list[str] = []
+    while name not in path:
+        path.append(name)
+        name = sorted(s for s in waits[name] if s is not None and s not in done)[0]
+    circle = " → ".join(f"`{step}`" for step in (*path[path.index(name) :], name))
+    return f"these steps wait for each other's outputs: {circle}"
+
+
+def check_decisions(decide: Mapping[str, str], steps: Sequence[ScoreStep], features: str | None) -> None:
+    """Refuse a decision that takes what is not there before it.
+
+    Raises:
+        ValueError: names the column.
+    """
+    names, before = [step.name for step in steps], list[str]()
+    left = [column.casefold() for column in decide]
+    for column, expression in decide.items():
+        if is_output(column, names):
+            raise ValueError(f"`{column}` is an output of a model already; give what is decided another name")
+        if left.pop(0) in before:
+            raise ValueError(f"`{column}` is decided twice")
+        needed = read_expression(expression)
+        if early := sorted(needed & {column.casefold(), *left}):
+            raise ValueError(f"`{column}` takes `{early[0]}`, which is not decided before it; mend the order")
+        known = [*(f"{name}_score" for name in names), *([] if names else ["score"]), *before]
+        check_columns(f"`{column}`", {c for c in needed if not is_output(c, names)}, known, features)
+        before.append(column.casefold())
+
+
+def check_columns(what: str, columns: Iterable[str], known: Sequence[str], features: str | None) -> None:
+    """Refuse a column that neither a step gives nor the features query can; where that is open, `check` looks.
+
+    Args:
+        known: columns that there are besides the features, for the nearest one to be told.
+
+    Raises:
+        ValueError: names the column.
+    """
+    if features is None or not _tells_its_columns(features):
+        return
+    words = {word.casefold() for word in re.findall(r"\w+", features)}
+    for column in sorted(columns):
+        if column not in known and not set(re.findall(r"\w+", column)) <= words:
+            told = f"{what} needs `{column}`, which neither a step nor the features query gives."
+            raise ValueError(told + nearest(column, known))
+
+
+def _tells_its_columns(query: str) -> bool:
+    """Whether every column of the query stands in it by name."""
+    words = {word.casefold() for word in re.findall(r"\w+", query)}
+    starred = re.search(r"(?:\bselect|\bdistinct|[,.])\s*\*|\bdistinct\s+on\b|(?:^|\()\s*from\b", query, re.IGNORECASE)
+    return "select" in words and not starred and not words & _NAMELESS
