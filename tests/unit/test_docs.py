@@ -9,6 +9,8 @@ import pytest
 import typer.main
 
 from penstock.spec_file import parse_pipeline
+from tests.shop import SPEC
+from tests.steps import STEPS
 
 README = Path("README.md").read_text()
 
@@ -45,8 +47,16 @@ def test_every_command_line_of_the_session_is_understood() -> None:
 
 
 def test_the_readmes_spec_is_a_pipeline() -> None:
-    [block] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    block, _ = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert parse_pipeline(block.encode(), "README.md").name == "card-risk"
+
+
+def test_the_readmes_steps_are_those_that_the_tests_score_with() -> None:
+    _, block = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    told = parse_pipeline(SPEC.replace("model: card-risk@champion\n", block).encode(), "README.md")
+    scored = parse_pipeline(STEPS.encode(), "x.yaml")
+
+    assert (told.steps, told.decide) == (scored.steps, scored.decide)
 
 
 def test_every_setting_is_documented() -> None:
