@@ -200,3 +200,17 @@ def test_check_tells_which_step_lacks_a_column(make_steps: Callable[..., Place])
         "needs columns for step `deep` that neither the features nor the steps before it give: `opinion`"
         in " ".join(checked.text.split())
     )
+
+
+def test_a_run_of_steps_keeps_within_its_memory(
+    make_steps: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_MEMORY", "8GiB")
+    place = make_steps()
+
+    state = run_score(place, end="2026-01-02")
+
+    assert state.is_completed(), state.message
+    [run] = list_runs(place.warehouse)
+    assert run.memory is not None
+    assert (run.rows_scored, run.models) == (250, "risk-screen/1, risk-deep/1")
