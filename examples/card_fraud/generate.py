@@ -20,6 +20,7 @@ from penstock.bulk import bulk_transaction
 from penstock.types import UtcDateTime
 
 PIPELINE = "card-fraud"
+SCREEN = "card-fraud-screen"
 SCORED_HOURS = 4
 LOG = Path("logs/bank/access.log")
 NO_CATEGORY = "unknown"
