@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from models.manifest import Manifest
 from models.registry import Registry
-from models.scoring import Scores, hide_values, judge_scores, leave_unscored, refuse_clash
+from models.scoring import Scores, add_unstorable, hide_values, judge_scores, leave_unscored, refuse_clash
 from penstock.carriers import Features, Partition, Scored, ScoringRun
 from penstock.errors import ModelMismatch
 from penstock.gates import Refusing
@@ -36,7 +36,7 @@ def score_step(pipeline: Pipeline, features: Features, step: ScoreStep, model: "
     names = {output: pipeline.name_output(step, output) for output in model.manifest.outputs}
     refuse_clash(pipeline, rows.column_names, tuple(names.values()))
     places = _places(pipeline, step, rows)
-    misfits = _find_misfits(step, model, rows, places, veil)
+    misfits = add_unstorable(pipeline, rows, _find_misfits(step, model, rows, places, veil))
     rows, refused = Refusing(pipeline, veil, {}).refuse(MODEL, rows, misfits)
     if misfits:
         places = _places(pipeline, step, rows)

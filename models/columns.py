@@ -18,6 +18,9 @@ from models.manifest import Feature, Scalar
 _LARGEST = float(np.finfo(np.float32).max)
 """XGBoost computes in 32 bits: what is larger becomes infinite there."""
 
+_SHOWN = 80
+"""Characters of an unseen category that a reason tells; the row holds all of them."""
+
 Numbers = npt.NDArray[Any]
 
 
@@ -90,7 +93,9 @@ def _numbers(array: "pa.Array[Any]") -> Numbers:
     elif pa.types.is_decimal(array.type) or pa.types.is_float16(array.type):
         array = array.cast(pa.float64())
     elif pa.types.is_integer(array.type) and array.null_count:
-        array = array.cast(pa.float64(), safe=False)
+        # To what XGBoost makes of every number, at once: by way of 64 bits it would be rounded twice, and a row's score
+        # would depend on whether another row of its partition is NULL.
+        array = array.cast(pa.float32(), safe=False)
     values: Numbers = array.to_numpy(zero_copy_only=False)
     return values
 
@@ -115,11 +120,16 @@ def _read_category(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
     misfits: dict[int, str] = {}
     if found.null_count != text.null_count:
         unseen = np.flatnonzero(pc.and_(pc.is_null(found), pc.is_valid(text)).to_numpy(zero_copy_only=False))
-        names = text.take(pa.array(unseen, pa.int64())).to_pylist()
+        names: list[Any] = text.take(pa.array(unseen, pa.int64())).to_pylist()
         misfits = {
-            int(row): f"`{feature.name}`: unseen category '{name}'" for row, name in zip(unseen, names, strict=True)
+            int(row): f"`{feature.name}`: unseen category '{_shortened(name)}'"
+            for row, name in zip(unseen, names, strict=True)
         }
     return FeatureColumn(feature, codes, misfits)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":

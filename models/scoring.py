@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from penstock.carriers import Features, Partition, Scored, ScoringRun
 from penstock.errors import FeaturesError, MissingColumns
+from penstock.extremes import unstorable_rows
 from penstock.gates import Refusing, sample_rows, tell_released
 from penstock.history import check_names
 from penstock.privacy import HIDDEN, Veil
@@ -47,7 +48,7 @@ def score_features(
     if features.halts:
         return leave_unscored(features)
     model.check_columns(features.table.column_names)
-    misfits = hide_values(model.refused_rows(features.table), veil)
+    misfits = add_unstorable(pipeline, features.table, hide_values(model.refused_rows(features.table), veil))
     taken, refused = Refusing(pipeline, veil, {}).refuse(MODEL, features.table, misfits)
     scores = Scores(model.score(taken), model.manifest.outputs[0])
     passed = replace(features, table=taken, refusals=features.refusals + refused)
@@ -90,6 +91,14 @@ def judge_scores(
         columns=features.columns | {SCORES: tuple(rows.column_names)},
         quantiles=_quantiles(kept, deciding),
     )
+
+
+def add_unstorable(
+    pipeline: Pipeline, features: pa.Table, refused: dict[int, tuple[str, ...]]
+) -> dict[int, tuple[str, ...]]:
+    """Return what is refused, with the rows whose key or kept columns not every warehouse can hold."""
+    found = unstorable_rows(features, (*pipeline.key, *pipeline.destination.keep))
+    return refused | {row: (*refused.get(row, ()), *reasons) for row, reasons in found.items()}
 
 
 _SAME: Mapping[str, str] = {}

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import asyncpg
 
 from penstock.connections import Database
+from penstock.extremes import mend_infinity
 from penstock.types import arrow_type
 
 Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
@@ -110,7 +111,7 @@ class _PostgresTransaction(AdbcTransaction):
             literal = statement.compile(dialect=_literal(), compile_kwargs={"literal_binds": True})
             sql, parameters = str(literal), ()
         self._cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
-        return self._fetch(sql, parameters)
+        return mend_infinity(self._fetch(sql, parameters))
 
 
 def _uuid_bytes(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":

@@ -33,8 +33,9 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _VALUES = re.compile(
-    r"(?P<said>Key \([^)]*\)=|Failing row contains |Duplicate key |invalid input syntax for type [\w ]+: )"
-    r"(\(.*?\)(?= already| is |\.|$)|\".*?\"(?= |$))",
+    r"(?P<said>Key \([^)]*\)=|Failing row contains |Duplicate key |invalid input syntax for type [\w ]+: "
+    r"|Could not decode to UTF-8 column '[^']*' with text )"
+    r"(\(.*?\)(?= already| is |\.|$)|\".*?\"(?= |$)|'.*'$)",
     re.DOTALL,
 )
 """How databases quote the rows that they refuse: an error text is no place for them."""

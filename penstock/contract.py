@@ -164,7 +164,7 @@ def _columns(
 
 
 def _schema(relation: Relation) -> pa.Schema:
-    return read(relation.database, sa.select(*relation.rows.c).limit(0), relation.declared).schema
+    return read(relation.database, sa.select(*relation.columns).limit(0), relation.declared).schema
 
 
 def _of_text_files(relation: Relation, found: dict[str, str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from penstock.carriers import (
     interval_label,
 )
 from penstock.errors import Halted
+from penstock.extremes import to_records
 from penstock.features import build_features, duplicate_keys
 from penstock.ledger.refusals import digest_row
 from penstock.privacy import Veil
@@ -101,7 +102,7 @@ class Refusing:
         taken = table.take(pa.array(positions, pa.int64()))
         originals = _rows_by_key(rows_of, taken, key) if rows_of is not None else {}
         refusals = []
-        for position, row in zip(positions, taken.to_pylist(), strict=True):
+        for position, row in zip(positions, to_records(taken), strict=True):
             original = originals.get(tuple(row[c] for c in key), row)
             refusal = self._refuse_row(stage, key, row, original, refused[position])
             if refusal is not None:
@@ -184,15 +185,15 @@ def _null_keys(pipeline: Pipeline, primary: pa.Table) -> dict[int, tuple[str, ..
 
 
 def _any_null(table: pa.Table, key: tuple[str, ...]) -> "pa.ChunkedArray[Any]":
-    mask: pa.ChunkedArray[Any] = compute.is_null(table[key[0]])
+    mask: pa.ChunkedArray[Any] = compute.is_null(table[key[0]], nan_is_null=True)
     for column in key[1:]:
-        mask = compute.or_(mask, compute.is_null(table[column]))
+        mask = compute.or_(mask, compute.is_null(table[column], nan_is_null=True))
     return mask
 
 
 def _rows_by_key(table: pa.Table, wanted: pa.Table, key: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
     near = table.filter(compute.is_in(table[key[0]], value_set=wanted[key[0]].combine_chunks()))
-    return {tuple(row[c] for c in key): row for row in near.to_pylist()}
+    return {tuple(row[c] for c in key): row for row in to_records(near)}
 
 
 def _sample(table: pa.Table, columns: Sequence[str], share: float) -> pa.Table:

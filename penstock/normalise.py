@@ -29,17 +29,44 @@ def _normalise(column: "pa.ChunkedArray[Any]", name: str, wanted: pa.DataType | 
     target = wanted if wanted is not None else _plain(column.type)
     if column.type.equals(target):
         return column
-    if target.equals(TIMESTAMP):
-        return _timestamps(column)
     if pa.types.is_list(column.type) or pa.types.is_struct(column.type) or pa.types.is_map(column.type):
         return pa.chunked_array([pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())])
     try:
-        return column.cast(target)
-    except pa.ArrowInvalid:
-        if wanted is None or target.equals(pa.string()):
-            raise
-        # A column that holds other than it declares (SQLite lets it): text keeps the values as they are.
+        if target.equals(TIMESTAMP):
+            return _timestamps(column)
+        if pa.types.is_boolean(target) and _is_number(column.type) and not _is_flag(column):
+            return column.cast(_plain(column.type))
+        return column.cast(target, safe=not pa.types.is_uint64(column.type))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        # A column that holds other than it declares (SQLite lets it): its values are kept as they are.
+        return column.cast(_plain(column.type)) if _is_number(column.type) else _written(column)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _is_flag(column: "pa.ChunkedArray[Any]") -> bool:
+    """Whether a column of numbers holds nothing but 0 and 1: Arrow would take every other for true."""
+    flags = compute.or_(compute.equal(column, 0), compute.equal(column, 1))
+    return compute.all(flags).as_py() is not False
+
+
+def _written(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    """Write every value by itself: bytes that are no text in hex, what Arrow cannot write as Python does."""
+    try:
         return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.chunked_array([pa.array([_write(value) for value in column.to_pylist()], pa.string())])
+
+
+def _write(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return f"\\x{value.hex()}"
+    return None if value is None else str(value)
 
 
 def _storage(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":

@@ -5,7 +5,7 @@ What a run shows is what the shop held when it counted, where all its partitions
 where nothing changed until it published (elsewhere; else the next run must find it late).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -51,22 +51,29 @@ def history_pipeline(**interval: Any) -> Pipeline:
 
 def score_goods(registry: Registry) -> dict[int, float]:
     """XGBoost's own scores of all goods that the model takes."""
+    taken = [number for number, goods in enumerate(GOODS) if goods[2] != UNSEEN]
+    return dict(zip(taken, predict(registry, [GOODS[n] for n in taken]), strict=True))
+
+
+def predict(registry: Registry, rows: Sequence[tuple[Any, ...]]) -> list[float]:
+    """XGBoost's own scores of amounts, items, countries and firsts, past everything of ours."""
     import pandas as pd
     import xgboost as xgb
 
     manifest = registry.manifest("card-risk", "1")
     booster = xgb.Booster()
     booster.load_model(Path(registry.folder) / "card-risk" / "1" / manifest.file)
-    taken = [number for number, goods in enumerate(GOODS) if goods[2] != UNSEEN]
-    frame = pd.DataFrame([GOODS[n] for n in taken], columns=["amount", "items", "country", "first"])
+    frame = pd.DataFrame(rows, columns=["amount", "items", "country", "first"])
     frame = frame[list(manifest.feature_names)]
     for feature in manifest.features:
         if feature.dtype == "category":
             frame[feature.name] = pd.Categorical(frame[feature.name], list(feature.categories))
+        elif frame[feature.name].dtype == object:  # a NULL among booleans or whole numbers
+            frame[feature.name] = frame[feature.name].astype("float64")
     last = manifest.best_iteration
     matrix = xgb.DMatrix(frame, enable_categorical=True)
     scores = booster.predict(matrix, iteration_range=(0, last + 1) if last is not None else (0, 0))
-    return dict(zip(taken, map(float, scores), strict=True))
+    return [float(score) for score in scores]
 
 
 @dataclass(frozen=True, kw_only=True)

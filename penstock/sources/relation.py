@@ -14,6 +14,7 @@ from penstock.carriers import Bound, Partition, SourceExtent
 from penstock.connections import Database
 from penstock.errors import MissingColumns
 from penstock.interval import DataInterval, as_utc
+from penstock.sources.postgres_types import is_ordered, readable
 from penstock.sources.sqlite_time import sqlite_time_bounds
 from penstock.types import TIMESTAMP
 
@@ -33,6 +34,11 @@ class Relation:
     updated: str | None = None
     declared: pa.Schema | None = None
 
+    @property
+    def columns(self) -> list[sa.ColumnElement[Any]]:
+        """What to select for each column."""
+        return [readable(c) for c in self.rows.c] if self.database.dialect == "postgresql" else list(self.rows.c)
+
     def check_columns(self) -> None:
         """Raise MissingColumns where the spec names columns that the relation lacks."""
         wanted = [*self.key, *(c for c in (self.time, self.updated) if c)]
@@ -47,7 +53,7 @@ class Relation:
         it changed is then older than the newest.
         """
         self.check_columns()
-        extremes = [f(self._orderable(c)) for c in self.key for f in (sa.func.min, sa.func.max)]
+        extremes = [self._marked(f(self._orderable(c))) for c in self.key for f in (sa.func.min, sa.func.max)]
         counted = (
             sa.select(sa.func.count(), *extremes, *self._changes())
             .select_from(self.rows)
@@ -61,7 +67,7 @@ class Relation:
         if self.updated is None:
             return []
         changed = self.rows.c[self.updated]
-        newest = sa.func.max(changed)
+        newest = self._marked(sa.func.max(changed))
         if self.database.dialect != "postgresql":
             return [newest]
         dated = isinstance(changed.type, sa.DateTime)  # its own hash takes a seventh of the time
@@ -88,13 +94,16 @@ class Relation:
         """Read the interval's rows, or one slice of them, or whichever `limit` of them come first."""
         self.check_columns()
         conditions = [*self._within(interval), *(self._slice(partition) if partition else ())]
-        return read(self.database, sa.select(*self.rows.c).where(*conditions).limit(limit), self._declared())
+        return read(self.database, sa.select(*self.columns).where(*conditions).limit(limit), self._declared())
 
     def count_without_time(self) -> int:
-        """Count the rows whose event time is NULL: no interval ever holds them."""
+        """Count the rows whose event time is NULL or infinite: no interval ever holds them."""
         if self.time is None:
             return 0
-        lacking = sa.select(sa.func.count()).select_from(self.rows).where(self.rows.c[self.time].is_(None))
+        time = self.rows.c[self.time]
+        endless = isinstance(time.type, sa.DateTime) and self.database.dialect in ("postgresql", "duckdb")
+        outside = sa.or_(time.is_(None), sa.not_(sa.func.isfinite(time))) if endless else time.is_(None)
+        lacking = sa.select(sa.func.count()).select_from(self.rows).where(outside)
         with self.database.reading() as connection:
             return int(connection.execute(lacking).scalar_one())
 
@@ -107,7 +116,14 @@ class Relation:
 
     def _orderable(self, column: str) -> sa.ColumnElement[Any]:
         element = self.rows.c[column]
+        if self.database.dialect == "postgresql":
+            return element if is_ordered(element.type) else _as_text(element)
         return _as_text(element) if isinstance(element.type, sa.Uuid | sa.Boolean) else element
+
+    def _marked(self, element: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """An extreme as the fingerprint takes it: Postgres has times that Python lacks, `infinity` among them."""
+        postgres = self.database.dialect == "postgresql"
+        return _as_text(element) if postgres and isinstance(element.type, sa.Date | sa.DateTime) else element
 
     def _boundaries(self, interval: DataInterval | None, size: int, rows: int) -> list[Bound]:
         assert self.partition_by is not None
@@ -145,9 +161,11 @@ class Relation:
             conditions.append(sa.or_(below, along.is_(None)) if partition.lower is None else below)
         return conditions
 
-    def _literal(self, value: Bound, along: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:
+    def _literal(self, value: Bound, along: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         if isinstance(value, str):
-            return sa.literal(value, sa.Text())
+            text = sa.literal(value, sa.Text())
+            known = not isinstance(along.type, sa.String | sa.types.NullType)
+            return sa.cast(text, along.type) if known else text  # a decimal or a day, kept in writing
         return sa.literal(value, sa.DateTime(timezone=True)) if isinstance(value, datetime) else sa.literal(value)
 
     def _within(self, interval: DataInterval | None) -> list[sa.ColumnElement[bool]]:

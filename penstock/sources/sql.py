@@ -1,6 +1,7 @@
 """Rows of a table or a query of a SQL database."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 from penstock.connections import Database
 from penstock.errors import DatabaseUnavailable, MissingTable
 from penstock.interval import DataInterval
+from penstock.sources.postgres_types import base_type, type_of_oid
 from penstock.sources.relation import Relation
 from penstock.spec import SqlSource
 from penstock.types import declared_arrow_type
@@ -51,7 +53,7 @@ def _table(source: SqlSource, database: Database) -> sa.FromClause:
             raise MissingTable(database.name, source.table, known)
     return sa.table(
         sa.quoted_name(source.table, quote=True),
-        *(sa.column(sa.quoted_name(c["name"], quote=True), c["type"]) for c in columns),
+        *(sa.column(sa.quoted_name(c["name"], quote=True), base_type(c["type"])) for c in columns),
         schema=source.schema_,
     )
 
@@ -70,8 +72,12 @@ def _query(source: SqlSource, database: Database, interval: DataInterval | None)
             bound = bound.bindparams(sa.bindparam(parameter, value, sa.DateTime(timezone=aware)))
     with database.reading() as connection:
         probe = sa.select(sa.text("*")).select_from(bound.columns().subquery("q")).limit(0)
-        names = list(connection.execute(probe).keys())
-    return bound.columns(*(sa.column(sa.quoted_name(n, quote=True)) for n in names)).subquery("q")
+        result = connection.execute(probe)
+        names = list(result.keys())
+        described: Any = result.cursor.description if result.cursor else ()
+    kinds = [type_of_oid(c[1]) for c in described] if database.dialect == "postgresql" else [None] * len(names)
+    columns = (sa.column(sa.quoted_name(n, quote=True), kind) for n, kind in zip(names, kinds, strict=True))
+    return bound.columns(*columns).subquery("q")
 
 
 def _untyped(rows: sa.FromClause) -> sa.FromClause:

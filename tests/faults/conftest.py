@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from models.registry import Registry
 from tests.faults.harness.scene import Scene
+from tests.shop import train_model
 
 Tell = Callable[[str, str, str], None]
 FAULT = "fault"
@@ -27,6 +29,12 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fix
         return str(server.get_uri(unique))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """The shop's model, for tests that only read it."""
+    return train_model(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")

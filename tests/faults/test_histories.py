@@ -21,7 +21,7 @@ from models.registry import Registry
 from penstock.connections import Database, close_engines, open_database
 from penstock.settings import Settings
 from tests.histories import GOODS, History, history_pipeline, score_goods
-from tests.shop import START, train_model
+from tests.shop import START
 
 moments = st.integers(0, 6 * 24).map(lambda hours: START + timedelta(hours=hours))
 goods = st.integers(0, len(GOODS) - 1)
@@ -128,11 +128,6 @@ class Machine(RuleBasedStateMachine):
         finally:
             self.it.close()
             close_engines()
-
-
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    return train_model(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

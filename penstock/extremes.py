@@ -1,0 +1,101 @@
+"""Values that a column's type holds and the next place cannot: times outside the years 1 to 9999, NUL in text.
+
+Arrow and DuckDB carry them; Python's datetime, pandas' text and Postgres do not. A row that would store one is refused.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from penstock.types import TIMESTAMP, compute
+
+_CALENDAR = {TIMESTAMP: (-62_135_596_800_000_000, 253_402_300_799_999_999), pa.date32(): (-719_162, 2_932_896)}
+"""The first and last moment of Python's calendar: microseconds, and days, from 1970 on."""
+_INFINITE = {TIMESTAMP: 2**63 - 1, pa.date32(): 2**31 - 1}
+"""How infinity is written; the negative of it is minus infinity. DuckDB reads and writes the same."""
+
+
+def unstorable_rows(table: pa.Table, columns: Iterable[str]) -> dict[int, tuple[str, ...]]:
+    """Return position and reasons of the rows that not every warehouse can keep in these columns."""
+    reasons: dict[int, tuple[str, ...]] = {}
+    for position, reason in _unstorable(table, columns):
+        reasons[position] = (*reasons.get(position, ()), reason)
+    return reasons
+
+
+def to_records(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows as Python's values; a column with times outside its calendar is written as text."""
+    for number, name in enumerate(table.column_names):
+        column = table.column(number)
+        if _off_calendar(column) is not None:
+            table = table.set_column(number, name, pa.array(_written(column), pa.string()))
+    return table.to_pylist()
+
+
+def mend_infinity(table: pa.Table) -> pa.Table:
+    """Undo what the driver of Postgres does to infinity: moved from 2000 to 1970, it does not fit and wraps around.
+
+    What lies beyond the year 294246 becomes infinity too.
+    """
+    for number, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        date = pa.types.is_date32(column.type)
+        if not date and not pa.types.is_timestamp(column.type):
+            continue
+        count, low, offset, earliest = (
+            (pa.int32(), -(2**31), 10_957, -2_000_000_000)
+            if date
+            else (pa.int64(), -(2**63), 946_684_800_000_000, -211_000_000_000_000_000)
+        )
+        numbers = column.cast(count)
+        least = compute.min(numbers).as_py()
+        if least is None or least >= earliest:
+            continue
+        minus, infinity = pa.scalar(low + 1, count), pa.scalar(-(low + 1), count)
+        infinite = compute.if_else(compute.equal(numbers, pa.scalar(low + offset, count)), minus, infinity)
+        mended = compute.if_else(compute.less(numbers, pa.scalar(earliest, count)), infinite, numbers)
+        table = table.set_column(number, name, mended.cast(column.type))
+    return table
+
+
+def _unstorable(table: pa.Table, columns: Iterable[str]) -> Iterator[tuple[int, str]]:
+    for name in dict.fromkeys(c for c in columns if c in table.column_names):
+        column = table[name]
+        off = _off_calendar(column)
+        if off is not None:
+            for position in compute.indices_nonzero(off).to_pylist():
+                yield position, f"`{name}`: a time outside the years 1 to 9999"
+        if pa.types.is_string(column.type):
+            for position in compute.indices_nonzero(compute.match_substring(column, "\0")).to_pylist():
+                yield position, f"`{name}`: text with a NUL, which not every database can hold"
+
+
+def _off_calendar(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any] | None":
+    """Say which values Python's calendar lacks; None where it has them all."""
+    if column.type not in _CALENDAR:
+        return None
+    first, last = _CALENDAR[column.type]
+    numbers = column.cast(pa.int64() if column.type == TIMESTAMP else pa.int32())
+    extremes = compute.min_max(numbers)
+    if extremes["min"].as_py() is None or (extremes["min"].as_py() >= first and extremes["max"].as_py() <= last):
+        return None
+    mask: pa.ChunkedArray[Any] = compute.or_(compute.less(numbers, first), compute.greater(numbers, last))
+    return mask
+
+
+def _written(column: "pa.ChunkedArray[Any]") -> list[str | None]:
+    first, last = _CALENDAR[column.type]
+    infinite = _INFINITE[column.type]
+    numbers = column.cast(pa.int64() if column.type == TIMESTAMP else pa.int32()).to_pylist()
+
+    def write(number: int | None, value: Any) -> str | None:
+        if number is None:
+            return None
+        if first <= number <= last:
+            return str(value.as_py())
+        if abs(number) == infinite:
+            return "infinity" if number > 0 else "-infinity"
+        return str(np.datetime64(number, "us" if column.type == TIMESTAMP else "D"))
+
+    return [write(number, value) for number, value in zip(numbers, column, strict=True)]
