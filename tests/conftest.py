@@ -45,21 +45,17 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def prefect_api(prefect_server: str) -> Iterator[str]:
+def prefect_api(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Point this process, and the processes that the test starts, at the shared Prefect server; return its address."""
     from prefect.context import refresh_global_settings_context
 
     from deployments.local_server import client_environment
 
-    before = {name: os.environ.get(name) for name in client_environment(prefect_server, patient=True)}
-    os.environ.update(client_environment(prefect_server, patient=True))
+    for name, value in client_environment(prefect_server, patient=True).items():
+        monkeypatch.setenv(name, value)
     refresh_global_settings_context()  # a test module that imports Prefect has had it read the environment before
     yield prefect_server
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    monkeypatch.undo()  # now, and in one go with what the test itself has changed of these
     refresh_global_settings_context()
 
 
