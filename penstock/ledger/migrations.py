@@ -26,8 +26,19 @@ def migrate(database: Database) -> None:
         url = database.url.render_as_string(hide_password=False)
         if url in _done and not _file_is_gone(database):
             return
-        _migrate(database)
+        if _read_version(database) != LATEST:  # who only reads waits for no writer, and needs no right to write
+            _migrate(database)
         _done.add(url)
+
+
+def _read_version(database: Database) -> int | None:
+    if _file_is_gone(database):
+        return None
+    with database.reading() as connection:
+        if not sa.inspect(connection).has_table(schema.name):
+            return None
+        version: int | None = connection.execute(sa.select(sa.func.max(schema.c.version))).scalar()
+        return version
 
 
 def _file_is_gone(database: Database) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.carriers import ModelPin, ScoringRun
-from penstock.connections import Database, open_database
+from penstock.connections import BUSY_SECONDS, Database, open_database
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
 from penstock.ledger import migrations
@@ -185,6 +185,20 @@ def test_migrating_twice_changes_nothing_and_a_newer_ledger_is_refused(warehouse
         connection.execute(schema.insert().values(version=99, applied_at=datetime.now(UTC)))
     with pytest.raises(SettingsError, match="version 99"):
         migrations._migrate(warehouse)
+
+
+def test_who_reads_a_ledger_in_a_new_process_does_not_wait_for_who_writes(
+    use_settings: Callable[..., Any], database_url: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = open_database(use_settings(warehouse=database_url("sqlite", "warehouse")), "warehouse")
+    taken(warehouse)
+    monkeypatch.setattr(migrations, "_done", set())
+    begun = time.monotonic()
+
+    with warehouse.writing():
+        assert len(list_runs(warehouse)) == 1
+
+    assert time.monotonic() - begun < BUSY_SECONDS
 
 
 def test_an_upgrade_adds_a_later_column_and_keeps_the_rows(
