@@ -231,10 +231,17 @@ def fill_range(page: Any, start: str, end: str) -> None:
 
 
 def submit(page: Any) -> str:
-    """Start the run and return its id."""
-    with page.expect_response(re.compile(r"/create_flow_run$")) as answer:
-        page.get_by_role("button", name="Submit").click()
-    return str(answer.value.json()["id"])
+    """Start the run and return its id; where the server is busy, click again as a person would."""
+
+    def started() -> str:
+        with page.expect_response(re.compile(r"/create_flow_run$")) as answer:
+            page.get_by_role("button", name="Submit").click()
+        if answer.value.status == 503:
+            page.wait_for_timeout(1000)
+            return ""
+        return str(answer.value.json()["id"])
+
+    return wait_until(started)
 
 
 def wait_for_run(stack: Stack, wanted: str) -> dict[str, Any]:
