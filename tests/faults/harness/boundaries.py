@@ -1,6 +1,7 @@
-"""The boundaries of a run: the moments before and after every statement, bulk call and commit, in their order.
+"""The boundaries of a run: the moments before and after every statement, bulk call, commit and prediction, in their
+order; between them stands what failed.
 
-They are found by listening to SQLAlchemy, ADBC and DuckDB, so that no code for faults stands in what ships.
+They are found by listening to SQLAlchemy, ADBC, DuckDB and XGBoost, so that no code for faults stands in what ships.
 """
 
 import threading
@@ -24,6 +25,8 @@ def watch_boundaries(reached: Reached) -> None:
     _watch_sqlalchemy(tell)
     _watch_adbc(tell)
     _watch_duckdb(tell)
+    _watch_xgboost(tell)
+    _watch_failures(tell)
 
 
 def _watch_sqlalchemy(tell: Reached) -> None:
@@ -51,6 +54,24 @@ def _watch_duckdb(tell: Reached) -> None:
     from penstock import bulk
 
     bulk._duckdb_fetch = _around(bulk._duckdb_fetch, tell, lambda *_: "DuckDB fetch")
+
+
+def _watch_xgboost(tell: Reached) -> None:
+    from models.booster import ModelVersion
+
+    ModelVersion.score = _around(ModelVersion.score, tell, lambda *_: "prediction")  # type: ignore[method-assign]
+
+
+def _watch_failures(tell: Reached) -> None:
+    from penstock import connections
+
+    translate = connections._translate
+
+    def told(database: Any, error: BaseException) -> Any:
+        tell(f"failed {' '.join(str(error).split())}")
+        return translate(database, error)
+
+    connections._translate = told
 
 
 def _around(call: Any, tell: Reached, name: Callable[..., str]) -> Any:

@@ -16,12 +16,12 @@ import psycopg
 
 How = Literal["flow", "steps"]
 """The real flow on the shared Prefect server, or its steps in the same order by `tests.driver`, without Prefect."""
-Action = Literal["kill", "stop", "wait", "lose"]
+Action = Literal["kill", "crash", "stop", "wait", "lose"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at a boundary: SIGKILL, SIGSTOP, a pause in which the test does something, or a lost connection.
+    """What happens at a boundary: SIGKILL, SIGSEGV, SIGSTOP, a pause in which the test acts, a lost connection.
 
     To lose the connection after COMMIT is to lose the answer to it.
     """
@@ -30,7 +30,8 @@ class Fault:
     number: int = 0
     """Of the boundary, from 1; 0: at every boundary that holds `name`."""
     name: str = ""
-    """Part of a boundary's name: then the first of them counts."""
+    """Part of a boundary's name: then the first of them counts, or the `nth`."""
+    nth: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,15 @@ def _settle_in(order: Order) -> None:
 
 
 def _teller(order: Order, write: Callable[[str], Any]) -> Callable[[str], None]:
-    numbers, fault = count(1), order.fault
+    numbers, named, fault = count(1), count(1), order.fault
 
     def reached(boundary: str) -> None:
         nonlocal fault
         number = next(numbers)
         write(f"{boundary}\n")
-        if fault is None or (fault.number and number != fault.number) or (fault.name not in boundary):
+        if fault is None or fault.name not in boundary:
+            return
+        if number != fault.number if fault.number else next(named) != fault.nth:
             return
         acting, fault = fault, None
         _act(acting.action, order.folder)
@@ -92,6 +95,8 @@ def _teller(order: Order, write: Callable[[str], Any]) -> Callable[[str], None]:
 def _act(action: Action, folder: Path) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
     elif action == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif action == "lose":

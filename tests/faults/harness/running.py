@@ -30,6 +30,11 @@ class Ending:
     output: str
 
     @property
+    def failures(self) -> str:
+        """What databases and libraries said that the run has got over, or not."""
+        return "\n".join(boundary for boundary in self.boundaries if boundary.startswith("failed "))
+
+    @property
     def was_killed(self) -> bool:
         return self.exit_code == -signal.SIGKILL
 
@@ -56,6 +61,10 @@ class Running:
         """Wait until the run has stopped itself by SIGSTOP."""
         status = Path("/proc", str(self.pid), "stat")
         self._wait_for(lambda: status.read_text().rpartition(")")[2].split()[0] == "T")
+
+    def wait_until_at(self, boundary: str, times: int = 1) -> None:
+        """Wait until the run has come so many times to boundaries that hold this."""
+        self._wait_for(lambda: self._read("boundaries.txt").count(boundary) >= times)
 
     def go_on(self) -> None:
         """Let a run that waits at a boundary go on."""

@@ -92,11 +92,12 @@ class Scene:
     def write_spec(self, partition_rows: int = 15, *lines: str) -> None:
         self.spec.write_text("\n".join([SPEC.format(folder=self.folder, partition_rows=partition_rows), *lines]))
 
-    def trial(self, **environment: str) -> "Trial":
-        """Begin with an empty warehouse."""
+    def trial(self, url: str | None = None, **environment: str) -> "Trial":
+        """Begin with an empty warehouse: one of the scene's dialect and place, or the one of this URL."""
         folder = self.folder / f"trial-{next(self._trials)}"
         folder.mkdir()
-        return Trial(self, folder, environment)
+        url = url or self.make_url(self.dialect, f"warehouse_{uuid.uuid4().hex[:10]}")
+        return Trial(self, folder, url, environment)
 
     @property
     def twin(self) -> Found:
@@ -119,9 +120,8 @@ class Scene:
 class Trial:
     """One warehouse, and the runs on it."""
 
-    def __init__(self, scene: Scene, folder: Path, environment: dict[str, str]) -> None:
-        self.scene, self.folder = scene, folder
-        self.url = scene.make_url(scene.dialect, f"warehouse_{uuid.uuid4().hex[:10]}")
+    def __init__(self, scene: Scene, folder: Path, url: str, environment: dict[str, str]) -> None:
+        self.scene, self.folder, self.url = scene, folder, url
         self.environment = {
             "PENSTOCK_HOME": str(folder / ".penstock"),
             "PENSTOCK_MODEL_STORE": str(scene.folder / "models"),
@@ -130,6 +130,10 @@ class Trial:
             "PENSTOCK_RUNNER": "threads:1",
         } | environment
         self._runs = count(1)
+
+    def reach(self, **addresses: str) -> None:
+        """Have the runs from now on reach a connection at another address; the test looks at it past that."""
+        self.environment |= {f"PENSTOCK_CONNECTIONS__{name.upper()}": url for name, url in addresses.items()}
 
     @property
     def warehouse(self) -> Database:
