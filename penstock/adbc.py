@@ -22,18 +22,27 @@ class AdbcTransaction:
     """One ADBC connection in one transaction."""
 
     def __init__(self, database: Database) -> None:
-        with ExitStack() as opened:  # closed again where the snapshot is lost
-            self._connection = opened.enter_context(closing(self._connect(database)))
-            self._cursor = opened.enter_context(closing(self._connection.cursor()))
+        from penstock.answers import Answers  # not above: it brings psycopg along
+
+        self._opened = ExitStack()
+        self._answers = Answers(database.answer_seconds, self._opened.close)
+        with ExitStack() as entering:
+            entering.push(self)  # closed again where the snapshot is lost
+            self._answers.wait(self._open, database)
             for statement in database.enter_snapshot():
-                self._cursor.execute(statement)
-            self._opened = opened.pop_all()
+                self._answers.wait(self._cursor.execute, statement)
+            entering.pop_all()
 
     def __enter__(self) -> "AdbcTransaction":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._opened.close()
+        if not self._answers.left_behind:  # else a thread still waits in there, and the server will roll back
+            self._opened.close()
+
+    def _open(self, database: Database) -> None:
+        self._connection = self._opened.enter_context(closing(self._connect(database)))
+        self._cursor = self._opened.enter_context(closing(self._connection.cursor()))
 
     def _connect(self, database: Database) -> Any:
         raise NotImplementedError
@@ -45,24 +54,26 @@ class AdbcTransaction:
         return self._fetch(*self._compile(statement))
 
     def _fetch(self, sql: str, parameters: tuple[Any, ...]) -> pa.Table:
-        self._cursor.execute(sql, parameters or None)
-        rows: pa.Table = self._cursor.fetch_arrow_table()
+        self._answers.wait(self._cursor.execute, sql, parameters or None)
+        rows: pa.Table = self._answers.wait(self._cursor.fetch_arrow_table)
         return rows
 
     def execute(self, statement: Statement) -> list[tuple[Any, ...]]:
         sql, parameters = self._compile(statement)
-        self._cursor.execute(sql, parameters or None)
-        return [tuple(row) for row in self._cursor.fetchall()] if isinstance(statement, sa.Select) else []
+        self._answers.wait(self._cursor.execute, sql, parameters or None)
+        rows = self._answers.wait(self._cursor.fetchall) if isinstance(statement, sa.Select) else []
+        return [tuple(row) for row in rows]
 
     def append(self, table: sa.Table, rows: pa.Table) -> None:
         if rows.num_rows:
-            self._cursor.adbc_ingest(table.name, self._typed(table, rows), mode="append", db_schema_name=table.schema)
+            typed = self._typed(table, rows)
+            self._answers.wait(self._cursor.adbc_ingest, table.name, typed, mode="append", db_schema_name=table.schema)
 
     def _typed(self, table: sa.Table, rows: pa.Table) -> pa.Table:
         return rows.cast(pa.schema([(name, arrow_type(table.c[name].type)) for name in rows.column_names]))
 
     def commit(self) -> None:
-        self._connection.commit()
+        self._answers.wait(self._connection.commit)
 
 
 class _TypedLiterals(asyncpg.PGCompiler_asyncpg):

@@ -27,6 +27,8 @@ from penstock.errors import (
 from penstock.settings import Settings
 
 BUSY_SECONDS = 60
+ANSWER_SECONDS = 10
+"""How much longer than a statement may take Postgres is listened to: its own timeout should be what we hear of."""
 _DENIED = re.compile(
     r"password authentication failed|no password supplied|role .* does not exist|database .* does not exist"
     r"|permission denied|no pg_hba\.conf entry|Access denied",
@@ -70,6 +72,11 @@ class Database:
     @property
     def url(self) -> URL:
         return self.engine.url
+
+    @property
+    def answer_seconds(self) -> float:
+        """How long the database may say nothing; it is taken for gone then."""
+        return float(self.engine.get_execution_options()["penstock_answer_seconds"])
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -180,17 +187,22 @@ def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
         url = url.set(drivername="postgresql+psycopg")
     backend = url.get_backend_name()
     if backend == "postgresql":
+        longest = statement_seconds * 1000
         options = (
-            f"-c timezone=UTC -c statement_timeout={statement_seconds * 1000} -c lock_timeout={BUSY_SECONDS * 1000}"
+            f"-c timezone=UTC -c statement_timeout={longest} -c lock_timeout={BUSY_SECONDS * 1000} "
+            f"-c idle_in_transaction_session_timeout={longest}"  # who has left us behind must not keep its locks
         )
         defaults = {
             "connect_timeout": "10",
             "application_name": "penstock",
             "keepalives_idle": "30",
+            "keepalives_interval": "10",
+            "keepalives_count": "3",
+            "tcp_user_timeout": "60000",
             "options": options,
         }
         url = url.update_query_dict({k: v for k, v in defaults.items() if k not in url.query})
-        return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=8, max_overflow=8)
+        return _make_postgres_engine(url, statement_seconds + ANSWER_SECONDS)
     if backend == "sqlite":
         _make_folder(url)
         engine = sa.create_engine(url, hide_parameters=True, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
@@ -203,6 +215,21 @@ def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
         sa.event.listen(engine, "connect", _duckdb_connect)
         return engine
     return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True)
+
+
+def _make_postgres_engine(url: URL, answer_seconds: int) -> sa.Engine:
+    from penstock.answers import connect_bounded  # not above: it brings psycopg along
+
+    engine = sa.create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        pool_size=8,
+        max_overflow=8,
+        execution_options={"penstock_answer_seconds": answer_seconds},
+    )
+    sa.event.listen(engine, "do_connect", connect_bounded(answer_seconds))
+    return engine
 
 
 def _make_folder(url: URL) -> None:
