@@ -17,6 +17,8 @@ from sqlalchemy.pool import NullPool
 
 from penstock.errors import (
     AccessDenied,
+    DatabaseFull,
+    DatabaseLocked,
     DatabaseUnavailable,
     KeyCollision,
     PenstockError,
@@ -43,6 +45,8 @@ _VALUES = re.compile(
 """How databases quote the rows that they refuse: an error text is no place for them."""
 _SECRET_OPTION = re.compile(r"password|passwd|secret|token|credential|key", re.IGNORECASE)
 _TRANSIENT_STATES = ("08", "40", "53", "57P", "57014", "55P03", "25P03")
+_FULL = re.compile(r"database or disk is full|No space left on device")
+_LOCKED = re.compile(r"database is locked|Could not set lock")
 _DENIED_STATES = ("28", "42501", "3D000")
 _SNAPSHOT_IS_GONE = re.compile(r"invalid snapshot identifier|snapshot .* does not exist")
 
@@ -205,7 +209,9 @@ def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
         return _make_postgres_engine(url, statement_seconds + ANSWER_SECONDS)
     if backend == "sqlite":
         _make_folder(url)
-        engine = sa.create_engine(url, hide_parameters=True, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
+        if "timeout" not in url.query:
+            url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
+        engine = sa.create_engine(url, hide_parameters=True, poolclass=NullPool)
         sa.event.listen(engine, "connect", _sqlite_connect)
         sa.event.listen(engine, "begin", _sqlite_begin)
         return engine
@@ -287,12 +293,13 @@ def _translate(database: Database, error: BaseException) -> PenstockError:
         return SnapshotLost(database.name)
     if state.startswith(_DENIED_STATES) or _DENIED.search(reason):
         return AccessDenied(database.name, reason)
+    if state == "53100" or _FULL.search(reason):
+        return DatabaseFull(database.name, reason)
+    if state == "55P03" or _LOCKED.search(reason):
+        return DatabaseLocked(database.name, reason)
     if state.startswith(_TRANSIENT_STATES):
         return DatabaseUnavailable(database.name, reason)
-    locked = re.search(
-        r"database is locked|database or disk is full|Could not set lock|TransactionContext Error|Conflict", reason
-    )
-    if locked or (
+    if re.search(r"TransactionContext Error|Conflict", reason) or (
         not state
         and (kind in ("OperationalError", "IOException", "InterfaceError"))
         and not _is_sql_mistake(error, reason)

@@ -2,7 +2,9 @@
 
 PenstockError
 ├── TransientError               the same call may succeed later; tasks retry it
-│   ├── DatabaseUnavailable      refused, reset, locked, timed out
+│   ├── DatabaseUnavailable      refused, reset, timed out
+│   │   ├── DatabaseLocked       another session or process holds what we need, for longer than we wait
+│   │   └── DatabaseFull         no room on its disk
 │   └── KeyCollision             another copy of the same work wrote first
 ├── IntervalBusy                 another run is at it; nothing to do here, and nothing to retry
 └── TerminalError                the same call fails again; never retried
@@ -103,6 +105,24 @@ class DatabaseUnavailable(TransientError):
         return (
             f"connection `{self.connection}` did not answer as it should: {self.reason}. "
             "Check that the database runs and can be reached from here, then run again."
+        )
+
+
+@dataclass(eq=False)
+class DatabaseLocked(DatabaseUnavailable):
+    def message(self) -> str:
+        return (
+            f"connection `{self.connection}` is held by another session or process, for longer than we wait: "
+            f"{self.reason}. Let that end, or end it, then run again."
+        )
+
+
+@dataclass(eq=False)
+class DatabaseFull(DatabaseUnavailable):
+    def message(self) -> str:
+        return (
+            f"connection `{self.connection}` has no room left: {self.reason}. What readers see is untouched. "
+            "Make room on its disk, then run again; `penstock prune` removes rows that nobody sees any more."
         )
 
 
