@@ -14,6 +14,9 @@ from sqlalchemy.engine.default import DefaultDialect
 
 Reached = Callable[[str], None]
 
+between_beats = threading.Lock()
+"""Held while the lease is renewed: who is stopped in the middle of that would hold SQLite's one lock for writing."""
+
 
 def watch_boundaries(reached: Reached) -> None:
     """Tell every boundary that this process comes to, but those of the lease's thread, which come by time."""
@@ -27,6 +30,7 @@ def watch_boundaries(reached: Reached) -> None:
     _watch_duckdb(tell)
     _watch_xgboost(tell)
     _watch_failures(tell)
+    _watch_lease()
 
 
 def _watch_sqlalchemy(tell: Reached) -> None:
@@ -72,6 +76,18 @@ def _watch_failures(tell: Reached) -> None:
         return translate(database, error)
 
     connections._translate = told
+
+
+def _watch_lease() -> None:
+    from penstock.ledger import lease
+
+    renew = lease.renew
+
+    def renew_alone(*arguments: Any) -> None:
+        with between_beats:
+            renew(*arguments)
+
+    lease.renew = renew_alone
 
 
 def _around(call: Any, tell: Reached, name: Callable[..., str]) -> Any:

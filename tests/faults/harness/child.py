@@ -98,7 +98,10 @@ def _act(action: Action, folder: Path) -> None:
     elif action == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     elif action == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        from tests.faults.harness.boundaries import between_beats
+
+        with between_beats:
+            os.kill(os.getpid(), signal.SIGSTOP)
     elif action == "lose":
         raise psycopg.OperationalError("server closed the connection unexpectedly")
     elif action == "wait":
