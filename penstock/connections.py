@@ -192,10 +192,6 @@ def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
     backend = url.get_backend_name()
     if backend == "postgresql":
         longest = statement_seconds * 1000
-        options = (
-            f"-c timezone=UTC -c statement_timeout={longest} -c lock_timeout={BUSY_SECONDS * 1000} "
-            f"-c idle_in_transaction_session_timeout={longest}"  # who has left us behind must not keep its locks
-        )
         defaults = {
             "connect_timeout": "10",
             "application_name": "penstock",
@@ -203,9 +199,16 @@ def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
             "keepalives_interval": "10",
             "keepalives_count": "3",
             "tcp_user_timeout": "60000",
-            "options": options,
         }
         url = url.update_query_dict({k: v for k, v in defaults.items() if k not in url.query})
+        given = url.query.get("options", ())
+        options = (
+            f"-c statement_timeout={longest} -c lock_timeout={BUSY_SECONDS * 1000}",
+            f"-c idle_in_transaction_session_timeout={longest}",  # who has left us behind must not keep its locks
+            *((given,) if isinstance(given, str) else given),
+            "-c timezone=UTC",  # the last one holds: a time without a zone is UTC, whatever else the URL asks for
+        )
+        url = url.update_query_dict({"options": " ".join(options)})
         return _make_postgres_engine(url, statement_seconds + ANSWER_SECONDS)
     if backend == "sqlite":
         _make_folder(url)
