@@ -64,7 +64,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Holdout:
-    """Rows to judge by: the last ones in the order of time, which the model has not seen."""
+    """Rows to judge by: the last ones in the order of time. Nothing of the model was chosen by them either."""
 
     learned: pa.Table
     held: pa.Table
@@ -72,15 +72,15 @@ class Holdout:
 
 
 def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **how: Any) -> Holdout:
-    """Train as `models.training.train` does, and keep the rows apart as it does.
+    """Keep the last rows apart, and train on the others; of these the last choose how many trees there are.
 
     Args:
-        how: more of its arguments.
+        how: more of the arguments of `models.training.train`.
     """
     ordered = frame.sort_by(order_by)
-    cut = ordered.num_rows - round(ordered.num_rows * share)
-    trained = train(ordered, label, holdout=share, order_by=order_by, **how)
-    return Holdout(ordered.slice(0, cut), ordered.slice(cut), trained)
+    learned = ordered.slice(0, ordered.num_rows - round(ordered.num_rows * share))
+    trained = train(learned, label, holdout=share, order_by=order_by, **how)
+    return Holdout(learned, ordered.slice(learned.num_rows), trained)
 
 
 def compare(holdout: Holdout, label: str, rules: Mapping[str, Rule], metrics: Sequence[str]) -> list[Judged]:
