@@ -50,6 +50,8 @@ class Made:
     """By pipeline: rows of the primary source in all intervals to score, once every incident is mended."""
     refused: Mapping[str, int] = field(default_factory=dict)
     """By pipeline: how many of them the gates must quarantine."""
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    """By pipeline: how many of them the features query leaves out on purpose."""
 
 
 Deed = Callable[["Place", Size], None]

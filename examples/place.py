@@ -8,6 +8,7 @@ from contextlib import chdir, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from secrets import token_hex
 
 import deployments
 from examples.pack import Pack, Size
@@ -52,10 +53,11 @@ def inside(folder: Path) -> Iterator[Place]:
 
 
 def write_settings(folder: Path, packs: Sequence[Pack]) -> None:
-    """Write `.env`: each pack's connections lead to SQLite files in the folder."""
+    """Write `.env`: each pack's connections lead to SQLite files in the folder; a new secret hides private columns."""
     names = dict.fromkeys(name for pack in packs for name in pack.connections)
     lines = [f"PENSTOCK_CONNECTIONS__{name.upper()}=sqlite:///{name}.db\n" for name in names]
-    (folder / ".env").write_text(_SETTINGS + "".join(lines), encoding="utf-8")
+    secret = f"PENSTOCK_PRIVATE_KEY={token_hex(32)}\n"
+    (folder / ".env").write_text(_SETTINGS + "".join(lines) + secret, encoding="utf-8")
 
 
 def newest_end(pack: Pack, now: datetime) -> datetime:
