@@ -1,0 +1,1 @@
+"""The pack healthcare/readmission; see README.md."""

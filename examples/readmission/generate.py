@@ -1,0 +1,242 @@
+"""Write the hospitals' database: patients, stays, diagnoses, and which patients came back.
+
+`python -m examples.readmission.generate --rows 24000 --days 120 --seed 7 --dirty 0.003`
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+
+from examples.drawing import columns, moments
+from examples.pack import Made, Size
+from examples.place import Place
+from examples.readmission.world import CHAPTERS, DAY, DIED, HOSPICE, Numbers, World, draw_world
+from penstock.bulk import bulk_transaction
+from penstock.types import UtcDateTime
+
+PIPELINE = "readmission"
+SCORED_DAYS = 3
+FIRST_STAY = 100_000
+NO_SPECIALTY = "TeleMedicine"
+"""A department that opened after the model was trained."""
+_SPECIALTIES = ("InternalMedicine", "Emergency/Trauma", "Cardiology", "Surgery-General", "Orthopedics")
+_RACES = ("Caucasian", "AfricanAmerican", "Hispanic", "Asian", "Other")
+
+metadata = sa.MetaData()
+patients = sa.Table(
+    "patients",
+    metadata,
+    sa.Column("patient_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("family_name", sa.Text),
+    sa.Column("postcode", sa.Text),
+    sa.Column("sex", sa.Text, nullable=False),
+    sa.Column("race", sa.Text, nullable=False),
+    sa.Column("age_group", sa.Text, nullable=False),
+)
+admissions = sa.Table(
+    "admissions",
+    metadata,
+    sa.Column("encounter_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("patient_id", sa.BigInteger, nullable=False, index=True),
+    sa.Column("admitted_at", UtcDateTime, nullable=False),
+    sa.Column("discharged_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("admission_type", sa.BigInteger, nullable=False),
+    sa.Column("discharge_to", sa.BigInteger, nullable=False),
+    sa.Column("specialty", sa.Text, nullable=False),
+    sa.Column("payer", sa.Text, nullable=False),
+    sa.Column("days_in_hospital", sa.BigInteger, nullable=False),
+    sa.Column("lab_procedures", sa.BigInteger, nullable=False),
+    sa.Column("procedures", sa.BigInteger, nullable=False),
+    sa.Column("medications", sa.BigInteger, nullable=False),
+    sa.Column("outpatient_before", sa.BigInteger, nullable=False),
+    sa.Column("emergency_before", sa.BigInteger, nullable=False),
+    sa.Column("inpatient_before", sa.BigInteger, nullable=False),
+    sa.Column("diagnoses", sa.BigInteger, nullable=False),
+    sa.Column("glucose", sa.Text, nullable=False),
+    sa.Column("a1c", sa.Text, nullable=False),
+    sa.Column("insulin", sa.Text, nullable=False),
+    sa.Column("medication_changed", sa.Text, nullable=False),
+)
+diagnoses = sa.Table(
+    "diagnoses",
+    metadata,
+    sa.Column("encounter_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("code", sa.Text, nullable=False),
+)
+readmissions = sa.Table(
+    "readmissions",
+    metadata,
+    sa.Column("encounter_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("known_at", UtcDateTime, nullable=False),
+    sa.Column("within_30_days", sa.Boolean, nullable=False),
+)
+
+
+def make_hospitals(place: Place, size: Size) -> Made:
+    """Fill the database. Stays that are entered late are not there yet, nor what became of the last thirty days."""
+    world = draw_world(size)
+    spoiled, there = spoil(world, size), places_until_end(world, size)
+    on_time = there[~is_withheld(world, size)[there]]
+    known = known_places(world, size)
+    database = place.connect("hospital")
+    metadata.create_all(database.engine)
+    with bulk_transaction(database) as transaction:
+        transaction.append(patients, patients_table(world, size, spoiled))
+        write_stays(transaction, world, size, spoiled, on_time)
+        transaction.append(readmissions, readmissions_table(world, known))
+    scored = there[world.stays.discharged[there] >= _scored_from(world, size)]
+    left_out = int(np.isin(world.stays.goes_to[scored], (DIED, HOSPICE)).sum())
+    people = len(np.unique(world.stays.patient[on_time]))
+    back = int(world.stays.comes_back[known].sum())
+    told = {
+        "hospital: admissions": f"{len(on_time):,} stays of {people:,} patients in {size.days} days",
+        "hospital: diagnoses": f"{3 * len(on_time):,}",
+        "hospital: readmissions": f"{len(known):,} stays whose thirty days are over, {back:,} came back",
+    }
+    return Made(told, {PIPELINE: len(scored)}, {PIPELINE: len(spoiled)}, {PIPELINE: left_out})
+
+
+def places_until_end(world: World, size: Size) -> Numbers:
+    """Places of the stays that had ended when the world does."""
+    discharged = world.stays.discharged
+    return np.flatnonzero((discharged >= 0) & (discharged < world.second_of(size.until)))
+
+
+def known_places(world: World, size: Size) -> Numbers:
+    """Places of the stays of which it is known whether the patient came back."""
+    there = places_until_end(world, size)
+    return there[(world.stays.discharged + world.stays.gap)[there] <= world.second_of(size.until)]
+
+
+def spoil(world: World, size: Size) -> dict[int, str]:
+    """Choose the stays to spoil, and how: scored, on time, not left out for their end, the patient's only one there."""
+    rng, stays = np.random.default_rng([size.seed, 1]), world.stays
+    there = places_until_end(world, size)
+    scored = there[stays.discharged[there] >= _scored_from(world, size)]
+    alone = np.bincount(stays.patient[scored], minlength=len(world.patients.decade))[stays.patient[scored]] == 1
+    fit = scored[alone & (stays.goes_to[scored] < DIED) & ~is_withheld(world, size)[scored]]
+    chosen = rng.permutation(fit)[: max(round(len(fit) * size.dirty), 3) if size.dirty else 0]
+    return {at: ("stay", "patient", "specialty")[number % 3] for number, at in enumerate(chosen.tolist())}
+
+
+def is_withheld(world: World, size: Size) -> Numbers:
+    """Stays of the scored days but the newest that a ward enters a day late."""
+    discharged, newest = world.stays.discharged, world.second_of(size.until) - DAY
+    late: Numbers = (np.arange(len(discharged)) % 23 == 0) & (discharged < newest)
+    return late & (discharged >= _scored_from(world, size))
+
+
+def write_stays(transaction: Any, world: World, size: Size, spoiled: dict[int, str], places: Numbers) -> None:
+    """Append some stays and their diagnoses."""
+    transaction.append(admissions, admissions_table(world, size, spoiled, places))
+    transaction.append(diagnoses, diagnoses_table(world, size, places))
+
+
+def patients_table(world: World, size: Size, spoiled: dict[int, str]) -> pa.Table:
+    """Everybody but those whom the index is spoiled to lack. Names and races are drawn; nothing depends on them."""
+    rng = np.random.default_rng([size.seed, 2])
+    drawn = world.patients
+    number = np.arange(len(drawn.decade))
+    lacking = world.stays.patient[[at for at, how in spoiled.items() if how == "patient"]]
+    race = np.array(_RACES, object)[rng.choice(5, len(number), p=[0.75, 0.19, 0.02, 0.02, 0.02])]
+    table = columns(
+        {
+            "patient_id": number + 1,
+            "family_name": [f"Family {at:05d}" for at in rng.permutation(number).tolist()],
+            "postcode": [f"{at:05d}" for at in rng.integers(10_000, 99_999, len(number)).tolist()],
+            "sex": np.where(drawn.female, "Female", "Male").tolist(),
+            "race": _with_gaps(rng, race, "?", 0.02, size).tolist(),
+            "age_group": [f"[{10 * at}-{10 * at + 10})" for at in drawn.decade.tolist()],
+        }
+    )
+    return table.filter(pa.array(~np.isin(number, lacking)))
+
+
+def admissions_table(world: World, size: Size, spoiled: dict[int, str], places: Numbers) -> pa.Table:
+    """Return some stays as the hospitals' database holds them, with its three ways to say that something is missing.
+
+    `?` where nobody filled the form, `None` where nothing was measured, 0 where the laboratory's system sent no number.
+    """
+    drawn, rng = world.stays, np.random.default_rng([size.seed, 3])
+    count = len(drawn.patient)
+    specialty = np.array(_SPECIALTIES, object)[rng.choice(5, count, p=[0.4, 0.2, 0.15, 0.15, 0.1])]
+    specialty = _with_gaps(rng, specialty, "?", 0.49, size)
+    payer = _with_gaps(rng, np.array(["MC", "HM", "SP"], object)[rng.integers(0, 3, count)], "?", 0.4, size)
+    labs = _with_gaps(rng, drawn.lab_procedures, 0, 0.03, size)
+    sugar = np.where(drawn.measured, np.array(["Norm", ">7", ">8"], object)[rng.integers(0, 3, count)], "None")
+    glucose = np.where(rng.random(count) < 0.05, np.array(["Norm", ">200"], object)[rng.integers(0, 2, count)], "None")
+    kind = np.where(drawn.emergency, 1, rng.choice([2, 3, 6], count, p=[0.4, 0.4, 0.2]))
+    nights = np.maximum(np.round((drawn.discharged - drawn.admitted) / DAY), 1).astype(np.int64)
+    changed = np.where(rng.random(count) < 0.46, "Ch", "No").astype(object)
+    for at, how in spoiled.items():
+        if how == "stay":
+            nights[at] = -nights[at]
+        elif how == "specialty":
+            specialty[at] = NO_SPECIALTY
+    told = {
+        "encounter_id": np.arange(count) + FIRST_STAY,
+        "patient_id": drawn.patient + 1,
+        "admission_type": kind,
+        "discharge_to": drawn.goes_to,
+        "specialty": specialty,
+        "payer": payer,
+        "days_in_hospital": nights,
+        "lab_procedures": labs,
+        "procedures": drawn.procedures,
+        "medications": drawn.medications,
+        "outpatient_before": drawn.visits_before[:, 0],
+        "emergency_before": drawn.visits_before[:, 1],
+        "inpatient_before": drawn.visits_before[:, 2],
+        "diagnoses": np.full(count, 3),
+        "glucose": glucose,
+        "a1c": sugar,
+        "insulin": np.where(drawn.insulin, "Steady", "No").astype(object),
+        "medication_changed": changed,
+    }
+    table = {name: values[places] for name, values in told.items()}
+    times = {"admitted_at": drawn.admitted, "discharged_at": drawn.discharged, "updated_at": drawn.discharged}
+    return columns(table | {name: moments(world.begin, seconds[places]) for name, seconds in times.items()})
+
+
+def diagnoses_table(world: World, size: Size, places: Numbers) -> pa.Table:
+    """Return three diagnoses of each of some stays; the third is often not filled in."""
+    rng = np.random.default_rng([size.seed, 4])
+    code = np.empty(world.stays.chapters.shape, object)
+    for chapter, codes in enumerate(CHAPTERS):
+        here = world.stays.chapters == chapter
+        code[here] = np.array(codes, object)[rng.integers(0, len(codes), int(here.sum()))]
+    code[:, 2] = _with_gaps(rng, code[:, 2], "?", 0.1, size)
+    return columns(
+        {
+            "encounter_id": np.repeat(places + FIRST_STAY, 3),
+            "position": np.tile(np.arange(1, 4), len(places)),
+            "code": code[places].ravel().tolist(),
+        }
+    )
+
+
+def readmissions_table(world: World, places: Numbers) -> pa.Table:
+    drawn = world.stays
+    known = moments(world.begin, (drawn.discharged + drawn.gap)[places])
+    return columns({"encounter_id": places + FIRST_STAY, "known_at": known, "within_30_days": drawn.comes_back[places]})
+
+
+def _with_gaps(rng: np.random.Generator, values: Numbers, gap: str | int, share: float, size: Size) -> Numbers:
+    """Write a source's word for "missing" over a share of the values; a world without dirt has none."""
+    filled: Numbers = np.where(rng.random(len(values)) < (share if size.dirty else 0), gap, values)
+    return filled
+
+
+def _scored_from(world: World, size: Size) -> int:
+    return world.second_of(size.until) - SCORED_DAYS * DAY
+
+
+if __name__ == "__main__":
+    from examples.commands import generate
+    from examples.readmission.pack import PACK
+
+    generate(PACK)

@@ -1,0 +1,145 @@
+"""What goes wrong at the hospitals, and what comes late: `python -m examples.readmission.incident icd-10 [--mend]`."""
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from examples.pack import Incident, Size
+from examples.place import Place
+from examples.readmission.generate import (
+    FIRST_STAY,
+    PIPELINE,
+    admissions,
+    diagnoses,
+    is_withheld,
+    places_until_end,
+    readmissions,
+    readmissions_table,
+    spoil,
+    write_stays,
+)
+from examples.readmission.world import draw_world
+from penstock.bulk import bulk_transaction, read
+
+DAY = timedelta(days=1)
+HOURS = 24
+ICD_10 = {"428": "I50.9", "414": "I25.10", "410": "I21.9", "486": "J18.9", "250.82": "E11.9", "V57": "Z51.89"}
+"""Some codes as the new catalogue writes them."""
+
+
+def rename_stay(place: Place, size: Size) -> None:
+    _execute(place, sa.text("alter table admissions rename column days_in_hospital to length_of_stay"))
+
+
+def rename_stay_back(place: Place, size: Size) -> None:
+    _execute(place, sa.text("alter table admissions rename column length_of_stay to days_in_hospital"))
+
+
+def code_in_icd_10(place: Place, size: Size) -> None:
+    for old, new in ICD_10.items():
+        _recode(place, size, old, new)
+
+
+def code_in_icd_9(place: Place, size: Size) -> None:
+    for old, new in ICD_10.items():
+        _recode(place, size, new, old)
+
+
+def write_hours(place: Place, size: Size) -> None:
+    _scale_stays(place, size, admissions.c.days_in_hospital * HOURS)
+
+
+def write_days_again(place: Place, size: Size) -> None:
+    _scale_stays(place, size, admissions.c.days_in_hospital / sa.literal_column(str(HOURS)))
+
+
+def enter_late(place: Place, size: Size) -> None:
+    world = draw_world(size)
+    late = np.flatnonzero(is_withheld(world, size))
+    with bulk_transaction(place.connect("hospital")) as transaction:
+        write_stays(transaction, world, size, spoil(world, size), late)
+
+
+def leave_as_it_is(place: Place, size: Size) -> None:
+    """Nothing is to be mended."""
+
+
+def deliver_outcomes(place: Place, size: Size) -> int:
+    """Let thirty days pass: write what became of the stays of which it was still open; returns how many."""
+    world, hospital = draw_world(size), place.connect("hospital")
+    known = read(hospital, sa.select(readmissions.c.encounter_id))["encounter_id"].to_numpy() - FIRST_STAY
+    still_open = np.setdiff1d(places_until_end(world, size), known)
+    with bulk_transaction(hospital) as transaction:
+        transaction.append(readmissions, readmissions_table(world, still_open))
+    return len(still_open)
+
+
+def _recode(place: Place, size: Size, old: str, new: str) -> None:
+    newest = sa.select(admissions.c.encounter_id).where(admissions.c.discharged_at >= size.until - DAY)
+    changed = sa.update(diagnoses).where(diagnoses.c.code == old, diagnoses.c.encounter_id.in_(newest))
+    _execute(place, changed.values(code=new))
+
+
+def _scale_stays(place: Place, size: Size, days: sa.ColumnElement[Any]) -> None:
+    newest = admissions.c.discharged_at >= size.until - DAY
+    _execute(place, sa.update(admissions).where(newest).values(days_in_hospital=days))
+
+
+def _execute(place: Place, statement: sa.Executable) -> None:
+    with place.connect("hospital").writing() as connection:
+        connection.execute(statement)
+
+
+INCIDENTS: tuple[Incident, ...] = (
+    Incident(
+        "renamed",
+        "schema",
+        PIPELINE,
+        "A release of the ward system renames `admissions.days_in_hospital` to `length_of_stay`.",
+        rename_stay,
+        rename_stay_back,
+        "The release is rolled back; else the features query takes the new name.",
+        "halted",
+        "`days_in_hospital` was int and is gone",
+    ),
+    Incident(
+        "icd-10",
+        "upstream",
+        PIPELINE,
+        "The coding office changes to the new catalogue of diagnoses overnight.",
+        code_in_icd_10,
+        code_in_icd_9,
+        "The office sends the old codes beside the new ones until a model has learned from these.",
+        "halted",
+        "code column_values_to_match_regex",
+    ),
+    Incident(
+        "hours",
+        "drift",
+        PIPELINE,
+        "One hospital's interface sends the length of a stay in hours.",
+        write_hours,
+        write_days_again,
+        "The interface is mended, and sends the day again.",
+        "halted",
+        "days_in_hospital column_mean_to_be_between",
+    ),
+    Incident(
+        "late",
+        "late",
+        PIPELINE,
+        "A ward enters discharges of days that are scored already.",
+        enter_late,
+        leave_as_it_is,
+        "Nothing: the days that they touch are scored again.",
+        "restated",
+    ),
+)
+
+if __name__ == "__main__":
+    from examples.commands import incident
+    from examples.readmission.pack import PACK
+
+    incident(PACK)

@@ -1,0 +1,21 @@
+"""healthcare/readmission: who will be back within thirty days, at discharge, for a nurse who can call a few."""
+
+from examples.pack import Labels, Pack, Scale
+from examples.readmission.generate import PIPELINE, SCORED_DAYS, make_hospitals
+from examples.readmission.incident import INCIDENTS, deliver_outcomes
+from examples.readmission.train import train_models
+
+PACK: Pack = Pack(
+    name="readmission",
+    about="Which patients will be back within thirty days of their discharge",
+    connections=("hospital",),
+    pipelines=(PIPELINE,),
+    demo=Scale(rows=24_000, days=120),
+    small=Scale(rows=6_000, days=60, dirty=0.03),
+    scored=SCORED_DAYS,
+    make=make_hospitals,
+    train=train_models,
+    deliver_labels=deliver_outcomes,
+    labels={PIPELINE: Labels("hospital", "readmissions", "within_30_days", "auc")},
+    incidents=INCIDENTS,
+)

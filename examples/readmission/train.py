@@ -1,0 +1,52 @@
+"""Train the readmission model on stays whose thirty days are over: `python -m examples.readmission.train`."""
+
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from examples.pack import Size
+from examples.place import Place
+from examples.readmission.generate import PIPELINE, SCORED_DAYS, readmissions
+from examples.readmission.world import WITHIN
+from examples.training import join_labels, read_features
+from models.manifest import Manifest
+from models.training import train
+from penstock.bulk import read
+
+LABEL, TIME = "within_30_days", "discharged_at"
+HOW: dict[str, Any] = {
+    "params": {"eval_metric": ["auc", "logloss"], "max_depth": 4, "min_child_weight": 10, "subsample": 0.8}
+}
+"""Shallow: what can be known of a readmission is little, and deeper trees learn the hospitals' accidents."""
+
+
+def learned_rows(place: Place, size: Size) -> pa.Table:
+    """Return features and label of the stays that ended thirty days before the first one that is scored.
+
+    Younger stays are left out, also those whose patient is back already: of these only the readmitted would be known.
+    """
+    end = size.until - timedelta(days=SCORED_DAYS) - WITHIN
+    pipeline = place.pipeline(PIPELINE)
+    features = read_features(place, pipeline, size.until - timedelta(days=size.days), end, timedelta(days=1))
+    known = read(place.connect("hospital"), sa.select(readmissions.c.encounter_id, readmissions.c.within_30_days))
+    return join_labels(features, known, pipeline.key)
+
+
+def feature_names(frame: pa.Table) -> list[str]:
+    return [name for name in frame.column_names if name not in ("encounter_id", TIME, LABEL)]
+
+
+def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
+    """Train on the older four fifths, judge on the newest fifth, and register the champion."""
+    frame = learned_rows(place, size)
+    trained = train(frame, LABEL, feature_names(frame), order_by=TIME, **HOW)
+    return (trained.register(place.registry, PIPELINE, "champion"),)
+
+
+if __name__ == "__main__":
+    from examples.commands import train as train_command
+    from examples.readmission.pack import PACK
+
+    train_command(PACK)
