@@ -39,6 +39,7 @@ def locked(place: Place, seconds: float) -> Iterator[None]:
 
     def hold() -> None:
         with place.shop.writing() as connection:
+            connection.execute(sa.text("set local idle_in_transaction_session_timeout = 0"))  # it is not one of us
             connection.execute(sa.text("lock table payments in access exclusive mode"))
             held.set()
             while not list_runs(place.warehouse) and not over.wait(0.1):
