@@ -92,7 +92,10 @@ class RunRecord:
 
     @property
     def seconds(self) -> float | None:
-        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+        """From claim to end; None, too, where the clock was set back in between."""
+        if self.finished_at is None or self.finished_at < self.started_at:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
 
     @property
     def cost_per_million(self) -> float | None:
