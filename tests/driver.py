@@ -35,7 +35,7 @@ from penstock.ledger.reader import settled_intervals
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.tables import runs
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
-from penstock.privacy import OPEN
+from penstock.privacy import OPEN, Veil
 from penstock.sources import Connect
 from penstock.spec import Pipeline
 
@@ -48,6 +48,7 @@ class Driver:
     connect: Connect
     registry: Registry
     lease_seconds: float = 3600.0
+    veil: Veil = OPEN
 
     @property
     def warehouse(self) -> Database:
@@ -71,7 +72,7 @@ class Driver:
         horizon = source_horizon(self.pipeline, self.connect)
 
         def fingerprint_of(interval):
-            return source_fingerprint(self.pipeline, interval, self.connect, OPEN)
+            return source_fingerprint(self.pipeline, interval, self.connect, self.veil)
 
         released = pending_releases(self.warehouse, self.pipeline.name)
         return plan_intervals(
@@ -122,7 +123,7 @@ class Driver:
         manifest = self.registry.manifest(run.model.name, run.model.version)
         keep_contract(run, self.connect, manifest.feature_names)
         with ExitStack() as snapshots:
-            extent = plan_partitions(run, self.connect, OPEN, held=snapshots)
+            extent = plan_partitions(run, self.connect, self.veil, held=snapshots)
             yield "count"
             writer.record_plan(self.warehouse, run, extent)
             yield "plan partitions"
@@ -139,14 +140,16 @@ class Driver:
     def _partition(self, run: ScoringRun, partition: Partition, share: float, receipts: list[Receipt]) -> Iterator[str]:
         extracted = extract_partition(run, partition, self.connect)
         yield f"extract {partition.label}"
-        features = pass_gates(run, partition, extracted, share, OPEN)
+        features = pass_gates(run, partition, extracted, share, self.veil)
         yield f"validate {partition.label}"
         if run.steps:
             for step in self.pipeline.steps:
-                features = score_step(self.pipeline, features, step, self.registry.load(run.steps[step.name]), OPEN)
-            scored = judge_steps(run, partition, features, share, OPEN)
+                features = score_step(
+                    self.pipeline, features, step, self.registry.load(run.steps[step.name]), self.veil
+                )
+            scored = judge_steps(run, partition, features, share, self.veil)
         else:
-            scored = score_features(run, partition, features, self.registry.load(run.model), share, OPEN)
+            scored = score_features(run, partition, features, self.registry.load(run.model), share, self.veil)
         yield f"score {partition.label}"
         receipts.append(load(self.warehouse, run, partition, scored, {}, 1))
         yield f"load {partition.label}"

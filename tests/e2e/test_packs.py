@@ -1,5 +1,6 @@
 """Each domain pack, small, from its generator to its last incident, and held to what its generator says of it."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from penstock.connections import close_engines
 from penstock.errors import SettingsError
 from penstock.ledger.reader import settled_intervals
 from penstock.ledger.tables import quarantine
+from penstock.privacy import make_veil
 from penstock.settings import Settings
 from tests.driver import Driver
 
@@ -55,7 +57,9 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         manifests = pack.train(place, size)
 
         def run(name: str, end: datetime, incident: Incident | None) -> None:
-            Driver(place.pipeline(name), place.connect, place.registry).run(LATER, end=end)
+            pipeline = place.pipeline(name)
+            veil = make_veil(pipeline, place.settings)
+            Driver(pipeline, place.connect, place.registry, veil=veil).run(LATER, end=end)
 
         yield Played(pack, place, size, made, manifests, tuple(play(place, pack, size, run)))
         close_engines()
@@ -93,6 +97,20 @@ def test_every_refused_row_is_kept_with_its_reasons(played: Played) -> None:
         kept = sa.select(sa.func.count()).where(*of_primary, quarantine.c.reasons != "[]")
         with warehouse.reading() as connection:
             assert connection.execute(kept).scalar_one() == played.made.refused.get(name, 0)
+
+
+def test_rows_that_are_set_aside_hold_no_private_value(played: Played) -> None:
+    for name in played.pack.pipelines:
+        pipeline = played.place.pipeline(name)
+        with played.place.connect(pipeline.destination.connection).reading() as connection:
+            kept = [json.loads(row) for row in connection.execute(sa.select(quarantine.c.row)).scalars()]
+
+        private = pipeline.private_columns
+        held = {(column, str(value)) for row in kept for column, value in row.items() if column in private}
+        hashed = {column for column, value in held if value.startswith("hash:") or value == "None"}
+        assert hashed == {column for column, _ in held}
+        assert hashed <= {column for column, how in private.items() if how == "hash"}
+        assert bool(held) == bool(private)
 
 
 def test_models_are_better_than_a_guess(played: Played) -> None:
