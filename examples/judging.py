@@ -1,6 +1,7 @@
 """How good scores are: on a holdout beside a constant and a simple rule, and once the labels have come in."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from examples.pack import Pack
 from examples.place import Place
+from models.booster import ModelVersion
 from models.registry import Registry
 from models.training import Trained, train
 from penstock.bulk import read
@@ -69,6 +71,8 @@ class Holdout:
     learned: pa.Table
     held: pa.Table
     trained: Trained
+    refused: int
+    """Rows beside `held` that a run would set aside, such as those of an unseen category: they have no score."""
 
 
 def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **how: Any) -> Holdout:
@@ -80,7 +84,10 @@ def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **h
     ordered = frame.sort_by(order_by)
     learned = ordered.slice(0, ordered.num_rows - round(ordered.num_rows * share))
     trained = train(learned, label, holdout=share, order_by=order_by, **how)
-    return Holdout(learned, ordered.slice(learned.num_rows), trained)
+    held = ordered.slice(learned.num_rows)
+    with _registered(trained) as version:
+        refused = list(version.refused_rows(held))
+    return Holdout(learned, held.take(np.delete(np.arange(held.num_rows), refused)), trained, len(refused))
 
 
 def compare(holdout: Holdout, label: str, rules: Mapping[str, Rule], metrics: Sequence[str]) -> list[Judged]:
@@ -94,11 +101,16 @@ def compare(holdout: Holdout, label: str, rules: Mapping[str, Rule], metrics: Se
 
 def score_rows(trained: Trained, rows: pa.Table) -> Numbers:
     """Score rows as a run would: through a registered, verified version."""
+    with _registered(trained) as version:
+        return to_numbers(version.score(rows)["score"])
+
+
+@contextmanager
+def _registered(trained: Trained) -> Iterator[ModelVersion]:
     with TemporaryDirectory() as folder:
         registry = Registry(Path(folder))
         manifest = trained.register(registry, "judged")
-        version = registry.load(ModelPin(manifest.name, manifest.version, manifest.sha256))
-        return to_numbers(version.score(rows)["score"])
+        yield registry.load(ModelPin(manifest.name, manifest.version, manifest.sha256))
 
 
 def judge_published(place: Place, pack: Pack, pipeline: str) -> tuple[int, float]:

@@ -27,11 +27,14 @@ CHAPTERS = (
     ("250.82", "250.13"),
     ("574", "562.11"),
     ("715.36",),
-    ("599", "584.9"),
+    ("599", "599", "584.9", "584.9", "38"),
     ("996.62", "820.21"),
     ("V57", "V58.11"),
 )
-"""Codes of diagnoses: heart, lungs, diabetes, digestion, joints, kidneys, injuries, treatments without an illness."""
+"""Codes of diagnoses: heart, lungs, diabetes, digestion, joints, kidneys, injuries, treatments without an illness.
+
+`38` is 038, an infection of the blood, as some wards write it: without its leading zero.
+"""
 _CHAPTER_SHARES = (0.33, 0.15, 0.12, 0.1, 0.06, 0.09, 0.1, 0.05)
 _CHAPTER_RISK = np.array([0.25, 0.1, 0.25, 0.0, -0.45, 0.2, 0.0, 0.3])
 

@@ -1,0 +1,106 @@
+"""The figures of this pack's README: `python -m examples.readmission.evaluate --real diabetic_data.csv.gz`.
+
+The real data are 101,766 stays of patients with diabetes in 130 hospitals of the United States, ten years of them. They
+become the pack's three tables, and its features query reads them as it reads the generated ones. They have no times,
+but the numbers of the stays grow with time: the last fifth by number judges.
+"""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv
+
+from examples.judging import Judged, Numbers, compare, hold_out, to_numbers
+from examples.pack import Size
+from examples.place import SHIPPED, Place
+from examples.readmission.generate import PIPELINE
+from examples.readmission.train import HOW, LABEL, TIME, feature_names, learned_rows
+from penstock.features import build_features
+from penstock.spec_file import load_pipeline
+
+METRICS = ("auc", "aucpr")
+FIRST = datetime(1999, 1, 1, tzinfo=UTC)
+_NAMES = {
+    "encounter_id": "encounter_id",
+    "patient_id": "patient_nbr",
+    "admission_type": "admission_type_id",
+    "discharge_to": "discharge_disposition_id",
+    "specialty": "medical_specialty",
+    "payer": "payer_code",
+    "days_in_hospital": "time_in_hospital",
+    "lab_procedures": "num_lab_procedures",
+    "procedures": "num_procedures",
+    "medications": "num_medications",
+    "outpatient_before": "number_outpatient",
+    "emergency_before": "number_emergency",
+    "inpatient_before": "number_inpatient",
+    "diagnoses": "number_diagnoses",
+    "glucose": "max_glu_serum",
+    "a1c": "A1Cresult",
+    "insulin": "insulin",
+    "medication_changed": "change",
+}
+"""The pack's column, and that of the real file."""
+
+
+def earlier_stays(rows: pa.Table) -> Numbers:
+    """What a ward would go by: who was here before, and how often in an emergency."""
+    return to_numbers(rows["inpatient_before"]) + to_numbers(rows["emergency_before"]) / 100
+
+
+RULES = {"stays in hospital in the year before, then visits to emergency": earlier_stays}
+
+
+def judge_generated(place: Place, size: Size) -> dict[str, list[Judged]]:
+    """Judge on the newest fifth of the stays whose thirty days are over."""
+    return judge_rows(learned_rows(place, size), "generated")
+
+
+def judge_real(path: Path) -> dict[str, list[Judged]]:
+    """Judge on the last fifth of the stays after which a patient could have come back."""
+    stays = read_stays(path)
+    rows = build_features(load_pipeline(SHIPPED / f"{PIPELINE}.yaml"), "real", stays["admissions"], stays)
+    return judge_rows(rows.join(stays["readmissions"], "encounter_id"), "real (130 hospitals, UCI)")
+
+
+def judge_rows(frame: pa.Table, what: str) -> dict[str, list[Judged]]:
+    holdout = hold_out(frame, LABEL, TIME, features=feature_names(frame), **HOW)
+    back = to_numbers(frame[LABEL]).mean()
+    title = f"{frame.num_rows:,} {what} stays, {back:.1%} followed by another within thirty days"
+    if holdout.refused:
+        title += f"; {holdout.refused} of the last fifth set aside, as a run does"
+    return {title: compare(holdout, LABEL, RULES, METRICS)}
+
+
+def read_stays(path: Path) -> dict[str, pa.Table]:
+    """Read the real file as the pack's tables, in the order of the stays' numbers, one a minute."""
+    kept_as_text = csv.ConvertOptions(strings_can_be_null=False)
+    real = csv.read_csv(path, convert_options=kept_as_text).sort_by("encounter_id")
+    ended = [FIRST + timedelta(minutes=at) for at in range(real.num_rows)]
+    back = [readmitted == "<30" for readmitted in real["readmitted"].to_pylist()]
+    people = _renamed(real, {"patient_id": "patient_nbr", "age_group": "age"})
+    one_row_each = people.group_by("patient_id", use_threads=False).aggregate([("age_group", "first")])
+    return {
+        "admissions": _renamed(real, _NAMES).append_column(TIME, pa.array(ended, pa.timestamp("us", "UTC"))),
+        "patients": one_row_each.rename_columns(["patient_id", "age_group"]),
+        "diagnoses": pa.concat_tables(_diagnosis(real, position) for position in (1, 2, 3)),
+        "readmissions": _renamed(real, {"encounter_id": "encounter_id"}).append_column(LABEL, pa.array(back)),
+    }
+
+
+def _diagnosis(real: pa.Table, position: int) -> pa.Table:
+    rows = _renamed(real, {"encounter_id": "encounter_id", "code": f"diag_{position}"})
+    text = rows.set_column(1, "code", rows["code"].cast(pa.string()))
+    return text.append_column("position", pa.array([position] * real.num_rows))
+
+
+def _renamed(real: pa.Table, names: dict[str, str]) -> pa.Table:
+    return real.select(list(names.values())).rename_columns(list(names))
+
+
+if __name__ == "__main__":
+    from examples.commands import evaluate
+    from examples.readmission.pack import PACK
+
+    evaluate(PACK, judge_generated, judge_real)
