@@ -111,6 +111,10 @@ class Scene:
             assert self._twin.refused
         return self._twin
 
+    def forget_twin(self) -> None:
+        """Have the next twin run on what the scene holds by then."""
+        self._twin = None
+
     def _write_log(self) -> None:
         moments = (START + timedelta(hours=1 + i % 20, days=i // 20) for i in range(20 * self.days))
         lines = [f"{moment.isoformat()} {1 + i % 12}" for i, moment in enumerate(moments)]

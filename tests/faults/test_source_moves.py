@@ -1,0 +1,101 @@
+"""Rows of the source that come, go and change while a run reads them, or are committed after it, with an older time."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from tests.faults.conftest import Tell
+from tests.faults.harness.child import Fault, How
+from tests.faults.harness.scene import Found, Scene
+from tests.shop import START, payments_table
+
+pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
+slow = pytest.mark.slow_fault
+PAYMENTS = payments_table()
+READ, UNREAD = 5, 22
+"""Payments of the first partition and of the second."""
+WAYS = pytest.mark.parametrize(
+    ("dialect", "how"),
+    [
+        pytest.param("sqlite", "steps"),
+        pytest.param("postgresql", "steps", marks=slow),
+        pytest.param("sqlite", "flow", marks=slow),
+        pytest.param("postgresql", "flow", marks=slow),
+    ],
+)
+"""Not on DuckDB: a run has its file to itself, so nobody else writes."""
+
+
+def new_payment(scene: Scene, key: int) -> sa.Insert:
+    moment = START + timedelta(hours=6)
+    moment = moment if scene.dialect == "postgresql" else moment.replace(tzinfo=None)
+    goods = {"amount": 30.0, "items": 3, "country": "PL", "first": True}
+    return sa.insert(PAYMENTS).values(payment_id=key, created_at=moment, updated_at=moment, **goods)
+
+
+def move_rows(scene: Scene) -> None:
+    """Change, remove and add rows on both sides of the place that the run has come to."""
+    later = START + timedelta(days=1, hours=1)
+    later = later if scene.dialect == "postgresql" else later.replace(tzinfo=None)
+    key = PAYMENTS.c.payment_id
+    with scene.shop.writing() as connection:
+        for number in (READ, UNREAD):
+            connection.execute(sa.update(PAYMENTS).where(key == number).values(amount=199.0, updated_at=later))
+            connection.execute(sa.delete(PAYMENTS).where(key == number + 1))
+        connection.execute(sa.update(PAYMENTS).where(key == UNREAD + 2).values(payment_id=0, updated_at=later))
+        connection.execute(sa.update(PAYMENTS).where(key == READ + 2).values(payment_id=100, updated_at=later))
+        for new in (-1, 101):
+            connection.execute(new_payment(scene, new))
+
+
+@WAYS
+def test_rows_that_move_while_a_run_reads_are_shown_as_they_are_by_the_next_one(
+    make_scene: Callable[..., Scene], dialect: str, how: How, tell: Tell
+) -> None:
+    scene = make_scene(dialect)
+    before = scene.twin
+    scene.forget_twin()
+    trial = scene.trial()
+    running = trial.start(Fault("wait", name="after prediction"), how)
+    running.wait_until_reached()
+    move_rows(scene)
+    running.go_on()
+    assert running.wait().exit_code == 0
+    first: Found = trial.found()
+    [run] = trial.ledger()
+    assert run.state == "published"
+    assert run.rows_extracted == run.rows_scored + run.rows_quarantined + run.rows_excluded
+
+    assert trial.run(how=how).exit_code == 0
+
+    assert [(each.state, each.reason) for each in trial.ledger()] == [("superseded", "due"), ("published", "late rows")]
+    trial.check_healed()
+    if dialect == "postgresql":
+        assert first == before
+    shows = "the moment at which it was planned" if dialect == "postgresql" else "each partition as it was when read"
+    tell(f"rows updated, deleted, inserted in mid-run, {how}", dialect, f"shows {shows}; the next run all")
+
+
+@pytest.mark.parametrize("how", ["steps", pytest.param("flow", marks=slow)])
+def test_a_row_committed_after_the_run_with_an_older_time_is_scored_once_by_the_next(
+    make_scene: Callable[..., Scene], how: How, tell: Tell
+) -> None:
+    scene = make_scene("postgresql")
+    trial = scene.trial()
+    with scene.shop.engine.connect() as writer:
+        writer.detach()  # a run that starts closes the engines of this process
+        writer.execute(new_payment(scene, 1000))
+        assert trial.run(how=how).exit_code == 0
+        first = trial.found()
+        writer.commit()
+
+    assert trial.run(how=how).exit_code == 0
+    trial.run(how=how)
+
+    assert [(each.state, each.reason) for each in trial.ledger()] == [("superseded", "due"), ("published", "late rows")]
+    scene.a_day += 1
+    trial.check_healed()
+    assert len(trial.found().rows) == len(first.rows) + 1
+    tell(f"row committed after the run, with an older event time, {how}", "postgresql", "scored once, by the next run")
