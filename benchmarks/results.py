@@ -1,4 +1,4 @@
-"""From rounds to a table: medians, ratios, and what is needed to repeat them."""
+"""From rounds to tables: medians, ratios, targets, and what is needed to repeat them."""
 
 import os
 import platform
@@ -8,38 +8,87 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.candidate import Measured
+from benchmarks.workload import Ratio, Workload
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-_LIBRARIES = ("prefect", "great-expectations", "xgboost", "pandas", "pyarrow", "sqlalchemy", "adbc-driver-postgresql")
+Rounds = Mapping[str, Sequence[Measured]]
+_LIBRARIES = (
+    "prefect", "great-expectations", "xgboost", "pandas", "pyarrow", "duckdb", "sqlalchemy", "adbc-driver-postgresql",
+)  # fmt: skip
 _TIMED = """\
 Each candidate is a fresh process; candidates take turns, and medians of the rounds are shown. *Seconds* run from ready
 (everything imported) to done (rows committed, flow ended), *CPU* is the process's own processor time in that span;
 *process* is the whole process with its start, its imports and its end. *Peak* is the process's own memory. Postgres and
-the Prefect server are in neither CPU nor peak. Both flows report to the same
-local Prefect server. *plain* is a Prefect flow as people write it (`read_sql`, Great Expectations, `DMatrix`,
-`to_sql`); *floor* reads, predicts and appends by the quickest known way, with no checks and no orchestration."""
+the Prefect server are in neither CPU nor peak. Flows report to the same local Prefect server. *plain* is a Prefect flow
+as people write it (`read_sql`, Great Expectations, `DMatrix`, `to_sql`); *floor* reads, predicts and appends by the
+quickest known way, one after the other, with no checks and no orchestration. A ratio below its target is better."""
 
 
-def show_table(rounds: Mapping[str, Sequence[Measured]]) -> str:
-    """Return the medians as a Markdown table."""
-    seconds = {name: median(m.seconds for m in measured) for name, measured in rounds.items()}
+def show_table(workload: Workload, rounds: Rounds, rows: int) -> str:
+    """Return the medians, and what is compared, as Markdown."""
     lines = [
-        "| candidate | seconds | all rounds | plain takes | to floor | CPU seconds | process seconds | peak MB |",
-        "|---|---:|---|---:|---:|---:|---:|---:|",
+        "| candidate | seconds | all rounds | CPU seconds | process seconds | peak MB |",
+        "|---|---:|---|---:|---:|---:|",
     ]
     for name, measured in rounds.items():
         cells = (
             name,
-            f"{seconds[name]:.2f}",
+            f"{middle(measured, 'seconds'):.2f}",
             ", ".join(f"{m.seconds:.2f}" for m in measured),
-            f"{seconds['plain'] / seconds[name]:.1f} x",
-            f"{seconds[name] / seconds['floor']:.2f} x",
-            f"{median(m.cpu_seconds for m in measured):.1f}",
-            f"{median(m.process_seconds for m in measured):.1f}",
-            f"{median(m.peak_mb for m in measured):.0f}",
+            f"{middle(measured, 'cpu_seconds'):.1f}",
+            f"{middle(measured, 'process_seconds'):.1f}",
+            f"{middle(measured, 'peak_mb'):.0f}",
         )
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join(
+        [*lines, "", "| compared | is | target | |", "|---|---:|---:|---|", *_compared(workload, rounds, rows)]
+    )
+
+
+def middle(measured: Sequence[Measured], figure: str) -> float:
+    return median(m.figure(figure) for m in measured)
+
+
+def ratios_of(workload: Workload, rounds: Rounds) -> dict[str, float]:
+    """Return the ratios of the medians by their names; those of candidates that did not take part are left out."""
+    return {ratio.name: round(_ratio(ratio, rounds), 4) for ratio in workload.ratios if _took_part(ratio, rounds)}
+
+
+def _compared(workload: Workload, rounds: Rounds, rows: int) -> list[str]:
+    lines = []
+    for ratio in workload.ratios:
+        if _took_part(ratio, rounds):
+            is_, target = _ratio(ratio, rounds), ratio.target
+            lines.append(_row(ratio.name, f"{is_:.3g}", f"{target:.3g}" if target else "", is_, target))
+    for limit in workload.limits:
+        is_ = middle(rounds[limit.of], limit.figure)
+        sign = -1 if limit.at_least else 1  # so that less is better
+        bound = limit.at_least or limit.at_most
+        lines.append(
+            _row(f"{limit.of}, {limit.figure}", *(f"{v or 0:,.0f} {limit.unit}" for v in (is_, bound)), sign * is_,
+                 None if bound is None else sign * bound)
+        )  # fmt: skip
+    beyond = workload.beyond
+    if beyond is not None:
+        units = rows / beyond.rows
+        took = [1000 * middle(rounds[name], "seconds") / units for name in (beyond.of, beyond.to)]
+        more = took[0] - took[1]
+        told = f"{beyond.of} beyond {beyond.to}, for {beyond.rows:,} rows"
+        lines.append(_row(told, f"{more:.0f} ms", f"{beyond.at_most_ms:.0f} ms", more, beyond.at_most_ms))
+    return lines
+
+
+def _row(name: str, shown: str, target: str, is_: float, at_most: float | None) -> str:
+    kept = "" if at_most is None else "kept" if is_ <= at_most else "**missed**"
+    return f"| {name} | {shown} | {target} | {kept} |"
+
+
+def _took_part(ratio: Ratio, rounds: Rounds) -> bool:
+    return ratio.of in rounds and ratio.to in rounds
+
+
+def _ratio(ratio: Ratio, rounds: Rounds) -> float:
+    return middle(rounds[ratio.of], ratio.figure) / middle(rounds[ratio.to], ratio.figure)
 
 
 def describe_machine() -> str:
@@ -54,8 +103,11 @@ def describe_machine() -> str:
 
 def write_results(sections: Mapping[str, str], arguments: str) -> Path:
     """Write RESULTS.md: the machine, how to repeat, a section a workload; sections that others wrote stay."""
-    parts = ["# Results", _TIMED, f"Machine: {describe_machine()}", f'Repeat: `make bench ARGS="{arguments}"`']
-    return _write(parts, _read_sections() | dict(sections))
+    parts = ["# Results", _TIMED, f"Machine: {describe_machine()}", f"Repeat: `make bench-full`, or `{arguments}`."]
+    there = _read_sections()
+    names = {title.partition(":")[0] for title in sections}
+    others = {title: body for title, body in there.items() if title.partition(":")[0] not in names}
+    return _write(parts, dict(sorted({**others, **sections}.items(), key=lambda item: not item[0].startswith("W"))))
 
 
 def write_section(title: str, body: str) -> Path:

@@ -1,0 +1,33 @@
+"""Penstock: the `score` flow on the workload's spec, with a ledger that it makes in an empty warehouse."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from benchmarks.place import Place
+from benchmarks.workload import work_of
+
+SPEC = "pipeline.yaml"
+
+
+def ready(place: Place) -> None:
+    """Write the spec; import what Penstock imports late, for here it is part of getting ready."""
+    import xgboost  # noqa: F401 # likewise
+
+    import penstock.quality
+
+    write_spec(place, work_of(place).spec)
+    penstock.quality.load_engine()
+
+
+def run(place: Place) -> None:
+    from flows.score import score
+
+    work = work_of(place)
+    score(str(Path(place.folder) / SPEC), mode="backfill", start=work.start, end=work.end)
+
+
+def write_spec(place: Place, spec: dict[str, object]) -> None:
+    text = yaml.safe_dump(json.loads(json.dumps(spec)), sort_keys=False)
+    (Path(place.folder) / SPEC).write_text(text, encoding="utf-8")

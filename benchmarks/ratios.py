@@ -1,0 +1,40 @@
+"""The ratios that were seen last, beside RESULTS.md: a later run that is worse by a quarter is a regression."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+STORED = Path(__file__).with_name("ratios.json")
+TOLERANCE = 0.25
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A workload's ratios, and how many rows they were seen with: fixed costs weigh more on fewer."""
+
+    rows: int
+    ratios: dict[str, float]
+
+
+def read_stored(file: Path = STORED) -> dict[str, Stored]:
+    """Return the stored ratios by workload; empty where nothing was stored."""
+    if not file.exists():
+        return {}
+    return {name: Stored(**told) for name, told in json.loads(file.read_text(encoding="utf-8")).items()}
+
+
+def store(workload: str, rows: int, ratios: Mapping[str, float], file: Path = STORED) -> None:
+    """Replace a workload's ratios."""
+    known = {name: vars(stored) for name, stored in read_stored(file).items()}
+    known[workload] = {"rows": rows, "ratios": dict(ratios)}
+    file.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n", encoding="utf-8")
+
+
+def find_regressions(workload: str, seen: Mapping[str, float], stored: Stored) -> list[str]:
+    """Say which ratios are worse than the stored ones by more than the tolerance; less is better."""
+    return [
+        f"{workload}: {name} is {seen[name]:.3f}, and was {was:.3f}: worse by {seen[name] / was - 1:.0%}"
+        for name, was in stored.ratios.items()
+        if name in seen and seen[name] > was * (1 + TOLERANCE)
+    ]

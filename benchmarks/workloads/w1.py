@@ -1,0 +1,30 @@
+"""W1: a batch from Postgres to Postgres."""
+
+from benchmarks.batch import NUMBERS, SAMPLE, make_rows, numbers_work, register_model
+from benchmarks.moving import create_table
+from benchmarks.place import Place
+from benchmarks.workload import FLOOR, PENSTOCK, PLAIN, Ratio, Work, Workload
+
+WORKLOAD = Workload(
+    name="W1",
+    title="Postgres to Postgres, 20 doubles a row, 100 trees of depth 6, 8 expectations",
+    rows=1_000_000,
+    kind="postgresql",
+    candidates={
+        PENSTOCK: "benchmarks.candidates.penstock_flow",
+        PLAIN: "benchmarks.candidates.plain_flow",
+        FLOOR: "benchmarks.candidates.floor",
+    },
+    ratios=(Ratio(PENSTOCK, FLOOR, 1.25), Ratio(PENSTOCK, PLAIN, 1 / 9)),
+    agree=(PENSTOCK, PLAIN, FLOOR),
+)
+
+
+def fill(place: Place) -> None:
+    rows = make_rows(max(place.rows, SAMPLE))
+    create_table(place.shop, "orders", rows.slice(0, place.rows), "order_id", analyze=True)
+    register_model(place, rows, NUMBERS)
+
+
+def work(place: Place) -> Work:
+    return numbers_work(place)
