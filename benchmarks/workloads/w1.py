@@ -5,6 +5,8 @@ from benchmarks.moving import create_table
 from benchmarks.place import Place
 from benchmarks.workload import FLOOR, PENSTOCK, PLAIN, Ratio, Work, Workload
 
+RAY = "ray-data"
+
 WORKLOAD = Workload(
     name="W1",
     title="Postgres to Postgres, 20 doubles a row, 100 trees of depth 6, 8 expectations",
@@ -13,10 +15,11 @@ WORKLOAD = Workload(
     candidates={
         PENSTOCK: "benchmarks.candidates.penstock_flow",
         PLAIN: "benchmarks.candidates.plain_flow",
+        RAY: "benchmarks.candidates.ray_data",
         FLOOR: "benchmarks.candidates.floor",
     },
-    ratios=(Ratio(PENSTOCK, FLOOR, 1.25), Ratio(PENSTOCK, PLAIN, 1 / 9)),
-    agree=(PENSTOCK, PLAIN, FLOOR),
+    ratios=(Ratio(PENSTOCK, FLOOR, 1.25), Ratio(PENSTOCK, PLAIN, 1 / 9), Ratio(PENSTOCK, RAY)),
+    agree=(PENSTOCK, PLAIN, RAY, FLOOR),
 )
 
 

@@ -1,0 +1,45 @@
+"""Ray Data on W1's work: `read_sql`, `map_batches`, `write_sql`, on a local Ray of this machine's cores.
+
+It has neither checks nor a primary key; its peak is the driver's alone.
+"""
+
+from benchmarks.place import Place
+from benchmarks.workload import work_of
+
+HOW = "ray is not installed; the extra `ray` holds it, and so does requirements.lock."
+
+
+def ready(place: Place) -> None:
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+
+def run(place: Place) -> None:
+    import psycopg
+    import ray
+    import sqlalchemy as sa
+
+    work, file = work_of(place), str(place.model_file)
+    features = list(work.features)
+    source, target = (
+        sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        for url in (place.shop, place.warehouses["ray-data"])
+    )
+
+    class Scorer:
+        def __init__(self) -> None:
+            import xgboost as xgb
+
+            self.booster = xgb.Booster(model_file=file)
+
+        def __call__(self, batch):  # type: ignore[no-untyped-def] # a frame in, a frame out
+            scores = self.booster.inplace_predict(batch[features]).astype("float64")
+            return batch[[work.key]].assign(score=scores)
+
+    with psycopg.connect(target) as connection:
+        connection.execute(f"create table scores ({work.key} bigint, score double precision)")
+    rows = ray.data.read_sql(work.select, lambda: psycopg.connect(source))
+    scored = rows.map_batches(Scorer, batch_format="pandas", batch_size=50_000, concurrency=1)
+    scored.write_sql("insert into scores values (%s, %s)", lambda: psycopg.connect(target))
+    ray.shutdown()
