@@ -98,7 +98,7 @@ class WorkloadModule(Protocol):
     def work(self, place: Place) -> Work: ...
 
 
-NAMES = ("W1", "W2", "W3", "W4", "W5")
+NAMES = ("W1", "W2", "W3", "W4", "W5", "W6", "W7")
 
 
 def load(name: str) -> WorkloadModule:

@@ -1,0 +1,23 @@
+"""Penstock on W7: the lines are landed first, by themselves, so that landing has a time of its own; then the flow."""
+
+import time
+from pathlib import Path
+
+from benchmarks.candidates import penstock_flow
+from benchmarks.candidates.penstock_flow import SPEC, ready
+from benchmarks.place import Place
+
+__all__ = ["ready", "run"]
+
+
+def run(place: Place) -> dict[str, float]:
+    from penstock.extract import land_logs
+    from penstock.spec_file import load_pipeline
+    from tasks.places import connect
+
+    pipeline = load_pipeline(Path(place.folder) / SPEC)
+    begun = time.perf_counter()
+    landed = land_logs(pipeline, connect)["visits"].lines
+    seconds = time.perf_counter() - begun
+    penstock_flow.run(place)
+    return {"landing_seconds": seconds, "lines_a_second": landed / seconds}
