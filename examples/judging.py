@@ -53,7 +53,23 @@ def mae(actual: Numbers, score: Numbers) -> float:
     return float(np.mean(np.abs(actual - score)))
 
 
-METRICS: dict[str, Metric] = {"aucpr": aucpr, "auc": auc, "rmse": rmse, "mae": mae}
+def ndcg_at_5(actual: Numbers, score: Numbers) -> float:
+    """Discounted gain of the first five of one group, as a share of the best there is; equal scores by lot."""
+    lot = np.random.default_rng(len(actual)).random(len(actual))
+    weight = 1 / np.log2(np.arange(2, 7))
+    told, best = actual[np.lexsort((lot, -score))][:5], -np.sort(-actual)[:5]
+    return float((told * weight[: len(told)]).sum() / (best * weight[: len(best)]).sum())
+
+
+METRICS: dict[str, Metric] = {"aucpr": aucpr, "auc": auc, "rmse": rmse, "mae": mae, "ndcg@5": ndcg_at_5}
+
+
+def judge(metric: str, rows: pa.Table, actual: Numbers, score: Numbers, group: Sequence[str] = ()) -> float:
+    """Return one figure; with `group`, the mean over the groups of rows in which anything is positive."""
+    if not group:
+        return METRICS[metric](actual, score)
+    places: Any = rows.select(list(group)).to_pandas().groupby(list(group), sort=False).indices.values()
+    return float(np.mean([METRICS[metric](actual[at], score[at]) for at in places if actual[at].any()]))
 
 
 @dataclass(frozen=True)
@@ -90,13 +106,16 @@ def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **h
     return Holdout(learned, held.take(np.delete(np.arange(held.num_rows), refused)), trained, len(refused))
 
 
-def compare(holdout: Holdout, label: str, rules: Mapping[str, Rule], metrics: Sequence[str]) -> list[Judged]:
+def compare(
+    holdout: Holdout, label: str, rules: Mapping[str, Rule], metrics: Sequence[str], group: Sequence[str] = ()
+) -> list[Judged]:
     """Judge the model, the rules, and the constant that the learned rows have on average."""
     actual = to_numbers(holdout.held[label])
     constant = np.full(len(actual), to_numbers(holdout.learned[label]).mean())
     scores = {"model": score_rows(holdout.trained, holdout.held), "constant": constant}
     scores |= {name: rule(holdout.held) for name, rule in rules.items()}
-    return [Judged(name, {m: METRICS[m](actual, score) for m in metrics}) for name, score in scores.items()]
+    held = holdout.held
+    return [Judged(name, {m: judge(m, held, actual, score, group) for m in metrics}) for name, score in scores.items()]
 
 
 def score_rows(trained: Trained, rows: pa.Table) -> Numbers:
@@ -124,7 +143,8 @@ def judge_published(place: Place, pack: Pack, pipeline: str) -> tuple[int, float
     joined = scores.join(truth, key, join_type="inner")
     if not joined.num_rows:
         return 0, float("nan")
-    return joined.num_rows, METRICS[labels.metric](to_numbers(joined[labels.column]), to_numbers(joined[labels.score]))
+    actual, score = to_numbers(joined[labels.column]), to_numbers(joined[labels.score])
+    return joined.num_rows, judge(labels.metric, joined, actual, score, labels.group)
 
 
 def to_numbers(column: "pa.ChunkedArray[Any]") -> Numbers:

@@ -88,6 +88,8 @@ class Labels:
     """A name of `examples.judging.METRICS`."""
     score: str = "score"
     """Column of the live rows that is judged."""
+    group: tuple[str, ...] = ()
+    """Columns of the key whose rows are ranked among each other: the figure is the mean over such groups."""
 
 
 @dataclass(frozen=True)
