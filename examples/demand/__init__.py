@@ -1,0 +1,1 @@
+"""The pack retail/demand; see README.md."""

@@ -1,0 +1,126 @@
+"""The figures of this pack's README: `python -m examples.demand.evaluate --real online_retail_by_day`.
+
+The real data are thirty daily files of a British wholesaler around Christmas (UCI's Online Retail), as `.csv.gz` in one
+folder. A store is a country, a category the first two digits of a stock number; nobody wrote down promotions. The last
+file is a Friday's, so real weeks begin on Saturdays: the newest is whole, and judges.
+"""
+
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from examples.demand.generate import (
+    PROMOTIONS,
+    SALES,
+    candidates,
+    listings,
+    metadata,
+    products,
+    with_time,
+    write_outcomes,
+)
+from examples.demand.pack import PACK
+from examples.demand.planning import list_candidates, list_products
+from examples.demand.train import ORDER, UNITS, Question, join_outcomes, learned_rows
+from examples.demand.world import WEEK
+from examples.judging import Judged, Rule, compare, hold_out, to_numbers
+from examples.pack import Size
+from examples.place import SHIPPED, Place, inside, write_settings
+from penstock.bulk import bulk_transaction
+from penstock.connections import close_engines
+
+REAL_WEEKS = [datetime(2010, 12, 11, tzinfo=UTC), datetime(2010, 12, 18, tzinfo=UTC), datetime(2011, 1, 1, tzinfo=UTC)]
+"""That are learned. In the one before the last nothing was sold: the house was closed."""
+REAL_HELD = datetime(2011, 1, 8, tzinfo=UTC)
+RULES: dict[str, dict[str, Rule]] = {
+    UNITS.pipeline: {
+        "last week's sales": lambda rows: to_numbers(rows["units_1w"]),
+        "a quarter of the last four weeks": lambda rows: to_numbers(rows["units_4w"]) / 4,
+    },
+    ORDER.pipeline: {
+        "popularity: invoices in four weeks": lambda rows: to_numbers(rows["sold_4w"]),
+        "what the customer bought, then popularity": lambda rows: (
+            to_numbers(rows["bought_4w"]) + to_numbers(rows["sold_4w"]) / 1e6
+        ),
+    },
+}
+METRICS = {UNITS.pipeline: ("mae", "rmse"), ORDER.pipeline: ("ndcg@5",)}
+
+
+def judge_generated(place: Place, size: Size) -> dict[str, list[Judged]]:
+    """Judge on the newest two weeks of which it is known what they became."""
+    tables = {}
+    for asked, what in ((UNITS, "products in stores"), (ORDER, "candidates of customers who bought one")):
+        frame = learned_rows(place, size, asked)
+        tables[f"{frame.num_rows:,} generated {what}: `{asked.pipeline}`"] = judge_weeks(frame, asked, 2)
+    return tables
+
+
+def judge_real(path: Path) -> dict[str, list[Judged]]:
+    """Judge on the newest week, by the same specs: files, plans and outcomes are written for them to read."""
+    lines, ranges = read_lines(path)
+    tables = {}
+    with TemporaryDirectory() as folder:
+        write_settings(Path(folder), [PACK])
+        with inside(Path(folder)) as place:
+            write_real(place, path.absolute(), lines, ranges)
+            for asked, what in ((UNITS, "products in countries"), (ORDER, "candidates of customers who bought one")):
+                frame = join_outcomes(place, asked, [week - WEEK for week in (*REAL_WEEKS, REAL_HELD)])
+                tables[f"{frame.num_rows:,} {what} (Online Retail): `{asked.pipeline}`"] = judge_weeks(frame, asked, 1)
+            close_engines()
+    return tables
+
+
+def judge_weeks(frame: pa.Table, asked: Question, weeks: int) -> list[Judged]:
+    """Hold the last weeks out, whole: candidates of one customer and week stay together."""
+    moments = frame[asked.time].to_pandas()
+    share = float((moments >= sorted(moments.unique())[-weeks]).mean())
+    holdout = hold_out(frame, asked.label, asked.time, share=share, **asked.how(frame))
+    return compare(holdout, asked.label, RULES[asked.pipeline], METRICS[asked.pipeline], asked.group)
+
+
+def read_lines(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Read the real files, and the range of each product."""
+    types = {"InvoiceNo": "string", "StockCode": "string"}
+    lines = pd.concat([pd.read_csv(file, dtype=types) for file in sorted(path.glob("*.csv.gz"))], ignore_index=True)
+    lines["InvoiceDate"] = pd.to_datetime(lines["InvoiceDate"], utc=True)
+    lines["CustomerID"] = lines["CustomerID"].astype("Int64")
+    return lines, {code: code[:2] for code in sorted(lines["StockCode"].unique())}
+
+
+def write_real(place: Place, path: Path, lines: pd.DataFrame, ranges: dict[str, str]) -> None:
+    """Lay the files where the specs look, byte for byte, and write what a retailer's jobs make of them."""
+    SALES.mkdir()
+    for file in path.glob("*.csv.gz"):
+        (SALES / file.name.removesuffix(".gz")).write_bytes(gzip.decompress(file.read_bytes()))
+    PROMOTIONS.parent.mkdir()
+    PROMOTIONS.touch()
+    Path("pipelines").mkdir()
+    for asked in (UNITS, ORDER):
+        text = (SHIPPED / f"{asked.pipeline}.yaml").read_text(encoding="utf-8")
+        Path("pipelines", f"{asked.pipeline}.yaml").write_text(text, encoding="utf-8")
+    retailer = place.connect("retailer")
+    metadata.create_all(retailer.engine)
+    known: dict[str, list[Any]] = {
+        "product_id": list(ranges),
+        "category": list(ranges.values()),
+        "listed_at": [REAL_WEEKS[0]] * len(ranges),
+    }
+    with bulk_transaction(retailer) as transaction:
+        transaction.append(products, pa.table(known))
+        for week in (*REAL_WEEKS, REAL_HELD):
+            listed, ranked = list_products(lines, week), list_candidates(lines, week)
+            transaction.append(listings, with_time(listed, "planned_at", week - WEEK / 7))
+            transaction.append(candidates, with_time(ranked, "made_at", week - WEEK / 7))
+            write_outcomes(transaction, lines, week, listed, ranked)
+
+
+if __name__ == "__main__":
+    from examples.commands import evaluate
+
+    evaluate(PACK, judge_generated, judge_real)

@@ -1,0 +1,215 @@
+"""Write the retailer: a sales file a day, a promotions log, and a database of products, plans and outcomes.
+
+`python -m examples.demand.generate --rows 40000 --days 84 --seed 7 --dirty 0.003`
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import sqlalchemy as sa
+
+from examples.demand.planning import count_units, list_candidates, list_products, note_bought
+from examples.demand.world import CATEGORIES, NOVELTY, STORES, WEEK, World, draw_world, product_id
+from examples.pack import Made, Size
+from examples.place import Place
+from penstock.bulk import BulkTransaction, bulk_transaction
+from penstock.types import UtcDateTime
+
+DEMAND = "demand"
+RECOMMEND = "recommend"
+SCORED_WEEKS = 2
+WARM_UP = 4
+"""Weeks at the begin without plans: these look four weeks back."""
+SALES, PROMOTIONS = Path("sales"), Path("promotions/promotions.jsonl")
+SATURDAY = 5
+NEW_PRODUCT, UNKNOWN_PRODUCT = "P9001", "P9002"
+
+metadata = sa.MetaData()
+products: sa.Table = sa.Table(
+    "products",
+    metadata,
+    sa.Column("product_id", sa.Text, primary_key=True),
+    sa.Column("category", sa.Text, nullable=False),
+    sa.Column("listed_at", UtcDateTime, nullable=False),
+)
+listings: sa.Table = sa.Table(
+    "listings",
+    metadata,
+    sa.Column("product_id", sa.Text, primary_key=True),
+    sa.Column("store", sa.Text, primary_key=True),
+    sa.Column("week", sa.Text, primary_key=True),
+    sa.Column("price", sa.Double, nullable=False),
+    sa.Column("planned_at", UtcDateTime, nullable=False),
+)
+candidates: sa.Table = sa.Table(
+    "candidates",
+    metadata,
+    sa.Column("customer_id", sa.BigInteger, primary_key=True),
+    sa.Column("product_id", sa.Text, primary_key=True),
+    sa.Column("week", sa.Text, primary_key=True),
+    sa.Column("made_at", UtcDateTime, nullable=False),
+)
+actuals: sa.Table = sa.Table(
+    "actuals",
+    metadata,
+    sa.Column("product_id", sa.Text, primary_key=True),
+    sa.Column("store", sa.Text, primary_key=True),
+    sa.Column("week", sa.Text, primary_key=True),
+    sa.Column("units", sa.BigInteger, nullable=False),
+)
+purchases: sa.Table = sa.Table(
+    "purchases",
+    metadata,
+    sa.Column("customer_id", sa.BigInteger, primary_key=True),
+    sa.Column("product_id", sa.Text, primary_key=True),
+    sa.Column("week", sa.Text, primary_key=True),
+    sa.Column("bought", sa.BigInteger, nullable=False),
+)
+
+
+def make_retailer(place: Place, size: Size) -> Made:
+    """Fill files, log and database. Plans that come late are not there yet, nor what the last week became."""
+    world = draw_world(size)
+    weeks = planned_weeks(world)
+    spoiled = {week: spoil_listings(world, size, week) for week in weeks[-SCORED_WEEKS:]}
+    shop = place.connect("retailer")
+    metadata.create_all(shop.engine)
+    with bulk_transaction(shop) as transaction:
+        transaction.append(products, _products_table(world, size))
+        for week in weeks:
+            listed, ranked = list_products(world.lines, week), list_candidates(world.lines, week)
+            kept = spoiled[week].on_time if week in spoiled else listed
+            transaction.append(listings, with_time(kept, "planned_at", week - timedelta(days=2)))
+            transaction.append(candidates, with_time(ranked, "made_at", week - timedelta(hours=2)))
+            if week < weeks[-1]:
+                write_outcomes(transaction, world.lines, week, listed, ranked)
+    files = write_sales(dirty_lines(world, size), SALES)
+    promotions = _write_promotions(world)
+    last = weeks[-SCORED_WEEKS:]
+    told = {
+        "sales": f"{len(world.lines):,} lines in {files} daily files, none of a Saturday",
+        str(PROMOTIONS): f"{promotions} promotions, announced a week ahead",
+        "retailer: listings": f"what {len(STORES)} stores offer in {len(weeks)} weeks",
+        "retailer: candidates": "products that may be shown to each customer",
+    }
+    listed_rows = sum(len(spoiled[week].on_time) + len(spoiled[week].late) for week in last)
+    ranked_rows = sum(len(list_candidates(world.lines, week)) for week in last)
+    refused = sum(spoiled[week].refused for week in last)
+    return Made(told, {DEMAND: listed_rows, RECOMMEND: ranked_rows}, {DEMAND: refused, RECOMMEND: 0})
+
+
+def planned_weeks(world: World) -> list[datetime]:
+    """Mondays for which there are plans; the last one begins where the written world ends."""
+    return [world.begin + at * WEEK for at in range(WARM_UP, world.weeks + 1)]
+
+
+@dataclass(frozen=True)
+class SpoiledListings:
+    """What the planners wrote for a week that is scored."""
+
+    on_time: pd.DataFrame
+    late: pd.DataFrame
+    refused: int
+    """Rows that the gates must quarantine."""
+
+
+def spoil_listings(world: World, size: Size, week: datetime) -> SpoiledListings:
+    """Plan a week as people do: some wrong prices, a new category, a product that the table lacks, some rows late."""
+    listed = list_products(world.lines, week)
+    newest = week == planned_weeks(world)[-1]
+    late = listed.iloc[0:0] if newest else listed.iloc[::29]
+    listed = listed.drop(index=late.index)
+    if not size.dirty:
+        return SpoiledListings(listed, late, 0)
+    rng = np.random.default_rng([size.seed, 1, int(newest)])
+    wrong = rng.permutation(len(listed))[: max(round(len(listed) * size.dirty), 1)]
+    listed = listed.assign(price=np.where(np.isin(np.arange(len(listed)), wrong), -listed["price"], listed["price"]))
+    more = {
+        "product_id": [NEW_PRODUCT, UNKNOWN_PRODUCT],
+        "store": STORES[:2],
+        "price": 4.95,
+        "week": f"{week:%Y-%m-%d}",
+    }
+    return SpoiledListings(pd.concat([listed, pd.DataFrame(more)]), late, len(wrong) + 2)
+
+
+def dirty_lines(world: World, size: Size) -> pd.DataFrame:
+    """Return the lines as tills write them: with cancellations; with dirt also losses, lines twice, no customer."""
+    rng = np.random.default_rng([size.seed, 2])
+    lines = world.lines[world.lines["InvoiceDate"] < size.until]
+    cancelled = lines[rng.random(len(lines)) < 0.02]
+    back = cancelled.assign(
+        InvoiceNo="C" + cancelled["InvoiceNo"],
+        Quantity=-cancelled["Quantity"],
+        InvoiceDate=cancelled["InvoiceDate"] + pd.Timedelta(hours=30),
+    )
+    back = back[(back["InvoiceDate"] < size.until) & (back["InvoiceDate"].dt.day_of_week != SATURDAY)]
+    lost = lines[rng.random(len(lines)) < size.dirty / 2]
+    lost = lost.assign(InvoiceNo="9" + lost["InvoiceNo"], Quantity=-lost["Quantity"], UnitPrice=0.0)
+    twice = lines[rng.random(len(lines)) < size.dirty]
+    written = pd.concat([lines, back, lost, twice]).sort_values("InvoiceDate", kind="stable", ignore_index=True)
+    unknown = pd.Series(rng.random(len(written)) < (0.2 if size.dirty else 0))
+    told: pd.DataFrame = written.assign(CustomerID=written["CustomerID"].astype("Int64").mask(unknown))
+    return told
+
+
+def write_sales(lines: pd.DataFrame, folder: Path) -> int:
+    """Write a file a day; a day without a line gets none. Returns how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    days = lines.groupby(lines["InvoiceDate"].dt.strftime("%Y-%m-%d"))
+    for day, sold in days:
+        sold.to_csv(folder / f"{day}.csv", index=False, date_format="%Y-%m-%d %H:%M:%S")
+    return len(days)
+
+
+def with_time(rows: pd.DataFrame, column: str, moment: datetime) -> pa.Table:
+    """Return plans as a table, with the moment at which they were made."""
+    return pa.Table.from_pandas(rows.assign(**{column: pd.Timestamp(moment)}), preserve_index=False)
+
+
+def write_outcomes(
+    transaction: BulkTransaction, lines: pd.DataFrame, week: datetime, listed: pd.DataFrame, ranked: pd.DataFrame
+) -> int:
+    """Write what a week became, of what was listed and ranked for it; returns how many rows."""
+    sold, bought = count_units(listed, lines, week), note_bought(ranked, lines, week)
+    transaction.append(actuals, pa.Table.from_pandas(sold, preserve_index=False))
+    transaction.append(purchases, pa.Table.from_pandas(bought, preserve_index=False))
+    return len(sold) + len(bought)
+
+
+def _products_table(world: World, size: Size) -> pa.Table:
+    names = np.array(CATEGORIES, object)[world.category].tolist()
+    ids, listed = product_id(np.arange(len(names))), [world.begin] * len(names)
+    if size.dirty:
+        ids, names, listed = [*ids, NEW_PRODUCT], [*names, NOVELTY], [*listed, size.until - 2 * WEEK]
+    return pa.table({"product_id": ids, "category": names, "listed_at": listed})
+
+
+def _write_promotions(world: World) -> int:
+    """Write the promotions of a week on the Monday before it, in the order of time."""
+    PROMOTIONS.parent.mkdir(parents=True, exist_ok=True)
+    found = sorted(zip(*(axis.tolist() for axis in np.nonzero(world.discount)), strict=True), key=lambda at: at[::-1])
+    with PROMOTIONS.open("w", encoding="utf-8") as log:
+        for product, week in found:
+            starts = (world.begin + week * WEEK).astimezone(UTC)
+            line = {
+                "time": f"{starts - WEEK + timedelta(hours=9):%Y-%m-%dT%H:%M:%SZ}",
+                "product_id": product_id(np.array([product]))[0],
+                "discount": float(world.discount[product, week]),
+                "starts": f"{starts:%Y-%m-%dT%H:%M:%SZ}",
+                "ends": f"{starts + WEEK:%Y-%m-%dT%H:%M:%SZ}",
+            }
+            log.write(json.dumps(line) + "\n")
+    return len(found)
+
+
+if __name__ == "__main__":
+    from examples.commands import generate
+    from examples.demand.pack import PACK
+
+    generate(PACK)

@@ -1,0 +1,173 @@
+"""What goes wrong at the retailer, and what comes in late: `python -m examples.demand.incident renamed [--mend]`."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+import sqlalchemy as sa
+
+from examples.demand.generate import (
+    DEMAND,
+    RECOMMEND,
+    SALES,
+    SCORED_WEEKS,
+    actuals,
+    candidates,
+    listings,
+    planned_weeks,
+    spoil_listings,
+    with_time,
+    write_outcomes,
+)
+from examples.demand.planning import list_candidates, list_products
+from examples.demand.world import draw_world
+from examples.pack import Incident, Size
+from examples.place import Place
+from penstock.bulk import bulk_transaction, read
+
+HELD_BACK = Path("sales-not-sent")
+DOZEN = 12
+
+
+def rename_quantity(place: Place, size: Size) -> None:
+    _rewrite(size, 3, lambda lines: lines.rename(columns={"Quantity": "Qty"}))
+
+
+def rename_quantity_back(place: Place, size: Size) -> None:
+    _rewrite(size, 3, lambda lines: lines.rename(columns={"Qty": "Quantity"}))
+
+
+def hold_files_back(place: Place, size: Size) -> None:
+    HELD_BACK.mkdir()
+    for file in _newest_files(size, 6):
+        file.rename(HELD_BACK / file.name)
+
+
+def send_files(place: Place, size: Size) -> None:
+    for file in HELD_BACK.iterdir():
+        file.rename(SALES / file.name)
+    HELD_BACK.rmdir()
+
+
+def count_pieces(place: Place, size: Size) -> None:
+    _rewrite(size, 7, lambda lines: lines.assign(Quantity=lines["Quantity"] * DOZEN))
+
+
+def count_dozens_again(place: Place, size: Size) -> None:
+    _rewrite(size, 7, lambda lines: lines.assign(Quantity=lines["Quantity"] // DOZEN))
+
+
+def lose_candidates(place: Place, size: Size) -> None:
+    newest = candidates.c.week == f"{size.until:%Y-%m-%d}"
+    with place.connect("retailer").writing() as connection:
+        few = connection.execute(sa.select(candidates.c.customer_id).where(newest).distinct().limit(3)).scalars().all()
+        connection.execute(sa.delete(candidates).where(newest, candidates.c.customer_id.not_in(few)))
+
+
+def find_candidates_again(place: Place, size: Size) -> None:
+    world = draw_world(size)
+    week = planned_weeks(world)[-1]
+    with bulk_transaction(place.connect("retailer")) as transaction:
+        transaction.execute(sa.delete(candidates).where(candidates.c.week == f"{week:%Y-%m-%d}"))
+        found = list_candidates(world.lines, week)
+        transaction.append(candidates, with_time(found, "made_at", week - timedelta(hours=2)))
+
+
+def list_late(place: Place, size: Size) -> None:
+    world = draw_world(size)
+    with bulk_transaction(place.connect("retailer")) as transaction:
+        for week in planned_weeks(world)[-SCORED_WEEKS:]:
+            late = spoil_listings(world, size, week).late
+            transaction.append(listings, with_time(late, "planned_at", week - timedelta(days=1)))
+
+
+def leave_as_it_is(place: Place, size: Size) -> None:
+    """Nothing is to be mended."""
+
+
+def deliver_outcomes(place: Place, size: Size) -> int:
+    """Let the forecast week pass: write what it became; returns how many rows."""
+    world, shop = draw_world(size), place.connect("retailer")
+    week = planned_weeks(world)[-1]
+    if read(shop, sa.select(actuals.c.week).where(actuals.c.week == f"{week:%Y-%m-%d}").limit(1)).num_rows:
+        return 0
+    with bulk_transaction(shop) as transaction:
+        listed, ranked = list_products(world.lines, week), list_candidates(world.lines, week)
+        return write_outcomes(transaction, world.lines, week, listed, ranked)
+
+
+def _newest_files(size: Size, days: int) -> list[Path]:
+    """Return the files of the last days; one of a Saturday is not there."""
+    names = (SALES / f"{size.until - timedelta(days=back):%Y-%m-%d}.csv" for back in range(1, days + 1))
+    return [file for file in names if file.exists()]
+
+
+def _rewrite(size: Size, days: int, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    for file in _newest_files(size, days):
+        lines = pd.read_csv(file, dtype={"CustomerID": "Int64"})
+        change(lines).to_csv(file, index=False)
+
+
+INCIDENTS: tuple[Incident, ...] = (
+    Incident(
+        "renamed",
+        "schema",
+        DEMAND,
+        "For three days a new release of the tills has written `Qty` where the files had `Quantity`.",
+        rename_quantity,
+        rename_quantity_back,
+        "The release is rolled back, and the days are sent again.",
+        "halted",
+        "Quantity column_values_to_not_be_null",
+    ),
+    Incident(
+        "not-sent",
+        "upstream",
+        DEMAND,
+        "The transfer of the tills' files stands still: all but one of the week are missing.",
+        hold_files_back,
+        send_files,
+        "The transfer is started again.",
+        "halted",
+        "store_level column_mean_to_be_between",
+    ),
+    Incident(
+        "dozens",
+        "drift",
+        DEMAND,
+        "The tills count pieces where they counted dozens.",
+        count_pieces,
+        count_dozens_again,
+        "The tills are set right, and send the week again.",
+        "halted",
+        "store_level column_mean_to_be_between",
+    ),
+    Incident(
+        "no-candidates",
+        "upstream",
+        RECOMMEND,
+        "The retrieval job dies after the first customers.",
+        lose_candidates,
+        find_candidates_again,
+        "The job is run again.",
+        "halted",
+        "table_row_count_to_be_between",
+    ),
+    Incident(
+        "late",
+        "late",
+        DEMAND,
+        "Planners list more products for a week that is forecast already.",
+        list_late,
+        leave_as_it_is,
+        "Nothing: the week is forecast again.",
+        "restated",
+    ),
+)
+
+if __name__ == "__main__":
+    from examples.commands import incident
+    from examples.demand.pack import PACK
+
+    incident(PACK)

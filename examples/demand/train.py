@@ -1,0 +1,107 @@
+"""Train the forecast and the ranking on weeks that are over: `python -m examples.demand.train`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from examples.demand.generate import DEMAND, RECOMMEND, SCORED_WEEKS, WARM_UP, actuals, purchases
+from examples.demand.world import WEEK
+from examples.pack import Size
+from examples.place import Place
+from examples.training import join_labels, read_features
+from models.manifest import Manifest
+from models.training import train
+from penstock.bulk import read
+
+GROUP = ("customer_id", "week")
+"""Whose candidates compete: those of one customer in one week."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one of the two models learns, and from which rows."""
+
+    pipeline: str
+    time: str
+    outcomes: sa.Table
+    label: str
+    objective: str
+    max_depth: int
+    rising: Mapping[str, int]
+    """Features by which the score may only rise (1) or fall (-1): what nobody would believe to be the other way round,
+    few weeks must not teach."""
+    group: tuple[str, ...] = ()
+
+    def how(self, frame: pa.Table) -> dict[str, Any]:
+        """Return the arguments of `models.training.train` but for the rows, their label and their order."""
+        others = ("product_id", "week", *self.group, self.time, self.label)
+        features = [name for name in frame.column_names if name not in others]
+        monotone = f"({','.join(str(self.rising.get(name, 0)) for name in features)})"
+        params = {"max_depth": self.max_depth, "monotone_constraints": monotone}
+        return {"features": features, "objective": self.objective, "group": self.group, "params": params}
+
+
+UNITS = Question(
+    DEMAND,
+    "planned_at",
+    actuals,
+    "units",
+    "count:poisson",  # so that a mistake weighs by what was to be expected
+    max_depth=4,
+    rising={"units_1w": 1, "units_2w": 1, "units_4w": 1, "buyers_4w": 1, "discount": 1},
+)
+ORDER = Question(
+    RECOMMEND,
+    "made_at",
+    purchases,
+    "bought",
+    "rank:ndcg",
+    max_depth=3,
+    rising={"bought_4w": 1, "category_lines_4w": 1, "sold_4w": 1, "days_since": -1},
+    group=GROUP,
+)
+
+
+def learned_rows(place: Place, size: Size, asked: Question) -> pa.Table:
+    """Return features and outcomes of the weeks before those that are scored.
+
+    A plan that is made in an interval speaks of the week after it: the last that may teach ends two before it.
+    """
+    begin = size.until - (size.days // 7 - WARM_UP + 1) * WEEK
+    return join_outcomes(place, asked, [begin + at * WEEK for at in range(size.days // 7 - WARM_UP + 1 - SCORED_WEEKS)])
+
+
+def join_outcomes(place: Place, asked: Question, starts: Sequence[datetime]) -> pa.Table:
+    """Return features and outcomes of the plans made in the weeks that start so.
+
+    Of a ranking only groups in which something was bought stay: the others teach no order.
+    """
+    pipeline = place.pipeline(asked.pipeline)
+    features = pa.concat_tables([read_features(place, pipeline, start, start + WEEK, WEEK) for start in starts])
+    known = read(place.connect("retailer"), sa.select(asked.outcomes))
+    frame = join_labels(features, known, pipeline.key)
+    if not asked.group:
+        return frame
+    most = frame.group_by(list(asked.group)).aggregate([(asked.label, "max")])
+    some = most.filter(pc.greater(most[f"{asked.label}_max"], pa.scalar(0))).select(list(asked.group))
+    kept = frame.join(some, list(asked.group), join_type="left semi")
+    return kept.sort_by([(column, "ascending") for column in (*asked.group, "product_id")])
+
+
+def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
+    """Train on the older four fifths, judge on the newest fifth, and register both champions."""
+    frames = ((asked, learned_rows(place, size, asked)) for asked in (UNITS, ORDER))
+    fitted = ((asked, train(frame, asked.label, order_by=asked.time, **asked.how(frame))) for asked, frame in frames)
+    return tuple(trained.register(place.registry, asked.pipeline, "champion") for asked, trained in fitted)
+
+
+if __name__ == "__main__":
+    from examples.commands import train as train_command
+    from examples.demand.pack import PACK
+
+    train_command(PACK)
