@@ -99,9 +99,12 @@ def _make_engine() -> _Engine:
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     import great_expectations as gx
     from great_expectations.compatibility.pydantic import ValidationError
+    from great_expectations.execution_engine import pandas_execution_engine
     from great_expectations.expectations.expectation import Expectation
     from great_expectations.expectations.registry import get_expectation_impl
 
+    # Every batch is hashed for a mark that nobody reads here: half of the time of judging it.
+    pandas_execution_engine.hash_pandas_dataframe = lambda _frame: ""
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("penstock").add_dataframe_asset("batch")
