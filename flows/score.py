@@ -20,6 +20,7 @@ from tasks.artifacts import Progress, report, show_plan
 from tasks.conclusion import conclude
 from tasks.events import announce
 from tasks.form import ModelChoice, Moment, PartitionRows, labelled
+from tasks.heartbeat import heartbeat, without_prefects
 from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_models
 from tasks.naming import flow_run_name
 from tasks.partitions import score_partitions
@@ -66,7 +67,8 @@ def score(
     if todo.intervals:
         warm_up(spec)
     score_one = score_interval.with_options(task_runner=task_runner())
-    with tags(*flow_run.tags):  # so that whoever looks for our runs (who ends dead ones) finds the intervals' runs too
+    # Tagged, so that whoever looks for our runs (who ends dead ones) finds the intervals' runs too.
+    with tags(*flow_run.tags), without_prefects():
         ended = []
         for planned in todo.intervals:
             state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
@@ -82,6 +84,7 @@ def score(
     persist_result=False,
     validate_parameters=False,
 )
+@heartbeat()
 def score_interval(
     pipeline: Pipeline, planned: PlannedInterval, pins: Pins, partition_rows: int | None = None
 ) -> State[object]:

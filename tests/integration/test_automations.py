@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, SendgridEmail, SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
@@ -260,6 +261,12 @@ def test_a_spec_that_does_not_load_is_told_though_no_interval_was_claimed(
     assert not events_of(client, "penstock.run.failed", "penstock.pipeline.broken")
 
 
+def ended_states(client: SyncPrefectClient, flow_run_ids: list[UUID]) -> list[State]:
+    """Return the flow runs' states once all of them are final; none before."""
+    states = [state for run_id in flow_run_ids if (state := client.read_flow_run(run_id).state)]
+    return states if all(state.is_final() for state in states) else []
+
+
 def test_a_run_whose_process_was_killed_ends_as_crashed_and_is_told(
     api: str,
     client: SyncPrefectClient,
@@ -274,14 +281,17 @@ def test_a_run_whose_process_was_killed_ends_as_crashed_and_is_told(
     client.create_automation(define_zombie_automation(heartbeat_seconds=5))
 
     with deployed_run(api, client, place, "score/killed") as (flow_run, process):
-        resource = f"prefect.flow-run.{flow_run.id}"
-        wait_until(lambda: events_of(client, "prefect.flow-run.heartbeat", resource))
+        inner = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
+        [interval_run] = wait_until(lambda: client.read_flow_runs(flow_run_filter=inner))
+        both = [flow_run.id, interval_run.id]
+        resources = [f"prefect.flow-run.{run_id}" for run_id in both]
+        wait_until(lambda: all(events_of(client, "prefect.flow-run.heartbeat", resource) for resource in resources))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    state = wait_until(lambda: (s := client.read_flow_run(flow_run.id).state) and s.is_final() and s)
+    states = wait_until(lambda: ended_states(client, both))
 
-    assert state.is_crashed()
-    assert "no heartbeat for 15 s: its process is gone." in state.message
+    assert all(state.is_crashed() for state in states)
+    assert all("no heartbeat for 15 s: its process is gone." in state.message for state in states)
     [message] = wait_until(lambda: mailbox.about("killed"))
     assert "The next run takes its interval over when the lease ends." in message["body"]
 
