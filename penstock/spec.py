@@ -33,6 +33,7 @@ from penstock.spec_parts import (
     Column,
     ConnectionName,
     Duration,
+    Identifier,
     Notify,
     Part,
     Retention,
@@ -111,7 +112,7 @@ class SqlSource(ColumnSource):
 
     kind: Literal["sql"]
     connection: ConnectionName
-    table: str | None = Field(default=None, min_length=1, max_length=63)
+    table: Identifier | None = None
     """Table or view, spelled as the database spells it."""
     schema_: SchemaName | None = Field(default=None, alias="schema")
     """Schema of the table, where it is not the default one."""

@@ -19,6 +19,16 @@ from pydantic import (
 
 from penstock.interval import as_utc, parse_duration
 
+MAX_NAME = 63
+"""Bytes of a name that every database keeps; Postgres cuts longer ones in silence, and two may become one."""
+
+
+def _check_name(name: str) -> str:
+    size = len(name.encode())
+    if size > MAX_NAME:
+        raise ValueError(f"a name has at most {MAX_NAME} bytes in UTF-8, and this one has {size}")
+    return name
+
 
 def _write_duration(value: timedelta) -> str:
     minutes = int(value.total_seconds() // 60)
@@ -39,9 +49,11 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d+\s*[mhdw]$", "examples": ["15m", "1h", "1d"]}),
 ]
 UtcDatetime = Annotated[datetime, AfterValidator(as_utc)]
-Column = Annotated[str, Field(min_length=1, max_length=63)]
+Identifier = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_check_name)]
+"""A name in a database, spelled as the database spells it."""
+Column = Identifier
 TableName = Annotated[str, Field(min_length=1, max_length=54, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-SchemaName = Annotated[str, Field(min_length=1, max_length=63)]
+SchemaName = Identifier
 ConnectionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
 

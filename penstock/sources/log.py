@@ -6,6 +6,7 @@ table never changes its shape: `(file_id, offset, time, line)`; columns are take
 
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from penstock.sources.log_files import KnownFile, LineBatch, read_new_lines
 from penstock.sources.log_formats import LineParser, compile_format
 from penstock.sources.relation import Relation
 from penstock.spec import ROW_ID, LogSource
+from penstock.spec_parts import MAX_NAME
 from penstock.types import TIMESTAMP, UtcDateTime, compute
 
 
@@ -47,8 +49,14 @@ def landed_table(pipeline: str, source: str) -> sa.Table:
         sa.Column("time", UtcDateTime, nullable=False),
         sa.Column("line", sa.Text, nullable=False),
     )
-    sa.Index(f"{name}_time", table.c.time)
+    sa.Index(_index_name(name), table.c.time)
     return table
+
+
+def _index_name(table: str) -> str:
+    """Name the index of a table's times; one that would be too long for a database ends in a digest."""
+    name = f"{table}_time"
+    return name if len(name) <= MAX_NAME else f"{table[: MAX_NAME - 9]}_{sha256(table.encode()).hexdigest()[:8]}"
 
 
 def land_lines(pipeline: str, name: str, source: LogSource, database: Database) -> Landing:

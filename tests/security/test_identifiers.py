@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.connections import Database, open_database
+from penstock.connections import Database, close_engines, open_database
+from penstock.extract import land_logs
 from penstock.settings import Settings
+from penstock.spec import Pipeline
 from tests.conftest import DIALECTS
 from tests.shop import train_model
 
@@ -126,3 +128,29 @@ def test_files_whose_names_are_made_of_sql_and_wildcards_are_read_each_once(tmp_
         read = relation.read(None)
 
     assert sorted(read["n"].to_pylist()) == list(range(len(names)))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_names_as_long_as_may_be_are_told_apart(
+    tmp_path: Path, database_url: Callable[[str, str], str], dialect: str
+) -> None:
+    warehouse = open_database(Settings(connections={"warehouse": database_url(dialect, "w")}), "warehouse")  # type: ignore[dict-item]
+    (tmp_path / "a.log").write_text("2026-01-01T00:00:00+00:00 1\n")
+    regex = r"(?P<time>\S+) (?P<number>\d+)"
+    source = {"kind": "log", "path": str(tmp_path / "a.log"), "format": {"regex": regex}}
+    names = ["s" * 23 + last for last in "ab"]
+    pipeline = Pipeline.model_validate(
+        {
+            "name": "p" * 36,
+            "interval": {"column": "time", "grain": "1d", "start": "2026-01-01T00:00:00Z"},
+            "sources": dict.fromkeys(names, source),
+            "features": f"select a.* from {names[0]} a",
+            "model": "card-risk@champion",
+            "destination": {"connection": "warehouse", "table": "t" * 54},
+        }
+    )
+
+    landed = land_logs(pipeline, lambda _: warehouse)
+
+    assert {name: landing.lines for name, landing in landed.items()} == dict.fromkeys(names, 1)
+    close_engines()

@@ -69,6 +69,8 @@ def test_bytes_that_are_no_text_and_files_that_are_too_large_are_refused() -> No
         ("  scores:", "  scorez:", "unknown stage `scorez`. Did you mean `scores`?"),
         ("key: [payment_id]", "key: []", "needs a `key:`"),
         ("table: payments\n", "table: payments\n    query: select 1\n", "either `table` or `query`"),
+        ("table: payments\n", f"table: {'ü' * 32}\n", "at most 63 bytes in UTF-8, and this one has 64"),
+        ("keep: [amount,", f"keep: [{'ü' * 40},", "at most 63 bytes in UTF-8, and this one has 80"),
         ("model: card-risk@champion", "model: card-risk", "name@alias or name@version"),
         (KIND, "kind: files, path: x.csv, format: csv, every: 1d}", "`every` needs a path that holds the interval"),
         (KIND, "kind: files, path: '{interval_end}', format: csv, lookback: 1d}", "`lookback` goes from file to file"),
