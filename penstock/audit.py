@@ -37,8 +37,13 @@ def add_up(receipts: Sequence[Receipt]) -> Totals:
     )
 
 
-def reconcile(run: ScoringRun, receipts: Sequence[Receipt], rows_in_database: int) -> Totals:
+def reconcile(
+    run: ScoringRun, receipts: Sequence[Receipt], rows_in_database: int, planned: int | None = None
+) -> Totals:
     """Check that every row is accounted for: `extracted = scored + quarantined + excluded`, and the database agrees.
+
+    Where all partitions read one moment, they must also have read all that was counted at that moment: a table that is
+    emptied or rewritten (TRUNCATE, ALTER TABLE) shows itself empty to older snapshots.
 
     Raises:
         ReconciliationFailed: with the figures that differ.
@@ -54,24 +59,35 @@ def reconcile(run: ScoringRun, receipts: Sequence[Receipt], rows_in_database: in
     if totals.scored != rows_in_database:
         difference = f"scored {totals.scored:,}, but the history table holds {rows_in_database:,} rows of the run"
         raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
+    if planned not in (None, totals.extracted) and any(receipt.partition.snapshots for receipt in receipts):
+        difference = (
+            f"{planned:,} rows were counted, but {totals.extracted:,} extracted at the same moment, "
+            "for the table was emptied or rewritten meanwhile"
+        )
+        raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
     return totals
 
 
 def audit(
-    run: ScoringRun, receipts: Sequence[Receipt], rows_in_database: int, malformed: Mapping[str, tuple[int, int]]
+    run: ScoringRun,
+    receipts: Sequence[Receipt],
+    rows_in_database: int,
+    malformed: Mapping[str, tuple[int, int]],
+    planned: int | None = None,
 ) -> AuditResult:
     """Judge the interval as a whole.
 
     Args:
         malformed: by log source, unreadable lines of how many.
+        planned: rows that were counted before they were read.
 
     Raises:
         ReconciliationFailed: the counts do not add up.
     """
     pipeline = run.pipeline
     halted = tuple(dict.fromkeys(halt for receipt in receipts for halt in receipt.halts))
-    totals = add_up(receipts) if halted else reconcile(run, receipts, rows_in_database)
-    volume = _judge_volume(run, totals)
+    totals = add_up(receipts) if halted else reconcile(run, receipts, rows_in_database, planned)
+    volume = _judge_volume(run, totals, totals.extracted if halted or planned is None else planned)
     found = [*volume, *(_judge_malformed(run, name, *counts) for name, counts in malformed.items())]
     if not halted:
         found += judge_shares(pipeline.expectations, [v for r in receipts for v in r.validations])
@@ -91,9 +107,12 @@ def _refused_early(run: ScoringRun, receipts: Sequence[Receipt]) -> int:
     return sum(r.refused_at_source + r.excluded for r in receipts)
 
 
-def _judge_volume(run: ScoringRun, totals: Totals) -> list[Validation]:
+def _judge_volume(run: ScoringRun, totals: Totals, planned: int) -> list[Validation]:
     limit, empty = run.pipeline.quarantine_limit, run.pipeline.empty
     found = []
+    if planned != totals.extracted:
+        detail = f"{planned:,} rows were counted and {totals.extracted:,} read: the source changed while it was read"
+        found.append(Validation(VOLUME, "rows as counted", "info", planned, 0, "noted", detail))
     if totals.extracted == 0 and empty == "halt":
         detail = f"source `{run.pipeline.primary}` holds no rows; where that is normal, say `empty: publish`"
         found.append(Validation(VOLUME, "rows in the interval", "critical", 0, 0, "halted", detail))

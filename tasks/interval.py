@@ -17,7 +17,7 @@ from penstock.errors import SourceError
 from penstock.extract import count_malformed, land_logs, source_fingerprint, source_horizon
 from penstock.extract import plan_partitions as plan_extent
 from penstock.ledger import writer
-from penstock.ledger.reader import settled_intervals
+from penstock.ledger.reader import find_run, settled_intervals
 from penstock.ledger.releases import pending_releases
 from penstock.measure import Usage
 from penstock.memory import Fit
@@ -127,7 +127,8 @@ def audit(run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
 
     warehouse = connect(run.pipeline.destination.connection)
     malformed = count_malformed(run.pipeline, run.interval, connect)
-    result = audit_run(run, receipts, count_rows(warehouse, run), malformed)
+    planned = find_run(warehouse, run.run_id).rows_planned
+    result = audit_run(run, receipts, count_rows(warehouse, run), malformed, planned)
     writer.record_validations(warehouse, run, result.validations)
     return result
 

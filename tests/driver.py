@@ -31,7 +31,7 @@ from penstock.extract import (
 )
 from penstock.gates import pass_gates
 from penstock.ledger import writer
-from penstock.ledger.reader import settled_intervals
+from penstock.ledger.reader import find_run, settled_intervals
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.tables import runs
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
@@ -156,7 +156,8 @@ class Driver:
 
     def _audit(self, run: ScoringRun, receipts: list[Receipt]) -> AuditResult:
         malformed = count_malformed(self.pipeline, run.interval, self.connect)
-        result = audit(run, receipts, count_rows(self.warehouse, run), malformed)
+        planned = find_run(self.warehouse, run.run_id).rows_planned
+        result = audit(run, receipts, count_rows(self.warehouse, run), malformed, planned)
         writer.record_validations(self.warehouse, run, result.validations)
         return result
 

@@ -202,6 +202,10 @@ def publish(
                 rows_scored=totals.scored,
                 rows_quarantined=totals.quarantined,
                 rows_excluded=totals.excluded,
+                # What was read is not what was counted: inside `lookback` it is then late, whatever the source shows.
+                source_fingerprint=sa.case(
+                    (runs.c.rows_planned != totals.extracted, None), else_=runs.c.source_fingerprint
+                ),
                 score_quantiles=json.dumps(list(quantiles)),
                 published_at=now,
                 finished_at=now,

@@ -14,7 +14,7 @@ from tests.faults.harness.child import Fault, How
 from tests.faults.harness.scene import Scene, Trial
 from tests.shop import COUNTRIES, START
 
-pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 slow = pytest.mark.slow_fault
 SPEC = r"""
 name: card-risk
@@ -82,6 +82,13 @@ MOVES: dict[str, Disturb] = {
     "packed, and a new one begun": Log.pack,
     "there twice under two names": Log.copy,
 }
+
+
+@pytest.fixture(autouse=True)
+def server(request: pytest.FixtureRequest) -> None:
+    """Have a Prefect server where the real flow is tried."""
+    if "-flow]" in request.node.name or "[flow]" in request.node.name:
+        request.getfixturevalue("prefect_api")
 
 
 @pytest.fixture

@@ -1,17 +1,21 @@
 """Rows of the source that come, go and change while a run reads them, or are committed after it, with an older time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
+from models.registry import Registry
+from penstock.ledger.reader import list_runs, validations_of
+from tests.driver import Driver
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault, How
 from tests.faults.harness.scene import Found, Scene
+from tests.faults.one_table import OneTable
 from tests.shop import START, payments_table
 
-pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 slow = pytest.mark.slow_fault
 PAYMENTS = payments_table()
 READ, UNREAD = 5, 22
@@ -26,6 +30,13 @@ WAYS = pytest.mark.parametrize(
     ],
 )
 """Not on DuckDB: a run has its file to itself, so nobody else writes."""
+
+
+@pytest.fixture(autouse=True)
+def server(request: pytest.FixtureRequest) -> None:
+    """Have a Prefect server where the real flow is tried."""
+    if "-flow]" in request.node.name or "[flow]" in request.node.name:
+        request.getfixturevalue("prefect_api")
 
 
 def new_payment(scene: Scene, key: int) -> sa.Insert:
@@ -99,3 +110,92 @@ def test_a_row_committed_after_the_run_with_an_older_time_is_scored_once_by_the_
     trial.check_healed()
     assert len(trial.found().rows) == len(first.rows) + 1
     tell(f"row committed after the run, with an older event time, {how}", "postgresql", "scored once, by the next run")
+
+
+@pytest.fixture
+def tables(empty_database: Callable[..., str], registry: Registry) -> Callable[[str], OneTable]:
+    def make(dialect: str) -> OneTable:
+        table = OneTable(empty_database, registry, dialect, "sqlite")
+        table.create("id bigint")
+        table.insert(*({"id": number} for number in range(5)))
+        return table
+
+    return make
+
+
+def go_to(last: str, steps: Iterator[str]) -> None:
+    """Let a run do its steps up to this one."""
+    assert any(step == last for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("change", "mend", "said"),
+    [
+        ("drop column amount", "add column amount double precision default 12.5", "amount"),
+        (
+            "alter column amount type text",
+            "alter column amount type double precision using amount::float8",
+            "rewritten",
+        ),
+    ],
+    ids=["dropped", "retyped"],
+)
+def test_a_column_that_changes_between_the_look_and_the_reading_publishes_nothing(
+    tables: Callable[[str], OneTable], change: str, mend: str, said: str, tell: Tell
+) -> None:
+    table = tables("postgresql")
+    driver = Driver(table.pipeline(empty="publish"), table.connect, table.registry)
+    steps = driver.steps(START + timedelta(days=1))
+    go_to("plan partitions", steps)
+
+    table.say(f"alter table payments {change}")
+    ended = list(steps)[-1]
+
+    assert ended.startswith(("failed", "halted"))
+    assert said in ended
+    assert table.outcome(ended).live == {}
+    table.say(f"alter table payments {mend}")
+    assert driver.run(START + timedelta(days=1))[-1] == "publish"
+    table.outcome("").check_accounted(5)
+    tell(f"column {change.partition(' column')[0]} in mid-run", "postgresql", "nothing published; mended, scored")
+
+
+def test_a_table_that_is_emptied_and_filled_again_in_mid_run_loses_no_row(
+    tables: Callable[[str], OneTable], tell: Tell
+) -> None:
+    table = tables("postgresql")
+    driver = Driver(table.pipeline(), table.connect, table.registry)
+    steps = driver.steps(START + timedelta(days=1))
+    go_to("load 1/3", steps)
+
+    table.say("create table kept as table payments", "truncate payments", "insert into payments table kept")
+    ended = list(steps)[-1]
+
+    assert "5 rows were counted, but 2 extracted at the same moment" in ended
+    assert driver.run(START + timedelta(days=1))[-1] == "publish"
+    table.outcome("").check_accounted(5)
+    tell("table truncated and filled again in mid-run", "postgresql", "fails, saying so; the next run healed")
+
+
+def test_rows_that_are_away_just_while_they_are_read_are_late_for_the_next_run(
+    tables: Callable[[str], OneTable], tell: Tell
+) -> None:
+    table = tables("sqlite")
+    pipeline = table.pipeline()
+    assert pipeline.interval is not None
+    watched = pipeline.model_copy(update={"interval": pipeline.interval.model_copy(update={"lookback": 2})})
+    driver = Driver(watched, table.connect, table.registry)
+    steps = driver.steps(START + timedelta(days=1))
+    go_to("load 1/3", steps)
+
+    table.say("create table kept as select * from payments", "delete from payments")
+    assert list(steps)[-1] == "publish"
+    table.say("insert into payments select * from kept")
+    [run] = list_runs(table.warehouse)
+    noted = [v.detail for v in validations_of(table.warehouse, run.run_id) if v.outcome == "noted"]
+
+    assert noted == ["5 rows were counted and 2 read: the source changed while it was read"]
+    assert driver.run(START + timedelta(days=1))[-1] == "publish"
+    table.outcome("").check_accounted(5)
+    assert driver.run(START + timedelta(days=1))[-1] == "plan"
+    tell("rows away just while they are read", "sqlite", "noted on the card; the next run scores them")

@@ -1,5 +1,6 @@
 """The last gate: counts must add up, and the interval as a whole is judged."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +36,21 @@ def test_a_run_that_adds_up_passes() -> None:
     result = audit(run(), [receipt(), receipt(scored=90, excluded=10)], 190, {})
     assert result.halts == ()
     assert (result.totals.extracted, result.totals.scored, result.totals.excluded) == (200, 190, 10)
+
+
+def test_rows_that_were_counted_at_the_moment_of_reading_and_not_read_are_an_error() -> None:
+    partition = Partition(0, 1, None, None, 100, {"shop": "00000003-1"})
+    with pytest.raises(ReconciliationFailed, match="120 rows were counted, but 100 extracted at the same moment"):
+        audit(run(), [replace(receipt(), partition=partition)], 100, {}, planned=120)
+
+
+def test_rows_that_came_or_went_before_they_were_read_are_noted() -> None:
+    result = audit(run(), [receipt()], 100, {}, planned=120)
+
+    assert result.halts == ()
+    assert [v.detail for v in result.validations if v.expectation == "rows as counted"] == [
+        "120 rows were counted and 100 read: the source changed while it was read"
+    ]
 
 
 @pytest.mark.parametrize(("counts", "rows", "difference"), [((100, 99), 99, "= 99"), ((100, 100), 99, "holds 99 rows")])
