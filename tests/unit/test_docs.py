@@ -78,3 +78,17 @@ def test_every_module_of_the_kernel_stands_in_the_architecture() -> None:
     for path in Path("penstock").glob("*.py"):
         if path.stem != "__init__":
             assert f"`{path.stem}`" in text, path
+
+
+def test_every_test_that_the_docs_name_exists() -> None:
+    there = {name for file in Path("tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
+    named = {page: set(re.findall(r"`(test_\w+)`", page.read_text())) for page in Path("docs").rglob("*.md")}
+
+    assert len(named[Path("docs/guarantees.md")]) > 100
+    for page, names in named.items():
+        assert sorted(names - there) == [], page
+
+
+def test_every_fault_of_the_catalogue_has_its_line() -> None:
+    lines = re.findall(r"^\| F(\d+) \| [^|]+ \| [^|]{4,} \|$", Path("docs/guarantees.md").read_text(), re.MULTILINE)
+    assert [int(number) for number in lines] == list(range(1, 56))
