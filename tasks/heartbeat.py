@@ -5,13 +5,18 @@ backlog. The outer flow run keeps Prefect's; those inside it have this one, whic
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _seconds: ContextVar[int | None] = ContextVar("penstock_heartbeat_seconds", default=None)
 
@@ -25,6 +30,17 @@ def without_prefects() -> Iterator[None]:
             yield
     finally:
         _seconds.reset(token)
+
+
+def with_heartbeat(call: Callable[P, R]) -> Callable[P, R]:
+    """Beat while a flow's function runs. Not `@heartbeat()`: the flow travels to other processes with its function."""
+
+    @wraps(call)
+    def beating(*args: P.args, **kwargs: P.kwargs) -> R:
+        with heartbeat():
+            return call(*args, **kwargs)
+
+    return beating
 
 
 @contextmanager
