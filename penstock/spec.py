@@ -187,6 +187,14 @@ class FilesSource(ColumnSource):
     """How far before the interval its files reach, as a secondary source; needs `every`."""
     key: tuple[Column, ...] = Field(default=(ROW_ID,), max_length=8)
     """Columns that identify a row; where left out, file and row number are the key."""
+    text: tuple[Column, ...] = Field(default=(), max_length=100)
+    """Columns of CSV files that are text whatever the files at hand show: numbers of which few have a letter."""
+
+    @model_validator(mode="after")
+    def _only_csv_guesses(self) -> Self:
+        if self.text and self.format != "csv":
+            raise ValueError(f"`text` is for csv files, whose types are guessed; a {self.format} file tells its own")
+        return self
 
     @model_validator(mode="after")
     def _pieces_are_named_by_the_path(self) -> Self:

@@ -3,8 +3,8 @@
 import glob
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ _POSITION = "_position"
 _FILE = "_file"
 _READERS = {
     "parquet": "read_parquet({files}, union_by_name=true, filename='_file')",
-    "csv": "read_csv({files}, union_by_name=true, filename='_file', sample_size=-1)",
+    "csv": "read_csv({files}, union_by_name=true, filename='_file', sample_size=-1{types})",
     "json": "read_json({files}, union_by_name=true, filename='_file', format='newline_delimited')",
 }
 
@@ -69,19 +69,17 @@ def files_relation(
     files = matching_files(name, source, interval)
     database = Database(name, sa.create_engine("duckdb:///:memory:", poolclass=StaticPool))
     quoted = "[" + ", ".join("'" + str(f).replace("'", "''") + "'" for f in files) + "]"
-    reader = _READERS[source.format].format(files=quoted)
     folder = str(Path(re.split(r"[*?\[{]", source.path)[0] + "x").parent)
     prefix = 0 if folder == "." else len(folder) + 1
     row_id = f"substr(_file, {prefix + 1}) || ':' || (_position - min(_position) over (partition by _file))"
-    numbered = f"select *, row_number() over () as _position from {reader}"  # noqa: S608 # paths, quoted
+    readers = [_READERS[source.format].format(files=quoted, types=types) for types in _types(source)]
+    numbered = [f"select *, row_number() over () as _position from {reader}" for reader in readers]  # noqa: S608 # paths, quoted
+    views = [
+        f"create view source_rows as select * exclude (_file), {row_id} as {ROW_ID}, _file from ({rows})"  # noqa: S608 # paths, quoted
+        for rows in numbered
+    ]
     try:
-        with translated_errors(database), database.engine.connect() as connection:
-            connection.exec_driver_sql("SET TimeZone='UTC'")
-            connection.exec_driver_sql(
-                f"create view source_rows as select * exclude (_file), {row_id} as {ROW_ID}, _file from ({numbered})"  # noqa: S608 # paths, quoted
-            )
-            names = list(connection.exec_driver_sql("select * from source_rows limit 0").keys())
-            connection.commit()
+        names = _create_view(database, views)
     except PenstockError as error:
         raise BrokenFile(name, ", ".join(map(str, files[:3])), str(getattr(error, "reason", error))) from None
     rows = sa.table("source_rows", *(sa.column(sa.quoted_name(n, quote=True)) for n in names))
@@ -89,6 +87,30 @@ def files_relation(
         yield Relation(name, database, rows, source.key, _POSITION, time)
     finally:
         database.engine.dispose()
+
+
+def _types(source: FilesSource) -> Iterator[str]:
+    """Say how CSV columns are typed. DuckDB refuses a type for a column that no file has: then all are guessed.
+
+    That such a column is gone is for the contract to find, which knows whether anybody uses it.
+    """
+    if source.text:
+        named = ("'" + column.replace("'", "''") + "': 'VARCHAR'" for column in source.text)
+        yield f", types={{{', '.join(named)}}}"
+    yield ""
+
+
+def _create_view(database: Database, views: Sequence[str]) -> list[str]:
+    """Create the first view that the files allow, and return its columns."""
+    for view in views[:-1]:
+        with suppress(PenstockError):
+            return _create_view(database, [view])
+    with translated_errors(database), database.engine.connect() as connection:
+        connection.exec_driver_sql("SET TimeZone='UTC'")
+        connection.exec_driver_sql(views[-1])
+        names = list(connection.exec_driver_sql("select * from source_rows limit 0").keys())
+        connection.commit()
+        return names
 
 
 def file_marks(files: list[Path]) -> str:

@@ -36,6 +36,7 @@ from tests.conftest import DIALECTS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = DataInterval(START, START + timedelta(days=1))
+TEXT = {"text": ["invoice"]}
 WEEKLY = {"column": "created_at", "grain": "7d", "start": "2026-01-01"}
 
 
@@ -371,6 +372,21 @@ def test_a_weeks_interval_reads_the_daily_files_that_are_there(tmp_path: Path, s
     assert sorted(source.read(week)["id"].to_pylist()) == [1, 2, 4]
     with pytest.raises(NoFiles, match=r"2026-01-15\.csv to .*2026-01-21\.csv"):
         source.plan(DataInterval(START + timedelta(days=14), START + timedelta(days=21)), 10)
+
+
+def test_a_text_column_of_csv_files_is_text_whatever_these_files_show(tmp_path: Path, sqlite: Database) -> None:
+    (tmp_path / "1.csv").write_text("created_at,invoice\n2026-01-01T05:00:00Z,536365\n")
+    guessed, told = (reader(pipeline(files(tmp_path / "*.csv", "csv", **how)), sqlite) for how in ({}, TEXT))
+
+    assert guessed.read(DAY)["invoice"].to_pylist() == [536365]
+    assert told.read(DAY)["invoice"].to_pylist() == ["536365"]
+
+
+def test_a_text_column_that_no_file_has_is_left_for_the_contract_to_miss(tmp_path: Path, sqlite: Database) -> None:
+    (tmp_path / "1.csv").write_text("created_at,number\n2026-01-01T05:00:00Z,536365\n")
+    source = reader(pipeline(files(tmp_path / "*.csv", "csv", **TEXT)), sqlite)
+
+    assert source.read(DAY)["number"].to_pylist() == [536365]
 
 
 def test_daily_files_of_a_secondary_source_reach_back_as_far_as_lookback(tmp_path: Path, sqlite: Database) -> None:

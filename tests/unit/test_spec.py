@@ -74,6 +74,7 @@ def test_bytes_that_are_no_text_and_files_that_are_too_large_are_refused() -> No
         ("model: card-risk@champion", "model: card-risk", "name@alias or name@version"),
         (KIND, "kind: files, path: x.csv, format: csv, every: 1d}", "`every` needs a path that holds the interval"),
         (KIND, "kind: files, path: '{interval_end}', format: csv, lookback: 1d}", "`lookback` goes from file to file"),
+        (KIND, "kind: files, path: x.json, format: json, text: [a]}", "`text` is for csv files"),
         (KIND, "kind: files, path: '{interval_end}', format: csv, every: 0d}", "`every` must be longer than zero"),
     ],
 )
