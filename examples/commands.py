@@ -1,7 +1,8 @@
 """The command lines that all packs share: `python -m examples.<pack>.generate`, `.train`, `.incident`, `.evaluate`."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ from examples.judging import Judged, judge_published, told
 from examples.pack import Pack, Size
 from examples.place import Place, inside, newest_end, read_size, write_pipelines, write_settings, write_size
 from penstock.connections import close_engines
+from penstock.errors import PenstockError
 
 FOLDER = Path("penstock-demo")
 
@@ -28,7 +30,7 @@ def generate(pack: Pack) -> None:
         write_settings(given.folder, [pack])
     until = newest_end(pack, given.until.replace(tzinfo=UTC) if given.until else datetime.now(UTC))
     size = Size(given.rows, given.days, given.seed, given.dirty, until)
-    with inside(given.folder) as place:
+    with _inside(parser, given.folder) as place:
         write_pipelines(pack, size)
         write_size(pack, size)
         for what, holds in pack.make(place, size).told.items():
@@ -37,8 +39,9 @@ def generate(pack: Pack) -> None:
 
 def train(pack: Pack) -> None:
     """Train and register the pack's models."""
-    given = _parser(pack, "Train the pack's models on what is known, and register them.").parse_args()
-    with inside(given.folder) as place:
+    parser = _parser(pack, "Train the pack's models on what is known, and register them.")
+    given = parser.parse_args()
+    with _inside(parser, given.folder) as place:
         for manifest in pack.train(place, read_size(pack)):
             judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
             print(f"{manifest.label}: {judged} on the holdout")
@@ -51,7 +54,7 @@ def incident(pack: Pack) -> None:
     parser.add_argument("name", choices=[*names, "labels"], help="`labels`: what really happened comes in")
     parser.add_argument("--mend", action="store_true", help="undo it, as the operator has it undone")
     given = parser.parse_args()
-    with inside(given.folder) as place:
+    with _inside(parser, given.folder) as place:
         size = read_size(pack)
         if given.name == "labels":
             print(f"{pack.deliver_labels(place, size):,} labels have come in")
@@ -88,6 +91,18 @@ def evaluate(
             close_engines()
     for title, judged in tables.items():
         print(f"\n{title}\n\n{told(judged)}")
+
+
+@contextmanager
+def _inside(parser: argparse.ArgumentParser, folder: Path) -> Iterator[Place]:
+    """Work in a project folder; what a user can mend ends the command with its words alone."""
+    if not folder.is_dir():
+        parser.error(f"there is no folder {folder}; `generate` makes it, and --folder names another")
+    try:
+        with inside(folder) as place:
+            yield place
+    except PenstockError as error:
+        parser.exit(error.exit_code, f"Error: {error}\n")
 
 
 def _parser(pack: Pack, what: str) -> argparse.ArgumentParser:
