@@ -18,6 +18,7 @@ from examples.demand.world import CATEGORIES, NOVELTY, STORES, WEEK, World, draw
 from examples.pack import Made, Size
 from examples.place import Place
 from penstock.bulk import BulkTransaction, bulk_transaction
+from penstock.errors import SettingsError
 from penstock.types import UtcDateTime
 
 DEMAND = "demand"
@@ -25,6 +26,7 @@ RECOMMEND = "recommend"
 SCORED_WEEKS = 2
 WARM_UP = 4
 """Weeks at the begin without plans: these look four weeks back."""
+LEAST_ROWS, LEAST_DAYS = 300, 7 * (WARM_UP + SCORED_WEEKS + 1)
 SALES, PROMOTIONS = Path("sales"), Path("promotions/promotions.jsonl")
 SATURDAY = 5
 NEW_PRODUCT, UNKNOWN_PRODUCT = "P9001", "P9002"
@@ -73,7 +75,16 @@ purchases: sa.Table = sa.Table(
 
 
 def make_retailer(place: Place, size: Size) -> Made:
-    """Fill files, log and database. Plans that come late are not there yet, nor what the last week became."""
+    """Fill files, log and database. Plans that come late are not there yet, nor what the last week became.
+
+    Raises:
+        SettingsError: so small a world leaves nothing to learn from.
+    """
+    if size.rows < LEAST_ROWS or size.days < LEAST_DAYS:
+        raise SettingsError(
+            f"{size.rows:,} rows in {size.days} days are too few: plans look {WARM_UP} weeks back",
+            f"Ask for {LEAST_ROWS:,} rows and {LEAST_DAYS} days at least, so that two weeks and more can teach.",
+        )
     world = draw_world(size)
     weeks = planned_weeks(world)
     spoiled = {week: spoil_listings(world, size, week) for week in weeks[-SCORED_WEEKS:]}

@@ -174,6 +174,15 @@ def test_pack_ships_its_pipelines_its_page_and_two_intervals_to_score(name: str)
     assert (SHIPPED.parents[1] / "examples" / name.replace("-", "_") / "README.md").is_file()
 
 
+def test_a_world_too_small_to_learn_from_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    pack = open_pack("demand")
+    write_settings(tmp_path, [pack])
+    with inside(tmp_path) as place, pytest.raises(SettingsError, match=r"300 rows and 49 days at least"):
+        pack.make(place, Size(2_000, 14, 7, 0.0, newest_end(pack, NOW)))
+
+    assert [file.name for file in tmp_path.iterdir()] == [".env"]
+
+
 def test_a_pack_that_does_not_exist_is_refused_with_the_nearest() -> None:
     with pytest.raises(SettingsError, match=r"Did you mean `card-fraud`\?"):
         open_pack("card-frauds")
