@@ -20,7 +20,7 @@ from tasks.artifacts import Progress, report, show_plan
 from tasks.conclusion import conclude
 from tasks.events import announce
 from tasks.form import ModelChoice, Moment, PartitionRows, labelled
-from tasks.heartbeat import with_heartbeat, without_prefects
+from tasks.heartbeat import heartbeat, without_prefects
 from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_models
 from tasks.naming import flow_run_name
 from tasks.partitions import score_partitions
@@ -84,7 +84,6 @@ def score(
     persist_result=False,
     validate_parameters=False,
 )
-@with_heartbeat
 def score_interval(
     pipeline: Pipeline, planned: PlannedInterval, pins: Pins, partition_rows: int | None = None
 ) -> State[object]:
@@ -98,7 +97,7 @@ def score_interval(
         return Completed(name="Skipped", message=f"{planned.label} is published already")
     try:
         warehouse = connect(pipeline.destination.connection)
-        with holding(warehouse, run, settings().lease_seconds, settings().prices) as hold:
+        with heartbeat(), holding(warehouse, run, settings().lease_seconds, settings().prices) as hold:
             with ExitStack() as snapshots:
                 extent = plan_partitions(run, partition_rows, snapshots)
                 logger.info("%s: %d rows in %d partitions", run.label, extent.rows, len(extent.partitions))

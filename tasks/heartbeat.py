@@ -5,25 +5,20 @@ backlog. The outer flow run keeps Prefect's; those inside it have this one, whic
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from functools import wraps
-from typing import ParamSpec, TypeVar
 
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _seconds: ContextVar[int | None] = ContextVar("penstock_heartbeat_seconds", default=None)
 
 
 @contextmanager
 def without_prefects() -> Iterator[None]:
-    """Call subflows that bring a heartbeat of their own."""
+    """Call flows that bring a heartbeat of their own."""
     token = _seconds.set(get_current_settings().flows.heartbeat_frequency)
     try:
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
@@ -32,38 +27,27 @@ def without_prefects() -> Iterator[None]:
         _seconds.reset(token)
 
 
-def with_heartbeat(call: Callable[P, R]) -> Callable[P, R]:
-    """Beat while a flow's function runs. Not `@heartbeat()`: the flow travels to other processes with its function."""
-
-    @wraps(call)
-    def beating(*args: P.args, **kwargs: P.kwargs) -> R:
-        with heartbeat():
-            return call(*args, **kwargs)
-
-    return beating
-
-
 @contextmanager
 def heartbeat() -> Iterator[None]:
-    """Emit what Prefect would, as often as its settings say, until the flow run is over."""
+    """Emit what Prefect would, as often as its settings say, while a flow run works."""
     seconds = _seconds.get()
     if seconds is None:
         yield
         return
     over = threading.Event()
-    resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.name": flow_run.name or ""}
-    tags = [{"prefect.resource.id": f"prefect.tag.{t}", "prefect.resource.role": "tag"} for t in flow_run.tags]
-
-    def beat() -> None:
-        while True:
-            emit_event("prefect.flow-run.heartbeat", resource, related=tags)
-            if over.wait(seconds):
-                return
-
-    thread = threading.Thread(target=copy_context().run, args=(beat,), name="heartbeat", daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(_beat, seconds, over), name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
+
+
+def _beat(seconds: int, over: threading.Event) -> None:
+    resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.name": flow_run.name or ""}
+    tags = [{"prefect.resource.id": f"prefect.tag.{t}", "prefect.resource.role": "tag"} for t in flow_run.tags]
+    while True:
+        emit_event("prefect.flow-run.heartbeat", resource, related=tags)
+        if over.wait(seconds):
+            return
