@@ -22,7 +22,7 @@ from penstock.ledger.contracts import read_contract, record_columns
 from penstock.ledger.migrations import migrate
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.sources import Connect
-from penstock.sources.files import files_relation
+from penstock.sources.files import POSITION, files_relation
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec import ROW_ID, ColumnSource, FilesSource, Pipeline, SqlSource
@@ -155,9 +155,7 @@ def _columns(
         return {f.name: _type_name(f.type) for f in _schema(relation)}
     try:
         with files_relation(name, source, None, interval) as relation:
-            found = {
-                f.name: _type_name(f.type) for f in _schema(relation) if f.name not in (ROW_ID, "_file", "_position")
-            }
+            found = {f.name: _type_name(f.type) for f in _schema(relation) if f.name not in (ROW_ID, POSITION)}
             return found if source.format == "parquet" else _of_text_files(relation, found)
     except NoFiles:
         return None

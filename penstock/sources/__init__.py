@@ -10,10 +10,10 @@ from penstock.carriers import Partition, SourceExtent
 from penstock.connections import Database
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
-from penstock.sources.files import file_marks, files_relation, matching_files
+from penstock.sources.files import POSITION, file_marks, files_relation, matching_files
 from penstock.sources.log import LogReader
 from penstock.sources.sql import sql_relation
-from penstock.spec import ROW_ID, FilesSource, LogSource, Pipeline, SqlSource
+from penstock.spec import FilesSource, LogSource, Pipeline, SqlSource
 
 Connect = Callable[[str], Database]
 
@@ -91,10 +91,8 @@ class _FilesReader:
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        with files_relation(self.name, self.source, self.time, interval) as relation:
-            table = relation.read(interval, partition, limit)
-        dropped = ["_file", "_position"] if ROW_ID in self.source.key else ["_file", "_position", ROW_ID]
-        return table.drop_columns(dropped)
+        with files_relation(self.name, self.source, self.time, interval, partition) as relation:
+            return relation.read(interval, partition, limit).drop_columns([POSITION])
 
     def count_without_time(self, interval: DataInterval | None) -> int:
         if self._has_none(interval):

@@ -3,13 +3,14 @@
 import glob
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
+from penstock.carriers import Partition
 from penstock.connections import Database, translated_errors
 from penstock.errors import BrokenFile, NoFiles, PenstockError
 from penstock.interval import DataInterval
@@ -17,8 +18,8 @@ from penstock.sources.relation import Relation
 from penstock.sources.roots import check_files, check_pattern
 from penstock.spec import ROW_ID, FilesSource
 
-_POSITION = "_position"
-_FILE = "_file"
+POSITION = "_position"
+"""A row's place among those of all files, in the order of their names."""
 _READERS = {
     "parquet": "read_parquet({files}, union_by_name=true, filename='_file')",
     "csv": "read_csv({files}, union_by_name=true, filename='_file', sample_size=-1{types})",
@@ -58,9 +59,12 @@ def _paths(source: FilesSource, interval: DataInterval | None) -> list[str]:
 
 @contextmanager
 def files_relation(
-    name: str, source: FilesSource, time: str | None, interval: DataInterval | None
+    name: str, source: FilesSource, time: str | None, interval: DataInterval | None, partition: Partition | None = None
 ) -> Iterator[Relation]:
     """Give the rows of the matching files as a relation; partitions follow the order of files and rows.
+
+    Args:
+        partition: the only one that will be read: what of Parquet files lies outside of it is not even looked at.
 
     Raises:
         NoFiles: nothing matches.
@@ -68,25 +72,38 @@ def files_relation(
     """
     files = matching_files(name, source, interval)
     database = Database(name, sa.create_engine("duckdb:///:memory:", poolclass=StaticPool))
-    quoted = "[" + ", ".join("'" + str(f).replace("'", "''") + "'" for f in files) + "]"
-    folder = str(Path(re.split(r"[*?\[{]", source.path)[0] + "x").parent)
-    prefix = 0 if folder == "." else len(folder) + 1
-    row_id = f"substr(_file, {prefix + 1}) || ':' || (_position - min(_position) over (partition by _file))"
-    readers = [_READERS[source.format].format(files=quoted, types=types) for types in _types(source)]
-    numbered = [f"select *, row_number() over () as _position from {reader}" for reader in readers]  # noqa: S608 # paths, quoted
-    views = [
-        f"create view source_rows as select * exclude (_file), {row_id} as {ROW_ID}, _file from ({rows})"  # noqa: S608 # paths, quoted
-        for rows in numbered
-    ]
+    listed = "[" + ", ".join(_quoted(str(f)) for f in files) + "]"
     try:
-        names = _create_view(database, views)
+        reader = _open_reader(database, source, listed)
+        with translated_errors(database), database.engine.connect() as connection:
+            connection.exec_driver_sql("SET TimeZone='UTC'")
+            if source.format == "parquet" and not _has_column(connection, listed, "file_row_number"):
+                numbered = _number_by_footer(connection, reader, listed, partition)
+            else:
+                numbered = _number_by_reading(reader)
+            row_id = f", {_row_id(source)} as {ROW_ID}" if ROW_ID in source.key else ""
+            connection.exec_driver_sql(
+                f"create view source_rows as select * exclude (_file, _row_of_file){row_id} from ({numbered})"  # noqa: S608 # paths, quoted
+            )
+            names = list(connection.exec_driver_sql("select * from source_rows limit 0").keys())
+            connection.commit()
     except PenstockError as error:
         raise BrokenFile(name, ", ".join(map(str, files[:3])), str(getattr(error, "reason", error))) from None
     rows = sa.table("source_rows", *(sa.column(sa.quoted_name(n, quote=True)) for n in names))
     try:
-        yield Relation(name, database, rows, source.key, _POSITION, time)
+        yield Relation(name, database, rows, source.key, POSITION, time)
     finally:
         database.engine.dispose()
+
+
+def _open_reader(database: Database, source: FilesSource, files: str) -> str:
+    """Return in SQL what reads the files."""
+    readers = [_READERS[source.format].format(files=files, types=types) for types in _types(source)]
+    for reader in readers[:-1]:
+        with suppress(PenstockError), translated_errors(database), database.engine.connect() as connection:
+            connection.exec_driver_sql(f"select * from {reader} limit 0")  # noqa: S608 # paths, quoted
+            return reader
+    return readers[-1]
 
 
 def _types(source: FilesSource) -> Iterator[str]:
@@ -95,22 +112,65 @@ def _types(source: FilesSource) -> Iterator[str]:
     That such a column is gone is for the contract to find, which knows whether anybody uses it.
     """
     if source.text:
-        named = ("'" + column.replace("'", "''") + "': 'VARCHAR'" for column in source.text)
+        named = (f"{_quoted(column)}: 'VARCHAR'" for column in source.text)
         yield f", types={{{', '.join(named)}}}"
     yield ""
 
 
-def _create_view(database: Database, views: Sequence[str]) -> list[str]:
-    """Create the first view that the files allow, and return its columns."""
-    for view in views[:-1]:
-        with suppress(PenstockError):
-            return _create_view(database, [view])
-    with translated_errors(database), database.engine.connect() as connection:
-        connection.exec_driver_sql("SET TimeZone='UTC'")
-        connection.exec_driver_sql(views[-1])
-        names = list(connection.exec_driver_sql("select * from source_rows limit 0").keys())
-        connection.commit()
-        return names
+def _row_id(source: FilesSource) -> str:
+    """Say in SQL what names a row: its file below the pattern's fixed folder, and its number there."""
+    folder = str(Path(re.split(r"[*?\[{]", source.path)[0] + "x").parent)
+    prefix = 0 if folder == "." else len(folder) + 1
+    return f"substr(_file, {prefix + 1}) || ':' || _row_of_file"
+
+
+def _number_by_reading(reader: str) -> str:
+    positions = f"select *, row_number() over () as {POSITION} from {reader}"  # noqa: S608 # paths, quoted
+    number = f"{POSITION} - min({POSITION}) over (partition by _file)"
+    return f"select *, {number} as _row_of_file from ({positions})"  # noqa: S608 # paths, quoted
+
+
+def _number_by_footer(connection: sa.Connection, reader: str, files: str, partition: Partition | None) -> str:
+    """Number the rows by what the files' footers say, so that a slice is read without what stands before it."""
+    footers = f"select file_name, num_rows from parquet_file_metadata({files}) order by file_name"  # noqa: S608 # paths, quoted
+    firsts, first = {}, 1
+    for file, rows in connection.exec_driver_sql(footers).all():
+        firsts[str(file)] = range(first, first + rows)
+        first += rows
+    values = ", ".join(f"({_quoted(file)}, {positions.start})" for file, positions in firsts.items())
+    connection.exec_driver_sql(
+        f"create table source_files as select * from (values {values}) as t(_file, _first_of_file)"  # noqa: S608 # paths, quoted
+    )
+    slice_ = _footer_slice(firsts, partition) if partition else ""
+    numbered = reader.removesuffix(")") + ", file_row_number=true)"
+    return (
+        f"select * exclude (_first_of_file, file_row_number), _first_of_file + file_row_number as {POSITION}, "  # noqa: S608 # paths, quoted
+        f"file_row_number as _row_of_file from (select * from {numbered}{slice_}) join source_files using (_file)"
+    )
+
+
+def _has_column(connection: sa.Connection, files: str, name: str) -> bool:
+    """Tell whether a Parquet file has a column that bears the name that DuckDB gives to its own."""
+    asked = f"select count(*) from parquet_schema({files}) where name ilike '{name}'"  # noqa: S608 # paths, quoted
+    return bool(connection.exec_driver_sql(asked).scalar())
+
+
+def _footer_slice(files: Mapping[str, range], partition: Partition) -> str:
+    """Say in SQL which files a partition touches, and which rows where it is one file."""
+    everything = sum(map(len, files.values())) + 1
+    low, high = (
+        bound if isinstance(bound, int) else default
+        for bound, default in ((partition.lower, 1), (partition.upper, everything))
+    )
+    touched = {file: rows for file, rows in files.items() if rows.start < high and rows.stop > low}
+    if len(touched) != 1:
+        return f" where _file in ({', '.join(map(_quoted, touched))})" if touched else ""
+    [(file, rows)] = touched.items()
+    return f" where _file = {_quoted(file)} and file_row_number between {low - rows.start} and {high - 1 - rows.start}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def file_marks(files: list[Path]) -> str:

@@ -346,6 +346,31 @@ def test_parquet_and_json_lines_are_cut_by_event_time(tmp_path: Path, sqlite: Da
     assert sorted(pa.concat_tables(tables)["id"].to_pylist()) == list(range(24))
 
 
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("column", ["note", "file_row_number"])
+def test_slices_of_parquet_files_of_any_size_give_each_row_once(
+    tmp_path: Path, sqlite: Database, column: str, keyed: bool
+) -> None:
+    first = 0
+    for name, rows in (("a", 7), ("b", 0), ("c", 1), ("d", 12)):
+        table = pa.table(
+            {"id": pa.array(range(first, first + rows), pa.int64()), column: pa.array([name] * rows, pa.string())}
+        )
+        pq.write_table(table, tmp_path / f"{name}'s.parquet")
+        first += rows
+    spec = files(tmp_path / "*.parquet", "parquet", **({"key": ["id"]} if keyed else {}))
+    source = reader(pipeline(spec, None), sqlite)
+
+    for size in (1, 3, 5, 7, 8, 100):
+        tables, count = read_in_slices(source, None, size)
+        assert count == 20
+        assert all(table.num_rows <= size for table in tables)
+        assert [i for table in tables for i in sorted(table["id"].to_pylist())] == list(range(20))
+    whole = {row["id"]: row for row in source.read(None).to_pylist()}
+    assert [whole[i][column] for i in (6, 7, 8)] == ["a", "c", "d"]
+    assert keyed or [whole[i]["_row_id"] for i in (6, 7, 8)] == ["a's.parquet:6", "c's.parquet:0", "d's.parquet:0"]
+
+
 def test_a_path_may_hold_the_interval_and_a_day_without_a_file_is_as_the_spec_says(
     tmp_path: Path, sqlite: Database
 ) -> None:
