@@ -134,11 +134,7 @@ def sample_rows(table: pa.Table, share: float) -> pa.Table:
     if share >= 1.0:
         return table
     count = max(round(table.num_rows * share), min(table.num_rows, 1))
-    return (
-        table.take(pa.array([i * table.num_rows // count for i in range(count)], pa.int64()))
-        if count
-        else table.slice(0, 0)
-    )
+    return table.take(np.arange(count) * table.num_rows // count) if count else table.slice(0, 0)
 
 
 def _judge(

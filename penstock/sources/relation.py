@@ -1,6 +1,7 @@
 """A source's rows as a SQL relation: count and cut them into partitions, then read each slice by itself."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -93,7 +94,8 @@ class Relation:
     ) -> pa.Table:
         """Read the interval's rows, or one slice of them, or whichever `limit` of them come first."""
         self.check_columns()
-        conditions = [*self._within(interval), *(self._slice(partition) if partition else ())]
+        slice_ = self._slice(partition) if partition else []
+        conditions = [*self._within(interval, slice_), *slice_]
         return read(self.database, sa.select(*self.columns).where(*conditions).limit(limit), self._declared())
 
     def count_without_time(self) -> int:
@@ -168,13 +170,20 @@ class Relation:
             return sa.cast(text, along.type) if known else text  # a decimal or a day, kept in writing
         return sa.literal(value, sa.DateTime(timezone=True)) if isinstance(value, datetime) else sa.literal(value)
 
-    def _within(self, interval: DataInterval | None) -> list[sa.ColumnElement[bool]]:
+    def _within(
+        self, interval: DataInterval | None, slice_: Sequence[sa.ColumnElement[bool]] = ()
+    ) -> list[sa.ColumnElement[bool]]:
+        """Say which rows are the interval's.
+
+        Args:
+            slice_: what else is asked; how SQLite writes its times is looked up in these rows only.
+        """
         if self.time is None or interval is None:
             return []
         column: sa.ColumnElement[Any] = self.rows.c[self.time]
         if self.database.dialect == "sqlite":
             with self.database.reading() as connection:
-                start, end = sqlite_time_bounds(connection, self.source, self.rows, self.time, interval)
+                start, end = sqlite_time_bounds(connection, self.source, self.rows, self.time, interval, slice_)
             kind: sa.types.TypeEngine[Any] = sa.Text() if isinstance(start, str) else sa.BigInteger()
             column = sa.type_coerce(column, kind)
             return [column >= sa.literal(start, kind), column < sa.literal(end, kind)]

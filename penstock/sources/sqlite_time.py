@@ -1,5 +1,6 @@
 """How a SQLite column writes its times: there is no time type, so comparing must be done in the column's own style."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -10,9 +11,17 @@ from penstock.types import EPOCH_MILLISECONDS
 
 
 def sqlite_time_bounds(
-    connection: sa.Connection, source: str, rows: sa.FromClause, column: str, interval: DataInterval
+    connection: sa.Connection,
+    source: str,
+    rows: sa.FromClause,
+    column: str,
+    interval: DataInterval,
+    slice_: Sequence[sa.ColumnElement[bool]] = (),
 ) -> tuple[str, str] | tuple[int, int]:
     """Return the interval's bounds in the column's own style: ISO text with `T` or blank, date only, or epoch numbers.
+
+    Args:
+        slice_: which rows to look at.
 
     Raises:
         UnreadableTime: the column mixes styles, or writes zones other than UTC.
@@ -20,10 +29,10 @@ def sqlite_time_bounds(
     value = sa.type_coerce(rows.c[column], sa.Text())
     number = connection.execute(
         sa.select(sa.type_coerce(rows.c[column], sa.Integer()))
-        .where(sa.type_coerce(rows.c[column], sa.Text()) < "")
+        .where(sa.type_coerce(rows.c[column], sa.Text()) < "", *slice_)
         .limit(1)
     ).scalar()
-    styles = _text_styles(connection, rows, value, interval)
+    styles = _text_styles(connection, rows, value, interval, slice_)
     if number is not None:
         if styles:
             raise UnreadableTime(source, column, "is a number in some rows and text in others")
@@ -41,7 +50,11 @@ def sqlite_time_bounds(
 
 
 def _text_styles(
-    connection: sa.Connection, rows: sa.FromClause, value: sa.ColumnElement[str], interval: DataInterval
+    connection: sa.Connection,
+    rows: sa.FromClause,
+    value: sa.ColumnElement[str],
+    interval: DataInterval,
+    slice_: Sequence[sa.ColumnElement[bool]],
 ) -> set[tuple[str, str]]:
     """Return (separator, zone) of the texts near the interval; all styles begin with the date, so text order works."""
     tail = sa.func.substr(value, 20)
@@ -56,5 +69,7 @@ def _text_styles(
         value >= (interval.start - timedelta(days=1)).strftime("%Y-%m-%d"),
         value < (interval.end + timedelta(days=2)).strftime("%Y-%m-%d"),
     )
-    found = connection.execute(sa.select(sa.func.substr(value, 11, 1), zone).select_from(rows).where(near).distinct())
+    found = connection.execute(
+        sa.select(sa.func.substr(value, 11, 1), zone).select_from(rows).where(near, *slice_).distinct()
+    )
     return {(str(separator), str(zone)) for separator, zone in found}
