@@ -26,7 +26,7 @@ from tasks.naming import flow_run_name
 from tasks.partitions import score_partitions
 from tasks.places import connect, settings
 from tasks.retries import has_lost_its_snapshot
-from tasks.runners import in_flight, task_runner
+from tasks.runners import connected_runner, in_flight
 from tasks.warm_up import warm_up
 
 
@@ -64,11 +64,12 @@ def score(
     if dry_run:
         show_plan(spec, todo, pins)
         return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
-    if todo.intervals:
-        warm_up(spec)
-    score_one = score_interval.with_options(task_runner=task_runner())
+    if not todo.intervals:
+        return conclude(todo, [])
+    warm_up(spec)
     # Tagged, so that whoever looks for our runs (who ends dead ones) finds the intervals' runs too.
-    with tags(*flow_run.tags), without_prefects():
+    with connected_runner(spec) as task_runner, tags(*flow_run.tags), without_prefects():
+        score_one = score_interval.with_options(task_runner=task_runner)
         ended = []
         for planned in todo.intervals:
             state = score_one(spec, planned, pins, partition_rows or None, return_state=True)

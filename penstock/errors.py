@@ -5,7 +5,9 @@ PenstockError
 │   ├── DatabaseUnavailable      refused, reset, timed out
 │   │   ├── DatabaseLocked       another session or process holds what we need, for longer than we wait
 │   │   └── DatabaseFull         no room on its disk
-│   └── KeyCollision             another copy of the same work wrote first
+│   ├── KeyCollision             another copy of the same work wrote first
+│   ├── ClusterUnreachable       no Dask scheduler, or Ray head, answers
+│   └── WorkerLost               what ran a partition died without a word
 ├── IntervalBusy                 another run is at it; nothing to do here, and nothing to retry
 └── TerminalError                the same call fails again; never retried
     ├── UsageError               exit code 2: wrong spec, settings or arguments
@@ -135,6 +137,32 @@ class KeyCollision(TransientError):
         return (
             f"connection `{self.connection}`: rows with these keys were written meanwhile: {self.reason}. "
             "Another copy of the same work is running, or has run; nothing was written twice. Run again."
+        )
+
+
+@dataclass(eq=False)
+class ClusterUnreachable(TransientError):
+    runner: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"PENSTOCK_RUNNER is {self.runner}, and there is no such cluster: {self.reason.rstrip(' .')}. "
+            "Start it, mend the address, or set PENSTOCK_RUNNER to threads:n; no interval was begun."
+        )
+
+
+@dataclass(eq=False)
+class WorkerLost(TransientError):
+    partition: str
+    runner: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"the worker of partition {self.partition} on {self.runner} was lost: {self.reason}. Nothing was "
+            "published. Look at the worker's own log (memory is the usual reason), then run again: the interval is "
+            "scored anew."
         )
 
 

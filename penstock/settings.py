@@ -6,13 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
 from penstock.errors import SettingsError, nearest
 from penstock.measure import Prices
 from penstock.memory import read_size
+from penstock.runner import Runner, parse_runner
 
 
 class Settings(BaseSettings):
@@ -31,8 +32,10 @@ class Settings(BaseSettings):
     model_store: Path | None = None
     private_key: SecretStr | None = None
     """Secret that private columns are hashed with, the same wherever Penstock runs; at least 16 characters."""
-    runner: Annotated[str, Field(pattern=r"^(threads|processes):[1-9]\d?$")] = "threads:2"
-    """What runs the partitions: `threads:n` or `processes:n`."""
+    runner: Annotated[str, AfterValidator(lambda text: str(parse_runner(text)))] = "threads:2"
+    """What runs the partitions: `threads:n`, `processes:n`, `dask:<address>` or `ray:<address>`."""
+    in_flight: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Partitions under way at once on a cluster; 0: as many as its workers have threads."""
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """How long a run holds its interval without a sign of life."""
     statement_seconds: Annotated[int, Field(ge=1)] = 1800
@@ -45,6 +48,10 @@ class Settings(BaseSettings):
     """What an hour of one processor costs, in whatever currency."""
     price_gb_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """What a gigabyte of memory costs for an hour."""
+
+    @property
+    def partition_runner(self) -> Runner:
+        return parse_runner(self.runner)
 
     @property
     def models_folder(self) -> Path:

@@ -15,6 +15,7 @@ from prefect.transactions import CommitMode, transaction
 from penstock.carriers import Features, Partition, Receipt, Scored, ScoringRun
 from penstock.measure import PartitionMeter
 from tasks.retries import RETRIED
+from tasks.runners import outcome_of
 from tasks.steps import decide, extract, load_rows, score_rows, score_step, validate
 
 
@@ -56,15 +57,15 @@ def score_partitions(
     Stops to hand out work once a partition fails or is halted; those under way are waited for.
     """
     waiting = list(reversed(partitions))
-    running: list[PrefectFuture[Receipt]] = []
+    running: dict[PrefectFuture[Receipt], Partition] = {}
     failure: Exception | None = None
     stopped = False
     while running or (waiting and not stopped):
         while waiting and not stopped and len(running) < in_flight:
-            running.append(score_partition.submit(run, waiting.pop(), sample_share))
-        done = next(iter(as_completed(running)))
-        running.remove(done)
-        result = done.result(raise_on_failure=False)
+            partition = waiting.pop()
+            running[score_partition.submit(run, partition, sample_share)] = partition
+        done = next(iter(as_completed(list(running))))
+        result = outcome_of(done, running.pop(done).label)
         if isinstance(result, Exception):
             failure, stopped = failure or result, True
             continue

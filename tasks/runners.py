@@ -1,26 +1,90 @@
-"""What runs the partitions, from the setting `PENSTOCK_RUNNER`."""
+"""What runs the partitions, from the setting `PENSTOCK_RUNNER`: made, connected, asked how much it takes at once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
+from urllib.parse import urlsplit
 
+from prefect import get_run_logger
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from penstock.carriers import Receipt
+from penstock.errors import SettingsError, WorkerLost
 from penstock.memory import Fit
-from tasks.places import settings
+from penstock.placement import check_databases
+from penstock.runner import Runner
+from penstock.spec import Pipeline
+from tasks.clusters import CLUSTERS, Workers
+from tasks.places import connect, settings
+
+_LOCAL: dict[str, Any] = {"threads": ThreadPoolTaskRunner, "processes": ProcessPoolTaskRunner}
+_WORKERS = ("distributed", "ray", "concurrent")
+"""The packages whose errors say that a worker, not a partition, failed; importing all of them costs seconds."""
 
 
-def task_runner() -> TaskRunner[Any]:
-    """Return the task runner that the settings name."""
-    kind, workers = _runner()
-    runners: dict[str, type[TaskRunner[Any]]] = {"threads": ThreadPoolTaskRunner, "processes": ProcessPoolTaskRunner}
-    made: Any = runners[kind]
-    return cast("TaskRunner[Any]", made(max_workers=workers))
+@contextmanager
+def connected_runner(pipeline: Pipeline) -> Iterator[TaskRunner[Any]]:
+    """Give the task runner that the settings name; a connection to Ray lasts as long as the block.
+
+    Raises:
+        SettingsError: its package is not installed, it has no workers, or they cannot open the pipeline's databases.
+        ClusterUnreachable: there is no such cluster.
+    """
+    runner = settings().partition_runner
+    if not runner.is_cluster:
+        check_databases(runner, pipeline, connect, ())
+        yield cast("TaskRunner[Any]", _LOCAL[runner.kind](max_workers=runner.slots))
+        return
+    with CLUSTERS[runner.kind].connected(runner) as (made, workers):
+        _check_workers(runner, workers)
+        check_databases(runner, pipeline, connect, workers.elsewhere)
+        yield made
 
 
 def in_flight(fit: Fit | None = None) -> int:
-    """Return how many partitions may be under way at once; `fit` says how many of them one process may have."""
-    return fit.in_flight if fit and _runner()[0] == "threads" else _runner()[1]
+    """Return how many partitions of the flow run that asks may be under way at once.
+
+    Args:
+        fit: how many of them one process may have, which holds where all are in one.
+    """
+    runner = settings().partition_runner
+    if fit and runner.kind == "threads":
+        return fit.in_flight
+    if runner.slots or settings().in_flight:
+        return runner.slots or settings().in_flight
+    context = FlowRunContext.get()
+    return max(1, CLUSTERS[runner.kind].slots(context.task_runner if context else None))
 
 
-def _runner() -> tuple[str, int]:
-    kind, _, workers = settings().runner.partition(":")
-    return kind, int(workers)
+def _check_workers(runner: Runner, workers: Workers) -> None:
+    if not workers.slots and not settings().in_flight:
+        raise SettingsError(
+            f"{runner} has no workers",
+            "Start some, or set PENSTOCK_IN_FLIGHT where the cluster starts them when there is work.",
+        )
+    if settings().memory is not None and workers.most_threads > 1:
+        raise SettingsError(
+            f"PENSTOCK_MEMORY bounds a process, and one worker of {runner} has {workers.most_threads} threads",
+            "Start workers of one thread each, as in `dask worker --nthreads 1 --nworkers 4`.",
+        )
+    if workers.elsewhere and urlsplit(PREFECT_API_URL.value() or "").hostname in ("127.0.0.1", "localhost", "::1"):
+        get_run_logger().warning(
+            "workers on other hosts cannot reach the Prefect server at %s: their task runs will not be shown",
+            urlsplit(PREFECT_API_URL.value() or "").netloc,
+        )
+
+
+def outcome_of(future: PrefectFuture[Receipt], label: str) -> Receipt | Exception:
+    """Return what a partition gave or raised; one whose worker died without a word gives a `WorkerLost`."""
+    runner = settings().runner
+    try:
+        return future.result(raise_on_failure=False)
+    except ImportError as error:
+        return WorkerLost(label, runner, f"it cannot import what the flow can ({error})")
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _WORKERS:
+            raise
+        return WorkerLost(label, runner, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".rstrip(" :."))

@@ -116,7 +116,7 @@ def _check_file(case: Case, database: Database, connection: Connection) -> Itera
     if kind is not None:
         tell = broken if connection.is_warehouse else warning
         yield tell(connection.name, f"the file lies on a network ({kind})", "Move it to a local disk, or use Postgres.")
-    processes = connection.is_warehouse and case.settings.runner.startswith("processes")
+    processes = connection.is_warehouse and case.settings.partition_runner.kind != "threads"
     if processes and database.dialect == "sqlite":
         told = f"SQLite lets one writer in at a time, and PENSTOCK_RUNNER is {case.settings.runner}"
         yield warning(connection.name, told, "Threads serve SQLite as well; for more use Postgres.")

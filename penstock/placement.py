@@ -1,0 +1,41 @@
+"""Which databases the workers of a runner can open."""
+
+from collections.abc import Collection
+
+from penstock.connections import Database
+from penstock.errors import SettingsError
+from penstock.runner import Runner
+from penstock.sources import Connect
+from penstock.spec import Pipeline, SqlSource
+
+
+def check_databases(runner: Runner, pipeline: Pipeline, connect: Connect, elsewhere: Collection[str]) -> None:
+    """Refuse a runner whose workers cannot open what the pipeline reads or writes.
+
+    Args:
+        elsewhere: hosts of workers that are not this machine.
+
+    Raises:
+        SettingsError: a database is a file that only one process, or only this machine, can open.
+    """
+    sources = {source.connection for source in pipeline.sources.values() if isinstance(source, SqlSource)}
+    for name in sorted(sources | {pipeline.destination.connection}):
+        database = connect(name)
+        if runner.kind != "threads" and shuts_others_out(database):
+            raise SettingsError(
+                f"connection `{name}` is a DuckDB file, which one process at a time can open, and PENSTOCK_RUNNER is "
+                f"{runner}",
+                "Set PENSTOCK_RUNNER to threads:n, or move the data to Postgres.",
+            )
+        if elsewhere and database.dialect in ("sqlite", "duckdb"):
+            raise SettingsError(
+                f"connection `{name}` is a file on this machine, and workers of {runner} run on "
+                f"{', '.join(sorted(elsewhere)[:3])}",
+                "Move the data to Postgres, or set PENSTOCK_RUNNER to threads:n.",
+            )
+
+
+def shuts_others_out(database: Database) -> bool:
+    """Whether the database is a file that no second process can open while this one has it."""
+    mode = database.url.query.get("access_mode", "")
+    return database.dialect == "duckdb" and str(mode).casefold() != "read_only"

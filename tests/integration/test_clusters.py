@@ -1,0 +1,109 @@
+"""The same flow in processes, on Dask with two workers and on Ray: what travels, and what a killed worker leaves."""
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from penstock.carriers import Receipt
+from penstock.ledger.reader import partitions_of
+from tasks import partitions
+from tests.clusters import PARTITIONS, Shop, dask_cluster, kill_one, open_shop, pool_workers, ray_cluster, ray_workers
+
+pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, postgres: Any) -> Iterator[Shop]:
+    with (
+        pytest.MonkeyPatch.context() as monkeypatch,
+        open_shop(tmp_path_factory.mktemp("shop"), postgres, monkeypatch) as shop,
+    ):
+        yield shop
+
+
+@pytest.fixture(scope="module")
+def dask(shop: Shop) -> Iterator[Any]:
+    pytest.importorskip("prefect_dask", reason="the extra `dask` is not installed")
+    with dask_cluster() as cluster:
+        yield cluster
+
+
+def test_a_run_on_dask_scores_what_a_run_on_threads_does_and_only_receipts_travel(
+    shop: Shop, dask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    travelled: list[Any] = []
+    outcome_of = partitions.outcome_of
+
+    def look(future: Any, label: str) -> Any:
+        travelled.append(future.wrapped_future.result())
+        return outcome_of(future, label)
+
+    monkeypatch.setattr(partitions, "outcome_of", look)
+    state = shop.score("on-dask", f"dask:{dask.scheduler_address}", 1)
+    monkeypatch.undo()
+
+    assert state.is_completed(), state.message
+    assert shop.rows("on-dask") == shop.undisturbed()[:250]
+    [run] = shop.runs("on-dask")
+    loaded = partitions_of(shop.place.warehouse, run.run_id)
+    workers = {part.process for part in loaded}
+    assert (len(loaded), len(workers)) == (PARTITIONS, 2)
+    assert run.lease_owner not in workers
+    receipts = [state.result() for state in travelled]
+    assert [type(receipt) for receipt in receipts] == [Receipt] * PARTITIONS
+    audited = sum(table.nbytes for receipt in receipts for table in receipt.audit.values())
+    assert [{stage: t.column_names for stage, t in r.audit.items()} for r in receipts] == [
+        {"scores": ["score"]}
+    ] * PARTITIONS  # which the one aggregate expectation asks for
+    assert len(pickle.dumps(travelled)) - audited < PARTITIONS * 6_000
+
+
+def test_a_run_heals_whose_dask_worker_is_killed_in_a_load(shop: Shop, dask: Any) -> None:
+    from distributed import Client
+
+    shop.score("dask-killed", "threads:2", 1)
+    with Client(dask.scheduler_address, set_as_default=False) as client:
+        pids = list(client.run(_pid).values())
+        with shop.holding_up_loads("dask-killed", lambda: kill_one(pids), loads=2):
+            state = shop.score("dask-killed", f"dask:{dask.scheduler_address}", 2)
+
+    assert state.is_completed(), state.message
+    assert shop.rows("dask-killed") == shop.undisturbed()
+    assert shop.stored("dask-killed") == 500
+    assert [run.state for run in shop.runs("dask-killed")] == ["published", "published"]
+
+
+def test_a_run_heals_whose_ray_worker_is_killed_in_a_load(shop: Shop) -> None:
+    pytest.importorskip("prefect_ray", reason="the extra `ray` is not installed")
+    shop.score("on-ray", "threads:2", 1)
+    with ray_cluster() as address, shop.holding_up_loads("on-ray", lambda: kill_one(ray_workers()), loads=2):
+        state = shop.score("on-ray", f"ray:{address}", 2)
+
+    assert state.is_completed(), state.message
+    assert shop.rows("on-ray") == shop.undisturbed()
+    assert shop.stored("on-ray") == 500
+    assert [run.state for run in shop.runs("on-ray")] == ["published", "published"]
+
+
+def test_a_run_fails_whose_own_process_of_many_is_killed_and_the_next_heals(shop: Shop) -> None:
+    shop.score("pool-killed", "threads:2", 1)
+    with shop.holding_up_loads("pool-killed", lambda: kill_one(pool_workers()), loads=2):
+        failed = shop.score("pool-killed", "processes:2", 2)
+    before = shop.rows("pool-killed")
+    healed = shop.score("pool-killed", "threads:2", 2)
+
+    assert failed.is_failed()
+    assert before == shop.undisturbed()[:250]
+    assert healed.is_completed(), healed.message
+    assert shop.rows("pool-killed") == shop.undisturbed()
+    second, lost, _ = shop.runs("pool-killed")
+    assert (second.state, lost.state) == ("published", "failed")
+    assert "on processes:2 was lost" in lost.error
+
+
+def _pid(dask_worker: Any) -> int:
+    import os
+
+    return os.getpid()
