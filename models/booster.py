@@ -5,9 +5,11 @@ order is scored wrong without a word.
 """
 
 import json
+import logging
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any
 
@@ -23,6 +25,9 @@ from models.golden import check_golden_rows, golden_table
 from models.manifest import PREDICTED_CLASS, Feature, Manifest
 from models.model_file import inspect_file, refuse_newer
 from penstock.errors import ModelMismatch, ModelRefused
+from penstock.settings import Device
+
+logger = logging.getLogger(__name__)
 
 _DTYPES: dict[str, Any] = {"float": "float", "q": "float", "int": "int", "i": "bool", "c": "category"}
 _TYPES = {"float": "float", "int": "int", "bool": "i", "category": "c"}
@@ -34,6 +39,8 @@ class ModelVersion:
 
     manifest: Manifest
     booster: xgb.Booster = field(repr=False)
+    device: Device = "cpu"
+    """Where it predicts."""
     _by_threads: dict[int, xgb.Booster] = field(default_factory=dict, repr=False, compare=False)
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
@@ -105,9 +112,9 @@ class ModelVersion:
         booster = self.booster if threads is None else self._booster_with(threads)
         rounds = (0, 0) if best is None else (0, best + 1)
         margins = objective == "multi:softmax"
-        if self._linear:  # inplace_predict knows trees only
+        if self._linear or self.device == "cuda":  # inplace_predict knows trees only, and warns of a frame for a GPU
             matrix = xgb.DMatrix(frame, nthread=threads, enable_categorical=True)
-            scores = booster.predict(matrix, output_margin=margins)
+            scores = booster.predict(matrix, output_margin=margins, iteration_range=rounds)
         else:
             kind = "margin" if margins else "value"
             scores = booster.inplace_predict(frame, iteration_range=rounds, predict_type=kind)
@@ -162,17 +169,46 @@ def open_booster(content: bytes, model: str, file_name: str) -> tuple[xgb.Booste
     return booster, facts
 
 
-def open_version(manifest: Manifest, content: bytes) -> ModelVersion:
+def open_version(manifest: Manifest, content: bytes, device: Device = "cpu") -> ModelVersion:
     """Open a registered version whose digest was verified, and see that it still is what its manifest says.
+
+    Args:
+        device: where to predict; the golden rows are scored there too.
 
     Raises:
         ModelRefused: features, objective or categories differ, or a golden row is scored otherwise than expected.
     """
     booster, facts = open_booster(content, manifest.label, manifest.file)
     check_contract(facts, manifest)
-    version = ModelVersion(manifest, booster)
+    device = "cpu" if _is_linear(booster) else available_device(device)
+    if device == "cuda":
+        booster.set_param({"device": device})
+    version = ModelVersion(manifest, booster, device)
     check_golden_rows(manifest, version.score(golden_table(manifest)), xgb.__version__)
     return version
+
+
+@lru_cache
+def available_device(wanted: Device) -> Device:
+    """Return where to predict: as wanted, or with one warning a process the processor where there is no GPU."""
+    fault = find_gpu_fault() if wanted == "cuda" else None
+    if fault is None:
+        return wanted
+    logger.warning("PENSTOCK_DEVICE is cuda, and %s: the processor predicts", fault)
+    return "cpu"
+
+
+@lru_cache
+def find_gpu_fault() -> str | None:
+    """Say why no GPU predicts here, None where one does: XGBoost is asked by a tiny fit, and falls back itself."""
+    try:
+        with warnings.catch_warnings():  # it tells twice of each booster that falls back
+            warnings.simplefilter("ignore")
+            tried = xgb.train({"device": "cuda"}, xgb.DMatrix(np.array([[0.0], [1.0]]), [0.0, 1.0]), 1)
+    except xgb.core.XGBoostError as error:
+        return f"XGBoost says: {_first_line(error)}"
+    used = json.loads(tried.save_config())["learner"]["generic_param"]["device"]
+    return None if used.startswith("cuda") else "XGBoost finds no GPU that it can use"
 
 
 def read_categories(booster: xgb.Booster) -> dict[str, list[Any]]:

@@ -25,6 +25,7 @@ from models.manifest import MODEL_NAME, VERSION, Manifest
 from models.store_files import read_inside, refuse_links, sync_folder, write_durably
 from penstock.carriers import ModelPin
 from penstock.errors import ModelNotFound, ModelRefused
+from penstock.settings import Device
 from penstock.spec_models import ModelRef
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Registry:
     """A model store in a folder."""
 
     folder: Path
+    device: Device = "cpu"
+    """Where its versions predict."""
 
     def names(self) -> tuple[str, ...]:
         """The models that have a version, sorted."""
@@ -103,7 +106,7 @@ class Registry:
             ModelRefused: digest, file format, XGBoost version or golden rows are not as registered.
         """
         with _loading:
-            return _load_verified(self.folder.resolve(), pin)
+            return _load_verified(self.folder.resolve(), pin, self.device)
 
     def register(
         self,
@@ -217,7 +220,7 @@ class Registry:
 
 
 @lru_cache(maxsize=_KEPT_LOADED)
-def _load_verified(store: Path, pin: ModelPin) -> "ModelVersion":
+def _load_verified(store: Path, pin: ModelPin, device: Device) -> "ModelVersion":
     from models.booster import open_version
 
     manifest = Registry(store).manifest(pin.name, pin.version)
@@ -239,4 +242,4 @@ def _load_verified(store: Path, pin: ModelPin) -> "ModelVersion":
             f"{file} has digest {digest[:12]}…, and {manifest.sha256[:12]}… was registered: its bytes changed. "
             "Restore the file, or register it as a new version.",
         )
-    return open_version(manifest, content)
+    return open_version(manifest, content, device)

@@ -4,7 +4,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,6 +14,8 @@ from penstock.errors import SettingsError, nearest
 from penstock.measure import Prices
 from penstock.memory import read_size
 from penstock.runner import Runner, parse_runner
+
+Device = Literal["cpu", "cuda"]
 
 
 class Settings(BaseSettings):
@@ -36,6 +38,8 @@ class Settings(BaseSettings):
     """What runs the partitions: `threads:n`, `processes:n`, `dask:<address>` or `ray:<address>`."""
     in_flight: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Partitions under way at once on a cluster; 0: as many as its workers have threads."""
+    device: Device = "cpu"
+    """What predicts: the processor, or a GPU where there is one."""
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """How long a run holds its interval without a sign of life."""
     statement_seconds: Annotated[int, Field(ge=1)] = 1800

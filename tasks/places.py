@@ -29,7 +29,7 @@ def veil(pipeline: Pipeline) -> Veil:
 
 def registry() -> Registry:
     """Return the model store."""
-    return Registry(settings().models_folder)
+    return Registry(settings().models_folder, settings().device)
 
 
 def resolve_block(reference: str) -> str:

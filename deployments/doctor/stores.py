@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
 
-# Imports XGBoost: here, where only one thread runs yet.
-import models.booster  # noqa: F401 # for XGBoost, see above
 from deployments.doctor.case import Case
-from deployments.doctor.finding import Check, Finding, broken, not_checked, ok
+from deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
+from models.booster import find_gpu_fault  # imports XGBoost: here, where only one thread runs yet
 from models.model_file import FileFacts, refuse_newer
 from models.registry import Registry
 from penstock.errors import ModelRefused
@@ -18,6 +17,7 @@ def list_checks(case: Case) -> tuple[Check, ...]:
     registry = Registry(case.settings.models_folder)
     return (
         Check("store", partial(check_store, registry)),
+        *((Check("device", check_gpu),) if case.settings.device == "cuda" else ()),
         *(Check(p.name, partial(check_pipeline_model, registry, p)) for p in case.pipelines),
     )
 
@@ -33,6 +33,16 @@ def check_store(registry: Registry) -> Iterator[Finding]:
     if not problems:
         versions = sum(len(registry.versions(name)) for name in names)
         yield ok("store", f"{len(names)} models, {versions} versions in {registry.folder}")
+
+
+def check_gpu() -> Iterator[Finding]:
+    """Predict on a GPU, as PENSTOCK_DEVICE asks."""
+    fault = find_gpu_fault()
+    if fault is None:
+        yield ok("device", "a GPU predicts")
+    else:
+        remedy = "Mend the driver, or set PENSTOCK_DEVICE to cpu; until then the processor predicts."
+        yield warning("device", f"PENSTOCK_DEVICE is cuda, and {fault}", remedy)
 
 
 def _look_at_model(registry: Registry, name: str) -> Iterator[Finding]:
