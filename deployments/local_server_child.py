@@ -10,6 +10,8 @@ from pathlib import Path
 
 from uvicorn import Config, Server
 
+from deployments.failed_cursors import close_failed_cursors
+
 GRACE_SECONDS = 15.0
 
 
@@ -25,6 +27,7 @@ def stop_when_unused(server: Server, users: Path) -> None:
 
 def main(users: Path, listening: socket.socket) -> None:
     """Serve the Prefect API on a bound socket until nobody holds the users' lock."""
+    close_failed_cursors()
     server = Server(
         Config(
             "prefect.server.api.server:create_app",
