@@ -1,6 +1,7 @@
 """What a run tells the world when it has ended: one Prefect event, for automations to act on. Never fails a run."""
 
 import logging
+from functools import cache
 from typing import Any, Literal
 
 import httpx
@@ -49,7 +50,7 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
             "quarantined": totals.quarantined,
             "excluded": totals.excluded,
         }
-    deployment_id, deployment_name = _find_deployment()
+    deployment_id, deployment_name = _deployment()
     emit_event(
         event=f"penstock.run.{outcome}",
         resource={
@@ -64,13 +65,20 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
     )
 
 
-def _find_deployment() -> tuple[str, str]:
+def _deployment() -> tuple[str, str]:
     """Return id and name of the deployment that this process runs, empty where a run was started by hand."""
     try:
-        return str(deployment.id or ""), str(deployment.name or "")
+        return _find_deployment()
     except (PrefectException, httpx.HTTPError, OSError) as error:
         logger.warning("could not learn which deployment runs this: %s", error)
         return "", ""
+
+
+@cache
+def _find_deployment() -> tuple[str, str]:
+    """A process runs one deployment, or none; Prefect would ask the server anew for each interval."""
+    found = deployment.id
+    return (str(found), str(deployment.name or "")) if found else ("", "")
 
 
 def _deployment_resource(deployment_id: str, name: str) -> list[dict[str, str]]:
