@@ -104,7 +104,7 @@ def score_interval(
                 logger.info("%s: %d rows in %d partitions", run.label, extent.rows, len(extent.partitions))
                 if extent.fit:
                     logger.info("%s: %s", run.label, extent.fit.tell())
-                progress, receipts, done = Progress(run.label, extent.rows), [], 0
+                progress, receipts, done = Progress(run.label, extent.rows, len(extent.partitions)), [], 0
                 share = min(1.0, pipeline.audit_rows / max(extent.rows, 1))
                 for receipt in score_partitions(run, extent.partitions, in_flight(extent.fit), share):
                     receipts.append(receipt)

@@ -30,12 +30,17 @@ def _told_not_raised(what: str) -> Iterator[None]:
 
 
 class Progress:
-    """A live progress bar in the UI; once it could not be written it stays as it is, so that nobody waits for it."""
+    """A live progress bar in the UI; once it could not be written it stays as it is, so that nobody waits for it.
 
-    def __init__(self, label: str, rows: int) -> None:
+    A run of one partition has none: it would jump from nothing to all, and cost a small interval two requests.
+    """
+
+    def __init__(self, label: str, rows: int, partitions: int) -> None:
         self._label = label
         self._rows = rows
         self._id: UUID | None = None
+        if partitions < 2:
+            return
         with _told_not_raised("the progress artifact"):
             made: Any = create_progress_artifact(progress=0.0, description=self._told(0))
             self._id = made  # an id, though typed as perhaps a coroutine: we are not in an event loop
