@@ -1,0 +1,44 @@
+"""The driver's knowledge of a Postgres is kept between transactions, its connections are not."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.bulk import read
+from penstock.connections import Database, open_database
+from penstock.settings import Settings
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def database(postgres: Any) -> Database:
+    return open_database(Settings(connections={"shop": postgres.get_uri()}), "shop")
+
+
+def test_a_type_and_a_table_made_after_the_first_read_are_read(database: Database) -> None:
+    assert read(database, sa.select(sa.literal(1).label("one"))).to_pylist() == [{"one": 1}]
+
+    with database.writing() as connection:
+        connection.exec_driver_sql("drop table if exists moods")
+        connection.exec_driver_sql("drop type if exists late_mood")
+        connection.exec_driver_sql("create type late_mood as enum ('sad', 'ok')")
+        connection.exec_driver_sql("create table moods (id bigint, mood late_mood)")
+        connection.exec_driver_sql("insert into moods values (1, 'ok')")
+    moods = sa.table("moods", sa.column("id"), sa.column("mood"))
+
+    assert read(database, sa.select(moods.c.id, sa.cast(moods.c.mood, sa.Text).label("mood"))).to_pylist() == [
+        {"id": 1, "mood": "ok"}
+    ]
+
+
+def test_a_transaction_leaves_no_session_behind(database: Database) -> None:
+    pid = read(database, sa.select(sa.func.pg_backend_pid().label("pid")))["pid"][0].as_py()
+
+    wait_until(lambda: not sessions(database, pid))
+
+
+def sessions(database: Database, pid: int) -> int:
+    with database.reading() as connection:
+        asked = sa.text("select count(*) from pg_stat_activity where pid = :pid")
+        return int(connection.execute(asked, {"pid": pid}).scalar_one())
