@@ -1,4 +1,7 @@
-"""What Prefect itself takes: as many subflows as W6 has intervals, with Penstock's tasks, all of them empty."""
+"""What Prefect itself takes: as many subflows as W6 has intervals, with Penstock's tasks, all of them empty.
+
+At its end each waits for Prefect's heartbeat, half a second on average; Penstock's do not (`tasks.heartbeat`).
+"""
 
 from prefect import flow, task
 from prefect.task_runners import ThreadPoolTaskRunner
