@@ -15,9 +15,13 @@ LATE = ("penstock.answers", "penstock.gates", "models.scoring", "penstock.audit"
 
 def ready(place: Place) -> None:
     """Write the spec; import what Penstock imports late, for here it is part of getting ready."""
+    write_spec(place, work_of(place).spec)
+    import_late()
+
+
+def import_late() -> None:
     for name in LATE:
         import_module(name)
-    write_spec(place, work_of(place).spec)
     import_module("penstock.quality").load_engine()
 
 

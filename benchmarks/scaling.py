@@ -1,0 +1,109 @@
+"""Measure one interval on a Dask cluster of one and of two workers: `python -m benchmarks.scaling`.
+
+From what a run took follows what more workers would do: see `docs/scaling.md`.
+"""
+
+import argparse
+import os
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.candidate import run_module
+from benchmarks.candidates.penstock_flow import import_late, run, write_spec
+from benchmarks.place import Place, open_servers
+from benchmarks.workload import work_of
+
+MORE = 3
+"""So many times the partitions, of the same rows, tell what a partition costs beside its work."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one run took, in seconds; by step as the workers saw it, of all partitions together."""
+
+    wall: float
+    extract: float
+    load: float
+    work: float
+    """Everything between them, which no database has a part in."""
+
+    @property
+    def partitions(self) -> float:
+        return self.extract + self.work + self.load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=400_000)
+    parser.add_argument("--partitions", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    cases = {"one": (1, asked.partitions), "two": (2, asked.partitions), "many": (1, asked.partitions * MORE)}
+    names = tuple(f"{case}_{number}" for number in range(asked.rounds) for case in cases)
+    seen: dict[str, list[Seen]] = {case: [] for case in cases}
+    with open_servers() as servers, servers.place("W1", "postgresql", asked.rows, names) as place:
+        place.write()
+        run_module("benchmarks.prepare", place, names[0])
+        for name in names:
+            case = name.partition("_")[0]
+            seen[case].append(_measure(place, name, *cases[case]))
+            print(f"{name}: {seen[case][-1]}", flush=True)
+    one, two, many = (_median(seen[case]) for case in cases)
+    beside = [of.wall - of.partitions for of in (one, many)]
+    each = (beside[1] - beside[0]) / (asked.partitions * (MORE - 1))
+    print(f"\n{asked.rows:,} rows in {asked.partitions} partitions, medians of {asked.rounds} rounds")
+    print(f"1 worker {one.wall:.1f} s, 2 workers {two.wall:.1f} s: efficiency {one.wall / two.wall / 2:.0%}")
+    print(f"partitions {one.partitions:.1f} s: extract {one.extract:.1f}, work {one.work:.1f}, load {one.load:.1f}")
+    print(
+        f"with two workers {two.partitions:.1f} s: extract {two.extract:.1f}, work {two.work:.1f}, load {two.load:.1f}"
+    )
+    print(f"beside them {beside[0]:.1f} s, of which each partition {each:.2f} s")
+
+
+def _measure(place: Place, name: str, workers: int, partitions: int) -> Seen:
+    """Score all rows into a warehouse of its own."""
+    from distributed import LocalCluster
+    from prefect.context import refresh_global_settings_context
+
+    from penstock.connections import close_engines
+    from penstock.ledger.reader import list_runs, partitions_of
+    from tasks.places import connect, settings
+
+    os.environ.update(place.environment(name))  # for the workers too
+    refresh_global_settings_context()
+    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+        os.environ["PENSTOCK_RUNNER"] = f"dask:{cluster.scheduler_address}"
+        settings.cache_clear()
+        _load_libraries(cluster)
+        import_late()
+        write_spec(place, work_of(place).spec | {"partition_rows": -(-place.rows // partitions)})
+        run(place)
+        warehouse = connect("warehouse")
+        [record] = list_runs(warehouse)
+        assert record.finished_at is not None, record.error
+        assert record.state == "published", record.error
+        steps: Counter[str] = Counter()
+        for part in partitions_of(warehouse, record.run_id):
+            steps.update(part.seconds)
+        close_engines()
+    wall = (record.finished_at - record.started_at).total_seconds()
+    return Seen(wall, steps["extract"], steps["load"], steps["validate"] + steps["score"])
+
+
+def _load_libraries(cluster: Any) -> None:
+    """Let every worker import what a partition needs: a cluster has long done so."""
+    from distributed import Client
+
+    with Client(cluster, set_as_default=False) as client:
+        client.run(import_late)
+
+
+def _median(seen: list[Seen]) -> Seen:
+    fields = ("wall", "extract", "load", "work")
+    return Seen(*(statistics.median(getattr(one, name) for one in seen) for name in fields))
+
+
+if __name__ == "__main__":
+    main()
