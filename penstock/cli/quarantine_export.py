@@ -32,9 +32,11 @@ def export_quarantine(
     file = Path(what[-1])
     if not file.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {file.parent} to write to")
-    console().print(
-        f"wrote {plural(write_quarantine(database, runs, file), 'row')} to {file}", markup=False, soft_wrap=True
-    )
+    try:
+        count = write_quarantine(database, runs, file)
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be written: {error.strerror or error}") from error
+    console().print(f"wrote {plural(count, 'row')} to {file}", markup=False, soft_wrap=True)
 
 
 def _find_runs(settings: "Settings", what: str | None) -> "tuple[Database, list[str]]":

@@ -21,6 +21,7 @@ from penstock.ledger.horizons import read_horizon
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import log_files, log_lines
 from penstock.privacy import HIDDEN
+from penstock.sources.log_again import LandedBefore
 from penstock.sources.log_files import KnownFile, LineBatch, read_new_lines
 from penstock.sources.log_formats import LineParser, compile_format
 from penstock.sources.relation import Relation
@@ -71,10 +72,11 @@ def land_lines(pipeline: str, name: str, source: LogSource, database: Database) 
     known = _known_files(pipeline, name, database)
     with database.writing() as connection:
         table.metadata.create_all(connection)
-    parser = compile_format(source)
+    parser, before = compile_format(source), LandedBefore(database, table, pipeline, name, known)
     total, files = Landing(), set[str]()
     try:
-        for batch in read_new_lines(name, source.path, known):
+        for read in read_new_lines(name, source.path, known):
+            batch = before.drop_again(read)
             landed = _land_batch(pipeline, name, table, parser, batch, database, hidden=bool(source.private))
             files.add(batch.file.file_id)
             total = Landing(total.lines + landed.lines, total.malformed + landed.malformed, len(files))

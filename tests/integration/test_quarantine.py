@@ -222,6 +222,19 @@ def test_a_score_that_a_gate_refused_is_released_as_it_is(make_place: Callable[.
     assert len(view_rows(place.warehouse)) == 100
 
 
+def test_an_export_that_cannot_be_written_is_told_and_leaves_nothing(
+    make_place: Callable[..., Place], tmp_path: Path
+) -> None:
+    dirty_place(make_place, "sqlite")
+    (tmp_path / "folder").mkdir()
+
+    told = CliRunner().invoke(app, ["quarantine", "export", "card-risk.yaml", str(tmp_path / "folder")])
+
+    assert told.exit_code == 2
+    assert "cannot be written: Is a directory" in " ".join(told.output.replace("│", " ").split())
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_quarantine_is_exported_with_the_rows_own_fields(
     make_place: Callable[..., Place], dialect: str, tmp_path: Path

@@ -29,7 +29,7 @@ from penstock.errors import (
 from penstock.extract import land_logs
 from penstock.interval import DataInterval, split
 from penstock.sources import SourceReader, open_source
-from penstock.sources.log import LogReader
+from penstock.sources.log import Landing, LogReader
 from penstock.spec import Pipeline
 from penstock.types import TIMESTAMP
 from tests.conftest import DIALECTS
@@ -462,6 +462,32 @@ def test_lines_are_landed_once_whatever_rotates_and_a_partial_line_waits(tmp_pat
     assert sorted(t.hour for t in table["time"].to_pylist()) == [0, 1, 2, 3, 4, 5, 6, 23]
     assert len(set(table["_row_id"].to_pylist())) == 8
     assert source.count_malformed(DAY) == (1, 9)
+
+
+def test_lines_of_a_file_that_is_cut_to_a_part_of_itself_are_not_landed_again(
+    tmp_path: Path, database: Database
+) -> None:
+    log = tmp_path / "app.log"
+    spec = log_pipeline(log)
+    lines = [line(h) for h in range(20)]
+    lines[3] = "rubbish\n"
+    log.write_text("".join(lines))
+    land_logs(spec, lambda _: database)
+
+    for kept in (12, 2):
+        log.write_text("".join(lines[:kept]))
+        assert land_logs(spec, lambda _: database)["rows"] == Landing(0, 0, 1)
+        with log.open("a") as file:
+            file.write(line(22, f"after{kept}"))
+        assert land_logs(spec, lambda _: database)["rows"].lines == 1
+    log.write_text(line(23, "anew"))
+    assert land_logs(spec, lambda _: database)["rows"].lines == 1
+
+    source = reader(spec, database)
+    assert isinstance(source, LogReader)
+    users = source.read(DAY)["user"].to_pylist()
+    assert sorted(users) == sorted([*["u"] * 19, "after12", "after2", "anew"])
+    assert source.count_malformed(DAY) == (1, 23)
 
 
 def test_a_landed_log_outlives_its_file_and_one_that_never_was_is_named(tmp_path: Path, database: Database) -> None:
