@@ -1,21 +1,26 @@
 """Make one project folder of several packs, trained, for `penstock up`: `python -m examples FOLDER [PACK …]`."""
 
 import argparse
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from examples.pack import Size, open_pack, pack_names
+from examples.pack import Pack, Size, open_pack, pack_names
 from examples.place import inside, newest_end, write_pipelines, write_settings, write_size
 
 
-def make_project(folder: Path, names: list[str], seed: int, now: datetime) -> None:
-    """Make each pack's world in the folder, and train its models."""
-    packs = [open_pack(name) for name in names]
+def make_project(folder: Path, packs: Sequence[Pack], seed: int, now: datetime, *, small: bool = False) -> None:
+    """Make each pack's world in the folder, and train its models.
+
+    Args:
+        small: worlds as the tests have them, not as the demo has them.
+    """
     folder.mkdir(parents=True)
     write_settings(folder, packs)
     with inside(folder) as place:
         for pack in packs:
-            size = Size(pack.demo.rows, pack.demo.days, seed, pack.demo.dirty, newest_end(pack, now))
+            scale = pack.small if small else pack.demo
+            size = Size(scale.rows, scale.days, seed, scale.dirty, newest_end(pack, now))
             write_pipelines(pack, size)
             write_size(pack, size)
             pack.make(place, size)
@@ -31,7 +36,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.folder.exists():
         parser.error(f"{given.folder} is there already")
-    make_project(given.folder, given.packs or list(pack_names()), given.seed, datetime.now(UTC))
+    packs = [open_pack(name) for name in given.packs or pack_names()]
+    make_project(given.folder, packs, given.seed, datetime.now(UTC))
 
 
 if __name__ == "__main__":
