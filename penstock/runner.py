@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 RunnerKind = Literal["threads", "processes", "dask", "ray"]
-SPELLINGS = "threads:n, processes:n, dask:tcp://host:8786, ray:auto, ray:local, ray:host:6379 or ray:ray://host:10001"
+SPELLINGS = "threads:n, processes:n, dask:tcp://host:8786, ray:auto, ray:local or ray:host:6379"
 _LOCAL = re.compile(r"(threads|processes):([1-9]\d?)")
 _CLUSTER = re.compile(r"(dask|ray):(\S+)")
 _ADDRESSES = {
     "dask": re.compile(r"((tcp|tls|ws|wss|ucx)://)?[^\s/]+:\d+"),
-    "ray": re.compile(r"auto|local|(ray://)?[^\s/]+:\d+"),
+    "ray": re.compile(r"auto|local|[^\s/]+:\d+"),
 }
 
 
