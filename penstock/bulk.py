@@ -93,12 +93,19 @@ def _duckdb_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) -
 
 def _generic_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
     result = connection.execute(statement)
-    # SQLite's columns have no types here (`sources.sql`), so SQLAlchemy would change no value: half of the time saved.
-    plain: Any = result.cursor if connection.dialect.name == "sqlite" else result
+    # Columns of SQLite sources have no types (`sources.sql`), so SQLAlchemy changes no value: half of the time saved.
+    plain: Any = result.cursor if _comes_as_it_is(statement, connection.dialect) else result
     with _one_at_a_time:
         names, rows = list(result.keys()), plain.fetchall()
     columns = zip(*rows, strict=True) if rows else ((),) * len(names)
     return pa.table([_as_array(values) for values in columns], names=names)
+
+
+def _comes_as_it_is(statement: Statement, dialect: sa.Dialect) -> bool:
+    """Whether SQLAlchemy would hand on SQLite's values as they are: a typed table's times and booleans it would not."""
+    columns = statement.selected_columns if isinstance(statement, sa.Select) else ()
+    kinds = [column.type.dialect_impl(dialect) for column in columns]
+    return dialect.name == "sqlite" and all(kind.result_processor(dialect, None) is None for kind in kinds)
 
 
 def _as_array(values: Sequence[Any]) -> "pa.Array[Any]":
