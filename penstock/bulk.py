@@ -103,9 +103,10 @@ def _generic_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
 
 def _comes_as_it_is(statement: Statement, dialect: sa.Dialect) -> bool:
     """Whether SQLAlchemy would hand on SQLite's values as they are: a typed table's times and booleans it would not."""
-    columns = statement.selected_columns if isinstance(statement, sa.Select) else ()
-    kinds = [column.type.dialect_impl(dialect) for column in columns]
-    return dialect.name == "sqlite" and all(kind.result_processor(dialect, None) is None for kind in kinds)
+    if dialect.name != "sqlite" or not isinstance(statement, sa.Select):
+        return False
+    kinds = [column.type.dialect_impl(dialect) for column in statement.selected_columns]
+    return all(kind.result_processor(dialect, None) is None for kind in kinds)
 
 
 def _as_array(values: Sequence[Any]) -> "pa.Array[Any]":

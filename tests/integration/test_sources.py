@@ -198,6 +198,15 @@ def test_types_come_out_alike_from_every_database(database: Database) -> None:
     assert table.sort_by("id")["late_float"].to_pylist()[-1] == 0.5
 
 
+def test_a_typed_table_gives_its_times_and_booleans_on_every_database(database: Database) -> None:
+    typed = sa.Table("typed", sa.MetaData(), sa.Column("seen", sa.DateTime()), sa.Column("good", sa.Boolean()))
+    with database.writing() as connection:
+        typed.create(connection)
+        connection.execute(typed.insert(), {"seen": START.replace(hour=5, tzinfo=None), "good": True})
+
+    assert read(database, sa.select(typed)).to_pylist() == [{"seen": START + timedelta(hours=5), "good": True}]
+
+
 def test_appended_rows_are_rolled_back_with_their_transaction(database: Database) -> None:
     table = sa.Table("kept", sa.MetaData(), sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False))
     table.create(database.engine)
