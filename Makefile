@@ -11,10 +11,10 @@ TYPED := penstock models tasks flows deployments examples
 unexport $(filter PREFECT_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check lock bench bench-full bench-check
+.PHONY: help demo test faults hour check lock bench bench-full bench-check
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-14s%s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-18s%s\n' "$$target" "$$text"; done
 
 demo: $(STAMP) ## run the whole thing on a small shop that it makes itself
 	$(BIN)/penstock demo $(ARGS)
@@ -24,6 +24,9 @@ test: $(STAMP) ## run all tests (ARGS="-k name" for some)
 
 faults: $(STAMP) ## kill, cut and confuse runs in every way there is; prints what became of each
 	$(BIN)/python -m pytest tests/faults -m '' -n 2 --dist worksteal $(ARGS)
+
+hour: $(STAMP) ## let an hour of all packs' schedules pass on one server, compressed; no run may be missing
+	$(BIN)/python -m pytest tests/e2e/test_hour.py -m '' -n 0 -s $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import contracts
 	$(BIN)/ruff check .
