@@ -14,7 +14,7 @@ unexport $(filter PREFECT_%,$(.VARIABLES))
 .PHONY: help demo test faults hour check lock bench bench-full bench-check
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-18s%s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s%s\n' "$$target" "$$text"; done
 
 demo: $(STAMP) ## run the whole thing on a small shop that it makes itself
 	$(BIN)/penstock demo $(ARGS)
