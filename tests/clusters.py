@@ -149,8 +149,8 @@ def ray_cluster(cpus: int = 2) -> Iterator[str]:
 
 
 def pool_workers() -> list[int]:
-    """Return the processes of this process's pools."""
-    return [p.pid for p in multiprocessing.active_children() if p.pid]
+    """Return the processes of this process's pools; those of a Dask cluster are its children as well."""
+    return [p.pid for p in multiprocessing.active_children() if p.pid and not p.name.startswith("Dask")]
 
 
 def kill_one(pids: list[int]) -> None:

@@ -48,9 +48,11 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def prefect_api(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Point this process, and the processes that the test starts, at the shared Prefect server; return its address."""
     from prefect.context import refresh_global_settings_context
+    from prefect.events.worker import EventsWorker
 
     from deployments.local_server import client_environment
 
+    EventsWorker.drain_all(timeout=5)  # the events of this process go to the server of the test that began with them
     for name, value in client_environment(prefect_server, patient=True).items():
         monkeypatch.setenv(name, value)
     refresh_global_settings_context()  # a test module that imports Prefect has had it read the environment before

@@ -235,7 +235,7 @@ def test_a_failure_of_a_deployed_run_is_told_once(
         process.wait(timeout=100)
 
     wait_until(lambda: mailbox.about("nightly"))
-    assert events_of(client, "penstock.run.failed", "penstock.pipeline.nightly")
+    wait_until(lambda: events_of(client, "penstock.run.failed", "penstock.pipeline.nightly"))
     time.sleep(3)
     [message] = mailbox.about("nightly")
     assert message["subject"] == "nightly failed: nightly due until 2026-01-02 00:00"

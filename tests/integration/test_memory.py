@@ -21,7 +21,7 @@ from tests.shop import Place, train_model
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
-ROWS = 300_000
+ROWS = 400_000
 MIB = 2**20
 SPEC = """
 name: wide-risk
@@ -75,7 +75,7 @@ def wide(tmp_path: Path, database_url: Callable[[str, str], str], use_settings: 
     train_model(settings.models_folder)
     made = sa.text(
         "create table payments as select g::bigint as payment_id, 1 + random() * 50 as amount, "
-        "(1 + g % 8)::bigint as items, 'DE' as country, g % 3 = 0 as first, repeat(md5(g::text), 24) as note "
+        "(1 + g % 8)::bigint as items, 'DE' as country, g % 3 = 0 as first, repeat(md5(g::text), 30) as note "
         f"from generate_series(1, {ROWS}) g"
     )
     with open_database(settings, "shop").writing() as connection:
