@@ -12,7 +12,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.adbc import ADBC, Statement
-from penstock.connections import Database, translated_errors
+from penstock.connections import Database
+from penstock.driver_errors import translated_errors
 from penstock.normalise import normalised
 
 _one_at_a_time = threading.Lock()

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from penstock.connections import READ_ONLY, Database, translated_errors
+from penstock.connections import READ_ONLY, Database
+from penstock.driver_errors import translated_errors
 from penstock.errors import QueryFailed, SnapshotLost
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 
 from penstock.bulk import read
 from penstock.cli.app import app
-from penstock.connections import Database, hide_secrets, open_database
+from penstock.connections import Database, open_database
+from penstock.driver_errors import hide_secrets
 from penstock.errors import AccessDenied, DatabaseUnavailable, PenstockError, SettingsError
 from penstock.settings import Settings
 from tests.shop import SPEC, Place

@@ -67,15 +67,15 @@ def _watch_xgboost(tell: Reached) -> None:
 
 
 def _watch_failures(tell: Reached) -> None:
-    from penstock import connections
+    from penstock import driver_errors
 
-    translate = connections._translate
+    translate = driver_errors._translate
 
     def told(database: Any, error: BaseException) -> Any:
         tell(f"failed {' '.join(str(error).split())}")
         return translate(database, error)
 
-    connections._translate = told
+    driver_errors._translate = told
 
 
 def _watch_lease() -> None:

@@ -1,0 +1,127 @@
+"""The one place where driver errors become Penstock's own, without secrets and without the rows that they quote."""
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from penstock.errors import (
+    AccessDenied,
+    DatabaseFull,
+    DatabaseLocked,
+    DatabaseUnavailable,
+    KeyCollision,
+    PenstockError,
+    QueryFailed,
+    SnapshotLost,
+)
+
+if TYPE_CHECKING:
+    from penstock.connections import Database  # which translates the errors of its own transactions
+
+_DENIED = re.compile(
+    r"password authentication failed|no password supplied|role .* does not exist|database .* does not exist"
+    r"|permission denied|no pg_hba\.conf entry|Access denied",
+    re.IGNORECASE,
+)
+_VALUES = re.compile(
+    r"(?P<said>Key \([^)]*\)=|Failing row contains |Duplicate key |invalid input syntax for type [\w ]+: "
+    r"|Could not decode to UTF-8 column '[^']*' with text )"
+    r"(\(.*?\)(?= already| is |\.|$)|\".*?\"(?= |$)|'.*'$)",
+    re.DOTALL,
+)
+"""How databases quote the rows that they refuse: an error text is no place for them."""
+_SECRET_OPTION = re.compile(r"password|passwd|secret|token|credential|key", re.IGNORECASE)
+_TRANSIENT_STATES = ("08", "40", "53", "57P", "57014", "55P03", "25P03")
+_FULL = re.compile(r"database or disk is full|No space left on device")
+_LOCKED = re.compile(r"database is locked|Could not set lock")
+_DENIED_STATES = ("28", "42501", "3D000")
+_SNAPSHOT_IS_GONE = re.compile(r"invalid snapshot identifier|snapshot .* does not exist")
+
+
+@contextmanager
+def translated_errors(database: "Database") -> Iterator[None]:
+    """Turn what a driver raises inside the block into `TransientError` or `TerminalError`."""
+    try:
+        yield
+    except PenstockError:
+        raise
+    except sa.exc.DBAPIError as error:
+        raise _translate(database, error.orig or error) from _without_values(error)
+    except Exception as error:  # raised again below, whoever it is from
+        # Driver modules (ADBC, DuckDB, sqlite3) are told apart by name: importing all of them costs seconds.
+        if type(error).__module__.partition(".")[0] not in (
+            "adbc_driver_manager",
+            "duckdb",
+            "_duckdb",
+            "sqlite3",
+            "psycopg",
+        ):
+            raise
+        raise _translate(database, error) from _without_values(error)
+
+
+def _without_values(error: Exception) -> Exception | None:
+    """Return an error that a traceback may show: one that quotes no rows."""
+    return None if _VALUES.search(str(error)) else error
+
+
+def _translate(database: "Database", error: BaseException) -> PenstockError:
+    state = str(getattr(error, "sqlstate", None) or "")
+    kind = type(error).__name__
+    reason = _one_line(str(error), database.url)
+    if state == "23505" or "UNIQUE constraint failed" in reason or "Duplicate key" in reason:
+        return KeyCollision(database.name, reason)
+    if database.snapshot and _SNAPSHOT_IS_GONE.search(reason):
+        return SnapshotLost(database.name)
+    if state.startswith(_DENIED_STATES) or _DENIED.search(reason):
+        return AccessDenied(database.name, reason)
+    if state == "53100" or _FULL.search(reason):
+        return DatabaseFull(database.name, reason)
+    if state == "55P03" or _LOCKED.search(reason):
+        return DatabaseLocked(database.name, reason)
+    if state.startswith(_TRANSIENT_STATES):
+        return DatabaseUnavailable(database.name, reason)
+    if re.search(r"TransactionContext Error|Conflict", reason) or (
+        not state
+        and (kind in ("OperationalError", "IOException", "InterfaceError"))
+        and not _is_sql_mistake(error, reason)
+    ):
+        return DatabaseUnavailable(database.name, reason)
+    return QueryFailed(database.name, reason)
+
+
+def _is_sql_mistake(error: BaseException, reason: str) -> bool:
+    """sqlite3 raises OperationalError also for SQL that is wrong."""
+    return isinstance(error, sqlite3.OperationalError) and not re.search(r"locked|disk|unable to open|I/O", reason)
+
+
+def _one_line(text: str, url: URL) -> str:
+    text = _VALUES.sub(r"\g<said>(…)", hide_secrets(text, url))
+    return " ".join(text.split())[:500].rstrip(". ")
+
+
+def hide_secrets(text: str, url: URL) -> str:
+    """Return a text without the secrets of a URL, however they are encoded in it."""
+    secrets = [str(url.password)] if url.password else []
+    query: Mapping[str, tuple[str, ...] | str] = url.query
+    for option, values in query.items():
+        if _SECRET_OPTION.search(option):
+            secrets += [values] if isinstance(values, str) else values
+    spelled = {encode(s) for s in secrets if s for encode in (str, quote, quote_plus, _quote_all, _quote_as_sqlalchemy)}
+    for secret in sorted(spelled, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _quote_all(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _quote_as_sqlalchemy(text: str) -> str:
+    return quote(text, safe=" +")
