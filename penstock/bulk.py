@@ -5,7 +5,7 @@ Every read gives the same few types whatever the database; see `normalise`.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -96,7 +96,7 @@ def _generic_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
     result = connection.execute(statement)
     # Columns of SQLite sources have no types (`sources.sql`), so SQLAlchemy changes no value: half of the time saved.
     plain: Any = result.cursor if _comes_as_it_is(statement, connection.dialect) else result
-    with _one_at_a_time:
+    with _one_at_a_time if connection.dialect.name == "sqlite" else nullcontext():
         names, rows = list(result.keys()), plain.fetchall()
     columns = zip(*rows, strict=True) if rows else ((),) * len(names)
     return pa.table([_as_array(values) for values in columns], names=names)
