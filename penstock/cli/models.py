@@ -1,7 +1,7 @@
 """`penstock models`: the versions in the model store, and which of them is champion."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,7 +30,7 @@ def add_commands(app: typer.Typer) -> None:
 def show_models(as_json: AsJson = False) -> None:
     """List the models' versions, their aliases and what they were trained on."""
     registry = _registry()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in registry.names():
         aliases = registry.aliases(name)
         for version in registry.versions(name):
@@ -59,12 +59,12 @@ def show_models(as_json: AsJson = False) -> None:
         "model", "aliases", "objective", "features", "metrics", "registered", "digest", right=("features",)
     )
     for row in rows:
-        metrics = ", ".join(f"{name} {value:.4g}" for name, value in dict(row["metrics"]).items())  # type: ignore[call-overload] # a row is plain JSON
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in row["metrics"].items())
         table.add_row(
             f"{row['name']}/{row['version']}",
-            ", ".join(row["aliases"]),  # type: ignore[arg-type] # a row is plain JSON
+            ", ".join(row["aliases"]),
             str(row["objective"]),
-            str(len(row["features"])),  # type: ignore[arg-type] # a row is plain JSON
+            str(len(row["features"])),
             metrics,
             f"{row['created_at']:%Y-%m-%d %H:%M}",
             str(row["digest"])[:12],
