@@ -108,7 +108,8 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         variable = "PENSTOCK_" + "__".join(str(part).upper() for part in first["loc"])
-        raise SettingsError(f"{variable} cannot be read: {first['msg']}", "Mend it and run again.") from None
+        reason = first["msg"].removeprefix("Value error, ")  # pydantic's word for what our own parsers say
+        raise SettingsError(f"{variable} cannot be read: {reason}", "Mend it and run again.") from None
     except UnreadableSetting as error:  # no JSON where a mapping is wanted; its cause holds the text, which is secret
         field = re.findall(r'"(\w+)"', str(error))[:1]
         raise SettingsError(

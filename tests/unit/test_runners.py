@@ -13,7 +13,7 @@ from penstock.connections import Database, open_database
 from penstock.errors import ClusterUnreachable, SettingsError
 from penstock.placement import check_databases
 from penstock.runner import parse_runner
-from penstock.settings import Settings
+from penstock.settings import Settings, load_settings
 from penstock.spec import Pipeline
 from penstock.spec_file import load_pipeline
 from tasks import clusters
@@ -67,6 +67,13 @@ def test_a_runner_is_read_and_written_the_same(text: str) -> None:
 def test_what_is_no_runner_is_refused_with_those_that_are(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no runner; it is threads:n, processes:n, dask:"):
         parse_runner(text)
+
+
+def test_a_setting_that_names_no_runner_is_told_in_our_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_RUNNER", "dusk:3")
+
+    with pytest.raises(SettingsError, match="PENSTOCK_RUNNER cannot be read: `dusk:3` is no runner"):
+        load_settings()
 
 
 @pytest.mark.parametrize(("runner", "package"), [("dask:host:8786", "distributed"), ("ray:auto", "ray")])
