@@ -6,7 +6,6 @@ order is scored wrong without a word.
 
 import json
 import logging
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -202,8 +201,7 @@ def available_device(wanted: Device) -> Device:
 def find_gpu_fault() -> str | None:
     """Say why no GPU predicts here, None where one does: XGBoost is asked by a tiny fit, and falls back itself."""
     try:
-        with warnings.catch_warnings():  # it tells twice of each booster that falls back
-            warnings.simplefilter("ignore")
+        with xgb.config_context(verbosity=0):  # it tells twice of each booster that falls back
             tried = xgb.train({"device": "cuda"}, xgb.DMatrix(np.array([[0.0], [1.0]]), [0.0, 1.0]), 1)
     except xgb.core.XGBoostError as error:
         return f"XGBoost says: {_first_line(error)}"

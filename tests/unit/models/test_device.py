@@ -47,6 +47,16 @@ def test_without_a_gpu_models_predict_on_the_processor_with_one_warning(
 
 
 @without_gpu
+def test_looking_for_a_gpu_prints_nothing_of_xgboosts_own(capfd: pytest.CaptureFixture[str]) -> None:
+    find_gpu_fault.cache_clear()
+
+    assert find_gpu_fault() == "XGBoost finds no GPU that it can use"
+
+    told = capfd.readouterr()
+    assert (told.out, told.err) == ("", "")
+
+
+@without_gpu
 def test_the_doctor_tells_of_a_gpu_that_is_not_there() -> None:
     [finding] = check_gpu()
 
