@@ -10,6 +10,7 @@ from pathlib import Path
 
 from uvicorn import Config, Server
 
+from deployments.bucket_locks import lock_buckets_before_reading
 from deployments.failed_cursors import close_failed_cursors
 
 GRACE_SECONDS = 15.0
@@ -28,6 +29,7 @@ def stop_when_unused(server: Server, users: Path) -> None:
 def main(users: Path, listening: socket.socket) -> None:
     """Serve the Prefect API on a bound socket until nobody holds the users' lock."""
     close_failed_cursors()
+    lock_buckets_before_reading()
     server = Server(
         Config(
             "prefect.server.api.server:create_app",

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowR
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Pending
+from prefect.states import Failed, Pending, Running
 
 from deployments.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
 from deployments.deploying import deploy_pipelines
@@ -134,7 +135,7 @@ def change(place: Place, statement: str) -> None:
 
 def environment(api: str, **more: str) -> dict[str, str]:
     own = {"PYTHONPATH": str(CHECKOUT), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", **more}
-    return os.environ | client_environment(api) | own
+    return os.environ | client_environment(api, patient=True) | own
 
 
 def penstock_run(api: str, place: Place, end: str) -> int:
@@ -148,18 +149,33 @@ def deployed_run(api: str, client: SyncPrefectClient, place: Place, name: str, *
     """Run a deployment once, as the worker's command does; give its flow run and its process."""
     deployment = client.read_deployment_by_name(name)
     flow_run = client.create_flow_run_from_deployment(deployment.id, parameters={"end": "2026-01-02"}, state=Pending())
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deployments.engine"],
-        cwd=place.folder,
-        env=environment(api, PREFECT__FLOW_RUN_ID=str(flow_run.id), **variables),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with (place.folder / "engine.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.engine"],
+            cwd=place.folder,
+            env=environment(api, PREFECT__FLOW_RUN_ID=str(flow_run.id), **variables),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     try:
         yield flow_run, process
     finally:
         process.kill()
         process.wait()
+
+
+def what_happened(client: SyncPrefectClient, place: Place) -> str:
+    """Say how the server's flow runs stand, what its automations did, and what the place's deployed run printed."""
+    runs = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=10)
+    wanted = {"event": {"prefix": ["prefect.automation."]}}
+    events = client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]
+    return "\n".join(
+        [
+            *(f"{run.name}: {run.state}" for run in runs),
+            *(f"{event['event']} {event['resource']} {event['payload']}" for event in events),
+            (place.folder / "engine.log").read_text()[-2000:],
+        ]
+    )
 
 
 def events_of(client: SyncPrefectClient, name: str, resource: str) -> list[dict[str, Any]]:
@@ -234,12 +250,44 @@ def test_a_failure_of_a_deployed_run_is_told_once(
     with deployed_run(api, client, place, "score/nightly") as (_, process):
         process.wait(timeout=100)
 
-    wait_until(lambda: mailbox.about("nightly"))
+    wait_until(lambda: mailbox.about("nightly"), tell=lambda: what_happened(client, place))
     wait_until(lambda: events_of(client, "penstock.run.failed", "penstock.pipeline.nightly"))
     time.sleep(3)
     [message] = mailbox.about("nightly")
     assert message["subject"] == "nightly failed: nightly due until 2026-01-02 00:00"
     assert "1 of 1 intervals: " in message["body"]
+
+
+def test_failures_at_the_same_time_are_each_told_once(
+    api: str,
+    client: SyncPrefectClient,
+    mailbox: Mailbox,
+    make_place: Callable[..., Place],
+    deploy: Callable[[Place], Pipeline],
+) -> None:
+    deploy(make_place(spec=spec_named("storm")))
+    deployment_id = client.read_deployment_by_name("score/storm").id
+    heartbeat = {"event": "prefect.flow-run.heartbeat", "payload": {}}
+    of_ours = [{"prefect.resource.id": "prefect.tag.penstock", "prefect.resource.role": "tag"}]
+
+    def fail(number: int) -> None:
+        with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as own:
+            flow_run = own.create_flow_run_from_deployment(deployment_id, state=Pending(), name=f"run {number:02}")
+            own.set_flow_run_state(flow_run.id, Running())
+            resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"}
+            now = {"id": str(uuid4()), "occurred": datetime.now(UTC).isoformat()}
+            own.request("POST", "/events", json=[heartbeat | now | {"resource": resource, "related": of_ours}])
+            time.sleep(0.3)
+            own.set_flow_run_state(flow_run.id, Failed(message="the warehouse is gone"))
+
+    with ThreadPoolExecutor(8) as at_once:
+        list(at_once.map(fail, range(32)))
+
+    wait_until(lambda: len({message["subject"] for message in mailbox.about("storm")}) == 32)
+    time.sleep(3)
+    assert sorted(message["subject"] for message in mailbox.about("storm")) == [
+        f"storm failed: run {number:02}" for number in range(32)
+    ]
 
 
 def test_a_spec_that_does_not_load_is_told_though_no_interval_was_claimed(
