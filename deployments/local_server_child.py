@@ -10,8 +10,8 @@ from pathlib import Path
 
 from uvicorn import Config, Server
 
-from deployments.bucket_locks import lock_buckets_before_reading
 from deployments.failed_cursors import close_failed_cursors
+from deployments.write_locks import lock_before_reading
 
 GRACE_SECONDS = 15.0
 
@@ -29,7 +29,7 @@ def stop_when_unused(server: Server, users: Path) -> None:
 def main(users: Path, listening: socket.socket) -> None:
     """Serve the Prefect API on a bound socket until nobody holds the users' lock."""
     close_failed_cursors()
-    lock_buckets_before_reading()
+    lock_before_reading()
     server = Server(
         Config(
             "prefect.server.api.server:create_app",
