@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.candidate import Measured
-from benchmarks.workload import Ratio, Workload
+from benchmarks.workload import NAMES, Ratio, Workload
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 Rounds = Mapping[str, Sequence[Measured]]
@@ -107,7 +107,13 @@ def write_results(sections: Mapping[str, str], arguments: str) -> Path:
     there = _read_sections()
     names = {title.partition(":")[0] for title in sections}
     others = {title: body for title, body in there.items() if title.partition(":")[0] not in names}
-    return _write(parts, dict(sorted({**others, **sections}.items(), key=lambda item: not item[0].startswith("W"))))
+    return _write(parts, dict(sorted({**others, **sections}.items(), key=_place)))
+
+
+def _place(section: tuple[str, str]) -> str:
+    """Workloads come first, by their names; what follows stays in its order."""
+    name = section[0].partition(":")[0]
+    return name if name in NAMES else "~"
 
 
 def write_section(title: str, body: str) -> Path:
