@@ -9,10 +9,10 @@ from penstock.carriers import Extracted, Partition, Scored, ScoringRun
 from penstock.errors import MemoryTooSmall
 from penstock.extract import extract_first
 from penstock.gates import pass_gates
-from penstock.measure import held_memory, watching_memory
-from penstock.memory import Footprint
 from penstock.privacy import Veil
-from penstock.release import release_memory
+from penstock.resources.free_memory import release_memory
+from penstock.resources.memory import Footprint
+from penstock.resources.usage import held_memory, watching_memory
 from penstock.sources import Connect
 
 _FIRST_ROWS = 100

@@ -6,7 +6,7 @@ from penstock.carriers import ScoringRun, interval_label
 from penstock.connections import Database
 from penstock.errors import OverBudget, SettingsError
 from penstock.estimate import Estimate, estimate_run, past_runs, tell_seconds
-from penstock.measure import NO_PRICES, Prices
+from penstock.resources.usage import NO_PRICES, Prices
 from penstock.spec import Pipeline
 from penstock.spec_parts import Budget
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from penstock.expectations import Outcome, Severity
 from penstock.interval import DataInterval
-from penstock.measure import Spent
-from penstock.memory import Fit
+from penstock.resources.memory import Fit
+from penstock.resources.usage import Spent
 from penstock.spec import Pipeline
 
 

@@ -16,7 +16,7 @@ from penstock.errors import PartitionMoved, TakenOver
 from penstock.history import history_name, prepare
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
-from penstock.measure import PartitionMeter, Spent
+from penstock.resources.usage import PartitionMeter, Spent
 
 _COUNTS = ("extracted", "scored", "quarantined", "excluded")
 

@@ -11,8 +11,8 @@ from penstock.connections import Database
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import runs
-from penstock.measure import Prices, tell_bytes
-from penstock.memory import Footprint, read_fit
+from penstock.resources.memory import Footprint, read_fit
+from penstock.resources.usage import Prices, tell_bytes
 
 PAST_RUNS = 20
 _ALIKE = 1.5

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from penstock.connections import Database
 from penstock.errors import SettingsError
-from penstock.runner import Runner
+from penstock.resources.runner import Runner
 from penstock.sources import Connect
 from penstock.spec import Pipeline, SqlSource
 

@@ -8,7 +8,6 @@ from itertools import chain
 from penstock.carriers import Pins, interval_label
 from penstock.connections import Database
 from penstock.ledger.reader import RunRecord, find_run
-from penstock.memory import read_fit
 from penstock.planning import Plan
 from penstock.report_chart import draw_histogram
 from penstock.report_facts import (
@@ -22,6 +21,7 @@ from penstock.report_facts import (
     tell_replaced,
     tell_shift,
 )
+from penstock.resources.memory import read_fit
 from penstock.spec import Pipeline
 
 LinkTo = Callable[[str], str]

@@ -14,8 +14,8 @@ from penstock.ledger.reader import (
     validations_of,
 )
 from penstock.ledger.refusals import quarantine_reasons
-from penstock.measure import tell_bytes
 from penstock.report_numbers import ScoreShift, measure_shift
+from penstock.resources.usage import tell_bytes
 
 
 @dataclass(frozen=True)

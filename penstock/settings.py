@@ -11,9 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
 from penstock.errors import SettingsError, nearest
-from penstock.measure import Prices
-from penstock.memory import read_size
-from penstock.runner import Runner, parse_runner
+from penstock.resources.memory import read_size
+from penstock.resources.runner import Runner, parse_runner
+from penstock.resources.usage import Prices
 
 Device = Literal["cpu", "cuda"]
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from prefect.task_runners import TaskRunner
 
 from penstock.errors import ClusterUnreachable, SettingsError
-from penstock.runner import Runner
+from penstock.resources.runner import Runner
 
 CONNECT_SECONDS = 10
 

@@ -19,9 +19,9 @@ from penstock.extract import plan_partitions as plan_extent
 from penstock.ledger import writer
 from penstock.ledger.reader import find_run, settled_intervals
 from penstock.ledger.releases import pending_releases
-from penstock.measure import Usage
-from penstock.memory import Fit
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
+from penstock.resources.memory import Fit
+from penstock.resources.usage import Usage
 from penstock.sources.log import Landing
 from penstock.spec import Pipeline
 from penstock.spec_models import ModelRef, choose_models

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from penstock.carriers import ScoringRun
-from penstock.measure import held_memory
-from penstock.memory import Fit, Footprint, Wanted, fit_partitions
-from penstock.release import release_memory
+from penstock.resources.free_memory import release_memory
+from penstock.resources.memory import Fit, Footprint, Wanted, fit_partitions
+from penstock.resources.usage import held_memory
 from tasks.places import connect, registry, settings, veil
 
 _measured: dict[str, Footprint] = {}

@@ -13,7 +13,7 @@ from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
 from penstock.carriers import Features, Partition, Receipt, Scored, ScoringRun
-from penstock.measure import PartitionMeter
+from penstock.resources.usage import PartitionMeter
 from tasks.retries import RETRIED
 from tasks.runners import outcome_of
 from tasks.steps import decide, extract, load_rows, score_rows, score_step, validate

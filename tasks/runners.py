@@ -13,9 +13,9 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from penstock.carriers import Receipt
 from penstock.errors import SettingsError, WorkerLost
-from penstock.memory import Fit
 from penstock.placement import check_databases
-from penstock.runner import Runner
+from penstock.resources.memory import Fit
+from penstock.resources.runner import Runner
 from penstock.spec import Pipeline
 from tasks.clusters import CLUSTERS, Workers
 from tasks.places import connect, settings

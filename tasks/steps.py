@@ -8,7 +8,7 @@ from prefect import task
 from penstock.carriers import Extracted, Features, Partition, Receipt, Scored, ScoringRun
 from penstock.destination import load
 from penstock.extract import extract_partition
-from penstock.measure import PartitionMeter
+from penstock.resources.usage import PartitionMeter
 from penstock.spec_models import ScoreStep
 from tasks.places import connect, registry, veil
 from tasks.retries import ONCE, RETRIED

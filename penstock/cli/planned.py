@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from penstock.carriers import Pins
     from penstock.connections import Database
     from penstock.estimate import Estimate
-    from penstock.memory import Fit, Footprint
     from penstock.planning import Mode, Plan, PlannedInterval
+    from penstock.resources.memory import Fit, Footprint
     from penstock.settings import Settings
     from penstock.spec import Pipeline
 
@@ -196,7 +196,7 @@ class _Teller:
     in_one_process: int
 
     def fit(self, pipeline: "Pipeline", rows: int, partition_rows: int) -> "Fit | None":
-        from penstock.memory import Wanted, fit_partitions
+        from penstock.resources.memory import Wanted, fit_partitions
 
         if self.limit is None or self.footprint is None or not rows:
             return None

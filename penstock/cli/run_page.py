@@ -96,8 +96,8 @@ def _tell_succession(facts: "RunFacts", console: "Console") -> None:
 
 
 def _tell_counts(facts: "RunFacts", console: "Console") -> None:
-    from penstock.memory import read_fit
     from penstock.report_facts import tell_cost
+    from penstock.resources.memory import read_fit
 
     run = facts.run
     names = ("planned", "extracted", "scored", "quarantined", "excluded", "partitions", "rows/s")

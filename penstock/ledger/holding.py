@@ -8,8 +8,8 @@ from penstock.connections import Database
 from penstock.errors import PenstockError, TakenOver, TransientError
 from penstock.ledger.lease import LeaseKeeper
 from penstock.ledger.writer import Totals, end_run
-from penstock.measure import NO_PRICES, Prices, RunMeter, Usage
 from penstock.privacy import HIDDEN
+from penstock.resources.usage import NO_PRICES, Prices, RunMeter, Usage
 
 CANCELLED = "cancelled before it was done: its process was told to stop"
 """The error of a run that ends by a signal or from Prefect's UI."""

@@ -21,7 +21,7 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.pins import write_pins
 from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import intervals, runs, validations
-from penstock.measure import Usage
+from penstock.resources.usage import Usage
 from penstock.spec import Pipeline
 
 INTERVAL_STAGE = -1

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.ledger.reader import list_runs, partitions_of
-from penstock.measure import GB
 from penstock.report import run_card
+from penstock.resources.usage import GB
 from tests.shop import Place
 
 pytestmark = pytest.mark.usefixtures("prefect_api")

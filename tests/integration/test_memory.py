@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from penstock.connections import Database, open_database
 from penstock.ledger.reader import RunRecord, list_runs
-from penstock.memory import read_fit
 from penstock.report import run_card
+from penstock.resources.memory import read_fit
 from tests.shop import Place, train_model
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -37,7 +37,7 @@ destination: {table: wide_scores}
 CHILD = """
 import json, sys
 from flows.score import score
-from penstock.measure import peak_memory
+from penstock.resources.usage import peak_memory
 state = score(sys.argv[1], return_state=True)
 print(json.dumps({"state": state.name, "message": state.message, "peak": peak_memory()}))
 """

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from penstock.measure import (
+from penstock.resources.usage import (
     GB,
     NO_PRICES,
     PartitionMeter,
@@ -70,7 +70,7 @@ def test_memory_is_what_this_process_holds_and_has_held() -> None:
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only /proc tells a process's own peak")
 def test_a_child_does_not_bear_its_parents_peak() -> None:
     block = bytearray(os.urandom(1) * 256 * 2**20)
-    code = "from penstock.measure import peak_memory; print(peak_memory())"
+    code = "from penstock.resources.usage import peak_memory; print(peak_memory())"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(told) < len(block)
 

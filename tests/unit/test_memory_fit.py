@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from penstock.errors import MemoryTooSmall
-from penstock.memory import RESERVE, Footprint, Wanted, fit_partitions, read_fit, read_size
+from penstock.resources.memory import RESERVE, Footprint, Wanted, fit_partitions, read_fit, read_size
 
 MIB = 2**20
 PLAIN = Footprint(base_bytes=200 * MIB, partition_bytes=0, row_bytes=2_000.0, audit_row_bytes=0.0)

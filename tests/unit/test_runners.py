@@ -12,7 +12,7 @@ import pytest
 from penstock.connections import Database, open_database
 from penstock.errors import ClusterUnreachable, SettingsError
 from penstock.placement import check_databases
-from penstock.runner import parse_runner
+from penstock.resources.runner import parse_runner
 from penstock.settings import Settings, load_settings
 from penstock.spec import Pipeline
 from penstock.spec_file import load_pipeline

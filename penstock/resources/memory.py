@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 
 from penstock.errors import MemoryTooSmall
-from penstock.measure import tell_bytes
+from penstock.resources.usage import tell_bytes
 
 RESERVE = 0.1
 """Of the limit, left free: rows that are wider than the first ones, and what allocators keep."""

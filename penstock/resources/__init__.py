@@ -1,0 +1,1 @@
+"""What work takes: processor, memory and bytes, and what runs the partitions."""
