@@ -37,7 +37,7 @@ def deployed_project(folder: Path) -> Iterator[Any]:
         os.environ.update(client_environment(server.api_url))
         from deployments.deploying import deploy_pipelines
         from deployments.up import client_of
-        from penstock.connections import open_database
+        from penstock.database.connections import open_database
 
         write_payments(open_database(settings, "shop"), payments())
         train_model(settings.models_folder)

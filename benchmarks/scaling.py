@@ -67,7 +67,7 @@ def _measure(place: Place, name: str, workers: int, partitions: int) -> Seen:
     from distributed import LocalCluster
     from prefect.context import refresh_global_settings_context
 
-    from penstock.connections import close_engines
+    from penstock.database.connections import close_engines
     from penstock.ledger.reader import list_runs, partitions_of
     from tasks.places import connect, settings
 

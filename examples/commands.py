@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from examples.judging import Judged, judge_published, told
 from examples.pack import Pack, Size
 from examples.place import Place, inside, newest_end, read_size, write_pipelines, write_settings, write_size
-from penstock.connections import close_engines
+from penstock.database.connections import close_engines
 from penstock.errors import PenstockError
 
 FOLDER = Path("penstock-demo")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.types import TIMESTAMP
+from penstock.database.types import TIMESTAMP
 
 Numbers = npt.NDArray[Any]
 

@@ -23,7 +23,7 @@ from examples.beats import MINUTES, Beat, spread, write_schedule
 from examples.kept import Kept, is_over, is_planned, judge, read_history
 from examples.pack import Pack, open_pack, pack_names
 from examples.place import Place, inside
-from penstock.connections import close_engines
+from penstock.database.connections import close_engines
 from penstock.errors import SettingsError
 
 READY = "Ctrl-C stops everything"

@@ -13,7 +13,7 @@ from secrets import token_hex
 import deployments
 from examples.pack import Pack, Size
 from models.registry import Registry
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, align_down
 from penstock.settings import Settings, load_settings

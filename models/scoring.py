@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.carriers import Features, Partition, Scored, ScoringRun
+from penstock.database.unstorable import unstorable_rows
 from penstock.errors import FeaturesError, MissingColumns
-from penstock.extremes import unstorable_rows
 from penstock.gates import Refusing, sample_rows, tell_released
 from penstock.history import check_names
 from penstock.privacy import HIDDEN, Veil

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from penstock.carriers import ScoringRun, interval_label
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import OverBudget, SettingsError
 from penstock.estimate import Estimate, estimate_run, past_runs, tell_seconds
 from penstock.resources.usage import NO_PRICES, Prices

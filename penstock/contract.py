@@ -14,8 +14,8 @@ from typing import Literal
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.bulk import read
 from penstock.carriers import ScoringRun, Validation, interval_label
+from penstock.database.bulk import read
 from penstock.errors import Halted, NoFiles
 from penstock.interval import DataInterval
 from penstock.ledger.contracts import read_contract, record_columns

@@ -10,10 +10,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from penstock.database.normalize import normalised
 from penstock.errors import ExpressionError
 from penstock.expression import ROWS
 from penstock.features import closed_duckdb, timed
-from penstock.normalise import normalised
 from penstock.privacy import HIDDEN
 from penstock.settings import load_settings
 from penstock.spec import Pipeline

@@ -9,9 +9,9 @@ import time
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.bulk import BulkTransaction, bulk_transaction
 from penstock.carriers import Partition, Receipt, Refusal, Scored, ScoringRun
-from penstock.connections import Database
+from penstock.database.bulk import BulkTransaction, bulk_transaction
+from penstock.database.connections import Database
 from penstock.errors import PartitionMoved, TakenOver
 from penstock.history import history_name, prepare
 from penstock.ledger.tables import partitions, quarantine, runs, validations

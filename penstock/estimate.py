@@ -7,7 +7,7 @@ from statistics import median
 
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import runs

@@ -12,12 +12,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from penstock.database.normalize import normalised
+from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
-from penstock.normalise import normalised
 from penstock.privacy import HIDDEN
 from penstock.settings import load_settings
 from penstock.spec import Pipeline
-from penstock.types import compute
 
 _SHOWN = 5
 _QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # `pivot` is several statements inside

@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
+from penstock.database.types import TIMESTAMP, UtcDateTime
 from penstock.errors import SettingsError
 from penstock.interval import as_utc
 from penstock.ledger.migrations import migrate
@@ -25,7 +26,6 @@ from penstock.sources.log import landed_table
 from penstock.sources.log_formats import compile_format
 from penstock.spec import ROW_ID, LogSource, Pipeline
 from penstock.subject import Subject, same_value
-from penstock.types import TIMESTAMP, UtcDateTime
 
 PAGE = 20_000
 

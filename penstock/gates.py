@@ -20,14 +20,14 @@ from penstock.carriers import (
     Waivers,
     interval_label,
 )
+from penstock.database.types import compute
+from penstock.database.unstorable import to_records
 from penstock.errors import Halted
-from penstock.extremes import to_records
 from penstock.features import build_features, duplicate_keys
 from penstock.ledger.refusals import digest_row
 from penstock.privacy import Veil
 from penstock.quality import columns_needed, judge_rows
 from penstock.spec import FEATURES, KEY_IS_NULL, Pipeline
-from penstock.types import compute
 
 
 def pass_gates(

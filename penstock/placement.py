@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import SettingsError
 from penstock.resources.runner import Runner
 from penstock.sources import Connect

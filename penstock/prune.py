@@ -13,7 +13,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.history import history_name
 from penstock.interval import DataInterval, align_down, missing, split
 from penstock.ledger.guard import guard_interval

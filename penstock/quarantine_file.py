@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from penstock.connections import Database
+from penstock.database.connections import Database
+from penstock.database.types import TIMESTAMP
 from penstock.ledger.refusals import QuarantinedRow, pages_of
-from penstock.types import TIMESTAMP
 
 FIELD = "row_"
 """What the names of the rows' own fields begin with."""

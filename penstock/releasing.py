@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import SettingsError, nearest
 from penstock.ledger.refusals import QuarantinedRow, pages_of, standing_runs
 from penstock.ledger.releases import release_rows, waivable

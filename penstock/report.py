@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 from penstock.carriers import Pins, interval_label
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.reader import RunRecord, find_run
 from penstock.planning import Plan
 from penstock.report_chart import draw_histogram

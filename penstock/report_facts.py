@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.carriers import ModelPin, Pins, Validation
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.neighbours import earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.reader import (
     PartitionRecord,

@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from penstock.carriers import interval_key
-from penstock.connections import close_engines
+from penstock.database.connections import close_engines
 from penstock.extract import source_horizon
 from penstock.interval import as_utc
 from penstock.ledger.reader import list_runs, settled_intervals

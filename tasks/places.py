@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from models.registry import Registry
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.errors import SettingsError
 from penstock.privacy import Veil, make_veil
 from penstock.settings import Settings, load_settings

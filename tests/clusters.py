@@ -14,7 +14,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from penstock.connections import Database, close_engines, open_database
+from penstock.database.connections import Database, close_engines, open_database
 from penstock.ledger.reader import RunRecord, list_runs
 from tests.conftest import view_rows
 from tests.shop import SPEC, Place, payments, train_model, write_payments

@@ -16,7 +16,7 @@ for _name in [name for name in os.environ if name.startswith(("PREFECT_", "PENST
 # A shell starts what it puts in the background with SIGINT ignored, and so would be all processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from penstock.connections import Database, close_engines, open_database  # noqa: E402 # after the environment is clean
+from penstock.database.connections import Database, close_engines, open_database  # noqa: E402 # after the environment is clean
 from penstock.settings import Settings  # noqa: E402 # after the environment is clean
 from tests.shop import SPEC, Place, payments, train_model, write_payments  # noqa: E402 # after the environment is clean
 

@@ -17,8 +17,8 @@ from models.registry import Registry
 from models.scoring import score_features
 from penstock.audit import AuditResult, audit
 from penstock.carriers import Partition, Pins, Receipt, ScoringRun, deciding
-from penstock.connections import Database
 from penstock.contract import keep_contract
+from penstock.database.connections import Database
 from penstock.destination import count_rows, load
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.extract import (

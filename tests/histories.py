@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from models.registry import Registry
 from penstock.carriers import ScoringRun
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.interval import DataInterval, split
 from penstock.ledger import writer
 from penstock.ledger.reader import RunRecord, list_runs

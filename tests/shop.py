@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from models.registry import Registry
 from models.training import train
-from penstock.connections import Database
+from penstock.database.connections import Database
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 COUNTRIES = ("DE", "FR", "IT", "PL")

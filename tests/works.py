@@ -21,7 +21,7 @@ from deployments.deploying import deploy_pipelines
 from deployments.local_server import full_server
 from deployments.work_pool import WORK_POOL
 from deployments.worker import Worker, WorkerPlan, running_worker
-from penstock.connections import Database, close_engines, open_database
+from penstock.database.connections import Database, close_engines, open_database
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.settings import Settings, load_settings
 from tasks import places

@@ -13,7 +13,7 @@ from deployments.doctor.finding import Check, Finding, broken, not_checked, ok, 
 from deployments.doctor.ledger import check_ledger
 from deployments.doctor.machine import nearest_folder
 from deployments.doctor.mounts import network_kind, read_mounts
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable
 from penstock.settings import Settings
 from penstock.spec import SqlSource

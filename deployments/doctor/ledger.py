@@ -7,7 +7,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from deployments.doctor.finding import Finding, broken, ok, warning
-from penstock.connections import BUSY_SECONDS, Database
+from penstock.database.connections import BUSY_SECONDS, Database
 from penstock.errors import AccessDenied, DatabaseUnavailable, QueryFailed
 from penstock.interval import iso
 from penstock.ledger.migrations import LATEST

@@ -16,8 +16,8 @@ from examples.card_fraud.world import CATEGORIES, CHANNELS, COUNTRIES, SignIns, 
 from examples.drawing import Numbers, columns, moments
 from examples.pack import Made, Size
 from examples.place import Place
-from penstock.bulk import bulk_transaction
-from penstock.types import UtcDateTime
+from penstock.database.bulk import bulk_transaction
+from penstock.database.types import UtcDateTime
 
 PIPELINE = "card-fraud"
 SCREEN = "card-fraud-screen"

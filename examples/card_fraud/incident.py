@@ -23,7 +23,7 @@ from examples.card_fraud.world import SignIns, draw_world
 from examples.drawing import columns, moments
 from examples.pack import Incident, Size
 from examples.place import Place
-from penstock.bulk import bulk_transaction, read
+from penstock.database.bulk import bulk_transaction, read
 
 HOUR = timedelta(hours=1)
 CENTS = 100

@@ -13,7 +13,7 @@ from examples.place import Place
 from examples.training import join_labels, read_features
 from models.manifest import Manifest
 from models.training import train
-from penstock.bulk import read
+from penstock.database.bulk import read
 
 DAY = timedelta(days=1)
 WARM_UP = DAY

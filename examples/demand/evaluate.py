@@ -31,8 +31,8 @@ from examples.demand.world import WEEK
 from examples.judging import Judged, Rule, compare, hold_out, to_numbers
 from examples.pack import Size
 from examples.place import SHIPPED, Place, inside, write_settings
-from penstock.bulk import bulk_transaction
-from penstock.connections import close_engines
+from penstock.database.bulk import bulk_transaction
+from penstock.database.connections import close_engines
 
 REAL_WEEKS = [datetime(2010, 12, 11, tzinfo=UTC), datetime(2010, 12, 18, tzinfo=UTC), datetime(2011, 1, 1, tzinfo=UTC)]
 """That are learned. In the one before the last nothing was sold: the house was closed."""

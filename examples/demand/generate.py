@@ -17,9 +17,9 @@ from examples.demand.planning import count_units, list_candidates, list_products
 from examples.demand.world import CATEGORIES, NOVELTY, STORES, WEEK, World, draw_world, product_id
 from examples.pack import Made, Size
 from examples.place import Place
-from penstock.bulk import BulkTransaction, bulk_transaction
+from penstock.database.bulk import BulkTransaction, bulk_transaction
+from penstock.database.types import UtcDateTime
 from penstock.errors import SettingsError
-from penstock.types import UtcDateTime
 
 DEMAND = "demand"
 RECOMMEND = "recommend"

@@ -24,7 +24,7 @@ from examples.demand.planning import list_candidates, list_products
 from examples.demand.world import draw_world
 from examples.pack import Incident, Size
 from examples.place import Place
-from penstock.bulk import bulk_transaction, read
+from penstock.database.bulk import bulk_transaction, read
 
 HELD_BACK = Path("sales-not-sent")
 DOZEN = 12

@@ -16,7 +16,7 @@ from examples.place import Place
 from examples.training import join_labels, read_features
 from models.manifest import Manifest
 from models.training import train
-from penstock.bulk import read
+from penstock.database.bulk import read
 
 GROUP = ("customer_id", "week")
 """Whose candidates compete: those of one customer in one week."""

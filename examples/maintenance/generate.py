@@ -18,9 +18,9 @@ from examples.maintenance.outcomes import FORETOLD, LONGEST, fails_soon, hours_l
 from examples.maintenance.world import KINDS, MODELS, Events, World, draw_world
 from examples.pack import Made, Size
 from examples.place import Place
-from penstock.bulk import bulk_transaction
+from penstock.database.bulk import bulk_transaction
+from penstock.database.types import UtcDateTime
 from penstock.interval import align_down
-from penstock.types import UtcDateTime
 
 FAILURE = "machine-failure"
 LIFE = "machine-life"

@@ -22,7 +22,7 @@ from examples.maintenance.generate import (
 from examples.maintenance.world import draw_world
 from examples.pack import Incident, Size
 from examples.place import Place
-from penstock.bulk import bulk_transaction, read
+from penstock.database.bulk import bulk_transaction, read
 
 REACHED = 2
 """Machines that the other gateway still reaches."""

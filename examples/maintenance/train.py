@@ -14,7 +14,7 @@ from examples.place import Place
 from examples.training import join_labels, read_features
 from models.manifest import Manifest
 from models.training import Trained, train
-from penstock.bulk import read
+from penstock.database.bulk import read
 from penstock.interval import align_down
 
 DAY = timedelta(days=1)

@@ -13,8 +13,8 @@ from examples.drawing import columns, moments
 from examples.pack import Made, Size
 from examples.place import Place
 from examples.readmission.world import CHAPTERS, DAY, DIED, HOSPICE, Numbers, World, draw_world
-from penstock.bulk import bulk_transaction
-from penstock.types import UtcDateTime
+from penstock.database.bulk import bulk_transaction
+from penstock.database.types import UtcDateTime
 
 PIPELINE = "readmission"
 SCORED_DAYS = 3

@@ -21,7 +21,7 @@ from examples.readmission.generate import (
     write_stays,
 )
 from examples.readmission.world import draw_world
-from penstock.bulk import bulk_transaction, read
+from penstock.database.bulk import bulk_transaction, read
 
 DAY = timedelta(days=1)
 HOURS = 24

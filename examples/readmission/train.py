@@ -13,7 +13,7 @@ from examples.readmission.world import WITHIN
 from examples.training import join_labels, read_features
 from models.manifest import Manifest
 from models.training import train
-from penstock.bulk import read
+from penstock.database.bulk import read
 
 LABEL, TIME = "within_30_days", "discharged_at"
 HOW: dict[str, Any] = {

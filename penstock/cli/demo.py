@@ -142,8 +142,8 @@ def train_champion(stage: Stage, shop: "Shop") -> "Manifest":
 
     from models.registry import Registry
     from models.training import train
-    from penstock.bulk import read
     from penstock.cli.demo_shop import outcomes
+    from penstock.database.bulk import read
     from penstock.extract import land_logs
 
     pipeline = stage.pipeline

@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.bulk import bulk_transaction
-from penstock.connections import Database
+from penstock.database.bulk import bulk_transaction
+from penstock.database.connections import Database
+from penstock.database.types import UtcDateTime
 from penstock.interval import DataInterval, split
-from penstock.types import UtcDateTime
 
 TRAINING_DAYS = 5
 SCORED_DAYS = 3

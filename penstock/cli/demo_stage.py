@@ -19,7 +19,7 @@ from penstock.errors import SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.settings import Settings
     from penstock.spec import Pipeline
 
@@ -61,7 +61,7 @@ class Stage:
     name: str = PIPELINE
 
     def connect(self, name: str) -> "Database":
-        from penstock.connections import open_database
+        from penstock.database.connections import open_database
 
         return open_database(self.settings, name)
 

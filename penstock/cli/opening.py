@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from penstock.errors import PipelineNotFound, RunNotFound, SettingsError, SpecError
 
 if TYPE_CHECKING:
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.ledger.reader import RunRecord
     from penstock.settings import Settings
     from penstock.spec import Pipeline
@@ -36,7 +36,7 @@ def pipeline_files(settings: "Settings") -> list[Path]:
 
 def connector(settings: "Settings") -> "Callable[[str], Database]":
     """Return what opens a named connection; a name may stand for a Prefect block."""
-    from penstock.connections import open_database
+    from penstock.database.connections import open_database
 
     def connect(name: str) -> "Database":
         database = open_database(settings, name, _resolve_block)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from models.booster import ModelVersion
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.settings import Settings
     from penstock.spec import Pipeline
 

@@ -15,7 +15,7 @@ from penstock.errors import MemoryTooSmall, NoFiles
 
 if TYPE_CHECKING:
     from penstock.carriers import Pins
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.estimate import Estimate
     from penstock.planning import Mode, Plan, PlannedInterval
     from penstock.resources.memory import Fit, Footprint

@@ -10,7 +10,7 @@ from penstock.cli.opening import connector, open_pipeline, open_settings, pipeli
 from penstock.cli.output import console, count, make_table, plural, write_json
 
 if TYPE_CHECKING:
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.prune import Prune, Pruned
 
 

@@ -10,7 +10,7 @@ from penstock.cli.output import console, plural
 from penstock.errors import PipelineNotFound
 
 if TYPE_CHECKING:
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.settings import Settings
 
 

@@ -11,7 +11,7 @@ from penstock.cli.output import console, plural
 from penstock.errors import PipelineNotFound, SettingsError
 
 if TYPE_CHECKING:
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.releasing import Choice, Selected
     from penstock.settings import Settings
     from penstock.spec import Pipeline

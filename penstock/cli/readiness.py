@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from penstock.carriers import Pins
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.interval import DataInterval
     from penstock.settings import Settings
     from penstock.spec import Pipeline

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.ledger.reader import RunRecord
     from penstock.planning import Mode, Plan
     from penstock.settings import Settings

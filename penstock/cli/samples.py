@@ -12,7 +12,7 @@ from penstock.errors import NoFiles
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.interval import DataInterval
     from penstock.spec import LogSource, Pipeline
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.connections import Database
+    from penstock.database.connections import Database
     from penstock.interval import DataInterval
     from penstock.spec import Pipeline
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.tables import runs, source_columns
 
 ACCEPTED = "accepted"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from penstock.carriers import ScoringRun
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import PenstockError, TakenOver, TransientError
 from penstock.ledger.lease import LeaseKeeper
 from penstock.ledger.writer import Totals, end_run

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.tables import log_horizons
 
 

@@ -5,7 +5,7 @@ import threading
 from types import TracebackType
 
 from penstock.carriers import ScoringRun
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import TakenOver, TransientError
 from penstock.ledger.writer import renew
 

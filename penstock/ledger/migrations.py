@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import SettingsError
 from penstock.ledger.tables import metadata, schema, since
 

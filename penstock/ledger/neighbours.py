@@ -6,7 +6,7 @@ one time, to the microsecond, and so tell each other.
 
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import runs
 

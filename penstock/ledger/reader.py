@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.carriers import Pins, Validation
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import RunNotFound
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate

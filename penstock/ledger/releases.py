@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.carriers import ScoringRun
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import WrongState
 from penstock.ledger.guard import guard_interval
 from penstock.ledger.migrations import migrate

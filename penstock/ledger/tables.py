@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from penstock.types import UtcDateTime
+from penstock.database.types import UtcDateTime
 
 metadata = sa.MetaData()
 

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.carriers import ModelPin, Pins, ScoringRun, SourceExtent, Validation, interval_label
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import IntervalBusy, KeyCollision, RunNotFound, TakenOver, WrongState
 from penstock.interval import DataInterval, iso
 from penstock.ledger.guard import guard_interval

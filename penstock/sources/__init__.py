@@ -7,7 +7,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from penstock.carriers import Partition, SourceExtent
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
 from penstock.sources.files import POSITION, file_marks, files_relation, matching_files

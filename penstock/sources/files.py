@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
 from penstock.carriers import Partition
-from penstock.connections import Database
-from penstock.driver_errors import translated_errors
+from penstock.database.connections import Database
+from penstock.database.driver_errors import translated_errors
 from penstock.errors import BrokenFile, NoFiles, PenstockError
 from penstock.interval import DataInterval
 from penstock.sources.relation import Relation

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from penstock.carriers import Horizon
-from penstock.connections import READER, Database
+from penstock.database.connections import READER, Database
 from penstock.errors import HorizonHidden
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)

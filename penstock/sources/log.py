@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.bulk import BulkTransaction, bulk_transaction
 from penstock.carriers import Partition, SourceExtent
-from penstock.connections import Database
+from penstock.database.bulk import BulkTransaction, bulk_transaction
+from penstock.database.connections import Database
+from penstock.database.types import TIMESTAMP, UtcDateTime, compute
 from penstock.errors import LinesPruned, NoFiles
 from penstock.interval import DataInterval, iso
 from penstock.ledger.horizons import read_horizon
@@ -27,7 +28,6 @@ from penstock.sources.log_formats import LineParser, compile_format
 from penstock.sources.relation import Relation
 from penstock.spec import ROW_ID, LogSource
 from penstock.spec_parts import MAX_NAME
-from penstock.types import TIMESTAMP, UtcDateTime, compute
 
 
 @dataclass(frozen=True)

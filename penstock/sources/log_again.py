@@ -10,7 +10,7 @@ from itertools import takewhile
 
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.tables import log_lines
 from penstock.privacy import HIDDEN
 from penstock.sources.log_files import KnownFile, LineBatch

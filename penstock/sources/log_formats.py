@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from penstock.database.types import TIMESTAMP
 from penstock.errors import Problem, SpecError, nearest
 from penstock.sources.log_access import AccessParser
 from penstock.sources.log_json import JsonParser
@@ -14,7 +15,6 @@ from penstock.sources.log_regex import compile_regex
 from penstock.sources.log_syslog import SyslogParser
 from penstock.sources.log_times import is_time_format
 from penstock.spec import ROW_ID, LogSource, RegexFormat
-from penstock.types import TIMESTAMP
 
 RESERVED = ("time", "line", ROW_ID)
 

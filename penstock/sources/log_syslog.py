@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from penstock.database.types import TIMESTAMP
 from penstock.sources.log_times import read_iso, read_rfc3164
 from penstock.sources.log_values import read_int, replace_text
-from penstock.types import TIMESTAMP
 
 pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from penstock.types import TIMESTAMP
+from penstock.database.types import TIMESTAMP
 
 if TYPE_CHECKING:
     import duckdb

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute
 
+from penstock.database.types import TIMESTAMP
 from penstock.sources.log_times import read_epoch, read_iso
-from penstock.types import TIMESTAMP
 
 pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
 

@@ -10,14 +10,14 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from penstock.bulk import read
 from penstock.carriers import Bound, Partition, SourceExtent
-from penstock.connections import Database
+from penstock.database.bulk import read
+from penstock.database.connections import Database
+from penstock.database.types import TIMESTAMP
 from penstock.errors import MissingColumns
 from penstock.interval import DataInterval, as_utc
 from penstock.sources.postgres_types import is_ordered, readable
 from penstock.sources.sqlite_time import sqlite_time_bounds
-from penstock.types import TIMESTAMP
 
 
 @dataclass(frozen=True)

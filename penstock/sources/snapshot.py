@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from penstock.connections import READ_ONLY, Database
-from penstock.driver_errors import translated_errors
+from penstock.database.connections import READ_ONLY, Database
+from penstock.database.driver_errors import translated_errors
 from penstock.errors import QueryFailed, SnapshotLost
 
 logger = logging.getLogger(__name__)

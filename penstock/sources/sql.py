@@ -6,13 +6,13 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
+from penstock.database.types import declared_arrow_type
 from penstock.errors import DatabaseUnavailable, MissingTable
 from penstock.interval import DataInterval
 from penstock.sources.postgres_types import base_type, type_of_oid
 from penstock.sources.relation import Relation
 from penstock.spec import SqlSource
-from penstock.types import declared_arrow_type
 
 
 def sql_relation(

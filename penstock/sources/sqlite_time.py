@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from penstock.database.types import EPOCH_MILLISECONDS
 from penstock.errors import UnreadableTime
 from penstock.interval import DataInterval
-from penstock.types import EPOCH_MILLISECONDS
 
 
 def sqlite_time_bounds(

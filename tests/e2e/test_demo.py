@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from penstock.bulk import read
 from penstock.cli.demo_shop import NO_COUNTRY, Shop, customers, make_shop, outcomes, payments
-from penstock.connections import Database, open_database
+from penstock.database.bulk import read
+from penstock.database.connections import Database, open_database
 from penstock.errors import SettingsError
 from penstock.ledger.reader import RunRecord, list_runs, quarantined_rows, validations_of
 from penstock.ledger.tables import log_lines

@@ -16,7 +16,7 @@ from examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
 from examples.place import SHIPPED, Place, inside, newest_end, write_pipelines, write_settings, write_size
 from examples.story import Act, departure, play, see
 from models.manifest import Manifest
-from penstock.connections import close_engines
+from penstock.database.connections import close_engines
 from penstock.errors import SettingsError
 from penstock.ledger.reader import settled_intervals
 from penstock.ledger.tables import quarantine

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from penstock.connections import open_database
+from penstock.database.connections import open_database
 from penstock.settings import Settings
 from tests.shop import SPEC, payments, train_model, write_payments
 from tests.waiting import wait_until

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from models.registry import Registry
-from penstock.connections import close_engines, open_database
+from penstock.database.connections import close_engines, open_database
 from penstock.interval import as_utc, parse_duration
 from penstock.settings import Settings
 from tests.driver import Driver

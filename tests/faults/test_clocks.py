@@ -6,9 +6,9 @@ from itertools import cycle
 
 import pytest
 
-import penstock.connections
+import penstock.database.connections
 from models.registry import Registry
-from penstock.connections import Database, close_engines, open_database
+from penstock.database.connections import Database, close_engines, open_database
 from penstock.ledger.reader import list_runs
 from penstock.report import run_card
 from penstock.settings import Settings
@@ -30,7 +30,7 @@ Clock = Callable[[Callable[[], datetime]], None]
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Set the clock that leases and the ledger go by."""
-    real = penstock.connections.datetime
+    real = penstock.database.connections.datetime
 
     def let_it_be(tell: Callable[[], datetime]) -> None:
         class Faked(real):  # type: ignore[misc, valid-type] # a class that is found at run time
@@ -38,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
             def now(cls, tz: tzinfo | None = None) -> datetime:
                 return tell().astimezone(tz)
 
-        monkeypatch.setattr(penstock.connections, "datetime", Faked)
+        monkeypatch.setattr(penstock.database.connections, "datetime", Faked)
 
     return let_it_be
 
@@ -189,9 +189,9 @@ def test_the_real_flow_under_a_jumping_clock_shows_the_same_rows(
     place = make_place(dialect, dialect)
     assert score(str(place.spec), end="2026-01-04", return_state=True).name == "Completed"
     calm = view_rows(place.warehouse)
-    real, jumps = penstock.connections.datetime, cycle(JUMPS)
+    real, jumps = penstock.database.connections.datetime, cycle(JUMPS)
     clock(lambda: real.now().astimezone() + next(jumps))
-    monkeypatch.setattr("flows.score.datetime", penstock.connections.datetime)
+    monkeypatch.setattr("flows.score.datetime", penstock.database.connections.datetime)
 
     again = score(str(place.spec), mode="restate", start="2026-01-01", end="2026-01-04", return_state=True)
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from models.registry import Registry
-from penstock.connections import Database, close_engines, open_database
+from penstock.database.connections import Database, close_engines, open_database
 from penstock.settings import Settings
 from tests.histories import GOODS, History, history_pipeline, score_goods
 from tests.shop import START

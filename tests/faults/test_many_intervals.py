@@ -7,7 +7,7 @@ from datetime import timedelta
 import pyarrow as pa
 import pytest
 
-from penstock.bulk import bulk_transaction
+from penstock.database.bulk import bulk_transaction
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import settled_intervals

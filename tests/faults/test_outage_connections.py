@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.connections import close_engines
+from penstock.database.connections import close_engines
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene

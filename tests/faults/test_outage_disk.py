@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from penstock.connections import close_engines
+from penstock.database.connections import close_engines
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault, How
 from tests.faults.harness.cluster import Cluster

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 
-from penstock.connections import close_engines
+from penstock.database.connections import close_engines
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault
 from tests.faults.harness.cluster import Cluster

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.registry import Registry
-from penstock.connections import close_engines
+from penstock.database.connections import close_engines
 from penstock.ledger.reader import list_runs
 from tests.conftest import DIALECTS
 from tests.driver import Driver

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.bulk import read
-from penstock.connections import Database, open_database
+from penstock.database.bulk import read
+from penstock.database.connections import Database, open_database
 from penstock.settings import Settings
 from tests.waiting import wait_until
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock import bulk, connections
-from penstock.connections import Database, close_engines, open_database
+from penstock.database import bulk, connections
+from penstock.database.connections import Database, close_engines, open_database
 from penstock.errors import DatabaseUnavailable
 from penstock.settings import Settings
 from tests.faults.harness.proxy import Harm, Proxy

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.connections import open_database
+from penstock.database.connections import open_database
 from penstock.errors import SettingsError
 
 

@@ -24,7 +24,7 @@ from models.registry import Registry
 from penstock.cli import running
 from penstock.cli.app import app
 from penstock.cli.flow_call import FlowEnd, call_score
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.reader import list_runs
 from tests.conftest import DIALECTS, view_rows
 from tests.shop import Place, payments

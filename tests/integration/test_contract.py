@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from penstock.carriers import ModelPin, ScoringRun
 from penstock.cli.app import app
-from penstock.connections import Database
 from penstock.contract import keep_contract, used_columns
+from penstock.database.connections import Database
 from penstock.errors import Halted
 from penstock.interval import DataInterval
 from penstock.ledger.reader import list_runs, validations_of

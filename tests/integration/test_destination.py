@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from penstock import history
 from penstock.carriers import Features, ModelPin, Partition, Refusal, Scored, ScoringRun, Validation
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.destination import count_rows, load
 from penstock.errors import PartitionMoved, QueryFailed, TakenOver, TransientError
 from penstock.history import check_names, prepare

@@ -33,7 +33,7 @@ from deployments.doctor.finding import Finding
 from deployments.doctor.reaching import reach_server
 from deployments.work_pool import WORK_POOL
 from penstock.carriers import ModelPin
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import _migrate, migrate
 from penstock.ledger.tables import runs

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from penstock import history
 from penstock.carriers import Features, ModelPin, Partition, Scored
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.destination import load
 from penstock.errors import DatabaseUnavailable, DestinationMismatch, QueryFailed
 from penstock.history import check_rows, prepare

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.errors import HorizonHidden
 from penstock.extract import source_horizon
 from penstock.ledger.reader import list_runs

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.carriers import ModelPin, ScoringRun
-from penstock.connections import BUSY_SECONDS, Database, open_database
+from penstock.database.connections import BUSY_SECONDS, Database, open_database
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
 from penstock.ledger import migrations

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.report import run_card
 from penstock.resources.memory import read_fit

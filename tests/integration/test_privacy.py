@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.cli.app import app
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import SettingsError
 from penstock.ledger.reader import list_runs, validations_of
 from penstock.ledger.refusals import quarantined_rows
@@ -160,7 +160,7 @@ def test_without_the_secret_a_pipeline_with_private_columns_is_refused(
 def test_unreadable_lines_of_a_private_log_are_kept_by_their_place_only(
     use_settings: Callable[..., Any], database_url: Callable[[str, str], str], tmp_path: Any
 ) -> None:
-    from penstock.connections import open_database
+    from penstock.database.connections import open_database
     from penstock.sources.log import land_lines
     from penstock.spec import LogSource
 

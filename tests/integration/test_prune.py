@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from penstock import prune as pruning
 from penstock.carriers import Features, ModelPin, Partition, Refusal, Scored, ScoringRun
 from penstock.cli.app import app
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.destination import load
 from penstock.errors import DatabaseUnavailable, LinesPruned, TakenOver
 from penstock.interval import DataInterval

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.refusals import count_reasons, quarantined_rows, standing_runs
 from penstock.ledger.releases import pending_releases, release_rows

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from penstock.carriers import ModelPin
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.interval import split
 from penstock.ledger.neighbours import earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.reader import RunRecord, find_run, list_runs

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.reader import list_runs, partitions_of, quarantined_rows, validations_of
 from penstock.ledger.writer import withdraw
 from tests.conftest import view_rows

@@ -11,7 +11,7 @@ from itertools import takewhile
 import pytest
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.errors import QueryFailed, SnapshotLost
 from penstock.extract import extract_partition, plan_partitions
 from penstock.ledger import writer

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from penstock.bulk import bulk_transaction, read
 from penstock.carriers import Partition
-from penstock.connections import Database, open_database
+from penstock.database.bulk import bulk_transaction, read
+from penstock.database.connections import Database, open_database
+from penstock.database.types import TIMESTAMP
 from penstock.errors import (
     AccessDenied,
     BrokenFile,
@@ -31,7 +32,6 @@ from penstock.interval import DataInterval, split
 from penstock.sources import SourceReader, open_source
 from penstock.sources.log import Landing, LogReader
 from penstock.spec import Pipeline
-from penstock.types import TIMESTAMP
 from tests.conftest import DIALECTS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -539,7 +539,7 @@ def test_landed_lines_are_read_in_partitions_of_their_time(tmp_path: Path, datab
 
 
 def test_the_generic_path_gives_what_the_fast_one_gives(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock import bulk
+    from penstock.database import bulk
 
     columns = [sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False), sa.Column("name", sa.Text)]
     table = sa.Table("plain", sa.MetaData(), *columns)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.connections import Database
+from penstock.database.connections import Database
 from penstock.ledger.reader import list_runs, quarantined_rows
 from penstock.report import run_card
 from tests.integration.test_cli import invoke

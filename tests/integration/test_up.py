@@ -23,7 +23,7 @@ import pytest
 from deployments.local_postgres import find_postgres, find_programs
 from deployments.local_server import local_server, running_server
 from deployments.worker import WORKER_NAME
-from penstock.connections import close_engines, open_database
+from penstock.database.connections import close_engines, open_database
 from penstock.errors import SettingsError
 from penstock.settings import Settings
 from tests.shop import SPEC, payments, train_model, write_payments

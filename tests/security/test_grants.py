@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.errors import AccessDenied
 from penstock.history import _ready
 from penstock.ledger.migrations import _done

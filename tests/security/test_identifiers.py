@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.connections import Database, close_engines, open_database
+from penstock.database.connections import Database, close_engines, open_database
 from penstock.extract import land_logs
 from penstock.settings import Settings
 from penstock.spec import Pipeline

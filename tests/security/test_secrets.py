@@ -21,10 +21,10 @@ import sqlalchemy as sa
 from prefect.client.schemas.objects import State
 from typer.testing import CliRunner
 
-from penstock.bulk import read
 from penstock.cli.app import app
-from penstock.connections import Database, open_database
-from penstock.driver_errors import hide_secrets
+from penstock.database.bulk import read
+from penstock.database.connections import Database, open_database
+from penstock.database.driver_errors import hide_secrets
 from penstock.errors import AccessDenied, DatabaseUnavailable, PenstockError, SettingsError
 from penstock.settings import Settings
 from tests.shop import SPEC, Place

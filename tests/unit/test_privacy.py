@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.driver_errors import _one_line
+from penstock.database.driver_errors import _one_line
 from penstock.errors import SpecError
 from penstock.privacy import OPEN, Veil
 from penstock.spec_file import parse_pipeline

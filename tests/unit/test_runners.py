@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.connections import Database, open_database
+from penstock.database.connections import Database, open_database
 from penstock.errors import ClusterUnreachable, SettingsError
 from penstock.placement import check_databases
 from penstock.resources.runner import parse_runner

@@ -55,7 +55,7 @@ def _watch_adbc(tell: Reached) -> None:
 
 
 def _watch_duckdb(tell: Reached) -> None:
-    from penstock import bulk
+    from penstock.database import bulk
 
     bulk._duckdb_fetch = _around(bulk._duckdb_fetch, tell, lambda *_: "DuckDB fetch")
 
@@ -67,7 +67,7 @@ def _watch_xgboost(tell: Reached) -> None:
 
 
 def _watch_failures(tell: Reached) -> None:
-    from penstock import driver_errors
+    from penstock.database import driver_errors
 
     translate = driver_errors._translate
 

@@ -4,7 +4,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import quote, quote_plus
 
 import sqlalchemy as sa
@@ -20,9 +20,6 @@ from penstock.errors import (
     QueryFailed,
     SnapshotLost,
 )
-
-if TYPE_CHECKING:
-    from penstock.connections import Database  # which translates the errors of its own transactions
 
 _DENIED = re.compile(
     r"password authentication failed|no password supplied|role .* does not exist|database .* does not exist"
@@ -44,8 +41,21 @@ _DENIED_STATES = ("28", "42501", "3D000")
 _SNAPSHOT_IS_GONE = re.compile(r"invalid snapshot identifier|snapshot .* does not exist")
 
 
+class Origin(Protocol):
+    """The database that an error comes from, as far as messages name it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def url(self) -> URL: ...
+
+    @property
+    def snapshot(self) -> str | None: ...
+
+
 @contextmanager
-def translated_errors(database: "Database") -> Iterator[None]:
+def translated_errors(database: Origin) -> Iterator[None]:
     """Turn what a driver raises inside the block into `TransientError` or `TerminalError`."""
     try:
         yield
@@ -71,7 +81,7 @@ def _without_values(error: Exception) -> Exception | None:
     return None if _VALUES.search(str(error)) else error
 
 
-def _translate(database: "Database", error: BaseException) -> PenstockError:
+def _translate(database: Origin, error: BaseException) -> PenstockError:
     state = str(getattr(error, "sqlstate", None) or "")
     kind = type(error).__name__
     reason = _one_line(str(error), database.url)

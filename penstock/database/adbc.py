@@ -10,9 +10,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import asyncpg
 
-from penstock.connections import Database
-from penstock.extremes import mend_infinity
-from penstock.types import arrow_type
+from penstock.database.connections import Database
+from penstock.database.types import arrow_type
+from penstock.database.unstorable import mend_infinity
 
 Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
 _BATCH_BYTES = 2**30
@@ -23,7 +23,7 @@ class AdbcTransaction:
     """One ADBC connection in one transaction."""
 
     def __init__(self, database: Database) -> None:
-        from penstock.answers import Answers  # not above: it brings psycopg along
+        from penstock.database.timeouts import Answers  # not above: it brings psycopg along
 
         self._opened = ExitStack()
         self._answers = Answers(database.answer_seconds, self._opened.close)

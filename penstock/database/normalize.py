@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from penstock.types import EPOCH_MILLISECONDS, TIMESTAMP, compute
+from penstock.database.types import EPOCH_MILLISECONDS, TIMESTAMP, compute
 
 
 def normalised(table: pa.Table, declared: pa.Schema | None = None) -> pa.Table:

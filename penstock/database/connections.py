@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
-from penstock.driver_errors import translated_errors
+from penstock.database.driver_errors import translated_errors
 from penstock.errors import SettingsError
 from penstock.settings import Settings
 
@@ -197,7 +197,7 @@ def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
 
 
 def _make_postgres_engine(url: URL, answer_seconds: int) -> sa.Engine:
-    from penstock.answers import connect_bounded  # not above: it brings psycopg along
+    from penstock.database.timeouts import connect_bounded  # not above: it brings psycopg along
 
     engine = sa.create_engine(
         url,

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.adbc import ADBC, Statement
-from penstock.connections import Database
-from penstock.driver_errors import translated_errors
-from penstock.normalise import normalised
+from penstock.database.adbc import ADBC, Statement
+from penstock.database.connections import Database
+from penstock.database.driver_errors import translated_errors
+from penstock.database.normalize import normalised
 
 _one_at_a_time = threading.Lock()
 """SQLite's driver gives up Python's lock at every row: two threads that read at once would only hand it to and fro."""

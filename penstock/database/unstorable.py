@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.types import TIMESTAMP, compute
+from penstock.database.types import TIMESTAMP, compute
 
 _CALENDAR = {TIMESTAMP: (-62_135_596_800_000_000, 253_402_300_799_999_999), pa.date32(): (-719_162, 2_932_896)}
 """The first and last moment of Python's calendar: microseconds, and days, from 1970 on."""
