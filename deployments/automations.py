@@ -15,7 +15,7 @@ from prefect.events.schemas.automations import Automation, AutomationCore, Compo
 from deployments.changes import Change
 from deployments.worker import HEARTBEAT_SECONDS
 from penstock.errors import SettingsError, nearest
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 PREFIX = "penstock: "
 """Begins the names of our automations; with the tag it says that nobody else made them."""

@@ -12,8 +12,8 @@ from deployments.work_pool import WORK_POOL
 from deployments.worker import HEARTBEAT_SECONDS
 from penstock.errors import Problem, SpecError
 from penstock.interval import iso
-from penstock.spec import FilesSource, LogSource, Pipeline, Source, SqlSource
-from penstock.spec_parts import Schedule
+from penstock.spec.parts import Schedule
+from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, Source, SqlSource
 
 PENSTOCK_TAG = "penstock"
 """The tag that every deployment of ours bears."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from penstock.errors import Problem, SettingsError, SpecError, SpecErrors
 from penstock.settings import Settings
-from penstock.spec import Pipeline
-from penstock.spec_file import load_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import load_pipeline
 
 
 def load_specs(settings: Settings, files: Sequence[Path] | None) -> dict[Path, Pipeline]:

@@ -10,7 +10,7 @@ from examples.pack import Pack
 from examples.place import Place, read_size, scored_span
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, split
-from penstock.spec_file import parse_pipeline
+from penstock.spec.yaml_file import parse_pipeline
 
 MINUTES = 60
 APART = 2

@@ -11,7 +11,7 @@ from prefect import flow, task
 
 from penstock.errors import Halted
 from penstock.ledger.holding import holding
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 from tasks.interval import audit, claim, plan, plan_partitions, publish, resolve_models
 from tasks.partitions import score_partitions
 from tasks.places import connect, settings

@@ -17,8 +17,8 @@ from penstock.database.connections import Database, open_database
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, align_down
 from penstock.settings import Settings, load_settings
-from penstock.spec import IntervalSpec, Pipeline
-from penstock.spec_file import find_pipeline_file, load_pipeline, parse_pipeline
+from penstock.spec.pipeline import IntervalSpec, Pipeline
+from penstock.spec.yaml_file import find_pipeline_file, load_pipeline, parse_pipeline
 
 SHIPPED = Path(deployments.__file__).with_name("pipelines")
 _SETTINGS = """\

@@ -11,7 +11,7 @@ from examples.pack import Incident, Pack, Size
 from examples.place import Place
 from penstock.interval import align_down
 from penstock.ledger.reader import RunRecord, list_runs, validations_of
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 Run = Callable[[str, datetime, Incident | None], object]
 """Score what is due of a pipeline, up to a moment, after an incident has struck or none has."""

@@ -9,7 +9,7 @@ from penstock.extract import land_logs
 from penstock.features import build_features
 from penstock.interval import DataInterval, split
 from penstock.sources import open_source
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 
 def read_features(place: Place, pipeline: Pipeline, start: datetime, end: datetime, step: timedelta) -> pa.Table:

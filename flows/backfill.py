@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from penstock.spec_file import find_pipeline_file, load_pipeline
+from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 from tasks.backfill import Backfill, first_start, plan_range, takes_turns, wait_for_others
 from tasks.backfill_board import Board, tell_idle, tell_undone
 from tasks.fan_out import ROUNDS, fanning_out

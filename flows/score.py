@@ -14,8 +14,8 @@ from penstock.carriers import Pins
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger.holding import holding
 from penstock.planning import Mode, PlannedInterval
-from penstock.spec import Pipeline
-from penstock.spec_file import find_pipeline_file, load_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 from tasks.artifacts import Progress, report, show_plan
 from tasks.conclusion import conclude
 from tasks.events import announce

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 from models.manifest import MODEL_NAME
 from models.store_files import hold_lock, read_inside, refuse_links, replace_durably
 from penstock.errors import ModelRefused
-from penstock.spec_parts import Part, UtcDatetime
+from penstock.spec.parts import Part, UtcDatetime
 
 ALIASES_FILE = "aliases.json"
 _ALIASES_BYTES = 64 * 2**20

@@ -17,8 +17,8 @@ from penstock.carriers import Features, Partition, Scored, ScoringRun
 from penstock.errors import ModelMismatch
 from penstock.gates import Refusing
 from penstock.privacy import Veil
-from penstock.spec import MODEL, Pipeline
-from penstock.spec_models import ScoreStep, find_step
+from penstock.spec.pipeline import MODEL, Pipeline
+from penstock.spec.steps import ScoreStep, find_step
 
 if TYPE_CHECKING:
     from models.booster import ModelVersion

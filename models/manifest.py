@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from penstock.spec_parts import Part, UtcDatetime
+from penstock.spec.parts import Part, UtcDatetime
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 VERSION = r"[1-9][0-9]{0,8}"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from models.manifest import Manifest
-from penstock.expression import read_expression
-from penstock.spec import Pipeline
+from penstock.spec.expression import read_expression
+from penstock.spec.pipeline import Pipeline
 
 
 def needed_columns(pipeline: Pipeline, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from models.store_files import read_inside, refuse_links, sync_folder, write_dur
 from penstock.carriers import ModelPin
 from penstock.errors import ModelNotFound, ModelRefused
 from penstock.settings import Device
-from penstock.spec_models import ModelRef
+from penstock.spec.steps import ModelRef
 
 if TYPE_CHECKING:
     from models.booster import ModelVersion  # imports XGBoost: inside functions only

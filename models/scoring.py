@@ -14,8 +14,8 @@ from penstock.gates import Refusing, sample_rows, tell_released
 from penstock.history import check_names
 from penstock.privacy import HIDDEN, Veil
 from penstock.quality import columns_needed, judge_rows
-from penstock.spec import MODEL, SCORES, Pipeline
-from penstock.spec_models import SCORE
+from penstock.spec.pipeline import MODEL, SCORES, Pipeline
+from penstock.spec.steps import SCORE
 
 if TYPE_CHECKING:
     from models.booster import ModelVersion

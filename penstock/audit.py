@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from penstock.carriers import Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.errors import ReconciliationFailed
-from penstock.expectations import Outcome
 from penstock.ledger.writer import Totals
 from penstock.privacy import Veil
 from penstock.quality import columns_needed, judge_shares, judge_whole
-from penstock.spec import FEATURES, SCORES, LogSource
+from penstock.spec.expectation_types import Outcome
+from penstock.spec.pipeline import FEATURES, SCORES, LogSource
 
 VOLUME = "volume"
 

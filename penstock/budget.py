@@ -7,8 +7,8 @@ from penstock.database.connections import Database
 from penstock.errors import OverBudget, SettingsError
 from penstock.estimate import Estimate, estimate_run, past_runs, tell_seconds
 from penstock.resources.usage import NO_PRICES, Prices
-from penstock.spec import Pipeline
-from penstock.spec_parts import Budget
+from penstock.spec.parts import Budget
+from penstock.spec.pipeline import Pipeline
 
 
 def make_estimator(pipeline: Pipeline, warehouse: Database, prices: Prices) -> Callable[[int], Estimate]:

@@ -6,11 +6,11 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from penstock.expectations import Outcome, Severity
 from penstock.interval import DataInterval
 from penstock.resources.memory import Fit
 from penstock.resources.usage import Spent
-from penstock.spec import Pipeline
+from penstock.spec.expectation_types import Outcome, Severity
+from penstock.spec.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from penstock.sources import Connect
 from penstock.sources.files import POSITION, files_relation
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
-from penstock.spec import ROW_ID, ColumnSource, FilesSource, Pipeline, SqlSource
+from penstock.spec.pipeline import ROW_ID, ColumnSource, FilesSource, Pipeline, SqlSource
 
 CONTRACT = "contract"
 NUMBER, NOTHING = "number", "nothing"

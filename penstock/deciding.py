@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from penstock.database.normalize import normalised
 from penstock.errors import ExpressionError
-from penstock.expression import ROWS
 from penstock.features import closed_duckdb, timed
 from penstock.privacy import HIDDEN
 from penstock.settings import load_settings
-from penstock.spec import Pipeline
-from penstock.spec_models import ScoreStep
+from penstock.spec.expression import ROWS
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.steps import ScoreStep
 
 
 def choose_rows(pipeline: Pipeline, step: ScoreStep, rows: pa.Table) -> "pa.ChunkedArray[Any]":

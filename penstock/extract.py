@@ -13,7 +13,7 @@ from penstock.sources import Connect, open_source
 from penstock.sources.horizon import read_horizon
 from penstock.sources.log import Landing, LogReader, land_lines
 from penstock.sources.snapshot import exported_snapshot
-from penstock.spec import LogSource, Pipeline, SqlSource
+from penstock.spec.pipeline import LogSource, Pipeline, SqlSource
 
 
 def land_logs(pipeline: Pipeline, connect: Connect) -> dict[str, Landing]:

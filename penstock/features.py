@@ -17,7 +17,7 @@ from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy import HIDDEN
 from penstock.settings import load_settings
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 _SHOWN = 5
 _QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # `pivot` is several statements inside

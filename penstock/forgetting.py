@@ -24,7 +24,7 @@ from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine,
 from penstock.privacy import Veil
 from penstock.sources.log import landed_table
 from penstock.sources.log_formats import compile_format
-from penstock.spec import ROW_ID, LogSource, Pipeline
+from penstock.spec.pipeline import ROW_ID, LogSource, Pipeline
 from penstock.subject import Subject, same_value
 
 PAGE = 20_000

@@ -27,7 +27,7 @@ from penstock.features import build_features, duplicate_keys
 from penstock.ledger.refusals import digest_row
 from penstock.privacy import Veil
 from penstock.quality import columns_needed, judge_rows
-from penstock.spec import FEATURES, KEY_IS_NULL, Pipeline
+from penstock.spec.pipeline import FEATURES, KEY_IS_NULL, Pipeline
 
 
 def pass_gates(

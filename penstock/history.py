@@ -16,7 +16,7 @@ from penstock.database.connections import Database
 from penstock.database.types import arrow_type, declared_arrow_type, sql_type
 from penstock.errors import DestinationMismatch, QueryFailed
 from penstock.ledger.tables import runs
-from penstock.spec import Destination
+from penstock.spec.pipeline import Destination
 
 RUN_COLUMNS = ("interval_start", "interval_end", "model_name", "model_version", "model_digest", "scored_at", "run_id")
 """Columns that the views add to the rows; no key, score or kept column may bear their names."""

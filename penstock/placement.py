@@ -6,7 +6,7 @@ from penstock.database.connections import Database
 from penstock.errors import SettingsError
 from penstock.resources.runner import Runner
 from penstock.sources import Connect
-from penstock.spec import Pipeline, SqlSource
+from penstock.spec.pipeline import Pipeline, SqlSource
 
 
 def check_databases(runner: Runner, pipeline: Pipeline, connect: Connect, elsewhere: Collection[str]) -> None:

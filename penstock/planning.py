@@ -9,7 +9,7 @@ from penstock.carriers import Horizon, interval_key, interval_label
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, align_down, as_utc, covering, missing, split
 from penstock.ledger.reader import RunRecord
-from penstock.spec import IntervalSpec, Pipeline
+from penstock.spec.pipeline import IntervalSpec, Pipeline
 
 Mode = Literal["due", "backfill", "restate", "release"]
 Reason = Literal["due", "late rows", "backfill", "restate", "release", "snapshot"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.errors import SettingsError
 from penstock.settings import Settings
-from penstock.spec import Masking, Pipeline
+from penstock.spec.pipeline import Masking, Pipeline
 
 HIDDEN = "(private)"
 """What stands in texts for a private value."""

@@ -22,7 +22,7 @@ from penstock.report_facts import (
     tell_shift,
 )
 from penstock.resources.memory import read_fit
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 LinkTo = Callable[[str], str]
 """Makes the address of a flow run's page from its id."""

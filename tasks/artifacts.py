@@ -14,7 +14,7 @@ from prefect.exceptions import PrefectException
 from penstock.carriers import Pins, ScoringRun
 from penstock.planning import Plan
 from penstock.report import plan_card, run_card
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 from tasks.places import connect
 from tasks.retries import ONCE
 

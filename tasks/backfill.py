@@ -16,7 +16,7 @@ from penstock.interval import as_utc
 from penstock.ledger.reader import list_runs, settled_intervals
 from penstock.planning import Mode, Plan, PlannedInterval
 from penstock.planning import plan_range as plan_whole_range
-from penstock.spec import Pipeline, SqlSource
+from penstock.spec.pipeline import Pipeline, SqlSource
 from tasks.places import connect
 from tasks.retries import RETRIED
 

@@ -23,8 +23,8 @@ from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.resources.memory import Fit
 from penstock.resources.usage import Usage
 from penstock.sources.log import Landing
-from penstock.spec import Pipeline
-from penstock.spec_models import ModelRef, choose_models
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.steps import ModelRef, choose_models
 from tasks.memory import fit_memory
 from tasks.places import connect, registry, settings, veil
 from tasks.retries import ONCE, RETRIED

@@ -8,7 +8,7 @@ from penstock.database.connections import Database, open_database
 from penstock.errors import SettingsError
 from penstock.privacy import Veil, make_veil
 from penstock.settings import Settings, load_settings
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from penstock.errors import SettingsError, WorkerLost
 from penstock.placement import check_databases
 from penstock.resources.memory import Fit
 from penstock.resources.runner import Runner
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 from tasks.clusters import CLUSTERS, Workers
 from tasks.places import connect, settings
 

@@ -9,7 +9,7 @@ from penstock.carriers import Extracted, Features, Partition, Receipt, Scored, S
 from penstock.destination import load
 from penstock.extract import extract_partition
 from penstock.resources.usage import PartitionMeter
-from penstock.spec_models import ScoreStep
+from penstock.spec.steps import ScoreStep
 from tasks.places import connect, registry, veil
 from tasks.retries import ONCE, RETRIED
 

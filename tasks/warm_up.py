@@ -2,7 +2,7 @@
 
 import threading
 
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 
 def warm_up(pipeline: Pipeline) -> None:

@@ -37,7 +37,7 @@ from penstock.ledger.tables import runs
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.privacy import OPEN, Veil
 from penstock.sources import Connect
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

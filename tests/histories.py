@@ -21,8 +21,8 @@ from penstock.database.connections import Database
 from penstock.interval import DataInterval, split
 from penstock.ledger import writer
 from penstock.ledger.reader import RunRecord, list_runs
-from penstock.spec import Pipeline
-from penstock.spec_file import parse_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.driver import Driver, lapse_leases
 from tests.shop import COUNTRIES, SPEC, START, payments_table
 

@@ -8,7 +8,7 @@ import xgboost as xgb
 
 from models.registry import Registry
 from models.training import train
-from penstock.spec_models import ModelRef
+from penstock.spec.steps import ModelRef
 from tests.shop import SPEC, payments
 
 FLOOR = 0.5

@@ -12,7 +12,7 @@ __all__ = ["ready", "run"]
 
 def run(place: Place) -> dict[str, float]:
     from penstock.extract import land_logs
-    from penstock.spec_file import load_pipeline
+    from penstock.spec.yaml_file import load_pipeline
     from tasks.places import connect
 
     pipeline = load_pipeline(Path(place.folder) / SPEC)

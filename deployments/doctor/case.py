@@ -7,8 +7,8 @@ from pathlib import Path
 
 from penstock.errors import SettingsError, SpecError
 from penstock.settings import Settings
-from penstock.spec import Pipeline
-from penstock.spec_file import load_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import load_pipeline
 
 NO_SERVER = "no Prefect server; start `penstock up` or set PREFECT_API_URL"
 

@@ -16,7 +16,7 @@ from deployments.doctor.mounts import network_kind, read_mounts
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable
 from penstock.settings import Settings
-from penstock.spec import SqlSource
+from penstock.spec.pipeline import SqlSource
 from tasks.places import resolve_block
 
 STATEMENT_SECONDS = 5

@@ -10,7 +10,7 @@ from models.booster import find_gpu_fault  # imports XGBoost: here, where only o
 from models.model_file import FileFacts, refuse_newer
 from models.registry import Registry
 from penstock.errors import ModelRefused
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 
 def list_checks(case: Case) -> tuple[Check, ...]:

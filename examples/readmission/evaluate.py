@@ -17,7 +17,7 @@ from examples.place import SHIPPED, Place
 from examples.readmission.generate import PIPELINE
 from examples.readmission.train import HOW, LABEL, TIME, feature_names, learned_rows
 from penstock.features import build_features
-from penstock.spec_file import load_pipeline
+from penstock.spec.yaml_file import load_pipeline
 
 METRICS = ("auc", "aucpr")
 FIRST = datetime(1999, 1, 1, tzinfo=UTC)

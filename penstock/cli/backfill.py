@@ -15,7 +15,7 @@ from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
     from penstock.settings import Settings
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 EXIT_CODES = {"Completed": 0, "Skipped": 0, "Halted": 3}
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from penstock.cli.demo_shop import Shop
     from penstock.cli.running import RunSummary
     from penstock.interval import DataInterval
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 HOLDOUT = 0.2
 """Share of the days with outcomes that judges the model."""
@@ -102,7 +102,7 @@ def open_shop(stage: Stage, shown: Path, rows: int, seed: int) -> "Shop":
 
     import deployments
     from penstock.cli.demo_shop import last_whole_day, make_shop
-    from penstock.spec_file import parse_pipeline
+    from penstock.spec.yaml_file import parse_pipeline
 
     shipped = Path(deployments.__file__).with_name("pipelines") / f"{PIPELINE}.yaml"
     text = shipped.read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from penstock.database.connections import Database
     from penstock.settings import Settings
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 PIPELINE = "card-risk"
 MARKER = ".penstock-demo"
@@ -67,7 +67,7 @@ class Stage:
 
     @cached_property
     def pipeline(self) -> "Pipeline":
-        from penstock.spec_file import find_pipeline_file, load_pipeline
+        from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 
         return load_pipeline(find_pipeline_file(self.name, self.settings.pipelines))
 

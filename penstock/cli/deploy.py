@@ -57,7 +57,7 @@ def deploy(
 
 
 def _find_files(pipelines: Sequence[str] | None, settings: "Settings") -> list[Path] | None:
-    from penstock.spec_file import find_pipeline_file
+    from penstock.spec.yaml_file import find_pipeline_file
 
     return [find_pipeline_file(name, settings.pipelines) for name in pipelines] if pipelines else None
 

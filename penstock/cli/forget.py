@@ -11,7 +11,7 @@ from penstock.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
     from penstock.forgetting import Forgetting
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 FIRST = (
     "The source must forget first: a run that is in flight, and every later one, reads it. "

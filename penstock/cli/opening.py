@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from penstock.database.connections import Database
     from penstock.ledger.reader import RunRecord
     from penstock.settings import Settings
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 _opened: "dict[str, Database]" = {}
 
@@ -24,7 +24,7 @@ def open_settings() -> "Settings":
 
 def open_pipeline(pipeline: str, settings: "Settings") -> "Pipeline":
     """Read the pipeline that a name or a path means."""
-    from penstock.spec_file import find_pipeline_file, load_pipeline
+    from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 
     return load_pipeline(find_pipeline_file(pipeline, settings.pipelines))
 
@@ -87,7 +87,7 @@ def open_ledger(settings: "Settings", pipeline: str | None = None) -> "tuple[Dat
 
 def open_ledgers(settings: "Settings") -> "list[Database]":
     """Return every warehouse that a pipeline of the folder writes to, the default one first."""
-    from penstock.spec_file import load_pipeline
+    from penstock.spec.yaml_file import load_pipeline
 
     names = ["warehouse"]
     for file in pipeline_files(settings):

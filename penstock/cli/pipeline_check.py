@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from models.booster import ModelVersion
     from penstock.database.connections import Database
     from penstock.settings import Settings
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 
 def check_pipeline(name: str, settings: "Settings", *, accept: bool = False) -> Findings:
@@ -130,7 +130,7 @@ class _Check:
 
     def build_features(self, rows: "dict[str, pa.Table]") -> "pa.Table | None":
         from penstock.features import build_features
-        from penstock.spec import FEATURES
+        from penstock.spec.pipeline import FEATURES
 
         others = {name: table for name, table in rows.items() if name != self.pipeline.primary}
         with self.findings.about("features"):
@@ -159,7 +159,7 @@ class _Check:
     def check_names(self, models: "dict[str, ModelVersion]") -> None:
         """See that no score or kept column bears a name that the live view needs."""
         from penstock.history import check_names
-        from penstock.spec import SCORES
+        from penstock.spec.pipeline import SCORES
 
         kept = [c for c in self.pipeline.destination.keep if c not in self.pipeline.key]
         steps = self.pipeline.steps

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from penstock.planning import Mode, Plan, PlannedInterval
     from penstock.resources.memory import Fit, Footprint
     from penstock.settings import Settings
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def find_intervals(
 def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "Pins":
     """Return the version of each step that a run would score with."""
     from models.registry import Registry
-    from penstock.spec_models import choose_models
+    from penstock.spec.steps import choose_models
 
     registry = Registry(settings.models_folder)
     return {step: registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model or "").items()}
@@ -254,7 +254,7 @@ def _unlanded(pipeline: "Pipeline", connect: "Callable[[str], Database]") -> str
     import sqlalchemy as sa
 
     from penstock.sources.log import landed_table
-    from penstock.spec import LogSource
+    from penstock.spec.pipeline import LogSource
 
     if not isinstance(pipeline.primary_source, LogSource):
         return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from penstock.database.connections import Database
     from penstock.releasing import Choice, Selected
     from penstock.settings import Settings
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 
 def release_quarantine(

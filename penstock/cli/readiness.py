@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from penstock.database.connections import Database
     from penstock.interval import DataInterval
     from penstock.settings import Settings
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 
 def ensure_ready(

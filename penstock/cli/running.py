@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from penstock.ledger.reader import RunRecord
     from penstock.planning import Mode, Plan
     from penstock.settings import Settings
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 __all__ = ["RunSummary", "prefect_api", "run_pipeline"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from penstock.database.connections import Database
     from penstock.interval import DataInterval
-    from penstock.spec import LogSource, Pipeline
+    from penstock.spec.pipeline import LogSource, Pipeline
 
 ROWS = 200
 
@@ -34,7 +34,7 @@ class Sampler:
         Raises:
             PenstockError: the source cannot be read.
         """
-        from penstock.spec import LogSource
+        from penstock.spec.pipeline import LogSource
 
         source, subject = self.pipeline.sources[name], f"source `{name}`"
         if isinstance(source, LogSource):
@@ -62,7 +62,7 @@ class Sampler:
 
         from penstock.sources.log_files import read_new_lines
         from penstock.sources.log_formats import compile_format
-        from penstock.spec import ROW_ID
+        from penstock.spec.pipeline import ROW_ID
 
         parser = compile_format(source)
         try:

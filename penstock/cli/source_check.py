@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from penstock.database.connections import Database
     from penstock.interval import DataInterval
-    from penstock.spec import Pipeline
+    from penstock.spec.pipeline import Pipeline
 
 
 def look_at_source(
@@ -21,7 +21,7 @@ def look_at_source(
     from penstock.extract import source_horizon
     from penstock.sources.files import matching_files
     from penstock.sources.sql import sql_relation
-    from penstock.spec import LogSource, SqlSource
+    from penstock.spec.pipeline import LogSource, SqlSource
 
     source = pipeline.sources[name]
     if isinstance(source, SqlSource):

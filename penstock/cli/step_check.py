@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from models.booster import ModelVersion
-    from penstock.spec import Pipeline
-    from penstock.spec_models import ScoreStep
+    from penstock.spec.pipeline import Pipeline
+    from penstock.spec.steps import ScoreStep
 
 
 def subject_of(pipeline: "Pipeline", step: "ScoreStep") -> str:

@@ -14,7 +14,7 @@ from penstock.ledger.guard import guard_interval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.refusals import ENDED, QuarantinedRow
 from penstock.ledger.tables import quarantine, releases, runs
-from penstock.spec import KEY_IS_NULL, MODEL
+from penstock.spec.pipeline import KEY_IS_NULL, MODEL
 
 
 def waivable(row: QuarantinedRow) -> tuple[str, ...]:

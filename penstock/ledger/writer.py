@@ -22,7 +22,7 @@ from penstock.ledger.pins import write_pins
 from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import intervals, runs, validations
 from penstock.resources.usage import Usage
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 INTERVAL_STAGE = -1
 """The partition number of what was judged over the whole interval."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from penstock.expectations import Severity
+from penstock.spec.expectation_types import Severity
 
 # No lists of values: samples are taken from the Arrow table. Positions are complete on a pandas batch.
 _FORMAT = {

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.privacy import HIDDEN, Veil
-from penstock.spec import Expectation
+from penstock.spec.pipeline import Expectation
 
 _SAMPLES = 3
 _SAMPLE_WIDTH = 40

@@ -13,7 +13,7 @@ from penstock.interval import DataInterval
 from penstock.sources.files import POSITION, file_marks, files_relation, matching_files
 from penstock.sources.log import LogReader
 from penstock.sources.sql import sql_relation
-from penstock.spec import FilesSource, LogSource, Pipeline, SqlSource
+from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, SqlSource
 
 Connect = Callable[[str], Database]
 

@@ -17,7 +17,7 @@ from penstock.errors import BrokenFile, NoFiles, PenstockError
 from penstock.interval import DataInterval
 from penstock.sources.relation import Relation
 from penstock.sources.roots import check_files, check_pattern
-from penstock.spec import ROW_ID, FilesSource
+from penstock.spec.pipeline import ROW_ID, FilesSource
 
 POSITION = "_position"
 """A row's place among those of all files, in the order of their names."""

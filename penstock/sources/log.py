@@ -26,8 +26,8 @@ from penstock.sources.log_again import LandedBefore
 from penstock.sources.log_files import KnownFile, LineBatch, read_new_lines
 from penstock.sources.log_formats import LineParser, compile_format
 from penstock.sources.relation import Relation
-from penstock.spec import ROW_ID, LogSource
-from penstock.spec_parts import MAX_NAME
+from penstock.spec.parts import MAX_NAME
+from penstock.spec.pipeline import ROW_ID, LogSource
 
 
 @dataclass(frozen=True)

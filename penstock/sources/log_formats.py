@@ -14,7 +14,7 @@ from penstock.sources.log_json import JsonParser
 from penstock.sources.log_regex import compile_regex
 from penstock.sources.log_syslog import SyslogParser
 from penstock.sources.log_times import is_time_format
-from penstock.spec import ROW_ID, LogSource, RegexFormat
+from penstock.spec.pipeline import ROW_ID, LogSource, RegexFormat
 
 RESERVED = ("time", "line", ROW_ID)
 

@@ -12,7 +12,7 @@ from penstock.errors import DatabaseUnavailable, MissingTable
 from penstock.interval import DataInterval
 from penstock.sources.postgres_types import base_type, type_of_oid
 from penstock.sources.relation import Relation
-from penstock.spec import SqlSource
+from penstock.spec.pipeline import SqlSource
 
 
 def sql_relation(

@@ -19,7 +19,7 @@ from penstock.errors import SettingsError
 from penstock.ledger.reader import RunRecord, list_runs, quarantined_rows, validations_of
 from penstock.ledger.tables import log_lines
 from penstock.settings import Settings
-from penstock.spec_file import load_pipeline
+from penstock.spec.yaml_file import load_pipeline
 
 ROWS, SEED = 3_000, 7
 

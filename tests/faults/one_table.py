@@ -11,7 +11,7 @@ from models.registry import Registry
 from penstock.database.connections import Database, close_engines, open_database
 from penstock.ledger.reader import RunRecord, list_runs, quarantined_rows
 from penstock.settings import Settings
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 from tests.driver import Driver
 from tests.shop import START
 

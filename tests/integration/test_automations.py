@@ -36,8 +36,8 @@ from deployments.deploying import deploy_pipelines
 from deployments.local_server import client_environment, full_server
 from penstock.errors import SettingsError
 from penstock.settings import load_settings
-from penstock.spec import Pipeline
-from penstock.spec_file import parse_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC, Place
 from tests.waiting import wait_until
 

@@ -17,8 +17,8 @@ from penstock.errors import Halted
 from penstock.interval import DataInterval
 from penstock.ledger.reader import list_runs, validations_of
 from penstock.ledger.writer import Totals, claim, end_run, publish
-from penstock.spec import Pipeline
-from penstock.spec_file import parse_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tasks.places import connect
 from tests.conftest import DIALECTS
 from tests.shop import SPEC, Place

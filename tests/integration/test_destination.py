@@ -19,8 +19,8 @@ from penstock.history import check_names, prepare
 from penstock.interval import DataInterval
 from penstock.ledger.reader import partitions_of, quarantined_rows, validations_of
 from penstock.ledger.writer import Totals, claim, end_run, publish
-from penstock.spec import Pipeline
-from penstock.spec_file import parse_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
 

@@ -39,7 +39,7 @@ from penstock.ledger.migrations import _migrate, migrate
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import claim
 from penstock.settings import Settings
-from penstock.spec_file import parse_pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC, Place
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from penstock.ledger.reader import list_runs
-from penstock.spec_file import load_pipeline
+from penstock.spec.yaml_file import load_pipeline
 from tasks.places import connect
 from tests.conftest import view_rows
 from tests.driver import Driver, lapse_leases

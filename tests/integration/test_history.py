@@ -17,7 +17,7 @@ from penstock.errors import DatabaseUnavailable, DestinationMismatch, QueryFaile
 from penstock.history import check_rows, prepare
 from penstock.interval import DataInterval
 from penstock.ledger.writer import Totals, claim, publish
-from penstock.spec_file import parse_pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
 

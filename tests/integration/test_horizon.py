@@ -18,7 +18,7 @@ from penstock.ledger.reader import list_runs
 from penstock.settings import Settings
 from penstock.sources.horizon import read_horizon
 from penstock.sources.snapshot import exported_snapshot
-from penstock.spec_file import load_pipeline
+from penstock.spec.yaml_file import load_pipeline
 from tasks.places import connect
 from tests.conftest import view_rows
 from tests.driver import Driver

@@ -21,7 +21,7 @@ from penstock.ledger.releases import pending_releases
 from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since
 from penstock.ledger.writer import Totals, claim, end_run, publish, renew, withdraw
 from penstock.resources.usage import Usage
-from penstock.spec_file import parse_pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
 

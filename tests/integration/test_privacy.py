@@ -15,7 +15,7 @@ from penstock.ledger.refusals import quarantined_rows
 from penstock.privacy import make_veil
 from penstock.report import run_card
 from penstock.settings import load_settings
-from penstock.spec_file import load_pipeline
+from penstock.spec.yaml_file import load_pipeline
 from tests.conftest import view_rows
 from tests.integration.test_quarantine import change, invoke, published, run_score
 from tests.shop import SPEC, Place
@@ -162,7 +162,7 @@ def test_unreadable_lines_of_a_private_log_are_kept_by_their_place_only(
 ) -> None:
     from penstock.database.connections import open_database
     from penstock.sources.log import land_lines
-    from penstock.spec import LogSource
+    from penstock.spec.pipeline import LogSource
 
     warehouse = open_database(use_settings(warehouse=database_url("sqlite", "warehouse")), "warehouse")
     good = '10.0.0.1 - ann [01/Jan/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "-"\n'

@@ -21,7 +21,7 @@ from penstock.ledger.tables import partitions
 from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
 from penstock.report import run_card
 from penstock.report_facts import read_facts
-from penstock.spec_file import parse_pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC, Place
 

@@ -246,7 +246,7 @@ def test_a_key_that_is_not_unique_halts_and_names_it(make_place: Callable[..., P
 
 def test_arrow_is_what_travels(make_place: Callable[..., Place]) -> None:
     from penstock.sources import open_source
-    from penstock.spec_file import load_pipeline
+    from penstock.spec.yaml_file import load_pipeline
 
     place = make_place()
     table = open_source(load_pipeline(place.spec), "payments", lambda _: place.shop).read(None)

@@ -31,7 +31,7 @@ from penstock.extract import land_logs
 from penstock.interval import DataInterval, split
 from penstock.sources import SourceReader, open_source
 from penstock.sources.log import Landing, LogReader
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 from tests.conftest import DIALECTS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

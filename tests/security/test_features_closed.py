@@ -10,7 +10,7 @@ import pytest
 
 from penstock.errors import FeaturesError
 from penstock.features import build_features
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 ROWS = pa.table({"id": pa.array([1, 2], pa.int64()), "amount": pa.array([1.5, 2.5])})
 REACHES: Any = ROWS

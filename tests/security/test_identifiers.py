@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database, close_engines, open_database
 from penstock.extract import land_logs
 from penstock.settings import Settings
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 from tests.conftest import DIALECTS
 from tests.shop import train_model
 
@@ -117,7 +117,7 @@ def test_names_and_values_made_of_sql_go_through_a_run_as_they_are(
 
 def test_files_whose_names_are_made_of_sql_and_wildcards_are_read_each_once(tmp_path: Path) -> None:
     from penstock.sources.files import files_relation
-    from penstock.spec import FilesSource
+    from penstock.spec.pipeline import FilesSource
 
     names = ("it's.csv", 'a"b.csv', "x'); drop table y; --.csv", "{b}.csv", "100%.csv", "%s.csv", ":x.csv", "ü💧 .csv")
     for number, name in enumerate(names):

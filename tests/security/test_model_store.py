@@ -13,7 +13,7 @@ from models import registry as registry_module
 from models.registry import Registry
 from penstock.cli.app import app
 from penstock.errors import ModelError, ModelNotFound, ModelRefused
-from penstock.spec_models import ModelRef
+from penstock.spec.steps import ModelRef
 from tests.shop import train_model
 
 OUT_OF_THE_STORE = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import PipelineNotFound, SpecError
-from penstock.spec_file import MAX_BYTES, find_pipeline_file, load_pipeline, parse_pipeline
+from penstock.spec.yaml_file import MAX_BYTES, find_pipeline_file, load_pipeline, parse_pipeline
 from tests.shop import SPEC
 
 HEAD = SPEC.split("expectations:")[0]

@@ -9,7 +9,7 @@ import pytest
 from penstock.audit import audit, merge_quantiles
 from penstock.carriers import ModelPin, Partition, Receipt, ScoringRun, Validation
 from penstock.errors import ReconciliationFailed
-from penstock.spec_file import parse_pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 
 LIMITED = SPEC + "quarantine_limit: 0.1\n"

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.errors import SettingsError
-from penstock.spec_models import ModelRef, ScoreStep, choose_models
+from penstock.spec.steps import ModelRef, ScoreStep, choose_models
 
 ONE = [ScoreStep(name="score", model=ModelRef(name="a", selector="champion"))]
 TWO = [ScoreStep(name=name, model=ModelRef(name=name, selector="champion")) for name in ("screen", "deep")]

@@ -8,7 +8,7 @@ import click
 import pytest
 import typer.main
 
-from penstock.spec_file import parse_pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 from tests.steps import STEPS
 

@@ -24,7 +24,7 @@ from deployments.doctor.server import Exposure, judge_access, measure_exposure
 from deployments.doctor.stores import check_pipeline_model, check_store
 from penstock.errors import ModelNotFound, SettingsError
 from penstock.settings import Settings
-from penstock.spec_file import parse_pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC, train_model
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

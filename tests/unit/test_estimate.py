@@ -7,7 +7,7 @@ import pytest
 from penstock.budget import over_budget
 from penstock.estimate import Estimate, add_up, estimate_run, tell_seconds
 from penstock.resources.usage import GB, NO_PRICES, Prices
-from penstock.spec_file import parse_pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 
 

@@ -1,14 +1,14 @@
-"""The lists of penstock/expectations.py are true: the library has each type, and each runs on a pandas batch."""
+"""The lists of penstock/spec/expectation_types.py are true: the library has each type, and each runs on a pandas batch."""
 
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from penstock.expectations import AGGREGATE_TYPES, ALL_TYPES, ROW_COUNT_TYPES, ROW_TYPES, SCHEMA_TYPES
 from penstock.quality import check_expectations, judge_rows, judge_whole
 from penstock.quality.engine import list_arguments
-from penstock.spec import Expectation, Pipeline
+from penstock.spec.expectation_types import AGGREGATE_TYPES, ALL_TYPES, ROW_COUNT_TYPES, ROW_TYPES, SCHEMA_TYPES
+from penstock.spec.pipeline import Expectation, Pipeline
 
 TABLE = pa.table(
     {

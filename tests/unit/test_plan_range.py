@@ -9,8 +9,8 @@ import pytest
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval
 from penstock.planning import Plan, plan_range
-from penstock.spec import Pipeline
-from penstock.spec_file import parse_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

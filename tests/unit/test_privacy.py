@@ -5,7 +5,7 @@ import pytest
 from penstock.database.driver_errors import _one_line
 from penstock.errors import SpecError
 from penstock.privacy import OPEN, Veil
-from penstock.spec_file import parse_pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 
 VEIL = Veil({"email": "hash", "phone": "drop"}, b"0123456789abcdef")

@@ -8,8 +8,8 @@ from penstock.carriers import Extracted, Features, ModelPin, Partition, ScoringR
 from penstock.gates import pass_gates
 from penstock.planning import Mode, plan_intervals
 from penstock.privacy import OPEN
-from penstock.spec import Pipeline
-from penstock.spec_file import parse_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 from tests.unit.test_planning import GRID, NOW, days_of, pipeline, same, settled
 

@@ -14,8 +14,8 @@ from penstock.errors import ClusterUnreachable, SettingsError
 from penstock.placement import check_databases
 from penstock.resources.runner import parse_runner
 from penstock.settings import Settings, load_settings
-from penstock.spec import Pipeline
-from penstock.spec_file import load_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import load_pipeline
 from tasks import clusters
 from tests.shop import SPEC
 

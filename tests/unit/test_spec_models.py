@@ -3,8 +3,8 @@
 import pytest
 
 from penstock.errors import SpecError
-from penstock.spec import Pipeline
-from penstock.spec_file import parse_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 
 GATED = """

@@ -7,8 +7,8 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 
 from deployments.definition import Definition, define_deployment, describe_pipeline, pull_steps, recorded_folder
 from penstock.errors import SpecError
-from penstock.spec import Pipeline
-from penstock.spec_file import parse_pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import parse_pipeline
 from tests.project import CRON, INTERVAL, RRULE
 from tests.shop import SPEC
 

@@ -14,7 +14,7 @@ import xgboost as xgb
 from models.booster import ModelVersion
 from models.registry import Registry
 from penstock.errors import ModelMismatch, ModelRefused
-from penstock.spec_models import ModelRef
+from penstock.spec.steps import ModelRef
 
 COUNTRIES = ("NL", "AR", "FR")
 SINGLE = (

@@ -11,9 +11,9 @@ from models.needs import needed_columns
 from penstock.carriers import Features
 from penstock.errors import ExpressionError, FeaturesError, ModelMismatch
 from penstock.privacy import Veil
-from penstock.spec import Pipeline
-from penstock.spec_file import parse_pipeline
-from penstock.spec_models import ModelRef
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.steps import ModelRef
+from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import payments
 from tests.steps import STEPS, train_steps
 

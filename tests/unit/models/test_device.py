@@ -15,7 +15,7 @@ from deployments.doctor.stores import check_gpu
 from models.booster import available_device, find_gpu_fault
 from models.registry import Registry
 from penstock.carriers import ModelPin
-from penstock.spec_models import ModelRef
+from penstock.spec.steps import ModelRef
 
 Save = Callable[..., Path]
 FAULT = find_gpu_fault()

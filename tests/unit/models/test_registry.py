@@ -21,7 +21,7 @@ from models.manifest import Manifest
 from models.registry import Registry
 from penstock.carriers import ModelPin
 from penstock.errors import ModelMismatch, ModelNotFound, ModelRefused
-from penstock.spec_models import ModelRef
+from penstock.spec.steps import ModelRef
 
 Save = Callable[..., Path]
 Fit = Callable[..., xgb.Booster]

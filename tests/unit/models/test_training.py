@@ -12,7 +12,7 @@ from models.groups import cut_between_groups, gather_groups
 from models.registry import Registry
 from models.training import train
 from penstock.errors import ModelMismatch, ModelRefused
-from penstock.spec_models import ModelRef
+from penstock.spec.steps import ModelRef
 
 
 @pytest.fixture

@@ -17,18 +17,9 @@ from pydantic import (
 )
 
 from penstock.errors import nearest
-from penstock.expectations import AGGREGATE_TYPES, ALL_TYPES, ROW_TYPES, ExpectationType, Severity
-from penstock.expression import read_expression
-from penstock.spec_models import (
-    ModelRef,
-    ScoreStep,
-    SqlExpression,
-    check_columns,
-    check_decisions,
-    is_output,
-    order_steps,
-)
-from penstock.spec_parts import (
+from penstock.spec.expectation_types import AGGREGATE_TYPES, ALL_TYPES, ROW_TYPES, ExpectationType, Severity
+from penstock.spec.expression import read_expression
+from penstock.spec.parts import (
     Budget,
     Column,
     ConnectionName,
@@ -41,6 +32,15 @@ from penstock.spec_parts import (
     SchemaName,
     TableName,
     UtcDatetime,
+)
+from penstock.spec.steps import (
+    ModelRef,
+    ScoreStep,
+    SqlExpression,
+    check_columns,
+    check_decisions,
+    is_output,
+    order_steps,
 )
 
 FEATURES = "features"

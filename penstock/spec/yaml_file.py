@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from penstock.errors import PipelineNotFound, Problem, SpecError, nearest
-from penstock.spec import Pipeline
+from penstock.spec.pipeline import Pipeline
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20

@@ -19,8 +19,8 @@ from pydantic import (
 )
 
 from penstock.errors import SettingsError, nearest
-from penstock.expression import read_expression
-from penstock.spec_parts import Column, Part
+from penstock.spec.expression import read_expression
+from penstock.spec.parts import Column, Part
 
 _ONE_MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}@[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _STEP_NAME = r"[a-z][a-z0-9_]{0,23}"
