@@ -17,8 +17,8 @@ from examples.place import Place
 from models.booster import ModelVersion
 from models.registry import Registry
 from models.training import Trained, train
-from penstock.carriers import ModelPin
 from penstock.database.bulk import read
+from penstock.run_types import ModelPin
 
 Numbers = npt.NDArray[np.float64]
 Metric = Callable[[Numbers, Numbers], float]

@@ -10,10 +10,10 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from penstock.carriers import Pins
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger.holding import holding
 from penstock.planning import Mode, PlannedInterval
+from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 from tasks.artifacts import Progress, report, show_plan

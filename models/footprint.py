@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from models.chain import score_in_steps
 from models.registry import Registry
 from models.scoring import score_features
-from penstock.carriers import Extracted, Partition, Scored, ScoringRun
 from penstock.errors import MemoryTooSmall
 from penstock.extract import extract_first
 from penstock.gates import pass_gates
@@ -13,6 +12,7 @@ from penstock.privacy import Veil
 from penstock.resources.free_memory import release_memory
 from penstock.resources.memory import Footprint
 from penstock.resources.usage import held_memory, watching_memory
+from penstock.run_types import Extracted, Partition, Scored, ScoringRun
 from penstock.sources import Connect
 
 _FIRST_ROWS = 100

@@ -23,8 +23,8 @@ from pydantic import ValidationError
 from models.aliases import AliasMove, check_alias, move_alias, read_aliases
 from models.manifest import MODEL_NAME, VERSION, Manifest
 from models.store_files import read_inside, refuse_links, sync_folder, write_durably
-from penstock.carriers import ModelPin
 from penstock.errors import ModelNotFound, ModelRefused
+from penstock.run_types import ModelPin
 from penstock.settings import Device
 from penstock.spec.steps import ModelRef
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from penstock.carriers import Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.errors import ReconciliationFailed
 from penstock.ledger.writer import Totals
 from penstock.privacy import Veil
 from penstock.quality import columns_needed, judge_shares, judge_whole
+from penstock.run_types import Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.spec.expectation_types import Outcome
 from penstock.spec.pipeline import FEATURES, SCORES, LogSource
 

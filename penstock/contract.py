@@ -14,13 +14,13 @@ from typing import Literal
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.carriers import ScoringRun, Validation, interval_label
 from penstock.database.bulk import read
 from penstock.errors import Halted, NoFiles
 from penstock.interval import DataInterval
 from penstock.ledger.contracts import read_contract, record_columns
 from penstock.ledger.migrations import migrate
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
+from penstock.run_types import ScoringRun, Validation, interval_label
 from penstock.sources import Connect
 from penstock.sources.files import POSITION, files_relation
 from penstock.sources.relation import Relation

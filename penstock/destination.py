@@ -9,7 +9,6 @@ import time
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.carriers import Partition, Receipt, Refusal, Scored, ScoringRun
 from penstock.database.bulk import BulkTransaction, bulk_transaction
 from penstock.database.connections import Database
 from penstock.errors import PartitionMoved, TakenOver
@@ -17,6 +16,7 @@ from penstock.history import history_name, prepare
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
 from penstock.resources.usage import PartitionMeter, Spent
+from penstock.run_types import Partition, Receipt, Refusal, Scored, ScoringRun
 
 _COUNTS = ("extracted", "scored", "quarantined", "excluded")
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-from penstock.carriers import Extracted, Horizon, Partition, ScoringRun, SourceExtent
 from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
 from penstock.privacy import Veil
 from penstock.resources.memory import Fit
+from penstock.run_types import Extracted, Horizon, Partition, ScoringRun, SourceExtent
 from penstock.sources import Connect, open_source
 from penstock.sources.horizon import read_horizon
 from penstock.sources.log import Landing, LogReader, land_lines

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.carriers import (
+from penstock.database.types import compute
+from penstock.database.unstorable import to_records
+from penstock.errors import Halted
+from penstock.features import build_features, duplicate_keys
+from penstock.ledger.refusals import digest_row
+from penstock.privacy import Veil
+from penstock.quality import columns_needed, judge_rows
+from penstock.run_types import (
     Extracted,
     Features,
     Partition,
@@ -20,13 +27,6 @@ from penstock.carriers import (
     Waivers,
     interval_label,
 )
-from penstock.database.types import compute
-from penstock.database.unstorable import to_records
-from penstock.errors import Halted
-from penstock.features import build_features, duplicate_keys
-from penstock.ledger.refusals import digest_row
-from penstock.privacy import Veil
-from penstock.quality import columns_needed, judge_rows
 from penstock.spec.pipeline import FEATURES, KEY_IS_NULL, Pipeline
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from penstock.carriers import Horizon, interval_key, interval_label
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, align_down, as_utc, covering, missing, split
 from penstock.ledger.reader import RunRecord
+from penstock.run_types import Horizon, interval_key, interval_label
 from penstock.spec.pipeline import IntervalSpec, Pipeline
 
 Mode = Literal["due", "backfill", "restate", "release"]

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from penstock.carriers import Pins, interval_label
 from penstock.database.connections import Database
 from penstock.ledger.reader import RunRecord, find_run
 from penstock.planning import Plan
@@ -22,6 +21,7 @@ from penstock.report_facts import (
     tell_shift,
 )
 from penstock.resources.memory import read_fit
+from penstock.run_types import Pins, interval_label
 from penstock.spec.pipeline import Pipeline
 
 LinkTo = Callable[[str], str]

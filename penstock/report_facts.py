@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from penstock.carriers import ModelPin, Pins, Validation
 from penstock.database.connections import Database
 from penstock.ledger.neighbours import earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.reader import (
@@ -16,6 +15,7 @@ from penstock.ledger.reader import (
 from penstock.ledger.refusals import quarantine_reasons
 from penstock.report_numbers import ScoreShift, measure_shift
 from penstock.resources.usage import tell_bytes
+from penstock.run_types import ModelPin, Pins, Validation
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from prefect.events import emit_event
 from prefect.exceptions import PrefectException
 from prefect.runtime import deployment
 
-from penstock.carriers import ScoringRun, interval_label
 from penstock.ledger.writer import Totals
+from penstock.run_types import ScoringRun, interval_label
 
 Outcome = Literal["published", "halted", "failed"]
 

@@ -21,10 +21,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelled
 
-from penstock.carriers import interval_key
 from penstock.errors import SettingsError
 from penstock.interval import iso
 from penstock.planning import PlannedInterval
+from penstock.run_types import interval_key
 from tasks.backfill import Backfill
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]

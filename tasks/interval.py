@@ -10,7 +10,6 @@ from prefect import task
 
 from models.needs import needed_columns
 from penstock.budget import keep_budget
-from penstock.carriers import ModelPin, Pins, Receipt, ScoringRun, SourceExtent, deciding
 from penstock.contract import compare_sources, keep_contract, refuse_breaks
 from penstock.destination import count_rows
 from penstock.errors import SourceError
@@ -22,6 +21,7 @@ from penstock.ledger.releases import pending_releases
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.resources.memory import Fit
 from penstock.resources.usage import Usage
+from penstock.run_types import ModelPin, Pins, Receipt, ScoringRun, SourceExtent, deciding
 from penstock.sources.log import Landing
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from penstock.carriers import ScoringRun
 from penstock.resources.free_memory import release_memory
 from penstock.resources.memory import Fit, Footprint, Wanted, fit_partitions
 from penstock.resources.usage import held_memory
+from penstock.run_types import ScoringRun
 from tasks.places import connect, registry, settings, veil
 
 _measured: dict[str, Footprint] = {}

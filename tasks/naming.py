@@ -4,8 +4,8 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
-from penstock.carriers import interval_label
 from penstock.interval import DataInterval, as_utc
+from penstock.run_types import interval_label
 
 
 def flow_run_name() -> str:

@@ -12,8 +12,8 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
-from penstock.carriers import Features, Partition, Receipt, Scored, ScoringRun
 from penstock.resources.usage import PartitionMeter
+from penstock.run_types import Features, Partition, Receipt, Scored, ScoringRun
 from tasks.retries import RETRIED
 from tasks.runners import outcome_of
 from tasks.steps import decide, extract, load_rows, score_rows, score_step, validate

@@ -5,10 +5,10 @@ What brings pandas and DuckDB along is imported by the step that needs it: a run
 
 from prefect import task
 
-from penstock.carriers import Extracted, Features, Partition, Receipt, Scored, ScoringRun
 from penstock.destination import load
 from penstock.extract import extract_partition
 from penstock.resources.usage import PartitionMeter
+from penstock.run_types import Extracted, Features, Partition, Receipt, Scored, ScoringRun
 from penstock.spec.steps import ScoreStep
 from tasks.places import connect, registry, veil
 from tasks.retries import ONCE, RETRIED

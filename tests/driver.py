@@ -16,7 +16,6 @@ from models.chain import judge_steps, score_step
 from models.registry import Registry
 from models.scoring import score_features
 from penstock.audit import AuditResult, audit
-from penstock.carriers import Partition, Pins, Receipt, ScoringRun, deciding
 from penstock.contract import keep_contract
 from penstock.database.connections import Database
 from penstock.destination import count_rows, load
@@ -36,6 +35,7 @@ from penstock.ledger.releases import pending_releases
 from penstock.ledger.tables import runs
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.privacy import OPEN, Veil
+from penstock.run_types import Partition, Pins, Receipt, ScoringRun, deciding
 from penstock.sources import Connect
 from penstock.spec.pipeline import Pipeline
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show_runs(stage: Stage, records: "Sequence[RunRecord]") -> None:
-    from penstock.carriers import interval_label
+    from penstock.run_types import interval_label
 
     figures = ("extracted", "scored", "quarantined", "excluded", "seconds")
     table = make_table("run", "interval", "state", *figures, right=figures)

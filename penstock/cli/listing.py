@@ -31,10 +31,10 @@ def show_runs(
     as_json: AsJson = False,
 ) -> None:
     """List the scoring runs that the ledger remembers, newest first; of one pipeline, with its scores' shift."""
-    from penstock.carriers import interval_label
     from penstock.ledger.neighbours import previous_published
     from penstock.ledger.reader import list_runs
     from penstock.report_facts import shift_between
+    from penstock.run_types import interval_label
 
     settings = open_settings()
     database, name = open_ledger(settings, pipeline)
@@ -86,8 +86,8 @@ def withdraw_run(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Take a published run's rows back out of the live view; only a restate scores its interval again."""
-    from penstock.carriers import interval_label
     from penstock.ledger.writer import withdraw
+    from penstock.run_types import interval_label
 
     database, run = locate_run(open_settings(), run_id)
     if run.state != "published":

@@ -14,11 +14,11 @@ from penstock.cli.output import console, count, make_table, plural, write_json
 from penstock.errors import MemoryTooSmall, NoFiles
 
 if TYPE_CHECKING:
-    from penstock.carriers import Pins
     from penstock.database.connections import Database
     from penstock.estimate import Estimate
     from penstock.planning import Mode, Plan, PlannedInterval
     from penstock.resources.memory import Fit, Footprint
+    from penstock.run_types import Pins
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
@@ -265,7 +265,7 @@ def _unlanded(pipeline: "Pipeline", connect: "Callable[[str], Database]") -> str
 
 
 def _as_object(pipeline: "Pipeline", pins: "Pins", plan: "Plan", forecasts: list[IntervalForecast]) -> dict[str, Any]:
-    from penstock.carriers import deciding
+    from penstock.run_types import deciding
 
     return {
         "pipeline": pipeline.name,

@@ -47,8 +47,8 @@ def _follow(runs: OwnRuns, intervals: int, progress: "Progress", task: "TaskID",
 
 def _measure(runs: OwnRuns, intervals: int) -> tuple[float, str]:
     """Return how many intervals are done, the one under way in part, and the words for it."""
-    from penstock.carriers import interval_label
     from penstock.ledger.reader import rows_done
+    from penstock.run_types import interval_label
 
     records = runs.records()
     ended = sum(1 for run in records if run.state != "running")

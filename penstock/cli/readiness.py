@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.carriers import Pins
     from penstock.database.connections import Database
     from penstock.interval import DataInterval
+    from penstock.run_types import Pins
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 

@@ -44,8 +44,8 @@ def page_object(facts: "RunFacts", link: str | None) -> dict[str, Any]:
 
 def tell_run(facts: "RunFacts", link: str | None, console: "Console") -> None:
     """Write the page."""
-    from penstock.carriers import interval_label
     from penstock.report_facts import pins_of
+    from penstock.run_types import interval_label
 
     run = facts.run
     console.print(f"{run.pipeline} {interval_label(run.interval)}: {run.state}", style="bold", markup=False)
@@ -161,8 +161,8 @@ def _tell_scores(facts: "RunFacts", console: "Console") -> None:
     quantiles = facts.run.score_quantiles
     if not quantiles:
         return
-    from penstock.carriers import interval_label
     from penstock.report_facts import tell_shift
+    from penstock.run_types import interval_label
 
     low, middle, high = (quantiles[i] for i in (5, 50, 95))
     console.print(f"Scores: 5 % below {low:.4g}, median {middle:.4g}, 95 % below {high:.4g}", style="bold")

@@ -202,7 +202,7 @@ def _warn(message: str, console: "Console") -> None:
 
 
 def _tell_run(run: "RunRecord", console: "Console") -> None:
-    from penstock.carriers import interval_label
+    from penstock.run_types import interval_label
 
     good = run.state in DONE
     numbers = [f"{run.rows_scored or 0:,} scored"] if good else []

@@ -56,8 +56,8 @@ def _try_steps(
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that every step takes, and the outputs of all of them."""
     from models.chain import score_step
-    from penstock.carriers import Features
     from penstock.privacy import Veil
+    from penstock.run_types import Features
 
     rows, veil = Features(sample, sample.num_rows, 0, (), ()), Veil(pipeline.private_columns)
     for step in pipeline.steps:

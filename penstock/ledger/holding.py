@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from penstock.carriers import ScoringRun
 from penstock.database.connections import Database
 from penstock.errors import PenstockError, TakenOver, TransientError
 from penstock.ledger.lease import LeaseKeeper
 from penstock.ledger.writer import Totals, end_run
 from penstock.privacy import HIDDEN
 from penstock.resources.usage import NO_PRICES, Prices, RunMeter, Usage
+from penstock.run_types import ScoringRun
 
 CANCELLED = "cancelled before it was done: its process was told to stop"
 """The error of a run that ends by a signal or from Prefect's UI."""

@@ -4,10 +4,10 @@ import logging
 import threading
 from types import TracebackType
 
-from penstock.carriers import ScoringRun
 from penstock.database.connections import Database
 from penstock.errors import TakenOver, TransientError
 from penstock.ledger.writer import renew
+from penstock.run_types import ScoringRun
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 
-from penstock.carriers import ModelPin, Pins
+from penstock.run_types import ModelPin, Pins
 
 
 def write_pins(pins: Pins) -> str | None:

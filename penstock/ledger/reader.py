@@ -9,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.carriers import Pins, Validation
 from penstock.database.connections import Database
 from penstock.errors import RunNotFound
 from penstock.interval import DataInterval
@@ -17,6 +16,7 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.pins import read_pins
 from penstock.ledger.refusals import QuarantinedRow, quarantined_rows  # noqa: F401 # they are looked for here too
 from penstock.ledger.tables import partitions, runs, validations
+from penstock.run_types import Pins, Validation
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.carriers import ModelPin, Pins, ScoringRun, SourceExtent, Validation, interval_label
 from penstock.database.connections import Database
 from penstock.errors import IntervalBusy, KeyCollision, RunNotFound, TakenOver, WrongState
 from penstock.interval import DataInterval, iso
@@ -22,6 +21,7 @@ from penstock.ledger.pins import write_pins
 from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import intervals, runs, validations
 from penstock.resources.usage import Usage
+from penstock.run_types import ModelPin, Pins, ScoringRun, SourceExtent, Validation, interval_label
 from penstock.spec.pipeline import Pipeline
 
 INTERVAL_STAGE = -1

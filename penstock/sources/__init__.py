@@ -6,10 +6,10 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from penstock.carriers import Partition, SourceExtent
 from penstock.database.connections import Database
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
+from penstock.run_types import Partition, SourceExtent
 from penstock.sources.files import POSITION, file_marks, files_relation, matching_files
 from penstock.sources.log import LogReader
 from penstock.sources.sql import sql_relation

@@ -10,11 +10,11 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
-from penstock.carriers import Partition
 from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import BrokenFile, NoFiles, PenstockError
 from penstock.interval import DataInterval
+from penstock.run_types import Partition
 from penstock.sources.relation import Relation
 from penstock.sources.roots import check_files, check_pattern
 from penstock.spec.pipeline import ROW_ID, FilesSource

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from penstock.carriers import Horizon
 from penstock.database.connections import READER, Database
 from penstock.errors import HorizonHidden
+from penstock.run_types import Horizon
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 

@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.carriers import Partition, SourceExtent
 from penstock.database.bulk import BulkTransaction, bulk_transaction
 from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP, UtcDateTime, compute
@@ -22,6 +21,7 @@ from penstock.ledger.horizons import read_horizon
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import log_files, log_lines
 from penstock.privacy import HIDDEN
+from penstock.run_types import Partition, SourceExtent
 from penstock.sources.log_again import LandedBefore
 from penstock.sources.log_files import KnownFile, LineBatch, read_new_lines
 from penstock.sources.log_formats import LineParser, compile_format

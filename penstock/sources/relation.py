@@ -10,12 +10,12 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from penstock.carriers import Bound, Partition, SourceExtent
 from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP
 from penstock.errors import MissingColumns
 from penstock.interval import DataInterval, as_utc
+from penstock.run_types import Bound, Partition, SourceExtent
 from penstock.sources.postgres_types import is_ordered, readable
 from penstock.sources.sqlite_time import sqlite_time_bounds
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from penstock.carriers import Receipt
 from penstock.ledger.reader import partitions_of
+from penstock.run_types import Receipt
 from tasks import partitions
 from tests.clusters import PARTITIONS, Shop, dask_cluster, kill_one, open_shop, pool_workers, ray_cluster, ray_workers
 

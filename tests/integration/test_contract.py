@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from penstock.carriers import ModelPin, ScoringRun
 from penstock.cli.app import app
 from penstock.contract import keep_contract, used_columns
 from penstock.database.connections import Database
@@ -17,6 +16,7 @@ from penstock.errors import Halted
 from penstock.interval import DataInterval
 from penstock.ledger.reader import list_runs, validations_of
 from penstock.ledger.writer import Totals, claim, end_run, publish
+from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tasks.places import connect

@@ -32,12 +32,12 @@ from deployments.doctor.deployed import check_deployments, check_running
 from deployments.doctor.finding import Finding
 from deployments.doctor.reaching import reach_server
 from deployments.work_pool import WORK_POOL
-from penstock.carriers import ModelPin
 from penstock.database.connections import Database, open_database
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import _migrate, migrate
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import claim
+from penstock.run_types import ModelPin
 from penstock.settings import Settings
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS

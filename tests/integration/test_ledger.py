@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.carriers import ModelPin, ScoringRun
 from penstock.database.connections import BUSY_SECONDS, Database, open_database
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
@@ -21,6 +20,7 @@ from penstock.ledger.releases import pending_releases
 from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since
 from penstock.ledger.writer import Totals, claim, end_run, publish, renew, withdraw
 from penstock.resources.usage import Usage
+from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from penstock import prune as pruning
-from penstock.carriers import Features, ModelPin, Partition, Refusal, Scored, ScoringRun
 from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.destination import load
@@ -24,6 +23,7 @@ from penstock.ledger.reader import find_run, list_runs, quarantined_rows, settle
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
 from penstock.prune import count_prune, needed_from, plan_prune, prune
+from penstock.run_types import Features, ModelPin, Partition, Refusal, Scored, ScoringRun
 from penstock.sources.log import LogReader, land_lines, landed_table
 from penstock.spec.pipeline import LogSource, Pipeline
 from penstock.spec.yaml_file import parse_pipeline

@@ -169,8 +169,8 @@ def test_a_release_lifts_a_halted_interval_under_its_limit(make_place: Callable[
 
 
 def test_a_run_that_was_claimed_before_a_release_does_not_settle_it(make_place: Callable[..., Place]) -> None:
-    from penstock.carriers import ModelPin
     from penstock.ledger.writer import Totals, claim, publish
+    from penstock.run_types import ModelPin
     from penstock.spec.yaml_file import load_pipeline
 
     place = dirty_place(make_place)

@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from penstock.carriers import ModelPin
 from penstock.database.connections import Database, open_database
 from penstock.interval import split
 from penstock.ledger.neighbours import earlier_runs, previous_published, replaced_by, replaced_runs
@@ -21,6 +20,7 @@ from penstock.ledger.tables import partitions
 from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
 from penstock.report import run_card
 from penstock.report_facts import read_facts
+from penstock.run_types import ModelPin
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC, Place

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from penstock.carriers import Partition
 from penstock.database.bulk import bulk_transaction, read
 from penstock.database.connections import Database, open_database
 from penstock.database.types import TIMESTAMP
@@ -29,6 +28,7 @@ from penstock.errors import (
 )
 from penstock.extract import land_logs
 from penstock.interval import DataInterval, split
+from penstock.run_types import Partition
 from penstock.sources import SourceReader, open_source
 from penstock.sources.log import Landing, LogReader
 from penstock.spec.pipeline import Pipeline

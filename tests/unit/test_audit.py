@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from penstock.audit import audit, merge_quantiles
-from penstock.carriers import ModelPin, Partition, Receipt, ScoringRun, Validation
 from penstock.errors import ReconciliationFailed
+from penstock.run_types import ModelPin, Partition, Receipt, ScoringRun, Validation
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from penstock.carriers import Horizon
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, split
 from penstock.planning import Plan, plan_intervals
+from penstock.run_types import Horizon
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock.carriers import Validation, Verdict
 from penstock.errors import SpecError
 from penstock.quality import check_expectations, columns_needed, judge_rows, judge_shares, judge_whole
+from penstock.run_types import Validation, Verdict
 from penstock.spec.pipeline import Expectation, Pipeline
 
 BETWEEN = "expect_column_values_to_be_between"

@@ -8,9 +8,9 @@ import pytest
 from models.booster import ModelVersion
 from models.chain import score_step
 from models.needs import needed_columns
-from penstock.carriers import Features
 from penstock.errors import ExpressionError, FeaturesError, ModelMismatch
 from penstock.privacy import Veil
+from penstock.run_types import Features
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef
 from penstock.spec.yaml_file import parse_pipeline

@@ -14,7 +14,7 @@ import xgboost as xgb
 from deployments.doctor.stores import check_gpu
 from models.booster import available_device, find_gpu_fault
 from models.registry import Registry
-from penstock.carriers import ModelPin
+from penstock.run_types import ModelPin
 from penstock.spec.steps import ModelRef
 
 Save = Callable[..., Path]

@@ -19,8 +19,8 @@ import xgboost as xgb
 from models import booster as booster_module
 from models.manifest import Manifest
 from models.registry import Registry
-from penstock.carriers import ModelPin
 from penstock.errors import ModelMismatch, ModelNotFound, ModelRefused
+from penstock.run_types import ModelPin
 from penstock.spec.steps import ModelRef
 
 Save = Callable[..., Path]
