@@ -15,7 +15,7 @@ from models.registry import Registry
 from models.scoring import Scores, add_unstorable, hide_values, judge_scores, leave_unscored, refuse_clash
 from penstock.errors import ModelMismatch
 from penstock.gates import Refusing
-from penstock.privacy import Veil
+from penstock.privacy.masking import Veil
 from penstock.run_types import Features, Partition, Scored, ScoringRun
 from penstock.spec.pipeline import MODEL, Pipeline
 from penstock.spec.steps import ScoreStep, find_step

@@ -8,7 +8,7 @@ from models.scoring import score_features
 from penstock.errors import MemoryTooSmall
 from penstock.extract import extract_first
 from penstock.gates import pass_gates
-from penstock.privacy import Veil
+from penstock.privacy.masking import Veil
 from penstock.resources.free_memory import release_memory
 from penstock.resources.memory import Footprint
 from penstock.resources.usage import held_memory, watching_memory

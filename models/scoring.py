@@ -11,7 +11,7 @@ from penstock.database.unstorable import unstorable_rows
 from penstock.errors import FeaturesError, MissingColumns
 from penstock.gates import Refusing, sample_rows, tell_released
 from penstock.history import check_names
-from penstock.privacy import HIDDEN, Veil
+from penstock.privacy.masking import HIDDEN, Veil
 from penstock.quality import columns_needed, judge_rows
 from penstock.run_types import Features, Partition, Scored, ScoringRun
 from penstock.spec.pipeline import MODEL, SCORES, Pipeline

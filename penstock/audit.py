@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from penstock.errors import ReconciliationFailed
 from penstock.ledger.writer import Totals
-from penstock.privacy import Veil
+from penstock.privacy.masking import Veil
 from penstock.quality import columns_needed, judge_shares, judge_whole
 from penstock.run_types import Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.spec.expectation_types import Outcome

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
-from penstock.privacy import Veil
+from penstock.privacy.masking import Veil
 from penstock.resources.memory import Fit
 from penstock.run_types import Extracted, Horizon, Partition, ScoringRun, SourceExtent
 from penstock.sources import Connect, open_source

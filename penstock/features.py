@@ -15,7 +15,7 @@ import pyarrow as pa
 from penstock.database.normalize import normalised
 from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
-from penstock.privacy import HIDDEN
+from penstock.privacy.masking import HIDDEN
 from penstock.settings import load_settings
 from penstock.spec.pipeline import Pipeline
 

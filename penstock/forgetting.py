@@ -21,11 +21,11 @@ from penstock.errors import SettingsError
 from penstock.interval import as_utc
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine, releases, runs
-from penstock.privacy import Veil
+from penstock.privacy.masking import Veil
+from penstock.privacy.row_key import Subject, same_value
 from penstock.sources.log import landed_table
 from penstock.sources.log_formats import compile_format
 from penstock.spec.pipeline import ROW_ID, LogSource, Pipeline
-from penstock.subject import Subject, same_value
 
 PAGE = 20_000
 

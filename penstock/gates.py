@@ -15,7 +15,7 @@ from penstock.database.unstorable import to_records
 from penstock.errors import Halted
 from penstock.features import build_features, duplicate_keys
 from penstock.ledger.refusals import digest_row
-from penstock.privacy import Veil
+from penstock.privacy.masking import Veil
 from penstock.quality import columns_needed, judge_rows
 from penstock.run_types import (
     Extracted,

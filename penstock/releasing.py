@@ -8,8 +8,8 @@ from penstock.database.connections import Database
 from penstock.errors import SettingsError, nearest
 from penstock.ledger.refusals import QuarantinedRow, pages_of, standing_runs
 from penstock.ledger.releases import release_rows, waivable
-from penstock.privacy import OPEN, Veil
-from penstock.subject import Subject
+from penstock.privacy.masking import OPEN, Veil
+from penstock.privacy.row_key import Subject
 
 
 @dataclass(frozen=True)

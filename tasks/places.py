@@ -6,7 +6,7 @@ from typing import Any
 from models.registry import Registry
 from penstock.database.connections import Database, open_database
 from penstock.errors import SettingsError
-from penstock.privacy import Veil, make_veil
+from penstock.privacy.masking import Veil, make_veil
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 

@@ -34,7 +34,7 @@ from penstock.ledger.reader import find_run, settled_intervals
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.tables import runs
 from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
-from penstock.privacy import OPEN, Veil
+from penstock.privacy.masking import OPEN, Veil
 from penstock.run_types import Partition, Pins, Receipt, ScoringRun, deciding
 from penstock.sources import Connect
 from penstock.spec.pipeline import Pipeline

@@ -40,7 +40,7 @@ def forget_subject(
     Rows of superseded and unfinished runs go too. The record holds a hash of the key, never the key.
     """
     from penstock.forgetting import forget
-    from penstock.privacy import make_veil, read_secret
+    from penstock.privacy.masking import make_veil, read_secret
 
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
@@ -58,7 +58,7 @@ def forget_subject(
 
 def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "Forgetting":
     from penstock.forgetting import Forgetting
-    from penstock.subject import Subject, read_subject
+    from penstock.privacy.row_key import Subject, read_subject
 
     if (key is None) == (where is None):
         raise typer.BadParameter("give either a KEY or --where")

@@ -53,7 +53,7 @@ class _Check:
 
     def check_privacy(self) -> None:
         """See that private columns can be hashed."""
-        from penstock.privacy import make_veil
+        from penstock.privacy.masking import make_veil
 
         with self.findings.about("private"):
             hidden = make_veil(self.pipeline, self.settings).columns

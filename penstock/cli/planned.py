@@ -142,7 +142,7 @@ def find_intervals(
     from penstock.ledger.reader import settled_intervals
     from penstock.ledger.releases import pending_releases
     from penstock.planning import plan_intervals
-    from penstock.privacy import make_veil
+    from penstock.privacy.masking import make_veil
 
     horizon, warehouse = source_horizon(pipeline, connect), connect(pipeline.destination.connection)
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)

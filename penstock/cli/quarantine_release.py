@@ -78,9 +78,9 @@ def _find_spec(settings: "Settings", name: str) -> "Pipeline | None":
 
 
 def _choose(settings: "Settings", meant: _Meant, failed: tuple[str, ...], keys: tuple[str, ...]) -> "Choice":
-    from penstock.privacy import make_veil
+    from penstock.privacy.masking import make_veil
+    from penstock.privacy.row_key import read_subject
     from penstock.releasing import Choice
-    from penstock.subject import read_subject
 
     if not keys:
         return Choice(failed)

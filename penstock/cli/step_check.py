@@ -39,7 +39,7 @@ def _try_model(
     import pyarrow as pa
 
     from models.scoring import hide_values
-    from penstock.privacy import Veil
+    from penstock.privacy.masking import Veil
 
     with findings.about("model"):
         model.check_columns(sample.column_names)
@@ -56,7 +56,7 @@ def _try_steps(
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that every step takes, and the outputs of all of them."""
     from models.chain import score_step
-    from penstock.privacy import Veil
+    from penstock.privacy.masking import Veil
     from penstock.run_types import Features
 
     rows, veil = Features(sample, sample.num_rows, 0, (), ()), Veil(pipeline.private_columns)

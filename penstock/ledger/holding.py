@@ -7,7 +7,7 @@ from penstock.database.connections import Database
 from penstock.errors import PenstockError, TakenOver, TransientError
 from penstock.ledger.lease import LeaseKeeper
 from penstock.ledger.writer import Totals, end_run
-from penstock.privacy import HIDDEN
+from penstock.privacy.masking import HIDDEN
 from penstock.resources.usage import NO_PRICES, Prices, RunMeter, Usage
 from penstock.run_types import ScoringRun
 

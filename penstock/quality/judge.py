@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from penstock.errors import Problem, SpecError, nearest
-from penstock.privacy import OPEN, Veil
+from penstock.privacy.masking import OPEN, Veil
 from penstock.quality.engine import Finding, InvalidArguments, build_expectation, run_expectations
 from penstock.quality.frames import View, find_broken_json, fit_arguments, make_frame, view_of
 from penstock.quality.words import describe_observed, describe_rows

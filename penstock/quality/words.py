@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.privacy import HIDDEN, Veil
+from penstock.privacy.masking import HIDDEN, Veil
 from penstock.spec.pipeline import Expectation
 
 _SAMPLES = 3

@@ -20,7 +20,7 @@ from penstock.interval import DataInterval, iso
 from penstock.ledger.horizons import read_horizon
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import log_files, log_lines
-from penstock.privacy import HIDDEN
+from penstock.privacy.masking import HIDDEN
 from penstock.run_types import Partition, SourceExtent
 from penstock.sources.log_again import LandedBefore
 from penstock.sources.log_files import KnownFile, LineBatch, read_new_lines

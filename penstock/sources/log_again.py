@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.ledger.tables import log_lines
-from penstock.privacy import HIDDEN
+from penstock.privacy.masking import HIDDEN
 from penstock.sources.log_files import KnownFile, LineBatch
 
 

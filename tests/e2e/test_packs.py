@@ -20,7 +20,7 @@ from penstock.database.connections import close_engines
 from penstock.errors import SettingsError
 from penstock.ledger.reader import settled_intervals
 from penstock.ledger.tables import quarantine
-from penstock.privacy import make_veil
+from penstock.privacy.masking import make_veil
 from penstock.settings import Settings
 from tests.driver import Driver
 

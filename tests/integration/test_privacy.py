@@ -12,7 +12,7 @@ from penstock.database.connections import Database
 from penstock.errors import SettingsError
 from penstock.ledger.reader import list_runs, validations_of
 from penstock.ledger.refusals import quarantined_rows
-from penstock.privacy import make_veil
+from penstock.privacy.masking import make_veil
 from penstock.report import run_card
 from penstock.settings import load_settings
 from penstock.spec.yaml_file import load_pipeline

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.database.driver_errors import _one_line
 from penstock.errors import SpecError
-from penstock.privacy import OPEN, Veil
+from penstock.privacy.masking import OPEN, Veil
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 

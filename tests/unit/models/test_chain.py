@@ -9,7 +9,7 @@ from models.booster import ModelVersion
 from models.chain import score_step
 from models.needs import needed_columns
 from penstock.errors import ExpressionError, FeaturesError, ModelMismatch
-from penstock.privacy import Veil
+from penstock.privacy.masking import Veil
 from penstock.run_types import Features
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef

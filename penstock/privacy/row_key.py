@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import SettingsError
-from penstock.privacy import Veil
+from penstock.privacy.masking import Veil
 
 
 @dataclass(frozen=True)

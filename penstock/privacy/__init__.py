@@ -1,0 +1,1 @@
+"""Hide private columns, and read the key of one row as people type it."""
