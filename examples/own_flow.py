@@ -10,7 +10,7 @@ from pathlib import Path
 from prefect import flow, task
 
 from penstock.errors import Halted
-from penstock.ledger.holding import holding
+from penstock.ledger.run_lease import holding
 from penstock.spec.pipeline import Pipeline
 from tasks.interval import audit, claim, plan, plan_partitions, publish, resolve_models
 from tasks.partitions import score_partitions

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from penstock.errors import Halted, IntervalBusy, PenstockError
-from penstock.ledger.holding import holding
+from penstock.ledger.run_lease import holding
 from penstock.planning import Mode, PlannedInterval
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline

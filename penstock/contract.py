@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from penstock.database.bulk import read
 from penstock.errors import Halted, NoFiles
 from penstock.interval import DataInterval
-from penstock.ledger.contracts import read_contract, record_columns
 from penstock.ledger.migrations import migrate
+from penstock.ledger.schema_contracts import read_contract, record_columns
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
 from penstock.sources import Connect

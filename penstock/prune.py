@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.history import history_name
 from penstock.interval import DataInterval, align_down, missing, split
-from penstock.ledger.guard import guard_interval
-from penstock.ledger.horizons import move_horizon
+from penstock.ledger.interval_lock import guard_interval
+from penstock.ledger.log_retention import move_horizon
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, settled_intervals
 from penstock.ledger.tables import log_lines, quarantine, runs

@@ -11,7 +11,7 @@ import pyarrow.parquet
 
 from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP
-from penstock.ledger.refusals import QuarantinedRow, pages_of
+from penstock.ledger.quarantine import QuarantinedRow, pages_of
 
 FIELD = "row_"
 """What the names of the rows' own fields begin with."""

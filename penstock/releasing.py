@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from penstock.database.connections import Database
 from penstock.errors import SettingsError, nearest
-from penstock.ledger.refusals import QuarantinedRow, pages_of, standing_runs
+from penstock.ledger.quarantine import QuarantinedRow, pages_of, standing_runs
 from penstock.ledger.releases import release_rows, waivable
 from penstock.privacy.masking import OPEN, Veil
 from penstock.privacy.row_key import Subject

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.database.connections import Database
-from penstock.ledger.neighbours import earlier_runs, previous_published, replaced_by, replaced_runs
+from penstock.ledger.lineage import earlier_runs, previous_published, replaced_by, replaced_runs
+from penstock.ledger.quarantine import quarantine_reasons
 from penstock.ledger.reader import (
     PartitionRecord,
     RunRecord,
     partitions_of,
     validations_of,
 )
-from penstock.ledger.refusals import quarantine_reasons
 from penstock.report_numbers import ScoreShift, measure_shift
 from penstock.resources.usage import tell_bytes
 from penstock.run_types import ModelPin, Pins, Validation

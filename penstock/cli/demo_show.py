@@ -34,7 +34,7 @@ def show_quarantine(stage: Stage, records: "Sequence[RunRecord]") -> None:
     """Show why rows were refused, and one row of each reason."""
     from collections import Counter
 
-    from penstock.ledger.refusals import quarantined_rows
+    from penstock.ledger.quarantine import quarantined_rows
 
     warehouse = stage.connect(stage.pipeline.destination.connection)
     refused = [

@@ -31,7 +31,7 @@ def show_runs(
     as_json: AsJson = False,
 ) -> None:
     """List the scoring runs that the ledger remembers, newest first; of one pipeline, with its scores' shift."""
-    from penstock.ledger.neighbours import previous_published
+    from penstock.ledger.lineage import previous_published
     from penstock.ledger.reader import list_runs
     from penstock.report_facts import shift_between
     from penstock.run_types import interval_label

@@ -13,7 +13,7 @@ from penstock.cli.quarantine_release import release_quarantine
 from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
-    from penstock.ledger.refusals import QuarantinedRow
+    from penstock.ledger.quarantine import QuarantinedRow
 
 SHOWN_ROWS = 5
 
@@ -35,7 +35,7 @@ def show_quarantine(pipeline: OptionalPipeline = None, as_json: AsJson = False) 
     """
     from rich.markup import escape
 
-    from penstock.ledger.refusals import count_reasons, quarantined_rows, standing_runs
+    from penstock.ledger.quarantine import count_reasons, quarantined_rows, standing_runs
 
     database, name = open_ledger(open_settings(), pipeline)
     counted = count_reasons(database, standing_runs(database, name))
@@ -64,7 +64,7 @@ def show_rows(
     as_json: AsJson = False,
 ) -> None:
     """Show the rows that one run refused, each with its reasons and what became of it, as they were read."""
-    from penstock.ledger.refusals import quarantined_rows
+    from penstock.ledger.quarantine import quarantined_rows
 
     database, run = locate_run(open_settings(), run_id)
     rows = quarantined_rows(database, run_id=run.run_id, limit=limit if row is None else 1_000_000)

@@ -40,7 +40,7 @@ def export_quarantine(
 
 
 def _find_runs(settings: "Settings", what: str | None) -> "tuple[Database, list[str]]":
-    from penstock.ledger.refusals import standing_runs
+    from penstock.ledger.quarantine import standing_runs
 
     try:
         database, pipeline = open_ledger(settings, what)

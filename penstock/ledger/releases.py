@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import WrongState
-from penstock.ledger.guard import guard_interval
+from penstock.ledger.interval_lock import guard_interval
 from penstock.ledger.migrations import migrate
-from penstock.ledger.refusals import ENDED, QuarantinedRow
+from penstock.ledger.quarantine import ENDED, QuarantinedRow
 from penstock.ledger.tables import quarantine, releases, runs
 from penstock.run_types import ScoringRun
 from penstock.spec.pipeline import KEY_IS_NULL, MODEL

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.errors import IntervalBusy, KeyCollision, RunNotFound, TakenOver, WrongState
 from penstock.interval import DataInterval, iso
-from penstock.ledger.guard import guard_interval
+from penstock.ledger.interval_lock import guard_interval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.pins import write_pins
 from penstock.ledger.releases import settle_releases

@@ -17,7 +17,7 @@ from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP, UtcDateTime, compute
 from penstock.errors import LinesPruned, NoFiles
 from penstock.interval import DataInterval, iso
-from penstock.ledger.horizons import read_horizon
+from penstock.ledger.log_retention import read_horizon
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import log_files, log_lines
 from penstock.privacy.masking import HIDDEN

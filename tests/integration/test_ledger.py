@@ -13,10 +13,10 @@ from penstock.database.connections import BUSY_SECONDS, Database, open_database
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
 from penstock.ledger import migrations
-from penstock.ledger.holding import CANCELLED, holding
+from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs, partitions_of, settled_intervals
-from penstock.ledger.refusals import quarantined_rows
 from penstock.ledger.releases import pending_releases
+from penstock.ledger.run_lease import CANCELLED, holding
 from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since
 from penstock.ledger.writer import Totals, claim, end_run, publish, renew, withdraw
 from penstock.resources.usage import Usage

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from penstock.cli.app import app
 from penstock.database.connections import Database
 from penstock.errors import SettingsError
+from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import list_runs, validations_of
-from penstock.ledger.refusals import quarantined_rows
 from penstock.privacy.masking import make_veil
 from penstock.report import run_card
 from penstock.settings import load_settings

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from penstock.cli.app import app
 from penstock.database.connections import Database
+from penstock.ledger.quarantine import count_reasons, quarantined_rows, standing_runs
 from penstock.ledger.reader import RunRecord, list_runs
-from penstock.ledger.refusals import count_reasons, quarantined_rows, standing_runs
 from penstock.ledger.releases import pending_releases, release_rows
 from tests.conftest import DIALECTS, view_rows
 from tests.shop import SPEC, Place

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from penstock.database.connections import Database, open_database
 from penstock.interval import split
-from penstock.ledger.neighbours import earlier_runs, previous_published, replaced_by, replaced_runs
+from penstock.ledger.lineage import earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.reader import RunRecord, find_run, list_runs
 from penstock.ledger.tables import partitions
 from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
