@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from penstock.errors import Problem, SpecError, nearest
 from penstock.privacy.masking import OPEN, Veil
+from penstock.quality.describe import describe_observed, describe_rows
 from penstock.quality.engine import Finding, InvalidArguments, build_expectation, run_expectations
 from penstock.quality.frames import View, find_broken_json, fit_arguments, make_frame, view_of
-from penstock.quality.words import describe_observed, describe_rows
 from penstock.run_types import Validation, Verdict
 from penstock.spec.expectation_types import ROW_COUNT_TYPES, SCHEMA_TYPES, Outcome, Severity
 from penstock.spec.pipeline import Expectation

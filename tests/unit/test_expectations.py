@@ -1,4 +1,4 @@
-"""The lists of penstock/spec/expectation_types.py are true: the library has each type, and each runs on a pandas batch."""
+"""The lists in `expectation_types` are true: the library has each type, and each runs on a pandas batch."""
 
 from typing import Any
 
