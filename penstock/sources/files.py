@@ -15,8 +15,8 @@ from penstock.database.driver_errors import translated_errors
 from penstock.errors import BrokenFile, NoFiles, PenstockError
 from penstock.interval import DataInterval
 from penstock.run_types import Partition
+from penstock.sources.allowed_paths import check_files, check_pattern
 from penstock.sources.relation import Relation
-from penstock.sources.roots import check_files, check_pattern
 from penstock.spec.pipeline import ROW_ID, FilesSource
 
 POSITION = "_position"

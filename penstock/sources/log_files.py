@@ -26,6 +26,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from penstock.errors import NoFiles
+from penstock.sources.allowed_paths import check_files, check_pattern
 from penstock.sources.log_content import (
     MARK,
     Content,
@@ -40,7 +41,6 @@ from penstock.sources.log_content import (
 )
 from penstock.sources.log_pieces import cut_pieces
 from penstock.sources.log_split import Lines, split_lines
-from penstock.sources.roots import check_files, check_pattern
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from penstock.errors import HorizonHidden
 from penstock.extract import source_horizon
 from penstock.ledger.reader import list_runs
 from penstock.settings import Settings
-from penstock.sources.horizon import read_horizon
+from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.yaml_file import load_pipeline
 from tasks.places import connect
