@@ -10,7 +10,7 @@ from penstock.privacy.masking import Veil
 from penstock.resources.memory import Fit
 from penstock.run_types import Extracted, Horizon, Partition, ScoringRun, SourceExtent
 from penstock.sources import Connect, open_source
-from penstock.sources.log import Landing, LogReader, land_lines
+from penstock.sources.logs.landed import Landing, LogReader, land_lines
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.pipeline import LogSource, Pipeline, SqlSource

@@ -23,8 +23,8 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine, releases, runs
 from penstock.privacy.masking import Veil
 from penstock.privacy.row_key import Subject, same_value
-from penstock.sources.log import landed_table
-from penstock.sources.log_formats import compile_format
+from penstock.sources.logs.formats import compile_format
+from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import ROW_ID, LogSource, Pipeline
 
 PAGE = 20_000

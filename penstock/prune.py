@@ -21,7 +21,7 @@ from penstock.ledger.log_retention import move_horizon
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, settled_intervals
 from penstock.ledger.tables import log_lines, quarantine, runs
-from penstock.sources.log import landed_table
+from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import LogSource, Pipeline
 
 Kind = Literal["unpublished rows", "replaced rows", "refused rows", "log lines"]

@@ -22,7 +22,7 @@ from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.resources.memory import Fit
 from penstock.resources.usage import Usage
 from penstock.run_types import ModelPin, Pins, Receipt, ScoringRun, SourceExtent, deciding
-from penstock.sources.log import Landing
+from penstock.sources.logs.landed import Landing
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models
 from tasks.memory import fit_memory

@@ -253,7 +253,7 @@ def _unlanded(pipeline: "Pipeline", connect: "Callable[[str], Database]") -> str
     """Say so where the primary source's log lines have never been landed: only a run does that."""
     import sqlalchemy as sa
 
-    from penstock.sources.log import landed_table
+    from penstock.sources.logs.landed import landed_table
     from penstock.spec.pipeline import LogSource
 
     if not isinstance(pipeline.primary_source, LogSource):

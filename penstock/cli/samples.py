@@ -60,8 +60,8 @@ class Sampler:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        from penstock.sources.log_files import read_new_lines
-        from penstock.sources.log_formats import compile_format
+        from penstock.sources.logs.files import read_new_lines
+        from penstock.sources.logs.formats import compile_format
         from penstock.spec.pipeline import ROW_ID
 
         parser = compile_format(source)

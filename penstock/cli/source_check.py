@@ -47,7 +47,7 @@ def _look_at_log(pipeline: "Pipeline", name: str, path: str, connect: "Callable[
     from penstock.errors import NoFiles
     from penstock.ledger.migrations import migrate
     from penstock.ledger.tables import log_files
-    from penstock.sources.log_files import find_files
+    from penstock.sources.logs.files import find_files
 
     with suppress(NoFiles):
         return f"{len(find_files(name, path)):,} files match {path}"

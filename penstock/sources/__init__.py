@@ -11,7 +11,7 @@ from penstock.errors import NoFiles
 from penstock.interval import DataInterval
 from penstock.run_types import Partition, SourceExtent
 from penstock.sources.files import POSITION, file_marks, files_relation, matching_files
-from penstock.sources.log import LogReader
+from penstock.sources.logs.landed import LogReader
 from penstock.sources.sql import sql_relation
 from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, SqlSource
 

@@ -24,7 +24,7 @@ from penstock.ledger.tables import runs
 from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
 from penstock.prune import count_prune, needed_from, plan_prune, prune
 from penstock.run_types import Features, ModelPin, Partition, Refusal, Scored, ScoringRun
-from penstock.sources.log import LogReader, land_lines, landed_table
+from penstock.sources.logs.landed import LogReader, land_lines, landed_table
 from penstock.spec.pipeline import LogSource, Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS

@@ -30,7 +30,7 @@ from penstock.extract import land_logs
 from penstock.interval import DataInterval, split
 from penstock.run_types import Partition
 from penstock.sources import SourceReader, open_source
-from penstock.sources.log import Landing, LogReader
+from penstock.sources.logs.landed import Landing, LogReader
 from penstock.spec.pipeline import Pipeline
 from tests.conftest import DIALECTS
 

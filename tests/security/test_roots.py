@@ -12,7 +12,7 @@ from penstock.errors import NoFiles, OutsideRoots
 from penstock.interval import DataInterval
 from penstock.settings import Settings
 from penstock.sources.files import matching_files
-from penstock.sources.log_files import find_files
+from penstock.sources.logs.files import find_files
 from penstock.spec.pipeline import FilesSource
 
 DAY = DataInterval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))

@@ -14,8 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import BrokenFile, NoFiles
-from penstock.sources import log_content, log_pieces, log_split
-from penstock.sources.log_files import KnownFile, LineBatch, find_files, read_new_lines
+from penstock.sources.logs import content as log_content
+from penstock.sources.logs import pieces as log_pieces
+from penstock.sources.logs import split as log_split
+from penstock.sources.logs.files import KnownFile, LineBatch, find_files, read_new_lines
 
 HEADER = b"# the same beginning in every file\n" * 40  # more than the head that is hashed
 
@@ -172,10 +174,10 @@ def test_a_packed_file_that_is_renamed_is_not_unpacked_again(logs: Folder, monke
     logs.write("a.1.gz", gzip.compress(b"1\n2\n"))
     assert logs.read() == ["1", "2"]
     logs.rename("a.1.gz", "a.2.gz")
-    monkeypatch.setattr("penstock.sources.log_files.unpacked_content", None)
+    monkeypatch.setattr("penstock.sources.logs.files.unpacked_content", None)
     with pytest.raises(TypeError):
         Folder(logs.folder).read()
-    monkeypatch.setattr("penstock.sources.log_files.unpacked_content", lambda *_: None)
+    monkeypatch.setattr("penstock.sources.logs.files.unpacked_content", lambda *_: None)
     assert logs.read() == []
     assert [Path(file.path).name for file in logs.known.values()] == ["a.2.gz"]
 

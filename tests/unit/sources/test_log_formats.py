@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from penstock.database.types import TIMESTAMP
 from penstock.errors import SpecError
-from penstock.sources.log_formats import compile_format
+from penstock.sources.logs.formats import compile_format
 from penstock.spec.pipeline import LogSource
 
 SEEN_AT = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
-from penstock.sources.log_times import open_engine, read_epoch, read_iso
-from penstock.sources.log_values import ARROW_TYPES, ValueKind, read_values
+from penstock.sources.logs.times import open_engine, read_epoch, read_iso
+from penstock.sources.logs.values import ARROW_TYPES, ValueKind, read_values
 
 pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
 

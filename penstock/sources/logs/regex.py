@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
-from penstock.sources.log_times import read_iso, read_strptime
-from penstock.sources.log_values import ARROW_TYPES, ValueKind, read_values, replace_text
+from penstock.sources.logs.times import read_iso, read_strptime
+from penstock.sources.logs.values import ARROW_TYPES, ValueKind, read_values, replace_text
 
 pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
 

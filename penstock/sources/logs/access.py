@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
-from penstock.sources.log_times import read_clf
-from penstock.sources.log_values import read_int, replace_text
+from penstock.sources.logs.times import read_clf
+from penstock.sources.logs.values import read_int, replace_text
 
 pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
 

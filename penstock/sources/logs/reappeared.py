@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.ledger.tables import log_lines
 from penstock.privacy.masking import HIDDEN
-from penstock.sources.log_files import KnownFile, LineBatch
+from penstock.sources.logs.files import KnownFile, LineBatch
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from penstock.database.types import TIMESTAMP
 from penstock.errors import Problem, SpecError, nearest
-from penstock.sources.log_access import AccessParser
-from penstock.sources.log_json import JsonParser
-from penstock.sources.log_regex import compile_regex
-from penstock.sources.log_syslog import SyslogParser
-from penstock.sources.log_times import is_time_format
+from penstock.sources.logs.access import AccessParser
+from penstock.sources.logs.json_lines import JsonParser
+from penstock.sources.logs.regex import compile_regex
+from penstock.sources.logs.syslog import SyslogParser
+from penstock.sources.logs.times import is_time_format
 from penstock.spec.pipeline import ROW_ID, LogSource, RegexFormat
 
 RESERVED = ("time", "line", ROW_ID)

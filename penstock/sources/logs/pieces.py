@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.sources.log_content import MARK, Content, digest
-from penstock.sources.log_split import MAX_LINE, SHOWN, Lines, oversize_line, split_lines
+from penstock.sources.logs.content import MARK, Content, digest
+from penstock.sources.logs.split import MAX_LINE, SHOWN, Lines, oversize_line, split_lines
 
 BLOCK = 8 * MAX_LINE
 """Bytes that are held at a time."""

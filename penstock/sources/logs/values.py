@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
-from penstock.sources.log_times import read_epoch, read_iso
+from penstock.sources.logs.times import read_epoch, read_iso
 
 pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
 

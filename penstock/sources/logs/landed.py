@@ -22,9 +22,9 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import log_files, log_lines
 from penstock.privacy.masking import HIDDEN
 from penstock.run_types import Partition, SourceExtent
-from penstock.sources.log_again import LandedBefore
-from penstock.sources.log_files import KnownFile, LineBatch, read_new_lines
-from penstock.sources.log_formats import LineParser, compile_format
+from penstock.sources.logs.files import KnownFile, LineBatch, read_new_lines
+from penstock.sources.logs.formats import LineParser, compile_format
+from penstock.sources.logs.reappeared import LandedBefore
 from penstock.sources.relation import Relation
 from penstock.spec.parts import MAX_NAME
 from penstock.spec.pipeline import ROW_ID, LogSource

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from penstock.errors import NoFiles
 from penstock.sources.allowed_paths import check_files, check_pattern
-from penstock.sources.log_content import (
+from penstock.sources.logs.content import (
     MARK,
     Content,
     digest,
@@ -39,8 +39,8 @@ from penstock.sources.log_content import (
     write_stamp,
     written_at,
 )
-from penstock.sources.log_pieces import cut_pieces
-from penstock.sources.log_split import Lines, split_lines
+from penstock.sources.logs.pieces import cut_pieces
+from penstock.sources.logs.split import Lines, split_lines
 
 
 @dataclass(frozen=True)
