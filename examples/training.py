@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from examples.place import Place
-from penstock.extract import land_logs
-from penstock.features import build_features
 from penstock.interval import DataInterval, split
+from penstock.run.extract import land_logs
+from penstock.run.features import build_features
 from penstock.sources import open_source
 from penstock.spec.pipeline import Pipeline
 

@@ -12,7 +12,7 @@ from prefect.states import Completed, Failed
 
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger.run_lease import holding
-from penstock.planning import Mode, PlannedInterval
+from penstock.run.planning import Mode, PlannedInterval
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline

@@ -14,8 +14,8 @@ from models.manifest import Manifest
 from models.registry import Registry
 from models.scoring import Scores, add_unstorable, hide_values, judge_scores, leave_unscored, refuse_clash
 from penstock.errors import ModelMismatch
-from penstock.gates import Refusing
 from penstock.privacy.masking import Veil
+from penstock.run.validate import Refusing
 from penstock.run_types import Features, Partition, Scored, ScoringRun
 from penstock.spec.pipeline import MODEL, Pipeline
 from penstock.spec.steps import ScoreStep, find_step
@@ -97,7 +97,7 @@ def _places(pipeline: Pipeline, step: ScoreStep, rows: pa.Table) -> "np.ndarray[
     """Return the positions of the rows that the step takes; None for all."""
     if step.when is None:
         return None
-    from penstock.deciding import choose_rows
+    from penstock.run.decisions import choose_rows
 
     return np.flatnonzero(choose_rows(pipeline, step, rows).to_numpy())
 

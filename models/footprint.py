@@ -6,12 +6,12 @@ from models.chain import score_in_steps
 from models.registry import Registry
 from models.scoring import score_features
 from penstock.errors import MemoryTooSmall
-from penstock.extract import extract_first
-from penstock.gates import pass_gates
 from penstock.privacy.masking import Veil
 from penstock.resources.free_memory import release_memory
 from penstock.resources.memory import Footprint
 from penstock.resources.usage import held_memory, watching_memory
+from penstock.run.extract import extract_first
+from penstock.run.validate import pass_gates
 from penstock.run_types import Extracted, Partition, Scored, ScoringRun
 from penstock.sources import Connect
 

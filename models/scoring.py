@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from penstock.database.unstorable import unstorable_rows
 from penstock.errors import FeaturesError, MissingColumns
-from penstock.gates import Refusing, sample_rows, tell_released
-from penstock.history import check_names
 from penstock.privacy.masking import HIDDEN, Veil
 from penstock.quality import columns_needed, judge_rows
+from penstock.run.history_table import check_names
+from penstock.run.validate import Refusing, sample_rows, tell_released
 from penstock.run_types import Features, Partition, Scored, ScoringRun
 from penstock.spec.pipeline import MODEL, SCORES, Pipeline
 from penstock.spec.steps import SCORE
@@ -162,7 +162,7 @@ def decide(pipeline: Pipeline, features: pa.Table, outputs: pa.Table) -> pa.Tabl
         FeaturesError: a feature bears the name of an output, or of what is decided.
         ExpressionError: one of them cannot be made.
     """
-    from penstock.deciding import decide_columns
+    from penstock.run.decisions import decide_columns
 
     refuse_clash(pipeline, features.column_names, (*outputs.column_names, *pipeline.decide))
     return decide_columns(pipeline, _joined(features, outputs))

@@ -14,13 +14,13 @@ from typing import Literal
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.history import history_name
 from penstock.interval import DataInterval, align_down, missing, split
 from penstock.ledger.interval_lock import guard_interval
 from penstock.ledger.log_retention import move_horizon
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, settled_intervals
 from penstock.ledger.tables import log_lines, quarantine, runs
+from penstock.run.history_table import history_name
 from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import LogSource, Pipeline
 

@@ -7,7 +7,6 @@ from itertools import chain
 
 from penstock.database.connections import Database
 from penstock.ledger.reader import RunRecord, find_run
-from penstock.planning import Plan
 from penstock.report_chart import draw_histogram
 from penstock.report_facts import (
     RunFacts,
@@ -21,6 +20,7 @@ from penstock.report_facts import (
     tell_shift,
 )
 from penstock.resources.memory import read_fit
+from penstock.run.planning import Plan
 from penstock.run_types import Pins, interval_label
 from penstock.spec.pipeline import Pipeline
 

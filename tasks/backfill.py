@@ -10,11 +10,11 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from penstock.database.connections import close_engines
-from penstock.extract import source_horizon
 from penstock.interval import as_utc
 from penstock.ledger.reader import list_runs, settled_intervals
-from penstock.planning import Mode, Plan, PlannedInterval
-from penstock.planning import plan_range as plan_whole_range
+from penstock.run.extract import source_horizon
+from penstock.run.planning import Mode, Plan, PlannedInterval
+from penstock.run.planning import plan_range as plan_whole_range
 from penstock.run_types import interval_key
 from penstock.spec.pipeline import Pipeline, SqlSource
 from tasks.places import connect

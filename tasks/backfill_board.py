@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
-from penstock.planning import Plan, PlannedInterval
+from penstock.run.planning import Plan, PlannedInterval
 from tasks.backfill import Backfill
 from tasks.fan_out import FanOut, IntervalRun
 

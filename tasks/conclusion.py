@@ -6,7 +6,7 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from penstock.planning import Plan, PlannedInterval
+from penstock.run.planning import Plan, PlannedInterval
 
 
 def conclude(plan: Plan, ended: Sequence[tuple[PlannedInterval, State[Any]]]) -> State[Any]:

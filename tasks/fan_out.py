@@ -23,7 +23,7 @@ from prefect.states import Cancelled
 
 from penstock.errors import SettingsError
 from penstock.interval import iso
-from penstock.planning import PlannedInterval
+from penstock.run.planning import PlannedInterval
 from penstock.run_types import interval_key
 from tasks.backfill import Backfill
 

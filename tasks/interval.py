@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from models.needs import needed_columns
-from penstock.budget import keep_budget
-from penstock.contract import compare_sources, keep_contract, refuse_breaks
-from penstock.destination import count_rows
 from penstock.errors import SourceError
-from penstock.extract import count_malformed, land_logs, source_fingerprint, source_horizon
-from penstock.extract import plan_partitions as plan_extent
 from penstock.ledger import writer
 from penstock.ledger.reader import find_run, settled_intervals
 from penstock.ledger.releases import pending_releases
-from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.resources.memory import Fit
 from penstock.resources.usage import Usage
+from penstock.run.budget import keep_budget
+from penstock.run.extract import count_malformed, land_logs, source_fingerprint, source_horizon
+from penstock.run.extract import plan_partitions as plan_extent
+from penstock.run.load import count_rows
+from penstock.run.planning import Mode, Plan, PlannedInterval, plan_intervals
+from penstock.run.schema_contract import compare_sources, keep_contract, refuse_breaks
 from penstock.run_types import ModelPin, Pins, Receipt, ScoringRun, SourceExtent, deciding
 from penstock.sources.logs.landed import Landing
 from penstock.spec.pipeline import Pipeline
@@ -30,7 +30,7 @@ from tasks.places import connect, registry, settings, veil
 from tasks.retries import ONCE, RETRIED
 
 if TYPE_CHECKING:
-    from penstock.audit import AuditResult
+    from penstock.run.audit import AuditResult
 
 
 @task(name="resolve-model", task_run_name="resolve {ref}", **ONCE)
@@ -123,7 +123,7 @@ def audit(run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
     Raises:
         ReconciliationFailed: rows are unaccounted for; not retried.
     """
-    from penstock.audit import audit as audit_run  # not above: it brings pandas along
+    from penstock.run.audit import audit as audit_run  # not above: it brings pandas along
 
     warehouse = connect(run.pipeline.destination.connection)
     malformed = count_malformed(run.pipeline, run.interval, connect)

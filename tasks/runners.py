@@ -12,9 +12,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from penstock.errors import SettingsError, WorkerLost
-from penstock.placement import check_databases
 from penstock.resources.memory import Fit
 from penstock.resources.runner import Runner
+from penstock.run.placement import check_databases
 from penstock.run_types import Receipt
 from penstock.spec.pipeline import Pipeline
 from tasks.clusters import CLUSTERS, Workers

@@ -5,9 +5,9 @@ What brings pandas and DuckDB along is imported by the step that needs it: a run
 
 from prefect import task
 
-from penstock.destination import load
-from penstock.extract import extract_partition
 from penstock.resources.usage import PartitionMeter
+from penstock.run.extract import extract_partition
+from penstock.run.load import load
 from penstock.run_types import Extracted, Features, Partition, Receipt, Scored, ScoringRun
 from penstock.spec.steps import ScoreStep
 from tasks.places import connect, registry, veil
@@ -32,7 +32,7 @@ def validate(run: ScoringRun, partition: Partition, extracted: Extracted, sample
     Raises:
         Halted: the key is not unique; not retried.
     """
-    from penstock.gates import pass_gates
+    from penstock.run.validate import pass_gates
 
     return pass_gates(run, partition, extracted, sample_share, veil(run.pipeline))
 

@@ -15,12 +15,15 @@ import sqlalchemy as sa
 from models.chain import judge_steps, score_step
 from models.registry import Registry
 from models.scoring import score_features
-from penstock.audit import AuditResult, audit
-from penstock.contract import keep_contract
 from penstock.database.connections import Database
-from penstock.destination import count_rows, load
 from penstock.errors import Halted, IntervalBusy, PenstockError
-from penstock.extract import (
+from penstock.ledger import writer
+from penstock.ledger.reader import find_run, settled_intervals
+from penstock.ledger.releases import pending_releases
+from penstock.ledger.tables import runs
+from penstock.privacy.masking import OPEN, Veil
+from penstock.run.audit import AuditResult, audit
+from penstock.run.extract import (
     count_malformed,
     extract_partition,
     land_logs,
@@ -28,13 +31,10 @@ from penstock.extract import (
     source_fingerprint,
     source_horizon,
 )
-from penstock.gates import pass_gates
-from penstock.ledger import writer
-from penstock.ledger.reader import find_run, settled_intervals
-from penstock.ledger.releases import pending_releases
-from penstock.ledger.tables import runs
-from penstock.planning import Mode, Plan, PlannedInterval, plan_intervals
-from penstock.privacy.masking import OPEN, Veil
+from penstock.run.load import count_rows, load
+from penstock.run.planning import Mode, Plan, PlannedInterval, plan_intervals
+from penstock.run.schema_contract import keep_contract
+from penstock.run.validate import pass_gates
 from penstock.run_types import Partition, Pins, Receipt, ScoringRun, deciding
 from penstock.sources import Connect
 from penstock.spec.pipeline import Pipeline

@@ -10,7 +10,13 @@ from benchmarks.place import Place
 from benchmarks.workload import work_of
 
 SPEC = "pipeline.yaml"
-LATE = ("penstock.database.timeouts", "penstock.gates", "models.scoring", "penstock.audit", "penstock.report")
+LATE = (
+    "penstock.database.timeouts",
+    "penstock.run.validate",
+    "models.scoring",
+    "penstock.run.audit",
+    "penstock.report",
+)
 
 
 def ready(place: Place) -> None:

@@ -11,7 +11,7 @@ __all__ = ["ready", "run"]
 
 
 def run(place: Place) -> dict[str, float]:
-    from penstock.extract import land_logs
+    from penstock.run.extract import land_logs
     from penstock.spec.yaml_file import load_pipeline
     from tasks.places import connect
 

@@ -16,7 +16,7 @@ from examples.pack import Size
 from examples.place import SHIPPED, Place
 from examples.readmission.generate import PIPELINE
 from examples.readmission.train import HOW, LABEL, TIME, feature_names, learned_rows
-from penstock.features import build_features
+from penstock.run.features import build_features
 from penstock.spec.yaml_file import load_pipeline
 
 METRICS = ("auc", "aucpr")

@@ -88,7 +88,7 @@ def _refuse_wrong(pipeline: "Pipeline", start: datetime | None, end: datetime | 
     """Say before anything is started what the flow would say."""
     from datetime import UTC
 
-    from penstock.planning import plan_range
+    from penstock.run.planning import plan_range
 
     now = datetime.now(UTC)
     plan_range(pipeline, {}, now, start, end, now if restate else None)

@@ -144,7 +144,7 @@ def train_champion(stage: Stage, shop: "Shop") -> "Manifest":
     from models.training import train
     from penstock.cli.demo_shop import outcomes
     from penstock.database.bulk import read
-    from penstock.extract import land_logs
+    from penstock.run.extract import land_logs
 
     pipeline = stage.pipeline
     stage.title("A model from the days whose outcomes are known")
@@ -180,7 +180,7 @@ def _event_time(pipeline: "Pipeline") -> str:
 
 
 def _features_of(stage: Stage, pipeline: "Pipeline", day: "DataInterval") -> "pa.Table":
-    from penstock.features import build_features
+    from penstock.run.features import build_features
     from penstock.sources import open_source
 
     rows = {name: open_source(pipeline, name, stage.connect).read(day) for name in pipeline.sources}

@@ -114,7 +114,7 @@ class _Check:
         """Tell what differs between the sources' columns and those that the last published run knew."""
         from models.needs import needed_columns
         from penstock.cli.samples import newest_interval
-        from penstock.contract import accept_columns, compare_sources
+        from penstock.run.schema_contract import accept_columns, compare_sources
 
         interval = newest_interval(self.pipeline, datetime.now(UTC))
         manifests = {step: model.manifest for step, model in models.items()}
@@ -129,7 +129,7 @@ class _Check:
                 accept_columns(self.pipeline, interval, self.connect)
 
     def build_features(self, rows: "dict[str, pa.Table]") -> "pa.Table | None":
-        from penstock.features import build_features
+        from penstock.run.features import build_features
         from penstock.spec.pipeline import FEATURES
 
         others = {name: table for name, table in rows.items() if name != self.pipeline.primary}
@@ -158,7 +158,7 @@ class _Check:
 
     def check_names(self, models: "dict[str, ModelVersion]") -> None:
         """See that no score or kept column bears a name that the live view needs."""
-        from penstock.history import check_names
+        from penstock.run.history_table import check_names
         from penstock.spec.pipeline import SCORES
 
         kept = [c for c in self.pipeline.destination.keep if c not in self.pipeline.key]
@@ -172,7 +172,7 @@ class _Check:
 
     def check_history(self, features: "pa.Table") -> None:
         """See that the history table, where there is one, takes the key and the kept columns as they are."""
-        from penstock.history import check_rows
+        from penstock.run.history_table import check_rows
 
         destination, key = self.pipeline.destination, self.pipeline.key
         kept = dict.fromkeys((*key, *destination.keep))
@@ -203,7 +203,7 @@ class _Check:
             self.findings.note(subject, told)
 
     def _check_key(self, primary: "pa.Table") -> None:
-        from penstock.features import duplicate_keys
+        from penstock.run.features import duplicate_keys
 
         twice = duplicate_keys(self.pipeline, primary)
         if twice:

@@ -15,9 +15,9 @@ from penstock.errors import MemoryTooSmall, NoFiles
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database
-    from penstock.estimate import Estimate
-    from penstock.planning import Mode, Plan, PlannedInterval
     from penstock.resources.memory import Fit, Footprint
+    from penstock.run.estimate import Estimate
+    from penstock.run.planning import Mode, Plan, PlannedInterval
     from penstock.run_types import Pins
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
@@ -87,8 +87,8 @@ def tell_plan(
     as_json: bool = False,
 ) -> None:
     """Write what a run would do."""
-    from penstock.budget import make_estimator
-    from penstock.estimate import newest_footprint
+    from penstock.run.budget import make_estimator
+    from penstock.run.estimate import newest_footprint
 
     connect = connector(settings)
     pins = resolve_models(pipeline, settings, model)
@@ -106,7 +106,7 @@ def tell_plan(
         return
     out = console()
     if forecasts:
-        from penstock.estimate import tell_seconds
+        from penstock.run.estimate import tell_seconds
 
         right = ("rows", "partitions", "time")
         table = make_table("interval", "reason", *right, "model", right=right, title=f"{pipeline.name} would score")
@@ -138,11 +138,11 @@ def find_intervals(
     end: datetime | None,
 ) -> "Plan":
     """Return the intervals that a run would score at `now`."""
-    from penstock.extract import source_fingerprint, source_horizon
     from penstock.ledger.reader import settled_intervals
     from penstock.ledger.releases import pending_releases
-    from penstock.planning import plan_intervals
     from penstock.privacy.masking import make_veil
+    from penstock.run.extract import source_fingerprint, source_horizon
+    from penstock.run.planning import plan_intervals
 
     horizon, warehouse = source_horizon(pipeline, connect), connect(pipeline.destination.connection)
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
@@ -211,7 +211,7 @@ def _forecast(
     partition_rows: int | None,
     teller: "_Teller",
 ) -> IntervalForecast:
-    from penstock.budget import over_budget
+    from penstock.run.budget import over_budget
     from penstock.sources import open_source
 
     interval = planned.interval
@@ -244,7 +244,7 @@ def _told_memory(forecasts: list[IntervalForecast], footprint: "Footprint | None
 
 def _told_estimate(forecasts: list[IntervalForecast]) -> str:
     """Say what all intervals would take together."""
-    from penstock.estimate import add_up
+    from penstock.run.estimate import add_up
 
     return f"estimate: {add_up([f.estimate for f in forecasts if f.estimate]).tell()}"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from penstock.database.connections import Database
     from penstock.ledger.reader import RunRecord
-    from penstock.planning import Mode, Plan
+    from penstock.run.planning import Mode, Plan
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
@@ -146,7 +146,7 @@ def _find_due(
     end: datetime | None,
 ) -> "Plan":
     """Return what is due; where nothing is, new log lines may have made a published interval late."""
-    from penstock.extract import land_logs
+    from penstock.run.extract import land_logs
 
     plan = find_intervals(pipeline, connect, now, mode, start, end)
     if plan.intervals or not land_logs(pipeline, connect):

@@ -18,7 +18,7 @@ def look_at_source(
     Raises:
         SourceError: with the culprit's name.
     """
-    from penstock.extract import source_horizon
+    from penstock.run.extract import source_horizon
     from penstock.sources.files import matching_files
     from penstock.sources.sql import sql_relation
     from penstock.spec.pipeline import LogSource, SqlSource

@@ -12,7 +12,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import settled_intervals
 from penstock.ledger.tables import runs
-from penstock.planning import plan_intervals
+from penstock.run.planning import plan_intervals
 from penstock.spec.yaml_file import load_pipeline
 from tests.conftest import DIALECTS
 from tests.faults.conftest import Tell

@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
-from penstock.contract import keep_contract, used_columns
 from penstock.database.connections import Database
 from penstock.errors import Halted
 from penstock.interval import DataInterval
 from penstock.ledger.reader import list_runs, validations_of
 from penstock.ledger.writer import Totals, claim, end_run, publish
+from penstock.run.schema_contract import keep_contract, used_columns
 from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from penstock import history
 from penstock.database.connections import Database, open_database
-from penstock.destination import count_rows, load
 from penstock.errors import PartitionMoved, QueryFailed, TakenOver, TransientError
-from penstock.history import check_names, prepare
 from penstock.interval import DataInterval
 from penstock.ledger.reader import partitions_of, quarantined_rows, validations_of
 from penstock.ledger.writer import Totals, claim, end_run, publish
+from penstock.run import history_table as history
+from penstock.run.history_table import check_names, prepare
+from penstock.run.load import count_rows, load
 from penstock.run_types import Features, ModelPin, Partition, Refusal, Scored, ScoringRun, Validation
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from penstock import history
 from penstock.database.connections import Database, open_database
-from penstock.destination import load
 from penstock.errors import DatabaseUnavailable, DestinationMismatch, QueryFailed
-from penstock.history import check_rows, prepare
 from penstock.interval import DataInterval
 from penstock.ledger.writer import Totals, claim, publish
+from penstock.run import history_table as history
+from penstock.run.history_table import check_rows, prepare
+from penstock.run.load import load
 from penstock.run_types import Features, ModelPin, Partition, Scored
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from penstock.database.connections import Database, open_database
 from penstock.errors import HorizonHidden
-from penstock.extract import source_horizon
 from penstock.ledger.reader import list_runs
+from penstock.run.extract import source_horizon
 from penstock.settings import Settings
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import QueryFailed, SnapshotLost
-from penstock.extract import extract_partition, plan_partitions
 from penstock.ledger import writer
 from penstock.ledger.reader import list_runs, rows_done
 from penstock.privacy.masking import OPEN
+from penstock.run.extract import extract_partition, plan_partitions
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.yaml_file import load_pipeline
 from tasks.places import connect

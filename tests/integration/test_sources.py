@@ -26,8 +26,8 @@ from penstock.errors import (
     SettingsError,
     UnreadableTime,
 )
-from penstock.extract import land_logs
 from penstock.interval import DataInterval, split
+from penstock.run.extract import land_logs
 from penstock.run_types import Partition
 from penstock.sources import SourceReader, open_source
 from penstock.sources.logs.landed import Landing, LogReader

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.errors import FeaturesError
-from penstock.features import build_features
+from penstock.run.features import build_features
 from penstock.spec.pipeline import Pipeline
 
 ROWS = pa.table({"id": pa.array([1, 2], pa.int64()), "amount": pa.array([1.5, 2.5])})

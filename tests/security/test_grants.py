@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database, open_database
 from penstock.errors import AccessDenied
-from penstock.history import _ready
 from penstock.ledger.migrations import _done
 from penstock.ledger.reader import list_runs
+from penstock.run.history_table import _ready
 from penstock.settings import Settings
 from tests.conftest import view_rows
 from tests.shop import Place

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.database.connections import Database, close_engines, open_database
-from penstock.extract import land_logs
+from penstock.run.extract import land_logs
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 from tests.conftest import DIALECTS

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from penstock.audit import audit, merge_quantiles
 from penstock.errors import ReconciliationFailed
+from penstock.run.audit import audit, merge_quantiles
 from penstock.run_types import ModelPin, Partition, Receipt, ScoringRun, Validation
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC

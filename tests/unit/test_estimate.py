@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from penstock.budget import over_budget
-from penstock.estimate import Estimate, add_up, estimate_run, tell_seconds
 from penstock.resources.usage import GB, NO_PRICES, Prices
+from penstock.run.budget import over_budget
+from penstock.run.estimate import Estimate, add_up, estimate_run, tell_seconds
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 

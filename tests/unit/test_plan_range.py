@@ -8,7 +8,7 @@ import pytest
 
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval
-from penstock.planning import Plan, plan_range
+from penstock.run.planning import Plan, plan_range
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, split
-from penstock.planning import Plan, plan_intervals
+from penstock.run.planning import Plan, plan_intervals
 from penstock.run_types import Horizon
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline

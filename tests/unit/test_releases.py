@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from penstock.gates import pass_gates
-from penstock.planning import Mode, plan_intervals
 from penstock.privacy.masking import OPEN
+from penstock.run.planning import Mode, plan_intervals
+from penstock.run.validate import pass_gates
 from penstock.run_types import Extracted, Features, ModelPin, Partition, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline

@@ -11,8 +11,8 @@ import pytest
 
 from penstock.database.connections import Database, open_database
 from penstock.errors import ClusterUnreachable, SettingsError
-from penstock.placement import check_databases
 from penstock.resources.runner import parse_runner
+from penstock.run.placement import check_databases
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline

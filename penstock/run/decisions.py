@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from penstock.database.normalize import normalised
 from penstock.errors import ExpressionError
-from penstock.features import closed_duckdb, timed
 from penstock.privacy.masking import HIDDEN
+from penstock.run.features import closed_duckdb, timed
 from penstock.settings import load_settings
 from penstock.spec.expression import ROWS
 from penstock.spec.pipeline import Pipeline

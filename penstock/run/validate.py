@@ -13,10 +13,10 @@ import pyarrow as pa
 from penstock.database.types import compute
 from penstock.database.unstorable import to_records
 from penstock.errors import Halted
-from penstock.features import build_features, duplicate_keys
 from penstock.ledger.quarantine import digest_row
 from penstock.privacy.masking import Veil
 from penstock.quality import columns_needed, judge_rows
+from penstock.run.features import build_features, duplicate_keys
 from penstock.run_types import (
     Extracted,
     Features,

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from penstock.database.bulk import BulkTransaction, bulk_transaction
 from penstock.database.connections import Database
 from penstock.errors import PartitionMoved, TakenOver
-from penstock.history import history_name, prepare
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
 from penstock.resources.usage import PartitionMeter, Spent
+from penstock.run.history_table import history_name, prepare
 from penstock.run_types import Partition, Receipt, Refusal, Scored, ScoringRun
 
 _COUNTS = ("extracted", "scored", "quarantined", "excluded")

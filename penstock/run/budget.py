@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from penstock.database.connections import Database
 from penstock.errors import OverBudget, SettingsError
-from penstock.estimate import Estimate, estimate_run, past_runs, tell_seconds
 from penstock.resources.usage import NO_PRICES, Prices
+from penstock.run.estimate import Estimate, estimate_run, past_runs, tell_seconds
 from penstock.run_types import ScoringRun, interval_label
 from penstock.spec.parts import Budget
 from penstock.spec.pipeline import Pipeline
