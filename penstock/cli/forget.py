@@ -10,8 +10,8 @@ from penstock.cli.output import console, count, make_table
 from penstock.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
-    from penstock.forgetting import Forgetting
     from penstock.spec.pipeline import Pipeline
+    from penstock.upkeep.erasure import Forgetting
 
 FIRST = (
     "The source must forget first: a run that is in flight, and every later one, reads it. "
@@ -39,8 +39,8 @@ def forget_subject(
 
     Rows of superseded and unfinished runs go too. The record holds a hash of the key, never the key.
     """
-    from penstock.forgetting import forget
     from penstock.privacy.masking import make_veil, read_secret
+    from penstock.upkeep.erasure import forget
 
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
@@ -57,8 +57,8 @@ def forget_subject(
 
 
 def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "Forgetting":
-    from penstock.forgetting import Forgetting
     from penstock.privacy.row_key import Subject, read_subject
+    from penstock.upkeep.erasure import Forgetting
 
     if (key is None) == (where is None):
         raise typer.BadParameter("give either a KEY or --where")

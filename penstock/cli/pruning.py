@@ -11,7 +11,7 @@ from penstock.cli.output import console, count, make_table, plural, write_json
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database
-    from penstock.prune import Prune, Pruned
+    from penstock.upkeep.prune import Prune, Pruned
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def prune_pipelines(
     as_json: AsJson = False,
 ) -> None:
     """Remove invisible rows, old quarantine and old log lines, as each pipeline's `retention` says."""
-    from penstock.prune import count_prune, prune
+    from penstock.upkeep.prune import count_prune, prune
 
     plans = _plan(pipelines)
     found = tuple(each for database, plan in plans for each in count_prune(database, plan))
@@ -45,7 +45,7 @@ def prune_pipelines(
 
 
 def _plan(pipelines: list[str] | None) -> "list[tuple[Database, Prune]]":
-    from penstock.prune import plan_prune
+    from penstock.upkeep.prune import plan_prune
 
     settings = open_settings()
     connect = connector(settings)

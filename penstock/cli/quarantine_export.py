@@ -24,7 +24,7 @@ def export_quarantine(
 
     Of a pipeline the newest run of each interval is taken, as `quarantine list` counts them.
     """
-    from penstock.quarantine_file import write_quarantine
+    from penstock.upkeep.quarantine_export import write_quarantine
 
     if len(what) > 2:
         raise typer.BadParameter("give a pipeline or a run id, and one file")

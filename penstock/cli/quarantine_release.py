@@ -12,9 +12,9 @@ from penstock.errors import PipelineNotFound, SettingsError
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database
-    from penstock.releasing import Choice, Selected
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
+    from penstock.upkeep.quarantine_release import Choice, Selected
 
 
 def release_quarantine(
@@ -32,7 +32,7 @@ def release_quarantine(
     A released row is exempt from exactly the expectations that it failed, as long as it does not change. What the model
     cannot take, and a row without a key, is only read again: it passes if it was mended at the source.
     """
-    from penstock.releasing import release_selected, select_rows
+    from penstock.upkeep.quarantine_release import release_selected, select_rows
 
     settings = open_settings()
     meant = _find_rows(settings, what)
@@ -80,7 +80,7 @@ def _find_spec(settings: "Settings", name: str) -> "Pipeline | None":
 def _choose(settings: "Settings", meant: _Meant, failed: tuple[str, ...], keys: tuple[str, ...]) -> "Choice":
     from penstock.privacy.masking import make_veil
     from penstock.privacy.row_key import read_subject
-    from penstock.releasing import Choice
+    from penstock.upkeep.quarantine_release import Choice
 
     if not keys:
         return Choice(failed)

@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from penstock import prune as pruning
 from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable, LinesPruned, TakenOver
@@ -21,12 +20,13 @@ from penstock.interval import DataInterval
 from penstock.ledger.reader import find_run, list_runs, quarantined_rows, settled_intervals
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
-from penstock.prune import count_prune, needed_from, plan_prune, prune
 from penstock.run.load import load
 from penstock.run_types import Features, ModelPin, Partition, Refusal, Scored, ScoringRun
 from penstock.sources.logs.landed import LogReader, land_lines, landed_table
 from penstock.spec.pipeline import LogSource, Pipeline
 from penstock.spec.yaml_file import parse_pipeline
+from penstock.upkeep import prune as pruning
+from penstock.upkeep.prune import count_prune, needed_from, plan_prune, prune
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
 
