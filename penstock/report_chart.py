@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from penstock.report_numbers import bin_edges, bin_shares
+from penstock.monitor.score_shift import bin_edges, bin_shares
 
 _BINS, _WIDTH, _HEIGHT = 20, 640, 170
 _TOP, _LEFT, _BOTTOM = 26, 44, 24

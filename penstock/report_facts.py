@@ -13,7 +13,7 @@ from penstock.ledger.reader import (
     partitions_of,
     validations_of,
 )
-from penstock.report_numbers import ScoreShift, measure_shift
+from penstock.monitor.score_shift import ScoreShift, measure_shift
 from penstock.resources.usage import tell_bytes
 from penstock.run_types import ModelPin, Pins, Validation
 

@@ -13,7 +13,7 @@ from penstock.errors import WrongState
 
 if TYPE_CHECKING:
     from penstock.ledger.reader import RunRecord
-    from penstock.report_numbers import ScoreShift
+    from penstock.monitor.score_shift import ScoreShift
 
 STATE_STYLES = {"published": "green", "halted": "red", "failed": "red", "abandoned": "red", "running": "yellow"}
 

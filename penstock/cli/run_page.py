@@ -176,7 +176,7 @@ def _tell_scores(facts: "RunFacts", console: "Console") -> None:
 
 def _histogram(quantiles: Sequence[float]) -> list[tuple[float, float]]:
     """Return (lower edge, share of the rows) of equally wide bins."""
-    from penstock.report_numbers import bin_edges, bin_shares
+    from penstock.monitor.score_shift import bin_edges, bin_shares
 
     edges = bin_edges(BINS, quantiles)
     return list(zip(edges, bin_shares(quantiles, edges), strict=False))

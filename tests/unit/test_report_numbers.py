@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from penstock.report_chart import draw_histogram
-from penstock.report_numbers import (
+from penstock.monitor.score_shift import (
     ScoreShift,
     bin_edges,
     bin_shares,
@@ -14,6 +13,7 @@ from penstock.report_numbers import (
     population_stability,
     share_upto,
 )
+from penstock.report_chart import draw_histogram
 
 EVEN = [i / 100 for i in range(101)]
 """Scores spread evenly over 0 to 1."""

@@ -1,0 +1,1 @@
+"""Compare the scores of runs: histograms and the population stability index."""
