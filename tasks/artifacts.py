@@ -11,7 +11,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
-from penstock.report import plan_card, run_card
+from penstock.report.card import plan_card, run_card
 from penstock.run.planning import Plan
 from penstock.run_types import Pins, ScoringRun
 from penstock.spec.pipeline import Pipeline

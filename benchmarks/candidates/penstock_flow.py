@@ -15,7 +15,7 @@ LATE = (
     "penstock.run.validate",
     "models.scoring",
     "penstock.run.audit",
-    "penstock.report",
+    "penstock.report.card",
 )
 
 

@@ -33,7 +33,7 @@ def show_runs(
     """List the scoring runs that the ledger remembers, newest first; of one pipeline, with its scores' shift."""
     from penstock.ledger.lineage import previous_published
     from penstock.ledger.reader import list_runs
-    from penstock.report_facts import shift_between
+    from penstock.report.facts import shift_between
     from penstock.run_types import interval_label
 
     settings = open_settings()
@@ -70,7 +70,7 @@ def show_runs(
 def show_run(run_id: RunId, as_json: AsJson = False) -> None:
     """Show one run: counts, validations, quarantine, timings, scores and their shift, the interval's earlier runs."""
     from penstock.cli.run_page import page_object, tell_run
-    from penstock.report_facts import read_facts
+    from penstock.report.facts import read_facts
 
     settings = open_settings()
     database, run = locate_run(settings, run_id)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from penstock.ledger.reader import RunRecord
-    from penstock.report_facts import RunFacts
+    from penstock.report.facts import RunFacts
 
 BINS = 12
 BAR = 40
@@ -44,7 +44,7 @@ def page_object(facts: "RunFacts", link: str | None) -> dict[str, Any]:
 
 def tell_run(facts: "RunFacts", link: str | None, console: "Console") -> None:
     """Write the page."""
-    from penstock.report_facts import pins_of
+    from penstock.report.facts import pins_of
     from penstock.run_types import interval_label
 
     run = facts.run
@@ -86,7 +86,7 @@ def _told_times(run: "RunRecord") -> str:
 
 
 def _tell_succession(facts: "RunFacts", console: "Console") -> None:
-    from penstock.report_facts import tell_heir, tell_replaced
+    from penstock.report.facts import tell_heir, tell_replaced
 
     for replaced in facts.replaced:
         did, why = tell_replaced(replaced)
@@ -96,7 +96,7 @@ def _tell_succession(facts: "RunFacts", console: "Console") -> None:
 
 
 def _tell_counts(facts: "RunFacts", console: "Console") -> None:
-    from penstock.report_facts import tell_cost
+    from penstock.report.facts import tell_cost
     from penstock.resources.memory import read_fit
 
     run = facts.run
@@ -161,7 +161,7 @@ def _tell_scores(facts: "RunFacts", console: "Console") -> None:
     quantiles = facts.run.score_quantiles
     if not quantiles:
         return
-    from penstock.report_facts import tell_shift
+    from penstock.report.facts import tell_shift
     from penstock.run_types import interval_label
 
     low, middle, high = (quantiles[i] for i in (5, 50, 95))

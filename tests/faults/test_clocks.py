@@ -10,7 +10,7 @@ import penstock.database.connections
 from models.registry import Registry
 from penstock.database.connections import Database, close_engines, open_database
 from penstock.ledger.reader import list_runs
-from penstock.report import run_card
+from penstock.report.card import run_card
 from penstock.settings import Settings
 from tests.conftest import DIALECTS, view_rows
 from tests.faults.conftest import Tell

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from penstock.ledger.reader import list_runs, rows_done
-from penstock.report import run_card
+from penstock.report.card import run_card
 from tests.conftest import view_rows
 from tests.shop import SPEC, Place
 from tests.waiting import wait_until

@@ -19,7 +19,7 @@ from deployments.up import client_of
 from deployments.work_pool import WORK_POOL
 from deployments.worker import WorkerPlan, running_worker
 from penstock.ledger.reader import RunRecord, list_runs, rows_done
-from penstock.report import run_card
+from penstock.report.card import run_card
 from tests.conftest import view_rows
 from tests.shop import SPEC, Place
 from tests.waiting import wait_until

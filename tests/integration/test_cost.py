@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.ledger.reader import list_runs, partitions_of
-from penstock.report import run_card
+from penstock.report.card import run_card
 from penstock.resources.usage import GB
 from tests.shop import Place
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from penstock.database.connections import Database, open_database
 from penstock.ledger.reader import RunRecord, list_runs
-from penstock.report import run_card
+from penstock.report.card import run_card
 from penstock.resources.memory import read_fit
 from tests.shop import Place, train_model
 

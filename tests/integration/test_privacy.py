@@ -13,7 +13,7 @@ from penstock.errors import SettingsError
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import list_runs, validations_of
 from penstock.privacy.masking import make_veil
-from penstock.report import run_card
+from penstock.report.card import run_card
 from penstock.settings import load_settings
 from penstock.spec.yaml_file import load_pipeline
 from tests.conftest import view_rows

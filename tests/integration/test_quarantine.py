@@ -140,7 +140,7 @@ def test_the_models_contract_is_never_waived_and_a_mended_row_passes(make_place:
 
 
 def test_a_waiver_outlives_a_restate_and_the_run_card_tells_of_it(make_place: Callable[..., Place]) -> None:
-    from penstock.report import run_card
+    from penstock.report.card import run_card
 
     place = dirty_place(make_place)
     invoke("quarantine", "release", "card-risk.yaml", "--failed", POSITIVE, "--yes")

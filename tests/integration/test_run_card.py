@@ -18,8 +18,8 @@ from penstock.ledger.lineage import earlier_runs, previous_published, replaced_b
 from penstock.ledger.reader import RunRecord, find_run, list_runs
 from penstock.ledger.tables import partitions
 from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
-from penstock.report import run_card
-from penstock.report_facts import read_facts
+from penstock.report.card import run_card
+from penstock.report.facts import read_facts
 from penstock.run_types import ModelPin
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.ledger.reader import list_runs, quarantined_rows
-from penstock.report import run_card
+from penstock.report.card import run_card
 from tests.integration.test_cli import invoke
 from tests.integration.test_failures import task_runs
 from tests.integration.test_score_flow import change, run_score

@@ -13,7 +13,7 @@ from penstock.monitor.score_shift import (
     population_stability,
     share_upto,
 )
-from penstock.report_chart import draw_histogram
+from penstock.report.chart import draw_histogram
 
 EVEN = [i / 100 for i in range(101)]
 """Scores spread evenly over 0 to 1."""

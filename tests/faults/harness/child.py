@@ -119,7 +119,7 @@ def _run_flow(order: Order) -> dict[str, Any]:
 
 def _run_steps(order: Order) -> dict[str, Any]:
     from penstock.ledger.reader import list_runs
-    from penstock.report import run_card
+    from penstock.report.card import run_card
     from penstock.spec.yaml_file import load_pipeline
     from tasks.places import connect, registry
     from tests.driver import Driver

@@ -7,8 +7,8 @@ from itertools import chain
 
 from penstock.database.connections import Database
 from penstock.ledger.reader import RunRecord, find_run
-from penstock.report_chart import draw_histogram
-from penstock.report_facts import (
+from penstock.report.chart import draw_histogram
+from penstock.report.facts import (
     RunFacts,
     partition_seconds,
     pins_of,

@@ -1,0 +1,1 @@
+"""One run as a document: its facts, the run card and the chart."""
