@@ -4,23 +4,12 @@ import sys
 
 import typer
 
-from penstock.cli import (
-    backfill,
-    checking,
-    demo,
-    deploy,
-    doctor,
-    forget,
-    listing,
-    models,
-    planned,
-    pruning,
-    quarantine,
-    running,
-    schema,
-    up,
-)
+from penstock.cli import backfill, deploy, doctor, forget, models, plan, prune, runs, schema, show, up, withdraw
+from penstock.cli.check import command as check
+from penstock.cli.demo import command as demo
 from penstock.cli.ending import CommandGroup, QuietEnd, tell_unexpected
+from penstock.cli.quarantine import command as quarantine
+from penstock.cli.run import command as run
 
 app = typer.Typer(
     name="penstock",
@@ -32,14 +21,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for module in (
-    checking,
-    planned,
-    running,
+    check,
+    plan,
+    run,
     backfill,
-    listing,
+    runs,
+    show,
+    withdraw,
     quarantine,
     forget,
-    pruning,
+    prune,
     models,
     schema,
     deploy,

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from penstock.ledger.reader import RunRecord
+    from penstock.monitor.score_shift import ScoreShift
     from penstock.report.facts import RunFacts
 
 BINS = 12
@@ -22,11 +23,20 @@ OUTCOMES = {
 }
 
 
+def run_object(run: "RunRecord", shift: "ScoreShift | None", link: str | None) -> dict[str, Any]:
+    """Return a run as `--json` writes it; `link` is the flow run's page in Prefect's UI."""
+    import dataclasses
+    import json
+
+    fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
+    fields["memory"] = json.loads(run.memory) if run.memory else None
+    figures = {"seconds": run.seconds, "cost_per_million": run.cost_per_million, "psi": shift.psi if shift else None}
+    return fields | figures | {"flow_run_link": link}
+
+
 def page_object(facts: "RunFacts", link: str | None) -> dict[str, Any]:
     """Return the page as `--json` writes it; `link` is the flow run's page in Prefect's UI."""
     import dataclasses
-
-    from penstock.cli.listing import run_object
 
     shift = facts.shift
     return run_object(facts.run, shift, link) | {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from penstock.cli.demo_shop import NO_COUNTRY, Shop, customers, make_shop, outcomes, payments
+from penstock.cli.demo.shop import NO_COUNTRY, Shop, customers, make_shop, outcomes, payments
 from penstock.database.bulk import read
 from penstock.database.connections import Database, open_database
 from penstock.errors import SettingsError
@@ -143,7 +143,7 @@ def test_demo_leaves_the_warehouse_of_the_environment_alone(demo: Demo) -> None:
 
 
 def test_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
-    from penstock.cli.demo_stage import make_folder
+    from penstock.cli.demo.context import make_folder
 
     (tmp_path / "letters.txt").write_text("mine", encoding="utf-8")
 
@@ -154,7 +154,7 @@ def test_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
 
 
 def test_demo_makes_its_own_folder_anew(tmp_path: Path) -> None:
-    from penstock.cli.demo_stage import make_folder
+    from penstock.cli.demo.context import make_folder
 
     make_folder(tmp_path / "shop")
     (tmp_path / "shop" / "shop.db").write_text("old", encoding="utf-8")

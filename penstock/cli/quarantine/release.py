@@ -113,6 +113,6 @@ def _score(settings: "Settings", meant: _Meant, *, run: bool) -> None:
         told = f"{plural(sum(waiting.values()), 'released row')} of {plural(len(waiting), 'interval')}"
         console().print(f"{told}: the next run of `{meant.pipeline}` scores them", markup=False)
         return
-    from penstock.cli.running import run_pipeline
+    from penstock.cli.run.command import run_pipeline
 
     raise typer.Exit(run_pipeline(meant.named, settings, console(), mode="release").exit_code)

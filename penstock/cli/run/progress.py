@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from penstock.cli.own_runs import OwnRuns
+from penstock.cli.run.own_runs import OwnRuns
 from penstock.errors import TransientError
 
 if TYPE_CHECKING:

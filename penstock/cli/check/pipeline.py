@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from penstock.cli.findings import Findings
+from penstock.cli.check.findings import Findings
+from penstock.cli.check.steps import subject_of
 from penstock.cli.opening import connector, open_pipeline
 from penstock.cli.output import count, plural
-from penstock.cli.step_check import subject_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,8 +88,8 @@ class _Check:
 
     def read_samples(self) -> "dict[str, pa.Table] | None":
         """Look at every source and read a few rows of each; None where one cannot be read."""
-        from penstock.cli.samples import Sampler, newest_interval
-        from penstock.cli.source_check import look_at_source
+        from penstock.cli.check.samples import Sampler, newest_interval
+        from penstock.cli.check.source import look_at_source
         from penstock.sources import open_source
 
         interval = newest_interval(self.pipeline, datetime.now(UTC))
@@ -113,7 +113,7 @@ class _Check:
     def compare_columns(self, models: "dict[str, ModelVersion]", *, accept: bool) -> None:
         """Tell what differs between the sources' columns and those that the last published run knew."""
         from models.needs import needed_columns
-        from penstock.cli.samples import newest_interval
+        from penstock.cli.check.samples import newest_interval
         from penstock.run.schema_contract import accept_columns, compare_sources
 
         interval = newest_interval(self.pipeline, datetime.now(UTC))
@@ -184,7 +184,7 @@ class _Check:
         self, rows: "dict[str, pa.Table]", features: "pa.Table", models: "dict[str, ModelVersion]"
     ) -> None:
         """See that the features hold what the models, the decisions and the destination take."""
-        from penstock.cli.step_check import check_steps
+        from penstock.cli.check.steps import check_steps
         from penstock.errors import MissingColumns
 
         known = (*features.column_names, *rows[self.pipeline.primary].column_names)

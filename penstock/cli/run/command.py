@@ -8,15 +8,15 @@ import typer
 
 from penstock.cli.arguments import End, ModelOption, PipelineName, Restate, Start
 from penstock.cli.ending import VERBOSE, tell_error
-from penstock.cli.flow_call import FlowEnd, call_score
 from penstock.cli.opening import connector, open_pipeline, open_settings
 from penstock.cli.output import console as stdout_console
 from penstock.cli.output import plural, short
-from penstock.cli.own_runs import OwnRuns, own_runs_from_now
-from penstock.cli.planned import choose_mode, find_intervals, resolve_models, tell_plan, told_idle
+from penstock.cli.plan import choose_mode, find_intervals, resolve_models, tell_plan, told_idle
 from penstock.cli.prefect_api import is_own, prefect_api
-from penstock.cli.progress import shown_progress
-from penstock.cli.readiness import ensure_ready, load_while_waiting
+from penstock.cli.run.flow_call import FlowEnd, call_score
+from penstock.cli.run.own_runs import OwnRuns, own_runs_from_now
+from penstock.cli.run.progress import shown_progress
+from penstock.cli.run.readiness import ensure_ready, load_while_waiting
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.demo_pack import find_pack, play_pack, write_settings
-from penstock.cli.demo_stage import PIPELINE, Clock, Stage, alone_in, load_engines, make_folder, server_ahead, stop
+from penstock.cli.demo.context import PIPELINE, Clock, Stage, alone_in, load_engines, make_folder, server_ahead, stop
+from penstock.cli.demo.pack import find_pack, play_pack, write_settings
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console as stdout
 from penstock.cli.output import make_table, plural
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from models.manifest import Manifest
-    from penstock.cli.demo_shop import Shop
-    from penstock.cli.running import RunSummary
+    from penstock.cli.demo.shop import Shop
+    from penstock.cli.run.command import RunSummary
     from penstock.interval import DataInterval
     from penstock.spec.pipeline import Pipeline
 
@@ -79,7 +79,7 @@ def play(stage: Stage, shown: Path, rows: int, seed: int) -> None:
             train_champion(stage, shop)
         with stage.clock.phase("load the engines"):
             load_engines(stage)
-        from penstock.cli.demo_show import show_end
+        from penstock.cli.demo.show import show_end
         from penstock.cli.prefect_api import prefect_api
 
         with prefect_api(stage.settings):
@@ -101,7 +101,7 @@ def open_shop(stage: Stage, shown: Path, rows: int, seed: int) -> "Shop":
     from rich.markup import escape
 
     import deployments
-    from penstock.cli.demo_shop import last_whole_day, make_shop
+    from penstock.cli.demo.shop import last_whole_day, make_shop
     from penstock.spec.yaml_file import parse_pipeline
 
     shipped = Path(deployments.__file__).with_name("pipelines") / f"{PIPELINE}.yaml"
@@ -142,7 +142,7 @@ def train_champion(stage: Stage, shop: "Shop") -> "Manifest":
 
     from models.registry import Registry
     from models.training import train
-    from penstock.cli.demo_shop import outcomes
+    from penstock.cli.demo.shop import outcomes
     from penstock.database.bulk import read
     from penstock.run.extract import land_logs
 
@@ -190,7 +190,7 @@ def _features_of(stage: Stage, pipeline: "Pipeline", day: "DataInterval") -> "pa
 
 def score_good_days(stage: Stage, shop: "Shop") -> None:
     """Score all days but the broken one, and show what was refused."""
-    from penstock.cli.demo_show import show_quarantine
+    from penstock.cli.demo.show import show_quarantine
 
     stage.title("Score the days after")
     *good, broken = shop.scored_days
@@ -202,7 +202,7 @@ def score_good_days(stage: Stage, shop: "Shop") -> None:
 
 def meet_broken_day(stage: Stage, shop: "Shop") -> None:
     """Run into the day whose amounts are in cents; readers must see what they saw."""
-    from penstock.cli.demo_show import digest_view, mean_amount
+    from penstock.cli.demo.show import digest_view, mean_amount
 
     stage.title("A bad night: somebody writes amounts in cents")
     day = shop.scored_days[-1]
@@ -225,8 +225,8 @@ def heal(stage: Stage, shop: "Shop") -> None:
     """Mend the shop, run again, and once more."""
     from datetime import UTC, datetime
 
-    from penstock.cli.demo_shop import mend_amounts
-    from penstock.cli.demo_show import digest_view, mean_amount
+    from penstock.cli.demo.shop import mend_amounts
+    from penstock.cli.demo.show import digest_view, mean_amount
 
     stage.title("The shop is mended, and the next run heals")
     day = shop.scored_days[-1]
@@ -244,7 +244,7 @@ def heal(stage: Stage, shop: "Shop") -> None:
 
 def _run(stage: Stage, end: "datetime") -> "RunSummary":
     """Score what is due; never beyond the shop's last day, though midnight pass meanwhile."""
-    from penstock.cli.running import run_pipeline
+    from penstock.cli.run.command import run_pipeline
 
     return run_pipeline(
         PIPELINE, stage.settings, stage.console, mode="due", start=None, end=end, model=None, partition_rows=None,

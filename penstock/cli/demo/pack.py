@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.cli.demo_stage import Stage, load_engines, server_ahead, stop
+from penstock.cli.demo.context import Stage, load_engines, server_ahead, stop
 from penstock.cli.output import make_table, plural
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _train(stage: Stage, pack: "Pack", size: "Size") -> None:
 def _score(stage: Stage, pipeline: str, end: "datetime", incident: "Incident | None") -> None:
     from rich.markup import escape
 
-    from penstock.cli.running import run_pipeline
+    from penstock.cli.run.command import run_pipeline
 
     stage.title(f"Score {pipeline}" if incident is None else f"Incident {incident.name}")
     if incident is not None:
@@ -135,7 +135,7 @@ def _tell_labels(stage: Stage, pack: "Pack", size: "Size") -> None:
 
 def _show_end(stage: Stage, pack: "Pack", shown: Path) -> None:
     """Show the run history, and how to look further."""
-    from penstock.cli.demo_show import show_commands, show_runs
+    from penstock.cli.demo.show import show_commands, show_runs
     from penstock.ledger.reader import list_runs
 
     stage.title("The run history")

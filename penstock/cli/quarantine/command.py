@@ -8,8 +8,8 @@ import typer
 from penstock.cli.arguments import AsJson, Limit, OptionalPipeline, RunId
 from penstock.cli.opening import locate_run, open_ledger, open_settings
 from penstock.cli.output import console, count, make_table, plural, short, write_json
-from penstock.cli.quarantine_export import export_quarantine
-from penstock.cli.quarantine_release import release_quarantine
+from penstock.cli.quarantine.export import export_quarantine
+from penstock.cli.quarantine.release import release_quarantine
 from penstock.errors import SettingsError
 
 if TYPE_CHECKING:

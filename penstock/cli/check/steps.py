@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.cli.findings import Findings
+from penstock.cli.check.findings import Findings
 from penstock.cli.output import plural
 
 if TYPE_CHECKING:

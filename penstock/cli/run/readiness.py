@@ -28,7 +28,7 @@ def ensure_ready(
         ModelRefused: the model's bytes are not those that were registered.
     """
     from models.registry import Registry
-    from penstock.cli.source_check import look_at_source
+    from penstock.cli.check.source import look_at_source
 
     for name in pipeline.sources:
         look_at_source(pipeline, name, interval, connect)

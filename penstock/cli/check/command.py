@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.arguments import AsJson
-from penstock.cli.findings import MARKS, STYLES, Findings
+from penstock.cli.check.findings import MARKS, STYLES, Findings
 from penstock.cli.opening import open_settings, pipeline_files
 from penstock.cli.output import console, plural, write_json
 from penstock.errors import PipelineNotFound
@@ -30,7 +30,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Find what would fail: spec, connections, columns, features, model contract. Writes no row."""
-    from penstock.cli.pipeline_check import check_pipeline
+    from penstock.cli.check.pipeline import check_pipeline
 
     settings = open_settings()
     names = pipelines or _all_names(settings)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from penstock.cli.findings import Findings
+from penstock.cli.check.findings import Findings
 from penstock.errors import NoFiles
 
 if TYPE_CHECKING:

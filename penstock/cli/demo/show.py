@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from penstock.cli.demo_stage import Stage
+from penstock.cli.demo.context import Stage
 from penstock.cli.output import count, make_table, seconds, short
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def show_quarantine(stage: Stage, records: "Sequence[RunRecord]") -> None:
 def mean_amount(stage: Stage, day: "DataInterval") -> float:
     import sqlalchemy as sa
 
-    from penstock.cli.demo_shop import payments
+    from penstock.cli.demo.shop import payments
 
     query = sa.select(sa.func.avg(payments.c.amount)).where(
         payments.c.created_at >= day.start, payments.c.created_at < day.end
@@ -119,18 +119,14 @@ def show_commands(stage: Stage, shown: Path, run_id: str) -> None:
 
 
 def _commands(run_id: str) -> list[str]:
-    """Return command lines to go on with; those that there are."""
+    """Return command lines to go on with."""
     import shutil
     import sys
 
-    from penstock.cli.app import app
-
     program = "penstock" if shutil.which("penstock") else str(Path(sys.executable).with_name("penstock"))
-    wanted = {
-        "runs": "runs",
-        "show": f"show {run_id}",
-        "quarantine": "quarantine list",
-        "up": "up    # Prefect's server and UI, with the history of these runs",
-    }
-    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    return [f"{program} {line}" for name, line in wanted.items() if name in known]
+    return [
+        f"{program} runs",
+        f"{program} show {run_id}",
+        f"{program} quarantine list",
+        f"{program} up    # Prefect's server and UI, with the history of these runs",
+    ]

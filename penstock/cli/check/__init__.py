@@ -1,0 +1,1 @@
+"""`penstock check`: what would fail, before it runs."""

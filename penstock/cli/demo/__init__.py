@@ -1,0 +1,1 @@
+"""`penstock demo`: the whole thing on a small shop, or on a domain pack."""

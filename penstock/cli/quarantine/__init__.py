@@ -1,0 +1,1 @@
+"""`penstock quarantine`: the rows that were refused."""

@@ -1,0 +1,1 @@
+"""`penstock run`: score what is due, in this process."""

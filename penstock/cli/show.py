@@ -1,0 +1,26 @@
+"""`penstock show`: one run, with all that the ledger knows of it."""
+
+import typer
+
+from penstock.cli.arguments import AsJson, RunId
+from penstock.cli.flow_run_link import find_ui, flow_run_link
+from penstock.cli.opening import locate_run, open_settings
+from penstock.cli.output import console, write_json
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command("show", epilog="Example: penstock show 1a2b3c4d")(show_run)
+
+
+def show_run(run_id: RunId, as_json: AsJson = False) -> None:
+    """Show one run: counts, validations, quarantine, timings, scores and their shift, the interval's earlier runs."""
+    from penstock.cli.run_page import page_object, tell_run
+    from penstock.report.facts import read_facts
+
+    settings = open_settings()
+    database, run = locate_run(settings, run_id)
+    facts, link = read_facts(database, run), flow_run_link(run, find_ui(settings))
+    if as_json:
+        write_json(page_object(facts, link))
+    else:
+        tell_run(facts, link, console())
