@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 UV := $(shell command -v uv 2>/dev/null)
-TYPED := penstock models tasks flows deployments examples
+TYPED := penstock
 
 # A developer's own Prefect server must never be met by a test or a demo.
 unexport $(filter PREFECT_%,$(.VARIABLES))

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from benchmarks.place import Place
 from benchmarks.workload import DAY, START, Work
-from models.registry import Registry
-from models.training import train
+from penstock.models.registry import Registry
+from penstock.models.training import train
 
 SAMPLE = 50_000
 """Rows that a model is trained on, however few are scored."""

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.results import write_section
-from deployments.local_server import client_environment, full_server
+from penstock.deployments.local_server import client_environment, full_server
 from penstock.settings import load_settings
 
 TITLE = "Cold start: from the start of a flow run's process to its first task"
@@ -35,9 +35,9 @@ def deployed_project(folder: Path) -> Iterator[Any]:
     settings = load_settings()
     with full_server(settings.home, port=0) as server:
         os.environ.update(client_environment(server.api_url))
-        from deployments.deploying import deploy_pipelines
-        from deployments.up import client_of
         from penstock.database.connections import open_database
+        from penstock.deployments.deploying import deploy_pipelines
+        from penstock.deployments.up import client_of
 
         write_payments(open_database(settings, "shop"), payments())
         train_model(settings.models_folder)
@@ -53,7 +53,9 @@ def time_first_task(client: Any) -> float:
     run = client.create_flow_run_from_deployment(deployment.id)
     environment = os.environ | {"PREFECT__FLOW_RUN_ID": str(run.id)}
     began = time.time()
-    subprocess.run([sys.executable, "-m", "deployments.engine"], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "penstock.deployments.engine"], env=environment, check=True, capture_output=True
+    )
     return _first_start(client, run.id) - began
 
 

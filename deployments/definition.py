@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
 from pydantic import ValidationError
 
-from deployments.work_pool import WORK_POOL
-from deployments.worker import HEARTBEAT_SECONDS
+from penstock.deployments.work_pool import WORK_POOL
+from penstock.deployments.worker import HEARTBEAT_SECONDS
 from penstock.errors import Problem, SpecError
 from penstock.interval import iso
 from penstock.spec.parts import Schedule
@@ -24,8 +24,10 @@ COLLISION = "ENQUEUE"
 GRACE_SECONDS = 120
 """How long a run may take to start before its place is free again: the worker may have died."""
 FINGERPRINT_LENGTH = 12
-ENTER_PROJECT = "deployments.pull.enter_project"
-RECORD_PROJECT = "deployments.pull.record_project"
+ENTER_PROJECT = "penstock.deployments.pull.enter_project"
+RECORD_PROJECT = "penstock.deployments.pull.record_project"
+OLD_ENTER_PROJECT = "deployments.pull.enter_project"
+"""The step in deployments that 0.1 made."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def define_deployment(pipeline: Pipeline, file: str) -> Definition:
     return Definition(
         flow="score",
         name=pipeline.name,
-        entrypoint="flows.score.score",
+        entrypoint="penstock.flows.score.score",
         description=describe_pipeline(pipeline),
         version=pipeline.fingerprint[:FINGERPRINT_LENGTH],
         tags=(PENSTOCK_TAG, pipeline.name),
@@ -86,7 +88,7 @@ def define_any_pipeline() -> Definition:
     return Definition(
         flow="score",
         name=ANY_PIPELINE,
-        entrypoint="flows.score.score",
+        entrypoint="penstock.flows.score.score",
         description="Scores any pipeline by its name, without schedule or limit. Backfills fan out on it.",
         version="any",
         tags=(PENSTOCK_TAG,),
@@ -98,7 +100,7 @@ def define_backfill() -> Definition:
     return Definition(
         flow="backfill",
         name=ANY_PIPELINE,
-        entrypoint="flows.backfill.backfill",
+        entrypoint="penstock.flows.backfill.backfill",
         description="Scores what a range of any pipeline lacks, each interval in a flow run of its own.",
         version="any",
         tags=(PENSTOCK_TAG,),
@@ -113,8 +115,9 @@ def pull_steps(folder: str) -> list[dict[str, Any]]:
 def recorded_folder(steps: list[dict[str, Any]] | None) -> str | None:
     """Return the project folder that a deployment on a server was made from."""
     for step in steps or ():
-        if ENTER_PROJECT in step:
-            return str(step[ENTER_PROJECT].get("folder"))
+        for name in (ENTER_PROJECT, OLD_ENTER_PROJECT):
+            if name in step:
+                return str(step[name].get("folder"))
     return None
 
 

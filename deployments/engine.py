@@ -18,7 +18,7 @@ def load() -> None:
     gc.disable()
     import prefect.flow_engine  # noqa: F401 # the engine finds it loaded
 
-    import flows.score  # noqa: F401 # and so does whoever loads the flow
+    import penstock.flows.score  # noqa: F401 # and so does whoever loads the flow
 
     gc.freeze()  # what was just imported stays for ever: no later collection looks at it again
     gc.enable()

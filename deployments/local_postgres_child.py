@@ -1,4 +1,4 @@
-"""The process behind `deployments.local_postgres`: it starts Postgres, and stops it after the Prefect server."""
+"""The child process of `local_postgres`: it starts Postgres, and stops it after the Prefect server."""
 
 import fcntl
 import os

@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import IO
 from urllib.request import ProxyHandler, build_opener
 
-from deployments.server_lock import START_SECONDS, hold_as_user, is_alive, lock_file, not_started, wait_until_gone
+from penstock.deployments.server_lock import (
+    START_SECONDS,
+    hold_as_user,
+    is_alive,
+    lock_file,
+    not_started,
+    wait_until_gone,
+)
 from penstock.errors import SettingsError
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The process behind `deployments.local_server`: one Prefect server that ends with its last user."""
+"""The child process of `local_server`: one Prefect server that ends with its last user."""
 
 import fcntl
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from uvicorn import Config, Server
 
-from deployments.failed_cursors import close_failed_cursors
-from deployments.write_locks import lock_before_reading
+from penstock.deployments.failed_cursors import close_failed_cursors
+from penstock.deployments.write_locks import lock_before_reading
 
 GRACE_SECONDS = 15.0
 

@@ -17,8 +17,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
 
-from deployments.changes import Change
-from deployments.definition import ENTER_PROJECT, Definition, pull_steps
+from penstock.deployments.changes import Change
+from penstock.deployments.definition import Definition, pull_steps, recorded_folder
 
 TOLD = (
     "version",
@@ -188,6 +188,5 @@ def _tell_difference(name: str, old: Any, new: Any) -> str:
 
 
 def _tell_steps(steps: list[dict[str, Any]] | None) -> str:
-    if steps and len(steps) == 1 and ENTER_PROJECT in steps[0]:
-        return str(steps[0][ENTER_PROJECT].get("folder"))
-    return "none" if not steps else "other pull steps"
+    folder = recorded_folder(steps) if steps and len(steps) == 1 else None
+    return folder or ("none" if not steps else "other pull steps")

@@ -1,5 +1,6 @@
 """The work pool that all deployments of Penstock run on."""
 
+from copy import deepcopy
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -7,13 +8,15 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-from deployments.changes import Change
+from penstock.deployments.changes import Change
 
 WORK_POOL = "penstock"
 # Without a command a process worker puts two helpers of its own before each flow process (a resolver that prepares the
 # workspace, and a supervisor), each of which imports Prefect: seconds of cold start for code that is here already.
 # `python` is looked up on the worker's PATH: start workers with their virtual environment's `bin` on it.
-ENGINE_COMMAND = "python -m deployments.engine"
+ENGINE_COMMAND = "python -m penstock.deployments.engine"
+OLD_ENGINE_COMMAND = "python -m deployments.engine"
+"""What 0.1 wrote into its work pools."""
 
 
 def ensure_work_pool(client: SyncPrefectClient, *, dry_run: bool = False) -> Change:
@@ -36,6 +39,12 @@ def ensure_work_pool(client: SyncPrefectClient, *, dry_run: bool = False) -> Cha
         if not dry_run:
             client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template=base_job_template()))
         return Change("updated", what, (f"command: Prefect's own → {ENGINE_COMMAND}",))
+    if _default_command(pool.base_job_template) == OLD_ENGINE_COMMAND:
+        if not dry_run:
+            template = deepcopy(pool.base_job_template)
+            template["variables"]["properties"]["command"]["default"] = ENGINE_COMMAND
+            client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template=template))
+        return Change("updated", what, (f"command: {OLD_ENGINE_COMMAND} → {ENGINE_COMMAND}",))
     return Change("unchanged", what)
 
 
@@ -44,3 +53,8 @@ def base_job_template() -> dict[str, Any]:
     template: dict[str, Any] = ProcessWorker.get_default_base_job_template()
     template["variables"]["properties"]["command"]["default"] = ENGINE_COMMAND
     return template
+
+
+def _default_command(template: dict[str, Any]) -> object:
+    properties = template.get("variables", {}).get("properties", {})
+    return properties.get("command", {}).get("default")

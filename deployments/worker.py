@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.local_server import client_environment
+from penstock.deployments.local_server import client_environment
 
 CHILD = Path(__file__).with_name("worker_child.py")
 WORKER_NAME = "penstock-up"

@@ -1,4 +1,4 @@
-"""The process behind `deployments.worker`: a Prefect process worker that lives in a group of its own.
+"""The child process of `worker`: a Prefect process worker that lives in a group of its own.
 
 The group holds the flow runs too, and ends with whoever started it: the read end of a pipe tells, however that dies.
 """

@@ -1,12 +1,13 @@
-"""Make one project folder of several packs, trained, for `penstock up`: `python -m examples FOLDER [PACK …]`."""
+"""Make one project of several packs, for `penstock up`: `python -m penstock.examples FOLDER [PACK …]`."""
 
 import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from examples.pack import Pack, Size, open_pack, pack_names
-from examples.place import inside, newest_end, write_pipelines, write_settings, write_size
+from penstock.examples.pack import Pack, Size, open_pack, pack_names
+from penstock.examples.place import inside
+from penstock.examples.project import newest_end, write_pipelines, write_settings, write_size
 
 
 def make_project(folder: Path, packs: Sequence[Pack], seed: int, now: datetime, *, small: bool = False) -> None:
@@ -29,7 +30,7 @@ def make_project(folder: Path, packs: Sequence[Pack], seed: int, now: datetime, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m examples", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m penstock.examples", description=__doc__)
     parser.add_argument("folder", type=Path, help="a folder that is not there yet")
     parser.add_argument("packs", nargs="*", default=[], help=f"of {', '.join(pack_names())}; all where left out")
     parser.add_argument("--seed", type=int, default=7)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from examples.pack import Pack
-from examples.place import Place, read_size, scored_span
 from penstock.errors import SettingsError
+from penstock.examples.pack import Pack
+from penstock.examples.place import Place
+from penstock.examples.project import read_size, scored_span
 from penstock.interval import DataInterval, split
 from penstock.spec.yaml_file import parse_pipeline
 

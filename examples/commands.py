@@ -1,4 +1,4 @@
-"""The command lines that all packs share: `python -m examples.<pack>.generate`, `.train`, `.incident`, `.evaluate`."""
+"""The command line of a pack: `python -m penstock.examples.<pack> generate | train | incident | evaluate`."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -7,24 +7,47 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from examples.judging import Judged, judge_published, told
-from examples.pack import Pack, Size
-from examples.place import Place, inside, newest_end, read_size, write_pipelines, write_settings, write_size
 from penstock.database.connections import close_engines
 from penstock.errors import PenstockError
+from penstock.examples.judging import Judged, judge_published, told
+from penstock.examples.pack import Pack, Size
+from penstock.examples.place import Place, inside
+from penstock.examples.project import newest_end, read_size, write_pipelines, write_settings, write_size
 
 FOLDER = Path("penstock-demo")
 
+JudgeGenerated = Callable[[Place, Size], dict[str, list[Judged]]]
+JudgeReal = Callable[[Path], dict[str, list[Judged]]]
 
-def generate(pack: Pack) -> None:
-    """Make a project folder with the pack's world in it."""
-    parser = _parser(pack, "Make the pack's databases, files, settings and pipelines; same size and end, same world.")
+
+def run_command(pack: Pack, judge_generated: JudgeGenerated, judge_real: JudgeReal) -> None:
+    """Run the command that the arguments name."""
+    module = pack.name.replace("-", "_")
+    parser = argparse.ArgumentParser(prog=f"python -m penstock.examples.{module}", description=pack.about)
+    commands = parser.add_subparsers(required=True)
+    _add_generate(commands.add_parser("generate", help="make a project folder with the pack's world in it"), pack)
+    _add_train(commands.add_parser("train", help="train the pack's models on what is known, and register them"), pack)
+    _add_incident(commands.add_parser("incident", help="break the pack's world, mend it, or let labels come in"), pack)
+    judging = commands.add_parser("evaluate", help="judge model, constant and simple rule on a holdout")
+    judging.add_argument("--real", type=Path, help="the file or folder of real data that the pack's page names")
+    judging.add_argument("--rows", type=int, default=pack.demo.rows)
+    judging.add_argument("--seed", type=int, default=7)
+    judging.set_defaults(run=lambda given: _evaluate(pack, given, judge_generated, judge_real))
+    given = parser.parse_args()
+    given.run(given)
+
+
+def _add_generate(parser: argparse.ArgumentParser, pack: Pack) -> None:
+    _add_folder(parser)
     parser.add_argument("--rows", type=int, default=pack.demo.rows, help="rows to score and to learn from, about")
     parser.add_argument("--days", type=int, default=pack.demo.days)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--dirty", type=float, default=pack.demo.dirty, help="share of the scored rows that is spoiled")
     parser.add_argument("--until", type=datetime.fromisoformat, help="end of the newest interval; else the newest due")
-    given = parser.parse_args()
+    parser.set_defaults(run=lambda given: _generate(parser, pack, given))
+
+
+def _generate(parser: argparse.ArgumentParser, pack: Pack, given: argparse.Namespace) -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     if not (given.folder / ".env").exists():
         write_settings(given.folder, [pack])
@@ -37,23 +60,27 @@ def generate(pack: Pack) -> None:
             print(f"{what:24} {holds}")
 
 
-def train(pack: Pack) -> None:
-    """Train and register the pack's models."""
-    parser = _parser(pack, "Train the pack's models on what is known, and register them.")
-    given = parser.parse_args()
+def _add_train(parser: argparse.ArgumentParser, pack: Pack) -> None:
+    _add_folder(parser)
+    parser.set_defaults(run=lambda given: _train(parser, pack, given))
+
+
+def _train(parser: argparse.ArgumentParser, pack: Pack, given: argparse.Namespace) -> None:
     with _inside(parser, given.folder) as place:
         for manifest in pack.train(place, read_size(pack)):
             judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
             print(f"{manifest.label}: {judged} on the holdout")
 
 
-def incident(pack: Pack) -> None:
-    """Let an incident strike the pack's world, or mend it; or let the labels come in."""
-    parser = _parser(pack, "Break the pack's world as it breaks in life; `penstock run` meets it.")
+def _add_incident(parser: argparse.ArgumentParser, pack: Pack) -> None:
+    _add_folder(parser)
     names = [each.name for each in pack.incidents]
     parser.add_argument("name", choices=[*names, "labels"], help="`labels`: what really happened comes in")
     parser.add_argument("--mend", action="store_true", help="undo it, as the operator has it undone")
-    given = parser.parse_args()
+    parser.set_defaults(run=lambda given: _strike(parser, pack, given))
+
+
+def _strike(parser: argparse.ArgumentParser, pack: Pack, given: argparse.Namespace) -> None:
     with _inside(parser, given.folder) as place:
         size = read_size(pack)
         if given.name == "labels":
@@ -62,22 +89,12 @@ def incident(pack: Pack) -> None:
                 rows, figure = judge_published(place, pack, pipeline)
                 print(f"{pipeline}: {pack.labels[pipeline].metric} {figure:.3f} over {rows:,} live scores")
             return
-        chosen = pack.incidents[names.index(given.name)]
+        chosen = next(each for each in pack.incidents if each.name == given.name)
         (chosen.mend if given.mend else chosen.strike)(place, size)
         print(chosen.remedy if given.mend else chosen.story)
 
 
-def evaluate(
-    pack: Pack,
-    generated: Callable[[Place, Size], dict[str, list[Judged]]],
-    real: Callable[[Path], dict[str, list[Judged]]],
-) -> None:
-    """Print the pack's holdout tables: from its generator, and from real data where a path is given."""
-    parser = argparse.ArgumentParser(description=f"{pack.name}: judge model, constant and simple rule on a holdout.")
-    parser.add_argument("--real", type=Path, help="the file or folder of real data that the module's page names")
-    parser.add_argument("--rows", type=int, default=pack.demo.rows)
-    parser.add_argument("--seed", type=int, default=7)
-    given = parser.parse_args()
+def _evaluate(pack: Pack, given: argparse.Namespace, generated: JudgeGenerated, real: JudgeReal) -> None:
     tables = {} if given.real is None else real(given.real)
     size = Size(
         given.rows, pack.demo.days, given.seed, pack.demo.dirty, newest_end(pack, datetime(2026, 6, 1, tzinfo=UTC))
@@ -105,7 +122,5 @@ def _inside(parser: argparse.ArgumentParser, folder: Path) -> Iterator[Place]:
         parser.exit(error.exit_code, f"Error: {error}\n")
 
 
-def _parser(pack: Pack, what: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=f"{pack.name}: {what}")
+def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="the project folder (default: %(default)s)")
-    return parser

@@ -1,4 +1,4 @@
-"""An hour of all packs' schedules at once, compressed: `python -m examples.hour FOLDER [PACK …]`.
+"""An hour of all packs' schedules at once, compressed: `python -m penstock.examples.hour FOLDER [PACK …]`.
 
 All packs lie in one project folder, and one `penstock up` has all their pipelines deployed. Each pipeline's runs are
 spread over a simulated hour: Prefect's scheduler makes them, the worker starts them, and each takes the oldest interval
@@ -18,13 +18,13 @@ from functools import partial
 from pathlib import Path
 from socket import socket
 
-from examples.__main__ import make_project
-from examples.beats import MINUTES, Beat, spread, write_schedule
-from examples.kept import Kept, is_over, is_planned, judge, read_history
-from examples.pack import Pack, open_pack, pack_names
-from examples.place import Place, inside
 from penstock.database.connections import close_engines
 from penstock.errors import SettingsError
+from penstock.examples.__main__ import make_project
+from penstock.examples.beats import MINUTES, Beat, spread, write_schedule
+from penstock.examples.kept import Kept, is_over, is_planned, judge, read_history
+from penstock.examples.pack import Pack, open_pack, pack_names
+from penstock.examples.place import Place, inside
 
 READY = "Ctrl-C stops everything"
 LEAD = timedelta(seconds=20)
@@ -62,7 +62,7 @@ def run_hour(folder: Path, packs: Sequence[Pack], pace: float, tell: Callable[[s
 
 def _deploy_hour(place: Place, api_url: str, beats: Sequence[Beat]) -> datetime:
     """Deploy the compressed schedules, and wait until the server has planned every run; return when they begin."""
-    from deployments.up import deploy_folder
+    from penstock.deployments.up import deploy_folder
 
     begin = datetime.now(UTC).replace(microsecond=0) + LEAD
     for beat in beats:
@@ -111,7 +111,9 @@ def show(kept: Sequence[Kept]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m examples.hour", description="An hour of all packs, compressed.")
+    parser = argparse.ArgumentParser(
+        prog="python -m penstock.examples.hour", description="An hour of all packs, compressed."
+    )
     parser.add_argument("folder", type=Path, help="a folder that is not there yet")
     parser.add_argument("packs", nargs="*", default=[], help=f"of {', '.join(pack_names())}; all where left out")
     parser.add_argument("--pace", type=float, default=3.0, help="real seconds of a simulated minute (default: 3)")

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import sqlalchemy as sa
 
-from examples.pack import Pack
-from examples.place import Place
-from models.booster import ModelVersion
-from models.registry import Registry
-from models.training import Trained, train
 from penstock.database.bulk import read
+from penstock.examples.pack import Pack
+from penstock.examples.place import Place
+from penstock.models.booster import ModelVersion
+from penstock.models.registry import Registry
+from penstock.models.training import Trained, train
 from penstock.run_types import ModelPin
 
 Numbers = npt.NDArray[np.float64]
@@ -95,7 +95,7 @@ def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **h
     """Keep the last rows apart, and train on the others; of these the last choose how many trees there are.
 
     Args:
-        how: more of the arguments of `models.training.train`.
+        how: more of the arguments of `penstock.models.training.train`.
     """
     ordered = frame.sort_by(order_by)
     learned = ordered.slice(0, ordered.num_rows - round(ordered.num_rows * share))

@@ -14,9 +14,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
-from deployments.up import client_of
-from examples.beats import Beat
-from examples.place import Place
+from penstock.deployments.up import client_of
+from penstock.examples.beats import Beat
+from penstock.examples.place import Place
 from penstock.ledger.reader import RunRecord, list_runs
 
 ENOUGH = 200

@@ -1,7 +1,7 @@
 """A hand-written flow that chains Penstock's tasks itself: score a pipeline only when a partner's file has arrived.
 
 The pipeline is built in Python here, not read from YAML; the promises are the same, because they live in the tasks.
-Run it with `python -m examples.own_flow`.
+Run it with `python -m penstock.examples.own_flow`.
 """
 
 from datetime import UTC, datetime
@@ -12,9 +12,9 @@ from prefect import flow, task
 from penstock.errors import Halted
 from penstock.ledger.run_lease import holding
 from penstock.spec.pipeline import Pipeline
-from tasks.interval import audit, claim, plan, plan_partitions, publish, resolve_models
-from tasks.partitions import score_partitions
-from tasks.places import connect, settings
+from penstock.tasks.interval import audit, claim, plan, plan_partitions, publish, resolve_models
+from penstock.tasks.partitions import score_partitions
+from penstock.tasks.places import connect, settings
 
 PIPELINE = Pipeline.model_validate(
     {

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from penstock.errors import SettingsError, nearest
-
-if TYPE_CHECKING:
-    from examples.place import Place
-    from models.manifest import Manifest
+from penstock.examples.place import Place
+from penstock.models.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Made:
     """By pipeline: how many of them the features query leaves out on purpose."""
 
 
-Deed = Callable[["Place", Size], None]
+Deed = Callable[[Place, Size], None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Labels:
     table: str
     column: str
     metric: str
-    """A name of `examples.judging.METRICS`."""
+    """A name of `penstock.examples.judging.METRICS`."""
     score: str = "score"
     """Column of the live rows that is judged."""
     group: tuple[str, ...] = ()
@@ -106,11 +104,11 @@ class Pack:
     """What a test makes."""
     scored: int
     """Intervals at the end that the pipelines score; the model learns from what lies before them. At least two."""
-    make: Callable[["Place", Size], Made]
+    make: Callable[[Place, Size], Made]
     """Fill the project's databases and files."""
-    train: Callable[["Place", Size], "tuple[Manifest, ...]"]
+    train: Callable[[Place, Size], tuple[Manifest, ...]]
     """Train on what is known by the end of the world, and register each model under the alias that its spec names."""
-    deliver_labels: Callable[["Place", Size], int]
+    deliver_labels: Callable[[Place, Size], int]
     """Write the labels that have come in since; returns how many."""
     labels: Mapping[str, Labels]
     """By pipeline."""
@@ -133,5 +131,5 @@ def open_pack(name: str) -> Pack:
         raise SettingsError(
             f"there is no pack `{name}`", f"{nearest(name, known)} There are: {', '.join(known)}.".strip()
         )
-    pack: Pack = import_module(f"examples.{name.replace('-', '_')}.pack").PACK
+    pack: Pack = import_module(f"penstock.examples.{name.replace('-', '_')}.pack").PACK
     return pack

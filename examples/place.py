@@ -1,31 +1,15 @@
-"""A project folder: pipelines, settings, databases and files of one or several packs. It is the working folder."""
+"""Where a pack works: a project folder, which is the working folder while it does."""
 
-import json
-import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import chdir, contextmanager
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 
-import deployments
-from examples.pack import Pack, Size
-from models.registry import Registry
 from penstock.database.connections import Database, open_database
-from penstock.errors import SettingsError
-from penstock.interval import DataInterval, align_down
+from penstock.models.registry import Registry
 from penstock.settings import Settings, load_settings
-from penstock.spec.pipeline import IntervalSpec, Pipeline
-from penstock.spec.yaml_file import find_pipeline_file, load_pipeline, parse_pipeline
-
-SHIPPED = Path(deployments.__file__).with_name("pipelines")
-_SETTINGS = """\
-# Read by every penstock command that is run in this folder.
-PENSTOCK_HOME=.penstock
-PENSTOCK_PIPELINES=pipelines
-"""
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 
 
 @dataclass(frozen=True)
@@ -50,61 +34,3 @@ def inside(folder: Path) -> Iterator[Place]:
     """Work in a project folder."""
     with chdir(folder):
         yield Place(load_settings())
-
-
-def write_settings(folder: Path, packs: Sequence[Pack]) -> None:
-    """Write `.env`: each pack's connections lead to SQLite files in the folder; a new secret hides private columns."""
-    names = dict.fromkeys(name for pack in packs for name in pack.connections)
-    lines = [f"PENSTOCK_CONNECTIONS__{name.upper()}=sqlite:///{name}.db\n" for name in names]
-    secret = f"PENSTOCK_PRIVATE_KEY={token_hex(32)}\n"
-    (folder / ".env").write_text(_SETTINGS + "".join(lines) + secret, encoding="utf-8")
-
-
-def newest_end(pack: Pack, now: datetime) -> datetime:
-    """Return the end of the newest interval of the pack's first pipeline that is due."""
-    spec = load_pipeline(SHIPPED / f"{pack.pipelines[0]}.yaml").interval
-    if spec is None:
-        return now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return align_down(now - spec.delay, spec.start, spec.grain)
-
-
-def write_pipelines(pack: Pack, size: Size) -> None:
-    """Copy the pack's specs into the working folder; each begins where the pack's scored intervals do."""
-    Path("pipelines").mkdir(exist_ok=True)
-    for name in pack.pipelines:
-        text = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
-        interval = parse_pipeline(text.encode(), name).interval
-        if interval is not None:
-            first = scored_span(pack, interval, size).start
-            text, changed = re.subn(r"(\bstart: )\d{4}-\d\d-\d\dT[\d:]+Z", rf"\g<1>{first:%Y-%m-%dT%H:%M:%SZ}", text)
-            if changed != 1:
-                raise SettingsError(f"{SHIPPED / name}.yaml does not hold one `start:`", "Restore the file.")
-        Path("pipelines", f"{name}.yaml").write_text(text, encoding="utf-8")
-
-
-def scored_span(pack: Pack, interval: IntervalSpec, size: Size) -> DataInterval:
-    """Return from where to where a pipeline of the pack scores."""
-    end = align_down(size.until, interval.start, interval.grain)
-    return DataInterval(end - pack.scored * interval.grain, end)
-
-
-def write_size(pack: Pack, size: Size) -> None:
-    """Remember what the pack's world was made from, so that it can be drawn again."""
-    body = asdict(size) | {"until": size.until.isoformat()}
-    Path(f"{pack.name}.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-
-
-def read_size(pack: Pack) -> Size:
-    """Read what `write_size` wrote.
-
-    Raises:
-        SettingsError: the pack was not made in this folder.
-    """
-    file = Path(f"{pack.name}.json")
-    if not file.is_file():
-        module = pack.name.replace("-", "_")
-        raise SettingsError(
-            f"`{pack.name}` was not made in {os.getcwd()}", f"Make it with `python -m examples.{module}.generate`."
-        )
-    body = json.loads(file.read_text(encoding="utf-8"))
-    return Size(**body | {"until": datetime.fromisoformat(body["until"])})

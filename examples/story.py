@@ -7,8 +7,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from examples.pack import Incident, Pack, Size
-from examples.place import Place
+from penstock.examples.pack import Incident, Pack, Size
+from penstock.examples.place import Place
 from penstock.interval import align_down
 from penstock.ledger.reader import RunRecord, list_runs, validations_of
 from penstock.spec.pipeline import Pipeline

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
-from examples.place import Place
+from penstock.examples.place import Place
 from penstock.interval import DataInterval, split
 from penstock.run.extract import land_logs
 from penstock.run.features import build_features

@@ -10,12 +10,12 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
-from tasks.backfill import Backfill, first_start, plan_range, takes_turns, wait_for_others
-from tasks.backfill_board import Board, tell_idle, tell_undone
-from tasks.fan_out import ROUNDS, fanning_out
-from tasks.form import Moment, labelled
-from tasks.naming import backfill_run_name
-from tasks.places import settings
+from penstock.tasks.backfill import Backfill, first_start, plan_range, takes_turns, wait_for_others
+from penstock.tasks.backfill_board import Board, tell_idle, tell_undone
+from penstock.tasks.fan_out import ROUNDS, fanning_out
+from penstock.tasks.form import Moment, labelled
+from penstock.tasks.naming import backfill_run_name
+from penstock.tasks.places import settings
 
 
 @flow(name="backfill", flow_run_name=backfill_run_name, persist_result=False)

@@ -16,18 +16,18 @@ from penstock.run.planning import Mode, PlannedInterval
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
-from tasks.artifacts import Progress, report, show_plan
-from tasks.conclusion import conclude
-from tasks.events import announce
-from tasks.form import ModelChoice, Moment, PartitionRows, labelled
-from tasks.heartbeat import heartbeat, without_prefects
-from tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_models
-from tasks.naming import flow_run_name
-from tasks.partitions import score_partitions
-from tasks.places import connect, settings
-from tasks.retries import has_lost_its_snapshot
-from tasks.runners import connected_runner, in_flight
-from tasks.warm_up import warm_up
+from penstock.tasks.artifacts import Progress, report, show_plan
+from penstock.tasks.conclusion import conclude
+from penstock.tasks.events import announce
+from penstock.tasks.form import ModelChoice, Moment, PartitionRows, labelled
+from penstock.tasks.heartbeat import heartbeat, without_prefects
+from penstock.tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_models
+from penstock.tasks.naming import flow_run_name
+from penstock.tasks.partitions import score_partitions
+from penstock.tasks.places import connect, settings
+from penstock.tasks.retries import has_lost_its_snapshot
+from penstock.tasks.runners import connected_runner, in_flight
+from penstock.tasks.warm_up import warm_up
 
 
 @flow(name="score", flow_run_name=flow_run_name, persist_result=False)

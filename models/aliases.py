@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from models.manifest import MODEL_NAME
-from models.store_files import hold_lock, read_inside, refuse_links, replace_durably
 from penstock.errors import ModelRefused
+from penstock.models.manifest import MODEL_NAME
+from penstock.models.store_files import hold_lock, read_inside, refuse_links, replace_durably
 from penstock.spec.parts import Part, UtcDatetime
 
 ALIASES_FILE = "aliases.json"

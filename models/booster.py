@@ -18,12 +18,12 @@ import pandas as pd
 import pyarrow as pa
 import xgboost as xgb
 
-from models.columns import FeatureColumn, Numbers, read_column
-from models.contract import BoosterFacts, check_contract
-from models.golden import check_golden_rows, golden_table
-from models.manifest import PREDICTED_CLASS, Feature, Manifest
-from models.model_file import inspect_file, refuse_newer
 from penstock.errors import ModelMismatch, ModelRefused
+from penstock.models.columns import FeatureColumn, Numbers, read_column
+from penstock.models.contract import BoosterFacts, check_contract
+from penstock.models.golden import check_golden_rows, golden_table
+from penstock.models.manifest import PREDICTED_CLASS, Feature, Manifest
+from penstock.models.model_file import inspect_file, refuse_newer
 from penstock.settings import Device
 
 logger = logging.getLogger(__name__)

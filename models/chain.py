@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from models.manifest import Manifest
-from models.registry import Registry
-from models.scoring import Scores, add_unstorable, hide_values, judge_scores, leave_unscored, refuse_clash
 from penstock.errors import ModelMismatch
+from penstock.models.manifest import Manifest
+from penstock.models.registry import Registry
+from penstock.models.scoring import Scores, add_unstorable, hide_values, judge_scores, leave_unscored, refuse_clash
 from penstock.privacy.masking import Veil
 from penstock.run.validate import Refusing
 from penstock.run_types import Features, Partition, Scored, ScoringRun
@@ -21,7 +21,7 @@ from penstock.spec.pipeline import MODEL, Pipeline
 from penstock.spec.steps import ScoreStep, find_step
 
 if TYPE_CHECKING:
-    from models.booster import ModelVersion
+    from penstock.models.booster import ModelVersion
 
 
 def score_step(pipeline: Pipeline, features: Features, step: ScoreStep, model: "ModelVersion", veil: Veil) -> Features:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.manifest import Feature, Scalar
+from penstock.models.manifest import Feature, Scalar
 
 _LARGEST = float(np.finfo(np.float32).max)
 """XGBoost computes in 32 bits: what is larger becomes infinite there."""

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from models.golden import REGISTER_AGAIN
-from models.manifest import Feature, Manifest
 from penstock.errors import ModelRefused
+from penstock.models.golden import REGISTER_AGAIN
+from penstock.models.manifest import Feature, Manifest
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from models.chain import score_in_steps
-from models.registry import Registry
-from models.scoring import score_features
 from penstock.errors import MemoryTooSmall
+from penstock.models.chain import score_in_steps
+from penstock.models.registry import Registry
+from penstock.models.scoring import score_features
 from penstock.privacy.masking import Veil
 from penstock.resources.free_memory import release_memory
 from penstock.resources.memory import Footprint

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from models.columns import FeatureColumn, golden_array
-from models.manifest import GoldenRow, Manifest, Scalar
 from penstock.errors import ModelRefused
+from penstock.models.columns import FeatureColumn, golden_array
+from penstock.models.manifest import GoldenRow, Manifest, Scalar
 
 GOLDEN_ROWS = 5
 TOLERANCE = 1e-6

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.manifest import Manifest
+from penstock.models.manifest import Manifest
 from penstock.spec.expression import read_expression
 from penstock.spec.pipeline import Pipeline
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from models.columns import FeatureColumn
-from models.manifest import QUANTILES, Distribution
+from penstock.models.columns import FeatureColumn
+from penstock.models.manifest import QUANTILES, Distribution
 
 
 def describe_column(column: FeatureColumn) -> Distribution:

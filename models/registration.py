@@ -9,13 +9,13 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from models.booster import ModelVersion, open_booster
-from models.columns import is_text
-from models.contract import BoosterFacts
-from models.golden import choose_rows, golden_table, read_inputs, with_outputs
-from models.manifest import PREDICTED_CLASS, Feature, GoldenRow, Manifest
-from models.reference import describe_column
 from penstock.errors import ModelMismatch, ModelRefused
+from penstock.models.booster import ModelVersion, open_booster
+from penstock.models.columns import is_text
+from penstock.models.contract import BoosterFacts
+from penstock.models.golden import choose_rows, golden_table, read_inputs, with_outputs
+from penstock.models.manifest import PREDICTED_CLASS, Feature, GoldenRow, Manifest
+from penstock.models.reference import describe_column
 
 
 @dataclass(frozen=True)

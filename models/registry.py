@@ -20,16 +20,16 @@ from uuid import uuid4
 import pyarrow as pa
 from pydantic import ValidationError
 
-from models.aliases import AliasMove, check_alias, move_alias, read_aliases
-from models.manifest import MODEL_NAME, VERSION, Manifest
-from models.store_files import read_inside, refuse_links, sync_folder, write_durably
 from penstock.errors import ModelNotFound, ModelRefused
+from penstock.models.aliases import AliasMove, check_alias, move_alias, read_aliases
+from penstock.models.manifest import MODEL_NAME, VERSION, Manifest
+from penstock.models.store_files import read_inside, refuse_links, sync_folder, write_durably
 from penstock.run_types import ModelPin
 from penstock.settings import Device
 from penstock.spec.steps import ModelRef
 
 if TYPE_CHECKING:
-    from models.booster import ModelVersion  # imports XGBoost: inside functions only
+    from penstock.models.booster import ModelVersion  # imports XGBoost: inside functions only
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_BYTES = 64 * 2**20
@@ -142,7 +142,7 @@ class Registry:
             ModelRefused: the name, the alias or the file is not one that the store takes.
             ModelMismatch: the reference rows lack a feature, or none of them can be scored.
         """
-        from models.registration import Candidate, draft_manifest
+        from penstock.models.registration import Candidate, draft_manifest
 
         if not re.fullmatch(MODEL_NAME, name):
             raise ModelRefused(name, "that is no model name. Use letters, digits, `.`, `_` and `-`, a letter first.")
@@ -221,7 +221,7 @@ class Registry:
 
 @lru_cache(maxsize=_KEPT_LOADED)
 def _load_verified(store: Path, pin: ModelPin, device: Device) -> "ModelVersion":
-    from models.booster import open_version
+    from penstock.models.booster import open_version
 
     manifest = Registry(store).manifest(pin.name, pin.version)
     if manifest.sha256 != pin.digest:

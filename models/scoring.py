@@ -18,7 +18,7 @@ from penstock.spec.pipeline import MODEL, SCORES, Pipeline
 from penstock.spec.steps import SCORE
 
 if TYPE_CHECKING:
-    from models.booster import ModelVersion
+    from penstock.models.booster import ModelVersion
 
 
 def score_features(

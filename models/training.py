@@ -16,12 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.booster import fit_booster
-from models.columns import is_number, is_text, read_column
-from models.groups import cut_between_groups, gather_groups
-from models.manifest import Feature, Manifest
-from models.registry import Registry
 from penstock.errors import ModelMismatch, ModelRefused
+from penstock.models.booster import fit_booster
+from penstock.models.columns import is_number, is_text, read_column
+from penstock.models.groups import cut_between_groups, gather_groups
+from penstock.models.manifest import Feature, Manifest
+from penstock.models.registry import Registry
 
 _NAME = "to be trained"
 _REFERENCE_ROWS = 10_000

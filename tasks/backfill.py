@@ -17,8 +17,8 @@ from penstock.run.planning import Mode, Plan, PlannedInterval
 from penstock.run.planning import plan_range as plan_whole_range
 from penstock.run_types import interval_key
 from penstock.spec.pipeline import Pipeline, SqlSource
-from tasks.places import connect
-from tasks.retries import RETRIED
+from penstock.tasks.places import connect
+from penstock.tasks.retries import RETRIED
 
 LOOK_SECONDS = 5.0
 BUSY_RUNS = 1000

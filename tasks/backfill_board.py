@@ -15,8 +15,8 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
 from penstock.run.planning import Plan, PlannedInterval
-from tasks.backfill import Backfill
-from tasks.fan_out import FanOut, IntervalRun
+from penstock.tasks.backfill import Backfill
+from penstock.tasks.fan_out import FanOut, IntervalRun
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from penstock.errors import SettingsError
 from penstock.interval import iso
 from penstock.run.planning import PlannedInterval
 from penstock.run_types import interval_key
-from tasks.backfill import Backfill
+from penstock.tasks.backfill import Backfill
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 

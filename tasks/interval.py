@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from models.needs import needed_columns
 from penstock.errors import SourceError
 from penstock.ledger import writer
 from penstock.ledger.reader import find_run, settled_intervals
 from penstock.ledger.releases import pending_releases
+from penstock.models.needs import needed_columns
 from penstock.resources.memory import Fit
 from penstock.resources.usage import Usage
 from penstock.run.budget import keep_budget
@@ -25,9 +25,9 @@ from penstock.run_types import ModelPin, Pins, Receipt, ScoringRun, SourceExtent
 from penstock.sources.logs.landed import Landing
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models
-from tasks.memory import fit_memory
-from tasks.places import connect, registry, settings, veil
-from tasks.retries import ONCE, RETRIED
+from penstock.tasks.memory import fit_memory
+from penstock.tasks.places import connect, registry, settings, veil
+from penstock.tasks.retries import ONCE, RETRIED
 
 if TYPE_CHECKING:
     from penstock.run.audit import AuditResult

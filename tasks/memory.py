@@ -6,7 +6,7 @@ from penstock.resources.free_memory import release_memory
 from penstock.resources.memory import Fit, Footprint, Wanted, fit_partitions
 from penstock.resources.usage import held_memory
 from penstock.run_types import ScoringRun
-from tasks.places import connect, registry, settings, veil
+from penstock.tasks.places import connect, registry, settings, veil
 
 _measured: dict[str, Footprint] = {}
 """By spec and models: a flow run of many intervals measures on the first of them."""
@@ -32,7 +32,7 @@ def _footprint(run: ScoringRun, limit: int) -> Footprint:
     if key in _measured:
         release_memory()
         return replace(_measured[key], base_bytes=held_memory())
-    from models.footprint import Trial, measure_footprint  # not above: it brings pandas along
+    from penstock.models.footprint import Trial, measure_footprint  # not above: it brings pandas along
 
     _measured[key] = measure_footprint(Trial(run, connect, registry(), veil(run.pipeline)), limit)
     return _measured[key]

@@ -14,9 +14,9 @@ from prefect.transactions import CommitMode, transaction
 
 from penstock.resources.usage import PartitionMeter
 from penstock.run_types import Features, Partition, Receipt, Scored, ScoringRun
-from tasks.retries import RETRIED
-from tasks.runners import outcome_of
-from tasks.steps import decide, extract, load_rows, score_rows, score_step, validate
+from penstock.tasks.retries import RETRIED
+from penstock.tasks.runners import outcome_of
+from penstock.tasks.steps import decide, extract, load_rows, score_rows, score_step, validate
 
 
 @task(name="score-partition", task_run_name="partition {partition.label}", **(RETRIED | {"retries": 1}))

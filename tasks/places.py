@@ -3,9 +3,9 @@
 from functools import lru_cache
 from typing import Any
 
-from models.registry import Registry
 from penstock.database.connections import Database, open_database
 from penstock.errors import SettingsError
+from penstock.models.registry import Registry
 from penstock.privacy.masking import Veil, make_veil
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline

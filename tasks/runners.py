@@ -17,8 +17,8 @@ from penstock.resources.runner import Runner
 from penstock.run.placement import check_databases
 from penstock.run_types import Receipt
 from penstock.spec.pipeline import Pipeline
-from tasks.clusters import CLUSTERS, Workers
-from tasks.places import connect, settings
+from penstock.tasks.clusters import CLUSTERS, Workers
+from penstock.tasks.places import connect, settings
 
 _LOCAL: dict[str, Any] = {"threads": ThreadPoolTaskRunner, "processes": ProcessPoolTaskRunner}
 _WORKERS = ("distributed", "ray", "concurrent")

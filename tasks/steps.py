@@ -10,8 +10,8 @@ from penstock.run.extract import extract_partition
 from penstock.run.load import load
 from penstock.run_types import Extracted, Features, Partition, Receipt, Scored, ScoringRun
 from penstock.spec.steps import ScoreStep
-from tasks.places import connect, registry, veil
-from tasks.retries import ONCE, RETRIED
+from penstock.tasks.places import connect, registry, veil
+from penstock.tasks.retries import ONCE, RETRIED
 
 
 @task(name="extract", task_run_name="extract {partition.label}", **RETRIED)
@@ -45,7 +45,7 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
         ModelMismatch: the batch lacks a feature of the manifest; not retried.
         ModelRefused: the model file is not what its manifest says; not retried.
     """
-    from models.scoring import score_features
+    from penstock.models.scoring import score_features
 
     model = registry().load(run.model)
     return score_features(run, partition, features, model, sample_share, veil(run.pipeline))
@@ -59,7 +59,7 @@ def score_step(run: ScoringRun, partition: Partition, features: Features, step: 
         ModelMismatch: a column that the model takes is not there; not retried.
         ExpressionError: the step's condition cannot be evaluated; not retried.
     """
-    from models import chain
+    from penstock.models import chain
 
     model = registry().load(run.steps[step.name])
     return chain.score_step(run.pipeline, features, step, model, veil(run.pipeline))
@@ -72,7 +72,7 @@ def decide(run: ScoringRun, partition: Partition, features: Features, sample_sha
     Raises:
         ExpressionError: a decision cannot be made; not retried.
     """
-    from models.chain import judge_steps
+    from penstock.models.chain import judge_steps
 
     return judge_steps(run, partition, features, sample_share, veil(run.pipeline))
 

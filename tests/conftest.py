@@ -38,7 +38,7 @@ def postgres() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server that all tests of this process share."""
-    from deployments.local_server import local_server
+    from penstock.deployments.local_server import local_server
 
     with local_server(tmp_path_factory.mktemp("prefect")) as server:
         yield server.api_url
@@ -50,7 +50,7 @@ def prefect_api(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
     from prefect.context import refresh_global_settings_context
     from prefect.events.worker import EventsWorker
 
-    from deployments.local_server import client_environment
+    from penstock.deployments.local_server import client_environment
 
     EventsWorker.drain_all(timeout=5)  # the events of this process go to the server of the test that began with them
     for name, value in client_environment(prefect_server, patient=True).items():
@@ -79,7 +79,7 @@ def database_url(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[st
 @pytest.fixture
 def use_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Settings]:
     """Point this process at databases and a model store by `PENSTOCK_…` variables."""
-    from tasks.places import settings
+    from penstock.tasks.places import settings
 
     def use(**connections: str) -> Settings:
         monkeypatch.chdir(tmp_path)

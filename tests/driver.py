@@ -12,15 +12,15 @@ from itertools import islice
 
 import sqlalchemy as sa
 
-from models.chain import judge_steps, score_step
-from models.registry import Registry
-from models.scoring import score_features
 from penstock.database.connections import Database
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger import writer
 from penstock.ledger.reader import find_run, settled_intervals
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.tables import runs
+from penstock.models.chain import judge_steps, score_step
+from penstock.models.registry import Registry
+from penstock.models.scoring import score_features
 from penstock.privacy.masking import OPEN, Veil
 from penstock.run.audit import AuditResult, audit
 from penstock.run.extract import (

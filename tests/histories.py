@@ -15,11 +15,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from models.registry import Registry
 from penstock.database.connections import Database
 from penstock.interval import DataInterval, split
 from penstock.ledger import writer
 from penstock.ledger.reader import RunRecord, list_runs
+from penstock.models.registry import Registry
 from penstock.run_types import ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from deployments.changes import Change
-from deployments.deploying import deploy_pipelines
+from penstock.deployments.changes import Change
+from penstock.deployments.deploying import deploy_pipelines
 from penstock.settings import Settings
 from tests.shop import SPEC
 

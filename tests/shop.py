@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from models.registry import Registry
-from models.training import train
 from penstock.database.connections import Database
+from penstock.models.registry import Registry
+from penstock.models.training import train
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 COUNTRIES = ("DE", "FR", "IT", "PL")

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import xgboost as xgb
 
-from models.registry import Registry
-from models.training import train
+from penstock.models.registry import Registry
+from penstock.models.training import train
 from penstock.spec.steps import ModelRef
 from tests.shop import SPEC, payments
 

@@ -17,14 +17,14 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.deploying import deploy_pipelines
-from deployments.local_server import full_server
-from deployments.work_pool import WORK_POOL
-from deployments.worker import Worker, WorkerPlan, running_worker
 from penstock.database.connections import Database, close_engines, open_database
+from penstock.deployments.deploying import deploy_pipelines
+from penstock.deployments.local_server import full_server
+from penstock.deployments.work_pool import WORK_POOL
+from penstock.deployments.worker import Worker, WorkerPlan, running_worker
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.settings import Settings, load_settings
-from tasks import places
+from penstock.tasks import places
 from tests.shop import SPEC, START, payments, train_model, write_payments
 from tests.waiting import wait_until
 
@@ -73,7 +73,7 @@ class Works:
 
     def backfill(self, pipeline: str, **asked: Any) -> FlowRun:
         """Run the backfill flow here, which is quicker than on the worker; its intervals are scored there."""
-        from flows.backfill import backfill
+        from penstock.flows.backfill import backfill
 
         places.settings.cache_clear()
         state = backfill(pipeline, **asked, return_state=True)

@@ -1,6 +1,6 @@
 """What Prefect itself takes: as many subflows as W6 has intervals, with Penstock's tasks, all of them empty.
 
-At its end each waits for Prefect's heartbeat, half a second on average; Penstock's do not (`tasks.heartbeat`).
+At its end each waits for Prefect's heartbeat, half a second on average; Penstock's do not (`penstock.tasks.heartbeat`).
 """
 
 from prefect import flow, task
@@ -9,7 +9,7 @@ from prefect.transactions import CommitMode, transaction
 
 from benchmarks.place import Place
 from benchmarks.workloads.w6 import intervals
-from tasks.retries import ONCE, RETRIED
+from penstock.tasks.retries import ONCE, RETRIED
 
 
 @task(name="claim", **RETRIED)

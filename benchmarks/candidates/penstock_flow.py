@@ -13,7 +13,7 @@ SPEC = "pipeline.yaml"
 LATE = (
     "penstock.database.timeouts",
     "penstock.run.validate",
-    "models.scoring",
+    "penstock.models.scoring",
     "penstock.run.audit",
     "penstock.report.card",
 )
@@ -32,7 +32,7 @@ def import_late() -> None:
 
 
 def run(place: Place) -> None:
-    from flows.score import score
+    from penstock.flows.score import score
 
     work = work_of(place)
     score(str(Path(place.folder) / SPEC), mode="backfill", start=work.start, end=work.end)

@@ -9,9 +9,9 @@ from time import monotonic
 
 import httpx
 
-from deployments.doctor.case import Case
-from deployments.doctor.finding import Check, Finding, Section, broken, not_checked
-from deployments.doctor.reaching import reach_server
+from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.finding import Check, Finding, Section, broken, not_checked
+from penstock.deployments.doctor.reaching import reach_server
 from penstock.errors import PenstockError, SettingsError, SpecError
 
 CHECK_SECONDS = 45.0
@@ -92,7 +92,7 @@ def _load(pool: ThreadPoolExecutor, title: str, name: str, case: Case) -> tuple[
 
 
 def _list_checks(name: str, case: Case) -> tuple[Check, ...]:
-    checks: tuple[Check, ...] = import_module(f"deployments.doctor.{name}").list_checks(case)
+    checks: tuple[Check, ...] = import_module(f"penstock.deployments.doctor.{name}").list_checks(case)
     return checks
 
 

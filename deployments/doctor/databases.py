@@ -8,16 +8,16 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from deployments.doctor.case import Case
-from deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
-from deployments.doctor.ledger import check_ledger
-from deployments.doctor.machine import nearest_folder
-from deployments.doctor.mounts import network_kind, read_mounts
 from penstock.database.connections import Database, open_database
+from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
+from penstock.deployments.doctor.ledger import check_ledger
+from penstock.deployments.doctor.machine import nearest_folder
+from penstock.deployments.doctor.mounts import network_kind, read_mounts
 from penstock.errors import DatabaseUnavailable
 from penstock.settings import Settings
 from penstock.spec.pipeline import SqlSource
-from tasks.places import resolve_block
+from penstock.tasks.places import resolve_block
 
 STATEMENT_SECONDS = 5
 APART_SECONDS = 5.0

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import flows.score  # noqa: F401 # what deploying compares with; imported while only one thread runs
-from deployments.changes import Change
-from deployments.deploying import LEFT_ALONE, deploy_pipelines
-from deployments.doctor.case import Case
-from deployments.doctor.databases import embedded_warehouses
-from deployments.doctor.finding import Check, Finding, broken, ok, warning
-from deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
-from deployments.doctor.reading import read_facts
+import penstock.flows.score  # noqa: F401 # what deploying compares with; imported while only one thread runs
+from penstock.deployments.changes import Change
+from penstock.deployments.deploying import LEFT_ALONE, deploy_pipelines
+from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.databases import embedded_warehouses
+from penstock.deployments.doctor.finding import Check, Finding, broken, ok, warning
+from penstock.deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
+from penstock.deployments.doctor.reading import read_facts
 
 SHOWN = 3
 

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from deployments.doctor.finding import Finding, broken, ok, warning
 from penstock.database.connections import BUSY_SECONDS, Database
+from penstock.deployments.doctor.finding import Finding, broken, ok, warning
 from penstock.errors import AccessDenied, DatabaseUnavailable, QueryFailed
 from penstock.interval import iso
 from penstock.ledger.migrations import LATEST

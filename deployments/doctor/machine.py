@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from deployments.doctor.case import Case
-from deployments.doctor.finding import Check, Finding, broken, ok, warning
+from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.finding import Check, Finding, broken, ok, warning
 
 OLDEST_PYTHON = (3, 11)
 LITTLE_BYTES, TOO_FEW_BYTES = 2 << 30, 100 << 20

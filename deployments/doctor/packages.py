@@ -8,8 +8,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from deployments.doctor.case import Case
-from deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
+from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
 
 LOCK = "requirements.lock"
 BREAKS = {

@@ -4,9 +4,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from deployments.doctor.case import Case
-from deployments.doctor.finding import Finding, broken, not_checked, ok, warning
-from deployments.server_lock import is_alive
+from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.finding import Finding, broken, not_checked, ok, warning
+from penstock.deployments.server_lock import is_alive
 
 PROBE_SECONDS = 5.0
 SUBJECT = "server"

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import httpx
 from prefect.exceptions import ObjectNotFound
 
-from deployments.dead_runs import list_online_workers
-from deployments.doctor.asking import client_of
-from deployments.doctor.case import Case
-from deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
-from deployments.doctor.reaching import PROBE_SECONDS, is_healthy, tell_url
-from deployments.local_server import running_server
+from penstock.deployments.dead_runs import list_online_workers
+from penstock.deployments.doctor.asking import client_of
+from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
+from penstock.deployments.doctor.reaching import PROBE_SECONDS, is_healthy, tell_url
+from penstock.deployments.local_server import running_server
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Exposure = Literal["this machine", "a private network", "the internet"]

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from functools import partial
 
-from deployments.doctor.case import Case
-from deployments.doctor.finding import Check, Finding, broken, ok, warning
+from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.finding import Check, Finding, broken, ok, warning
 
 
 def list_checks(case: Case) -> tuple[Check, ...]:

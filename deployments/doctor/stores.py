@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
 
-from deployments.doctor.case import Case
-from deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
-from models.booster import find_gpu_fault  # imports XGBoost: here, where only one thread runs yet
-from models.model_file import FileFacts, refuse_newer
-from models.registry import Registry
+from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
 from penstock.errors import ModelRefused
+from penstock.models.booster import find_gpu_fault  # imports XGBoost: here, where only one thread runs yet
+from penstock.models.model_file import FileFacts, refuse_newer
+from penstock.models.registry import Registry
 from penstock.spec.pipeline import Pipeline
 
 

@@ -1,4 +1,4 @@
-"""The figures of this pack's README: `python -m examples.card_fraud.evaluate --real UCI_Credit_Card.csv.gz`.
+"""The figures of this pack's README: `python -m penstock.examples.card_fraud evaluate --real UCI_Credit_Card.csv.gz`.
 
 The real data are 30,000 card holders of whom 22 % missed their next payment; no times, so the last fifth of the numbers
 judges. It is another question than fraud, and the nearest that is public with so many rows.
@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from examples.card_fraud.train import HOW, LABEL, SEEN_BY_SCREEN, SHALLOW, TIME, feature_names, learned_rows
-from examples.judging import Judged, Numbers, Rule, compare, hold_out, score_rows, to_numbers
-from examples.pack import Size
-from examples.place import Place
-from models.training import Trained
+from penstock.examples.card_fraud.train import HOW, LABEL, SEEN_BY_SCREEN, SHALLOW, TIME, feature_names, learned_rows
+from penstock.examples.judging import Judged, Numbers, Rule, compare, hold_out, score_rows, to_numbers
+from penstock.examples.pack import Size
+from penstock.examples.place import Place
+from penstock.models.training import Trained
 
 SCREEN_BOUND = 0.003
 """As `when:` of the spec says."""
@@ -53,10 +53,3 @@ def judge_real(path: Path) -> dict[str, list[Judged]]:
     holdout = hold_out(frame, "next_payment", "ID", features=features, **HOW)
     rules = {"months overdue now (PAY_0)": lambda rows: to_numbers(rows["PAY_0"])}
     return {f"{frame.num_rows:,} card holders (UCI)": compare(holdout, "next_payment", rules, METRICS)}
-
-
-if __name__ == "__main__":
-    from examples.card_fraud.pack import PACK
-    from examples.commands import evaluate
-
-    evaluate(PACK, judge_generated, judge_real)

@@ -1,6 +1,6 @@
 """Write the bank: cards, payments and verdicts in its database, sign-ins in an access log.
 
-`python -m examples.card_fraud.generate --rows 60000 --days 21 --seed 7 --dirty 0.003`
+`python -m penstock.examples.card_fraud generate --rows 60000 --days 21 --seed 7 --dirty 0.003`
 """
 
 import os
@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from examples.card_fraud.world import CATEGORIES, CHANNELS, COUNTRIES, SignIns, World, draw_world
-from examples.drawing import Numbers, columns, moments
-from examples.pack import Made, Size
-from examples.place import Place
 from penstock.database.bulk import bulk_transaction
 from penstock.database.types import UtcDateTime
+from penstock.examples.card_fraud.world import CATEGORIES, CHANNELS, COUNTRIES, SignIns, World, draw_world
+from penstock.examples.drawing import Numbers, columns, moments
+from penstock.examples.pack import Made, Size
+from penstock.examples.place import Place
 
 PIPELINE = "card-fraud"
 SCREEN = "card-fraud-screen"
@@ -178,10 +178,3 @@ def _write_log(world: World, size: Size) -> int:
 
 def _scored_from(world: World, size: Size) -> int:
     return world.second_of(size.until) - SCORED_HOURS * 3600
-
-
-if __name__ == "__main__":
-    from examples.card_fraud.pack import PACK
-    from examples.commands import generate
-
-    generate(PACK)

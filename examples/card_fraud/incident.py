@@ -1,4 +1,4 @@
-"""What goes wrong at the bank, and what comes in late: `python -m examples.card_fraud.incident cents [--mend]`."""
+"""What goes wrong at the bank, and what comes in late."""
 
 from datetime import timedelta
 
@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from examples.card_fraud.generate import (
+from penstock.database.bulk import bulk_transaction, read
+from penstock.examples.card_fraud.generate import (
     LOG,
     PIPELINE,
     cards,
@@ -19,11 +20,10 @@ from examples.card_fraud.generate import (
     verdicts,
     verdicts_table,
 )
-from examples.card_fraud.world import SignIns, draw_world
-from examples.drawing import columns, moments
-from examples.pack import Incident, Size
-from examples.place import Place
-from penstock.database.bulk import bulk_transaction, read
+from penstock.examples.card_fraud.world import SignIns, draw_world
+from penstock.examples.drawing import columns, moments
+from penstock.examples.pack import Incident, Size
+from penstock.examples.place import Place
 
 HOUR = timedelta(hours=1)
 CENTS = 100
@@ -176,9 +176,3 @@ INCIDENTS: tuple[Incident, ...] = (
         "restated",
     ),
 )
-
-if __name__ == "__main__":
-    from examples.card_fraud.pack import PACK
-    from examples.commands import incident
-
-    incident(PACK)

@@ -1,9 +1,9 @@
 """finance/card-fraud: which card payments are fraud, every hour, for a desk that can look at a few."""
 
-from examples.card_fraud.generate import PIPELINE, SCORED_HOURS, make_bank
-from examples.card_fraud.incident import INCIDENTS, deliver_verdicts
-from examples.card_fraud.train import train_models
-from examples.pack import Labels, Pack, Scale
+from penstock.examples.card_fraud.generate import PIPELINE, SCORED_HOURS, make_bank
+from penstock.examples.card_fraud.incident import INCIDENTS, deliver_verdicts
+from penstock.examples.card_fraud.train import train_models
+from penstock.examples.pack import Labels, Pack, Scale
 
 PACK: Pack = Pack(
     name="card-fraud",

@@ -1,4 +1,4 @@
-"""Train the screen and the deep model on payments whose verdicts are in: `python -m examples.card_fraud.train`."""
+"""Train the screen and the deep model on payments whose verdicts are in."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from examples.card_fraud.generate import PIPELINE, SCORED_HOURS, SCREEN, verdicts
-from examples.card_fraud.world import DECIDED_WITHIN
-from examples.pack import Size
-from examples.place import Place
-from examples.training import join_labels, read_features
-from models.manifest import Manifest
-from models.training import train
 from penstock.database.bulk import read
+from penstock.examples.card_fraud.generate import PIPELINE, SCORED_HOURS, SCREEN, verdicts
+from penstock.examples.card_fraud.world import DECIDED_WITHIN
+from penstock.examples.pack import Size
+from penstock.examples.place import Place
+from penstock.examples.training import join_labels, read_features
+from penstock.models.manifest import Manifest
+from penstock.models.training import train
 
 DAY = timedelta(days=1)
 WARM_UP = DAY
@@ -54,10 +54,3 @@ def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
     deep = train(frame, LABEL, feature_names(frame), order_by=TIME, **HOW)
     registry = place.registry
     return screen.register(registry, SCREEN, "champion"), deep.register(registry, PIPELINE, "champion")
-
-
-if __name__ == "__main__":
-    from examples.card_fraud.pack import PACK
-    from examples.commands import train as train_command
-
-    train_command(PACK)

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from examples.drawing import Numbers
-from examples.pack import Size
+from penstock.examples.drawing import Numbers
+from penstock.examples.pack import Size
 
 CATEGORIES = ("grocery", "fuel", "restaurant", "clothing", "electronics", "travel", "gift_cards")
 _CATEGORY_SHARES = (0.38, 0.14, 0.18, 0.13, 0.08, 0.06, 0.03)

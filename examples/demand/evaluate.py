@@ -1,4 +1,4 @@
-"""The figures of this pack's README: `python -m examples.demand.evaluate --real online_retail_by_day`.
+"""The figures of this pack's README: `python -m penstock.examples.demand evaluate --real online_retail_by_day`.
 
 The real data are thirty daily files of a British wholesaler around Christmas (UCI's Online Retail), as `.csv.gz` in one
 folder. A store is a country, a category the first two digits of a stock number; nobody wrote down promotions. The last
@@ -14,7 +14,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from examples.demand.generate import (
+from penstock.database.bulk import bulk_transaction
+from penstock.database.connections import close_engines
+from penstock.examples.demand.generate import (
     PROMOTIONS,
     SALES,
     candidates,
@@ -24,15 +26,14 @@ from examples.demand.generate import (
     with_time,
     write_outcomes,
 )
-from examples.demand.pack import PACK
-from examples.demand.planning import list_candidates, list_products
-from examples.demand.train import ORDER, UNITS, Question, join_outcomes, learned_rows
-from examples.demand.world import WEEK
-from examples.judging import Judged, Rule, compare, hold_out, to_numbers
-from examples.pack import Size
-from examples.place import SHIPPED, Place, inside, write_settings
-from penstock.database.bulk import bulk_transaction
-from penstock.database.connections import close_engines
+from penstock.examples.demand.pack import PACK
+from penstock.examples.demand.planning import list_candidates, list_products
+from penstock.examples.demand.train import ORDER, UNITS, Question, join_outcomes, learned_rows
+from penstock.examples.demand.world import WEEK
+from penstock.examples.judging import Judged, Rule, compare, hold_out, to_numbers
+from penstock.examples.pack import Size
+from penstock.examples.place import Place, inside
+from penstock.examples.project import SHIPPED, write_settings
 
 REAL_WEEKS = [datetime(2010, 12, 11, tzinfo=UTC), datetime(2010, 12, 18, tzinfo=UTC), datetime(2011, 1, 1, tzinfo=UTC)]
 """That are learned. In the one before the last nothing was sold: the house was closed."""
@@ -118,9 +119,3 @@ def write_real(place: Place, path: Path, lines: pd.DataFrame, ranges: dict[str, 
             transaction.append(listings, with_time(listed, "planned_at", week - WEEK / 7))
             transaction.append(candidates, with_time(ranked, "made_at", week - WEEK / 7))
             write_outcomes(transaction, lines, week, listed, ranked)
-
-
-if __name__ == "__main__":
-    from examples.commands import evaluate
-
-    evaluate(PACK, judge_generated, judge_real)

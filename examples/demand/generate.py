@@ -1,6 +1,6 @@
 """Write the retailer: a sales file a day, a promotions log, and a database of products, plans and outcomes.
 
-`python -m examples.demand.generate --rows 40000 --days 84 --seed 7 --dirty 0.003`
+`python -m penstock.examples.demand generate --rows 40000 --days 84 --seed 7 --dirty 0.003`
 """
 
 import json
@@ -13,13 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from examples.demand.planning import count_units, list_candidates, list_products, note_bought
-from examples.demand.world import CATEGORIES, NOVELTY, STORES, WEEK, World, draw_world, product_id
-from examples.pack import Made, Size
-from examples.place import Place
 from penstock.database.bulk import BulkTransaction, bulk_transaction
 from penstock.database.types import UtcDateTime
 from penstock.errors import SettingsError
+from penstock.examples.demand.planning import count_units, list_candidates, list_products, note_bought
+from penstock.examples.demand.world import CATEGORIES, NOVELTY, STORES, WEEK, World, draw_world, product_id
+from penstock.examples.pack import Made, Size
+from penstock.examples.place import Place
 
 DEMAND = "demand"
 RECOMMEND = "recommend"
@@ -217,10 +217,3 @@ def _write_promotions(world: World) -> int:
             }
             log.write(json.dumps(line) + "\n")
     return len(found)
-
-
-if __name__ == "__main__":
-    from examples.commands import generate
-    from examples.demand.pack import PACK
-
-    generate(PACK)

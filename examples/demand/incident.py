@@ -1,4 +1,4 @@
-"""What goes wrong at the retailer, and what comes in late: `python -m examples.demand.incident renamed [--mend]`."""
+"""What goes wrong at the retailer, and what comes in late."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import sqlalchemy as sa
 
-from examples.demand.generate import (
+from penstock.database.bulk import bulk_transaction, read
+from penstock.examples.demand.generate import (
     DEMAND,
     RECOMMEND,
     SALES,
@@ -20,11 +21,10 @@ from examples.demand.generate import (
     with_time,
     write_outcomes,
 )
-from examples.demand.planning import list_candidates, list_products
-from examples.demand.world import draw_world
-from examples.pack import Incident, Size
-from examples.place import Place
-from penstock.database.bulk import bulk_transaction, read
+from penstock.examples.demand.planning import list_candidates, list_products
+from penstock.examples.demand.world import draw_world
+from penstock.examples.pack import Incident, Size
+from penstock.examples.place import Place
 
 HELD_BACK = Path("sales-not-sent")
 DOZEN = 12
@@ -165,9 +165,3 @@ INCIDENTS: tuple[Incident, ...] = (
         "restated",
     ),
 )
-
-if __name__ == "__main__":
-    from examples.commands import incident
-    from examples.demand.pack import PACK
-
-    incident(PACK)

@@ -1,9 +1,9 @@
 """retail/demand: what each store will sell next week, and what each customer should be shown."""
 
-from examples.demand.generate import DEMAND, RECOMMEND, SCORED_WEEKS, make_retailer
-from examples.demand.incident import INCIDENTS, deliver_outcomes
-from examples.demand.train import GROUP, train_models
-from examples.pack import Labels, Pack, Scale
+from penstock.examples.demand.generate import DEMAND, RECOMMEND, SCORED_WEEKS, make_retailer
+from penstock.examples.demand.incident import INCIDENTS, deliver_outcomes
+from penstock.examples.demand.train import GROUP, train_models
+from penstock.examples.pack import Labels, Pack, Scale
 
 PACK: Pack = Pack(
     name="demand",

@@ -1,14 +1,14 @@
 """What a retailer's own jobs make of its sales: what to forecast, what to rank, and what came of both.
 
-They run on lines with the tills' columns, drawn or real (`examples.demand.evaluate`). Nothing here looks beyond the
-moment that it speaks of.
+They run on lines with the tills' columns, drawn or real (`evaluate`). Nothing here looks beyond the moment that it
+speaks of.
 """
 
 from datetime import datetime
 
 import pandas as pd
 
-from examples.demand.world import WEEK
+from penstock.examples.demand.world import WEEK
 
 LOOK_BACK = 4 * WEEK
 CANDIDATES = 15

@@ -1,4 +1,4 @@
-"""Train the forecast and the ranking on weeks that are over: `python -m examples.demand.train`."""
+"""Train the forecast and the ranking on weeks that are over."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from examples.demand.generate import DEMAND, RECOMMEND, SCORED_WEEKS, WARM_UP, actuals, purchases
-from examples.demand.world import WEEK
-from examples.pack import Size
-from examples.place import Place
-from examples.training import join_labels, read_features
-from models.manifest import Manifest
-from models.training import train
 from penstock.database.bulk import read
+from penstock.examples.demand.generate import DEMAND, RECOMMEND, SCORED_WEEKS, WARM_UP, actuals, purchases
+from penstock.examples.demand.world import WEEK
+from penstock.examples.pack import Size
+from penstock.examples.place import Place
+from penstock.examples.training import join_labels, read_features
+from penstock.models.manifest import Manifest
+from penstock.models.training import train
 
 GROUP = ("customer_id", "week")
 """Whose candidates compete: those of one customer in one week."""
@@ -38,7 +38,7 @@ class Question:
     group: tuple[str, ...] = ()
 
     def how(self, frame: pa.Table) -> dict[str, Any]:
-        """Return the arguments of `models.training.train` but for the rows, their label and their order."""
+        """Return the arguments of `penstock.models.training.train` but for the rows, their label and their order."""
         others = ("product_id", "week", *self.group, self.time, self.label)
         features = [name for name in frame.column_names if name not in others]
         monotone = f"({','.join(str(self.rising.get(name, 0)) for name in features)})"
@@ -98,10 +98,3 @@ def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
     frames = ((asked, learned_rows(place, size, asked)) for asked in (UNITS, ORDER))
     fitted = ((asked, train(frame, asked.label, order_by=asked.time, **asked.how(frame))) for asked, frame in frames)
     return tuple(trained.register(place.registry, asked.pipeline, "champion") for asked, trained in fitted)
-
-
-if __name__ == "__main__":
-    from examples.commands import train as train_command
-    from examples.demand.pack import PACK
-
-    train_command(PACK)

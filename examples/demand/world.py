@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from examples.drawing import Numbers
-from examples.pack import Size
+from penstock.examples.drawing import Numbers
+from penstock.examples.pack import Size
 
 WEEK = timedelta(days=7)
 STORES = ("United Kingdom", "Germany", "France", "Spain")

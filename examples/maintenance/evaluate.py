@@ -1,4 +1,4 @@
-"""The figures of this pack's README: `python -m examples.maintenance.evaluate --real ai4i2020.csv`.
+"""The figures of this pack's README: `python -m penstock.examples.maintenance evaluate --real ai4i2020.csv`.
 
 The real data are 10,000 parts made on one line, of which 3.4 % made the machine fail. Beside the failure stand its five
 kinds (TWF, HDF, PWF, OSF, RNF), known only once it has failed: a model that is given them has nothing to foretell. They
@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from examples.judging import Judged, Numbers, compare, hold_out, to_numbers
-from examples.maintenance.generate import FAILURE
-from examples.maintenance.outcomes import LONGEST
-from examples.maintenance.train import QUESTIONS, Question, feature_names, learned_rows
-from examples.pack import Size
-from examples.place import Place
+from penstock.examples.judging import Judged, Numbers, compare, hold_out, to_numbers
+from penstock.examples.maintenance.generate import FAILURE
+from penstock.examples.maintenance.outcomes import LONGEST
+from penstock.examples.maintenance.train import QUESTIONS, Question, feature_names, learned_rows
+from penstock.examples.pack import Size
+from penstock.examples.place import Place
 
 LEAKS = ("twf", "hdf", "pwf", "osf", "rnf")
 _HOW = QUESTIONS[0].how
@@ -77,10 +77,3 @@ def read_parts(path: Path) -> pa.Table:
 
 def overstrain(rows: pa.Table) -> Numbers:
     return to_numbers(rows["tool_wear_min"]) * to_numbers(rows["torque_nm"])
-
-
-if __name__ == "__main__":
-    from examples.commands import evaluate
-    from examples.maintenance.pack import PACK
-
-    evaluate(PACK, judge_generated, judge_real)

@@ -1,6 +1,6 @@
 """Write the plant: machines, repairs and readings in its database, the controllers' events in syslog.
 
-`python -m examples.maintenance.generate --rows 7680 --days 20 --seed 7 --dirty 0.01`
+`python -m penstock.examples.maintenance generate --rows 7680 --days 20 --seed 7 --dirty 0.01`
 """
 
 import os
@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from examples.drawing import Numbers, columns, moments
-from examples.maintenance.outcomes import FORETOLD, LONGEST, fails_soon, hours_left
-from examples.maintenance.world import KINDS, MODELS, Events, World, draw_world
-from examples.pack import Made, Size
-from examples.place import Place
 from penstock.database.bulk import bulk_transaction
 from penstock.database.types import UtcDateTime
+from penstock.examples.drawing import Numbers, columns, moments
+from penstock.examples.maintenance.outcomes import FORETOLD, LONGEST, fails_soon, hours_left
+from penstock.examples.maintenance.world import KINDS, MODELS, Events, World, draw_world
+from penstock.examples.pack import Made, Size
+from penstock.examples.place import Place
 from penstock.interval import align_down
 
 FAILURE = "machine-failure"
@@ -257,10 +257,3 @@ def _write_log(world: World, size: Size) -> int:
     os.utime(rotated, (then, then))
     LOG.write_text("".join(lines[cut:]), encoding="utf-8")
     return len(lines)
-
-
-if __name__ == "__main__":
-    from examples.commands import generate
-    from examples.maintenance.pack import PACK
-
-    generate(PACK)

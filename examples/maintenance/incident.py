@@ -1,12 +1,13 @@
-"""What goes wrong in the plant: `python -m examples.maintenance.incident fahrenheit [--mend]`."""
+"""What goes wrong in the plant."""
 
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from examples.drawing import Numbers
-from examples.maintenance.generate import (
+from penstock.database.bulk import bulk_transaction, read
+from penstock.examples.drawing import Numbers
+from penstock.examples.maintenance.generate import (
     BROKEN_WIRE,
     FAILURE,
     HOUR,
@@ -19,10 +20,9 @@ from examples.maintenance.generate import (
     readings_table,
     spoil,
 )
-from examples.maintenance.world import draw_world
-from examples.pack import Incident, Size
-from examples.place import Place
-from penstock.database.bulk import bulk_transaction, read
+from penstock.examples.maintenance.world import draw_world
+from penstock.examples.pack import Incident, Size
+from penstock.examples.place import Place
 
 REACHED = 2
 """Machines that the other gateway still reaches."""
@@ -159,9 +159,3 @@ INCIDENTS: tuple[Incident, ...] = (
         "restated",
     ),
 )
-
-if __name__ == "__main__":
-    from examples.commands import incident
-    from examples.maintenance.pack import PACK
-
-    incident(PACK)

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import numpy as np
 
-from examples.drawing import Numbers
-from examples.maintenance.world import World
+from penstock.examples.drawing import Numbers
+from penstock.examples.maintenance.world import World
 
 FORETOLD = timedelta(hours=24)
 """Whether a machine fails within it is the first question."""

@@ -1,9 +1,9 @@
 """manufacturing/maintenance: which machines fail within a day, every hour, and how long each lasts, every shift."""
 
-from examples.maintenance.generate import FAILURE, LIFE, SCORED, make_plant
-from examples.maintenance.incident import INCIDENTS, deliver_outcomes
-from examples.maintenance.train import train_models
-from examples.pack import Labels, Pack, Scale
+from penstock.examples.maintenance.generate import FAILURE, LIFE, SCORED, make_plant
+from penstock.examples.maintenance.incident import INCIDENTS, deliver_outcomes
+from penstock.examples.maintenance.train import train_models
+from penstock.examples.pack import Labels, Pack, Scale
 
 PACK: Pack = Pack(
     name="maintenance",

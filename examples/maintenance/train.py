@@ -1,4 +1,4 @@
-"""Train on what became of the machines: `python -m examples.maintenance.train`."""
+"""Train on what became of the machines."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,15 +7,15 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from examples.maintenance.generate import FAILURE, HOUR, LIFE, SCORED, SHIFT, failed, lasted
-from examples.maintenance.outcomes import FORETOLD, LONGEST
-from examples.pack import Size
-from examples.place import Place
-from examples.training import join_labels, read_features
-from models.manifest import Manifest
-from models.training import Trained, train
 from penstock.database.bulk import read
+from penstock.examples.maintenance.generate import FAILURE, HOUR, LIFE, SCORED, SHIFT, failed, lasted
+from penstock.examples.maintenance.outcomes import FORETOLD, LONGEST
+from penstock.examples.pack import Size
+from penstock.examples.place import Place
+from penstock.examples.training import join_labels, read_features
 from penstock.interval import align_down
+from penstock.models.manifest import Manifest
+from penstock.models.training import Trained, train
 
 DAY = timedelta(days=1)
 
@@ -83,10 +83,3 @@ def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
     """Train both models and register them as champions."""
     trained = ((asked, fit(learned_rows(place, size, asked), asked)) for asked in QUESTIONS)
     return tuple(model.register(place.registry, asked.pipeline, "champion") for asked, model in trained)
-
-
-if __name__ == "__main__":
-    from examples.commands import train as train_command
-    from examples.maintenance.pack import PACK
-
-    train_command(PACK)

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from examples.drawing import Numbers
-from examples.pack import Size
+from penstock.examples.drawing import Numbers
+from penstock.examples.pack import Size
 
 MINUTES_A_DAY = 1440
 BEYOND = timedelta(days=4)

@@ -1,4 +1,4 @@
-"""The figures of this pack's README: `python -m examples.readmission.evaluate --real diabetic_data.csv.gz`.
+"""The figures of this pack's README: `python -m penstock.examples.readmission evaluate --real diabetic_data.csv.gz`.
 
 The real data are 101,766 stays of patients with diabetes in 130 hospitals of the United States, ten years of them. They
 become the pack's three tables, and its features query reads them as it reads the generated ones. They have no times,
@@ -11,11 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-from examples.judging import Judged, Numbers, compare, hold_out, to_numbers
-from examples.pack import Size
-from examples.place import SHIPPED, Place
-from examples.readmission.generate import PIPELINE
-from examples.readmission.train import HOW, LABEL, TIME, feature_names, learned_rows
+from penstock.examples.judging import Judged, Numbers, compare, hold_out, to_numbers
+from penstock.examples.pack import Size
+from penstock.examples.place import Place
+from penstock.examples.project import SHIPPED
+from penstock.examples.readmission.generate import PIPELINE
+from penstock.examples.readmission.train import HOW, LABEL, TIME, feature_names, learned_rows
 from penstock.run.features import build_features
 from penstock.spec.yaml_file import load_pipeline
 
@@ -97,10 +98,3 @@ def _diagnosis(real: pa.Table, position: int) -> pa.Table:
 
 def _renamed(real: pa.Table, names: dict[str, str]) -> pa.Table:
     return real.select(list(names.values())).rename_columns(list(names))
-
-
-if __name__ == "__main__":
-    from examples.commands import evaluate
-    from examples.readmission.pack import PACK
-
-    evaluate(PACK, judge_generated, judge_real)

@@ -1,6 +1,6 @@
 """Write the hospitals' database: patients, stays, diagnoses, and which patients came back.
 
-`python -m examples.readmission.generate --rows 24000 --days 120 --seed 7 --dirty 0.003`
+`python -m penstock.examples.readmission generate --rows 24000 --days 120 --seed 7 --dirty 0.003`
 """
 
 from typing import Any
@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from examples.drawing import columns, moments
-from examples.pack import Made, Size
-from examples.place import Place
-from examples.readmission.world import CHAPTERS, DAY, DIED, HOSPICE, Numbers, World, draw_world
 from penstock.database.bulk import bulk_transaction
 from penstock.database.types import UtcDateTime
+from penstock.examples.drawing import columns, moments
+from penstock.examples.pack import Made, Size
+from penstock.examples.place import Place
+from penstock.examples.readmission.world import CHAPTERS, DAY, DIED, HOSPICE, Numbers, World, draw_world
 
 PIPELINE = "readmission"
 SCORED_DAYS = 3
@@ -233,10 +233,3 @@ def _with_gaps(rng: np.random.Generator, values: Numbers, gap: str | int, share:
 
 def _scored_from(world: World, size: Size) -> int:
     return world.second_of(size.until) - SCORED_DAYS * DAY
-
-
-if __name__ == "__main__":
-    from examples.commands import generate
-    from examples.readmission.pack import PACK
-
-    generate(PACK)

@@ -1,4 +1,4 @@
-"""What goes wrong at the hospitals, and what comes late: `python -m examples.readmission.incident icd-10 [--mend]`."""
+"""What goes wrong at the hospitals, and what comes late."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from examples.pack import Incident, Size
-from examples.place import Place
-from examples.readmission.generate import (
+from penstock.database.bulk import bulk_transaction, read
+from penstock.examples.pack import Incident, Size
+from penstock.examples.place import Place
+from penstock.examples.readmission.generate import (
     FIRST_STAY,
     PIPELINE,
     admissions,
@@ -20,8 +21,7 @@ from examples.readmission.generate import (
     spoil,
     write_stays,
 )
-from examples.readmission.world import draw_world
-from penstock.database.bulk import bulk_transaction, read
+from penstock.examples.readmission.world import draw_world
 
 DAY = timedelta(days=1)
 HOURS = 24
@@ -137,9 +137,3 @@ INCIDENTS: tuple[Incident, ...] = (
         "restated",
     ),
 )
-
-if __name__ == "__main__":
-    from examples.commands import incident
-    from examples.readmission.pack import PACK
-
-    incident(PACK)

@@ -1,9 +1,9 @@
 """healthcare/readmission: who will be back within thirty days, at discharge, for a nurse who can call a few."""
 
-from examples.pack import Labels, Pack, Scale
-from examples.readmission.generate import PIPELINE, SCORED_DAYS, make_hospitals
-from examples.readmission.incident import INCIDENTS, deliver_outcomes
-from examples.readmission.train import train_models
+from penstock.examples.pack import Labels, Pack, Scale
+from penstock.examples.readmission.generate import PIPELINE, SCORED_DAYS, make_hospitals
+from penstock.examples.readmission.incident import INCIDENTS, deliver_outcomes
+from penstock.examples.readmission.train import train_models
 
 PACK: Pack = Pack(
     name="readmission",

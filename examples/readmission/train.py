@@ -1,4 +1,4 @@
-"""Train the readmission model on stays whose thirty days are over: `python -m examples.readmission.train`."""
+"""Train the readmission model on stays whose thirty days are over."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from examples.pack import Size
-from examples.place import Place
-from examples.readmission.generate import PIPELINE, SCORED_DAYS, readmissions
-from examples.readmission.world import WITHIN
-from examples.training import join_labels, read_features
-from models.manifest import Manifest
-from models.training import train
 from penstock.database.bulk import read
+from penstock.examples.pack import Size
+from penstock.examples.place import Place
+from penstock.examples.readmission.generate import PIPELINE, SCORED_DAYS, readmissions
+from penstock.examples.readmission.world import WITHIN
+from penstock.examples.training import join_labels, read_features
+from penstock.models.manifest import Manifest
+from penstock.models.training import train
 
 LABEL, TIME = "within_30_days", "discharged_at"
 HOW: dict[str, Any] = {
@@ -43,10 +43,3 @@ def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
     frame = learned_rows(place, size)
     trained = train(frame, LABEL, feature_names(frame), order_by=TIME, **HOW)
     return (trained.register(place.registry, PIPELINE, "champion"),)
-
-
-if __name__ == "__main__":
-    from examples.commands import train as train_command
-    from examples.readmission.pack import PACK
-
-    train_command(PACK)

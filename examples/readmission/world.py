@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from examples.pack import Size
+from penstock.examples.pack import Size
 
 WITHIN = timedelta(days=30)
 """What counts as a readmission; how long after a discharge it is known at the latest."""

@@ -113,7 +113,7 @@ def _read_progress(client: "SyncPrefectClient", flow_run: "FlowRun") -> str:
 
 def _find_obstacle(client: "SyncPrefectClient", flow_run: "FlowRun", seconds: float) -> str:
     """Say why it does not begin, once it has been waiting for some seconds."""
-    from tasks.fan_out import has_worker
+    from penstock.tasks.fan_out import has_worker
 
     pool = flow_run.work_pool_name or ""
     waiting = flow_run.state is not None and flow_run.state.is_scheduled()

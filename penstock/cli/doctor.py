@@ -15,7 +15,7 @@ from penstock.cli.output import console, error_console, plural, write_json
 from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
-    from deployments.doctor.finding import Finding, Section
+    from penstock.deployments.doctor.finding import Finding, Section
     from penstock.settings import Settings
 
 MARKS = {"ok": "✓", "warning": "!", "broken": "✗", "not checked": "–"}
@@ -34,16 +34,16 @@ def doctor(as_json: AsJson = False) -> None:
     environment = dict(os.environ)
     settings, error = _read_settings()
     with _found_server(settings) as api_url, error_console().status("reading the pipelines") as status:
-        import deployments
-        from deployments.doctor.case import Case, read_specs
-        from deployments.doctor.checkup import examine
+        from penstock import deployments
+        from penstock.deployments.doctor.case import Case, read_specs
+        from penstock.deployments.doctor.checkup import examine
 
         pipelines, spec_errors = read_specs(settings)
         case = Case(
             settings=settings,
             environment=environment,
             now=datetime.now(UTC),
-            folder=Path(deployments.__file__).parents[1],
+            folder=Path(deployments.__file__).resolve().parents[1],
             settings_error=error,
             pipelines=pipelines,
             spec_errors=spec_errors,
@@ -70,8 +70,8 @@ def _read_settings() -> "tuple[Settings, SettingsError | None]":
 @contextmanager
 def _found_server(settings: "Settings") -> Iterator[str | None]:
     """Give the address of the server that `penstock deploy` would use; none is started."""
-    from deployments.local_server import running_server
     from penstock.cli.prefect_api import prefect_api
+    from penstock.deployments.local_server import running_server
     from penstock.settings import prefect_api_url
 
     own = None if prefect_api_url() else running_server(settings.home)

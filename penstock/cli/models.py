@@ -13,7 +13,7 @@ from penstock.errors import SettingsError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from models.registry import Registry
+    from penstock.models.registry import Registry
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
 
@@ -111,7 +111,7 @@ def promote_model(
 
 
 def _registry() -> "Registry":
-    from models.registry import Registry
+    from penstock.models.registry import Registry
 
     return Registry(open_settings().models_folder)
 

@@ -152,7 +152,7 @@ def find_intervals(
 
 def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "Pins":
     """Return the version of each step that a run would score with."""
-    from models.registry import Registry
+    from penstock.models.registry import Registry
     from penstock.spec.steps import choose_models
 
     registry = Registry(settings.models_folder)

@@ -17,8 +17,8 @@ from penstock.cli.output import make_table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deployments.local_server import LocalServer
-    from deployments.up import Deployed
+    from penstock.deployments.local_server import LocalServer
+    from penstock.deployments.up import Deployed
     from penstock.settings import Settings
 
 
@@ -54,8 +54,8 @@ def _run_all(settings: "Settings", console: "Console", port: int, limit: int, po
     from concurrent.futures import ThreadPoolExecutor
     from importlib import import_module
 
-    from deployments.local_postgres import find_postgres
-    from deployments.local_server import client_environment, full_server
+    from penstock.deployments.local_postgres import find_postgres
+    from penstock.deployments.local_server import client_environment, full_server
     from penstock.settings import prefect_api_url
 
     project = Path.cwd()
@@ -68,7 +68,7 @@ def _run_all(settings: "Settings", console: "Console", port: int, limit: int, po
     first = not (settings.home / "prefect").exists()
     console.print(f"Starting Prefect's server{': a first start makes its database, in 10 to 30 s' if first else ''} …")
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(import_module, "deployments.up")  # while the server starts in its own process
+        loading = pool.submit(import_module, "penstock.deployments.up")  # while the server starts in its own process
         with full_server(settings.home, port=port, find_database=find_postgres if postgres else None) as server:
             loading.result()
             _work(settings, console, server, project, limit)
@@ -78,20 +78,14 @@ def _run_all(settings: "Settings", console: "Console", port: int, limit: int, po
 
 def _work(settings: "Settings", console: "Console", server: "LocalServer", project: Path, limit: int) -> None:
     """Deploy, keep the worker running, and come back only when the server has ended."""
-    from deployments.up import deploy_folder, keep_worker, list_deployed, wait_for_worker
-    from deployments.work_pool import WORK_POOL
-    from deployments.worker import WorkerPlan
+    from penstock.deployments.up import deploy_folder, keep_worker, list_deployed, wait_for_worker
+    from penstock.deployments.work_pool import WORK_POOL
+    from penstock.deployments.worker import WorkerPlan
 
     def warn(message: str) -> None:
         console.print(message, style="yellow", markup=False, soft_wrap=True)
 
-    def deploy_and_show() -> None:
-        changes, broken = deploy_folder(server.api_url, settings)
-        for change in changes:
-            if change.kind != "unchanged":
-                console.print(f"{change.kind} {change.what}", markup=False, soft_wrap=True)
-        for error in broken:
-            warn(f"Not deployed: {error}")
+    def show_all() -> None:
         online = wait_for_worker(server.api_url)
         _show(console, server, project, plan, list_deployed(server.api_url))
         if not online:
@@ -103,8 +97,15 @@ def _work(settings: "Settings", console: "Console", server: "LocalServer", proje
     log = server.log.with_name("worker.log")
     log.write_bytes(b"")
     plan = WorkerPlan(server.api_url, WORK_POOL, project, log, limit)
+    # Before the worker starts: deployments of an older version would else run by names that are gone.
+    changes, broken = deploy_folder(server.api_url, settings)
+    for change in changes:
+        if change.kind != "unchanged":
+            console.print(f"{change.kind} {change.what}", markup=False, soft_wrap=True)
+    for error in broken:
+        warn(f"Not deployed: {error}")
     try:
-        keep_worker(server, plan, deploy_and_show, warn)
+        keep_worker(server, plan, show_all, warn)
     except KeyboardInterrupt:
         console.print("The worker and its flow runs have ended; the server follows …")
         raise

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from deployments.specs import load_specs
-from examples.judging import judge_published
-from examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
-from examples.place import SHIPPED, Place, inside, newest_end, write_pipelines, write_settings, write_size
-from examples.story import Act, departure, play, see
-from models.manifest import Manifest
 from penstock.database.connections import close_engines
+from penstock.deployments.specs import load_specs
 from penstock.errors import SettingsError
+from penstock.examples.judging import judge_published
+from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
+from penstock.examples.place import Place, inside
+from penstock.examples.project import SHIPPED, newest_end, write_pipelines, write_settings, write_size
+from penstock.examples.story import Act, departure, play, see
 from penstock.ledger.reader import settled_intervals
 from penstock.ledger.tables import quarantine
+from penstock.models.manifest import Manifest
 from penstock.privacy.masking import make_veil
 from penstock.settings import Settings
 from tests.driver import Driver

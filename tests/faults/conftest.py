@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.registry import Registry
+from penstock.models.registry import Registry
 from tests.faults.harness.scene import Scene
 from tests.shop import train_model
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from models.registry import Registry
 from penstock.database.connections import Database, close_engines, open_database
 from penstock.ledger.reader import RunRecord, list_runs, quarantined_rows
+from penstock.models.registry import Registry
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 from tests.driver import Driver

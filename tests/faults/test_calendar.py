@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from models.registry import Registry
 from penstock.database.connections import close_engines, open_database
 from penstock.interval import as_utc, parse_duration
+from penstock.models.registry import Registry
 from penstock.settings import Settings
 from tests.driver import Driver
 from tests.faults.conftest import Tell

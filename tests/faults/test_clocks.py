@@ -7,9 +7,9 @@ from itertools import cycle
 import pytest
 
 import penstock.database.connections
-from models.registry import Registry
 from penstock.database.connections import Database, close_engines, open_database
 from penstock.ledger.reader import list_runs
+from penstock.models.registry import Registry
 from penstock.report.card import run_card
 from penstock.settings import Settings
 from tests.conftest import DIALECTS, view_rows
@@ -183,15 +183,15 @@ def test_a_dead_runs_lease_from_a_clock_that_was_ahead_holds_its_interval_until_
 def test_the_real_flow_under_a_jumping_clock_shows_the_same_rows(
     make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, clock: Clock, dialect: str, tell: Tell
 ) -> None:
-    from flows.score import score
     from penstock.cli import app  # noqa: F401 # what prints the runs
+    from penstock.flows.score import score
 
     place = make_place(dialect, dialect)
     assert score(str(place.spec), end="2026-01-04", return_state=True).name == "Completed"
     calm = view_rows(place.warehouse)
     real, jumps = penstock.database.connections.datetime, cycle(JUMPS)
     clock(lambda: real.now().astimezone() + next(jumps))
-    monkeypatch.setattr("flows.score.datetime", penstock.database.connections.datetime)
+    monkeypatch.setattr("penstock.flows.score.datetime", penstock.database.connections.datetime)
 
     again = score(str(place.spec), mode="restate", start="2026-01-01", end="2026-01-04", return_state=True)
 

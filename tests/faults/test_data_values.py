@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.registry import Registry
+from penstock.models.registry import Registry
 from tests.conftest import DIALECTS
 from tests.faults.conftest import Tell
 from tests.faults.one_table import GOOD, OneTable

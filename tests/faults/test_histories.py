@@ -17,8 +17,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from models.registry import Registry
 from penstock.database.connections import Database, close_engines, open_database
+from penstock.models.registry import Registry
 from penstock.settings import Settings
 from tests.histories import GOODS, History, history_pipeline, score_goods
 from tests.shop import START

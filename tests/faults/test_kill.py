@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def start_run(place: Place) -> subprocess.Popen[bytes]:
-    code = f"from flows.score import score; score({str(place.spec)!r}, end='2026-01-02')"
+    code = f"from penstock.flows.score import score; score({str(place.spec)!r}, end='2026-01-02')"
     environment = os.environ | {
         "PYTHONPATH": str(CHECKOUT),
         "PENSTOCK_LEASE_SECONDS": "6",
@@ -33,7 +33,7 @@ def start_run(place: Place) -> subprocess.Popen[bytes]:
 
 @pytest.mark.usefixtures("prefect_api")
 def test_a_run_killed_between_two_partitions_is_taken_over_and_healed(make_place: Callable[..., Place]) -> None:
-    from flows.score import score
+    from penstock.flows.score import score
 
     place = make_place(spec=SPEC.replace("partition_rows: 150", "partition_rows: 25"), days=1)
     process = start_run(place)

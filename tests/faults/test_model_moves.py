@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.registry import Registry
-from models.training import train
+from penstock.models.registry import Registry
+from penstock.models.training import train
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from models.registry import Registry
 from penstock.database.connections import close_engines
 from penstock.ledger.reader import list_runs
+from penstock.models.registry import Registry
 from tests.conftest import DIALECTS
 from tests.driver import Driver
 from tests.faults.conftest import Tell

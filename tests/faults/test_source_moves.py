@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from models.registry import Registry
 from penstock.ledger.reader import list_runs, validations_of
+from penstock.models.registry import Registry
 from tests.driver import Driver
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault, How

@@ -31,9 +31,9 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Failed, Pending, Running
 
-from deployments.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
-from deployments.deploying import deploy_pipelines
-from deployments.local_server import client_environment, full_server
+from penstock.deployments.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
+from penstock.deployments.deploying import deploy_pipelines
+from penstock.deployments.local_server import client_environment, full_server
 from penstock.errors import SettingsError
 from penstock.settings import load_settings
 from penstock.spec.pipeline import Pipeline
@@ -151,7 +151,7 @@ def deployed_run(api: str, client: SyncPrefectClient, place: Place, name: str, *
     flow_run = client.create_flow_run_from_deployment(deployment.id, parameters={"end": "2026-01-02"}, state=Pending())
     with (place.folder / "engine.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deployments.engine"],
+            [sys.executable, "-m", "penstock.deployments.engine"],
             cwd=place.folder,
             env=environment(api, PREFECT__FLOW_RUN_ID=str(flow_run.id), **variables),
             stdout=log,

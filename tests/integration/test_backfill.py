@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 
-from deployments.local_server import client_environment
 from penstock.database.connections import close_engines
+from penstock.deployments.local_server import client_environment
 from tests.waiting import wait_until
 from tests.works import DAYS, Works, running_works
 
@@ -67,7 +67,7 @@ DAYS_SCORED = [f"2026-01-0{day}" for day in range(1, DAYS + 1)]
 # The first test: no worker has shown itself yet.
 def test_a_backfill_without_a_worker_says_so_and_goes_on_when_one_comes(works: Works) -> None:
     name = works.deploy("lonely")
-    here = start_python(works, f"from flows.backfill import backfill; backfill('{name}', end='2026-01-02')")
+    here = start_python(works, f"from penstock.flows.backfill import backfill; backfill('{name}', end='2026-01-02')")
     try:
         wait_until(lambda: bool(works.children(name)))
         wait_until(lambda: "no worker polls work pool penstock" in latest_progress(works, name))

@@ -20,12 +20,12 @@ import sqlalchemy as sa
 from pyarrow import csv, parquet
 from typer.testing import CliRunner
 
-from models.registry import Registry
 from penstock.cli.app import app
 from penstock.cli.run import command as running
 from penstock.cli.run.flow_call import FlowEnd, call_score
 from penstock.database.connections import Database
 from penstock.ledger.reader import list_runs
+from penstock.models.registry import Registry
 from tests.conftest import DIALECTS, view_rows
 from tests.shop import Place, payments
 

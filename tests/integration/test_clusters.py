@@ -8,7 +8,7 @@ import pytest
 
 from penstock.ledger.reader import partitions_of
 from penstock.run_types import Receipt
-from tasks import partitions
+from penstock.tasks import partitions
 from tests.clusters import PARTITIONS, Shop, dask_cluster, kill_one, open_shop, pool_workers, ray_cluster, ray_workers
 
 pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]

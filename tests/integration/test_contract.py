@@ -19,7 +19,7 @@ from penstock.run.schema_contract import keep_contract, used_columns
 from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
-from tasks.places import connect
+from penstock.tasks.places import connect
 from tests.conftest import DIALECTS
 from tests.shop import SPEC, Place
 
@@ -125,7 +125,7 @@ def test_a_source_that_is_defined_otherwise_begins_anew(place: Place) -> None:
 
 
 def test_a_flow_halts_before_a_row_is_read(make_place: Callable[..., Place], prefect_api: str) -> None:
-    from flows.score import score as score_flow
+    from penstock.flows.score import score as score_flow
 
     place = make_place(days=2, a_day=30)
     assert score_flow(str(place.spec), end="2026-01-02", return_state=True).is_completed()

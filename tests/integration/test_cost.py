@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 def run_score(place: Place, **parameters: Any) -> Any:
-    from flows.score import score
+    from penstock.flows.score import score
 
     return score(str(place.spec), **parameters, return_state=True)
 

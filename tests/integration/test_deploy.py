@@ -10,10 +10,10 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 
-from deployments.changes import Change
-from deployments.definition import ANY_PIPELINE
-from deployments.deploying import LEFT_ALONE, deploy_pipelines
-from deployments.work_pool import WORK_POOL
+from penstock.deployments.changes import Change
+from penstock.deployments.definition import ANY_PIPELINE
+from penstock.deployments.deploying import LEFT_ALONE, deploy_pipelines
+from penstock.deployments.work_pool import WORK_POOL
 from penstock.errors import SettingsError, SpecError
 from penstock.settings import load_settings
 from tests.project import CRON, INTERVAL, RRULE, Project
@@ -32,8 +32,8 @@ def test_a_pipeline_becomes_a_deployment_with_its_schedule_and_limit(
 
     made = read(prefect_client, "card-risk")
     assert change == Change("created", "deployment score/card-risk", ("schedule: 15 2 * * * Europe/Paris",))
-    assert (made.entrypoint, made.work_pool_name) == ("flows.score.score", WORK_POOL)
-    assert made.pull_steps == [{"deployments.pull.enter_project": {"folder": str(tmp_path)}}]
+    assert (made.entrypoint, made.work_pool_name) == ("penstock.flows.score.score", WORK_POOL)
+    assert made.pull_steps == [{"penstock.deployments.pull.enter_project": {"folder": str(tmp_path)}}]
     assert (made.parameters, made.enforce_parameter_schema) == ({"pipeline": "card-risk"}, True)
     assert set(made.tags) == {"penstock", "card-risk"}
     assert made.global_concurrency_limit is not None

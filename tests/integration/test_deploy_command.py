@@ -18,9 +18,9 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from typer.testing import CliRunner
 
-from deployments.work_pool import WORK_POOL
 from penstock.cli.app import app
 from penstock.database.connections import open_database
+from penstock.deployments.work_pool import WORK_POOL
 from penstock.ledger.reader import list_runs
 from penstock.settings import load_settings
 from tests.project import CRON, Project
@@ -129,7 +129,7 @@ def test_prefect_yaml_needs_no_server(tmp_path: Path, monkeypatch: pytest.Monkey
     code, told, _ = deploy("--prefect-yaml")
 
     assert code == 0
-    assert "- name: card-risk\n  entrypoint: flows.score.score\n" in told
+    assert "- name: card-risk\n  entrypoint: penstock.flows.score.score\n" in told
 
 
 @pytest.mark.timeout(400)

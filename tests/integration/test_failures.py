@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 def run_score(place: Place) -> State[Any]:
-    from flows.score import score
+    from penstock.flows.score import score
 
     state: State[Any] = score(str(place.spec), end="2026-01-02", return_state=True)
     return state

@@ -19,7 +19,7 @@ from penstock.settings import Settings
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.yaml_file import load_pipeline
-from tasks.places import connect
+from penstock.tasks.places import connect
 from tests.conftest import view_rows
 from tests.driver import Driver
 from tests.shop import SPEC, START, Place
@@ -188,8 +188,8 @@ def test_only_postgres_has_a_horizon_and_check_says_so(make_place: Callable[...,
 
 @pytest.mark.usefixtures("prefect_api")
 def test_plan_run_and_flow_show_who_is_waited_for(make_place: Callable[..., Place]) -> None:
-    from flows.score import score
     from penstock.cli.app import app
+    from penstock.flows.score import score
 
     place = make_place("postgresql")
     place.spec.write_text(spec_ending_in(3))

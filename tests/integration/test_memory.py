@@ -36,7 +36,7 @@ destination: {table: wide_scores}
 """
 CHILD = """
 import json, sys
-from flows.score import score
+from penstock.flows.score import score
 from penstock.resources.usage import peak_memory
 state = score(sys.argv[1], return_state=True)
 print(json.dumps({"state": state.name, "message": state.message, "peak": peak_memory()}))
@@ -110,7 +110,7 @@ def tell(*arguments: str) -> str:
 def test_what_was_decided_stands_in_card_page_list_and_the_next_plan(
     make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.score import score
+    from penstock.flows.score import score
 
     monkeypatch.setenv("PENSTOCK_MEMORY", "8GiB")
     place = make_place()
@@ -131,7 +131,7 @@ def test_what_was_decided_stands_in_card_page_list_and_the_next_plan(
 def test_too_little_memory_fails_the_run_before_a_partition_and_says_how_much_is_needed(
     make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.score import score
+    from penstock.flows.score import score
 
     monkeypatch.setenv("PENSTOCK_MEMORY", "64MiB")
     place = make_place(days=1)

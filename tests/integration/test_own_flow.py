@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 def test_the_example_flow_publishes_once_the_delivery_is_there(make_place: Callable[..., Place]) -> None:
-    from examples.own_flow import score_after_delivery
+    from penstock.examples.own_flow import score_after_delivery
 
     place = make_place()
     delivery = place.folder / "delivery.csv"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from deployments.definition import ANY_PIPELINE
-from deployments.prefect_yaml import render_prefect_yaml
-from deployments.reconciling import read_fields
+from penstock.deployments.definition import ANY_PIPELINE
+from penstock.deployments.prefect_yaml import render_prefect_yaml
+from penstock.deployments.reconciling import read_fields
 from penstock.settings import Settings
 from tests.project import CRON, INTERVAL, RRULE, Project
 

@@ -25,7 +25,7 @@ POSITIVE = "amount column_values_to_be_between (min_value=0)"
 
 
 def run_score(place: Place, **parameters: Any) -> Any:
-    from flows.score import score
+    from penstock.flows.score import score
 
     return score(str(place.spec), **({"end": "2026-01-03"} | parameters), return_state=True)
 

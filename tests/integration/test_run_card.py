@@ -85,7 +85,7 @@ def change(database: Database, statement: str) -> None:
 
 
 def run_score(place: Place, **parameters: Any) -> Any:
-    from flows.score import score
+    from penstock.flows.score import score
 
     return score(str(place.spec), **parameters, return_state=True)
 

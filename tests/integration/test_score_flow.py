@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 def run_score(place: Place, **parameters: Any) -> Any:
-    from flows.score import score
+    from penstock.flows.score import score
 
     return score(str(place.spec), **({"end": "2026-01-04"} | parameters), return_state=True)
 
@@ -257,7 +257,7 @@ def test_arrow_is_what_travels(make_place: Callable[..., Place]) -> None:
 
 
 def test_partitions_run_in_processes_too(make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.places import settings
+    from penstock.tasks.places import settings
 
     place = make_place(days=1)
     monkeypatch.setenv("PENSTOCK_RUNNER", "processes:2")

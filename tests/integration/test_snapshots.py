@@ -19,7 +19,7 @@ from penstock.privacy.masking import OPEN
 from penstock.run.extract import extract_partition, plan_partitions
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.yaml_file import load_pipeline
-from tasks.places import connect
+from penstock.tasks.places import connect
 from tests.conftest import view_rows
 from tests.driver import Driver
 from tests.shop import SPEC, START, Place
@@ -123,7 +123,7 @@ def test_the_name_of_a_snapshot_that_is_gone_says_so(make_place: Callable[..., P
 
 @pytest.mark.usefixtures("prefect_api")
 def test_the_flow_reads_an_interval_afresh_whose_snapshot_was_lost(make_place: Callable[..., Place]) -> None:
-    from flows.score import score
+    from penstock.flows.score import score
 
     place, _ = make_driver(make_place)
     ended = threading.Event()

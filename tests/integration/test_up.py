@@ -20,10 +20,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from deployments.local_postgres import find_postgres, find_programs
-from deployments.local_server import local_server, running_server
-from deployments.worker import WORKER_NAME
 from penstock.database.connections import close_engines, open_database
+from penstock.deployments.local_postgres import find_postgres, find_programs
+from penstock.deployments.local_server import local_server, running_server
+from penstock.deployments.worker import WORKER_NAME
 from penstock.errors import SettingsError
 from penstock.settings import Settings
 from tests.shop import SPEC, payments, train_model, write_payments
@@ -253,7 +253,7 @@ def test_killed_worker_comes_back_and_its_run_is_shown_as_crashed(up: Up, shop: 
         os.kill(worker_pid, signal.SIGKILL)
 
         wait_until(lambda: up.state_of(flow_run) == "CRASHED")
-        assert not any("prefect.engine" in line or "deployments.engine" in line for line in shop.processes())
+        assert not any("prefect.engine" in line or "penstock.deployments.engine" in line for line in shop.processes())
     assert "The worker ended by itself (SIGKILL); it starts again in 1 s" in up.told
     again = up.trigger(pipeline="card-risk", dry_run=True)
     wait_until(lambda: up.state_of(again) in ENDED)

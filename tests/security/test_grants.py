@@ -33,7 +33,7 @@ class Granted:
     analyst: Database
 
     def run(self, end: str) -> None:
-        from flows.score import score
+        from penstock.flows.score import score
 
         _done.clear()  # as in a new process
         _ready.clear()
@@ -109,7 +109,7 @@ def test_the_writer_cannot_touch_the_source(granted: Granted) -> None:
 
 
 def test_a_missing_grant_is_told_with_what_to_do(granted: Granted) -> None:
-    from flows.score import score
+    from penstock.flows.score import score
 
     execute(granted.place.shop, "revoke select on payments from penstock_reader")
 

@@ -86,7 +86,7 @@ def fill(database: Database, schema: str | None) -> list[dict[str, Any]]:
 def test_names_and_values_made_of_sql_go_through_a_run_as_they_are(
     dialect: str, database_url: Callable[[str, str], str], use_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    from flows.score import score
+    from penstock.flows.score import score
 
     settings = use_settings(shop=database_url(dialect, "shop"), warehouse=database_url(dialect, "warehouse"))
     shop, warehouse = open_database(settings, "shop"), open_database(settings, "warehouse")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from models import registry as registry_module
-from models.registry import Registry
 from penstock.cli.app import app
 from penstock.errors import ModelError, ModelNotFound, ModelRefused
+from penstock.models import registry as registry_module
+from penstock.models.registry import Registry
 from penstock.spec.steps import ModelRef
 from tests.shop import train_model
 
@@ -111,7 +111,7 @@ def test_a_link_that_comes_after_the_look_is_not_followed(
 ) -> None:
     (version(store) / "model.ubj").rename(tmp_path / "elsewhere")
     (version(store) / "model.ubj").symlink_to(tmp_path / "elsewhere")
-    monkeypatch.setattr("models.store_files.refuse_links", lambda *_: None)  # as if it had not been there yet
+    monkeypatch.setattr("penstock.models.store_files.refuse_links", lambda *_: None)  # as if it had not been there yet
 
     with pytest.raises(OSError, match="symbolic links"):
         load(store)
@@ -172,7 +172,7 @@ def test_bytes_that_are_not_those_registered_never_reach_xgboost(
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    monkeypatch.setattr("models.booster.open_version", lambda *_: pytest.fail("it was opened"))
+    monkeypatch.setattr("penstock.models.booster.open_version", lambda *_: pytest.fail("it was opened"))
 
     with pytest.raises(ModelRefused, match="its bytes changed"):
         load(store)

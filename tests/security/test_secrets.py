@@ -127,7 +127,7 @@ def search(prefect_api: str, tmp_path_factory: pytest.TempPathFactory, caplog: p
 
 
 def fail_in_flow(place: Place) -> State[Any]:
-    from flows.score import score
+    from penstock.flows.score import score
 
     state: State[Any] = score(str(place.spec), end="2026-01-02", return_state=True)
     assert state.is_failed()
@@ -201,7 +201,7 @@ def test_a_run_whose_secret_block_holds_a_wrong_password_tells_it_nowhere(
 
 
 def test_a_block_that_is_not_there_is_told_by_its_name(use_settings: Callable[..., Settings], prefect_api: str) -> None:
-    from tasks.places import connect
+    from penstock.tasks.places import connect
 
     use_settings(shop="block:secret/no-such-block")
 

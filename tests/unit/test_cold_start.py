@@ -6,7 +6,7 @@ import sys
 
 LOAD = """
 import gc, json, sys
-from deployments.engine import load
+from penstock.deployments.engine import load
 load()
 print(json.dumps({"loaded": sorted(sys.modules), "collects": gc.isenabled()}))
 sys.stdout.flush()
@@ -18,6 +18,6 @@ def test_a_flow_run_begins_without_what_only_scoring_needs_and_collects_garbage_
     told = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True, timeout=100)
 
     found = json.loads(told.stdout)
-    assert "flows.score" in found["loaded"]
+    assert "penstock.flows.score" in found["loaded"]
     assert DEAR & set(found["loaded"]) == set()
     assert found["collects"]

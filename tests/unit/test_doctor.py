@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from deployments.doctor import checkup
-from deployments.doctor.case import Case
-from deployments.doctor.finding import Check, Finding, ok
-from deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
-from deployments.doctor.machine import check_proxy, check_telemetry, check_time_zones
-from deployments.doctor.mounts import network_kind, parse_mounts
-from deployments.doctor.packages import check_lock, installed_version, judge_bounds
-from deployments.doctor.reaching import tell_url
-from deployments.doctor.reading import Deployed, Facts, Pool
-from deployments.doctor.server import Exposure, judge_access, measure_exposure
-from deployments.doctor.stores import check_pipeline_model, check_store
+from penstock.deployments.doctor import checkup
+from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.finding import Check, Finding, ok
+from penstock.deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
+from penstock.deployments.doctor.machine import check_proxy, check_telemetry, check_time_zones
+from penstock.deployments.doctor.mounts import network_kind, parse_mounts
+from penstock.deployments.doctor.packages import check_lock, installed_version, judge_bounds
+from penstock.deployments.doctor.reaching import tell_url
+from penstock.deployments.doctor.reading import Deployed, Facts, Pool
+from penstock.deployments.doctor.server import Exposure, judge_access, measure_exposure
+from penstock.deployments.doctor.stores import check_pipeline_model, check_store
 from penstock.errors import ModelNotFound, SettingsError
 from penstock.settings import Settings
 from penstock.spec.yaml_file import parse_pipeline
@@ -69,7 +69,7 @@ def test_a_lock_is_read_for_this_python_only(tmp_path: Path) -> None:
 
 
 def test_the_lock_of_this_checkout_is_read_whole() -> None:
-    from deployments.doctor.packages import read_lock
+    from penstock.deployments.doctor.packages import read_lock
 
     locked = read_lock(Path("requirements.lock").read_text())
 

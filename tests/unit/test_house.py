@@ -54,16 +54,16 @@ def test_imports_keep_the_contracts(pristine: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "line", "contract"),
     [
-        ("penstock/intruder.py", "import models.booster", "Imports point one way"),
+        ("penstock/intruder.py", "import penstock.models.booster", "Imports point one way"),
         ("models/intruder.py", "from tasks import retries", "Imports point one way"),
         ("tasks/intruder.py", "import flows", "Imports point one way"),
-        ("flows/intruder.py", "import deployments.local_server", "Imports point one way"),
+        ("flows/intruder.py", "import penstock.deployments.local_server", "Imports point one way"),
         ("flows/intruder.py", "import penstock.cli", "Nothing imports the command line"),
         ("penstock/intruder.py", "import penstock.cli", "Nothing imports the command line"),
         ("penstock/intruder.py", "def late():\n    from prefect import flow", "do not know Prefect"),
         ("models/intruder.py", "import prefect.blocks.core", "do not know Prefect"),
-        ("models/intruder.py", "import xgboost", "Only models.booster imports xgboost"),
-        ("penstock/intruder.py", "from xgboost import DMatrix", "Only models.booster imports xgboost"),
+        ("models/intruder.py", "import xgboost", "Only penstock.models.booster imports xgboost"),
+        ("penstock/intruder.py", "from xgboost import DMatrix", "Only penstock.models.booster imports xgboost"),
         ("tasks/intruder.py", "import great_expectations", "Only penstock.quality imports great_expectations"),
     ],
 )
@@ -77,7 +77,10 @@ def test_import_that_points_the_wrong_way_is_refused(house: Path, path: str, lin
 
 
 def test_command_line_may_import_every_floor(house: Path) -> None:
-    lines = [f"    import {module}" for module in ("flows.score", "tasks.retries", "models.booster", "deployments")]
+    lines = [
+        f"    import {module}"
+        for module in ("penstock.flows.score", "penstock.tasks.retries", "penstock.models.booster", "deployments")
+    ]
     (house / "penstock/cli/visitor.py").write_text("\n".join(["def visit():", *lines, ""]), encoding="utf-8")
 
     result = lint_imports(house)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from examples.judging import judge, ndcg_at_5
+from penstock.examples.judging import judge, ndcg_at_5
 
 
 def test_the_best_order_has_an_ndcg_of_one_and_a_place_further_down_costs_by_its_logarithm() -> None:

@@ -4,9 +4,9 @@ import pytest
 from prefect.states import Failed
 
 from penstock.errors import DatabaseUnavailable, MissingTable, PenstockError
-from tasks.interval import plan_partitions
-from tasks.retries import if_transient
-from tasks.steps import extract, load_rows, score_rows, validate
+from penstock.tasks.interval import plan_partitions
+from penstock.tasks.retries import if_transient
+from penstock.tasks.steps import extract, load_rows, score_rows, validate
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from penstock.run.placement import check_databases
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
-from tasks import clusters
+from penstock.tasks import clusters
 from tests.shop import SPEC
 
 Connect = Callable[[str], Database]

@@ -13,8 +13,8 @@ from penstock.cli.output import count, plural
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from models.booster import ModelVersion
     from penstock.database.connections import Database
+    from penstock.models.booster import ModelVersion
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
@@ -112,8 +112,8 @@ class _Check:
 
     def compare_columns(self, models: "dict[str, ModelVersion]", *, accept: bool) -> None:
         """Tell what differs between the sources' columns and those that the last published run knew."""
-        from models.needs import needed_columns
         from penstock.cli.check.samples import newest_interval
+        from penstock.models.needs import needed_columns
         from penstock.run.schema_contract import accept_columns, compare_sources
 
         interval = newest_interval(self.pipeline, datetime.now(UTC))
@@ -143,7 +143,7 @@ class _Check:
 
     def load_models(self) -> "dict[str, ModelVersion]":
         """Resolve and verify each step's model: digest, contract, golden rows; nothing where one is not there."""
-        from models.registry import Registry
+        from penstock.models.registry import Registry
 
         registry = Registry(self.settings.models_folder)
         loaded: dict[str, ModelVersion] = {}

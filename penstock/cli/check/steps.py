@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from models.booster import ModelVersion
+    from penstock.models.booster import ModelVersion
     from penstock.spec.pipeline import Pipeline
     from penstock.spec.steps import ScoreStep
 
@@ -38,7 +38,7 @@ def _try_model(
     """Return the rows that the model takes, and its outputs."""
     import pyarrow as pa
 
-    from models.scoring import hide_values
+    from penstock.models.scoring import hide_values
     from penstock.privacy.masking import Veil
 
     with findings.about("model"):
@@ -55,7 +55,7 @@ def _try_steps(
     pipeline: "Pipeline", models: "Mapping[str, ModelVersion]", sample: "pa.Table", findings: Findings
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that every step takes, and the outputs of all of them."""
-    from models.chain import score_step
+    from penstock.models.chain import score_step
     from penstock.privacy.masking import Veil
     from penstock.run_types import Features
 
@@ -83,7 +83,7 @@ def _tell_refused(subject: str, reasons: "Sequence[str]", sample: "pa.Table", fi
 
 
 def _try_decisions(pipeline: "Pipeline", rows: "tuple[pa.Table, pa.Table]", findings: Findings) -> None:
-    from models.scoring import decide
+    from penstock.models.scoring import decide
 
     with findings.about("decide"):
         told = ", ".join(f"`{field.name}` ({field.type})" for field in decide(pipeline, *rows).schema)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from models.manifest import Manifest
     from penstock.cli.demo.shop import Shop
     from penstock.cli.run.command import RunSummary
     from penstock.interval import DataInterval
+    from penstock.models.manifest import Manifest
     from penstock.spec.pipeline import Pipeline
 
 HOLDOUT = 0.2
@@ -100,7 +100,7 @@ def open_shop(stage: Stage, shown: Path, rows: int, seed: int) -> "Shop":
 
     from rich.markup import escape
 
-    import deployments
+    from penstock import deployments
     from penstock.cli.demo.shop import last_whole_day, make_shop
     from penstock.spec.yaml_file import parse_pipeline
 
@@ -140,10 +140,10 @@ def train_champion(stage: Stage, shop: "Shop") -> "Manifest":
     import pyarrow as pa
     import sqlalchemy as sa
 
-    from models.registry import Registry
-    from models.training import train
     from penstock.cli.demo.shop import outcomes
     from penstock.database.bulk import read
+    from penstock.models.registry import Registry
+    from penstock.models.training import train
     from penstock.run.extract import land_logs
 
     pipeline = stage.pipeline

@@ -10,8 +10,8 @@ from penstock.cli.output import make_table, plural
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from examples.pack import Incident, Pack, Size
-    from examples.story import Act
+    from penstock.examples.pack import Incident, Pack, Size
+    from penstock.examples.story import Act
 
 
 def find_pack(name: str) -> "Pack":
@@ -20,13 +20,13 @@ def find_pack(name: str) -> "Pack":
     Raises:
         SettingsError: there is none of this name.
     """
-    from examples.pack import open_pack
+    from penstock.examples.pack import open_pack
 
     return open_pack(name)
 
 
 def write_settings(folder: Path, pack: "Pack") -> None:
-    from examples.place import write_settings as write
+    from penstock.examples.project import write_settings as write
 
     write(folder, [pack])
 
@@ -46,9 +46,9 @@ def play_pack(stage: Stage, pack: "Pack", shown: Path, rows: int | None, seed: i
             _train(stage, pack, size)
         with stage.clock.phase("load the engines"):
             load_engines(stage)
-        from examples.place import Place
-        from examples.story import play
         from penstock.cli.prefect_api import prefect_api
+        from penstock.examples.place import Place
+        from penstock.examples.story import play
 
         with prefect_api(stage.settings):
             with stage.clock.phase("runs"):
@@ -67,8 +67,9 @@ def _make_world(stage: Stage, pack: "Pack", shown: Path, rows: int | None, seed:
 
     from rich.markup import escape
 
-    from examples.pack import Size
-    from examples.place import Place, newest_end, write_pipelines, write_size
+    from penstock.examples.pack import Size
+    from penstock.examples.place import Place
+    from penstock.examples.project import newest_end, write_pipelines, write_size
 
     stage.title(pack.about)
     with stage.clock.phase("make the world"):
@@ -86,7 +87,7 @@ def _make_world(stage: Stage, pack: "Pack", shown: Path, rows: int | None, seed:
 
 
 def _train(stage: Stage, pack: "Pack", size: "Size") -> None:
-    from examples.place import Place
+    from penstock.examples.place import Place
 
     stage.title("Train on what is known")
     for manifest in pack.train(Place(stage.settings), size):
@@ -108,7 +109,7 @@ def _score(stage: Stage, pipeline: str, end: "datetime", incident: "Incident | N
 def _tell_act(stage: Stage, act: "Act") -> None:
     from rich.markup import escape
 
-    from examples.story import departure
+    from penstock.examples.story import departure
 
     went_wrong = departure(act)
     if went_wrong:
@@ -122,8 +123,8 @@ def _tell_act(stage: Stage, act: "Act") -> None:
 
 
 def _tell_labels(stage: Stage, pack: "Pack", size: "Size") -> None:
-    from examples.judging import judge_published
-    from examples.place import Place
+    from penstock.examples.judging import judge_published
+    from penstock.examples.place import Place
 
     stage.title("What really happened comes in")
     place = Place(stage.settings)

@@ -19,13 +19,13 @@ class FlowEnd:
 
 
 def call_score(api_url: str, **parameters: Any) -> FlowEnd:
-    """Run `flows.score.score` against a Prefect API; what is None is left to the flow's default."""
+    """Run `penstock.flows.score.score` against a Prefect API; what is None is left to the flow's default."""
     import httpx
     from prefect.exceptions import PrefectException
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.score import score
-    from tasks import places
+    from penstock.flows.score import score
+    from penstock.tasks import places
 
     given = {name: value for name, value in parameters.items() if value is not None}
     places.settings.cache_clear()  # a process that calls twice may have changed its environment in between

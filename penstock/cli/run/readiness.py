@@ -27,8 +27,8 @@ def ensure_ready(
         DatabaseUnavailable: a database does not answer.
         ModelRefused: the model's bytes are not those that were registered.
     """
-    from models.registry import Registry
     from penstock.cli.check.source import look_at_source
+    from penstock.models.registry import Registry
 
     for name in pipeline.sources:
         look_at_source(pipeline, name, interval, connect)

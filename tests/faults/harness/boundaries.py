@@ -61,7 +61,7 @@ def _watch_duckdb(tell: Reached) -> None:
 
 
 def _watch_xgboost(tell: Reached) -> None:
-    from models.booster import ModelVersion
+    from penstock.models.booster import ModelVersion
 
     ModelVersion.score = _around(ModelVersion.score, tell, lambda *_: "prediction")  # type: ignore[method-assign]
 

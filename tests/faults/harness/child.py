@@ -111,7 +111,7 @@ def _act(action: Action, folder: Path) -> None:
 
 
 def _run_flow(order: Order) -> dict[str, Any]:
-    from flows.score import score
+    from penstock.flows.score import score
 
     state = score(str(order.spec), **order.parameters, return_state=True)  # type: ignore[arg-type]
     return {"state": state.name, "message": state.message}
@@ -121,7 +121,7 @@ def _run_steps(order: Order) -> dict[str, Any]:
     from penstock.ledger.reader import list_runs
     from penstock.report.card import run_card
     from penstock.spec.yaml_file import load_pipeline
-    from tasks.places import connect, registry
+    from penstock.tasks.places import connect, registry
     from tests.driver import Driver
 
     driver = Driver(load_pipeline(order.spec), connect, registry())

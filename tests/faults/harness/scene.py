@@ -11,9 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from models.registry import Registry
 from penstock.database.connections import Database, close_engines, open_database
 from penstock.ledger.reader import RunRecord, list_runs, quarantined_rows
+from penstock.models.registry import Registry
 from penstock.settings import Settings
 from tests.driver import lapse_leases
 from tests.faults.harness.child import Fault, How, Order

@@ -6,7 +6,7 @@ import psycopg  # noqa: F401
 import xgboost  # noqa: F401
 from adbc_driver_postgresql import dbapi  # noqa: F401
 
-import flows.score  # noqa: F401
+import penstock.flows.score
 import penstock.report.card  # noqa: F401
 import tests.driver
 import tests.faults.harness.child  # noqa: F401

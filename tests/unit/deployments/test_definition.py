@@ -5,7 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
-from deployments.definition import Definition, define_deployment, describe_pipeline, pull_steps, recorded_folder
+from penstock.deployments.definition import (
+    Definition,
+    define_deployment,
+    describe_pipeline,
+    pull_steps,
+    recorded_folder,
+)
 from penstock.errors import SpecError
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline

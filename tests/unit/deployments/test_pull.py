@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.pull import enter_project, record_project
+from penstock.deployments.pull import enter_project, record_project
 from penstock.errors import SettingsError
 
 
@@ -33,7 +33,7 @@ def test_the_working_folder_is_recorded(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_entering_a_project_imports_nothing_heavy() -> None:
     heavy = "{'pandas', 'pyarrow', 'duckdb', 'sqlalchemy', 'prefect', 'xgboost', 'great_expectations', 'yaml'}"
-    code = f"import sys, deployments.pull; print({heavy} & set(sys.modules))"
+    code = f"import sys, penstock.deployments.pull; print({heavy} & set(sys.modules))"
 
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 

@@ -13,7 +13,7 @@ import sys
 import sqlalchemy as sa
 from prefect.server.database import provide_database_interface
 
-from deployments.write_locks import lock_before_reading
+from penstock.deployments.write_locks import lock_before_reading
 
 lock_before_reading()
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import xgboost as xgb
 
-from models.registry import Registry
+from penstock.models.registry import Registry
 
 ROWS = 240
 COUNTRIES = ("NL", "AR", "FR")  # not sorted: the order of the codes is the model's

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 import xgboost as xgb
 
-from models.booster import ModelVersion
-from models.registry import Registry
 from penstock.errors import ModelMismatch, ModelRefused
+from penstock.models.booster import ModelVersion
+from penstock.models.registry import Registry
 from penstock.spec.steps import ModelRef
 
 COUNTRIES = ("NL", "AR", "FR")

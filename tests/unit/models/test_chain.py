@@ -5,10 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from models.booster import ModelVersion
-from models.chain import score_step
-from models.needs import needed_columns
 from penstock.errors import ExpressionError, FeaturesError, ModelMismatch
+from penstock.models.booster import ModelVersion
+from penstock.models.chain import score_step
+from penstock.models.needs import needed_columns
 from penstock.privacy.masking import Veil
 from penstock.run_types import Features
 from penstock.spec.pipeline import Pipeline

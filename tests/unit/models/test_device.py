@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 import xgboost as xgb
 
-from deployments.doctor.stores import check_gpu
-from models.booster import available_device, find_gpu_fault
-from models.registry import Registry
+from penstock.deployments.doctor.stores import check_gpu
+from penstock.models.booster import available_device, find_gpu_fault
+from penstock.models.registry import Registry
 from penstock.run_types import ModelPin
 from penstock.spec.steps import ModelRef
 

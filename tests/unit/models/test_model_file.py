@@ -5,8 +5,8 @@ import json
 import pytest
 import xgboost as xgb
 
-from models.model_file import inspect_file, refuse_newer
 from penstock.errors import ModelRefused
+from penstock.models.model_file import inspect_file, refuse_newer
 
 
 @pytest.mark.parametrize("kind", ["ubj", "json"])

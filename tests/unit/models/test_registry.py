@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 import xgboost as xgb
 
-from models import booster as booster_module
-from models.manifest import Manifest
-from models.registry import Registry
 from penstock.errors import ModelMismatch, ModelNotFound, ModelRefused
+from penstock.models import booster as booster_module
+from penstock.models.manifest import Manifest
+from penstock.models.registry import Registry
 from penstock.run_types import ModelPin
 from penstock.spec.steps import ModelRef
 
@@ -331,6 +331,9 @@ def test_a_linked_model_file_is_refused(registry: Registry, registered: Manifest
 
 
 def test_importing_the_registry_imports_neither_xgboost_nor_pandas() -> None:
-    code = "import sys, models.registry, models.manifest; sys.exit(bool({'xgboost', 'pandas'} & set(sys.modules)))"
+    code = (
+        "import sys, penstock.models.registry, penstock.models.manifest; "
+        "sys.exit(bool({'xgboost', 'pandas'} & set(sys.modules)))"
+    )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

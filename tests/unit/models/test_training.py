@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from models.groups import cut_between_groups, gather_groups
-from models.registry import Registry
-from models.training import train
 from penstock.errors import ModelMismatch, ModelRefused
+from penstock.models.groups import cut_between_groups, gather_groups
+from penstock.models.registry import Registry
+from penstock.models.training import train
 from penstock.spec.steps import ModelRef
 
 
