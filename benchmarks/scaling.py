@@ -69,7 +69,7 @@ def _measure(place: Place, name: str, workers: int, partitions: int) -> Seen:
 
     from penstock.database.connections import close_engines
     from penstock.ledger.reader import list_runs, partitions_of
-    from penstock.tasks.places import connect, settings
+    from penstock.tasks.process_resources import connect, settings
 
     os.environ.update(place.environment(name))  # for the workers too
     refresh_global_settings_context()

@@ -21,10 +21,10 @@ from socket import socket
 from penstock.database.connections import close_engines
 from penstock.errors import SettingsError
 from penstock.examples.__main__ import make_project
-from penstock.examples.beats import MINUTES, Beat, spread, write_schedule
-from penstock.examples.kept import Kept, is_over, is_planned, judge, read_history
 from penstock.examples.pack import Pack, open_pack, pack_names
 from penstock.examples.place import Place, inside
+from penstock.examples.restore import Kept, is_over, is_planned, judge, read_history
+from penstock.examples.schedule_steps import MINUTES, Beat, spread, write_schedule
 
 READY = "Ctrl-C stops everything"
 LEAD = timedelta(seconds=20)

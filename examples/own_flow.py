@@ -10,11 +10,11 @@ from pathlib import Path
 from prefect import flow, task
 
 from penstock.errors import Halted
-from penstock.ledger.run_lease import holding
+from penstock.ledger.run_lease import run_lease
 from penstock.spec.pipeline import Pipeline
-from penstock.tasks.interval import audit, claim, plan, plan_partitions, publish, resolve_models
+from penstock.tasks.interval import audit_run, claim_interval, plan, prepare_partitions, publish_run, resolve_models
 from penstock.tasks.partitions import score_partitions
-from penstock.tasks.places import connect, settings
+from penstock.tasks.process_resources import connect, settings
 
 PIPELINE = Pipeline.model_validate(
     {
@@ -42,14 +42,14 @@ def score_after_delivery(delivery: Path) -> int:
         return 0
     pins = resolve_models(PIPELINE)
     [planned] = plan(PIPELINE, datetime.now(UTC), "due", None, None).intervals
-    run = claim(PIPELINE, planned, pins, None)
+    run = claim_interval(PIPELINE, planned, pins, None)
     assert run is not None, "a snapshot is always scored again"
-    with holding(connect(PIPELINE.destination.connection), run, settings().lease_seconds):
-        extent = plan_partitions(run, None)
-        result = audit(run, list(score_partitions(run, extent.partitions, in_flight=2, sample_share=1.0)))
+    with run_lease(connect(PIPELINE.destination.connection), run, settings().lease_seconds):
+        source_plan = prepare_partitions(run, None)
+        result = audit_run(run, list(score_partitions(run, source_plan.partitions, in_flight=2, sample_share=1.0)))
         if result.halts:
             raise Halted(PIPELINE.name, planned.label, result.halts)  # ends the run as halted, nothing is published
-        publish(run, result)
+        publish_run(run, result)
     return result.totals.scored
 
 

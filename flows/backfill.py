@@ -10,12 +10,12 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
-from penstock.tasks.backfill import Backfill, first_start, plan_range, takes_turns, wait_for_others
-from penstock.tasks.backfill_board import Board, tell_idle, tell_undone
+from penstock.tasks.backfill import Backfill, first_start, plan_backfill, takes_turns, wait_for_others
+from penstock.tasks.backfill_page import BackfillPage, tell_idle, tell_undone
 from penstock.tasks.fan_out import ROUNDS, fanning_out
 from penstock.tasks.form import Moment, labelled
 from penstock.tasks.naming import backfill_run_name
-from penstock.tasks.places import settings
+from penstock.tasks.process_resources import settings
 
 
 @flow(name="backfill", flow_run_name=backfill_run_name, persist_result=False)
@@ -38,19 +38,19 @@ def backfill(
     now, logger = datetime.now(UTC), get_run_logger()
     spec = load_pipeline(find_pipeline_file(pipeline, Path(settings().pipelines)))
     asked = Backfill(pipeline, spec, start or None, end or None, now, first_start() if restate else None)
-    todo = plan_range(asked)
+    todo = plan_backfill(asked)
     if not todo.intervals:
         return Completed(name="Skipped", message=tell_idle(asked, todo))
     if parallel > 1 and takes_turns(spec):
         logger.warning("DuckDB lets one process at a time open a file: one interval at a time, not %d", parallel)
         parallel = 1
     with fanning_out(asked, logger) as fan_out:
-        board = Board(asked, todo.intervals)
+        board = BackfillPage(asked, todo.intervals)
         left = undone = todo.intervals
         for _ in range(ROUNDS):
             for obstacle in fan_out.score(left, parallel):
                 board.show(fan_out, obstacle)
-            undone = plan_range(asked).intervals
+            undone = plan_backfill(asked).intervals
             left = fan_out.list_skipped(undone)
             if not left:
                 break

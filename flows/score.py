@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from penstock.errors import Halted, IntervalBusy, PenstockError
-from penstock.ledger.run_lease import holding
+from penstock.ledger.run_lease import run_lease
 from penstock.run.planning import Mode, PlannedInterval
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
@@ -21,10 +21,18 @@ from penstock.tasks.conclusion import conclude
 from penstock.tasks.events import announce
 from penstock.tasks.form import ModelChoice, Moment, PartitionRows, labelled
 from penstock.tasks.heartbeat import heartbeat, without_prefects
-from penstock.tasks.interval import audit, claim, collect_logs, plan, plan_partitions, publish, resolve_models
+from penstock.tasks.interval import (
+    audit_run,
+    claim_interval,
+    collect_logs,
+    plan,
+    prepare_partitions,
+    publish_run,
+    resolve_models,
+)
 from penstock.tasks.naming import flow_run_name
 from penstock.tasks.partitions import score_partitions
-from penstock.tasks.places import connect, settings
+from penstock.tasks.process_resources import connect, settings
 from penstock.tasks.retries import has_lost_its_snapshot
 from penstock.tasks.runners import connected_runner, in_flight
 from penstock.tasks.warm_up import warm_up
@@ -91,32 +99,32 @@ def score_interval(
     """Score one data interval with one version of each model, and publish it if every gate agrees."""
     logger = get_run_logger()
     try:
-        run = claim(pipeline, planned, pins, flow_run.id)
+        run = claim_interval(pipeline, planned, pins, flow_run.id)
     except IntervalBusy as busy:
         return Completed(name="Skipped", message=str(busy))
     if run is None:
         return Completed(name="Skipped", message=f"{planned.label} is published already")
     try:
         warehouse = connect(pipeline.destination.connection)
-        with heartbeat(), holding(warehouse, run, settings().lease_seconds, settings().prices) as hold:
+        with heartbeat(), run_lease(warehouse, run, settings().lease_seconds, settings().prices) as active:
             with ExitStack() as snapshots:
-                extent = plan_partitions(run, partition_rows, snapshots)
-                logger.info("%s: %d rows in %d partitions", run.label, extent.rows, len(extent.partitions))
-                if extent.fit:
-                    logger.info("%s: %s", run.label, extent.fit.tell())
-                progress, receipts, done = Progress(run.label, extent.rows, len(extent.partitions)), [], 0
-                share = min(1.0, pipeline.audit_rows / max(extent.rows, 1))
-                for receipt in score_partitions(run, extent.partitions, in_flight(extent.fit), share):
+                source_plan = prepare_partitions(run, partition_rows, snapshots)
+                logger.info("%s: %d rows in %d partitions", run.label, source_plan.rows, len(source_plan.partitions))
+                if source_plan.fit:
+                    logger.info("%s: %s", run.label, source_plan.fit.tell())
+                progress, receipts, done = Progress(run.label, source_plan.rows, len(source_plan.partitions)), [], 0
+                share = min(1.0, pipeline.audit_rows / max(source_plan.rows, 1))
+                for receipt in score_partitions(run, source_plan.partitions, in_flight(source_plan.fit), share):
                     receipts.append(receipt)
-                    hold.meter.add(receipt.spent)
+                    active.meter.add(receipt.spent)
                     done += receipt.extracted
                     progress.show(done)
-                    hold.check()
-            result = audit(run, receipts)
-            hold.totals = result.totals
+                    active.check()
+            result = audit_run(run, receipts)
+            active.totals = result.totals
             if result.halts:
                 raise Halted(pipeline.name, planned.label, result.halts)
-            superseded = publish(run, result, hold.meter.read())
+            superseded = publish_run(run, result, active.meter.read())
             logger.info(
                 "%s: published %d scores%s",
                 run.label,

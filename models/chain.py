@@ -14,9 +14,9 @@ from penstock.errors import ModelMismatch
 from penstock.models.manifest import Manifest
 from penstock.models.registry import Registry
 from penstock.models.scoring import Scores, add_unstorable, hide_values, judge_scores, leave_unscored, refuse_clash
-from penstock.privacy.masking import Veil
-from penstock.run.validate import Refusing
-from penstock.run_types import Features, Partition, Scored, ScoringRun
+from penstock.privacy.masking import MaskingPolicy
+from penstock.run.validate import Quarantiner
+from penstock.run_types import Features, Partition, ScoredRows, ScoringRun
 from penstock.spec.pipeline import MODEL, Pipeline
 from penstock.spec.steps import ScoreStep, find_step
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from penstock.models.booster import ModelVersion
 
 
-def score_step(pipeline: Pipeline, features: Features, step: ScoreStep, model: "ModelVersion", veil: Veil) -> Features:
+def score_step(
+    pipeline: Pipeline, features: Features, step: ScoreStep, model: "ModelVersion", masking: MaskingPolicy
+) -> Features:
     """Return the rows with the step's outputs, without those that its model cannot take.
 
     Raises:
@@ -36,8 +38,8 @@ def score_step(pipeline: Pipeline, features: Features, step: ScoreStep, model: "
     names = {output: pipeline.name_output(step, output) for output in model.manifest.outputs}
     refuse_clash(pipeline, rows.column_names, tuple(names.values()))
     places = _places(pipeline, step, rows)
-    misfits = add_unstorable(pipeline, rows, _find_misfits(step, model, rows, places, veil))
-    rows, refused = Refusing(pipeline, veil, {}).refuse(MODEL, rows, misfits)
+    misfits = add_unstorable(pipeline, rows, _find_misfits(step, model, rows, places, masking))
+    rows, refused = Quarantiner(pipeline, masking, {}).refuse(MODEL, rows, misfits)
     if misfits:
         places = _places(pipeline, step, rows)
     scores = model.score(take_inputs(step, model.manifest, _at(rows, places)))
@@ -51,7 +53,9 @@ def score_step(pipeline: Pipeline, features: Features, step: ScoreStep, model: "
     )
 
 
-def judge_steps(run: ScoringRun, partition: Partition, features: Features, sample_share: float, veil: Veil) -> Scored:
+def judge_steps(
+    run: ScoringRun, partition: Partition, features: Features, sample_share: float, masking: MaskingPolicy
+) -> ScoredRows:
     """Decide on what the steps gave, and judge it.
 
     Raises:
@@ -65,14 +69,16 @@ def judge_steps(run: ScoringRun, partition: Partition, features: Features, sampl
     deciding = next(name for name in features.outputs if find_step(name, steps) == steps[-1])
     given = features.table.select(features.outputs)
     plain = replace(features, table=features.table.drop_columns(list(features.outputs)))
-    return judge_scores(run, partition, plain, Scores(given, deciding), sample_share, veil)
+    return judge_scores(run, partition, plain, Scores(given, deciding), sample_share, masking)
 
 
-def score_in_steps(run: ScoringRun, partition: Partition, features: Features, registry: Registry, veil: Veil) -> Scored:
+def score_in_steps(
+    run: ScoringRun, partition: Partition, features: Features, registry: Registry, masking: MaskingPolicy
+) -> ScoredRows:
     """Take a partition through every step and the decisions at once, without a task for each."""
     for step in run.pipeline.steps if not features.halts else ():
-        features = score_step(run.pipeline, features, step, registry.load(run.steps[step.name]), veil)
-    return judge_steps(run, partition, features, 1.0, veil)
+        features = score_step(run.pipeline, features, step, registry.load(run.steps[step.name]), masking)
+    return judge_steps(run, partition, features, 1.0, masking)
 
 
 def take_inputs(step: ScoreStep, manifest: Manifest, rows: pa.Table) -> pa.Table:
@@ -103,13 +109,17 @@ def _places(pipeline: Pipeline, step: ScoreStep, rows: pa.Table) -> "np.ndarray[
 
 
 def _find_misfits(
-    step: ScoreStep, model: "ModelVersion", rows: pa.Table, places: "np.ndarray[Any, Any] | None", veil: Veil
+    step: ScoreStep,
+    model: "ModelVersion",
+    rows: pa.Table,
+    places: "np.ndarray[Any, Any] | None",
+    masking: MaskingPolicy,
 ) -> dict[int, tuple[str, ...]]:
     """Return position and reasons of the rows that the step's model cannot take, among those that it gets."""
     found = model.refused_rows(take_inputs(step, model.manifest, _at(rows, places)))
     told = {
         row: tuple(f"step {step.name}: {reason}" for reason in reasons)
-        for row, reasons in hide_values(found, veil, step.inputs).items()
+        for row, reasons in hide_values(found, masking, step.inputs).items()
     }
     return told if places is None else {int(places[row]): reasons for row, reasons in told.items()}
 

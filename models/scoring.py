@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from penstock.database.unstorable import unstorable_rows
 from penstock.errors import FeaturesError, MissingColumns
-from penstock.privacy.masking import HIDDEN, Veil
+from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.history_table import check_names
-from penstock.run.validate import Refusing, sample_rows, tell_released
-from penstock.run_types import Features, Partition, Scored, ScoringRun
+from penstock.run.validate import Quarantiner, sample_rows, tell_released
+from penstock.run_types import Features, Partition, ScoredRows, ScoringRun
 from penstock.spec.pipeline import MODEL, SCORES, Pipeline
 from penstock.spec.steps import SCORE
 
@@ -27,13 +27,13 @@ def score_features(
     features: Features,
     model: "ModelVersion",
     sample_share: float,
-    veil: Veil,
-) -> Scored:
+    masking: MaskingPolicy,
+) -> ScoredRows:
     """Score the rows that passed the gates; rows that the model cannot take go to quarantine.
 
     Args:
         sample_share: share of the rows that the audit gets to see, 1.0 for all.
-        veil: what of refused rows may be kept.
+        masking: what of refused rows may be kept.
 
     Returns:
         Key, score and kept columns; no rows at all where a gate has halted the partition.
@@ -48,11 +48,11 @@ def score_features(
     if features.halts:
         return leave_unscored(features)
     model.check_columns(features.table.column_names)
-    misfits = add_unstorable(pipeline, features.table, hide_values(model.refused_rows(features.table), veil))
-    taken, refused = Refusing(pipeline, veil, {}).refuse(MODEL, features.table, misfits)
+    misfits = add_unstorable(pipeline, features.table, hide_values(model.refused_rows(features.table), masking))
+    taken, refused = Quarantiner(pipeline, masking, {}).refuse(MODEL, features.table, misfits)
     scores = Scores(model.score(taken), model.manifest.outputs[0])
     passed = replace(features, table=taken, refusals=features.refusals + refused)
-    return judge_scores(run, partition, passed, scores, sample_share, veil)
+    return judge_scores(run, partition, passed, scores, sample_share, masking)
 
 
 @dataclass(frozen=True)
@@ -64,24 +64,29 @@ class Scores:
     """The column whose values a run is known by: the histogram shows them, and they are compared with earlier ones."""
 
 
-def leave_unscored(features: Features) -> Scored:
+def leave_unscored(features: Features) -> ScoredRows:
     """Return no rows, and what was found, of a partition that a gate has halted."""
     empty = features.table.slice(0, 0)
-    return Scored(
+    return ScoredRows(
         empty, features, features.refusals, features.validations, features.halts, features.audit, features.columns
     )
 
 
 def judge_scores(
-    run: ScoringRun, partition: Partition, features: Features, scores: Scores, sample_share: float, veil: Veil
-) -> Scored:
+    run: ScoringRun,
+    partition: Partition,
+    features: Features,
+    scores: Scores,
+    sample_share: float,
+    masking: MaskingPolicy,
+) -> ScoredRows:
     """Make what `decide:` asks for, put the rows together that are loaded, and judge them."""
     pipeline = run.pipeline
     rows, deciding = _assemble(run, features.table, scores)
-    verdict = judge_rows(SCORES, rows, pipeline.expectations_of(SCORES), partition.index, veil)
-    kept, late = Refusing(pipeline, veil, features.waivers).refuse(SCORES, rows, verdict.refused)
+    verdict = judge_rows(SCORES, rows, pipeline.expectations_of(SCORES), partition.index, masking)
+    kept, late = Quarantiner(pipeline, masking, features.waivers).refuse(SCORES, rows, verdict.refused)
     judged = rows.select([c for c in columns_needed(pipeline.expectations_of(SCORES)) if c in rows.column_names])
-    return Scored(
+    return ScoredRows(
         table=kept,
         features=features,
         refusals=features.refusals + late,
@@ -105,24 +110,24 @@ _SAME: Mapping[str, str] = {}
 
 
 def hide_values(
-    refused: dict[int, tuple[str, ...]], veil: Veil, inputs: Mapping[str, str] = _SAME
+    refused: dict[int, tuple[str, ...]], masking: MaskingPolicy, inputs: Mapping[str, str] = _SAME
 ) -> dict[int, tuple[str, ...]]:
     """Keep the values of private features out of the reasons, which name them as in `country`: unseen category 'XX'.
 
     Args:
         inputs: the column that each feature is taken from, where it has another name.
     """
-    if not veil.columns:
+    if not masking.columns:
         return refused
-    return {row: tuple(_hide_value(reason, veil, inputs) for reason in reasons) for row, reasons in refused.items()}
+    return {row: tuple(_hide_value(reason, masking, inputs) for reason in reasons) for row, reasons in refused.items()}
 
 
-def _hide_value(reason: str, veil: Veil, inputs: Mapping[str, str]) -> str:
+def _hide_value(reason: str, masking: MaskingPolicy, inputs: Mapping[str, str]) -> str:
     told, quoted, _ = reason.partition(" '")
     if not quoted:
         return reason
     feature = told.split("`")[1]
-    return f"{told} {HIDDEN}" if veil.hides([feature, inputs.get(feature, feature)]) else reason
+    return f"{told} {HIDDEN}" if masking.hides([feature, inputs.get(feature, feature)]) else reason
 
 
 def _assemble(run: ScoringRun, features: pa.Table, scores: Scores) -> tuple[pa.Table, str]:

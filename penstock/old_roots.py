@@ -14,7 +14,7 @@ def keep_old_names(root: str, *modules: str) -> None:
     Without this the file would be loaded a second time, with a second set of classes.
     """
     warnings.warn(
-        f"`{root}` is now `penstock.{root}`. A deployment made by Penstock 0.1 uses the old name; run `penstock deploy`.",
+        f"`{root}` is now `penstock.{root}`. A deployment of 0.1 uses the old name; run `penstock deploy`.",
         FutureWarning,
         stacklevel=2,
     )

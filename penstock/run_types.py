@@ -7,7 +7,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from penstock.interval import DataInterval
-from penstock.resources.memory import Fit
+from penstock.resources.memory import MemoryPlan
 from penstock.resources.usage import Spent
 from penstock.spec.expectation_types import Outcome, Severity
 from penstock.spec.pipeline import Pipeline
@@ -29,7 +29,7 @@ Pins = Mapping[str, ModelPin]
 """Each step's version, in the order that they run; the last one decides."""
 
 
-def deciding(pins: Pins) -> ModelPin:
+def deciding_model(pins: Pins) -> ModelPin:
     """Return the version that decides."""
     return pins[next(reversed(list(pins)))]
 
@@ -92,14 +92,14 @@ class Partition:
 
 
 @dataclass(frozen=True)
-class SourceExtent:
+class SourcePlan:
     """What planning saw of the primary source in one interval."""
 
     rows: int
     fingerprint: str
     """Changes when rows of the interval were added, removed or (with `updated_column`) changed."""
     partitions: tuple[Partition, ...]
-    fit: Fit | None = None
+    fit: MemoryPlan | None = None
     """What was decided to keep within a memory limit; None where there is none."""
 
 
@@ -168,7 +168,7 @@ Waivers = Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractedRows:
     """The rows of one partition as read: the primary slice, and the other sources whole."""
 
     primary: pa.Table
@@ -204,7 +204,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredRows:
     """Key, score and kept columns of one partition, and all that was found on the way."""
 
     table: pa.Table

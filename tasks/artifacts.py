@@ -15,7 +15,7 @@ from penstock.report.card import plan_card, run_card
 from penstock.run.planning import Plan
 from penstock.run_types import Pins, ScoringRun
 from penstock.spec.pipeline import Pipeline
-from penstock.tasks.places import connect
+from penstock.tasks.process_resources import connect
 from penstock.tasks.retries import ONCE
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,10 @@ from penstock.database.connections import close_engines
 from penstock.interval import as_utc
 from penstock.ledger.reader import list_runs, settled_intervals
 from penstock.run.extract import source_horizon
-from penstock.run.planning import Mode, Plan, PlannedInterval
-from penstock.run.planning import plan_range as plan_whole_range
+from penstock.run.planning import Mode, Plan, PlannedInterval, plan_range
 from penstock.run_types import interval_key
 from penstock.spec.pipeline import Pipeline, SqlSource
-from penstock.tasks.places import connect
+from penstock.tasks.process_resources import connect
 from penstock.tasks.retries import RETRIED
 
 LOOK_SECONDS = 5.0
@@ -44,14 +43,14 @@ class Backfill:
 
 
 @task(name="plan-range", **RETRIED)
-def plan_range(asked: Backfill) -> Plan:
+def plan_backfill(asked: Backfill) -> Plan:
     """Find the intervals of the range that are still to be scored."""
     pipeline = asked.pipeline
     warehouse = connect(pipeline.destination.connection)
     settled = settled_intervals(warehouse, pipeline.name)
     horizon = source_horizon(pipeline, connect)
     release_files(pipeline)
-    return plan_whole_range(pipeline, settled, asked.now, asked.start, asked.end, asked.restate_since, horizon)
+    return plan_range(pipeline, settled, asked.now, asked.start, asked.end, asked.restate_since, horizon)
 
 
 @task(name="wait-for-others", **RETRIED)

@@ -13,20 +13,19 @@ from penstock.ledger import writer
 from penstock.ledger.reader import find_run, settled_intervals
 from penstock.ledger.releases import pending_releases
 from penstock.models.needs import needed_columns
-from penstock.resources.memory import Fit
+from penstock.resources.memory import MemoryPlan
 from penstock.resources.usage import Usage
 from penstock.run.budget import keep_budget
-from penstock.run.extract import count_malformed, land_logs, source_fingerprint, source_horizon
-from penstock.run.extract import plan_partitions as plan_extent
+from penstock.run.extract import count_malformed, land_logs, plan_partitions, source_fingerprint, source_horizon
 from penstock.run.load import count_rows
 from penstock.run.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.run.schema_contract import compare_sources, keep_contract, refuse_breaks
-from penstock.run_types import ModelPin, Pins, Receipt, ScoringRun, SourceExtent, deciding
+from penstock.run_types import ModelPin, Pins, Receipt, ScoringRun, SourcePlan, deciding_model
 from penstock.sources.logs.landed import Landing
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models
 from penstock.tasks.memory import fit_memory
-from penstock.tasks.places import connect, registry, settings, veil
+from penstock.tasks.process_resources import connect, masking, registry, settings
 from penstock.tasks.retries import ONCE, RETRIED
 
 if TYPE_CHECKING:
@@ -62,9 +61,9 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
         Halted: the source cannot be looked at, because a column has gone or changed its type; not retried.
     """
     horizon = source_horizon(pipeline, connect)  # before any rows are looked at
-    warehouse, hidden = connect(pipeline.destination.connection), veil(pipeline)
+    warehouse, hidden = connect(pipeline.destination.connection), masking(pipeline)
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
-    seen = partial(source_fingerprint, pipeline, connect=connect, veil=hidden)
+    seen = partial(source_fingerprint, pipeline, connect=connect, masking=hidden)
     try:
         return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
     except SourceError:
@@ -73,13 +72,15 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
 
 
 @task(name="claim", task_run_name="claim {planned.label}", **RETRIED | {"retries": 2})
-def claim(pipeline: Pipeline, planned: PlannedInterval, pins: Pins, flow_run_id: str | None) -> ScoringRun | None:
+def claim_interval(
+    pipeline: Pipeline, planned: PlannedInterval, pins: Pins, flow_run_id: str | None
+) -> ScoringRun | None:
     """Take the interval under a lease; None where it is published meanwhile."""
     return writer.claim(
         connect(pipeline.destination.connection),
         pipeline,
         planned.interval,
-        deciding(pins),
+        deciding_model(pins),
         planned.reason,
         settings().lease_seconds,
         again=planned.again,
@@ -89,7 +90,7 @@ def claim(pipeline: Pipeline, planned: PlannedInterval, pins: Pins, flow_run_id:
 
 
 @task(name="plan-partitions", task_run_name="plan partitions", **RETRIED)
-def plan_partitions(run: ScoringRun, partition_rows: int | None, snapshots: ExitStack | None = None) -> SourceExtent:
+def prepare_partitions(run: ScoringRun, partition_rows: int | None, snapshots: ExitStack | None = None) -> SourcePlan:
     """Compare the sources' columns with their contract; count the interval's rows, cut them, store what was seen.
 
     Args:
@@ -105,36 +106,36 @@ def plan_partitions(run: ScoringRun, partition_rows: int | None, snapshots: Exit
     keep_contract(run, connect, needed_columns(run.pipeline, manifests))
     warehouse = connect(run.pipeline.destination.connection)
 
-    def consider(extent: SourceExtent, at_most: int) -> Fit | None:
-        writer.record_plan(warehouse, run, extent)
-        keep_budget(run, extent.rows, warehouse, settings().prices)
-        return fit_memory(run, extent.rows, at_most)
+    def consider(source_plan: SourcePlan, at_most: int) -> MemoryPlan | None:
+        writer.record_plan(warehouse, run, source_plan)
+        keep_budget(run, source_plan.rows, warehouse, settings().prices)
+        return fit_memory(run, source_plan.rows, at_most)
 
-    extent = plan_extent(run, connect, veil(run.pipeline), partition_rows, snapshots, consider)
-    if extent.fit:
-        writer.record_plan(warehouse, run, extent)
-    return extent
+    source_plan = plan_partitions(run, connect, masking(run.pipeline), partition_rows, snapshots, consider)
+    if source_plan.fit:
+        writer.record_plan(warehouse, run, source_plan)
+    return source_plan
 
 
 @task(name="audit", task_run_name="audit", **RETRIED)
-def audit(run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
+def audit_run(run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
     """Reconcile the counts, judge the interval as a whole, store what was found.
 
     Raises:
         ReconciliationFailed: rows are unaccounted for; not retried.
     """
-    from penstock.run.audit import audit as audit_run  # not above: it brings pandas along
+    from penstock.run.audit import audit_interval  # not above: it brings pandas along
 
     warehouse = connect(run.pipeline.destination.connection)
     malformed = count_malformed(run.pipeline, run.interval, connect)
     planned = find_run(warehouse, run.run_id).rows_planned
-    result = audit_run(run, receipts, count_rows(warehouse, run), malformed, planned)
+    result = audit_interval(run, receipts, count_rows(warehouse, run), malformed, planned)
     writer.record_validations(warehouse, run, result.validations)
     return result
 
 
 @task(name="publish", task_run_name="publish", **RETRIED | {"retries": 8})
-def publish(run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> str | None:
+def publish_run(run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> str | None:
     """Make the run's rows the live ones.
 
     Raises:

@@ -3,16 +3,16 @@
 from dataclasses import replace
 
 from penstock.resources.free_memory import release_memory
-from penstock.resources.memory import Fit, Footprint, Wanted, fit_partitions
+from penstock.resources.memory import MemoryPlan, MemoryProfile, RequestedLoad, fit_partitions
 from penstock.resources.usage import held_memory
 from penstock.run_types import ScoringRun
-from penstock.tasks.places import connect, registry, settings, veil
+from penstock.tasks.process_resources import connect, masking, registry, settings
 
-_measured: dict[str, Footprint] = {}
+_measured: dict[str, MemoryProfile] = {}
 """By spec and models: a flow run of many intervals measures on the first of them."""
 
 
-def fit_memory(run: ScoringRun, rows: int, partition_rows: int) -> Fit | None:
+def fit_memory(run: ScoringRun, rows: int, partition_rows: int) -> MemoryPlan | None:
     """Decide how large partitions are and how many of them a process has at once; None where there is no limit.
 
     Raises:
@@ -22,17 +22,17 @@ def fit_memory(run: ScoringRun, rows: int, partition_rows: int) -> Fit | None:
     if limit is None or not rows:
         return None
     pipeline = run.pipeline
-    wanted = Wanted(pipeline.name, rows, partition_rows, settings().in_one_process, pipeline.audit_rows)
+    wanted = RequestedLoad(pipeline.name, rows, partition_rows, settings().in_one_process, pipeline.audit_rows)
     return fit_partitions(limit, _footprint(run, limit), wanted)
 
 
-def _footprint(run: ScoringRun, limit: int) -> Footprint:
+def _footprint(run: ScoringRun, limit: int) -> MemoryProfile:
     pins = run.steps or {"": run.model}
     key = " ".join([run.pipeline.fingerprint, *(pin.digest for pin in pins.values())])
     if key in _measured:
         release_memory()
         return replace(_measured[key], base_bytes=held_memory())
-    from penstock.models.footprint import Trial, measure_footprint  # not above: it brings pandas along
+    from penstock.models.memory_profile import SampleRun, measure_footprint  # not above: it brings pandas along
 
-    _measured[key] = measure_footprint(Trial(run, connect, registry(), veil(run.pipeline)), limit)
+    _measured[key] = measure_footprint(SampleRun(run, connect, registry(), masking(run.pipeline)), limit)
     return _measured[key]

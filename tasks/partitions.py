@@ -13,10 +13,10 @@ from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
 from penstock.resources.usage import PartitionMeter
-from penstock.run_types import Features, Partition, Receipt, Scored, ScoringRun
+from penstock.run_types import Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.tasks.retries import RETRIED
 from penstock.tasks.runners import outcome_of
-from penstock.tasks.steps import decide, extract, load_rows, score_rows, score_step, validate
+from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, score_rows, validate
 
 
 @task(name="score-partition", task_run_name="partition {partition.label}", **(RETRIED | {"retries": 1}))
@@ -41,12 +41,12 @@ def score_partition(run: ScoringRun, partition: Partition, sample_share: float) 
 
 def _score_in_steps(
     run: ScoringRun, partition: Partition, features: Features, sample_share: float, seconds: dict[str, float]
-) -> Scored:
+) -> ScoredRows:
     for step in run.pipeline.steps if not features.halts else ():
         with _timed(seconds, step.name):
-            features = score_step(run, partition, features, step)
+            features = add_step(run, partition, features, step)
     with _timed(seconds, "decide"):
-        return decide(run, partition, features, sample_share)
+        return decide_rows(run, partition, features, sample_share)
 
 
 def score_partitions(

@@ -12,13 +12,13 @@ from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from penstock.errors import SettingsError, WorkerLost
-from penstock.resources.memory import Fit
+from penstock.resources.memory import MemoryPlan
 from penstock.resources.runner import Runner
 from penstock.run.placement import check_databases
 from penstock.run_types import Receipt
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.clusters import CLUSTERS, Workers
-from penstock.tasks.places import connect, settings
+from penstock.tasks.process_resources import connect, settings
 
 _LOCAL: dict[str, Any] = {"threads": ThreadPoolTaskRunner, "processes": ProcessPoolTaskRunner}
 _WORKERS = ("distributed", "ray", "concurrent")
@@ -44,7 +44,7 @@ def connected_runner(pipeline: Pipeline) -> Iterator[TaskRunner[Any]]:
         yield made
 
 
-def in_flight(fit: Fit | None = None) -> int:
+def in_flight(fit: MemoryPlan | None = None) -> int:
     """Return how many partitions of the flow run that asks may be under way at once.
 
     Args:

@@ -3,19 +3,19 @@
 What brings pandas and DuckDB along is imported by the step that needs it: a run with nothing to do never pays for them.
 """
 
+from penstock.run.load_partition import load_partition
 from prefect import task
 
 from penstock.resources.usage import PartitionMeter
 from penstock.run.extract import extract_partition
-from penstock.run.load import load
-from penstock.run_types import Extracted, Features, Partition, Receipt, Scored, ScoringRun
+from penstock.run_types import ExtractedRows, Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.spec.steps import ScoreStep
-from penstock.tasks.places import connect, registry, veil
+from penstock.tasks.process_resources import connect, masking, registry
 from penstock.tasks.retries import ONCE, RETRIED
 
 
 @task(name="extract", task_run_name="extract {partition.label}", **RETRIED)
-def extract(run: ScoringRun, partition: Partition) -> Extracted:
+def extract(run: ScoringRun, partition: Partition) -> ExtractedRows:
     """Read one slice of the primary source, and the other sources' rows.
 
     Raises:
@@ -26,19 +26,19 @@ def extract(run: ScoringRun, partition: Partition) -> Extracted:
 
 
 @task(name="validate", task_run_name="validate {partition.label}", **ONCE)
-def validate(run: ScoringRun, partition: Partition, extracted: Extracted, sample_share: float) -> Features:
+def validate(run: ScoringRun, partition: Partition, extracted: ExtractedRows, sample_share: float) -> Features:
     """Judge the rows, build the features, judge those.
 
     Raises:
         Halted: the key is not unique; not retried.
     """
-    from penstock.run.validate import pass_gates
+    from penstock.run.validate import validate_partition
 
-    return pass_gates(run, partition, extracted, sample_share, veil(run.pipeline))
+    return validate_partition(run, partition, extracted, sample_share, masking(run.pipeline))
 
 
 @task(name="score", task_run_name="score {partition.label}", **ONCE)
-def score_rows(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> Scored:
+def score_rows(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
     """Score one validated partition with the run's pinned model version.
 
     Raises:
@@ -48,25 +48,25 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
     from penstock.models.scoring import score_features
 
     model = registry().load(run.model)
-    return score_features(run, partition, features, model, sample_share, veil(run.pipeline))
+    return score_features(run, partition, features, model, sample_share, masking(run.pipeline))
 
 
 @task(name="score-step", task_run_name="{step.name} {partition.label}", **ONCE)
-def score_step(run: ScoringRun, partition: Partition, features: Features, step: ScoreStep) -> Features:
+def add_step(run: ScoringRun, partition: Partition, features: Features, step: ScoreStep) -> Features:
     """Add what one of several models gives to the partition's rows.
 
     Raises:
         ModelMismatch: a column that the model takes is not there; not retried.
         ExpressionError: the step's condition cannot be evaluated; not retried.
     """
-    from penstock.models import chain
+    from penstock.models.chain import score_step
 
     model = registry().load(run.steps[step.name])
-    return chain.score_step(run.pipeline, features, step, model, veil(run.pipeline))
+    return score_step(run.pipeline, features, step, model, masking(run.pipeline))
 
 
 @task(name="decide", task_run_name="decide {partition.label}", **ONCE)
-def decide(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> Scored:
+def decide_rows(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
     """Decide on what the steps gave, and judge it.
 
     Raises:
@@ -74,14 +74,14 @@ def decide(run: ScoringRun, partition: Partition, features: Features, sample_sha
     """
     from penstock.models.chain import judge_steps
 
-    return judge_steps(run, partition, features, sample_share, veil(run.pipeline))
+    return judge_steps(run, partition, features, sample_share, masking(run.pipeline))
 
 
 @task(name="load", task_run_name="load {partition.label}", **RETRIED)
 def load_rows(
     run: ScoringRun,
     partition: Partition,
-    scored: Scored,
+    scored: ScoredRows,
     seconds: dict[str, float],
     attempts: int,
     meter: PartitionMeter | None = None,
@@ -91,4 +91,6 @@ def load_rows(
     Raises:
         TakenOver: another run holds the interval now; not retried.
     """
-    return load(connect(run.pipeline.destination.connection), run, partition, scored, seconds, attempts, meter)
+    return load_partition(
+        connect(run.pipeline.destination.connection), run, partition, scored, seconds, attempts, meter
+    )

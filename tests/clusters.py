@@ -33,7 +33,7 @@ class Shop:
     def score(self, name: str, runner: str, day: int, **settings: str) -> Any:
         """Score a day by a runner; pipelines of several names write to several tables."""
         from penstock.flows.score import score
-        from penstock.tasks.places import settings as of_process
+        from penstock.tasks.process_resources import settings as of_process
 
         table = self.table(name)
         spec = SPEC.replace("name: card-risk", f"name: {name}", 1).replace("card_risk_scores", table)
@@ -104,7 +104,7 @@ def waiting_loads(database: Database, table: str) -> int:
 @contextmanager
 def open_shop(folder: Path, server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """Open a shop of three days on two databases of a server; workers that start meanwhile find both, and the model."""
-    from penstock.tasks.places import settings
+    from penstock.tasks.process_resources import settings
 
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PENSTOCK_HOME", str(folder / ".penstock"))

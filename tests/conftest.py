@@ -79,7 +79,7 @@ def database_url(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[st
 @pytest.fixture
 def use_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Settings]:
     """Point this process at databases and a model store by `PENSTOCK_…` variables."""
-    from penstock.tasks.places import settings
+    from penstock.tasks.process_resources import settings
 
     def use(**connections: str) -> Settings:
         monkeypatch.chdir(tmp_path)

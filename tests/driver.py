@@ -21,8 +21,8 @@ from penstock.ledger.tables import runs
 from penstock.models.chain import judge_steps, score_step
 from penstock.models.registry import Registry
 from penstock.models.scoring import score_features
-from penstock.privacy.masking import OPEN, Veil
-from penstock.run.audit import AuditResult, audit
+from penstock.privacy.masking import NO_MASKING, MaskingPolicy
+from penstock.run.audit import AuditResult, audit_interval
 from penstock.run.extract import (
     count_malformed,
     extract_partition,
@@ -31,11 +31,11 @@ from penstock.run.extract import (
     source_fingerprint,
     source_horizon,
 )
-from penstock.run.load import count_rows, load
+from penstock.run.load import count_rows, load_partition
 from penstock.run.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.run.schema_contract import keep_contract
-from penstock.run.validate import pass_gates
-from penstock.run_types import Partition, Pins, Receipt, ScoringRun, deciding
+from penstock.run.validate import validate_partition
+from penstock.run_types import Partition, Pins, Receipt, ScoringRun, deciding_model
 from penstock.sources import Connect
 from penstock.spec.pipeline import Pipeline
 
@@ -48,7 +48,7 @@ class Driver:
     connect: Connect
     registry: Registry
     lease_seconds: float = 3600.0
-    veil: Veil = OPEN
+    masking: MaskingPolicy = NO_MASKING
 
     @property
     def warehouse(self) -> Database:
@@ -72,7 +72,7 @@ class Driver:
         horizon = source_horizon(self.pipeline, self.connect)
 
         def fingerprint_of(interval):
-            return source_fingerprint(self.pipeline, interval, self.connect, self.veil)
+            return source_fingerprint(self.pipeline, interval, self.connect, self.masking)
 
         released = pending_releases(self.warehouse, self.pipeline.name)
         return plan_intervals(
@@ -98,7 +98,7 @@ class Driver:
                 self.warehouse,
                 self.pipeline,
                 planned.interval,
-                deciding(pins),
+                deciding_model(pins),
                 planned.reason,
                 self.lease_seconds,
                 again=planned.again,
@@ -123,12 +123,12 @@ class Driver:
         manifest = self.registry.manifest(run.model.name, run.model.version)
         keep_contract(run, self.connect, manifest.feature_names)
         with ExitStack() as snapshots:
-            extent = plan_partitions(run, self.connect, self.veil, held=snapshots)
+            source_plan = plan_partitions(run, self.connect, self.masking, held=snapshots)
             yield "count"
-            writer.record_plan(self.warehouse, run, extent)
+            writer.record_plan(self.warehouse, run, source_plan)
             yield "plan partitions"
-            share = min(1.0, self.pipeline.audit_rows / max(extent.rows, 1))
-            for partition in extent.partitions:
+            share = min(1.0, self.pipeline.audit_rows / max(source_plan.rows, 1))
+            for partition in source_plan.partitions:
                 yield from self._partition(run, partition, share, receipts)
         result = self._audit(run, receipts)
         yield "audit"
@@ -140,24 +140,24 @@ class Driver:
     def _partition(self, run: ScoringRun, partition: Partition, share: float, receipts: list[Receipt]) -> Iterator[str]:
         extracted = extract_partition(run, partition, self.connect)
         yield f"extract {partition.label}"
-        features = pass_gates(run, partition, extracted, share, self.veil)
+        features = validate_partition(run, partition, extracted, share, self.masking)
         yield f"validate {partition.label}"
         if run.steps:
             for step in self.pipeline.steps:
                 features = score_step(
-                    self.pipeline, features, step, self.registry.load(run.steps[step.name]), self.veil
+                    self.pipeline, features, step, self.registry.load(run.steps[step.name]), self.masking
                 )
-            scored = judge_steps(run, partition, features, share, self.veil)
+            scored = judge_steps(run, partition, features, share, self.masking)
         else:
-            scored = score_features(run, partition, features, self.registry.load(run.model), share, self.veil)
+            scored = score_features(run, partition, features, self.registry.load(run.model), share, self.masking)
         yield f"score {partition.label}"
-        receipts.append(load(self.warehouse, run, partition, scored, {}, 1))
+        receipts.append(load_partition(self.warehouse, run, partition, scored, {}, 1))
         yield f"load {partition.label}"
 
     def _audit(self, run: ScoringRun, receipts: list[Receipt]) -> AuditResult:
         malformed = count_malformed(self.pipeline, run.interval, self.connect)
         planned = find_run(self.warehouse, run.run_id).rows_planned
-        result = audit(run, receipts, count_rows(self.warehouse, run), malformed, planned)
+        result = audit_interval(run, receipts, count_rows(self.warehouse, run), malformed, planned)
         writer.record_validations(self.warehouse, run, result.validations)
         return result
 

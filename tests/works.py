@@ -24,7 +24,7 @@ from penstock.deployments.work_pool import WORK_POOL
 from penstock.deployments.worker import Worker, WorkerPlan, running_worker
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.settings import Settings, load_settings
-from penstock.tasks import places
+from penstock.tasks import process_resources
 from tests.shop import SPEC, START, payments, train_model, write_payments
 from tests.waiting import wait_until
 
@@ -75,7 +75,7 @@ class Works:
         """Run the backfill flow here, which is quicker than on the worker; its intervals are scored there."""
         from penstock.flows.backfill import backfill
 
-        places.settings.cache_clear()
+        process_resources.settings.cache_clear()
         state = backfill(pipeline, **asked, return_state=True)
         return self.read(cast("UUID", state.state_details.flow_run_id))
 

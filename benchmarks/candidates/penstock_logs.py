@@ -13,7 +13,7 @@ __all__ = ["ready", "run"]
 def run(place: Place) -> dict[str, float]:
     from penstock.run.extract import land_logs
     from penstock.spec.yaml_file import load_pipeline
-    from penstock.tasks.places import connect
+    from penstock.tasks.process_resources import connect
 
     pipeline = load_pipeline(Path(place.folder) / SPEC)
     begun = time.perf_counter()

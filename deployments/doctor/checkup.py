@@ -9,7 +9,7 @@ from time import monotonic
 
 import httpx
 
-from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, Section, broken, not_checked
 from penstock.deployments.doctor.reaching import reach_server
 from penstock.errors import PenstockError, SettingsError, SpecError
@@ -26,7 +26,7 @@ GROUPS = {
 """The modules of each group; what they import may be what is broken, so they are imported one by one."""
 
 
-def examine(case: Case, tell: Callable[[str], None] = lambda what: None) -> tuple[Section, ...]:
+def examine(case: CheckContext, tell: Callable[[str], None] = lambda what: None) -> tuple[Section, ...]:
     """Make every check and return what was found, group by group.
 
     Args:
@@ -67,7 +67,7 @@ class _Started:
         return self.found if error is None else [*self.found, *_explain(subject, error)]
 
 
-def _start(pool: ThreadPoolExecutor, check: Check, case: Case) -> _Started:
+def _start(pool: ThreadPoolExecutor, check: Check, case: CheckContext) -> _Started:
     if check.needs_server and case.api_url is None:
         check = _known(not_checked(check.subject, case.why_no_server))
     found: list[Finding] = []
@@ -79,7 +79,7 @@ def _collect(check: Check, found: list[Finding]) -> None:
         found.append(finding)  # one by one: those before an error stay
 
 
-def _load(pool: ThreadPoolExecutor, title: str, name: str, case: Case) -> tuple[Check, ...]:
+def _load(pool: ThreadPoolExecutor, title: str, name: str, case: CheckContext) -> tuple[Check, ...]:
     """Return the checks of a module; a library that breaks on import may break it in any way."""
     if case.settings_error is not None and title != "This machine":
         return (_known(not_checked(name, "the settings cannot be read")),)
@@ -91,7 +91,7 @@ def _load(pool: ThreadPoolExecutor, title: str, name: str, case: Case) -> tuple[
     return (_known(broken(name, told, "Look at `packages` above; install from requirements.lock again.")),)
 
 
-def _list_checks(name: str, case: Case) -> tuple[Check, ...]:
+def _list_checks(name: str, case: CheckContext) -> tuple[Check, ...]:
     checks: tuple[Check, ...] = import_module(f"penstock.deployments.doctor.{name}").list_checks(case)
     return checks
 

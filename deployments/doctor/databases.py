@@ -9,7 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from penstock.database.connections import Database, open_database
-from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
 from penstock.deployments.doctor.ledger import check_ledger
 from penstock.deployments.doctor.machine import nearest_folder
@@ -17,7 +17,7 @@ from penstock.deployments.doctor.mounts import network_kind, read_mounts
 from penstock.errors import DatabaseUnavailable
 from penstock.settings import Settings
 from penstock.spec.pipeline import SqlSource
-from penstock.tasks.places import resolve_block
+from penstock.tasks.process_resources import resolve_block
 
 STATEMENT_SECONDS = 5
 APART_SECONDS = 5.0
@@ -33,14 +33,14 @@ class Connection:
     """Whether a ledger lies there, or will."""
 
 
-def list_checks(case: Case) -> tuple[Check, ...]:
+def list_checks(case: CheckContext) -> tuple[Check, ...]:
     return tuple(
         Check(c.name, partial(check_connection, case, c), needs_server=_is_block(case.settings, c.name))
         for c in list_connections(case)
     )
 
 
-def list_connections(case: Case) -> tuple[Connection, ...]:
+def list_connections(case: CheckContext) -> tuple[Connection, ...]:
     """Return the connections of the settings and those that a pipeline names; the warehouses first."""
     warehouses = {"warehouse", *(p.destination.connection for p in case.pipelines)}
     sources = {s.connection for p in case.pipelines for s in p.sources.values() if isinstance(s, SqlSource)}
@@ -50,14 +50,14 @@ def list_connections(case: Case) -> tuple[Connection, ...]:
     )
 
 
-def embedded_warehouses(case: Case) -> tuple[str, ...]:
+def embedded_warehouses(case: CheckContext) -> tuple[str, ...]:
     """Return the warehouses that are a file on this machine."""
     names = (connection.name for connection in list_connections(case) if connection.is_warehouse)
     embedded = ("sqlite", "duckdb")
     return tuple(n for n in names if n in case.settings.urls and case.settings.url_of(n).startswith(embedded))
 
 
-def check_connection(case: Case, connection: Connection) -> Iterator[Finding]:
+def check_connection(case: CheckContext, connection: Connection) -> Iterator[Finding]:
     """Open a connection, read its clock, and look at its ledger if it is a warehouse."""
     settings = case.settings.model_copy(update={"statement_seconds": STATEMENT_SECONDS})
     missing = _tell_missing_file(settings, connection)
@@ -108,7 +108,7 @@ def _tell_missing_file(settings: Settings, connection: Connection) -> Finding | 
     return not_checked(connection.name, f"no ledger yet: the first run makes {file} (in {nearest_folder(file.parent)})")
 
 
-def _check_file(case: Case, database: Database, connection: Connection) -> Iterator[Finding]:
+def _check_file(case: CheckContext, database: Database, connection: Connection) -> Iterator[Finding]:
     """Look where an embedded database lies, and how many processes want it."""
     if database.dialect not in ("sqlite", "duckdb"):
         return

@@ -6,7 +6,7 @@ from functools import partial
 import penstock.flows.score  # noqa: F401 # what deploying compares with; imported while only one thread runs
 from penstock.deployments.changes import Change
 from penstock.deployments.deploying import LEFT_ALONE, deploy_pipelines
-from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.databases import embedded_warehouses
 from penstock.deployments.doctor.finding import Check, Finding, broken, ok, warning
 from penstock.deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
@@ -15,14 +15,14 @@ from penstock.deployments.doctor.reading import read_facts
 SHOWN = 3
 
 
-def list_checks(case: Case) -> tuple[Check, ...]:
+def list_checks(case: CheckContext) -> tuple[Check, ...]:
     return (
         Check("deployments", partial(check_deployments, case), needs_server=True),
         Check("schedules", partial(check_running, case), needs_server=True),
     )
 
 
-def check_deployments(case: Case) -> Iterator[Finding]:
+def check_deployments(case: CheckContext) -> Iterator[Finding]:
     """Ask what a deploy would change; orphans are looked for only where every spec loads."""
     folder = case.settings.pipelines
     files = [folder / f"{p.name}.yaml" for p in case.pipelines] if case.spec_errors or not folder.is_dir() else None
@@ -49,7 +49,7 @@ def judge_changes(changes: Sequence[Change]) -> Iterator[Finding]:
         yield ok("deployments", f"{len(changes) - len(orphans)} objects on the server are as the specs say")
 
 
-def check_running(case: Case) -> Iterator[Finding]:
+def check_running(case: CheckContext) -> Iterator[Finding]:
     """Look whether what is deployed will run: schedules, limits, workers, signs of life."""
     facts = read_facts(case.server, case.now)
     yield from judge_schedules(facts)

@@ -65,7 +65,7 @@ def judge_workers(facts: Facts) -> Iterator[Finding]:
 
 
 def judge_heartbeats(facts: Facts) -> Iterator[Finding]:
-    """Hold how often runs give a sign of life against how long the server waits for one."""
+    """ActiveRun how often runs give a sign of life against how long the server waits for one."""
     if not facts.deployments:
         return
     patience = facts.zombie_seconds

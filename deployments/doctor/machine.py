@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, ok, warning
 
 OLDEST_PYTHON = (3, 11)
@@ -19,7 +19,7 @@ FEW_INODES = 10_000
 UI_PORT = 4200
 
 
-def list_checks(case: Case) -> tuple[Check, ...]:
+def list_checks(case: CheckContext) -> tuple[Check, ...]:
     checks = {
         "python": check_python,
         "settings": check_settings,
@@ -32,7 +32,7 @@ def list_checks(case: Case) -> tuple[Check, ...]:
     return tuple(Check(subject, partial(examine, case)) for subject, examine in checks.items())
 
 
-def check_python(case: Case) -> Iterator[Finding]:
+def check_python(case: CheckContext) -> Iterator[Finding]:
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < OLDEST_PYTHON:
         yield broken("python", f"{found} is too old", "Install Python 3.11 or later.")
@@ -40,7 +40,7 @@ def check_python(case: Case) -> Iterator[Finding]:
         yield ok("python", found)
 
 
-def check_settings(case: Case) -> Iterator[Finding]:
+def check_settings(case: CheckContext) -> Iterator[Finding]:
     if case.settings_error is not None:
         yield broken("settings", case.settings_error.what, case.settings_error.remedy)
         return
@@ -48,7 +48,7 @@ def check_settings(case: Case) -> Iterator[Finding]:
     yield ok("settings", f"home {settings.home}, pipelines {settings.pipelines}, runner {settings.runner}")
 
 
-def check_disk(case: Case) -> Iterator[Finding]:
+def check_disk(case: CheckContext) -> Iterator[Finding]:
     """Look at the file system of the home folder, or of where it would be made."""
     folder = nearest_folder(case.settings.home)
     free = shutil.disk_usage(folder).free
@@ -75,7 +75,7 @@ def nearest_folder(path: Path) -> Path:
     return path if path.is_dir() else nearest_folder(path.parent)
 
 
-def check_time_zones(case: Case) -> Iterator[Finding]:
+def check_time_zones(case: CheckContext) -> Iterator[Finding]:
     wanted = {p.schedule.timezone for p in case.pipelines if p.schedule is not None} | {"Europe/Paris"}
     missing = []
     for name in sorted(wanted):
@@ -89,7 +89,7 @@ def check_time_zones(case: Case) -> Iterator[Finding]:
         yield ok("time zones", "the database is there")
 
 
-def check_proxy(case: Case) -> Iterator[Finding]:
+def check_proxy(case: CheckContext) -> Iterator[Finding]:
     """Look whether calls to a server on this machine would leave it by a proxy.
 
     A server that Penstock starts itself is reached past proxies anyway; one that PREFECT_API_URL names is not.
@@ -122,7 +122,7 @@ def is_excepted(host: str, no_proxy: str) -> bool:
     return any(entry in ("*", host) or host.endswith(f".{entry}") for entry in entries)
 
 
-def check_port(case: Case) -> Iterator[Finding]:
+def check_port(case: CheckContext) -> Iterator[Finding]:
     """Look whether `penstock up` could have its port."""
     if case.api_url is not None:
         yield ok("port 4200", "not needed: a Prefect server is configured or runs")
@@ -136,7 +136,7 @@ def check_port(case: Case) -> Iterator[Finding]:
         yield ok("port 4200", "free")
 
 
-def check_telemetry(case: Case) -> Iterator[Finding]:
+def check_telemetry(case: CheckContext) -> Iterator[Finding]:
     """Great Expectations sends events at each use unless told not to; Penstock turns it off where nobody said."""
     asked = case.environment.get("GX_ANALYTICS_ENABLED", "false")
     if asked.lower() in ("false", "0", "no", "off"):

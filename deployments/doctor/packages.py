@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
 
 LOCK = "requirements.lock"
@@ -25,14 +25,14 @@ REMEDY = f"Install from {LOCK} again: `make setup`."
 SHOWN = 4
 
 
-def list_checks(case: Case) -> tuple[Check, ...]:
+def list_checks(case: CheckContext) -> tuple[Check, ...]:
     return (
         Check("packages", partial(check_bounds, case)),
         Check("lock", partial(check_lock, case.folder / LOCK)),
     )
 
 
-def check_bounds(case: Case) -> Iterator[Finding]:
+def check_bounds(case: CheckContext) -> Iterator[Finding]:
     """Compare what is installed with the bounds that Penstock declares."""
     try:
         declared = metadata.requires("penstock") or []

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Finding, broken, not_checked, ok, warning
 from penstock.deployments.server_lock import is_alive
 
@@ -12,7 +12,7 @@ PROBE_SECONDS = 5.0
 SUBJECT = "server"
 
 
-def reach_server(case: Case) -> Finding:
+def reach_server(case: CheckContext) -> Finding:
     """Ask the server for its health."""
     if case.api_url is None:
         return _tell_of_none(case)
@@ -44,7 +44,7 @@ def tell_url(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _tell_of_none(case: Case) -> Finding:
+def _tell_of_none(case: CheckContext) -> Finding:
     folder = (case.settings.home / "prefect").absolute()
     if (folder / "server.lock").exists() and is_alive(folder):
         return broken(

@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound
 
 from penstock.deployments.dead_runs import list_online_workers
 from penstock.deployments.doctor.asking import client_of
-from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
 from penstock.deployments.doctor.reaching import PROBE_SECONDS, is_healthy, tell_url
 from penstock.deployments.local_server import running_server
@@ -26,7 +26,7 @@ SAFE_SINCE = (3, 8)
 """The 2026 advisories (access without a password, requests to inner addresses) are fixed from here on."""
 
 
-def list_checks(case: Case) -> tuple[Check, ...]:
+def list_checks(case: CheckContext) -> tuple[Check, ...]:
     checks = {
         "version": check_version,
         "UI address": check_ui_address,
@@ -37,7 +37,7 @@ def list_checks(case: Case) -> tuple[Check, ...]:
     return tuple(Check(subject, partial(examine, case), needs_server=True) for subject, examine in checks.items())
 
 
-def check_version(case: Case) -> Iterator[Finding]:
+def check_version(case: CheckContext) -> Iterator[Finding]:
     ours = metadata.version("prefect")
     with client_of(case.server) as client:
         theirs = str(client.request("GET", "/admin/version").json())
@@ -55,7 +55,7 @@ def _minor(version: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def check_ui_address(case: Case) -> Iterator[Finding]:
+def check_ui_address(case: CheckContext) -> Iterator[Finding]:
     """Look which API the server's page calls: a browser shows an empty page where it is another one."""
     page = case.server.rstrip("/").removesuffix("/api")
     answer = httpx.get(f"{page}/ui-settings", timeout=PROBE_SECONDS)
@@ -79,7 +79,7 @@ def _address(url: str) -> tuple[str | None, int | None]:
     return host, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def check_access(case: Case) -> Iterator[Finding]:
+def check_access(case: CheckContext) -> Iterator[Finding]:
     """Ask without a password: who can deploy a flow to a server can run code on its workers."""
     bare = httpx.get(f"{tell_url(case.server.rstrip('/'))}/admin/version", timeout=PROBE_SECONDS)
     if bare.status_code in (401, 403):
@@ -146,7 +146,7 @@ def _look_up(host: str) -> set[Address]:
     return {ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found}
 
 
-def check_settings(case: Case) -> Iterator[Finding]:
+def check_settings(case: CheckContext) -> Iterator[Finding]:
     """Look at the settings of the server that are known to hurt."""
     with client_of(case.server) as client:
         server = client.request("GET", "/admin/settings").json()["server"]
@@ -169,7 +169,7 @@ def check_settings(case: Case) -> Iterator[Finding]:
         yield ok("server settings", "slots on disk or in a database, analytics off")
 
 
-def check_database(case: Case) -> Iterator[Finding]:
+def check_database(case: CheckContext) -> Iterator[Finding]:
     """Look whether the server keeps its records in SQLite while several workers ask it.
 
     A server masks its database's address; of one that Penstock started here, the open files tell.

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from functools import partial
 
-from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, ok, warning
 
 
-def list_checks(case: Case) -> tuple[Check, ...]:
+def list_checks(case: CheckContext) -> tuple[Check, ...]:
     return (Check("specs", partial(check_specs, case)),)
 
 
-def check_specs(case: Case) -> Iterator[Finding]:
+def check_specs(case: CheckContext) -> Iterator[Finding]:
     for error in case.spec_errors:
         yield broken("specs", f"{error.file}: {'; '.join(map(str, error.problems))}", "Mend it; try `penstock check`.")
     if case.pipelines:

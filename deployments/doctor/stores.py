@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
 
-from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
 from penstock.errors import ModelRefused
 from penstock.models.booster import find_gpu_fault  # imports XGBoost: here, where only one thread runs yet
@@ -13,7 +13,7 @@ from penstock.models.registry import Registry
 from penstock.spec.pipeline import Pipeline
 
 
-def list_checks(case: Case) -> tuple[Check, ...]:
+def list_checks(case: CheckContext) -> tuple[Check, ...]:
     registry = Registry(case.settings.models_folder)
     return (
         Check("store", partial(check_store, registry)),

@@ -35,11 +35,11 @@ def doctor(as_json: AsJson = False) -> None:
     settings, error = _read_settings()
     with _found_server(settings) as api_url, error_console().status("reading the pipelines") as status:
         from penstock import deployments
-        from penstock.deployments.doctor.case import Case, read_specs
         from penstock.deployments.doctor.checkup import examine
+        from penstock.deployments.doctor.context import CheckContext, read_specs
 
         pipelines, spec_errors = read_specs(settings)
-        case = Case(
+        case = CheckContext(
             settings=settings,
             environment=environment,
             now=datetime.now(UTC),

@@ -11,7 +11,7 @@ from penstock.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
     from penstock.spec.pipeline import Pipeline
-    from penstock.upkeep.erasure import Forgetting
+    from penstock.upkeep.erasure import ErasureRequest
 
 FIRST = (
     "The source must forget first: a run that is in flight, and every later one, reads it. "
@@ -39,31 +39,31 @@ def forget_subject(
 
     Rows of superseded and unfinished runs go too. The record holds a hash of the key, never the key.
     """
-    from penstock.privacy.masking import make_veil, read_secret
-    from penstock.upkeep.erasure import forget
+    from penstock.privacy.masking import make_masking, read_secret
+    from penstock.upkeep.erasure import erase
 
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
-    asked, veil = _read_asked(spec, key, where), make_veil(spec, settings)
+    asked, masking = _read_asked(spec, key, where), make_masking(spec, settings)
     secret = None if dry_run else read_secret(settings, "the record of what was forgotten holds a hash of the key")
     warehouse = connector(settings)(spec.destination.connection)
-    _tell(forget(warehouse, asked, veil, None), "would go")
+    _tell(erase(warehouse, asked, masking, None), "would go")
     if secret is None:
         return
     console().print(FIRST, soft_wrap=True)
     if not yes:
         typer.confirm(f"Remove these rows of `{spec.name}` for good?", abort=True)
-    _tell(forget(warehouse, asked, veil, secret), "removed")
+    _tell(erase(warehouse, asked, masking, secret), "removed")
 
 
-def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "Forgetting":
-    from penstock.privacy.row_key import Subject, read_subject
-    from penstock.upkeep.erasure import Forgetting
+def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "ErasureRequest":
+    from penstock.privacy.row_key import RowKey, read_row_key
+    from penstock.upkeep.erasure import ErasureRequest
 
     if (key is None) == (where is None):
         raise typer.BadParameter("give either a KEY or --where")
     if key is not None:
-        return Forgetting(spec, read_subject(key, spec.key))
+        return ErasureRequest(spec, read_row_key(key, spec.key))
     assert where is not None  # one of the two
     place, mark, value = where.partition("=")
     source, dot, column = place.partition(".")
@@ -74,7 +74,7 @@ def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "Forget
             f"`{spec.name}` has no source `{source}`.{nearest(source, tuple(spec.sources))}".rstrip("."),
             "Name one of its sources before the dot.",
         )
-    return Forgetting(spec, Subject({column: value}), source)
+    return ErasureRequest(spec, RowKey({column: value}), source)
 
 
 def _tell(counts: dict[str, int], done: str) -> None:

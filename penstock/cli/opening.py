@@ -60,7 +60,7 @@ def _resolve_block(reference: str) -> str:
             f"the Prefect block `{reference}` is read from a Prefect server, and none is configured",
             "Set PREFECT_API_URL to the server that holds it.",
         )
-    from penstock.tasks.places import resolve_block
+    from penstock.tasks.process_resources import resolve_block
 
     return resolve_block(reference)
 

@@ -15,7 +15,7 @@ from penstock.errors import MemoryTooSmall, NoFiles
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database
-    from penstock.resources.memory import Fit, Footprint
+    from penstock.resources.memory import MemoryPlan, MemoryProfile
     from penstock.run.estimate import Estimate
     from penstock.run.planning import Mode, Plan, PlannedInterval
     from penstock.run_types import Pins
@@ -39,7 +39,7 @@ class IntervalForecast:
     """What the run would take; None where the rows are not known."""
     over_budget: tuple[str, ...]
     """In which ways that exceeds the pipeline's budget: the run would halt."""
-    memory: "Fit | None"
+    memory: "MemoryPlan | None"
     """What would be decided to keep within PENSTOCK_MEMORY; None without a limit, or where no run has measured yet."""
 
 
@@ -140,13 +140,13 @@ def find_intervals(
     """Return the intervals that a run would score at `now`."""
     from penstock.ledger.reader import settled_intervals
     from penstock.ledger.releases import pending_releases
-    from penstock.privacy.masking import make_veil
+    from penstock.privacy.masking import make_masking
     from penstock.run.extract import source_fingerprint, source_horizon
     from penstock.run.planning import plan_intervals
 
     horizon, warehouse = source_horizon(pipeline, connect), connect(pipeline.destination.connection)
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
-    seen = partial(source_fingerprint, pipeline, connect=connect, veil=make_veil(pipeline, open_settings()))
+    seen = partial(source_fingerprint, pipeline, connect=connect, masking=make_masking(pipeline, open_settings()))
     return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
 
 
@@ -192,15 +192,15 @@ class _Teller:
 
     estimate: "Callable[[int], Estimate]"
     limit: int | None
-    footprint: "Footprint | None"
+    footprint: "MemoryProfile | None"
     in_one_process: int
 
-    def fit(self, pipeline: "Pipeline", rows: int, partition_rows: int) -> "Fit | None":
-        from penstock.resources.memory import Wanted, fit_partitions
+    def fit(self, pipeline: "Pipeline", rows: int, partition_rows: int) -> "MemoryPlan | None":
+        from penstock.resources.memory import RequestedLoad, fit_partitions
 
         if self.limit is None or self.footprint is None or not rows:
             return None
-        wanted = Wanted(pipeline.name, rows, partition_rows, self.in_one_process, pipeline.audit_rows)
+        wanted = RequestedLoad(pipeline.name, rows, partition_rows, self.in_one_process, pipeline.audit_rows)
         return fit_partitions(self.limit, self.footprint, wanted)
 
 
@@ -220,11 +220,11 @@ def _forecast(
     if problem is None:
         try:
             source = open_source(pipeline, pipeline.primary, connect)
-            extent = source.plan(interval, partition_rows or pipeline.partition_rows)
-            fit = teller.fit(pipeline, extent.rows, partition_rows or pipeline.partition_rows)
-            if fit and fit.partition_rows < min(partition_rows or pipeline.partition_rows, extent.rows):
-                extent = source.plan(interval, fit.partition_rows)
-            rows, partitions = extent.rows, len(extent.partitions)
+            source_plan = source.plan(interval, partition_rows or pipeline.partition_rows)
+            fit = teller.fit(pipeline, source_plan.rows, partition_rows or pipeline.partition_rows)
+            if fit and fit.partition_rows < min(partition_rows or pipeline.partition_rows, source_plan.rows):
+                source_plan = source.plan(interval, fit.partition_rows)
+            rows, partitions = source_plan.rows, len(source_plan.partitions)
         except (NoFiles, MemoryTooSmall) as error:
             problem = str(error)
     estimate = None if rows is None else teller.estimate(rows)
@@ -232,7 +232,7 @@ def _forecast(
     return IntervalForecast(planned.label, start, end, planned.reason, rows, partitions, problem, estimate, excess, fit)
 
 
-def _told_memory(forecasts: list[IntervalForecast], footprint: "Footprint | None") -> str:
+def _told_memory(forecasts: list[IntervalForecast], footprint: "MemoryProfile | None") -> str:
     """Say what the largest interval's run would do to keep within its memory."""
     fits = [f.memory for f in forecasts if f.memory]
     if footprint is None:
@@ -265,11 +265,11 @@ def _unlanded(pipeline: "Pipeline", connect: "Callable[[str], Database]") -> str
 
 
 def _as_object(pipeline: "Pipeline", pins: "Pins", plan: "Plan", forecasts: list[IntervalForecast]) -> dict[str, Any]:
-    from penstock.run_types import deciding
+    from penstock.run_types import deciding_model
 
     return {
         "pipeline": pipeline.name,
-        "model": deciding(pins),
+        "model": deciding_model(pins),
         "models": pins,
         "intervals": forecasts,
         "settled": plan.settled,

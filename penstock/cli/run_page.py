@@ -47,7 +47,7 @@ def page_object(facts: "RunFacts", link: str | None) -> dict[str, Any]:
         "compared_with": facts.before.run_id if facts.before else None,
         "score_shift": dataclasses.asdict(shift) | {"reading": shift.reading} if shift else None,
         "replaced_runs": [_told(run) for run in facts.replaced],
-        "replaced_by": _told(facts.heir) if facts.heir else None,
+        "replaced_by": _told(facts.successor) if facts.successor else None,
         "earlier_runs": [_told(run) for run in facts.earlier],
     }
 
@@ -101,8 +101,8 @@ def _tell_succession(facts: "RunFacts", console: "Console") -> None:
     for replaced in facts.replaced:
         did, why = tell_replaced(replaced)
         console.print(f"{did} run {short(replaced.run_id)} ({why})", style="yellow", markup=False)
-    if facts.heir:
-        console.print(f"{tell_heir(facts.run)} run {short(facts.heir.run_id)}", style="yellow", markup=False)
+    if facts.successor:
+        console.print(f"{tell_heir(facts.run)} run {short(facts.successor.run_id)}", style="yellow", markup=False)
 
 
 def _tell_counts(facts: "RunFacts", console: "Console") -> None:

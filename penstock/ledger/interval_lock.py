@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from penstock.ledger.tables import intervals
 
 
-def guard_interval(connection: sa.Connection, pipeline: str, key: str, variant: str) -> None:
+def lock_interval(connection: sa.Connection, pipeline: str, key: str, variant: str) -> None:
     """Write the interval's guard row; whoever else does so waits, or fails, until this transaction has ended."""
     connection.execute(
         sa.update(intervals)

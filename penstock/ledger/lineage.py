@@ -1,7 +1,7 @@
 """The runs around a run: the published one before it, the earlier tries at its interval, and who took whose place.
 
-A run that loses its place is retired in the very transaction that claims or publishes its heir: the two records bear
-one time, to the microsecond, and so tell each other.
+A run that loses its place is retired in the transaction that claims or publishes its successor: `retired_at` equals the
+successor's claim or publish time.
 """
 
 import sqlalchemy as sa

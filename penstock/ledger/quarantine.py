@@ -107,7 +107,7 @@ def pages_of(database: Database, run_id: str) -> Iterator[list[QuarantinedRow]]:
 def standing_runs(database: Database, pipeline: str | None = None) -> list[str]:
     """Return the newest run of each interval whose refusals stand, oldest interval first.
 
-    A run that was superseded or taken over is passed over: what it refused, its heir has judged again.
+    A run that was superseded or taken over is passed over: what it refused, its successor has judged again.
     """
     migrate(database)
     newest = sa.func.row_number().over(

@@ -65,7 +65,7 @@ class RunRecord:
     cost: float | None
     """At the prices of its time; None where none were set."""
     memory: str | None
-    """What was decided to keep the run within its memory (`memory.Fit`), as JSON."""
+    """What was decided to keep the run within its memory (`memory.MemoryPlan`), as JSON."""
     step_models: Pins
     """Every step's version, where the run had several steps; the last one is the run's model."""
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import WrongState
-from penstock.ledger.interval_lock import guard_interval
+from penstock.ledger.interval_lock import lock_interval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.quarantine import ENDED, QuarantinedRow
 from penstock.ledger.tables import quarantine, releases, runs
@@ -34,7 +34,7 @@ def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow]
     migrate(database)
     with database.writing() as connection:
         run = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().one()
-        guard_interval(connection, run["pipeline"], run["interval_key"], run["variant"])
+        lock_interval(connection, run["pipeline"], run["interval_key"], run["variant"])
         state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == run_id)).scalar_one()
         if state not in ENDED:
             raise WrongState(run_id, state, "published")

@@ -15,7 +15,7 @@ CANCELLED = "cancelled before it was done: its process was told to stop"
 """The error of a run that ends by a signal or from Prefect's UI."""
 
 
-class Hold:
+class ActiveRun:
     """A run under its lease; `totals` is told for runs that end unpublished, `meter` knows what the run has cost."""
 
     def __init__(self, keeper: LeaseKeeper, prices: Prices) -> None:
@@ -25,13 +25,15 @@ class Hold:
 
 
 @contextmanager
-def holding(database: Database, run: ScoringRun, lease_seconds: float, prices: Prices = NO_PRICES) -> Iterator[Hold]:
+def run_lease(
+    database: Database, run: ScoringRun, lease_seconds: float, prices: Prices = NO_PRICES
+) -> Iterator[ActiveRun]:
     """Keep the run's lease; an error that leaves the block ends the run as `halted` or `failed`, with its text."""
     with LeaseKeeper(database, run, lease_seconds) as keeper:
-        hold = Hold(keeper, prices)
+        active = ActiveRun(keeper, prices)
         ended = "failed", CANCELLED
         try:
-            yield hold
+            yield active
             ended = "", ""
         except PenstockError as error:
             ended = ("halted" if error.exit_code == 3 else "failed"), str(error)
@@ -42,7 +44,7 @@ def holding(database: Database, run: ScoringRun, lease_seconds: float, prices: P
             raise
         finally:
             if ended[0]:
-                _end(database, run, ended, hold.totals, hold.meter.read())
+                _end(database, run, ended, active.totals, active.meter.read())
 
 
 def _end(database: Database, run: ScoringRun, ended: tuple[str, str], totals: Totals | None, usage: Usage) -> None:

@@ -15,13 +15,13 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.errors import IntervalBusy, KeyCollision, RunNotFound, TakenOver, WrongState
 from penstock.interval import DataInterval, iso
-from penstock.ledger.interval_lock import guard_interval
+from penstock.ledger.interval_lock import lock_interval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.pins import write_pins
 from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import intervals, runs, validations
 from penstock.resources.usage import Usage
-from penstock.run_types import ModelPin, Pins, ScoringRun, SourceExtent, Validation, interval_label
+from penstock.run_types import ModelPin, Pins, ScoringRun, SourcePlan, Validation, interval_label
 from penstock.spec.pipeline import Pipeline
 
 INTERVAL_STAGE = -1
@@ -68,7 +68,7 @@ def claim(
     _ensure_guard(database, run)
     try:
         with database.writing() as connection:
-            guard_interval(connection, pipeline.name, run.interval_key, variant)
+            lock_interval(connection, pipeline.name, run.interval_key, variant)
             now = database.now(connection)
             live = connection.execute(
                 sa.select(runs).where(*same, runs.c.state.in_(("running", "published")))
@@ -126,7 +126,7 @@ def renew(database: Database, run: ScoringRun, lease_seconds: float) -> None:
         _hold(connection, run)
 
 
-def record_plan(database: Database, run: ScoringRun, extent: SourceExtent) -> None:
+def record_plan(database: Database, run: ScoringRun, source_plan: SourcePlan) -> None:
     """Store what planning saw of the primary source."""
     with database.writing() as connection:
         _hold(connection, run)
@@ -134,10 +134,10 @@ def record_plan(database: Database, run: ScoringRun, extent: SourceExtent) -> No
             sa.update(runs)
             .where(runs.c.run_id == run.run_id)
             .values(
-                rows_planned=extent.rows,
-                partitions=len(extent.partitions),
-                source_fingerprint=extent.fingerprint,
-                memory=extent.fit.to_json() if extent.fit else None,
+                rows_planned=source_plan.rows,
+                partitions=len(source_plan.partitions),
+                source_fingerprint=source_plan.fingerprint,
+                memory=source_plan.fit.to_json() if source_plan.fit else None,
             )
         )
 
@@ -182,7 +182,7 @@ def publish(
         TakenOver: the run no longer holds its interval; nothing changes.
     """
     with database.writing() as connection:
-        guard_interval(connection, run.pipeline.name, run.interval_key, run.variant)
+        lock_interval(connection, run.pipeline.name, run.interval_key, run.variant)
         state, token = _state(connection, run.run_id)
         same = _same_interval(run.pipeline.name, run.interval_key, run.variant)
         if state == "published" and token == run.lease_token:
@@ -243,7 +243,7 @@ def withdraw(database: Database, run_id: str) -> str:
         row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().first()
         if row is None:
             raise RunNotFound(run_id)
-        guard_interval(connection, row["pipeline"], row["interval_key"], row["variant"])
+        lock_interval(connection, row["pipeline"], row["interval_key"], row["variant"])
         state, _ = _state(connection, run_id)
         if state != "published":
             raise WrongState(run_id, state, "published")

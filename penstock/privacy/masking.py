@@ -17,7 +17,7 @@ _DIGITS = 32
 
 
 @dataclass(frozen=True)
-class Veil:
+class MaskingPolicy:
     """What may be shown of a pipeline's rows; never travels with them, for it holds the secret."""
 
     columns: Mapping[str, Masking] = field(default_factory=dict)
@@ -42,11 +42,11 @@ class Veil:
         return _HASHED + hmac.new(self.secret, str(value).encode(), hashlib.sha256).hexdigest()[:_DIGITS]
 
 
-OPEN = Veil()
+NO_MASKING = MaskingPolicy()
 """Hides nothing."""
 
 
-def make_veil(pipeline: Pipeline, settings: Settings) -> Veil:
+def make_masking(pipeline: Pipeline, settings: Settings) -> MaskingPolicy:
     """Return what hides a pipeline's private columns.
 
     Raises:
@@ -54,9 +54,9 @@ def make_veil(pipeline: Pipeline, settings: Settings) -> Veil:
     """
     private = pipeline.private_columns
     if not private:
-        return OPEN
+        return NO_MASKING
     names = ", ".join(f"`{name}`" for name in private)
-    return Veil(private, read_secret(settings, f"`{pipeline.name}` has private columns ({names})"))
+    return MaskingPolicy(private, read_secret(settings, f"`{pipeline.name}` has private columns ({names})"))
 
 
 def read_secret(settings: Settings, why: str) -> bytes:

@@ -6,22 +6,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import SettingsError
-from penstock.privacy.masking import Veil
+from penstock.privacy.masking import MaskingPolicy
 
 
 @dataclass(frozen=True)
-class Subject:
+class RowKey:
     """Whose row is meant; values are text, for so they were typed."""
 
     values: Mapping[str, str]
     """By key column."""
 
-    def is_key(self, key: Mapping[str, Any], veil: Veil) -> bool:
+    def is_key(self, key: Mapping[str, Any], masking: MaskingPolicy) -> bool:
         """Whether a key, as the quarantine keeps it, is this one; private values are compared by their hashes."""
-        return set(key) == set(self.values) and all(same_value(key[c], text, veil) for c, text in self.values.items())
+        return set(key) == set(self.values) and all(
+            same_value(key[c], text, masking) for c, text in self.values.items()
+        )
 
 
-def same_value(value: Any, text: str, veil: Veil) -> bool:
+def same_value(value: Any, text: str, masking: MaskingPolicy) -> bool:
     """Whether a kept value is the typed one, or its hash."""
     if value is None:
         return False
@@ -32,17 +34,17 @@ def same_value(value: Any, text: str, veil: Veil) -> bool:
             return float(text) == value
         except ValueError:
             return False
-    return str(value) in (text, veil.hash(text) if veil.columns else text)
+    return str(value) in (text, masking.hash(text) if masking.columns else text)
 
 
-def read_subject(text: str, columns: tuple[str, ...]) -> Subject:
+def read_row_key(text: str, columns: tuple[str, ...]) -> RowKey:
     """Read a key.
 
     Raises:
         SettingsError: it is not one of these columns.
     """
     if len(columns) == 1 and not text.lstrip().startswith("{"):
-        return Subject({columns[0]: text})
+        return RowKey({columns[0]: text})
     shown = json.dumps(dict.fromkeys(columns, "…"), ensure_ascii=False)
     try:
         named = json.loads(text)
@@ -50,4 +52,4 @@ def read_subject(text: str, columns: tuple[str, ...]) -> Subject:
         named = None
     if not isinstance(named, dict) or set(named) != set(columns):
         raise SettingsError(f"`{text}` is no key of these rows", f"Write it as {shown}.")
-    return Subject({column: str(value) for column, value in named.items()})
+    return RowKey({column: str(value) for column, value in named.items()})

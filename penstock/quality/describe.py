@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.privacy.masking import HIDDEN, Veil
+from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.spec.pipeline import Expectation
 
 _SAMPLES = 3
@@ -16,11 +16,11 @@ _SAMPLE_WIDTH = 40
 
 
 def describe_rows(
-    table: pa.Table, expectation: Expectation, counts: tuple[int, int], positions: Sequence[int], veil: Veil
+    table: pa.Table, expectation: Expectation, counts: tuple[int, int], positions: Sequence[int], masking: MaskingPolicy
 ) -> str:
     """Say how many rows failed of how many, with a few values."""
     counted = f"{counts[0]:,} of {counts[1]:,} rows"
-    if veil.hides(expectation.columns):
+    if masking.hides(expectation.columns):
         return counted
     columns = [table[name] for name in expectation.columns]
     picked = [tuple(column[p].as_py() for column in columns) for p in positions[:20]]
@@ -29,12 +29,17 @@ def describe_rows(
 
 
 def describe_observed(
-    result: Mapping[str, Any], expectation: Expectation, counts: tuple[int, int], *, success: bool, veil: Veil
+    result: Mapping[str, Any],
+    expectation: Expectation,
+    counts: tuple[int, int],
+    *,
+    success: bool,
+    masking: MaskingPolicy,
 ) -> str:
     """Say what an expectation about whole columns observed."""
     if "element_count" in result:
         return f"{counts[0]:,} of {counts[1]:,} rows unexpected"
-    if veil.hides(expectation.columns):
+    if masking.hides(expectation.columns):
         return f"observed {HIDDEN}"
     unexpected, missing = result.get("partial_unexpected_list"), result.get("partial_missing_list")
     if unexpected or missing:

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from penstock.errors import Problem, SpecError, nearest
-from penstock.privacy.masking import OPEN, Veil
+from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.quality.describe import describe_observed, describe_rows
 from penstock.quality.engine import Finding, InvalidArguments, build_expectation, run_expectations
 from penstock.quality.frames import View, find_broken_json, fit_arguments, make_frame, view_of
@@ -26,7 +26,11 @@ def columns_needed(expectations: Sequence[Expectation]) -> tuple[str, ...]:
 
 
 def judge_rows(
-    stage: str, table: pa.Table, expectations: Sequence[Expectation], partition: int = -1, veil: Veil = OPEN
+    stage: str,
+    table: pa.Table,
+    expectations: Sequence[Expectation],
+    partition: int = -1,
+    masking: MaskingPolicy = NO_MASKING,
 ) -> Verdict:
     """Judge each row of one batch by the row expectations among those given.
 
@@ -40,7 +44,7 @@ def judge_rows(
     validations = []
     refused: dict[int, list[str]] = {}
     for expectation, finding in zip(chosen, findings, strict=True):
-        validations.append(_validate_rows(stage, table, expectation, finding, partition, veil))
+        validations.append(_validate_rows(stage, table, expectation, finding, partition, masking))
         if validations[-1].outcome == "quarantined":
             for position in finding.positions:
                 refused.setdefault(position, []).append(expectation.label)
@@ -48,13 +52,13 @@ def judge_rows(
 
 
 def _validate_rows(
-    stage: str, table: pa.Table, expectation: Expectation, found: "_Found", partition: int, veil: Veil
+    stage: str, table: pa.Table, expectation: Expectation, found: "_Found", partition: int, masking: MaskingPolicy
 ) -> Validation:
     outcome: Outcome = "passed"
     detail = ""
     if found.unexpected:
         outcome = _REACTIONS[expectation.severity]
-        detail = describe_rows(table, expectation, (found.unexpected, found.evaluated), found.positions, veil)
+        detail = describe_rows(table, expectation, (found.unexpected, found.evaluated), found.positions, masking)
         if "mostly" in expectation.arguments:
             outcome, detail = "noted", f"{detail}; its share is judged in the audit"
     elif not found.evaluated:
@@ -105,7 +109,7 @@ def judge_whole(
     columns: Sequence[str],
     expectations: Sequence[Expectation],
     sampled: bool = False,
-    veil: Veil = OPEN,
+    masking: MaskingPolicy = NO_MASKING,
 ) -> Verdict:
     """Judge the interval as a whole by the expectations that do not speak of single rows.
 
@@ -116,7 +120,7 @@ def judge_whole(
         columns: which columns there are, in order.
         expectations: any; those about rows are left to `judge_rows`.
         sampled: whether `sample` is less than all rows.
-        veil: what of the values must not be told.
+        masking: what of the values must not be told.
 
     Raises:
         SpecError: an expectation names a column that is not there, or cannot be judged on these types.
@@ -131,18 +135,20 @@ def judge_whole(
         elif expectation.type in SCHEMA_TYPES:
             validations.append(_validate_schema(stage, expectation, columns))
         elif expectation.is_aggregate:
-            validations.append(_validate_aggregate(stage, expectation, judged[id(expectation)], suffix, veil))
+            validations.append(_validate_aggregate(stage, expectation, judged[id(expectation)], suffix, masking))
     return Verdict(tuple(validations))
 
 
-def _validate_aggregate(stage: str, expectation: Expectation, found: "_Found", suffix: str, veil: Veil) -> Validation:
+def _validate_aggregate(
+    stage: str, expectation: Expectation, found: "_Found", suffix: str, masking: MaskingPolicy
+) -> Validation:
     outcome: Outcome = "passed"
     if not found.success:
         outcome = _REACTIONS[expectation.severity]
     elif not found.evaluated:
         outcome = "vacuous"
     counts = found.unexpected, found.evaluated
-    told = describe_observed(found.result, expectation, counts, success=found.success, veil=veil)
+    told = describe_observed(found.result, expectation, counts, success=found.success, masking=masking)
     detail = told + suffix if found.result else ""
     return Validation(
         stage, expectation.label, expectation.severity, found.evaluated, found.unexpected, outcome, detail

@@ -79,8 +79,8 @@ def _head(facts: RunFacts, link_to: LinkTo | None) -> list[str]:
     for replaced in facts.replaced:
         did, why = tell_replaced(replaced)
         told.append(f"**{did.capitalize()} run** {_named(replaced, link_to)} ({_plain(why)})")
-    if facts.heir:
-        told.append(f"This run {tell_heir(run)} {_named(facts.heir, link_to)}")
+    if facts.successor:
+        told.append(f"This run {tell_heir(run)} {_named(facts.successor, link_to)}")
     return [*lines, "\n".join(f"- {line}" for line in told)]
 
 

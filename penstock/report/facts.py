@@ -45,7 +45,7 @@ class RunFacts:
     """The last runs of the same interval that started before, newest first."""
     replaced: Sequence[RunRecord]
     """Those whose place this run took."""
-    heir: RunRecord | None
+    successor: RunRecord | None
     """The run that took this one's place."""
 
     @property
@@ -135,14 +135,14 @@ def tell_cost(run: RunRecord) -> dict[str, str]:
 
 
 def tell_replaced(run: RunRecord) -> tuple[str, str]:
-    """Return how a run's heir speaks of it: what it did to it, and why."""
+    """Return how a run's successor speaks of it: what it did to it, and why."""
     if run.state == "abandoned":
         return "takes over from", f"abandoned: {run.error}"
     return "supersedes", f"published {run.published_at:%Y-%m-%d %H:%M} UTC"
 
 
 def tell_heir(run: RunRecord) -> str:
-    """Return what became of a run that lost its place, up to its heir's name."""
+    """Return what became of a run that lost its place, up to its successor's name."""
     return "was taken over by" if run.state == "abandoned" else "was superseded by"
 
 

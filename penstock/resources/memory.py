@@ -20,7 +20,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Footprint:
+class MemoryProfile:
     """What a pipeline's partitions take in memory, measured on the first rows of its source."""
 
     base_bytes: int
@@ -34,11 +34,11 @@ class Footprint:
 
 
 @dataclass(frozen=True)
-class Fit:
+class MemoryPlan:
     """What was decided to keep within a limit, and by what."""
 
     limit_bytes: int
-    footprint: Footprint
+    footprint: MemoryProfile
     partition_rows: int
     in_flight: int
     """Partitions at once in one process."""
@@ -56,15 +56,15 @@ class Fit:
         return json.dumps(asdict(self))
 
 
-def read_fit(text: str) -> Fit:
-    """Read what `Fit.to_json` wrote."""
+def read_fit(text: str) -> MemoryPlan:
+    """Read what `MemoryPlan.to_json` wrote."""
     told = json.loads(text)
-    footprint = Footprint(**{f.name: told["footprint"][f.name] for f in fields(Footprint)})
-    return Fit(told["limit_bytes"], footprint, told["partition_rows"], told["in_flight"])
+    footprint = MemoryProfile(**{f.name: told["footprint"][f.name] for f in fields(MemoryProfile)})
+    return MemoryPlan(told["limit_bytes"], footprint, told["partition_rows"], told["in_flight"])
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedLoad:
     """What a run would do if memory had no limit."""
 
     pipeline: str
@@ -75,7 +75,7 @@ class Wanted:
     audit_rows: int
 
 
-def fit_partitions(limit: int, footprint: Footprint, wanted: Wanted) -> Fit:
+def fit_partitions(limit: int, footprint: MemoryProfile, wanted: RequestedLoad) -> MemoryPlan:
     """Decide how large partitions are and how many are in flight.
 
     Partitions are made smaller, down to 10,000 rows; then fewer are in flight; the last one may be as small as 1,000
@@ -92,7 +92,7 @@ def fit_partitions(limit: int, footprint: Footprint, wanted: Wanted) -> Fit:
     for at_once, least in (*((n, GOOD_ROWS) for n in range(wanted.in_flight, 0, -1)), (1, LEAST_ROWS)):
         size = math.floor((room / at_once - footprint.partition_bytes) / max(footprint.row_bytes, 1.0))
         if size >= min(least, most):
-            return Fit(limit, footprint, min(size, wanted.partition_rows), at_once)
+            return MemoryPlan(limit, footprint, min(size, wanted.partition_rows), at_once)
     partition = footprint.partition_bytes + min(LEAST_ROWS, most) * footprint.row_bytes
     needed = math.ceil((footprint.base_bytes + audit_bytes + partition) / (1 - RESERVE))
     held = footprint.base_bytes

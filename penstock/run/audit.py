@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from penstock.errors import ReconciliationFailed
 from penstock.ledger.writer import Totals
-from penstock.privacy.masking import Veil
+from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_shares, judge_whole
 from penstock.run_types import Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.spec.expectation_types import Outcome
@@ -68,7 +68,7 @@ def reconcile(
     return totals
 
 
-def audit(
+def audit_interval(
     run: ScoringRun,
     receipts: Sequence[Receipt],
     rows_in_database: int,
@@ -145,12 +145,12 @@ def _judge_stage(run: ScoringRun, stage: str, rows: int, receipts: Sequence[Rece
     expectations = [e for e in run.pipeline.expectations_of(stage) if not e.is_row]
     if not expectations:
         return Verdict(())
-    tables = [r.audit[stage] for r in receipts if stage in r.audit]
+    tables = [r.audit_interval[stage] for r in receipts if stage in r.audit_interval]
     nothing = pa.table({column: pa.array([], pa.float64()) for column in columns_needed(expectations)})
     sample = pa.concat_tables(tables, promote_options="permissive") if tables else nothing
     columns = next((r.columns[stage] for r in receipts if stage in r.columns), ())
-    sampled, veil = bool(tables) and sample.num_rows < rows, Veil(run.pipeline.private_columns)
-    return judge_whole(stage, sample, rows, columns, expectations, sampled, veil)
+    sampled, masking = bool(tables) and sample.num_rows < rows, MaskingPolicy(run.pipeline.private_columns)
+    return judge_whole(stage, sample, rows, columns, expectations, sampled, masking)
 
 
 def merge_quantiles(receipts: Sequence[Receipt]) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from penstock.database.connections import Database
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import runs
-from penstock.resources.memory import Footprint, read_fit
+from penstock.resources.memory import MemoryProfile, read_fit
 from penstock.resources.usage import Prices, tell_bytes
 
 PAST_RUNS = 20
@@ -55,7 +55,7 @@ def past_runs(database: Database, pipeline: str, variant: str = "live") -> list[
     return fetch_runs(database, query)
 
 
-def newest_footprint(database: Database, pipeline: str) -> Footprint | None:
+def newest_footprint(database: Database, pipeline: str) -> MemoryProfile | None:
     """Return what the newest run that measured its rows found that they take."""
     migrate(database)
     query = select_runs().where(runs.c.pipeline == pipeline, runs.c.memory.is_not(None))

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
-from penstock.privacy.masking import Veil
-from penstock.resources.memory import Fit
-from penstock.run_types import Extracted, Horizon, Partition, ScoringRun, SourceExtent
+from penstock.privacy.masking import MaskingPolicy
+from penstock.resources.memory import MemoryPlan
+from penstock.run_types import ExtractedRows, Horizon, Partition, ScoringRun, SourcePlan
 from penstock.sources import Connect, open_source
 from penstock.sources.logs.landed import Landing, LogReader, land_lines
 from penstock.sources.open_transactions import read_horizon
@@ -26,11 +26,11 @@ def land_logs(pipeline: Pipeline, connect: Connect) -> dict[str, Landing]:
 def plan_partitions(
     run: ScoringRun,
     connect: Connect,
-    veil: Veil,
+    masking: MaskingPolicy,
     partition_rows: int | None = None,
     held: ExitStack | None = None,
-    fit: Callable[[SourceExtent, int], Fit | None] = lambda _extent, _partition_rows: None,
-) -> SourceExtent:
+    fit: Callable[[SourcePlan, int], MemoryPlan | None] = lambda _extent, _partition_rows: None,
+) -> SourcePlan:
     """Count the primary rows of the run's interval, take their fingerprint and cut them into partitions.
 
     Args:
@@ -44,21 +44,23 @@ def plan_partitions(
         snapshots = _hold_snapshots(pipeline, connect, opening) if held is not None else {}
         reader = open_source(pipeline, pipeline.primary, _connect_at(snapshots, connect))
 
-        def cut(size: int) -> SourceExtent:
-            extent = reader.plan(run.interval, size)
-            partitions = tuple(replace(partition, snapshots=snapshots) for partition in extent.partitions)
-            return replace(extent, fingerprint=_veiled(pipeline, extent.fingerprint, veil), partitions=partitions)
+        def cut(size: int) -> SourcePlan:
+            source_plan = reader.plan(run.interval, size)
+            partitions = tuple(replace(partition, snapshots=snapshots) for partition in source_plan.partitions)
+            return replace(
+                source_plan, fingerprint=_masked(pipeline, source_plan.fingerprint, masking), partitions=partitions
+            )
 
-        extent = cut(wanted)
-        fitted = fit(extent, wanted)
-        if fitted and fitted.partition_rows < min(wanted, extent.rows):
-            extent = cut(fitted.partition_rows)
+        source_plan = cut(wanted)
+        fitted = fit(source_plan, wanted)
+        if fitted and fitted.partition_rows < min(wanted, source_plan.rows):
+            source_plan = cut(fitted.partition_rows)
         if held is not None:
             held.enter_context(opening.pop_all())
-    return replace(extent, fit=fitted)
+    return replace(source_plan, fit=fitted)
 
 
-def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -> Extracted:
+def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -> ExtractedRows:
     """Read one slice of the primary source, the other sources whole, and which rows were released for this run.
 
     Raises:
@@ -66,31 +68,33 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -
     """
     pipeline, then = run.pipeline, _connect_at(partition.snapshots, connect)
     others = [name for name in pipeline.sources if name != pipeline.primary]
-    return Extracted(
+    return ExtractedRows(
         primary=open_source(pipeline, pipeline.primary, then).read(run.interval, partition),
         others={name: open_source(pipeline, name, then).read(run.interval) for name in others},
         waivers=waivers_of(connect(pipeline.destination.connection), run),
     )
 
 
-def extract_first(run: ScoringRun, rows: int, connect: Connect) -> Extracted:
+def extract_first(run: ScoringRun, rows: int, connect: Connect) -> ExtractedRows:
     """Read whichever rows of the interval come first, as if they were a partition, to see what rows are like."""
     pipeline = run.pipeline
     others = [name for name in pipeline.sources if name != pipeline.primary]
-    return Extracted(
+    return ExtractedRows(
         primary=open_source(pipeline, pipeline.primary, connect).read(run.interval, limit=rows),
         others={name: open_source(pipeline, name, connect).read(run.interval) for name in others},
     )
 
 
-def source_fingerprint(pipeline: Pipeline, interval: DataInterval | None, connect: Connect, veil: Veil) -> str:
+def source_fingerprint(
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connect, masking: MaskingPolicy
+) -> str:
     """Return what the primary source shows for an interval now, to be compared with what a run saw."""
-    return _veiled(pipeline, open_source(pipeline, pipeline.primary, connect).fingerprint(interval), veil)
+    return _masked(pipeline, open_source(pipeline, pipeline.primary, connect).fingerprint(interval), masking)
 
 
-def _veiled(pipeline: Pipeline, fingerprint: str, veil: Veil) -> str:
+def _masked(pipeline: Pipeline, fingerprint: str, masking: MaskingPolicy) -> str:
     """Hash a fingerprint that tells the smallest and largest of a private key."""
-    return str(veil.hash(fingerprint)) if veil.hides(pipeline.key) else fingerprint
+    return str(masking.hash(fingerprint)) if masking.hides(pipeline.key) else fingerprint
 
 
 def source_horizon(pipeline: Pipeline, connect: Connect) -> Horizon | None:

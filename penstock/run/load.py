@@ -16,16 +16,16 @@ from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
 from penstock.resources.usage import PartitionMeter, Spent
 from penstock.run.history_table import history_name, prepare
-from penstock.run_types import Partition, Receipt, Refusal, Scored, ScoringRun
+from penstock.run_types import Partition, Receipt, Refusal, ScoredRows, ScoringRun
 
 _COUNTS = ("extracted", "scored", "quarantined", "excluded")
 
 
-def load(
+def load_partition(
     database: Database,
     run: ScoringRun,
     partition: Partition,
-    scored: Scored,
+    scored: ScoredRows,
     seconds: dict[str, float],
     attempts: int,
     meter: PartitionMeter | None = None,
@@ -57,7 +57,7 @@ def load(
 
 
 def _taken(
-    scored: Scored, seconds: dict[str, float], begun: float, meter: PartitionMeter | None
+    scored: ScoredRows, seconds: dict[str, float], begun: float, meter: PartitionMeter | None
 ) -> tuple[dict[str, float], Spent | None]:
     """Return the seconds of all steps, loading included, and what the partition cost."""
     spent = meter.read(0 if scored.halts else scored.table.nbytes) if meter else None
@@ -81,7 +81,7 @@ def _is_loaded(transaction: BulkTransaction, run: ScoringRun, receipt: Receipt) 
 
 
 def make_receipt(
-    run: ScoringRun, partition: Partition, scored: Scored, seconds: dict[str, float], spent: Spent | None = None
+    run: ScoringRun, partition: Partition, scored: ScoredRows, seconds: dict[str, float], spent: Spent | None = None
 ) -> Receipt:
     """Sum up what a partition did; refused rows of other sources are no rows of the primary one and do not count."""
     pipeline = run.pipeline

@@ -14,11 +14,11 @@ from penstock.database.types import compute
 from penstock.database.unstorable import to_records
 from penstock.errors import Halted
 from penstock.ledger.quarantine import digest_row
-from penstock.privacy.masking import Veil
+from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.features import build_features, duplicate_keys
 from penstock.run_types import (
-    Extracted,
+    ExtractedRows,
     Features,
     Partition,
     Refusal,
@@ -30,8 +30,8 @@ from penstock.run_types import (
 from penstock.spec.pipeline import FEATURES, KEY_IS_NULL, Pipeline
 
 
-def pass_gates(
-    run: ScoringRun, partition: Partition, extracted: Extracted, sample_share: float, veil: Veil
+def validate_partition(
+    run: ScoringRun, partition: Partition, extracted: ExtractedRows, sample_share: float, masking: MaskingPolicy
 ) -> Features:
     """Judge one partition's rows and build its features.
 
@@ -40,7 +40,7 @@ def pass_gates(
 
     Args:
         sample_share: share of the rows that the audit gets to see, 1.0 for all.
-        veil: what of refused rows may be kept.
+        masking: what of refused rows may be kept.
 
     Raises:
         Halted: the key is not unique.
@@ -49,7 +49,7 @@ def pass_gates(
     """
     pipeline, name = run.pipeline, run.pipeline.primary
     primary = extracted.primary
-    judge = partial(_judge, Refusing(pipeline, veil, extracted.waivers), partition)
+    judge = partial(_judge, Quarantiner(pipeline, masking, extracted.waivers), partition)
     _refuse_duplicates(run, primary)
     accepted, refusals, validations, halts = judge(name, primary, _null_keys(pipeline, primary))
     others: dict[str, pa.Table] = {}
@@ -78,11 +78,11 @@ def pass_gates(
 
 
 @dataclass(frozen=True)
-class Refusing:
+class Quarantiner:
     """How a pipeline's refusals are made: what may be kept of a row, and which rows were released before."""
 
     pipeline: Pipeline
-    veil: Veil
+    masking: MaskingPolicy
     waivers: Waivers
 
     def refuse(
@@ -115,12 +115,12 @@ class Refusing:
     ) -> Refusal | None:
         """Return the refusal; None where the row was released, as it is, for all that it failed."""
         source = stage if stage in self.pipeline.sources else self.pipeline.primary
-        named = to_json(self.veil.mask({c: judged[c] for c in key}))
-        row = to_json(self.veil.mask(judged))
+        named = to_json(self.masking.mask({c: judged[c] for c in key}))
+        row = to_json(self.masking.mask(judged))
         digest = digest_row(stage, source, named, row)
         waived = self.waivers.get(digest, frozenset())
         reasons = tuple(reason for reason in why if reason not in waived)
-        kept = row if original is judged else to_json(self.veil.mask(original))
+        kept = row if original is judged else to_json(self.masking.mask(original))
         return Refusal(stage, source, named, reasons, kept, digest) if reasons else None
 
 
@@ -138,14 +138,14 @@ def sample_rows(table: pa.Table, share: float) -> pa.Table:
 
 
 def _judge(
-    refusing: Refusing,
+    refusing: Quarantiner,
     partition: Partition,
     stage: str,
     table: pa.Table,
     refused: dict[int, tuple[str, ...]],
     rows_of: pa.Table | None = None,
 ) -> tuple[pa.Table, tuple[Refusal, ...], tuple[Validation, ...], tuple[str, ...]]:
-    verdict = judge_rows(stage, table, refusing.pipeline.expectations_of(stage), partition.index, refusing.veil)
+    verdict = judge_rows(stage, table, refusing.pipeline.expectations_of(stage), partition.index, refusing.masking)
     for position, reasons in verdict.refused.items():
         refused[position] = (*refused.get(position, ()), *reasons)
     accepted, refusals = refusing.refuse(stage, table, refused, rows_of)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from penstock.database.connections import Database
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
-from penstock.run_types import Partition, SourceExtent
+from penstock.run_types import Partition, SourcePlan
 from penstock.sources.files import POSITION, file_marks, files_relation, matching_files
 from penstock.sources.logs.landed import LogReader
 from penstock.sources.sql import sql_relation
@@ -21,7 +21,7 @@ Connect = Callable[[str], Database]
 class SourceReader(Protocol):
     """What a run asks of a source."""
 
-    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
+    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         """Count the interval's rows, take their fingerprint, cut them into partitions."""
 
     def fingerprint(self, interval: DataInterval | None) -> str:
@@ -55,11 +55,13 @@ class _SqlReader:
     database: Database
     time: str | None
 
-    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
+    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         return sql_relation(self.name, self.source, self.database, self.time, interval).plan(interval, partition_rows)
 
     def fingerprint(self, interval: DataInterval | None) -> str:
-        return sql_relation(self.name, self.source, self.database, self.time, interval).measure(interval)[1]
+        return sql_relation(self.name, self.source, self.database, self.time, interval).count_and_fingerprint(interval)[
+            1
+        ]
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
@@ -78,12 +80,12 @@ class _FilesReader:
     empty_is_normal: bool
     """A path that holds the interval may match nothing: a day without a file."""
 
-    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
+    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         if self._has_none(interval):
-            return SourceExtent(0, "[]", ())
+            return SourcePlan(0, "[]", ())
         with files_relation(self.name, self.source, self.time, interval) as relation:
-            extent = relation.plan(interval, partition_rows)
-        return SourceExtent(extent.rows, self.fingerprint(interval), extent.partitions)
+            source_plan = relation.plan(interval, partition_rows)
+        return SourcePlan(source_plan.rows, self.fingerprint(interval), source_plan.partitions)
 
     def fingerprint(self, interval: DataInterval | None) -> str:
         return "[]" if self._has_none(interval) else file_marks(matching_files(self.name, self.source, interval))

@@ -15,7 +15,7 @@ from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP
 from penstock.errors import MissingColumns
 from penstock.interval import DataInterval, as_utc
-from penstock.run_types import Bound, Partition, SourceExtent
+from penstock.run_types import Bound, Partition, SourcePlan
 from penstock.sources.postgres_types import is_ordered, readable
 from penstock.sources.sqlite_time import sqlite_time_bounds
 
@@ -47,7 +47,7 @@ class Relation:
         if lacking:
             raise MissingColumns(f"source `{self.source}`", lacking, tuple(self.rows.c.keys()))
 
-    def measure(self, interval: DataInterval | None) -> tuple[int, str]:
+    def count_and_fingerprint(self, interval: DataInterval | None) -> tuple[int, str]:
         """Count the interval's rows and take their fingerprint: count, extremes of the key, newest change.
 
         On Postgres also a sum over all changes: of two transactions the one that began first may commit last, and what
@@ -75,9 +75,9 @@ class Relation:
         hashed = sa.func.timestamp_hash(sa.cast(changed, sa.DateTime)) if dated else sa.func.hashtext(_as_text(changed))
         return [newest, sa.func.sum(hashed)]
 
-    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
+    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         """Cut the interval's rows into partitions of about `partition_rows`."""
-        rows, fingerprint = self.measure(interval)
+        rows, fingerprint = self.count_and_fingerprint(interval)
         bounds = self._boundaries(interval, partition_rows, rows) if rows > partition_rows and self.partition_by else []
         edges: list[Bound | None] = [None, *bounds, None]
         count = len(edges) - 1 if rows else 0
@@ -87,7 +87,7 @@ class Relation:
             )
             for i in range(count)
         )
-        return SourceExtent(rows, fingerprint, partitions)
+        return SourcePlan(rows, fingerprint, partitions)
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None

@@ -21,8 +21,8 @@ from penstock.errors import SettingsError
 from penstock.interval import as_utc
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine, releases, runs
-from penstock.privacy.masking import Veil
-from penstock.privacy.row_key import Subject, same_value
+from penstock.privacy.masking import MaskingPolicy
+from penstock.privacy.row_key import RowKey, same_value
 from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import ROW_ID, LogSource, Pipeline
@@ -31,18 +31,18 @@ PAGE = 20_000
 
 
 @dataclass(frozen=True)
-class Forgetting:
+class ErasureRequest:
     """Whom to forget: the row of a key, or the rows of one source where a column has a value."""
 
     pipeline: Pipeline
-    subject: Subject
+    row_key: RowKey
     source: str | None = None
     """None: `subject` is a key of the pipeline."""
 
     @property
     def told(self) -> str:
         """What was asked, in one canonical form; only its hash is kept."""
-        return json.dumps([self.source, dict(sorted(self.subject.values.items()))], ensure_ascii=False)
+        return json.dumps([self.source, dict(sorted(self.row_key.values.items()))], ensure_ascii=False)
 
 
 @dataclass
@@ -60,7 +60,7 @@ class _Work:
             self.connection.execute(sa.delete(table).where(*which))
 
 
-def forget(database: Database, asked: Forgetting, veil: Veil, secret: bytes | None) -> dict[str, int]:
+def erase(database: Database, asked: ErasureRequest, masking: MaskingPolicy, secret: bytes | None) -> dict[str, int]:
     """Remove a subject's rows, in one transaction; return by table how many.
 
     Rows of published, superseded and unfinished runs alike. What stays are sums: counts, quantiles, validations.
@@ -75,39 +75,39 @@ def forget(database: Database, asked: Forgetting, veil: Veil, secret: bytes | No
     with database.writing() as connection:
         work = _Work(connection, dry_run=secret is None)
         if asked.source is None:
-            _forget_key(work, asked.pipeline, asked.subject, veil)
+            _erase_key(work, asked.pipeline, asked.row_key, masking)
         else:
-            _forget_where(work, asked.pipeline, asked.source, asked.subject, veil)
+            _erase_where(work, asked.pipeline, asked.source, asked.row_key, masking)
         if secret is not None:
             _record(database, work, asked, secret)
     return dict(work.counts)
 
 
-def _forget_key(work: _Work, pipeline: Pipeline, subject: Subject, veil: Veil) -> None:
+def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy) -> None:
     for table in _history_tables(work.connection, pipeline):
-        matches = [table.c[c] == read_value(text, table.c[c].type) for c, text in subject.values.items()]
+        matches = [table.c[c] == read_value(text, table.c[c].type) for c, text in row_key.values.items()]
         work.delete(table.name, table, *matches)
     for refused in (quarantine, releases):
         keys = sa.select(refused.c.key).where(refused.c.pipeline == pipeline.name).distinct()
-        theirs = [k for k in work.connection.execute(keys).scalars() if subject.is_key(json.loads(k), veil)]
+        theirs = [k for k in work.connection.execute(keys).scalars() if row_key.is_key(json.loads(k), masking)]
         for key in theirs:
             work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
-    _forget_extremes(work, pipeline, set(subject.values.values()))
+    _forget_extremes(work, pipeline, set(row_key.values.values()))
 
 
-def _forget_where(work: _Work, pipeline: Pipeline, name: str, subject: Subject, veil: Veil) -> None:
-    [(column, text)] = subject.values.items()
+def _erase_where(work: _Work, pipeline: Pipeline, name: str, row_key: RowKey, masking: MaskingPolicy) -> None:
+    [(column, text)] = row_key.values.items()
     rows = sa.select(quarantine.c.run_id, quarantine.c.partition, quarantine.c.number, quarantine.c.row)
     mine = (quarantine.c.pipeline == pipeline.name, quarantine.c.source == name)
     places = (quarantine.c.run_id, quarantine.c.partition, quarantine.c.number)
     for *place, row in work.connection.execute(rows.where(*mine)).all():
-        if same_value(json.loads(row).get(column), text, veil):
+        if same_value(json.loads(row).get(column), text, masking):
             work.delete(quarantine.name, quarantine, *(c == v for c, v in zip(places, place, strict=True)))
     source = pipeline.sources[name]
     if isinstance(source, LogSource):
         for row_id in _forget_lines(work, pipeline, name, source, column, text):
             if name == pipeline.primary:
-                _forget_key(work, pipeline, Subject({ROW_ID: row_id}), veil)
+                _erase_key(work, pipeline, RowKey({ROW_ID: row_id}), masking)
 
 
 def _forget_lines(work: _Work, pipeline: Pipeline, name: str, source: LogSource, column: str, text: str) -> list[str]:
@@ -129,7 +129,7 @@ def _times(lines: Sequence[Any]) -> Any:
 def _find_lines(
     connection: sa.Connection, table: sa.Table, source: LogSource, column: str, text: str
 ) -> Iterator[tuple[str, int]]:
-    parser, open_veil = compile_format(source), Veil()
+    parser, no_masking = compile_format(source), MaskingPolicy()
     after = ("", -1)
     while True:
         beyond = sa.or_(table.c.file_id > after[0], sa.and_(table.c.file_id == after[0], table.c.offset > after[1]))
@@ -142,7 +142,7 @@ def _find_lines(
             known = ", ".join(f"`{c}`" for c in parsed.column_names)
             raise SettingsError(f"its lines have no column `{column}`", f"They have {known}.")
         for row, value in zip(page, parsed[column].to_pylist(), strict=True):
-            if same_value(value, text, open_veil):
+            if same_value(value, text, no_masking):
                 yield row.file_id, row.offset
         after = (page[-1].file_id, page[-1].offset)
 
@@ -225,12 +225,12 @@ def read_value(text: str, kind: sa.types.TypeEngine[Any]) -> Any:
         ) from None
 
 
-def _record(database: Database, work: _Work, asked: Forgetting, secret: bytes) -> None:
+def _record(database: Database, work: _Work, asked: ErasureRequest, secret: bytes) -> None:
     values: Mapping[str, Any] = {
         "forgotten_id": uuid.uuid4().hex,
         "pipeline": asked.pipeline.name,
         "source": asked.source,
-        "subject_hash": Veil(secret=secret).hash(asked.told),
+        "subject_hash": MaskingPolicy(secret=secret).hash(asked.told),
         "forgotten_at": database.now(work.connection),
         "counts": json.dumps(work.counts, sort_keys=True),
     }

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.interval import DataInterval, align_down, missing, split
-from penstock.ledger.interval_lock import guard_interval
+from penstock.ledger.interval_lock import lock_interval
 from penstock.ledger.log_retention import move_horizon
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, settled_intervals
@@ -209,7 +209,7 @@ def _prune_run(database: Database, pipeline: Pipeline, run: RunRecord, batch_row
     done = False
     while not done:
         with database.writing() as connection:
-            guard_interval(connection, run.pipeline, run.interval_key, run.variant)
+            lock_interval(connection, run.pipeline, run.interval_key, run.variant)
             if connection.execute(sa.select(runs.c.state).where(mine)).scalar_one() not in (*UNPUBLISHED, *REPLACED):
                 return
             done = _delete_batch(connection, history, [history.c.run_id == run.run_id], batch_rows)

@@ -8,8 +8,8 @@ from penstock.database.connections import Database
 from penstock.errors import SettingsError, nearest
 from penstock.ledger.quarantine import QuarantinedRow, pages_of, standing_runs
 from penstock.ledger.releases import release_rows, waivable
-from penstock.privacy.masking import OPEN, Veil
-from penstock.privacy.row_key import Subject
+from penstock.privacy.masking import NO_MASKING, MaskingPolicy
+from penstock.privacy.row_key import RowKey
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,15 @@ class Choice:
 
     failed: tuple[str, ...] = ()
     """Expectations: a row is chosen if it failed these and no others."""
-    keys: tuple[Subject, ...] = ()
-    veil: Veil = OPEN
+    keys: tuple[RowKey, ...] = ()
+    masking: MaskingPolicy = NO_MASKING
 
     def takes(self, row: QuarantinedRow) -> bool:
         by_reason = not self.failed or set(row.reasons) <= set(self.failed)
         if not by_reason or not self.keys:
             return by_reason
         key = json.loads(row.key)
-        return any(subject.is_key(key, self.veil) for subject in self.keys)
+        return any(row_key.is_key(key, self.masking) for row_key in self.keys)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import pytest
 
 from penstock.deployments.definition import define_deployment
 from penstock.examples.__main__ import make_project
-from penstock.examples.beats import spread, write_schedule
 from penstock.examples.hour import run_hour, show
 from penstock.examples.pack import Pack, Size, open_pack, pack_names
 from penstock.examples.place import inside
 from penstock.examples.project import newest_end, write_pipelines, write_settings, write_size
+from penstock.examples.schedule_steps import spread, write_schedule
 
 BEGIN = datetime(2026, 6, 10, 14, 30, tzinfo=UTC)
 

@@ -17,11 +17,11 @@ from penstock.examples.judging import judge_published
 from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
 from penstock.examples.place import Place, inside
 from penstock.examples.project import SHIPPED, newest_end, write_pipelines, write_settings, write_size
-from penstock.examples.story import Act, departure, play, see
+from penstock.examples.scenario import Act, departure, play, see
 from penstock.ledger.reader import settled_intervals
 from penstock.ledger.tables import quarantine
 from penstock.models.manifest import Manifest
-from penstock.privacy.masking import make_veil
+from penstock.privacy.masking import make_masking
 from penstock.settings import Settings
 from tests.driver import Driver
 
@@ -59,8 +59,8 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
         def run(name: str, end: datetime, incident: Incident | None) -> None:
             pipeline = place.pipeline(name)
-            veil = make_veil(pipeline, place.settings)
-            Driver(pipeline, place.connect, place.registry, veil=veil).run(LATER, end=end)
+            masking = make_masking(pipeline, place.settings)
+            Driver(pipeline, place.connect, place.registry, masking=masking).run(LATER, end=end)
 
         yield Played(pack, place, size, made, manifests, tuple(play(place, pack, size, run)))
         close_engines()

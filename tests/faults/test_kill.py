@@ -53,6 +53,6 @@ def test_a_run_killed_between_two_partitions_is_taken_over_and_healed(make_place
     assert state.is_completed(), state.message
     assert sorted(r.state for r in list_runs(place.warehouse)) == ["abandoned", "published"]
     assert [row[0] for row in view_rows(place.warehouse)] == list(range(1, 251))
-    heir = next(r for r in list_runs(place.warehouse) if r.state == "published")
+    successor = next(r for r in list_runs(place.warehouse) if r.state == "published")
     told = f"**Takes over from run** {killed.run_id[:8]} (abandoned: its lease ended without a sign of life)"
-    assert told in run_card(place.warehouse, heir.run_id)
+    assert told in run_card(place.warehouse, successor.run_id)

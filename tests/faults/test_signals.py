@@ -63,11 +63,11 @@ def test_a_run_stopped_beyond_its_lease_publishes_nothing_when_it_goes_on(
     zombie.wait_until_stopped()
     sleep_past_lease(trial)
 
-    heir = trial.run(how="flow")
+    successor = trial.run(how="flow")
     zombie.signal(signal.SIGCONT)
     ending = zombie.wait()
 
-    assert heir.state == "Completed", heir
+    assert successor.state == "Completed", successor
     assert ending.state == "Failed"
     assert "no longer holds its interval" in ending.message
     assert [run.state for run in trial.ledger()] == ["abandoned", "published"]

@@ -14,7 +14,7 @@ from penstock.errors import SettingsError
 def test_a_connection_may_live_in_a_secret_block(use_settings: Callable[..., Any]) -> None:
     from prefect.blocks.system import Secret
 
-    from penstock.tasks.places import connect
+    from penstock.tasks.process_resources import connect
 
     Secret(value="sqlite:///in-a-block.db").save("shop-url", overwrite=True)
     settings = use_settings(shop="block:secret/shop-url")

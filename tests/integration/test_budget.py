@@ -67,7 +67,7 @@ def test_too_many_rows_halt_before_a_row_is_read_and_a_raised_budget_lets_them_t
 def test_time_and_cost_are_held_to_what_past_runs_took(
     make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock.tasks.places import settings
+    from penstock.tasks.process_resources import settings
 
     monkeypatch.setenv("PENSTOCK_PRICE_CPU_HOUR", "2")
     place = make_place()

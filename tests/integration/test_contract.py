@@ -19,7 +19,7 @@ from penstock.run.schema_contract import keep_contract, used_columns
 from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
-from penstock.tasks.places import connect
+from penstock.tasks.process_resources import connect
 from tests.conftest import DIALECTS
 from tests.shop import SPEC, Place
 

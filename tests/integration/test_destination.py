@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+from penstock.run.load_partition import count_rows, load_partition
 
 from penstock.database.connections import Database, open_database
 from penstock.errors import PartitionMoved, QueryFailed, TakenOver, TransientError
@@ -17,8 +18,7 @@ from penstock.ledger.reader import partitions_of, quarantined_rows, validations_
 from penstock.ledger.writer import Totals, claim, end_run, publish
 from penstock.run import history_table as history
 from penstock.run.history_table import check_names, prepare
-from penstock.run.load import count_rows, load
-from penstock.run_types import Features, ModelPin, Partition, Refusal, Scored, ScoringRun, Validation
+from penstock.run_types import Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun, Validation
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
@@ -41,13 +41,13 @@ def take(database: Database, day: int = 0, pipeline: Pipeline = PIPELINE, again:
     return run
 
 
-def scored(keys: list[int], score: float = 0.5, halts: tuple[str, ...] = (), **more: list[Any]) -> Scored:
+def scored(keys: list[int], score: float = 0.5, halts: tuple[str, ...] = (), **more: list[Any]) -> ScoredRows:
     table = pa.table(
         {"payment_id": pa.array(keys, pa.int64()), "score": pa.array([score] * len(keys), pa.float64())} | more
     )
     refusals = (Refusal("payments", "payments", '{"payment_id": 99}', ("too bad",), "{}", "digest"),)
     validations = (Validation("payments", "amount", "warning", 4, 1, "quarantined", "1 of 4", 0),)
-    return Scored(table, Features(table, len(keys) + 1, 0, refusals, validations), refusals, validations, halts)
+    return ScoredRows(table, Features(table, len(keys) + 1, 0, refusals, validations), refusals, validations, halts)
 
 
 def visible(database: Database, view: str = "card_risk_scores") -> list[tuple[Any, ...]]:
@@ -59,7 +59,7 @@ def visible(database: Database, view: str = "card_risk_scores") -> list[tuple[An
 
 def test_loaded_rows_are_invisible_until_their_run_is_published(warehouse: Database) -> None:
     run = take(warehouse)
-    receipt = load(warehouse, run, ONLY, scored([1, 2, 3]), {"extract": 0.1}, 1)
+    receipt = load_partition(warehouse, run, ONLY, scored([1, 2, 3]), {"extract": 0.1}, 1)
 
     assert (receipt.extracted, receipt.scored, receipt.quarantined, receipt.refused_at_source) == (4, 3, 1, 1)
     assert visible(warehouse) == []
@@ -69,7 +69,9 @@ def test_loaded_rows_are_invisible_until_their_run_is_published(warehouse: Datab
 
 def test_a_partition_that_is_loaded_stays_as_it_is(warehouse: Database) -> None:
     run = take(warehouse)
-    receipts = [load(warehouse, run, ONLY, scored([1, 2, 3], score), {"extract": 0.1}, 1) for score in (0.5, 0.7)]
+    receipts = [
+        load_partition(warehouse, run, ONLY, scored([1, 2, 3], score), {"extract": 0.1}, 1) for score in (0.5, 0.7)
+    ]
 
     assert [(r.extracted, r.scored, r.quarantined, r.excluded) for r in receipts] == [(4, 3, 1, 0)] * 2
     [part] = partitions_of(warehouse, run.run_id)
@@ -81,10 +83,10 @@ def test_a_partition_that_is_loaded_stays_as_it_is(warehouse: Database) -> None:
 
 def test_a_copy_that_saw_other_rows_is_refused_and_changes_nothing(warehouse: Database) -> None:
     run = take(warehouse)
-    load(warehouse, run, ONLY, scored([1, 2, 3]), {}, 1)
+    load_partition(warehouse, run, ONLY, scored([1, 2, 3]), {}, 1)
 
     with pytest.raises(PartitionMoved, match="partition 1/1 of `card-risk 2026-01-01 → 01-02` is loaded already"):
-        load(warehouse, run, ONLY, scored([2, 3]), {}, 2)
+        load_partition(warehouse, run, ONLY, scored([2, 3]), {}, 2)
 
     assert count_rows(warehouse, run) == 3
     assert partitions_of(warehouse, run.run_id)[0].rows_scored == 3
@@ -99,7 +101,7 @@ def test_two_copies_of_a_partition_at_once_leave_one(warehouse: Database) -> Non
         barrier.wait(60)
         for _ in range(5):
             try:
-                return load(warehouse, run, ONLY, scored(keys, score), {}, 1).scored
+                return load_partition(warehouse, run, ONLY, scored(keys, score), {}, 1).scored
             except TransientError:
                 continue
         raise AssertionError("five tries were not enough")
@@ -115,7 +117,7 @@ def test_two_copies_of_a_partition_at_once_leave_one(warehouse: Database) -> Non
 
 def test_a_halted_partition_leaves_its_findings_and_no_rows(warehouse: Database) -> None:
     run = take(warehouse)
-    receipt = load(warehouse, run, ONLY, scored([1, 2], halts=("no",)), {}, 1)
+    receipt = load_partition(warehouse, run, ONLY, scored([1, 2], halts=("no",)), {}, 1)
 
     assert (receipt.scored, count_rows(warehouse, run)) == (0, 0)
     assert len(validations_of(warehouse, run.run_id)) == 1
@@ -123,11 +125,11 @@ def test_a_halted_partition_leaves_its_findings_and_no_rows(warehouse: Database)
 
 def test_a_run_that_has_ended_loads_nothing(warehouse: Database) -> None:
     run = take(warehouse)
-    load(warehouse, run, ONLY, scored([1]), {}, 1)
+    load_partition(warehouse, run, ONLY, scored([1]), {}, 1)
     end_run(warehouse, run, "failed", "killed")
 
     with pytest.raises(TakenOver):
-        load(warehouse, run, ONLY, scored([1, 2]), {}, 2)
+        load_partition(warehouse, run, ONLY, scored([1, 2]), {}, 2)
 
     assert count_rows(warehouse, run) == 1
 
@@ -135,7 +137,7 @@ def test_a_run_that_has_ended_loads_nothing(warehouse: Database) -> None:
 def test_the_latest_view_holds_one_row_a_key_from_the_newest_interval(warehouse: Database) -> None:
     for day, value in ((1, 0.9), (0, 0.1)):
         run = take(warehouse, day)
-        load(warehouse, run, ONLY, scored([1, 2 + day], value), {}, 1)
+        load_partition(warehouse, run, ONLY, scored([1, 2 + day], value), {}, 1)
         publish(warehouse, run, Totals(2, 2, 0, 0), [])
 
     assert visible(warehouse, "card_risk_scores_latest") == [(1, 0.9), (2, 0.1), (3, 0.9)]
@@ -143,11 +145,11 @@ def test_the_latest_view_holds_one_row_a_key_from_the_newest_interval(warehouse:
 
 def test_a_new_column_is_added_and_an_old_one_is_never_dropped(warehouse: Database) -> None:
     first = take(warehouse)
-    load(warehouse, first, ONLY, scored([1], amount=[3.5]), {}, 1)
+    load_partition(warehouse, first, ONLY, scored([1], amount=[3.5]), {}, 1)
     publish(warehouse, first, Totals(2, 1, 1, 0), [])
     history._ready.clear()  # as a new process would
     second = take(warehouse, day=1)
-    load(warehouse, second, ONLY, scored([2], country=["DE"]), {}, 1)
+    load_partition(warehouse, second, ONLY, scored([2], country=["DE"]), {}, 1)
     publish(warehouse, second, Totals(2, 1, 1, 0), [])
 
     with warehouse.reading() as connection:
@@ -171,7 +173,7 @@ def test_names_that_need_quotes_work_as_keys_and_kept_columns(warehouse: Databas
         {"Order": [1, 1], "select": ["a", "b"], "score": [0.1, 0.2], "at": [1, 2], "Mixed Case": ["x", None]}
     )
     run = take(warehouse, pipeline=pipeline)
-    load(warehouse, run, ONLY, Scored(table, Features(table, 2, 0, (), ()), (), (), ()), {}, 1)
+    load_partition(warehouse, run, ONLY, ScoredRows(table, Features(table, 2, 0, (), ()), (), (), ()), {}, 1)
     publish(warehouse, run, Totals(2, 2, 0, 0), [])
 
     with warehouse.reading() as connection:

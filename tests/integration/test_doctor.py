@@ -27,7 +27,7 @@ from penstock.database.connections import Database, open_database
 from penstock.deployments.automations import define_zombie_automation
 from penstock.deployments.deploying import deploy_pipelines
 from penstock.deployments.doctor import server
-from penstock.deployments.doctor.case import Case, read_specs
+from penstock.deployments.doctor.context import CheckContext, read_specs
 from penstock.deployments.doctor.databases import list_checks
 from penstock.deployments.doctor.deployed import check_deployments, check_running
 from penstock.deployments.doctor.finding import Finding
@@ -47,13 +47,13 @@ CRON = 'schedule: {cron: "15 2 * * *", timezone: Europe/Paris}\n'
 DAY = DataInterval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
 
 
-def make_case(settings: Settings, api_url: str | None = None, **environment: str) -> Case:
+def make_case(settings: Settings, api_url: str | None = None, **environment: str) -> CheckContext:
     pipelines, errors = read_specs(settings)
     now, root = datetime.now(UTC), Path(__file__).parents[2]
-    return Case(settings, environment, now, root, pipelines=pipelines, spec_errors=errors, api_url=api_url)
+    return CheckContext(settings, environment, now, root, pipelines=pipelines, spec_errors=errors, api_url=api_url)
 
 
-def look_at(case: Case, connection: str = "warehouse") -> list[Finding]:
+def look_at(case: CheckContext, connection: str = "warehouse") -> list[Finding]:
     [check] = [check for check in list_checks(case) if check.subject == connection]
     return list(check.examine())
 
@@ -280,7 +280,7 @@ class Project:
     client: SyncPrefectClient
 
     @property
-    def case(self) -> Case:
+    def case(self) -> CheckContext:
         return make_case(self.settings, self.api_url)
 
     def write(self, text: str = SPEC, name: str = "card-risk") -> Path:

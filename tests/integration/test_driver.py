@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from penstock.ledger.reader import list_runs
 from penstock.spec.yaml_file import load_pipeline
-from penstock.tasks.places import connect
+from penstock.tasks.process_resources import connect
 from tests.conftest import view_rows
 from tests.driver import Driver, lapse_leases
 from tests.shop import SPEC, START, Place

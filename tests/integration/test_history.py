@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+from penstock.run.load_partition import load_partition
 
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable, DestinationMismatch, QueryFailed
@@ -15,8 +16,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.writer import Totals, claim, publish
 from penstock.run import history_table as history
 from penstock.run.history_table import check_rows, prepare
-from penstock.run.load import load
-from penstock.run_types import Features, ModelPin, Partition, Scored
+from penstock.run_types import Features, ModelPin, Partition, ScoredRows
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
@@ -42,7 +42,14 @@ def score_day(database: Database, day: int, **more: Any) -> None:
     run = claim(database, PIPELINE, interval, MODEL, "due", 60.0)
     assert run is not None
     table = rows(day, **more)
-    load(database, run, Partition(0, 1, None, None, 1), Scored(table, Features(table, 1, 0, (), ()), (), (), ()), {}, 1)
+    load_partition(
+        database,
+        run,
+        Partition(0, 1, None, None, 1),
+        ScoredRows(table, Features(table, 1, 0, (), ()), (), (), ()),
+        {},
+        1,
+    )
     publish(database, run, Totals(1, 1, 0, 0), [])
 
 

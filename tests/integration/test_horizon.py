@@ -19,7 +19,7 @@ from penstock.settings import Settings
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.yaml_file import load_pipeline
-from penstock.tasks.places import connect
+from penstock.tasks.process_resources import connect
 from tests.conftest import view_rows
 from tests.driver import Driver
 from tests.shop import SPEC, START, Place

@@ -16,7 +16,7 @@ from penstock.ledger import migrations
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs, partitions_of, settled_intervals
 from penstock.ledger.releases import pending_releases
-from penstock.ledger.run_lease import CANCELLED, holding
+from penstock.ledger.run_lease import CANCELLED, run_lease
 from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since
 from penstock.ledger.writer import Totals, claim, end_run, publish, renew, withdraw
 from penstock.resources.usage import Usage
@@ -87,21 +87,21 @@ def test_a_newer_run_supersedes_and_a_withdrawn_one_cannot_be_withdrawn_again(wa
 def test_a_run_whose_lease_ended_is_taken_over_and_can_no_longer_publish(warehouse: Database) -> None:
     zombie = taken(warehouse, lease=0.2)
     time.sleep(0.4)
-    heir = taken(warehouse)
+    successor = taken(warehouse)
 
     with pytest.raises(TakenOver, match="abandoned"):
         publish(warehouse, zombie, TOTALS, [])
     with pytest.raises(TakenOver):
         renew(warehouse, zombie, 60)
-    publish(warehouse, heir, TOTALS, [])
+    publish(warehouse, successor, TOTALS, [])
     assert sorted(r.state for r in list_runs(warehouse)) == ["abandoned", "published"]
 
 
 def test_a_kept_lease_outlives_its_length(warehouse: Database) -> None:
     run = taken(warehouse, lease=1.0)
-    with holding(warehouse, run, 1.0) as hold:
+    with run_lease(warehouse, run, 1.0) as active:
         time.sleep(2.0)
-        hold.check()
+        active.check()
         with pytest.raises(IntervalBusy):
             take(warehouse)
         publish(warehouse, run, TOTALS, [])
@@ -109,13 +109,13 @@ def test_a_kept_lease_outlives_its_length(warehouse: Database) -> None:
 
 def test_an_error_that_leaves_the_hold_ends_the_run_and_frees_the_interval(warehouse: Database) -> None:
     run = taken(warehouse)
-    with pytest.raises(ZeroDivisionError), holding(warehouse, run, 60.0):
+    with pytest.raises(ZeroDivisionError), run_lease(warehouse, run, 60.0):
         _ = 1 / 0
     record = find_run(warehouse, run.run_id)
     assert (record.state, record.error) == ("failed", "ZeroDivisionError: division by zero")
 
     interrupted = taken(warehouse)
-    with pytest.raises(KeyboardInterrupt), holding(warehouse, interrupted, 60.0):
+    with pytest.raises(KeyboardInterrupt), run_lease(warehouse, interrupted, 60.0):
         raise KeyboardInterrupt
     assert find_run(warehouse, interrupted.run_id).error == CANCELLED
 

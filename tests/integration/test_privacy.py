@@ -12,7 +12,7 @@ from penstock.database.connections import Database
 from penstock.errors import SettingsError
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import list_runs, validations_of
-from penstock.privacy.masking import make_veil
+from penstock.privacy.masking import make_masking
 from penstock.report.card import run_card
 from penstock.settings import load_settings
 from penstock.spec.yaml_file import load_pipeline
@@ -154,7 +154,7 @@ def test_without_the_secret_a_pipeline_with_private_columns_is_refused(
     assert list_runs(place.warehouse) == []
     monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "short")
     with pytest.raises(SettingsError, match="fewer than 16"):
-        make_veil(load_pipeline(place.spec), load_settings())
+        make_masking(load_pipeline(place.spec), load_settings())
 
 
 def test_unreadable_lines_of_a_private_log_are_kept_by_their_place_only(

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+from penstock.run.load_partition import load_partition
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
@@ -20,8 +21,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.reader import find_run, list_runs, quarantined_rows, settled_intervals
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
-from penstock.run.load import load
-from penstock.run_types import Features, ModelPin, Partition, Refusal, Scored, ScoringRun
+from penstock.run_types import Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun
 from penstock.sources.logs.landed import LogReader, land_lines, landed_table
 from penstock.spec.pipeline import LogSource, Pipeline
 from penstock.spec.yaml_file import parse_pipeline
@@ -60,8 +60,8 @@ def take(database: Database, number: int = 0, *, again: bool = False) -> Scoring
 def fill(database: Database, run: ScoringRun, keys: list[int]) -> None:
     table = pa.table({"payment_id": pa.array(keys, pa.int64()), "score": pa.array([0.5] * len(keys), pa.float64())})
     refusals = (Refusal("payments", "payments", '{"payment_id": 99}', ("too bad",), "{}", "digest"),)
-    scored = Scored(table, Features(table, len(keys) + 1, 0, refusals, ()), refusals, (), ())
-    load(database, run, Partition(0, 1, None, None, len(keys)), scored, {}, 1)
+    scored = ScoredRows(table, Features(table, len(keys) + 1, 0, refusals, ()), refusals, (), ())
+    load_partition(database, run, Partition(0, 1, None, None, len(keys)), scored, {}, 1)
 
 
 def publish_rows(database: Database, keys: list[int], number: int = 0, *, again: bool = False) -> ScoringRun:

@@ -52,16 +52,20 @@ def test_the_ledger_tells_who_took_whose_place(warehouse: Database) -> None:
     end_run(warehouse, failed, "failed", "the disk is full")
     dead = take(warehouse, lease=0.2)
     time.sleep(0.4)
-    heir = take(warehouse)
-    publish(warehouse, heir, TOTALS, [])
+    successor = take(warehouse)
+    publish(warehouse, successor, TOTALS, [])
 
-    assert [r.run_id for r in replaced_runs(warehouse, record(warehouse, heir))] == [published.run_id, dead.run_id]
+    assert [r.run_id for r in replaced_runs(warehouse, record(warehouse, successor))] == [published.run_id, dead.run_id]
     for run in (published, dead):
         replacing = replaced_by(warehouse, record(warehouse, run))
         assert replacing is not None
-        assert replacing.run_id == heir.run_id
+        assert replacing.run_id == successor.run_id
     assert replaced_by(warehouse, record(warehouse, failed)) is None
-    assert [r.state for r in earlier_runs(warehouse, record(warehouse, heir))] == ["abandoned", "failed", "superseded"]
+    assert [r.state for r in earlier_runs(warehouse, record(warehouse, successor))] == [
+        "abandoned",
+        "failed",
+        "superseded",
+    ]
 
 
 def test_scores_are_compared_with_the_published_run_of_the_interval_before(warehouse: Database) -> None:

@@ -257,7 +257,7 @@ def test_arrow_is_what_travels(make_place: Callable[..., Place]) -> None:
 
 
 def test_partitions_run_in_processes_too(make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.tasks.places import settings
+    from penstock.tasks.process_resources import settings
 
     place = make_place(days=1)
     monkeypatch.setenv("PENSTOCK_RUNNER", "processes:2")

@@ -15,11 +15,11 @@ from penstock.database.connections import Database
 from penstock.errors import QueryFailed, SnapshotLost
 from penstock.ledger import writer
 from penstock.ledger.reader import list_runs, rows_done
-from penstock.privacy.masking import OPEN
+from penstock.privacy.masking import NO_MASKING
 from penstock.run.extract import extract_partition, plan_partitions
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.yaml_file import load_pipeline
-from penstock.tasks.places import connect
+from penstock.tasks.process_resources import connect
 from tests.conftest import view_rows
 from tests.driver import Driver
 from tests.shop import SPEC, START, Place
@@ -79,10 +79,10 @@ def test_the_other_sources_of_a_connection_are_read_at_the_same_moment(make_plac
     run = writer.claim(driver.warehouse, driver.pipeline, None, pin, "due", 60)
     assert run is not None
     with ExitStack() as held:
-        extent = plan_partitions(run, connect, OPEN, held=held)
+        source_plan = plan_partitions(run, connect, NO_MASKING, held=held)
         change(place.shop, "delete from payments where payment_id > 10")
 
-        extracted = [extract_partition(run, partition, connect) for partition in extent.partitions]
+        extracted = [extract_partition(run, partition, connect) for partition in source_plan.partitions]
 
     assert sum(each.primary.num_rows for each in extracted) == 40
     assert {sum(each.others["rates"]["payments"].to_pylist()) for each in extracted} == {40}

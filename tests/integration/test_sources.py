@@ -68,8 +68,8 @@ def make_table(database: Database, name: str, columns: list[sa.Column[Any]], row
 
 
 def read_in_slices(source: SourceReader, interval: DataInterval | None, rows: int) -> tuple[list[pa.Table], int]:
-    extent = source.plan(interval, rows)
-    return [source.read(interval, p) for p in extent.partitions], extent.rows
+    source_plan = source.plan(interval, rows)
+    return [source.read(interval, p) for p in source_plan.partitions], source_plan.rows
 
 
 def test_reserved_words_and_mixed_case_are_names_like_any_other(database: Database) -> None:

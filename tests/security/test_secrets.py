@@ -201,7 +201,7 @@ def test_a_run_whose_secret_block_holds_a_wrong_password_tells_it_nowhere(
 
 
 def test_a_block_that_is_not_there_is_told_by_its_name(use_settings: Callable[..., Settings], prefect_api: str) -> None:
-    from penstock.tasks.places import connect
+    from penstock.tasks.process_resources import connect
 
     use_settings(shop="block:secret/no-such-block")
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from penstock.run.audit_interval import audit_interval, merge_quantiles
 
 from penstock.errors import ReconciliationFailed
-from penstock.run.audit import audit, merge_quantiles
 from penstock.run_types import ModelPin, Partition, Receipt, ScoringRun, Validation
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
@@ -33,7 +33,7 @@ def receipt(extracted: int = 100, scored: int = 100, quarantined: int = 0, exclu
 
 
 def test_a_run_that_adds_up_passes() -> None:
-    result = audit(run(), [receipt(), receipt(scored=90, excluded=10)], 190, {})
+    result = audit_interval(run(), [receipt(), receipt(scored=90, excluded=10)], 190, {})
     assert result.halts == ()
     assert (result.totals.extracted, result.totals.scored, result.totals.excluded) == (200, 190, 10)
 
@@ -41,11 +41,11 @@ def test_a_run_that_adds_up_passes() -> None:
 def test_rows_that_were_counted_at_the_moment_of_reading_and_not_read_are_an_error() -> None:
     partition = Partition(0, 1, None, None, 100, {"shop": "00000003-1"})
     with pytest.raises(ReconciliationFailed, match="120 rows were counted, but 100 extracted at the same moment"):
-        audit(run(), [replace(receipt(), partition=partition)], 100, {}, planned=120)
+        audit_interval(run(), [replace(receipt(), partition=partition)], 100, {}, planned=120)
 
 
 def test_rows_that_came_or_went_before_they_were_read_are_noted() -> None:
-    result = audit(run(), [receipt()], 100, {}, planned=120)
+    result = audit_interval(run(), [receipt()], 100, {}, planned=120)
 
     assert result.halts == ()
     assert [v.detail for v in result.validations if v.expectation == "rows as counted"] == [
@@ -56,22 +56,22 @@ def test_rows_that_came_or_went_before_they_were_read_are_noted() -> None:
 @pytest.mark.parametrize(("counts", "rows", "difference"), [((100, 99), 99, "= 99"), ((100, 100), 99, "holds 99 rows")])
 def test_a_row_that_is_unaccounted_for_is_an_error(counts: tuple[int, int], rows: int, difference: str) -> None:
     with pytest.raises(ReconciliationFailed, match=difference):
-        audit(run(), [receipt(*counts)], rows, {})
+        audit_interval(run(), [receipt(*counts)], rows, {})
 
 
 @pytest.mark.parametrize(("refused", "halts"), [(10, 0), (11, 1)])
 def test_the_quarantine_limit_halts_above_it_not_at_it(refused: int, halts: int) -> None:
-    result = audit(run(), [receipt(scored=100 - refused, quarantined=refused)], 100 - refused, {})
+    result = audit_interval(run(), [receipt(scored=100 - refused, quarantined=refused)], 100 - refused, {})
     assert len(result.halts) == halts
 
 
 def test_an_empty_interval_halts_and_says_what_to_write() -> None:
-    result = audit(run(), [], 0, {})
+    result = audit_interval(run(), [], 0, {})
     assert any("empty: publish" in halt for halt in result.halts)
 
 
 def test_a_halted_partition_halts_the_run_even_where_counts_differ() -> None:
-    result = audit(run(), [receipt(scored=0, halts=("amount is bad",))], 0, {})
+    result = audit_interval(run(), [receipt(scored=0, halts=("amount is bad",))], 0, {})
     assert result.halts == ("amount is bad",)
 
 
@@ -79,8 +79,8 @@ def test_too_many_unreadable_lines_halt() -> None:
     text = LIMITED.replace(
         "expectations:", "  visits: {kind: log, path: x, format: combined, max_malformed: 0.01}\nexpectations:"
     )
-    assert audit(run(text), [receipt()], 100, {"visits": (1, 100)}).halts == ()
-    [halt] = audit(run(text), [receipt()], 100, {"visits": (2, 100)}).halts
+    assert audit_interval(run(text), [receipt()], 100, {"visits": (1, 100)}).halts == ()
+    [halt] = audit_interval(run(text), [receipt()], 100, {"visits": (2, 100)}).halts
     assert "2 of 100 lines" in halt
 
 
@@ -91,8 +91,8 @@ def test_a_share_is_judged_over_all_partitions_together() -> None:
     def part(bad: int) -> Receipt:
         return receipt(validations=(Validation("payments", label, "critical", 100, bad, "noted", "", 0),))
 
-    assert audit(run(text), [part(18), part(2)], 200, {}).halts == ()
-    assert len(audit(run(text), [part(19), part(2)], 200, {}).halts) == 1
+    assert audit_interval(run(text), [part(18), part(2)], 200, {}).halts == ()
+    assert len(audit_interval(run(text), [part(19), part(2)], 200, {}).halts) == 1
 
 
 def test_quantiles_of_partitions_merge_by_their_rows() -> None:

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from penstock.deployments.doctor import checkup
-from penstock.deployments.doctor.case import Case
+from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, ok
 from penstock.deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
 from penstock.deployments.doctor.machine import check_proxy, check_telemetry, check_time_zones
@@ -32,8 +32,8 @@ SOUND = Deployed("score/card-risk", True, "ENQUEUE", 30, timedelta(days=1), NOW 
 FACTS = Facts(NOW, (SOUND,), Pool(False, frozenset({"worker-1"})), 90.0)
 
 
-def case(folder: Path, **environment: str) -> Case:
-    return Case(Settings(home=folder / ".penstock", pipelines=folder), environment, NOW, folder)
+def case(folder: Path, **environment: str) -> CheckContext:
+    return CheckContext(Settings(home=folder / ".penstock", pipelines=folder), environment, NOW, folder)
 
 
 def state(findings: Iterator[Finding]) -> str:
@@ -222,7 +222,7 @@ def test_a_check_that_fails_in_an_unforeseen_way_ends_no_other(tmp_path: Path, m
 
     class Module:
         @staticmethod
-        def list_checks(case: Case) -> tuple[Check, ...]:
+        def list_checks(case: CheckContext) -> tuple[Check, ...]:
             return (Check("odd", fail), Check("next", lambda: [ok("next", "well")]))
 
     monkeypatch.setattr(checkup, "GROUPS", {"This machine": ("odd",), "Prefect server": ()})

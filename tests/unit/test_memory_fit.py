@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 
 from penstock.errors import MemoryTooSmall
-from penstock.resources.memory import RESERVE, Footprint, Wanted, fit_partitions, read_fit, read_size
+from penstock.resources.memory import RESERVE, MemoryProfile, RequestedLoad, fit_partitions, read_fit, read_size
 
 MIB = 2**20
-PLAIN = Footprint(base_bytes=200 * MIB, partition_bytes=0, row_bytes=2_000.0, audit_row_bytes=0.0)
-WANTED = Wanted("card-risk", rows=1_000_000, partition_rows=250_000, in_flight=2, audit_rows=100_000)
+PLAIN = MemoryProfile(base_bytes=200 * MIB, partition_bytes=0, row_bytes=2_000.0, audit_row_bytes=0.0)
+WANTED = RequestedLoad("card-risk", rows=1_000_000, partition_rows=250_000, in_flight=2, audit_rows=100_000)
 
 
 @pytest.mark.parametrize("limit", [240, 260, 300, 400, 560, 1_024, 4_096])

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from penstock.privacy.masking import OPEN
+from penstock.privacy.masking import NO_MASKING
 from penstock.run.planning import Mode, plan_intervals
-from penstock.run.validate import pass_gates
-from penstock.run_types import Extracted, Features, ModelPin, Partition, ScoringRun
+from penstock.run.validate import validate_partition
+from penstock.run_types import ExtractedRows, Features, ModelPin, Partition, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
@@ -68,7 +68,9 @@ def pass_rates(waivers: dict[str, frozenset[str]], rate: float = -1.0) -> Featur
     run = ScoringRun("r", spec, None, ModelPin("card-risk", "1", "d"), "t")
     payments = pa.table({"payment_id": [1, 2], "country": ["DE", "FR"]})
     rates = pa.table({"country": ["DE", "FR"], "rate": [1.0, rate]})
-    return pass_gates(run, Partition(0, 1, None, None, 2), Extracted(payments, {"rates": rates}, waivers), 1.0, OPEN)
+    return validate_partition(
+        run, Partition(0, 1, None, None, 2), ExtractedRows(payments, {"rates": rates}, waivers), 1.0, NO_MASKING
+    )
 
 
 def test_a_released_row_of_another_source_is_joined_again_until_it_changes() -> None:
@@ -94,9 +96,9 @@ def test_a_row_without_a_key_stays_refused_whatever_was_released() -> None:
         }
     )
     partition = Partition(0, 1, None, None, 1)
-    [refusal] = pass_gates(run, partition, Extracted(table, {}), 1.0, OPEN).refusals
+    [refusal] = validate_partition(run, partition, ExtractedRows(table, {}), 1.0, NO_MASKING).refusals
 
     waivers = {refusal.digest: frozenset(r for r in refusal.reasons if r != "the key is NULL")}
-    [again] = pass_gates(run, partition, Extracted(table, {}, waivers), 1.0, OPEN).refusals
+    [again] = validate_partition(run, partition, ExtractedRows(table, {}, waivers), 1.0, NO_MASKING).refusals
 
     assert again.reasons == ("the key is NULL",)

@@ -53,10 +53,10 @@ class _Check:
 
     def check_privacy(self) -> None:
         """See that private columns can be hashed."""
-        from penstock.privacy.masking import make_veil
+        from penstock.privacy.masking import make_masking
 
         with self.findings.about("private"):
-            hidden = make_veil(self.pipeline, self.settings).columns
+            hidden = make_masking(self.pipeline, self.settings).columns
             if hidden:
                 self.findings.ok("private", f"{', '.join(sorted(hidden))} shown nowhere")
 

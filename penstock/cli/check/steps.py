@@ -39,12 +39,12 @@ def _try_model(
     import pyarrow as pa
 
     from penstock.models.scoring import hide_values
-    from penstock.privacy.masking import Veil
+    from penstock.privacy.masking import MaskingPolicy
 
     with findings.about("model"):
         model.check_columns(sample.column_names)
         findings.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
-        refused = hide_values(model.refused_rows(sample), Veil(pipeline.private_columns))
+        refused = hide_values(model.refused_rows(sample), MaskingPolicy(pipeline.private_columns))
         _tell_refused("model", [reasons[0] for reasons in refused.values()], sample, findings)
         taken = sample.take(pa.array([row for row in range(sample.num_rows) if row not in refused], pa.int64()))
         return taken, model.score(taken)
@@ -56,14 +56,14 @@ def _try_steps(
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that every step takes, and the outputs of all of them."""
     from penstock.models.chain import score_step
-    from penstock.privacy.masking import Veil
+    from penstock.privacy.masking import MaskingPolicy
     from penstock.run_types import Features
 
-    rows, veil = Features(sample, sample.num_rows, 0, (), ()), Veil(pipeline.private_columns)
+    rows, masking = Features(sample, sample.num_rows, 0, (), ()), MaskingPolicy(pipeline.private_columns)
     for step in pipeline.steps:
         subject, model, before = subject_of(pipeline, step), models[step.name], rows
         with findings.about(subject):
-            rows = score_step(pipeline, before, step, model, veil)
+            rows = score_step(pipeline, before, step, model, masking)
         if rows is before:
             return None
         findings.ok(subject, f"its {plural(len(model.manifest.features), 'feature')} are there")

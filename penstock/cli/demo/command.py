@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.demo.context import PIPELINE, Clock, Stage, alone_in, load_engines, make_folder, server_ahead, stop
+from penstock.cli.demo.context import (
+    PIPELINE,
+    Clock,
+    DemoContext,
+    alone_in,
+    load_engines,
+    make_folder,
+    server_ahead,
+    stop,
+)
 from penstock.cli.demo.pack import find_pack, play_pack, write_settings
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console as stdout
@@ -53,9 +62,9 @@ def demo(
         write_settings(folder, chosen)
     with alone_in(folder) as overruling:
         if chosen is not None:
-            play_pack(Stage(console, clock, open_settings(), chosen.pipelines[0]), chosen, folder, rows, seed)
+            play_pack(DemoContext(console, clock, open_settings(), chosen.pipelines[0]), chosen, folder, rows, seed)
         else:
-            play(Stage(console, clock, open_settings()), folder, rows or ROWS, seed)
+            play(DemoContext(console, clock, open_settings()), folder, rows or ROWS, seed)
     if overruling:
         names = ", ".join(overruling)
         console.print(
@@ -63,7 +72,7 @@ def demo(
         )
 
 
-def play(stage: Stage, shown: Path, rows: int, seed: int) -> None:
+def play(stage: DemoContext, shown: Path, rows: int, seed: int) -> None:
     """Run the demo from begin to end.
 
     Args:
@@ -94,7 +103,7 @@ def play(stage: Stage, shown: Path, rows: int, seed: int) -> None:
     stage.tell(f"\n[dim]{stage.clock.total:.1f} s in all: {phases}[/dim]")
 
 
-def open_shop(stage: Stage, shown: Path, rows: int, seed: int) -> "Shop":
+def open_shop(stage: DemoContext, shown: Path, rows: int, seed: int) -> "Shop":
     """Make the shop, and the pipeline's file beside it."""
     from datetime import UTC, datetime
 
@@ -135,7 +144,7 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
-def train_champion(stage: Stage, shop: "Shop") -> "Manifest":
+def train_champion(stage: DemoContext, shop: "Shop") -> "Manifest":
     """Train on the days whose outcomes are known, by the pipeline's own sources and features query."""
     import pyarrow as pa
     import sqlalchemy as sa
@@ -179,7 +188,7 @@ def _event_time(pipeline: "Pipeline") -> str:
     return pipeline.interval.column
 
 
-def _features_of(stage: Stage, pipeline: "Pipeline", day: "DataInterval") -> "pa.Table":
+def _features_of(stage: DemoContext, pipeline: "Pipeline", day: "DataInterval") -> "pa.Table":
     from penstock.run.features import build_features
     from penstock.sources import open_source
 
@@ -188,7 +197,7 @@ def _features_of(stage: Stage, pipeline: "Pipeline", day: "DataInterval") -> "pa
     return build_features(pipeline, day.label, primary, rows)
 
 
-def score_good_days(stage: Stage, shop: "Shop") -> None:
+def score_good_days(stage: DemoContext, shop: "Shop") -> None:
     """Score all days but the broken one, and show what was refused."""
     from penstock.cli.demo.show import show_quarantine
 
@@ -200,7 +209,7 @@ def score_good_days(stage: Stage, shop: "Shop") -> None:
     show_quarantine(stage, summary.records)
 
 
-def meet_broken_day(stage: Stage, shop: "Shop") -> None:
+def meet_broken_day(stage: DemoContext, shop: "Shop") -> None:
     """Run into the day whose amounts are in cents; readers must see what they saw."""
     from penstock.cli.demo.show import digest_view, mean_amount
 
@@ -221,7 +230,7 @@ def meet_broken_day(stage: Stage, shop: "Shop") -> None:
     stage.tell(f"Exit code {summary.exit_code}, and not a byte has changed for them.")
 
 
-def heal(stage: Stage, shop: "Shop") -> None:
+def heal(stage: DemoContext, shop: "Shop") -> None:
     """Mend the shop, run again, and once more."""
     from datetime import UTC, datetime
 
@@ -242,7 +251,7 @@ def heal(stage: Stage, shop: "Shop") -> None:
     stage.tell(f"That was once more. Readers of `{stage.pipeline.destination.table}` see {rows:,} rows now.")
 
 
-def _run(stage: Stage, end: "datetime") -> "RunSummary":
+def _run(stage: DemoContext, end: "datetime") -> "RunSummary":
     """Score what is due; never beyond the shop's last day, though midnight pass meanwhile."""
     from penstock.cli.run.command import run_pipeline
 

@@ -52,7 +52,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Stage:
+class DemoContext:
     """Where the demo plays; the working folder is the demo's own."""
 
     console: "Console"
@@ -163,7 +163,7 @@ def server_ahead(settings: "Settings") -> Iterator[None]:
         starting.result()
 
 
-def load_engines(stage: Stage) -> None:
+def load_engines(stage: DemoContext) -> None:
     """Pay the long imports here, one after the other, while the server is starting in its own process."""
     from penstock.quality import check_expectations, load_engine
 

@@ -4,14 +4,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.cli.demo.context import Stage, load_engines, server_ahead, stop
+from penstock.cli.demo.context import DemoContext, load_engines, server_ahead, stop
 from penstock.cli.output import make_table, plural
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from penstock.examples.pack import Incident, Pack, Size
-    from penstock.examples.story import Act
+    from penstock.examples.scenario import Act
 
 
 def find_pack(name: str) -> "Pack":
@@ -31,7 +31,7 @@ def write_settings(folder: Path, pack: "Pack") -> None:
     write(folder, [pack])
 
 
-def play_pack(stage: Stage, pack: "Pack", shown: Path, rows: int | None, seed: int) -> None:
+def play_pack(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None, seed: int) -> None:
     """Make the pack's world, train, score, meet its incidents, and let the labels come in.
 
     Args:
@@ -48,7 +48,7 @@ def play_pack(stage: Stage, pack: "Pack", shown: Path, rows: int | None, seed: i
             load_engines(stage)
         from penstock.cli.prefect_api import prefect_api
         from penstock.examples.place import Place
-        from penstock.examples.story import play
+        from penstock.examples.scenario import play
 
         with prefect_api(stage.settings):
             with stage.clock.phase("runs"):
@@ -62,7 +62,7 @@ def play_pack(stage: Stage, pack: "Pack", shown: Path, rows: int | None, seed: i
     stage.tell(f"\n[dim]{stage.clock.total:.1f} s in all: {phases}[/dim]")
 
 
-def _make_world(stage: Stage, pack: "Pack", shown: Path, rows: int | None, seed: int) -> "Size":
+def _make_world(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None, seed: int) -> "Size":
     from datetime import UTC, datetime
 
     from rich.markup import escape
@@ -86,7 +86,7 @@ def _make_world(stage: Stage, pack: "Pack", shown: Path, rows: int | None, seed:
     return size
 
 
-def _train(stage: Stage, pack: "Pack", size: "Size") -> None:
+def _train(stage: DemoContext, pack: "Pack", size: "Size") -> None:
     from penstock.examples.place import Place
 
     stage.title("Train on what is known")
@@ -95,7 +95,7 @@ def _train(stage: Stage, pack: "Pack", size: "Size") -> None:
         stage.tell(f"Registered [bold]{manifest.label}[/bold], {plural(len(manifest.features), 'feature')}; {judged}")
 
 
-def _score(stage: Stage, pipeline: str, end: "datetime", incident: "Incident | None") -> None:
+def _score(stage: DemoContext, pipeline: str, end: "datetime", incident: "Incident | None") -> None:
     from rich.markup import escape
 
     from penstock.cli.run.command import run_pipeline
@@ -106,10 +106,10 @@ def _score(stage: Stage, pipeline: str, end: "datetime", incident: "Incident | N
     run_pipeline(pipeline, stage.settings, stage.console, end=end)
 
 
-def _tell_act(stage: Stage, act: "Act") -> None:
+def _tell_act(stage: DemoContext, act: "Act") -> None:
     from rich.markup import escape
 
-    from penstock.examples.story import departure
+    from penstock.examples.scenario import departure
 
     went_wrong = departure(act)
     if went_wrong:
@@ -122,7 +122,7 @@ def _tell_act(stage: Stage, act: "Act") -> None:
         stage.tell(f"[dim]Mended:[/dim] {escape(act.incident.remedy)}")
 
 
-def _tell_labels(stage: Stage, pack: "Pack", size: "Size") -> None:
+def _tell_labels(stage: DemoContext, pack: "Pack", size: "Size") -> None:
     from penstock.examples.judging import judge_published
     from penstock.examples.place import Place
 
@@ -134,7 +134,7 @@ def _tell_labels(stage: Stage, pack: "Pack", size: "Size") -> None:
         stage.tell(f"{name}: {labels.metric} {figure:.3f} over {rows:,} live scores")
 
 
-def _show_end(stage: Stage, pack: "Pack", shown: Path) -> None:
+def _show_end(stage: DemoContext, pack: "Pack", shown: Path) -> None:
     """Show the run history, and how to look further."""
     from penstock.cli.demo.show import show_commands, show_runs
     from penstock.ledger.reader import list_runs

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from penstock.cli.demo.context import Stage
+from penstock.cli.demo.context import DemoContext
 from penstock.cli.output import count, make_table, seconds, short
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from penstock.ledger.reader import RunRecord
 
 
-def show_runs(stage: Stage, records: "Sequence[RunRecord]") -> None:
+def show_runs(stage: DemoContext, records: "Sequence[RunRecord]") -> None:
     from penstock.run_types import interval_label
 
     figures = ("extracted", "scored", "quarantined", "excluded", "seconds")
@@ -30,7 +30,7 @@ def show_runs(stage: Stage, records: "Sequence[RunRecord]") -> None:
     stage.console.print(table)
 
 
-def show_quarantine(stage: Stage, records: "Sequence[RunRecord]") -> None:
+def show_quarantine(stage: DemoContext, records: "Sequence[RunRecord]") -> None:
     """Show why rows were refused, and one row of each reason."""
     from collections import Counter
 
@@ -50,7 +50,7 @@ def show_quarantine(stage: Stage, records: "Sequence[RunRecord]") -> None:
     stage.console.print(table)
 
 
-def mean_amount(stage: Stage, day: "DataInterval") -> float:
+def mean_amount(stage: DemoContext, day: "DataInterval") -> float:
     import sqlalchemy as sa
 
     from penstock.cli.demo.shop import payments
@@ -62,7 +62,7 @@ def mean_amount(stage: Stage, day: "DataInterval") -> float:
         return float(connection.execute(query).scalar_one())
 
 
-def digest_view(stage: Stage) -> tuple[int, str]:
+def digest_view(stage: DemoContext) -> tuple[int, str]:
     """Return how many rows readers see, and a sha256 over all their values."""
     import hashlib
 
@@ -78,7 +78,7 @@ def digest_view(stage: Stage) -> tuple[int, str]:
     return rows, digest.hexdigest()
 
 
-def show_end(stage: Stage, shown: Path) -> None:
+def show_end(stage: DemoContext, shown: Path) -> None:
     """Show the run history, ten scores, and how to look further."""
     import sqlalchemy as sa
 
@@ -111,7 +111,7 @@ def show_end(stage: Stage, shown: Path) -> None:
     show_commands(stage, shown, halted.run_id)
 
 
-def show_commands(stage: Stage, shown: Path, run_id: str) -> None:
+def show_commands(stage: DemoContext, shown: Path, run_id: str) -> None:
     """Show how to look further, at one run among other things."""
     stage.title("Look further")
     for line in (f"cd {shown}", *_commands(short(run_id))):

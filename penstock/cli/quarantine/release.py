@@ -78,8 +78,8 @@ def _find_spec(settings: "Settings", name: str) -> "Pipeline | None":
 
 
 def _choose(settings: "Settings", meant: _Meant, failed: tuple[str, ...], keys: tuple[str, ...]) -> "Choice":
-    from penstock.privacy.masking import make_veil
-    from penstock.privacy.row_key import read_subject
+    from penstock.privacy.masking import make_masking
+    from penstock.privacy.row_key import read_row_key
     from penstock.upkeep.quarantine_release import Choice
 
     if not keys:
@@ -89,8 +89,8 @@ def _choose(settings: "Settings", meant: _Meant, failed: tuple[str, ...], keys: 
             f"there is no file of `{meant.pipeline}` in the pipelines folder, which tells its key",
             "Name the pipeline by its file instead of the run.",
         )
-    subjects = tuple(read_subject(text, meant.spec.key) for text in keys)
-    return Choice(failed, subjects, make_veil(meant.spec, settings))
+    subjects = tuple(read_row_key(text, meant.spec.key) for text in keys)
+    return Choice(failed, subjects, make_masking(meant.spec, settings))
 
 
 def _tell(selected: "Selected") -> None:

@@ -25,10 +25,10 @@ def call_score(api_url: str, **parameters: Any) -> FlowEnd:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from penstock.flows.score import score
-    from penstock.tasks import places
+    from penstock.tasks import process_resources
 
     given = {name: value for name, value in parameters.items() if value is not None}
-    places.settings.cache_clear()  # a process that calls twice may have changed its environment in between
+    process_resources.settings.cache_clear()  # a process that calls twice may have changed its environment in between
     with temporary_settings({PREFECT_API_URL: api_url}):
         try:
             state = score(**given, return_state=True)

@@ -21,7 +21,7 @@ from penstock.ledger.log_retention import read_horizon
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import log_files, log_lines
 from penstock.privacy.masking import HIDDEN
-from penstock.run_types import Partition, SourceExtent
+from penstock.run_types import Partition, SourcePlan
 from penstock.sources.logs.files import KnownFile, LineBatch, read_new_lines
 from penstock.sources.logs.formats import LineParser, compile_format
 from penstock.sources.logs.reappeared import LandedBefore
@@ -141,13 +141,13 @@ class LogReader:
     database: Database
     primary: bool
 
-    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourceExtent:
-        extent = self._relation().plan(self._span(interval), partition_rows)
+    def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
+        source_plan = self._relation().plan(self._span(interval), partition_rows)
         self._refuse_pruned(interval)
-        return extent
+        return source_plan
 
     def fingerprint(self, interval: DataInterval | None) -> str:
-        return self._relation().measure(self._span(interval))[1]
+        return self._relation().count_and_fingerprint(self._span(interval))[1]
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
@@ -175,7 +175,7 @@ class LogReader:
             bad = connection.execute(
                 sa.select(sa.func.count()).select_from(log_lines).where(*owner, *inside)
             ).scalar_one()
-        return bad, bad + self._relation().measure(span)[0]
+        return bad, bad + self._relation().count_and_fingerprint(span)[0]
 
     def _refuse_pruned(self, interval: DataInterval | None) -> None:
         """Raise LinesPruned where lines of the interval may be gone.

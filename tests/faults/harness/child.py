@@ -121,7 +121,7 @@ def _run_steps(order: Order) -> dict[str, Any]:
     from penstock.ledger.reader import list_runs
     from penstock.report.card import run_card
     from penstock.spec.yaml_file import load_pipeline
-    from penstock.tasks.places import connect, registry
+    from penstock.tasks.process_resources import connect, registry
     from tests.driver import Driver
 
     driver = Driver(load_pipeline(order.spec), connect, registry())

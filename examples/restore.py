@@ -15,8 +15,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 
 from penstock.deployments.up import client_of
-from penstock.examples.beats import Beat
 from penstock.examples.place import Place
+from penstock.examples.schedule_steps import Beat
 from penstock.ledger.reader import RunRecord, list_runs
 
 ENOUGH = 200

@@ -26,7 +26,7 @@ LISTED = 10
 """Intervals that a message names."""
 
 
-class Board:
+class BackfillPage:
     """The backfill's artifacts; once they could not be written they stay as they are."""
 
     def __init__(self, asked: Backfill, intervals: Sequence[PlannedInterval]) -> None:

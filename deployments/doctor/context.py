@@ -14,7 +14,7 @@ NO_SERVER = "no Prefect server; start `penstock up` or set PREFECT_API_URL"
 
 
 @dataclass(frozen=True)
-class Case:
+class CheckContext:
     """One examination."""
 
     settings: Settings

@@ -6,7 +6,7 @@ from typing import Any
 from penstock.database.connections import Database, open_database
 from penstock.errors import SettingsError
 from penstock.models.registry import Registry
-from penstock.privacy.masking import Veil, make_veil
+from penstock.privacy.masking import MaskingPolicy, make_masking
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 
@@ -22,9 +22,9 @@ def connect(name: str) -> Database:
     return open_database(settings(), name, resolve_block)
 
 
-def veil(pipeline: Pipeline) -> Veil:
+def masking(pipeline: Pipeline) -> MaskingPolicy:
     """Return what hides a pipeline's private columns, by this process's secret."""
-    return make_veil(pipeline, settings())
+    return make_masking(pipeline, settings())
 
 
 def registry() -> Registry:

@@ -6,13 +6,13 @@ from penstock.errors import MemoryTooSmall
 from penstock.models.chain import score_in_steps
 from penstock.models.registry import Registry
 from penstock.models.scoring import score_features
-from penstock.privacy.masking import Veil
+from penstock.privacy.masking import MaskingPolicy
 from penstock.resources.free_memory import release_memory
-from penstock.resources.memory import Footprint
+from penstock.resources.memory import MemoryProfile
 from penstock.resources.usage import held_memory, watching_memory
 from penstock.run.extract import extract_first
-from penstock.run.validate import pass_gates
-from penstock.run_types import Extracted, Partition, Scored, ScoringRun
+from penstock.run.validate import validate_partition
+from penstock.run_types import ExtractedRows, Partition, ScoredRows, ScoringRun
 from penstock.sources import Connect
 
 _FIRST_ROWS = 100
@@ -28,28 +28,28 @@ _LOAD_COPIES = 2
 
 
 @dataclass(frozen=True)
-class Trial:
+class SampleRun:
     """Takes the first rows of a run's interval to their scores, and loads nothing."""
 
     run: ScoringRun
     connect: Connect
     registry: Registry
-    veil: Veil
+    masking: MaskingPolicy
 
-    def extract(self, rows: int) -> Extracted:
+    def extract(self, rows: int) -> ExtractedRows:
         return extract_first(self.run, rows, self.connect)
 
-    def score(self, rows: int) -> tuple[Extracted, Scored]:
+    def score(self, rows: int) -> tuple[ExtractedRows, ScoredRows]:
         extracted = self.extract(rows)
         slice_ = Partition(0, 1, None, None, rows)
-        features = pass_gates(self.run, slice_, extracted, 1.0, self.veil)
+        features = validate_partition(self.run, slice_, extracted, 1.0, self.masking)
         if self.run.steps:
-            return extracted, score_in_steps(self.run, slice_, features, self.registry, self.veil)
+            return extracted, score_in_steps(self.run, slice_, features, self.registry, self.masking)
         model = self.registry.load(self.run.model)
-        return extracted, score_features(self.run, slice_, features, model, 1.0, self.veil)
+        return extracted, score_features(self.run, slice_, features, model, 1.0, self.masking)
 
 
-def measure_footprint(trial: Trial, limit: int) -> Footprint:
+def measure_footprint(trial: SampleRun, limit: int) -> MemoryProfile:
     """Measure on the first rows of the interval.
 
     Raises:
@@ -72,10 +72,10 @@ def measure_footprint(trial: Trial, limit: int) -> Footprint:
     written = _LOAD_COPIES * scored.table.nbytes / count
     audited = sum(table.nbytes for table in scored.audit.values()) / count
     taken = max((grown - fixed) / count, extracted.primary.nbytes / count)
-    return Footprint(base, max(fixed, others), taken + written, audited)
+    return MemoryProfile(base, max(fixed, others), taken + written, audited)
 
 
-def _growth(trial: Trial, rows: int) -> tuple[int, Extracted, Scored]:
+def _growth(trial: SampleRun, rows: int) -> tuple[int, ExtractedRows, ScoredRows]:
     release_memory()
     with watching_memory() as watched:
         extracted, scored = trial.score(rows)
