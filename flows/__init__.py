@@ -1,3 +1,5 @@
+"""Prefect flows: the order of the steps."""
+
 if __name__ == "flows":  # the name that deployments of 0.1 use
     from penstock.old_roots import keep_old_names
 

@@ -3,11 +3,11 @@
 What brings pandas and DuckDB along is imported by the step that needs it: a run with nothing to do never pays for them.
 """
 
-from penstock.run.load_partition import load_partition
 from prefect import task
 
 from penstock.resources.usage import PartitionMeter
 from penstock.run.extract import extract_partition
+from penstock.run.load import load_partition
 from penstock.run_types import ExtractedRows, Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.spec.steps import ScoreStep
 from penstock.tasks.process_resources import connect, masking, registry

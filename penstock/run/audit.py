@@ -145,7 +145,7 @@ def _judge_stage(run: ScoringRun, stage: str, rows: int, receipts: Sequence[Rece
     expectations = [e for e in run.pipeline.expectations_of(stage) if not e.is_row]
     if not expectations:
         return Verdict(())
-    tables = [r.audit_interval[stage] for r in receipts if stage in r.audit_interval]
+    tables = [r.audit[stage] for r in receipts if stage in r.audit]
     nothing = pa.table({column: pa.array([], pa.float64()) for column in columns_needed(expectations)})
     sample = pa.concat_tables(tables, promote_options="permissive") if tables else nothing
     columns = next((r.columns[stage] for r in receipts if stage in r.columns), ())

@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from penstock.run.load_partition import count_rows, load_partition
 
 from penstock.database.connections import Database, open_database
 from penstock.errors import PartitionMoved, QueryFailed, TakenOver, TransientError
@@ -18,6 +17,7 @@ from penstock.ledger.reader import partitions_of, quarantined_rows, validations_
 from penstock.ledger.writer import Totals, claim, end_run, publish
 from penstock.run import history_table as history
 from penstock.run.history_table import check_names, prepare
+from penstock.run.load import count_rows, load_partition
 from penstock.run_types import Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun, Validation
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from penstock.run.load_partition import load_partition
 
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable, DestinationMismatch, QueryFailed
@@ -16,6 +15,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.writer import Totals, claim, publish
 from penstock.run import history_table as history
 from penstock.run.history_table import check_rows, prepare
+from penstock.run.load import load_partition
 from penstock.run_types import Features, ModelPin, Partition, ScoredRows
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS

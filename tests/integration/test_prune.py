@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from penstock.run.load_partition import load_partition
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
@@ -21,6 +20,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.reader import find_run, list_runs, quarantined_rows, settled_intervals
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
+from penstock.run.load import load_partition
 from penstock.run_types import Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun
 from penstock.sources.logs.landed import LogReader, land_lines, landed_table
 from penstock.spec.pipeline import LogSource, Pipeline

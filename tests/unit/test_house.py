@@ -1,5 +1,6 @@
 """The house itself: what imports what, what is pinned and why, what the documents promise."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-IMPORT_ROOTS = ("deployments", "flows", "tasks", "models", "penstock")
+LINKED = ("deployments", "examples", "flows", "models", "tasks")
+"""Folders at the top of the checkout that `penstock` reaches by a link."""
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -33,8 +35,8 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("house") / "copy"
-    for name in IMPORT_ROOTS:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("penstock", *LINKED):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
 
@@ -42,7 +44,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def house(pristine: Path, tmp_path: Path) -> Path:
     """A copy of the tree, to break."""
-    return Path(shutil.copytree(pristine, tmp_path / "house"))
+    return Path(shutil.copytree(pristine, tmp_path / "house", symlinks=True))
 
 
 def test_imports_keep_the_contracts(pristine: Path) -> None:
@@ -51,19 +53,30 @@ def test_imports_keep_the_contracts(pristine: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
+ROOMS = "Rooms import only rooms below them"
+
+
 @pytest.mark.parametrize(
     ("path", "line", "contract"),
     [
-        ("penstock/intruder.py", "import penstock.models.booster", "Imports point one way"),
-        ("models/intruder.py", "from tasks import retries", "Imports point one way"),
-        ("tasks/intruder.py", "import flows", "Imports point one way"),
-        ("flows/intruder.py", "import penstock.deployments.local_server", "Imports point one way"),
-        ("flows/intruder.py", "import penstock.cli", "Nothing imports the command line"),
-        ("penstock/intruder.py", "import penstock.cli", "Nothing imports the command line"),
-        ("penstock/intruder.py", "def late():\n    from prefect import flow", "do not know Prefect"),
+        ("penstock/run/intruder.py", "import penstock.models.booster", ROOMS),
+        ("penstock/database/intruder.py", "import penstock.ledger.reader", ROOMS),
+        ("penstock/quality/intruder.py", "def late():\n    import penstock.sources.files", ROOMS),
+        ("models/intruder.py", "from penstock.tasks import retries", ROOMS),
+        ("tasks/intruder.py", "import penstock.flows", ROOMS),
+        ("flows/intruder.py", "import penstock.deployments.local_server", ROOMS),
+        ("flows/intruder.py", "import penstock.cli", ROOMS),
+        ("penstock/ledger/intruder.py", "import penstock.cli", ROOMS),
+        (
+            "penstock/spec/intruder.py",
+            "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from penstock.run import planning",
+            ROOMS,
+        ),
+        ("penstock/newroom.py", "NEW = True", ROOMS),
+        ("penstock/run/intruder.py", "def late():\n    from prefect import flow", "do not know Prefect"),
         ("models/intruder.py", "import prefect.blocks.core", "do not know Prefect"),
         ("models/intruder.py", "import xgboost", "Only penstock.models.booster imports xgboost"),
-        ("penstock/intruder.py", "from xgboost import DMatrix", "Only penstock.models.booster imports xgboost"),
+        ("penstock/run/intruder.py", "from xgboost import DMatrix", "Only penstock.models.booster imports xgboost"),
         ("tasks/intruder.py", "import great_expectations", "Only penstock.quality imports great_expectations"),
     ],
 )
@@ -76,11 +89,18 @@ def test_import_that_points_the_wrong_way_is_refused(house: Path, path: str, lin
     assert [name for name in broken_contracts(result.stdout) if contract in name]
 
 
-def test_command_line_may_import_every_floor(house: Path) -> None:
-    lines = [
-        f"    import {module}"
-        for module in ("penstock.flows.score", "penstock.tasks.retries", "penstock.models.booster", "deployments")
-    ]
+def test_a_circle_of_imports_is_refused(house: Path) -> None:
+    (house / "penstock/ledger/one.py").write_text("import penstock.ledger.two\n", encoding="utf-8")
+    (house / "penstock/ledger/two.py").write_text("def late():\n    import penstock.ledger.one\n", encoding="utf-8")
+
+    result = lint_imports(house)
+
+    assert broken_contracts(result.stdout) == ["No module is part of a circle of imports"]
+
+
+def test_command_line_may_import_every_room(house: Path) -> None:
+    names = ("flows.score", "tasks.retries", "models.booster", "deployments", "run.planning")
+    lines = [f"    import penstock.{name}" for name in names]
     (house / "penstock/cli/visitor.py").write_text("\n".join(["def visit():", *lines, ""]), encoding="utf-8")
 
     result = lint_imports(house)
@@ -88,17 +108,42 @@ def test_command_line_may_import_every_floor(house: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
+@pytest.mark.parametrize("name", LINKED)
+def test_an_import_of_a_folder_at_the_top_is_a_lint_error(name: str) -> None:
+    code = f"import {name}\nfrom {name} import anything\n"
+    command = [sys.executable, "-m", "ruff", "check", "--select", "TID251", "--stdin-filename", "tests/x.py", "-"]
+
+    result = subprocess.run(command, input=code, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert result.stdout.count(f"Import penstock.{name}") == 2, result.stdout + result.stderr
+
+
 def broken_contracts(output: str) -> list[str]:
     return re.findall(r"^(.+) BROKEN", output, re.MULTILINE)
 
 
 def test_every_folder_of_the_house_exists() -> None:
-    folders = (*IMPORT_ROOTS, "penstock/cli", "penstock/ledger", "penstock/sources", "penstock/quality", "docs/adr")
+    rooms = [f"penstock/{name}" for name in ("cli", "database", "ledger", "quality", "run", "sources", "spec")]
     tests = ("tests/unit", "tests/integration", "tests/faults", "tests/e2e")
-    wanted = (*folders, *tests, "deployments/pipelines", "benchmarks", "examples", ".ci")
+    wanted = (*LINKED, *rooms, *tests, "docs/adr", "deployments/pipelines", "benchmarks", ".ci")
 
     assert [name for name in wanted if not (ROOT / name).is_dir()] == []
-    assert [name for name in IMPORT_ROOTS if not (ROOT / name / "__init__.py").is_file()] == []
+    assert [name for name in LINKED if (ROOT / name).is_symlink()] == []
+    assert [name for name in LINKED if (ROOT / "penstock" / name).resolve() != ROOT / name] == []
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    inits = [*(ROOT / "penstock").glob("*/__init__.py"), *(ROOT / "penstock").glob("[!e]*/*/__init__.py")]
+
+    assert len(inits) > 20
+    assert [str(file) for file in inits if not ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))] == []
+
+
+def test_unit_tests_mirror_the_rooms() -> None:
+    folders = [path for path in (ROOT / "tests/unit").rglob("*") if path.is_dir() and path.name != "__pycache__"]
+    names = [path.relative_to(ROOT / "tests/unit") for path in folders]
+
+    assert [str(name) for name in names if not (ROOT / "penstock" / name).is_dir()] == []
 
 
 def test_lock_names_no_web_address_and_hashes_every_package() -> None:

@@ -11,7 +11,7 @@ from penstock.run_types import ExtractedRows, Features, ModelPin, Partition, Sco
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
-from tests.unit.test_planning import GRID, NOW, days_of, pipeline, same, settled
+from tests.unit.run.test_planning import GRID, NOW, days_of, pipeline, same, settled
 
 KEYS = [interval.key for interval in GRID]
 RATES = """

@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from penstock.run.audit_interval import audit_interval, merge_quantiles
 
 from penstock.errors import ReconciliationFailed
+from penstock.run.audit import audit_interval, merge_quantiles
 from penstock.run_types import ModelPin, Partition, Receipt, ScoringRun, Validation
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
