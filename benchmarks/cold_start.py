@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.results import write_section
-from penstock.deployments.local_server import client_environment, full_server
+from penstock.deployments.server.local import client_environment, full_server
 from penstock.settings import load_settings
 
 TITLE = "Cold start: from the start of a flow run's process to its first task"
@@ -36,7 +36,7 @@ def deployed_project(folder: Path) -> Iterator[Any]:
     with full_server(settings.home, port=0) as server:
         os.environ.update(client_environment(server.api_url))
         from penstock.database.connections import open_database
-        from penstock.deployments.deploying import deploy_pipelines
+        from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
         from penstock.deployments.up import client_of
 
         write_payments(open_database(settings, "shop"), payments())

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from penstock.deployments.local_server import client_environment, local_server
+from penstock.deployments.server.local import client_environment, local_server
 
 Kind = Literal["postgresql", "sqlite", "duckdb"]
 

@@ -31,9 +31,9 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Failed, Pending, Running
 
-from penstock.deployments.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
-from penstock.deployments.deploying import deploy_pipelines
-from penstock.deployments.local_server import client_environment, full_server
+from penstock.deployments.deploy.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.server.local import client_environment, full_server
 from penstock.errors import SettingsError
 from penstock.settings import load_settings
 from penstock.spec.pipeline import Pipeline
