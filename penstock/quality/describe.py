@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
-from penstock.spec.pipeline import Expectation
+from penstock.spec.expectation import Expectation
 
 _SAMPLES = 3
 _SAMPLE_WIDTH = 40

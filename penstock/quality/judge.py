@@ -14,8 +14,8 @@ from penstock.quality.describe import describe_observed, describe_rows
 from penstock.quality.engine import Finding, InvalidArguments, build_expectation, run_expectations
 from penstock.quality.frames import View, find_broken_json, fit_arguments, make_frame, view_of
 from penstock.run_types import Validation, Verdict
+from penstock.spec.expectation import Expectation
 from penstock.spec.expectation_types import ROW_COUNT_TYPES, SCHEMA_TYPES, Outcome, Severity
-from penstock.spec.pipeline import Expectation
 
 _REACTIONS: dict[Severity, Outcome] = {"critical": "halted", "warning": "quarantined", "info": "noted"}
 

@@ -226,7 +226,7 @@ def test_a_stopped_postgres_is_broken_and_its_password_is_not_shown(use_settings
 
     [found] = [each for each in json.loads(result.stdout) if each["subject"] == "warehouse"]
     assert (result.exit_code, found["state"]) == (1, "broken")
-    assert "did not answer as it should" in found["what"]
+    assert "is not available" in found["what"]
     assert "open-sesame" not in result.output
 
 

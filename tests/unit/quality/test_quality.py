@@ -15,7 +15,8 @@ import pytest
 from penstock.errors import SpecError
 from penstock.quality import check_expectations, columns_needed, judge_rows, judge_shares, judge_whole
 from penstock.run_types import Validation, Verdict
-from penstock.spec.pipeline import Expectation, Pipeline
+from penstock.spec.expectation import Expectation
+from penstock.spec.pipeline import Pipeline
 
 BETWEEN = "expect_column_values_to_be_between"
 IN_SET = "expect_column_values_to_be_in_set"
@@ -536,7 +537,7 @@ def test_engine_keeps_quiet_and_reports_nothing_to_its_makers(tmp_path: Any) -> 
     script = (
         "import os, pyarrow as pa\n"
         "from penstock.quality import judge_rows, load_engine\n"
-        "from penstock.spec.pipeline import Expectation\n"
+        "from penstock.spec.expectation import Expectation\n"
         "load_engine()\n"
         "one = Expectation(type='expect_column_values_to_not_be_null', arguments={'column': 'x'})\n"
         "judge_rows('payments', pa.table({'x': [1, None]}), [one])\n"
