@@ -10,7 +10,7 @@ from penstock.models.booster import ModelVersion
 from penstock.models.chain import score_step
 from penstock.models.needs import needed_columns
 from penstock.privacy.masking import MaskingPolicy
-from penstock.run_types import Features
+from penstock.run_types import Features, Misfit
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef
 from penstock.spec.yaml_file import parse_pipeline
@@ -76,7 +76,9 @@ def test_scores_stay_with_their_rows_where_some_are_refused(models: Models) -> N
     assert {row["payment_id"]: row["deep_score"] for row in found.table.to_pylist()} == {
         key: score for key, score in scored.items() if key != bad
     }
-    assert [refusal.reasons for refusal in found.refusals] == [("step deep: `country`: unseen category 'XX'",)]
+    [[reason]] = [refusal.reasons for refusal in found.refusals]
+    assert reason == Misfit("country", "unseen category", "XX", step="deep")
+    assert reason.text == "step deep: `country`: unseen category 'XX'"
 
 
 def test_an_input_that_is_not_there_is_told_with_its_step(models: Models) -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from penstock.privacy.masking import NO_MASKING
 from penstock.run.planning import Mode, plan_intervals
 from penstock.run.validate import validate_partition
-from penstock.run_types import ExtractedRows, Features, ModelPin, Partition, ScoringRun
+from penstock.run_types import ExtractedRows, Features, ModelPin, NullKey, Partition, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
@@ -75,7 +75,7 @@ def pass_rates(waivers: dict[str, frozenset[str]], rate: float = -1.0) -> Featur
 
 def test_a_released_row_of_another_source_is_joined_again_until_it_changes() -> None:
     [refusal] = pass_rates({}).refusals
-    waivers = {refusal.digest: frozenset(refusal.reasons)}
+    waivers = {refusal.digest: frozenset(reason.text for reason in refusal.reasons)}
 
     passed, changed = pass_rates(waivers), pass_rates(waivers, rate=-2.0)
 
@@ -98,7 +98,7 @@ def test_a_row_without_a_key_stays_refused_whatever_was_released() -> None:
     partition = Partition(0, 1, None, None, 1)
     [refusal] = validate_partition(run, partition, ExtractedRows(table, {}), 1.0, NO_MASKING).refusals
 
-    waivers = {refusal.digest: frozenset(r for r in refusal.reasons if r != "the key is NULL")}
+    waivers = {refusal.digest: frozenset(r.text for r in refusal.reasons if r != NullKey())}
     [again] = validate_partition(run, partition, ExtractedRows(table, {}, waivers), 1.0, NO_MASKING).refusals
 
-    assert again.reasons == ("the key is NULL",)
+    assert again.reasons == (NullKey(),)
