@@ -18,7 +18,7 @@ from penstock.privacy.masking import MaskingPolicy
 from penstock.run.validate import Quarantiner
 from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
 from penstock.spec.pipeline import MODEL, Pipeline
-from penstock.spec.steps import ScoreStep, find_step
+from penstock.spec.steps import ScoreStep
 
 if TYPE_CHECKING:
     from penstock.models.booster import ModelVersion
@@ -49,7 +49,7 @@ def score_step(
         features,
         table=rows,
         refusals=features.refusals + refused,
-        outputs=(*features.outputs, *names.values()),
+        outputs={**features.outputs, step.name: tuple(names.values())},
     )
 
 
@@ -65,10 +65,9 @@ def judge_steps(
     """
     if features.halts:
         return leave_unscored(features)
-    steps = [step.name for step in run.pipeline.steps]
-    deciding = next(name for name in features.outputs if find_step(name, steps) == steps[-1])
-    given = features.table.select(features.outputs)
-    plain = replace(features, table=features.table.drop_columns(list(features.outputs)))
+    deciding = features.outputs[run.pipeline.steps[-1].name][0]
+    given = features.table.select(features.output_columns)
+    plain = replace(features, table=features.table.drop_columns(features.output_columns))
     return judge_scores(run, partition, plain, Scores(given, deciding), sample_share, masking)
 
 

@@ -250,8 +250,13 @@ class Features:
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By stage: the columns there are, for expectations about the schema."""
     waivers: Waivers = field(default_factory=dict)
-    outputs: tuple[str, ...] = ()
-    """Columns of the table that steps of `models` have added."""
+    outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By step of `models`, in their order: the columns of the table that it has added."""
+
+    @property
+    def output_columns(self) -> list[str]:
+        """All columns that steps have added."""
+        return [column for columns in self.outputs.values() for column in columns]
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,11 @@ def _try_steps(
             return None
         findings.ok(subject, f"its {plural(len(model.manifest.features), 'feature')} are there")
         if step.when is not None:
-            scored = rows.table.num_rows - rows.table[rows.outputs[-1]].null_count
+            scored = rows.table.num_rows - rows.table[rows.output_columns[-1]].null_count
             findings.ok(subject, f"scores {scored} of {rows.table.num_rows} sample rows: {step.when}")
         refused = rows.refusals[len(before.refusals) :]
         _tell_refused(subject, [refusal.reasons[0].text for refusal in refused], sample, findings)
-    outputs = list(rows.outputs)
+    outputs = rows.output_columns
     return rows.table.drop_columns(outputs), rows.table.select(outputs)
 
 

@@ -60,7 +60,7 @@ def test_a_step_that_takes_no_row_or_every_row_still_gives_its_column(models: Mo
 def test_no_rows_at_all_give_empty_columns(models: Models) -> None:
     scored = run_steps(read(), models, payments(days=1, a_day=10).slice(0, 0))
 
-    assert scored.outputs == ("screen_score", "deep_score")
+    assert scored.outputs == {"screen": ("screen_score",), "deep": ("deep_score",)}
     assert scored.table.num_rows == 0
 
 
