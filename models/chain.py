@@ -14,7 +14,7 @@ from penstock.errors import ModelMismatch
 from penstock.models.manifest import Manifest
 from penstock.models.registry import Registry
 from penstock.models.scoring import Scores, add_unstorable, judge_scores, leave_unscored, refuse_clash
-from penstock.privacy.masking import MaskingPolicy
+from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner
 from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
 from penstock.spec.pipeline import MODEL, Pipeline
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def score_step(
-    pipeline: Pipeline, features: Features, step: ScoreStep, model: "ModelVersion", masking: MaskingPolicy
+    pipeline: Pipeline, features: Features, step: ScoreStep, model: "ModelVersion", options: PartitionOptions
 ) -> Features:
     """Return the rows with the step's outputs, without those that its model cannot take.
 
@@ -37,11 +37,11 @@ def score_step(
     rows = features.table
     names = {output: pipeline.name_output(step, output) for output in model.manifest.outputs}
     refuse_clash(pipeline, rows.column_names, tuple(names.values()))
-    places = _places(pipeline, step, rows)
+    places = _places(pipeline, step, rows, options.statement_seconds)
     misfits = add_unstorable(pipeline, rows, _find_misfits(step, model, rows, places))
-    rows, refused = Quarantiner(pipeline, masking, {}).refuse(MODEL, rows, misfits)
+    rows, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, rows, misfits)
     if misfits:
-        places = _places(pipeline, step, rows)
+        places = _places(pipeline, step, rows, options.statement_seconds)
     scores = model.score(take_inputs(step, model.manifest, _at(rows, places)))
     for output, name in names.items():
         rows = rows.append_column(name, _spread(scores[output], places, rows.num_rows))
@@ -53,9 +53,7 @@ def score_step(
     )
 
 
-def judge_steps(
-    run: ScoringRun, partition: Partition, features: Features, sample_share: float, masking: MaskingPolicy
-) -> ScoredRows:
+def judge_steps(run: ScoringRun, partition: Partition, features: Features, options: PartitionOptions) -> ScoredRows:
     """Decide on what the steps gave, and judge it.
 
     Raises:
@@ -68,16 +66,16 @@ def judge_steps(
     deciding = features.outputs[run.pipeline.steps[-1].name][0]
     given = features.table.select(features.output_columns)
     plain = replace(features, table=features.table.drop_columns(features.output_columns))
-    return judge_scores(run, partition, plain, Scores(given, deciding), sample_share, masking)
+    return judge_scores(run, partition, plain, Scores(given, deciding), options)
 
 
 def score_in_steps(
-    run: ScoringRun, partition: Partition, features: Features, registry: Registry, masking: MaskingPolicy
+    run: ScoringRun, partition: Partition, features: Features, registry: Registry, options: PartitionOptions
 ) -> ScoredRows:
     """Take a partition through every step and the decisions at once, without a task for each."""
     for step in run.pipeline.steps if not features.halts else ():
-        features = score_step(run.pipeline, features, step, registry.load(run.steps[step.name]), masking)
-    return judge_steps(run, partition, features, 1.0, masking)
+        features = score_step(run.pipeline, features, step, registry.load(run.steps[step.name]), options)
+    return judge_steps(run, partition, features, options)
 
 
 def take_inputs(step: ScoreStep, manifest: Manifest, rows: pa.Table) -> pa.Table:
@@ -98,13 +96,15 @@ def take_inputs(step: ScoreStep, manifest: Manifest, rows: pa.Table) -> pa.Table
     return pa.table([rows[column] for column in taken.values()], names=list(taken))
 
 
-def _places(pipeline: Pipeline, step: ScoreStep, rows: pa.Table) -> "np.ndarray[Any, Any] | None":
+def _places(
+    pipeline: Pipeline, step: ScoreStep, rows: pa.Table, statement_seconds: int
+) -> "np.ndarray[Any, Any] | None":
     """Return the positions of the rows that the step takes; None for all."""
     if step.when is None:
         return None
     from penstock.run.decisions import choose_rows
 
-    return np.flatnonzero(choose_rows(pipeline, step, rows).to_numpy())
+    return np.flatnonzero(choose_rows(pipeline, step, rows, statement_seconds).to_numpy())
 
 
 def _find_misfits(

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 
+from penstock.database.connections import Connector
 from penstock.errors import MemoryTooSmall
 from penstock.models.chain import score_in_steps
 from penstock.models.registry import Registry
 from penstock.models.scoring import score_features
-from penstock.privacy.masking import MaskingPolicy
 from penstock.resources.free_memory import release_memory
 from penstock.resources.memory import MemoryProfile
 from penstock.resources.usage import held_memory, watching_memory
 from penstock.run.extract import extract_first
+from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import validate_partition
 from penstock.run_types import ExtractedRows, Partition, ScoredRows, ScoringRun
-from penstock.sources import Connect
 
 _FIRST_ROWS = 100
 _WARM_BYTES = 2**18
@@ -32,9 +32,9 @@ class SampleRun:
     """Takes the first rows of a run's interval to their scores, and loads nothing."""
 
     run: ScoringRun
-    connect: Connect
+    connect: Connector
     registry: Registry
-    masking: MaskingPolicy
+    options: PartitionOptions
 
     def extract(self, rows: int) -> ExtractedRows:
         return extract_first(self.run, rows, self.connect)
@@ -42,11 +42,11 @@ class SampleRun:
     def score(self, rows: int) -> tuple[ExtractedRows, ScoredRows]:
         extracted = self.extract(rows)
         slice_ = Partition(0, 1, None, None, rows)
-        features = validate_partition(self.run, slice_, extracted, 1.0, self.masking)
+        features = validate_partition(self.run, slice_, extracted, self.options)
         if self.run.steps:
-            return extracted, score_in_steps(self.run, slice_, features, self.registry, self.masking)
+            return extracted, score_in_steps(self.run, slice_, features, self.registry, self.options)
         model = self.registry.load(self.run.model)
-        return extracted, score_features(self.run, slice_, features, model, 1.0, self.masking)
+        return extracted, score_features(self.run, slice_, features, model, self.options)
 
 
 def measure_footprint(trial: SampleRun, limit: int) -> MemoryProfile:

@@ -25,7 +25,7 @@ from penstock.sources.logs.landed import Landing
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models
 from penstock.tasks.memory import fit_memory
-from penstock.tasks.process_resources import connect, masking, registry, settings
+from penstock.tasks.process_resources import connect, connector, masking, registry, settings
 from penstock.tasks.retries import ONCE, RETRIED
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def resolve_models(pipeline: Pipeline, choice: str = "") -> Pins:
 @task(name="collect-logs", task_run_name="collect logs", **RETRIED)
 def collect_logs(pipeline: Pipeline) -> dict[str, Landing]:
     """Land the log lines that are new since the committed offsets."""
-    return land_logs(pipeline, connect)
+    return land_logs(pipeline, connector())
 
 
 @task(name="plan", task_run_name="plan", **RETRIED)
@@ -63,12 +63,12 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
     horizon = source_horizon(pipeline, connect)  # before any rows are looked at
     warehouse, hidden = connect(pipeline.destination.connection), masking(pipeline)
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
-    seen = partial(source_fingerprint, pipeline, connect=connect, masking=hidden)
+    seen = partial(source_fingerprint, pipeline, connect=connector(), masking=hidden)
     try:
         request = PlanRequest(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
         return plan_intervals(request)
     except SourceError:
-        refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))
+        refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connector(), ())))
         raise
 
 
@@ -104,7 +104,7 @@ def prepare_partitions(run: ScoringRun, partition_rows: int | None, snapshots: E
     """
     pins = run.steps or {run.pipeline.steps[0].name: run.model}
     manifests = {step: registry().manifest(pin.name, pin.version) for step, pin in pins.items()}
-    keep_contract(run, connect, needed_columns(run.pipeline, manifests))
+    keep_contract(run, connector(), needed_columns(run.pipeline, manifests))
     warehouse = connect(run.pipeline.destination.connection)
 
     def consider(source_plan: SourcePlan, at_most: int) -> MemoryPlan | None:
@@ -112,7 +112,7 @@ def prepare_partitions(run: ScoringRun, partition_rows: int | None, snapshots: E
         keep_budget(run, source_plan.rows, warehouse, settings().prices)
         return fit_memory(run, source_plan.rows, at_most)
 
-    source_plan = plan_partitions(run, connect, masking(run.pipeline), partition_rows, snapshots, consider)
+    source_plan = plan_partitions(run, connector(), masking(run.pipeline), partition_rows, snapshots, consider)
     if source_plan.fit:
         writer.record_plan(warehouse, run, source_plan)
     return source_plan
@@ -128,7 +128,7 @@ def audit_run(run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
     from penstock.run.audit import audit_interval  # not above: it brings pandas along
 
     warehouse = connect(run.pipeline.destination.connection)
-    malformed = count_malformed(run.pipeline, run.interval, connect)
+    malformed = count_malformed(run.pipeline, run.interval, connector())
     planned = find_run(warehouse, run.run_id).rows_planned
     result = audit_interval(run, receipts, count_rows(warehouse, run), malformed, planned)
     writer.record_validations(warehouse, run, result.validations)

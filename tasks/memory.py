@@ -6,7 +6,7 @@ from penstock.resources.free_memory import release_memory
 from penstock.resources.memory import MemoryPlan, MemoryProfile, RequestedLoad, fit_partitions
 from penstock.resources.usage import held_memory
 from penstock.run_types import ScoringRun
-from penstock.tasks.process_resources import connect, masking, registry, settings
+from penstock.tasks.process_resources import connector, partition_options, registry, settings
 
 _measured: dict[str, MemoryProfile] = {}
 """By spec and models: a flow run of many intervals measures on the first of them."""
@@ -34,5 +34,5 @@ def _footprint(run: ScoringRun, limit: int) -> MemoryProfile:
         return replace(_measured[key], base_bytes=held_memory())
     from penstock.models.memory_profile import SampleRun, measure_footprint  # not above: it brings pandas along
 
-    _measured[key] = measure_footprint(SampleRun(run, connect, registry(), masking(run.pipeline)), limit)
+    _measured[key] = measure_footprint(SampleRun(run, connector(), registry(), partition_options(run.pipeline)), limit)
     return _measured[key]

@@ -3,10 +3,11 @@
 from functools import lru_cache
 from typing import Any
 
-from penstock.database.connections import Database, open_database
+from penstock.database.connections import Connector, Database, open_database
 from penstock.errors import SettingsError
 from penstock.models.registry import Registry
 from penstock.privacy.masking import MaskingPolicy, make_masking
+from penstock.run.partition_options import PartitionOptions
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 
@@ -22,9 +23,19 @@ def connect(name: str) -> Database:
     return open_database(settings(), name, resolve_block)
 
 
+def connector() -> Connector:
+    """Return what opens the connections and files that this process may read."""
+    return Connector(connect, settings().allowed_roots)
+
+
 def masking(pipeline: Pipeline) -> MaskingPolicy:
     """Return what hides a pipeline's private columns, by this process's secret."""
     return make_masking(pipeline, settings())
+
+
+def partition_options(pipeline: Pipeline, sample_share: float = 1.0) -> PartitionOptions:
+    """Return how this process judges and scores a partition's rows."""
+    return PartitionOptions(masking(pipeline), settings().statement_seconds, sample_share)
 
 
 def registry() -> Registry:

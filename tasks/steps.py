@@ -10,7 +10,7 @@ from penstock.run.extract import extract_partition
 from penstock.run.load import load_partition
 from penstock.run_types import ExtractedRows, Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.spec.steps import ScoreStep
-from penstock.tasks.process_resources import connect, masking, registry
+from penstock.tasks.process_resources import connect, connector, partition_options, registry
 from penstock.tasks.retries import ONCE, RETRIED
 
 
@@ -22,7 +22,7 @@ def extract(run: ScoringRun, partition: Partition) -> ExtractedRows:
         DatabaseUnavailable: retried.
         SourceError: the source is not as declared; not retried.
     """
-    return extract_partition(run, partition, connect)
+    return extract_partition(run, partition, connector())
 
 
 @task(name="validate", task_run_name="validate {partition.label}", **ONCE)
@@ -34,7 +34,7 @@ def validate(run: ScoringRun, partition: Partition, extracted: ExtractedRows, sa
     """
     from penstock.run.validate import validate_partition
 
-    return validate_partition(run, partition, extracted, sample_share, masking(run.pipeline))
+    return validate_partition(run, partition, extracted, partition_options(run.pipeline, sample_share))
 
 
 @task(name="score", task_run_name="score {partition.label}", **ONCE)
@@ -48,7 +48,7 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
     from penstock.models.scoring import score_features
 
     model = registry().load(run.model)
-    return score_features(run, partition, features, model, sample_share, masking(run.pipeline))
+    return score_features(run, partition, features, model, partition_options(run.pipeline, sample_share))
 
 
 @task(name="score-step", task_run_name="{step.name} {partition.label}", **ONCE)
@@ -62,7 +62,7 @@ def add_step(run: ScoringRun, partition: Partition, features: Features, step: Sc
     from penstock.models.chain import score_step
 
     model = registry().load(run.steps[step.name])
-    return score_step(run.pipeline, features, step, model, masking(run.pipeline))
+    return score_step(run.pipeline, features, step, model, partition_options(run.pipeline))
 
 
 @task(name="decide", task_run_name="decide {partition.label}", **ONCE)
@@ -74,7 +74,7 @@ def decide_rows(run: ScoringRun, partition: Partition, features: Features, sampl
     """
     from penstock.models.chain import judge_steps
 
-    return judge_steps(run, partition, features, sample_share, masking(run.pipeline))
+    return judge_steps(run, partition, features, partition_options(run.pipeline, sample_share))
 
 
 @task(name="load", task_run_name="load {partition.label}", **RETRIED)

@@ -14,7 +14,7 @@ from penstock.cli.output import console, count, make_table, plural, write_json
 from penstock.errors import MemoryTooSmall, NoFiles
 
 if TYPE_CHECKING:
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector
     from penstock.resources.memory import MemoryPlan, MemoryProfile
     from penstock.run.estimate import Estimate
     from penstock.run.planning import Mode, Plan, PlannedInterval
@@ -131,7 +131,7 @@ def tell_plan(
 
 def find_intervals(
     pipeline: "Pipeline",
-    connect: "Callable[[str], Database]",
+    connect: "Connector",
     now: datetime,
     mode: "Mode",
     start: datetime | None,
@@ -209,7 +209,7 @@ class _Teller:
 def _forecast(
     pipeline: "Pipeline",
     planned: "PlannedInterval",
-    connect: "Callable[[str], Database]",
+    connect: "Connector",
     partition_rows: int | None,
     teller: "_Teller",
 ) -> IntervalForecast:
@@ -251,7 +251,7 @@ def _told_estimate(forecasts: list[IntervalForecast]) -> str:
     return f"estimate: {add_up([f.estimate for f in forecasts if f.estimate]).tell()}"
 
 
-def _unlanded(pipeline: "Pipeline", connect: "Callable[[str], Database]") -> str | None:
+def _unlanded(pipeline: "Pipeline", connect: "Connector") -> str | None:
     """Say so where the primary source's log lines have never been landed: only a run does that."""
     import sqlalchemy as sa
 

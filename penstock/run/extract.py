@@ -4,28 +4,31 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
+from penstock.database.connections import Connect, Connector
 from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
 from penstock.privacy.masking import MaskingPolicy
 from penstock.resources.memory import MemoryPlan
 from penstock.run_types import ExtractedRows, Horizon, Partition, ScoringRun, SourcePlan
-from penstock.sources import Connect, open_source
+from penstock.sources import open_source
 from penstock.sources.logs.landed import Landing, LogReader, land_lines
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.pipeline import LogSource, Pipeline, SqlSource
 
 
-def land_logs(pipeline: Pipeline, connect: Connect) -> dict[str, Landing]:
+def land_logs(pipeline: Pipeline, connect: Connector) -> dict[str, Landing]:
     """Land the new lines of each log source; empty for a pipeline without one."""
     warehouse = connect(pipeline.destination.connection)
     logs = {name: source for name, source in pipeline.sources.items() if isinstance(source, LogSource)}
-    return {name: land_lines(pipeline.name, name, source, warehouse) for name, source in logs.items()}
+    return {
+        name: land_lines(pipeline.name, name, source, warehouse, connect.allowed_roots) for name, source in logs.items()
+    }
 
 
 def plan_partitions(
     run: ScoringRun,
-    connect: Connect,
+    connect: Connector,
     masking: MaskingPolicy,
     partition_rows: int | None = None,
     held: ExitStack | None = None,
@@ -60,7 +63,7 @@ def plan_partitions(
     return replace(source_plan, fit=fitted)
 
 
-def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -> ExtractedRows:
+def extract_partition(run: ScoringRun, partition: Partition, connect: Connector) -> ExtractedRows:
     """Read one slice of the primary source, the other sources whole, and which rows were released for this run.
 
     Raises:
@@ -75,7 +78,7 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -
     )
 
 
-def extract_first(run: ScoringRun, rows: int, connect: Connect) -> ExtractedRows:
+def extract_first(run: ScoringRun, rows: int, connect: Connector) -> ExtractedRows:
     """Read whichever rows of the interval come first, as if they were a partition, to see what rows are like."""
     pipeline = run.pipeline
     others = [name for name in pipeline.sources if name != pipeline.primary]
@@ -86,7 +89,7 @@ def extract_first(run: ScoringRun, rows: int, connect: Connect) -> ExtractedRows
 
 
 def source_fingerprint(
-    pipeline: Pipeline, interval: DataInterval | None, connect: Connect, masking: MaskingPolicy
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connector, masking: MaskingPolicy
 ) -> str:
     """Return what the primary source shows for an interval now, to be compared with what a run saw."""
     return _masked(pipeline, open_source(pipeline, pipeline.primary, connect).fingerprint(interval), masking)
@@ -109,7 +112,9 @@ def source_horizon(pipeline: Pipeline, connect: Connect) -> Horizon | None:
     return read_horizon(connect(source.connection))
 
 
-def count_malformed(pipeline: Pipeline, interval: DataInterval | None, connect: Connect) -> dict[str, tuple[int, int]]:
+def count_malformed(
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connector
+) -> dict[str, tuple[int, int]]:
     """Return, by log source, how many lines of the interval could not be read, of how many."""
     readers = {name: open_source(pipeline, name, connect) for name in pipeline.sources}
     return {name: r.count_malformed(interval) for name, r in readers.items() if isinstance(r, LogReader)}
@@ -121,5 +126,5 @@ def _hold_snapshots(pipeline: Pipeline, connect: Connect, held: ExitStack) -> di
     return {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
 
 
-def _connect_at(snapshots: Mapping[str, str], connect: Connect) -> Connect:
-    return lambda name: replace(connect(name), snapshot=snapshots.get(name))
+def _connect_at(snapshots: Mapping[str, str], connect: Connector) -> Connector:
+    return replace(connect, open=lambda name: replace(connect(name), snapshot=snapshots.get(name)))

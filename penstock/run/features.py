@@ -16,15 +16,23 @@ from penstock.database.normalize import normalised
 from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
-from penstock.settings import load_settings
 from penstock.spec.pipeline import Pipeline
 
 _SHOWN = 5
 _QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # `pivot` is several statements inside
 
 
-def build_features(pipeline: Pipeline, interval_label: str, primary: pa.Table, others: dict[str, pa.Table]) -> pa.Table:
+def build_features(
+    pipeline: Pipeline,
+    interval_label: str,
+    primary: pa.Table,
+    others: dict[str, pa.Table],
+    statement_seconds: int,
+) -> pa.Table:
     """Return the features of a partition's primary rows: key, features, kept columns.
+
+    Args:
+        statement_seconds: how long the query may take.
 
     Raises:
         FeaturesError: the query fails, is no single select, takes too long, or lacks a key column.
@@ -33,7 +41,7 @@ def build_features(pipeline: Pipeline, interval_label: str, primary: pa.Table, o
     if pipeline.features is None:
         return primary
     with closed_duckdb({pipeline.primary: primary, **others}) as connection:
-        features = _run_query(connection, pipeline, pipeline.features)
+        features = _run_query(connection, pipeline, pipeline.features, statement_seconds)
         lacking = [c for c in pipeline.key if c not in features.column_names]
         if lacking:
             names = ", ".join(f"`{c}`" for c in lacking)
@@ -67,9 +75,9 @@ def closed_duckdb(tables: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyCon
 
 
 @contextmanager
-def timed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Interrupt what runs on the connection once it takes longer than a statement may."""
-    clock = threading.Timer(load_settings().statement_seconds, connection.interrupt)
+def time_limit(connection: duckdb.DuckDBPyConnection, seconds: int) -> Iterator[None]:
+    """Interrupt what runs on the connection after so many seconds."""
+    clock = threading.Timer(seconds, connection.interrupt)
     clock.daemon = True
     clock.start()
     try:
@@ -78,21 +86,20 @@ def timed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         clock.cancel()
 
 
-def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query: str) -> pa.Table:
-    """Run the one select that the spec holds, no longer than a statement may take."""
+def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query: str, seconds: int) -> pa.Table:
+    """Run the one select of the spec, for at most so many seconds."""
     try:
         kinds = [statement.type for statement in connection.extract_statements(query)]
         if len(kinds) != 1 or kinds[0] not in _QUERIES:
             raise FeaturesError(pipeline.name, "must be one `select`, and nothing else. Mend `features:` in the spec.")
-        with timed(connection):
+        with time_limit(connection, seconds):
             return normalised(connection.sql(query).to_arrow_table())
     except duckdb.InterruptException as error:
-        seconds = load_settings().statement_seconds
         reason = f"took longer than {seconds} s. Mend its joins, or allow more by PENSTOCK_STATEMENT_SECONDS."
         raise FeaturesError(pipeline.name, reason) from error
     except duckdb.Error as error:
         reason = " ".join(str(error).split("LINE ")[0].split())
-        if pipeline.private_columns and isinstance(error, duckdb.DataError):  # it tells the value
+        if pipeline.private_columns and isinstance(error, duckdb.DataError):  # its message quotes the value
             told = f"fails: {type(error).__name__} {HIDDEN}. Mend `features:` in the spec."
             raise FeaturesError(pipeline.name, told) from None
         raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error

@@ -2,10 +2,9 @@
 
 from collections.abc import Collection
 
-from penstock.database.connections import Database
+from penstock.database.connections import Connect, Database
 from penstock.errors import SettingsError
 from penstock.resources.runner import Runner
-from penstock.sources import Connect
 from penstock.spec.pipeline import Pipeline, SqlSource
 
 

@@ -15,13 +15,13 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.bulk import read
+from penstock.database.connections import Connector
 from penstock.errors import Halted, NoFiles
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.schema_contracts import read_contract, record_columns
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
-from penstock.sources import Connect
 from penstock.sources.files import POSITION, files_relation
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
@@ -71,7 +71,7 @@ class Comparison:
         return tuple(d for d in self.differences if d.stops(self.rule))
 
 
-def keep_contract(run: ScoringRun, connect: Connect, model_columns: Sequence[str]) -> None:
+def keep_contract(run: ScoringRun, connect: Connector, model_columns: Sequence[str]) -> None:
     """Compare every source before a row is read, note what differs, and remember what is new.
 
     Raises:
@@ -96,7 +96,7 @@ def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: S
         raise Halted(pipeline.name, interval_label(interval), (*stops, way_out))
 
 
-def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: Connect) -> tuple[Comparison, ...]:
+def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: Connector) -> tuple[Comparison, ...]:
     """Take the sources' columns as they are now for the contract; return what differed."""
     warehouse = connect(pipeline.destination.connection)
     migrate(warehouse)
@@ -107,7 +107,7 @@ def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: C
 
 
 def compare_sources(
-    pipeline: Pipeline, interval: DataInterval | None, connect: Connect, model_columns: Sequence[str]
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connector, model_columns: Sequence[str]
 ) -> Iterator[Comparison]:
     """Compare each SQL and files source with its contract; an interval without a file shows nothing to compare."""
     warehouse = connect(pipeline.destination.connection)
@@ -147,14 +147,14 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
 
 
 def _columns(
-    name: str, source: SqlSource | FilesSource, interval: DataInterval | None, connect: Connect
+    name: str, source: SqlSource | FilesSource, interval: DataInterval | None, connect: Connector
 ) -> dict[str, str] | None:
     # Without the event time: it would be cast, and a change of its type go unseen.
     if isinstance(source, SqlSource):
         relation = sql_relation(name, source, connect(source.connection), None, interval)
         return {f.name: _type_name(f.type) for f in _schema(relation)}
     try:
-        with files_relation(name, source, None, interval) as relation:
+        with files_relation(name, source, None, interval, connect.allowed_roots) as relation:
             found = {f.name: _type_name(f.type) for f in _schema(relation) if f.name not in (ROW_ID, POSITION)}
             return found if source.format == "parquet" else _of_text_files(relation, found)
     except NoFiles:

@@ -17,6 +17,7 @@ from penstock.ledger.quarantine import digest_row
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.features import build_features, duplicate_keys
+from penstock.run.partition_options import PartitionOptions
 from penstock.run_types import (
     ExtractedRows,
     FailedExpectation,
@@ -35,16 +36,12 @@ from penstock.spec.pipeline import FEATURES, Pipeline
 
 
 def validate_partition(
-    run: ScoringRun, partition: Partition, extracted: ExtractedRows, sample_share: float, masking: MaskingPolicy
+    run: ScoringRun, partition: Partition, extracted: ExtractedRows, options: PartitionOptions
 ) -> Features:
     """Judge one partition's rows and build its features.
 
-    Rows that a warning refuses, and rows without a key, go to quarantine; a critical expectation that fails is told in
-    `halts`, for the run to react to.
-
-    Args:
-        sample_share: share of the rows that the audit gets to see, 1.0 for all.
-        masking: what of refused rows may be kept.
+    Rows that fail a warning, and rows without a key, go to quarantine. Critical expectations that fail are listed in
+    `halts`; the caller stops the run.
 
     Raises:
         Halted: the key is not unique.
@@ -53,7 +50,7 @@ def validate_partition(
     """
     pipeline, name = run.pipeline, run.pipeline.primary
     primary = extracted.primary
-    judge = partial(_judge, Quarantiner(pipeline, masking, extracted.waivers), partition)
+    judge = partial(_judge, Quarantiner(pipeline, options.masking, extracted.waivers), partition)
     _refuse_duplicates(run, primary)
     accepted, refusals, validations, halts = judge(name, primary, _null_keys(pipeline, primary))
     others: dict[str, pa.Table] = {}
@@ -62,10 +59,10 @@ def validate_partition(
         halts += stops
         if partition.index == 0:  # every partition reads the same rows of the other sources: told once
             refusals, validations = refusals + refused, validations + found
-    features = build_features(pipeline, interval_label(run.interval), accepted, others)
+    features = build_features(pipeline, interval_label(run.interval), accepted, others, options.statement_seconds)
     passed, late, found, stops = judge(FEATURES, features, {}, rows_of=accepted)
     audit = {
-        stage: _sample(table, columns_needed(pipeline.expectations_of(stage)), sample_share)
+        stage: _sample(table, columns_needed(pipeline.expectations_of(stage)), options.sample_share)
         for stage, table in ((name, primary), (FEATURES, features))
     }
     return Features(

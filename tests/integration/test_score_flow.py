@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from penstock.database.connections import Database
+from penstock.database.connections import Connector, Database
 from penstock.ledger.reader import list_runs, partitions_of, quarantined_rows, validations_of
 from penstock.ledger.writer import withdraw
 from tests.conftest import view_rows
@@ -249,7 +249,7 @@ def test_arrow_is_what_travels(make_place: Callable[..., Place]) -> None:
     from penstock.spec.yaml_file import load_pipeline
 
     place = make_place()
-    table = open_source(load_pipeline(place.spec), "payments", lambda _: place.shop).read(None)
+    table = open_source(load_pipeline(place.spec), "payments", Connector(lambda _: place.shop, ())).read(None)
 
     assert table.schema.field("created_at").type == pa.timestamp("us", "UTC")
     assert table.schema.field("first").type == pa.bool_()

@@ -9,7 +9,8 @@ from penstock.errors import ExpressionError, FeaturesError, ModelMismatch
 from penstock.models.booster import ModelVersion
 from penstock.models.chain import score_step
 from penstock.models.needs import needed_columns
-from penstock.privacy.masking import MaskingPolicy
+from penstock.privacy.masking import NO_MASKING
+from penstock.run.partition_options import PartitionOptions
 from penstock.run_types import Features, Misfit
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef
@@ -35,7 +36,7 @@ def read(spec: str = STEPS) -> Pipeline:
 def run_steps(pipeline: Pipeline, models: Models, rows: pa.Table) -> Features:
     features = Features(rows, rows.num_rows, 0, (), ())
     for step in pipeline.steps:
-        features = score_step(pipeline, features, step, models[step.name], MaskingPolicy(()))
+        features = score_step(pipeline, features, step, models[step.name], PartitionOptions(NO_MASKING, 60))
     return features
 
 
