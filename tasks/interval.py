@@ -1,4 +1,4 @@
-"""The steps of one interval's run, around its partitions."""
+"""The tasks of one interval's run, before and after its partitions."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -39,7 +39,7 @@ def resolve_model(ref: ModelRef) -> ModelPin:
 
 
 def resolve_models(pipeline: Pipeline, choice: str = "") -> Pins:
-    """Pin a version of each step's model, the spec's own or the one chosen for this flow.
+    """Pin a version of each step's model, the spec's or the one chosen for this flow.
 
     Raises:
         SettingsError: the choice names no step.
@@ -58,9 +58,9 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
     """Find the intervals to score.
 
     Raises:
-        Halted: the source cannot be looked at, because a column has gone or changed its type; not retried.
+        Halted: the source cannot be read, because a column is gone or has another type; not retried.
     """
-    horizon = source_horizon(pipeline, connect)  # before any rows are looked at
+    horizon = source_horizon(pipeline, connect)  # before any rows are read
     warehouse, hidden = connect(pipeline.destination.connection), masking(pipeline)
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
     seen = partial(source_fingerprint, pipeline, connect=connector(), masking=hidden)
@@ -76,7 +76,7 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
 def claim_interval(
     pipeline: Pipeline, planned: PlannedInterval, pins: Pins, flow_run_id: str | None
 ) -> ScoringRun | None:
-    """Take the interval under a lease; None where it is published meanwhile."""
+    """Take the interval under a lease; None if it has been published meanwhile."""
     request = writer.ClaimRequest(
         pipeline,
         planned.interval,
@@ -92,14 +92,14 @@ def claim_interval(
 
 @task(name="plan-partitions", task_run_name="plan partitions", **RETRIED)
 def prepare_partitions(run: ScoringRun, partition_rows: int | None, snapshots: ExitStack | None = None) -> SourcePlan:
-    """Compare the sources' columns with their contract; count the interval's rows, cut them, store what was seen.
+    """Compare the sources' columns with their contract; count the interval's rows and cut them into partitions.
 
     Args:
-        snapshots: keeps one moment of each Postgres source still for the partitions; close it when they are done.
+        snapshots: keeps a snapshot of each Postgres source open for the partitions; close it when they are done.
 
     Raises:
-        Halted: a column that is needed has gone, or changed its type; not retried.
-        OverBudget: the run would take more than the spec allows; not retried.
+        Halted: a column that is needed is gone or has another type; not retried.
+        OverBudget: the estimate exceeds the spec's budget; not retried.
         MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY; not retried.
     """
     pins = run.steps or {run.pipeline.steps[0].name: run.model}
@@ -120,12 +120,12 @@ def prepare_partitions(run: ScoringRun, partition_rows: int | None, snapshots: E
 
 @task(name="audit", task_run_name="audit", **RETRIED)
 def audit_run(run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
-    """Reconcile the counts, judge the interval as a whole, store what was found.
+    """Reconcile the counts, judge the interval as a whole, store the findings.
 
     Raises:
         ReconciliationFailed: rows are unaccounted for; not retried.
     """
-    from penstock.run.audit import audit_interval  # not above: it brings pandas along
+    from penstock.run.audit import audit_interval  # not above: it imports pandas
 
     warehouse = connect(run.pipeline.destination.connection)
     malformed = count_malformed(run.pipeline, run.interval, connector())

@@ -1,4 +1,4 @@
-"""Where a task finds its databases and models: the settings of the process it runs in."""
+"""The databases, models and options of a task, from the settings of the process that it runs in."""
 
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ def settings() -> Settings:
 
 
 def connect(name: str) -> Database:
-    """Open a named connection; a name may stand for a Prefect block."""
+    """Open a named connection, which may be a Prefect block."""
     return open_database(settings(), name, resolve_block)
 
 
@@ -52,15 +52,15 @@ def resolve_block(reference: str) -> str:
     from prefect.blocks.core import Block
 
     try:
-        block: Any = Block.load(reference)  # blocks differ in how they tell their URL
+        block: Any = Block.load(reference)  # blocks differ in how they return their URL
     except ValueError:
         raise SettingsError(
             f"there is no Prefect block `{reference}` on the server",
             "Save it there, or name another one: `secret/<name>`.",
         ) from None
-    for tell in ("get", "get_url"):
-        if hasattr(block, tell):
-            return _plain(getattr(block, tell)())
+    for method in ("get", "get_url"):
+        if hasattr(block, method):
+            return _plain(getattr(block, method)())
     return _plain(block.url)
 
 

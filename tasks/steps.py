@@ -1,6 +1,6 @@
-"""The four steps of a partition: extract, validate, score, load. What each *is* lives in `penstock` and `models`.
+"""The four steps of a partition as tasks: extract, validate, score, load. The work is in `penstock.run` and `models`.
 
-What brings pandas and DuckDB along is imported by the step that needs it: a run with nothing to do never pays for them.
+pandas and DuckDB are imported inside the steps that need them, so that a run with nothing to do starts quickly.
 """
 
 from prefect import task
@@ -53,10 +53,10 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
 
 @task(name="score-step", task_run_name="{step.name} {partition.label}", **ONCE)
 def add_step(run: ScoringRun, partition: Partition, features: Features, step: ScoreStep) -> Features:
-    """Add what one of several models gives to the partition's rows.
+    """Add the outputs of one of several models to the partition's rows.
 
     Raises:
-        ModelMismatch: a column that the model takes is not there; not retried.
+        ModelMismatch: an input of the model is missing; not retried.
         ExpressionError: the step's condition cannot be evaluated; not retried.
     """
     from penstock.models.chain import score_step
@@ -67,10 +67,10 @@ def add_step(run: ScoringRun, partition: Partition, features: Features, step: Sc
 
 @task(name="decide", task_run_name="decide {partition.label}", **ONCE)
 def decide_rows(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
-    """Decide on what the steps gave, and judge it.
+    """Make the decisions from the steps' outputs, and judge the rows.
 
     Raises:
-        ExpressionError: a decision cannot be made; not retried.
+        ExpressionError: a decision cannot be evaluated; not retried.
     """
     from penstock.models.chain import judge_steps
 
@@ -86,10 +86,10 @@ def load_rows(
     attempts: int,
     meter: PartitionMeter | None = None,
 ) -> Receipt:
-    """Replace the partition's rows in the history table, in one transaction.
+    """Write the partition's rows to the history table, once, in one transaction.
 
     Raises:
-        TakenOver: another run holds the interval now; not retried.
+        TakenOver: another run has taken the interval; not retried.
     """
     return load_partition(
         connect(run.pipeline.destination.connection), run, partition, scored, seconds, attempts, meter

@@ -1,7 +1,7 @@
 """Drive a run in the order of `flows/score.py`, without Prefect, one step at a time.
 
-A run is a generator: who asks for no more steps has killed it, and who asks two by turns has them overlap. The ledger
-is told nothing of a kill, as with a real one; the lease stays until `lapse_leases` ends it.
+A run is a generator. To kill it, take no more steps; to overlap two runs, take their steps by turns. As with a real
+kill, nothing is written to the ledger, and the lease stays until `lapse_leases` ends it.
 """
 
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ class Driver:
         return list(self.steps(now, mode, start, end))
 
     def kill(self, now: datetime, after: int) -> list[str]:
-        """Do so many steps of a run over what is due, and no more; return their names."""
+        """Do so many steps of a run over the due intervals, then stop; return their names."""
         steps = self.steps(now)
         done = list(islice(steps, after))
         steps.close()
@@ -90,7 +90,7 @@ class Driver:
     def steps(
         self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
     ) -> Iterator[str]:
-        """Score what `mode` asks for; the name of each step comes when it is done."""
+        """Score the intervals of `mode`; yield the name of each step when it is done."""
         pins = {step.name: self.registry.resolve(step.model) for step in self.pipeline.steps}
         yield "resolve"
         land_logs(self.pipeline, self.connector)
@@ -131,7 +131,7 @@ class Driver:
         manifest = self.registry.manifest(run.model.name, run.model.version)
         keep_contract(run, self.connector, manifest.feature_names)
         with ExitStack() as snapshots:
-            source_plan = plan_partitions(run, self.connector, self.masking, held=snapshots)
+            source_plan = plan_partitions(run, self.connector, self.masking, keep_open=snapshots)
             yield "count"
             writer.record_plan(self.warehouse, run, source_plan)
             yield "plan partitions"

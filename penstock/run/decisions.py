@@ -1,6 +1,6 @@
-"""What a spec's expressions make of scored rows: which rows a step takes (`when:`), and the columns of `decide:`.
+"""Evaluate a spec's expressions on rows: which rows a step scores (`when:`), and the columns of `decide:`.
 
-They are evaluated in the closed DuckDB of the features, over one partition's rows in their order.
+They run in the closed DuckDB of the features, over one partition's rows in their order.
 """
 
 from collections.abc import Iterator
@@ -23,19 +23,19 @@ def choose_rows(pipeline: Pipeline, step: ScoreStep, rows: pa.Table, statement_s
     """Return for each row whether the step scores it: the condition is true, not NULL.
 
     Raises:
-        ExpressionError: the condition cannot be evaluated, or is none.
+        ExpressionError: the condition cannot be evaluated, or is not boolean.
     """
     where = f"`when` of step `{step.name}`"
     with _evaluating(pipeline, where, rows, statement_seconds) as frame:
         chosen = frame.project(f"(\n{step.when}\n) as chosen")
         if str(chosen.types[0]) != "BOOLEAN":
-            raise ExpressionError(pipeline.name, where, f"is {chosen.types[0]}, no condition that is true or false")
+            raise ExpressionError(pipeline.name, where, f"is {chosen.types[0]}, not a condition that is true or false")
         mask: pa.ChunkedArray[Any] = chosen.project("coalesce(chosen, false)").to_arrow_table().column(0)
         return mask
 
 
 def decide_columns(pipeline: Pipeline, rows: pa.Table, statement_seconds: int) -> pa.Table:
-    """Return the columns of `decide:`, each made of the rows' columns and those decided before it.
+    """Return the columns of `decide:`; each may use the rows' columns and the decisions before it.
 
     Raises:
         ExpressionError: one of them cannot be evaluated.
@@ -50,7 +50,7 @@ def decide_columns(pipeline: Pipeline, rows: pa.Table, statement_seconds: int) -
 
 @contextmanager
 def _evaluating(pipeline: Pipeline, where: str, rows: pa.Table, seconds: int) -> Iterator[duckdb.DuckDBPyRelation]:
-    """Give the rows as a relation; what is done with them may take so many seconds."""
+    """Give the rows as a relation; the block may take so many seconds."""
     with (
         _named_errors(pipeline, where, seconds),
         closed_duckdb({ROWS: rows}) as connection,

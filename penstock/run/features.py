@@ -1,7 +1,7 @@
 """The features query: DuckDB SQL over one partition's rows of all sources, one row per key.
 
-DuckDB runs closed: no files, no network, no settings of its own. The query must judge each primary row by itself (it
-sees one partition of the primary source at a time); what it aggregates are the other sources.
+DuckDB runs closed: without files, network or settings. The query sees one partition of the primary source at a time,
+so a primary row's features must not depend on other primary rows. It may aggregate the other sources.
 """
 
 import threading
@@ -35,8 +35,8 @@ def build_features(
         statement_seconds: how long the query may take.
 
     Raises:
-        FeaturesError: the query fails, is no single select, takes too long, or lacks a key column.
-        Halted: a key has two rows, or a row has a key that the primary source has not.
+        FeaturesError: the query fails, is not a single select, takes too long, or does not select the key.
+        Halted: a key has two rows, or is not in the primary source.
     """
     if pipeline.features is None:
         return primary
@@ -55,7 +55,7 @@ def build_features(
 
 @contextmanager
 def closed_duckdb(tables: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB that holds these tables, and nothing that a query could get out by."""
+    """Open a DuckDB with these tables and without access to anything outside of it."""
     connection = duckdb.connect(":memory:", config={"threads": 1})
     try:
         for statement in (
@@ -100,8 +100,8 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
     except duckdb.Error as error:
         reason = " ".join(str(error).split("LINE ")[0].split())
         if pipeline.private_columns and isinstance(error, duckdb.DataError):  # its message quotes the value
-            told = f"fails: {type(error).__name__} {HIDDEN}. Mend `features:` in the spec."
-            raise FeaturesError(pipeline.name, told) from None
+            hidden = f"fails: {type(error).__name__} {HIDDEN}. Mend `features:` in the spec."
+            raise FeaturesError(pipeline.name, hidden) from None
         raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error
 
 
@@ -126,7 +126,7 @@ def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> 
 def _with_kept(
     connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, primary: pa.Table, features: pa.Table
 ) -> pa.Table:
-    """Add kept columns that the query does not select, from the primary row of the same key."""
+    """Add columns to keep that the query does not select, from the primary row of the same key."""
     more = [c for c in pipeline.destination.keep if c not in features.column_names and c in primary.column_names]
     if not more:
         return features
@@ -137,7 +137,7 @@ def _with_kept(
 
 
 def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:
-    """Return the first keys that stand in more than one row, with their counts; empty where the key is unique."""
+    """Return the first keys that have more than one row, with their counts; empty if the key is unique."""
     key = pipeline.key
     if len(key) == 1 and compute.count_distinct(table[key[0]], mode="only_valid").as_py() == table.num_rows:
         return ()
@@ -152,5 +152,5 @@ def _quoted(names: Sequence[str]) -> str:
 
 def show_key(pipeline: Pipeline, values: Sequence[Any]) -> str:
     """Write a key as errors show it."""
-    told = zip(pipeline.key, values, strict=True)
-    return " / ".join(HIDDEN if c.casefold() in pipeline.private_columns else str(value) for c, value in told)
+    named = zip(pipeline.key, values, strict=True)
+    return " / ".join(HIDDEN if c.casefold() in pipeline.private_columns else str(value) for c, value in named)

@@ -1,4 +1,4 @@
-"""One partition's rows between reading and scoring: judged, refused, turned into features, judged again."""
+"""Validate one partition: judge its rows, quarantine, build the features, judge those."""
 
 import json
 from collections import Counter
@@ -57,7 +57,7 @@ def validate_partition(
     for other, table in extracted.others.items():
         others[other], refused, found, stops = judge(other, table, {})
         halts += stops
-        if partition.index == 0:  # every partition reads the same rows of the other sources: told once
+        if partition.index == 0:  # every partition reads the same rows of the other sources: recorded once
             refusals, validations = refusals + refused, validations + found
     features = build_features(pipeline, interval_label(run.interval), accepted, others, options.statement_seconds)
     passed, late, found, stops = judge(FEATURES, features, {}, rows_of=accepted)
@@ -80,7 +80,7 @@ def validate_partition(
 
 @dataclass(frozen=True)
 class Quarantiner:
-    """How a pipeline's refusals are made: what may be kept of a row, and which rows were released before."""
+    """Makes a pipeline's refusals: masks private values, and lets released rows pass."""
 
     pipeline: Pipeline
     masking: MaskingPolicy
@@ -93,7 +93,7 @@ class Quarantiner:
 
         Args:
             refused: position and reasons of each refused row.
-            rows_of: the primary rows to keep in quarantine instead, found by key.
+            rows_of: primary rows; the one with the same key is kept in quarantine instead.
         """
         if not refused:
             return table, ()
@@ -132,12 +132,12 @@ class Quarantiner:
 
 
 def to_json(row: Mapping[str, Any]) -> str:
-    """Write a row's values as they were read; what JSON has no form for becomes text."""
+    """Write a row's values as they were read; a value that JSON cannot hold becomes text."""
     return json.dumps(row, ensure_ascii=False, default=str)
 
 
 def sample_rows(table: pa.Table, share: float) -> pa.Table:
-    """Return evenly spaced rows, so many that all partitions together make up the share."""
+    """Return the share of the rows, evenly spaced."""
     if share >= 1.0:
         return table
     count = max(round(table.num_rows * share), min(table.num_rows, 1))

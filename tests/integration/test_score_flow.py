@@ -166,7 +166,7 @@ def test_an_empty_interval_halts_unless_the_spec_says_that_it_is_normal(make_pla
 
     state = run_score(place, start="2026-01-03")
     assert state.name == "Halted"
-    assert "`payments` holds no rows" in state.message
+    assert "`payments` has no rows" in state.message
 
     text = SPEC.replace("partition_rows", "empty: publish\npartition_rows").replace(
         "    - {type: expect_table_row_count_to_be_between, min_value: 10}\n", ""

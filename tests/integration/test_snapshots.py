@@ -79,7 +79,7 @@ def test_the_other_sources_of_a_connection_are_read_at_the_same_moment(make_plac
     run = writer.claim(driver.warehouse, writer.ClaimRequest(driver.pipeline, None, pin, "due", 60))
     assert run is not None
     with ExitStack() as held:
-        source_plan = plan_partitions(run, connector(), NO_MASKING, held=held)
+        source_plan = plan_partitions(run, connector(), NO_MASKING, keep_open=held)
         change(place.shop, "delete from payments where payment_id > 10")
 
         extracted = [extract_partition(run, partition, connector()) for partition in source_plan.partitions]

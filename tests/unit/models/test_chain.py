@@ -90,7 +90,7 @@ def test_an_input_that_is_not_there_is_told_with_its_step(models: Models) -> Non
 def test_an_input_for_a_feature_that_the_model_does_not_have_is_told(models: Models) -> None:
     spec = STEPS.replace("{opinion: screen_score}", "{opinion: screen_score, opinoin: screen_score}")
 
-    with pytest.raises(ModelMismatch, match=r"as the `inputs` of step `deep` give it.*`opinoin`"):
+    with pytest.raises(ModelMismatch, match=r"features that `inputs` of step `deep` names: `opinoin`"):
         run_steps(read(spec), models, payments(1, 10))
 
 
@@ -103,7 +103,7 @@ def test_a_feature_that_bears_an_outputs_name_is_refused(models: Models) -> None
 
 @pytest.mark.parametrize(
     ("condition", "told"),
-    [("items", "no condition that is true or false"), ("missing > 1", "missing"), ("country::int > 1", "fails")],
+    [("items", "not a condition that is true or false"), ("missing > 1", "missing"), ("country::int > 1", "fails")],
 )
 def test_a_condition_that_cannot_be_evaluated_is_told_with_its_step(models: Models, condition: str, told: str) -> None:
     spec = STEPS.replace(CONDITION, condition)
