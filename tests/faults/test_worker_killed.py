@@ -59,7 +59,7 @@ def test_a_run_whose_worker_is_killed_is_taken_over_and_the_history_says_so(
     healed, dead = list_runs(place.warehouse)
     assert (healed.state, dead.state, dead.run_id) == ("published", "abandoned", killed.run_id)
     assert [row[0] for row in view_rows(place.warehouse)] == list(range(1, 251))
-    told = f"**Takes over from run** {dead.run_id[:8]} (abandoned: its lease ended without a sign of life)"
+    told = f"**Takes over from run** {dead.run_id[:8]} (abandoned: its lease ended without being renewed)"
     assert told in run_card(place.warehouse, healed.run_id)
 
 

@@ -197,7 +197,7 @@ def test_check_tells_which_step_lacks_a_column(make_steps: Callable[..., Place])
 
     assert checked.exit_code != 0
     assert (
-        "needs columns for step `deep` that neither the features nor the steps before it give: `opinion`"
+        "needs columns for step `deep` that are neither features nor outputs of earlier steps: `opinion`"
         in " ".join(checked.text.split())
     )
 
