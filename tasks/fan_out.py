@@ -220,5 +220,5 @@ def _read_deployment(client: SyncPrefectClient) -> DeploymentResponse:
 def _describe(planned: PlannedInterval, flow_run: FlowRun) -> IntervalRun:
     state = flow_run.state
     assert state is not None  # runs of a deployment are born Scheduled
-    message = (state.message or "").removeprefix("1 of 1 intervals: ")
-    return IntervalRun(planned, flow_run.id, state.type, state.name or state.type.value.title(), message)
+    name = state.name or state.type.value.title()
+    return IntervalRun(planned, flow_run.id, state.type, name, state.message or "")

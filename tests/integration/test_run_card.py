@@ -19,7 +19,7 @@ from penstock.ledger.reader import RunRecord, find_run, list_runs
 from penstock.ledger.tables import partitions
 from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
 from penstock.report.card import run_card
-from penstock.report.facts import read_facts
+from penstock.report.document import read_document
 from penstock.run_types import ModelPin
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
@@ -150,7 +150,7 @@ def test_the_card_in_prefect_links_to_flow_runs(scored: Place, prefect_api: str)
         asked = {"artifacts": {"flow_run_id": {"any_": [run.flow_run_id]}, "key": {"any_": ["run-card-card-risk"]}}}
         [artifact] = client.request("POST", "/artifacts/filter", json=asked).json()
 
-    assert f"([flow run](../../runs/flow-run/{run.flow_run_id}))" in artifact["data"]
+    assert f"- [Flow run](../../runs/flow-run/{run.flow_run_id})" in artifact["data"]
 
 
 def test_the_seconds_of_partitions_are_added_up_and_their_retries_named(scored: Place) -> None:
@@ -161,7 +161,7 @@ def test_the_seconds_of_partitions_are_added_up_and_their_retries_named(scored: 
         connection.execute(sa.update(partitions).where(mine).values(seconds=seconds))
         connection.execute(sa.update(partitions).where(mine, partitions.c.partition == 1).values(attempts=2))
 
-    steps = {step.step: step for step in read_facts(scored.warehouse, run).steps}
+    steps = {step.step: step for step in read_document(scored.warehouse, run).steps}
     card = run_card(scored.warehouse, run.run_id)
 
     assert (steps["score"].seconds, steps["score"].share, steps["score"].rows_per_second) == (8.0, 0.8, 250 / 8)
@@ -184,14 +184,14 @@ def test_the_command_line_tells_the_same_as_the_card(scored: Place, monkeypatch:
     page, details = tell("show", run.run_id), json.loads(tell("show", run.run_id, "--json"))
     old_page = tell("show", old.run_id)
 
-    facts = read_facts(scored.warehouse, run)
+    facts = read_document(scored.warehouse, run)
     assert facts.shift is not None
     assert details["score_shift"]["psi"] == details["psi"] == facts.shift.psi
     assert f"PSI {facts.shift.psi:.3f}" in page
-    assert f"supersedes run {old.run_id[:8]}" in page
+    assert f"Supersedes run {old.run_id[:8]}" in page
     assert [earlier["run_id"] for earlier in details["earlier_runs"]] == [old.run_id]
     assert details["flow_run_link"] == f"https://flows.example/runs/flow-run/{run.flow_run_id}"
-    assert f"was superseded by run {run.run_id[:8]}" in old_page
+    assert f"Superseded by run {run.run_id[:8]}" in old_page
     assert max(map(len, page.splitlines())) <= 100
 
 
