@@ -143,10 +143,10 @@ def _list_validations(document: RunDocument) -> Table:
 
 def _list_refusals(document: RunDocument) -> list[Block]:
     rows = [[f"{r.rows:,}", r.stage, ", ".join(r.reasons)] for r in document.refusals]
-    command = f"penstock quarantine show {document.run.run_id[:SHORT_ID]}"
+    hint = f"See the rows with `penstock quarantine show {document.run.run_id[:SHORT_ID]}`."
     return [
         Table(_columns(("rows", "stage", "reasons"), numbers=("rows",)), rows),
-        Paragraph(("See the rows with ", Code(command), ".")),
+        Paragraph((hint,)),
     ]
 
 
@@ -193,7 +193,7 @@ def _list_runs(run: RunRecord, earlier: Sequence[RunRecord]) -> Table:
     rows: list[list[Inline]] = []
     for other in earlier:
         shift = shift_between(run, other)
-        psi, started = f"{shift.psi:.3f}" if shift else "–", f"{other.started_at:%Y-%m-%d %H:%M}"
+        psi, started = f"{shift.psi:.3f}" if shift else "–", f"{other.started_at:%Y-%m-%d %H:%M:%S}"
         rows.append([_name(other), started, Status(other.state), other.models, psi, other.error or other.reason])
     return Table(_columns(("run", "started (UTC)", "state", "model", "PSI to it", "why"), numbers=("PSI to it",)), rows)
 

@@ -1,4 +1,4 @@
-"""The run history, told by card and command line from the same facts of real runs."""
+"""The run card and the command line show one document of real runs."""
 
 import base64
 import json
@@ -193,6 +193,45 @@ def test_the_command_line_tells_the_same_as_the_card(scored: Place, monkeypatch:
     assert details["flow_run_link"] == f"https://flows.example/runs/flow-run/{run.flow_run_id}"
     assert f"Superseded by run {run.run_id[:8]}" in old_page
     assert max(map(len, page.splitlines())) <= 100
+
+
+def test_card_and_page_have_the_same_sections_with_the_same_texts(scored: Place) -> None:
+    run = of(scored, "2026-01-02", "published")
+
+    card = run_card(scored.warehouse, run.run_id)
+    page = " ".join(tell("show", run.run_id).split())
+
+    titles = [line.lstrip("# ") for line in card.splitlines() if line.startswith("#")]
+    assert titles[1:] == [
+        "Validations: 1 quarantined, 1 noted, 3 passed",
+        "Quarantine",
+        "Scores",
+        "Seconds by step, all partitions added up",
+        "Earlier runs of this interval",
+    ]
+    places = [page.index(title) for title in titles[1:]]
+    assert places == sorted(places)
+    lines = [line.removeprefix("- ") for line in card.splitlines() if line and line[0] not in "#|!"]
+    assert len(lines) > 8
+    for line in lines:
+        assert line.replace("**", "") in page or re.sub(r"[*`]", "", line) in page
+
+
+def test_json_of_a_run_holds_the_document_and_the_keys_of_the_version_before(scored: Place) -> None:
+    run, old = of(scored, "2026-01-02", "published"), of(scored, "2026-01-02", "superseded")
+
+    details, old_details = (json.loads(tell("show", each.run_id, "--json")) for each in (run, old))
+    listed = json.loads(tell("runs", "card-risk", "--json"))
+
+    assert old_details["replaced_by_run_id"] == old_details["replaced_by"]["run_id"] == run.run_id
+    assert set(listed[0]) < set(details)
+    assert details["outcomes"] == {"quarantined": 1, "noted": 1, "passed": 3}
+    [refused] = [v for v in details["validations"] if v["outcome"] == "quarantined"]
+    assert (refused["unexpected"], refused["evaluated"], refused["unit"], refused["released"]) == (2, 250, "rows", 0)
+    assert refused["detail"] == "2 of 250 rows"
+    assert details["refusals"] == [{"stage": "payments", "reasons": [refused["expectation"]], "rows": 2}]
+    assert details["quarantine"] == [{"stage": "payments", "reasons": refused["expectation"], "rows": 2}]
+    assert {s["step"]: round(s["seconds"], 4) for s in details["steps"]} == details["step_seconds"]
 
 
 def test_runs_of_one_pipeline_are_listed_with_the_shift_of_their_scores(scored: Place) -> None:
