@@ -72,6 +72,15 @@ class ReasonCount:
     released: int
 
 
+@dataclass(frozen=True)
+class RefusalCount:
+    """How many rows of a run were refused at one stage for the same reasons."""
+
+    stage: str
+    reasons: tuple[str, ...]
+    rows: int
+
+
 def digest_row(stage: str, source: str, key: str, judged: str) -> str:
     """Hash what identifies a refused row; any change of its values makes it another row."""
     return hashlib.sha256(json.dumps([stage, source, key, judged], ensure_ascii=False).encode()).hexdigest()
@@ -124,8 +133,8 @@ def standing_runs(database: Database, pipeline: str | None = None) -> list[str]:
         return list(connection.execute(chosen).scalars())
 
 
-def quarantine_reasons(database: Database, run_id: str) -> list[tuple[str, str, int]]:
-    """Return (stage, reasons, rows) of a run's quarantine, most frequent first."""
+def count_refusals(database: Database, run_id: str) -> list[RefusalCount]:
+    """Count the rows of a run's quarantine by stage and reasons, most frequent first."""
     count = sa.func.count()
     query = (
         sa.select(quarantine.c.stage, quarantine.c.reasons, count)
@@ -134,7 +143,8 @@ def quarantine_reasons(database: Database, run_id: str) -> list[tuple[str, str, 
         .order_by(count.desc())
     )
     with database.reading() as connection:
-        return [(stage, ", ".join(json.loads(reasons)), int(n)) for stage, reasons, n in connection.execute(query)]
+        found = connection.execute(query).all()
+    return [RefusalCount(stage, tuple(json.loads(reasons)), int(rows)) for stage, reasons, rows in found]
 
 
 def count_reasons(database: Database, run_ids: Sequence[str]) -> list[ReasonCount]:

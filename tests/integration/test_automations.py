@@ -255,7 +255,7 @@ def test_a_failure_of_a_deployed_run_is_told_once(
     time.sleep(3)
     [message] = mailbox.about("nightly")
     assert message["subject"] == "nightly failed: nightly due until 2026-01-02 00:00"
-    assert "1 of 1 intervals: " in message["body"]
+    assert "2026-01-01 → 01-02: " in message["body"]
 
 
 def test_failures_at_the_same_time_are_each_told_once(
