@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from penstock.examples.pack import Pack, Size, open_pack, pack_names
-from penstock.examples.place import inside
-from penstock.examples.project import newest_end, write_pipelines, write_settings, write_size
+from penstock.examples.project import inside, newest_end, write_pipelines, write_settings, write_size
 
 
 def make_project(folder: Path, packs: Sequence[Pack], seed: int, now: datetime, *, small: bool = False) -> None:
@@ -18,14 +17,14 @@ def make_project(folder: Path, packs: Sequence[Pack], seed: int, now: datetime, 
     """
     folder.mkdir(parents=True)
     write_settings(folder, packs)
-    with inside(folder) as place:
+    with inside(folder) as project:
         for pack in packs:
             scale = pack.small if small else pack.demo
             size = Size(scale.rows, scale.days, seed, scale.dirty, newest_end(pack, now))
             write_pipelines(pack, size)
             write_size(pack, size)
-            pack.make(place, size)
-            trained = ", ".join(manifest.label for manifest in pack.train(place, size))
+            pack.make(project, size)
+            trained = ", ".join(manifest.label for manifest in pack.train(project, size))
             print(f"{pack.name}: {', '.join(pack.pipelines)}; trained {trained}")
 
 

@@ -7,16 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from penstock.database.connections import close_engines
-from penstock.errors import PenstockError
-from penstock.examples.judging import Judged, judge_published, told
+from penstock import PenstockError, Project
+from penstock.examples.judging import Judged, judge_published, to_markdown
 from penstock.examples.pack import Pack, Size
-from penstock.examples.place import Place, inside
-from penstock.examples.project import newest_end, read_size, write_pipelines, write_settings, write_size
+from penstock.examples.project import inside, newest_end, read_size, write_pipelines, write_settings, write_size
 
 FOLDER = Path("penstock-demo")
 
-JudgeGenerated = Callable[[Place, Size], dict[str, list[Judged]]]
+JudgeGenerated = Callable[[Project, Size], dict[str, list[Judged]]]
 JudgeReal = Callable[[Path], dict[str, list[Judged]]]
 
 
@@ -53,10 +51,10 @@ def _generate(parser: argparse.ArgumentParser, pack: Pack, given: argparse.Names
         write_settings(given.folder, [pack])
     until = newest_end(pack, given.until.replace(tzinfo=UTC) if given.until else datetime.now(UTC))
     size = Size(given.rows, given.days, given.seed, given.dirty, until)
-    with _inside(parser, given.folder) as place:
+    with _inside(parser, given.folder) as project:
         write_pipelines(pack, size)
         write_size(pack, size)
-        for what, holds in pack.make(place, size).told.items():
+        for what, holds in pack.make(project, size).summary.items():
             print(f"{what:24} {holds}")
 
 
@@ -66,8 +64,8 @@ def _add_train(parser: argparse.ArgumentParser, pack: Pack) -> None:
 
 
 def _train(parser: argparse.ArgumentParser, pack: Pack, given: argparse.Namespace) -> None:
-    with _inside(parser, given.folder) as place:
-        for manifest in pack.train(place, read_size(pack)):
+    with _inside(parser, given.folder) as project:
+        for manifest in pack.train(project, read_size(pack)):
             judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
             print(f"{manifest.label}: {judged} on the holdout")
 
@@ -81,17 +79,17 @@ def _add_incident(parser: argparse.ArgumentParser, pack: Pack) -> None:
 
 
 def _strike(parser: argparse.ArgumentParser, pack: Pack, given: argparse.Namespace) -> None:
-    with _inside(parser, given.folder) as place:
+    with _inside(parser, given.folder) as project:
         size = read_size(pack)
         if given.name == "labels":
-            print(f"{pack.deliver_labels(place, size):,} labels have come in")
+            print(f"{pack.deliver_labels(project, size):,} labels have come in")
             for pipeline in pack.labels:
-                rows, figure = judge_published(place, pack, pipeline)
+                rows, figure = judge_published(project, pack, pipeline)
                 print(f"{pipeline}: {pack.labels[pipeline].metric} {figure:.3f} over {rows:,} live scores")
             return
         chosen = next(each for each in pack.incidents if each.name == given.name)
-        (chosen.mend if given.mend else chosen.strike)(place, size)
-        print(chosen.remedy if given.mend else chosen.story)
+        (chosen.mend if given.mend else chosen.strike)(project, size)
+        print(chosen.remedy if given.mend else chosen.summary)
 
 
 def _evaluate(pack: Pack, given: argparse.Namespace, generated: JudgeGenerated, real: JudgeReal) -> None:
@@ -101,23 +99,23 @@ def _evaluate(pack: Pack, given: argparse.Namespace, generated: JudgeGenerated, 
     )
     with TemporaryDirectory() as folder:
         write_settings(Path(folder), [pack])
-        with inside(Path(folder)) as place:
+        with inside(Path(folder)) as project:
             write_pipelines(pack, size)
-            pack.make(place, size)
-            tables = generated(place, size) | tables
-            close_engines()
+            pack.make(project, size)
+            tables = generated(project, size) | tables
+            project.close()
     for title, judged in tables.items():
-        print(f"\n{title}\n\n{told(judged)}")
+        print(f"\n{title}\n\n{to_markdown(judged)}")
 
 
 @contextmanager
-def _inside(parser: argparse.ArgumentParser, folder: Path) -> Iterator[Place]:
+def _inside(parser: argparse.ArgumentParser, folder: Path) -> Iterator[Project]:
     """Work in a project folder; what a user can mend ends the command with its words alone."""
     if not folder.is_dir():
         parser.error(f"there is no folder {folder}; `generate` makes it, and --folder names another")
     try:
-        with inside(folder) as place:
-            yield place
+        with inside(folder) as project:
+            yield project
     except PenstockError as error:
         parser.exit(error.exit_code, f"Error: {error}\n")
 

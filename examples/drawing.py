@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.database.types import TIMESTAMP
-
 Numbers = npt.NDArray[Any]
 
 
@@ -24,4 +22,6 @@ def _to_arrow(values: Any) -> Any:
 
 def moments(begin: datetime, seconds: Numbers) -> "pa.Array[Any]":
     """Seconds since the begin of a world as timestamps."""
-    return pa.array((int(begin.timestamp()) + seconds.astype(np.int64)) * 1_000_000, pa.int64()).cast(TIMESTAMP)
+    return pa.array((int(begin.timestamp()) + seconds.astype(np.int64)) * 1_000_000, pa.int64()).cast(
+        pa.timestamp("us", "UTC")
+    )

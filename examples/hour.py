@@ -8,6 +8,7 @@ published by one of them, once.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -18,14 +19,15 @@ from functools import partial
 from pathlib import Path
 from socket import socket
 
-from penstock.database.connections import close_engines
-from penstock.errors import SettingsError
+from penstock import SettingsError
 from penstock.examples.__main__ import make_project
 from penstock.examples.pack import Pack, open_pack, pack_names
-from penstock.examples.place import Place, inside
+from penstock.examples.project import inside
 from penstock.examples.restore import Kept, is_over, is_planned, judge, read_history
 from penstock.examples.schedule_steps import MINUTES, Beat, spread, write_schedule
 
+PENSTOCK = (sys.executable, "-c", "from penstock.cli import main; main()")
+"""The command `penstock`, of the same Python."""
 READY = "Ctrl-C stops everything"
 LEAD = timedelta(seconds=20)
 """From the last deploy to the first run: the scheduler needs some seconds to plan the hour."""
@@ -33,7 +35,7 @@ PATIENCE = 900.0
 """Seconds beyond the hour in which runs that are late may still end."""
 
 
-def run_hour(folder: Path, packs: Sequence[Pack], pace: float, tell: Callable[[str], None]) -> tuple[Kept, ...]:
+def run_hour(folder: Path, packs: Sequence[Pack], pace: float, report: Callable[[str], None]) -> tuple[Kept, ...]:
     """Run the hour on a project folder that `make_project` made, and return how each pipeline kept to it.
 
     Args:
@@ -42,34 +44,31 @@ def run_hour(folder: Path, packs: Sequence[Pack], pace: float, tell: Callable[[s
     Raises:
         SettingsError: `penstock up` did not start, or the server did not plan the hour in time.
     """
-    with inside(folder) as place:
-        beats = spread(place, packs, pace)
+    with inside(folder) as project:
+        beats = spread(project, packs, pace)
         for beat in beats:
             write_schedule(beat, None)
         with _up(folder) as api_url:
-            begin = _deploy_hour(place, api_url, beats)
+            begin = _deploy_hour(api_url, beats)
             runs = sum(len(beat.intervals) for beat in beats)
             length = timedelta(seconds=MINUTES * pace)
-            tell(f"{runs} runs of {len(beats)} pipelines from {begin:%H:%M:%S} on; the hour lasts {length}")
+            report(f"{runs} runs of {len(beats)} pipelines from {begin:%H:%M:%S} on; the hour lasts {length}")
             deadline = begin + length + timedelta(seconds=PATIENCE)
             while datetime.now(UTC) < deadline and not is_over(api_url, beats):
                 time.sleep(1)
             history = read_history(api_url, beats)
-        kept = tuple(judge(place, beat, begin, history[beat.pipeline]) for beat in beats)
-        close_engines()
+        kept = tuple(judge(project, beat, begin, history[beat.pipeline]) for beat in beats)
+        project.close()
     return kept
 
 
-def _deploy_hour(place: Place, api_url: str, beats: Sequence[Beat]) -> datetime:
+def _deploy_hour(api_url: str, beats: Sequence[Beat]) -> datetime:
     """Deploy the compressed schedules, and wait until the server has planned every run; return when they begin."""
-    from penstock.deployments.up import deploy_folder
-
     begin = datetime.now(UTC).replace(microsecond=0) + LEAD
     for beat in beats:
         write_schedule(beat, begin)
-    _, broken = deploy_folder(api_url, place.settings)
-    if broken:
-        raise broken[0]
+    environment = os.environ | {"PREFECT_API_URL": api_url}
+    subprocess.run([*PENSTOCK, "deploy", "--yes"], env=environment, stdout=subprocess.DEVNULL, check=True)
     while not is_planned(api_url, beats, begin):
         if datetime.now(UTC) > begin:
             raise SettingsError(f"the server at {api_url} has not planned the hour within {LEAD}", "Try once more.")
@@ -83,14 +82,14 @@ def _up(folder: Path) -> Iterator[str]:
     with closing(socket()) as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
-    told = Path("up.log").absolute()
-    command = [sys.executable, "-c", "from penstock.cli import main; main()", "up", "--port", str(port)]
-    with told.open("wb") as output:
+    log = Path("up.log").absolute()
+    command = [*PENSTOCK, "up", "--port", str(port)]
+    with log.open("wb") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     try:
-        while READY not in told.read_text(encoding="utf-8"):
+        while READY not in log.read_text(encoding="utf-8"):
             if process.poll() is not None:
-                raise SettingsError(f"`penstock up` has ended: {told.read_text(encoding='utf-8')}", "Mend it.")
+                raise SettingsError(f"`penstock up` has ended: {log.read_text(encoding='utf-8')}", "Mend it.")
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/api"
     finally:

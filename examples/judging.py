@@ -12,17 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import read
+from penstock import ModelVersion, Project, Registry, Trained, train
 from penstock.examples.pack import Pack
-from penstock.examples.place import Place
-from penstock.models.booster import ModelVersion
-from penstock.models.registry import Registry
-from penstock.models.training import Trained, train
-from penstock.run_types import ModelPin
 
 Numbers = npt.NDArray[np.float64]
 Metric = Callable[[Numbers, Numbers], float]
-"""Of what was and what was told of it."""
+"""Takes what happened and the score of it."""
 Rule = Callable[[pa.Table], Numbers]
 """A score by a rule of thumb, higher where more is to be expected."""
 
@@ -57,8 +52,8 @@ def ndcg_at_5(actual: Numbers, score: Numbers) -> float:
     """Discounted gain of the first five of one group, as a share of the best there is; equal scores by lot."""
     lot = np.random.default_rng(len(actual)).random(len(actual))
     weight = 1 / np.log2(np.arange(2, 7))
-    told, best = actual[np.lexsort((lot, -score))][:5], -np.sort(-actual)[:5]
-    return float((told * weight[: len(told)]).sum() / (best * weight[: len(best)]).sum())
+    found, best = actual[np.lexsort((lot, -score))][:5], -np.sort(-actual)[:5]
+    return float((found * weight[: len(found)]).sum() / (best * weight[: len(best)]).sum())
 
 
 METRICS: dict[str, Metric] = {"aucpr": aucpr, "auc": auc, "rmse": rmse, "mae": mae, "ndcg@5": ndcg_at_5}
@@ -95,7 +90,7 @@ def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **h
     """Keep the last rows apart, and train on the others; of these the last choose how many trees there are.
 
     Args:
-        how: more of the arguments of `penstock.models.training.train`.
+        how: more of the arguments of `penstock.train`.
     """
     ordered = frame.sort_by(order_by)
     learned = ordered.slice(0, ordered.num_rows - round(ordered.num_rows * share))
@@ -129,17 +124,17 @@ def _registered(trained: Trained) -> Iterator[ModelVersion]:
     with TemporaryDirectory() as folder:
         registry = Registry(Path(folder))
         manifest = trained.register(registry, "judged")
-        yield registry.load(ModelPin(manifest.name, manifest.version, manifest.sha256))
+        yield registry.load(registry.resolve(f"{manifest.name}@{manifest.version}"))
 
 
-def judge_published(place: Place, pack: Pack, pipeline: str) -> tuple[int, float]:
+def judge_published(project: Project, pack: Pack, pipeline: str) -> tuple[int, float]:
     """Return how many live rows have a label now, and the metric over them; NaN where none has."""
-    spec, labels = place.pipeline(pipeline), pack.labels[pipeline]
+    spec, labels = project.load_pipeline(pipeline), pack.labels[pipeline]
     key = list(spec.key)
     live = sa.table(spec.destination.table, *(sa.column(name) for name in (*key, labels.score)))
     known = sa.table(labels.table, *(sa.column(name) for name in (*key, labels.column)))
-    scores = read(place.connect(spec.destination.connection), sa.select(live))
-    truth = read(place.connect(labels.connection), sa.select(known).where(known.c[labels.column].is_not(None)))
+    scores = project.query(spec.destination.connection, sa.select(live))
+    truth = project.query(labels.connection, sa.select(known).where(known.c[labels.column].is_not(None)))
     joined = scores.join(truth, key, join_type="inner")
     if not joined.num_rows:
         return 0, float("nan")
@@ -152,7 +147,7 @@ def to_numbers(column: "pa.ChunkedArray[Any]") -> Numbers:
     return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
 
 
-def told(judged: Sequence[Judged]) -> str:
+def to_markdown(judged: Sequence[Judged]) -> str:
     """Write a table in Markdown, as a README takes it."""
     names = list(judged[0].figures)
     rows = [f"| {j.name} | " + " | ".join(f"{j.figures[n]:.3f}" for n in names) + " |" for j in judged]

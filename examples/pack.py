@@ -6,13 +6,12 @@ A pack is a folder of `examples/` whose `pack.py` holds one `PACK`; its pipeline
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-from penstock.errors import SettingsError, nearest
-from penstock.examples.place import Place
-from penstock.models.manifest import Manifest
+from penstock import Manifest, Project, SettingsError
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Scale:
 class Made:
     """What a generator made."""
 
-    told: Mapping[str, str]
+    summary: Mapping[str, str]
     """What lies where, for people: a file or table, and what it holds."""
     to_score: Mapping[str, int]
     """By pipeline: rows of the primary source in all intervals to score, once every incident is mended."""
@@ -52,7 +51,7 @@ class Made:
     """By pipeline: how many of them the features query leaves out on purpose."""
 
 
-Deed = Callable[[Place, Size], None]
+Deed = Callable[[Project, Size], None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Incident:
     name: str
     kind: Literal["schema", "upstream", "drift", "late"]
     pipeline: str
-    story: str
+    summary: str
     """What happens, in one sentence."""
     strike: Deed
     mend: Deed
@@ -104,11 +103,11 @@ class Pack:
     """What a test makes."""
     scored: int
     """Intervals at the end that the pipelines score; the model learns from what lies before them. At least two."""
-    make: Callable[[Place, Size], Made]
+    make: Callable[[Project, Size], Made]
     """Fill the project's databases and files."""
-    train: Callable[[Place, Size], tuple[Manifest, ...]]
+    train: Callable[[Project, Size], tuple[Manifest, ...]]
     """Train on what is known by the end of the world, and register each model under the alias that its spec names."""
-    deliver_labels: Callable[[Place, Size], int]
+    deliver_labels: Callable[[Project, Size], int]
     """Write the labels that have come in since; returns how many."""
     labels: Mapping[str, Labels]
     """By pipeline."""
@@ -120,6 +119,11 @@ def pack_names() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name.replace("_", "-") for path in Path(__file__).parent.glob("*/pack.py")))
 
 
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    found = get_close_matches(name, known, n=1)
+    return f"Did you mean `{found[0]}`? " if found else ""
+
+
 def open_pack(name: str) -> Pack:
     """Return a pack by its name.
 
@@ -128,8 +132,6 @@ def open_pack(name: str) -> Pack:
     """
     known = pack_names()
     if name not in known:
-        raise SettingsError(
-            f"there is no pack `{name}`", f"{nearest(name, known)} There are: {', '.join(known)}.".strip()
-        )
+        raise SettingsError(f"there is no pack `{name}`", f"{_nearest(name, known)}There are: {', '.join(known)}.")
     pack: Pack = import_module(f"penstock.examples.{name.replace('-', '_')}.pack").PACK
     return pack

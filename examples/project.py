@@ -3,25 +3,31 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 
-from penstock import deployments
-from penstock.errors import SettingsError
+import penstock
+from penstock import DataInterval, IntervalSpec, Project, SettingsError, load_pipeline
+from penstock.examples.grid import align_down
 from penstock.examples.pack import Pack, Size
-from penstock.interval import DataInterval, align_down
-from penstock.spec.pipeline import IntervalSpec
-from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 
-SHIPPED = Path(deployments.__file__).with_name("pipelines")
+SHIPPED = Path(penstock.__file__).parent / "deployments" / "pipelines"
 _SETTINGS = """\
 # Read by every penstock command that is run in this folder.
 PENSTOCK_HOME=.penstock
 PENSTOCK_PIPELINES=pipelines
 """
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[Project]:
+    """Make a project folder the working folder, and give its project; paths in it are relative."""
+    with chdir(folder):
+        yield Project()
 
 
 def write_settings(folder: Path, packs: Sequence[Pack]) -> None:
@@ -45,7 +51,7 @@ def write_pipelines(pack: Pack, size: Size) -> None:
     Path("pipelines").mkdir(exist_ok=True)
     for name in pack.pipelines:
         text = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
-        interval = parse_pipeline(text.encode(), name).interval
+        interval = load_pipeline(SHIPPED / f"{name}.yaml").interval
         if interval is not None:
             first = scored_span(pack, interval, size).start
             text, changed = re.subn(r"(\bstart: )\d{4}-\d\d-\d\dT[\d:]+Z", rf"\g<1>{first:%Y-%m-%dT%H:%M:%SZ}", text)

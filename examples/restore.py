@@ -1,11 +1,12 @@
 """Whether pipelines kept to the compressed hour: what Prefect's run history and the ledger tell, held to each other."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
@@ -13,11 +14,10 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from penstock.deployments.up import client_of
-from penstock.examples.place import Place
+from penstock import Project, RunRecord
 from penstock.examples.schedule_steps import Beat
-from penstock.ledger.reader import RunRecord, list_runs
 
 ENOUGH = 200
 
@@ -50,7 +50,7 @@ class Kept:
 
 def is_planned(api_url: str, beats: Sequence[Beat], begin: datetime) -> bool:
     """Whether the server has planned every run of the hour."""
-    with client_of(api_url) as client:
+    with _client_of(api_url) as client:
         return all(
             {run.expected_start_time for run in _runs_of(client, beat.pipeline)} == set(beat.moments(begin))
             for beat in beats
@@ -59,24 +59,23 @@ def is_planned(api_url: str, beats: Sequence[Beat], begin: datetime) -> bool:
 
 def is_over(api_url: str, beats: Sequence[Beat]) -> bool:
     """Whether every run that was planned has ended, well or not."""
-    with client_of(api_url) as client:
+    with _client_of(api_url) as client:
         runs = [run for beat in beats for run in _runs_of(client, beat.pipeline)]
     return all(run.state is not None and run.state.is_final() for run in runs)
 
 
 def read_history(api_url: str, beats: Sequence[Beat]) -> Mapping[str, tuple[Ran, ...]]:
     """Read all flow runs of each pipeline's deployment, and the runs of intervals below them."""
-    with client_of(api_url) as client:
+    with _client_of(api_url) as client:
         return {
             beat.pipeline: tuple(Ran(run, _below(client, run)) for run in _runs_of(client, beat.pipeline))
             for beat in beats
         }
 
 
-def judge(place: Place, beat: Beat, begin: datetime, history: Sequence[Ran]) -> Kept:
+def judge(project: Project, beat: Beat, begin: datetime, history: Sequence[Ran]) -> Kept:
     """Hold what was planned, Prefect's history and the ledger to each other."""
-    warehouse = place.connect(place.pipeline(beat.pipeline).destination.connection)
-    ledger = list_runs(warehouse, beat.pipeline, limit=ENOUGH)
+    ledger = project.list_runs(project.load_pipeline(beat.pipeline), limit=ENOUGH)
     planned = beat.moments(begin)
     good = [each.run for each in history if each.run.state_name == "Completed"]
     wrong = [*_missing(planned, history), *_unpublished(beat, ledger), *_unlike(history, ledger)]
@@ -135,6 +134,12 @@ def _unlike(history: Sequence[Ran], ledger: Sequence[RunRecord]) -> list[str]:
     unwell = [f"{run.name} is {run.state_name}" for run in below if run.state_name != "Completed"]
     unseen = by_run.keys() - {str(run.id) for run in below}
     return [*crowded, *unknown, *unwell, *(f"the history lacks {by_run[run].run_id}" for run in unseen)]
+
+
+@contextmanager
+def _client_of(api_url: str) -> Iterator[SyncPrefectClient]:
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+        yield client
 
 
 def _runs_of(client: SyncPrefectClient, pipeline: str) -> list[FlowRun]:

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from penstock.errors import SettingsError
+from penstock import DataInterval, Project, SettingsError, load_pipeline
+from penstock.examples.grid import split
 from penstock.examples.pack import Pack
-from penstock.examples.place import Place
 from penstock.examples.project import read_size, scored_span
-from penstock.interval import DataInterval, split
-from penstock.spec.yaml_file import parse_pipeline
 
 MINUTES = 60
 APART = 2
@@ -40,18 +38,18 @@ class Beat:
         return f"DTSTART:{starts:%Y%m%dT%H%M%S}\\nRRULE:{rule}"
 
 
-def spread(place: Place, packs: Sequence[Pack], pace: float) -> tuple[Beat, ...]:
+def spread(project: Project, packs: Sequence[Pack], pace: float) -> tuple[Beat, ...]:
     """Spread the runs of each of the packs' pipelines evenly over the hour.
 
     Args:
         pace: real seconds of a simulated minute.
     """
     names = [(pack, name) for pack in packs for name in pack.pipelines]
-    return tuple(_beat(place, pack, name, pace, at * APART) for at, (pack, name) in enumerate(names))
+    return tuple(_beat(project, pack, name, pace, at * APART) for at, (pack, name) in enumerate(names))
 
 
-def _beat(place: Place, pack: Pack, name: str, pace: float, minutes: float) -> Beat:
-    interval = place.pipeline(name).interval
+def _beat(project: Project, pack: Pack, name: str, pace: float, minutes: float) -> Beat:
+    interval = project.load_pipeline(name).interval
     if interval is None:
         raise SettingsError(f"`{name}` is a snapshot pipeline and has no intervals", "Leave its pack out.")
     until = scored_span(pack, interval, read_size(pack)).end
@@ -65,8 +63,8 @@ def write_schedule(beat: Beat, begin: datetime | None) -> None:
     file = Path("pipelines", f"{beat.pipeline}.yaml")
     text = re.sub(r"(?m)^schedule: \{.*\}\n", "", file.read_text(encoding="utf-8"))
     text, changed = re.subn(r"(?m)^(  max_intervals: )\d+", r"\g<1>1", text)
-    if changed != 1 or parse_pipeline(text.encode(), str(file)).schedule is not None:
+    file.write_text(text, encoding="utf-8")
+    if changed != 1 or load_pipeline(file).schedule is not None:
         raise SettingsError(f"{file} does not hold one `schedule: {{…}}` and one `max_intervals:`", "Restore it.")
     if begin is not None:
-        text += f'schedule: {{rrule: "{beat.rrule(begin)}"}}\n'
-    file.write_text(text, encoding="utf-8")
+        file.write_text(f'{text}schedule: {{rrule: "{beat.rrule(begin)}"}}\n', encoding="utf-8")

@@ -10,20 +10,19 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from penstock import Project, Trained
 from penstock.examples.card_fraud.train import HOW, LABEL, SEEN_BY_SCREEN, SHALLOW, TIME, feature_names, learned_rows
 from penstock.examples.judging import Judged, Numbers, Rule, compare, hold_out, score_rows, to_numbers
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
-from penstock.models.training import Trained
 
 SCREEN_BOUND = 0.003
 """As `when:` of the spec says."""
 METRICS = ("aucpr", "auc")
 
 
-def judge_generated(place: Place, size: Size) -> dict[str, list[Judged]]:
+def judge_generated(project: Project, size: Size) -> dict[str, list[Judged]]:
     """Judge on the newest fifth of the payments whose verdicts are in."""
-    frame = learned_rows(place, size)
+    frame = learned_rows(project, size)
     holdout = hold_out(frame, LABEL, TIME, features=feature_names(frame), **HOW)
     screen = hold_out(frame, LABEL, TIME, features=SEEN_BY_SCREEN, **SHALLOW).trained
     rules: dict[str, Rule] = {

@@ -6,14 +6,11 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import read
+from penstock import Manifest, Project, train
 from penstock.examples.card_fraud.generate import PIPELINE, SCORED_HOURS, SCREEN, verdicts
 from penstock.examples.card_fraud.world import DECIDED_WITHIN
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
-from penstock.examples.training import join_labels, read_features
-from penstock.models.manifest import Manifest
-from penstock.models.training import train
+from penstock.examples.training import join_labels
 
 DAY = timedelta(days=1)
 WARM_UP = DAY
@@ -27,7 +24,7 @@ SEEN_BY_SCREEN = ("amount", "amount_to_usual", "category", "channel", "abroad", 
 SHALLOW: dict[str, Any] = {"rounds": 40, "params": HOW["params"] | {"max_depth": 2}}
 
 
-def learned_rows(place: Place, size: Size) -> pa.Table:
+def learned_rows(project: Project, size: Size) -> pa.Table:
     """Return features and label of the payments that are old enough for every verdict to be in.
 
     Younger payments are left out, also those with a verdict: whatever is reported first would be learned too often.
@@ -37,9 +34,9 @@ def learned_rows(place: Place, size: Size) -> pa.Table:
         days=1
     )
     end = scored_from - DECIDED_WITHIN
-    pipeline = place.pipeline(PIPELINE)
-    features = read_features(place, pipeline, end - whole_days * timedelta(days=1), end, timedelta(days=1))
-    known = read(place.connect("bank"), sa.select(verdicts.c.payment_id, verdicts.c.fraud))
+    pipeline = project.load_pipeline(PIPELINE)
+    features = project.read_features(pipeline, end - whole_days * timedelta(days=1), end, step=timedelta(days=1))
+    known = project.query("bank", sa.select(verdicts.c.payment_id, verdicts.c.fraud))
     return join_labels(features, known, pipeline.key)
 
 
@@ -47,10 +44,10 @@ def feature_names(frame: pa.Table) -> list[str]:
     return [name for name in frame.column_names if name not in ("payment_id", TIME, LABEL)]
 
 
-def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
+def train_models(project: Project, size: Size) -> tuple[Manifest, ...]:
     """Train both steps on the older four fifths, judge on the newest fifth, and register the champions."""
-    frame = learned_rows(place, size)
+    frame = learned_rows(project, size)
     screen = train(frame, LABEL, SEEN_BY_SCREEN, order_by=TIME, **SHALLOW)
     deep = train(frame, LABEL, feature_names(frame), order_by=TIME, **HOW)
-    registry = place.registry
+    registry = project.registry
     return screen.register(registry, SCREEN, "champion"), deep.register(registry, PIPELINE, "champion")

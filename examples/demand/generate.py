@@ -13,13 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import BulkTransaction, bulk_transaction
-from penstock.database.types import UtcDateTime
-from penstock.errors import SettingsError
+from penstock import Project, SettingsError
+from penstock.examples.database import UTC_TIME, append_rows
 from penstock.examples.demand.planning import count_units, list_candidates, list_products, note_bought
 from penstock.examples.demand.world import CATEGORIES, NOVELTY, STORES, WEEK, World, draw_world, product_id
 from penstock.examples.pack import Made, Size
-from penstock.examples.place import Place
 
 DEMAND = "demand"
 RECOMMEND = "recommend"
@@ -37,7 +35,7 @@ products: sa.Table = sa.Table(
     metadata,
     sa.Column("product_id", sa.Text, primary_key=True),
     sa.Column("category", sa.Text, nullable=False),
-    sa.Column("listed_at", UtcDateTime, nullable=False),
+    sa.Column("listed_at", UTC_TIME, nullable=False),
 )
 listings: sa.Table = sa.Table(
     "listings",
@@ -46,7 +44,7 @@ listings: sa.Table = sa.Table(
     sa.Column("store", sa.Text, primary_key=True),
     sa.Column("week", sa.Text, primary_key=True),
     sa.Column("price", sa.Double, nullable=False),
-    sa.Column("planned_at", UtcDateTime, nullable=False),
+    sa.Column("planned_at", UTC_TIME, nullable=False),
 )
 candidates: sa.Table = sa.Table(
     "candidates",
@@ -54,7 +52,7 @@ candidates: sa.Table = sa.Table(
     sa.Column("customer_id", sa.BigInteger, primary_key=True),
     sa.Column("product_id", sa.Text, primary_key=True),
     sa.Column("week", sa.Text, primary_key=True),
-    sa.Column("made_at", UtcDateTime, nullable=False),
+    sa.Column("made_at", UTC_TIME, nullable=False),
 )
 actuals: sa.Table = sa.Table(
     "actuals",
@@ -74,7 +72,7 @@ purchases: sa.Table = sa.Table(
 )
 
 
-def make_retailer(place: Place, size: Size) -> Made:
+def make_retailer(project: Project, size: Size) -> Made:
     """Fill files, log and database. Plans that come late are not there yet, nor what the last week became.
 
     Raises:
@@ -88,21 +86,21 @@ def make_retailer(place: Place, size: Size) -> Made:
     world = draw_world(size)
     weeks = planned_weeks(world)
     spoiled = {week: spoil_listings(world, size, week) for week in weeks[-SCORED_WEEKS:]}
-    shop = place.connect("retailer")
+    shop = project.connect("retailer")
     metadata.create_all(shop.engine)
-    with bulk_transaction(shop) as transaction:
-        transaction.append(products, _products_table(world, size))
+    with shop.writing() as connection:
+        append_rows(connection, products, _products_table(world, size))
         for week in weeks:
             listed, ranked = list_products(world.lines, week), list_candidates(world.lines, week)
             kept = spoiled[week].on_time if week in spoiled else listed
-            transaction.append(listings, with_time(kept, "planned_at", week - timedelta(days=2)))
-            transaction.append(candidates, with_time(ranked, "made_at", week - timedelta(hours=2)))
+            append_rows(connection, listings, with_time(kept, "planned_at", week - timedelta(days=2)))
+            append_rows(connection, candidates, with_time(ranked, "made_at", week - timedelta(hours=2)))
             if week < weeks[-1]:
-                write_outcomes(transaction, world.lines, week, listed, ranked)
+                write_outcomes(connection, world.lines, week, listed, ranked)
     files = write_sales(dirty_lines(world, size), SALES)
     promotions = _write_promotions(world)
     last = weeks[-SCORED_WEEKS:]
-    told = {
+    summary = {
         "sales": f"{len(world.lines):,} lines in {files} daily files, none of a Saturday",
         str(PROMOTIONS): f"{promotions} promotions, announced a week ahead",
         "retailer: listings": f"what {len(STORES)} stores offer in {len(weeks)} weeks",
@@ -111,7 +109,7 @@ def make_retailer(place: Place, size: Size) -> Made:
     listed_rows = sum(len(spoiled[week].on_time) + len(spoiled[week].late) for week in last)
     ranked_rows = sum(len(list_candidates(world.lines, week)) for week in last)
     refused = sum(spoiled[week].refused for week in last)
-    return Made(told, {DEMAND: listed_rows, RECOMMEND: ranked_rows}, {DEMAND: refused, RECOMMEND: 0})
+    return Made(summary, {DEMAND: listed_rows, RECOMMEND: ranked_rows}, {DEMAND: refused, RECOMMEND: 0})
 
 
 def planned_weeks(world: World) -> list[datetime]:
@@ -165,8 +163,8 @@ def dirty_lines(world: World, size: Size) -> pd.DataFrame:
     twice = lines[rng.random(len(lines)) < size.dirty]
     written = pd.concat([lines, back, lost, twice]).sort_values("InvoiceDate", kind="stable", ignore_index=True)
     unknown = pd.Series(rng.random(len(written)) < (0.2 if size.dirty else 0))
-    told: pd.DataFrame = written.assign(CustomerID=written["CustomerID"].astype("Int64").mask(unknown))
-    return told
+    changed: pd.DataFrame = written.assign(CustomerID=written["CustomerID"].astype("Int64").mask(unknown))
+    return changed
 
 
 def write_sales(lines: pd.DataFrame, folder: Path) -> int:
@@ -184,12 +182,12 @@ def with_time(rows: pd.DataFrame, column: str, moment: datetime) -> pa.Table:
 
 
 def write_outcomes(
-    transaction: BulkTransaction, lines: pd.DataFrame, week: datetime, listed: pd.DataFrame, ranked: pd.DataFrame
+    connection: sa.Connection, lines: pd.DataFrame, week: datetime, listed: pd.DataFrame, ranked: pd.DataFrame
 ) -> int:
     """Write what a week became, of what was listed and ranked for it; returns how many rows."""
     sold, bought = count_units(listed, lines, week), note_bought(ranked, lines, week)
-    transaction.append(actuals, pa.Table.from_pandas(sold, preserve_index=False))
-    transaction.append(purchases, pa.Table.from_pandas(bought, preserve_index=False))
+    append_rows(connection, actuals, pa.Table.from_pandas(sold, preserve_index=False))
+    append_rows(connection, purchases, pa.Table.from_pandas(bought, preserve_index=False))
     return len(sold) + len(bought)
 
 

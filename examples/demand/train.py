@@ -9,14 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from penstock.database.bulk import read
+from penstock import Manifest, Project, train
 from penstock.examples.demand.generate import DEMAND, RECOMMEND, SCORED_WEEKS, WARM_UP, actuals, purchases
 from penstock.examples.demand.world import WEEK
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
-from penstock.examples.training import join_labels, read_features
-from penstock.models.manifest import Manifest
-from penstock.models.training import train
+from penstock.examples.training import join_labels
 
 GROUP = ("customer_id", "week")
 """Whose candidates compete: those of one customer in one week."""
@@ -38,7 +35,7 @@ class Question:
     group: tuple[str, ...] = ()
 
     def how(self, frame: pa.Table) -> dict[str, Any]:
-        """Return the arguments of `penstock.models.training.train` but for the rows, their label and their order."""
+        """Return the arguments of `penstock.train` but for the rows, their label and their order."""
         others = ("product_id", "week", *self.group, self.time, self.label)
         features = [name for name in frame.column_names if name not in others]
         monotone = f"({','.join(str(self.rising.get(name, 0)) for name in features)})"
@@ -67,23 +64,25 @@ ORDER = Question(
 )
 
 
-def learned_rows(place: Place, size: Size, asked: Question) -> pa.Table:
+def learned_rows(project: Project, size: Size, asked: Question) -> pa.Table:
     """Return features and outcomes of the weeks before those that are scored.
 
     A plan that is made in an interval speaks of the week after it: the last that may teach ends two before it.
     """
     begin = size.until - (size.days // 7 - WARM_UP + 1) * WEEK
-    return join_outcomes(place, asked, [begin + at * WEEK for at in range(size.days // 7 - WARM_UP + 1 - SCORED_WEEKS)])
+    return join_outcomes(
+        project, asked, [begin + at * WEEK for at in range(size.days // 7 - WARM_UP + 1 - SCORED_WEEKS)]
+    )
 
 
-def join_outcomes(place: Place, asked: Question, starts: Sequence[datetime]) -> pa.Table:
+def join_outcomes(project: Project, asked: Question, starts: Sequence[datetime]) -> pa.Table:
     """Return features and outcomes of the plans made in the weeks that start so.
 
     Of a ranking only groups in which something was bought stay: the others teach no order.
     """
-    pipeline = place.pipeline(asked.pipeline)
-    features = pa.concat_tables([read_features(place, pipeline, start, start + WEEK, WEEK) for start in starts])
-    known = read(place.connect("retailer"), sa.select(asked.outcomes))
+    pipeline = project.load_pipeline(asked.pipeline)
+    features = pa.concat_tables([project.read_features(pipeline, start, start + WEEK) for start in starts])
+    known = project.query("retailer", sa.select(asked.outcomes))
     frame = join_labels(features, known, pipeline.key)
     if not asked.group:
         return frame
@@ -93,8 +92,8 @@ def join_outcomes(place: Place, asked: Question, starts: Sequence[datetime]) -> 
     return kept.sort_by([(column, "ascending") for column in (*asked.group, "product_id")])
 
 
-def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
+def train_models(project: Project, size: Size) -> tuple[Manifest, ...]:
     """Train on the older four fifths, judge on the newest fifth, and register both champions."""
-    frames = ((asked, learned_rows(place, size, asked)) for asked in (UNITS, ORDER))
+    frames = ((asked, learned_rows(project, size, asked)) for asked in (UNITS, ORDER))
     fitted = ((asked, train(frame, asked.label, order_by=asked.time, **asked.how(frame))) for asked, frame in frames)
-    return tuple(trained.register(place.registry, asked.pipeline, "champion") for asked, trained in fitted)
+    return tuple(trained.register(project.registry, asked.pipeline, "champion") for asked, trained in fitted)

@@ -14,25 +14,25 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from penstock import Project
 from penstock.examples.judging import Judged, Numbers, compare, hold_out, to_numbers
 from penstock.examples.maintenance.generate import FAILURE
 from penstock.examples.maintenance.outcomes import LONGEST
 from penstock.examples.maintenance.train import QUESTIONS, Question, feature_names, learned_rows
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
 
 LEAKS = ("twf", "hdf", "pwf", "osf", "rnf")
 _HOW = QUESTIONS[0].how
 _HOURS = LONGEST / timedelta(hours=1)
 
 
-def judge_generated(place: Place, size: Size) -> dict[str, list[Judged]]:
+def judge_generated(project: Project, size: Size) -> dict[str, list[Judged]]:
     """Judge both models on the newest fifth of the windows whose outcome is certain."""
-    return dict(_judge_question(place, size, asked) for asked in QUESTIONS)
+    return dict(_judge_question(project, size, asked) for asked in QUESTIONS)
 
 
-def _judge_question(place: Place, size: Size, asked: Question) -> tuple[str, list[Judged]]:
-    frame = learned_rows(place, size, asked)
+def _judge_question(project: Project, size: Size, asked: Question) -> tuple[str, list[Judged]]:
+    frame = learned_rows(project, size, asked)
     holdout = hold_out(frame, asked.label, asked.time, features=feature_names(frame, asked), **asked.how)
     title = f"{frame.num_rows:,} generated {asked.time}s of machines: `{asked.pipeline}`"
     if asked.pipeline == FAILURE:

@@ -13,14 +13,13 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import bulk_transaction
-from penstock.database.types import UtcDateTime
+from penstock import Project
+from penstock.examples.database import UTC_TIME, append_rows
 from penstock.examples.drawing import Numbers, columns, moments
+from penstock.examples.grid import align_down
 from penstock.examples.maintenance.outcomes import FORETOLD, LONGEST, fails_soon, hours_left
 from penstock.examples.maintenance.world import KINDS, MODELS, Events, World, draw_world
 from penstock.examples.pack import Made, Size
-from penstock.examples.place import Place
-from penstock.interval import align_down
 
 FAILURE = "machine-failure"
 LIFE = "machine-life"
@@ -44,8 +43,8 @@ readings = sa.Table(
     metadata,
     sa.Column("reading_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("machine_id", sa.BigInteger, nullable=False),
-    sa.Column("read_at", UtcDateTime, nullable=False, index=True),
-    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("read_at", UTC_TIME, nullable=False, index=True),
+    sa.Column("received_at", UTC_TIME, nullable=False),
     sa.Column("temperature", sa.Double, nullable=False),
     sa.Column("vibration", sa.Double, nullable=False),
     sa.Column("pressure", sa.Double, nullable=False),
@@ -54,28 +53,28 @@ repairs = sa.Table(
     "repairs",
     metadata,
     sa.Column("machine_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("repaired_at", UtcDateTime, primary_key=True),
+    sa.Column("repaired_at", UTC_TIME, primary_key=True),
 )
 windows = sa.Table(
     "windows",
     metadata,
     sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("begins", UtcDateTime, primary_key=True),
-    sa.Column("ends", UtcDateTime, nullable=False),
-    sa.Column("day_before", UtcDateTime, nullable=False),
+    sa.Column("begins", UTC_TIME, primary_key=True),
+    sa.Column("ends", UTC_TIME, nullable=False),
+    sa.Column("day_before", UTC_TIME, nullable=False),
 )
 failed: sa.Table = sa.Table(
     "failed",
     metadata,
     sa.Column("machine_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("hour", UtcDateTime, primary_key=True),
+    sa.Column("hour", UTC_TIME, primary_key=True),
     sa.Column("within_a_day", sa.Boolean, nullable=False),
 )
 lasted: sa.Table = sa.Table(
     "lasted",
     metadata,
     sa.Column("machine_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("shift", UtcDateTime, primary_key=True),
+    sa.Column("shift", UTC_TIME, primary_key=True),
     sa.Column("hours", sa.Double, nullable=False),
 )
 
@@ -90,31 +89,33 @@ class Heard:
     end: Numbers
 
 
-def make_plant(place: Place, size: Size) -> Made:
+def make_plant(project: Project, size: Size) -> Made:
     """Fill the plant's database and its log. Readings that a gateway holds back are not there yet."""
     world = draw_world(size)
     spoiled = spoil(world, size)
     there = np.flatnonzero(~is_withheld(world, size))
-    plant = place.connect("plant")
+    plant = project.connect("plant")
     metadata.create_all(plant.engine)
-    with bulk_transaction(plant) as transaction:
-        transaction.append(machines, machines_table(world))
-        transaction.append(repairs, _repairs_table(world, size))
-        transaction.append(windows, _windows_table(world, size))
-        transaction.append(readings, readings_table(world, spoiled, there))
-        transaction.append(failed, failed_table(world, size, 0, world.minute_of(size.until - FORETOLD)))
-        transaction.append(lasted, lasted_table(world, size, 0, world.minute_of(size.until - LONGEST)))
+    with plant.writing() as connection:
+        append_rows(connection, machines, machines_table(world))
+        append_rows(connection, repairs, _repairs_table(world, size))
+        append_rows(connection, windows, _windows_table(world, size))
+        append_rows(connection, readings, readings_table(world, spoiled, there))
+        append_rows(connection, failed, failed_table(world, size, 0, world.minute_of(size.until - FORETOLD)))
+        append_rows(connection, lasted, lasted_table(world, size, 0, world.minute_of(size.until - LONGEST)))
     lines = _write_log(world, size)
     hours, shifts = scored_windows(world, size, HOUR), scored_windows(world, size, SHIFT)
     failures = int(((world.lives.failure >= 0) & (world.lives.failure < world.minute_of(size.until))).sum())
-    told = {
+    summary = {
         "plant: readings": f"of {world.machines} machines, one a minute, in {size.days} days: {len(there):,}",
         "plant: repairs": f"after {failures:,} failures",
         str(LOG.parent): f"{lines:,} lines of syslog",
     }
     to_score = {FAILURE: len(hours.machine), LIFE: len(shifts.machine)}
     return Made(
-        told, to_score, {FAILURE: _count_spoiled(world, spoiled, hours), LIFE: _count_spoiled(world, spoiled, shifts)}
+        summary,
+        to_score,
+        {FAILURE: _count_spoiled(world, spoiled, hours), LIFE: _count_spoiled(world, spoiled, shifts)},
     )
 
 

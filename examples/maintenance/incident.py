@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import bulk_transaction, read
+from penstock import Project
+from penstock.examples.database import append_rows
 from penstock.examples.drawing import Numbers
 from penstock.examples.maintenance.generate import (
     BROKEN_WIRE,
@@ -22,7 +24,6 @@ from penstock.examples.maintenance.generate import (
 )
 from penstock.examples.maintenance.world import draw_world
 from penstock.examples.pack import Incident, Size
-from penstock.examples.place import Place
 
 REACHED = 2
 """Machines that the other gateway still reaches."""
@@ -30,76 +31,80 @@ SHAKEN = 3.0
 """What the wrong lubricant adds to the vibration, in mm/s."""
 
 
-def rename_model(place: Place, size: Size) -> None:
-    _execute(place, sa.text("alter table machines rename column model to machine_type"))
+def rename_model(project: Project, size: Size) -> None:
+    _execute(project, sa.text("alter table machines rename column model to machine_type"))
 
 
-def rename_model_back(place: Place, size: Size) -> None:
-    _execute(place, sa.text("alter table machines rename column machine_type to model"))
+def rename_model_back(project: Project, size: Size) -> None:
+    _execute(project, sa.text("alter table machines rename column machine_type to model"))
 
 
-def cut_gateway(place: Place, size: Size) -> None:
+def cut_gateway(project: Project, size: Size) -> None:
     lost = sa.and_(readings.c.machine_id > REACHED, readings.c.read_at >= size.until - HOUR)
-    _execute(place, sa.delete(readings).where(lost))
+    _execute(project, sa.delete(readings).where(lost))
 
 
-def deliver_buffer(place: Place, size: Size) -> None:
+def deliver_buffer(project: Project, size: Size) -> None:
     world = draw_world(size)
     newest = world.readings.minute >= world.minute_of(size.until - HOUR)
-    _append(place, size, newest & (world.readings.machine >= REACHED))
+    _append(project, size, newest & (world.readings.machine >= REACHED))
 
 
-def read_fahrenheit(place: Place, size: Size) -> None:
-    _change_newest(place, size, temperature=readings.c.temperature * 9 / 5 + 32)
+def read_fahrenheit(project: Project, size: Size) -> None:
+    _change_newest(project, size, temperature=readings.c.temperature * 9 / 5 + 32)
 
 
-def read_celsius_again(place: Place, size: Size) -> None:
-    _change_newest(place, size, temperature=(readings.c.temperature - 32) * 5 / 9)
+def read_celsius_again(project: Project, size: Size) -> None:
+    _change_newest(project, size, temperature=(readings.c.temperature - 32) * 5 / 9)
 
 
-def shake(place: Place, size: Size) -> None:
-    _change_newest(place, size, vibration=readings.c.vibration + SHAKEN)
+def shake(project: Project, size: Size) -> None:
+    _change_newest(project, size, vibration=readings.c.vibration + SHAKEN)
 
 
-def calm(place: Place, size: Size) -> None:
+def calm(project: Project, size: Size) -> None:
     """The lubricant is changed; what was read was true, and stays."""
 
 
-def deliver_late(place: Place, size: Size) -> None:
-    _append(place, size, is_withheld(draw_world(size), size))
+def deliver_late(project: Project, size: Size) -> None:
+    _append(project, size, is_withheld(draw_world(size), size))
 
 
-def leave_as_it_is(place: Place, size: Size) -> None:
+def leave_as_it_is(project: Project, size: Size) -> None:
     """Nothing is to be mended."""
 
 
-def deliver_outcomes(place: Place, size: Size) -> int:
+def deliver_outcomes(project: Project, size: Size) -> int:
     """Write what became of the machines since; returns how many outcomes came in."""
-    world, plant, written = draw_world(size), place.connect("plant"), 0
-    end = world.minute_of(size.until)
-    with bulk_transaction(plant) as transaction:
-        for table, drawn in ((failed, failed_table(world, size, 0, end)), (lasted, lasted_table(world, size, 0, end))):
-            window = table.primary_key.columns.values()[1].name
-            known = read(plant, sa.select(table.c.machine_id, table.c[window]))
-            new = drawn.join(known, ["machine_id", window], join_type="left anti")
-            transaction.append(table, new)
-            written += new.num_rows
-    return written
-
-
-def _append(place: Place, size: Size, chosen: Numbers) -> None:
     world = draw_world(size)
-    with bulk_transaction(place.connect("plant")) as transaction:
-        transaction.append(readings, readings_table(world, spoil(world, size), np.flatnonzero(chosen)))
+    end = world.minute_of(size.until)
+    drawn = {failed: failed_table(world, size, 0, end), lasted: lasted_table(world, size, 0, end)}
+    new = {table: _leave_out_known(project, table, rows) for table, rows in drawn.items()}
+    with project.connect("plant").writing() as connection:
+        for table, rows in new.items():
+            append_rows(connection, table, rows)
+    return sum(rows.num_rows for rows in new.values())
 
 
-def _change_newest(place: Place, size: Size, **values: "sa.ColumnElement[Any]") -> None:
+def _leave_out_known(project: Project, table: sa.Table, rows: pa.Table) -> pa.Table:
+    key = [column.name for column in table.primary_key]
+    known = project.query("plant", sa.select(*(table.c[name] for name in key)))
+    return rows.join(known, key, join_type="left anti")
+
+
+def _append(project: Project, size: Size, chosen: Numbers) -> None:
+    world = draw_world(size)
+    with project.connect("plant").writing() as connection:
+        append_rows(connection, readings, readings_table(world, spoil(world, size), np.flatnonzero(chosen)))
+
+
+def _change_newest(project: Project, size: Size, **values: "sa.ColumnElement[Any]") -> None:
     newest = sa.and_(readings.c.read_at >= size.until - HOUR, readings.c.temperature != BROKEN_WIRE)
-    _execute(place, sa.update(readings).where(newest).values(**values))
+    _execute(project, sa.update(readings).where(newest).values(**values))
 
 
-def _execute(place: Place, statement: sa.Executable) -> None:
-    with place.connect("plant").writing() as connection:
+def _execute(project: Project, statement: sa.Executable) -> None:
+    with project.connect("plant").writing() as connection:
         connection.execute(statement)
 
 

@@ -11,14 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
+from penstock import Project, apply_features, load_pipeline
 from penstock.examples.judging import Judged, Numbers, compare, hold_out, to_numbers
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
 from penstock.examples.project import SHIPPED
 from penstock.examples.readmission.generate import PIPELINE
 from penstock.examples.readmission.train import HOW, LABEL, TIME, feature_names, learned_rows
-from penstock.run.features import build_features
-from penstock.spec.yaml_file import load_pipeline
 
 METRICS = ("auc", "aucpr")
 FIRST = datetime(1999, 1, 1, tzinfo=UTC)
@@ -53,15 +51,15 @@ def earlier_stays(rows: pa.Table) -> Numbers:
 RULES = {"stays in hospital in the year before, then visits to emergency": earlier_stays}
 
 
-def judge_generated(place: Place, size: Size) -> dict[str, list[Judged]]:
+def judge_generated(project: Project, size: Size) -> dict[str, list[Judged]]:
     """Judge on the newest fifth of the stays whose thirty days are over."""
-    return judge_rows(learned_rows(place, size), "generated")
+    return judge_rows(learned_rows(project, size), "generated")
 
 
 def judge_real(path: Path) -> dict[str, list[Judged]]:
     """Judge on the last fifth of the stays after which a patient could have come back."""
     stays = read_stays(path)
-    rows = build_features(load_pipeline(SHIPPED / f"{PIPELINE}.yaml"), "real", stays["admissions"], stays)
+    rows = apply_features(load_pipeline(SHIPPED / f"{PIPELINE}.yaml"), stays)
     return judge_rows(rows.join(stays["readmissions"], "encounter_id"), "real (130 hospitals, UCI)")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -104,20 +104,26 @@ class Project:
         """Close every pooled connection of this process; what is opened later begins anew."""
         close_engines()
 
-    def query(self, connection: str, statement: "sa.Select[tuple[object, ...]]") -> pa.Table:
-        """Read a select's rows as Arrow.
+    def query(self, connection: str, statement: "str | sa.Select[Any]") -> pa.Table:
+        """Read the rows of a select as Arrow.
 
-        Every database gives the same types: bool, int64, float64, string, date32 and `timestamp[us, UTC]`.
+        Every database gives the same types: bool, int64, float64, string, date32 and `timestamp[us, UTC]`. SQLite has
+        no types of its own; a SQLAlchemy select over typed columns tells them.
 
         Args:
             connection: Name of a connection.
-            statement: A SQLAlchemy select.
+            statement: SQL text, or a SQLAlchemy select.
+
+        Raises:
+            SourceError: the database refused the statement.
 
         Example:
-            >>> project.query("shop", sa.select(sa.text("*")).select_from(sa.table("payments")))
+            >>> project.query("shop", "select payment_id, fraud from frauds")
         """
         from penstock.database.bulk import read
 
+        if isinstance(statement, str):
+            statement = sa.select(sa.text("*")).select_from(sa.text(f"({statement}) as penstock_query"))
         return read(self.connect(connection), statement)
 
     def load_pipeline(self, name: str | Path) -> Pipeline:
@@ -304,7 +310,7 @@ class Project:
 
 def _select_live(
     warehouse: Database, pipeline: Pipeline, start: datetime | None, end: datetime | None, run_id: str | None
-) -> "sa.Select[tuple[object, ...]]":
+) -> "sa.Select[Any]":
     name, schema = pipeline.destination.table, pipeline.destination.schema_
     with warehouse.reading() as connection:
         inspector = sa.inspect(connection)

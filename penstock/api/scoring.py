@@ -30,7 +30,17 @@ from penstock.run.extract import (
 from penstock.run.load import count_rows, load_partition
 from penstock.run.planning import Mode, Plan, PlannedInterval, plan_intervals
 from penstock.run.schema_contract import compare_sources, keep_contract, refuse_breaks
-from penstock.run_types import Features, Partition, Pins, Receipt, ScoredRows, ScoringRun, SourcePlan, deciding_model
+from penstock.run_types import (
+    Features,
+    Partition,
+    Pins,
+    Receipt,
+    ScoredRows,
+    ScoringRun,
+    SourcePlan,
+    deciding_model,
+    interval_label,
+)
 from penstock.settings import Settings
 from penstock.sources import Connect
 from penstock.spec.pipeline import Pipeline
@@ -98,7 +108,7 @@ class Scorer:
             result = self._audit(run, self._score_partitions(run, partition_rows, active))
             active.totals = result.totals
             if result.halts:
-                raise Halted(self.pipeline.name, run.label, result.halts)
+                raise Halted(self.pipeline.name, interval_label(run.interval), result.halts)
             writer.publish(self.warehouse, run, result.totals, result.score_quantiles, active.meter.read())
 
     def _score_partitions(self, run: ScoringRun, partition_rows: int | None, active: ActiveRun) -> list[Receipt]:

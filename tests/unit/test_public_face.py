@@ -11,6 +11,7 @@ import pytest
 import penstock
 
 PACKAGE = Path(penstock.__file__).parent
+EXAMPLES = sorted((PACKAGE.parent / "examples").rglob("*.py"))
 HEAVY = ("pandas", "xgboost", "prefect", "duckdb", "pyarrow", "numpy", "sqlalchemy", "pydantic", "great_expectations")
 
 
@@ -55,3 +56,13 @@ def test_every_public_method_is_documented() -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module `penstock` has no attribute `Pipelines`"):
         penstock.Pipelines  # noqa: B018 # the access is what is tested
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: str(file.relative_to(PACKAGE.parent)))
+def test_examples_use_the_public_face_and_the_tasks_alone(file: Path) -> None:
+    used = list(imports_of(ast.parse(file.read_text(encoding="utf-8"))))
+    inner = [(module, name) for module, name in used if not module.startswith(("penstock.tasks", "penstock.examples"))]
+
+    assert [
+        (module, name) for module, name in inner if module != "penstock" or name not in ("", *penstock.__all__)
+    ] == []
