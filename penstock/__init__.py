@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from penstock.run.planning import Plan, PlannedInterval
     from penstock.run_types import ModelPin, Validation
     from penstock.settings import Settings, load_settings
+    from penstock.spec.expectation import Expectation
     from penstock.spec.parts import Budget, Notify, Retention, Schedule
     from penstock.spec.pipeline import (
         Destination,
-        Expectation,
         FilesSource,
         IntervalSpec,
         LogSource,
@@ -60,7 +60,7 @@ _HOMES = {
     "DataInterval": "penstock.interval",
     "Database": "penstock.database.connections",
     "Destination": "penstock.spec.pipeline",
-    "Expectation": "penstock.spec.pipeline",
+    "Expectation": "penstock.spec.expectation",
     "FeaturesError": "penstock.errors",
     "FilesSource": "penstock.spec.pipeline",
     "Halted": "penstock.errors",

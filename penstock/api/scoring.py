@@ -28,7 +28,7 @@ from penstock.run.extract import (
     source_horizon,
 )
 from penstock.run.load import count_rows, load_partition
-from penstock.run.planning import Mode, Plan, PlannedInterval, plan_intervals
+from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
 from penstock.run.schema_contract import compare_sources, keep_contract, refuse_breaks
 from penstock.run_types import (
     Features,
@@ -75,7 +75,8 @@ class Scorer:
         released = pending_releases(self.warehouse, pipeline.name)
         seen = partial(source_fingerprint, pipeline, connect=connect, masking=self.masking)
         try:
-            return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+            request = PlanRequest(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+            return plan_intervals(request)
         except SourceError:
             refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))
             raise
@@ -86,16 +87,16 @@ class Scorer:
         Raises:
             IntervalBusy: another run holds it.
         """
-        return writer.claim(
-            self.warehouse,
+        request = writer.ClaimRequest(
             self.pipeline,
             planned.interval,
             deciding_model(pins),
             planned.reason,
             self.settings.lease_seconds,
             again=planned.again,
-            steps=pins if self.pipeline.models else None,
+            steps=pins if self.pipeline.models else {},
         )
+        return writer.claim(self.warehouse, request)
 
     def score(self, run: ScoringRun, partition_rows: int | None = None) -> None:
         """Score a claimed interval and publish it.

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from penstock import Project, SettingsError
 from penstock.database.connections import close_engines
-from penstock.deployments.specs import load_specs
+from penstock.deployments.deploy.specs import load_specs
 from penstock.examples.judging import judge_published
 from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
 from penstock.examples.project import SHIPPED, inside, newest_end, write_pipelines, write_settings, write_size

@@ -155,7 +155,7 @@ def server_ahead(settings: "Settings") -> Iterator[None]:
     if prefect_api_url() is not None:
         yield
         return
-    from penstock.deployments.local_server import local_server
+    from penstock.deployments.server.local import local_server
 
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         starting = pool.submit(stack.enter_context, local_server(settings.home))
