@@ -10,10 +10,10 @@ from penstock.examples.project import inside, newest_end, write_pipelines, write
 
 
 def make_project(folder: Path, packs: Sequence[Pack], seed: int, now: datetime, *, small: bool = False) -> None:
-    """Make each pack's world in the folder, and train its models.
+    """Generate each pack's data in a new folder, and train its models.
 
     Args:
-        small: worlds as the tests have them, not as the demo has them.
+        small: Use the sizes of the tests, not those of the demo.
     """
     folder.mkdir(parents=True)
     write_settings(folder, packs)
@@ -30,7 +30,7 @@ def make_project(folder: Path, packs: Sequence[Pack], seed: int, now: datetime, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m penstock.examples", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a folder that is not there yet")
+    parser.add_argument("folder", type=Path, help="a folder that does not exist yet")
     parser.add_argument("packs", nargs="*", default=[], help=f"of {', '.join(pack_names())}; all where left out")
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()

@@ -23,9 +23,11 @@ def run_command(pack: Pack, judge_generated: JudgeGenerated, judge_real: JudgeRe
     module = pack.name.replace("-", "_")
     parser = argparse.ArgumentParser(prog=f"python -m penstock.examples.{module}", description=pack.about)
     commands = parser.add_subparsers(required=True)
-    _add_generate(commands.add_parser("generate", help="make a project folder with the pack's world in it"), pack)
+    _add_generate(commands.add_parser("generate", help="make a project folder with the pack's data in it"), pack)
     _add_train(commands.add_parser("train", help="train the pack's models on what is known, and register them"), pack)
-    _add_incident(commands.add_parser("incident", help="break the pack's world, mend it, or let labels come in"), pack)
+    _add_incident(
+        commands.add_parser("incident", help="break the pack's source, repair it, or deliver the labels"), pack
+    )
     judging = commands.add_parser("evaluate", help="judge model, constant and simple rule on a holdout")
     judging.add_argument("--real", type=Path, help="the file or folder of real data that the pack's page names")
     judging.add_argument("--rows", type=int, default=pack.demo.rows)
@@ -40,7 +42,7 @@ def _add_generate(parser: argparse.ArgumentParser, pack: Pack) -> None:
     parser.add_argument("--rows", type=int, default=pack.demo.rows, help="rows to score and to learn from, about")
     parser.add_argument("--days", type=int, default=pack.demo.days)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--dirty", type=float, default=pack.demo.dirty, help="share of the scored rows that is spoiled")
+    parser.add_argument("--dirty", type=float, default=pack.demo.dirty, help="share of the scored rows to corrupt")
     parser.add_argument("--until", type=datetime.fromisoformat, help="end of the newest interval; else the newest due")
     parser.set_defaults(run=lambda given: _generate(parser, pack, given))
 
@@ -73,8 +75,8 @@ def _train(parser: argparse.ArgumentParser, pack: Pack, given: argparse.Namespac
 def _add_incident(parser: argparse.ArgumentParser, pack: Pack) -> None:
     _add_folder(parser)
     names = [each.name for each in pack.incidents]
-    parser.add_argument("name", choices=[*names, "labels"], help="`labels`: what really happened comes in")
-    parser.add_argument("--mend", action="store_true", help="undo it, as the operator has it undone")
+    parser.add_argument("name", choices=[*names, "labels"], help="`labels`: deliver what really happened")
+    parser.add_argument("--mend", action="store_true", help="undo it, as the operator would")
     parser.set_defaults(run=lambda given: _strike(parser, pack, given))
 
 
@@ -82,7 +84,7 @@ def _strike(parser: argparse.ArgumentParser, pack: Pack, given: argparse.Namespa
     with _inside(parser, given.folder) as project:
         size = read_size(pack)
         if given.name == "labels":
-            print(f"{pack.deliver_labels(project, size):,} labels have come in")
+            print(f"{pack.deliver_labels(project, size):,} labels were delivered")
             for pipeline in pack.labels:
                 rows, figure = judge_published(project, pack, pipeline)
                 print(f"{pipeline}: {pack.labels[pipeline].metric} {figure:.3f} over {rows:,} live scores")
@@ -110,7 +112,7 @@ def _evaluate(pack: Pack, given: argparse.Namespace, generated: JudgeGenerated, 
 
 @contextmanager
 def _inside(parser: argparse.ArgumentParser, folder: Path) -> Iterator[Project]:
-    """Work in a project folder; what a user can mend ends the command with its words alone."""
+    """Work in a project folder; an error that the user can fix ends the command with its message alone."""
     if not folder.is_dir():
         parser.error(f"there is no folder {folder}; `generate` makes it, and --folder names another")
     try:

@@ -1,4 +1,4 @@
-"""How good scores are: on a holdout beside a constant and a simple rule, and once the labels have come in."""
+"""Measure scores: on a holdout beside a constant and a simple rule, and against delivered labels."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ Numbers = npt.NDArray[np.float64]
 Metric = Callable[[Numbers, Numbers], float]
 """Takes what happened and the score of it."""
 Rule = Callable[[pa.Table], Numbers]
-"""A score by a rule of thumb, higher where more is to be expected."""
+"""A score by a simple rule; a higher score means a higher expected outcome."""
 
 
 def aucpr(actual: Numbers, score: Numbers) -> float:
@@ -49,7 +49,7 @@ def mae(actual: Numbers, score: Numbers) -> float:
 
 
 def ndcg_at_5(actual: Numbers, score: Numbers) -> float:
-    """Discounted gain of the first five of one group, as a share of the best there is; equal scores by lot."""
+    """Return the discounted gain of a group's first five rows, as a share of the best order; ties are drawn."""
     lot = np.random.default_rng(len(actual)).random(len(actual))
     weight = 1 / np.log2(np.arange(2, 7))
     found, best = actual[np.lexsort((lot, -score))][:5], -np.sort(-actual)[:5]
@@ -77,20 +77,20 @@ class Judged:
 
 @dataclass(frozen=True)
 class Holdout:
-    """Rows to judge by: the last ones in the order of time. Nothing of the model was chosen by them either."""
+    """The last rows in the order of time. Neither the model nor its parameters were chosen by them."""
 
     learned: pa.Table
     held: pa.Table
     trained: Trained
     refused: int
-    """Rows beside `held` that a run would set aside, such as those of an unseen category: they have no score."""
+    """Number of held-out rows that a run would quarantine (an unseen category, for example); they have no score."""
 
 
 def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **how: Any) -> Holdout:
-    """Keep the last rows apart, and train on the others; of these the last choose how many trees there are.
+    """Hold the last rows out and train on the others; the last of these choose the number of trees.
 
     Args:
-        how: more of the arguments of `penstock.train`.
+        how: More arguments of `penstock.train`.
     """
     ordered = frame.sort_by(order_by)
     learned = ordered.slice(0, ordered.num_rows - round(ordered.num_rows * share))
@@ -104,7 +104,7 @@ def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **h
 def compare(
     holdout: Holdout, label: str, rules: Mapping[str, Rule], metrics: Sequence[str], group: Sequence[str] = ()
 ) -> list[Judged]:
-    """Judge the model, the rules, and the constant that the learned rows have on average."""
+    """Measure the model, the rules, and the mean label of the training rows as a constant."""
     actual = to_numbers(holdout.held[label])
     constant = np.full(len(actual), to_numbers(holdout.learned[label]).mean())
     scores = {"model": score_rows(holdout.trained, holdout.held), "constant": constant}
@@ -114,7 +114,7 @@ def compare(
 
 
 def score_rows(trained: Trained, rows: pa.Table) -> Numbers:
-    """Score rows as a run would: through a registered, verified version."""
+    """Score rows as a run does: with a registered and verified version."""
     with _registered(trained) as version:
         return to_numbers(version.score(rows)["score"])
 
@@ -128,7 +128,7 @@ def _registered(trained: Trained) -> Iterator[ModelVersion]:
 
 
 def judge_published(project: Project, pack: Pack, pipeline: str) -> tuple[int, float]:
-    """Return how many live rows have a label now, and the metric over them; NaN where none has."""
+    """Return the number of live rows with a label, and the metric over them; NaN if there are none."""
     spec, labels = project.load_pipeline(pipeline), pack.labels[pipeline]
     key = list(spec.key)
     live = sa.table(spec.destination.table, *(sa.column(name) for name in (*key, labels.score)))
@@ -143,12 +143,12 @@ def judge_published(project: Project, pack: Pack, pipeline: str) -> tuple[int, f
 
 
 def to_numbers(column: "pa.ChunkedArray[Any]") -> Numbers:
-    """A column as float64; NULL is NaN, true is 1."""
+    """Return a column as float64; NULL becomes NaN, true becomes 1."""
     return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
 
 
 def to_markdown(judged: Sequence[Judged]) -> str:
-    """Write a table in Markdown, as a README takes it."""
+    """Write the figures as a Markdown table."""
     names = list(judged[0].figures)
     rows = [f"| {j.name} | " + " | ".join(f"{j.figures[n]:.3f}" for n in names) + " |" for j in judged]
     return "\n".join([f"| score | {' | '.join(names)} |", "|---|" + "---:|" * len(names), *rows])

@@ -1,4 +1,4 @@
-"""A pack from its first run to its last: score, meet each incident, heal. Who plays it says how a run is started."""
+"""Play a pack from its first run to its last: score, break, repair. The caller says how to start a run."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from penstock.examples.grid import align_down
 from penstock.examples.pack import Incident, Pack, Size
 
 Run = Callable[[str, datetime, Incident | None], object]
-"""Score what is due of a pipeline, up to a moment, after an incident has struck or none has."""
+"""Scores what is due of a pipeline up to a moment, after an incident or after none."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Act:
 
     pipeline: str
     incident: Incident | None
-    """What had struck before it; None: nothing, or all is mended."""
+    """The incident before it; None if there was none, or all are repaired."""
     runs: tuple[RunRecord, ...]
     """Oldest first."""
     notes: tuple[str, ...]
-    """Expectations that made a note in these runs."""
+    """Expectations that failed as a note in these runs."""
     before: Seen
     after: Seen
 
 
 def play(project: Project, pack: Pack, size: Size, run: Run) -> Iterator[Act]:
-    """Score all intervals but the newest, let each incident strike it, mend what halts, and score it."""
+    """Score all intervals except the newest, play each incident on that one, repair it, and score it."""
     for name in pack.pipelines:
         yield _act(project, name, _newest_start(project.load_pipeline(name), size), None, run)
     for incident in pack.incidents:
@@ -54,7 +54,7 @@ def play(project: Project, pack: Pack, size: Size, run: Run) -> Iterator[Act]:
 
 
 def departure(act: Act) -> str | None:
-    """Return how an act went another way than its incident announces; None where it did not."""
+    """Return how an act differs from what its incident announces; None if it does not."""
     states, incident = {run.state for run in act.runs}, act.incident
     wanted = incident.outcome if incident else "published"
     messages = " ".join((*(run.error or "" for run in act.runs), *act.notes))
@@ -101,12 +101,12 @@ def _act(project: Project, name: str, end: datetime, incident: Incident | None, 
 
 
 def _newest_start(pipeline: Pipeline, size: Size) -> datetime:
-    """Return where the newest interval begins; a snapshot has none."""
+    """Return the start of the newest interval; of a snapshot, the end of the data."""
     end = _newest_end(pipeline, size)
     return end if pipeline.interval is None else end - pipeline.interval.grain
 
 
 def _newest_end(pipeline: Pipeline, size: Size) -> datetime:
-    """Return where the newest interval that the world fills ends: a range that ends within one would take it in."""
+    """Return the end of the newest interval that the data fill; a later end would include an incomplete interval."""
     interval = pipeline.interval
     return size.until if interval is None else align_down(size.until, interval.start, interval.grain)

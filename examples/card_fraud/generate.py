@@ -63,7 +63,7 @@ verdicts = sa.Table(
 
 
 def make_bank(project: Project, size: Size) -> Made:
-    """Fill the bank's database and its log. Late payments are not there yet, nor verdicts of the last days."""
+    """Fill the bank's database and its log, without late payments and without the last days' verdicts."""
     world = draw_world(size)
     spoiled = spoil(world, size)
     on_time = np.flatnonzero(~is_withheld(world, size))
@@ -86,7 +86,7 @@ def make_bank(project: Project, size: Size) -> Made:
 
 
 def spoil(world: World, size: Size) -> dict[int, str]:
-    """Choose the payments to spoil, and how; among those that are scored and on time."""
+    """Choose which of the scored, timely payments to corrupt, and how."""
     rng = np.random.default_rng([size.seed, 1])
     scored = np.flatnonzero((world.payments.second >= _scored_from(world, size)) & ~is_withheld(world, size))
     chosen = rng.permutation(scored)[: max(round(len(scored) * size.dirty), 3) if size.dirty else 0]
@@ -94,14 +94,14 @@ def spoil(world: World, size: Size) -> dict[int, str]:
 
 
 def is_withheld(world: World, size: Size) -> Numbers:
-    """Payments of the scored hours but the newest that the bank books hours later, by an offline terminal."""
+    """Mark payments that an offline terminal books hours late; none in the newest scored hour."""
     second = world.payments.second
     newest = world.second_of(size.until) - 3600
     return (world.payments.late > 0) & (second >= _scored_from(world, size)) & (second < newest)
 
 
 def payments_table(world: World, spoiled: dict[int, str], places: Numbers) -> pa.Table:
-    """Return some payments as the bank's database holds them."""
+    """Return the payments at some positions as the bank's database stores them."""
     drawn = world.payments
     amount, category = drawn.amount.copy(), np.array(CATEGORIES, object)[drawn.category]
     for at, how in spoiled.items():
@@ -161,7 +161,7 @@ def _calendar_table(world: World, size: Size) -> pa.Table:
 
 
 def _write_log(world: World, size: Size) -> int:
-    """Write the log, rotated once where the scored hours begin; a few lines before it are garbage."""
+    """Write the log, rotated at the start of the scored hours; a few lines before that are garbage."""
     lines = list(log_lines(world.begin, world.sign_ins))
     cut = int(np.searchsorted(world.sign_ins.second, _scored_from(world, size)))
     for at in range(1, 1 + round(cut * size.dirty / 3)):

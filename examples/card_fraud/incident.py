@@ -1,4 +1,4 @@
-"""What goes wrong at the bank, and what comes in late."""
+"""Incidents at the bank, and labels that arrive late."""
 
 from datetime import timedelta
 
@@ -28,7 +28,7 @@ from penstock.examples.pack import Incident, Size
 HOUR = timedelta(hours=1)
 CENTS = 100
 BURST_IDS = 1_000_000_000
-"""Numbers of the burst's payments begin above it."""
+"""Payments of the burst have numbers from here on."""
 
 
 def rename_channel(project: Project, size: Size) -> None:
@@ -58,7 +58,7 @@ def write_euros_again(project: Project, size: Size) -> None:
 
 
 def burst(project: Project, size: Size) -> None:
-    """Add half as many payments as the newest hour has, three each of cards that were just broken into."""
+    """Add half as many payments as the newest hour has, three for each card that was just taken over."""
     world, rng = draw_world(size), np.random.default_rng([size.seed, 2])
     usual = int((world.payments.second >= world.second_of(size.until - HOUR)).sum())
     cards_hit = rng.choice(len(world.home), max(usual // 6, 3), replace=False)
@@ -97,11 +97,11 @@ def book_late(project: Project, size: Size) -> None:
 
 
 def leave_as_it_is(project: Project, size: Size) -> None:
-    """Nothing is to be mended."""
+    """Do nothing: there is nothing to repair."""
 
 
 def deliver_verdicts(project: Project, size: Size) -> int:
-    """Write the verdicts that were still open; returns how many."""
+    """Write the verdicts that were still unknown; return their number."""
     world = draw_world(size)
     known = project.query("bank", sa.select(verdicts.c.payment_id))["payment_id"].to_numpy() - 1
     open_ = np.setdiff1d(np.arange(len(world.payments.second)), known)
@@ -128,7 +128,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "A release of the booking system renames `payments.channel` to `entry_mode`.",
         rename_channel,
         rename_channel_back,
-        "The release is rolled back; else the features query takes the new name.",
+        "The release is rolled back, or the features query takes the new name.",
         "halted",
         "`channel` was text and is gone",
     ),
@@ -147,10 +147,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "cents",
         "drift",
         PIPELINE,
-        "Since the last hour a payment service writes cents for euros.",
+        "In the last hour, a payment service writes cents instead of euros.",
         write_cents,
         write_euros_again,
-        "The service is mended, and writes the hour again.",
+        "The service is fixed, and writes the hour again.",
         "halted",
         "amount_to_usual column_mean_to_be_between",
     ),
@@ -158,7 +158,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "burst",
         "drift",
         PIPELINE,
-        "Stolen passwords are on sale: within half an hour dozens of cards are taken over.",
+        "Stolen passwords are for sale: dozens of cards are taken over within half an hour.",
         burst,
         reverse_burst,
         "The desk blocks the cards and reverses the payments; the hour is scored again without them.",
@@ -169,10 +169,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "late",
         "late",
         PIPELINE,
-        "Terminals on trains come online, and book payments of hours that are scored already.",
+        "Terminals on trains come online, and book payments of hours that were scored before.",
         book_late,
         leave_as_it_is,
-        "Nothing: the hours that they touch are scored again.",
+        "Nothing: the hours of these payments are scored again.",
         "restated",
     ),
 )

@@ -1,8 +1,8 @@
-"""The figures of this pack's README: `python -m penstock.examples.demand evaluate --real online_retail_by_day`.
+"""Compute the figures of the README: `python -m penstock.examples.demand evaluate --real online_retail_by_day`.
 
 The real data are thirty daily files of a British wholesaler around Christmas (UCI's Online Retail), as `.csv.gz` in one
-folder. A store is a country, a category the first two digits of a stock number; nobody wrote down promotions. The last
-file is a Friday's, so real weeks begin on Saturdays: the newest is whole, and judges.
+folder. A country stands for a store, the first two digits of a stock number for a category; there are no promotions.
+The last file is of a Friday, so real weeks begin on Saturdays. The newest week is complete and is the holdout.
 """
 
 import gzip
@@ -35,7 +35,7 @@ from penstock.examples.pack import Size
 from penstock.examples.project import SHIPPED, inside, write_settings
 
 REAL_WEEKS = [datetime(2010, 12, 11, tzinfo=UTC), datetime(2010, 12, 18, tzinfo=UTC), datetime(2011, 1, 1, tzinfo=UTC)]
-"""That are learned. In the one before the last nothing was sold: the house was closed."""
+"""The weeks to train on. In the last but one nothing was sold: the company was closed."""
 REAL_HELD = datetime(2011, 1, 8, tzinfo=UTC)
 RULES: dict[str, dict[str, Rule]] = {
     UNITS.pipeline: {
@@ -53,7 +53,7 @@ METRICS = {UNITS.pipeline: ("mae", "rmse"), ORDER.pipeline: ("ndcg@5",)}
 
 
 def judge_generated(project: Project, size: Size) -> dict[str, list[Judged]]:
-    """Judge on the newest two weeks of which it is known what they became."""
+    """Measure on the newest two weeks with a known outcome."""
     tables = {}
     for asked, what in ((UNITS, "products in stores"), (ORDER, "candidates of customers who bought one")):
         frame = learned_rows(project, size, asked)
@@ -62,7 +62,7 @@ def judge_generated(project: Project, size: Size) -> dict[str, list[Judged]]:
 
 
 def judge_real(path: Path) -> dict[str, list[Judged]]:
-    """Judge on the newest week, by the same specs: files, plans and outcomes are written for them to read."""
+    """Measure on the newest week, by the same specs, over files, plans and outcomes made from the real data."""
     lines, ranges = read_lines(path)
     tables = {}
     with TemporaryDirectory() as folder:
@@ -77,7 +77,7 @@ def judge_real(path: Path) -> dict[str, list[Judged]]:
 
 
 def judge_weeks(frame: pa.Table, asked: Question, weeks: int) -> list[Judged]:
-    """Hold the last weeks out, whole: candidates of one customer and week stay together."""
+    """Hold out whole weeks, so that the candidates of one customer and week stay together."""
     moments = frame[asked.time].to_pandas()
     share = float((moments >= sorted(moments.unique())[-weeks]).mean())
     holdout = hold_out(frame, asked.label, asked.time, share=share, **asked.how(frame))
@@ -85,7 +85,7 @@ def judge_weeks(frame: pa.Table, asked: Question, weeks: int) -> list[Judged]:
 
 
 def read_lines(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Read the real files, and the range of each product."""
+    """Read the real files, and the category of each product."""
     types = {"InvoiceNo": "string", "StockCode": "string"}
     lines = pd.concat([pd.read_csv(file, dtype=types) for file in sorted(path.glob("*.csv.gz"))], ignore_index=True)
     lines["InvoiceDate"] = pd.to_datetime(lines["InvoiceDate"], utc=True)
@@ -94,7 +94,7 @@ def read_lines(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
 
 
 def write_real(project: Project, path: Path, lines: pd.DataFrame, ranges: dict[str, str]) -> None:
-    """Lay the files where the specs look, byte for byte, and write what a retailer's jobs make of them."""
+    """Copy the files to where the specs read them, and write the plans and outcomes of a retailer's jobs."""
     SALES.mkdir()
     for file in path.glob("*.csv.gz"):
         (SALES / file.name.removesuffix(".gz")).write_bytes(gzip.decompress(file.read_bytes()))

@@ -23,7 +23,7 @@ DEMAND = "demand"
 RECOMMEND = "recommend"
 SCORED_WEEKS = 2
 WARM_UP = 4
-"""Weeks at the begin without plans: these look four weeks back."""
+"""Weeks at the start without plans, because plans look four weeks back."""
 LEAST_ROWS, LEAST_DAYS = 300, 7 * (WARM_UP + SCORED_WEEKS + 1)
 SALES, PROMOTIONS = Path("sales"), Path("promotions/promotions.jsonl")
 SATURDAY = 5
@@ -73,15 +73,15 @@ purchases: sa.Table = sa.Table(
 
 
 def make_retailer(project: Project, size: Size) -> Made:
-    """Fill files, log and database. Plans that come late are not there yet, nor what the last week became.
+    """Fill files, log and database, without late plans and without the last week's outcomes.
 
     Raises:
-        SettingsError: so small a world leaves nothing to learn from.
+        SettingsError: The size is too small to train on.
     """
     if size.rows < LEAST_ROWS or size.days < LEAST_DAYS:
         raise SettingsError(
             f"{size.rows:,} rows in {size.days} days are too few: plans look {WARM_UP} weeks back",
-            f"Ask for {LEAST_ROWS:,} rows and {LEAST_DAYS} days at least, so that two weeks and more can teach.",
+            f"Ask for at least {LEAST_ROWS:,} rows and {LEAST_DAYS} days, so that there are two weeks to train on.",
         )
     world = draw_world(size)
     weeks = planned_weeks(world)
@@ -113,22 +113,22 @@ def make_retailer(project: Project, size: Size) -> Made:
 
 
 def planned_weeks(world: World) -> list[datetime]:
-    """Mondays for which there are plans; the last one begins where the written world ends."""
+    """Return the Mondays with plans; the last one is the end of the written data."""
     return [world.begin + at * WEEK for at in range(WARM_UP, world.weeks + 1)]
 
 
 @dataclass(frozen=True)
 class SpoiledListings:
-    """What the planners wrote for a week that is scored."""
+    """The plans of a week that is scored."""
 
     on_time: pd.DataFrame
     late: pd.DataFrame
     refused: int
-    """Rows that the gates must quarantine."""
+    """Number of rows that must be quarantined."""
 
 
 def spoil_listings(world: World, size: Size, week: datetime) -> SpoiledListings:
-    """Plan a week as people do: some wrong prices, a new category, a product that the table lacks, some rows late."""
+    """Plan a week with errors: wrong prices, a new category, an unknown product, and late rows."""
     listed = list_products(world.lines, week)
     newest = week == planned_weeks(world)[-1]
     late = listed.iloc[0:0] if newest else listed.iloc[::29]
@@ -148,7 +148,7 @@ def spoil_listings(world: World, size: Size, week: datetime) -> SpoiledListings:
 
 
 def dirty_lines(world: World, size: Size) -> pd.DataFrame:
-    """Return the lines as tills write them: with cancellations; with dirt also losses, lines twice, no customer."""
+    """Return the lines as tills write them: with cancellations, and if dirty, losses, duplicates and no customer."""
     rng = np.random.default_rng([size.seed, 2])
     lines = world.lines[world.lines["InvoiceDate"] < size.until]
     cancelled = lines[rng.random(len(lines)) < 0.02]
@@ -168,7 +168,7 @@ def dirty_lines(world: World, size: Size) -> pd.DataFrame:
 
 
 def write_sales(lines: pd.DataFrame, folder: Path) -> int:
-    """Write a file a day; a day without a line gets none. Returns how many."""
+    """Write one file for each day with lines; return the number of files."""
     folder.mkdir(parents=True, exist_ok=True)
     days = lines.groupby(lines["InvoiceDate"].dt.strftime("%Y-%m-%d"))
     for day, sold in days:
@@ -177,14 +177,14 @@ def write_sales(lines: pd.DataFrame, folder: Path) -> int:
 
 
 def with_time(rows: pd.DataFrame, column: str, moment: datetime) -> pa.Table:
-    """Return plans as a table, with the moment at which they were made."""
+    """Return plans as a table, with the time at which they were made."""
     return pa.Table.from_pandas(rows.assign(**{column: pd.Timestamp(moment)}), preserve_index=False)
 
 
 def write_outcomes(
     connection: sa.Connection, lines: pd.DataFrame, week: datetime, listed: pd.DataFrame, ranked: pd.DataFrame
 ) -> int:
-    """Write what a week became, of what was listed and ranked for it; returns how many rows."""
+    """Write a week's outcomes for what was listed and ranked; return the number of rows."""
     sold, bought = count_units(listed, lines, week), note_bought(ranked, lines, week)
     append_rows(connection, actuals, pa.Table.from_pandas(sold, preserve_index=False))
     append_rows(connection, purchases, pa.Table.from_pandas(bought, preserve_index=False))
@@ -200,7 +200,7 @@ def _products_table(world: World, size: Size) -> pa.Table:
 
 
 def _write_promotions(world: World) -> int:
-    """Write the promotions of a week on the Monday before it, in the order of time."""
+    """Write each week's promotions on the Monday before it, in the order of time."""
     PROMOTIONS.parent.mkdir(parents=True, exist_ok=True)
     found = sorted(zip(*(axis.tolist() for axis in np.nonzero(world.discount)), strict=True), key=lambda at: at[::-1])
     with PROMOTIONS.open("w", encoding="utf-8") as log:

@@ -1,4 +1,4 @@
-"""What goes wrong at the retailer, and what comes in late."""
+"""Incidents at the retailer, and outcomes that arrive late."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -83,11 +83,11 @@ def list_late(project: Project, size: Size) -> None:
 
 
 def leave_as_it_is(project: Project, size: Size) -> None:
-    """Nothing is to be mended."""
+    """Do nothing: there is nothing to repair."""
 
 
 def deliver_outcomes(project: Project, size: Size) -> int:
-    """Let the forecast week pass: write what it became; returns how many rows."""
+    """Write the outcomes of the forecast week; return the number of rows."""
     world = draw_world(size)
     week = planned_weeks(world)[-1]
     written = sa.select(actuals.c.week).where(actuals.c.week == f"{week:%Y-%m-%d}").limit(1)
@@ -99,7 +99,7 @@ def deliver_outcomes(project: Project, size: Size) -> int:
 
 
 def _newest_files(size: Size, days: int) -> list[Path]:
-    """Return the files of the last days; one of a Saturday is not there."""
+    """Return the files of the last days; a Saturday has none."""
     names = (SALES / f"{size.until - timedelta(days=back):%Y-%m-%d}.csv" for back in range(1, days + 1))
     return [file for file in names if file.exists()]
 
@@ -115,10 +115,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "renamed",
         "schema",
         DEMAND,
-        "For three days a new release of the tills has written `Qty` where the files had `Quantity`.",
+        "For three days, a new release of the tills has written `Qty` instead of `Quantity`.",
         rename_quantity,
         rename_quantity_back,
-        "The release is rolled back, and the days are sent again.",
+        "The release is rolled back, and the files of these days are sent again.",
         "halted",
         "Quantity column_values_to_not_be_null",
     ),
@@ -126,7 +126,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "not-sent",
         "upstream",
         DEMAND,
-        "The transfer of the tills' files stands still: all but one of the week are missing.",
+        "The transfer of the tills' files has stopped: all files of the week except one are missing.",
         hold_files_back,
         send_files,
         "The transfer is started again.",
@@ -137,10 +137,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "dozens",
         "drift",
         DEMAND,
-        "The tills count pieces where they counted dozens.",
+        "The tills count pieces instead of dozens.",
         count_pieces,
         count_dozens_again,
-        "The tills are set right, and send the week again.",
+        "The tills are corrected, and send the week again.",
         "halted",
         "store_level column_mean_to_be_between",
     ),
@@ -148,7 +148,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "no-candidates",
         "upstream",
         RECOMMEND,
-        "The retrieval job dies after the first customers.",
+        "The retrieval job fails after the first customers.",
         lose_candidates,
         find_candidates_again,
         "The job is run again.",
@@ -159,7 +159,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "late",
         "late",
         DEMAND,
-        "Planners list more products for a week that is forecast already.",
+        "Planners list more products for a week that was forecast before.",
         list_late,
         leave_as_it_is,
         "Nothing: the week is forecast again.",

@@ -28,7 +28,7 @@ HOUR: timedelta = timedelta(hours=1)
 SHIFT: timedelta = timedelta(hours=8)
 LOG = Path("logs/plant/controllers.log")
 BROKEN_WIRE = -999.0
-"""What a sensor sends whose wire is broken, as its data sheet says."""
+"""What a sensor with a broken wire sends, according to its data sheet."""
 
 metadata = sa.MetaData()
 machines = sa.Table(
@@ -81,16 +81,16 @@ lasted: sa.Table = sa.Table(
 
 @dataclass(frozen=True)
 class Heard:
-    """Which machines were heard in which windows of one length; the rows that are scored."""
+    """Which machines sent readings in which windows: the rows that are scored."""
 
     machine: Numbers
     begin: Numbers
-    """Minute in which the window begins."""
+    """Minute in which each window begins."""
     end: Numbers
 
 
 def make_plant(project: Project, size: Size) -> Made:
-    """Fill the plant's database and its log. Readings that a gateway holds back are not there yet."""
+    """Fill the plant's database and its log, without the readings that a gateway delivers late."""
     world = draw_world(size)
     spoiled = spoil(world, size)
     there = np.flatnonzero(~is_withheld(world, size))
@@ -120,7 +120,7 @@ def make_plant(project: Project, size: Size) -> Made:
 
 
 def spoil(world: World, size: Size) -> Numbers:
-    """Choose readings of a broken wire: one at most in the first hour of each scored shift, and in each scored hour."""
+    """Choose readings of broken wires, at most one for each scored hour and first hour of a scored shift."""
     rng = np.random.default_rng([size.seed, 1])
     starts = [*_starts(world, size, SHIFT), *_starts(world, size, HOUR)]
     count = max(round(SCORED * world.machines * size.dirty), 2) if size.dirty else 0
@@ -130,7 +130,7 @@ def spoil(world: World, size: Size) -> Numbers:
 
 
 def is_withheld(world: World, size: Size) -> Numbers:
-    """Readings of one machine in the oldest scored hour, which its gateway delivers when the network is back."""
+    """Mark readings of one machine in the oldest scored hour that its gateway delivers late."""
     begin = _starts(world, size, HOUR)[0]
     inside = (world.readings.minute >= begin) & (world.readings.minute < begin + 60)
     return np.asarray(inside & (world.readings.machine == world.readings.machine[inside].max()))
@@ -143,7 +143,7 @@ def machines_table(world: World) -> pa.Table:
 
 
 def readings_table(world: World, spoiled: Numbers, places: Numbers) -> pa.Table:
-    """Return some readings in the order in which they were received, those that came twice with both numbers."""
+    """Return some readings in the order of receipt; one that was sent twice has two numbers."""
     drawn = world.readings
     temperature = drawn.temperature.copy()
     temperature[spoiled] = BROKEN_WIRE
@@ -167,7 +167,7 @@ def readings_table(world: World, spoiled: Numbers, places: Numbers) -> pa.Table:
 
 
 def failed_table(world: World, size: Size, first: int, last: int) -> pa.Table:
-    """Return which machines failed within a day after each hour that ends in `(first, last]`."""
+    """Return whether each machine failed within a day after each hour that ends in `(first, last]`."""
     heard = _heard(world, size, HOUR, first, last)
     soon = fails_soon(world, heard.machine, heard.end)
     hour = moments(world.begin, heard.begin * 60)
@@ -175,7 +175,7 @@ def failed_table(world: World, size: Size, first: int, last: int) -> pa.Table:
 
 
 def lasted_table(world: World, size: Size, first: int, last: int) -> pa.Table:
-    """Return how many hours each machine lasted after each shift that ends in `(first, last]`."""
+    """Return the hours that each machine lasted after each shift that ends in `(first, last]`."""
     heard = _heard(world, size, SHIFT, first, last)
     left = hours_left(world, heard.machine, heard.end)
     return columns({"machine_id": heard.machine + 1, "shift": moments(world.begin, heard.begin * 60), "hours": left})
@@ -201,7 +201,7 @@ def scored_windows(world: World, size: Size, length: timedelta) -> Heard:
 
 
 def _starts(world: World, size: Size, length: timedelta) -> list[int]:
-    """Minutes in which the scored windows begin, oldest first."""
+    """Return the minutes in which the scored windows begin, oldest first."""
     end = align_down(size.until, datetime(2026, 1, 1, tzinfo=UTC), length)
     return [world.minute_of(end - number * length) for number in range(SCORED, 0, -1)]
 
@@ -222,7 +222,7 @@ def _count_spoiled(world: World, spoiled: Numbers, heard: Heard) -> int:
 
 
 def _repairs_table(world: World, size: Size) -> pa.Table:
-    """Every life begins with a repair; those that are still to come are not known."""
+    """Return the repairs; each life begins with one, and future ones are not known."""
     done = world.lives.begin < world.minute_of(size.until)
     at = moments(world.begin, world.lives.begin[done] * 60)
     return columns({"machine_id": world.lives.machine[done] + 1, "repaired_at": at})
@@ -248,7 +248,7 @@ def _windows_table(world: World, size: Size) -> pa.Table:
 
 
 def _write_log(world: World, size: Size) -> int:
-    """Write the log, rotated once where the scored hours begin."""
+    """Write the log, rotated at the start of the scored hours."""
     lines = list(log_lines(world.begin, world.events))
     cut = int(np.searchsorted(world.events.minute, _starts(world, size, HOUR)[0]))
     LOG.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What goes wrong in the plant."""
+"""Incidents in the plant, and outcomes that arrive late."""
 
 from typing import Any
 
@@ -26,9 +26,9 @@ from penstock.examples.maintenance.world import draw_world
 from penstock.examples.pack import Incident, Size
 
 REACHED = 2
-"""Machines that the other gateway still reaches."""
+"""Number of machines that another gateway still reaches."""
 SHAKEN = 3.0
-"""What the wrong lubricant adds to the vibration, in mm/s."""
+"""Vibration that the wrong lubricant adds, in mm/s."""
 
 
 def rename_model(project: Project, size: Size) -> None:
@@ -63,7 +63,7 @@ def shake(project: Project, size: Size) -> None:
 
 
 def calm(project: Project, size: Size) -> None:
-    """The lubricant is changed; what was read was true, and stays."""
+    """Do nothing: the lubricant is changed, and the readings were true."""
 
 
 def deliver_late(project: Project, size: Size) -> None:
@@ -71,11 +71,11 @@ def deliver_late(project: Project, size: Size) -> None:
 
 
 def leave_as_it_is(project: Project, size: Size) -> None:
-    """Nothing is to be mended."""
+    """Do nothing: there is nothing to repair."""
 
 
 def deliver_outcomes(project: Project, size: Size) -> int:
-    """Write what became of the machines since; returns how many outcomes came in."""
+    """Write the outcomes that have become known since; return their number."""
     world = draw_world(size)
     end = world.minute_of(size.until)
     drawn = {failed: failed_table(world, size, 0, end), lasted: lasted_table(world, size, 0, end)}
@@ -116,7 +116,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "The plant's inventory renames `machines.model` to `machine_type`.",
         rename_model,
         rename_model_back,
-        "The inventory keeps the old name as well; else the features query takes the new one.",
+        "The inventory keeps the old name as well, or the features query takes the new one.",
         "halted",
         "`model` was text and is gone",
     ),
@@ -124,10 +124,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "gateway-down",
         "upstream",
         FAILURE,
-        f"A gateway is down: in the last hour {REACHED} machines of the hall are heard.",
+        f"A gateway is down: only {REACHED} machines of the hall sent readings in the last hour.",
         cut_gateway,
         deliver_buffer,
-        "The gateway is started again, and delivers what it had in its buffer.",
+        "The gateway is started again, and delivers its buffer.",
         "halted",
         "table_row_count_to_be_between",
     ),
@@ -135,7 +135,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "fahrenheit",
         "drift",
         FAILURE,
-        "New firmware: since the last hour the sensors send Fahrenheit.",
+        "New firmware: in the last hour, the sensors send Fahrenheit.",
         read_fahrenheit,
         read_celsius_again,
         "The firmware is set to Celsius, and the hour is converted back.",
@@ -149,7 +149,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "The wrong lubricant: the whole hall shakes.",
         shake,
         calm,
-        "The lubricant is changed. What was read stays: the machines did shake.",
+        "The lubricant is changed. The readings stay: the machines did shake.",
         "noted",
         "vibration_1h column_mean_to_be_between",
     ),
@@ -157,7 +157,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "late",
         "late",
         FAILURE,
-        "A machine that had vanished is back, and its gateway delivers the hour that it had held back.",
+        "A machine is online again, and its gateway delivers the readings of an hour late.",
         deliver_late,
         leave_as_it_is,
         "Nothing: the hour is scored again, with that machine in it.",

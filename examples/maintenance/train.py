@@ -1,4 +1,4 @@
-"""Train on what became of the machines."""
+"""Train both models on certain outcomes."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Question:
-    """What one of the two models learns, and from which rows."""
+    """The training question of one of the two models."""
 
     pipeline: str
     window: timedelta
@@ -27,7 +27,7 @@ class Question:
     labels: sa.Table
     label: str
     known_after: timedelta
-    """How long after a window its outcome is certain. Failures are known sooner, and would be learned too often."""
+    """How long after a window its outcome is certain. Failures are known earlier and would be over-represented."""
     how: dict[str, Any]
 
 
@@ -54,7 +54,7 @@ QUESTIONS = (
 
 
 def learned_rows(project: Project, size: Size, asked: Question) -> pa.Table:
-    """Return features and label of all windows whose outcome is certain when the scored ones begin."""
+    """Return features and label of all windows whose outcome is certain at the start of the scored ones."""
     grid = datetime.min.replace(tzinfo=size.until.tzinfo)
     scored_from = align_down(size.until, grid, asked.window) - SCORED * asked.window
     begin = scored_from - (scored_from - (size.until - timedelta(days=size.days) + DAY)) // DAY * DAY
@@ -66,13 +66,13 @@ def learned_rows(project: Project, size: Size, asked: Question) -> pa.Table:
 
 
 def feature_names(frame: pa.Table, asked: Question) -> list[str]:
-    """Return what is learned: all but the key, the label, and what a gate alone is for."""
+    """Return the features: all columns except key, label and those used only by expectations."""
     others = ("machine_id", asked.time, asked.label, "broken_readings", "readings_twice")
     return [name for name in frame.column_names if name not in others]
 
 
 def fit(frame: pa.Table, asked: Question) -> Trained:
-    """Train on the older four fifths; the newest fifth judges."""
+    """Train with the newest fifth as the holdout."""
     return train(frame, asked.label, feature_names(frame, asked), order_by=asked.time, **asked.how)
 
 

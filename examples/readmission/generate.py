@@ -74,7 +74,7 @@ readmissions = sa.Table(
 
 
 def make_hospitals(project: Project, size: Size) -> Made:
-    """Fill the database. Stays that are entered late are not there yet, nor what became of the last thirty days."""
+    """Fill the database, without late entries and without the outcomes of the last thirty days."""
     world = draw_world(size)
     spoiled, there = spoil(world, size), places_until_end(world, size)
     on_time = there[~is_withheld(world, size)[there]]
@@ -98,19 +98,19 @@ def make_hospitals(project: Project, size: Size) -> Made:
 
 
 def places_until_end(world: World, size: Size) -> Numbers:
-    """Places of the stays that had ended when the world does."""
+    """Return the positions of the stays that ended before the end of the data."""
     discharged = world.stays.discharged
     return np.flatnonzero((discharged >= 0) & (discharged < world.second_of(size.until)))
 
 
 def known_places(world: World, size: Size) -> Numbers:
-    """Places of the stays of which it is known whether the patient came back."""
+    """Return the positions of the stays with a known outcome."""
     there = places_until_end(world, size)
     return there[(world.stays.discharged + world.stays.gap)[there] <= world.second_of(size.until)]
 
 
 def spoil(world: World, size: Size) -> dict[int, str]:
-    """Choose the stays to spoil, and how: scored, on time, not left out for their end, the patient's only one there."""
+    """Choose which scored, timely stays to corrupt, and how: not excluded ones, and one stay a patient."""
     rng, stays = np.random.default_rng([size.seed, 1]), world.stays
     there = places_until_end(world, size)
     scored = there[stays.discharged[there] >= _scored_from(world, size)]
@@ -121,7 +121,7 @@ def spoil(world: World, size: Size) -> dict[int, str]:
 
 
 def is_withheld(world: World, size: Size) -> Numbers:
-    """Stays of the scored days but the newest that a ward enters a day late."""
+    """Mark stays that a ward enters a day late; none of the newest scored day."""
     discharged, newest = world.stays.discharged, world.second_of(size.until) - DAY
     late: Numbers = (np.arange(len(discharged)) % 23 == 0) & (discharged < newest)
     return late & (discharged >= _scored_from(world, size))
@@ -134,7 +134,7 @@ def write_stays(connection: sa.Connection, world: World, size: Size, spoiled: di
 
 
 def patients_table(world: World, size: Size, spoiled: dict[int, str]) -> pa.Table:
-    """Everybody but those whom the index is spoiled to lack. Names and races are drawn; nothing depends on them."""
+    """Return the patients, without those removed on purpose. Names and races are drawn; no outcome depends on them."""
     rng = np.random.default_rng([size.seed, 2])
     drawn = world.patients
     number = np.arange(len(drawn.decade))
@@ -154,9 +154,9 @@ def patients_table(world: World, size: Size, spoiled: dict[int, str]) -> pa.Tabl
 
 
 def admissions_table(world: World, size: Size, spoiled: dict[int, str], places: Numbers) -> pa.Table:
-    """Return some stays as the hospitals' database holds them, with its three ways to say that something is missing.
+    """Return some stays as the hospitals' database stores them, with its three ways to mark a missing value.
 
-    `?` where nobody filled the form, `None` where nothing was measured, 0 where the laboratory's system sent no number.
+    `?` if the form was not filled in, `None` if nothing was measured, 0 if the laboratory's system sent no number.
     """
     drawn, rng = world.stays, np.random.default_rng([size.seed, 3])
     count = len(drawn.patient)
@@ -200,7 +200,7 @@ def admissions_table(world: World, size: Size, spoiled: dict[int, str], places: 
 
 
 def diagnoses_table(world: World, size: Size, places: Numbers) -> pa.Table:
-    """Return three diagnoses of each of some stays; the third is often not filled in."""
+    """Return three diagnoses for each of some stays; the third is often missing."""
     rng = np.random.default_rng([size.seed, 4])
     code = np.empty(world.stays.chapters.shape, object)
     for chapter, codes in enumerate(CHAPTERS):
@@ -223,7 +223,7 @@ def readmissions_table(world: World, places: Numbers) -> pa.Table:
 
 
 def _with_gaps(rng: np.random.Generator, values: Numbers, gap: str | int, share: float, size: Size) -> Numbers:
-    """Write a source's word for "missing" over a share of the values; a world without dirt has none."""
+    """Replace a share of the values by the source's mark for "missing"; none if the data are clean."""
     filled: Numbers = np.where(rng.random(len(values)) < (share if size.dirty else 0), gap, values)
     return filled
 

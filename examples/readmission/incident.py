@@ -1,4 +1,4 @@
-"""What goes wrong at the hospitals, and what comes late."""
+"""Incidents at the hospitals, and outcomes that arrive late."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ from penstock.examples.readmission.world import draw_world
 DAY = timedelta(days=1)
 HOURS = 24
 ICD_10 = {"428": "I50.9", "414": "I25.10", "410": "I21.9", "486": "J18.9", "250.82": "E11.9", "V57": "Z51.89"}
-"""Some codes as the new catalogue writes them."""
+"""Some codes in the new catalogue."""
 
 
 def rename_stay(project: Project, size: Size) -> None:
@@ -63,11 +63,11 @@ def enter_late(project: Project, size: Size) -> None:
 
 
 def leave_as_it_is(project: Project, size: Size) -> None:
-    """Nothing is to be mended."""
+    """Do nothing: there is nothing to repair."""
 
 
 def deliver_outcomes(project: Project, size: Size) -> int:
-    """Let thirty days pass: write what became of the stays of which it was still open; returns how many."""
+    """Write the outcomes that were still unknown; return their number."""
     world = draw_world(size)
     known = project.query("hospital", sa.select(readmissions.c.encounter_id))["encounter_id"].to_numpy() - FIRST_STAY
     still_open = np.setdiff1d(places_until_end(world, size), known)
@@ -100,7 +100,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "A release of the ward system renames `admissions.days_in_hospital` to `length_of_stay`.",
         rename_stay,
         rename_stay_back,
-        "The release is rolled back; else the features query takes the new name.",
+        "The release is rolled back, or the features query takes the new name.",
         "halted",
         "`days_in_hospital` was int and is gone",
     ),
@@ -111,7 +111,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "The coding office changes to the new catalogue of diagnoses overnight.",
         code_in_icd_10,
         code_in_icd_9,
-        "The office sends the old codes beside the new ones until a model has learned from these.",
+        "The office sends old codes as well, until a model is trained on the new ones.",
         "halted",
         "code column_values_to_match_regex",
     ),
@@ -122,7 +122,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "One hospital's interface sends the length of a stay in hours.",
         write_hours,
         write_days_again,
-        "The interface is mended, and sends the day again.",
+        "The interface is fixed, and sends the day again.",
         "halted",
         "days_in_hospital column_mean_to_be_between",
     ),
@@ -130,10 +130,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "late",
         "late",
         PIPELINE,
-        "A ward enters discharges of days that are scored already.",
+        "A ward enters discharges of days that were scored before.",
         enter_late,
         leave_as_it_is,
-        "Nothing: the days that they touch are scored again.",
+        "Nothing: the days of these discharges are scored again.",
         "restated",
     ),
 )

@@ -16,13 +16,13 @@ LABEL, TIME = "within_30_days", "discharged_at"
 HOW: dict[str, Any] = {
     "params": {"eval_metric": ["auc", "logloss"], "max_depth": 4, "min_child_weight": 10, "subsample": 0.8}
 }
-"""Shallow: what can be known of a readmission is little, and deeper trees learn the hospitals' accidents."""
+"""Shallow trees: the data tell little about a readmission, and deeper trees overfit."""
 
 
 def learned_rows(project: Project, size: Size) -> pa.Table:
-    """Return features and label of the stays that ended thirty days before the first one that is scored.
+    """Return features and label of the stays that ended at least thirty days before the first scored one.
 
-    Younger stays are left out, also those whose patient is back already: of these only the readmitted would be known.
+    Younger stays are left out, even if the patient has returned: only positive outcomes would be known.
     """
     end = size.until - timedelta(days=SCORED_DAYS) - WITHIN
     pipeline = project.load_pipeline(PIPELINE)
@@ -36,7 +36,7 @@ def feature_names(frame: pa.Table) -> list[str]:
 
 
 def train_models(project: Project, size: Size) -> tuple[Manifest, ...]:
-    """Train on the older four fifths, judge on the newest fifth, and register the champion."""
+    """Train with the newest fifth as the holdout, and register the champion."""
     frame = learned_rows(project, size)
     trained = train(frame, LABEL, feature_names(frame), order_by=TIME, **HOW)
     return (trained.register(project.registry, PIPELINE, "champion"),)
