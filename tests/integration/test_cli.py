@@ -124,6 +124,7 @@ def test_run_publishes_what_is_due_and_a_second_run_finds_nothing_to_do(place: P
     assert second.stdout == "nothing to do: 3 intervals are published already\n"
 
 
+@pytest.mark.slow
 def test_run_without_a_configured_server_uses_its_own_and_leaves_none(
     make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
