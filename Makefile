@@ -19,19 +19,19 @@ help: ## list the targets
 demo: $(STAMP) ## run the whole thing on a small shop that it makes itself
 	$(BIN)/penstock demo $(ARGS)
 
-# One file a worker at a time, in the order of their paths: end-to-end tests are the longest, unit tests the shortest.
+# A file at a time for each process, in the order of their paths: end-to-end tests are the longest, unit tests the shortest.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(STAMP) ## run the fast tests, in 6 minutes at most (ARGS="-k name" for some)
+test: $(STAMP) ## run the fast tests, in at most 6 minutes (ARGS="-k name" for some)
 	$(PYTEST) $(ARGS)
 
-# Today's sample of the longest tests, and today's random cases; SEED=20260131 gives those of another day.
+# The sample of the longest tests and the random cases change with the day.
 SEED := $(shell date -u +%Y%m%d)
 
-test-all: $(STAMP) ## run all tests, but of the soak tests a twentieth (SEED=20260131 for the one of that day)
+test-all: $(STAMP) ## run all tests, of the soak tests one in twenty (SEED=20260131 repeats the draw of that day)
 	$(PYTEST) -m '' --sample 20 --sample-seed $(SEED) --hypothesis-seed $(SEED) $(ARGS)
 
-soak: $(STAMP) ## run what test-all leaves out: all faults, long histories, an hour of all packs
+soak: $(STAMP) ## run all soak tests: the rest of the faults, long histories, an hour of all packs
 	$(BIN)/python -m pytest -m soak --ignore tests/e2e/test_hour.py -n 2 --dist worksteal $(ARGS)
 	$(MAKE) hour ARGS=
 

@@ -1,4 +1,4 @@
-"""A home of a Prefect server whose database is migrated already, which is half of a first start."""
+"""Homes of Prefect servers with a migrated database: migrations take half of a first start."""
 
 import os
 import shutil
@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from penstock.deployments.server.local import local_server
+
+CACHE = Path(__file__).parents[1] / ".pytest_cache"
 
 
 def prepare_home(home: Path) -> Path:
@@ -18,10 +20,11 @@ def prepare_home(home: Path) -> Path:
 
 
 def _migrated_database() -> Path:
-    """Return a database that all tests of this user copy; it is made once for each version of Prefect."""
-    kept = Path(tempfile.gettempdir()) / f"penstock-tests-{os.getuid()}-prefect-{version('prefect')}.db"
+    """Return a database that all tests of this checkout copy; it is made once for each version of Prefect."""
+    kept = CACHE / f"prefect-{version('prefect')}.db"
     if not kept.exists():
-        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        CACHE.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
             home = Path(folder)
             with local_server(home):
                 pass
