@@ -1,8 +1,9 @@
-"""What travels through a run. Rows are Arrow tables; everything else is frozen and named."""
+"""The values that travel through a run. Rows are Arrow tables, everything else is a frozen dataclass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 import pyarrow as pa
 
@@ -116,6 +117,10 @@ class Horizon:
         return moment <= self.until
 
 
+Unit = Literal["rows", "lines", "values"]
+"""What a validation counts: rows, lines of a log, or the values of a whole column."""
+
+
 @dataclass(frozen=True)
 class Validation:
     """The result of one expectation on one stage of one partition, or of the whole interval (`partition` -1)."""
@@ -126,13 +131,29 @@ class Validation:
     evaluated: int
     unexpected: int
     outcome: Outcome
-    detail: str = ""
+    observed: str = ""
+    """What was seen beyond the counts: sample values, a figure, a share and its limit."""
     partition: int = -1
+    unit: Unit = "rows"
+    released: int = 0
+    """Of the unexpected rows, those that were released from quarantine before, and so stay."""
+
+    @property
+    def note(self) -> str:
+        """What a reader needs beside the counts: what was observed, and how many rows a release lets through."""
+        released = f"{self.released:,} of them released before" if self.released else ""
+        return "; ".join(filter(None, (self.observed, released)))
+
+    @property
+    def detail(self) -> str:
+        """The counts and the note in one line: `5 of 6 rows, e.g. 'b'`."""
+        counts = f"{self.unexpected:,} of {self.evaluated:,} {self.unit}" if self.unexpected else ""
+        return ", ".join(filter(None, (counts, self.note)))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a suite found in one batch. Finding only: the reaction is the caller's."""
+    """What the expectations of one stage found in one batch. The caller decides how to react."""
 
     validations: tuple[Validation, ...]
     refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -141,11 +162,8 @@ class Verdict:
     @property
     def halts(self) -> tuple[str, ...]:
         """One line for each critical expectation that failed."""
-        return tuple(
-            f"{v.stage}: {v.expectation} ({v.detail or f'{v.unexpected:,} of {v.evaluated:,} rows'})"
-            for v in self.validations
-            if v.outcome == "halted"
-        )
+        failed = [v for v in self.validations if v.outcome == "halted"]
+        return tuple(f"{v.stage}: {v.expectation}{f' ({v.detail})' if v.detail else ''}" for v in failed)
 
 
 @dataclass(frozen=True)

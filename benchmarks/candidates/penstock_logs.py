@@ -1,4 +1,4 @@
-"""Penstock on W7: the lines are landed first, by themselves, so that landing has a time of its own; then the flow."""
+"""Penstock on W7: land the lines first, to time that separately, then run the flow."""
 
 import time
 from pathlib import Path

@@ -80,7 +80,8 @@ def claim(
                 elif other["lease_until"] > now:
                     raise _busy(run, other)
                 else:
-                    _retire(connection, other["run_id"], "abandoned", now, "its lease ended without a sign of life")
+                    error = "its lease ended without a sign of life"
+                    _retire(connection, other["run_id"], "abandoned", now, run.run_id, error)
             connection.execute(
                 runs.insert().values(
                     run_id=run.run_id,
@@ -166,6 +167,9 @@ def validation_rows(run_id: str, found: Sequence[Validation]) -> list[dict[str, 
             "unexpected": v.unexpected,
             "outcome": v.outcome,
             "detail": v.detail,
+            "unit": v.unit,
+            "observed": v.observed,
+            "released": v.released,
         }
         for number, v in enumerate(found)
     ]
@@ -192,7 +196,7 @@ def publish(
         now = database.now(connection)
         old = connection.execute(sa.select(runs.c.run_id).where(*same, runs.c.state == "published")).scalar()
         if old is not None:
-            _retire(connection, old, "superseded", now)
+            _retire(connection, old, "superseded", now, run.run_id)
         connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == run.run_id)
@@ -283,8 +287,15 @@ def _hold(connection: sa.Connection, run: ScoringRun) -> None:
         raise TakenOver(run.run_id, state)
 
 
-def _retire(connection: sa.Connection, run_id: str, state: str, now: datetime, error: str | None = None) -> None:
-    values: dict[str, Any] = {"state": state, "retired_at": now}
+def _retire(
+    connection: sa.Connection,
+    run_id: str,
+    state: str,
+    now: datetime,
+    replaced_by_run_id: str | None = None,
+    error: str | None = None,
+) -> None:
+    values: dict[str, Any] = {"state": state, "retired_at": now, "replaced_by_run_id": replaced_by_run_id}
     if error is not None:
         values |= {"error": error, "finished_at": now}
     connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(**values))

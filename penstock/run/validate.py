@@ -153,7 +153,7 @@ def _judge(
 
 
 def tell_released(validations: Sequence[Validation], refusals: Sequence[Refusal]) -> tuple[Validation, ...]:
-    """Say in each validation that quarantines how many of its rows were released before, and so stay."""
+    """Count in each validation that quarantines the rows that were released before, and so stay."""
     refused = Counter(reason for refusal in refusals for reason in refusal.reasons)
     return tuple(_tell_released(v, refused[v.expectation]) for v in validations)
 
@@ -162,8 +162,7 @@ def _tell_released(validation: Validation, refused: int) -> Validation:
     released = validation.unexpected - refused
     if validation.outcome != "quarantined" or not released:
         return validation
-    detail = f"{validation.detail}; {released:,} of them released before"
-    return replace(validation, outcome="quarantined" if refused else "noted", detail=detail)
+    return replace(validation, outcome="quarantined" if refused else "noted", released=released)
 
 
 def _refuse_duplicates(run: ScoringRun, primary: pa.Table) -> None:

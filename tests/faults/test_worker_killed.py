@@ -13,11 +13,11 @@ from uuid import UUID
 import pytest
 
 from penstock.deployments.dead_runs import end_dead_runs
-from penstock.deployments.deploying import deploy_pipelines
-from penstock.deployments.local_server import full_server
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.deploy.work_pool import WORK_POOL
+from penstock.deployments.server.local import full_server
 from penstock.deployments.up import client_of
-from penstock.deployments.work_pool import WORK_POOL
-from penstock.deployments.worker import WorkerPlan, running_worker
+from penstock.deployments.worker.process import WorkerPlan, running_worker
 from penstock.ledger.reader import RunRecord, list_runs, rows_done
 from penstock.report.card import run_card
 from tests.conftest import view_rows

@@ -85,7 +85,7 @@ def test_a_copy_that_saw_other_rows_is_refused_and_changes_nothing(warehouse: Da
     run = take(warehouse)
     load_partition(warehouse, run, ONLY, scored([1, 2, 3]), {}, 1)
 
-    with pytest.raises(PartitionMoved, match="partition 1/1 of `card-risk 2026-01-01 → 01-02` is loaded already"):
+    with pytest.raises(PartitionMoved, match="partition 1/1 of `card-risk 2026-01-01 → 01-02` was loaded before"):
         load_partition(warehouse, run, ONLY, scored([2, 3]), {}, 2)
 
     assert count_rows(warehouse, run) == 3

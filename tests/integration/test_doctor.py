@@ -24,15 +24,15 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from penstock.database.connections import Database, open_database
-from penstock.deployments.automations import define_zombie_automation
-from penstock.deployments.deploying import deploy_pipelines
+from penstock.deployments.deploy.automations import define_zombie_automation
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.deployments.doctor import server
 from penstock.deployments.doctor.context import CheckContext, read_specs
 from penstock.deployments.doctor.databases import list_checks
 from penstock.deployments.doctor.deployed import check_deployments, check_running
 from penstock.deployments.doctor.finding import Finding
 from penstock.deployments.doctor.reaching import reach_server
-from penstock.deployments.work_pool import WORK_POOL
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import _migrate, migrate
 from penstock.ledger.tables import runs
@@ -226,7 +226,7 @@ def test_a_stopped_postgres_is_broken_and_its_password_is_not_shown(use_settings
 
     [found] = [each for each in json.loads(result.stdout) if each["subject"] == "warehouse"]
     assert (result.exit_code, found["state"]) == (1, "broken")
-    assert "did not answer as it should" in found["what"]
+    assert "is not available" in found["what"]
     assert "open-sesame" not in result.output
 
 

@@ -7,13 +7,13 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolUpdate
 
-from penstock.deployments.changes import Change
-from penstock.deployments.deploying import deploy_pipelines
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.deploy.work_pool import WORK_POOL, base_job_template
 from penstock.deployments.doctor.finding import Finding
 from penstock.deployments.doctor.judging import judge_versions
 from penstock.deployments.doctor.reading import read_facts
 from penstock.deployments.up import deploy_folder
-from penstock.deployments.work_pool import WORK_POOL, base_job_template
 from tests.works import Works, running_works
 
 ENTRYPOINTS = {

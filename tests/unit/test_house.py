@@ -64,7 +64,7 @@ ROOMS = "Rooms import only rooms below them"
         ("penstock/quality/intruder.py", "def late():\n    import penstock.sources.files", ROOMS),
         ("models/intruder.py", "from penstock.tasks import retries", ROOMS),
         ("tasks/intruder.py", "import penstock.flows", ROOMS),
-        ("flows/intruder.py", "import penstock.deployments.local_server", ROOMS),
+        ("flows/intruder.py", "import penstock.deployments.server.local", ROOMS),
         ("flows/intruder.py", "import penstock.cli", ROOMS),
         ("penstock/ledger/intruder.py", "import penstock.cli", ROOMS),
         (

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PIPELINE = "card-risk"
 NEEDED = (
-    "penstock.deployments.local_server",
+    "penstock.deployments.server.local",
     "penstock.flows.score",
     "prefect",
     "xgboost",
@@ -178,7 +178,7 @@ def server_ahead(settings: "Settings") -> Iterator[None]:
     if prefect_api_url() is not None:
         yield
         return
-    from penstock.deployments.local_server import local_server
+    from penstock.deployments.server.local import local_server
 
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         starting = pool.submit(stack.enter_context, local_server(settings.home))

@@ -56,7 +56,7 @@ def open_scenario(kind: Kind) -> Scenario:
 def draw_labels(scenario: Scenario, features: pa.Table) -> pa.Int64Array:
     """Return which rows are cases: 0 or 1, drawn by their risk."""
     risk = 1 / (1 + np.exp(-scenario.judge_risk(features)))
-    return pa.array((np.random.default_rng(SEED).random(features.num_rows) < risk).astype(np.int64))
+    return pa.array((np.random.default_rng(SEED).random(features.num_rows) < risk).astype(int).tolist(), pa.int64())
 
 
 def _draw_moments(rng: np.random.Generator, days: Sequence[datetime]) -> list[datetime]:

@@ -158,7 +158,7 @@ def _keep_history(api_url: str, ended: FlowEnd, console: "Console") -> None:
     """Wait until a server that ends with us has written down what Prefect tells it."""
     if not is_own(api_url) or ended.flow_run_id is None:
         return
-    from penstock.deployments.server_history import wait_for_history
+    from penstock.deployments.server.history import wait_for_history
 
     if not wait_for_history(api_url, ended.flow_run_id, HISTORY_SECONDS):
         console.print("Warning: the Prefect history of this run is incomplete; the ledger is not.", style="yellow")

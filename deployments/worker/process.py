@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.deployments.local_server import client_environment
+from penstock.deployments.server.local import client_environment
 
-CHILD = Path(__file__).with_name("worker_child.py")
+CHILD = Path(__file__).with_name("process_child.py")
 WORKER_NAME = "penstock-up"
 HEARTBEAT_SECONDS = 30
 """How often a flow run of ours gives a sign of life, and Prefect's minimum; its own default is 180 s.

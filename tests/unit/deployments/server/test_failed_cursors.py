@@ -11,7 +11,7 @@ import sys
 
 import aiosqlite
 
-from penstock.deployments.failed_cursors import close_failed_cursors
+from penstock.deployments.server.failed_cursors import close_failed_cursors
 
 close_failed_cursors()
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
-from penstock.deployments.definition import (
+from penstock.deployments.deploy.definition import (
     RECORD_PROJECT,
     Definition,
     define_any_pipeline,
@@ -15,7 +15,7 @@ from penstock.deployments.definition import (
     define_deployment,
     pull_steps,
 )
-from penstock.deployments.specs import load_specs
+from penstock.deployments.deploy.specs import load_specs
 from penstock.settings import Settings
 
 HEADER = """\

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from penstock.errors import SettingsError
 
-CHILD = Path(__file__).with_name("local_postgres_child.py")
+CHILD = Path(__file__).with_name("postgres_child.py")
 URL_NAMES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 DRIVER = "postgresql+asyncpg://"
 

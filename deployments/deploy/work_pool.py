@@ -8,7 +8,7 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-from penstock.deployments.changes import Change
+from penstock.deployments.deploy.changes import Change
 
 WORK_POOL = "penstock"
 # Without a command a process worker puts two helpers of its own before each flow process (a resolver that prepares the

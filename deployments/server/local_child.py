@@ -10,8 +10,8 @@ from pathlib import Path
 
 from uvicorn import Config, Server
 
-from penstock.deployments.failed_cursors import close_failed_cursors
-from penstock.deployments.write_locks import lock_before_reading
+from penstock.deployments.server.failed_cursors import close_failed_cursors
+from penstock.deployments.server.write_locks import lock_before_reading
 
 GRACE_SECONDS = 15.0
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
-from penstock.deployments.definition import (
+from penstock.deployments.deploy.definition import (
     Definition,
     define_deployment,
     describe_pipeline,

@@ -11,9 +11,9 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import DeploymentSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from penstock.deployments.automations import apply_automations, find_blocks
-from penstock.deployments.changes import Change
-from penstock.deployments.definition import (
+from penstock.deployments.deploy.automations import apply_automations, find_blocks
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.deploy.definition import (
     PENSTOCK_TAG,
     Definition,
     define_any_pipeline,
@@ -21,10 +21,10 @@ from penstock.deployments.definition import (
     define_deployment,
     recorded_folder,
 )
+from penstock.deployments.deploy.reconcile import Reconciliation, read_existing
+from penstock.deployments.deploy.specs import load_specs
+from penstock.deployments.deploy.work_pool import ensure_work_pool
 from penstock.deployments.pull import record_project
-from penstock.deployments.reconciling import Reconciliation, read_existing
-from penstock.deployments.specs import load_specs
-from penstock.deployments.work_pool import ensure_work_pool
 from penstock.errors import SettingsError
 from penstock.settings import Settings
 

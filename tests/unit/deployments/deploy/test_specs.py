@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.deployments.specs import load_specs
+from penstock.deployments.deploy.specs import load_specs
 from penstock.errors import SettingsError, SpecError, SpecErrors
 from penstock.settings import Settings
 from tests.project import write_spec

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
 from pydantic import ValidationError
 
-from penstock.deployments.work_pool import WORK_POOL
-from penstock.deployments.worker import HEARTBEAT_SECONDS
+from penstock.deployments.deploy.work_pool import WORK_POOL
+from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import Problem, SpecError
 from penstock.interval import iso
 from penstock.spec.parts import Schedule

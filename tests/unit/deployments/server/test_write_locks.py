@@ -13,7 +13,7 @@ import sys
 import sqlalchemy as sa
 from prefect.server.database import provide_database_interface
 
-from penstock.deployments.write_locks import lock_before_reading
+from penstock.deployments.server.write_locks import lock_before_reading
 
 lock_before_reading()
 

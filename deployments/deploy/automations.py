@@ -12,8 +12,8 @@ from prefect.client.schemas.sorting import AutomationSort, DeploymentSort
 from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, CompoundTrigger, EventTrigger, Posture
 
-from penstock.deployments.changes import Change
-from penstock.deployments.worker import HEARTBEAT_SECONDS
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import SettingsError, nearest
 from penstock.spec.pipeline import Pipeline
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 from urllib.request import ProxyHandler, build_opener
 
-from penstock.deployments.server_lock import (
+from penstock.deployments.server.lock import (
     START_SECONDS,
     hold_as_user,
     is_alive,
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 SMALL_SERVER_SECONDS = 10.0
 """How long a full server waits for a small one to end: a `penstock run` may be just finishing."""
-CHILD = Path(__file__).with_name("local_server_child.py")
+CHILD = Path(__file__).with_name("local_child.py")
 
 # A server still used by others outlives our context; its handle is kept, so that it is reaped and not warned of.
 _outliving: list[subprocess.Popen[bytes]] = []

@@ -17,8 +17,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
 
-from penstock.deployments.changes import Change
-from penstock.deployments.definition import Definition, pull_steps, recorded_folder
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.deploy.definition import Definition, pull_steps, recorded_folder
 
 TOLD = (
     "version",
