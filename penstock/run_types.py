@@ -11,7 +11,7 @@ from penstock.interval import DataInterval
 from penstock.resources.memory import MemoryPlan
 from penstock.resources.usage import Spent
 from penstock.spec.expectation_types import Outcome, Severity
-from penstock.spec.pipeline import Pipeline
+from penstock.spec.pipeline import KEY_IS_NULL, Pipeline
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,56 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Misfit:
+    """A value that its row cannot be scored or stored with."""
+
+    feature: str
+    """The model's feature, or the column, that has the value."""
+    why: str
+    """What is wrong with the value; never quotes it."""
+    value: str | None = None
+    """The value as text; None where `why` needs no example."""
+    column: str | None = None
+    """The column that the feature was read from, where a step's `inputs` name another one."""
+    step: str | None = None
+    """The step of `models` that cannot take the value."""
+    masked: bool = False
+    """Whether `value` is the mask of a private value."""
+
+    @property
+    def text(self) -> str:
+        """The reason as the quarantine stores it."""
+        shown = "" if self.value is None else f" {self.value}" if self.masked else f" '{self.value}'"
+        return f"{'' if self.step is None else f'step {self.step}: '}`{self.feature}`: {self.why}{shown}"
+
+
+@dataclass(frozen=True)
+class NullKey:
+    """A row without a key."""
+
+    @property
+    def text(self) -> str:
+        """The reason as the quarantine stores it."""
+        return KEY_IS_NULL
+
+
+@dataclass(frozen=True)
+class FailedExpectation:
+    """An expectation that the row did not meet."""
+
+    label: str
+
+    @property
+    def text(self) -> str:
+        """The reason as the quarantine stores it."""
+        return self.label
+
+
+Reason = Misfit | NullKey | FailedExpectation
+"""Why a row is refused. Its `text` is made when the refusal is written or shown; releases compare stored texts."""
+
+
+@dataclass(frozen=True)
 class Refusal:
     """One quarantined row: where it was refused, why, and the row as it was read."""
 
@@ -174,15 +224,16 @@ class Refusal:
     source: str
     key: str
     """The key columns' values as JSON."""
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+    """Private values are masked."""
     row: str
     """The row as JSON, private columns masked."""
     digest: str
-    """What a release knows the row by."""
+    """Identifies the row to a release."""
 
 
 Waivers = Mapping[str, frozenset[str]]
-"""By a refused row's digest, what it was released for."""
+"""By a refused row's digest: the texts of the reasons that a release waives."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +268,13 @@ class Features:
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By stage: the columns there are, for expectations about the schema."""
     waivers: Waivers = field(default_factory=dict)
-    outputs: tuple[str, ...] = ()
-    """Columns of the table that steps of `models` have added."""
+    outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By step of `models`, in their order: the columns of the table that it has added."""
+
+    @property
+    def output_columns(self) -> list[str]:
+        """All columns that steps have added."""
+        return [column for columns in self.outputs.values() for column in columns]
 
 
 @dataclass(frozen=True)

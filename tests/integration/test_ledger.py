@@ -19,7 +19,7 @@ from penstock.ledger.reader import find_run, list_runs, partitions_of, settled_i
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import CANCELLED, run_lease
 from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since, validations
-from penstock.ledger.writer import Totals, claim, end_run, publish, record_validations, renew, withdraw
+from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, record_validations, renew, withdraw
 from penstock.resources.usage import Usage
 from penstock.run_types import ModelPin, ScoringRun, Validation
 from penstock.spec.yaml_file import parse_pipeline
@@ -38,7 +38,7 @@ def warehouse(request: Any, use_settings: Callable[..., Any], database_url: Call
 
 
 def take(database: Database, *, again: bool = False, lease: float = 60.0) -> ScoringRun | None:
-    return claim(database, PIPELINE, DAY, MODEL, "due", lease, again=again)
+    return claim(database, ClaimRequest(PIPELINE, DAY, MODEL, "due", lease, again=again))
 
 
 def taken(database: Database, **options: Any) -> ScoringRun:
@@ -299,7 +299,7 @@ def test_an_upgrade_from_before_the_steps_keeps_runs_of_one_model_and_takes_runs
     kept = find_run(warehouse, old.run_id)
     assert (kept.step_models, kept.models) == ({}, "card-risk/1")
     steps = {"screen": ModelPin("screen", "2", "e" * 64), "deep": MODEL}
-    new = claim(warehouse, PIPELINE, DAY, MODEL, "due", 60.0, again=True, steps=steps)
+    new = claim(warehouse, ClaimRequest(PIPELINE, DAY, MODEL, "due", 60.0, again=True, steps=steps))
     assert new is not None
     record = find_run(warehouse, new.run_id)
     assert (list(record.step_models.items()), record.models) == (list(steps.items()), "screen/2, card-risk/1")
