@@ -29,7 +29,10 @@ def show_version(wanted: bool) -> None:
     if wanted:
         from importlib import metadata
 
-        typer.echo(f"penstock {metadata.version('penstock')}")
+        try:
+            typer.echo(f"penstock {metadata.version('penstock')}")
+        except metadata.PackageNotFoundError:  # an image has the code without the package's metadata
+            typer.echo("penstock, version unknown: it is not installed as a package here")
         raise typer.Exit
 
 
