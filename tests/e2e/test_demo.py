@@ -156,6 +156,30 @@ def test_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     assert (tmp_path / "letters.txt").read_text(encoding="utf-8") == "mine"
 
 
+def test_demo_that_cannot_run_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.cli.demo import context
+    from penstock.cli.demo.command import demo as play
+
+    monkeypatch.setattr(context, "NEEDED", ("prefect", "no_such_package"))
+
+    with pytest.raises(SettingsError, match="no_such_package cannot be imported"):
+        play(tmp_path / "shop", None, SEED, None)
+
+    assert not (tmp_path / "shop").exists()
+
+
+def test_demo_cut_short_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.cli.demo import command
+
+    def fail(*_: object) -> None:
+        raise ImportError("xgboost")
+
+    monkeypatch.setattr(command, "play", fail)
+    for _ in range(2):
+        with pytest.raises(ImportError, match="xgboost"):
+            command.demo(tmp_path / "shop", None, SEED, None)
+
+
 def test_demo_makes_its_own_folder_anew(tmp_path: Path) -> None:
     from penstock.cli.demo.context import make_folder
 
