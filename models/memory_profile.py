@@ -1,6 +1,6 @@
 """Measure the memory that a pipeline's rows take, by scoring the first of them without loading."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.database.connections import Connector
 from penstock.errors import MemoryTooSmall
@@ -8,7 +8,7 @@ from penstock.models.chain import score_in_steps
 from penstock.models.registry import Registry
 from penstock.models.scoring import score_features
 from penstock.resources.free_memory import release_memory
-from penstock.resources.memory import MemoryProfile
+from penstock.resources.memory import MemoryPlan, MemoryProfile, RequestedLoad, fit_partitions
 from penstock.resources.usage import held_memory, watching_memory
 from penstock.run.extract import extract_first
 from penstock.run.partition_options import PartitionOptions
@@ -25,6 +25,10 @@ _MOST_GROWTH = 20
 _MOST_ROWS = 50_000
 _LOAD_COPIES = 2
 """Copies of the scored rows while they load: typed for the database, and in its driver's buffer."""
+
+
+_measured: dict[str, MemoryProfile] = {}
+"""By spec and models: a process that scores many intervals measures the first one only."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,23 @@ class SampleRun:
             return extracted, score_in_steps(self.run, slice_, features, self.registry, self.options)
         model = self.registry.load(self.run.model)
         return extracted, score_features(self.run, slice_, features, model, self.options)
+
+
+def fit_memory(sample: SampleRun, limit: int, requested: RequestedLoad) -> MemoryPlan:
+    """Decide how large partitions are and how many a process has at once.
+
+    Raises:
+        MemoryTooSmall: not even one small partition fits.
+    """
+    run = sample.run
+    pins = run.steps or {"": run.model}
+    key = " ".join([run.pipeline.fingerprint, *(pin.digest for pin in pins.values())])
+    if key in _measured:
+        release_memory()
+        profile = replace(_measured[key], base_bytes=held_memory())
+    else:
+        profile = _measured[key] = measure_memory_profile(sample, limit)
+    return fit_partitions(limit, profile, requested)
 
 
 def measure_memory_profile(sample: SampleRun, limit: int) -> MemoryProfile:

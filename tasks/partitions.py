@@ -3,15 +3,14 @@
 A partition's steps are called inside its task, and only its receipt is returned: rows are never results of the flow.
 """
 
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from prefect import task
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
+from penstock.api.scoring import timed
 from penstock.resources.usage import PartitionMeter
 from penstock.run_types import Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.tasks.retries import RETRIED
@@ -26,15 +25,15 @@ def score_partition(run: ScoringRun, partition: Partition, sample_share: float) 
     meter = PartitionMeter()
     # EAGER: otherwise a retried step rolls finished steps back, and Prefect shows them as RolledBack.
     with transaction(commit_mode=CommitMode.EAGER):
-        with _timed(seconds, "extract"):
+        with timed(seconds, "extract"):
             extracted = extract(run, partition)
             meter.bytes_read = extracted.nbytes
-        with _timed(seconds, "validate"):
+        with timed(seconds, "validate"):
             features = validate(run, partition, extracted, sample_share)
         if run.pipeline.models:
             scored = _score_in_steps(run, partition, features, sample_share, seconds)
         else:
-            with _timed(seconds, "score"):
+            with timed(seconds, "score"):
                 scored = score_rows(run, partition, features, sample_share)
         return load_rows(run, partition, scored, seconds, int(task_run.run_count or 1), meter)
 
@@ -43,9 +42,9 @@ def _score_in_steps(
     run: ScoringRun, partition: Partition, features: Features, sample_share: float, seconds: dict[str, float]
 ) -> ScoredRows:
     for step in run.pipeline.steps if not features.halts else ():
-        with _timed(seconds, step.name):
+        with timed(seconds, step.name):
             features = add_step(run, partition, features, step)
-    with _timed(seconds, "decide"):
+    with timed(seconds, "decide"):
         return decide_rows(run, partition, features, sample_share)
 
 
@@ -73,10 +72,3 @@ def score_partitions(
         yield result
     if failure is not None:
         raise failure
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    begun = time.perf_counter()
-    yield
-    seconds[step] = time.perf_counter() - begun

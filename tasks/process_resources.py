@@ -3,11 +3,11 @@
 from functools import lru_cache
 from typing import Any
 
+from penstock.api.scoring import ScoringSteps
 from penstock.database.connections import Connector, Database, open_database
 from penstock.errors import SettingsError
 from penstock.models.registry import Registry
-from penstock.privacy.masking import MaskingPolicy, make_masking
-from penstock.run.partition_options import PartitionOptions
+from penstock.privacy.masking import make_masking
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 
@@ -28,14 +28,9 @@ def connector() -> Connector:
     return Connector(connect, settings().allowed_roots)
 
 
-def masking(pipeline: Pipeline) -> MaskingPolicy:
-    """Return what hides a pipeline's private columns, by this process's secret."""
-    return make_masking(pipeline, settings())
-
-
-def partition_options(pipeline: Pipeline, sample_share: float = 1.0) -> PartitionOptions:
-    """Return how this process judges and scores a partition's rows."""
-    return PartitionOptions(masking(pipeline), settings().statement_seconds, sample_share)
+def scoring_steps(pipeline: Pipeline) -> ScoringSteps:
+    """Return the steps of a pipeline's runs, by the settings of this process; private columns by its secret."""
+    return ScoringSteps(pipeline, settings(), connector(), registry(), make_masking(pipeline, settings()))
 
 
 def registry() -> Registry:

@@ -1,16 +1,11 @@
-"""The four steps of a partition as tasks: extract, validate, score, load. The work is in `penstock.run` and `models`.
-
-pandas and DuckDB are imported inside the steps that need them, so that a run with nothing to do starts quickly.
-"""
+"""The four steps of a partition as tasks: extract, validate, score, load."""
 
 from prefect import task
 
 from penstock.resources.usage import PartitionMeter
-from penstock.run.extract import extract_partition
-from penstock.run.load import load_partition
 from penstock.run_types import ExtractedRows, Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.spec.steps import ScoreStep
-from penstock.tasks.process_resources import connect, connector, partition_options, registry
+from penstock.tasks.process_resources import scoring_steps
 from penstock.tasks.retries import ONCE, RETRIED
 
 
@@ -22,7 +17,7 @@ def extract(run: ScoringRun, partition: Partition) -> ExtractedRows:
         DatabaseUnavailable: retried.
         SourceError: the source is not as declared; not retried.
     """
-    return extract_partition(run, partition, connector())
+    return scoring_steps(run.pipeline).extract(run, partition)
 
 
 @task(name="validate", task_run_name="validate {partition.label}", **ONCE)
@@ -32,9 +27,7 @@ def validate(run: ScoringRun, partition: Partition, extracted: ExtractedRows, sa
     Raises:
         Halted: the key is not unique; not retried.
     """
-    from penstock.run.validate import validate_partition
-
-    return validate_partition(run, partition, extracted, partition_options(run.pipeline, sample_share))
+    return scoring_steps(run.pipeline).validate(run, partition, extracted, sample_share)
 
 
 @task(name="score", task_run_name="score {partition.label}", **ONCE)
@@ -45,10 +38,7 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
         ModelMismatch: the batch lacks a feature of the manifest; not retried.
         ModelRefused: the model file is not what its manifest says; not retried.
     """
-    from penstock.models.scoring import score_features
-
-    model = registry().load(run.model)
-    return score_features(run, partition, features, model, partition_options(run.pipeline, sample_share))
+    return scoring_steps(run.pipeline).score(run, partition, features, sample_share)
 
 
 @task(name="score-step", task_run_name="{step.name} {partition.label}", **ONCE)
@@ -56,25 +46,20 @@ def add_step(run: ScoringRun, partition: Partition, features: Features, step: Sc
     """Add the outputs of one of several models to the partition's rows.
 
     Raises:
-        ModelMismatch: an input of the model is missing; not retried.
+        ModelMismatch: a column that the model takes is missing; not retried.
         ExpressionError: the step's condition cannot be evaluated; not retried.
     """
-    from penstock.models.chain import score_step
-
-    model = registry().load(run.steps[step.name])
-    return score_step(run.pipeline, features, step, model, partition_options(run.pipeline))
+    return scoring_steps(run.pipeline).add_step(run, features, step)
 
 
 @task(name="decide", task_run_name="decide {partition.label}", **ONCE)
 def decide_rows(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
-    """Make the decisions from the steps' outputs, and judge the rows.
+    """Evaluate `decide:` on the steps' outputs, and judge the result.
 
     Raises:
         ExpressionError: a decision cannot be evaluated; not retried.
     """
-    from penstock.models.chain import judge_steps
-
-    return judge_steps(run, partition, features, partition_options(run.pipeline, sample_share))
+    return scoring_steps(run.pipeline).decide(run, partition, features, sample_share)
 
 
 @task(name="load", task_run_name="load {partition.label}", **RETRIED)
@@ -86,11 +71,9 @@ def load_rows(
     attempts: int,
     meter: PartitionMeter | None = None,
 ) -> Receipt:
-    """Write the partition's rows to the history table, once, in one transaction.
+    """Append the partition's rows to the history table, in one transaction.
 
     Raises:
-        TakenOver: another run has taken the interval; not retried.
+        TakenOver: another run holds the interval now; not retried.
     """
-    return load_partition(
-        connect(run.pipeline.destination.connection), run, partition, scored, seconds, attempts, meter
-    )
+    return scoring_steps(run.pipeline).load(run, partition, scored, seconds, attempts, meter)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.api.features import read_past_features
-from penstock.api.scoring import Scorer
+from penstock.api.scoring import ScoringSteps, score_claimed
 from penstock.database.connections import Connector, Database, close_engines, open_database
 from penstock.database.types import UtcDateTime
 from penstock.errors import MissingTable
@@ -168,7 +168,7 @@ class Project:
             >>> [(planned.label, planned.reason) for planned in project.plan(pipeline).intervals]
         """
         land_logs(pipeline, self._connector)
-        return self._scorer(pipeline).plan(now or datetime.now(UTC), mode, start, end)
+        return self._steps(pipeline).plan(now or datetime.now(UTC), mode, start, end)
 
     def score_interval(
         self, pipeline: Pipeline, planned: PlannedInterval, *, model: str = "", partition_rows: int | None = None
@@ -198,14 +198,14 @@ class Project:
             >>> result.scored, result.quarantined
             >>> result.to_pandas()
         """
-        scorer = self._scorer(pipeline)
+        steps = self._steps(pipeline)
         pins = {step: self.registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model).items()}
-        run = scorer.claim(planned, pins)
+        run = steps.claim(planned, pins)
         if run is None:
-            live = settled_intervals(scorer.warehouse, pipeline.name)[interval_key(planned.interval)]
+            live = settled_intervals(steps.warehouse, pipeline.name)[interval_key(planned.interval)]
             return self._scored(pipeline, live, "skipped")
-        scorer.score(run, partition_rows)
-        return self._scored(pipeline, find_run(scorer.warehouse, run.run_id), "published")
+        score_claimed(steps, run, partition_rows)
+        return self._scored(pipeline, find_run(steps.warehouse, run.run_id), "published")
 
     def read_scores(
         self,
@@ -290,9 +290,9 @@ class Project:
         """
         return read_past_features(pipeline, self._connector, start, end, step, self.settings.statement_seconds)
 
-    def _scorer(self, pipeline: Pipeline) -> Scorer:
+    def _steps(self, pipeline: Pipeline) -> ScoringSteps:
         masking = make_masking(pipeline, self.settings)
-        return Scorer(pipeline, self.settings, self._connector, self.registry, masking)
+        return ScoringSteps(pipeline, self.settings, self._connector, self.registry, masking)
 
     @property
     def _connector(self) -> Connector:
