@@ -11,14 +11,14 @@ import sqlalchemy as sa
 
 from penstock.api.features import read_past_features
 from penstock.api.scoring import Scorer
-from penstock.database.connections import Database, close_engines, open_database
+from penstock.database.connections import Connector, Database, close_engines, open_database
 from penstock.database.types import UtcDateTime
 from penstock.errors import MissingTable
 from penstock.interval import as_utc
 from penstock.ledger.reader import RunRecord, find_run, list_runs, settled_intervals, validations_of
 from penstock.models.registry import Registry
 from penstock.privacy.masking import make_masking
-from penstock.report.facts import RunFacts, read_facts
+from penstock.report.document import RunDocument, read_document
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, Plan, PlannedInterval
 from penstock.run_types import Validation, interval_key
@@ -167,7 +167,7 @@ class Project:
         Example:
             >>> [(planned.label, planned.reason) for planned in project.plan(pipeline).intervals]
         """
-        land_logs(pipeline, self.connect)
+        land_logs(pipeline, self._connector)
         return self._scorer(pipeline).plan(now or datetime.now(UTC), mode, start, end)
 
     def score_interval(
@@ -248,7 +248,7 @@ class Project:
         """
         return list_runs(self.connect(pipeline.destination.connection), pipeline.name, limit, states)
 
-    def read_run(self, pipeline: Pipeline, run_id: str) -> RunFacts:
+    def read_run(self, pipeline: Pipeline, run_id: str) -> RunDocument:
         """Return all that the ledger holds of one run: partitions, validations, quarantine, the runs around it.
 
         Args:
@@ -258,7 +258,7 @@ class Project:
             RunNotFound: no run of the ledger has such an id, or several have.
         """
         warehouse = self.connect(pipeline.destination.connection)
-        return read_facts(warehouse, find_run(warehouse, run_id))
+        return read_document(warehouse, find_run(warehouse, run_id))
 
     def read_features(
         self,
@@ -288,11 +288,15 @@ class Project:
             >>> features = project.read_features(pipeline, datetime(2026, 1, 1), datetime(2026, 2, 1))
             >>> labelled = features.join(labels, "payment_id", join_type="inner")
         """
-        return read_past_features(pipeline, self.connect, start, end, step)
+        return read_past_features(pipeline, self._connector, start, end, step, self.settings.statement_seconds)
 
     def _scorer(self, pipeline: Pipeline) -> Scorer:
         masking = make_masking(pipeline, self.settings)
-        return Scorer(pipeline, self.settings, self.connect, self.registry, masking)
+        return Scorer(pipeline, self.settings, self._connector, self.registry, masking)
+
+    @property
+    def _connector(self) -> Connector:
+        return Connector(self.connect, self.settings.allowed_roots)
 
     def _scored(self, pipeline: Pipeline, run: RunRecord, state: Literal["published", "skipped"]) -> ScoredInterval:
         return ScoredInterval(

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from penstock.database.connections import Database
+from penstock.database.connections import Connector, Database
 from penstock.errors import Halted, SourceError
 from penstock.ledger import writer
 from penstock.ledger.reader import find_run, settled_intervals
@@ -28,6 +28,7 @@ from penstock.run.extract import (
     source_horizon,
 )
 from penstock.run.load import count_rows, load_partition
+from penstock.run.partition_options import PartitionOptions
 from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
 from penstock.run.schema_contract import compare_sources, keep_contract, refuse_breaks
 from penstock.run_types import (
@@ -42,7 +43,6 @@ from penstock.run_types import (
     interval_label,
 )
 from penstock.settings import Settings
-from penstock.sources import Connect
 from penstock.spec.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -55,13 +55,16 @@ class Scorer:
 
     pipeline: Pipeline
     settings: Settings
-    connect: Connect
+    connect: Connector
     registry: Registry
     masking: MaskingPolicy
 
     @property
     def warehouse(self) -> Database:
         return self.connect(self.pipeline.destination.connection)
+
+    def _options(self, sample_share: float = 1.0) -> PartitionOptions:
+        return PartitionOptions(self.masking, self.settings.statement_seconds, sample_share)
 
     def plan(self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
         """Decide which intervals to score.
@@ -146,11 +149,11 @@ class Scorer:
         limit = self.settings.memory
         if limit is None or not rows:
             return None
-        from penstock.models.memory_profile import SampleRun, measure_footprint
+        from penstock.models.memory_profile import SampleRun, measure_memory_profile
 
         wanted = RequestedLoad(self.pipeline.name, rows, partition_rows, 1, self.pipeline.audit_rows)
-        sample = SampleRun(run, self.connect, self.registry, self.masking)
-        return fit_partitions(limit, measure_footprint(sample, limit), wanted)
+        sample = SampleRun(run, self.connect, self.registry, self._options())
+        return fit_partitions(limit, measure_memory_profile(sample, limit), wanted)
 
     def _score_partition(self, run: ScoringRun, partition: Partition, share: float) -> Receipt:
         """Take one partition from its source into the history table."""
@@ -162,7 +165,7 @@ class Scorer:
             extracted = extract_partition(run, partition, self.connect)
             meter.bytes_read = extracted.nbytes
         with _timed(seconds, "validate"):
-            features = validate_partition(run, partition, extracted, share, self.masking)
+            features = validate_partition(run, partition, extracted, self._options(share))
         scored = self._score_features(run, partition, features, share, seconds)
         return load_partition(self.warehouse, run, partition, scored, seconds, 1, meter)
 
@@ -175,13 +178,13 @@ class Scorer:
         if not run.steps:
             with _timed(seconds, "score"):
                 model = self.registry.load(run.model)
-                return score_features(run, partition, features, model, share, self.masking)
+                return score_features(run, partition, features, model, self._options(share))
         for step in self.pipeline.steps if not features.halts else ():
             with _timed(seconds, step.name):
                 model = self.registry.load(run.steps[step.name])
-                features = score_step(self.pipeline, features, step, model, self.masking)
+                features = score_step(self.pipeline, features, step, model, self._options(share))
         with _timed(seconds, "decide"):
-            return judge_steps(run, partition, features, share, self.masking)
+            return judge_steps(run, partition, features, self._options(share))
 
     def _audit(self, run: ScoringRun, receipts: list[Receipt]) -> "AuditResult":
         """Reconcile the counts, judge the interval as a whole, store what was found."""
