@@ -156,19 +156,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for a public one
 
-        value: object = version("penstock")
-    elif name in _HOMES:
-        from importlib import import_module
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
 
-        value = getattr(import_module(_HOMES[name]), name)
-    else:
-        raise AttributeError(f"module `penstock` has no attribute `{name}`")
-    globals()[name] = value
-    return value
+            value: object = version("penstock")
+        elif name in _HOMES:
+            from importlib import import_module
+
+            value = getattr(import_module(_HOMES[name]), name)
+        else:
+            raise AttributeError(f"module `penstock` has no attribute `{name}`")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
