@@ -88,7 +88,9 @@ def _up(folder: Path) -> Iterator[str]:
     try:
         while READY not in log.read_text(encoding="utf-8"):
             if process.poll() is not None:
-                raise SettingsError(f"`penstock up` has ended: {log.read_text(encoding='utf-8')}", "Mend it.")
+                raise SettingsError(
+                    f"`penstock up` has ended: {log.read_text(encoding='utf-8')}", "Repair that and run again."
+                )
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/api"
     finally:

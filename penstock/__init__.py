@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from penstock.models.manifest import Manifest
     from penstock.models.registry import Registry
     from penstock.models.training import Trained, train
-    from penstock.report.facts import RunFacts
+    from penstock.report.document import RunDocument
     from penstock.run.planning import Plan, PlannedInterval
     from penstock.run_types import ModelPin, Validation
     from penstock.settings import Settings, load_settings
@@ -81,7 +81,7 @@ _HOMES = {
     "RegexFormat": "penstock.spec.pipeline",
     "Registry": "penstock.models.registry",
     "Retention": "penstock.spec.parts",
-    "RunFacts": "penstock.report.facts",
+    "RunDocument": "penstock.report.document",
     "RunRecord": "penstock.ledger.reader",
     "Schedule": "penstock.spec.parts",
     "ScoreStep": "penstock.spec.steps",
@@ -131,7 +131,7 @@ __all__ = [
     "RegexFormat",
     "Registry",
     "Retention",
-    "RunFacts",
+    "RunDocument",
     "RunRecord",
     "Schedule",
     "ScoreStep",
@@ -156,19 +156,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for a public one
 
-        value: object = version("penstock")
-    elif name in _HOMES:
-        from importlib import import_module
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
 
-        value = getattr(import_module(_HOMES[name]), name)
-    else:
-        raise AttributeError(f"module `penstock` has no attribute `{name}`")
-    globals()[name] = value
-    return value
+            value: object = version("penstock")
+        elif name in _HOMES:
+            from importlib import import_module
+
+            value = getattr(import_module(_HOMES[name]), name)
+        else:
+            raise AttributeError(f"module `penstock` has no attribute `{name}`")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -5,17 +5,22 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
+from penstock.database.connections import Connector
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, as_utc
 from penstock.run.extract import land_logs
 from penstock.run_types import interval_label
-from penstock.sources import Connect, open_source
+from penstock.sources import open_source
 from penstock.spec.pipeline import Pipeline
 
 ROWS_AT_HAND = "rows at hand"
+STATEMENT_SECONDS = 1800
+"""The default of PENSTOCK_STATEMENT_SECONDS."""
 
 
-def apply_features(pipeline: Pipeline, rows: Mapping[str, pa.Table]) -> pa.Table:
+def apply_features(
+    pipeline: Pipeline, rows: Mapping[str, pa.Table], *, statement_seconds: int = STATEMENT_SECONDS
+) -> pa.Table:
     """Run the pipeline's features query over tables at hand.
 
     Use it to test a features query on a few rows, or to build the features of rows from elsewhere. A pipeline
@@ -24,6 +29,7 @@ def apply_features(pipeline: Pipeline, rows: Mapping[str, pa.Table]) -> pa.Table
     Args:
         pipeline: Its `features:` is run, by DuckDB, closed: no files, no network.
         rows: One table for each source, by the source's name.
+        statement_seconds: How long the query may take.
 
     Returns:
         One row for each key: the key, the features and the kept columns.
@@ -45,16 +51,21 @@ def apply_features(pipeline: Pipeline, rows: Mapping[str, pa.Table]) -> pa.Table
             "Give one Arrow table for each source.",
         )
     others = {name: rows[name] for name in pipeline.sources if name != pipeline.primary}
-    return build_features(pipeline, ROWS_AT_HAND, rows[pipeline.primary], others)
+    return build_features(pipeline, ROWS_AT_HAND, rows[pipeline.primary], others, statement_seconds)
 
 
 def read_past_features(
-    pipeline: Pipeline, connect: Connect, start: datetime | None, end: datetime | None, step: timedelta | None
+    pipeline: Pipeline,
+    connect: Connector,
+    start: datetime | None,
+    end: datetime | None,
+    step: timedelta | None,
+    statement_seconds: int,
 ) -> pa.Table:
     """Build the features of the primary rows of a range, one span at a time; of a snapshot, of all rows."""
     spans = _spans(pipeline, start, end, step)
     land_logs(pipeline, connect)
-    return pa.concat_tables([_read_span(pipeline, connect, span) for span in spans])
+    return pa.concat_tables([_read_span(pipeline, connect, span, statement_seconds) for span in spans])
 
 
 def _spans(
@@ -73,9 +84,9 @@ def _spans(
     return [DataInterval(first + i * step, min(first + (i + 1) * step, last)) for i in range(count)]
 
 
-def _read_span(pipeline: Pipeline, connect: Connect, span: DataInterval | None) -> pa.Table:
+def _read_span(pipeline: Pipeline, connect: Connector, span: DataInterval | None, statement_seconds: int) -> pa.Table:
     from penstock.run.features import build_features
 
     rows = {name: open_source(pipeline, name, connect).read(span) for name in pipeline.sources}
     primary = rows.pop(pipeline.primary)
-    return build_features(pipeline, interval_label(span), primary, rows)
+    return build_features(pipeline, interval_label(span), primary, rows, statement_seconds)

@@ -10,15 +10,15 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.api.features import read_past_features
-from penstock.api.scoring import Scorer
-from penstock.database.connections import Database, close_engines, open_database
+from penstock.api.scoring import ScoringSteps, score_claimed
+from penstock.database.connections import Connector, Database, close_engines, open_database
 from penstock.database.types import UtcDateTime
 from penstock.errors import MissingTable
 from penstock.interval import as_utc
 from penstock.ledger.reader import RunRecord, find_run, list_runs, settled_intervals, validations_of
 from penstock.models.registry import Registry
 from penstock.privacy.masking import make_masking
-from penstock.report.facts import RunFacts, read_facts
+from penstock.report.document import RunDocument, read_document
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, Plan, PlannedInterval
 from penstock.run_types import Validation, interval_key
@@ -167,8 +167,8 @@ class Project:
         Example:
             >>> [(planned.label, planned.reason) for planned in project.plan(pipeline).intervals]
         """
-        land_logs(pipeline, self.connect)
-        return self._scorer(pipeline).plan(now or datetime.now(UTC), mode, start, end)
+        land_logs(pipeline, self._connector)
+        return self._steps(pipeline).plan(now or datetime.now(UTC), mode, start, end)
 
     def score_interval(
         self, pipeline: Pipeline, planned: PlannedInterval, *, model: str = "", partition_rows: int | None = None
@@ -198,14 +198,14 @@ class Project:
             >>> result.scored, result.quarantined
             >>> result.to_pandas()
         """
-        scorer = self._scorer(pipeline)
+        steps = self._steps(pipeline)
         pins = {step: self.registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model).items()}
-        run = scorer.claim(planned, pins)
+        run = steps.claim(planned, pins)
         if run is None:
-            live = settled_intervals(scorer.warehouse, pipeline.name)[interval_key(planned.interval)]
+            live = settled_intervals(steps.warehouse, pipeline.name)[interval_key(planned.interval)]
             return self._scored(pipeline, live, "skipped")
-        scorer.score(run, partition_rows)
-        return self._scored(pipeline, find_run(scorer.warehouse, run.run_id), "published")
+        score_claimed(steps, run, partition_rows)
+        return self._scored(pipeline, find_run(steps.warehouse, run.run_id), "published")
 
     def read_scores(
         self,
@@ -248,7 +248,7 @@ class Project:
         """
         return list_runs(self.connect(pipeline.destination.connection), pipeline.name, limit, states)
 
-    def read_run(self, pipeline: Pipeline, run_id: str) -> RunFacts:
+    def read_run(self, pipeline: Pipeline, run_id: str) -> RunDocument:
         """Return all that the ledger holds of one run: partitions, validations, quarantine, the runs around it.
 
         Args:
@@ -258,7 +258,7 @@ class Project:
             RunNotFound: no run of the ledger has such an id, or several have.
         """
         warehouse = self.connect(pipeline.destination.connection)
-        return read_facts(warehouse, find_run(warehouse, run_id))
+        return read_document(warehouse, find_run(warehouse, run_id))
 
     def read_features(
         self,
@@ -288,11 +288,15 @@ class Project:
             >>> features = project.read_features(pipeline, datetime(2026, 1, 1), datetime(2026, 2, 1))
             >>> labelled = features.join(labels, "payment_id", join_type="inner")
         """
-        return read_past_features(pipeline, self.connect, start, end, step)
+        return read_past_features(pipeline, self._connector, start, end, step, self.settings.statement_seconds)
 
-    def _scorer(self, pipeline: Pipeline) -> Scorer:
+    def _steps(self, pipeline: Pipeline) -> ScoringSteps:
         masking = make_masking(pipeline, self.settings)
-        return Scorer(pipeline, self.settings, self.connect, self.registry, masking)
+        return ScoringSteps(pipeline, self.settings, self._connector, self.registry, masking)
+
+    @property
+    def _connector(self) -> Connector:
+        return Connector(self.connect, self.settings.allowed_roots)
 
     def _scored(self, pipeline: Pipeline, run: RunRecord, state: Literal["published", "skipped"]) -> ScoredInterval:
         return ScoredInterval(

@@ -20,6 +20,9 @@ from penstock.ledger.reader import RunRecord, list_runs, quarantined_rows, valid
 from penstock.ledger.tables import log_lines
 from penstock.settings import Settings
 from penstock.spec.yaml_file import load_pipeline
+from tests.waiting import SECONDS
+
+pytestmark = pytest.mark.slow
 
 ROWS, SEED = 3_000, 7
 
@@ -29,7 +32,7 @@ def penstock(*arguments: str, cwd: Path, **variables: str) -> subprocess.Complet
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
     command = [sys.executable, "-c", "from penstock.cli import main; main()", *arguments]
     return subprocess.run(
-        command, cwd=cwd, env=inherited | variables, capture_output=True, text=True, timeout=110, check=False
+        command, cwd=cwd, env=inherited | variables, capture_output=True, text=True, timeout=SECONDS, check=False
     )
 
 

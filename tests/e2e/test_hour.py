@@ -43,7 +43,7 @@ def test_compressed_schedule_plans_one_run_for_each_interval_and_then_ends(packs
     assert len({beat.moments(BEGIN)[0] for beat in beats}) == len(beats)
 
 
-@pytest.mark.slow_fault
+@pytest.mark.soak(sampled=False)
 @pytest.mark.timeout(1500)
 def test_all_packs_at_once_miss_no_run_and_publish_each_interval_once(packs: list[Pack], tmp_path: Path) -> None:
     folder = tmp_path / "all-packs"

@@ -24,6 +24,8 @@ from penstock.privacy.masking import make_masking
 from penstock.settings import Settings
 from tests.driver import Driver
 
+pytestmark = pytest.mark.packs
+
 NOW = datetime(2026, 6, 10, 14, 30, tzinfo=UTC)
 LATER = NOW + timedelta(hours=2)
 """When the story is played: a shift that the world does not fill is due by then, and no run may take it in."""

@@ -20,7 +20,7 @@ from penstock.errors import SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector, Database
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
@@ -74,6 +74,13 @@ class DemoContext:
         from penstock.database.connections import open_database
 
         return open_database(self.settings, name)
+
+    @property
+    def connector(self) -> "Connector":
+        """What opens the connections and files of the demo's settings."""
+        from penstock.database.connections import Connector
+
+        return Connector(self.connect, self.settings.allowed_roots)
 
     @cached_property
     def pipeline(self) -> "Pipeline":
