@@ -21,6 +21,7 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("kind", SCENARIOS)
 def test_a_new_project_runs_at_once(tmp_path: Path, kind: Kind) -> None:
     run(tmp_path, *PENSTOCK, "init", "shop", "--from", kind)
