@@ -27,7 +27,7 @@ def main() -> None:
             print(f"\n{name}: {title}\n\n{body}\n", flush=True)
             if asked.check:
                 worse += _compare(name, rows, ratios, known)
-            if asked.write:  # one by one: what was measured is kept though a later one fails
+            if asked.write:  # after each workload, so that a later failure loses nothing
                 store(name, rows, ratios)
                 write_results(sections, f"python -m benchmarks {' '.join(sys.argv[1:])}")
     if worse:
@@ -35,14 +35,14 @@ def main() -> None:
 
 
 def measure(servers: Servers, workload: Workload, rows: int, rounds: int) -> tuple[str, str, dict[str, float]]:
-    """Let the candidates take turns; return a title, a table and the ratios."""
-    told = [workload.left_out] if workload.left_out else []
+    """Run the candidates in turn; return a title, a table and the ratios."""
+    notes = [workload.left_out] if workload.left_out else []
     candidates = dict(workload.candidates)
     for name, module in workload.candidates.items():
         lacking = _lacks(module)
         if lacking:
             del candidates[name]
-            told.append(lacking)
+            notes.append(lacking)
             print(f"{name} is left out: {lacking}", flush=True)
     measured: dict[str, list[Measured]] = {name: [] for name in candidates}
     with servers.place(workload.name, workload.kind, rows, tuple(candidates)) as place:
@@ -56,14 +56,14 @@ def measure(servers: Servers, workload: Workload, rows: int, rounds: int) -> tup
                 figures = f"{one.seconds:7.2f} s {one.cpu_seconds:7.2f} s CPU {one.peak_mb:7.0f} MB"
                 print(f"round {number}: {name:10} {figures}", flush=True)
         written, difference = check_scores(place, workload, tuple(candidates))
-    told.insert(0, f"They wrote the same {written:,} rows; their scores differ by at most {difference:.1g}.")
-    told.append(f"Rounds: {rounds}.")
+    notes.insert(0, f"They wrote the same {written:,} rows; their scores differ by at most {difference:.1g}.")
+    notes.append(f"Rounds: {rounds}.")
     table = show_table(workload, measured, rows)
-    return f"{workload.title}, {rows:,} rows", "\n\n".join([table, " ".join(told)]), ratios_of(workload, measured)
+    return f"{workload.title}, {rows:,} rows", "\n\n".join([table, " ".join(notes)]), ratios_of(workload, measured)
 
 
 def _lacks(module: str) -> str:
-    """Say which library a candidate lacks, and how to get it; empty where it can run."""
+    """Say which library a candidate lacks and how to install it. Empty if it can run."""
     if module != "benchmarks.candidates.ray_data" or find_spec("ray"):
         return ""
     from benchmarks.candidates.ray_data import HOW
@@ -75,7 +75,7 @@ def _compare(name: str, rows: int, ratios: dict[str, float], known: Stored | Non
     if known is None:
         return [f"{name}: no ratios are stored; store them with --write"]
     if rows != known.rows:
-        return [f"{name}: the stored ratios are of {known.rows:,} rows, not of {rows:,}"]
+        return [f"{name}: the stored ratios were measured with {known.rows:,} rows, not with {rows:,}"]
     worse = find_regressions(name, ratios, known)
     if not worse:
         print(f"{name}: no ratio is worse than the stored one by more than {TOLERANCE:.0%}", flush=True)
@@ -85,11 +85,11 @@ def _compare(name: str, rows: int, ratios: dict[str, float], known: Stored | Non
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Penstock side by side.")
     parser.add_argument("--workload", nargs="+", choices=[*NAMES, "all"], default=["W1"])
-    parser.add_argument("--rows", type=int, help="instead of the workload's whole size")
+    parser.add_argument("--rows", type=int, help="rows to score, instead of the workload's whole size")
     parser.add_argument("--scale", type=float, default=1.0, help="share of each workload's whole size")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="write benchmarks/RESULTS.md and benchmarks/ratios.json")
-    parser.add_argument("--check", action="store_true", help="fail where a ratio is worse than the stored one")
+    parser.add_argument("--check", action="store_true", help="fail if a ratio is worse than the stored one")
     return parser.parse_args()
 
 

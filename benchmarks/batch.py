@@ -1,4 +1,4 @@
-"""Rows and models as the workloads have them: normal numbers spread over one day in the order of the key."""
+"""Make rows and models for the workloads: normal numbers, spread over one day in the order of the key."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from penstock.models.registry import Registry
 from penstock.models.training import train
 
 SAMPLE = 50_000
-"""Rows that a model is trained on, however few are scored."""
+"""Rows for training a model, even if fewer are scored."""
 TREES, DEPTH = 100, 6
 NUMBERS = tuple(f"f{number:02d}" for number in range(20))
 
@@ -32,7 +32,7 @@ EXPECTATIONS: tuple[tuple[str, dict[str, Any]], ...] = ROW_EXPECTATIONS + WHOLE_
 
 
 def make_rows(rows: int, numbers: tuple[str, ...] = NUMBERS, span: timedelta = DAY) -> pa.Table:
-    """Return `order_id`, `created_at` and so many doubles; no NULLs, nothing to refuse."""
+    """Return `order_id`, `created_at` and one double per name. There are no NULLs and no rows to refuse."""
     rng = np.random.default_rng(1)
     micros = np.linspace(0, span / timedelta(microseconds=1), rows, endpoint=False).astype("timedelta64[us]")
     created = np.datetime64(START.replace(tzinfo=None), "us") + micros
@@ -46,7 +46,7 @@ def make_rows(rows: int, numbers: tuple[str, ...] = NUMBERS, span: timedelta = D
 
 
 def register_model(place: Place, rows: pa.Table, features: tuple[str, ...]) -> None:
-    """Train on rows whose first three features carry the signal, and register the model as champion."""
+    """Train a model on the first three features as signal, and register it as champion."""
     sample = rows.slice(0, SAMPLE).select(list(features))
     first, second, third = (sample[name].to_numpy() for name in features[:3])
     noise = np.random.default_rng(2).standard_normal(sample.num_rows)
@@ -56,13 +56,13 @@ def register_model(place: Place, rows: pa.Table, features: tuple[str, ...]) -> N
 
 
 def spell_expectations(stage: str) -> dict[str, Any]:
-    """Write the expectations as a spec has them: rows are quarantined, the whole halts."""
+    """Write the expectations as in a spec: row expectations quarantine, aggregate ones halt."""
     rows = [{"type": type_, "severity": "warning", **arguments} for type_, arguments in ROW_EXPECTATIONS]
     return {stage: rows + [{"type": type_, **arguments} for type_, arguments in WHOLE_EXPECTATIONS]}
 
 
 def numbers_work(place: Place, table: str = "orders") -> Work:
-    """Return the work of those workloads that score one table of twenty doubles."""
+    """Return the work of the workloads that score one table with twenty doubles."""
     return Work(
         spec={
             "name": "orders",

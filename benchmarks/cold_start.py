@@ -1,7 +1,7 @@
-"""How long a scheduled run waits for Python: `python -m benchmarks.cold_start [--rounds N] [--write]`.
+"""Measure how long a scheduled run waits for Python: `python -m benchmarks.cold_start [--rounds N] [--write]`.
 
-From the start of the process that a worker starts to its first task running, beside `import prefect, pandas, xgboost`
-in a process of its own, in turn.
+The time runs from the start of a flow run's process to its first running task. In turn with it, a second process is
+timed that only does `import prefect, pandas, xgboost`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.results import write_section
-from penstock.deployments.local_server import client_environment, full_server
+from penstock.deployments.server.local import client_environment, full_server
 from penstock.settings import load_settings
 
 TITLE = "Cold start: from the start of a flow run's process to its first task"
@@ -27,7 +27,7 @@ IMPORTS = "import prefect, pandas, xgboost"
 
 @contextmanager
 def deployed_project(folder: Path) -> Iterator[Any]:
-    """Give a Prefect client of a full server on which one pipeline is deployed, with nothing left to score."""
+    """Yield a Prefect client of a full server with one deployed pipeline and nothing to score."""
     from tests.shop import SPEC, payments, train_model, write_payments
 
     os.chdir(folder)
@@ -36,7 +36,7 @@ def deployed_project(folder: Path) -> Iterator[Any]:
     with full_server(settings.home, port=0) as server:
         os.environ.update(client_environment(server.api_url))
         from penstock.database.connections import open_database
-        from penstock.deployments.deploying import deploy_pipelines
+        from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
         from penstock.deployments.up import client_of
 
         write_payments(open_database(settings, "shop"), payments())
@@ -63,8 +63,8 @@ def _first_start(client: Any, flow_run: UUID) -> float:
     until = time.monotonic() + 30
     while time.monotonic() < until:
         body = {"flow_runs": {"id": {"any_": [str(flow_run)]}}, "limit": 50}
-        told = client.request("POST", "/task_runs/filter", json=body).json()
-        starts = [each["start_time"] for each in told if each["start_time"]]
+        runs = client.request("POST", "/task_runs/filter", json=body).json()
+        starts = [each["start_time"] for each in runs if each["start_time"]]
         if starts:
             from datetime import datetime
 
@@ -82,7 +82,7 @@ def time_imports() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_start", description="Measure the cold start.")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--write", action="store_true", help="write it into benchmarks/RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="write the result into benchmarks/RESULTS.md")
     asked = parser.parse_args()
     checkout = Path.cwd()
     os.environ["PYTHONPATH"] = str(checkout)

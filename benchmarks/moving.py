@@ -1,6 +1,6 @@
-"""Rows in and out of a database by the quickest known way, without Penstock: what the floors stand on.
+"""Read and write rows in the quickest known way, without Penstock. The floors use this.
 
-SQLite is read by Python's own driver: ADBC's brings a second SQLite library, whose locks break those of the first
+SQLite is read with Python's own driver. ADBC's driver has a second SQLite library, which breaks the locks of the first
 (docs/adr/0007).
 """
 
@@ -20,7 +20,7 @@ def read_rows(url: str, query: str, types: "pa.Schema | None" = None) -> pa.Tabl
     """Read a query.
 
     Args:
-        types: of the columns, where the database does not tell (SQLite); doubles where left out.
+        types: types of the columns, for SQLite, which does not give them; columns not named are doubles.
     """
     kind = sa.make_url(url).get_backend_name()
     if kind == "postgresql":
@@ -39,7 +39,7 @@ def read_rows(url: str, query: str, types: "pa.Schema | None" = None) -> pa.Tabl
 
 
 def create_table(url: str, table: str, rows: pa.Table, key: str | None = None, analyze: bool = False) -> None:
-    """Make a table, with a primary key where one is given, and append the rows; committed at the end."""
+    """Create a table, with a primary key if one is given, append the rows and commit."""
     kinds = [f'"{f.name}" {_type(f.type)}{" primary key" if f.name == key else ""}' for f in rows.schema]
     create = f"create table {table} ({', '.join(kinds)})"
     kind = sa.make_url(url).get_backend_name()
@@ -66,13 +66,13 @@ def create_table(url: str, table: str, rows: pa.Table, key: str | None = None, a
 
 
 def create_index(url: str, table: str, column: str) -> None:
-    """Make an index on Postgres."""
+    """Create an index on Postgres."""
     with _adbc(url, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute(f"create index on {table} ({column})")
 
 
 def append_rows(url: str, table: str, rows: pa.Table) -> None:
-    """Append to a table of Postgres, committed at the end."""
+    """Append to a table on Postgres and commit."""
     with _adbc(url) as connection, connection.cursor() as cursor:
         cursor.adbc_ingest(table, rows, mode="append")
         connection.commit()
@@ -89,7 +89,7 @@ def _type(kind: pa.DataType) -> str:
 
 
 def _stored(schema: pa.Schema) -> pa.Schema:
-    """SQLite has no times: they are written as text, as SQLAlchemy does."""
+    """Replace times by text: SQLite has no time type, and SQLAlchemy writes text too."""
     return pa.schema([pa.field(f.name, pa.string() if pa.types.is_timestamp(f.type) else f.type) for f in schema])
 
 

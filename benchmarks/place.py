@@ -1,4 +1,4 @@
-"""Where a workload is measured: databases of its own in one folder, and a Prefect server that all workloads share."""
+"""The place of a workload: its own databases in one folder, and a Prefect server that all workloads share."""
 
 import json
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from penstock.deployments.local_server import client_environment, local_server
+from penstock.deployments.server.local import client_environment, local_server
 
 Kind = Literal["postgresql", "sqlite", "duckdb"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """What the candidates of one workload are told; kept as a file, for each is a process of its own."""
+    """What the candidates of one workload need. It is stored as a file, because each candidate is a process."""
 
     folder: str
     workload: str
@@ -37,7 +37,7 @@ class Place:
         return self.models / self.workload.lower() / "1" / "model.ubj"
 
     def environment(self, candidate: str) -> dict[str, str]:
-        """What a candidate's process finds in its environment: no telemetry, and its own warehouse."""
+        """Return the environment of a candidate's process: no telemetry, and its own warehouse."""
         return client_environment(self.api_url) | {
             "PREFECT_HOME": str(Path(self.folder) / "client"),
             "GX_ANALYTICS_ENABLED": "false",
@@ -68,7 +68,7 @@ class Servers:
 
     @contextmanager
     def place(self, workload: str, kind: Kind, rows: int, candidates: tuple[str, ...]) -> Iterator[Place]:
-        """Make a workload's folder; it is gone afterwards, and so are its databases."""
+        """Create a workload's folder and databases, and remove them afterwards."""
         with TemporaryDirectory(prefix=f"{workload.lower()}-", dir=self.folder) as folder:
             shop = self._url(kind, folder, "shop")
             warehouses = {name: self._url(kind, folder, name.replace("-", "_")) for name in candidates}
@@ -103,7 +103,7 @@ def open_servers() -> Iterator[Servers]:
 
 
 def empty_database(url: str) -> None:
-    """Make a database anew, without what an earlier round wrote, and let Postgres settle."""
+    """Create a database again, empty, and run a checkpoint on Postgres."""
     drop_database(url)
     if sa.make_url(url).get_backend_name() == "postgresql":
         name = sa.make_url(url).database

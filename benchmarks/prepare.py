@@ -1,4 +1,4 @@
-"""Fill a workload's source; a process of its own, so that its memory is nobody's."""
+"""Fill a workload's source, in a process of its own, so that no candidate's memory includes it."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The ratios that were seen last, beside RESULTS.md: a later run that is worse by a quarter is a regression."""
+"""Store the last measured ratios. A later ratio that is a quarter worse is a regression."""
 
 import json
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ TOLERANCE = 0.25
 
 @dataclass(frozen=True)
 class Stored:
-    """A workload's ratios, and how many rows they were seen with: fixed costs weigh more on fewer."""
+    """A workload's ratios and the rows that they were measured with; with fewer rows, fixed costs weigh more."""
 
     rows: int
     ratios: dict[str, float]
 
 
 def read_stored(file: Path = STORED) -> dict[str, Stored]:
-    """Return the stored ratios by workload; empty where nothing was stored."""
+    """Return the stored ratios by workload. Empty if nothing was stored."""
     if not file.exists():
         return {}
-    return {name: Stored(**told) for name, told in json.loads(file.read_text(encoding="utf-8")).items()}
+    return {name: Stored(**stored) for name, stored in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
 def store(workload: str, rows: int, ratios: Mapping[str, float], file: Path = STORED) -> None:
@@ -32,7 +32,7 @@ def store(workload: str, rows: int, ratios: Mapping[str, float], file: Path = ST
 
 
 def find_regressions(workload: str, seen: Mapping[str, float], stored: Stored) -> list[str]:
-    """Say which ratios are worse than the stored ones by more than the tolerance; less is better."""
+    """Return a message for each ratio that is worse (larger) than the stored one by more than the tolerance."""
     return [
         f"{workload}: {name} is {seen[name]:.3f}, and was {was:.3f}: worse by {seen[name] / was - 1:.0%}"
         for name, was in stored.ratios.items()

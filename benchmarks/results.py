@@ -1,4 +1,4 @@
-"""From rounds to tables: medians, ratios, targets, and what is needed to repeat them."""
+"""Turn measured rounds into tables: medians, ratios, targets, and how to repeat them."""
 
 import os
 import platform
@@ -16,16 +16,17 @@ _LIBRARIES = (
     "prefect", "great-expectations", "xgboost", "pandas", "pyarrow", "duckdb", "sqlalchemy", "adbc-driver-postgresql",
 )  # fmt: skip
 _TIMED = """\
-Each candidate is a fresh process; candidates take turns, and medians of the rounds are shown. *Seconds* run from ready
-(everything imported) to done (rows committed, flow ended), *CPU* is the process's own processor time in that span;
-*process* is the whole process with its start, its imports and its end. *Peak* is the process's own memory. Postgres and
-the Prefect server are in neither CPU nor peak. Flows report to the same local Prefect server. *plain* is a Prefect flow
-as people write it (`read_sql`, Great Expectations, `DMatrix`, `to_sql`); *floor* reads, predicts and appends by the
-quickest known way, one after the other, with no checks and no orchestration. A ratio below its target is better."""
+Each candidate runs in a fresh process. Candidates take turns, and the tables show the medians of the rounds. *Seconds*
+run from ready (everything imported) to done (rows committed, flow ended). *CPU* is the processor time of the process in
+that span. *Process* is the whole process with its start, its imports and its end. *Peak* is the memory of the process.
+CPU and peak do not include Postgres and the Prefect server. All flows report to the same local Prefect server. *plain*
+is a Prefect flow as people usually write it (`read_sql`, Great Expectations, `DMatrix`, `to_sql`). *floor* reads,
+predicts and appends in the quickest known way, one after the other, without checks or orchestration. A ratio below its
+target is better."""
 
 
 def show_table(workload: Workload, rounds: Rounds, rows: int) -> str:
-    """Return the medians, and what is compared, as Markdown."""
+    """Return the medians and the comparisons as Markdown."""
     lines = [
         "| candidate | seconds | all rounds | CPU seconds | process seconds | peak MB |",
         "|---|---:|---|---:|---:|---:|",
@@ -50,7 +51,7 @@ def middle(measured: Sequence[Measured], figure: str) -> float:
 
 
 def ratios_of(workload: Workload, rounds: Rounds) -> dict[str, float]:
-    """Return the ratios of the medians by their names; those of candidates that did not take part are left out."""
+    """Return the ratios of the medians by name, without candidates that did not take part."""
     return {ratio.name: round(_ratio(ratio, rounds), 4) for ratio in workload.ratios if _took_part(ratio, rounds)}
 
 
@@ -62,7 +63,7 @@ def _compared(workload: Workload, rounds: Rounds, rows: int) -> list[str]:
             lines.append(_row(ratio.name, f"{is_:.3g}", f"{target:.3g}" if target else "", is_, target))
     for limit in workload.limits:
         is_ = middle(rounds[limit.of], limit.figure)
-        sign = -1 if limit.at_least else 1  # so that less is better
+        sign = -1 if limit.at_least else 1  # makes less better
         bound = limit.at_least or limit.at_most
         lines.append(
             _row(f"{limit.of}, {limit.figure}", *(f"{v or 0:,.0f} {limit.unit}" for v in (is_, bound)), sign * is_,
@@ -73,8 +74,8 @@ def _compared(workload: Workload, rounds: Rounds, rows: int) -> list[str]:
         units = rows / beyond.rows
         took = [1000 * middle(rounds[name], "seconds") / units for name in (beyond.of, beyond.to)]
         more = took[0] - took[1]
-        told = f"{beyond.of} beyond {beyond.to}, for {beyond.rows:,} rows"
-        lines.append(_row(told, f"{more:.0f} ms", f"{beyond.at_most_ms:.0f} ms", more, beyond.at_most_ms))
+        name = f"{beyond.of} beyond {beyond.to}, for {beyond.rows:,} rows"
+        lines.append(_row(name, f"{more:.0f} ms", f"{beyond.at_most_ms:.0f} ms", more, beyond.at_most_ms))
     return lines
 
 
@@ -102,7 +103,7 @@ def describe_machine() -> str:
 
 
 def write_results(sections: Mapping[str, str], arguments: str) -> Path:
-    """Write RESULTS.md: the machine, how to repeat, a section a workload; sections that others wrote stay."""
+    """Write RESULTS.md: the machine, how to repeat, one section per workload. Other sections stay."""
     parts = ["# Results", _TIMED, f"Machine: {describe_machine()}", f"Repeat: `make bench-full`, or `{arguments}`."]
     there = _read_sections()
     names = {title.partition(":")[0] for title in sections}
@@ -111,20 +112,20 @@ def write_results(sections: Mapping[str, str], arguments: str) -> Path:
 
 
 def _place(section: tuple[str, str]) -> str:
-    """Workloads come first, by their names; what follows stays in its order."""
+    """Sort workloads first, by name. Other sections keep their order."""
     name = section[0].partition(":")[0]
     return name if name in NAMES else "~"
 
 
 def write_section(title: str, body: str) -> Path:
-    """Write one section into RESULTS.md, in the place of the one of that title."""
+    """Replace the section with this title in RESULTS.md, or add it."""
     head = RESULTS.read_text(encoding="utf-8").split("\n## ")[0].rstrip()
     return _write([head], _read_sections() | {title: body})
 
 
 def _read_sections() -> dict[str, str]:
-    told = RESULTS.read_text(encoding="utf-8").split("\n## ")[1:]
-    return {title: body.strip() for title, _, body in (section.partition("\n") for section in told)}
+    sections = RESULTS.read_text(encoding="utf-8").split("\n## ")[1:]
+    return {title: body.strip() for title, _, body in (section.partition("\n") for section in sections)}
 
 
 def _write(parts: Sequence[str], sections: Mapping[str, str]) -> Path:

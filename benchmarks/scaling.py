@@ -1,6 +1,6 @@
 """Measure one interval on a Dask cluster of one and of two workers: `python -m benchmarks.scaling`.
 
-From what a run took follows what more workers would do: see `docs/scaling.md`.
+`docs/scaling.md` derives from these times what more workers would do.
 """
 
 import argparse
@@ -16,18 +16,18 @@ from benchmarks.place import Place, open_servers
 from benchmarks.workload import work_of
 
 MORE = 3
-"""So many times the partitions, of the same rows, tell what a partition costs beside its work."""
+"""Factor of partitions in a second run of the same rows. The difference gives the cost of a partition itself."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one run took, in seconds; by step as the workers saw it, of all partitions together."""
+    """The seconds of one run. The steps are measured on the workers and summed over all partitions."""
 
     wall: float
     extract: float
     load: float
     work: float
-    """Everything between them, which no database has a part in."""
+    """Everything between extract and load, without any database."""
 
     @property
     def partitions(self) -> float:
@@ -59,11 +59,11 @@ def main() -> None:
     print(
         f"with two workers {two.partitions:.1f} s: extract {two.extract:.1f}, work {two.work:.1f}, load {two.load:.1f}"
     )
-    print(f"beside them {beside[0]:.1f} s, of which each partition {each:.2f} s")
+    print(f"the rest {beside[0]:.1f} s, of which {each:.2f} s per partition")
 
 
 def _measure(place: Place, name: str, workers: int, partitions: int) -> Seen:
-    """Score all rows into a warehouse of its own."""
+    """Score all rows into a separate warehouse."""
     from distributed import LocalCluster
     from prefect.context import refresh_global_settings_context
 
@@ -71,7 +71,7 @@ def _measure(place: Place, name: str, workers: int, partitions: int) -> Seen:
     from penstock.ledger.reader import list_runs, partitions_of
     from penstock.tasks.process_resources import connect, settings
 
-    os.environ.update(place.environment(name))  # for the workers too
+    os.environ.update(place.environment(name))  # the workers need it too
     refresh_global_settings_context()
     with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         os.environ["PENSTOCK_RUNNER"] = f"dask:{cluster.scheduler_address}"
@@ -93,7 +93,7 @@ def _measure(place: Place, name: str, workers: int, partitions: int) -> Seen:
 
 
 def _load_libraries(cluster: Any) -> None:
-    """Let every worker import what a partition needs: a cluster has long done so."""
+    """Import the libraries on every worker, as on a cluster that has run for a while."""
     from distributed import Client
 
     with Client(cluster, set_as_default=False) as client:

@@ -1,4 +1,4 @@
-"""What a workload is: the work that all candidates do, who takes turns, what is compared."""
+"""Types of a workload: the work, the candidates that do it, and the comparisons."""
 
 import importlib
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ PENSTOCK, PLAIN, FLOOR = "penstock", "plain", "floor"
 
 @dataclass(frozen=True)
 class Ratio:
-    """A figure of one candidate over the same of another; less is better."""
+    """A figure of one candidate divided by the same figure of another; less is better."""
 
     of: str
     to: str
@@ -30,7 +30,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Limit:
-    """A figure of a candidate by itself, with what it is to keep to; it depends on the machine."""
+    """A limit for a figure of one candidate; it depends on the machine."""
 
     of: str
     figure: str
@@ -41,7 +41,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Beyond:
-    """What one candidate takes beyond another for each so many rows; it depends on the machine."""
+    """A limit for the extra time of one candidate over another per `rows` rows; it depends on the machine."""
 
     of: str
     to: str
@@ -51,7 +51,7 @@ class Beyond:
 
 @dataclass(frozen=True)
 class Workload:
-    """A piece of work and who does it."""
+    """A piece of work and the candidates that do it."""
 
     name: str
     title: str
@@ -64,9 +64,9 @@ class Workload:
     limits: tuple[Limit, ...] = ()
     beyond: Beyond | None = None
     left_out: str = ""
-    """Who does not take part, and why."""
+    """Why a usual candidate does not take part."""
     rows_of: Mapping[str, float] = field(default_factory=dict)
-    """Share of the rows that a candidate scores, the first ones by their key, where it is not all."""
+    """Share of the rows that a candidate scores (the first ones by key), if not all."""
     agree: tuple[str, ...] = ()
     """Candidates whose scores must be the same."""
 
@@ -76,9 +76,9 @@ class Work:
     """What all candidates of a workload do."""
 
     spec: dict[str, Any]
-    """The pipeline, as YAML would hold it."""
+    """The pipeline spec, as read from YAML."""
     select: str
-    """What the floor and the plain flow read."""
+    """The query of the floor and the plain flow."""
     features: tuple[str, ...]
     key: str = "order_id"
     categories: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ class WorkloadModule(Protocol):
     WORKLOAD: Workload
 
     def fill(self, place: Place) -> None:
-        """Fill the source and register the model, named like the workload; runs in a process of its own."""
+        """Fill the source and register a model named like the workload. Runs in a process of its own."""
 
     def work(self, place: Place) -> Work: ...
 

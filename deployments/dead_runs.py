@@ -17,8 +17,8 @@ from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStat
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed, Scheduled
 
-from penstock.deployments.work_pool import WORK_POOL
-from penstock.deployments.worker import WORKER_NAME
+from penstock.deployments.deploy.work_pool import WORK_POOL
+from penstock.deployments.worker.process import WORKER_NAME
 
 UNFINISHED = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 DIED = (

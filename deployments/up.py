@@ -20,14 +20,14 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from penstock.deployments.changes import Change
 from penstock.deployments.dead_runs import end_dead_runs, list_online_workers
-from penstock.deployments.definition import PENSTOCK_TAG, define_deployment
-from penstock.deployments.deploying import deploy_pipelines
-from penstock.deployments.local_server import LocalServer
-from penstock.deployments.specs import load_specs
-from penstock.deployments.work_pool import ensure_work_pool
-from penstock.deployments.worker import WORKER_NAME, WorkerPlan, has_ended, running_worker
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.deploy.definition import PENSTOCK_TAG, define_deployment
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.deploy.specs import load_specs
+from penstock.deployments.deploy.work_pool import ensure_work_pool
+from penstock.deployments.server.local import LocalServer
+from penstock.deployments.worker.process import WORKER_NAME, WorkerPlan, has_ended, running_worker
 from penstock.errors import SpecError
 from penstock.settings import Settings
 

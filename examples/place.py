@@ -5,7 +5,7 @@ from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.database.connections import Database, open_database
+from penstock.database.connections import Connector, Database, open_database
 from penstock.models.registry import Registry
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
@@ -20,6 +20,11 @@ class Place:
 
     def connect(self, name: str) -> Database:
         return open_database(self.settings, name)
+
+    @property
+    def connector(self) -> Connector:
+        """What opens the connections and files of the folder's settings."""
+        return Connector(self.connect, self.settings.allowed_roots)
 
     def pipeline(self, name: str) -> Pipeline:
         return load_pipeline(find_pipeline_file(name, self.settings.pipelines))

@@ -18,14 +18,14 @@ def read_features(place: Place, pipeline: Pipeline, start: datetime, end: dateti
     Args:
         step: rows of so long a span at once; any that the memory holds, for the query judges each row by itself.
     """
-    land_logs(pipeline, place.connect)
+    land_logs(pipeline, place.connector)
     return pa.concat_tables([_read_span(place, pipeline, span) for span in split(start, end, step)])
 
 
 def _read_span(place: Place, pipeline: Pipeline, span: DataInterval) -> pa.Table:
-    rows = {name: open_source(pipeline, name, place.connect).read(span) for name in pipeline.sources}
+    rows = {name: open_source(pipeline, name, place.connector).read(span) for name in pipeline.sources}
     primary = rows.pop(pipeline.primary)
-    return build_features(pipeline, span.label, primary, rows)
+    return build_features(pipeline, span.label, primary, rows, place.settings.statement_seconds)
 
 
 def join_labels(features: pa.Table, labels: pa.Table, key: tuple[str, ...]) -> pa.Table:

@@ -1,6 +1,6 @@
 """One partition as one task, and all partitions of a run with a few in flight.
 
-Frames never become results of the flow: a partition's steps are called inside its task; only its receipt comes back.
+A partition's steps are called inside its task, and only its receipt is returned: rows are never results of the flow.
 """
 
 import time
@@ -21,10 +21,10 @@ from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, scor
 
 @task(name="score-partition", task_run_name="partition {partition.label}", **(RETRIED | {"retries": 1}))
 def score_partition(run: ScoringRun, partition: Partition, sample_share: float) -> Receipt:
-    """Take one partition from its source into the history table."""
+    """Read, validate, score and load one partition."""
     seconds: dict[str, float] = {}
     meter = PartitionMeter()
-    # EAGER: else a retried step rolls its finished siblings back, and the history shows them as RolledBack.
+    # EAGER: otherwise a retried step rolls finished steps back, and Prefect shows them as RolledBack.
     with transaction(commit_mode=CommitMode.EAGER):
         with _timed(seconds, "extract"):
             extracted = extract(run, partition)
@@ -52,9 +52,9 @@ def _score_in_steps(
 def score_partitions(
     run: ScoringRun, partitions: Sequence[Partition], in_flight: int, sample_share: float
 ) -> Iterator[Receipt]:
-    """Score the partitions, at most `in_flight` at once; yield each receipt as it comes.
+    """Score the partitions, at most `in_flight` at once; yield each receipt when it is there.
 
-    Stops to hand out work once a partition fails or is halted; those under way are waited for.
+    Once a partition fails or is halted, no other one is started; those in flight are waited for.
     """
     waiting = list(reversed(partitions))
     running: dict[PrefectFuture[Receipt], Partition] = {}

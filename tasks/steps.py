@@ -1,6 +1,6 @@
-"""The four steps of a partition: extract, validate, score, load. What each *is* lives in `penstock` and `models`.
+"""The four steps of a partition as tasks: extract, validate, score, load. The work is in `penstock.run` and `models`.
 
-What brings pandas and DuckDB along is imported by the step that needs it: a run with nothing to do never pays for them.
+pandas and DuckDB are imported inside the steps that need them, so that a run with nothing to do starts quickly.
 """
 
 from prefect import task
@@ -10,7 +10,7 @@ from penstock.run.extract import extract_partition
 from penstock.run.load import load_partition
 from penstock.run_types import ExtractedRows, Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.spec.steps import ScoreStep
-from penstock.tasks.process_resources import connect, masking, registry
+from penstock.tasks.process_resources import connect, connector, partition_options, registry
 from penstock.tasks.retries import ONCE, RETRIED
 
 
@@ -22,7 +22,7 @@ def extract(run: ScoringRun, partition: Partition) -> ExtractedRows:
         DatabaseUnavailable: retried.
         SourceError: the source is not as declared; not retried.
     """
-    return extract_partition(run, partition, connect)
+    return extract_partition(run, partition, connector())
 
 
 @task(name="validate", task_run_name="validate {partition.label}", **ONCE)
@@ -34,7 +34,7 @@ def validate(run: ScoringRun, partition: Partition, extracted: ExtractedRows, sa
     """
     from penstock.run.validate import validate_partition
 
-    return validate_partition(run, partition, extracted, sample_share, masking(run.pipeline))
+    return validate_partition(run, partition, extracted, partition_options(run.pipeline, sample_share))
 
 
 @task(name="score", task_run_name="score {partition.label}", **ONCE)
@@ -48,33 +48,33 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
     from penstock.models.scoring import score_features
 
     model = registry().load(run.model)
-    return score_features(run, partition, features, model, sample_share, masking(run.pipeline))
+    return score_features(run, partition, features, model, partition_options(run.pipeline, sample_share))
 
 
 @task(name="score-step", task_run_name="{step.name} {partition.label}", **ONCE)
 def add_step(run: ScoringRun, partition: Partition, features: Features, step: ScoreStep) -> Features:
-    """Add what one of several models gives to the partition's rows.
+    """Add the outputs of one of several models to the partition's rows.
 
     Raises:
-        ModelMismatch: a column that the model takes is not there; not retried.
+        ModelMismatch: an input of the model is missing; not retried.
         ExpressionError: the step's condition cannot be evaluated; not retried.
     """
     from penstock.models.chain import score_step
 
     model = registry().load(run.steps[step.name])
-    return score_step(run.pipeline, features, step, model, masking(run.pipeline))
+    return score_step(run.pipeline, features, step, model, partition_options(run.pipeline))
 
 
 @task(name="decide", task_run_name="decide {partition.label}", **ONCE)
 def decide_rows(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
-    """Decide on what the steps gave, and judge it.
+    """Make the decisions from the steps' outputs, and judge the rows.
 
     Raises:
-        ExpressionError: a decision cannot be made; not retried.
+        ExpressionError: a decision cannot be evaluated; not retried.
     """
     from penstock.models.chain import judge_steps
 
-    return judge_steps(run, partition, features, sample_share, masking(run.pipeline))
+    return judge_steps(run, partition, features, partition_options(run.pipeline, sample_share))
 
 
 @task(name="load", task_run_name="load {partition.label}", **RETRIED)
@@ -86,10 +86,10 @@ def load_rows(
     attempts: int,
     meter: PartitionMeter | None = None,
 ) -> Receipt:
-    """Replace the partition's rows in the history table, in one transaction.
+    """Write the partition's rows to the history table, once, in one transaction.
 
     Raises:
-        TakenOver: another run holds the interval now; not retried.
+        TakenOver: another run has taken the interval; not retried.
     """
     return load_partition(
         connect(run.pipeline.destination.connection), run, partition, scored, seconds, attempts, meter

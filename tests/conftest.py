@@ -38,7 +38,7 @@ def postgres() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server that all tests of this process share."""
-    from penstock.deployments.local_server import local_server
+    from penstock.deployments.server.local import local_server
 
     with local_server(tmp_path_factory.mktemp("prefect")) as server:
         yield server.api_url
@@ -50,7 +50,7 @@ def prefect_api(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
     from prefect.context import refresh_global_settings_context
     from prefect.events.worker import EventsWorker
 
-    from penstock.deployments.local_server import client_environment
+    from penstock.deployments.server.local import client_environment
 
     EventsWorker.drain_all(timeout=5)  # the events of this process go to the server of the test that began with them
     for name, value in client_environment(prefect_server, patient=True).items():

@@ -1,7 +1,7 @@
 """Drive a run in the order of `flows/score.py`, without Prefect, one step at a time.
 
-A run is a generator: who asks for no more steps has killed it, and who asks two by turns has them overlap. The ledger
-is told nothing of a kill, as with a real one; the lease stays until `lapse_leases` ends it.
+A run is a generator. To kill it, take no more steps; to overlap two runs, take their steps by turns. As with a real
+kill, nothing is written to the ledger, and the lease stays until `lapse_leases` ends it.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from itertools import islice
 
 import sqlalchemy as sa
 
-from penstock.database.connections import Database
+from penstock.database.connections import Connect, Connector, Database
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger import writer
 from penstock.ledger.reader import find_run, settled_intervals
@@ -32,11 +32,11 @@ from penstock.run.extract import (
     source_horizon,
 )
 from penstock.run.load import count_rows, load_partition
-from penstock.run.planning import Mode, Plan, PlannedInterval, plan_intervals
+from penstock.run.partition_options import PartitionOptions
+from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
 from penstock.run.schema_contract import keep_contract
 from penstock.run.validate import validate_partition
 from penstock.run_types import Partition, Pins, Receipt, ScoringRun, deciding_model
-from penstock.sources import Connect
 from penstock.spec.pipeline import Pipeline
 
 
@@ -49,6 +49,12 @@ class Driver:
     registry: Registry
     lease_seconds: float = 3600.0
     masking: MaskingPolicy = NO_MASKING
+    allowed_roots: tuple[str, ...] = ()
+    statement_seconds: int = 1800
+
+    @property
+    def connector(self) -> Connector:
+        return Connector(self.connect, self.allowed_roots)
 
     @property
     def warehouse(self) -> Database:
@@ -61,7 +67,7 @@ class Driver:
         return list(self.steps(now, mode, start, end))
 
     def kill(self, now: datetime, after: int) -> list[str]:
-        """Do so many steps of a run over what is due, and no more; return their names."""
+        """Do so many steps of a run over the due intervals, then stop; return their names."""
         steps = self.steps(now)
         done = list(islice(steps, after))
         steps.close()
@@ -72,20 +78,22 @@ class Driver:
         horizon = source_horizon(self.pipeline, self.connect)
 
         def fingerprint_of(interval):
-            return source_fingerprint(self.pipeline, interval, self.connect, self.masking)
+            return source_fingerprint(self.pipeline, interval, self.connector, self.masking)
 
         released = pending_releases(self.warehouse, self.pipeline.name)
         return plan_intervals(
-            self.pipeline, settled, now, fingerprint_of, mode, start, end, released=released, horizon=horizon
+            PlanRequest(
+                self.pipeline, settled, now, fingerprint_of, mode, start, end, released=released, horizon=horizon
+            )
         )
 
     def steps(
         self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
     ) -> Iterator[str]:
-        """Score what `mode` asks for; the name of each step comes when it is done."""
+        """Score the intervals of `mode`; yield the name of each step when it is done."""
         pins = {step.name: self.registry.resolve(step.model) for step in self.pipeline.steps}
         yield "resolve"
-        land_logs(self.pipeline, self.connect)
+        land_logs(self.pipeline, self.connector)
         yield "collect logs"
         todo = self.plan(now, mode, start, end)
         yield "plan"
@@ -94,16 +102,16 @@ class Driver:
 
     def _interval(self, planned: PlannedInterval, pins: Pins) -> Iterator[str]:
         try:
-            run = writer.claim(
-                self.warehouse,
+            request = writer.ClaimRequest(
                 self.pipeline,
                 planned.interval,
                 deciding_model(pins),
                 planned.reason,
                 self.lease_seconds,
                 again=planned.again,
-                steps=pins if self.pipeline.models else None,
+                steps=pins if self.pipeline.models else {},
             )
+            run = writer.claim(self.warehouse, request)
         except IntervalBusy:
             yield "busy"
             return
@@ -121,9 +129,9 @@ class Driver:
     def _held(self, run: ScoringRun) -> Iterator[str]:
         receipts: list[Receipt] = []
         manifest = self.registry.manifest(run.model.name, run.model.version)
-        keep_contract(run, self.connect, manifest.feature_names)
+        keep_contract(run, self.connector, manifest.feature_names)
         with ExitStack() as snapshots:
-            source_plan = plan_partitions(run, self.connect, self.masking, held=snapshots)
+            source_plan = plan_partitions(run, self.connector, self.masking, keep_open=snapshots)
             yield "count"
             writer.record_plan(self.warehouse, run, source_plan)
             yield "plan partitions"
@@ -138,24 +146,23 @@ class Driver:
         yield "publish"
 
     def _partition(self, run: ScoringRun, partition: Partition, share: float, receipts: list[Receipt]) -> Iterator[str]:
-        extracted = extract_partition(run, partition, self.connect)
+        extracted = extract_partition(run, partition, self.connector)
         yield f"extract {partition.label}"
-        features = validate_partition(run, partition, extracted, share, self.masking)
+        options = PartitionOptions(self.masking, self.statement_seconds, share)
+        features = validate_partition(run, partition, extracted, options)
         yield f"validate {partition.label}"
         if run.steps:
             for step in self.pipeline.steps:
-                features = score_step(
-                    self.pipeline, features, step, self.registry.load(run.steps[step.name]), self.masking
-                )
-            scored = judge_steps(run, partition, features, share, self.masking)
+                features = score_step(self.pipeline, features, step, self.registry.load(run.steps[step.name]), options)
+            scored = judge_steps(run, partition, features, options)
         else:
-            scored = score_features(run, partition, features, self.registry.load(run.model), share, self.masking)
+            scored = score_features(run, partition, features, self.registry.load(run.model), options)
         yield f"score {partition.label}"
         receipts.append(load_partition(self.warehouse, run, partition, scored, {}, 1))
         yield f"load {partition.label}"
 
     def _audit(self, run: ScoringRun, receipts: list[Receipt]) -> AuditResult:
-        malformed = count_malformed(self.pipeline, run.interval, self.connect)
+        malformed = count_malformed(self.pipeline, run.interval, self.connector)
         planned = find_run(self.warehouse, run.run_id).rows_planned
         result = audit_interval(run, receipts, count_rows(self.warehouse, run), malformed, planned)
         writer.record_validations(self.warehouse, run, result.validations)

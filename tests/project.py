@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from penstock.deployments.changes import Change
-from penstock.deployments.deploying import deploy_pipelines
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
 from penstock.settings import Settings
 from tests.shop import SPEC
 

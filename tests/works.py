@@ -18,10 +18,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from penstock.database.connections import Database, close_engines, open_database
-from penstock.deployments.deploying import deploy_pipelines
-from penstock.deployments.local_server import full_server
-from penstock.deployments.work_pool import WORK_POOL
-from penstock.deployments.worker import Worker, WorkerPlan, running_worker
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.deploy.work_pool import WORK_POOL
+from penstock.deployments.server.local import full_server
+from penstock.deployments.worker.process import Worker, WorkerPlan, running_worker
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.settings import Settings, load_settings
 from penstock.tasks import process_resources

@@ -1,1 +1,1 @@
-"""Who is measured: each module does a workload's work in its own way."""
+"""The candidates. Each module does a workload's work in its own way."""

@@ -1,6 +1,7 @@
-"""What Prefect itself takes: as many subflows as W6 has intervals, with Penstock's tasks, all of them empty.
+"""Measure Prefect itself: one subflow per interval of W6, with empty versions of Penstock's tasks.
 
-At its end each waits for Prefect's heartbeat, half a second on average; Penstock's do not (`penstock.tasks.heartbeat`).
+Each subflow waits at its end for Prefect's heartbeat, half a second on average. Penstock's subflows do not wait
+(`penstock.tasks.heartbeat`).
 """
 
 from prefect import flow, task

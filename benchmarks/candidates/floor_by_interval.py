@@ -1,4 +1,4 @@
-"""W6's floor: each interval is read, predicted and appended by itself; the model and the table are there already."""
+"""W6's floor: read, predict and append each interval separately."""
 
 from datetime import timedelta
 

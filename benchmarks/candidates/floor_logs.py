@@ -1,4 +1,4 @@
-"""W7's floor: the file is read at once, times and columns taken out, the lines appended, aggregated, predicted."""
+"""W7's floor: read the whole file, parse times and columns, append the lines, aggregate, predict."""
 
 import time
 from pathlib import Path

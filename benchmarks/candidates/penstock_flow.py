@@ -1,4 +1,4 @@
-"""Penstock: the `score` flow on the workload's spec, with a ledger that it makes in an empty warehouse."""
+"""Penstock: the `score` flow on the workload's spec. It creates its ledger in an empty warehouse."""
 
 import json
 from importlib import import_module
@@ -20,7 +20,7 @@ LATE = (
 
 
 def ready(place: Place) -> None:
-    """Write the spec; import what Penstock imports late, for here it is part of getting ready."""
+    """Write the spec and do Penstock's late imports, so that they are not timed."""
     write_spec(place, work_of(place).spec)
     import_late()
 

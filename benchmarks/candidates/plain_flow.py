@@ -1,6 +1,6 @@
-"""The work as people write it in Prefect: pandas, Great Expectations on the frame, a `DMatrix`, `to_sql`.
+"""A Prefect flow as people usually write it: pandas, Great Expectations on the frame, a `DMatrix`, `to_sql`.
 
-Its table has no primary key (`to_sql` makes none), which is to its advantage.
+Its table has no primary key (`to_sql` creates none), which makes it quicker.
 """
 
 import great_expectations as gx

@@ -1,12 +1,12 @@
-"""Ray Data on W1's work: `read_sql`, `map_batches`, `write_sql`, on a local Ray of this machine's cores.
+"""Ray Data on W1's work: `read_sql`, `map_batches`, `write_sql`, on a local Ray with this machine's cores.
 
-It has neither checks nor a primary key; its peak is the driver's alone.
+It has no checks and no primary key. Its peak memory is that of the driver alone.
 """
 
 from benchmarks.place import Place
 from benchmarks.workload import work_of
 
-HOW = "ray is not installed; the extra `ray` holds it, and so does requirements.lock."
+HOW = "ray is not installed. Install the extra `ray`, or requirements.lock."
 
 
 def ready(place: Place) -> None:
@@ -33,7 +33,7 @@ def run(place: Place) -> None:
 
             self.booster = xgb.Booster(model_file=file)
 
-        def __call__(self, batch):  # type: ignore[no-untyped-def] # a frame in, a frame out
+        def __call__(self, batch):  # type: ignore[no-untyped-def] # takes and returns a frame
             scores = self.booster.inplace_predict(batch[features]).astype("float64")
             return batch[[work.key]].assign(score=scores)
 

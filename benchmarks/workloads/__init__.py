@@ -1,1 +1,1 @@
-"""The workloads; a new one is a module with `WORKLOAD`, `fill` and `work`, and its name in `benchmarks.workload`."""
+"""The workloads. A new one is a module with `WORKLOAD`, `fill` and `work`, listed in `benchmarks.workload`."""

@@ -1,4 +1,4 @@
-"""W2: W1 with ten times the rows, beside a tenth of them: time grows with the rows, memory does not."""
+"""W2: W1 with ten times the rows, compared with a tenth of them. Time should grow with the rows, memory not."""
 
 from benchmarks.batch import NUMBERS, SAMPLE, make_rows, numbers_work, register_model
 from benchmarks.moving import create_table
@@ -9,7 +9,7 @@ TENTH = "a-tenth"
 
 WORKLOAD = Workload(
     name="W2",
-    title="W1 with ten times the rows, beside a tenth of them",
+    title="W1 with ten times the rows, compared with a tenth of them",
     rows=10_000_000,
     kind="postgresql",
     candidates={
@@ -19,7 +19,7 @@ WORKLOAD = Workload(
     },
     ratios=(Ratio(PENSTOCK, TENTH, 10.5), Ratio(PENSTOCK, TENTH, 1.1, "peak_mb"), Ratio(PENSTOCK, FLOOR)),
     limits=(Limit(PENSTOCK, "peak_mb", "MB", at_most=1.2 * 1024),),
-    left_out="The plain flow holds all rows as Python objects: more memory than the machine has.",
+    left_out="The plain flow keeps all rows as Python objects, which needs more memory than the machine has.",
     rows_of={TENTH: 0.1},
     agree=(PENSTOCK, TENTH, FLOOR),
 )

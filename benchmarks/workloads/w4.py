@@ -1,4 +1,4 @@
-"""W4: Parquet files joined with a table of DuckDB, into DuckDB."""
+"""W4: Parquet files joined with a DuckDB table, into DuckDB."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ DOUBLES = tuple(f"f{number:03d}" for number in range(208))
 COUNTS = tuple(f"n{number:02d}" for number in range(40))
 CATEGORIES = tuple(f"c{number:02d}" for number in range(30))
 TEXTS = tuple(f"t{number:02d}" for number in range(20))
-"""With the key and the event time: 300 columns. The texts are judged and no features."""
+"""With the key and the event time there are 300 columns. The texts are validated, but are not features."""
 FEATURES = DOUBLES + COUNTS + CATEGORIES
 VALUES = 25
 

@@ -1,4 +1,4 @@
-"""W6: many small intervals, beside empty subflows with the same tasks."""
+"""W6: many small intervals, compared with empty subflows that have the same tasks."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +13,7 @@ INTERVAL_ROWS = 200
 
 WORKLOAD = Workload(
     name="W6",
-    title=f"intervals of {INTERVAL_ROWS} rows, Postgres to Postgres; *empty* runs as many subflows with the same tasks",
+    title=f"intervals of {INTERVAL_ROWS} rows, Postgres to Postgres; *empty* runs as many subflows of empty tasks",
     rows=500 * INTERVAL_ROWS,
     kind="postgresql",
     candidates={

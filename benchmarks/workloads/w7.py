@@ -44,7 +44,7 @@ def fill(place: Place) -> None:
 
 
 def write_log(place: Place, rng: np.random.Generator) -> None:
-    """Write the lines in the order of their time, as a server does; one in fifty is an error of the server's."""
+    """Write the lines in time order, as a server does. One in fifty is a server error."""
     client, status = rng.integers(0, CLIENTS, place.rows), np.where(rng.random(place.rows) < 0.02, 503, 200)
     path, size = rng.integers(0, 500, place.rows), rng.integers(200, 20_000, place.rows)
     seconds = np.linspace(0, DAY / timedelta(seconds=1), place.rows, endpoint=False).astype(int)

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 import penstock.flows.score  # noqa: F401 # what deploying compares with; imported while only one thread runs
-from penstock.deployments.changes import Change
-from penstock.deployments.deploying import LEFT_ALONE, deploy_pipelines
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.deploy.deploy_pipelines import LEFT_ALONE, deploy_pipelines
 from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.databases import embedded_warehouses
 from penstock.deployments.doctor.finding import Check, Finding, broken, ok, warning

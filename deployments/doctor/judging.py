@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.deployments.doctor.finding import Finding, broken, ok, warning
 from penstock.deployments.doctor.reading import Facts
-from penstock.deployments.work_pool import WORK_POOL
 
 PLANNING = timedelta(minutes=2)
 """How long the scheduler may take to plan the runs of a deployment that has just changed."""

@@ -6,7 +6,7 @@ import httpx
 
 from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Finding, broken, not_checked, ok, warning
-from penstock.deployments.server_lock import is_alive
+from penstock.deployments.server.lock import is_alive
 
 PROBE_SECONDS = 5.0
 SUBJECT = "server"

@@ -19,11 +19,11 @@ from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
 from prefect.events.schemas.automations import EventTrigger
 from prefect.exceptions import ObjectNotFound
 
-from penstock.deployments.automations import define_zombie_automation
 from penstock.deployments.dead_runs import list_online_workers
-from penstock.deployments.definition import PENSTOCK_TAG
+from penstock.deployments.deploy.automations import define_zombie_automation
+from penstock.deployments.deploy.definition import PENSTOCK_TAG
+from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.deployments.doctor.asking import client_of
-from penstock.deployments.work_pool import WORK_POOL
 
 HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 PREFECTS_HEARTBEAT = 180

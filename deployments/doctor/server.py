@@ -18,7 +18,7 @@ from penstock.deployments.doctor.asking import client_of
 from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
 from penstock.deployments.doctor.reaching import PROBE_SECONDS, is_healthy, tell_url
-from penstock.deployments.local_server import running_server
+from penstock.deployments.server.local import running_server
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Exposure = Literal["this machine", "a private network", "the internet"]

@@ -18,6 +18,7 @@ from penstock.examples.project import SHIPPED
 from penstock.examples.readmission.generate import PIPELINE
 from penstock.examples.readmission.train import HOW, LABEL, TIME, feature_names, learned_rows
 from penstock.run.features import build_features
+from penstock.settings import load_settings
 from penstock.spec.yaml_file import load_pipeline
 
 METRICS = ("auc", "aucpr")
@@ -61,7 +62,8 @@ def judge_generated(place: Place, size: Size) -> dict[str, list[Judged]]:
 def judge_real(path: Path) -> dict[str, list[Judged]]:
     """Judge on the last fifth of the stays after which a patient could have come back."""
     stays = read_stays(path)
-    rows = build_features(load_pipeline(SHIPPED / f"{PIPELINE}.yaml"), "real", stays["admissions"], stays)
+    pipeline = load_pipeline(SHIPPED / f"{PIPELINE}.yaml")
+    rows = build_features(pipeline, "real", stays["admissions"], stays, load_settings().statement_seconds)
     return judge_rows(rows.join(stays["readmissions"], "encounter_id"), "real (130 hospitals, UCI)")
 
 

@@ -96,7 +96,7 @@ def _refuse_wrong(pipeline: "Pipeline", start: datetime | None, end: datetime | 
 
 def _require_server(settings: "Settings") -> None:
     """Refuse where no worker could ever take the backfill: on a server that ends with this command."""
-    from penstock.deployments.local_server import running_server
+    from penstock.deployments.server.local import running_server
     from penstock.settings import prefect_api_url
 
     if prefect_api_url() is None and running_server(settings.home) is None:

@@ -14,7 +14,7 @@ from penstock.cli.prefect_api import prefect_api
 from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
-    from penstock.deployments.changes import Change
+    from penstock.deployments.deploy.changes import Change
     from penstock.settings import Settings
 
 STYLES = {"created": "green", "updated": "yellow", "removed": "red"}
@@ -46,7 +46,7 @@ def deploy(
         return
     _require_server(settings)
     with prefect_api(settings) as api_url:
-        from penstock.deployments.deploying import LEFT_ALONE, deploy_pipelines
+        from penstock.deployments.deploy.deploy_pipelines import LEFT_ALONE, deploy_pipelines
 
         changes = deploy_pipelines(api_url, settings, files, dry_run=dry_run, remove_orphans=yes)
         _tell(changes, as_json=as_json, dry_run=dry_run)
@@ -63,14 +63,14 @@ def _find_files(pipelines: Sequence[str] | None, settings: "Settings") -> list[P
 
 
 def _render_yaml(settings: "Settings", files: Sequence[Path] | None) -> str:
-    from penstock.deployments.prefect_yaml import render_prefect_yaml
+    from penstock.deployments.deploy.prefect_yaml import render_prefect_yaml
 
     return render_prefect_yaml(settings, files)
 
 
 def _require_server(settings: "Settings") -> None:
     """Refuse to deploy where nothing would be left of it: on a server that ends with this command."""
-    from penstock.deployments.local_server import running_server
+    from penstock.deployments.server.local import running_server
     from penstock.settings import prefect_api_url
 
     if prefect_api_url() is None and running_server(settings.home) is None:

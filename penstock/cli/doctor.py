@@ -71,7 +71,7 @@ def _read_settings() -> "tuple[Settings, SettingsError | None]":
 def _found_server(settings: "Settings") -> Iterator[str | None]:
     """Give the address of the server that `penstock deploy` would use; none is started."""
     from penstock.cli.prefect_api import prefect_api
-    from penstock.deployments.local_server import running_server
+    from penstock.deployments.server.local import running_server
     from penstock.settings import prefect_api_url
 
     own = None if prefect_api_url() else running_server(settings.home)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 def find_ui(settings: "Settings") -> str | None:
     """Return the address of Prefect's UI: the one named, that of the API named, or a local server's that runs."""
-    from penstock.deployments.local_server import running_server
+    from penstock.deployments.server.local import running_server
     from penstock.settings import prefect_api_url, prefect_ui_url
 
     named = prefect_ui_url() or prefect_api_url()

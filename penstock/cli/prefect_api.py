@@ -32,7 +32,7 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
         with _environment(console_level), _quiet_handlers(verbose), _told_to_prefect():
             yield named
         return
-    from penstock.deployments.local_server import client_environment, local_server
+    from penstock.deployments.server.local import client_environment, local_server
 
     with local_server(settings.home) as server:
         _own.append(server.api_url)

@@ -17,7 +17,7 @@ from penstock.cli.output import make_table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from penstock.deployments.local_server import LocalServer
+    from penstock.deployments.server.local import LocalServer
     from penstock.deployments.up import Deployed
     from penstock.settings import Settings
 
@@ -54,8 +54,8 @@ def _run_all(settings: "Settings", console: "Console", port: int, limit: int, po
     from concurrent.futures import ThreadPoolExecutor
     from importlib import import_module
 
-    from penstock.deployments.local_postgres import find_postgres
-    from penstock.deployments.local_server import client_environment, full_server
+    from penstock.deployments.server.local import client_environment, full_server
+    from penstock.deployments.server.postgres import find_postgres
     from penstock.settings import prefect_api_url
 
     project = Path.cwd()
@@ -78,9 +78,9 @@ def _run_all(settings: "Settings", console: "Console", port: int, limit: int, po
 
 def _work(settings: "Settings", console: "Console", server: "LocalServer", project: Path, limit: int) -> None:
     """Deploy, keep the worker running, and come back only when the server has ended."""
+    from penstock.deployments.deploy.work_pool import WORK_POOL
     from penstock.deployments.up import deploy_folder, keep_worker, list_deployed, wait_for_worker
-    from penstock.deployments.work_pool import WORK_POOL
-    from penstock.deployments.worker import WorkerPlan
+    from penstock.deployments.worker.process import WorkerPlan
 
     def warn(message: str) -> None:
         console.print(message, style="yellow", markup=False, soft_wrap=True)

@@ -90,6 +90,23 @@ class Database:
         return datetime.now(UTC)
 
 
+Connect = Callable[[str], Database]
+"""Opens a named connection."""
+
+
+@dataclass(frozen=True)
+class Connector:
+    """Opens what a pipeline reads and writes: named connections, and files inside the allowed folders."""
+
+    open: Connect
+    allowed_roots: tuple[str, ...]
+    """Folders and remote prefixes that `files` and `log` sources may read; empty: no limit."""
+
+    def __call__(self, name: str) -> Database:
+        """Open a named connection."""
+        return self.open(name)
+
+
 _engines: dict[tuple[str, int, int], sa.Engine] = {}
 _engines_lock = threading.Lock()
 

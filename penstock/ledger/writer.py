@@ -1,12 +1,12 @@
-"""Every change of a run's state. Each is one transaction that first writes the interval's guard row, so that claims,
-publishes and withdraws of one interval take turns on every database."""
+"""Changes of a run's state. Each is one transaction that first locks the interval, so that claims, publishes and
+withdraws of one interval take turns on every database."""
 
 import json
 import os
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,47 +40,63 @@ class Totals:
     excluded: int
 
 
-def claim(
-    database: Database,
-    pipeline: Pipeline,
-    interval: DataInterval | None,
-    model: ModelPin,
-    reason: str,
-    lease_seconds: float,
-    *,
-    again: bool = False,
-    variant: str = "live",
-    flow_run_id: str | None = None,
-    steps: Pins | None = None,
-) -> ScoringRun | None:
-    """Take an interval under a lease; None where it is published already and `again` is not asked for.
+@dataclass(frozen=True)
+class ClaimRequest:
+    """The interval that a run asks for, and what it will score it with."""
 
-    Args:
-        model: the version that decides.
-        steps: every step's version, where the pipeline has `models`.
+    pipeline: Pipeline
+    interval: DataInterval | None
+    """None for a snapshot."""
+    model: ModelPin
+    """The version that decides."""
+    reason: str
+    """Why the interval is scored: `due`, `late rows`, `restate` …"""
+    lease_seconds: float
+    """How long the run keeps the interval without renewing its lease."""
+    again: bool = False
+    """Whether to score an interval that is published already."""
+    variant: str = "live"
+    flow_run_id: str | None = None
+    steps: Pins = field(default_factory=dict)
+    """Every step's version, where the pipeline has `models`."""
+
+
+def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
+    """Take an interval under a lease; None where it is published already and the request is not `again`.
 
     Raises:
-        IntervalBusy: a run that is alive holds it.
+        IntervalBusy: a run whose lease has not ended has the interval.
     """
     migrate(database)
-    run = ScoringRun(uuid.uuid4().hex, pipeline, interval, model, uuid.uuid4().hex, variant, flow_run_id, steps or {})
-    same = _same_interval(pipeline.name, run.interval_key, variant)
+    run = ScoringRun(
+        run_id=uuid.uuid4().hex,
+        pipeline=request.pipeline,
+        interval=request.interval,
+        model=request.model,
+        lease_token=uuid.uuid4().hex,
+        variant=request.variant,
+        flow_run_id=request.flow_run_id,
+        steps=request.steps,
+    )
+    pipeline, interval, model = run.pipeline, run.interval, run.model
+    same = _same_interval(pipeline.name, run.interval_key, run.variant)
     _ensure_guard(database, run)
     try:
         with database.writing() as connection:
-            lock_interval(connection, pipeline.name, run.interval_key, variant)
+            lock_interval(connection, pipeline.name, run.interval_key, run.variant)
             now = database.now(connection)
             live = connection.execute(
                 sa.select(runs).where(*same, runs.c.state.in_(("running", "published")))
             ).mappings()
             for other in live.all():
                 if other["state"] == "published":
-                    if not again:
+                    if not request.again:
                         return None
                 elif other["lease_until"] > now:
                     raise _busy(run, other)
                 else:
-                    _retire(connection, other["run_id"], "abandoned", now, "its lease ended without a sign of life")
+                    error = "its lease ended without being renewed"
+                    _retire(connection, other["run_id"], "abandoned", now, run.run_id, error)
             connection.execute(
                 runs.insert().values(
                     run_id=run.run_id,
@@ -88,8 +104,8 @@ def claim(
                     interval_key=run.interval_key,
                     interval_start=interval.start if interval else None,
                     interval_end=interval.end if interval else None,
-                    variant=variant,
-                    reason=reason,
+                    variant=run.variant,
+                    reason=request.reason,
                     state="running",
                     model_name=model.name,
                     model_version=model.version,
@@ -99,8 +115,8 @@ def claim(
                     destination_table=pipeline.destination.table,
                     lease_token=run.lease_token,
                     lease_owner=f"{socket.gethostname()}:{os.getpid()}",
-                    lease_until=now + timedelta(seconds=lease_seconds),
-                    flow_run_id=flow_run_id,
+                    lease_until=now + timedelta(seconds=request.lease_seconds),
+                    flow_run_id=run.flow_run_id,
                     started_at=now,
                 )
             )
@@ -114,22 +130,22 @@ def claim(
 
 
 def renew(database: Database, run: ScoringRun, lease_seconds: float) -> None:
-    """Give a sign of life.
+    """Renew the run's lease.
 
     Raises:
-        TakenOver: the run is no longer ours.
+        TakenOver: another run has taken the interval.
     """
     with database.writing() as connection:
         until = database.now(connection) + timedelta(seconds=lease_seconds)
         ours = (runs.c.run_id == run.run_id, runs.c.state == "running", runs.c.lease_token == run.lease_token)
         connection.execute(sa.update(runs).where(*ours).values(lease_until=until))
-        _hold(connection, run)
+        _check_lease(connection, run)
 
 
 def record_plan(database: Database, run: ScoringRun, source_plan: SourcePlan) -> None:
     """Store what planning saw of the primary source."""
     with database.writing() as connection:
-        _hold(connection, run)
+        _check_lease(connection, run)
         connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == run.run_id)
@@ -166,6 +182,9 @@ def validation_rows(run_id: str, found: Sequence[Validation]) -> list[dict[str, 
             "unexpected": v.unexpected,
             "outcome": v.outcome,
             "detail": v.detail,
+            "unit": v.unit,
+            "observed": v.observed,
+            "released": v.released,
         }
         for number, v in enumerate(found)
     ]
@@ -179,7 +198,7 @@ def publish(
     Safe to repeat: where an answer was lost, the second call finds the run published and changes nothing.
 
     Raises:
-        TakenOver: the run no longer holds its interval; nothing changes.
+        TakenOver: another run has taken the interval; nothing changes.
     """
     with database.writing() as connection:
         lock_interval(connection, run.pipeline.name, run.interval_key, run.variant)
@@ -192,7 +211,7 @@ def publish(
         now = database.now(connection)
         old = connection.execute(sa.select(runs.c.run_id).where(*same, runs.c.state == "published")).scalar()
         if old is not None:
-            _retire(connection, old, "superseded", now)
+            _retire(connection, old, "superseded", now, run.run_id)
         connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == run.run_id)
@@ -202,7 +221,7 @@ def publish(
                 rows_scored=totals.scored,
                 rows_quarantined=totals.quarantined,
                 rows_excluded=totals.excluded,
-                # What was read is not what was counted: inside `lookback` it is then late, whatever the source shows.
+                # Without a fingerprint the interval is late inside `lookback`: other rows were read than counted.
                 source_fingerprint=sa.case(
                     (runs.c.rows_planned != totals.extracted, None), else_=runs.c.source_fingerprint
                 ),
@@ -224,7 +243,7 @@ def end_run(
     totals: Totals | None = None,
     usage: Usage | None = None,
 ) -> None:
-    """Move a run that still is ours from `running` to an end state; a run that was taken over stays as it is."""
+    """Move a run from `running` to an end state; a run that was taken over stays as it is."""
     counts = _spent(usage) | ({} if totals is None else {f"rows_{k}": v for k, v in vars(totals).items()})
     with database.writing() as connection:
         now = database.now(connection)
@@ -269,7 +288,7 @@ def _ensure_guard(database: Database, run: ScoringRun) -> None:
         with database.writing() as connection:
             connection.execute(intervals.insert().values(**key, guard=0))
     except KeyCollision:
-        pass  # another run has just made the same row: that is all we wanted
+        pass  # another run has just made the same row
 
 
 def _state(connection: sa.Connection, run_id: str) -> tuple[str, str]:
@@ -277,14 +296,21 @@ def _state(connection: sa.Connection, run_id: str) -> tuple[str, str]:
     return str(row[0]), str(row[1])
 
 
-def _hold(connection: sa.Connection, run: ScoringRun) -> None:
+def _check_lease(connection: sa.Connection, run: ScoringRun) -> None:
     state, token = _state(connection, run.run_id)
     if state != "running" or token != run.lease_token:
         raise TakenOver(run.run_id, state)
 
 
-def _retire(connection: sa.Connection, run_id: str, state: str, now: datetime, error: str | None = None) -> None:
-    values: dict[str, Any] = {"state": state, "retired_at": now}
+def _retire(
+    connection: sa.Connection,
+    run_id: str,
+    state: str,
+    now: datetime,
+    replaced_by_run_id: str | None = None,
+    error: str | None = None,
+) -> None:
+    values: dict[str, Any] = {"state": state, "retired_at": now, "replaced_by_run_id": replaced_by_run_id}
     if error is not None:
         values |= {"error": error, "finished_at": now}
     connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(**values))

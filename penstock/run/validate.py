@@ -1,4 +1,4 @@
-"""One partition's rows between reading and scoring: judged, refused, turned into features, judged again."""
+"""Validate one partition: judge its rows, quarantine, build the features, judge those."""
 
 import json
 from collections import Counter
@@ -17,30 +17,31 @@ from penstock.ledger.quarantine import digest_row
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.features import build_features, duplicate_keys
+from penstock.run.partition_options import PartitionOptions
 from penstock.run_types import (
     ExtractedRows,
+    FailedExpectation,
     Features,
+    NullKey,
     Partition,
+    Reason,
     Refusal,
     ScoringRun,
     Validation,
+    Verdict,
     Waivers,
     interval_label,
 )
-from penstock.spec.pipeline import FEATURES, KEY_IS_NULL, Pipeline
+from penstock.spec.pipeline import FEATURES, Pipeline
 
 
 def validate_partition(
-    run: ScoringRun, partition: Partition, extracted: ExtractedRows, sample_share: float, masking: MaskingPolicy
+    run: ScoringRun, partition: Partition, extracted: ExtractedRows, options: PartitionOptions
 ) -> Features:
     """Judge one partition's rows and build its features.
 
-    Rows that a warning refuses, and rows without a key, go to quarantine; a critical expectation that fails is told in
-    `halts`, for the run to react to.
-
-    Args:
-        sample_share: share of the rows that the audit gets to see, 1.0 for all.
-        masking: what of refused rows may be kept.
+    Rows that fail a warning, and rows without a key, go to quarantine. Critical expectations that fail are listed in
+    `halts`; the caller stops the run.
 
     Raises:
         Halted: the key is not unique.
@@ -49,19 +50,19 @@ def validate_partition(
     """
     pipeline, name = run.pipeline, run.pipeline.primary
     primary = extracted.primary
-    judge = partial(_judge, Quarantiner(pipeline, masking, extracted.waivers), partition)
+    judge = partial(_judge, Quarantiner(pipeline, options.masking, extracted.waivers), partition)
     _refuse_duplicates(run, primary)
     accepted, refusals, validations, halts = judge(name, primary, _null_keys(pipeline, primary))
     others: dict[str, pa.Table] = {}
     for other, table in extracted.others.items():
         others[other], refused, found, stops = judge(other, table, {})
         halts += stops
-        if partition.index == 0:  # every partition reads the same rows of the other sources: told once
+        if partition.index == 0:  # every partition reads the same rows of the other sources: recorded once
             refusals, validations = refusals + refused, validations + found
-    features = build_features(pipeline, interval_label(run.interval), accepted, others)
+    features = build_features(pipeline, interval_label(run.interval), accepted, others, options.statement_seconds)
     passed, late, found, stops = judge(FEATURES, features, {}, rows_of=accepted)
     audit = {
-        stage: _sample(table, columns_needed(pipeline.expectations_of(stage)), sample_share)
+        stage: _sample(table, columns_needed(pipeline.expectations_of(stage)), options.sample_share)
         for stage, table in ((name, primary), (FEATURES, features))
     }
     return Features(
@@ -79,20 +80,20 @@ def validate_partition(
 
 @dataclass(frozen=True)
 class Quarantiner:
-    """How a pipeline's refusals are made: what may be kept of a row, and which rows were released before."""
+    """Makes a pipeline's refusals: masks private values, and lets released rows pass."""
 
     pipeline: Pipeline
     masking: MaskingPolicy
     waivers: Waivers
 
     def refuse(
-        self, stage: str, table: pa.Table, refused: Mapping[int, Sequence[str]], rows_of: pa.Table | None = None
+        self, stage: str, table: pa.Table, refused: Mapping[int, Sequence[Reason]], rows_of: pa.Table | None = None
     ) -> tuple[pa.Table, tuple[Refusal, ...]]:
         """Split a table into the rows that stay and the refusals of the others.
 
         Args:
             refused: position and reasons of each refused row.
-            rows_of: the primary rows to keep in quarantine instead, found by key.
+            rows_of: primary rows; the one with the same key is kept in quarantine instead.
         """
         if not refused:
             return table, ()
@@ -111,26 +112,32 @@ class Quarantiner:
         return table.filter(pa.array(keep)), tuple(refusals)
 
     def _refuse_row(
-        self, stage: str, key: Sequence[str], judged: Mapping[str, Any], original: Mapping[str, Any], why: Sequence[str]
+        self,
+        stage: str,
+        key: Sequence[str],
+        judged: Mapping[str, Any],
+        original: Mapping[str, Any],
+        why: Sequence[Reason],
     ) -> Refusal | None:
-        """Return the refusal; None where the row was released, as it is, for all that it failed."""
+        """Return the refusal; None where a release of this unchanged row waives every reason."""
         source = stage if stage in self.pipeline.sources else self.pipeline.primary
         named = to_json(self.masking.mask({c: judged[c] for c in key}))
         row = to_json(self.masking.mask(judged))
         digest = digest_row(stage, source, named, row)
         waived = self.waivers.get(digest, frozenset())
-        reasons = tuple(reason for reason in why if reason not in waived)
+        masked = (self.masking.mask_reason(reason) for reason in why)
+        reasons = tuple(reason for reason in masked if reason.text not in waived)
         kept = row if original is judged else to_json(self.masking.mask(original))
         return Refusal(stage, source, named, reasons, kept, digest) if reasons else None
 
 
 def to_json(row: Mapping[str, Any]) -> str:
-    """Write a row's values as they were read; what JSON has no form for becomes text."""
+    """Write a row's values as they were read; a value that JSON cannot hold becomes text."""
     return json.dumps(row, ensure_ascii=False, default=str)
 
 
 def sample_rows(table: pa.Table, share: float) -> pa.Table:
-    """Return evenly spaced rows, so many that all partitions together make up the share."""
+    """Return the share of the rows, evenly spaced."""
     if share >= 1.0:
         return table
     count = max(round(table.num_rows * share), min(table.num_rows, 1))
@@ -142,28 +149,33 @@ def _judge(
     partition: Partition,
     stage: str,
     table: pa.Table,
-    refused: dict[int, tuple[str, ...]],
+    refused: dict[int, tuple[Reason, ...]],
     rows_of: pa.Table | None = None,
 ) -> tuple[pa.Table, tuple[Refusal, ...], tuple[Validation, ...], tuple[str, ...]]:
     verdict = judge_rows(stage, table, refusing.pipeline.expectations_of(stage), partition.index, refusing.masking)
-    for position, reasons in verdict.refused.items():
-        refused[position] = (*refused.get(position, ()), *reasons)
+    for position, failed in failed_expectations(verdict).items():
+        refused[position] = (*refused.get(position, ()), *failed)
     accepted, refusals = refusing.refuse(stage, table, refused, rows_of)
-    return accepted, refusals, tell_released(verdict.validations, refusals), verdict.halts
+    return accepted, refusals, count_released(verdict.validations, refusals), verdict.halts
 
 
-def tell_released(validations: Sequence[Validation], refusals: Sequence[Refusal]) -> tuple[Validation, ...]:
-    """Say in each validation that quarantines how many of its rows were released before, and so stay."""
-    refused = Counter(reason for refusal in refusals for reason in refusal.reasons)
-    return tuple(_tell_released(v, refused[v.expectation]) for v in validations)
+def failed_expectations(verdict: Verdict) -> dict[int, tuple[FailedExpectation, ...]]:
+    """Return position and reasons of the rows that a verdict refuses."""
+    return {row: tuple(FailedExpectation(label) for label in labels) for row, labels in verdict.refused.items()}
 
 
-def _tell_released(validation: Validation, refused: int) -> Validation:
+def count_released(validations: Sequence[Validation], refusals: Sequence[Refusal]) -> tuple[Validation, ...]:
+    """Add to each validation that quarantines how many of its rows stay, because they were released before."""
+    failed = (reason for refusal in refusals for reason in refusal.reasons if isinstance(reason, FailedExpectation))
+    refused = Counter(reason.label for reason in failed)
+    return tuple(_count_released(v, refused[v.expectation]) for v in validations)
+
+
+def _count_released(validation: Validation, refused: int) -> Validation:
     released = validation.unexpected - refused
     if validation.outcome != "quarantined" or not released:
         return validation
-    detail = f"{validation.detail}; {released:,} of them released before"
-    return replace(validation, outcome="quarantined" if refused else "noted", detail=detail)
+    return replace(validation, outcome="quarantined" if refused else "noted", released=released)
 
 
 def _refuse_duplicates(run: ScoringRun, primary: pa.Table) -> None:
@@ -175,9 +187,9 @@ def _refuse_duplicates(run: ScoringRun, primary: pa.Table) -> None:
         raise Halted(run.pipeline.name, interval_label(run.interval), (reason,))
 
 
-def _null_keys(pipeline: Pipeline, primary: pa.Table) -> dict[int, tuple[str, ...]]:
+def _null_keys(pipeline: Pipeline, primary: pa.Table) -> dict[int, tuple[Reason, ...]]:
     positions = compute.indices_nonzero(_any_null(primary, pipeline.key)).to_pylist()
-    return dict.fromkeys(positions, (KEY_IS_NULL,))
+    return dict.fromkeys(positions, (NullKey(),))
 
 
 def _any_null(table: pa.Table, key: tuple[str, ...]) -> "pa.ChunkedArray[Any]":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.deployments.definition import define_deployment
+from penstock.deployments.deploy.definition import define_deployment
 from penstock.examples.__main__ import make_project
 from penstock.examples.hour import run_hour, show
 from penstock.examples.pack import Pack, Size, open_pack, pack_names

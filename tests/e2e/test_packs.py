@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.database.connections import close_engines
-from penstock.deployments.specs import load_specs
+from penstock.deployments.deploy.specs import load_specs
 from penstock.errors import SettingsError
 from penstock.examples.judging import judge_published
 from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names

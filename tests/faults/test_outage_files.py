@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from penstock.deployments.local_server import client_environment, local_server
+from penstock.deployments.server.local import client_environment, local_server
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault, How
 from tests.faults.harness.scene import Scene

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.deployments.local_server import client_environment, local_server
+from penstock.deployments.server.local import client_environment, local_server
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene

@@ -171,7 +171,7 @@ def test_a_table_that_is_emptied_and_filled_again_in_mid_run_loses_no_row(
     table.say("create table kept as table payments", "truncate payments", "insert into payments table kept")
     ended = list(steps)[-1]
 
-    assert "5 rows were counted, but 2 extracted at the same moment" in ended
+    assert "5 rows were counted, but 2 extracted in the same snapshot" in ended
     assert driver.run(START + timedelta(days=1))[-1] == "publish"
     table.outcome("").check_accounted(5)
     tell("table truncated and filled again in mid-run", "postgresql", "fails, saying so; the next run healed")

@@ -13,11 +13,11 @@ from uuid import UUID
 import pytest
 
 from penstock.deployments.dead_runs import end_dead_runs
-from penstock.deployments.deploying import deploy_pipelines
-from penstock.deployments.local_server import full_server
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.deploy.work_pool import WORK_POOL
+from penstock.deployments.server.local import full_server
 from penstock.deployments.up import client_of
-from penstock.deployments.work_pool import WORK_POOL
-from penstock.deployments.worker import WorkerPlan, running_worker
+from penstock.deployments.worker.process import WorkerPlan, running_worker
 from penstock.ledger.reader import RunRecord, list_runs, rows_done
 from penstock.report.card import run_card
 from tests.conftest import view_rows
@@ -59,7 +59,7 @@ def test_a_run_whose_worker_is_killed_is_taken_over_and_the_history_says_so(
     healed, dead = list_runs(place.warehouse)
     assert (healed.state, dead.state, dead.run_id) == ("published", "abandoned", killed.run_id)
     assert [row[0] for row in view_rows(place.warehouse)] == list(range(1, 251))
-    told = f"**Takes over from run** {dead.run_id[:8]} (abandoned: its lease ended without a sign of life)"
+    told = f"**Takes over from run** {dead.run_id[:8]} (abandoned: its lease ended without being renewed)"
     assert told in run_card(place.warehouse, healed.run_id)
 
 

@@ -9,7 +9,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from penstock.deployments.definition import PENSTOCK_TAG
+from penstock.deployments.deploy.definition import PENSTOCK_TAG
 from penstock.settings import load_settings
 from tests.project import Project
 

@@ -31,9 +31,9 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Failed, Pending, Running
 
-from penstock.deployments.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
-from penstock.deployments.deploying import deploy_pipelines
-from penstock.deployments.local_server import client_environment, full_server
+from penstock.deployments.deploy.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.server.local import client_environment, full_server
 from penstock.errors import SettingsError
 from penstock.settings import load_settings
 from penstock.spec.pipeline import Pipeline
@@ -255,7 +255,7 @@ def test_a_failure_of_a_deployed_run_is_told_once(
     time.sleep(3)
     [message] = mailbox.about("nightly")
     assert message["subject"] == "nightly failed: nightly due until 2026-01-02 00:00"
-    assert "1 of 1 intervals: " in message["body"]
+    assert "2026-01-01 → 01-02: " in message["body"]
 
 
 def test_failures_at_the_same_time_are_each_told_once(

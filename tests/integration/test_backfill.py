@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 
 from penstock.database.connections import close_engines
-from penstock.deployments.local_server import client_environment
+from penstock.deployments.server.local import client_environment
 from tests.waiting import wait_until
 from tests.works import DAYS, Works, running_works
 

@@ -158,7 +158,7 @@ def test_interrupted_run_ends_clean_and_the_ledger_says_so(place: Place, prefect
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert [(run.state, run.error) for run in list_runs(place.warehouse)] == [
-        ("failed", "cancelled before it was done: its process was told to stop")
+        ("failed", "cancelled before it was done: its process was stopped")
     ]
 
 

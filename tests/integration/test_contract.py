@@ -14,12 +14,12 @@ from penstock.database.connections import Database
 from penstock.errors import Halted
 from penstock.interval import DataInterval
 from penstock.ledger.reader import list_runs, validations_of
-from penstock.ledger.writer import Totals, claim, end_run, publish
+from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish
 from penstock.run.schema_contract import keep_contract, used_columns
 from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
-from penstock.tasks.process_resources import connect
+from penstock.tasks.process_resources import connector
 from tests.conftest import DIALECTS
 from tests.shop import SPEC, Place
 
@@ -37,10 +37,10 @@ def place(request: Any, make_place: Callable[..., Place]) -> Place:
 
 def score(database: Database, pipeline: Pipeline = EVOLVE) -> ScoringRun:
     """Go as far as the contract, and publish."""
-    run = claim(database, pipeline, DAY, MODEL, "restate", 60.0, again=True)
+    run = claim(database, ClaimRequest(pipeline, DAY, MODEL, "restate", 60.0, again=True))
     assert run is not None
     try:
-        keep_contract(run, connect, FEATURES)
+        keep_contract(run, connector(), FEATURES)
     except Halted as error:
         end_run(database, run, "halted", str(error))
         raise
@@ -107,9 +107,9 @@ def test_a_column_that_nothing_uses_may_go(place: Place) -> None:
 
 
 def test_columns_that_only_an_unpublished_run_saw_are_no_contract(place: Place) -> None:
-    run = claim(place.warehouse, EVOLVE, DAY, MODEL, "due", 60.0)
+    run = claim(place.warehouse, ClaimRequest(EVOLVE, DAY, MODEL, "due", 60.0))
     assert run is not None
-    keep_contract(run, connect, FEATURES)
+    keep_contract(run, connector(), FEATURES)
     end_run(place.warehouse, run, "failed", "later")
     retype(place, "items")
 
@@ -154,10 +154,10 @@ def test_text_files_may_hold_whole_numbers_or_nothing_for_a_day(make_place: Call
 
     def score_file(text: str) -> None:
         Path(place.folder / "day.csv").write_text(text)
-        run = claim(place.warehouse, pipeline, None, MODEL, "snapshot", 60.0, again=True)
+        run = claim(place.warehouse, ClaimRequest(pipeline, None, MODEL, "snapshot", 60.0, again=True))
         assert run is not None
         try:
-            keep_contract(run, connect, FEATURES)
+            keep_contract(run, connector(), FEATURES)
         finally:
             publish(place.warehouse, run, Totals(0, 0, 0, 0), [])
 

@@ -10,10 +10,10 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 
-from penstock.deployments.changes import Change
-from penstock.deployments.definition import ANY_PIPELINE
-from penstock.deployments.deploying import LEFT_ALONE, deploy_pipelines
-from penstock.deployments.work_pool import WORK_POOL
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.deploy.definition import ANY_PIPELINE
+from penstock.deployments.deploy.deploy_pipelines import LEFT_ALONE, deploy_pipelines
+from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.errors import SettingsError, SpecError
 from penstock.settings import load_settings
 from tests.project import CRON, INTERVAL, RRULE, Project

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from penstock.cli.app import app
 from penstock.database.connections import open_database
-from penstock.deployments.work_pool import WORK_POOL
+from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.ledger.reader import list_runs
 from penstock.settings import load_settings
 from tests.project import CRON, Project

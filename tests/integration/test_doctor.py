@@ -24,19 +24,19 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from penstock.database.connections import Database, open_database
-from penstock.deployments.automations import define_zombie_automation
-from penstock.deployments.deploying import deploy_pipelines
+from penstock.deployments.deploy.automations import define_zombie_automation
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.deployments.doctor import server
 from penstock.deployments.doctor.context import CheckContext, read_specs
 from penstock.deployments.doctor.databases import list_checks
 from penstock.deployments.doctor.deployed import check_deployments, check_running
 from penstock.deployments.doctor.finding import Finding
 from penstock.deployments.doctor.reaching import reach_server
-from penstock.deployments.work_pool import WORK_POOL
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import _migrate, migrate
 from penstock.ledger.tables import runs
-from penstock.ledger.writer import claim
+from penstock.ledger.writer import ClaimRequest, claim
 from penstock.run_types import ModelPin
 from penstock.settings import Settings
 from penstock.spec.yaml_file import parse_pipeline
@@ -81,7 +81,7 @@ def settings(
 
 def claim_day(warehouse: Database) -> None:
     pipeline = parse_pipeline(SPEC.encode(), "card-risk.yaml")
-    assert claim(warehouse, pipeline, DAY, ModelPin("card-risk", "1", "0" * 64), "due", 60.0)
+    assert claim(warehouse, ClaimRequest(pipeline, DAY, ModelPin("card-risk", "1", "0" * 64), "due", 60.0))
 
 
 def test_a_ledger_in_order_is_well(settings: Settings) -> None:

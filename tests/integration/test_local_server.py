@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.deployments.local_server import LocalServer, client_environment, local_server
+from penstock.deployments.server.local import LocalServer, client_environment, local_server
 from penstock.errors import SettingsError
 from tests.waiting import wait_until
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 HOLD = """
     import sys, time
     from pathlib import Path
-    from penstock.deployments.local_server import local_server
+    from penstock.deployments.server.local import local_server
     with local_server(Path(sys.argv[1])) as server:
         print(server.pid, flush=True)
         time.sleep(float(sys.argv[2]))
@@ -27,8 +27,8 @@ HOLD = """
 FLOW = """
     import json, os, sys
     from pathlib import Path
-    from penstock.deployments.local_server import client_environment, local_server
-    from penstock.deployments.server_history import wait_for_history
+    from penstock.deployments.server.local import client_environment, local_server
+    from penstock.deployments.server.history import wait_for_history
 
     with local_server(Path(sys.argv[1])) as server:
         os.environ.update(client_environment(server.api_url))

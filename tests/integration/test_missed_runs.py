@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Scheduled
 
 from penstock.deployments.dead_runs import list_online_workers
-from penstock.deployments.worker import WORKER_NAME
+from penstock.deployments.worker.process import WORKER_NAME
 from tests.waiting import wait_until
 from tests.works import DAYS, Works, running_works
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from penstock.deployments.definition import ANY_PIPELINE
-from penstock.deployments.prefect_yaml import render_prefect_yaml
-from penstock.deployments.reconciling import read_fields
+from penstock.deployments.deploy.definition import ANY_PIPELINE
+from penstock.deployments.deploy.prefect_yaml import render_prefect_yaml
+from penstock.deployments.deploy.reconcile import read_fields
 from penstock.settings import Settings
 from tests.project import CRON, INTERVAL, RRULE, Project
 

@@ -19,7 +19,7 @@ from penstock.errors import DatabaseUnavailable, LinesPruned, TakenOver
 from penstock.interval import DataInterval
 from penstock.ledger.reader import find_run, list_runs, quarantined_rows, settled_intervals
 from penstock.ledger.tables import runs
-from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
+from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
 from penstock.run.load import load_partition
 from penstock.run_types import Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun
 from penstock.sources.logs.landed import LogReader, land_lines, landed_table
@@ -52,7 +52,7 @@ def warehouse(request: Any, use_settings: Callable[..., Any], database_url: Call
 
 
 def take(database: Database, number: int = 0, *, again: bool = False) -> ScoringRun:
-    run = claim(database, PIPELINE, day(number), MODEL, "due", 60.0, again=again)
+    run = claim(database, ClaimRequest(PIPELINE, day(number), MODEL, "due", 60.0, again=again))
     assert run is not None
     return run
 
@@ -260,13 +260,13 @@ def land_days(database: Database, days: int) -> LogSource:
     Path("access.log").write_text("".join(lines))
     source = LOGS.primary_source
     assert isinstance(source, LogSource)
-    land_lines("visits", "visits", source, database)
+    land_lines("visits", "visits", source, database, ())
     return source
 
 
 def settle(database: Database, numbers: range) -> None:
     for number in numbers:
-        run = claim(database, LOGS, day(number), MODEL, "due", 60.0)
+        run = claim(database, ClaimRequest(LOGS, day(number), MODEL, "due", 60.0))
         assert run is not None
         publish(database, run, Totals(0, 0, 0, 0), [])
 
@@ -287,7 +287,7 @@ def test_lines_stay_that_an_unpublished_or_watched_interval_needs(warehouse: Dat
     [went] = prune(warehouse, plan_prune(warehouse, LOGS, NOW), batch_rows=4)
 
     assert (went.kind, went.of, went.rows, landed(warehouse)) == ("log lines", "visits", 12, 1)
-    assert land_lines("visits", "visits", land_days(warehouse, 10), warehouse).lines == 0
+    assert land_lines("visits", "visits", land_days(warehouse, 10), warehouse, ()).lines == 0
 
 
 def test_an_interval_whose_lines_were_pruned_is_refused_and_never_scored_from_what_is_left(warehouse: Database) -> None:

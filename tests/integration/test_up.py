@@ -21,9 +21,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from penstock.database.connections import close_engines, open_database
-from penstock.deployments.local_postgres import find_postgres, find_programs
-from penstock.deployments.local_server import local_server, running_server
-from penstock.deployments.worker import WORKER_NAME
+from penstock.deployments.server.local import local_server, running_server
+from penstock.deployments.server.postgres import find_postgres, find_programs
+from penstock.deployments.worker.process import WORKER_NAME
 from penstock.errors import SettingsError
 from penstock.settings import Settings
 from tests.shop import SPEC, payments, train_model, write_payments

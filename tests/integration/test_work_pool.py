@@ -6,7 +6,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
-from penstock.deployments.work_pool import ENGINE_COMMAND, WORK_POOL, base_job_template
+from penstock.deployments.deploy.work_pool import ENGINE_COMMAND, WORK_POOL, base_job_template
 from tests.project import Project
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from penstock.models.booster import ModelVersion
+    from penstock.run.partition_options import PartitionOptions
     from penstock.spec.pipeline import Pipeline
     from penstock.spec.steps import ScoreStep
 
@@ -21,58 +22,63 @@ def subject_of(pipeline: "Pipeline", step: "ScoreStep") -> str:
 
 
 def check_steps(
-    pipeline: "Pipeline", models: "Mapping[str, ModelVersion]", sample: "pa.Table", findings: Findings
+    pipeline: "Pipeline",
+    models: "Mapping[str, ModelVersion]",
+    sample: "pa.Table",
+    options: "PartitionOptions",
+    findings: Findings,
 ) -> None:
     """Take the sample through every step, and see what is decided; what cannot be done ends the check."""
     if pipeline.models:
-        rows = _try_steps(pipeline, models, sample, findings)
+        rows = _try_steps(pipeline, models, sample, options, findings)
     else:
-        rows = _try_model(pipeline, models[pipeline.steps[0].name], sample, findings)
+        rows = _try_model(pipeline, models[pipeline.steps[0].name], sample, options, findings)
     if rows is not None and pipeline.decide:
-        _try_decisions(pipeline, rows, findings)
+        _try_decisions(pipeline, rows, options, findings)
 
 
 def _try_model(
-    pipeline: "Pipeline", model: "ModelVersion", sample: "pa.Table", findings: Findings
+    pipeline: "Pipeline", model: "ModelVersion", sample: "pa.Table", options: "PartitionOptions", findings: Findings
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that the model takes, and its outputs."""
     import pyarrow as pa
 
-    from penstock.models.scoring import hide_values
-    from penstock.privacy.masking import MaskingPolicy
-
     with findings.about("model"):
         model.check_columns(sample.column_names)
         findings.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
-        refused = hide_values(model.refused_rows(sample), MaskingPolicy(pipeline.private_columns))
-        _tell_refused("model", [reasons[0] for reasons in refused.values()], sample, findings)
+        refused = model.refused_rows(sample)
+        first = [options.masking.mask_reason(misfits[0]).text for misfits in refused.values()]
+        _tell_refused("model", first, sample, findings)
         taken = sample.take(pa.array([row for row in range(sample.num_rows) if row not in refused], pa.int64()))
         return taken, model.score(taken)
     return None
 
 
 def _try_steps(
-    pipeline: "Pipeline", models: "Mapping[str, ModelVersion]", sample: "pa.Table", findings: Findings
+    pipeline: "Pipeline",
+    models: "Mapping[str, ModelVersion]",
+    sample: "pa.Table",
+    options: "PartitionOptions",
+    findings: Findings,
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that every step takes, and the outputs of all of them."""
     from penstock.models.chain import score_step
-    from penstock.privacy.masking import MaskingPolicy
     from penstock.run_types import Features
 
-    rows, masking = Features(sample, sample.num_rows, 0, (), ()), MaskingPolicy(pipeline.private_columns)
+    rows = Features(sample, sample.num_rows, 0, (), ())
     for step in pipeline.steps:
         subject, model, before = subject_of(pipeline, step), models[step.name], rows
         with findings.about(subject):
-            rows = score_step(pipeline, before, step, model, masking)
+            rows = score_step(pipeline, before, step, model, options)
         if rows is before:
             return None
         findings.ok(subject, f"its {plural(len(model.manifest.features), 'feature')} are there")
         if step.when is not None:
-            scored = rows.table.num_rows - rows.table[rows.outputs[-1]].null_count
+            scored = rows.table.num_rows - rows.table[rows.output_columns[-1]].null_count
             findings.ok(subject, f"scores {scored} of {rows.table.num_rows} sample rows: {step.when}")
         refused = rows.refusals[len(before.refusals) :]
-        _tell_refused(subject, [refusal.reasons[0] for refusal in refused], sample, findings)
-    outputs = list(rows.outputs)
+        _tell_refused(subject, [refusal.reasons[0].text for refusal in refused], sample, findings)
+    outputs = rows.output_columns
     return rows.table.drop_columns(outputs), rows.table.select(outputs)
 
 
@@ -82,9 +88,13 @@ def _tell_refused(subject: str, reasons: "Sequence[str]", sample: "pa.Table", fi
         findings.note(subject, told)
 
 
-def _try_decisions(pipeline: "Pipeline", rows: "tuple[pa.Table, pa.Table]", findings: Findings) -> None:
+def _try_decisions(
+    pipeline: "Pipeline", rows: "tuple[pa.Table, pa.Table]", options: "PartitionOptions", findings: Findings
+) -> None:
     from penstock.models.scoring import decide
 
     with findings.about("decide"):
-        told = ", ".join(f"`{field.name}` ({field.type})" for field in decide(pipeline, *rows).schema)
+        told = ", ".join(
+            f"`{field.name}` ({field.type})" for field in decide(pipeline, *rows, options.statement_seconds).schema
+        )
         findings.ok("decide", f"gives {told}")

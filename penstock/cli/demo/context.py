@@ -19,7 +19,7 @@ from penstock.errors import SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector, Database
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
@@ -64,6 +64,13 @@ class DemoContext:
         from penstock.database.connections import open_database
 
         return open_database(self.settings, name)
+
+    @property
+    def connector(self) -> "Connector":
+        """What opens the connections and files of the demo's settings."""
+        from penstock.database.connections import Connector
+
+        return Connector(self.connect, self.settings.allowed_roots)
 
     @cached_property
     def pipeline(self) -> "Pipeline":
@@ -155,7 +162,7 @@ def server_ahead(settings: "Settings") -> Iterator[None]:
     if prefect_api_url() is not None:
         yield
         return
-    from penstock.deployments.local_server import local_server
+    from penstock.deployments.server.local import local_server
 
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         starting = pool.submit(stack.enter_context, local_server(settings.home))

@@ -20,11 +20,9 @@ from penstock.cli.run.readiness import ensure_ready, load_while_waiting
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
 
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector
     from penstock.ledger.reader import RunRecord
     from penstock.run.planning import Mode, Plan
     from penstock.settings import Settings
@@ -139,7 +137,7 @@ def run_pipeline(
 
 def _find_due(
     pipeline: "Pipeline",
-    connect: "Callable[[str], Database]",
+    connect: "Connector",
     now: datetime,
     mode: "Mode",
     start: datetime | None,
@@ -158,7 +156,7 @@ def _keep_history(api_url: str, ended: FlowEnd, console: "Console") -> None:
     """Wait until a server that ends with us has written down what Prefect tells it."""
     if not is_own(api_url) or ended.flow_run_id is None:
         return
-    from penstock.deployments.server_history import wait_for_history
+    from penstock.deployments.server.history import wait_for_history
 
     if not wait_for_history(api_url, ended.flow_run_id, HISTORY_SECONDS):
         console.print("Warning: the Prefect history of this run is incomplete; the ledger is not.", style="yellow")

@@ -88,7 +88,7 @@ def test_every_prefect_setting_is_one_of_the_pinned_prefect() -> None:
 
 
 def test_heartbeat_of_the_image_is_the_one_that_the_zombie_automation_waits_for() -> None:
-    from penstock.deployments.definition import HEARTBEAT_SECONDS
+    from penstock.deployments.deploy.definition import HEARTBEAT_SECONDS
 
     assert environment_of_the_image()["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
 

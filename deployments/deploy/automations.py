@@ -1,0 +1,238 @@
+"""The automations on a Prefect server: who is told of halts and failures, and how a run whose process died is ended."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.objects import BlockDocument, StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import AutomationSort, DeploymentSort
+from prefect.events.actions import ChangeFlowRunState, SendNotification
+from prefect.events.schemas.automations import Automation, AutomationCore, CompoundTrigger, EventTrigger, Posture
+
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.worker.process import HEARTBEAT_SECONDS
+from penstock.errors import SettingsError, nearest
+from penstock.spec.pipeline import Pipeline
+
+PREFIX = "penstock: "
+"""Begins the names of our automations; with the tag it says that nobody else made them."""
+TAG = "penstock"
+ENDINGS = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Halted", "Skipped", "Planned")
+"""Names of the states that our flow runs end in; one that were missing here would look like a dead process."""
+
+PAGE = 200
+LINK = "{% set page = flow_run|ui_url %}{% if page %}\n\nFlow run: {{ page }}{% endif %}"
+
+
+def define_automations(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> tuple[AutomationCore, ...]:
+    """Return the automations of one pipeline; `blocks` gives the id of each block that its `notify:` names."""
+    made = []
+    if pipeline.notify.on_halt:
+        made.append(_on_halt(pipeline, blocks))
+    if pipeline.notify.on_failure:
+        made.append(_on_failure(pipeline, blocks))
+    return tuple(made)
+
+
+def define_zombie_automation(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> AutomationCore:
+    """Return the automation that ends a flow run which has missed three heartbeats as Crashed.
+
+    Prefect leaves a run whose worker died as Running for ever.
+    """
+    patience = 3 * heartbeat_seconds
+    heartbeat = "prefect.flow-run.heartbeat"
+    return AutomationCore(
+        name=f"{PREFIX}zombie runs",
+        description=f"Ends a flow run of Penstock that gave no sign of life for {patience} s as Crashed.",
+        tags=[TAG],
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.id": f"prefect.tag.{TAG}"},
+            for_each={"prefect.resource.id"},
+            after={heartbeat},
+            expect={heartbeat, *(f"prefect.flow-run.{ending}" for ending in ENDINGS)},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=patience),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"no heartbeat for {patience} s: its process is gone. "
+                "The next run takes its interval over when the lease ends.",
+            )
+        ],
+    )
+
+
+def find_blocks(client: SyncPrefectClient, pipelines: Sequence[Pipeline]) -> dict[str, UUID]:
+    """Return the ids of the notification blocks that the pipelines name.
+
+    Raises:
+        SettingsError: the server has no such block, or it is none that sends messages.
+    """
+    wanted = {block: p for p in pipelines for block in (*p.notify.on_halt, *p.notify.on_failure)}
+    known = {_block_name(block): block.id for block in _notification_blocks(client)}
+    for block, pipeline in wanted.items():
+        if block not in known:
+            kind, _, name = block.partition("/")
+            raise SettingsError(
+                f"pipeline `{pipeline.name}` notifies `{block}`, and this Prefect server has no notification block "
+                "of that name",
+                f"{nearest(block, tuple(known))} Run `prefect block create {kind}`, which shows the page where to "
+                f"make it, and name it `{name}`; or take it out of `notify:`.".lstrip(),
+            )
+    return {block: known[block] for block in wanted}
+
+
+def apply_automations(
+    client: SyncPrefectClient, pipelines: Sequence[Pipeline], *, whole_folder: bool, dry_run: bool
+) -> tuple[Change, ...]:
+    """Make the server's automations those of the pipelines; return what changed, or would change.
+
+    Automations of ours that nothing stands behind are removed: those of these pipelines, and where they are the whole
+    folder those of pipelines that have no deployment. One that a person has paused stays paused.
+
+    Raises:
+        SettingsError: a block to notify is missing; nothing was changed.
+    """
+    blocks = find_blocks(client, pipelines)
+    wanted = [define_zombie_automation()]
+    wanted += [automation for pipeline in pipelines for automation in define_automations(pipeline, blocks)]
+    found = [a for a in _automations(client) if a.name.startswith(PREFIX) and TAG in a.tags]
+    changes = []
+    for automation in wanted:
+        same_name = [other for other in found if other.name == automation.name]
+        changes.append(_put(client, automation, same_name[0] if same_name else None, dry_run))
+        found = [other for other in found if other not in same_name[:1]]
+    gone = {name for pipeline in pipelines for name in _names(pipeline.name)}
+    if whole_folder:
+        # Other projects may share the server: what has a deployment there has somebody behind it.
+        deployed = {name for deployment in _deployments(client) for name in _names(deployment.name)}
+        gone |= {orphan.name for orphan in found} - deployed
+    for orphan in found:
+        if orphan.name in gone:
+            changes.append(Change("removed", _what(orphan)))
+            if not dry_run:
+                client.delete_automation(orphan.id)
+    return tuple(changes)
+
+
+def _on_halt(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
+    names = tuple(dict.fromkeys(pipeline.notify.on_halt))
+    return AutomationCore(
+        name=_names(pipeline.name)[0],
+        description=f"Tells {', '.join(names)} when a gate halts an interval of {pipeline.name}.",
+        tags=[TAG],
+        trigger=_own_event(pipeline, "halted"),
+        actions=[
+            SendNotification(
+                block_document_id=blocks[name],
+                subject=f"{pipeline.name} halted: {{{{ event.payload.interval }}}}",
+                body="{{ event.payload.message }}\n\nRun {{ event.payload.run_id }}, model {{ event.payload.model }}."
+                + LINK,
+            )
+            for name in names
+        ],
+    )
+
+
+def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
+    """One message a failure: the flow run's end tells it, where there is a flow run of the pipeline's deployment.
+
+    It covers what no event of ours can: a wrong spec, a database that is down, a process that died. Runs of other
+    deployments (backfills) and runs by hand are told by our own event.
+    """
+    names = tuple(dict.fromkeys(pipeline.notify.on_failure))
+    of_deployment = EventTrigger(
+        expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related=[
+            {"prefect.resource.role": "deployment", "prefect.resource.name": pipeline.name},
+            {"prefect.resource.role": "flow", "prefect.resource.name": "score"},
+        ],
+    )
+    elsewhere = _own_event(pipeline, "failed", {"penstock.deployment": f"!{pipeline.name}"})
+    return AutomationCore(
+        name=_names(pipeline.name)[1],
+        description=f"Tells {', '.join(names)} when a run of {pipeline.name} fails or its process dies.",
+        tags=[TAG],
+        trigger=CompoundTrigger(require="any", triggers=[of_deployment, elsewhere]),
+        actions=[
+            SendNotification(
+                block_document_id=blocks[name],
+                subject=f"{pipeline.name} failed: {{{{ flow_run.name }}}}",
+                body="{{ event.payload.message or flow_run.state.message }}\n\n"
+                "What was published before stays as it is, and the next run tries again what is missing." + LINK,
+            )
+            for name in names
+        ],
+    )
+
+
+def _own_event(pipeline: Pipeline, outcome: str, labels: Mapping[str, str] | None = None) -> EventTrigger:
+    return EventTrigger(
+        expect={f"penstock.run.{outcome}"},
+        match={"prefect.resource.id": f"penstock.pipeline.{pipeline.name}", **(labels or {})},
+    )
+
+
+def _put(client: SyncPrefectClient, automation: AutomationCore, existing: Automation | None, dry_run: bool) -> Change:
+    what = _what(automation)
+    if existing is None:
+        if not dry_run:
+            client.create_automation(automation)
+        return Change("created", what, (automation.description,))
+    before, after = existing.model_dump(), automation.model_dump()
+    differing = [field for field in ("description", "tags", "trigger", "actions") if before[field] != after[field]]
+    if not differing:
+        return Change("unchanged", what)
+    if not dry_run:
+        # Validated from its own dump, for the client sends only what was set by name; the server refuses an owner.
+        after = {name: value for name, value in after.items() if name != "owner_resource"}
+        whole = AutomationCore.model_validate(after | {"enabled": existing.enabled})
+        client.update_automation(existing.id, whole)
+    told = {"description": f"{existing.description} → {automation.description}"}
+    return Change("updated", what, tuple(told.get(field, f"{field} differs") for field in differing))
+
+
+def _automations(client: SyncPrefectClient) -> Iterator[Automation]:
+    offset = 0
+    while page := client.read_automations(sort=AutomationSort.NAME_ASC, limit=PAGE, offset=offset):
+        yield from page
+        offset += len(page)
+
+
+def _deployments(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    offset = 0
+    while page := client.read_deployments(
+        deployment_filter=ours, sort=DeploymentSort.NAME_ASC, limit=PAGE, offset=offset
+    ):
+        yield from page
+        offset += len(page)
+
+
+def _notification_blocks(client: SyncPrefectClient) -> Iterator[BlockDocument]:
+    can_notify = {"block_capabilities": {"all_": ["notify"]}}
+    offset = 0
+    while page := client.request(
+        "POST", "/block_documents/filter", json={"block_schemas": can_notify, "limit": PAGE, "offset": offset}
+    ).json():
+        yield from BlockDocument.model_validate_list(page)
+        offset += len(page)
+
+
+def _block_name(block: BlockDocument) -> str:
+    return f"{block.block_type.slug if block.block_type else ''}/{block.name}"
+
+
+def _names(pipeline: str) -> tuple[str, str]:
+    return f"{PREFIX}{pipeline} on halt", f"{PREFIX}{pipeline} on failure"
+
+
+def _what(automation: AutomationCore) -> str:
+    return f"automation {automation.name.removeprefix(PREFIX)}"

@@ -1,0 +1,173 @@
+"""What a pipeline's deployment is: said once, for `penstock deploy` and for `prefect.yaml`."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
+from pydantic import ValidationError
+
+from penstock.deployments.deploy.work_pool import WORK_POOL
+from penstock.deployments.worker.process import HEARTBEAT_SECONDS
+from penstock.errors import Problem, SpecError
+from penstock.interval import iso
+from penstock.spec.parts import Schedule
+from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, Source, SqlSource
+
+PENSTOCK_TAG = "penstock"
+"""The tag that every deployment of ours bears."""
+ANY_PIPELINE = "any_pipeline"
+"""Name of the deployments that take any pipeline; a pipeline's own name cannot hold the underscore."""
+COLLISION = "ENQUEUE"
+"""What happens to a run that meets another one: it waits. `CANCEL_NEW` and a dead worker stop a schedule for good."""
+GRACE_SECONDS = 120
+"""How long a run may take to start before its place is free again: the worker may have died."""
+FINGERPRINT_LENGTH = 12
+ENTER_PROJECT = "penstock.deployments.pull.enter_project"
+RECORD_PROJECT = "penstock.deployments.pull.record_project"
+OLD_ENTER_PROJECT = "deployments.pull.enter_project"
+"""The step in deployments that 0.1 made."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One deployment, without the folder that it is deployed from."""
+
+    flow: str
+    name: str
+    entrypoint: str
+    """A module path: the flow is imported from wherever Penstock is installed, the project folder holds no code."""
+    description: str
+    version: str
+    tags: tuple[str, ...]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    schedule: SCHEDULE_TYPES | None = None
+    concurrency_limit: int | None = None
+    work_pool: str = WORK_POOL
+    enforce_parameter_schema: bool = True
+
+    @property
+    def full_name(self) -> str:
+        """The name as Prefect's command line takes it."""
+        return f"{self.flow}/{self.name}"
+
+    @property
+    def job_variables(self) -> dict[str, Any]:
+        """What the work pool's job template is told; more may stand beside it, set by a person."""
+        return {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
+
+    @property
+    def concurrency_options(self) -> dict[str, Any] | None:
+        if self.concurrency_limit is None:
+            return None
+        return {"collision_strategy": COLLISION, "grace_period_seconds": GRACE_SECONDS}
+
+
+def define_deployment(pipeline: Pipeline, file: str) -> Definition:
+    """Return the deployment of a pipeline; `file` names its spec in errors.
+
+    Raises:
+        SpecError: Prefect cannot read the schedule.
+    """
+    return Definition(
+        flow="score",
+        name=pipeline.name,
+        entrypoint="penstock.flows.score.score",
+        description=describe_pipeline(pipeline),
+        version=pipeline.fingerprint[:FINGERPRINT_LENGTH],
+        tags=(PENSTOCK_TAG, pipeline.name),
+        parameters={"pipeline": pipeline.name},
+        schedule=None if pipeline.schedule is None else _read_schedule(pipeline.schedule, file),
+        concurrency_limit=1,
+    )
+
+
+def define_any_pipeline() -> Definition:
+    """Return the deployment that scores any pipeline, any number at once; what backfills fan out on."""
+    return Definition(
+        flow="score",
+        name=ANY_PIPELINE,
+        entrypoint="penstock.flows.score.score",
+        description="Scores any pipeline by its name, without schedule or limit. Backfills fan out on it.",
+        version="any",
+        tags=(PENSTOCK_TAG,),
+    )
+
+
+def define_backfill() -> Definition:
+    """Return the deployment of the backfill flow, which takes any pipeline and any number at once."""
+    return Definition(
+        flow="backfill",
+        name=ANY_PIPELINE,
+        entrypoint="penstock.flows.backfill.backfill",
+        description="Scores what a range of any pipeline lacks, each interval in a flow run of its own.",
+        version="any",
+        tags=(PENSTOCK_TAG,),
+    )
+
+
+def pull_steps(folder: str) -> list[dict[str, Any]]:
+    """Return the steps that a worker takes before it imports the flow."""
+    return [{ENTER_PROJECT: {"folder": folder}}]
+
+
+def recorded_folder(steps: list[dict[str, Any]] | None) -> str | None:
+    """Return the project folder that a deployment on a server was made from."""
+    for step in steps or ():
+        for name in (ENTER_PROJECT, OLD_ENTER_PROJECT):
+            if name in step:
+                return str(step[name].get("folder"))
+    return None
+
+
+def describe_pipeline(pipeline: Pipeline) -> str:
+    """Return the spec's summary and the way of its rows, as text that the UI shows line by line.
+
+    The UI that Prefect shows by default renders markdown, but no diagrams.
+    """
+    sources = [(name, _describe_source(source)) for name, source in pipeline.sources.items()]
+    steps = [("features", "DuckDB SQL, one row per key")] if pipeline.features else []
+    steps += [(step.name, f"model {step.model}") for step in pipeline.steps]
+    steps.append(("table", f"{pipeline.destination.connection}: {pipeline.destination.table}"))
+    width = max(len(name) for name, _ in (*sources, *steps))
+    lines = [f"{name:<{width}}  {what}" for name, what in sources]
+    for name, what in steps:
+        lines += ["  ↓", f"{name:<{width}}  {what}"]
+    head = [pipeline.description] if pipeline.description else []
+    return "\n\n".join([*head, _describe_intervals(pipeline), "```text\n" + "\n".join(lines) + "\n```"])
+
+
+def _describe_source(source: Source) -> str:
+    match source:
+        case SqlSource():
+            return f"{source.connection}: {source.table or 'a query'}"
+        case LogSource() | FilesSource():
+            return f"{source.kind}: {source.path}"
+
+
+def _describe_intervals(pipeline: Pipeline) -> str:
+    interval = pipeline.interval
+    if interval is None:
+        return "Each run scores the whole source."
+    told = interval.model_dump(mode="json")
+    return (
+        f"One run scores what is due: {told['grain']} each, from {iso(interval.start)}, {told['delay']} after its end."
+    )
+
+
+def _read_schedule(schedule: Schedule, file: str) -> SCHEDULE_TYPES:
+    try:
+        if schedule.cron is not None:
+            return CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+        if schedule.rrule is not None:
+            return RRuleSchedule(rrule=schedule.rrule, timezone=schedule.timezone)
+        assert schedule.interval is not None  # the spec takes exactly one of the three
+        # A fixed anchor: the default is now, and each deploy would move the schedule. A Monday, so weeks begin there.
+        anchor = datetime(2024, 1, 1, tzinfo=ZoneInfo(schedule.timezone))
+        return IntervalSchedule(interval=schedule.interval, anchor_date=anchor, timezone=schedule.timezone)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"schedule.{first['loc'][0]}" if first["loc"] else "schedule"
+        what = str(first["msg"]).removeprefix("Value error, ")
+        raise SpecError(file, (Problem(0, where, what),)) from None

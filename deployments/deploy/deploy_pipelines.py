@@ -1,0 +1,139 @@
+"""Bring the deployments on a Prefect server to what the pipeline specs say. Doing it again changes nothing."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import DeploymentSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from penstock.deployments.deploy.automations import apply_automations, find_blocks
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.deploy.definition import (
+    PENSTOCK_TAG,
+    Definition,
+    define_any_pipeline,
+    define_backfill,
+    define_deployment,
+    recorded_folder,
+)
+from penstock.deployments.deploy.reconcile import Reconciliation, read_existing
+from penstock.deployments.deploy.specs import load_specs
+from penstock.deployments.deploy.work_pool import ensure_work_pool
+from penstock.deployments.pull import record_project
+from penstock.errors import SettingsError
+from penstock.settings import Settings
+
+LEFT_ALONE = "no spec stands behind it; left alone"
+"""Detail of an orphan that was not removed."""
+NO_SPEC = "no spec stands behind it"
+PAGE = 200
+
+
+def deploy_pipelines(
+    api_url: str,
+    settings: Settings,
+    files: Sequence[Path] | None,
+    *,
+    dry_run: bool = False,
+    remove_orphans: bool = False,
+) -> tuple[Change, ...]:
+    """Create or update one deployment a pipeline, the one for any pipeline, the work pool, and the automations.
+
+    Args:
+        files: Specs to deploy; None: the whole pipelines folder, and then orphans are looked for too: deployments of
+            this project folder whose spec is gone.
+        dry_run: Change nothing; return what would change.
+        remove_orphans: Remove them; else they are told of, as unchanged, with `LEFT_ALONE` in their details.
+
+    Raises:
+        SettingsError: the server does not answer or refuses, a name there belongs to another project, or a block that
+            `notify:` names is missing.
+        SpecError, SpecErrors: specs do not load; nothing was deployed.
+    """
+    loaded = load_specs(settings, files)
+    pipelines = tuple(loaded.values())
+    definitions = [define_deployment(pipeline, str(file)) for file, pipeline in loaded.items()]
+    definitions += [define_any_pipeline(), define_backfill()]
+    folder = record_project()["folder"]
+    with _client_of(api_url) as client:
+        todo = [Reconciliation(each, folder, read_existing(client, each.full_name)) for each in definitions]
+        for reconciliation in todo:
+            _refuse_foreign(reconciliation)
+        find_blocks(client, pipelines)  # one that is missing stops all here, before anything is changed
+        changes = [ensure_work_pool(client, dry_run=dry_run)]
+        changes += [reconciliation.apply(client, dry_run=dry_run) for reconciliation in todo]
+        if files is None:
+            changes += _reconcile_orphans(client, definitions, folder, remove=remove_orphans, dry_run=dry_run)
+        changes += apply_automations(client, pipelines, whole_folder=files is None, dry_run=dry_run)
+    return tuple(changes)
+
+
+@contextmanager
+def _client_of(api_url: str) -> Iterator[SyncPrefectClient]:
+    """Give a client of the server; what goes wrong between the two becomes one error that says what to do."""
+    try:
+        with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+            yield client
+    except httpx.HTTPStatusError as error:
+        response = error.response
+        what = (
+            f"the Prefect server at {api_url} refused: {response.status_code} {response.reason_phrase} {response.text}"
+        )
+        remedy = "Check PREFECT_API_AUTH_STRING." if response.status_code in (401, 403) else "Its log tells more."
+        raise SettingsError(what.strip(), remedy) from error
+    except httpx.HTTPError as error:
+        what = f"the Prefect server at {api_url} does not answer: {error or type(error).__name__}"
+        raise SettingsError(what, "Start it, or check PREFECT_API_URL.") from error
+
+
+def _refuse_foreign(reconciliation: Reconciliation) -> None:
+    """Refuse to take a deployment over from another project that shares the server, and is still there.
+
+    A folder that is gone was moved, or lay on another machine: then the new place is told as a change.
+    """
+    existing = reconciliation.existing
+    other = recorded_folder(existing.pull_steps) if existing else None
+    if other is None or other == reconciliation.folder or not Path(other).is_dir():
+        return
+    name = reconciliation.definition.full_name
+    raise SettingsError(
+        f"the deployment `{name}` on this server belongs to the project in {other}",
+        f"Give each project a Prefect server of its own, or hand it over: `prefect deployment delete {name}`, "
+        "and deploy again.",
+    )
+
+
+def _reconcile_orphans(
+    client: SyncPrefectClient, definitions: Sequence[Definition], folder: str, *, remove: bool, dry_run: bool
+) -> list[Change]:
+    """Remove, or tell of, the deployments of this project folder that no definition names."""
+    known = {definition.full_name for definition in definitions}
+    changes = []
+    for deployment in _list_ours(client):
+        full_name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
+        if full_name in known or recorded_folder(deployment.pull_steps) != folder:
+            continue
+        what = f"deployment {full_name}"
+        if not remove:
+            changes.append(Change("unchanged", what, (LEFT_ALONE,)))
+            continue
+        if not dry_run:
+            client.delete_deployment(deployment.id)
+        changes.append(Change("removed", what, (NO_SPEC,)))
+    return changes
+
+
+def _list_ours(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """Return every deployment on the server that bears our tag."""
+    ours: list[DeploymentResponse] = []
+    only = DeploymentFilter(tags=DeploymentFilterTags(all_=[PENSTOCK_TAG]))
+    while page := client.read_deployments(
+        deployment_filter=only, sort=DeploymentSort.NAME_ASC, limit=PAGE, offset=len(ours)
+    ):
+        ours += page
+    return ours

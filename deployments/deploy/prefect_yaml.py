@@ -1,0 +1,95 @@
+"""The same deployments as `prefect.yaml`, for those who use `prefect deploy`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
+
+from penstock.deployments.deploy.definition import (
+    RECORD_PROJECT,
+    Definition,
+    define_any_pipeline,
+    define_backfill,
+    define_deployment,
+    pull_steps,
+)
+from penstock.deployments.deploy.specs import load_specs
+from penstock.settings import Settings
+
+HEADER = """\
+# Written by `penstock deploy --prefect-yaml`; do not edit. For those who deploy with Prefect's own command, in the
+# project's folder:
+#
+#   prefect work-pool create penstock --type process
+#   prefect deploy --all --prefect-file deployments/prefect.yaml
+#
+# Both ways give the same deployments. What only `penstock deploy` does: it makes the work pool, with a command that
+# starts flow runs seconds sooner; removes a schedule that the spec no longer has, and deployments whose spec is gone;
+# leaves pauses and job variables that a person set; creates the automations of `notify:`; and changes nothing twice.
+"""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as blocks, and no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _write_text)
+
+
+def render_prefect_yaml(settings: Settings, files: Sequence[Path] | None) -> str:
+    """Return the text of a `prefect.yaml` with the deployments of pipeline files, or of the whole folder.
+
+    Raises:
+        SpecError, SpecErrors: specs do not load.
+    """
+    definitions = [define_deployment(spec, str(file)) for file, spec in load_specs(settings, files).items()]
+    definitions += [define_any_pipeline(), define_backfill()]
+    body = {
+        "name": "penstock",
+        # The folder is recorded where `prefect deploy` runs; a machine's path has no place in a file that is shared.
+        "build": [{RECORD_PROJECT: {"id": "project"}}],
+        "pull": pull_steps("{{ project.folder }}"),
+        "deployments": [_write_definition(definition) for definition in definitions],
+    }
+    return HEADER + yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _write_definition(definition: Definition) -> dict[str, Any]:
+    written: dict[str, Any] = {
+        "name": definition.name,
+        "entrypoint": definition.entrypoint,
+        "description": definition.description,
+        "version": definition.version,
+        "tags": list(definition.tags),
+        "parameters": definition.parameters,
+        "enforce_parameter_schema": definition.enforce_parameter_schema,
+        "work_pool": {"name": definition.work_pool, "job_variables": definition.job_variables},
+    }
+    if definition.concurrency_options is not None:
+        written["concurrency_limit"] = {"limit": definition.concurrency_limit} | definition.concurrency_options
+    written["schedules"] = [] if definition.schedule is None else [_write_schedule(definition.schedule)]
+    return written
+
+
+def _write_schedule(schedule: Any) -> dict[str, Any]:
+    match schedule:
+        case CronSchedule():
+            return {"cron": schedule.cron, "timezone": schedule.timezone}
+        case IntervalSchedule():
+            return {
+                "interval": int(schedule.interval.total_seconds()),
+                "anchor_date": schedule.anchor_date.isoformat(),
+                "timezone": schedule.timezone,
+            }
+        case RRuleSchedule():
+            return {"rrule": schedule.rrule, "timezone": schedule.timezone}
+    raise TypeError(f"no such schedule in prefect.yaml: {schedule!r}")

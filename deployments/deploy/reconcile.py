@@ -1,0 +1,192 @@
+"""One deployment on a Prefect server, made to be what its definition says.
+
+Two things belong to people, and no deploy touches them: whether a deployment or its schedule is paused (a changed
+schedule stays paused too, and the change says so), and job variables beside our own.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
+from prefect.exceptions import ObjectNotFound
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.importtools import import_object
+
+from penstock.deployments.deploy.changes import Change
+from penstock.deployments.deploy.definition import Definition, pull_steps, recorded_folder
+
+TOLD = (
+    "version",
+    "tags",
+    "entrypoint",
+    "parameters",
+    "enforce_parameter_schema",
+    "work_pool_name",
+    "concurrency_limit",
+)
+"""Fields short enough to be told whole; of the others it is told that they changed."""
+
+SERVERS_BEGIN = "DTSTART:20200101T000000"
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """A definition beside what the server has of that name."""
+
+    definition: Definition
+    folder: str
+    existing: DeploymentResponse | None
+
+    @cached_property
+    def wanted(self) -> dict[str, Any]:
+        """The fields as the API takes them."""
+        definition = self.definition
+        return {
+            "version": definition.version,
+            "description": definition.description,
+            "tags": list(definition.tags),
+            "entrypoint": definition.entrypoint,
+            "parameters": definition.parameters,
+            "parameter_openapi_schema": read_form(definition.entrypoint),
+            "enforce_parameter_schema": definition.enforce_parameter_schema,
+            "pull_steps": pull_steps(self.folder),
+            "work_pool_name": definition.work_pool,
+            "concurrency_limit": definition.concurrency_limit,
+            "concurrency_options": definition.concurrency_options,
+            "job_variables": _add_variables(self.existing, definition.job_variables),
+        }
+
+    def differences(self) -> list[str]:
+        """Return one line a field that the server has otherwise, schedules aside."""
+        if self.existing is None:
+            return []
+        found = read_fields(self.existing)
+        differing = [name for name in self.wanted if found[name] != self.wanted[name]]
+        return [_tell_difference(name, found[name], self.wanted[name]) for name in differing]
+
+    def apply(self, client: SyncPrefectClient, *, dry_run: bool) -> Change:
+        """Create or update the deployment, if anything differs."""
+        what = f"deployment {self.definition.full_name}"
+        schedule = self.definition.schedule
+        if self.existing is None:
+            if not dry_run:
+                self._create(client)
+            return Change("created", what, (f"schedule: {tell_schedule(schedule)}",) if schedule else ())
+        details = self.differences()
+        if details and not dry_run:
+            client.update_deployment(self.existing.id, DeploymentUpdate.model_validate(self.wanted))
+        details += reconcile_schedules(client, self.existing, schedule, dry_run=dry_run)
+        return Change("updated" if details else "unchanged", what, tuple(details))
+
+    def _create(self, client: SyncPrefectClient) -> None:
+        created = client.create_deployment(
+            flow_id=client.create_flow_from_name(self.definition.flow), name=self.definition.name, **self.wanted
+        )
+        if self.definition.schedule is not None:
+            client.create_deployment_schedules(created, [(self.definition.schedule, True)])
+
+
+def read_existing(client: SyncPrefectClient, full_name: str) -> DeploymentResponse | None:
+    """Return the deployment of a name, if the server has one."""
+    try:
+        return client.read_deployment_by_name(full_name)
+    except ObjectNotFound:
+        return None
+
+
+def read_fields(deployment: DeploymentResponse) -> dict[str, Any]:
+    """Return the fields of a deployment that a definition speaks of."""
+    limit, options = deployment.global_concurrency_limit, deployment.concurrency_options
+    return {
+        "version": deployment.version,
+        "description": deployment.description,
+        "tags": list(deployment.tags),
+        "entrypoint": deployment.entrypoint,
+        "parameters": deployment.parameters,
+        "parameter_openapi_schema": deployment.parameter_openapi_schema,
+        "enforce_parameter_schema": deployment.enforce_parameter_schema,
+        "pull_steps": deployment.pull_steps,
+        "work_pool_name": deployment.work_pool_name,
+        "concurrency_limit": limit.limit if limit else None,
+        "concurrency_options": options.model_dump(mode="json") if options else None,
+        "job_variables": deployment.job_variables,
+    }
+
+
+def read_form(entrypoint: str) -> dict[str, Any]:
+    """Return the JSON Schema of a flow's parameters, which is its form in the UI."""
+    return parameter_schema(import_object(entrypoint)).model_dump(mode="json", exclude_unset=True)
+
+
+def reconcile_schedules(
+    client: SyncPrefectClient, deployment: DeploymentResponse, wanted: SCHEDULE_TYPES | None, *, dry_run: bool
+) -> list[str]:
+    """Leave the deployment with the wanted schedule and no other; return one line a change."""
+    existing = deployment.schedules
+    same = [schedule for schedule in existing if _is_same(schedule.schedule, wanted) and not schedule.parameters]
+    kept: DeploymentSchedule | None = None if wanted is None else next(iter(same or existing), None)
+    details = []
+    if wanted is not None and not same:
+        old = tell_schedule(kept.schedule) if kept else "none"
+        paused = "" if kept is None or kept.active else " (paused, and stays so: resume it in the UI)"
+        details.append(f"schedule: {old} → {tell_schedule(wanted)}{paused}")
+        if kept is None and not dry_run:
+            client.create_deployment_schedules(deployment.id, [(wanted, True)])
+        elif kept is not None and not dry_run:
+            client.update_deployment_schedule(deployment.id, kept.id, schedule=wanted, parameters={})
+    for schedule in existing:
+        if schedule is not kept:
+            details.append(f"schedule: {tell_schedule(schedule.schedule)} → none")
+            if not dry_run:
+                client.delete_deployment_schedule(deployment.id, schedule.id)
+    return details
+
+
+def tell_schedule(schedule: SCHEDULE_TYPES) -> str:
+    """Write a schedule in one line."""
+    match schedule:
+        case CronSchedule():
+            return f"{schedule.cron} {schedule.timezone}"
+        case IntervalSchedule():
+            return f"every {schedule.interval} {schedule.timezone}"
+        case RRuleSchedule():
+            return f"{_without_begin(schedule.rrule)} {schedule.timezone}"
+    return "never"
+
+
+def _add_variables(existing: DeploymentResponse | None, ours: dict[str, Any]) -> dict[str, Any]:
+    """Return the job variables of a deployment with ours put over them, those of `env` one by one."""
+    theirs = existing.job_variables if existing else {}
+    return theirs | ours | {"env": theirs.get("env", {}) | ours["env"]}
+
+
+def _is_same(found: SCHEDULE_TYPES, wanted: SCHEDULE_TYPES | None) -> bool:
+    if isinstance(found, RRuleSchedule) and isinstance(wanted, RRuleSchedule) and "DTSTART" not in wanted.rrule.upper():
+        return (_without_begin(found.rrule), found.timezone) == (wanted.rrule, wanted.timezone)
+    return found == wanted
+
+
+def _without_begin(rrule: str) -> str:
+    """Return a rule without the begin that the server gives to one that has none."""
+    begin, _, rule = rrule.partition("\n")
+    # To rules of minutes and seconds it gives a recent begin, so as not to count from 2020 on.
+    frequent = "FREQ=MINUTELY" in rule or "FREQ=SECONDLY" in rule
+    return rule if begin == SERVERS_BEGIN or (frequent and begin.startswith("DTSTART")) else rrule
+
+
+def _tell_difference(name: str, old: Any, new: Any) -> str:
+    if name == "pull_steps":
+        name, old, new = "project", *(_tell_steps(steps) for steps in (old, new))
+    elif name not in TOLD:
+        return f"{name}: changed"
+    return f"{name}: {'none' if old is None else old} → {'none' if new is None else new}"
+
+
+def _tell_steps(steps: list[dict[str, Any]] | None) -> str:
+    folder = recorded_folder(steps) if steps and len(steps) == 1 else None
+    return folder or ("none" if not steps else "other pull steps")

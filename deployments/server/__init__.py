@@ -1,0 +1,1 @@
+"""A Prefect server that Penstock starts, and what is mended in it."""

@@ -1,0 +1,283 @@
+"""The Prefect server that a command starts for itself when the environment names none.
+
+Prefect's own ephemeral server recorded 42 of 60 task runs and outlived a killed flow. This one keeps its history in
+`<home>/prefect` and is shared: it ends with its last user and never before, so there is no owner to wait for, and no
+two servers meet on one SQLite file (see `server_lock`). `penstock run` starts a small one; `penstock up` a full one,
+with the services that schedule and watch, and whoever runs a flow meanwhile uses that.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+from urllib.request import ProxyHandler, build_opener
+
+from penstock.deployments.server.lock import (
+    START_SECONDS,
+    hold_as_user,
+    is_alive,
+    lock_file,
+    not_started,
+    wait_until_gone,
+)
+from penstock.errors import SettingsError
+
+logger = logging.getLogger(__name__)
+
+SMALL_SERVER_SECONDS = 10.0
+"""How long a full server waits for a small one to end: a `penstock run` may be just finishing."""
+CHILD = Path(__file__).with_name("local_child.py")
+
+# A server still used by others outlives our context; its handle is kept, so that it is reaped and not warned of.
+_outliving: list[subprocess.Popen[bytes]] = []
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    """A running server: where to reach it, its process, and what it said."""
+
+    api_url: str
+    pid: int
+    log: Path
+    full: bool = False
+    """Whether it schedules: then deployments belong on it, and their runs start."""
+
+    @property
+    def ui_url(self) -> str:
+        return self.api_url.removesuffix("/api")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What kind of server to start."""
+
+    port: int | None
+    full: bool = False
+    find_database: Callable[[Path], str] | None = None
+
+
+@contextmanager
+def local_server(home: Path, *, port: int | None = None) -> Iterator[LocalServer]:
+    """Use the Prefect server of `home`, starting a small one when none runs; it stops after its last user.
+
+    A server that already runs there is used on the port that it has, whatever `port` says.
+
+    Raises:
+        SettingsError: the server did not start, or `port` is taken; the message names the log file.
+    """
+    folder = _folder(home)
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        with hold_as_user(folder):
+            yield _find_or_start(folder, _Wanted(port), started)
+    finally:
+        wait_until_gone(folder)
+        _outliving.extend(process for process in started if process.poll() is None)
+
+
+@contextmanager
+def full_server(home: Path, *, port: int, find_database: Callable[[Path], str] | None = None) -> Iterator[LocalServer]:
+    """Run a Prefect server that schedules, on `home` and on a port of 127.0.0.1.
+
+    Args:
+        find_database: Gets the server's folder, once no other server can start there, and gives the URL of the
+            server's database; None: SQLite in that folder.
+
+    Raises:
+        SettingsError: another server runs on this home, `port` is taken, or the server did not start.
+    """
+    folder = _folder(home)
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        # Life first, then use: a user's lock would keep the small server alive that is waited for.
+        with _held_life(folder) as life, hold_as_user(folder):
+            server = _start(folder, _Wanted(port, True, find_database), life, started)
+            life.close()  # the server's own copy says from now on that it lives
+            yield server
+    finally:
+        wait_until_gone(folder)
+        _outliving.extend(process for process in started if process.poll() is None)
+
+
+def running_server(home: Path) -> LocalServer | None:
+    """Return the server that lives on `home` and answers, if there is one; it is not held."""
+    folder = (home / "prefect").absolute()
+    if not (folder / "server.lock").exists() or not is_alive(folder):
+        return None
+    running = _read(folder)
+    return running if running is not None and _is_healthy(running.api_url) else None
+
+
+def client_environment(api_url: str, *, patient: bool = False) -> dict[str, str]:
+    """Return the variables a Prefect client of `api_url` wants; set them before `prefect` is imported.
+
+    Run logs go to the API in full, to the console from warnings upwards.
+
+    Args:
+        patient: sit out a server that is busy for a minute; else one that does not answer soon is taken for gone.
+    """
+    past_proxies = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
+    environment = {
+        "PREFECT_API_URL": api_url,
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+        "NO_PROXY": past_proxies,
+        "no_proxy": past_proxies,
+    }
+    if not patient:
+        environment["PREFECT_CLIENT_MAX_RETRIES"] = "2"  # each retry costs seconds
+    return environment
+
+
+def _folder(home: Path) -> Path:
+    folder = (home / "prefect").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _find_or_start(folder: Path, wanted: _Wanted, started: list[subprocess.Popen[bytes]]) -> LocalServer:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with (folder / "server.lock").open("a") as life:
+            if lock_file(life, fcntl.LOCK_EX):
+                return _start(folder, wanted, life, started)
+        running = _read(folder)
+        if running is not None and _is_healthy(running.api_url):
+            return running
+        time.sleep(0.1)
+    raise not_started(folder, f"another process holds {folder / 'server.lock'} and its server does not answer")
+
+
+@contextmanager
+def _held_life(folder: Path) -> Iterator[IO[str]]:
+    """Hold the lock that says that a server lives; who holds it already is told from."""
+    begun = time.monotonic()
+    with (folder / "server.lock").open("a") as life:
+        while not lock_file(life, fcntl.LOCK_EX):
+            waited = time.monotonic() - begun
+            running = _read(folder)
+            if running is not None and running.full and _is_healthy(running.api_url):
+                raise SettingsError(
+                    f"`penstock up` already runs on {folder.parent}, at {running.ui_url}",
+                    "Use that one, or stop it first",
+                )
+            if running is not None and not running.full and waited > SMALL_SERVER_SECONDS:
+                raise SettingsError(
+                    f"a command such as `penstock run` has its own Prefect server on {folder.parent} just now",
+                    "Wait until it has finished, and start again",
+                )
+            if waited > START_SECONDS:
+                raise not_started(folder, f"another process holds {folder / 'server.lock'}")
+            time.sleep(0.1)
+        yield life
+
+
+def _start(folder: Path, wanted: _Wanted, life: IO[str], started: list[subprocess.Popen[bytes]]) -> LocalServer:
+    """Start the server process; it inherits the bound socket and the lock that says it lives."""
+    (folder / "server.json").unlink(missing_ok=True)
+    log = folder / "server.log"
+    with closing(_bound_socket(wanted.port)) as listening, log.open("wb") as output:
+        api_url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+        process = subprocess.Popen(
+            # -P: the folder of the script must not become an import root.
+            [sys.executable, "-P", str(CHILD), str(folder / "users.lock"), str(listening.fileno())],
+            cwd=folder,  # not the project: its .env and prefect.toml are not meant for this server
+            env=_server_environment(folder, api_url, wanted),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=(listening.fileno(), life.fileno()),
+            start_new_session=True,  # Ctrl-C is for the run, which then still has a history to write
+        )
+    started.append(process)
+    begun = time.monotonic()
+    while not _is_healthy(api_url):
+        if process.poll() is not None:
+            raise not_started(folder, f"it ended with exit code {process.returncode}")
+        if time.monotonic() - begun > START_SECONDS:
+            raise not_started(folder, f"it gave no sign of health in {START_SECONDS:.0f} s")
+        time.sleep(0.05)
+    logger.info("started a Prefect server at %s in %.1f s", api_url, time.monotonic() - begun)
+    server = LocalServer(api_url, process.pid, log, wanted.full)
+    _write(folder, server)
+    return server
+
+
+def _server_environment(folder: Path, api_url: str, wanted: _Wanted) -> dict[str, str]:
+    """Return the server's whole environment: of Prefect's variables only ours, so that its database is its own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    own = {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_UI_API_URL": api_url,
+        "PREFECT_UI_URL": api_url.removesuffix("/api"),  # what links in its notifications begin with
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        # In memory, a slot of a killed holder would be gone with the server or held for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # its service locks the SQLite file
+        "DO_NOT_TRACK": "1",
+    }
+    # The services that schedule and watch; a small server has nothing deployed on it.
+    services = ("SCHEDULER", "LATE_RUNS", "FOREMAN", "TRIGGERS")
+    own |= {f"PREFECT_SERVER_SERVICES_{service}_ENABLED": str(wanted.full).lower() for service in services}
+    if wanted.full:
+        own |= {
+            # A run that waits for its pipeline's slot asks again this often, not every 30 s.
+            "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
+            "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
+            # Until a flow run renews its slot itself, from its start on; one that never starts gives it back so soon.
+            "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
+        }
+    if wanted.find_database is not None:
+        own["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = wanted.find_database(folder)
+    return inherited | own
+
+
+def _bound_socket(port: int | None) -> socket.socket:
+    """Bind now and listen in the child: no other process can take the port in between."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(("127.0.0.1", port or 0))
+    except OSError as error:
+        bound.close()
+        raise SettingsError(
+            f"the Prefect server cannot have port {port}: {error.strerror}",
+            "Stop what listens there, or name another port, as in `--port 4201`",
+        ) from None
+    return bound
+
+
+def _is_healthy(api_url: str) -> bool:
+    try:
+        with build_opener(ProxyHandler({})).open(f"{api_url}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _read(folder: Path) -> LocalServer | None:
+    try:
+        entry = json.loads((folder / "server.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return LocalServer(entry["api_url"], entry["pid"], Path(entry["log"]), entry.get("full", False))
+
+
+def _write(folder: Path, server: LocalServer) -> None:
+    draft = folder / f"server.json.{os.getpid()}"
+    draft.write_text(json.dumps(asdict(server), default=str), encoding="utf-8")
+    draft.replace(folder / "server.json")

@@ -1,0 +1,1 @@
+"""A Prefect worker that ends with the process that started it."""
