@@ -36,7 +36,7 @@ check: $(STAMP) ## lint, format, types, import contracts
 
 docs: $(STAMP) ## write the generated pages and build the site into site/
 	$(BIN)/python -m docs.generator
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## measure speed and memory of one workload, in a few minutes (ARGS="--workload W3" for another)
 	$(BIN)/python -m benchmarks $(ARGS)
