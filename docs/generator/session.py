@@ -56,6 +56,7 @@ class Session:
         self.home = self.folder = folder.resolve()
         self.ids: dict[str, str] = {}
         """Run ids of the page, and those that this session got in their place."""
+        self.printed = ""
         first = re.search(r"^ *start: (\d{4}-\d\d-\d\d)", page, re.MULTILINE)
         if first is None:
             raise ValueError("the page has no pipeline with a `start:`")
@@ -82,9 +83,11 @@ class Session:
         actual = _ID.sub(lambda found: self.ids.get(found[0], found[0]), command)
         if command.startswith("cd "):
             self.folder /= command.removeprefix("cd ")
+            if not self.folder.is_dir():
+                raise ValueError(f"there is no folder {self.folder}; the command before printed: {self.printed}")
             return f"$ {command}\n"
         output = self._run_up(actual) if command == "penstock up" else self._run_to_end(actual)
-        output = output.replace(str(self.home), SHOWN_FOLDER)
+        self.printed = output = output.replace(str(self.home), SHOWN_FOLDER)
         lines = [line.rstrip() for line in output.splitlines()]
         kept = list(takewhile(lambda line: line != _REST, shown.rstrip("\n").splitlines()))
         if len(kept) < len(shown.rstrip("\n").splitlines()):
