@@ -26,7 +26,7 @@ from penstock.models.manifest import MODEL_NAME, VERSION, Manifest
 from penstock.models.store_files import read_inside, refuse_links, sync_folder, write_durably
 from penstock.run_types import ModelPin
 from penstock.settings import Device
-from penstock.spec.steps import ModelRef
+from penstock.spec.steps import ModelRef, parse_model
 
 if TYPE_CHECKING:
     from penstock.models.booster import ModelVersion  # imports XGBoost: inside functions only
@@ -88,12 +88,17 @@ class Registry:
             raise ModelRefused(label, f"its manifest belongs to {manifest.label}. Register the model file again.")
         return manifest
 
-    def resolve(self, ref: ModelRef) -> ModelPin:
+    def resolve(self, ref: ModelRef | str) -> ModelPin:
         """Pin the version that an alias or a version number names now.
 
+        Args:
+            ref: Model by alias or version; as text `card-risk@champion` or `card-risk@7`.
+
         Raises:
+            SettingsError: the text is neither name@alias nor name@version.
             ModelNotFound: there is no such alias or version; the message lists those that exist.
         """
+        ref = parse_model(ref) if isinstance(ref, str) else ref
         known = self.aliases(ref.name) if ref.name in self.names() else {}
         manifest = self.manifest(ref.name, known.get(ref.selector, ref.selector))
         return ModelPin(manifest.name, manifest.version, manifest.sha256)

@@ -88,7 +88,7 @@ def _load(pool: ThreadPoolExecutor, title: str, name: str, case: CheckContext) -
     if error is None:
         return loading.result()
     told = f"what these checks need cannot be loaded: {type(error).__name__}: {error}"
-    return (_known(broken(name, told, "Look at `packages` above; install from requirements.lock again.")),)
+    return (_known(broken(name, told, "Look at `packages` above.")),)
 
 
 def _list_checks(name: str, case: CheckContext) -> tuple[Check, ...]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from penstock.errors import SettingsError, SpecError
 from penstock.settings import Settings
@@ -21,8 +20,6 @@ class CheckContext:
     environment: Mapping[str, str]
     """The variables of this process, as they were when the command began."""
     now: datetime
-    folder: Path
-    """Where Penstock's code lies: a checkout, or the root of an image."""
     settings_error: SettingsError | None = None
     """Why the settings are not the user's but the defaults."""
     pipelines: tuple[Pipeline, ...] = ()

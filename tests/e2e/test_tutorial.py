@@ -7,6 +7,7 @@ import pytest
 from docs.generator.session import PAGE, Session, mask
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # a dozen commands, each of which starts a server of its own
 def test_the_tutorial_shows_what_really_happens(tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")

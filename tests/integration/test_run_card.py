@@ -96,16 +96,27 @@ def run_score(place: Place, **parameters: Any) -> Any:
     return score(str(place.spec), **parameters, return_state=True)
 
 
+@pytest.fixture(scope="module")
+def ledgers() -> dict[str, bytes]:
+    """Warehouse files by name: what took runs to make is made once."""
+    return {}
+
+
 @pytest.fixture
-def scored(make_place: Callable[..., Place], prefect_api: str) -> Place:
+def scored(make_place: Callable[..., Place], prefect_api: str, ledgers: dict[str, bytes]) -> Place:
     """Two published days, the second restated, and a third that halts."""
     place = make_place()
+    file = place.folder / "warehouse.sqlite"
+    if ledgers:
+        file.write_bytes(ledgers["scored"])
+        return place
     run_score(place, end="2026-01-02")
     change(place.shop, "update payments set amount = null where payment_id in (251, 252)")
     run_score(place, end="2026-01-03")
     run_score(place, mode="restate", start="2026-01-02", end="2026-01-03")
     change(place.shop, "update payments set amount = null where payment_id between 501 and 600")
     run_score(place, end="2026-01-04")
+    ledgers["scored"] = file.read_bytes()
     return place
 
 

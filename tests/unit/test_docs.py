@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,13 @@ def test_every_test_that_the_docs_name_exists() -> None:
     assert len(named[Path("docs/guarantees.md")]) > 100
     for page, names in named.items():
         assert sorted(names - there) == [], page
+
+
+def test_every_marker_of_a_tier_is_documented() -> None:
+    pytest_options = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    page = Path("docs/testing.md").read_text()
+    for marker in pytest_options["markers"]:
+        assert f"| `{marker.split(':')[0]}` |" in page, marker
 
 
 def test_every_fault_of_the_catalogue_has_its_line() -> None:

@@ -11,6 +11,7 @@ from penstock.cli.demo.context import (
     Clock,
     DemoContext,
     alone_in,
+    ensure_installed,
     load_engines,
     make_folder,
     server_ahead,
@@ -56,6 +57,7 @@ def demo(
 ) -> None:
     """Try everything on a small shop that it makes itself, in less than a minute; or on a domain pack."""
     console, clock = stdout(), Clock()
+    ensure_installed()
     chosen = None if pack is None else find_pack(pack)
     make_folder(folder)
     if chosen is not None:

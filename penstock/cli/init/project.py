@@ -1,0 +1,111 @@
+"""Write a new project: settings, pipeline, test, made-up rows, and a model that was trained on them."""
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from penstock.cli.init.scenario import (
+    DAYS,
+    SCORED_DAYS,
+    TRAINING_DAYS,
+    Kind,
+    Scenario,
+    draw_labels,
+    open_scenario,
+)
+from penstock.cli.opening import connector, open_settings
+from penstock.interval import DataInterval, align_down, split
+from penstock.spec.yaml_file import load_pipeline, parse_pipeline
+
+if TYPE_CHECKING:
+    from penstock.models.manifest import Manifest
+    from penstock.settings import Settings
+    from penstock.spec.pipeline import IntervalSpec, Pipeline
+
+TEMPLATES = Path(__file__).with_name("templates")
+LABEL = "happened"
+PRIVATE_FILE = 0o600
+DAY = timedelta(days=1)
+
+
+def write_project(kind: Kind, now: datetime) -> "tuple[Scenario, Manifest]":
+    """Write a project into the working folder, which is empty."""
+    scenario = open_scenario(kind)
+    _write_settings(scenario)
+    file = Path("pipelines", f"{scenario.pipeline}.yaml")
+    start = _write_pipeline(file, now)
+    Path(".gitignore").write_text(_template("gitignore"), encoding="utf-8")
+    _write_test(scenario, start)
+    settings = open_settings()
+    first = start - TRAINING_DAYS * DAY
+    scenario.write_rows(connector(settings), [first + number * DAY for number in range(DAYS)])
+    return scenario, _train(scenario, load_pipeline(file), settings, first)
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _write_settings(scenario: Scenario) -> None:
+    text = _template("settings.env").replace("@connections@\n", f"{scenario.settings}\n")
+    file = Path(".env")
+    file.touch(PRIVATE_FILE)
+    file.write_text(text.replace("@private_key@", token_hex(32)), encoding="utf-8")
+
+
+def _write_pipeline(file: Path, now: datetime) -> datetime:
+    """Write the spec; return the first day that it scores, a midnight in UTC."""
+    text = _template(file.name)
+    interval = _interval(parse_pipeline(text.encode(), file.name))
+    until = align_down(now - interval.delay, interval.start, interval.grain)
+    start = until - SCORED_DAYS * interval.grain
+    file.parent.mkdir()
+    text = re.sub(r"(\bstart: )[\d-]+T[\d:]+Z", rf"\g<1>{start:%Y-%m-%dT%H:%M:%SZ}", text)
+    file.write_text(text, encoding="utf-8")
+    return start
+
+
+def _write_test(scenario: Scenario, day: datetime) -> None:
+    text = _template("project_test.py")
+    filled = {
+        "PIPELINE_NAME": scenario.pipeline,
+        "FIRST_DAY": f"{day:%Y-%m-%d}",
+        "SECOND_DAY": f"{day + DAY:%Y-%m-%d}",
+    }
+    for name, value in filled.items():
+        text = text.replace(name, value)
+    Path("tests").mkdir()
+    Path("tests", "test_pipeline.py").write_text(text, encoding="utf-8")
+
+
+def _interval(pipeline: "Pipeline") -> "IntervalSpec":
+    assert pipeline.interval is not None  # every template has one
+    return pipeline.interval
+
+
+def _train(scenario: Scenario, pipeline: "Pipeline", settings: "Settings", first: datetime) -> "Manifest":
+    """Train on the days before the first one to score, with the pipeline's own sources and features query."""
+    import pyarrow as pa
+
+    from penstock.models.registry import Registry
+    from penstock.models.training import train
+    from penstock.run.extract import land_logs
+    from penstock.run.features import build_features
+    from penstock.sources import open_source
+
+    interval = _interval(pipeline)
+    connect = connector(settings)
+    land_logs(pipeline, connect)
+    source = open_source(pipeline, pipeline.primary, connect)
+
+    def read_features(day: DataInterval) -> pa.Table:
+        return build_features(pipeline, day.label, source.read(day), {})
+
+    days = split(first, interval.start, interval.grain)
+    frame = pa.concat_tables([read_features(day) for day in days])
+    learned = [name for name in frame.column_names if name not in (*pipeline.key, *scenario.carried)]
+    labelled = frame.append_column(LABEL, draw_labels(scenario, frame))
+    ref = pipeline.steps[0].model
+    return train(labelled, LABEL, learned).register(Registry(settings.models_folder), ref.name, ref.selector)
