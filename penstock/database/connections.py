@@ -1,5 +1,6 @@
 """Named connections: one SQLAlchemy engine each."""
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -107,7 +108,8 @@ class Connector:
         return self.open(name)
 
 
-_engines: dict[tuple[str, int, int], sa.Engine] = {}
+_engines: dict[tuple[str, int, int, str], sa.Engine] = {}
+"""By URL, limit of a statement, thread of a database in memory, and working folder, which relative paths start from."""
 _engines_lock = threading.Lock()
 
 SecretResolver = Callable[[str], str]
@@ -165,7 +167,7 @@ def close_engines() -> None:
 
 def _engine(text: str, statement_seconds: int, owner: int) -> sa.Engine:
     """Return the engine of a URL, the same one each time."""
-    key = (text, statement_seconds, owner)
+    key = (text, statement_seconds, owner, os.getcwd())
     with _engines_lock:
         if key not in _engines:
             _engines[key] = _make_engine(text, statement_seconds)

@@ -16,7 +16,7 @@ from penstock.cli.init.scenario import (
     open_scenario,
 )
 from penstock.cli.opening import connector, open_settings
-from penstock.interval import DataInterval, align_down, split
+from penstock.interval import align_down
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 
 if TYPE_CHECKING:
@@ -87,25 +87,12 @@ def _interval(pipeline: "Pipeline") -> "IntervalSpec":
 
 def _train(scenario: Scenario, pipeline: "Pipeline", settings: "Settings", first: datetime) -> "Manifest":
     """Train on the days before the first one to score, with the pipeline's own sources and features query."""
-    import pyarrow as pa
-
-    from penstock.models.registry import Registry
+    from penstock.api.project import Project
     from penstock.models.training import train
-    from penstock.run.extract import land_logs
-    from penstock.run.features import build_features
-    from penstock.sources import open_source
 
-    interval = _interval(pipeline)
-    connect = connector(settings)
-    land_logs(pipeline, connect)
-    source = open_source(pipeline, pipeline.primary, connect)
-
-    def read_features(day: DataInterval) -> pa.Table:
-        return build_features(pipeline, day.label, source.read(day), {})
-
-    days = split(first, interval.start, interval.grain)
-    frame = pa.concat_tables([read_features(day) for day in days])
+    project = Project(settings)
+    frame = project.read_features(pipeline, first, _interval(pipeline).start)
     learned = [name for name in frame.column_names if name not in (*pipeline.key, *scenario.carried)]
     labelled = frame.append_column(LABEL, draw_labels(scenario, frame))
     ref = pipeline.steps[0].model
-    return train(labelled, LABEL, learned).register(Registry(settings.models_folder), ref.name, ref.selector)
+    return train(labelled, LABEL, learned).register(project.registry, ref.name, ref.selector)
