@@ -11,7 +11,7 @@ TYPED := penstock
 unexport $(filter PREFECT_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak faults hour check lock bench bench-full bench-check
+.PHONY: help demo test test-all soak faults hour check docs lock bench bench-full bench-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s%s\n' "$$target" "$$text"; done
@@ -46,6 +46,10 @@ check: $(STAMP) ## lint, format, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
+
+docs: $(STAMP) ## write the generated pages and build the site into site/
+	$(BIN)/python -m docs.generator
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## measure speed and memory of one workload, in a few minutes (ARGS="--workload W3" for another)
 	$(BIN)/python -m benchmarks $(ARGS)
