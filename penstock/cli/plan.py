@@ -239,7 +239,7 @@ def _told_memory(forecasts: list[IntervalForecast], footprint: "MemoryProfile | 
         return "memory: no run has measured yet what rows take; the first one within PENSTOCK_MEMORY does"
     if not fits:
         return "memory: nothing to fit"
-    return f"memory: {min(fits, key=lambda fit: (fit.partition_rows, fit.in_flight)).tell()}"
+    return f"memory: {min(fits, key=lambda fit: (fit.partition_rows, fit.in_flight)).describe()}"
 
 
 def _told_estimate(forecasts: list[IntervalForecast]) -> str:

@@ -122,7 +122,7 @@ def _tell_counts(facts: "RunFacts", console: "Console") -> None:
         spent.add_row(*cost.values())
         console.print(spent)
     if run.memory:
-        console.print(f"memory: {read_fit(run.memory).tell()}", markup=False)
+        console.print(f"memory: {read_fit(run.memory).describe()}", markup=False)
 
 
 def _tell_validations(facts: "RunFacts", console: "Console") -> None:

@@ -94,7 +94,7 @@ def _counts(facts: RunFacts) -> list[str]:
     head = ["extracted", "published", "quarantined", "excluded", "partitions", "seconds", "rows/s"]
     cost = tell_cost(run)
     spent = [_table([*cost], [[*cost.values()]], right=[*cost])] if cost else []
-    fit = [f"Memory: {read_fit(run.memory).tell()}."] if run.memory else []
+    fit = [f"Memory: {read_fit(run.memory).describe()}."] if run.memory else []
     return [_table(head, [cells], right=head), *spent, *fit]
 
 

@@ -14,7 +14,7 @@ from penstock.ledger.reader import (
     validations_of,
 )
 from penstock.monitor.score_shift import ScoreShift, measure_shift
-from penstock.resources.usage import tell_bytes
+from penstock.resources.usage import format_bytes
 from penstock.run_types import ModelPin, Pins, Validation
 
 
@@ -121,11 +121,11 @@ def tell_cost(run: RunRecord) -> dict[str, str]:
     """Return what a run cost, each figure in words under its name; empty where it was not measured."""
     if run.cpu_seconds is None or run.peak_bytes is None:
         return {}
-    peak = tell_bytes(run.peak_bytes)
+    peak = format_bytes(run.peak_bytes)
     told = {
         "CPU s": f"{run.cpu_seconds:,.1f}",
-        "read": tell_bytes(run.bytes_read or 0),
-        "written": tell_bytes(run.bytes_written or 0),
+        "read": format_bytes(run.bytes_read or 0),
+        "written": format_bytes(run.bytes_written or 0),
         "peak memory": peak if run.processes == 1 else f"{peak} in {run.processes} processes",
     }
     if run.cost is not None:

@@ -1,6 +1,6 @@
-"""Where `files` and `log` sources may read: inside the folders of `PENSTOCK_ROOTS`, when that is set.
+"""Keep `files` and `log` sources inside the folders of `PENSTOCK_ROOTS`, if it is set.
 
-The check stands where a path becomes files, so no reader can pass it by. Links are followed before a file is judged.
+The check runs where a path becomes a list of files, so no reader can skip it. Links are resolved before the check.
 """
 
 import re
@@ -14,10 +14,10 @@ _REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def check_pattern(source: str, path: str) -> None:
-    """Refuse a path whose fixed part, before the first wildcard, already lies outside; nothing is listed then.
+    """Refuse a path whose fixed part, before the first wildcard, is outside the roots. No file is listed.
 
     Raises:
-        OutsideRoots: it does.
+        OutsideRoots: the path is outside.
     """
     if _REMOTE.match(path):
         roots = load_settings().allowed_roots
@@ -29,10 +29,10 @@ def check_pattern(source: str, path: str) -> None:
 
 
 def check_files(source: str, path: str, files: Iterable[Path]) -> None:
-    """Refuse files that do not lie inside the roots, wherever their links lead.
+    """Refuse files that are not inside the roots, with links resolved.
 
     Raises:
-        OutsideRoots: the first one that does not.
+        OutsideRoots: a file is outside; the error names the first one.
     """
     roots = load_settings().allowed_roots
     if not roots:

@@ -183,7 +183,7 @@ def test_only_postgres_has_a_horizon_and_check_says_so(make_place: Callable[...,
         read_horizon(place.shop)
     told = CliRunner().invoke(app, ["check", str(place.spec)])
     assert told.exit_code != 0
-    assert "sqlite does not tell which transactions are open" in " ".join(told.output.split())
+    assert "sqlite does not show which transactions are open" in " ".join(told.output.split())
 
 
 @pytest.mark.usefixtures("prefect_api")
