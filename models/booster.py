@@ -24,6 +24,7 @@ from penstock.models.contract import BoosterFacts, check_contract
 from penstock.models.golden import check_golden_rows, golden_table
 from penstock.models.manifest import PREDICTED_CLASS, Feature, Manifest
 from penstock.models.model_file import inspect_file, refuse_newer
+from penstock.run_types import Misfit
 from penstock.settings import Device
 
 logger = logging.getLogger(__name__)
@@ -49,12 +50,15 @@ class ModelVersion:
         if missing:
             raise ModelMismatch(self.manifest.label, missing, "needs columns that the batch does not have")
 
-    def refused_rows(self, table: pa.Table) -> dict[int, tuple[str, ...]]:
-        """Return position and reasons of every row that the model cannot take. NULL is never a reason."""
-        reasons: dict[int, tuple[str, ...]] = {}
+    def refused_rows(self, table: pa.Table) -> dict[int, tuple[Misfit, ...]]:
+        """Return position and reasons of every row that the model cannot take. NULL is never a reason.
+
+        The reasons hold values of the rows: mask them before they are shown or stored.
+        """
+        reasons: dict[int, tuple[Misfit, ...]] = {}
         for column in self.read(table):
-            for row, reason in column.misfits.items():
-                reasons[row] = (*reasons.get(row, ()), reason)
+            for row, misfit in column.misfits.items():
+                reasons[row] = (*reasons.get(row, ()), misfit)
         return dict(sorted(reasons.items()))
 
     def score(self, table: pa.Table, threads: int | None = None) -> pa.Table:
@@ -73,7 +77,7 @@ class ModelVersion:
                     self.manifest.label,
                     (column.feature.name,),
                     f"cannot take {len(column.misfits):,} of {table.num_rows:,} rows "
-                    f"({next(iter(column.misfits.values()))}); `refused_rows` names them",
+                    f"({next(iter(column.misfits.values())).why}); `refused_rows` names them",
                 )
         scores = self._predict(build_frame(columns, self._indexes), threads)
         expected = (table.num_rows, len(self.manifest.score_columns))

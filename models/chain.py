@@ -13,12 +13,12 @@ import pyarrow as pa
 from penstock.errors import ModelMismatch
 from penstock.models.manifest import Manifest
 from penstock.models.registry import Registry
-from penstock.models.scoring import Scores, add_unstorable, hide_values, judge_scores, leave_unscored, refuse_clash
+from penstock.models.scoring import Scores, add_unstorable, judge_scores, leave_unscored, refuse_clash
 from penstock.privacy.masking import MaskingPolicy
 from penstock.run.validate import Quarantiner
-from penstock.run_types import Features, Partition, ScoredRows, ScoringRun
+from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
 from penstock.spec.pipeline import MODEL, Pipeline
-from penstock.spec.steps import ScoreStep, find_step
+from penstock.spec.steps import ScoreStep
 
 if TYPE_CHECKING:
     from penstock.models.booster import ModelVersion
@@ -38,7 +38,7 @@ def score_step(
     names = {output: pipeline.name_output(step, output) for output in model.manifest.outputs}
     refuse_clash(pipeline, rows.column_names, tuple(names.values()))
     places = _places(pipeline, step, rows)
-    misfits = add_unstorable(pipeline, rows, _find_misfits(step, model, rows, places, masking))
+    misfits = add_unstorable(pipeline, rows, _find_misfits(step, model, rows, places))
     rows, refused = Quarantiner(pipeline, masking, {}).refuse(MODEL, rows, misfits)
     if misfits:
         places = _places(pipeline, step, rows)
@@ -49,7 +49,7 @@ def score_step(
         features,
         table=rows,
         refusals=features.refusals + refused,
-        outputs=(*features.outputs, *names.values()),
+        outputs={**features.outputs, step.name: tuple(names.values())},
     )
 
 
@@ -65,10 +65,9 @@ def judge_steps(
     """
     if features.halts:
         return leave_unscored(features)
-    steps = [step.name for step in run.pipeline.steps]
-    deciding = next(name for name in features.outputs if find_step(name, steps) == steps[-1])
-    given = features.table.select(features.outputs)
-    plain = replace(features, table=features.table.drop_columns(list(features.outputs)))
+    deciding = features.outputs[run.pipeline.steps[-1].name][0]
+    given = features.table.select(features.output_columns)
+    plain = replace(features, table=features.table.drop_columns(features.output_columns))
     return judge_scores(run, partition, plain, Scores(given, deciding), sample_share, masking)
 
 
@@ -109,19 +108,16 @@ def _places(pipeline: Pipeline, step: ScoreStep, rows: pa.Table) -> "np.ndarray[
 
 
 def _find_misfits(
-    step: ScoreStep,
-    model: "ModelVersion",
-    rows: pa.Table,
-    places: "np.ndarray[Any, Any] | None",
-    masking: MaskingPolicy,
-) -> dict[int, tuple[str, ...]]:
+    step: ScoreStep, model: "ModelVersion", rows: pa.Table, places: "np.ndarray[Any, Any] | None"
+) -> dict[int, tuple[Misfit, ...]]:
     """Return position and reasons of the rows that the step's model cannot take, among those that it gets."""
     found = model.refused_rows(take_inputs(step, model.manifest, _at(rows, places)))
-    told = {
-        row: tuple(f"step {step.name}: {reason}" for reason in reasons)
-        for row, reasons in hide_values(found, masking, step.inputs).items()
+    return {
+        row if places is None else int(places[row]): tuple(
+            replace(misfit, step=step.name, column=step.inputs.get(misfit.feature)) for misfit in misfits
+        )
+        for row, misfits in found.items()
     }
-    return told if places is None else {int(places[row]): reasons for row, reasons in told.items()}
 
 
 def _at(rows: pa.Table, places: "np.ndarray[Any, Any] | None") -> pa.Table:

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.models.manifest import Feature, Scalar
+from penstock.run_types import Misfit
 
 _LARGEST = float(np.finfo(np.float32).max)
 """XGBoost computes in 32 bits: what is larger becomes infinite there."""
 
 _SHOWN = 80
-"""Characters of an unseen category that a reason tells; the row holds all of them."""
+"""Characters of an unseen category that a reason shows; the quarantined row holds all of them."""
 
 Numbers = npt.NDArray[Any]
 
@@ -30,8 +31,8 @@ class FeatureColumn:
 
     feature: Feature
     values: Numbers
-    misfits: dict[int, str] = field(default_factory=dict)
-    """Row position -> why the model cannot take the value."""
+    misfits: dict[int, Misfit] = field(default_factory=dict)
+    """By row position: why the model cannot take the value."""
 
     def scalar(self, row: int) -> Scalar:
         """The value of one row as the manifest's golden rows hold it."""
@@ -79,10 +80,10 @@ def _read_number(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
     if not (is_number(array.type) or pa.types.is_boolean(array.type)):
         return _wrong_type(feature, array)
     values = _numbers(array)
-    misfits: dict[int, str] = {}
+    misfits: dict[int, Misfit] = {}
     if not pa.types.is_boolean(array.type):
         for bad, why in _misfit_numbers(feature, values):
-            misfits = {int(row): f"`{feature.name}`: {why}" for row in np.flatnonzero(bad)} | misfits
+            misfits = dict.fromkeys(np.flatnonzero(bad).tolist(), Misfit(feature.name, why)) | misfits
     return FeatureColumn(feature, values, misfits)
 
 
@@ -101,7 +102,7 @@ def _numbers(array: "pa.Array[Any]") -> Numbers:
 
 
 def _misfit_numbers(feature: Feature, values: Numbers) -> Iterator[tuple[Numbers, str]]:
-    """Masks of what does not fit, the gravest first; the extremes tell cheaply when there is nothing to look for."""
+    """Yield the mask and the reason of each kind of misfit, the gravest first; a look at the extremes is cheap."""
     floating = values.dtype.kind == "f"
     if floating and values.size and max(np.fmax.reduce(values), -np.fmin.reduce(values)) > _LARGEST:
         yield np.abs(values) > _LARGEST, "not finite"
@@ -117,12 +118,12 @@ def _read_category(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
     text = _category_text(array)
     found = pc.index_in(text, value_set=pa.array(feature.categories, text.type))
     codes = found.fill_null(-1).to_numpy(zero_copy_only=False)
-    misfits: dict[int, str] = {}
+    misfits: dict[int, Misfit] = {}
     if found.null_count != text.null_count:
         unseen = np.flatnonzero(pc.and_(pc.is_null(found), pc.is_valid(text)).to_numpy(zero_copy_only=False))
         names: list[Any] = text.take(pa.array(unseen, pa.int64())).to_pylist()
         misfits = {
-            int(row): f"`{feature.name}`: unseen category '{_shortened(name)}'"
+            int(row): Misfit(feature.name, "unseen category", _shortened(name))
             for row, name in zip(unseen, names, strict=True)
         }
     return FeatureColumn(feature, codes, misfits)
@@ -148,6 +149,6 @@ def _category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":
 
 def _wrong_type(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
     """Every value that is not NULL is one that the model cannot take."""
-    why = f"`{feature.name}`: {array.type} where a {feature.dtype} is needed"
+    misfit = Misfit(feature.name, f"{array.type} where a {feature.dtype} is needed")
     rows = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
-    return FeatureColumn(feature, _all_missing(feature, len(array)).values, {int(row): why for row in rows})
+    return FeatureColumn(feature, _all_missing(feature, len(array)).values, dict.fromkeys(rows.tolist(), misfit))

@@ -79,7 +79,7 @@ def _with_golden_rows(version: ModelVersion, reference: pa.Table) -> Manifest:
     refused = {row for column in columns for row in column.misfits}
     rows = choose_rows(columns, reference.num_rows, refused)
     if not rows:
-        why = next((reason for column in columns for reason in column.misfits.values()), "there are none")
+        why = next((misfit.text for column in columns for misfit in column.misfits.values()), "there are none")
         raise ModelMismatch(
             manifest.name, manifest.feature_names, f"needs reference rows that it can score ({why}), with these columns"
         )

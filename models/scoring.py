@@ -1,6 +1,6 @@
 """Score one validated partition with one verified model version, and judge the scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from penstock.database.unstorable import unstorable_rows
 from penstock.errors import FeaturesError, MissingColumns
-from penstock.privacy.masking import HIDDEN, MaskingPolicy
+from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.history_table import check_names
-from penstock.run.validate import Quarantiner, sample_rows, tell_released
-from penstock.run_types import Features, Partition, ScoredRows, ScoringRun
+from penstock.run.validate import Quarantiner, count_released, failed_expectations, sample_rows
+from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
 from penstock.spec.pipeline import MODEL, SCORES, Pipeline
 from penstock.spec.steps import SCORE
 
@@ -48,7 +48,7 @@ def score_features(
     if features.halts:
         return leave_unscored(features)
     model.check_columns(features.table.column_names)
-    misfits = add_unstorable(pipeline, features.table, hide_values(model.refused_rows(features.table), masking))
+    misfits = add_unstorable(pipeline, features.table, model.refused_rows(features.table))
     taken, refused = Quarantiner(pipeline, masking, {}).refuse(MODEL, features.table, misfits)
     scores = Scores(model.score(taken), model.manifest.outputs[0])
     passed = replace(features, table=taken, refusals=features.refusals + refused)
@@ -84,13 +84,14 @@ def judge_scores(
     pipeline = run.pipeline
     rows, deciding = _assemble(run, features.table, scores)
     verdict = judge_rows(SCORES, rows, pipeline.expectations_of(SCORES), partition.index, masking)
-    kept, late = Quarantiner(pipeline, masking, features.waivers).refuse(SCORES, rows, verdict.refused)
+    failed = failed_expectations(verdict)
+    kept, late = Quarantiner(pipeline, masking, features.waivers).refuse(SCORES, rows, failed)
     judged = rows.select([c for c in columns_needed(pipeline.expectations_of(SCORES)) if c in rows.column_names])
     return ScoredRows(
         table=kept,
         features=features,
         refusals=features.refusals + late,
-        validations=features.validations + tell_released(verdict.validations, late),
+        validations=features.validations + count_released(verdict.validations, late),
         halts=verdict.halts,
         audit=features.audit | ({SCORES: sample_rows(judged, sample_share)} if judged.num_columns else {}),
         columns=features.columns | {SCORES: tuple(rows.column_names)},
@@ -99,35 +100,11 @@ def judge_scores(
 
 
 def add_unstorable(
-    pipeline: Pipeline, features: pa.Table, refused: dict[int, tuple[str, ...]]
-) -> dict[int, tuple[str, ...]]:
-    """Return what is refused, with the rows whose key or kept columns not every warehouse can hold."""
+    pipeline: Pipeline, features: pa.Table, refused: dict[int, tuple[Misfit, ...]]
+) -> dict[int, tuple[Misfit, ...]]:
+    """Add the rows whose key or kept columns not every warehouse can store."""
     found = unstorable_rows(features, (*pipeline.key, *pipeline.destination.keep))
     return refused | {row: (*refused.get(row, ()), *reasons) for row, reasons in found.items()}
-
-
-_SAME: Mapping[str, str] = {}
-
-
-def hide_values(
-    refused: dict[int, tuple[str, ...]], masking: MaskingPolicy, inputs: Mapping[str, str] = _SAME
-) -> dict[int, tuple[str, ...]]:
-    """Keep the values of private features out of the reasons, which name them as in `country`: unseen category 'XX'.
-
-    Args:
-        inputs: the column that each feature is taken from, where it has another name.
-    """
-    if not masking.columns:
-        return refused
-    return {row: tuple(_hide_value(reason, masking, inputs) for reason in reasons) for row, reasons in refused.items()}
-
-
-def _hide_value(reason: str, masking: MaskingPolicy, inputs: Mapping[str, str]) -> str:
-    told, quoted, _ = reason.partition(" '")
-    if not quoted:
-        return reason
-    feature = told.split("`")[1]
-    return f"{told} {HIDDEN}" if masking.hides([feature, inputs.get(feature, feature)]) else reason
 
 
 def _assemble(run: ScoringRun, features: pa.Table, scores: Scores) -> tuple[pa.Table, str]:

@@ -126,9 +126,9 @@ def train(
         held = frame.num_rows - cut_between_groups(groups, frame.num_rows - held)
     learned = tuple(_infer_feature(name, frame.column(name)) for name in names)
     columns = [read_column(feature, frame.column(feature.name)) for feature in learned]
-    misfit = next((reason for column in columns for reason in column.misfits.values()), None)
+    misfit = next((each for column in columns for each in column.misfits.values()), None)
     if misfit:
-        raise ModelRefused(_NAME, f"{misfit}. Mend the rows, or leave the column out of `features`.")
+        raise ModelRefused(_NAME, f"{misfit.text}. Mend the rows, or leave the column out of `features`.")
     target, classes = _read_label(frame.column(label), label, objective)
     chosen = _parameters(objective, classes, seed) | dict(params or {})
     fitted = fit_booster(columns, target, held, rounds, early_stopping, chosen, groups)

@@ -1,49 +1,51 @@
 """Every error that Penstock raises on purpose.
 
 PenstockError
-├── TransientError               the same call may succeed later; tasks retry it
-│   ├── DatabaseUnavailable      refused, reset, timed out
-│   │   ├── DatabaseLocked       another session or process holds what we need, for longer than we wait
-│   │   └── DatabaseFull         no room on its disk
-│   ├── KeyCollision             another copy of the same work wrote first
-│   ├── ClusterUnreachable       no Dask scheduler, or Ray head, answers
-│   └── WorkerLost               what ran a partition died without a word
-├── IntervalBusy                 another run is at it; nothing to do here, and nothing to retry
-└── TerminalError                the same call fails again; never retried
-    ├── UsageError               exit code 2: wrong spec, settings or arguments
-    │   ├── SpecError            one or more problems of a pipeline file, each with its line
-    │   ├── SpecErrors           the same of several files
-    │   ├── SettingsError        a setting is missing or cannot be read
-    │   ├── PipelineNotFound
-    │   ├── RunNotFound
-    │   ├── MemoryTooSmall       PENSTOCK_MEMORY does not hold even one small partition
-    │   └── WrongState           the run is not in a state that allows this
-    ├── AccessDenied             wrong password, missing grant
-    ├── SourceError              a source cannot be read as declared
-    │   ├── MissingTable
-    │   ├── MissingColumns
-    │   ├── NoFiles              a path matches nothing
-    │   ├── OutsideRoots         a path leads out of the folders that may be read
-    │   ├── BrokenFile           truncated, corrupt, not what its format says
-    │   ├── LinesPruned          landed log lines of the interval have been pruned
-    │   ├── UnreadableTime       the event time is not stored in one readable way
-    │   ├── HorizonHidden        nobody can tell which transactions may still write (`settle: horizon`)
-    │   └── QueryFailed          the database refused a statement
-    ├── SnapshotLost             the moment of the source that a run reads is no longer held still
-    ├── FeaturesError            the features query fails or does not keep its contract
-    ├── ExpressionError          a condition or a decision of the spec cannot be evaluated
-    ├── ModelError
-    │   ├── ModelNotFound
-    │   ├── ModelRefused         digest, golden rows, file format or version are not as the manifest says
-    │   └── ModelMismatch        the batch lacks what the manifest asks for
-    ├── Halted                   exit code 3: a gate refused the interval; nothing was published
-    │   └── OverBudget           what the run would take is more than its `budget:` allows; no row was read
-    ├── DestinationMismatch      the history table has another key, or columns of other types
-    ├── PartitionMoved           two copies of a partition saw different rows
-    ├── ReconciliationFailed     rows extracted, scored, quarantined and excluded do not add up
-    └── TakenOver                this run lost its interval to another run
+├── TransientError
+│   ├── DatabaseUnavailable
+│   │   ├── DatabaseLocked
+│   │   └── DatabaseFull
+│   ├── KeyCollision
+│   ├── ClusterUnreachable
+│   └── WorkerLost
+├── TerminalError
+│   ├── UsageError
+│   │   ├── SpecError
+│   │   ├── SpecErrors
+│   │   ├── SettingsError
+│   │   ├── PipelineNotFound
+│   │   ├── RunNotFound
+│   │   ├── WrongState
+│   │   └── MemoryTooSmall
+│   ├── AccessDenied
+│   ├── SourceError
+│   │   ├── MissingTable
+│   │   ├── MissingColumns
+│   │   ├── NoFiles
+│   │   ├── OutsideRoots
+│   │   ├── BrokenFile
+│   │   ├── LinesPruned
+│   │   ├── UnreadableTime
+│   │   ├── HorizonHidden
+│   │   └── QueryFailed
+│   ├── SnapshotLost
+│   ├── FeaturesError
+│   ├── ExpressionError
+│   ├── ModelError
+│   │   ├── ModelNotFound
+│   │   ├── ModelRefused
+│   │   └── ModelMismatch
+│   ├── Halted
+│   │   └── OverBudget
+│   ├── DestinationMismatch
+│   ├── PartitionMoved
+│   ├── ReconciliationFailed
+│   └── TakenOver
+└── IntervalBusy
 
-Each class holds its facts as fields, survives pickling, and says what happened, where, and what to do next.
+Tasks retry a `TransientError` and nothing else. Each class holds its facts as fields and survives pickling. Its
+docstring gives cause and remedy, and `docs/errors.md` is generated from it. The message says what happened, where, and
+what to do next.
 """
 
 from collections.abc import Sequence
@@ -67,7 +69,12 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 @dataclass(eq=False)
 class PenstockError(Exception):
-    """Base of all errors that a user may meet; `exit_code` is what the command line returns."""
+    """Base of all errors that Penstock raises on purpose.
+
+    Cause: one of the classes below.
+    Remedy: read the message. It says what happened, where, and what to do next. `exit_code` is the exit code of the
+        command.
+    """
 
     exit_code: ClassVar[int] = 1
 
@@ -82,15 +89,27 @@ class PenstockError(Exception):
 
 
 class TransientError(PenstockError):
-    """The same call may succeed later."""
+    """The same call may succeed later.
+
+    Cause: something outside Penstock is not available at the moment.
+    Remedy: none at first: a task retries four times, with growing pauses. If the error stays, follow the message.
+    """
 
 
 class TerminalError(PenstockError):
-    """The same call fails again."""
+    """The same call fails again, so nothing retries it.
+
+    Cause: the spec, the data, a model or the environment is wrong.
+    Remedy: follow the message, then run again.
+    """
 
 
 class UsageError(TerminalError):
-    """What the user wrote is wrong; nothing was started."""
+    """The spec, a setting or an argument is wrong.
+
+    Cause: a mistake in what the user wrote. No run was started.
+    Remedy: correct the spec, the setting or the argument.
+    """
 
     exit_code: ClassVar[int] = 2
 
@@ -100,60 +119,97 @@ class UsageError(TerminalError):
 
 @dataclass(eq=False)
 class DatabaseUnavailable(TransientError):
+    """A database does not answer.
+
+    Cause: the database refused or reset the connection, did not answer in time, or ended a transaction that conflicted
+        with another one.
+    Remedy: check that the database is running and reachable from this machine, then run again.
+    """
+
     connection: str
     reason: str
 
     def message(self) -> str:
         return (
-            f"connection `{self.connection}` did not answer as it should: {self.reason}. "
-            "Check that the database runs and can be reached from here, then run again."
+            f"connection `{self.connection}` is not available: {self.reason}. "
+            "Check that the database is running and reachable from this machine, then run again."
         )
 
 
 @dataclass(eq=False)
 class DatabaseLocked(DatabaseUnavailable):
+    """Another session holds a lock for longer than Penstock waits.
+
+    Cause: a long transaction, an open SQLite or DuckDB file, or a second run on the same table.
+    Remedy: wait until the other session ends, or end it, then run again.
+    """
+
     def message(self) -> str:
         return (
-            f"connection `{self.connection}` is held by another session or process, for longer than we wait: "
-            f"{self.reason}. Let that end, or end it, then run again."
+            f"connection `{self.connection}` is locked by another session or process for too long: {self.reason}. "
+            "Wait until it ends, or end it, then run again."
         )
 
 
 @dataclass(eq=False)
 class DatabaseFull(DatabaseUnavailable):
+    """The disk of a database is full.
+
+    Cause: a write found no space. The published rows are unchanged.
+    Remedy: free some space, for example with `penstock prune`, then run again.
+    """
+
     def message(self) -> str:
         return (
-            f"connection `{self.connection}` has no room left: {self.reason}. What readers see is untouched. "
-            "Make room on its disk, then run again; `penstock prune` removes rows that nobody sees any more."
+            f"connection `{self.connection}` has no disk space left: {self.reason}. The published rows are unchanged. "
+            "Free some space, then run again. `penstock prune` removes rows that no reader sees any more."
         )
 
 
 @dataclass(eq=False)
 class KeyCollision(TransientError):
+    """Another process wrote rows with the same keys first.
+
+    Cause: a second copy of the same work is running or has run. Nothing was written twice.
+    Remedy: run again.
+    """
+
     connection: str
     reason: str
 
     def message(self) -> str:
         return (
-            f"connection `{self.connection}`: rows with these keys were written meanwhile: {self.reason}. "
-            "Another copy of the same work is running, or has run; nothing was written twice. Run again."
+            f"connection `{self.connection}`: another process wrote rows with these keys first: {self.reason}. "
+            "Nothing was written twice. Run again."
         )
 
 
 @dataclass(eq=False)
 class ClusterUnreachable(TransientError):
+    """The Dask scheduler or the Ray head node does not answer.
+
+    Cause: the cluster is not running, or `PENSTOCK_RUNNER` has a wrong address. No interval was started.
+    Remedy: start the cluster, correct the address, or set `PENSTOCK_RUNNER` to `threads:n`.
+    """
+
     runner: str
     reason: str
 
     def message(self) -> str:
         return (
-            f"PENSTOCK_RUNNER is {self.runner}, and there is no such cluster: {self.reason.rstrip(' .')}. "
-            "Start it, mend the address, or set PENSTOCK_RUNNER to threads:n; no interval was begun."
+            f"PENSTOCK_RUNNER is {self.runner}, but this cluster does not answer: {self.reason.rstrip(' .')}. "
+            "No interval was started. Start the cluster, correct the address, or set PENSTOCK_RUNNER to threads:n."
         )
 
 
 @dataclass(eq=False)
 class WorkerLost(TransientError):
+    """The worker that ran a partition is gone.
+
+    Cause: the process ended without an answer, most often because it ran out of memory.
+    Remedy: look at the log of the worker, then run again. The interval is scored from the start.
+    """
+
     partition: str
     runner: str
     reason: str
@@ -161,8 +217,8 @@ class WorkerLost(TransientError):
     def message(self) -> str:
         return (
             f"the worker of partition {self.partition} on {self.runner} was lost: {self.reason}. Nothing was "
-            "published. Look at the worker's own log (memory is the usual reason), then run again: the interval is "
-            "scored anew."
+            "published. Look at the log of the worker (the usual cause is too little memory), then run again: the "
+            "interval is scored from the start."
         )
 
 
@@ -171,6 +227,12 @@ class WorkerLost(TransientError):
 
 @dataclass(eq=False)
 class IntervalBusy(PenstockError):
+    """Another run is scoring the interval.
+
+    Cause: two runs started for the same interval. The second one skips it and completes.
+    Remedy: wait for the first run. If it was abandoned, run again after its lease has ended.
+    """
+
     pipeline: str
     interval: str
     run_id: str
@@ -179,7 +241,7 @@ class IntervalBusy(PenstockError):
     def message(self) -> str:
         return (
             f"`{self.pipeline}` {self.interval} is being scored by run {self.run_id} (lease until {self.until}). "
-            "Wait for it, or run again after the lease has ended: an abandoned run is taken over then."
+            "Wait for that run. If it was abandoned, run again after its lease has ended: the new run takes over."
         )
 
 
@@ -201,6 +263,12 @@ class Problem:
 
 @dataclass(eq=False)
 class SpecError(UsageError):
+    """A pipeline file has one or more problems.
+
+    Cause: the YAML or a key in it is wrong. The message lists each problem with its line.
+    Remedy: correct the lines. `penstock check PIPELINE` finds further problems without a run.
+    """
+
     file: str
     problems: tuple[Problem, ...]
 
@@ -211,6 +279,12 @@ class SpecError(UsageError):
 
 @dataclass(eq=False)
 class SpecErrors(UsageError):
+    """Several pipeline files have problems.
+
+    Cause: the same as for `SpecError`, in more than one file.
+    Remedy: correct the lines of each file.
+    """
+
     errors: tuple[SpecError, ...]
 
     def message(self) -> str:
@@ -219,6 +293,12 @@ class SpecErrors(UsageError):
 
 @dataclass(eq=False)
 class SettingsError(UsageError):
+    """A setting is missing or cannot be read.
+
+    Cause: a `PENSTOCK_…` variable, a line of `.env` or a command-line option has a wrong value.
+    Remedy: set the variable or option as the message says.
+    """
+
     what: str
     remedy: str
 
@@ -228,40 +308,67 @@ class SettingsError(UsageError):
 
 @dataclass(eq=False)
 class PipelineNotFound(UsageError):
+    """There is no pipeline of that name.
+
+    Cause: a typing error, or the command runs in another folder than the project.
+    Remedy: give a name from the pipelines folder, or the path of a YAML file.
+    """
+
     name: str
     folder: str
     known: tuple[str, ...]
 
     def message(self) -> str:
         return (
-            f"there is no pipeline `{self.name}` in {self.folder}, nor a file of that name."
+            f"there is no pipeline `{self.name}` in {self.folder}, and no file of that name."
             f"{nearest(self.name, self.known)} Give a name from that folder or a path to a YAML file."
         )
 
 
 @dataclass(eq=False)
 class RunNotFound(UsageError):
+    """The ledger has no such run, or more than one.
+
+    Cause: the run id is wrong or too short, or the warehouse is another one.
+    Remedy: list the runs with `penstock runs`.
+    """
+
     run_id: str
     matches: tuple[str, ...] = ()
 
     def message(self) -> str:
         if self.matches:
-            return f"run id `{self.run_id}` is not unique: {', '.join(self.matches)}. Type more of it."
-        return f"the ledger knows no run `{self.run_id}`. List the runs with `penstock runs`."
+            return f"run id `{self.run_id}` is not unique: {', '.join(self.matches)}. Type more characters."
+        return f"the ledger has no run `{self.run_id}`. List the runs with `penstock runs`."
 
 
 @dataclass(eq=False)
 class WrongState(UsageError):
+    """The run is in a state that does not allow the command.
+
+    Cause: the command needs a published run, and this run is not published.
+    Remedy: choose another run from `penstock runs`.
+    """
+
     run_id: str
     state: str
     needed: str
 
     def message(self) -> str:
-        return f"run {self.run_id} is `{self.state}`; only a run that is `{self.needed}` can be used here."
+        return (
+            f"run {self.run_id} is `{self.state}`, but the command needs a run that is `{self.needed}`. "
+            "List the runs with `penstock runs`."
+        )
 
 
 @dataclass(eq=False)
 class MemoryTooSmall(UsageError):
+    """`PENSTOCK_MEMORY` does not fit the smallest possible partition.
+
+    Cause: the process, the model and a few rows need more memory than the limit.
+    Remedy: raise `PENSTOCK_MEMORY` to at least the size in the message.
+    """
+
     pipeline: str
     limit: int
     needed: int
@@ -270,17 +377,18 @@ class MemoryTooSmall(UsageError):
     partition: int
 
     def message(self) -> str:
-        def told(size: int) -> str:
+        def mebibytes(size: int) -> str:
             return f"{-(-size // 2**20):,} MiB"
 
-        parts = f"the process holds {told(self.held)} before it holds a row"
+        parts = f"the process uses {mebibytes(self.held)} before it reads a row"
         if self.partition:
             parts += (
-                f", the columns for the audit take {told(self.audit)}, the smallest partition {told(self.partition)}"
+                f", the columns for the audit take {mebibytes(self.audit)}, "
+                f"the smallest partition takes {mebibytes(self.partition)}"
             )
         return (
-            f"PENSTOCK_MEMORY is {told(self.limit)}, and that is too little for `{self.pipeline}`: {parts}. "
-            f"Set {'at least' if self.partition else 'more than'} {told(self.needed)}."
+            f"PENSTOCK_MEMORY is {mebibytes(self.limit)}, which is too little for `{self.pipeline}`: {parts}. "
+            f"Set it to {'at least' if self.partition else 'more than'} {mebibytes(self.needed)}."
         )
 
 
@@ -289,6 +397,12 @@ class MemoryTooSmall(UsageError):
 
 @dataclass(eq=False)
 class AccessDenied(TerminalError):
+    """A database refused the user.
+
+    Cause: a wrong user, password or database name, or a missing grant.
+    Remedy: correct the URL of the connection, or have the grant added.
+    """
+
     connection: str
     reason: str
 
@@ -300,11 +414,21 @@ class AccessDenied(TerminalError):
 
 
 class SourceError(TerminalError):
-    """A source cannot be read as the spec declares it."""
+    """A source cannot be read as the spec declares it.
+
+    Cause: one of the classes below.
+    Remedy: correct the source or its part of the spec.
+    """
 
 
 @dataclass(eq=False)
 class MissingTable(SourceError):
+    """A table or view of a source does not exist.
+
+    Cause: a wrong name, a wrong schema, or a connection to another database.
+    Remedy: write the table in `table:` and `schema:` as the database spells it.
+    """
+
     connection: str
     table: str
     known: tuple[str, ...]
@@ -312,35 +436,53 @@ class MissingTable(SourceError):
     def message(self) -> str:
         return (
             f"connection `{self.connection}` has no table or view `{self.table}`.{nearest(self.table, self.known)} "
-            "Name the table as the database spells it, in the source's `table:` (and `schema:`)."
+            "Write the table in the source's `table:` (and `schema:`) as the database spells it."
         )
 
 
 @dataclass(eq=False)
 class MissingColumns(SourceError):
+    """A source or a query lacks columns that the spec names.
+
+    Cause: a column was renamed or removed, or the spec has a typing error.
+    Remedy: correct the spec or the source.
+    """
+
     where: str
     columns: tuple[str, ...]
     known: tuple[str, ...]
 
     def message(self) -> str:
         names = ", ".join(f"`{c}`" for c in self.columns)
-        return f"{self.where} lacks {names}.{nearest(self.columns[0], self.known)} Mend the spec, or the source."
+        return f"{self.where} lacks {names}.{nearest(self.columns[0], self.known)} Correct the spec or the source."
 
 
 @dataclass(eq=False)
 class NoFiles(SourceError):
+    """No file matches the path of a source.
+
+    Cause: a wrong path or glob, another working folder, or a file that has not arrived.
+    Remedy: check the path. Relative paths start at the folder where Penstock runs.
+    """
+
     source: str
     path: str
 
     def message(self) -> str:
         return (
             f"source `{self.source}`: no file matches `{self.path}`. "
-            "Relative paths start at the folder where penstock runs; check the path and its glob."
+            "Check the path and its glob. Relative paths start at the folder where penstock runs."
         )
 
 
 @dataclass(eq=False)
 class OutsideRoots(SourceError):
+    """A path leads out of the folders that may be read.
+
+    Cause: the path, or a link in it, ends outside of `PENSTOCK_ROOTS`. Nothing was read.
+    Remedy: correct the path, or add its folder to `PENSTOCK_ROOTS`.
+    """
+
     source: str
     path: str
     leads_to: str
@@ -350,12 +492,18 @@ class OutsideRoots(SourceError):
         roots = ", ".join(f"`{root}`" for root in self.roots) or "no folder"
         return (
             f"source `{self.source}`: `{self.path}` leads to {self.leads_to}, outside of {roots}. "
-            "Nothing was read. Mend the path, or allow its folder in PENSTOCK_ROOTS."
+            "Nothing was read. Correct the path, or add its folder to PENSTOCK_ROOTS."
         )
 
 
 @dataclass(eq=False)
 class BrokenFile(SourceError):
+    """A file of a source cannot be read.
+
+    Cause: the file is truncated, corrupt or of another format. No row of it was used.
+    Remedy: replace the file, or move it out of the source's path, then run again.
+    """
+
     source: str
     file: str
     reason: str
@@ -363,72 +511,108 @@ class BrokenFile(SourceError):
     def message(self) -> str:
         return (
             f"source `{self.source}`: {self.file} cannot be read: {self.reason}. "
-            "Nothing of it was taken; replace the file, or move it out of the source's path, and run again."
+            "No row of it was used. Replace the file, or move it out of the source's path, then run again."
         )
 
 
 @dataclass(eq=False)
 class LinesPruned(SourceError):
+    """Landed log lines that the interval needs have been pruned.
+
+    Cause: the interval is older than `retention.log_lines`.
+    Remedy: keep the published scores, or score a later range. Raise `log_lines` to keep lines longer.
+    """
+
     source: str
     begin: str
     pruned_before: str
 
     def message(self) -> str:
         return (
-            f"source `{self.source}`: lines from {self.begin} on are asked for, and those before {self.pruned_before} "
-            "have been pruned. What they gave is in the history table; leave the interval as it is, "
-            "or begin later. `log_lines` of `retention:` says how long lines stay."
+            f"source `{self.source}`: the interval needs lines from {self.begin} on, but lines before "
+            f"{self.pruned_before} have been pruned. Keep the scores that the history table has for it, or start "
+            "later. Raise `log_lines` in `retention:` to keep lines longer."
         )
 
 
 @dataclass(eq=False)
 class UnreadableTime(SourceError):
+    """The event time of a source is not stored in one format.
+
+    Cause: a SQLite column mixes numbers, texts, formats or time zones.
+    Remedy: store the event time in one format, in UTC, or convert it in a `query:`.
+    """
+
     source: str
     column: str
     reason: str
 
     def message(self) -> str:
         return (
-            f"source `{self.source}`: the event time `{self.column}` {self.reason}. "
-            "Rows would fall into wrong intervals; store it in one way, in UTC, or read it through a `query:`."
+            f"source `{self.source}`: the event time `{self.column}` {self.reason}, so rows could fall into the wrong "
+            "interval. Store it in one format, in UTC, or convert it in a `query:`."
         )
 
 
 @dataclass(eq=False)
 class HorizonHidden(SourceError):
+    """The database does not show which transactions are open.
+
+    Cause: `settle: horizon` with a standby, with a user without the grant, or with another database than Postgres.
+    Remedy: give the user the grant, connect to the primary server, or use `lookback:` instead.
+    """
+
     connection: str
     reason: str
 
     def message(self) -> str:
         return (
-            f"connection `{self.connection}` cannot say whether an interval is settled: {self.reason}. "
-            "Mend that, or leave `settle: horizon` out and watch for late rows with `lookback:`."
+            f"connection `{self.connection}` does not show which transactions are open: {self.reason}. "
+            "Correct that, or remove `settle: horizon` and find late rows with `lookback:`."
         )
 
 
 @dataclass(eq=False)
 class QueryFailed(SourceError):
+    """A database refused a statement.
+
+    Cause: a mistake in a query of the spec, or a table that has changed.
+    Remedy: correct the query or the table.
+    """
+
     connection: str
     reason: str
 
     def message(self) -> str:
-        return f"connection `{self.connection}` refused a statement: {self.reason}. Mend the query or the table."
+        return f"connection `{self.connection}` refused a statement: {self.reason}. Correct the query or the table."
 
 
 @dataclass(eq=False)
 class SnapshotLost(TerminalError):
+    """The database snapshot of a run is gone.
+
+    Cause: the session that held it has ended: a server restart, a lost connection or an administrator.
+    Remedy: none at first: the flow reads the interval again once. If it fails again, run again later.
+    """
+
     connection: str
 
     def message(self) -> str:
         return (
-            f"connection `{self.connection}`: the snapshot that all partitions read is gone, for the session that held "
-            "it has ended (a restart, a lost connection, somebody ended it). Partitions of two moments do not go "
-            "together, so nothing was published. Run again: the interval is read afresh."
+            f"connection `{self.connection}`: the snapshot that all partitions read is gone, because the session that "
+            "held it has ended (a server restart, a lost connection or an administrator). Partitions of two snapshots "
+            "cannot be combined, so nothing was published. Run again to read the interval from the start."
         )
 
 
 @dataclass(eq=False)
 class FeaturesError(TerminalError):
+    """The features query fails or returns wrong rows or columns.
+
+    Cause: an error in the SQL, a missing key column, or a query that takes too long.
+    Remedy: correct `features:` as the message says. `penstock check` runs it on a few rows.
+    """
+
     pipeline: str
     reason: str
 
@@ -438,23 +622,39 @@ class FeaturesError(TerminalError):
 
 @dataclass(eq=False)
 class ExpressionError(TerminalError):
+    """A condition or a decision of the spec cannot be evaluated.
+
+    Cause: a `when:` or `decide:` expression fails on a row or returns a wrong type.
+    Remedy: correct the expression in the spec.
+    """
+
     pipeline: str
     where: str
     reason: str
 
     def message(self) -> str:
-        return f"{self.where} of `{self.pipeline}` {self.reason}. Mend it in the spec."
+        return f"{self.where} of `{self.pipeline}` {self.reason}. Correct it in the spec."
 
 
 # --- models ------------------------------------------------------------------------------------
 
 
 class ModelError(TerminalError):
-    """A model cannot be found, trusted or fed."""
+    """A model cannot be found, trusted or used.
+
+    Cause: one of the classes below.
+    Remedy: correct the model, the model store or the spec.
+    """
 
 
 @dataclass(eq=False)
 class ModelNotFound(ModelError):
+    """The model store has no such model, version or alias.
+
+    Cause: a typing error, a model that was never registered, or another model store.
+    Remedy: register a version with `penstock models register`, or set the alias with `penstock models promote`.
+    """
+
     ref: str
     store: str
     known: tuple[str, ...]
@@ -462,12 +662,19 @@ class ModelNotFound(ModelError):
     def message(self) -> str:
         return (
             f"there is no model `{self.ref}` in {self.store}.{nearest(self.ref, self.known)} "
-            "Register one with `penstock models register NAME FILE --reference ROWS`, or promote a version."
+            "Register one with `penstock models register NAME FILE --reference ROWS`, or promote a version with "
+            "`penstock models promote NAME VERSION ALIAS`."
         )
 
 
 @dataclass(eq=False)
 class ModelRefused(ModelError):
+    """A model file is not what its manifest says.
+
+    Cause: a wrong digest, a wrong score on the golden rows, or a format or version that is not supported.
+    Remedy: register the model again from its original file.
+    """
+
     model: str
     reason: str
 
@@ -477,13 +684,19 @@ class ModelRefused(ModelError):
 
 @dataclass(eq=False)
 class ModelMismatch(ModelError):
+    """A batch lacks columns that the model needs.
+
+    Cause: the features query and the model do not belong together.
+    Remedy: add or correct the columns in the features query, or choose another model.
+    """
+
     model: str
     columns: tuple[str, ...]
     reason: str
 
     def message(self) -> str:
         names = ", ".join(f"`{c}`" for c in self.columns)
-        return f"model `{self.model}` {self.reason}: {names}. Add or mend them in the features query."
+        return f"model `{self.model}` {self.reason}: {names}. Add or correct them in the features query."
 
 
 # --- gates -------------------------------------------------------------------------------------
@@ -491,7 +704,11 @@ class ModelMismatch(ModelError):
 
 @dataclass(eq=False)
 class Halted(TerminalError):
-    """A gate refused the interval; what readers see is untouched."""
+    """A gate refused the interval. Readers see the same rows as before.
+
+    Cause: a critical expectation failed, or too many rows were refused. Nothing was published.
+    Remedy: correct the data or the expectation. The next run tries the interval again.
+    """
 
     pipeline: str
     interval: str
@@ -502,21 +719,33 @@ class Halted(TerminalError):
         reasons = "; ".join(self.reasons)
         return (
             f"`{self.pipeline}` {self.interval} halted: {reasons}. Nothing was published. "
-            "Mend the data or the expectation; the next run tries the interval again."
+            "Correct the data or the expectation. The next run tries the interval again."
         )
 
 
 @dataclass(eq=False)
 class OverBudget(Halted):
+    """The estimate of a run is above its budget.
+
+    Cause: the interval has more rows, or would take longer or cost more, than `budget:` allows. No row was read.
+    Remedy: raise `budget:` in the spec. The next run tries the interval again.
+    """
+
     def message(self) -> str:
         return (
             f"`{self.pipeline}` {self.interval} halted over budget: {'; '.join(self.reasons)}. No row was read. "
-            "To score it all the same, raise `budget:` in the spec; the next run tries the interval again."
+            "To score it anyway, raise `budget:` in the spec. The next run tries the interval again."
         )
 
 
 @dataclass(eq=False)
 class DestinationMismatch(TerminalError):
+    """The history table does not fit the rows.
+
+    Cause: the key, a column or a type of the spec has changed since the table was made.
+    Remedy: follow the message: change the spec back, or choose another `destination.table`.
+    """
+
     table: str
     reason: str
     remedy: str
@@ -527,18 +756,30 @@ class DestinationMismatch(TerminalError):
 
 @dataclass(eq=False)
 class PartitionMoved(TerminalError):
+    """Two copies of a partition read different rows.
+
+    Cause: the source changed between two reads of the same interval. The rows of the first copy stay.
+    Remedy: run again to read the interval from the start.
+    """
+
     run: str
     partition: str
 
     def message(self) -> str:
         return (
-            f"partition {self.partition} of `{self.run}` is loaded already, with other numbers of rows: the source "
-            "changed between two reads. What the first copy wrote stays; run again to read the interval anew."
+            f"partition {self.partition} of `{self.run}` was loaded before with other row counts: the source changed "
+            "between two reads. The rows of the first copy stay. Run again to read the interval from the start."
         )
 
 
 @dataclass(eq=False)
 class ReconciliationFailed(TerminalError):
+    """Extracted rows are not the sum of scored, quarantined and excluded rows.
+
+    Cause: the source changed during the run, or Penstock has a bug. Nothing was published.
+    Remedy: run again. Report it if it happens again.
+    """
+
     pipeline: str
     interval: str
     difference: str
@@ -546,17 +787,23 @@ class ReconciliationFailed(TerminalError):
     def message(self) -> str:
         return (
             f"`{self.pipeline}` {self.interval} does not add up: {self.difference}. Nothing was published. "
-            "This is a fault of Penstock or of a changing source; run again, and report it if it stays."
+            "The source changed during the run, or Penstock has a bug. Run again, and report it if it happens again."
         )
 
 
 @dataclass(eq=False)
 class TakenOver(TerminalError):
+    """Another run took the interval over.
+
+    Cause: the process was stopped or cut off for longer than its lease. Nothing of this run was published.
+    Remedy: none: look at the newer run with `penstock runs`.
+    """
+
     run_id: str
     state: str
 
     def message(self) -> str:
         return (
-            f"run {self.run_id} no longer holds its interval (it is `{self.state}`): its lease ended and another run "
-            "took over. Nothing of this run was published; look at the newer run with `penstock runs`."
+            f"run {self.run_id} lost its interval (its state is `{self.state}`): its lease ended and another run took "
+            "over. Nothing of this run was published. Look at the newer run with `penstock runs`."
         )

@@ -1,8 +1,9 @@
-"""What travels through a run. Rows are Arrow tables; everything else is frozen and named."""
+"""The values that travel through a run. Rows are Arrow tables, everything else is a frozen dataclass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 import pyarrow as pa
 
@@ -10,7 +11,7 @@ from penstock.interval import DataInterval
 from penstock.resources.memory import MemoryPlan
 from penstock.resources.usage import Spent
 from penstock.spec.expectation_types import Outcome, Severity
-from penstock.spec.pipeline import Pipeline
+from penstock.spec.pipeline import KEY_IS_NULL, Pipeline
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,10 @@ class Horizon:
         return moment <= self.until
 
 
+Unit = Literal["rows", "lines", "values"]
+"""What a validation counts: rows, lines of a log, or the values of a whole column."""
+
+
 @dataclass(frozen=True)
 class Validation:
     """The result of one expectation on one stage of one partition, or of the whole interval (`partition` -1)."""
@@ -126,13 +131,29 @@ class Validation:
     evaluated: int
     unexpected: int
     outcome: Outcome
-    detail: str = ""
+    observed: str = ""
+    """What was seen beyond the counts: sample values, a figure, a share and its limit."""
     partition: int = -1
+    unit: Unit = "rows"
+    released: int = 0
+    """Of the unexpected rows, those that were released from quarantine before, and so stay."""
+
+    @property
+    def note(self) -> str:
+        """What a reader needs beside the counts: what was observed, and how many rows a release lets through."""
+        released = f"{self.released:,} of them released before" if self.released else ""
+        return "; ".join(filter(None, (self.observed, released)))
+
+    @property
+    def detail(self) -> str:
+        """The counts and the note in one line: `5 of 6 rows, e.g. 'b'`."""
+        counts = f"{self.unexpected:,} of {self.evaluated:,} {self.unit}" if self.unexpected else ""
+        return ", ".join(filter(None, (counts, self.note)))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a suite found in one batch. Finding only: the reaction is the caller's."""
+    """What the expectations of one stage found in one batch. The caller decides how to react."""
 
     validations: tuple[Validation, ...]
     refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -141,11 +162,58 @@ class Verdict:
     @property
     def halts(self) -> tuple[str, ...]:
         """One line for each critical expectation that failed."""
-        return tuple(
-            f"{v.stage}: {v.expectation} ({v.detail or f'{v.unexpected:,} of {v.evaluated:,} rows'})"
-            for v in self.validations
-            if v.outcome == "halted"
-        )
+        failed = [v for v in self.validations if v.outcome == "halted"]
+        return tuple(f"{v.stage}: {v.expectation}{f' ({v.detail})' if v.detail else ''}" for v in failed)
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A value that its row cannot be scored or stored with."""
+
+    feature: str
+    """The model's feature, or the column, that has the value."""
+    why: str
+    """What is wrong with the value; never quotes it."""
+    value: str | None = None
+    """The value as text; None where `why` needs no example."""
+    column: str | None = None
+    """The column that the feature was read from, where a step's `inputs` name another one."""
+    step: str | None = None
+    """The step of `models` that cannot take the value."""
+    masked: bool = False
+    """Whether `value` is the mask of a private value."""
+
+    @property
+    def text(self) -> str:
+        """The reason as the quarantine stores it."""
+        shown = "" if self.value is None else f" {self.value}" if self.masked else f" '{self.value}'"
+        return f"{'' if self.step is None else f'step {self.step}: '}`{self.feature}`: {self.why}{shown}"
+
+
+@dataclass(frozen=True)
+class NullKey:
+    """A row without a key."""
+
+    @property
+    def text(self) -> str:
+        """The reason as the quarantine stores it."""
+        return KEY_IS_NULL
+
+
+@dataclass(frozen=True)
+class FailedExpectation:
+    """An expectation that the row did not meet."""
+
+    label: str
+
+    @property
+    def text(self) -> str:
+        """The reason as the quarantine stores it."""
+        return self.label
+
+
+Reason = Misfit | NullKey | FailedExpectation
+"""Why a row is refused. Its `text` is made when the refusal is written or shown; releases compare stored texts."""
 
 
 @dataclass(frozen=True)
@@ -156,15 +224,16 @@ class Refusal:
     source: str
     key: str
     """The key columns' values as JSON."""
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+    """Private values are masked."""
     row: str
     """The row as JSON, private columns masked."""
     digest: str
-    """What a release knows the row by."""
+    """Identifies the row to a release."""
 
 
 Waivers = Mapping[str, frozenset[str]]
-"""By a refused row's digest, what it was released for."""
+"""By a refused row's digest: the texts of the reasons that a release waives."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +268,13 @@ class Features:
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By stage: the columns there are, for expectations about the schema."""
     waivers: Waivers = field(default_factory=dict)
-    outputs: tuple[str, ...] = ()
-    """Columns of the table that steps of `models` have added."""
+    outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By step of `models`, in their order: the columns of the table that it has added."""
+
+    @property
+    def output_columns(self) -> list[str]:
+        """All columns that steps have added."""
+        return [column for columns in self.outputs.values() for column in columns]
 
 
 @dataclass(frozen=True)

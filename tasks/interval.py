@@ -18,7 +18,7 @@ from penstock.resources.usage import Usage
 from penstock.run.budget import keep_budget
 from penstock.run.extract import count_malformed, land_logs, plan_partitions, source_fingerprint, source_horizon
 from penstock.run.load import count_rows
-from penstock.run.planning import Mode, Plan, PlannedInterval, plan_intervals
+from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
 from penstock.run.schema_contract import compare_sources, keep_contract, refuse_breaks
 from penstock.run_types import ModelPin, Pins, Receipt, ScoringRun, SourcePlan, deciding_model
 from penstock.sources.logs.landed import Landing
@@ -65,7 +65,8 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
     seen = partial(source_fingerprint, pipeline, connect=connect, masking=hidden)
     try:
-        return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+        request = PlanRequest(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+        return plan_intervals(request)
     except SourceError:
         refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))
         raise
@@ -76,8 +77,7 @@ def claim_interval(
     pipeline: Pipeline, planned: PlannedInterval, pins: Pins, flow_run_id: str | None
 ) -> ScoringRun | None:
     """Take the interval under a lease; None where it is published meanwhile."""
-    return writer.claim(
-        connect(pipeline.destination.connection),
+    request = writer.ClaimRequest(
         pipeline,
         planned.interval,
         deciding_model(pins),
@@ -85,8 +85,9 @@ def claim_interval(
         settings().lease_seconds,
         again=planned.again,
         flow_run_id=flow_run_id,
-        steps=pins if pipeline.models else None,
+        steps=pins if pipeline.models else {},
     )
+    return writer.claim(connect(pipeline.destination.connection), request)
 
 
 @task(name="plan-partitions", task_run_name="plan partitions", **RETRIED)

@@ -32,7 +32,7 @@ from penstock.run.extract import (
     source_horizon,
 )
 from penstock.run.load import count_rows, load_partition
-from penstock.run.planning import Mode, Plan, PlannedInterval, plan_intervals
+from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
 from penstock.run.schema_contract import keep_contract
 from penstock.run.validate import validate_partition
 from penstock.run_types import Partition, Pins, Receipt, ScoringRun, deciding_model
@@ -76,7 +76,9 @@ class Driver:
 
         released = pending_releases(self.warehouse, self.pipeline.name)
         return plan_intervals(
-            self.pipeline, settled, now, fingerprint_of, mode, start, end, released=released, horizon=horizon
+            PlanRequest(
+                self.pipeline, settled, now, fingerprint_of, mode, start, end, released=released, horizon=horizon
+            )
         )
 
     def steps(
@@ -94,16 +96,16 @@ class Driver:
 
     def _interval(self, planned: PlannedInterval, pins: Pins) -> Iterator[str]:
         try:
-            run = writer.claim(
-                self.warehouse,
+            request = writer.ClaimRequest(
                 self.pipeline,
                 planned.interval,
                 deciding_model(pins),
                 planned.reason,
                 self.lease_seconds,
                 again=planned.again,
-                steps=pins if self.pipeline.models else None,
+                steps=pins if self.pipeline.models else {},
             )
+            run = writer.claim(self.warehouse, request)
         except IntervalBusy:
             yield "busy"
             return

@@ -142,12 +142,14 @@ def find_intervals(
     from penstock.ledger.releases import pending_releases
     from penstock.privacy.masking import make_masking
     from penstock.run.extract import source_fingerprint, source_horizon
-    from penstock.run.planning import plan_intervals
+    from penstock.run.planning import PlanRequest, plan_intervals
 
     horizon, warehouse = source_horizon(pipeline, connect), connect(pipeline.destination.connection)
     settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
     seen = partial(source_fingerprint, pipeline, connect=connect, masking=make_masking(pipeline, open_settings()))
-    return plan_intervals(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+    return plan_intervals(
+        PlanRequest(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+    )
 
 
 def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "Pins":

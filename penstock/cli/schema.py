@@ -26,6 +26,6 @@ def schema(
 
 def render_schema() -> str:
     """Return the schema as the shipped file holds it."""
-    from penstock.spec.pipeline import json_schema
+    from penstock.spec.json_schema import json_schema
 
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""Values that Arrow can hold and not every warehouse can: times outside the years 1 to 9999, NUL in text.
+"""Values that Arrow can hold and some warehouse cannot: times outside the years 1 to 9999, NUL in text.
 
 Arrow and DuckDB can hold them; Python's datetime, pandas' text and Postgres cannot. A row with such a value is refused.
 """
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.database.types import TIMESTAMP, compute
+from penstock.run_types import Misfit
 
 _CALENDAR = {TIMESTAMP: (-62_135_596_800_000_000, 253_402_300_799_999_999), pa.date32(): (-719_162, 2_932_896)}
 """The first and last moment of Python's calendar, in microseconds and in days since 1970."""
@@ -17,9 +18,9 @@ _INFINITE = {TIMESTAMP: 2**63 - 1, pa.date32(): 2**31 - 1}
 """The number for infinity. Its negative is minus infinity. DuckDB uses the same numbers."""
 
 
-def unstorable_rows(table: pa.Table, columns: Iterable[str]) -> dict[int, tuple[str, ...]]:
-    """Return positions and reasons of the rows that not every warehouse can store in these columns."""
-    reasons: dict[int, tuple[str, ...]] = {}
+def unstorable_rows(table: pa.Table, columns: Iterable[str]) -> dict[int, tuple[Misfit, ...]]:
+    """Return position and reasons of the rows that not every warehouse can store in these columns."""
+    reasons: dict[int, tuple[Misfit, ...]] = {}
     for position, reason in _unstorable(table, columns):
         reasons[position] = (*reasons.get(position, ()), reason)
     return reasons
@@ -59,16 +60,16 @@ def mend_infinity(table: pa.Table) -> pa.Table:
     return table
 
 
-def _unstorable(table: pa.Table, columns: Iterable[str]) -> Iterator[tuple[int, str]]:
+def _unstorable(table: pa.Table, columns: Iterable[str]) -> Iterator[tuple[int, Misfit]]:
     for name in dict.fromkeys(c for c in columns if c in table.column_names):
         column = table[name]
         off = _off_calendar(column)
         if off is not None:
             for position in compute.indices_nonzero(off).to_pylist():
-                yield position, f"`{name}`: a time outside the years 1 to 9999"
+                yield position, Misfit(name, "a time outside the years 1 to 9999")
         if pa.types.is_string(column.type):
             for position in compute.indices_nonzero(compute.match_substring(column, "\0")).to_pylist():
-                yield position, f"`{name}`: text with a NUL, which not every database can hold"
+                yield position, Misfit(name, "text with a NUL, which not every database can hold")
 
 
 def _off_calendar(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any] | None":

@@ -1,7 +1,7 @@
-"""The runs around a run: the published one before it, the earlier tries at its interval, and who took whose place.
+"""The runs around a run: the published one before it, earlier runs of its interval, and which run replaced which.
 
-A run that loses its place is retired in the transaction that claims or publishes its successor: `retired_at` equals the
-successor's claim or publish time.
+The transaction that claims or publishes a run retires the runs that it replaces, and writes its id into their
+`replaced_by_run_id`.
 """
 
 import sqlalchemy as sa
@@ -36,20 +36,17 @@ def earlier_runs(database: Database, run: RunRecord, limit: int = 5) -> list[Run
 
 
 def replaced_runs(database: Database, run: RunRecord) -> list[RunRecord]:
-    """Return the runs whose place this one took: the one that it found dead, and the one that it superseded."""
-    taken_over = sa.and_(runs.c.state == "abandoned", runs.c.retired_at == run.started_at)
-    superseded = sa.and_(runs.c.state == "superseded", runs.c.retired_at == run.published_at)
-    query = select_runs().where(*_same_interval(run), sa.or_(taken_over, superseded))
+    """Return the runs that this run replaced, oldest first: a dead one at its claim, a published one at its publish."""
+    query = select_runs().where(*_same_interval(run), runs.c.replaced_by_run_id == run.run_id)
     return fetch_runs(database, query.order_by(runs.c.started_at))
 
 
 def replaced_by(database: Database, run: RunRecord) -> RunRecord | None:
-    """Return the run that took this one's place."""
-    heirs = {"abandoned": runs.c.started_at, "superseded": runs.c.published_at}
-    if run.state not in heirs:
+    """Return the run that replaced this one."""
+    if run.replaced_by_run_id is None:
         return None
-    query = select_runs().where(*_same_interval(run), heirs[run.state] == run.retired_at)
-    return next(iter(fetch_runs(database, query.limit(1))), None)
+    query = select_runs().where(runs.c.run_id == run.replaced_by_run_id)
+    return next(iter(fetch_runs(database, query)), None)
 
 
 def _same_interval(run: RunRecord) -> tuple[sa.ColumnElement[bool], ...]:

@@ -1,4 +1,4 @@
-"""Bring the ledger's tables up to this version, each numbered step in one transaction."""
+"""Bring the ledger's tables up to this version, all missing steps in one transaction."""
 
 import threading
 from datetime import UTC, datetime
@@ -8,16 +8,17 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import SettingsError
+from penstock.ledger.migration_fills import FILLS
 from penstock.ledger.tables import metadata, schema, since
 
-LATEST = 6
+LATEST = 7
 _ADVISORY_LOCK = 7_305_821_190_664
 _done: set[str] = set()
 _lock = threading.Lock()
 
 
 def migrate(database: Database) -> None:
-    """Apply what is missing; costs nothing once this process has seen the ledger up to date.
+    """Apply the missing migrations. Later calls of this process return at once.
 
     Raises:
         SettingsError: the ledger was written by a newer Penstock.
@@ -26,7 +27,7 @@ def migrate(database: Database) -> None:
         url = database.url.render_as_string(hide_password=False)
         if url in _done and not _file_is_gone(database):
             return
-        if _read_version(database) != LATEST:  # who only reads waits for no writer, and needs no right to write
+        if _read_version(database) != LATEST:  # a reader of a current ledger takes no lock and needs no right to write
             _migrate(database)
         _done.add(url)
 
@@ -67,7 +68,7 @@ def _migrate(database: Database, target: int = LATEST) -> None:
 
 
 def _apply(connection: sa.Connection, step: int) -> None:
-    """Create the tables, and add the columns, that this step brings; a new table has its later columns at once."""
+    """Create the tables and add the columns of one step, then fill them. A new table has its later columns at once."""
     preparer = connection.dialect.identifier_preparer
     for table in metadata.sorted_tables:
         if table is schema:
@@ -81,3 +82,5 @@ def _apply(connection: sa.Connection, step: int) -> None:
                 kind = column.type.compile(connection.dialect)
                 name = preparer.format_column(column)
                 connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(table)} ADD COLUMN {name} {kind}")
+    if step in FILLS:
+        FILLS[step](connection)

@@ -1,9 +1,8 @@
-"""What the ledger tells: runs, what is published, partitions, validations, quarantine. Reads only."""
+"""Read runs, partitions and validations from the ledger."""
 
 import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,14 +13,14 @@ from penstock.errors import RunNotFound
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.pins import read_pins
-from penstock.ledger.quarantine import QuarantinedRow, quarantined_rows  # noqa: F401 # they are looked for here too
+from penstock.ledger.quarantine import QuarantinedRow, quarantined_rows  # noqa: F401 # callers import them from here too
 from penstock.ledger.tables import partitions, runs, validations
 from penstock.run_types import Pins, Validation
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One scoring run as the ledger remembers it."""
+    """One scoring run as the ledger keeps it."""
 
     run_id: str
     pipeline: str
@@ -54,29 +53,31 @@ class RunRecord:
     retired_at: datetime | None
     rows_pruned_at: datetime | None
     cpu_seconds: float | None
-    """Of all processes that worked, from claim to end; the databases' own is not in it."""
+    """CPU time of all processes of the run, from claim to end, without the databases' own."""
     bytes_read: int | None
-    """Arrow bytes of what was extracted."""
+    """Arrow bytes of the extracted rows."""
     bytes_written: int | None
     """Arrow bytes of the scored rows that were loaded."""
     peak_bytes: int | None
-    """Most memory that the process has held since it started; of several, the sum of each one's most."""
+    """Peak memory of the process since it started; of several processes, the sum of their peaks."""
     processes: int | None
     cost: float | None
-    """At the prices of its time; None where none were set."""
+    """At the prices of that time; None if none were set."""
     memory: str | None
-    """What was decided to keep the run within its memory (`memory.MemoryPlan`), as JSON."""
+    """The plan that keeps the run within its memory limit (`memory.MemoryPlan`), as JSON."""
     step_models: Pins
-    """Every step's version, where the run had several steps; the last one is the run's model."""
+    """Each step's version, if the run had several steps; the last one is the run's model."""
+    replaced_by_run_id: str | None
+    """The run that took this one over, or superseded it."""
 
     @property
     def model(self) -> str:
-        """The version that decided, as people name it."""
+        """The version that decided, as `name/version`."""
         return f"{self.model_name}/{self.model_version}"
 
     @property
     def models(self) -> str:
-        """The versions of all steps, as people name them."""
+        """The versions of all steps, as `name/version`, with commas between."""
         return ", ".join(map(str, self.step_models.values())) or self.model
 
     @property
@@ -87,19 +88,19 @@ class RunRecord:
 
     @property
     def rows_published(self) -> int | None:
-        """Scored rows that readers have seen; None for a run that published nothing, whatever it scored."""
+        """Scored rows that were published; None for a run that published nothing."""
         return self.rows_scored if self.published_at else None
 
     @property
     def seconds(self) -> float | None:
-        """From claim to end; None, too, where the clock was set back in between."""
+        """From claim to end; None if the run goes on, or if the clock was set back in between."""
         if self.finished_at is None or self.finished_at < self.started_at:
             return None
         return (self.finished_at - self.started_at).total_seconds()
 
     @property
     def cost_per_million(self) -> float | None:
-        """The cost of a million rows that were read, at this run's rate."""
+        """The cost of a million extracted rows, at this run's rate."""
         return self.cost / self.rows_extracted * 1e6 if self.cost is not None and self.rows_extracted else None
 
 
@@ -118,11 +119,11 @@ class PartitionRecord:
     seconds: dict[str, float]
     process: str | None
     cpu_seconds: float | None
-    """Of its process while it ran, partitions beside it on threads included."""
+    """CPU time of its process while it ran, with that of partitions on other threads."""
     bytes_read: int | None
     bytes_written: int | None
     peak_bytes: int | None
-    """Most memory that its process had held by then."""
+    """Peak memory of its process until then."""
 
 
 _RECORD_COLUMNS = [runs.c[name] for name in RunRecord.__dataclass_fields__]
@@ -159,10 +160,10 @@ def list_runs(
 
 
 def find_run(database: Database, prefix: str) -> RunRecord:
-    """Return the run whose id begins so.
+    """Return the run whose id begins with the prefix.
 
     Raises:
-        RunNotFound: none does, or several do.
+        RunNotFound: no id begins with it, or several do.
     """
     migrate(database)
     found = fetch_runs(database, select_runs().where(runs.c.run_id.startswith(prefix, autoescape=True)).limit(5))
@@ -172,7 +173,7 @@ def find_run(database: Database, prefix: str) -> RunRecord:
 
 
 def settled_intervals(database: Database, pipeline: str, variant: str = "live") -> dict[str, RunRecord]:
-    """Return the intervals that planning leaves alone, by key: published ones, and those that somebody withdrew."""
+    """Return the published and withdrawn intervals by key: planning leaves these alone."""
     migrate(database)
     states = ("published", "withdrawn")
     same = (runs.c.pipeline == pipeline, runs.c.variant == variant, runs.c.state.in_(states))
@@ -192,7 +193,7 @@ def partitions_of(database: Database, run_id: str) -> list[PartitionRecord]:
 
 
 def rows_done(database: Database, run_ids: Sequence[str]) -> int:
-    """Return how many rows of these runs are in loaded partitions: what a progress bar shows."""
+    """Return how many rows of these runs are in loaded partitions, for a progress bar."""
     query = sa.select(sa.func.sum(partitions.c.rows_extracted)).where(partitions.c.run_id.in_(run_ids))
     with database.reading() as connection:
         return int(connection.execute(query).scalar() or 0)
@@ -200,9 +201,12 @@ def rows_done(database: Database, run_ids: Sequence[str]) -> int:
 
 def validations_of(database: Database, run_id: str) -> list[Validation]:
     """Return a run's validations, those of its partitions added up, the worst outcome first."""
-    names = ("stage", "expectation", "severity", "evaluated", "unexpected", "outcome", "detail", "partition")
+    names = ("stage", "expectation", "severity", "evaluated", "unexpected", "outcome", "partition")
+    # NULL: written by a process of version 6 that went on working while the ledger was upgraded
+    added = {"unit": "rows", "observed": validations.c.detail, "released": 0}
+    later = [sa.func.coalesce(validations.c[name], instead).label(name) for name, instead in added.items()]
     query = (
-        sa.select(*(validations.c[name] for name in names))
+        sa.select(*(validations.c[name] for name in names), *later)
         .where(validations.c.run_id == run_id)
         .order_by(validations.c.partition, validations.c.number)
     )
@@ -211,12 +215,11 @@ def validations_of(database: Database, run_id: str) -> list[Validation]:
     return sorted(add_up(found), key=lambda v: -_WORST.index(v.outcome))
 
 
-_COUNTS = re.compile(r"^[\d,]+ of [\d,]+ rows")
 _WORST = ("passed", "vacuous", "noted", "quarantined", "halted")
 
 
 def add_up(found: Sequence[Validation]) -> list[Validation]:
-    """Add the partitions' validations of one expectation up: counts summed, the worst outcome, its first detail."""
+    """Add up the partitions' validations of one expectation: summed counts, the worst outcome and its observation."""
     totals: dict[tuple[str, str, str, bool], Validation] = {}
     for v in found:
         key = (v.stage, v.expectation, v.severity, v.partition < 0)
@@ -226,17 +229,13 @@ def add_up(found: Sequence[Validation]) -> list[Validation]:
             continue
         outcomes = {old.outcome, v.outcome} - ({"vacuous"} if {old.outcome, v.outcome} != {"vacuous"} else set())
         outcome = max(outcomes, key=_WORST.index)
-        evaluated, unexpected = old.evaluated + v.evaluated, old.unexpected + v.unexpected
-        detail = old.detail if old.outcome == outcome and old.detail else v.detail
-        totals[key] = Validation(
-            v.stage,
-            v.expectation,
-            v.severity,
-            evaluated,
-            unexpected,
-            outcome,
-            # A detail tells the counts of its own partition, beside which the sums would look wrong.
-            _COUNTS.sub(f"{unexpected:,} of {evaluated:,} rows", detail),
-            min(old.partition, v.partition),
+        totals[key] = replace(
+            old,
+            evaluated=old.evaluated + v.evaluated,
+            unexpected=old.unexpected + v.unexpected,
+            outcome=outcome,
+            observed=old.observed if old.outcome == outcome and old.observed else v.observed,
+            partition=min(old.partition, v.partition),
+            released=old.released + v.released,
         )
     return list(totals.values())

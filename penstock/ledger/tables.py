@@ -1,4 +1,4 @@
-"""The ledger's tables. A column or table that came later carries the migration that adds it: `info={"since": n}`."""
+"""The ledger's tables. A later column or table names the migration that adds it: `info={"since": n}`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from penstock.database.types import UtcDateTime
 metadata = sa.MetaData()
 
 RunId = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
-"""Ids compare by bytes, not by a language's order."""
+"""Ids compare by bytes, not by the order of a language."""
 
 runs = sa.Table(
     "penstock_runs",
@@ -54,6 +54,7 @@ runs = sa.Table(
     sa.Column("cost", sa.Double, info={"since": 5}),
     sa.Column("memory", sa.Text, info={"since": 5}),
     sa.Column("step_models", sa.Text, info={"since": 6}),  # JSON: every step's model, where there are several steps
+    sa.Column("replaced_by_run_id", RunId, info={"since": 7}),  # of `abandoned` and `superseded` runs
 )
 sa.Index("penstock_runs_by_interval", runs.c.pipeline, runs.c.interval_key, runs.c.variant)
 
@@ -66,7 +67,7 @@ _where_partial: Any = _has_partial_indexes  # SQLAlchemy's protocol for it canno
 
 
 for _state in ("running", "published"):
-    # Where the database has partial indexes it holds by itself that there is one such run an interval.
+    # A database that has partial indexes enforces by itself that an interval has one such run.
     sa.Index(
         f"penstock_runs_one_{_state}",
         runs.c.pipeline,
@@ -85,7 +86,7 @@ intervals = sa.Table(
     sa.Column("variant", sa.Text, primary_key=True),
     sa.Column("guard", sa.BigInteger, nullable=False),
 )
-"""One row an interval, which every claim, publish and withdraw writes first: the guard that makes them take turns."""
+"""One row an interval. Every claim, publish and withdraw writes it first, so that they take turns."""
 
 partitions = sa.Table(
     "penstock_partitions",
@@ -119,7 +120,10 @@ validations = sa.Table(
     sa.Column("evaluated", sa.BigInteger, nullable=False),
     sa.Column("unexpected", sa.BigInteger, nullable=False),
     sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),  # the counts, what was observed and the releases, in one line
+    sa.Column("unit", sa.Text, info={"since": 7}),
+    sa.Column("observed", sa.Text, info={"since": 7}),
+    sa.Column("released", sa.BigInteger, info={"since": 7}),
 )
 
 quarantine = sa.Table(
@@ -155,7 +159,7 @@ releases = sa.Table(
     sa.Column("settled_by_run", RunId),
     info={"since": 2},
 )
-"""Rows let out of quarantine: each as it was judged (`digest`), and the expectations that it is exempt from since."""
+"""Rows released from quarantine: each as it was judged (`digest`), and the expectations that it is now exempt from."""
 
 forgotten = sa.Table(
     "penstock_forgotten",
@@ -168,7 +172,7 @@ forgotten = sa.Table(
     sa.Column("counts", sa.Text, nullable=False),
     info={"since": 2},
 )
-"""What was removed at a subject's wish: when, how much, and a keyed hash of whose rows; never the key itself."""
+"""Erasures: when, how many rows, and a keyed hash of the key that was erased; never the key itself."""
 
 log_files = sa.Table(
     "penstock_log_files",
@@ -196,7 +200,7 @@ log_lines = sa.Table(
     sa.Column("time", UtcDateTime, nullable=False),
     sa.Column("line", sa.Text, nullable=False),
 )
-"""Lines that could not be read, at the time of their neighbours."""
+"""Lines that could not be read, with the time of the lines beside them."""
 
 log_horizons = sa.Table(
     "penstock_log_horizons",
@@ -206,7 +210,7 @@ log_horizons = sa.Table(
     sa.Column("pruned_before", UtcDateTime, nullable=False),
     info={"since": 3},
 )
-"""Before which time landed lines may have been pruned: what begins earlier can no longer be read."""
+"""The time before which landed lines may have been pruned. An interval that begins earlier cannot be read."""
 
 source_columns = sa.Table(
     "penstock_source_columns",
@@ -219,7 +223,7 @@ source_columns = sa.Table(
     sa.Column("seen_at", UtcDateTime, nullable=False),
     info={"since": 4},
 )
-"""Columns and types of a source as a run saw them, where they were not yet known; the newest published one counts."""
+"""Columns and types of a source as a run saw them, stored when they are new. The newest published one counts."""
 
 schema = sa.Table(
     "penstock_schema",
@@ -230,5 +234,5 @@ schema = sa.Table(
 
 
 def since(item: sa.Table | sa.Column[object]) -> int:
-    """Return the migration that brings a table or column."""
+    """Return the migration that adds a table or column."""
     return int(item.info.get("since", 1))

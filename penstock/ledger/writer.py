@@ -6,7 +6,7 @@ import os
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,47 +40,63 @@ class Totals:
     excluded: int
 
 
-def claim(
-    database: Database,
-    pipeline: Pipeline,
-    interval: DataInterval | None,
-    model: ModelPin,
-    reason: str,
-    lease_seconds: float,
-    *,
-    again: bool = False,
-    variant: str = "live",
-    flow_run_id: str | None = None,
-    steps: Pins | None = None,
-) -> ScoringRun | None:
-    """Take an interval under a lease; None where it is published already and `again` is not asked for.
+@dataclass(frozen=True)
+class ClaimRequest:
+    """The interval that a run asks for, and what it will score it with."""
 
-    Args:
-        model: the version that decides.
-        steps: every step's version, where the pipeline has `models`.
+    pipeline: Pipeline
+    interval: DataInterval | None
+    """None for a snapshot."""
+    model: ModelPin
+    """The version that decides."""
+    reason: str
+    """Why the interval is scored: `due`, `late rows`, `restate` …"""
+    lease_seconds: float
+    """How long the run keeps the interval without renewing its lease."""
+    again: bool = False
+    """Whether to score an interval that is published already."""
+    variant: str = "live"
+    flow_run_id: str | None = None
+    steps: Pins = field(default_factory=dict)
+    """Every step's version, where the pipeline has `models`."""
+
+
+def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
+    """Take an interval under a lease; None where it is published already and the request is not `again`.
 
     Raises:
-        IntervalBusy: a run that is alive holds it.
+        IntervalBusy: a run whose lease has not ended has the interval.
     """
     migrate(database)
-    run = ScoringRun(uuid.uuid4().hex, pipeline, interval, model, uuid.uuid4().hex, variant, flow_run_id, steps or {})
-    same = _same_interval(pipeline.name, run.interval_key, variant)
+    run = ScoringRun(
+        run_id=uuid.uuid4().hex,
+        pipeline=request.pipeline,
+        interval=request.interval,
+        model=request.model,
+        lease_token=uuid.uuid4().hex,
+        variant=request.variant,
+        flow_run_id=request.flow_run_id,
+        steps=request.steps,
+    )
+    pipeline, interval, model = run.pipeline, run.interval, run.model
+    same = _same_interval(pipeline.name, run.interval_key, run.variant)
     _ensure_guard(database, run)
     try:
         with database.writing() as connection:
-            lock_interval(connection, pipeline.name, run.interval_key, variant)
+            lock_interval(connection, pipeline.name, run.interval_key, run.variant)
             now = database.now(connection)
             live = connection.execute(
                 sa.select(runs).where(*same, runs.c.state.in_(("running", "published")))
             ).mappings()
             for other in live.all():
                 if other["state"] == "published":
-                    if not again:
+                    if not request.again:
                         return None
                 elif other["lease_until"] > now:
                     raise _busy(run, other)
                 else:
-                    _retire(connection, other["run_id"], "abandoned", now, "its lease ended without a sign of life")
+                    error = "its lease ended without a sign of life"
+                    _retire(connection, other["run_id"], "abandoned", now, run.run_id, error)
             connection.execute(
                 runs.insert().values(
                     run_id=run.run_id,
@@ -88,8 +104,8 @@ def claim(
                     interval_key=run.interval_key,
                     interval_start=interval.start if interval else None,
                     interval_end=interval.end if interval else None,
-                    variant=variant,
-                    reason=reason,
+                    variant=run.variant,
+                    reason=request.reason,
                     state="running",
                     model_name=model.name,
                     model_version=model.version,
@@ -99,8 +115,8 @@ def claim(
                     destination_table=pipeline.destination.table,
                     lease_token=run.lease_token,
                     lease_owner=f"{socket.gethostname()}:{os.getpid()}",
-                    lease_until=now + timedelta(seconds=lease_seconds),
-                    flow_run_id=flow_run_id,
+                    lease_until=now + timedelta(seconds=request.lease_seconds),
+                    flow_run_id=run.flow_run_id,
                     started_at=now,
                 )
             )
@@ -166,6 +182,9 @@ def validation_rows(run_id: str, found: Sequence[Validation]) -> list[dict[str, 
             "unexpected": v.unexpected,
             "outcome": v.outcome,
             "detail": v.detail,
+            "unit": v.unit,
+            "observed": v.observed,
+            "released": v.released,
         }
         for number, v in enumerate(found)
     ]
@@ -192,7 +211,7 @@ def publish(
         now = database.now(connection)
         old = connection.execute(sa.select(runs.c.run_id).where(*same, runs.c.state == "published")).scalar()
         if old is not None:
-            _retire(connection, old, "superseded", now)
+            _retire(connection, old, "superseded", now, run.run_id)
         connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == run.run_id)
@@ -283,8 +302,15 @@ def _hold(connection: sa.Connection, run: ScoringRun) -> None:
         raise TakenOver(run.run_id, state)
 
 
-def _retire(connection: sa.Connection, run_id: str, state: str, now: datetime, error: str | None = None) -> None:
-    values: dict[str, Any] = {"state": state, "retired_at": now}
+def _retire(
+    connection: sa.Connection,
+    run_id: str,
+    state: str,
+    now: datetime,
+    replaced_by_run_id: str | None = None,
+    error: str | None = None,
+) -> None:
+    values: dict[str, Any] = {"state": state, "retired_at": now, "replaced_by_run_id": replaced_by_run_id}
     if error is not None:
         values |= {"error": error, "finished_at": now}
     connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(**values))

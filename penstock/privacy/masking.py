@@ -3,10 +3,11 @@
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.errors import SettingsError
+from penstock.run_types import Misfit, Reason
 from penstock.settings import Settings
 from penstock.spec.pipeline import Masking, Pipeline
 
@@ -34,6 +35,13 @@ class MaskingPolicy:
             return dict(row)
         kept = ((name, value, self.columns.get(name.casefold())) for name, value in row.items())
         return {name: self.hash(value) if how == "hash" else value for name, value, how in kept if how != "drop"}
+
+    def mask_reason(self, reason: Reason) -> Reason:
+        """Return a reason without its value where the feature, or the column that it was read from, is private."""
+        if not isinstance(reason, Misfit) or reason.value is None:
+            return reason
+        private = self.hides([reason.feature, reason.column or reason.feature])
+        return replace(reason, value=HIDDEN, masked=True) if private else reason
 
     def hash(self, value: Any) -> str | None:
         """Return a value's keyed hash, which cannot be guessed without the secret. NULL stays NULL."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from penstock.errors import Problem, SpecError, nearest
 from penstock.quality.engine import InvalidArguments, build_expectation, list_arguments
-from penstock.spec.pipeline import Expectation, Pipeline
+from penstock.spec.expectation import Expectation
+from penstock.spec.pipeline import Pipeline
 
 _OURS = {
     "batch_id", "catch_exceptions", "condition_parser", "id", "meta", "rendered_content", "result_format",

@@ -1,4 +1,4 @@
-"""What was found, in words; the only place where values of the data become text, and private ones do not."""
+"""Write what an expectation observed. Values of the data become text only here, and private ones do not."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -9,36 +9,30 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
-from penstock.spec.pipeline import Expectation
+from penstock.spec.expectation import Expectation
 
 _SAMPLES = 3
 _SAMPLE_WIDTH = 40
 
 
-def describe_rows(
-    table: pa.Table, expectation: Expectation, counts: tuple[int, int], positions: Sequence[int], masking: MaskingPolicy
+def describe_samples(
+    table: pa.Table, expectation: Expectation, positions: Sequence[int], masking: MaskingPolicy
 ) -> str:
-    """Say how many rows failed of how many, with a few values."""
-    counted = f"{counts[0]:,} of {counts[1]:,} rows"
+    """Write a few values of the rows at these positions; nothing if they are private, or all NULL."""
     if masking.hides(expectation.columns):
-        return counted
+        return ""
     columns = [table[name] for name in expectation.columns]
     picked = [tuple(column[p].as_py() for column in columns) for p in positions[:20]]
     values = [row[0] if len(row) == 1 else row for row in picked if any(v is not None for v in row)]
-    return f"{counted}, e.g. {_show(values)}" if values else counted
+    return f"e.g. {_show(values)}" if values else ""
 
 
 def describe_observed(
-    result: Mapping[str, Any],
-    expectation: Expectation,
-    counts: tuple[int, int],
-    *,
-    success: bool,
-    masking: MaskingPolicy,
+    result: Mapping[str, Any], expectation: Expectation, *, success: bool, masking: MaskingPolicy
 ) -> str:
-    """Say what an expectation about whole columns observed."""
+    """Write what an expectation about whole columns observed; nothing if its counts say it all."""
     if "element_count" in result:
-        return f"{counts[0]:,} of {counts[1]:,} rows unexpected"
+        return "all values expected" if success and not result.get("unexpected_count") else ""
     if masking.hides(expectation.columns):
         return f"observed {HIDDEN}"
     unexpected, missing = result.get("partial_unexpected_list"), result.get("partial_missing_list")

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.spec.pipeline import Expectation
+from penstock.spec.expectation import Expectation
 
 View = Literal["value", "text", "json", "bounds", "number"]
 Column: TypeAlias = "pa.ChunkedArray[Any]"

@@ -1,4 +1,4 @@
-"""Run a stage's expectations and say what was found: on a partition's rows, on the interval's shares, on the whole."""
+"""Judge one stage by its expectations: a partition's rows, the interval's shares, the interval as a whole."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from penstock.errors import Problem, SpecError, nearest
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
-from penstock.quality.describe import describe_observed, describe_rows
+from penstock.quality.describe import describe_observed, describe_samples
 from penstock.quality.engine import Finding, InvalidArguments, build_expectation, run_expectations
 from penstock.quality.frames import View, find_broken_json, fit_arguments, make_frame, view_of
-from penstock.run_types import Validation, Verdict
+from penstock.run_types import Unit, Validation, Verdict
+from penstock.spec.expectation import Expectation
 from penstock.spec.expectation_types import ROW_COUNT_TYPES, SCHEMA_TYPES, Outcome, Severity
-from penstock.spec.pipeline import Expectation
 
 _REACTIONS: dict[Severity, Outcome] = {"critical": "halted", "warning": "quarantined", "info": "noted"}
 
@@ -34,10 +34,10 @@ def judge_rows(
 ) -> Verdict:
     """Judge each row of one batch by the row expectations among those given.
 
-    A share (`mostly`) is not judged here: a partition's share is not the interval's, `judge_shares` sums them up.
+    A share (`mostly`) is not judged here but by `judge_shares`, over all partitions of the interval.
 
     Raises:
-        SpecError: an expectation names a column that is not there, or cannot be judged on these types.
+        SpecError: an expectation names a column that does not exist, or cannot be judged on these types.
     """
     chosen = [e for e in expectations if e.is_row]
     findings = _find(stage, table, chosen, positions=True)
@@ -55,12 +55,13 @@ def _validate_rows(
     stage: str, table: pa.Table, expectation: Expectation, found: "_Found", partition: int, masking: MaskingPolicy
 ) -> Validation:
     outcome: Outcome = "passed"
-    detail = ""
+    observed = ""
     if found.unexpected:
         outcome = _REACTIONS[expectation.severity]
-        detail = describe_rows(table, expectation, (found.unexpected, found.evaluated), found.positions, masking)
+        observed = describe_samples(table, expectation, found.positions, masking)
         if "mostly" in expectation.arguments:
-            outcome, detail = "noted", f"{detail}; its share is judged in the audit"
+            outcome = "noted"
+            observed = "; ".join(filter(None, (observed, "its share is judged in the audit")))
     elif not found.evaluated:
         outcome = "vacuous"
     return Validation(
@@ -70,7 +71,7 @@ def _validate_rows(
         found.evaluated,
         found.unexpected,
         outcome,
-        detail,
+        observed,
         partition,
     )
 
@@ -78,7 +79,7 @@ def _validate_rows(
 def judge_shares(
     expectations_by_stage: Mapping[str, Sequence[Expectation]], validations: Sequence[Validation]
 ) -> tuple[Validation, ...]:
-    """Judge the row expectations with `mostly` by their share over the interval, summed over its partitions."""
+    """Judge the row expectations with `mostly` by their share over all partitions of the interval."""
     return tuple(
         _validate_share(stage, expectation, validations)
         for stage, expectations in expectations_by_stage.items()
@@ -90,16 +91,16 @@ def judge_shares(
 def _validate_share(stage: str, expectation: Expectation, validations: Sequence[Validation]) -> Validation:
     parts = [v for v in validations if (v.stage, v.expectation) == (stage, expectation.label)]
     evaluated, unexpected = sum(v.evaluated for v in parts), sum(v.unexpected for v in parts)
-    # As written, not as a float: 1 - 0.9 is less than 0.1, and 10 rows of 100 would be too many.
+    # From the text, since 1 - 0.9 as floats is less than 0.1, and 10 rows of 100 would be too many.
     mostly = Fraction(str(expectation.arguments["mostly"]))
     outcome: Outcome = "passed" if evaluated else "vacuous"
     if evaluated - unexpected < mostly * evaluated:
         outcome = _REACTIONS[expectation.severity]
-    detail = ""
+    observed = ""
     if unexpected:
         share, allowed = unexpected / evaluated, float(1 - mostly)
-        detail = f"{unexpected:,} of {evaluated:,} rows, {share:.4%} where {allowed:.4%} may be"
-    return Validation(stage, expectation.label, expectation.severity, evaluated, unexpected, outcome, detail)
+        observed = f"{share:.4%} where {allowed:.4%} are allowed"
+    return Validation(stage, expectation.label, expectation.severity, evaluated, unexpected, outcome, observed)
 
 
 def judge_whole(
@@ -111,22 +112,22 @@ def judge_whole(
     sampled: bool = False,
     masking: MaskingPolicy = NO_MASKING,
 ) -> Verdict:
-    """Judge the interval as a whole by the expectations that do not speak of single rows.
+    """Judge the interval as a whole by the expectations that are not about single rows.
 
     Args:
-        stage: whose rows they are.
+        stage: the stage that the rows belong to.
         sample: the columns of `columns_needed`, all rows or a uniform sample of them.
-        rows: how many rows there are, exactly.
-        columns: which columns there are, in order.
-        expectations: any; those about rows are left to `judge_rows`.
-        sampled: whether `sample` is less than all rows.
-        masking: what of the values must not be told.
+        rows: exact number of rows.
+        columns: the stage's columns, in order.
+        expectations: the stage's; those about rows are ignored here, `judge_rows` judges them.
+        sampled: whether `sample` holds fewer than all rows.
+        masking: which values must not be shown.
 
     Raises:
-        SpecError: an expectation names a column that is not there, or cannot be judged on these types.
+        SpecError: an expectation names a column that does not exist, or cannot be judged on these types.
     """
     aggregates = [e for e in expectations if e.is_aggregate]
-    suffix = f", on a sample of {sample.num_rows:,} rows" if sampled else ""
+    sample_note = f"on a sample of {sample.num_rows:,} rows" if sampled else ""
     judged = dict(zip(map(id, aggregates), _find(stage, sample, aggregates, positions=False), strict=True))
     validations = []
     for expectation in expectations:
@@ -135,36 +136,37 @@ def judge_whole(
         elif expectation.type in SCHEMA_TYPES:
             validations.append(_validate_schema(stage, expectation, columns))
         elif expectation.is_aggregate:
-            validations.append(_validate_aggregate(stage, expectation, judged[id(expectation)], suffix, masking))
+            validations.append(_validate_aggregate(stage, expectation, judged[id(expectation)], sample_note, masking))
     return Verdict(tuple(validations))
 
 
 def _validate_aggregate(
-    stage: str, expectation: Expectation, found: "_Found", suffix: str, masking: MaskingPolicy
+    stage: str, expectation: Expectation, found: "_Found", sample_note: str, masking: MaskingPolicy
 ) -> Validation:
     outcome: Outcome = "passed"
     if not found.success:
         outcome = _REACTIONS[expectation.severity]
     elif not found.evaluated:
         outcome = "vacuous"
-    counts = found.unexpected, found.evaluated
-    told = describe_observed(found.result, expectation, counts, success=found.success, masking=masking)
-    detail = told + suffix if found.result else ""
-    return Validation(
-        stage, expectation.label, expectation.severity, found.evaluated, found.unexpected, outcome, detail
-    )
+    observed = ""
+    if found.result:
+        observed = describe_observed(found.result, expectation, success=found.success, masking=masking)
+        observed = ", ".join(filter(None, (observed, sample_note)))
+    counts = found.evaluated, found.unexpected
+    unit: Unit = "rows" if "element_count" in found.result else "values"
+    return Validation(stage, expectation.label, expectation.severity, *counts, outcome, observed, unit=unit)
 
 
 def _validate_count(stage: str, expectation: Expectation, rows: int) -> Validation:
-    """Compare the exact count by hand: the engine would want a frame of that many rows."""
+    """Compare the exact count here, since the engine needs a frame of that many rows."""
     _build(stage, expectation, expectation.arguments)
-    told = expectation.arguments
+    arguments = expectation.arguments
     if expectation.type == "expect_table_row_count_to_equal":
-        holds = rows == int(told["value"])
+        holds = rows == int(arguments["value"])
     else:
-        low, high = told.get("min_value"), told.get("max_value")
-        above = low is None or (rows > int(low) if told.get("strict_min") else rows >= int(low))
-        below = high is None or (rows < int(high) if told.get("strict_max") else rows <= int(high))
+        low, high = arguments.get("min_value"), arguments.get("max_value")
+        above = low is None or (rows > int(low) if arguments.get("strict_min") else rows >= int(low))
+        below = high is None or (rows < int(high) if arguments.get("strict_max") else rows <= int(high))
         holds = above and below
     outcome: Outcome = "passed" if holds else _REACTIONS[expectation.severity]
     return Validation(stage, expectation.label, expectation.severity, rows, 0, outcome, f"observed {rows:,} rows")
@@ -177,8 +179,8 @@ def _validate_schema(stage: str, expectation: Expectation, columns: Sequence[str
         raise _spec_error(stage, expectation, finding.broken)
     outcome: Outcome = "passed" if finding.success else _REACTIONS[expectation.severity]
     shown = ", ".join(columns[:12]) + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
-    detail = f"observed {len(columns)} columns: {shown}"
-    return Validation(stage, expectation.label, expectation.severity, len(columns), 0, outcome, detail)
+    observed = f"observed {len(columns)} columns: {shown}"
+    return Validation(stage, expectation.label, expectation.severity, len(columns), 0, outcome, observed)
 
 
 # --- one pass of the engine --------------------------------------------------------------------
@@ -186,7 +188,7 @@ def _validate_schema(stage: str, expectation: Expectation, columns: Sequence[str
 
 @dataclass(frozen=True)
 class _Found:
-    """One expectation's finding, counted."""
+    """One expectation's finding, with its counts."""
 
     success: bool
     evaluated: int

@@ -105,9 +105,10 @@ class RunMeter:
         spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
         peaks: dict[str, int] = {own: peak_memory()}
         for spent in self._spent:
+            # This process's too: Linux counts its pages a little late, and can report less than a moment before.
+            peaks[spent.process] = max(peaks.get(spent.process, 0), spent.peak_bytes)
             if spent.process != own:
                 spans[spent.process].append((spent.cpu_begun, spent.cpu_ended))
-                peaks[spent.process] = max(peaks.get(spent.process, 0), spent.peak_bytes)
         cpu_seconds = time.process_time() - self._cpu_begun + sum(map(covered, spans.values()))
         peak_bytes = sum(peaks.values())
         return Usage(

@@ -111,19 +111,17 @@ def _judge_volume(run: ScoringRun, totals: Totals, planned: int) -> list[Validat
     limit, empty = run.pipeline.quarantine_limit, run.pipeline.empty
     found = []
     if planned != totals.extracted:
-        detail = f"{planned:,} rows were counted and {totals.extracted:,} read: the source changed while it was read"
-        found.append(Validation(VOLUME, "rows as counted", "info", planned, 0, "noted", detail))
+        observed = f"{planned:,} rows were counted and {totals.extracted:,} read: the source changed while it was read"
+        found.append(Validation(VOLUME, "rows as counted", "info", planned, 0, "noted", observed))
     if totals.extracted == 0 and empty == "halt":
-        detail = f"source `{run.pipeline.primary}` holds no rows; where that is normal, say `empty: publish`"
-        found.append(Validation(VOLUME, "rows in the interval", "critical", 0, 0, "halted", detail))
+        observed = f"source `{run.pipeline.primary}` holds no rows; if that is normal, set `empty: publish`"
+        found.append(Validation(VOLUME, "rows in the interval", "critical", 0, 0, "halted", observed))
     if totals.quarantined:
         share = totals.quarantined / totals.extracted
         outcome: Outcome = "halted" if share > limit else "noted"
-        detail = (
-            f"{totals.quarantined:,} of {totals.extracted:,} rows ({share:.1%}) were refused, the limit is {limit:.1%}"
-        )
+        observed = f"{share:.1%} were refused, the limit is {limit:.1%}"
         found.append(
-            Validation(VOLUME, "quarantine_limit", "critical", totals.extracted, totals.quarantined, outcome, detail)
+            Validation(VOLUME, "quarantine_limit", "critical", totals.extracted, totals.quarantined, outcome, observed)
         )
     return found
 
@@ -133,12 +131,8 @@ def _judge_malformed(run: ScoringRun, name: str, bad: int, lines: int) -> Valida
     assert isinstance(source, LogSource)
     share = bad / lines if lines else 0.0
     outcome: Outcome = "halted" if share > source.max_malformed else "noted" if bad else "passed"
-    detail = (
-        f"{bad:,} of {lines:,} lines ({share:.2%}) cannot be read, the limit is {source.max_malformed:.2%}"
-        if bad
-        else ""
-    )
-    return Validation(name, "max_malformed", "critical", lines, bad, outcome, detail)
+    observed = f"{share:.2%} cannot be read, the limit is {source.max_malformed:.2%}" if bad else ""
+    return Validation(name, "max_malformed", "critical", lines, bad, outcome, observed, unit="lines")
 
 
 def _judge_stage(run: ScoringRun, stage: str, rows: int, receipts: Sequence[Receipt]) -> Verdict:

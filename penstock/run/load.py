@@ -135,7 +135,7 @@ def _refusal_rows(run: ScoringRun, index: int, refusals: tuple[Refusal, ...]) ->
             "stage": refusal.stage,
             "source": refusal.source,
             "key": refusal.key,
-            "reasons": json.dumps(refusal.reasons, ensure_ascii=False),
+            "reasons": json.dumps([reason.text for reason in refusal.reasons], ensure_ascii=False),
             "row": refusal.row,
             "state": "held",
             "digest": refusal.digest,

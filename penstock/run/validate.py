@@ -19,15 +19,19 @@ from penstock.quality import columns_needed, judge_rows
 from penstock.run.features import build_features, duplicate_keys
 from penstock.run_types import (
     ExtractedRows,
+    FailedExpectation,
     Features,
+    NullKey,
     Partition,
+    Reason,
     Refusal,
     ScoringRun,
     Validation,
+    Verdict,
     Waivers,
     interval_label,
 )
-from penstock.spec.pipeline import FEATURES, KEY_IS_NULL, Pipeline
+from penstock.spec.pipeline import FEATURES, Pipeline
 
 
 def validate_partition(
@@ -86,7 +90,7 @@ class Quarantiner:
     waivers: Waivers
 
     def refuse(
-        self, stage: str, table: pa.Table, refused: Mapping[int, Sequence[str]], rows_of: pa.Table | None = None
+        self, stage: str, table: pa.Table, refused: Mapping[int, Sequence[Reason]], rows_of: pa.Table | None = None
     ) -> tuple[pa.Table, tuple[Refusal, ...]]:
         """Split a table into the rows that stay and the refusals of the others.
 
@@ -111,15 +115,21 @@ class Quarantiner:
         return table.filter(pa.array(keep)), tuple(refusals)
 
     def _refuse_row(
-        self, stage: str, key: Sequence[str], judged: Mapping[str, Any], original: Mapping[str, Any], why: Sequence[str]
+        self,
+        stage: str,
+        key: Sequence[str],
+        judged: Mapping[str, Any],
+        original: Mapping[str, Any],
+        why: Sequence[Reason],
     ) -> Refusal | None:
-        """Return the refusal; None where the row was released, as it is, for all that it failed."""
+        """Return the refusal; None where a release of this unchanged row waives every reason."""
         source = stage if stage in self.pipeline.sources else self.pipeline.primary
         named = to_json(self.masking.mask({c: judged[c] for c in key}))
         row = to_json(self.masking.mask(judged))
         digest = digest_row(stage, source, named, row)
         waived = self.waivers.get(digest, frozenset())
-        reasons = tuple(reason for reason in why if reason not in waived)
+        masked = (self.masking.mask_reason(reason) for reason in why)
+        reasons = tuple(reason for reason in masked if reason.text not in waived)
         kept = row if original is judged else to_json(self.masking.mask(original))
         return Refusal(stage, source, named, reasons, kept, digest) if reasons else None
 
@@ -142,28 +152,33 @@ def _judge(
     partition: Partition,
     stage: str,
     table: pa.Table,
-    refused: dict[int, tuple[str, ...]],
+    refused: dict[int, tuple[Reason, ...]],
     rows_of: pa.Table | None = None,
 ) -> tuple[pa.Table, tuple[Refusal, ...], tuple[Validation, ...], tuple[str, ...]]:
     verdict = judge_rows(stage, table, refusing.pipeline.expectations_of(stage), partition.index, refusing.masking)
-    for position, reasons in verdict.refused.items():
-        refused[position] = (*refused.get(position, ()), *reasons)
+    for position, failed in failed_expectations(verdict).items():
+        refused[position] = (*refused.get(position, ()), *failed)
     accepted, refusals = refusing.refuse(stage, table, refused, rows_of)
-    return accepted, refusals, tell_released(verdict.validations, refusals), verdict.halts
+    return accepted, refusals, count_released(verdict.validations, refusals), verdict.halts
 
 
-def tell_released(validations: Sequence[Validation], refusals: Sequence[Refusal]) -> tuple[Validation, ...]:
-    """Say in each validation that quarantines how many of its rows were released before, and so stay."""
-    refused = Counter(reason for refusal in refusals for reason in refusal.reasons)
-    return tuple(_tell_released(v, refused[v.expectation]) for v in validations)
+def failed_expectations(verdict: Verdict) -> dict[int, tuple[FailedExpectation, ...]]:
+    """Return position and reasons of the rows that a verdict refuses."""
+    return {row: tuple(FailedExpectation(label) for label in labels) for row, labels in verdict.refused.items()}
 
 
-def _tell_released(validation: Validation, refused: int) -> Validation:
+def count_released(validations: Sequence[Validation], refusals: Sequence[Refusal]) -> tuple[Validation, ...]:
+    """Add to each validation that quarantines how many of its rows stay, because they were released before."""
+    failed = (reason for refusal in refusals for reason in refusal.reasons if isinstance(reason, FailedExpectation))
+    refused = Counter(reason.label for reason in failed)
+    return tuple(_count_released(v, refused[v.expectation]) for v in validations)
+
+
+def _count_released(validation: Validation, refused: int) -> Validation:
     released = validation.unexpected - refused
     if validation.outcome != "quarantined" or not released:
         return validation
-    detail = f"{validation.detail}; {released:,} of them released before"
-    return replace(validation, outcome="quarantined" if refused else "noted", detail=detail)
+    return replace(validation, outcome="quarantined" if refused else "noted", released=released)
 
 
 def _refuse_duplicates(run: ScoringRun, primary: pa.Table) -> None:
@@ -175,9 +190,9 @@ def _refuse_duplicates(run: ScoringRun, primary: pa.Table) -> None:
         raise Halted(run.pipeline.name, interval_label(run.interval), (reason,))
 
 
-def _null_keys(pipeline: Pipeline, primary: pa.Table) -> dict[int, tuple[str, ...]]:
+def _null_keys(pipeline: Pipeline, primary: pa.Table) -> dict[int, tuple[Reason, ...]]:
     positions = compute.indices_nonzero(_any_null(primary, pipeline.key)).to_pylist()
-    return dict.fromkeys(positions, (KEY_IS_NULL,))
+    return dict.fromkeys(positions, (NullKey(),))
 
 
 def _any_null(table: pa.Table, key: tuple[str, ...]) -> "pa.ChunkedArray[Any]":

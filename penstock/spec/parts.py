@@ -1,4 +1,4 @@
-"""What the parts of a spec are made of, and those that say when it runs, who is told and what is kept."""
+"""Types that all parts of a spec share, and the parts for schedule, notifications, budget and retention."""
 
 import re
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from pydantic import (
 from penstock.interval import as_utc, parse_duration
 
 MAX_NAME = 63
-"""Bytes of a name that every database keeps; Postgres cuts longer ones in silence, and two may become one."""
+"""Longest name in bytes that every database keeps. Postgres truncates longer names silently, so two could collide."""
 
 
 def _check_name(name: str) -> str:
@@ -30,7 +30,8 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _write_duration(value: timedelta) -> str:
+def write_duration(value: timedelta) -> str:
+    """Write a duration as a spec does: `15m`, `1h`, `7d`."""
     minutes = int(value.total_seconds() // 60)
     for unit, size in (("d", 1440), ("h", 60)):
         if minutes and minutes % size == 0:
@@ -45,7 +46,7 @@ def _read_duration(value: Any) -> timedelta:
 Duration = Annotated[
     timedelta,
     BeforeValidator(_read_duration),
-    PlainSerializer(_write_duration),
+    PlainSerializer(write_duration),
     WithJsonSchema({"type": "string", "pattern": r"^\d+\s*[mhdw]$", "examples": ["15m", "1h", "1d"]}),
 ]
 UtcDatetime = Annotated[datetime, AfterValidator(as_utc)]
@@ -64,12 +65,16 @@ class Part(BaseModel):
 
 
 class Schedule(Part):
-    """When runs start: one of cron, interval or rrule."""
+    """When runs start. Give exactly one of `cron`, `interval` and `rrule`."""
 
-    cron: str | None = None
-    interval: Duration | None = None
-    rrule: str | None = None
-    timezone: str = "UTC"
+    cron: str | None = Field(default=None, examples=["15 2 * * *"])
+    """Cron expression with five fields."""
+    interval: Duration | None = Field(default=None, examples=["1h"])
+    """Time between the starts of two runs."""
+    rrule: str | None = Field(default=None, examples=["FREQ=WEEKLY;BYDAY=MO;BYHOUR=6;BYMINUTE=0"])
+    """Recurrence rule of iCalendar (RFC 5545)."""
+    timezone: str = Field(default="UTC", examples=["Europe/Paris"])
+    """IANA time zone of the schedule. It has no effect on the data intervals, which are in UTC."""
 
     @field_validator("timezone")
     @classmethod
@@ -105,33 +110,33 @@ BlockName = Annotated[
 
 
 class Notify(Part):
-    """Who is told when a run does not publish: Prefect notification blocks."""
+    """Prefect notification blocks that get a message when a run does not publish."""
 
-    on_halt: tuple[BlockName, ...] = ()
-    """A gate refused an interval."""
-    on_failure: tuple[BlockName, ...] = ()
-    """A run failed, or its process died."""
+    on_halt: tuple[BlockName, ...] = Field(default=(), examples=[["slack-webhook/data-team"]])
+    """Blocks to notify when a gate halts a run."""
+    on_failure: tuple[BlockName, ...] = Field(default=(), examples=[["custom-webhook/ops"]])
+    """Blocks to notify when a run fails or its process dies."""
 
 
 class Budget(Part):
-    """What one scoring run may take; a run whose estimate exceeds it halts before a row is read."""
+    """Limits of one scoring run. A run whose estimate is above a limit halts before it reads a row."""
 
-    rows: int | None = Field(default=None, ge=0)
-    """Rows of the primary source in the interval, which are counted."""
-    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Minutes, as past runs of the pipeline tell; the first run is not held to it."""
-    cost: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Cost at the prices of PENSTOCK_PRICE_CPU_HOUR and PENSTOCK_PRICE_GB_HOUR, as past runs tell."""
+    rows: int | None = Field(default=None, ge=0, examples=[5_000_000])
+    """Most rows of the primary source in one interval. They are counted, not estimated."""
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False, examples=[90])
+    """Most minutes of one run, estimated from past runs. The first run has no estimate and always passes."""
+    cost: float | None = Field(default=None, ge=0, allow_inf_nan=False, examples=[2.5])
+    """Highest cost of one run at PENSTOCK_PRICE_CPU_HOUR and PENSTOCK_PRICE_GB_HOUR, estimated from past runs."""
 
 
 class Retention(Part):
-    """What `penstock prune` removes; what is left out stays for ever."""
+    """What `penstock prune` removes. A key that is null removes nothing."""
 
-    keep_runs: int | None = Field(default=None, ge=0, le=1000)
-    """Rows of the newest so many superseded or withdrawn runs of an interval stay; left out: of all."""
-    unpublished: Duration | None = timedelta(days=7)
-    """Rows of runs that halted, failed or were abandoned go after so long."""
-    quarantine: Duration | None = None
-    """Refused rows go so long after their run."""
-    log_lines: Duration | None = None
-    """Landed lines go so long after their time, but never those that an interval may still need."""
+    keep_runs: int | None = Field(default=None, ge=0, le=1000, examples=[2])
+    """How many superseded or withdrawn runs of an interval keep their rows. Null keeps all of them."""
+    unpublished: Duration | None = Field(default=timedelta(days=7), examples=["7d"])
+    """Age after which the rows of halted, failed and abandoned runs are removed."""
+    quarantine: Duration | None = Field(default=None, examples=["90d"])
+    """Age after which refused rows are removed, counted from their run."""
+    log_lines: Duration | None = Field(default=None, examples=["30d"])
+    """Age after which landed log lines are removed. Lines that an interval may still need always stay."""

@@ -1,23 +1,21 @@
-"""What a pipeline is: one frozen object, written as YAML (`spec_file`) or built in Python."""
+"""The pipeline spec: one frozen object, read from YAML (`yaml_file`) or built in Python."""
 
 import hashlib
 import json
 import re
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from penstock.errors import nearest
-from penstock.spec.expectation_types import AGGREGATE_TYPES, ALL_TYPES, ROW_TYPES, ExpectationType, Severity
+from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.parts import (
     Budget,
@@ -46,31 +44,32 @@ from penstock.spec.steps import (
 FEATURES = "features"
 SCORES = "scores"
 MODEL = "model"
-"""The stage of rows that the model itself cannot take, such as an unseen category."""
+"""Stage of rows that the model itself refuses, such as rows with an unseen category."""
 KEY_IS_NULL = "the key is NULL"
 ROW_ID = "_row_id"
-"""Key of a source that has none: file and offset, or file and row number, stable across reads."""
+"""Key column of a source without a key: file and offset, or file and row number. It is the same in every read."""
 
 
 class IntervalSpec(Part):
-    """Which spans of event time are scored, and when each is due."""
+    """Which intervals of event time are scored, and when each one is due."""
 
-    column: Column
-    """Event time in the primary source."""
-    grain: Duration
+    column: Column = Field(examples=["created_at"])
+    """Column of the primary source that holds the event time. For a log source it is `time`."""
+    grain: Duration = Field(examples=["1d"])
     """Length of a data interval."""
-    start: UtcDatetime
-    """Where the first interval begins; a value without zone is UTC."""
-    delay: Duration = timedelta(0)
+    start: UtcDatetime = Field(examples=["2026-01-06T00:00:00Z"])
+    """Start of the first interval. A time without zone is UTC."""
+    delay: Duration = Field(default=timedelta(0), examples=["10m"])
     """How long after its end an interval is due."""
-    settle: Literal["delay", "horizon"] = "delay"
-    """horizon: due only once no transaction is open that began before the delay was over (Postgres)."""
-    lookback: int = Field(default=0, ge=0, le=1000)
-    """How many published intervals behind the newest are watched for late rows."""
-    catch_up: Literal["all", "latest"] = "all"
-    """Score all missed intervals, or only the latest."""
-    max_intervals: int = Field(default=32, ge=1, le=10_000)
-    """Intervals at most in one run, oldest first."""
+    settle: Literal["delay", "horizon"] = Field(default="delay", examples=["horizon"])
+    """`delay`: an interval is due when the delay is over. `horizon` (Postgres only): it is due when, in addition,
+    every transaction that began before the end of the delay has ended."""
+    lookback: int = Field(default=0, ge=0, le=1000, examples=[2])
+    """How many of the newest published intervals are checked for late rows and scored again if there are any."""
+    catch_up: Literal["all", "latest"] = Field(default="all", examples=["latest"])
+    """After a pause: score all missed intervals, or only the latest one."""
+    max_intervals: int = Field(default=32, ge=1, le=10_000, examples=[14])
+    """Most intervals that one run scores, oldest first."""
 
     @field_validator("grain")
     @classmethod
@@ -91,37 +90,40 @@ Masking = Literal["hash", "drop"]
 
 
 class RowSource(Part):
-    """What all kinds of sources have."""
+    """Keys that all kinds of sources have."""
 
-    private: dict[Column, Masking] = Field(default_factory=dict)
-    """Columns whose values are hashed or dropped in quarantine, run cards, logs and error texts."""
+    private: dict[Column, Masking] = Field(default_factory=dict, examples=[{"email": "hash", "note": "drop"}])
+    """Private columns. Quarantine, run cards, logs and error messages hold a hash of the value, or drop it."""
 
 
 ContractRule = Literal["evolve", "freeze"]
 
 
 class ColumnSource(RowSource):
-    """What sources have whose columns are somebody else's."""
+    """Keys of sources whose columns another team may change."""
 
-    contract: ContractRule = "evolve"
-    """When columns come, go or change their type: evolve halts for those that are used, freeze for any."""
+    contract: ContractRule = Field(default="evolve", examples=["freeze"])
+    """What happens when a column is added, removed or changes its type. `evolve` halts the run if the pipeline uses the
+    column, `freeze` halts it for any column."""
 
 
 class SqlSource(ColumnSource):
-    """Rows of a table, or of a query, of a SQL database."""
+    """Rows of a table or a query in a SQL database. Give either `table` or `query`."""
 
-    kind: Literal["sql"]
-    connection: ConnectionName
-    table: Identifier | None = None
-    """Table or view, spelled as the database spells it."""
-    schema_: SchemaName | None = Field(default=None, alias="schema")
-    """Schema of the table, where it is not the default one."""
-    query: str | None = Field(default=None, min_length=1)
-    """A select instead of a table; may use `:interval_start` and `:interval_end`."""
-    key: tuple[Column, ...] = Field(default=(), max_length=8)
-    """Columns that identify a row; required of the primary source. Partitions are cut along the first."""
-    updated_column: Column | None = None
-    """Time of the last change of a row; sharpens the watch for late rows."""
+    kind: Literal["sql"] = Field(examples=["sql"])
+    """Kind of the source."""
+    connection: ConnectionName = Field(examples=["shop"])
+    """Name of the connection. Its URL is in the setting PENSTOCK_CONNECTIONS__<NAME>."""
+    table: Identifier | None = Field(default=None, examples=["payments"])
+    """Table or view, spelled as in the database."""
+    schema_: SchemaName | None = Field(default=None, alias="schema", examples=["sales"])
+    """Schema of the table. Without it the table is in the default schema of the connection."""
+    query: str | None = Field(default=None, min_length=1, examples=["select * from payments where status <> 'test'"])
+    """A select instead of a table. It may use `:interval_start` and `:interval_end`."""
+    key: tuple[Column, ...] = Field(default=(), max_length=8, examples=[["payment_id"]])
+    """Columns that identify a row. The primary source needs them. Partitions are cut along the first one."""
+    updated_column: Column | None = Field(default=None, examples=["updated_at"])
+    """Column with the time of a row's last change. With it, `lookback` finds changed rows as well as new ones."""
 
     @model_validator(mode="after")
     def _table_or_query(self) -> Self:
@@ -133,11 +135,12 @@ class SqlSource(ColumnSource):
 
 
 class RegexFormat(Part):
-    """Log lines taken apart by a regular expression with named groups; one of them is `time`."""
+    """A log format given by a regular expression."""
 
-    regex: str
-    time_format: str | None = None
-    """strptime format of the group `time`; ISO 8601 where left out."""
+    regex: str = Field(examples=[r"(?P<time>\S+) (?P<level>\w+) (?P<text>.*)"])
+    """Regular expression with named groups. Each group becomes a column, and one group must be named `time`."""
+    time_format: str | None = Field(default=None, examples=["%d/%b/%Y:%H:%M:%S %z"])
+    """`strptime` format of the group `time`. Without it the time is ISO 8601."""
 
     @field_validator("regex")
     @classmethod
@@ -152,18 +155,23 @@ class RegexFormat(Part):
 
 
 class LogSource(RowSource):
-    """Lines of log files, landed once each in the warehouse and read from there."""
+    """Lines of log files. Each line is copied into the warehouse once and read from there."""
 
-    kind: Literal["log"]
-    path: str = Field(min_length=1, max_length=1000)
-    """Path or glob; rotated and gzipped files belong to it."""
-    format: Literal["combined", "common", "json", "syslog"] | RegexFormat
-    columns: dict[Column, Literal["string", "int", "float", "bool", "timestamp"]] = Field(default_factory=dict)
-    """Keys of JSON lines that become columns, or types of a regular expression's groups (text where left out)."""
-    lookback: Duration = timedelta(0)
-    """How far before the interval its rows reach, as a secondary source."""
-    max_malformed: float = Field(default=0.01, ge=0, le=1)
-    """More than this share of unreadable lines: halt."""
+    kind: Literal["log"] = Field(examples=["log"])
+    """Kind of the source."""
+    path: str = Field(min_length=1, max_length=1000, examples=["logs/access.log*"])
+    """Path or glob of the files, rotated and gzipped ones included."""
+    format: Literal["combined", "common", "json", "syslog"] | RegexFormat = Field(examples=["combined"])
+    """Format of a line: one of the names, or a regular expression."""
+    columns: dict[Column, Literal["string", "int", "float", "bool", "timestamp"]] = Field(
+        default_factory=dict, examples=[{"user": "string", "duration_ms": "float"}]
+    )
+    """Columns and their types. For JSON lines: the keys that become columns. For a regular expression: the types of its
+    groups, which are text without this."""
+    lookback: Duration = Field(default=timedelta(0), examples=["1d"])
+    """As a secondary source: how far before the start of the interval its rows are read."""
+    max_malformed: float = Field(default=0.01, ge=0, le=1, examples=[0.001])
+    """Largest share of unreadable lines. Above it the run halts."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -175,20 +183,23 @@ _INTERVAL_PLACE = re.compile(r"\{interval_(?:start|end)(?::[^{}]{1,40})?\}")
 
 
 class FilesSource(ColumnSource):
-    """Rows of Parquet, CSV or JSON-lines files, columns united by name."""
+    """Rows of Parquet, CSV or JSON-lines files. Columns of several files are matched by name."""
 
-    kind: Literal["files"]
-    path: str = Field(min_length=1, max_length=1000)
-    """Path or glob; may hold the interval: `sales/{interval_start:%Y-%m-%d}.csv`."""
-    format: Literal["parquet", "csv", "json"]
-    every: Duration | None = None
-    """How much time one file of an interval path holds, as in `1d`: a week then reads seven, those that are there."""
-    lookback: Duration = timedelta(0)
-    """How far before the interval its files reach, as a secondary source; needs `every`."""
-    key: tuple[Column, ...] = Field(default=(ROW_ID,), max_length=8)
-    """Columns that identify a row; where left out, file and row number are the key."""
-    text: tuple[Column, ...] = Field(default=(), max_length=100)
-    """Columns of CSV files that are text whatever the files at hand show: numbers of which few have a letter."""
+    kind: Literal["files"] = Field(examples=["files"])
+    """Kind of the source."""
+    path: str = Field(min_length=1, max_length=1000, examples=["sales/{interval_start:%Y-%m-%d}.csv"])
+    """Path or glob of the files. It may hold the start and the end of the interval in braces."""
+    format: Literal["parquet", "csv", "json"] = Field(examples=["parquet"])
+    """Format of the files. `json` means one JSON object a line."""
+    every: Duration | None = Field(default=None, examples=["1d"])
+    """Span of time that one file holds, for a path with the interval in it. With `1d`, an interval of a week reads
+    seven files. Files that do not exist are skipped."""
+    lookback: Duration = Field(default=timedelta(0), examples=["7d"])
+    """As a secondary source: how far before the start of the interval its files are read. Needs `every`."""
+    key: tuple[Column, ...] = Field(default=(ROW_ID,), max_length=8, examples=[["order_id"]])
+    """Columns that identify a row. By default the key is made of file and row number."""
+    text: tuple[Column, ...] = Field(default=(), max_length=100, examples=[["postcode"]])
+    """Columns of CSV files that are always read as text, for example codes that are mostly digits."""
 
     @model_validator(mode="after")
     def _only_csv_guesses(self) -> Self:
@@ -222,121 +233,77 @@ Source = Annotated[SqlSource | LogSource | FilesSource, Field(discriminator="kin
 SourceName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=24)]
 
 
-class Expectation(Part):
-    """One expectation in Great Expectations' own words, with a severity."""
-
-    type: ExpectationType
-    severity: Severity = "critical"
-    """critical halts the run, warning quarantines the rows, info makes a note."""
-    arguments: dict[str, Any] = Field(default_factory=dict)
-
-    model_config = ConfigDict(
-        json_schema_extra=lambda schema: (
-            schema["properties"].pop("arguments"),
-            schema.update(additionalProperties=True),
-        )[-1]
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_arguments(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or isinstance(data.get("arguments"), dict):
-            return data
-        named = {k: v for k, v in data.items() if k in ("type", "severity")}
-        return named | {"arguments": {k: v for k, v in data.items() if k not in named}}
-
-    @field_validator("type", mode="before")
-    @classmethod
-    def _type_is_known(cls, value: Any) -> Any:
-        if value not in ALL_TYPES:
-            named = str(value)[:100]
-            raise ValueError(f"unknown expectation type `{named}`.{nearest(named, ALL_TYPES)}")
-        return value
-
-    @model_validator(mode="after")
-    def _reaction_is_possible(self) -> Self:
-        if self.severity == "warning" and not self.is_row:
-            raise ValueError(
-                f"`{self.type}` speaks of the whole interval and cannot quarantine rows; make it critical or info"
-            )
-        if self.severity == "warning" and "mostly" in self.arguments:
-            raise ValueError("`mostly` does not go with severity warning; the share is `quarantine_limit`")
-        return self
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {"type": self.type, "severity": self.severity, **self.arguments}
-
-    @property
-    def is_row(self) -> bool:
-        """Whether it judges single rows, and so runs on every partition."""
-        return self.type in ROW_TYPES
-
-    @property
-    def is_aggregate(self) -> bool:
-        """Whether it judges the values of whole columns, in the audit."""
-        return self.type in AGGREGATE_TYPES
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns it reads."""
-        single = [self.arguments[k] for k in ("column", "column_A", "column_B") if k in self.arguments]
-        return tuple(str(c) for c in (*single, *self.arguments.get("column_list", ())))
-
-    @property
-    def label(self) -> str:
-        """The expectation in one line, as tables show it."""
-        rest = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items() if k not in ("column", "column_list"))
-        where = ", ".join(self.columns)
-        return " ".join(
-            part for part in (where, self.type.removeprefix("expect_"), f"({rest})" if rest else "") if part
-        )
-
-
 class Destination(Part):
-    """Where the scores go."""
+    """Where the scores are written."""
 
-    connection: ConnectionName = "warehouse"
-    table: TableName
-    """Name of the view that shows the live rows; the rows lie in `<table>__history`."""
-    schema_: SchemaName | None = Field(default=None, alias="schema")
-    keep: tuple[Column, ...] = ()
-    """Columns of the features (or of the primary source) carried along with the score."""
+    connection: ConnectionName = Field(default="warehouse", examples=["warehouse"])
+    """Name of the connection. Its URL is in the setting PENSTOCK_CONNECTIONS__<NAME>."""
+    table: TableName = Field(examples=["card_risk_scores"])
+    """Name of the view with the live rows. The rows of all runs are in the table `<table>__history`."""
+    schema_: SchemaName | None = Field(default=None, alias="schema", examples=["scores"])
+    """Schema of the view and of the table. Without it they are in the default schema of the connection."""
+    keep: tuple[Column, ...] = Field(default=(), examples=[["created_at", "country"]])
+    """Columns of the features or of the primary source that are stored beside the score."""
 
 
 class Pipeline(Part):
-    """One pipeline: sources, features, expectations, model, destination, schedule."""
+    """One pipeline: sources, features, expectations, model, destination and schedule."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=36)
-    description: str = ""
-    interval: IntervalSpec | None = None
-    """Left out: a snapshot pipeline, every run scores the whole source."""
-    schedule: Schedule | None = None
-    notify: Notify = Notify()
-    sources: dict[SourceName, Source] = Field(min_length=1)
-    """The first is the primary one: its rows are what is scored."""
-    features: str | None = Field(default=None, min_length=1)
-    """DuckDB SQL over the sources, one row per key; must judge each primary row by itself."""
-    private: dict[Column, Masking] = Field(default_factory=dict)
-    """Columns of the features that are private under another name than in their source."""
-    expectations: dict[str, tuple[Expectation, ...]] = Field(default_factory=dict)
-    """By stage: a source's name, `features`, `scores`."""
-    quarantine_limit: float = Field(default=0.05, ge=0, le=1)
-    """More than this share of the interval's rows refused: halt."""
-    empty: Literal["halt", "publish"] = "halt"
-    """What an interval without any row does."""
-    audit_rows: int = Field(default=1_000_000, ge=1000)
-    """Aggregate expectations judge all rows up to this many, beyond it a uniform sample."""
-    model: ModelRef | None = None
-    """The model, where one scores; its outputs keep their names: `score`."""
-    models: tuple[ScoreStep, ...] = Field(default=(), max_length=16)
-    """Instead of `model`: the steps of inference, where a model gates another or takes its outputs."""
-    destination: Destination
-    decide: dict[Column, SqlExpression] = Field(default_factory=dict, max_length=32)
-    """Columns made after the last step: name and DuckDB expression over features, outputs and the columns before it."""
-    retention: Retention = Retention()
-    budget: Budget = Budget()
-    partition_rows: int = Field(default=250_000, ge=1)
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=36, examples=["card-risk"])
+    """Name of the pipeline. Give its file the same name."""
+    description: str = Field(default="", examples=["Which card payments will be charged back"])
+    """One sentence for people. Prefect shows it with the deployment."""
+    interval: IntervalSpec | None = Field(
+        default=None, examples=[{"column": "created_at", "grain": "1d", "start": "2026-01-06T00:00:00Z"}]
+    )
+    """Which intervals are scored. Without it every run scores the whole source (a snapshot pipeline)."""
+    schedule: Schedule | None = Field(default=None, examples=[{"cron": "15 2 * * *", "timezone": "Europe/Paris"}])
+    """When runs start. Without it runs start only when triggered."""
+    notify: Notify = Field(default=Notify(), examples=[{"on_halt": ["slack-webhook/data-team"]}])
+    """Who gets a message when a run does not publish."""
+    sources: dict[SourceName, Source] = Field(
+        min_length=1,
+        examples=[{"payments": {"kind": "sql", "connection": "shop", "table": "payments", "key": ["payment_id"]}}],
+    )
+    """Sources by name. The first one is the primary source: each of its rows gets one score."""
+    features: str | None = Field(
+        default=None, min_length=1, examples=["select payment_id, amount, hour(created_at) as hour from payments"]
+    )
+    """DuckDB SQL over the sources that returns one row per key. Each row must depend only on its own primary row.
+    Without it the features are the columns of the primary source."""
+    private: dict[Column, Masking] = Field(default_factory=dict, examples=[{"contact": "hash"}])
+    """Private columns of the features that have another name than in their source."""
+    expectations: dict[str, tuple[Expectation, ...]] = Field(
+        default_factory=dict,
+        examples=[{"payments": [{"type": "expect_column_values_to_not_be_null", "column": "amount"}]}],
+    )
+    """Expectations by stage. A stage is the name of a source, `features` or `scores`."""
+    quarantine_limit: float = Field(default=0.05, ge=0, le=1, examples=[0.02])
+    """Largest share of the rows of an interval that may be refused. Above it the run halts."""
+    empty: Literal["halt", "publish"] = Field(default="halt", examples=["publish"])
+    """What a run does with an interval that has no rows: halt, or publish it as empty."""
+    audit_rows: int = Field(default=1_000_000, ge=1000, examples=[200_000])
+    """Most rows that aggregate expectations read. A larger interval is judged by a uniform sample of this size."""
+    model: ModelRef | None = Field(default=None, examples=["card-risk@champion"])
+    """The model, as name@alias or name@version. Give either `model` or `models`. Its main output is `score`."""
+    models: tuple[ScoreStep, ...] = Field(
+        default=(), max_length=16, examples=[[{"name": "screen", "model": "risk-screen@champion"}]]
+    )
+    """Steps of inference instead of `model`, for models that read outputs of other models or score only some rows."""
+    destination: Destination = Field(examples=[{"table": "card_risk_scores", "keep": ["amount"]}])
+    """The view and the table that hold the scores."""
+    decide: dict[Column, SqlExpression] = Field(
+        default_factory=dict,
+        max_length=32,
+        examples=[{"decision": "case when score > 0.8 then 'block' else 'pass' end"}],
+    )
+    """Columns computed after the last step, each by a DuckDB expression over features, outputs and earlier entries."""
+    retention: Retention = Field(default=Retention(), examples=[{"keep_runs": 2, "quarantine": "90d"}])
+    """What `penstock prune` removes."""
+    budget: Budget = Field(default=Budget(), examples=[{"rows": 5_000_000, "minutes": 90}])
+    """Limits of one scoring run."""
+    partition_rows: int = Field(default=250_000, ge=1, examples=[50_000])
+    """Most rows of a partition, the unit of memory, of retry and of parallel work."""
 
     @field_validator("sources")
     @classmethod
@@ -473,11 +440,3 @@ class Pipeline(Part):
         """sha256 of the definition's canonical form: keys sorted, defaults left out."""
         body = self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
         return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a pipeline file, for editors."""
-    schema = Pipeline.model_json_schema(by_alias=True)
-    schema["$defs"]["ModelRef"] = {"type": "string", "pattern": "^[^@]+@[^@]+$", "examples": ["card-risk@champion"]}
-    schema["oneOf"] = [{"required": ["model"]}, {"required": ["models"]}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Penstock pipeline"}

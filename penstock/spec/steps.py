@@ -1,7 +1,7 @@
-"""The models of a pipeline: how one is named, the steps of inference, and the order that they run in.
+"""The models of a pipeline: how a model is named, the steps of inference, and their order.
 
-Every step's outputs are columns `<step>_<output>`: `screen_score`, `screen_score_<class>`, `screen_predicted_class`. So
-a column's name alone tells which step gives it, before any model is looked at.
+The outputs of a step are columns `<step>_<output>`: `screen_score`, `screen_score_<class>`, `screen_predicted_class`.
+So the name of a column identifies its step before any model is loaded.
 """
 
 import re
@@ -85,8 +85,7 @@ Inputs = Annotated[
             "anyOf": [
                 {"type": "array", "items": _COLUMN_SCHEMA},
                 {"type": "object", "additionalProperties": _COLUMN_SCHEMA},
-            ],
-            "examples": [["screen_score"], {"first_opinion": "screen_score"}],
+            ]
         }
     ),
 ]
@@ -94,16 +93,17 @@ StepName = Annotated[str, Field(pattern=rf"^{_STEP_NAME}$")]
 
 
 class ScoreStep(Part):
-    """One step of inference: a model over the features and the outputs of steps before it."""
+    """One step of inference: a model that reads the features and the outputs of earlier steps."""
 
-    name: StepName
-    """Its outputs are columns `<name>_<output>`, as in `screen_score`."""
-    model: ModelRef
-    inputs: Inputs = Field(default_factory=dict)
-    """What it takes from steps before it, as a list of columns; or by the model's feature, where that has another name.
-    Features that are not listed are taken by their own name."""
-    when: SqlExpression | None = None
-    """Score only the rows for which this is true; the others get NULL. Left out: all rows."""
+    name: StepName = Field(examples=["screen"])
+    """Name of the step. Its outputs are columns `<name>_<output>`, as in `screen_score`."""
+    model: ModelRef = Field(examples=["risk-screen@champion"])
+    """Model of the step, as name@alias or name@version."""
+    inputs: Inputs = Field(default_factory=dict, examples=[["screen_score"], {"first_opinion": "screen_score"}])
+    """Columns of earlier steps that the model reads: a list, or a mapping from the model's feature to the column.
+    The model reads all other features by their own name."""
+    when: SqlExpression | None = Field(default=None, examples=["screen_score > 0.5 and items > 1"])
+    """Score only rows for which this condition is true. Other rows get NULL. Without it the step scores all rows."""
 
     @field_validator("name")
     @classmethod

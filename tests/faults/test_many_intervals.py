@@ -12,7 +12,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import settled_intervals
 from penstock.ledger.tables import runs
-from penstock.run.planning import plan_intervals
+from penstock.run.planning import PlanRequest, plan_intervals
 from penstock.spec.yaml_file import load_pipeline
 from tests.conftest import DIALECTS
 from tests.faults.conftest import Tell
@@ -42,7 +42,7 @@ def test_ten_thousand_intervals_are_planned_quickly(
 
     begun = time.perf_counter()
     settled = settled_intervals(warehouse, pipeline.name)
-    plan = plan_intervals(pipeline, settled, START + COUNT * GRAIN, lambda _: "")
+    plan = plan_intervals(PlanRequest(pipeline, settled, START + COUNT * GRAIN, lambda _: ""))
     seconds = time.perf_counter() - begun
 
     assert len(plan.intervals) == 32

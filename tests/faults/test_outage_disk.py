@@ -56,7 +56,7 @@ def fill_and_free(trial: Trial, disk: SmallDisk, how: How) -> None:
     ending = running.wait(180)
 
     assert ending.state != "Completed", ending
-    assert "connection `warehouse` has no room left: " in ending.message + ending.output, ending
+    assert "connection `warehouse` has no disk space left: " in ending.message + ending.output, ending
     assert "Make room on its disk" in ending.message + ending.output
     disk.free()
     assert trial.found().rows == []

@@ -69,7 +69,7 @@ def test_a_run_stopped_beyond_its_lease_publishes_nothing_when_it_goes_on(
 
     assert successor.state == "Completed", successor
     assert ending.state == "Failed"
-    assert "no longer holds its interval" in ending.message
+    assert "lost its interval" in ending.message
     assert [run.state for run in trial.ledger()] == ["abandoned", "published"]
     trial.check_healed()
     tell("SIGSTOP beyond the lease before publish", dialect, "the heir's rows stand; the sleeper ends TakenOver")

@@ -215,7 +215,7 @@ def test_a_halt_is_told_once_with_pipeline_interval_and_reason(
     assert message["subject"] == "halting halted: 2026-01-02 → 01-03"
     assert "`halting` 2026-01-02 → 01-03 halted: " in message["body"]
     assert "150 of 250" in message["body"]
-    assert "Nothing was published. Mend the data" in message["body"]
+    assert "Nothing was published. Correct the data" in message["body"]
     time.sleep(3)
     assert len(mailbox.about("halting")) == 1
 
@@ -233,7 +233,7 @@ def test_a_failure_of_a_run_by_hand_is_told_once(
     time.sleep(3)
     [message] = mailbox.about("by-hand")
     assert message["subject"] == "by-hand failed: by-hand 2026-01-01 → 01-02"
-    assert "needs columns that the batch does not have: `country`. Add or mend them" in message["body"]
+    assert "needs columns that the batch does not have: `country`. Add or correct them" in message["body"]
 
 
 def test_a_failure_of_a_deployed_run_is_told_once(

@@ -14,7 +14,7 @@ from penstock.database.connections import Database
 from penstock.errors import Halted
 from penstock.interval import DataInterval
 from penstock.ledger.reader import list_runs, validations_of
-from penstock.ledger.writer import Totals, claim, end_run, publish
+from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish
 from penstock.run.schema_contract import keep_contract, used_columns
 from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.pipeline import Pipeline
@@ -37,7 +37,7 @@ def place(request: Any, make_place: Callable[..., Place]) -> Place:
 
 def score(database: Database, pipeline: Pipeline = EVOLVE) -> ScoringRun:
     """Go as far as the contract, and publish."""
-    run = claim(database, pipeline, DAY, MODEL, "restate", 60.0, again=True)
+    run = claim(database, ClaimRequest(pipeline, DAY, MODEL, "restate", 60.0, again=True))
     assert run is not None
     try:
         keep_contract(run, connect, FEATURES)
@@ -107,7 +107,7 @@ def test_a_column_that_nothing_uses_may_go(place: Place) -> None:
 
 
 def test_columns_that_only_an_unpublished_run_saw_are_no_contract(place: Place) -> None:
-    run = claim(place.warehouse, EVOLVE, DAY, MODEL, "due", 60.0)
+    run = claim(place.warehouse, ClaimRequest(EVOLVE, DAY, MODEL, "due", 60.0))
     assert run is not None
     keep_contract(run, connect, FEATURES)
     end_run(place.warehouse, run, "failed", "later")
@@ -154,7 +154,7 @@ def test_text_files_may_hold_whole_numbers_or_nothing_for_a_day(make_place: Call
 
     def score_file(text: str) -> None:
         Path(place.folder / "day.csv").write_text(text)
-        run = claim(place.warehouse, pipeline, None, MODEL, "snapshot", 60.0, again=True)
+        run = claim(place.warehouse, ClaimRequest(pipeline, None, MODEL, "snapshot", 60.0, again=True))
         assert run is not None
         try:
             keep_contract(run, connect, FEATURES)

@@ -14,7 +14,7 @@ from penstock.database.connections import Database, open_database
 from penstock.errors import PartitionMoved, QueryFailed, TakenOver, TransientError
 from penstock.interval import DataInterval
 from penstock.ledger.reader import partitions_of, quarantined_rows, validations_of
-from penstock.ledger.writer import Totals, claim, end_run, publish
+from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish
 from penstock.run import history_table as history
 from penstock.run.history_table import check_names, prepare
 from penstock.run.load import count_rows, load_partition
@@ -36,7 +36,7 @@ def warehouse(request: Any, use_settings: Callable[..., Any], database_url: Call
 
 
 def take(database: Database, day: int = 0, pipeline: Pipeline = PIPELINE, again: bool = False) -> ScoringRun:
-    run = claim(database, pipeline, DAYS[day], MODEL, "due", 60.0, again=again)
+    run = claim(database, ClaimRequest(pipeline, DAYS[day], MODEL, "due", 60.0, again=again))
     assert run is not None
     return run
 
@@ -85,7 +85,7 @@ def test_a_copy_that_saw_other_rows_is_refused_and_changes_nothing(warehouse: Da
     run = take(warehouse)
     load_partition(warehouse, run, ONLY, scored([1, 2, 3]), {}, 1)
 
-    with pytest.raises(PartitionMoved, match="partition 1/1 of `card-risk 2026-01-01 → 01-02` is loaded already"):
+    with pytest.raises(PartitionMoved, match="partition 1/1 of `card-risk 2026-01-01 → 01-02` was loaded before"):
         load_partition(warehouse, run, ONLY, scored([2, 3]), {}, 2)
 
     assert count_rows(warehouse, run) == 3

@@ -36,7 +36,7 @@ from penstock.deployments.doctor.reaching import reach_server
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import _migrate, migrate
 from penstock.ledger.tables import runs
-from penstock.ledger.writer import claim
+from penstock.ledger.writer import ClaimRequest, claim
 from penstock.run_types import ModelPin
 from penstock.settings import Settings
 from penstock.spec.yaml_file import parse_pipeline
@@ -81,7 +81,7 @@ def settings(
 
 def claim_day(warehouse: Database) -> None:
     pipeline = parse_pipeline(SPEC.encode(), "card-risk.yaml")
-    assert claim(warehouse, pipeline, DAY, ModelPin("card-risk", "1", "0" * 64), "due", 60.0)
+    assert claim(warehouse, ClaimRequest(pipeline, DAY, ModelPin("card-risk", "1", "0" * 64), "due", 60.0))
 
 
 def test_a_ledger_in_order_is_well(settings: Settings) -> None:
@@ -226,7 +226,7 @@ def test_a_stopped_postgres_is_broken_and_its_password_is_not_shown(use_settings
 
     [found] = [each for each in json.loads(result.stdout) if each["subject"] == "warehouse"]
     assert (result.exit_code, found["state"]) == (1, "broken")
-    assert "did not answer as it should" in found["what"]
+    assert "is not available" in found["what"]
     assert "open-sesame" not in result.output
 
 

@@ -105,7 +105,7 @@ def test_a_column_that_is_missing_fails_at_the_first_attempt_and_the_states_say_
     assert state.is_failed()
     [run] = list_runs(place.warehouse)
     assert {r.run_count for r in task_runs(run.flow_run_id).values()} == {1}
-    told = "needs columns that the batch does not have: `country`. Add or mend them in the features query."
+    told = "needs columns that the batch does not have: `country`. Add or correct them in the features query."
     assert told in flow_run_message(run.flow_run_id)
     assert told in flow_run_message(state.state_details.flow_run_id)
     assert told in str(run.error)
@@ -125,4 +125,4 @@ def test_a_halted_run_says_what_was_wrong_where_and_what_to_do_in_both_flow_runs
         message = flow_run_message(flow_run_id)
         assert "`card-risk` 2026-01-01 → 01-02 halted: " in message
         assert "100 of 250" in message
-        assert "Nothing was published. Mend the data or the expectation; the next run tries" in message
+        assert "Nothing was published. Correct the data or the expectation. The next run tries" in message

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable, DestinationMismatch, QueryFailed
 from penstock.interval import DataInterval
-from penstock.ledger.writer import Totals, claim, publish
+from penstock.ledger.writer import ClaimRequest, Totals, claim, publish
 from penstock.run import history_table as history
 from penstock.run.history_table import check_rows, prepare
 from penstock.run.load import load_partition
@@ -39,7 +39,7 @@ def score_day(database: Database, day: int, **more: Any) -> None:
     """Publish one row for a day, as a new process would."""
     history._ready.clear()
     interval = DataInterval(datetime(2026, 1, day, tzinfo=UTC), datetime(2026, 1, day + 1, tzinfo=UTC))
-    run = claim(database, PIPELINE, interval, MODEL, "due", 60.0)
+    run = claim(database, ClaimRequest(PIPELINE, interval, MODEL, "due", 60.0))
     assert run is not None
     table = rows(day, **more)
     load_partition(

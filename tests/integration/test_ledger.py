@@ -13,14 +13,15 @@ from penstock.database.connections import BUSY_SECONDS, Database, open_database
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
 from penstock.ledger import migrations
+from penstock.ledger.lineage import replaced_by
 from penstock.ledger.quarantine import quarantined_rows
-from penstock.ledger.reader import find_run, list_runs, partitions_of, settled_intervals
+from penstock.ledger.reader import find_run, list_runs, partitions_of, settled_intervals, validations_of
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import CANCELLED, run_lease
-from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since
-from penstock.ledger.writer import Totals, claim, end_run, publish, renew, withdraw
+from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since, validations
+from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, record_validations, renew, withdraw
 from penstock.resources.usage import Usage
-from penstock.run_types import ModelPin, ScoringRun
+from penstock.run_types import ModelPin, ScoringRun, Validation
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
@@ -37,7 +38,7 @@ def warehouse(request: Any, use_settings: Callable[..., Any], database_url: Call
 
 
 def take(database: Database, *, again: bool = False, lease: float = 60.0) -> ScoringRun | None:
-    return claim(database, PIPELINE, DAY, MODEL, "due", lease, again=again)
+    return claim(database, ClaimRequest(PIPELINE, DAY, MODEL, "due", lease, again=again))
 
 
 def taken(database: Database, **options: Any) -> ScoringRun:
@@ -298,7 +299,117 @@ def test_an_upgrade_from_before_the_steps_keeps_runs_of_one_model_and_takes_runs
     kept = find_run(warehouse, old.run_id)
     assert (kept.step_models, kept.models) == ({}, "card-risk/1")
     steps = {"screen": ModelPin("screen", "2", "e" * 64), "deep": MODEL}
-    new = claim(warehouse, PIPELINE, DAY, MODEL, "due", 60.0, again=True, steps=steps)
+    new = claim(warehouse, ClaimRequest(PIPELINE, DAY, MODEL, "due", 60.0, again=True, steps=steps))
     assert new is not None
     record = find_run(warehouse, new.run_id)
     assert (list(record.step_models.items()), record.models) == (list(steps.items()), "screen/2, card-risk/1")
+
+
+def downgrade(database: Database, version: int, *tables: sa.Table) -> None:
+    """Bring tables that hold rows back to an older version of the ledger."""
+    with database.writing() as connection:
+        for table in tables:
+            old = as_of(version, table)
+            rows = connection.execute(sa.select(*(table.c[column.name] for column in old.columns))).mappings().all()
+            kept = [dict(row) for row in rows]
+            table.drop(connection)
+            old.create(connection)
+            if kept:
+                connection.execute(old.insert(), kept)
+        connection.execute(sa.delete(schema).where(schema.c.version > version))
+
+
+def test_an_upgrade_links_runs_to_the_runs_that_replaced_them(warehouse: Database) -> None:
+    first = taken(warehouse)
+    publish(warehouse, first, TOTALS, [])
+    dead = taken(warehouse, again=True, lease=0.1)
+    time.sleep(0.3)
+    second = taken(warehouse, again=True)
+    publish(warehouse, second, TOTALS, [])
+    third = taken(warehouse, again=True)
+    publish(warehouse, third, TOTALS, [])
+    withdraw(warehouse, third.run_id)
+    links = {run.run_id: run.replaced_by_run_id for run in list_runs(warehouse)}
+    assert links == {
+        first.run_id: second.run_id,
+        dead.run_id: second.run_id,
+        second.run_id: third.run_id,
+        third.run_id: None,
+    }
+
+    downgrade(warehouse, 6, runs)
+    migrations._migrate(warehouse)
+
+    assert {run.run_id: run.replaced_by_run_id for run in list_runs(warehouse)} == links
+
+
+def test_a_command_that_only_reads_upgrades_a_ledger_of_the_version_before(
+    warehouse: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = taken(warehouse)
+    downgrade(warehouse, 6, runs, validations)
+    monkeypatch.setattr(migrations, "_done", set())
+
+    assert find_run(warehouse, run.run_id).replaced_by_run_id is None
+    assert validations_of(warehouse, run.run_id) == []
+
+
+def test_a_run_that_a_process_of_the_version_before_retired_has_no_successor(warehouse: Database) -> None:
+    run = taken(warehouse)
+    with warehouse.writing() as connection:
+        connection.execute(sa.update(runs).values(state="abandoned", retired_at=datetime.now(UTC)))
+
+    assert replaced_by(warehouse, find_run(warehouse, run.run_id)) is None
+
+
+OLD_DETAILS = {
+    "1,234 of 56,789 rows, e.g. 'b'": ("quarantined", "e.g. 'b'"),
+    "1,234 of 56,789 rows": ("quarantined", ""),
+    "1,234 of 56,789 rows; 4 of them released before": ("quarantined", "4 of them released before"),
+    "1,234 of 56,789 rows unexpected": ("halted", ""),
+    "1,234 of 56,789 rows (2.2%) were refused, the limit is 1.0%": ("halted", "2.2% were refused, the limit is 1.0%"),
+    "observed 0.41": ("halted", "observed 0.41"),
+    "unexpected 'b', missing 'c'": ("noted", "unexpected 'b', missing 'c'"),
+    "": ("passed", ""),
+}
+"""Details as version 6 wrote them: the outcome, and what was observed beyond the counts."""
+
+
+def test_an_upgrade_splits_the_counts_off_what_was_observed(warehouse: Database) -> None:
+    run = taken(warehouse)
+    found = [
+        Validation("payments", f"e{number}", "critical", 56_789, 1_234, outcome)
+        for number, (outcome, _) in enumerate(OLD_DETAILS.values())
+    ]
+    record_validations(warehouse, run, [*found, Validation("visits", "max_malformed", "critical", 100, 2, "noted")])
+    details = [*OLD_DETAILS, "2 of 100 lines (2.00%) cannot be read, the limit is 1.00%"]
+    downgrade(warehouse, 6, validations)
+    with warehouse.writing() as connection:
+        for number, detail in enumerate(details):
+            connection.execute(sa.update(validations).where(validations.c.number == number).values(detail=detail))
+
+    migrations._migrate(warehouse)
+
+    shown = {v.expectation: v for v in validations_of(warehouse, run.run_id)}
+    for number, (_, observed) in enumerate(OLD_DETAILS.values()):
+        unit = "values" if "missing" in observed else "rows"
+        assert (shown[f"e{number}"].observed, shown[f"e{number}"].unit) == (observed, unit)
+    assert shown["max_malformed"].detail == "2 of 100 lines, 2.00% cannot be read, the limit is 1.00%"
+
+
+def test_validations_of_partitions_are_added_up_with_their_counts_and_releases(warehouse: Database) -> None:
+    run = taken(warehouse)
+    parts = [
+        Validation("payments", "amount", "warning", 4, 0, "passed", partition=0),
+        Validation("payments", "amount", "warning", 5, 2, "quarantined", "e.g. -1.0", 1, released=1),
+        Validation("payments", "amount", "warning", 6, 3, "noted", "e.g. -2.0", 2, released=3),
+    ]
+    record_validations(warehouse, run, parts)
+
+    [added] = validations_of(warehouse, run.run_id)
+
+    assert added.detail == "5 of 15 rows, e.g. -1.0; 4 of them released before"
+    assert (added.outcome, added.partition) == ("quarantined", 0)
+    with warehouse.reading() as connection:
+        stored = connection.execute(sa.select(validations.c.detail).order_by(validations.c.number)).scalars().all()
+    assert stored == ["", "2 of 5 rows, e.g. -1.0; 1 of them released before", parts[2].detail]

@@ -139,6 +139,6 @@ def test_too_little_memory_fails_the_run_before_a_partition_and_says_how_much_is
     assert score(str(place.spec), end="2026-01-02", return_state=True).is_failed()
 
     [run] = list_runs(place.warehouse)
-    assert "PENSTOCK_MEMORY is 64 MiB, and that is too little for `card-risk`" in run.error
+    assert "PENSTOCK_MEMORY is 64 MiB, which is too little for `card-risk`" in run.error
     assert ". Set " in run.error
     assert run.rows_scored in (None, 0)

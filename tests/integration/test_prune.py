@@ -19,7 +19,7 @@ from penstock.errors import DatabaseUnavailable, LinesPruned, TakenOver
 from penstock.interval import DataInterval
 from penstock.ledger.reader import find_run, list_runs, quarantined_rows, settled_intervals
 from penstock.ledger.tables import runs
-from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
+from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
 from penstock.run.load import load_partition
 from penstock.run_types import Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun
 from penstock.sources.logs.landed import LogReader, land_lines, landed_table
@@ -52,7 +52,7 @@ def warehouse(request: Any, use_settings: Callable[..., Any], database_url: Call
 
 
 def take(database: Database, number: int = 0, *, again: bool = False) -> ScoringRun:
-    run = claim(database, PIPELINE, day(number), MODEL, "due", 60.0, again=again)
+    run = claim(database, ClaimRequest(PIPELINE, day(number), MODEL, "due", 60.0, again=again))
     assert run is not None
     return run
 
@@ -266,7 +266,7 @@ def land_days(database: Database, days: int) -> LogSource:
 
 def settle(database: Database, numbers: range) -> None:
     for number in numbers:
-        run = claim(database, LOGS, day(number), MODEL, "due", 60.0)
+        run = claim(database, ClaimRequest(LOGS, day(number), MODEL, "due", 60.0))
         assert run is not None
         publish(database, run, Totals(0, 0, 0, 0), [])
 

@@ -169,14 +169,15 @@ def test_a_release_lifts_a_halted_interval_under_its_limit(make_place: Callable[
 
 
 def test_a_run_that_was_claimed_before_a_release_does_not_settle_it(make_place: Callable[..., Place]) -> None:
-    from penstock.ledger.writer import Totals, claim, publish
+    from penstock.ledger.writer import ClaimRequest, Totals, claim, publish
     from penstock.run_types import ModelPin
     from penstock.spec.yaml_file import load_pipeline
 
     place = dirty_place(make_place)
     first = published(place)[0]
     early = claim(
-        place.warehouse, load_pipeline(place.spec), first.interval, ModelPin("m", "1", "d"), "restate", 60.0, again=True
+        place.warehouse,
+        ClaimRequest(load_pipeline(place.spec), first.interval, ModelPin("m", "1", "d"), "restate", 60.0, again=True),
     )
     assert early is not None
 

@@ -17,7 +17,7 @@ from penstock.interval import split
 from penstock.ledger.lineage import earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.reader import RunRecord, find_run, list_runs
 from penstock.ledger.tables import partitions
-from penstock.ledger.writer import Totals, claim, end_run, publish, withdraw
+from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
 from penstock.report.card import run_card
 from penstock.report.facts import read_facts
 from penstock.run_types import ModelPin
@@ -33,7 +33,9 @@ LINK = "/runs/flow-run/{}".format
 
 
 def take(database: Database, lease: float = 60.0, **options: Any) -> Any:
-    return claim(database, PIPELINE, options.pop("interval", DAY), MODEL, "due", lease, again=True, **options)
+    return claim(
+        database, ClaimRequest(PIPELINE, options.pop("interval", DAY), MODEL, "due", lease, again=True, **options)
+    )
 
 
 def record(database: Database, run: Any) -> RunRecord:

@@ -76,7 +76,7 @@ def test_rows_that_change_while_partitions_are_read_are_seen_as_they_were_planne
 def test_the_other_sources_of_a_connection_are_read_at_the_same_moment(make_place: Callable[..., Place]) -> None:
     place, driver = make_driver(make_place)
     pin = driver.registry.resolve(driver.pipeline.model)
-    run = writer.claim(driver.warehouse, driver.pipeline, None, pin, "due", 60)
+    run = writer.claim(driver.warehouse, writer.ClaimRequest(driver.pipeline, None, pin, "due", 60))
     assert run is not None
     with ExitStack() as held:
         source_plan = plan_partitions(run, connect, NO_MASKING, held=held)

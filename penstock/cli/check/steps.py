@@ -38,14 +38,14 @@ def _try_model(
     """Return the rows that the model takes, and its outputs."""
     import pyarrow as pa
 
-    from penstock.models.scoring import hide_values
     from penstock.privacy.masking import MaskingPolicy
 
     with findings.about("model"):
         model.check_columns(sample.column_names)
         findings.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
-        refused = hide_values(model.refused_rows(sample), MaskingPolicy(pipeline.private_columns))
-        _tell_refused("model", [reasons[0] for reasons in refused.values()], sample, findings)
+        refused, masking = model.refused_rows(sample), MaskingPolicy(pipeline.private_columns)
+        first = [masking.mask_reason(misfits[0]).text for misfits in refused.values()]
+        _tell_refused("model", first, sample, findings)
         taken = sample.take(pa.array([row for row in range(sample.num_rows) if row not in refused], pa.int64()))
         return taken, model.score(taken)
     return None
@@ -68,11 +68,11 @@ def _try_steps(
             return None
         findings.ok(subject, f"its {plural(len(model.manifest.features), 'feature')} are there")
         if step.when is not None:
-            scored = rows.table.num_rows - rows.table[rows.outputs[-1]].null_count
+            scored = rows.table.num_rows - rows.table[rows.output_columns[-1]].null_count
             findings.ok(subject, f"scores {scored} of {rows.table.num_rows} sample rows: {step.when}")
         refused = rows.refusals[len(before.refusals) :]
-        _tell_refused(subject, [refusal.reasons[0] for refusal in refused], sample, findings)
-    outputs = list(rows.outputs)
+        _tell_refused(subject, [refusal.reasons[0].text for refusal in refused], sample, findings)
+    outputs = rows.output_columns
     return rows.table.drop_columns(outputs), rows.table.select(outputs)
 
 

@@ -10,7 +10,7 @@ from penstock.models.booster import ModelVersion
 from penstock.models.chain import score_step
 from penstock.models.needs import needed_columns
 from penstock.privacy.masking import MaskingPolicy
-from penstock.run_types import Features
+from penstock.run_types import Features, Misfit
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef
 from penstock.spec.yaml_file import parse_pipeline
@@ -60,7 +60,7 @@ def test_a_step_that_takes_no_row_or_every_row_still_gives_its_column(models: Mo
 def test_no_rows_at_all_give_empty_columns(models: Models) -> None:
     scored = run_steps(read(), models, payments(days=1, a_day=10).slice(0, 0))
 
-    assert scored.outputs == ("screen_score", "deep_score")
+    assert scored.outputs == {"screen": ("screen_score",), "deep": ("deep_score",)}
     assert scored.table.num_rows == 0
 
 
@@ -76,7 +76,9 @@ def test_scores_stay_with_their_rows_where_some_are_refused(models: Models) -> N
     assert {row["payment_id"]: row["deep_score"] for row in found.table.to_pylist()} == {
         key: score for key, score in scored.items() if key != bad
     }
-    assert [refusal.reasons for refusal in found.refusals] == [("step deep: `country`: unseen category 'XX'",)]
+    [[reason]] = [refusal.reasons for refusal in found.refusals]
+    assert reason == Misfit("country", "unseen category", "XX", step="deep")
+    assert reason.text == "step deep: `country`: unseen category 'XX'"
 
 
 def test_an_input_that_is_not_there_is_told_with_its_step(models: Models) -> None:

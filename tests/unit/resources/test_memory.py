@@ -42,7 +42,7 @@ def test_partitions_shrink_first_then_fewer_are_in_flight() -> None:
 
 
 def test_a_limit_that_holds_no_partition_is_refused_with_one_that_does() -> None:
-    with pytest.raises(MemoryTooSmall, match=r"`card-risk`.*Set at least") as refused:
+    with pytest.raises(MemoryTooSmall, match=r"`card-risk`.*Set it to at least") as refused:
         fit_partitions(210 * MIB, PLAIN, WANTED)
     assert fit_partitions(refused.value.needed, PLAIN, WANTED).partition_rows >= 1_000
 

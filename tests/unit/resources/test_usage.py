@@ -58,6 +58,16 @@ def test_the_peak_of_several_processes_is_the_sum_of_each_ones_most() -> None:
     assert 3 * GB < meter.read().peak_bytes <= 3 * GB + peak_memory()
 
 
+def test_a_runs_peak_is_never_below_the_peak_of_a_partition_in_the_same_process() -> None:
+    meter = RunMeter(NO_PRICES)
+    measured = PartitionMeter().read(bytes_written=5)
+    meter.add(dataclasses.replace(measured, peak_bytes=measured.peak_bytes + GB))  # the system reports less afterwards
+
+    usage = meter.read()
+
+    assert (usage.peak_bytes, usage.processes) == (measured.peak_bytes + GB, 1)
+
+
 def test_memory_is_what_this_process_holds_and_has_held() -> None:
     before = held_memory()
     block = bytearray(os.urandom(1) * 64 * 2**20)

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval, split
-from penstock.run.planning import Plan, plan_intervals
+from penstock.run.planning import Plan, PlanRequest, plan_intervals
 from penstock.run_types import Horizon
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
@@ -47,26 +47,26 @@ def same(_: DataInterval) -> str:
 
 
 def test_all_intervals_that_are_over_and_not_published_are_due_oldest_first() -> None:
-    plan = plan_intervals(pipeline(), settled(0, 1, 5), NOW, same)
+    plan = plan_intervals(PlanRequest(pipeline(), settled(0, 1, 5), NOW, same))
     assert days_of(plan) == [2, 3, 4, 6, 7, 8, 9]
     assert plan.settled == 3
 
 
 def test_an_interval_is_not_due_before_its_delay_has_passed() -> None:
-    assert days_of(plan_intervals(pipeline(delay="4h"), settled(*range(9)), NOW, same)) == []
-    assert days_of(plan_intervals(pipeline(delay="3h"), settled(*range(9)), NOW, same)) == [9]
+    assert days_of(plan_intervals(PlanRequest(pipeline(delay="4h"), settled(*range(9)), NOW, same))) == []
+    assert days_of(plan_intervals(PlanRequest(pipeline(delay="3h"), settled(*range(9)), NOW, same))) == [9]
 
 
 def test_nothing_is_due_before_the_first_interval_is_over() -> None:
-    assert plan_intervals(pipeline(), {}, START + timedelta(hours=5), same).intervals == ()
+    assert plan_intervals(PlanRequest(pipeline(), {}, START + timedelta(hours=5), same)).intervals == ()
 
 
 def test_latest_leaves_the_missed_ones_out() -> None:
-    assert days_of(plan_intervals(pipeline(catch_up="latest"), settled(0), NOW, same)) == [9]
+    assert days_of(plan_intervals(PlanRequest(pipeline(catch_up="latest"), settled(0), NOW, same))) == [9]
 
 
 def test_no_more_than_max_intervals_are_taken_and_the_rest_is_told() -> None:
-    plan = plan_intervals(pipeline(max_intervals=3), {}, NOW, same)
+    plan = plan_intervals(PlanRequest(pipeline(max_intervals=3), {}, NOW, same))
     assert (days_of(plan), plan.left_over) == ([0, 1, 2], 7)
 
 
@@ -77,7 +77,7 @@ def test_late_rows_bring_back_only_the_watched_intervals_that_changed() -> None:
         asked.append((interval.start - START).days)
         return "other" if asked[-1] == 8 else "same"
 
-    plan = plan_intervals(pipeline(lookback=3), settled(*range(10)), NOW, fingerprint_of)
+    plan = plan_intervals(PlanRequest(pipeline(lookback=3), settled(*range(10)), NOW, fingerprint_of))
 
     assert [(p.reason, p.again) for p in plan.intervals] == [("late rows", True)]
     assert days_of(plan) == [8]
@@ -86,40 +86,42 @@ def test_late_rows_bring_back_only_the_watched_intervals_that_changed() -> None:
 
 def test_a_withdrawn_interval_waits_for_a_restate() -> None:
     records = settled(*range(9)) | settled(9, state="withdrawn")
-    plan = plan_intervals(pipeline(lookback=3), records, NOW, lambda _: "same")
+    plan = plan_intervals(PlanRequest(pipeline(lookback=3), records, NOW, lambda _: "same"))
     assert (plan.intervals, plan.withdrawn, plan.settled) == ((), 1, 9)
 
-    again = plan_intervals(pipeline(), records, NOW, same, "restate", GRID[9].start, GRID[9].end)
+    again = plan_intervals(PlanRequest(pipeline(), records, NOW, same, "restate", GRID[9].start, GRID[9].end))
     assert [(p.reason, p.again) for p in again.intervals] == [("restate", True)]
 
 
 def test_a_range_bounds_what_is_taken_and_a_naive_bound_is_utc() -> None:
-    plan = plan_intervals(pipeline(), {}, NOW, same, "due", datetime(2026, 1, 3), datetime(2026, 1, 5))  # noqa: DTZ001
+    plan = plan_intervals(PlanRequest(pipeline(), {}, NOW, same, "due", datetime(2026, 1, 3), datetime(2026, 1, 5)))  # noqa: DTZ001
     assert days_of(plan) == [2, 3]
 
 
 def test_a_backfill_takes_missing_intervals_of_its_range_only() -> None:
-    plan = plan_intervals(pipeline(catch_up="latest"), settled(3), NOW, same, "backfill", START, START + 5 * DAY)
+    plan = plan_intervals(
+        PlanRequest(pipeline(catch_up="latest"), settled(3), NOW, same, "backfill", START, START + 5 * DAY)
+    )
     assert (days_of(plan), {p.reason for p in plan.intervals}) == ([0, 1, 2, 4], {"backfill"})
 
 
 def test_a_restate_without_a_range_is_refused() -> None:
     with pytest.raises(SettingsError, match="needs a range"):
-        plan_intervals(pipeline(), {}, NOW, same, "restate")
+        plan_intervals(PlanRequest(pipeline(), {}, NOW, same, "restate"))
 
 
 def test_a_snapshot_is_one_interval_without_bounds() -> None:
     data = pipeline().model_dump(mode="json", by_alias=True) | {"interval": None}
     snapshot = Pipeline.model_validate(data)
-    [planned] = plan_intervals(snapshot, {}, NOW, same).intervals
+    [planned] = plan_intervals(PlanRequest(snapshot, {}, NOW, same)).intervals
     assert (planned.interval, planned.again) == (None, True)
     with pytest.raises(SettingsError, match="no intervals"):
-        plan_intervals(snapshot, {}, NOW, same, "due", START, NOW)
+        plan_intervals(PlanRequest(snapshot, {}, NOW, same, "due", START, NOW))
 
 
 def test_ten_thousand_pending_intervals_are_planned_at_once() -> None:
     minutes = pipeline(grain="15m", max_intervals=100)
-    plan = plan_intervals(minutes, {}, START + timedelta(minutes=15 * 10_000), same)
+    plan = plan_intervals(PlanRequest(minutes, {}, START + timedelta(minutes=15 * 10_000), same))
     assert (len(plan.intervals), plan.left_over) == (100, 9_900)
 
 
@@ -127,7 +129,7 @@ def test_ten_thousand_pending_intervals_are_planned_at_once() -> None:
 def test_intervals_beyond_the_horizon_wait_whatever_the_mode(mode: Any) -> None:
     horizon = Horizon(START + 7 * DAY + timedelta(minutes=30), "session 7 has a transaction open")
 
-    plan = plan_intervals(pipeline(delay="1h"), {}, NOW, same, mode, START, NOW, horizon=horizon)
+    plan = plan_intervals(PlanRequest(pipeline(delay="1h"), {}, NOW, same, mode, START, NOW, horizon=horizon))
 
     assert days_of(plan) == [0, 1, 2, 3, 4, 5]  # the delay of the seventh was not over when the session began
     assert plan.stalled == 4
@@ -137,8 +139,10 @@ def test_intervals_beyond_the_horizon_wait_whatever_the_mode(mode: Any) -> None:
 def test_a_published_interval_waits_for_nobody_unless_its_rows_changed() -> None:
     horizon = Horizon(START, "session 7 has a transaction open")
 
-    plan = plan_intervals(pipeline(lookback=1), settled(*range(9)), NOW, same, horizon=horizon)
-    late = plan_intervals(pipeline(lookback=2), settled(*range(10)), NOW, lambda _: "other", horizon=horizon)
+    plan = plan_intervals(PlanRequest(pipeline(lookback=1), settled(*range(9)), NOW, same, horizon=horizon))
+    late = plan_intervals(
+        PlanRequest(pipeline(lookback=2), settled(*range(10)), NOW, lambda _: "other", horizon=horizon)
+    )
 
     assert (plan.settled, plan.stalled) == (9, 1)
     assert (late.intervals, late.settled, late.stalled) == ((), 8, 2)

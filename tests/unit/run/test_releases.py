@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from penstock.privacy.masking import NO_MASKING
-from penstock.run.planning import Mode, plan_intervals
+from penstock.run.planning import Mode, PlanRequest, plan_intervals
 from penstock.run.validate import validate_partition
-from penstock.run_types import ExtractedRows, Features, ModelPin, Partition, ScoringRun
+from penstock.run_types import ExtractedRows, Features, ModelPin, NullKey, Partition, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
@@ -30,7 +30,7 @@ destination: {table: scores}
 
 def reasons(mode: Mode, *released: int) -> dict[int, str]:
     keys = {KEYS[day] for day in released}
-    plan = plan_intervals(pipeline(lookback=2), settled(*range(9)), NOW, same, mode, released=keys)
+    plan = plan_intervals(PlanRequest(pipeline(lookback=2), settled(*range(9)), NOW, same, mode, released=keys))
     return {(p.interval.start - GRID[0].start).days: p.reason for p in plan.intervals if p.interval}
 
 
@@ -50,7 +50,7 @@ def test_a_released_interval_that_was_never_published_is_scored_too() -> None:
 def test_a_withdrawn_interval_is_not_brought_back_by_a_release() -> None:
     done = settled(*range(1, 10)) | settled(0, state="withdrawn")
 
-    plan = plan_intervals(pipeline(), done, NOW, same, "due", released={KEYS[0]})
+    plan = plan_intervals(PlanRequest(pipeline(), done, NOW, same, "due", released={KEYS[0]}))
 
     assert days_of(plan) == []
 
@@ -59,8 +59,8 @@ def test_a_snapshot_is_scored_for_a_release_only_where_there_is_one() -> None:
     data = pipeline().model_dump(mode="json", by_alias=True) | {"interval": None}
     snapshot = Pipeline.model_validate(data)
 
-    assert plan_intervals(snapshot, {}, NOW, same, "release").intervals == ()
-    assert len(plan_intervals(snapshot, {}, NOW, same, "release", released={"snapshot"}).intervals) == 1
+    assert plan_intervals(PlanRequest(snapshot, {}, NOW, same, "release")).intervals == ()
+    assert len(plan_intervals(PlanRequest(snapshot, {}, NOW, same, "release", released={"snapshot"})).intervals) == 1
 
 
 def pass_rates(waivers: dict[str, frozenset[str]], rate: float = -1.0) -> Features:
@@ -75,7 +75,7 @@ def pass_rates(waivers: dict[str, frozenset[str]], rate: float = -1.0) -> Featur
 
 def test_a_released_row_of_another_source_is_joined_again_until_it_changes() -> None:
     [refusal] = pass_rates({}).refusals
-    waivers = {refusal.digest: frozenset(refusal.reasons)}
+    waivers = {refusal.digest: frozenset(reason.text for reason in refusal.reasons)}
 
     passed, changed = pass_rates(waivers), pass_rates(waivers, rate=-2.0)
 
@@ -98,7 +98,7 @@ def test_a_row_without_a_key_stays_refused_whatever_was_released() -> None:
     partition = Partition(0, 1, None, None, 1)
     [refusal] = validate_partition(run, partition, ExtractedRows(table, {}), 1.0, NO_MASKING).refusals
 
-    waivers = {refusal.digest: frozenset(r for r in refusal.reasons if r != "the key is NULL")}
+    waivers = {refusal.digest: frozenset(r.text for r in refusal.reasons if r != NullKey())}
     [again] = validate_partition(run, partition, ExtractedRows(table, {}, waivers), 1.0, NO_MASKING).refusals
 
-    assert again.reasons == ("the key is NULL",)
+    assert again.reasons == (NullKey(),)

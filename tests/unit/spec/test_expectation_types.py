@@ -7,8 +7,9 @@ import pytest
 
 from penstock.quality import check_expectations, judge_rows, judge_whole
 from penstock.quality.engine import list_arguments
+from penstock.spec.expectation import Expectation
 from penstock.spec.expectation_types import AGGREGATE_TYPES, ALL_TYPES, ROW_COUNT_TYPES, ROW_TYPES, SCHEMA_TYPES
-from penstock.spec.pipeline import Expectation, Pipeline
+from penstock.spec.pipeline import Pipeline
 
 TABLE = pa.table(
     {

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import PipelineNotFound, SpecError
-from penstock.spec.pipeline import Pipeline, json_schema
+from penstock.spec.json_schema import json_schema
+from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline, parse_pipeline
 from tests.shop import SPEC
 

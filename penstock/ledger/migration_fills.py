@@ -1,0 +1,73 @@
+"""What migrations write into rows that are older than their columns."""
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from penstock.ledger.tables import runs, validations
+
+
+def _fill_successors_and_observations(connection: sa.Connection) -> None:
+    _fill_replaced_by_run_id(connection)
+    _fill_observed(connection)
+
+
+def _fill_replaced_by_run_id(connection: sa.Connection) -> None:
+    """Link runs by the time that version 6 shared between them.
+
+    A run was retired with the time of the transaction that claimed or published its successor.
+    """
+    successor = runs.alias("successor")
+    replaced = sa.or_(
+        sa.and_(runs.c.state == "abandoned", successor.c.started_at == runs.c.retired_at),
+        sa.and_(runs.c.state == "superseded", successor.c.published_at == runs.c.retired_at),
+    )
+    found = (
+        sa.select(sa.func.min(successor.c.run_id))
+        .where(
+            successor.c.pipeline == runs.c.pipeline,
+            successor.c.interval_key == runs.c.interval_key,
+            successor.c.variant == runs.c.variant,
+            successor.c.run_id != runs.c.run_id,
+            replaced,
+        )
+        .correlate(runs)
+        .scalar_subquery()
+    )
+    retired = runs.c.state.in_(("abandoned", "superseded"))
+    connection.execute(sa.update(runs).where(retired).values(replaced_by_run_id=found))
+
+
+def _fill_observed(connection: sa.Connection) -> None:
+    """Write what was observed without the counts, with which version 6 began the detail: they are columns."""
+    detail = validations.c.detail
+    # `12 of 1,000 lines (1.20%) cannot be read`: the only detail that did not count rows
+    lines = validations.c.expectation == "max_malformed"
+    counts = _counts_text(connection.dialect.name) + sa.case((lines, " lines"), else_=" rows")
+    rest = sa.func.substr(detail, sa.func.length(counts) + 1)
+    observed = sa.case(
+        (detail == counts, ""),
+        (sa.func.substr(detail, 1, sa.func.length(counts)) != counts, detail),
+        (rest == " unexpected", ""),
+        (sa.func.substr(rest, 1, 2) == " (", sa.func.replace(sa.func.substr(rest, 3), "%) ", "% ")),
+        else_=sa.func.substr(rest, 3),  # after `, ` or `; `
+    )
+    listed = sa.or_(detail.startswith("unexpected "), detail.startswith("missing "))
+    unit = sa.case((lines, "lines"), (listed, "values"), else_="rows")
+    connection.execute(sa.update(validations).values(unit=unit, observed=observed, released=0))
+
+
+def _counts_text(dialect: str) -> sa.ColumnElement[str]:
+    """Return `1,234 of 56,789`, written from the columns of a validation."""
+    unexpected, evaluated = validations.c.unexpected, validations.c.evaluated
+    if dialect == "postgresql":
+        pattern = "FM999,999,999,999,999,999,990"
+        bad, all_rows = (sa.func.to_char(count, pattern, type_=sa.Text) for count in (unexpected, evaluated))
+        return bad + " of " + all_rows
+    if dialect == "duckdb":
+        return sa.func.format("{:,} of {:,}", unexpected, evaluated, type_=sa.Text)
+    return sa.func.printf("%,d of %,d", unexpected, evaluated, type_=sa.Text)
+
+
+FILLS: dict[int, Callable[[sa.Connection], None]] = {7: _fill_successors_and_observations}
+"""By migration: what fills its columns in the rows that are there."""

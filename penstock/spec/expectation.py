@@ -1,0 +1,81 @@
+"""One expectation of a spec."""
+
+from typing import Any, Self
+
+from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
+
+from penstock.errors import nearest
+from penstock.spec.expectation_types import AGGREGATE_TYPES, ALL_TYPES, ROW_TYPES, ExpectationType, Severity
+from penstock.spec.parts import Part
+
+
+class Expectation(Part):
+    """One expectation of Great Expectations with a severity. Other keys are the arguments of the expectation."""
+
+    type: ExpectationType = Field(examples=["expect_column_values_to_be_between"])
+    """Name of the expectation in Great Expectations."""
+    severity: Severity = Field(default="critical", examples=["warning"])
+    """What a failure does: `critical` halts the run, `warning` puts the rows into quarantine, `info` is only noted."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: (
+            schema["properties"].pop("arguments"),
+            schema.update(additionalProperties=True),
+        )[-1]
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_arguments(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or isinstance(data.get("arguments"), dict):
+            return data
+        named = {k: v for k, v in data.items() if k in ("type", "severity")}
+        return named | {"arguments": {k: v for k, v in data.items() if k not in named}}
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _type_is_known(cls, value: Any) -> Any:
+        if value not in ALL_TYPES:
+            named = str(value)[:100]
+            raise ValueError(f"unknown expectation type `{named}`.{nearest(named, ALL_TYPES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _reaction_is_possible(self) -> Self:
+        if self.severity == "warning" and not self.is_row:
+            raise ValueError(
+                f"`{self.type}` speaks of the whole interval and cannot quarantine rows; make it critical or info"
+            )
+        if self.severity == "warning" and "mostly" in self.arguments:
+            raise ValueError("`mostly` does not go with severity warning; the share is `quarantine_limit`")
+        return self
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"type": self.type, "severity": self.severity, **self.arguments}
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it judges single rows, and so runs on every partition."""
+        return self.type in ROW_TYPES
+
+    @property
+    def is_aggregate(self) -> bool:
+        """Whether it judges the values of whole columns, in the audit."""
+        return self.type in AGGREGATE_TYPES
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        single = [self.arguments[k] for k in ("column", "column_A", "column_B") if k in self.arguments]
+        return tuple(str(c) for c in (*single, *self.arguments.get("column_list", ())))
+
+    @property
+    def label(self) -> str:
+        """The expectation in one line, as tables show it."""
+        rest = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items() if k not in ("column", "column_list"))
+        where = ", ".join(self.columns)
+        return " ".join(
+            part for part in (where, self.type.removeprefix("expect_"), f"({rest})" if rest else "") if part
+        )
