@@ -114,7 +114,7 @@ def test_what_was_decided_stands_in_card_page_list_and_the_next_plan(
 
     monkeypatch.setenv("PENSTOCK_MEMORY", "8GiB")
     place = make_place()
-    assert "memory: no run has measured yet" in tell("plan", str(place.spec))
+    assert "memory: no run has measured the rows yet" in tell("plan", str(place.spec))
 
     assert score(str(place.spec), end="2026-01-02", return_state=True).is_completed()
 
