@@ -1,4 +1,4 @@
-"""Flow runs whose process died without a word: Prefect shows them as running for ever, and keeps their slot."""
+"""End flow runs whose process died. Otherwise Prefect shows them as running for ever and keeps their slot."""
 
 import os
 from pathlib import Path
@@ -27,10 +27,10 @@ DIED = (
 
 
 def end_dead_runs(client: SyncPrefectClient) -> int:
-    """Tell Prefect that the flow runs of our work pool whose process is gone have crashed; returns how many.
+    """Set flow runs of our work pool whose process is gone to Crashed. Return their number.
 
-    Call it while our worker is not running, on a server of this machine: a process id means nothing elsewhere. A run
-    that had not got its process yet goes back to the queue, unless another worker may be just starting it.
+    Call this while our worker is not running, for a server on this machine, because process ids are only valid here. A
+    run without a process goes back to the queue, unless another worker may be starting it.
     """
     runs = _unfinished(client, pool=WORK_POOL)
     alone = not (list_online_workers(client) - {WORKER_NAME})
@@ -55,7 +55,7 @@ def list_online_workers(client: SyncPrefectClient) -> set[str]:
 
 
 def _end_family(client: SyncPrefectClient, run: FlowRun) -> None:
-    """End a flow run and its subflows; a child that a deployment runs has a process of its own."""
+    """End a flow run and its subflows, but not child runs of deployments, which have their own process."""
     for child in _unfinished(client, parent=run.id):
         if child.deployment_id is None:
             _end_family(client, child)
@@ -65,7 +65,7 @@ def _end_family(client: SyncPrefectClient, run: FlowRun) -> None:
 
 
 def _unfinished(client: SyncPrefectClient, *, pool: str | None = None, parent: UUID | None = None) -> list[FlowRun]:
-    """Return flow runs, the oldest 200 at most, that some process should be at."""
+    """Return unfinished flow runs, at most the oldest 200."""
     return client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(UNFINISHED))),
@@ -78,7 +78,7 @@ def _unfinished(client: SyncPrefectClient, *, pool: str | None = None, parent: U
 
 
 def _lives(pid: str) -> bool:
-    """Whether a process of this machine has the id; what is no process id is another machine's business."""
+    """Whether a process of this machine has the id. IDs of other machines count as alive."""
     if not pid.isdecimal():
         return True
     try:
@@ -87,5 +87,5 @@ def _lives(pid: str) -> bool:
         return False
     except PermissionError:
         return True
-    status = Path("/proc", pid, "stat")  # a dead process that nobody has reaped yet still takes signals
+    status = Path("/proc", pid, "stat")  # a dead process that is not reaped still accepts signals
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")

@@ -95,7 +95,7 @@ def keep_worker(
             return
         if time.monotonic() - began > STEADY_SECONDS:
             pause = FIRST_PAUSE
-        tell(f"The worker ended by itself ({worker.told_end()}); it starts again in {pause:.0f} s. Log: {plan.log}")
+        tell(f"The worker ended by itself ({worker.describe_end()}); it starts again in {pause:.0f} s. Log: {plan.log}")
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -111,7 +111,7 @@ def score_interval(
                 source_plan = prepare_partitions(run, partition_rows, snapshots)
                 logger.info("%s: %d rows in %d partitions", run.label, source_plan.rows, len(source_plan.partitions))
                 if source_plan.fit:
-                    logger.info("%s: %s", run.label, source_plan.fit.tell())
+                    logger.info("%s: %s", run.label, source_plan.fit.describe())
                 progress, receipts, done = Progress(run.label, source_plan.rows, len(source_plan.partitions)), [], 0
                 share = min(1.0, pipeline.audit_rows / max(source_plan.rows, 1))
                 for receipt in score_partitions(run, source_plan.partitions, in_flight(source_plan.fit), share):

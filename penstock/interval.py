@@ -1,4 +1,4 @@
-"""Data intervals: half-open spans of event time, and the algebra that planning needs. Pure functions."""
+"""Data intervals: half-open spans of event time, and pure functions to split and compare them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ def parse_duration(text: str) -> timedelta:
     """Read `15m`, `1h`, `1d`, `1w`.
 
     Raises:
-        ValueError: the text is not a whole number above or equal to zero with one of these units.
+        ValueError: the text is not a whole number with one of these units.
     """
     match = re.fullmatch(r"(\d{1,6})\s*([mhdw])", text.strip())
     if match is None:
@@ -21,7 +21,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def as_utc(moment: datetime) -> datetime:
-    """Return the same moment in UTC; a naive value is taken as UTC."""
+    """Return the same moment in UTC. A naive value is UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -45,7 +45,7 @@ class DataInterval:
 
     @property
     def label(self) -> str:
-        """The interval as people read it: `2026-01-01 → 01-02`, with hours where they matter."""
+        """The interval for people: `2026-01-01 → 01-02`, with hours if they are not midnight."""
         midnight = all((t.hour, t.minute, t.second) == (0, 0, 0) for t in (self.start, self.end))
         clock = "" if midnight else " %H:%M"
         if self.start.date() == self.end.date():
@@ -57,12 +57,12 @@ class DataInterval:
 
 
 def iso(moment: datetime) -> str:
-    """Write a moment as `2026-01-01T00:00:00Z`, with microseconds only where there are any."""
+    """Write a moment as `2026-01-01T00:00:00Z`, with microseconds only if there are any."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def split(start: datetime, end: datetime, grain: timedelta) -> list[DataInterval]:
-    """Cut `[start, end)` into whole grains from `start`; a last piece shorter than a grain is left out."""
+    """Cut `[start, end)` into whole grains from `start`. A shorter last piece is dropped."""
     whole = max((end - start) // grain, 0)
     return [DataInterval(start + i * grain, start + (i + 1) * grain) for i in range(whole)]
 
@@ -73,14 +73,14 @@ def align_down(moment: datetime, origin: datetime, grain: timedelta) -> datetime
 
 
 def covering(start: datetime, end: datetime, origin: datetime, grain: timedelta) -> list[DataInterval]:
-    """Return the grid intervals that touch `[start, end)`; none begins before `origin`."""
+    """Return the grid intervals that overlap `[start, end)` and do not begin before `origin`."""
     first = max(align_down(start, origin, grain), origin)
     last = align_down(end - timedelta(microseconds=1), origin, grain) + grain
     return split(first, last, grain) if first < last else []
 
 
 def merge(intervals: Iterable[DataInterval]) -> list[DataInterval]:
-    """Join intervals that overlap or touch; sorted."""
+    """Join intervals that overlap or touch. The result is sorted."""
     merged: list[DataInterval] = []
     for interval in sorted(intervals):
         if merged and interval.start <= merged[-1].end:
@@ -91,6 +91,6 @@ def merge(intervals: Iterable[DataInterval]) -> list[DataInterval]:
 
 
 def missing(wanted: Sequence[DataInterval], done: Iterable[DataInterval]) -> list[DataInterval]:
-    """Return the wanted intervals that the done ones do not cover whole, oldest first."""
+    """Return the wanted intervals that the done ones do not fully cover, oldest first."""
     spans = merge(done)
     return [w for w in sorted(wanted) if not any(s.start <= w.start and w.end <= s.end for s in spans)]

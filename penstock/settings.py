@@ -1,4 +1,4 @@
-"""The only reader of the environment: where things are and what they cost, never what a pipeline is."""
+"""Settings from the environment: where things are and what they cost. Nothing else reads the environment."""
 
 import os
 import re
@@ -19,39 +19,39 @@ Device = Literal["cpu", "cuda"]
 
 
 class Settings(BaseSettings):
-    """Settings from `PENSTOCK_…` variables and from `.env` in the working folder."""
+    """Settings from `PENSTOCK_…` variables and `.env` in the working folder."""
 
     model_config = SettingsConfigDict(
         env_prefix="PENSTOCK_", env_nested_delimiter="__", env_file=".env", extra="ignore", frozen=True
     )
 
     home: Path = Path(".penstock")
-    """Folder of the embedded default: warehouse, models, the local Prefect server's files."""
+    """Folder of the default warehouse, the models and the local Prefect server's files."""
     pipelines: Path = Path("deployments/pipelines")
-    """Folder where a pipeline's name is looked up."""
+    """Folder of the pipelines, where names are looked up."""
     connections: dict[str, SecretStr] = Field(default_factory=dict)
-    """Named connections: SQLAlchemy URLs, or `block:<type>/<name>` of a Prefect block that holds one."""
+    """Named connections: SQLAlchemy URLs, or `block:<type>/<name>` of a Prefect block with a URL."""
     model_store: Path | None = None
     private_key: SecretStr | None = None
-    """Secret that private columns are hashed with, the same wherever Penstock runs; at least 16 characters."""
+    """Secret for hashing private columns, at least 16 characters, the same wherever Penstock runs."""
     runner: Annotated[str, AfterValidator(lambda text: str(parse_runner(text)))] = "threads:2"
-    """What runs the partitions: `threads:n`, `processes:n`, `dask:<address>` or `ray:<address>`."""
+    """The runner of partitions: `threads:n`, `processes:n`, `dask:<address>` or `ray:<address>`."""
     in_flight: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """Partitions under way at once on a cluster; 0: as many as its workers have threads."""
+    """Partitions at once on a cluster. 0: as many as its workers have threads."""
     device: Device = "cpu"
-    """What predicts: the processor, or a GPU where there is one."""
+    """Device for predictions: the processor, or a GPU if there is one."""
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
-    """How long a run holds its interval without a sign of life."""
+    """How long a run keeps its interval without a sign of life."""
     statement_seconds: Annotated[int, Field(ge=1)] = 1800
     """How long one statement may take before the database ends it."""
     roots: str = ""
-    """Folders that `files` and `log` sources may read, with the path separator between them; empty: no limit."""
+    """Folders that `files` and `log` sources may read, separated by the path separator. Empty: no limit."""
     memory: Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(read_size)] = None
-    """What a process that scores may hold; partitions are cut and run to fit. Unset: as the spec and the runner say."""
+    """Memory limit of a scoring process. Partitions are cut to fit. Unset: the spec and the runner decide."""
     price_cpu_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """What an hour of one processor costs, in whatever currency."""
+    """Price of one processor for an hour, in any currency."""
     price_gb_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """What a gigabyte of memory costs for an hour."""
+    """Price of a gigabyte of memory for an hour."""
 
     @property
     def partition_runner(self) -> Runner:
@@ -63,7 +63,7 @@ class Settings(BaseSettings):
 
     @property
     def in_one_process(self) -> int:
-        """How many partitions one process may have under way at once."""
+        """How many partitions one process may run at once."""
         kind, _, workers = self.runner.partition(":")
         return int(workers) if kind == "threads" else 1
 
@@ -73,12 +73,12 @@ class Settings(BaseSettings):
 
     @property
     def allowed_roots(self) -> tuple[str, ...]:
-        """The folders and remote prefixes of `roots`; the colon of `s3://` separates nothing."""
+        """The folders and remote prefixes of `roots`. The colon of `s3://` is not a separator."""
         return tuple(root for root in re.split(rf"{re.escape(os.pathsep)}(?!//)", self.roots) if root)
 
     @cached_property
     def urls(self) -> dict[str, SecretStr]:
-        """All named connections, the embedded warehouse included where none is configured."""
+        """All named connections, including the default warehouse if none is configured."""
         default = {"warehouse": SecretStr(f"sqlite:///{(self.home / 'warehouse.db').absolute()}")}
         return default | {name.lower(): url for name, url in self.connections.items()}
 
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         """Return the URL of a named connection.
 
         Raises:
-            SettingsError: no variable names it.
+            SettingsError: no variable sets it.
         """
         if connection not in self.urls:
             raise SettingsError(
@@ -108,13 +108,13 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         variable = "PENSTOCK_" + "__".join(str(part).upper() for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")  # pydantic's word for what our own parsers say
-        raise SettingsError(f"{variable} cannot be read: {reason}", "Mend it and run again.") from None
-    except UnreadableSetting as error:  # no JSON where a mapping is wanted; its cause holds the text, which is secret
+        reason = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to our own parsers' messages
+        raise SettingsError(f"{variable} cannot be read: {reason}", "Correct it and run again.") from None
+    except UnreadableSetting as error:  # not JSON where a mapping is expected; the cause contains the secret text
         field = re.findall(r'"(\w+)"', str(error))[:1]
         raise SettingsError(
-            f"PENSTOCK_{''.join(field).upper()} cannot be read: it is no JSON",
-            "Set one variable a name instead: PENSTOCK_CONNECTIONS__<NAME>.",
+            f"PENSTOCK_{''.join(field).upper()} cannot be read: it is not JSON",
+            "Set one variable per name instead: PENSTOCK_CONNECTIONS__<NAME>.",
         ) from None
 
 
@@ -124,16 +124,16 @@ def prefect_api_url() -> str | None:
 
 
 def project_folder() -> Path | None:
-    """Return the folder that `PENSTOCK_PROJECT` names: where `.env` and the pipelines lie on this machine."""
+    """Return the folder that `PENSTOCK_PROJECT` names, with `.env` and the pipelines."""
     named = os.environ.get("PENSTOCK_PROJECT")
     return Path(named).absolute() if named else None
 
 
 def prefect_ui_url() -> str | None:
-    """Return the address of Prefect's UI where the environment names it apart from the API."""
+    """Return the address of Prefect's UI if the environment names it separately from the API."""
     return os.environ.get("PREFECT_UI_URL") or None
 
 
 def is_debugging() -> bool:
-    """Whether tracebacks are wanted: `PENSTOCK_DEBUG=1`; read by itself, for settings may be what is wrong."""
+    """Whether `PENSTOCK_DEBUG=1` asks for tracebacks. Read separately, because the settings may be wrong."""
     return os.environ.get("PENSTOCK_DEBUG", "") not in ("", "0")

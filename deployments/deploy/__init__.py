@@ -1,1 +1,1 @@
-"""Make the deployments on a Prefect server what the specs say."""
+"""Make the deployments on a Prefect server match the specs."""

@@ -1,4 +1,4 @@
-"""The automations on a Prefect server: who is told of halts and failures, and how a run whose process died is ended."""
+"""The automations on a Prefect server: notify of halts and failures, and end runs whose process died."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -18,17 +18,17 @@ from penstock.errors import SettingsError, nearest
 from penstock.spec.pipeline import Pipeline
 
 PREFIX = "penstock: "
-"""Begins the names of our automations; with the tag it says that nobody else made them."""
+"""Prefix of our automations' names. Together with the tag it marks them as ours."""
 TAG = "penstock"
 ENDINGS = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Halted", "Skipped", "Planned")
-"""Names of the states that our flow runs end in; one that were missing here would look like a dead process."""
+"""Names of the final states of our flow runs. A run in a state that is missing here would count as dead."""
 
 PAGE = 200
 LINK = "{% set page = flow_run|ui_url %}{% if page %}\n\nFlow run: {{ page }}{% endif %}"
 
 
 def define_automations(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> tuple[AutomationCore, ...]:
-    """Return the automations of one pipeline; `blocks` gives the id of each block that its `notify:` names."""
+    """Return the automations of one pipeline. `blocks` has the ids of the blocks in its `notify:`."""
     made = []
     if pipeline.notify.on_halt:
         made.append(_on_halt(pipeline, blocks))
@@ -38,15 +38,15 @@ def define_automations(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> tuple[
 
 
 def define_zombie_automation(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> AutomationCore:
-    """Return the automation that ends a flow run which has missed three heartbeats as Crashed.
+    """Return the automation that sets a flow run to Crashed after three missed heartbeats.
 
-    Prefect leaves a run whose worker died as Running for ever.
+    Without it, Prefect shows a run whose worker died as Running for ever.
     """
     patience = 3 * heartbeat_seconds
     heartbeat = "prefect.flow-run.heartbeat"
     return AutomationCore(
         name=f"{PREFIX}zombie runs",
-        description=f"Ends a flow run of Penstock that gave no sign of life for {patience} s as Crashed.",
+        description=f"Sets a flow run of Penstock to Crashed after {patience} s without a heartbeat.",
         tags=[TAG],
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
@@ -62,7 +62,7 @@ def define_zombie_automation(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> Auto
             ChangeFlowRunState(
                 state=StateType.CRASHED,
                 message=f"no heartbeat for {patience} s: its process is gone. "
-                "The next run takes its interval over when the lease ends.",
+                "The next run takes over its interval when the lease ends.",
             )
         ],
     )
@@ -72,7 +72,7 @@ def find_blocks(client: SyncPrefectClient, pipelines: Sequence[Pipeline]) -> dic
     """Return the ids of the notification blocks that the pipelines name.
 
     Raises:
-        SettingsError: the server has no such block, or it is none that sends messages.
+        SettingsError: the server has no such block, or the block cannot send messages.
     """
     wanted = {block: p for p in pipelines for block in (*p.notify.on_halt, *p.notify.on_failure)}
     known = {_block_name(block): block.id for block in _notification_blocks(client)}
@@ -82,8 +82,8 @@ def find_blocks(client: SyncPrefectClient, pipelines: Sequence[Pipeline]) -> dic
             raise SettingsError(
                 f"pipeline `{pipeline.name}` notifies `{block}`, and this Prefect server has no notification block "
                 "of that name",
-                f"{nearest(block, tuple(known))} Run `prefect block create {kind}`, which shows the page where to "
-                f"make it, and name it `{name}`; or take it out of `notify:`.".lstrip(),
+                f"{nearest(block, tuple(known))} Run `prefect block create {kind}`, which links to the page for "
+                f"creating it, and name it `{name}`; or remove it from `notify:`.".lstrip(),
             )
     return {block: known[block] for block in wanted}
 
@@ -91,13 +91,13 @@ def find_blocks(client: SyncPrefectClient, pipelines: Sequence[Pipeline]) -> dic
 def apply_automations(
     client: SyncPrefectClient, pipelines: Sequence[Pipeline], *, whole_folder: bool, dry_run: bool
 ) -> tuple[Change, ...]:
-    """Make the server's automations those of the pipelines; return what changed, or would change.
+    """Make the server's automations match the pipelines. Return what changed or would change.
 
-    Automations of ours that nothing stands behind are removed: those of these pipelines, and where they are the whole
-    folder those of pipelines that have no deployment. One that a person has paused stays paused.
+    Our automations without a definition are removed: those of these pipelines and, if they are the whole folder, those
+    of pipelines without a deployment. An automation that a person paused stays paused.
 
     Raises:
-        SettingsError: a block to notify is missing; nothing was changed.
+        SettingsError: a block to notify is missing. Nothing was changed.
     """
     blocks = find_blocks(client, pipelines)
     wanted = [define_zombie_automation()]
@@ -110,7 +110,7 @@ def apply_automations(
         found = [other for other in found if other not in same_name[:1]]
     gone = {name for pipeline in pipelines for name in _names(pipeline.name)}
     if whole_folder:
-        # Other projects may share the server: what has a deployment there has somebody behind it.
+        # Other projects may share the server, so keep automations of pipelines that have a deployment.
         deployed = {name for deployment in _deployments(client) for name in _names(deployment.name)}
         gone |= {orphan.name for orphan in found} - deployed
     for orphan in found:
@@ -125,7 +125,7 @@ def _on_halt(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
     names = tuple(dict.fromkeys(pipeline.notify.on_halt))
     return AutomationCore(
         name=_names(pipeline.name)[0],
-        description=f"Tells {', '.join(names)} when a gate halts an interval of {pipeline.name}.",
+        description=f"Notifies {', '.join(names)} when a gate halts an interval of {pipeline.name}.",
         tags=[TAG],
         trigger=_own_event(pipeline, "halted"),
         actions=[
@@ -141,10 +141,11 @@ def _on_halt(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
 
 
 def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
-    """One message a failure: the flow run's end tells it, where there is a flow run of the pipeline's deployment.
+    """Return the automation that sends one message per failure.
 
-    It covers what no event of ours can: a wrong spec, a database that is down, a process that died. Runs of other
-    deployments (backfills) and runs by hand are told by our own event.
+    For a flow run of the pipeline's deployment, the trigger is its final state. This covers failures without an event
+    of ours: a wrong spec, a database that is down, a process that died. For runs of other deployments (backfills) and
+    runs by hand, the trigger is our own event.
     """
     names = tuple(dict.fromkeys(pipeline.notify.on_failure))
     of_deployment = EventTrigger(
@@ -158,7 +159,7 @@ def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCor
     elsewhere = _own_event(pipeline, "failed", {"penstock.deployment": f"!{pipeline.name}"})
     return AutomationCore(
         name=_names(pipeline.name)[1],
-        description=f"Tells {', '.join(names)} when a run of {pipeline.name} fails or its process dies.",
+        description=f"Notifies {', '.join(names)} when a run of {pipeline.name} fails or its process dies.",
         tags=[TAG],
         trigger=CompoundTrigger(require="any", triggers=[of_deployment, elsewhere]),
         actions=[
@@ -166,7 +167,7 @@ def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCor
                 block_document_id=blocks[name],
                 subject=f"{pipeline.name} failed: {{{{ flow_run.name }}}}",
                 body="{{ event.payload.message or flow_run.state.message }}\n\n"
-                "What was published before stays as it is, and the next run tries again what is missing." + LINK,
+                "Published intervals stay as they are, and the next run tries the missing ones again." + LINK,
             )
             for name in names
         ],
@@ -191,12 +192,12 @@ def _put(client: SyncPrefectClient, automation: AutomationCore, existing: Automa
     if not differing:
         return Change("unchanged", what)
     if not dry_run:
-        # Validated from its own dump, for the client sends only what was set by name; the server refuses an owner.
+        # Validate from a dump, because the client sends only fields that were set. The server refuses an owner.
         after = {name: value for name, value in after.items() if name != "owner_resource"}
         whole = AutomationCore.model_validate(after | {"enabled": existing.enabled})
         client.update_automation(existing.id, whole)
-    told = {"description": f"{existing.description} → {automation.description}"}
-    return Change("updated", what, tuple(told.get(field, f"{field} differs") for field in differing))
+    shown = {"description": f"{existing.description} → {automation.description}"}
+    return Change("updated", what, tuple(shown.get(field, f"{field} differs") for field in differing))
 
 
 def _automations(client: SyncPrefectClient) -> Iterator[Automation]:

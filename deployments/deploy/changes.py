@@ -1,4 +1,4 @@
-"""What deploying changed on a Prefect server, or would change."""
+"""A change that a deploy made on a Prefect server, or would make."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,10 +6,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Change:
-    """One object on the server, and what happened to it."""
+    """The change of one object on the server."""
 
     kind: Literal["created", "updated", "removed", "unchanged"]
     what: str
-    """As in `deployment score/card-risk`, `automation card-risk: on halt`, `work pool penstock`."""
+    """The object, as in `deployment score/card-risk`, `automation card-risk: on halt`, `work pool penstock`."""
     details: tuple[str, ...] = ()
-    """One line a field that differs: `cron: 0 2 * * * → 15 2 * * *`."""
+    """One line per changed field: `cron: 0 2 * * * → 15 2 * * *`."""

@@ -1,4 +1,4 @@
-"""Bring the deployments on a Prefect server to what the pipeline specs say. Doing it again changes nothing."""
+"""Make the deployments on a Prefect server match the pipeline specs. Repeating it changes nothing."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,9 +28,9 @@ from penstock.deployments.pull import record_project
 from penstock.errors import SettingsError
 from penstock.settings import Settings
 
-LEFT_ALONE = "no spec stands behind it; left alone"
+LEFT_ALONE = "it has no spec; left alone"
 """Detail of an orphan that was not removed."""
-NO_SPEC = "no spec stands behind it"
+NO_SPEC = "it has no spec"
 PAGE = 200
 
 
@@ -42,18 +42,18 @@ def deploy_pipelines(
     dry_run: bool = False,
     remove_orphans: bool = False,
 ) -> tuple[Change, ...]:
-    """Create or update one deployment a pipeline, the one for any pipeline, the work pool, and the automations.
+    """Create or update one deployment per pipeline, those for any pipeline, the work pool and the automations.
 
     Args:
-        files: Specs to deploy; None: the whole pipelines folder, and then orphans are looked for too: deployments of
-            this project folder whose spec is gone.
-        dry_run: Change nothing; return what would change.
-        remove_orphans: Remove them; else they are told of, as unchanged, with `LEFT_ALONE` in their details.
+        files: Specs to deploy. None: the whole pipelines folder, including a search for orphans, which are deployments
+            of this project folder whose spec is gone.
+        dry_run: Change nothing and return what would change.
+        remove_orphans: Remove orphans. Otherwise they are returned as unchanged, with `LEFT_ALONE` in their details.
 
     Raises:
         SettingsError: the server does not answer or refuses, a name there belongs to another project, or a block that
             `notify:` names is missing.
-        SpecError, SpecErrors: specs do not load; nothing was deployed.
+        SpecError, SpecErrors: specs do not load. Nothing was deployed.
     """
     loaded = load_specs(settings, files)
     pipelines = tuple(loaded.values())
@@ -64,7 +64,7 @@ def deploy_pipelines(
         todo = [Reconciliation(each, folder, read_existing(client, each.full_name)) for each in definitions]
         for reconciliation in todo:
             _refuse_foreign(reconciliation)
-        find_blocks(client, pipelines)  # one that is missing stops all here, before anything is changed
+        find_blocks(client, pipelines)  # a missing block stops here, before anything is changed
         changes = [ensure_work_pool(client, dry_run=dry_run)]
         changes += [reconciliation.apply(client, dry_run=dry_run) for reconciliation in todo]
         if files is None:
@@ -75,7 +75,7 @@ def deploy_pipelines(
 
 @contextmanager
 def _client_of(api_url: str) -> Iterator[SyncPrefectClient]:
-    """Give a client of the server; what goes wrong between the two becomes one error that says what to do."""
+    """Yield a client of the server. HTTP errors become one error that says what to do."""
     try:
         with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
             yield client
@@ -84,7 +84,7 @@ def _client_of(api_url: str) -> Iterator[SyncPrefectClient]:
         what = (
             f"the Prefect server at {api_url} refused: {response.status_code} {response.reason_phrase} {response.text}"
         )
-        remedy = "Check PREFECT_API_AUTH_STRING." if response.status_code in (401, 403) else "Its log tells more."
+        remedy = "Check PREFECT_API_AUTH_STRING." if response.status_code in (401, 403) else "Read the server's log."
         raise SettingsError(what.strip(), remedy) from error
     except httpx.HTTPError as error:
         what = f"the Prefect server at {api_url} does not answer: {error or type(error).__name__}"
@@ -92,9 +92,9 @@ def _client_of(api_url: str) -> Iterator[SyncPrefectClient]:
 
 
 def _refuse_foreign(reconciliation: Reconciliation) -> None:
-    """Refuse to take a deployment over from another project that shares the server, and is still there.
+    """Refuse to take over a deployment of another project that shares the server and still exists.
 
-    A folder that is gone was moved, or lay on another machine: then the new place is told as a change.
+    If its folder is gone, it was moved or is on another machine. Then the new folder is shown as a change.
     """
     existing = reconciliation.existing
     other = recorded_folder(existing.pull_steps) if existing else None
@@ -103,15 +103,14 @@ def _refuse_foreign(reconciliation: Reconciliation) -> None:
     name = reconciliation.definition.full_name
     raise SettingsError(
         f"the deployment `{name}` on this server belongs to the project in {other}",
-        f"Give each project a Prefect server of its own, or hand it over: `prefect deployment delete {name}`, "
-        "and deploy again.",
+        f"Give each project its own Prefect server, or run `prefect deployment delete {name}` and deploy again.",
     )
 
 
 def _reconcile_orphans(
     client: SyncPrefectClient, definitions: Sequence[Definition], folder: str, *, remove: bool, dry_run: bool
 ) -> list[Change]:
-    """Remove, or tell of, the deployments of this project folder that no definition names."""
+    """Remove or report deployments of this project folder that have no definition."""
     known = {definition.full_name for definition in definitions}
     changes = []
     for deployment in _list_ours(client):
@@ -129,7 +128,7 @@ def _reconcile_orphans(
 
 
 def _list_ours(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    """Return every deployment on the server that bears our tag."""
+    """Return every deployment on the server with our tag."""
     ours: list[DeploymentResponse] = []
     only = DeploymentFilter(tags=DeploymentFilterTags(all_=[PENSTOCK_TAG]))
     while page := client.read_deployments(

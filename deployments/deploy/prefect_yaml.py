@@ -1,4 +1,4 @@
-"""The same deployments as `prefect.yaml`, for those who use `prefect deploy`."""
+"""Write the same deployments as `prefect.yaml`, for users of `prefect deploy`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,20 +19,20 @@ from penstock.deployments.deploy.specs import load_specs
 from penstock.settings import Settings
 
 HEADER = """\
-# Written by `penstock deploy --prefect-yaml`; do not edit. For those who deploy with Prefect's own command, in the
-# project's folder:
+# Written by `penstock deploy --prefect-yaml`; do not edit. To deploy with Prefect's own command, run in the project's
+# folder:
 #
 #   prefect work-pool create penstock --type process
 #   prefect deploy --all --prefect-file deployments/prefect.yaml
 #
-# Both ways give the same deployments. What only `penstock deploy` does: it makes the work pool, with a command that
-# starts flow runs seconds sooner; removes a schedule that the spec no longer has, and deployments whose spec is gone;
-# leaves pauses and job variables that a person set; creates the automations of `notify:`; and changes nothing twice.
+# Both ways give the same deployments. Only `penstock deploy` also creates the work pool, with a command that starts
+# flow runs seconds sooner; removes schedules and deployments that have no spec any more; keeps pauses and job variables
+# that a person set; creates the automations of `notify:`; and changes nothing if you repeat it.
 """
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as blocks, and no anchors."""
+    """Writes multi-line texts as blocks, and no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -46,7 +46,7 @@ _Dumper.add_representer(str, _write_text)
 
 
 def render_prefect_yaml(settings: Settings, files: Sequence[Path] | None) -> str:
-    """Return the text of a `prefect.yaml` with the deployments of pipeline files, or of the whole folder.
+    """Return the text of a `prefect.yaml` for pipeline files, or for the whole folder.
 
     Raises:
         SpecError, SpecErrors: specs do not load.
@@ -55,7 +55,7 @@ def render_prefect_yaml(settings: Settings, files: Sequence[Path] | None) -> str
     definitions += [define_any_pipeline(), define_backfill()]
     body = {
         "name": "penstock",
-        # The folder is recorded where `prefect deploy` runs; a machine's path has no place in a file that is shared.
+        # `prefect deploy` records the folder. A shared file must not contain a path of one machine.
         "build": [{RECORD_PROJECT: {"id": "project"}}],
         "pull": pull_steps("{{ project.folder }}"),
         "deployments": [_write_definition(definition) for definition in definitions],

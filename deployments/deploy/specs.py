@@ -1,4 +1,4 @@
-"""The pipeline specs that are to be deployed, all of them sound."""
+"""Load the pipeline specs to deploy, all or none."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from penstock.spec.yaml_file import load_pipeline
 
 
 def load_specs(settings: Settings, files: Sequence[Path] | None) -> dict[Path, Pipeline]:
-    """Read pipeline files, or those of the whole pipelines folder.
+    """Read pipeline files, or all files of the pipelines folder.
 
     Raises:
         SettingsError: there is no pipelines folder.
@@ -19,7 +19,7 @@ def load_specs(settings: Settings, files: Sequence[Path] | None) -> dict[Path, P
     if files is None and not settings.pipelines.is_dir():
         raise SettingsError(
             f"there is no pipelines folder {settings.pipelines}",
-            "Run this in the project's folder, where `.env` lies, or set PENSTOCK_PIPELINES.",
+            "Run this in the project's folder, next to `.env`, or set PENSTOCK_PIPELINES.",
         )
     loaded: dict[Path, Pipeline] = {}
     errors: list[SpecError] = []
@@ -45,9 +45,9 @@ def _is_found(file: Path, pipeline: Pipeline, settings: Settings) -> bool:
 
 
 def _misplaced(file: Path, pipeline: Pipeline, settings: Settings) -> SpecError:
-    """Say why the flow, which is told a pipeline's name, would not come to this file."""
+    """Return the error for a file that the flow would not find by its pipeline's name."""
     place = settings.pipelines / f"{pipeline.name}.yaml"
     remedy = f"name it `{file.stem}`, or move the file to {place}"
     if place.is_file():
-        remedy = f"that name leads to {place}: give one of the two another name, in the spec and as its file's"
+        remedy = f"that name belongs to {place}: rename one of the two, in the spec and its file name"
     return SpecError(str(file), (Problem(0, "name", f"the pipeline is named `{pipeline.name}`; {remedy}"),))

@@ -1,1 +1,1 @@
-"""What is known to break, looked for: each check is a small function that returns findings."""
+"""Checks for known problems. Each check is a small function that returns findings."""

@@ -16,7 +16,7 @@ ANSWER_SECONDS = 10.0
 
 @contextmanager
 def client_of(api_url: str) -> Iterator[SyncPrefectClient]:
-    """Give a client; that its version may differ from the server's is a finding of its own here."""
+    """Yield a client without Prefect's version check, because the doctor checks versions itself."""
     own = {PREFECT_API_URL: api_url, PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False}
     with temporary_settings(own), get_client({"timeout": ANSWER_SECONDS}, sync_client=True) as client:
         yield client

@@ -1,4 +1,4 @@
-"""What is examined: this machine with its settings and pipelines, and a Prefect server if there is one."""
+"""The input of the checks: settings, pipelines, and the Prefect server if there is one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ NO_SERVER = "no Prefect server; start `penstock up` or set PREFECT_API_URL"
 
 @dataclass(frozen=True)
 class CheckContext:
-    """One examination."""
+    """The input of one examination."""
 
     settings: Settings
     environment: Mapping[str, str]
-    """The variables of this process, as they were when the command began."""
+    """The environment variables at the start of the command."""
     now: datetime
     settings_error: SettingsError | None = None
-    """Why the settings are not the user's but the defaults."""
+    """Why the defaults are used instead of the user's settings."""
     pipelines: tuple[Pipeline, ...] = ()
     spec_errors: tuple[SpecError, ...] = ()
     api_url: str | None = None
@@ -29,13 +29,13 @@ class CheckContext:
 
     @property
     def server(self) -> str:
-        """The server's address, for checks that are made only where there is one."""
+        """The server's address, for checks that need a server."""
         assert self.api_url is not None
         return self.api_url
 
 
 def read_specs(settings: Settings) -> tuple[tuple[Pipeline, ...], tuple[SpecError, ...]]:
-    """Return the pipelines of the folder that load, and what is wrong with the others."""
+    """Return the pipelines of the folder that load, and the errors of the others."""
     pipelines, errors = [], []
     for file in sorted(settings.pipelines.glob("*.yaml")):
         try:

@@ -1,4 +1,4 @@
-"""Checks of the named connections: each answers, and those that hold a ledger are fit for it."""
+"""Checks of the named connections: each answers, and warehouses are suitable for a ledger."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ from penstock.tasks.process_resources import resolve_block
 
 STATEMENT_SECONDS = 5
 APART_SECONDS = 5.0
-"""Clocks further apart than this are told of: what is due is found by this machine's, leases by the database's."""
+"""Report clocks that differ by more: this machine's clock decides what is due, the database's the leases."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A named connection, and what stands behind it."""
+    """A named connection and its role."""
 
     name: str
     is_warehouse: bool
-    """Whether a ledger lies there, or will."""
+    """Whether it has a ledger, or will have one."""
 
 
 def list_checks(case: CheckContext) -> tuple[Check, ...]:
@@ -41,7 +41,7 @@ def list_checks(case: CheckContext) -> tuple[Check, ...]:
 
 
 def list_connections(case: CheckContext) -> tuple[Connection, ...]:
-    """Return the connections of the settings and those that a pipeline names; the warehouses first."""
+    """Return the connections of the settings and the pipelines, warehouses first."""
     warehouses = {"warehouse", *(p.destination.connection for p in case.pipelines)}
     sources = {s.connection for p in case.pipelines for s in p.sources.values() if isinstance(s, SqlSource)}
     names = warehouses | sources | case.settings.urls.keys()
@@ -58,9 +58,9 @@ def embedded_warehouses(case: CheckContext) -> tuple[str, ...]:
 
 
 def check_connection(case: CheckContext, connection: Connection) -> Iterator[Finding]:
-    """Open a connection, read its clock, and look at its ledger if it is a warehouse."""
+    """Open a connection, read its clock, and check its ledger if it is a warehouse."""
     settings = case.settings.model_copy(update={"statement_seconds": STATEMENT_SECONDS})
-    missing = _tell_missing_file(settings, connection)
+    missing = _find_missing_file(settings, connection)
     if missing is not None:
         yield missing
         return
@@ -74,7 +74,9 @@ def check_connection(case: CheckContext, connection: Connection) -> Iterator[Fin
         except DatabaseUnavailable as error:
             if database.dialect != "duckdb" or "lock" not in error.reason:
                 raise
-            yield warning(connection.name, "another process has the DuckDB file", "A run is at it? Look again later.")
+            yield warning(
+                connection.name, "another process has the DuckDB file", "A run may use it. Check again later."
+            )
             return
         if connection.is_warehouse:
             yield from check_ledger(database, case.settings.lease_seconds)
@@ -83,7 +85,7 @@ def check_connection(case: CheckContext, connection: Connection) -> Iterator[Fin
 
 
 def describe(database: Database) -> str:
-    """Write where a database is, without who may enter it."""
+    """Describe a database without user and password."""
     url = database.url
     if database.dialect in ("sqlite", "duckdb"):
         return f"{database.dialect} {url.database}"
@@ -95,8 +97,8 @@ def _is_block(settings: Settings, name: str) -> bool:
     return name in settings.urls and settings.url_of(name).startswith("block:")
 
 
-def _tell_missing_file(settings: Settings, connection: Connection) -> Finding | None:
-    """Tell of a file that is not there, for to open it would make it."""
+def _find_missing_file(settings: Settings, connection: Connection) -> Finding | None:
+    """Return a finding if the database file is missing, because opening it would create it."""
     text = settings.url_of(connection.name)
     if not text.startswith(("sqlite", "duckdb")) or ":memory:" in text:
         return None
@@ -104,33 +106,39 @@ def _tell_missing_file(settings: Settings, connection: Connection) -> Finding | 
     if file.is_file():
         return None
     if not connection.is_warehouse:
-        return broken(connection.name, f"there is no file {file}", "Mend the path in its variable.")
-    return not_checked(connection.name, f"no ledger yet: the first run makes {file} (in {nearest_folder(file.parent)})")
+        return broken(connection.name, f"there is no file {file}", "Correct the path in its variable.")
+    return not_checked(
+        connection.name, f"no ledger yet: the first run creates {file} (in {nearest_folder(file.parent)})"
+    )
 
 
 def _check_file(case: CheckContext, database: Database, connection: Connection) -> Iterator[Finding]:
-    """Look where an embedded database lies, and how many processes want it."""
+    """Check where an embedded database is, and how many processes use it."""
     if database.dialect not in ("sqlite", "duckdb"):
         return
     kind = network_kind(Path(database.url.database or ""), read_mounts())
     if kind is not None:
-        tell = broken if connection.is_warehouse else warning
-        yield tell(connection.name, f"the file lies on a network ({kind})", "Move it to a local disk, or use Postgres.")
+        report = broken if connection.is_warehouse else warning
+        yield report(
+            connection.name,
+            f"the file is on a network file system ({kind})",
+            "Move it to a local disk, or use Postgres.",
+        )
     processes = connection.is_warehouse and case.settings.partition_runner.kind != "threads"
     if processes and database.dialect == "sqlite":
-        told = f"SQLite lets one writer in at a time, and PENSTOCK_RUNNER is {case.settings.runner}"
-        yield warning(connection.name, told, "Threads serve SQLite as well; for more use Postgres.")
+        what = f"SQLite allows one writer at a time, and PENSTOCK_RUNNER is {case.settings.runner}"
+        yield warning(connection.name, what, "Use threads with SQLite, or use Postgres.")
     if processes and database.dialect == "duckdb":
         yield broken(
             connection.name,
-            f"DuckDB lets one process in, and PENSTOCK_RUNNER is {case.settings.runner}",
+            f"DuckDB allows one process, and PENSTOCK_RUNNER is {case.settings.runner}",
             "Set PENSTOCK_RUNNER to threads:n, or use Postgres.",
         )
     sharing = sum(p.destination.connection == connection.name for p in case.pipelines)
     if database.dialect == "duckdb" and sharing > 1:
         yield warning(
             connection.name,
-            f"DuckDB lets one process in, and {sharing} pipelines write here: their runs wait for each other",
+            f"DuckDB allows one process, and {sharing} pipelines write here: their runs wait for each other",
             "Give each its own file, let the worker run one at a time, or use Postgres.",
         )
 
@@ -143,5 +151,5 @@ def _check_clock(database: Database, connection: sa.Connection) -> Iterator[Find
         yield warning(
             database.name,
             f"its clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} this machine's",
-            "Let both keep time by NTP: what is due is found by this machine's clock.",
+            "Synchronize both with NTP: this machine's clock decides what is due.",
         )

@@ -1,4 +1,4 @@
-"""What a check found, and what a check is."""
+"""Checks and their findings."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ State = Literal["ok", "warning", "broken", "not checked"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: a subject, how it is, and what to do where it is not well."""
+    """One finding: a subject, its state, and a remedy if something is wrong."""
 
     subject: str
     state: State
@@ -19,7 +19,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A function that looks at one subject."""
+    """A function that checks one subject."""
 
     subject: str
     examine: Callable[[], Iterable[Finding]]

@@ -1,4 +1,4 @@
-"""What is wrong with what a Prefect server holds of Penstock. Pure: facts in, findings out."""
+"""Judge the facts of a Prefect server. Pure functions from facts to findings."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,25 +11,25 @@ PLANNING = timedelta(minutes=2)
 """How long the scheduler may take to plan the runs of a deployment that has just changed."""
 LATE = timedelta(minutes=15)
 HEARTBEATS = 3
-"""So many signs of life in a row must be missing before a run counts as dead."""
+"""Number of heartbeats in a row that must be missing before a run counts as dead."""
 
 
 def judge_schedules(facts: Facts) -> Iterator[Finding]:
-    """Look whether each schedule has runs planned, and whether those that are due have started."""
+    """Check whether each schedule has planned runs, and whether due runs have started."""
     well = 0
     for deployment in facts.deployments:
         if not deployment.is_scheduled:
             continue
         if deployment.next_run is None:
-            told = f"{deployment.name} has a schedule and no planned run"
+            what = f"{deployment.name} has a schedule and no planned run"
             if deployment.age < PLANNING:
-                yield warning("schedules", f"{told} yet: it was changed just now", "Look again in a minute.")
+                yield warning("schedules", f"{what} yet: it has just been changed", "Check again in a minute.")
             else:
-                remedy = "Restart the server, and read its log; with SQLAlchemy 2.1 its scheduler makes no runs."
-                yield broken("schedules", told, remedy)
+                remedy = "Restart the server, and read its log. With SQLAlchemy 2.1 its scheduler creates no runs."
+                yield broken("schedules", what, remedy)
         elif deployment.next_run < facts.now - LATE:
-            told = f"{deployment.name} should have started at {deployment.next_run:%Y-%m-%d %H:%M} UTC"
-            yield warning("schedules", told, "Start a worker; one run catches up, the late ones end as Skipped.")
+            what = f"{deployment.name} should have started at {deployment.next_run:%Y-%m-%d %H:%M} UTC"
+            yield warning("schedules", what, "Start a worker. One run catches up, and the late ones end as Skipped.")
         else:
             well += 1
     if well or not facts.is_scheduled:
@@ -47,15 +47,15 @@ def judge_versions(facts: Facts) -> Iterator[Finding]:
 
 
 def judge_limits(facts: Facts) -> Iterator[Finding]:
-    """Look for limits that cancel: one dead run holds the slot, and every later one is cancelled for good."""
+    """Find limits that cancel. There, one dead run keeps the slot, and every later run is cancelled."""
     for deployment in facts.deployments:
         if deployment.collision == "CANCEL_NEW":
-            told = f"{deployment.name} cancels a run that meets another: one dead run stops its schedule for good"
-            yield broken("limits", told, "Run `penstock deploy`, which sets ENQUEUE.")
+            what = f"{deployment.name} cancels a run that meets another: one dead run stops its schedule permanently"
+            yield broken("limits", what, "Run `penstock deploy`, which sets ENQUEUE.")
 
 
 def judge_workers(facts: Facts) -> Iterator[Finding]:
-    """Look whether anybody takes the runs."""
+    """Check whether a worker takes the runs."""
     if facts.pool is None:
         yield warning("work pool", f"there is no work pool `{WORK_POOL}`", "Run `penstock deploy`.")
         return
@@ -66,8 +66,8 @@ def judge_workers(facts: Facts) -> Iterator[Finding]:
         names = ", ".join(sorted(facts.pool.workers)[:3])
         yield ok("workers", f"{len(facts.pool.workers)} online: {names}")
         return
-    tell = broken if facts.is_scheduled else warning
-    yield tell(
+    report = broken if facts.is_scheduled else warning
+    yield report(
         "workers",
         "none is online: no run starts",
         f"Start one: `penstock up`, or `prefect worker start --pool {WORK_POOL}`.",
@@ -75,19 +75,18 @@ def judge_workers(facts: Facts) -> Iterator[Finding]:
 
 
 def judge_heartbeats(facts: Facts) -> Iterator[Finding]:
-    """ActiveRun how often runs give a sign of life against how long the server waits for one."""
+    """Compare the interval of runs' heartbeats with the time that the server waits for one."""
     if not facts.deployments:
         return
     patience = facts.zombie_seconds
     if patience is None:
-        told = "nothing ends a run whose process died: Prefect shows it as Running for ever"
-        yield warning("heartbeats", told, "Run `penstock deploy`, or turn the automation `penstock: zombie runs` on.")
+        what = "nothing ends a run whose process died: Prefect shows it as Running for ever"
+        yield warning("heartbeats", what, "Run `penstock deploy`, or turn on the automation `penstock: zombie runs`.")
         return
     slow = [d for d in facts.deployments if d.heartbeat_seconds * HEARTBEATS > patience]
     for deployment in slow:
-        told = (
-            f"{deployment.name} gives one every {deployment.heartbeat_seconds} s, and is ended after {patience:.0f} s"
-        )
-        yield broken("heartbeats", f"{told}: healthy runs end as Crashed", "Run `penstock deploy`.")
+        every = f"{deployment.name} sends one every {deployment.heartbeat_seconds} s"
+        what = f"{every} and is ended after {patience:.0f} s: healthy runs end as Crashed"
+        yield broken("heartbeats", what, "Run `penstock deploy`.")
     if not slow:
         yield ok("heartbeats", f"a run without one for {patience:.0f} s is ended as Crashed")

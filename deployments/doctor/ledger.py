@@ -1,4 +1,4 @@
-"""Checks of a warehouse's ledger, none of which leaves a trace in it."""
+"""Checks of a warehouse's ledger that leave it unchanged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ LONG_DEAD_SECONDS = 86_400.0
 
 
 def check_ledger(database: Database, lease_seconds: float) -> Iterator[Finding]:
-    """Look whether the ledger can be written, is up to date, and holds runs that nobody works at."""
+    """Check whether the ledger can be written, is up to date, and has dead runs."""
     name = database.name
     writing = _check_writing(database)
     yield writing
@@ -29,20 +29,21 @@ def check_ledger(database: Database, lease_seconds: float) -> Iterator[Finding]:
         yield from _check_sqlite(database)
     version = read_version(database)
     if version is None:
-        yield ok(name, "no ledger yet: the first run makes it")
+        yield ok(name, "no ledger yet: the first run creates it")
     elif version > LATEST:
-        told = f"the ledger is at version {version}, and this Penstock knows {LATEST}"
-        yield broken(name, told, "Install the newer Penstock that wrote it.")
+        what = f"the ledger is at version {version}, and this Penstock knows {LATEST}"
+        yield broken(name, what, "Install the newer Penstock that wrote it.")
     elif version < LATEST:
-        told = f"{LATEST - version} pending migrations, from version {version} to {LATEST}"
-        yield warning(name, told, "The next command applies them: `penstock runs`. Until then no other finds.")
+        what = f"{LATEST - version} pending migrations, from version {version} to {LATEST}"
+        remedy = "Run `penstock runs`, which applies them. The ledger is not checked further before that."
+        yield warning(name, what, remedy)
     else:
         yield ok(name, f"the ledger is at version {version}, which is this Penstock's")
         yield from _check_leases(database, lease_seconds)
 
 
 def read_version(database: Database) -> int | None:
-    """Return the ledger's version without bringing it up to date; None where there is none."""
+    """Return the ledger's version without a migration. None if there is no ledger."""
     with database.reading() as connection:
         if not sa.inspect(connection).has_table(schema.name):
             return None
@@ -50,12 +51,12 @@ def read_version(database: Database) -> int | None:
 
 
 def _check_writing(database: Database) -> Finding:
-    """Try all that a run writes by, and roll it back: a new table, and each table of the ledger."""
+    """Try to create a table and to write each table of the ledger, then roll back."""
     try:
         with database.reading() as connection:
             known = set(sa.inspect(connection).get_table_names())
         with _rolled_back(database) as connection:
-            # A plain name: Postgres folds no case in it, and two doctors at once do not meet.
+            # A lower-case name with a random part, so that two doctors at once do not collide.
             connection.exec_driver_sql(f"CREATE TABLE penstock_doctor_{uuid4().hex[:8]} (x INTEGER)")
             for table in metadata.sorted_tables:
                 if table.name in known:
@@ -65,35 +66,37 @@ def _check_writing(database: Database) -> Finding:
     except DatabaseUnavailable as error:
         if "lock" not in error.reason:
             raise
-        return warning(database.name, "another writer has held it for seconds", "A run is at it? Look again later.")
+        return warning(
+            database.name, "another writer has locked it for seconds", "A run may use it. Check again later."
+        )
     return ok(database.name, "it can be written")
 
 
 @contextmanager
 def _rolled_back(database: Database) -> Iterator[sa.Connection]:
-    """Give a connection in one transaction that comes to nothing."""
+    """Yield a connection in one transaction that is rolled back."""
     with database.reading() as connection:
         if database.dialect == "sqlite":
             connection.connection.driver_connection.execute(f"PRAGMA busy_timeout={BUSY_PROBE_MS}")  # type: ignore[union-attr] # sqlite3's
         if database.dialect == "postgresql":
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_PROBE_MS}")
-        connection = connection.execution_options(penstock_write=True)  # noqa: PLW2901 # the same one, told to write
+        connection = connection.execution_options(penstock_write=True)  # noqa: PLW2901 # the same connection with a write option
         yield connection
         connection.rollback()
 
 
 def _check_sqlite(database: Database) -> Iterator[Finding]:
-    """Look at what lets a reader, a writer and a second writer live side by side."""
+    """Check the settings that let readers and writers work at the same time."""
     with database.reading() as connection:
         journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
         patience = int(connection.exec_driver_sql("PRAGMA busy_timeout").scalar() or 0) / 1000
-    told = f"journal {journal}, writers wait {patience:.0f} s"
+    what = f"journal {journal}, writers wait {patience:.0f} s"
     if journal != "wal":
-        yield warning(database.name, f"{told}: readers block the writer", "The next run sets WAL; see that it can.")
+        yield warning(database.name, f"{what}: readers block the writer", "The next run sets WAL; check that it can.")
     elif patience < BUSY_SECONDS:
-        yield warning(database.name, told, f"Take `timeout` out of its URL: Penstock sets {BUSY_SECONDS} s.")
+        yield warning(database.name, what, f"Remove `timeout` from its URL: Penstock sets {BUSY_SECONDS} s.")
     else:
-        yield ok(database.name, told)
+        yield ok(database.name, what)
 
 
 def _check_leases(database: Database, lease_seconds: float) -> Iterator[Finding]:
@@ -103,7 +106,7 @@ def _check_leases(database: Database, lease_seconds: float) -> Iterator[Finding]
     stale = [run for run in running if run.lease_until < now]
     for run in stale:
         late = (now - run.lease_until).total_seconds()
-        long = "; nothing has run since: look at its schedule and the worker" if late > LONG_DEAD_SECONDS else ""
+        long = "; no run has started since: check its schedule and the worker" if late > LONG_DEAD_SECONDS else ""
         yield warning(
             database.name,
             f"run {run.run_id[:8]} of {run.pipeline} died: its lease ended {iso(run.lease_until)}{long}",

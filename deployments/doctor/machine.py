@@ -1,4 +1,4 @@
-"""Checks of the machine itself: settings, place on disk, time zones, proxies, ports."""
+"""Checks of the machine: settings, disk space, time zones, proxies, ports."""
 
 import os
 import shutil
@@ -49,28 +49,28 @@ def check_settings(case: CheckContext) -> Iterator[Finding]:
 
 
 def check_disk(case: CheckContext) -> Iterator[Finding]:
-    """Look at the file system of the home folder, or of where it would be made."""
+    """Check the file system of the home folder, or of its nearest existing parent."""
     folder = nearest_folder(case.settings.home)
     free = shutil.disk_usage(folder).free
-    told = f"{free / (1 << 30):.1f} GB free for {case.settings.home}"
-    remedy = "Make room, or set PENSTOCK_HOME to a larger disk."
+    what = f"{free / (1 << 30):.1f} GB free for {case.settings.home}"
+    remedy = "Free disk space, or set PENSTOCK_HOME to a larger disk."
     if free < TOO_FEW_BYTES:
-        yield broken("disk", told, remedy)
+        yield broken("disk", what, remedy)
     elif free < LITTLE_BYTES:
-        yield warning("disk", told, remedy)
+        yield warning("disk", what, remedy)
     else:
-        yield ok("disk", told)
+        yield ok("disk", what)
     if not os.access(folder, os.W_OK):
-        yield broken("disk", f"{folder} cannot be written", "Set PENSTOCK_HOME to a folder that can.")
+        yield broken("disk", f"{folder} cannot be written", "Set PENSTOCK_HOME to a writable folder.")
     if sys.platform == "win32":
         return
     found = os.statvfs(folder)
     if found.f_files and found.f_favail < FEW_INODES:
-        yield warning("disk", f"room for only {found.f_favail:,} more files", "Delete small files on that disk.")
+        yield warning("disk", f"space for only {found.f_favail:,} more files", "Delete small files on that disk.")
 
 
 def nearest_folder(path: Path) -> Path:
-    """Return the nearest folder above, or at, a path that exists."""
+    """Return the path if it is a folder, or its nearest existing parent."""
     path = path.absolute()
     return path if path.is_dir() else nearest_folder(path.parent)
 
@@ -84,15 +84,19 @@ def check_time_zones(case: CheckContext) -> Iterator[Finding]:
         except ZoneInfoNotFoundError:
             missing.append(name)
     if missing:
-        yield broken("time zones", f"unknown here: {', '.join(missing)}", "Install tzdata, by pip or by the system.")
+        yield broken(
+            "time zones",
+            f"unknown here: {', '.join(missing)}",
+            "Install tzdata, with pip or the system's package manager.",
+        )
     else:
         yield ok("time zones", "the database is there")
 
 
 def check_proxy(case: CheckContext) -> Iterator[Finding]:
-    """Look whether calls to a server on this machine would leave it by a proxy.
+    """Check whether calls to a local server would go through a proxy.
 
-    A server that Penstock starts itself is reached past proxies anyway; one that PREFECT_API_URL names is not.
+    Penstock bypasses proxies for a server that it starts itself, but not for one in PREFECT_API_URL.
     """
     proxies = read_proxies(case.environment)
     if not {"http", "https", "all"} & proxies.keys():
@@ -101,29 +105,29 @@ def check_proxy(case: CheckContext) -> Iterator[Finding]:
     named = case.environment.get("PREFECT_API_URL", "")
     host = urlsplit(named).hostname or "127.0.0.1"
     if is_excepted(host, proxies.get("no", "")):
-        yield ok("proxy", f"set, and {host} is reached past it")
+        yield ok("proxy", f"set, and {host} bypasses it")
     elif host not in ("localhost", "127.0.0.1", "::1"):
-        yield ok("proxy", f"set, and {host} is reached by it")
+        yield ok("proxy", f"set, and {host} is reached through it")
     else:
         state = broken if named else warning
         yield state("proxy", f"calls to {host} go to the proxy", f"Add {host} to NO_PROXY.")
 
 
 def read_proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return proxies by kind, and under `no` the hosts that are reached past them; small letters win."""
+    """Return proxies by kind, and under `no` the hosts that bypass them. Lower-case variables win."""
     by_name = sorted(environment.items(), key=lambda item: item[0].islower())
     named = ((name.lower().removesuffix("_proxy"), url) for name, url in by_name if name.lower().endswith("_proxy"))
     return {kind: url for kind, url in named if url}
 
 
 def is_excepted(host: str, no_proxy: str) -> bool:
-    """Whether NO_PROXY names a host, its domain, or all."""
+    """Whether NO_PROXY names a host, its domain or all hosts."""
     entries = [entry.strip().lstrip(".").partition(":")[0] for entry in no_proxy.split(",") if entry.strip()]
     return any(entry in ("*", host) or host.endswith(f".{entry}") for entry in entries)
 
 
 def check_port(case: CheckContext) -> Iterator[Finding]:
-    """Look whether `penstock up` could have its port."""
+    """Check whether the port of `penstock up` is free."""
     if case.api_url is not None:
         yield ok("port 4200", "not needed: a Prefect server is configured or runs")
         return
@@ -131,15 +135,17 @@ def check_port(case: CheckContext) -> Iterator[Finding]:
         probe.settimeout(2)
         taken = probe.connect_ex(("127.0.0.1", UI_PORT)) == 0
     if taken:
-        yield warning("port 4200", "something listens there already", "Start with `penstock up --port 4201`.")
+        yield warning("port 4200", "another process listens there", "Start with `penstock up --port 4201`.")
     else:
         yield ok("port 4200", "free")
 
 
 def check_telemetry(case: CheckContext) -> Iterator[Finding]:
-    """Great Expectations sends events at each use unless told not to; Penstock turns it off where nobody said."""
+    """Check Great Expectations' telemetry, which is on by default. Penstock turns it off unless it is set."""
     asked = case.environment.get("GX_ANALYTICS_ENABLED", "false")
     if asked.lower() in ("false", "0", "no", "off"):
         yield ok("telemetry", "Great Expectations sends nothing")
     else:
-        yield warning("telemetry", f"GX_ANALYTICS_ENABLED is {asked}", "Unset it: each run sends events to outside.")
+        yield warning(
+            "telemetry", f"GX_ANALYTICS_ENABLED is {asked}", "Unset it: each run sends events to the outside."
+        )

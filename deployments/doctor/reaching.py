@@ -1,4 +1,4 @@
-"""Whether the Prefect server answers, and whether its address is spelled as the API's."""
+"""Check whether the Prefect server answers, and whether its address is the API's."""
 
 from urllib.parse import urlsplit
 
@@ -15,18 +15,18 @@ SUBJECT = "server"
 def reach_server(case: CheckContext) -> Finding:
     """Ask the server for its health."""
     if case.api_url is None:
-        return _tell_of_none(case)
+        return _explain_no_server(case)
     url = case.api_url.rstrip("/")
     if is_healthy(url):
-        # Without `/api` the UI's page answers everything; the health of that page is not the API's.
-        return ok(SUBJECT, f"{tell_url(url)} answers")
+        # Without `/api` the UI's page answers every request, but its health is not the API's.
+        return ok(SUBJECT, f"{hide_login(url)} answers")
     if not url.endswith("/api") and is_healthy(f"{url}/api"):
         return broken(
             SUBJECT,
-            f"{tell_url(url)} is the UI, the API is one level below",
-            f"Set PREFECT_API_URL to {tell_url(url)}/api",
+            f"{hide_login(url)} is the UI; the API is one level below",
+            f"Set PREFECT_API_URL to {hide_login(url)}/api",
         )
-    return broken(SUBJECT, f"{tell_url(url)} does not answer", "Start it, or check PREFECT_API_URL.")
+    return broken(SUBJECT, f"{hide_login(url)} does not answer", "Start it, or check PREFECT_API_URL.")
 
 
 def is_healthy(api_url: str) -> bool:
@@ -38,19 +38,21 @@ def is_healthy(api_url: str) -> bool:
         return False
 
 
-def tell_url(url: str) -> str:
-    """Write an address without the user and the password that it may hold."""
+def hide_login(url: str) -> str:
+    """Return an address without user and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _tell_of_none(case: CheckContext) -> Finding:
+def _explain_no_server(case: CheckContext) -> Finding:
     folder = (case.settings.home / "prefect").absolute()
     if (folder / "server.lock").exists() and is_alive(folder):
         return broken(
-            SUBJECT, f"a server lives on {folder} and does not answer", f"Read {folder / 'server.log'}; stop it."
+            SUBJECT, f"a server runs in {folder} and does not answer", f"Read {folder / 'server.log'}; stop it."
         )
     if is_healthy("http://127.0.0.1:4200/api"):
-        remedy = "Set PREFECT_API_URL to http://127.0.0.1:4200/api if it is yours; else `penstock up --port 4201`."
+        remedy = (
+            "Set PREFECT_API_URL to http://127.0.0.1:4200/api if it is yours; otherwise use `penstock up --port 4201`."
+        )
         return warning(SUBJECT, "none is configured, and one answers on port 4200", remedy)
     return not_checked(SUBJECT, case.why_no_server)

@@ -1,4 +1,4 @@
-"""What a Prefect server holds of Penstock, read once, in plain terms."""
+"""Read the facts about Penstock's objects from a Prefect server, once."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,15 +32,15 @@ PAGE = 200
 
 @dataclass(frozen=True)
 class Deployed:
-    """A deployment of ours."""
+    """One of our deployments."""
 
     name: str
-    """As in `score/card-risk`."""
+    """The full name, as in `score/card-risk`."""
     is_scheduled: bool
     collision: str | None
     heartbeat_seconds: int
     age: timedelta
-    """Since it was changed last: the server plans its runs some seconds after."""
+    """Time since the last change. The server plans the runs some seconds after a change."""
     next_run: datetime | None
     """Of the runs that have not started, the one that should start first."""
     is_of_old_version: bool = False
@@ -49,7 +49,7 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Pool:
-    """The work pool."""
+    """The work pool and its workers."""
 
     is_paused: bool
     workers: frozenset[str]
@@ -60,13 +60,13 @@ class Pool:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that is judged."""
+    """All facts that are judged."""
 
     now: datetime
     deployments: tuple[Deployed, ...]
     pool: Pool | None
     zombie_seconds: float | None
-    """After how long without a sign of life a run counts as dead; None where nothing watches."""
+    """Seconds without a heartbeat after which a run counts as dead. None without the automation."""
 
     @property
     def is_scheduled(self) -> bool:

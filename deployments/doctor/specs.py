@@ -13,7 +13,9 @@ def list_checks(case: CheckContext) -> tuple[Check, ...]:
 
 def check_specs(case: CheckContext) -> Iterator[Finding]:
     for error in case.spec_errors:
-        yield broken("specs", f"{error.file}: {'; '.join(map(str, error.problems))}", "Mend it; try `penstock check`.")
+        yield broken(
+            "specs", f"{error.file}: {'; '.join(map(str, error.problems))}", "Correct it; try `penstock check`."
+        )
     if case.pipelines:
         yield ok("specs", f"{len(case.pipelines)} in {case.settings.pipelines} load")
     elif not case.spec_errors:

@@ -1,4 +1,4 @@
-"""Checks of the model store: what aliases name, and whether each pipeline's model can be trusted here."""
+"""Checks of the model store: aliases, versions, and each pipeline's model."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -7,7 +7,7 @@ from importlib import metadata
 from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
 from penstock.errors import ModelRefused
-from penstock.models.booster import find_gpu_fault  # imports XGBoost: here, where only one thread runs yet
+from penstock.models.booster import find_gpu_fault  # imports XGBoost while only one thread runs
 from penstock.models.model_file import FileFacts, refuse_newer
 from penstock.models.registry import Registry
 from penstock.spec.pipeline import Pipeline
@@ -23,7 +23,7 @@ def list_checks(case: CheckContext) -> tuple[Check, ...]:
 
 
 def check_store(registry: Registry) -> Iterator[Finding]:
-    """Look at every model: aliases that name no version, versions of a newer XGBoost."""
+    """Check every model for aliases without a version and versions of a newer XGBoost."""
     names = registry.names()
     if not names:
         yield not_checked("store", f"no models in {registry.folder}; see `penstock models register --help`")
@@ -41,7 +41,7 @@ def check_gpu() -> Iterator[Finding]:
     if fault is None:
         yield ok("device", "a GPU predicts")
     else:
-        remedy = "Mend the driver, or set PENSTOCK_DEVICE to cpu; until then the processor predicts."
+        remedy = "Repair the driver, or set PENSTOCK_DEVICE to cpu. Until then the processor predicts."
         yield warning("device", f"PENSTOCK_DEVICE is cuda, and {fault}", remedy)
 
 
@@ -49,8 +49,8 @@ def _look_at_model(registry: Registry, name: str) -> Iterator[Finding]:
     try:
         for alias, version in registry.aliases(name).items():
             if version not in registry.versions(name):
-                told = f"alias `{alias}` names version {version}, which is not there"
-                yield broken(name, told, f"Restore it, or `penstock models promote {name} VERSION {alias}`.")
+                what = f"alias `{alias}` names version {version}, which is missing"
+                yield broken(name, what, f"Restore it, or `penstock models promote {name} VERSION {alias}`.")
         for version in registry.versions(name):
             saved_by = [int(part) for part in registry.manifest(name, version).saved_by.split(".")]
             facts = FileFacts("ubj", (saved_by[0], saved_by[1], saved_by[2]))
@@ -60,7 +60,7 @@ def _look_at_model(registry: Registry, name: str) -> Iterator[Finding]:
 
 
 def check_pipeline_model(registry: Registry, pipeline: Pipeline) -> Iterator[Finding]:
-    """Open the model of a pipeline as a run does: digest, format, golden rows."""
+    """Load the models of a pipeline as a run does: digest, format, golden rows."""
     for step in pipeline.steps:
         loaded = registry.load(registry.resolve(step.model)).manifest
         yield ok(pipeline.name, f"{step.model} is {loaded.label}, and scores its golden rows as registered")

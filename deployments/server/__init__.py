@@ -1,1 +1,1 @@
-"""A Prefect server that Penstock starts, and what is mended in it."""
+"""The Prefect server that Penstock starts, and fixes for it."""

@@ -1,9 +1,8 @@
-"""Close the SQLite cursors whose statement met a lock, in the server that `penstock up` and `penstock run` start.
+"""Close SQLite cursors whose statement met a lock, in the server of `penstock up` and `penstock run`.
 
-Python's sqlite3 leaves such a cursor's statement unfinished. When the cursor is freed, which the event loop does,
-SQLite waits for its connection. If the connection's thread waits for the lock again by then, the loop stands still for
-as long, 60 s in Prefect's server, and with it whoever holds the lock and would give it back. SQLAlchemy leaves a cursor
-that failed open.
+Python's sqlite3 leaves the statement of such a cursor unfinished, and SQLAlchemy leaves a failed cursor open. When the
+event loop frees the cursor, SQLite waits for the cursor's connection. If the connection's thread is waiting for the
+lock again, the event loop stops for as long (60 s in Prefect's server), and so does the coroutine that has the lock.
 """
 
 import sqlite3
@@ -14,7 +13,7 @@ import aiosqlite
 
 
 def close_failed_cursors() -> None:
-    """Let every cursor of this process be closed by its own thread as soon as a statement fails."""
+    """Make every cursor of this process close in its own thread as soon as a statement fails."""
     setattr(aiosqlite.Cursor, "_execute", _execute)  # noqa: B010 # there is no hook for this
 
 

@@ -1,4 +1,4 @@
-"""What a Prefect server has recorded of a flow run that ended in this process."""
+"""Wait for a Prefect server to record a flow run that ended in this process."""
 
 import logging
 import time
@@ -16,11 +16,11 @@ STABLE_SECONDS = 0.6
 def wait_for_history(api_url: str, flow_run_id: str, timeout: float = 15.0) -> bool:
     """Wait until the server has recorded every task run of a flow run that ended in this process.
 
-    Sends what the client still holds (events, logs), then polls until all task runs of the flow run and of its
-    subflows are in a terminal state and their number has stood still. Call it outside of any event loop.
+    Send the client's pending events and logs. Then poll until all task runs of the flow run and its subflows are in a
+    terminal state and their number no longer changes. Call this outside of any event loop.
 
     Returns:
-        False when `timeout` seconds were not enough, or the server does not answer.
+        False if `timeout` seconds were not enough or the server does not answer.
     """
     import httpx  # here, not above: Prefect reads its settings on import
     from prefect.client.orchestration import get_client
@@ -46,7 +46,7 @@ def wait_for_history(api_url: str, flow_run_id: str, timeout: float = 15.0) -> b
 
 
 def _count_if_finished(client: "SyncPrefectClient", flow_run_id: UUID) -> int | None:
-    """Count the task runs of a flow run and its subflows; None while one of them is not terminal."""
+    """Count the task runs of a flow run and its subflows. None while one of them is not terminal."""
     from prefect.client.schemas.objects import TERMINAL_STATES
 
     family = _family(client, flow_run_id)

@@ -1,9 +1,9 @@
-"""The Prefect server that a command starts for itself when the environment names none.
+"""The Prefect server that a command starts when the environment names none.
 
-Prefect's own ephemeral server recorded 42 of 60 task runs and outlived a killed flow. This one keeps its history in
-`<home>/prefect` and is shared: it ends with its last user and never before, so there is no owner to wait for, and no
-two servers meet on one SQLite file (see `server_lock`). `penstock run` starts a small one; `penstock up` a full one,
-with the services that schedule and watch, and whoever runs a flow meanwhile uses that.
+Prefect's own ephemeral server recorded 42 of 60 task runs and outlived a killed flow. This server keeps its history in
+`<home>/prefect` and is shared. It ends when its last user has gone and not before, so it needs no owner, and two
+servers never use one SQLite file (see `server.lock`). `penstock run` starts a small server. `penstock up` starts a full
+one with the services that schedule and watch, and other commands use it meanwhile.
 """
 
 import fcntl
@@ -34,22 +34,22 @@ from penstock.errors import SettingsError
 logger = logging.getLogger(__name__)
 
 SMALL_SERVER_SECONDS = 10.0
-"""How long a full server waits for a small one to end: a `penstock run` may be just finishing."""
+"""How long a full server waits for a small one to end, since a `penstock run` may be finishing."""
 CHILD = Path(__file__).with_name("local_child.py")
 
-# A server still used by others outlives our context; its handle is kept, so that it is reaped and not warned of.
+# A server that others still use outlives our context. Keep its handle, so that Python reaps it without a warning.
 _outliving: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
 class LocalServer:
-    """A running server: where to reach it, its process, and what it said."""
+    """A running server: its address, its process and its log."""
 
     api_url: str
     pid: int
     log: Path
     full: bool = False
-    """Whether it schedules: then deployments belong on it, and their runs start."""
+    """Whether the server has the scheduling services, so that deployments on it run."""
 
     @property
     def ui_url(self) -> str:
@@ -58,7 +58,7 @@ class LocalServer:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What kind of server to start."""
+    """The kind of server to start."""
 
     port: int | None
     full: bool = False
@@ -67,12 +67,12 @@ class _Wanted:
 
 @contextmanager
 def local_server(home: Path, *, port: int | None = None) -> Iterator[LocalServer]:
-    """Use the Prefect server of `home`, starting a small one when none runs; it stops after its last user.
+    """Use the Prefect server of `home`, or start a small one. The server stops after its last user.
 
-    A server that already runs there is used on the port that it has, whatever `port` says.
+    A server that already runs keeps its port, whatever `port` is.
 
     Raises:
-        SettingsError: the server did not start, or `port` is taken; the message names the log file.
+        SettingsError: the server did not start, or `port` is taken. The message names the log file.
     """
     folder = _folder(home)
     started: list[subprocess.Popen[bytes]] = []
@@ -86,11 +86,11 @@ def local_server(home: Path, *, port: int | None = None) -> Iterator[LocalServer
 
 @contextmanager
 def full_server(home: Path, *, port: int, find_database: Callable[[Path], str] | None = None) -> Iterator[LocalServer]:
-    """Run a Prefect server that schedules, on `home` and on a port of 127.0.0.1.
+    """Run a Prefect server with scheduling for `home`, on a port of 127.0.0.1.
 
     Args:
-        find_database: Gets the server's folder, once no other server can start there, and gives the URL of the
-            server's database; None: SQLite in that folder.
+        find_database: Takes the server's folder, once no other server can start there, and returns the URL of the
+            server's database. None: SQLite in that folder.
 
     Raises:
         SettingsError: another server runs on this home, `port` is taken, or the server did not start.
@@ -98,10 +98,10 @@ def full_server(home: Path, *, port: int, find_database: Callable[[Path], str] |
     folder = _folder(home)
     started: list[subprocess.Popen[bytes]] = []
     try:
-        # Life first, then use: a user's lock would keep the small server alive that is waited for.
+        # Take the life lock first: a user's lock would keep alive the small server that we wait for.
         with _held_life(folder) as life, hold_as_user(folder):
             server = _start(folder, _Wanted(port, True, find_database), life, started)
-            life.close()  # the server's own copy says from now on that it lives
+            life.close()  # from now on the server's own copy keeps the lock
             yield server
     finally:
         wait_until_gone(folder)
@@ -109,7 +109,7 @@ def full_server(home: Path, *, port: int, find_database: Callable[[Path], str] |
 
 
 def running_server(home: Path) -> LocalServer | None:
-    """Return the server that lives on `home` and answers, if there is one; it is not held."""
+    """Return the running server of `home` if it answers. This does not keep it alive."""
     folder = (home / "prefect").absolute()
     if not (folder / "server.lock").exists() or not is_alive(folder):
         return None
@@ -118,12 +118,12 @@ def running_server(home: Path) -> LocalServer | None:
 
 
 def client_environment(api_url: str, *, patient: bool = False) -> dict[str, str]:
-    """Return the variables a Prefect client of `api_url` wants; set them before `prefect` is imported.
+    """Return the variables for a Prefect client of `api_url`. Set them before `prefect` is imported.
 
-    Run logs go to the API in full, to the console from warnings upwards.
+    Run logs go to the API in full. The console shows warnings and errors.
 
     Args:
-        patient: sit out a server that is busy for a minute; else one that does not answer soon is taken for gone.
+        patient: wait for a server that is busy for a minute. Otherwise a server that does not answer soon is gone.
     """
     past_proxies = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
     environment = {
@@ -159,12 +159,12 @@ def _find_or_start(folder: Path, wanted: _Wanted, started: list[subprocess.Popen
         if running is not None and _is_healthy(running.api_url):
             return running
         time.sleep(0.1)
-    raise not_started(folder, f"another process holds {folder / 'server.lock'} and its server does not answer")
+    raise not_started(folder, f"another process has locked {folder / 'server.lock'} and its server does not answer")
 
 
 @contextmanager
 def _held_life(folder: Path) -> Iterator[IO[str]]:
-    """Hold the lock that says that a server lives; who holds it already is told from."""
+    """Hold the lock of a live server. Raise an error that names the holder if another server has it."""
     begun = time.monotonic()
     with (folder / "server.lock").open("a") as life:
         while not lock_file(life, fcntl.LOCK_EX):
@@ -177,31 +177,31 @@ def _held_life(folder: Path) -> Iterator[IO[str]]:
                 )
             if running is not None and not running.full and waited > SMALL_SERVER_SECONDS:
                 raise SettingsError(
-                    f"a command such as `penstock run` has its own Prefect server on {folder.parent} just now",
-                    "Wait until it has finished, and start again",
+                    f"a command such as `penstock run` is using its own Prefect server on {folder.parent}",
+                    "Wait until the command has finished, then start again",
                 )
             if waited > START_SECONDS:
-                raise not_started(folder, f"another process holds {folder / 'server.lock'}")
+                raise not_started(folder, f"another process has locked {folder / 'server.lock'}")
             time.sleep(0.1)
         yield life
 
 
 def _start(folder: Path, wanted: _Wanted, life: IO[str], started: list[subprocess.Popen[bytes]]) -> LocalServer:
-    """Start the server process; it inherits the bound socket and the lock that says it lives."""
+    """Start the server process. It inherits the bound socket and the lock of a live server."""
     (folder / "server.json").unlink(missing_ok=True)
     log = folder / "server.log"
     with closing(_bound_socket(wanted.port)) as listening, log.open("wb") as output:
         api_url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         process = subprocess.Popen(
-            # -P: the folder of the script must not become an import root.
+            # -P: the script's folder must not become an import root.
             [sys.executable, "-P", str(CHILD), str(folder / "users.lock"), str(listening.fileno())],
-            cwd=folder,  # not the project: its .env and prefect.toml are not meant for this server
+            cwd=folder,  # not the project, whose .env and prefect.toml are not for this server
             env=_server_environment(folder, api_url, wanted),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(listening.fileno(), life.fileno()),
-            start_new_session=True,  # Ctrl-C is for the run, which then still has a history to write
+            start_new_session=True,  # Ctrl-C is for the run, which still has to store its history
         )
     started.append(process)
     begun = time.monotonic()
@@ -209,7 +209,7 @@ def _start(folder: Path, wanted: _Wanted, life: IO[str], started: list[subproces
         if process.poll() is not None:
             raise not_started(folder, f"it ended with exit code {process.returncode}")
         if time.monotonic() - begun > START_SECONDS:
-            raise not_started(folder, f"it gave no sign of health in {START_SECONDS:.0f} s")
+            raise not_started(folder, f"it was not healthy after {START_SECONDS:.0f} s")
         time.sleep(0.05)
     logger.info("started a Prefect server at %s in %.1f s", api_url, time.monotonic() - begun)
     server = LocalServer(api_url, process.pid, log, wanted.full)
@@ -218,27 +218,27 @@ def _start(folder: Path, wanted: _Wanted, life: IO[str], started: list[subproces
 
 
 def _server_environment(folder: Path, api_url: str, wanted: _Wanted) -> dict[str, str]:
-    """Return the server's whole environment: of Prefect's variables only ours, so that its database is its own."""
+    """Return the server's environment, without the user's Prefect variables, so that it has its own database."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     own = {
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_UI_API_URL": api_url,
-        "PREFECT_UI_URL": api_url.removesuffix("/api"),  # what links in its notifications begin with
+        "PREFECT_UI_URL": api_url.removesuffix("/api"),  # the beginning of links in its notifications
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-        # In memory, a slot of a killed holder would be gone with the server or held for ever.
+        # In memory, the slot of a killed run would be lost with the server or kept for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # its service locks the SQLite file
         "DO_NOT_TRACK": "1",
     }
-    # The services that schedule and watch; a small server has nothing deployed on it.
+    # The services that schedule and watch. A small server has no deployments.
     services = ("SCHEDULER", "LATE_RUNS", "FOREMAN", "TRIGGERS")
     own |= {f"PREFECT_SERVER_SERVICES_{service}_ENABLED": str(wanted.full).lower() for service in services}
     if wanted.full:
         own |= {
-            # A run that waits for its pipeline's slot asks again this often, not every 30 s.
+            # A run that waits for its pipeline's slot asks again after these seconds, not after 30 s.
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
             "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
-            # Until a flow run renews its slot itself, from its start on; one that never starts gives it back so soon.
+            # A flow run renews its slot after its start. A run that never starts gives it back after these seconds.
             "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
         }
     if wanted.find_database is not None:
@@ -247,7 +247,7 @@ def _server_environment(folder: Path, api_url: str, wanted: _Wanted) -> dict[str
 
 
 def _bound_socket(port: int | None) -> socket.socket:
-    """Bind now and listen in the child: no other process can take the port in between."""
+    """Bind now and listen in the child, so that no other process can take the port in between."""
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -255,8 +255,8 @@ def _bound_socket(port: int | None) -> socket.socket:
     except OSError as error:
         bound.close()
         raise SettingsError(
-            f"the Prefect server cannot have port {port}: {error.strerror}",
-            "Stop what listens there, or name another port, as in `--port 4201`",
+            f"the Prefect server cannot use port {port}: {error.strerror}",
+            "Stop the process that listens there, or choose another port, as in `--port 4201`",
         ) from None
     return bound
 

@@ -1,4 +1,4 @@
-"""The child process of `local_server`: one Prefect server that ends with its last user."""
+"""The child process of `server.local`: one Prefect server that ends after its last user."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ GRACE_SECONDS = 15.0
 
 
 def stop_when_unused(server: Server, users: Path) -> None:
-    """Wait until the kernel has released every user's lock, then stop; in a hang, end the process."""
+    """Wait until the kernel has released every user's lock, then stop the server. Kill it if it hangs."""
     with users.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         users.with_name("server.json").unlink(missing_ok=True)
@@ -27,7 +27,7 @@ def stop_when_unused(server: Server, users: Path) -> None:
 
 
 def main(users: Path, listening: socket.socket) -> None:
-    """Serve the Prefect API on a bound socket until nobody holds the users' lock."""
+    """Serve the Prefect API on a bound socket until no process holds the users' lock."""
     close_failed_cursors()
     lock_before_reading()
     server = Server(

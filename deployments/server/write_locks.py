@@ -1,9 +1,9 @@
-"""Let Prefect's transactions take SQLite's write lock where they begin, in the server that we start.
+"""Make Prefect's transactions begin with SQLite's write lock, in the server that we start.
 
-Most of them read first and write then. If another transaction has written in between, SQLite refuses the write with
-"database is locked" at once, however long the timeout. Prefect's API then answers 503, after which its client sleeps
-for two seconds and more, until it has no tries left. Its automations evaluate the whole event again, also the triggers
-that have fired, so that people are told twice; after four failures they drop it, and nobody is told.
+Most transactions read first and write later. If another transaction has written in between, SQLite refuses the write
+at once with "database is locked", however long the timeout. Prefect's API then answers 503, and its client sleeps for
+two seconds and more before each retry. Prefect's automations evaluate the whole event again, including triggers that
+have fired, so a message may be sent twice. After four failures they drop the event, and no message is sent.
 """
 
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ _begin = AioSqliteConfiguration.begin_transaction
 
 
 def lock_before_reading() -> None:
-    """Let every transaction of Prefect's SQLite wait for its lock where it begins, when it can still wait."""
+    """Make every transaction of Prefect's SQLite wait for the write lock at its beginning, where it can wait."""
     setattr(AioSqliteConfiguration, "begin_transaction", _begin_locked)  # noqa: B010 # there is no setting for this
 
 

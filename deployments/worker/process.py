@@ -1,4 +1,4 @@
-"""A Prefect worker as a child process: it and its flow runs end with this process, however that ends."""
+"""A Prefect worker as a child process. It and its flow runs end with this process, however it ends."""
 
 import os
 import signal
@@ -15,22 +15,22 @@ from penstock.deployments.server.local import client_environment
 CHILD = Path(__file__).with_name("process_child.py")
 WORKER_NAME = "penstock-up"
 HEARTBEAT_SECONDS = 30
-"""How often a flow run of ours gives a sign of life, and Prefect's minimum; its own default is 180 s.
+"""Seconds between the heartbeats of our flow runs. This is Prefect's minimum; its default is 180 s.
 
-Deployments hand it to their runs as PREFECT_FLOWS_HEARTBEAT_FREQUENCY: the zombie automation waits for three of them.
+Deployments pass it to their runs as PREFECT_FLOWS_HEARTBEAT_FREQUENCY. The zombie automation waits for three of them.
 """
 STOP_SECONDS = 25.0
-"""More than the worker takes to end its flow runs and itself."""
+"""Seconds to wait for the worker to end its flow runs and itself; more than it needs."""
 
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What a worker works on."""
+    """The configuration of a worker."""
 
     api_url: str
     pool: str
     project: Path
-    """Where flow runs find `.env`, the pipelines and relative paths."""
+    """Folder of `.env`, the pipelines and relative paths."""
     log: Path
     limit: int
     """Flow runs at once."""
@@ -38,7 +38,7 @@ class WorkerPlan:
 
 @dataclass(frozen=True)
 class Worker:
-    """A running worker and the group of its flow runs."""
+    """A running worker and the process group of its flow runs."""
 
     process: subprocess.Popen[bytes]
 
@@ -47,16 +47,16 @@ class Worker:
         return self.process.pid
 
     def has_died(self) -> bool:
-        """Whether the worker's process has ended; it is left unreaped, so that its group's id stays ours."""
+        """Whether the worker's process has ended. It is not reaped, so that its group id stays reserved."""
         return self.process.returncode is not None or has_ended(self.pid)
 
-    def told_end(self) -> str:
-        """Say how the process ended: `exit code 1`, `SIGKILL`."""
+    def describe_end(self) -> str:
+        """Return how the process ended: `exit code 1`, `SIGKILL`."""
         code = self.process.wait()
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
     def stop(self) -> None:
-        """Let running flow runs finish or report for a moment, then end them all; a second Ctrl-C ends them at once."""
+        """Give running flow runs a moment to finish or report, then end them. A second Ctrl-C ends them at once."""
         try:
             if not self.has_died():
                 self.process.send_signal(signal.SIGTERM)
@@ -69,13 +69,13 @@ class Worker:
     def kill(self) -> None:
         """Kill the worker and all its flow runs."""
         if self.process.returncode is None:
-            with suppress(PermissionError):  # what macOS says when only the dead leader is left
+            with suppress(PermissionError):  # raised on macOS if only the dead leader is left
                 os.killpg(self.pid, signal.SIGKILL)
             self.process.wait()
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a child of this process has ended; it is not reaped."""
+    """Whether a child of this process has ended. It is not reaped."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:  # reaped already
@@ -84,31 +84,31 @@ def has_ended(pid: int) -> bool:
 
 @contextmanager
 def running_worker(plan: WorkerPlan) -> Iterator[Worker]:
-    """Start a worker in a session of its own; at the end it is stopped, with all that it runs."""
-    held, told = os.pipe()
+    """Start a worker in a session of its own. Stop it at the end, with all its flow runs."""
+    read_end, write_end = os.pipe()
     try:
         with plan.log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-P", str(CHILD), str(held), plan.pool, WORKER_NAME, str(plan.limit)],
+                [sys.executable, "-P", str(CHILD), str(read_end), plan.pool, WORKER_NAME, str(plan.limit)],
                 cwd=plan.project,
                 env=_environment(plan),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                pass_fds=(held,),
-                start_new_session=True,  # Ctrl-C is for us; the worker is then asked to stop
+                pass_fds=(read_end,),
+                start_new_session=True,  # Ctrl-C reaches only this process, which then stops the worker
             )
     except BaseException:  # Ctrl-C too: the pipe must not stay open
-        os.close(told)
+        os.close(write_end)
         raise
     finally:
-        os.close(held)
+        os.close(read_end)
     worker = Worker(process)
     try:
         yield worker
     finally:
         worker.stop()
-        os.close(told)
+        os.close(write_end)
 
 
 def _environment(plan: WorkerPlan) -> dict[str, str]:
@@ -118,9 +118,8 @@ def _environment(plan: WorkerPlan) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PENSTOCK_PROJECT": str(plan.project),
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",  # goes to the log file
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(
-            HEARTBEAT_SECONDS
-        ),  # so that a run that died without a word is found within minutes
-        "PREFECT_WORKER_QUERY_SECONDS": "2",  # a server on the same machine may be asked often
+        # So that a run whose process died is found within minutes.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # frequent queries are cheap on the same machine
     }
     return os.environ | client | own

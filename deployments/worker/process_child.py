@@ -1,6 +1,7 @@
-"""The child process of `worker`: a Prefect process worker that lives in a group of its own.
+"""The child process of `worker.process`: a Prefect process worker in a process group of its own.
 
-The group holds the flow runs too, and ends with whoever started it: the read end of a pipe tells, however that dies.
+The group includes the flow runs and ends with the process that started it. The read end of a pipe shows that end,
+however the process dies.
 """
 
 import os
@@ -15,20 +16,20 @@ from prefect.utilities.services import critical_service_loop
 from prefect.workers.process import ProcessWorker
 
 LEAVE_SECONDS = 5.0
-"""What running flow runs get to finish once the worker is asked to stop."""
+"""Seconds for running flow runs to finish after the worker is asked to stop."""
 REPORT_SECONDS = 10.0
-"""What they get after SIGTERM to tell Prefect that they were ended."""
+"""Seconds for them to report to Prefect after SIGTERM."""
 
 
 def end_with_starter(pipe: int) -> None:
-    """Wait until nobody holds the pipe's other end, then kill the whole group: there is nobody left to report to."""
+    """Wait until the pipe's other end is closed, then kill the whole group."""
     while os.read(pipe, 1):
         pass
     os.killpg(0, signal.SIGKILL)
 
 
 async def work(worker: ProcessWorker) -> None:
-    """Take flow runs until SIGTERM; then take no more, and give those that run a moment."""
+    """Take flow runs until SIGTERM. Then take no more, and give the running ones a moment."""
     settings = get_current_settings().worker
     async with worker:
         async with anyio.create_task_group() as loops:
@@ -54,20 +55,20 @@ async def work(worker: ProcessWorker) -> None:
             loops.cancel_scope.cancel()
         await wait_for_runs(worker, LEAVE_SECONDS)
         if worker.limiter.borrowed_tokens:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this one is for the flow runs, which share our group
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the next SIGTERM is for the flow runs in our group
             os.killpg(0, signal.SIGTERM)
             await wait_for_runs(worker, REPORT_SECONDS)
 
 
 async def wait_for_runs(worker: ProcessWorker, seconds: float) -> None:
-    """Wait until no flow run is left, or the time is over."""
+    """Wait until no flow run is left or the time is over."""
     with anyio.move_on_after(seconds):
         while worker.limiter.borrowed_tokens:
             await anyio.sleep(0.1)
 
 
 def main(pipe: int, pool: str, name: str, limit: int) -> None:
-    """Work until told to stop; what then still runs in the group is killed by who started it."""
+    """Work until SIGTERM. The process that started the worker kills what is left of the group."""
     threading.Thread(target=end_with_starter, args=(pipe,), daemon=True).start()
     worker = ProcessWorker(work_pool_name=pool, name=name, limit=limit, create_pool_if_not_found=False)
     anyio.run(work, worker)

@@ -8,7 +8,7 @@ import typer
 from penstock.cli import backfill, deploy, doctor, forget, models, plan, prune, runs, schema, show, up, withdraw
 from penstock.cli.check import command as check
 from penstock.cli.demo import command as demo
-from penstock.cli.ending import CommandGroup, QuietEnd, tell_unexpected
+from penstock.cli.ending import CommandGroup, QuietEnd, print_unexpected
 from penstock.cli.init import command as init
 from penstock.cli.quarantine import command as quarantine
 from penstock.cli.run import command as run
@@ -71,7 +71,7 @@ for module in (
 def run_command_line() -> None:
     """Run one command and end the process with its exit code."""
     end = QuietEnd()
-    sys.excepthook = tell_unexpected
+    sys.excepthook = print_unexpected
     try:
         typer.main.get_command(app).main(prog_name="penstock")
     except SystemExit as exited:

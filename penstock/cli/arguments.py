@@ -9,36 +9,36 @@ from penstock.interval import as_utc
 
 
 def parse_moment(text: str) -> datetime:
-    """Read `2026-01-31` or `2026-01-31T06:00:00Z`; a value without zone is UTC."""
+    """Read `2026-01-31` or `2026-01-31T06:00:00Z`. A value without a zone is UTC."""
     try:
         return as_utc(datetime.fromisoformat(text.strip()))
     except ValueError:
-        raise typer.BadParameter(f"`{text}` is no date or time; write 2026-01-31 or 2026-01-31T06:00:00Z") from None
+        raise typer.BadParameter(f"`{text}` is not a date or time; write 2026-01-31 or 2026-01-31T06:00:00Z") from None
 
 
 PipelineName = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="Name in the pipelines folder, or path of a YAML file.")
 ]
 OptionalPipeline = Annotated[
-    str | None, typer.Argument(metavar="[PIPELINE]", help="Name or YAML file of a pipeline; left out: all.")
+    str | None, typer.Argument(metavar="[PIPELINE]", help="Name or YAML file of a pipeline. Default: all.")
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of a run, or how it begins.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of a run, or its beginning.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout instead of a table.")]
-Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Rows at most, newest first.")]
+Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows, newest first.")]
 Start = Annotated[
     datetime | None,
-    typer.Option(parser=parse_moment, metavar="TIME", help="Begin of the range: a date or an ISO time, UTC."),
+    typer.Option(parser=parse_moment, metavar="TIME", help="Start of the range: a date or an ISO time, UTC."),
 ]
 End = Annotated[
     datetime | None,
     typer.Option(parser=parse_moment, metavar="TIME", help="End of the range, UTC, not included."),
 ]
-Restate = Annotated[bool, typer.Option("--restate", help="Score the range again, published intervals included.")]
+Restate = Annotated[bool, typer.Option("--restate", help="Score the range again, including published intervals.")]
 ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="name@alias or name@version instead of the spec's; of several, step=name@version with commas between.",
+        help="name@alias or name@version instead of the spec's; for steps: step=name@version, separated by commas.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""`penstock backfill`: have the worker score what a range lacks, and watch it."""
+"""`penstock backfill`: let the workers score the missing intervals of a range, and watch it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ EXIT_CODES = {"Completed": 0, "Skipped": 0, "Halted": 3}
 
 @dataclass(frozen=True)
 class BackfillEnd:
-    """How a backfill ended, or where it goes on."""
+    """How a backfill ended, or the flow run in which it goes on."""
 
     flow_run_id: str
     url: str
@@ -41,15 +41,16 @@ def backfill(
     end: End = None,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Intervals at once.")] = 2,
     restate: Annotated[
-        bool, typer.Option("--restate", help="Score published intervals of the range again too.")
+        bool, typer.Option("--restate", help="Also score published intervals of the range again.")
     ] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Start it, and do not wait for its end.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Start the backfill and do not wait for its end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score what a range lacks, on the Prefect server's workers: each interval in a flow run of its own.
+    """Score the missing intervals of a range on the Prefect server's workers, each in a flow run of its own.
 
-    Asked again, it scores what is missing still, and joins what is under way. Ctrl-C cancels it: what has not begun is
-    cancelled, what is under way ends by itself. Needs `penstock up`, or your own server and `penstock deploy`.
+    If you repeat the command, it scores what is still missing and waits for what is running. Ctrl-C cancels the
+    intervals that have not begun; running ones finish. The command needs `penstock up`, or your own server and
+    `penstock deploy`.
     """
     settings = open_settings()
     _refuse_wrong(open_pipeline(pipeline, settings), start, end, restate)
@@ -67,17 +68,17 @@ def backfill(
             try:
                 state, message = watch_backfill(api_url, begun, screen)
             except KeyboardInterrupt:
-                screen.print("Cancelling: what is under way ends by itself …", markup=False)
+                screen.print("Cancelling: running intervals finish …", markup=False)
                 state, message = cancel_backfill(api_url, begun)
             ended = BackfillEnd(begun, url, state, message)
     if as_json:
         write_json(ended)
     else:
-        _tell_end(ended)
+        _print_end(ended)
     raise typer.Exit(0 if detach else EXIT_CODES.get(ended.state, 1))
 
 
-def _tell_end(ended: BackfillEnd) -> None:
+def _print_end(ended: BackfillEnd) -> None:
     good = EXIT_CODES.get(ended.state, 0 if ended.state == "Scheduled" else 1) == 0
     screen = console() if good else error_console()
     style = "green" if good else "red"
@@ -85,7 +86,7 @@ def _tell_end(ended: BackfillEnd) -> None:
 
 
 def _refuse_wrong(pipeline: "Pipeline", start: datetime | None, end: datetime | None, restate: bool) -> None:
-    """Say before anything is started what the flow would say."""
+    """Raise the errors of the flow before anything is started."""
     from datetime import UTC
 
     from penstock.run.planning import plan_range
@@ -95,7 +96,7 @@ def _refuse_wrong(pipeline: "Pipeline", start: datetime | None, end: datetime | 
 
 
 def _require_server(settings: "Settings") -> None:
-    """Refuse where no worker could ever take the backfill: on a server that ends with this command."""
+    """Refuse a server that ends with this command, because no worker could run the backfill."""
     from penstock.deployments.server.local import running_server
     from penstock.settings import prefect_api_url
 

@@ -24,7 +24,7 @@ CANCEL_SECONDS = 60.0
 def start_backfill(
     api_url: str, pipeline: str, start: datetime | None, end: datetime | None, parallel: int, restate: bool
 ) -> str:
-    """Schedule a flow run of the backfill, now; return its id.
+    """Schedule a flow run of the backfill for now. Return its id.
 
     Raises:
         SettingsError: the server does not answer, or nothing was deployed there.
@@ -44,24 +44,24 @@ def start_backfill(
 
 
 def watch_backfill(api_url: str, flow_run_id: str, console: "Console") -> tuple[str, str]:
-    """Show how far it is until it has ended; return its state and message."""
-    begun, told = time.monotonic(), ""
+    """Show the progress until the backfill has ended. Return its state and message."""
+    begun, shown = time.monotonic(), ""
     with _client_of(api_url) as client, console.status("waiting for a worker") as status:
         while True:
             flow_run = client.read_flow_run(UUID(flow_run_id))
             if flow_run.state is not None and flow_run.state.is_final():
                 return _ending(flow_run)
             now = _read_progress(client, flow_run) or _find_obstacle(client, flow_run, time.monotonic() - begun)
-            if now and now != told:
-                told = now
-                status.update(told)
+            if now and now != shown:
+                shown = now
+                status.update(shown)
                 if not console.is_terminal:
-                    console.print(told, markup=False, soft_wrap=True)
+                    console.print(shown, markup=False, soft_wrap=True)
             time.sleep(POLL_SECONDS)
 
 
 def cancel_backfill(api_url: str, flow_run_id: str) -> tuple[str, str]:
-    """Ask Prefect to cancel it, and wait a minute at most until it is; return its state and message."""
+    """Ask Prefect to cancel the backfill, and wait at most a minute. Return its state and message."""
     from prefect.client.schemas.objects import State
     from prefect.states import Cancelling
 
@@ -89,22 +89,22 @@ def _client_of(api_url: str) -> "Iterator[SyncPrefectClient]":
     except httpx.HTTPError as error:
         raise SettingsError(
             f"the Prefect server at {api_url} failed to answer: {error or type(error).__name__}",
-            "A backfill that was started goes on without this command; look at it in the UI.",
+            "A started backfill goes on without this command. Look at it in the UI.",
         ) from error
 
 
 def _ending(flow_run: "FlowRun") -> tuple[str, str]:
     state = flow_run.state
     if state is None:
-        return "Unknown", "Prefect tells no state"
+        return "Unknown", "Prefect reports no state"
     if state.is_cancelled() or state.type.value == "CANCELLING":
-        return state.name or "Cancelled", "what had not begun is cancelled; what is under way ends by itself"
-    return state.name or state.type.value.title(), state.message or "its flow run tells more"
+        return state.name or "Cancelled", "intervals that had not begun are cancelled; running ones finish"
+    return state.name or state.type.value.title(), state.message or "see the flow run for details"
 
 
 def _read_progress(client: "SyncPrefectClient", flow_run: "FlowRun") -> str:
-    """Return the words of the flow run's progress bar."""
-    # The client's own method sends nulls for the filters that are left out, which the server refuses.
+    """Return the text of the flow run's progress bar."""
+    # The client's own method sends null for omitted filters, which the server refuses.
     wanted = {"flow_run_id": {"any_": [str(flow_run.id)]}, "type": {"any_": ["progress"]}}
     body = {"artifacts": wanted, "sort": "CREATED_DESC", "limit": 1}
     found = client.request("POST", "/artifacts/filter", json=body).json()
@@ -112,7 +112,7 @@ def _read_progress(client: "SyncPrefectClient", flow_run: "FlowRun") -> str:
 
 
 def _find_obstacle(client: "SyncPrefectClient", flow_run: "FlowRun", seconds: float) -> str:
-    """Say why it does not begin, once it has been waiting for some seconds."""
+    """Say why the backfill does not begin, after it has waited some seconds."""
     from penstock.tasks.fan_out import has_worker
 
     pool = flow_run.work_pool_name or ""

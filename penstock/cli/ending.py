@@ -1,4 +1,4 @@
-"""How a command ends: one line for an error, its exit code, and nothing left behind."""
+"""The end of a command: one line per error, the exit code, and no leftovers."""
 
 import atexit
 import os
@@ -14,11 +14,11 @@ from penstock.cli.output import error_console
 from penstock.errors import PenstockError
 
 VERBOSE = "penstock.verbose"
-"""Key of the command's context under which `--verbose` is remembered."""
+"""Key for `--verbose` in the command's context."""
 
 
 class CommandGroup(TyperGroup):
-    """The commands; an error that Penstock raises on purpose becomes one line and its exit code."""
+    """The commands. A Penstock error becomes one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -26,30 +26,30 @@ class CommandGroup(TyperGroup):
         except PenstockError as error:
             if ctx.meta.get(VERBOSE) or _is_debugging():
                 traceback.print_exception(error)
-            tell_error(str(error))
+            print_error(str(error))
             raise typer.Exit(error.exit_code) from error
 
 
-def tell_error(message: str) -> None:
-    """Write one error to stderr, in red."""
+def print_error(message: str) -> None:
+    """Print one error to stderr, in red."""
     error_console().print(f"Error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
-def tell_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Write what nobody foresaw: a fault of Penstock, or of what it builds on."""
+def print_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an unexpected error: a fault of Penstock or of a library."""
     if _is_debugging():
         traceback.print_exception(kind, error, trace)
     lines = str(error).strip().splitlines()
     what = f"{kind.__name__}: {lines[0]}" if lines else kind.__name__
-    tell_error(f"{what}. This was not foreseen: run again with PENSTOCK_DEBUG=1, and report what it prints.")
+    print_error(f"{what}. This error is unexpected. Run again with PENSTOCK_DEBUG=1 and report the output.")
 
 
 class QuietEnd:
-    """Ends the process after the exit handlers, before the interpreter takes its modules down.
+    """Ends the process after the exit handlers, before the interpreter removes its modules.
 
-    DuckDB's binding writes "nanobind: leaked …" to stderr in that last moment, also when every connection is closed:
-    other modules still refer to its types. And Prefect waits a minute then for a server that is gone, to send what
-    `prefect_api` has tried to send already.
+    At that moment DuckDB's binding would write "nanobind: leaked …" to stderr, even with all connections closed, since
+    other modules still refer to its types. And Prefect would wait a minute for a server that is gone, to send data that
+    `prefect_api` has already tried to send.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class QuietEnd:
         atexit.register(self._end)  # registered first, so called last
 
     def leave(self, exit_code: int) -> None:
-        """End the process here if a library that ends badly was imported; else come back, and it ends as usual."""
+        """End the process here if a library that ends badly was imported. Otherwise return."""
         self._exit_code = exit_code
         if "prefect" in sys.modules:
             atexit._run_exitfuncs()

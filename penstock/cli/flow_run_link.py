@@ -1,4 +1,4 @@
-"""Where a run is seen in Prefect's UI."""
+"""Links to a run's page in Prefect's UI."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def find_ui(settings: "Settings") -> str | None:
-    """Return the address of Prefect's UI: the one named, that of the API named, or a local server's that runs."""
+    """Return the address of Prefect's UI: the configured one, or that of a running local server."""
     from penstock.deployments.server.local import running_server
     from penstock.settings import prefect_api_url, prefect_ui_url
 
@@ -20,5 +20,5 @@ def find_ui(settings: "Settings") -> str | None:
 
 
 def flow_run_link(run: "RunRecord", ui: str | None) -> str | None:
-    """Return the address of the flow run's page; None where no UI is known."""
+    """Return the address of the flow run's page, or None if no UI is known."""
     return f"{ui}/runs/flow-run/{run.flow_run_id}" if ui and run.flow_run_id else None

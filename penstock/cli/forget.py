@@ -1,4 +1,4 @@
-"""`penstock forget`: remove one subject's rows from the warehouse."""
+"""`penstock forget`: remove the rows of one key from the warehouse."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
     from penstock.upkeep.erasure import ErasureRequest
 
 FIRST = (
-    "The source must forget first: a run that is in flight, and every later one, reads it. "
-    "What stays are counts, validations and their sample values, run errors, and Prefect's own history."
+    "Delete the rows at the source first: running and later runs read the source. "
+    "Counts, validations and their sample values, run errors, and Prefect's own history stay."
 )
 
 
 def add_commands(app: typer.Typer) -> None:
-    app.command("forget", epilog="Example: penstock forget card-risk 4711 --dry-run")(forget_subject)
+    app.command("forget", epilog="Example: penstock forget card-risk 4711 --dry-run")(forget_rows)
 
 
-def forget_subject(
+def forget_rows(
     pipeline: PipelineName,
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="A row's key; a JSON object where it has several columns.")
+        str | None, typer.Argument(metavar="[KEY]", help="A row's key, or a JSON object for a key of several columns.")
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE.COLUMN=VALUE", help="Landed log lines and refused rows of a source instead."),
+        typer.Option(metavar="SOURCE.COLUMN=VALUE", help="Instead of a key: log lines and refused rows of a source."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, remove nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove a subject's rows from history, quarantine and landed logs, and leave a record that it was done.
+    """Remove the rows of one key from history, quarantine and landed logs, and record it.
 
-    Rows of superseded and unfinished runs go too. The record holds a hash of the key, never the key.
+    Rows of superseded and unfinished runs are removed too. The record has a hash of the key, never the key.
     """
     from penstock.privacy.masking import make_masking, read_secret
     from penstock.upkeep.erasure import erase
@@ -45,15 +45,15 @@ def forget_subject(
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
     asked, masking = _read_asked(spec, key, where), make_masking(spec, settings)
-    secret = None if dry_run else read_secret(settings, "the record of what was forgotten holds a hash of the key")
+    secret = None if dry_run else read_secret(settings, "the record of the removal has a hash of the key")
     warehouse = connector(settings)(spec.destination.connection)
-    _tell(erase(warehouse, asked, masking, None), "would go")
+    _print_counts(erase(warehouse, asked, masking, None), "would be removed")
     if secret is None:
         return
     console().print(FIRST, soft_wrap=True)
     if not yes:
-        typer.confirm(f"Remove these rows of `{spec.name}` for good?", abort=True)
-    _tell(erase(warehouse, asked, masking, secret), "removed")
+        typer.confirm(f"Remove these rows of `{spec.name}` permanently?", abort=True)
+    _print_counts(erase(warehouse, asked, masking, secret), "removed")
 
 
 def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "ErasureRequest":
@@ -64,11 +64,11 @@ def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "Erasur
         raise typer.BadParameter("give either a KEY or --where")
     if key is not None:
         return ErasureRequest(spec, read_row_key(key, spec.key))
-    assert where is not None  # one of the two
+    assert where is not None  # exactly one of the two is given
     place, mark, value = where.partition("=")
     source, dot, column = place.partition(".")
     if not (mark and dot and column):
-        raise typer.BadParameter(f"`{where}` is no condition; write it as in `visits.user=ann`")
+        raise typer.BadParameter(f"`{where}` is not a condition; write it like `visits.user=ann`")
     if source not in spec.sources:
         raise SettingsError(
             f"`{spec.name}` has no source `{source}`.{nearest(source, tuple(spec.sources))}".rstrip("."),
@@ -77,7 +77,7 @@ def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "Erasur
     return ErasureRequest(spec, RowKey({column: value}), source)
 
 
-def _tell(counts: dict[str, int], done: str) -> None:
+def _print_counts(counts: dict[str, int], done: str) -> None:
     if not any(counts.values()):
         console().print(f"no row {done}")
         return

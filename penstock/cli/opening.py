@@ -1,4 +1,4 @@
-"""Where a command finds its settings, pipelines and databases."""
+"""Open the settings, pipelines and databases of a command."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,14 +22,14 @@ def open_settings() -> "Settings":
 
 
 def open_pipeline(pipeline: str, settings: "Settings") -> "Pipeline":
-    """Read the pipeline that a name or a path means."""
+    """Read the pipeline of a name or a path."""
     from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 
     return load_pipeline(find_pipeline_file(pipeline, settings.pipelines))
 
 
 def pipeline_files(settings: "Settings") -> list[Path]:
-    """Return the files of the pipelines folder, by name."""
+    """Return the files of the pipelines folder, sorted by name."""
     return sorted(settings.pipelines.glob("*.yaml"))
 
 
@@ -57,7 +57,7 @@ def _resolve_block(reference: str) -> str:
     if prefect_api_url() is None:
         raise SettingsError(
             f"the Prefect block `{reference}` is read from a Prefect server, and none is configured",
-            "Set PREFECT_API_URL to the server that holds it.",
+            "Set PREFECT_API_URL to the server with this block.",
         )
     from penstock.tasks.process_resources import resolve_block
 
@@ -65,9 +65,9 @@ def _resolve_block(reference: str) -> str:
 
 
 def open_ledger(settings: "Settings", pipeline: str | None = None) -> "tuple[Database, str | None]":
-    """Return the warehouse that remembers a pipeline's runs, and the pipeline's own name.
+    """Return the warehouse with a pipeline's runs, and the pipeline's name.
 
-    A pipeline whose file is gone is looked up by its name in the default warehouse.
+    If the pipeline's file is gone, its name is looked up in the default warehouse.
     """
     connect = connector(settings)
     if pipeline is None:
@@ -93,16 +93,16 @@ def open_ledgers(settings: "Settings") -> "list[Database]":
         try:
             names.append(load_pipeline(file).destination.connection)
         except SpecError:
-            continue  # `penstock check` tells; here only the others' runs are looked for
+            continue  # `penstock check` reports it; the runs of the others can still be found
     connect = connector(settings)
     return [connect(name) for name in dict.fromkeys(names)]
 
 
 def locate_run(settings: "Settings", prefix: str) -> "tuple[Database, RunRecord]":
-    """Find a run by the begin of its id, in whichever warehouse it is.
+    """Find a run by the beginning of its id, in all warehouses.
 
     Raises:
-        RunNotFound: no run begins so, or several do.
+        RunNotFound: no run matches, or several do.
     """
     from penstock.ledger.reader import find_run
 

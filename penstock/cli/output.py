@@ -1,4 +1,4 @@
-"""What a command writes: tables and lines for people, JSON for programs."""
+"""Output of commands: tables and lines for people, JSON for programs."""
 
 import dataclasses
 import json
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 100
-"""Columns of a listing that goes to a file or a pipe."""
+"""Width of a listing that goes to a file or a pipe."""
 WHOLE = ("run", "interval", "state", "severity", "started", "registered", "digest")
-"""Columns that are never broken over two lines."""
+"""Columns that are never wrapped."""
 
 
 def program_name() -> str:
@@ -27,12 +27,12 @@ def program_name() -> str:
 
 
 def console() -> Console:
-    """Return the console of this moment's stdout."""
+    """Return a console for the current stdout."""
     return _with_width(Console(highlight=False))
 
 
 def error_console() -> Console:
-    """Return the console of this moment's stderr."""
+    """Return a console for the current stderr."""
     return _with_width(Console(stderr=True, highlight=False))
 
 
@@ -58,7 +58,7 @@ def _plain(value: Any) -> Any:
 
 
 def make_table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> "Table":
-    """Return an empty table; the columns in `right` hold numbers."""
+    """Return an empty table. The columns in `right` are for numbers."""
     from rich import box
     from rich.table import Table
 
@@ -71,7 +71,7 @@ def make_table(*columns: str, right: Sequence[str] = (), title: str | None = Non
 
 
 def count(value: int | None) -> str:
-    """Write a number of rows; a dash where there is none yet."""
+    """Write a number of rows, or a dash if it is unknown."""
     return "–" if value is None else f"{value:,}"
 
 
@@ -85,5 +85,5 @@ def seconds(value: float | None) -> str:
 
 
 def short(identifier: str) -> str:
-    """Cut an id to what is enough to type."""
+    """Shorten an id to the part that is enough to type."""
     return identifier[:8]

@@ -1,4 +1,4 @@
-"""`penstock plan`: what a run would do, found without Prefect and without writing anything."""
+"""`penstock plan`: show what a run would do, without Prefect and without writing anything."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IntervalForecast:
-    """One interval that a run would score."""
+    """One interval that a run would score, with its estimate."""
 
     interval: str
     interval_start: datetime | None
     interval_end: datetime | None
     reason: str
     rows: int | None
-    """None where only a run can tell: log lines that have not landed yet, files that are not there."""
+    """None if only a run can count them: log lines are not landed yet, or files are missing."""
     partitions: int | None
     problem: str | None
     estimate: "Estimate | None"
-    """What the run would take; None where the rows are not known."""
+    """Time and cost of the run. None if the rows are unknown."""
     over_budget: tuple[str, ...]
-    """In which ways that exceeds the pipeline's budget: the run would halt."""
+    """Each excess over the pipeline's budget. With one, the run would halt."""
     memory: "MemoryPlan | None"
-    """What would be decided to keep within PENSTOCK_MEMORY; None without a limit, or where no run has measured yet."""
+    """The partitions that fit PENSTOCK_MEMORY. None without a limit, or before the first measurement."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -56,26 +56,26 @@ def show_plan(
     partition_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a partition.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the intervals that would run now, with their rows, partitions, model and what it would take.
+    """Show the intervals that would run now, with rows, partitions, model, time and cost.
 
-    Time and cost are estimated from past runs of the pipeline. Writes nothing.
+    Time and cost are estimated from past runs of the pipeline. The command writes nothing.
     """
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
     mode = choose_mode(start, end, restate)
-    tell_plan(spec, settings, mode, start, end, model, partition_rows, as_json=as_json)
+    print_plan(spec, settings, mode, start, end, model, partition_rows, as_json=as_json)
 
 
 def choose_mode(start: datetime | None, end: datetime | None, restate: bool) -> "Mode":
-    """Return what the options ask for: a range is filled, or scored again."""
+    """Return the mode of the options: score what is due, fill a range, or score it again."""
     if restate:
         if start is None or end is None:
-            raise typer.BadParameter("--restate scores a range again: give --start and --end too")
+            raise typer.BadParameter("--restate scores a range again: add --start and --end")
         return "restate"
     return "due" if start is None and end is None else "backfill"
 
 
-def tell_plan(
+def print_plan(
     pipeline: "Pipeline",
     settings: "Settings",
     mode: "Mode",
@@ -86,7 +86,7 @@ def tell_plan(
     *,
     as_json: bool = False,
 ) -> None:
-    """Write what a run would do."""
+    """Print what a run would do."""
     from penstock.run.budget import make_estimator
     from penstock.run.estimate import newest_memory_profile
 
@@ -94,13 +94,13 @@ def tell_plan(
     pins = resolve_models(pipeline, settings, model)
     plan = find_intervals(pipeline, connect, datetime.now(UTC), mode, start, end)
     warehouse = connect(pipeline.destination.connection)
-    teller = _Teller(
+    forecaster = _Forecaster(
         make_estimator(pipeline, warehouse, settings.prices),
         settings.memory,
         newest_memory_profile(warehouse, pipeline.name) if settings.memory else None,
         settings.in_one_process,
     )
-    forecasts = [_forecast(pipeline, planned, connect, partition_rows, teller) for planned in plan.intervals]
+    forecasts = [_forecast(pipeline, planned, connect, partition_rows, forecaster) for planned in plan.intervals]
     if as_json:
         write_json(_as_object(pipeline, pins, plan, forecasts))
         return
@@ -119,14 +119,14 @@ def tell_plan(
             if f.problem:
                 out.print(f"  {f.interval}: {f.problem}", style="yellow", markup=False, soft_wrap=True)
             for excess in f.over_budget:
-                told = f"  {f.interval}: would halt over budget: {excess}"
-                out.print(told, style="red", markup=False, soft_wrap=True)
-        out.print(_told_estimate(forecasts), markup=False)
+                line = f"  {f.interval}: would halt over budget: {excess}"
+                out.print(line, style="red", markup=False, soft_wrap=True)
+        out.print(_describe_estimate(forecasts), markup=False)
         if settings.memory:
-            out.print(_told_memory(forecasts, teller.footprint), markup=False)
-        _tell_rest(out.print, plan)
+            out.print(_describe_memory(forecasts, forecaster.footprint), markup=False)
+        _print_rest(out.print, plan)
     else:
-        out.print(told_idle(plan), markup=False)
+        out.print(describe_idle(plan), markup=False)
 
 
 def find_intervals(
@@ -153,7 +153,7 @@ def find_intervals(
 
 
 def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "Pins":
-    """Return the version of each step that a run would score with."""
+    """Return the model version that a run would use for each step."""
     from penstock.models.registry import Registry
     from penstock.spec.steps import choose_models
 
@@ -161,23 +161,23 @@ def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None
     return {step: registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model or "").items()}
 
 
-def told_idle(plan: "Plan") -> str:
+def describe_idle(plan: "Plan") -> str:
     """Say why there is nothing to do."""
     if plan.stall:
         return f"nothing to do yet: {plan.stall}"
     if not plan.settled and not plan.withdrawn:
         return "nothing to do: no interval is due"
-    told = f"nothing to do: {plural(plan.settled, 'interval')} {_are(plan.settled)} published already"
+    message = f"nothing to do: {plural(plan.settled, 'interval')} {_are(plan.settled)} published already"
     if plan.withdrawn:
-        told += f", {plan.withdrawn} {_are(plan.withdrawn)} withdrawn (only a restate scores them again)"
-    return told
+        message += f", {plan.withdrawn} {_are(plan.withdrawn)} withdrawn (only a restate scores them again)"
+    return message
 
 
 def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _tell_rest(write: Callable[[str], None], plan: "Plan") -> None:
+def _print_rest(write: Callable[[str], None], plan: "Plan") -> None:
     if plan.settled:
         write(f"{plural(plan.settled, 'interval')} {_are(plan.settled)} published already")
     if plan.withdrawn:
@@ -189,8 +189,8 @@ def _tell_rest(write: Callable[[str], None], plan: "Plan") -> None:
 
 
 @dataclass(frozen=True)
-class _Teller:
-    """Tells from past runs what a run over so many rows would take."""
+class _Forecaster:
+    """Estimates a run over a number of rows from past runs."""
 
     estimate: "Callable[[int], Estimate]"
     limit: int | None
@@ -211,7 +211,7 @@ def _forecast(
     planned: "PlannedInterval",
     connect: "Connector",
     partition_rows: int | None,
-    teller: "_Teller",
+    forecaster: "_Forecaster",
 ) -> IntervalForecast:
     from penstock.run.budget import over_budget
     from penstock.sources import open_source
@@ -223,36 +223,36 @@ def _forecast(
         try:
             source = open_source(pipeline, pipeline.primary, connect)
             source_plan = source.plan(interval, partition_rows or pipeline.partition_rows)
-            fit = teller.fit(pipeline, source_plan.rows, partition_rows or pipeline.partition_rows)
+            fit = forecaster.fit(pipeline, source_plan.rows, partition_rows or pipeline.partition_rows)
             if fit and fit.partition_rows < min(partition_rows or pipeline.partition_rows, source_plan.rows):
                 source_plan = source.plan(interval, fit.partition_rows)
             rows, partitions = source_plan.rows, len(source_plan.partitions)
         except (NoFiles, MemoryTooSmall) as error:
             problem = str(error)
-    estimate = None if rows is None else teller.estimate(rows)
+    estimate = None if rows is None else forecaster.estimate(rows)
     excess = over_budget(pipeline, estimate) if estimate else ()
     return IntervalForecast(planned.label, start, end, planned.reason, rows, partitions, problem, estimate, excess, fit)
 
 
-def _told_memory(forecasts: list[IntervalForecast], footprint: "MemoryProfile | None") -> str:
-    """Say what the largest interval's run would do to keep within its memory."""
+def _describe_memory(forecasts: list[IntervalForecast], footprint: "MemoryProfile | None") -> str:
+    """Describe the partitions of the run with the smallest ones."""
     fits = [f.memory for f in forecasts if f.memory]
     if footprint is None:
-        return "memory: no run has measured yet what rows take; the first one within PENSTOCK_MEMORY does"
+        return "memory: no run has measured the rows yet; the first run with PENSTOCK_MEMORY will"
     if not fits:
         return "memory: nothing to fit"
-    return f"memory: {min(fits, key=lambda fit: (fit.partition_rows, fit.in_flight)).tell()}"
+    return f"memory: {min(fits, key=lambda fit: (fit.partition_rows, fit.in_flight)).describe()}"
 
 
-def _told_estimate(forecasts: list[IntervalForecast]) -> str:
-    """Say what all intervals would take together."""
+def _describe_estimate(forecasts: list[IntervalForecast]) -> str:
+    """Describe time and cost of all intervals together."""
     from penstock.run.estimate import sum_estimates
 
     return f"estimate: {sum_estimates([f.estimate for f in forecasts if f.estimate]).describe()}"
 
 
 def _unlanded(pipeline: "Pipeline", connect: "Connector") -> str | None:
-    """Say so where the primary source's log lines have never been landed: only a run does that."""
+    """Return a message if the primary source's log lines were never landed, which only a run does."""
     import sqlalchemy as sa
 
     from penstock.sources.logs.landed import landed_table
@@ -263,7 +263,7 @@ def _unlanded(pipeline: "Pipeline", connect: "Connector") -> str | None:
     database = connect(pipeline.destination.connection)
     with database.reading() as connection:
         there = sa.inspect(connection).has_table(landed_table(pipeline.name, pipeline.primary).name)
-    return None if there else f"the log lines of `{pipeline.primary}` have not been landed yet; a run does it first"
+    return None if there else f"the log lines of `{pipeline.primary}` have not been landed yet; a run lands them first"
 
 
 def _as_object(pipeline: "Pipeline", pins: "Pins", plan: "Plan", forecasts: list[IntervalForecast]) -> dict[str, Any]:

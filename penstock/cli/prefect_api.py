@@ -1,4 +1,4 @@
-"""The Prefect API that a command works with: the configured one, or a server of its own."""
+"""The Prefect API of a command: the configured one, or that of a local server."""
 
 import logging
 import os
@@ -16,20 +16,20 @@ _own: list[str] = []
 
 @contextmanager
 def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]:
-    """Give the URL of a Prefect API; what the environment names is used, else a local server runs meanwhile.
+    """Yield the URL of a Prefect API: the one in the environment, or that of a local server that runs meanwhile.
 
-    The environment is set before anybody imports Prefect, and is as it was afterwards. A nested use in this process
-    finds the outer one's server in the environment.
+    The environment is set before Prefect is imported, and restored afterwards. A nested use in this process finds the
+    outer server in the environment.
     """
     from penstock.settings import prefect_api_url
 
-    # Prefect prints a traceback for every failed task; a command tells its errors itself, in one line each.
+    # Prefect prints a traceback for every failed task. A command prints its errors itself, one line each.
     levels = ("INFO", "ERROR") if verbose else ("CRITICAL", "CRITICAL")
     names = ("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL")
     console_level = dict(zip(names, levels, strict=True))
     named = prefect_api_url()
     if named is not None:
-        with _environment(console_level), _quiet_handlers(verbose), _told_to_prefect():
+        with _environment(console_level), _quiet_handlers(verbose), _flushed_to_prefect():
             yield named
         return
     from penstock.deployments.server.local import client_environment, local_server
@@ -38,20 +38,20 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
         _own.append(server.api_url)
         try:
             environment = client_environment(server.api_url, patient=server.full) | console_level
-            with _environment(environment), _quiet_handlers(verbose), _told_to_prefect():
+            with _environment(environment), _quiet_handlers(verbose), _flushed_to_prefect():
                 yield server.api_url
         finally:
             _own.remove(server.api_url)
 
 
 def is_own(api_url: str) -> bool:
-    """Whether this process started the server and so must wait for its history."""
+    """Whether this process started the server, and so must wait for its history."""
     return api_url in _own
 
 
 @contextmanager
-def _told_to_prefect() -> Iterator[None]:
-    """Send what Prefect's client still holds, while there is somebody to send it to; also after Ctrl-C."""
+def _flushed_to_prefect() -> Iterator[None]:
+    """Send the pending events and logs of Prefect's client while the server is there, even after Ctrl-C."""
     try:
         yield
     finally:
@@ -65,7 +65,7 @@ def _told_to_prefect() -> Iterator[None]:
 
 @contextmanager
 def _quiet_handlers(verbose: bool) -> Iterator[None]:
-    """Keep the handler that sends logs to the API from writing to stderr that it could not."""
+    """Stop the handler that sends logs to the API from reporting failures on stderr."""
     before = logging.raiseExceptions
     logging.raiseExceptions = verbose
     try:

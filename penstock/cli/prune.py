@@ -1,4 +1,4 @@
-"""`penstock prune`: remove what no reader can see and no run will need."""
+"""`penstock prune`: remove rows that no reader can see and no run needs."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -20,28 +20,29 @@ def add_commands(app: typer.Typer) -> None:
 
 def prune_pipelines(
     pipelines: Annotated[
-        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files; left out: all.")
+        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files. Default: all.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would go; remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, remove nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove invisible rows, old quarantine and old log lines, as each pipeline's `retention` says."""
+    """Remove invisible rows, old quarantine and old log lines by each pipeline's `retention`."""
     from penstock.upkeep.prune import count_prune, prune
 
     plans = _plan(pipelines)
     found = tuple(each for database, plan in plans for each in count_prune(database, plan))
     if not as_json:
-        _tell(found)
+        _print_found(found)
     if found and not dry_run:
         if not yes:
-            typer.confirm(f"Remove {plural(sum(each.rows for each in found), 'row')} for ever?", abort=True, err=True)
+            rows = plural(sum(each.rows for each in found), "row")
+            typer.confirm(f"Remove {rows} permanently?", abort=True, err=True)
         found = tuple(each for database, plan in plans for each in prune(database, plan))
     if as_json:
         write_json({"dry_run": dry_run, "removed": [] if dry_run else found, "would_go": found if dry_run else []})
     elif found:
         total = plural(sum(each.rows for each in found), "row")
-        console().print(f"{total} would go; nothing was removed" if dry_run else f"{total} removed")
+        console().print(f"{total} would be removed; nothing was removed" if dry_run else f"{total} removed")
 
 
 def _plan(pipelines: list[str] | None) -> "list[tuple[Database, Prune]]":
@@ -56,7 +57,7 @@ def _plan(pipelines: list[str] | None) -> "list[tuple[Database, Prune]]":
     return [(database, plan_prune(database, spec, now)) for database, spec in opened]
 
 
-def _tell(found: "tuple[Pruned, ...]") -> None:
+def _print_found(found: "tuple[Pruned, ...]") -> None:
     if not found:
         console().print("nothing to prune")
         return

@@ -13,10 +13,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def schema(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write it to this file.", dir_okay=False)
+        Path | None, typer.Option("--output", "-o", help="Write the schema to this file.", dir_okay=False)
     ] = None,
 ) -> None:
-    """Print the JSON Schema of a pipeline file; editors complete and check specs with it."""
+    """Print the JSON Schema of a pipeline file. Editors use it to complete and check specs."""
     text = render_schema()
     if output is None:
         typer.echo(text, nl=False)
@@ -25,7 +25,7 @@ def schema(
 
 
 def render_schema() -> str:
-    """Return the schema as the shipped file holds it."""
+    """Return the schema as in the shipped file."""
     from penstock.spec.json_schema import json_schema
 
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

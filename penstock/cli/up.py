@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.ending import tell_error
+from penstock.cli.ending import print_error
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console as stdout
 from penstock.cli.output import make_table
@@ -72,7 +72,7 @@ def _run_all(settings: "Settings", console: "Console", port: int, limit: int, po
         with full_server(settings.home, port=port, find_database=find_postgres if postgres else None) as server:
             loading.result()
             _work(settings, console, server, project, limit)
-    tell_error(f"the Prefect server ended by itself. Read {server.log}, and start again.")
+    print_error(f"the Prefect server ended by itself. Read {server.log}, and start again.")
     raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""`penstock withdraw`: take a published run's rows back out of the live view."""
+"""`penstock withdraw`: remove a published run's rows from the live view."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ def withdraw_run(
     run_id: RunId,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Take a published run's rows back out of the live view; only a restate scores its interval again."""
+    """Remove a published run's rows from the live view. Only a restatement scores its interval again."""
     from penstock.ledger.writer import withdraw
     from penstock.run_types import interval_label
 
@@ -27,6 +27,6 @@ def withdraw_run(
         raise WrongState(run.run_id, run.state, "published")
     what = f"{count(run.rows_scored)} scores of {run.pipeline} {interval_label(run.interval)}"
     if not yes:
-        typer.confirm(f"Take {what} out of `{run.destination_table}`?", abort=True)
+        typer.confirm(f"Remove {what} from `{run.destination_table}`?", abort=True)
     withdraw(database, run.run_id)
     console().print(f"withdrawn: {what} are no longer in `{run.destination_table}`", markup=False)

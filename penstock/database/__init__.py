@@ -1,1 +1,1 @@
-"""Reach databases: engines, driver errors, bulk reads and appends, and the types that rows have."""
+"""Databases: engines, driver errors, bulk reads and appends, and column types."""

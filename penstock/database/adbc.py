@@ -1,4 +1,4 @@
-"""ADBC on Postgres: ten times quicker than a row-wise driver. One connection, one transaction."""
+"""Move rows with ADBC on Postgres, ten times quicker than a row-wise driver."""
 
 import math
 from contextlib import ExitStack, closing
@@ -16,19 +16,19 @@ from penstock.database.unstorable import mend_infinity
 
 Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
 _BATCH_BYTES = 2**30
-"""A partition that is smaller arrives as one chunk: its columns go to NumPy and to the model without a copy."""
+"""A smaller partition arrives as one chunk, so its columns go to NumPy and to the model without a copy."""
 
 
 class AdbcTransaction:
     """One ADBC connection in one transaction."""
 
     def __init__(self, database: Database) -> None:
-        from penstock.database.timeouts import Answers  # not above: it brings psycopg along
+        from penstock.database.timeouts import Answers  # a late import, because it imports psycopg
 
         self._opened = ExitStack()
         self._answers = Answers(database.answer_seconds, self._opened.close)
         with ExitStack() as entering:
-            entering.push(self)  # closed again where the snapshot is lost
+            entering.push(self)  # closes if the snapshot is lost
             self._answers.wait(self._open, database)
             for statement in database.enter_snapshot():
                 self._answers.wait(self._cursor.execute, statement)
@@ -38,7 +38,7 @@ class AdbcTransaction:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._answers.left_behind:  # else a thread still waits in there, and the server will roll back
+        if not self._answers.left_behind:  # an abandoned thread still uses them; the server rolls back
             self._opened.close()
 
     def _open(self, database: Database) -> None:
@@ -78,7 +78,7 @@ class AdbcTransaction:
 
 
 class _TypedLiterals(asyncpg.PGCompiler_asyncpg):
-    """Write values into the statement, each with the cast that it would have as a parameter."""
+    """Write values into the statement, each with the cast that a parameter would get."""
 
     def render_literal_value(self, value: Any, type_: sa.types.TypeEngine[Any]) -> str:
         compiler: Any = super()
@@ -96,18 +96,18 @@ _literal: Any = _LiteralDialect
 
 
 class _Kept:
-    """Stands for the driver's database of a connection that ends: only the connection is closed."""
+    """A stand-in for the driver's database, so that closing a connection does not close the database."""
 
     def close(self) -> None: ...
 
 
 @lru_cache(maxsize=16)
 def _driver_database(address: str) -> Any:
-    """Return the driver's database, which knows the server's types and holds no connection.
+    """Return the driver's database object, which knows the server's types and has no connection.
 
-    It reads all of them, which takes 0.1 s; a connection takes 2 ms.
+    Reading all types takes 0.1 s; a connection takes 2 ms.
     """
-    import adbc_driver_postgresql  # type: ignore[import-untyped] # it brings no types
+    import adbc_driver_postgresql  # type: ignore[import-untyped] # it has no type hints
 
     return adbc_driver_postgresql.connect(address)
 
@@ -118,7 +118,7 @@ class _PostgresTransaction(AdbcTransaction):
 
         url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
         server, mark, options = url.partition("?")
-        # libpq reads no `+` of the options as a blank, and refuses a blank in a password: in an error that shows it.
+        # libpq does not read `+` in options as a blank. A blank in a password causes an error that shows the password.
         address = server.replace(" ", "%20") + mark + options.replace("+", "%20")
         kept: Any = _Kept()
         return dbapi.Connection(kept, AdbcConnection(_driver_database(address)), autocommit=False)
@@ -135,7 +135,7 @@ class _PostgresTransaction(AdbcTransaction):
         return typed
 
     def fetch(self, statement: Statement) -> pa.Table:
-        # Without parameters the driver reads by COPY: a quarter less time, and the result is not held twice.
+        # Without parameters the driver uses COPY, which takes a quarter less time and keeps the result in memory once.
         sql, parameters = self._compile(statement)
         if parameters and all(_is_plain(value) for value in parameters):
             literal = statement.compile(dialect=_literal(), compile_kwargs={"literal_binds": True})
@@ -145,20 +145,20 @@ class _PostgresTransaction(AdbcTransaction):
 
 
 def _uuid_bytes(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
-    """Turn ids written in hex into the sixteen bytes that COPY wants; few differ, so each is turned once."""
+    """Convert hex ids to the 16 bytes that COPY needs, each distinct id once."""
     encoded: Any = column.combine_chunks().dictionary_encode()
     values = pa.array([bytes.fromhex(v.replace("-", "")) for v in encoded.dictionary.to_pylist()], pa.binary(16))
     return pa.chunked_array([values.take(encoded.indices)])
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value has one safe way to be written: text never, it stays bound."""
+    """Whether a value can be safely written into the statement. Text cannot; it stays a parameter."""
     return type(value) in (int, datetime) or (type(value) is float and math.isfinite(value))
 
 
 ADBC: dict[str, type[AdbcTransaction]] = {"postgresql": _PostgresTransaction}
-"""The dialects that are moved by ADBC.
+"""The dialects that use ADBC.
 
-SQLite is not: its driver brings a SQLite library of its own, and two such libraries in one process break each other's
-POSIX locks on a file (https://www.sqlite.org/howtocorrupt.html, 2.2.1); see docs/adr/0007.
+SQLite does not: ADBC's driver contains a second SQLite library, and two such libraries in one process break each
+other's POSIX locks on a file (https://www.sqlite.org/howtocorrupt.html, 2.2.1). See docs/adr/0007.
 """

@@ -1,6 +1,6 @@
 """Move rows in bulk as Arrow: ADBC on Postgres, DuckDB's own Arrow bridge, SQLAlchemy elsewhere.
 
-Every read gives the same few types whatever the database; see `normalise`.
+A read returns the same few types for every database; see `normalize`.
 """
 
 import threading
@@ -14,14 +14,14 @@ import sqlalchemy as sa
 from penstock.database.adbc import ADBC, Statement
 from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
-from penstock.database.normalize import normalised
+from penstock.database.normalize import normalized
 
 _one_at_a_time = threading.Lock()
-"""SQLite's driver gives up Python's lock at every row: two threads that read at once would only hand it to and fro."""
+"""SQLite's driver releases Python's lock at every row. Two threads that read at once would slow each other down."""
 
 
 class BulkTransaction(Protocol):
-    """Statements and bulk appends that take effect together, or not at all."""
+    """Statements and bulk appends in one transaction."""
 
     def execute(self, statement: Statement) -> list[tuple[Any, ...]]: ...
 
@@ -32,7 +32,7 @@ def read(database: Database, statement: sa.Select[Any], declared: pa.Schema | No
     """Read a select's rows.
 
     Args:
-        declared: types of columns as the database declares them, where its values do not tell (SQLite).
+        declared: column types that the database declares, needed where values do not show them (SQLite).
     """
     with translated_errors(database):
         if database.dialect in ADBC:
@@ -44,12 +44,12 @@ def read(database: Database, statement: sa.Select[Any], declared: pa.Schema | No
         else:
             with database.engine.connect() as connection:
                 table = _generic_fetch(connection, statement)
-    return normalised(table, declared)
+    return normalized(table, declared)
 
 
 @contextmanager
 def bulk_transaction(database: Database) -> Iterator[BulkTransaction]:
-    """Open a transaction that can append Arrow tables; committed at the end, rolled back on any error."""
+    """Open a transaction that can append Arrow tables. Commit at the end, roll back on any error."""
     with translated_errors(database):
         if database.dialect in ADBC:
             with ADBC[database.dialect](database) as transaction:
@@ -79,7 +79,7 @@ def _duckdb_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
     compiled = statement.compile(dialect=connection.dialect)
     parameters = [compiled.params[name] for name in compiled.positiontup or ()]
     raw: Any = connection.connection.driver_connection
-    rows: pa.Table = raw.sql(str(compiled), params=parameters).to_arrow_table()  # a DB-API cursor would copy them
+    rows: pa.Table = raw.sql(str(compiled), params=parameters).to_arrow_table()  # a DB-API cursor would copy the rows
     return rows
 
 
@@ -89,12 +89,12 @@ def _duckdb_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) -
     raw: Any = connection.connection.driver_connection
     raw.register("penstock_rows", rows)
     connection.execute(copied)
-    raw.unregister("penstock_rows")  # after an error the transaction is dead, and the registration with it
+    raw.unregister("penstock_rows")  # not needed after an error, which ends the transaction and the registration
 
 
 def _generic_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
     result = connection.execute(statement)
-    # Columns of SQLite sources have no types (`sources.sql`), so SQLAlchemy changes no value: half of the time saved.
+    # Columns of SQLite sources have no types (`sources.sql`), so SQLAlchemy changes no value. This saves half the time.
     plain: Any = result.cursor if _comes_as_it_is(statement, connection.dialect) else result
     with _one_at_a_time if connection.dialect.name == "sqlite" else nullcontext():
         names, rows = list(result.keys()), plain.fetchall()
@@ -103,7 +103,7 @@ def _generic_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
 
 
 def _comes_as_it_is(statement: Statement, dialect: sa.Dialect) -> bool:
-    """Whether SQLAlchemy would hand on SQLite's values as they are: a typed table's times and booleans it would not."""
+    """Whether SQLAlchemy passes SQLite's values on unchanged. It converts times and booleans of a typed table."""
     if dialect.name != "sqlite" or not isinstance(statement, sa.Select):
         return False
     kinds = [column.type.dialect_impl(dialect) for column in statement.selected_columns]
@@ -111,7 +111,7 @@ def _comes_as_it_is(statement: Statement, dialect: sa.Dialect) -> bool:
 
 
 def _as_array(values: Sequence[Any]) -> "pa.Array[Any]":
-    """Make an Arrow array of a column's values; where their types differ, as SQLite lets them, it is text."""
+    """Make an Arrow array of a column's values. Mixed types, which SQLite allows, become text."""
     try:
         array: pa.Array[Any] = pa.array(values)
         return array
@@ -120,7 +120,7 @@ def _as_array(values: Sequence[Any]) -> "pa.Array[Any]":
 
 
 def _generic_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:
-    """Insert by position: as dictionaries by name, rows take three times as long."""
+    """Insert by position, because dictionaries by name take three times as long."""
     names: list[str] = rows.column_names
     compiled = table.insert().compile(dialect=connection.dialect, column_keys=names)
     columns = [(name, _bound(table.c[name].type, connection.dialect)) for name in compiled.positiontup or ()]
@@ -132,5 +132,5 @@ def _generic_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) 
 
 
 def _bound(kind: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:
-    """Return what writes a value of a type as the driver takes it; None where it takes it as it is."""
+    """Return the function that converts a value for the driver, or None if no conversion is needed."""
     return kind.dialect_impl(dialect).bind_processor(dialect)

@@ -1,4 +1,4 @@
-"""Named connections: one SQLAlchemy engine each."""
+"""Named connections, with one SQLAlchemy engine each."""
 
 import os
 import re
@@ -20,24 +20,24 @@ from penstock.settings import Settings
 
 BUSY_SECONDS = 60
 ANSWER_SECONDS = 10
-"""How much longer than a statement may take Postgres is listened to: its own timeout should be what we hear of."""
+"""Extra seconds to wait for Postgres after a statement's limit, so that its own timeout reports first."""
 READER = "penstock reader"
-"""What a session that reads under a snapshot calls itself: it cannot write, so nobody need wait for it."""
+"""The application name of a session that reads under a snapshot. It cannot write, so `settle` need not wait for it."""
 READ_ONLY = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
     f"SET LOCAL application_name = '{READER}'",
 )
-"""How a transaction on Postgres begins that sees one moment and changes nothing."""
+"""The first statements of a read-only transaction on Postgres that sees one moment."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """A named connection, opened."""
+    """An opened named connection."""
 
     name: str
     engine: sa.Engine
     snapshot: str | None = None
-    """A moment that another connection holds still; whatever is read here is read as of then."""
+    """A snapshot that another connection exports. All reads here see its moment."""
 
     @property
     def dialect(self) -> str:
@@ -50,31 +50,31 @@ class Database:
 
     @property
     def answer_seconds(self) -> float:
-        """How long the database may say nothing; it is taken for gone then."""
+        """How long the database may be silent before it counts as gone."""
         return float(self.engine.get_execution_options()["penstock_answer_seconds"])
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection for reading; driver errors come out as Penstock's."""
+        """Yield a connection for reading, with driver errors translated to Penstock's."""
         with translated_errors(self), self.engine.connect() as connection:
             for statement in self.enter_snapshot():
                 connection.exec_driver_sql(statement)
             yield connection
 
     def enter_snapshot(self) -> tuple[str, ...]:
-        """Return the statements with which a transaction enters the snapshot; none where there is none."""
+        """Return the statements that let a transaction enter the snapshot, if there is one."""
         if self.snapshot is None:
             return ()
         if not re.fullmatch(r"[0-9A-F-]+", self.snapshot):
-            raise ValueError(f"`{self.snapshot}` is no name of a snapshot")
+            raise ValueError(f"`{self.snapshot}` is not a snapshot name")
         return (*READ_ONLY, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'")
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Give a connection in one transaction, committed at the end, rolled back on any error.
+        """Yield a connection in one transaction. Commit at the end, roll back on any error.
 
-        On SQLite the transaction takes the write lock at its start: one that reads first and writes later
-        fails at once when another writer came between, whatever the timeout.
+        On SQLite the transaction takes the write lock at its start. A transaction that reads first and writes later
+        fails at once if another writer came between, whatever the timeout.
         """
         with (
             translated_errors(self),
@@ -84,7 +84,7 @@ class Database:
             yield connection
 
     def now(self, connection: sa.Connection) -> datetime:
-        """Read the clock that leases are measured by: the server's where there is one, else this machine's."""
+        """Read the clock for leases: the server's on Postgres, otherwise this machine's."""
         if self.dialect == "postgresql":
             moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             return moment.astimezone(UTC)
@@ -116,16 +116,16 @@ SecretResolver = Callable[[str], str]
 
 
 def open_database(settings: Settings, name: str, resolve_block: SecretResolver | None = None) -> Database:
-    """Open a named connection; engines are shared in this process.
+    """Open a named connection. Engines are shared within this process.
 
     Raises:
-        SettingsError: no variable names the connection, or its value is no database URL.
+        SettingsError: no variable sets the connection, or its value is not a database URL.
     """
     text = settings.url_of(name)
     if text.startswith("block:"):
         if resolve_block is None:
             raise SettingsError(
-                f"connection `{name}` names the Prefect block `{text}`", "It can be read in a flow only."
+                f"connection `{name}` names the Prefect block `{text}`", "A block can only be read in a flow."
             )
         text = resolve_block(text.removeprefix("block:"))
     _check_url(name, text)
@@ -143,23 +143,23 @@ def open_database(settings: Settings, name: str, resolve_block: SecretResolver |
 
 
 def _check_url(name: str, text: str) -> None:
-    """Refuse a URL that would be cut at the wrong place: the rest of a password would be told as host or port."""
+    """Refuse a URL that is split at the wrong place. Errors would show part of the password as host or port."""
     try:
         host = sa.make_url(text).host or ""
-    except ValueError:  # the port is no number; its text may be part of a password, so it is not told
+    except ValueError:  # the port is not a number; it may be part of a password, so do not show it
         host = "@"
     except sa.exc.ArgumentError:
-        return  # told below, by the name of the error
+        return  # the caller reports it
     if "@" in host:
         raise SettingsError(
-            f"the URL of connection `{name}` cannot be taken apart: its host or port holds an `@` or is no number",
-            "Write special characters of the password in percent-encoding (`@` is %40, `:` is %3A, `/` is %2F, "
+            f"the URL of connection `{name}` cannot be parsed: its host contains an `@` or its port is not a number",
+            "Percent-encode special characters of the password (`@` is %40, `:` is %3A, `/` is %2F, "
             f"`%` is %25) in PENSTOCK_CONNECTIONS__{name.upper()}.",
         )
 
 
 def close_engines() -> None:
-    """Close every pooled connection of this process; what is opened later begins anew."""
+    """Close all pooled connections of this process. Later calls open new ones."""
     with _engines_lock:
         while _engines:
             _engines.popitem()[1].dispose()
@@ -193,9 +193,9 @@ def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
         given = url.query.get("options", ())
         options = (
             f"-c statement_timeout={longest} -c lock_timeout={BUSY_SECONDS * 1000}",
-            f"-c idle_in_transaction_session_timeout={longest}",  # who has left us behind must not keep its locks
+            f"-c idle_in_transaction_session_timeout={longest}",  # an abandoned session must not keep its locks
             *((given,) if isinstance(given, str) else given),
-            "-c timezone=UTC",  # the last one holds: a time without a zone is UTC, whatever else the URL asks for
+            "-c timezone=UTC",  # last, so that it wins: a time without a zone is UTC, whatever the URL sets
         )
         url = url.update_query_dict({"options": " ".join(options)})
         return _make_postgres_engine(url, statement_seconds + ANSWER_SECONDS)
@@ -216,7 +216,7 @@ def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
 
 
 def _make_postgres_engine(url: URL, answer_seconds: int) -> sa.Engine:
-    from penstock.database.timeouts import connect_bounded  # not above: it brings psycopg along
+    from penstock.database.timeouts import connect_bounded  # a late import, because it imports psycopg
 
     engine = sa.create_engine(
         url,

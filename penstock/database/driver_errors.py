@@ -1,4 +1,4 @@
-"""The one place where driver errors become Penstock's own, without secrets and without the rows that they quote."""
+"""Translate driver errors to Penstock's errors, without secrets and without quoted rows."""
 
 import re
 import sqlite3
@@ -32,7 +32,7 @@ _VALUES = re.compile(
     r"(\(.*?\)(?= already| is |\.|$)|\".*?\"(?= |$)|'.*'$)",
     re.DOTALL,
 )
-"""How databases quote the rows that they refuse: an error text is no place for them."""
+"""How databases quote refused rows. Error texts must not contain them."""
 _SECRET_OPTION = re.compile(r"password|passwd|secret|token|credential|key", re.IGNORECASE)
 _TRANSIENT_STATES = ("08", "40", "53", "57P", "57014", "55P03", "25P03")
 _FULL = re.compile(r"database or disk is full|No space left on device")
@@ -42,7 +42,7 @@ _SNAPSHOT_IS_GONE = re.compile(r"invalid snapshot identifier|snapshot .* does no
 
 
 class Origin(Protocol):
-    """The database that an error comes from, as far as messages name it."""
+    """The database of an error, as messages name it."""
 
     @property
     def name(self) -> str: ...
@@ -56,15 +56,15 @@ class Origin(Protocol):
 
 @contextmanager
 def translated_errors(database: Origin) -> Iterator[None]:
-    """Turn what a driver raises inside the block into `TransientError` or `TerminalError`."""
+    """Turn driver errors inside the block into `TransientError` or `TerminalError`."""
     try:
         yield
     except PenstockError:
         raise
     except sa.exc.DBAPIError as error:
         raise _translate(database, error.orig or error) from _without_values(error)
-    except Exception as error:  # raised again below, whoever it is from
-        # Driver modules (ADBC, DuckDB, sqlite3) are told apart by name: importing all of them costs seconds.
+    except Exception as error:  # every error is raised again below
+        # Compare driver modules (ADBC, DuckDB, sqlite3) by name, because importing them all takes seconds.
         if type(error).__module__.partition(".")[0] not in (
             "adbc_driver_manager",
             "duckdb",
@@ -77,7 +77,7 @@ def translated_errors(database: Origin) -> Iterator[None]:
 
 
 def _without_values(error: Exception) -> Exception | None:
-    """Return an error that a traceback may show: one that quotes no rows."""
+    """Return the error for the traceback, or None if it quotes rows."""
     return None if _VALUES.search(str(error)) else error
 
 
@@ -107,7 +107,7 @@ def _translate(database: Origin, error: BaseException) -> PenstockError:
 
 
 def _is_sql_mistake(error: BaseException, reason: str) -> bool:
-    """sqlite3 raises OperationalError also for SQL that is wrong."""
+    """Whether the SQL is wrong: sqlite3 raises OperationalError for that too."""
     return isinstance(error, sqlite3.OperationalError) and not re.search(r"locked|disk|unable to open|I/O", reason)
 
 
@@ -117,7 +117,7 @@ def _one_line(text: str, url: URL) -> str:
 
 
 def hide_secrets(text: str, url: URL) -> str:
-    """Return a text without the secrets of a URL, however they are encoded in it."""
+    """Return a text without the secrets of a URL, in any encoding."""
     secrets = [str(url.password)] if url.password else []
     query: Mapping[str, tuple[str, ...] | str] = url.query
     for option, values in query.items():

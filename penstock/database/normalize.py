@@ -1,7 +1,7 @@
-"""Bring whatever a database or a file gives into the few types that rows have.
+"""Convert columns from a database or a file to the few types of rows.
 
-These are bool, int64, float64, string, date32 and `timestamp[us, UTC]` (a value without zone means UTC). Decimals
-become float64, everything else text.
+These are bool, int64, float64, string, date32 and `timestamp[us, UTC]` (a value without a zone is UTC). Decimals
+become float64, all other types text.
 """
 
 from typing import Any
@@ -11,17 +11,17 @@ import pyarrow as pa
 from penstock.database.types import EPOCH_MILLISECONDS, TIMESTAMP, compute
 
 
-def normalised(table: pa.Table, declared: pa.Schema | None = None) -> pa.Table:
-    """Return the table with every column in one of the few types; see the module's docstring."""
+def normalized(table: pa.Table, declared: pa.Schema | None = None) -> pa.Table:
+    """Return the table with every column in one of the few types (see the module's docstring)."""
     columns = []
     for field, column in zip(table.schema, table.columns, strict=True):
         position = declared.get_field_index(field.name) if declared is not None else -1
         wanted = declared.field(position).type if declared is not None and position >= 0 else None
-        columns.append(_normalise(column, field.name, wanted))
+        columns.append(_normalize(column, field.name, wanted))
     return pa.table(columns, names=table.column_names)
 
 
-def _normalise(column: "pa.ChunkedArray[Any]", name: str, wanted: pa.DataType | None) -> "pa.ChunkedArray[Any]":
+def _normalize(column: "pa.ChunkedArray[Any]", name: str, wanted: pa.DataType | None) -> "pa.ChunkedArray[Any]":
     if isinstance(column.type, pa.BaseExtensionType):
         column = _storage(column)
     if pa.types.is_dictionary(column.type):
@@ -38,7 +38,7 @@ def _normalise(column: "pa.ChunkedArray[Any]", name: str, wanted: pa.DataType | 
             return column.cast(_plain(column.type))
         return column.cast(target, safe=not pa.types.is_uint64(column.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        # A column that holds other than it declares (SQLite lets it): its values are kept as they are.
+        # The column contains other values than it declares, which SQLite allows. Keep them.
         return column.cast(_plain(column.type)) if _is_number(column.type) else _written(column)
 
 
@@ -47,13 +47,13 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _is_flag(column: "pa.ChunkedArray[Any]") -> bool:
-    """Whether a column of numbers holds nothing but 0 and 1: Arrow would take every other for true."""
+    """Whether a number column contains only 0 and 1. Arrow would read any other number as true."""
     flags = compute.or_(compute.equal(column, 0), compute.equal(column, 1))
     return compute.all(flags).as_py() is not False
 
 
 def _written(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
-    """Write every value by itself: bytes that are no text in hex, what Arrow cannot write as Python does."""
+    """Write each value as text: bytes that are not text as hex, values that Arrow cannot write with Python's `str`."""
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -1,7 +1,7 @@
-"""Wait for Postgres's answer no longer than it can take.
+"""Limit the wait for Postgres's answers.
 
-A server that has gone is found out by keepalives, and a statement that takes too long is ended by the server. Neither
-helps where a pooler, a balancer or a stopped server keeps the connection up and says nothing: then we stop listening.
+Keepalives detect a server that is gone, and the server ends a statement that takes too long. Neither helps if a pooler,
+a balancer or a stopped server keeps the connection open and does not answer. Then the wait ends here.
 """
 
 import threading
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection that is closed when the server has said nothing for so long."""
+    """A connection that is closed when the server has been silent for `answer_seconds`."""
 
     answer_seconds: float
 
@@ -44,7 +44,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def connect_bounded(answer_seconds: float) -> Callable[..., BoundedConnection]:
-    """Return what SQLAlchemy's `do_connect` event wants."""
+    """Return the handler of SQLAlchemy's `do_connect` event."""
 
     def connect(_dialect: Any, _record: Any, arguments: Any, named: Any) -> BoundedConnection:
         connection = BoundedConnection.connect(*arguments, **named)
@@ -55,11 +55,11 @@ def connect_bounded(answer_seconds: float) -> Callable[..., BoundedConnection]:
 
 
 class Answers:
-    """Calls into a driver that waits in C, where nothing reaches it: each is left behind when it takes too long.
+    """Run calls of a driver that waits in C and cannot be interrupted. A call that takes too long is abandoned.
 
     Args:
-        release: closes what the calls use. Where a call was left behind, nobody else may touch that, not even to close
-            it: the call's own thread does so, should it ever come back.
+        release: Closes the objects that the calls use. After a call was abandoned, no other thread may touch them or
+            close them. The call's own thread closes them if the call returns.
     """
 
     def __init__(self, seconds: float, release: Callable[[], None]) -> None:
@@ -84,11 +84,11 @@ class Answers:
             if late:
                 self._release()
 
-        # A daemon: one that hangs must not keep the process from its end.
+        # A daemon thread, so that a call that hangs does not keep the process alive.
         threading.Thread(target=work, name="answer", daemon=True).start()
         try:
             wait([future], self.seconds)
-        finally:  # in time, too late, or told to stop by a signal
+        finally:  # in time, too late, or stopped by a signal
             with self._lock:
                 self.left_behind = not future.done()
         if self.left_behind:
@@ -97,10 +97,10 @@ class Answers:
 
 
 def _do(future: Future[T], call: Callable[[], T]) -> Callable[[], None]:
-    """Do a call; return what tells the future of it."""
+    """Do a call. Return a function that sets the future's result or error."""
     try:
         return partial(future.set_result, call())
-    except BaseException as error:  # noqa: BLE001 # it is raised where it is waited for
+    except BaseException as error:  # noqa: BLE001 # raised again in the waiting thread
         return partial(future.set_exception, error)
 
 

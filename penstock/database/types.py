@@ -1,4 +1,4 @@
-"""The few types that rows have, in Arrow, in SQL, and between them."""
+"""The few types of rows, in Arrow and in SQL, and the conversions between them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,15 +8,15 @@ import pyarrow.compute
 import sqlalchemy as sa
 
 compute: Any = pyarrow.compute
-"""Arrow's compute functions, untyped: the stubs know only some of their overloads."""
+"""Arrow's compute functions, untyped, because the stubs lack some overloads."""
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 EPOCH_MILLISECONDS = 100_000_000_000
-"""Epoch numbers above this are milliseconds: as seconds it would be the year 5138."""
+"""Epoch numbers above this are milliseconds. As seconds it would be the year 5138."""
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
-    """An aware datetime in UTC, in and out; stored with its zone where the database has such a type."""
+    """An aware datetime in UTC, stored with its zone if the database has such a type."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -25,7 +25,7 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(f"{value} has no zone")
+            raise ValueError(f"{value} has no time zone")
         utc = value.astimezone(UTC)
         return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
 
@@ -36,7 +36,7 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
 
 
 def arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
-    """Return the Arrow type that a column of Penstock's own tables takes; exact, for binary COPY."""
+    """Return the exact Arrow type of a column of Penstock's own tables, as binary COPY needs it."""
     if isinstance(kind, UtcDateTime):
         return TIMESTAMP
     for sql, arrow in (
@@ -53,7 +53,7 @@ def arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
 
 
 def sql_type(kind: pa.DataType) -> sa.types.TypeEngine[Any]:
-    """Return the type of a column of Penstock's own tables that holds these values."""
+    """Return the SQL type of a column of Penstock's own tables for these values."""
     if pa.types.is_boolean(kind):
         return sa.Boolean()
     if pa.types.is_integer(kind):
@@ -66,7 +66,7 @@ def sql_type(kind: pa.DataType) -> sa.types.TypeEngine[Any]:
 
 
 def declared_arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType | None:
-    """Return the Arrow type that a reflected column declares, or None where its values tell better."""
+    """Return the Arrow type that a reflected column declares, or None if the values show it better."""
     if isinstance(kind, sa.Boolean):
         return pa.bool_()
     if isinstance(kind, sa.DateTime):

@@ -1,6 +1,6 @@
 """Values that Arrow can hold and some warehouse cannot: times outside the years 1 to 9999, NUL in text.
 
-Arrow and DuckDB carry them; Python's datetime, pandas' text and Postgres do not. A row that would store one is refused.
+Arrow and DuckDB can hold them; Python's datetime, pandas' text and Postgres cannot. A row with such a value is refused.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,9 +13,9 @@ from penstock.database.types import TIMESTAMP, compute
 from penstock.run_types import Misfit
 
 _CALENDAR = {TIMESTAMP: (-62_135_596_800_000_000, 253_402_300_799_999_999), pa.date32(): (-719_162, 2_932_896)}
-"""The first and last moment of Python's calendar: microseconds, and days, from 1970 on."""
+"""The first and last moment of Python's calendar, in microseconds and in days since 1970."""
 _INFINITE = {TIMESTAMP: 2**63 - 1, pa.date32(): 2**31 - 1}
-"""How infinity is written; the negative of it is minus infinity. DuckDB reads and writes the same."""
+"""The number for infinity. Its negative is minus infinity. DuckDB uses the same numbers."""
 
 
 def unstorable_rows(table: pa.Table, columns: Iterable[str]) -> dict[int, tuple[Misfit, ...]]:
@@ -27,7 +27,7 @@ def unstorable_rows(table: pa.Table, columns: Iterable[str]) -> dict[int, tuple[
 
 
 def to_records(table: pa.Table) -> list[dict[str, Any]]:
-    """Return the rows as Python's values; a column with times outside its calendar is written as text."""
+    """Return the rows as Python values. A column with times outside Python's calendar becomes text."""
     for number, name in enumerate(table.column_names):
         column = table.column(number)
         if _off_calendar(column) is not None:
@@ -36,9 +36,9 @@ def to_records(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def mend_infinity(table: pa.Table) -> pa.Table:
-    """Undo what the driver of Postgres does to infinity: moved from 2000 to 1970, it does not fit and wraps around.
+    """Restore infinity, which overflows when Postgres's driver moves the epoch from 2000 to 1970.
 
-    What lies beyond the year 294246 becomes infinity too.
+    Times beyond the year 294246 become infinity too.
     """
     for number, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
         date = pa.types.is_date32(column.type)
@@ -73,7 +73,7 @@ def _unstorable(table: pa.Table, columns: Iterable[str]) -> Iterator[tuple[int, 
 
 
 def _off_calendar(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any] | None":
-    """Say which values Python's calendar lacks; None where it has them all."""
+    """Mark the values outside Python's calendar. None if all are inside."""
     if column.type not in _CALENDAR:
         return None
     first, last = _CALENDAR[column.type]

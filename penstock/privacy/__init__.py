@@ -1,1 +1,1 @@
-"""Hide private columns, and read the key of one row as people type it."""
+"""Masking of private columns, and row keys as people type them."""

@@ -1,4 +1,4 @@
-"""Private columns: hashed or dropped wherever a row is kept, shown or told. Scores and features see the real values."""
+"""Hash or drop private columns wherever rows are stored, shown or logged. Scores and features use the real values."""
 
 import hashlib
 import hmac
@@ -12,17 +12,17 @@ from penstock.settings import Settings
 from penstock.spec.pipeline import Masking, Pipeline
 
 HIDDEN = "(private)"
-"""What stands in texts for a private value."""
+"""The text shown in place of a private value."""
 _HASHED = "hash:"
 _DIGITS = 32
 
 
 @dataclass(frozen=True)
 class MaskingPolicy:
-    """What may be shown of a pipeline's rows; never travels with them, for it holds the secret."""
+    """How to hide a pipeline's private columns. It contains the secret, so it never travels with rows."""
 
     columns: Mapping[str, Masking] = field(default_factory=dict)
-    """By column, in lower case."""
+    """By column name in lower case."""
     secret: bytes = field(default=b"", repr=False)
 
     def hides(self, columns: Iterable[str]) -> bool:
@@ -30,7 +30,7 @@ class MaskingPolicy:
         return any(column.casefold() in self.columns for column in columns)
 
     def mask(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a row with its private values hashed or left out; equal values have equal hashes."""
+        """Return a row with private values hashed or dropped. Equal values have equal hashes."""
         if not self.columns:
             return dict(row)
         kept = ((name, value, self.columns.get(name.casefold())) for name, value in row.items())
@@ -44,7 +44,7 @@ class MaskingPolicy:
         return replace(reason, value=HIDDEN, masked=True) if private else reason
 
     def hash(self, value: Any) -> str | None:
-        """Return a value's keyed hash: without the secret nobody finds it by trying. NULL stays NULL."""
+        """Return a value's keyed hash, which cannot be guessed without the secret. NULL stays NULL."""
         if value is None:
             return None
         return _HASHED + hmac.new(self.secret, str(value).encode(), hashlib.sha256).hexdigest()[:_DIGITS]
@@ -55,10 +55,10 @@ NO_MASKING = MaskingPolicy()
 
 
 def make_masking(pipeline: Pipeline, settings: Settings) -> MaskingPolicy:
-    """Return what hides a pipeline's private columns.
+    """Return the masking policy of a pipeline.
 
     Raises:
-        SettingsError: it has some, and there is no secret to hash them with.
+        SettingsError: the pipeline has private columns and no secret is set.
     """
     private = pipeline.private_columns
     if not private:
@@ -68,17 +68,17 @@ def make_masking(pipeline: Pipeline, settings: Settings) -> MaskingPolicy:
 
 
 def read_secret(settings: Settings, why: str) -> bytes:
-    """Return the secret that private values are hashed with.
+    """Return the secret for hashing private values.
 
     Raises:
-        SettingsError: it is not set, or too short to be one.
+        SettingsError: the secret is not set or too short.
     """
     secret = settings.private_key.get_secret_value().encode() if settings.private_key else b""
     if len(secret) < 16:
         raise SettingsError(
-            f"{why}, and PENSTOCK_PRIVATE_KEY, which they are hashed with, "
+            f"{why}, and PENSTOCK_PRIVATE_KEY, the secret for hashing them, "
             f"{'has fewer than 16 characters' if secret else 'is not set'}",
-            "Set it to a long random text, the same wherever Penstock runs, as `openssl rand -hex 32` makes one; "
-            "who loses it can no longer find private keys in the quarantine.",
+            "Set it to a long random text, for example from `openssl rand -hex 32`, the same wherever Penstock runs. "
+            "If you lose it, you can no longer find private keys in the quarantine.",
         )
     return secret

@@ -1,4 +1,4 @@
-"""One row's key as people type it: the value itself, or for a key of several columns a JSON object."""
+"""A row's key as people type it: the value, or a JSON object for a key of several columns."""
 
 import json
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ from penstock.privacy.masking import MaskingPolicy
 
 @dataclass(frozen=True)
 class RowKey:
-    """Whose row is meant; values are text, for so they were typed."""
+    """The key of one row. Its values are text, as typed."""
 
     values: Mapping[str, str]
     """By key column."""
 
     def is_key(self, key: Mapping[str, Any], masking: MaskingPolicy) -> bool:
-        """Whether a key, as the quarantine keeps it, is this one; private values are compared by their hashes."""
+        """Whether a stored key is this one. Private values are compared by their hashes."""
         return set(key) == set(self.values) and all(
             same_value(key[c], text, masking) for c, text in self.values.items()
         )
 
 
 def same_value(value: Any, text: str, masking: MaskingPolicy) -> bool:
-    """Whether a kept value is the typed one, or its hash."""
+    """Whether a stored value is the typed one or its hash."""
     if value is None:
         return False
     if isinstance(value, bool):
@@ -41,7 +41,7 @@ def read_row_key(text: str, columns: tuple[str, ...]) -> RowKey:
     """Read a key.
 
     Raises:
-        SettingsError: it is not one of these columns.
+        SettingsError: the text is not a key of these columns.
     """
     if len(columns) == 1 and not text.lstrip().startswith("{"):
         return RowKey({columns[0]: text})
@@ -51,5 +51,5 @@ def read_row_key(text: str, columns: tuple[str, ...]) -> RowKey:
     except ValueError:
         named = None
     if not isinstance(named, dict) or set(named) != set(columns):
-        raise SettingsError(f"`{text}` is no key of these rows", f"Write it as {shown}.")
+        raise SettingsError(f"`{text}` is not a key of these rows", f"Write it as {shown}.")
     return RowKey({column: str(value) for column, value in named.items()})

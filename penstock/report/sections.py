@@ -24,7 +24,7 @@ from penstock.report.blocks import (
 )
 from penstock.report.document import RunDocument, partition_seconds, shift_between
 from penstock.resources.memory import read_fit
-from penstock.resources.usage import tell_bytes
+from penstock.resources.usage import format_bytes
 from penstock.run_types import Pins, interval_label
 
 DIGEST = 12
@@ -110,7 +110,7 @@ def _count_rows(document: RunDocument) -> list[Block]:
     cost = _describe_cost(run)
     blocks: list[Block] = [_one_row(counts), *([_one_row(cost)] if cost else [])]
     if run.memory:
-        blocks.append(Paragraph((f"Memory: {read_fit(run.memory).tell()}.",)))
+        blocks.append(Paragraph((f"Memory: {read_fit(run.memory).describe()}.",)))
     return blocks
 
 
@@ -118,11 +118,11 @@ def _describe_cost(run: RunRecord) -> dict[str, str]:
     """Write what a run cost; empty if it was not measured."""
     if run.cpu_seconds is None or run.peak_bytes is None:
         return {}
-    peak = tell_bytes(run.peak_bytes)
+    peak = format_bytes(run.peak_bytes)
     figures = {
         "CPU s": f"{run.cpu_seconds:,.1f}",
-        "read": tell_bytes(run.bytes_read or 0),
-        "written": tell_bytes(run.bytes_written or 0),
+        "read": format_bytes(run.bytes_read or 0),
+        "written": format_bytes(run.bytes_written or 0),
         "peak memory": peak if run.processes == 1 else f"{peak} in {run.processes} processes",
     }
     if run.cost is not None:

@@ -1,1 +1,1 @@
-"""What work takes: processor, memory and bytes, and what runs the partitions."""
+"""Processor, memory and bytes that work needs, and what runs the partitions."""

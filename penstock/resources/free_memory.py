@@ -1,4 +1,4 @@
-"""Give freed memory back to the system: allocators keep it, and a limit counts what is kept."""
+"""Return freed memory to the system. Allocators keep it, and a memory limit counts it."""
 
 import ctypes
 import gc
@@ -7,9 +7,9 @@ import pyarrow as pa
 
 
 def release_memory() -> None:
-    """Collect what is unreachable, and have Arrow's and the C library's allocators return what is free."""
+    """Collect garbage, then return free memory of Arrow's and the C library's allocators."""
     gc.collect()
     pa.default_memory_pool().release_unused()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""How large partitions may be, and how many at once, so that a process keeps within `PENSTOCK_MEMORY`."""
+"""Size partitions, and their number at once, to keep a process within `PENSTOCK_MEMORY`."""
 
 import json
 import math
@@ -6,14 +6,14 @@ import re
 from dataclasses import asdict, dataclass, fields
 
 from penstock.errors import MemoryTooSmall
-from penstock.resources.usage import tell_bytes
+from penstock.resources.usage import format_bytes
 
 RESERVE = 0.1
-"""Of the limit, left free: rows that are wider than the first ones, and what allocators keep."""
+"""Share of the limit that stays free, for wider rows and for memory that allocators keep."""
 AUDIT_COPIES = 3
-"""The audit holds its columns as handed up, as one table, and as a frame."""
+"""The audit has its columns three times: as received, as one table, and as a frame."""
 GOOD_ROWS = 10_000
-"""Smaller partitions spend more on their beginning and end than on their rows: before that, fewer are in flight."""
+"""Smaller partitions spend more time on overhead than on rows, so fewer run at once before they get smaller."""
 LEAST_ROWS = 1_000
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)", re.IGNORECASE)
@@ -21,21 +21,21 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class MemoryProfile:
-    """What a pipeline's partitions take in memory, measured on the first rows of its source."""
+    """Memory of a pipeline's partitions, measured with the first rows of its source."""
 
     base_bytes: int
-    """What the process holds without any partition: libraries, the model."""
+    """Memory of the process without partitions: libraries and the model."""
     partition_bytes: int
-    """What a partition takes whatever its rows are: the other sources."""
+    """Memory of a partition that does not depend on its rows: the other sources."""
     row_bytes: float
-    """What a row takes at the most, on its way from being read to being loaded."""
+    """Peak memory of a row between reading and loading."""
     audit_row_bytes: float
-    """What of a row is kept for the audit."""
+    """Memory of a row that is kept for the audit."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What was decided to keep within a limit, and by what."""
+    """Partition size and number at once for a memory limit, with the measurement behind them."""
 
     limit_bytes: int
     footprint: MemoryProfile
@@ -43,12 +43,12 @@ class MemoryPlan:
     in_flight: int
     """Partitions at once in one process."""
 
-    def tell(self) -> str:
-        """Say it in one line."""
-        held, row = tell_bytes(self.footprint.base_bytes), tell_bytes(round(self.footprint.row_bytes))
+    def describe(self) -> str:
+        """Describe the plan in one line."""
+        held, row = format_bytes(self.footprint.base_bytes), format_bytes(round(self.footprint.row_bytes))
         at_once = "one at a time" if self.in_flight == 1 else f"{self.in_flight} at once"
         return (
-            f"{tell_bytes(self.limit_bytes)} allow partitions of {self.partition_rows:,} rows, {at_once}: "
+            f"{format_bytes(self.limit_bytes)} allow partitions of {self.partition_rows:,} rows, {at_once}: "
             f"without one the process holds {held}, and a row takes {row}"
         )
 
@@ -57,15 +57,15 @@ class MemoryPlan:
 
 
 def read_fit(text: str) -> MemoryPlan:
-    """Read what `MemoryPlan.to_json` wrote."""
-    told = json.loads(text)
-    footprint = MemoryProfile(**{f.name: told["footprint"][f.name] for f in fields(MemoryProfile)})
-    return MemoryPlan(told["limit_bytes"], footprint, told["partition_rows"], told["in_flight"])
+    """Read the JSON that `MemoryPlan.to_json` wrote."""
+    plan = json.loads(text)
+    footprint = MemoryProfile(**{f.name: plan["footprint"][f.name] for f in fields(MemoryProfile)})
+    return MemoryPlan(plan["limit_bytes"], footprint, plan["partition_rows"], plan["in_flight"])
 
 
 @dataclass(frozen=True)
 class RequestedLoad:
-    """What a run would do if memory had no limit."""
+    """The load of a run if memory had no limit."""
 
     pipeline: str
     rows: int
@@ -76,15 +76,15 @@ class RequestedLoad:
 
 
 def fit_partitions(limit: int, footprint: MemoryProfile, wanted: RequestedLoad) -> MemoryPlan:
-    """Decide how large partitions are and how many are in flight.
+    """Choose the size of partitions and the number in flight.
 
-    Partitions are made smaller, down to 10,000 rows; then fewer are in flight; the last one may be as small as 1,000
-    rows. So `partition_rows` and `in_flight` are upper bounds, and
+    Partitions get smaller, down to 10,000 rows, then fewer are in flight. If only one is left, it may have as few as
+    1,000 rows. So `partition_rows` and `in_flight` are upper bounds, and
 
     limit * 0.9 >= base + 3 * audit columns + in_flight * (other sources + partition_rows * bytes a row)
 
     Raises:
-        MemoryTooSmall: not even one smallest partition fits.
+        MemoryTooSmall: not even one partition of the smallest size fits.
     """
     audit_bytes = AUDIT_COPIES * footprint.audit_row_bytes * min(wanted.rows, wanted.audit_rows)
     room = limit * (1 - RESERVE) - footprint.base_bytes - audit_bytes
@@ -105,7 +105,7 @@ def read_size(text: object) -> object:
         return text or None
     found = _SIZE.fullmatch(text.strip())
     if found is None:
-        raise ValueError(f"`{text}` is no size; write it as in `1GiB`, `512MB` or `2g`")
+        raise ValueError(f"`{text}` is not a size; write it like `1GiB`, `512MB` or `2g`")
     number, unit, rest = float(found[1]), found[2].lower(), found[3].lower()
     factor = 1000 ** ("kmgt".index(unit) + 1) if unit and rest == "b" else _UNITS[unit]
     return round(number * factor)

@@ -1,4 +1,4 @@
-"""What runs the partitions: `threads:n`, `processes:n`, `dask:<address>` or `ray:<address>`."""
+"""The runner of partitions: `threads:n`, `processes:n`, `dask:<address>` or `ray:<address>`."""
 
 import re
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ _ADDRESSES = {
 
 @dataclass(frozen=True)
 class Runner:
-    """What PENSTOCK_RUNNER names."""
+    """The runner that PENSTOCK_RUNNER names."""
 
     kind: RunnerKind
     slots: int
-    """Threads or processes; 0 for a cluster, which is asked."""
+    """Number of threads or processes. 0 for a cluster, which reports its own number."""
     address: str
-    """Of a cluster."""
+    """Address of a cluster."""
 
     @property
     def is_cluster(self) -> bool:
@@ -36,11 +36,11 @@ def parse_runner(text: str) -> Runner:
     """Read a runner's name.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a runner.
     """
     if local := _LOCAL.fullmatch(text):
         return Runner(cast("RunnerKind", local[1]), int(local[2]), "")
     cluster = _CLUSTER.fullmatch(text)
     if cluster is None or not _ADDRESSES[cluster[1]].fullmatch(cluster[2]):
-        raise ValueError(f"`{text}` is no runner; it is {SPELLINGS}")
+        raise ValueError(f"`{text}` is not a runner; use {SPELLINGS}")
     return Runner(cast("RunnerKind", cluster[1]), 0, cluster[2])

@@ -1,4 +1,4 @@
-"""What work costs: processor seconds, bytes and memory, measured by the process that does it, and their price."""
+"""Measure processor seconds, bytes and memory of a process, and compute their price."""
 
 import os
 import resource
@@ -20,19 +20,19 @@ GB = 2**30
 
 @dataclass(frozen=True)
 class Spent:
-    """What one partition cost, as the process that it ran in saw it."""
+    """Resources of one partition, measured in its process."""
 
     process: str
     cpu_begun: float
-    """The process's own CPU clock when the partition began …"""
+    """CPU clock of the process when the partition began."""
     cpu_ended: float
-    """… and when it was done; partitions beside it on threads run the same clock."""
+    """CPU clock of the process when the partition ended. Partitions on other threads share this clock."""
     bytes_read: int
-    """Arrow bytes of what was extracted."""
+    """Arrow bytes of the extracted rows."""
     bytes_written: int
     """Arrow bytes of the scored rows that were loaded."""
     peak_bytes: int
-    """Most memory that the process has held so far."""
+    """Peak memory of the process so far."""
 
     @property
     def cpu_seconds(self) -> float:
@@ -41,13 +41,13 @@ class Spent:
 
 @dataclass(frozen=True)
 class Prices:
-    """What an hour costs, in whatever currency; None: not asked for."""
+    """Prices per hour, in any currency. None if not set."""
 
     cpu_hour: float | None = None
     gb_hour: float | None = None
 
     def cost(self, cpu_seconds: float, peak_bytes: int, seconds: float) -> float | None:
-        """Return the cost: CPU hours by their price, and peak memory, held for the whole time, by its price.
+        """Return the cost of CPU hours and of peak memory, counted for the whole time.
 
         cost = cpu_seconds / 3600 * cpu_hour + peak_bytes / 2**30 * seconds / 3600 * gb_hour
         """
@@ -62,20 +62,20 @@ NO_PRICES = Prices()
 
 @dataclass(frozen=True)
 class Usage:
-    """What a run cost, from its claim to its end."""
+    """Resources of a run from its claim to its end."""
 
     cpu_seconds: float
-    """Of the flow's process, and of those that partitions ran in. Not of the databases."""
+    """CPU seconds of the flow's process and of the processes of partitions, not of databases."""
     bytes_read: int
     bytes_written: int
     peak_bytes: int
-    """Most memory that the process has held since it started; of several processes, the sum of each one's most."""
+    """Peak memory of the process since its start. With several processes, the sum of their peaks."""
     processes: int
     cost: float | None
 
 
 class PartitionMeter:
-    """Measures one partition, from when it is made."""
+    """Measures one partition, from its creation on."""
 
     def __init__(self) -> None:
         self._begun = time.process_time()
@@ -86,7 +86,7 @@ class PartitionMeter:
 
 
 class RunMeter:
-    """Measures one run, from when it is made; partitions hand theirs up."""
+    """Measures one run, from its creation on, and adds the partitions' figures."""
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
@@ -95,12 +95,12 @@ class RunMeter:
         self._spent: list[Spent] = []
 
     def add(self, spent: Spent | None) -> None:
-        """Take what a partition has measured."""
+        """Add the figures of a partition."""
         if spent is not None:
             self._spent.append(spent)
 
     def read(self) -> Usage:
-        """Return what the run has cost so far."""
+        """Return the resources of the run so far."""
         own = process_name()
         spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
         peaks: dict[str, int] = {own: peak_memory()}
@@ -122,7 +122,7 @@ class RunMeter:
 
 
 def covered(spans: list[tuple[float, float]]) -> float:
-    """Return how much of one clock the spans cover: what partitions side by side share counts once."""
+    """Return the total that the spans cover on one clock. Overlaps count once."""
     total, reached = 0.0, float("-inf")
     for begun, ended in sorted(spans):
         total += max(0.0, ended - max(begun, reached))
@@ -135,13 +135,13 @@ def process_name() -> str:
 
 
 def peak_memory() -> int:
-    """Return the most bytes of memory that this process has held since it started."""
-    # Not getrusage where there is /proc: its figure outlives exec, so a small child would bear its parent's peak.
+    """Return the peak memory of this process since its start, in bytes."""
+    # Prefer /proc over getrusage, whose figure survives exec: a small child would report its parent's peak.
     return _status("VmHWM") or _most_by_rusage()
 
 
 def held_memory() -> int:
-    """Return the bytes of memory that this process holds now; where the system does not tell, the most it has held."""
+    """Return the memory of this process now, in bytes, or its peak if the system gives only that."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except OSError:
@@ -150,7 +150,7 @@ def held_memory() -> int:
 
 
 class Watched:
-    """The most memory that the process has held while it was watched."""
+    """Peak memory of the process while it was watched."""
 
     def __init__(self) -> None:
         self.begun = self.most = held_memory()
@@ -165,7 +165,7 @@ class Watched:
 
 @contextmanager
 def watching_memory() -> Iterator[Watched]:
-    """Watch this process's memory, from a thread that looks every few milliseconds."""
+    """Watch this process's memory from a thread, every few milliseconds."""
     watched, done = Watched(), threading.Event()
     before = peak_memory()
 
@@ -182,16 +182,16 @@ def watching_memory() -> Iterator[Watched]:
         thread.join()
         watched.look()
         after = peak_memory()
-        if after > before:  # a new record of the process, which nobody had to look for at the right moment
+        if after > before:  # a new peak of the process, which the thread may have missed
             watched.most = max(watched.most, after)
 
 
-def tell_bytes(size: int) -> str:
-    """Write a size as people read it: `820 KiB`, `1.4 GiB`."""
+def format_bytes(size: int) -> str:
+    """Write a size for people: `820 KiB`, `1.4 GiB`."""
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= factor:
-            told = size / factor
-            return f"{told:.1f} {unit}" if told < 10 else f"{told:,.0f} {unit}"
+            number = size / factor
+            return f"{number:.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
     return f"{size} B"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from penstock.database.normalize import normalised
+from penstock.database.normalize import normalized
 from penstock.errors import ExpressionError
 from penstock.privacy.masking import HIDDEN
 from penstock.run.features import closed_duckdb, time_limit
@@ -45,7 +45,7 @@ def decide_columns(pipeline: Pipeline, rows: pa.Table, statement_seconds: int) -
         for name, expression in pipeline.decide.items():
             with _named_errors(pipeline, f"`{name}` in `decide`", statement_seconds):
                 decided = decided.project(f"*, (\n{expression}\n) as {_quoted(name)}")
-        return normalised(decided.project(", ".join(map(_quoted, pipeline.decide))).to_arrow_table())
+        return normalized(decided.project(", ".join(map(_quoted, pipeline.decide))).to_arrow_table())
 
 
 @contextmanager

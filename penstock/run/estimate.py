@@ -12,7 +12,7 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import runs
 from penstock.resources.memory import MemoryProfile, read_fit
-from penstock.resources.usage import Prices, tell_bytes
+from penstock.resources.usage import Prices, format_bytes
 
 PAST_RUNS = 20
 _ALIKE = 1.5
@@ -36,7 +36,7 @@ class Estimate:
             return "no estimate: no past run"
         parts = [describe_seconds(self.seconds)]
         if self.cpu_seconds is not None and self.peak_bytes is not None:
-            parts += [f"{describe_seconds(self.cpu_seconds)} CPU", f"{tell_bytes(self.peak_bytes)} memory"]
+            parts += [f"{describe_seconds(self.cpu_seconds)} CPU", f"{format_bytes(self.peak_bytes)} memory"]
         if self.cost is not None:
             parts.append(f"cost {self.cost:.4g}")
         return f"{', '.join(parts)} (from {self.past_runs} past run{'s' if self.past_runs > 1 else ''})"

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from penstock.database.normalize import normalised
+from penstock.database.normalize import normalized
 from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
@@ -93,7 +93,7 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
         if len(kinds) != 1 or kinds[0] not in _QUERIES:
             raise FeaturesError(pipeline.name, "must be one `select`, and nothing else. Mend `features:` in the spec.")
         with time_limit(connection, seconds):
-            return normalised(connection.sql(query).to_arrow_table())
+            return normalized(connection.sql(query).to_arrow_table())
     except duckdb.InterruptException as error:
         reason = f"took longer than {seconds} s. Mend its joins, or allow more by PENSTOCK_STATEMENT_SECONDS."
         raise FeaturesError(pipeline.name, reason) from error
@@ -133,7 +133,7 @@ def _with_kept(
     key, source = _quoted(pipeline.key), _quoted((pipeline.primary,))
     kept = ", ".join(f"p.{_quoted((column,))}" for column in more)
     joined = f"select f.*, {kept} from penstock_features f join {source} p using ({key})"  # noqa: S608 # names, quoted
-    return normalised(connection.sql(joined).to_arrow_table())
+    return normalized(connection.sql(joined).to_arrow_table())
 
 
 def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The kinds of sources: each counts, partitions and reads the rows of one data interval."""
+"""Sources: count, partition and read the rows of one data interval."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,21 +16,21 @@ from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, SqlSource
 
 
 class SourceReader(Protocol):
-    """What a run asks of a source."""
+    """The interface of a source."""
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
-        """Count the interval's rows, take their fingerprint, cut them into partitions."""
+        """Count the interval's rows, take their fingerprint and cut them into partitions."""
 
     def fingerprint(self, interval: DataInterval | None) -> str:
-        """Return what changes when rows of the interval come, go or (where it can be seen) change."""
+        """Return a text that changes when rows of the interval come, go or (if visible) change."""
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        """Read the interval's rows, or one partition of them; at most `limit`, whichever come first."""
+        """Read the interval's rows, or one partition of them. Read at most `limit` rows, in any order."""
 
     def count_without_time(self, interval: DataInterval | None) -> int:
-        """Count the rows whose event time is NULL: no interval ever holds them."""
+        """Count the rows whose event time is NULL. No interval contains them."""
 
 
 def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceReader:
@@ -77,7 +77,7 @@ class _FilesReader:
     time: str | None
     roots: tuple[str, ...]
     empty_is_normal: bool
-    """A path that holds the interval may match nothing: a day without a file."""
+    """Whether a path with the interval may match nothing, as on a day without a file."""
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         if self._has_none(interval):

@@ -1,4 +1,4 @@
-"""Rows of Parquet, CSV and JSON-lines files, read through an in-memory DuckDB; columns are united by name."""
+"""Read rows of Parquet, CSV and JSON-lines files with an in-memory DuckDB. Columns are merged by name."""
 
 import glob
 import json
@@ -20,7 +20,7 @@ from penstock.sources.relation import Relation
 from penstock.spec.pipeline import ROW_ID, FilesSource
 
 POSITION = "_position"
-"""A row's place among those of all files, in the order of their names."""
+"""The position of a row among the rows of all files, in the order of the files' names."""
 _READERS = {
     "parquet": "read_parquet({files}, union_by_name=true, filename='_file')",
     "csv": "read_csv({files}, union_by_name=true, filename='_file', sample_size=-1{types})",
@@ -35,8 +35,8 @@ def matching_files(name: str, source: FilesSource, interval: DataInterval | None
         roots: the folders that may be read; empty: no limit.
 
     Raises:
-        NoFiles: none matches.
-        OutsideRoots: the path, or a file's link, leads out of the folders that may be read.
+        NoFiles: no file matches.
+        OutsideRoots: the path, or a file's link, points outside the allowed folders.
     """
     paths = _paths(source, interval)
     for path in paths:
@@ -49,13 +49,13 @@ def matching_files(name: str, source: FilesSource, interval: DataInterval | None
 
 
 def _paths(source: FilesSource, interval: DataInterval | None) -> list[str]:
-    """Return the path of the interval, or with `every` one of each piece of it, those of `lookback` first."""
+    """Return the path of the interval. With `every`, one path per piece, beginning with those of `lookback`."""
     if "{" not in source.path or interval is None:
         return [source.path]
     pieces = [interval]
     if source.every is not None:
         first = interval.start - source.lookback
-        count = -((first - interval.end) // source.every)  # rounded up: a last piece may reach beyond the interval
+        count = -((first - interval.end) // source.every)  # rounded up: the last piece may extend beyond the interval
         starts = [first + number * source.every for number in range(count)]
         pieces = [DataInterval(start, start + source.every) for start in starts]
     return [source.path.format(interval_start=piece.start, interval_end=piece.end) for piece in pieces]
@@ -70,7 +70,7 @@ def files_relation(
     roots: tuple[str, ...],
     partition: Partition | None = None,
 ) -> Iterator[Relation]:
-    """Give the rows of the matching files as a relation; partitions follow the order of files and rows.
+    """Yield the rows of the matching files as a relation. Partitions follow the order of files and rows.
 
     Args:
         roots: the folders that may be read; empty: no limit.
@@ -108,7 +108,7 @@ def files_relation(
 
 
 def _open_reader(database: Database, source: FilesSource, files: str) -> str:
-    """Return in SQL what reads the files."""
+    """Return the SQL expression that reads the files."""
     readers = [_READERS[source.format].format(files=files, types=types) for types in _types(source)]
     for reader in readers[:-1]:
         with suppress(PenstockError), translated_errors(database), database.engine.connect() as connection:
@@ -118,9 +118,9 @@ def _open_reader(database: Database, source: FilesSource, files: str) -> str:
 
 
 def _types(source: FilesSource) -> Iterator[str]:
-    """Say how CSV columns are typed. DuckDB refuses a type for a column that no file has: then all are guessed.
+    """Yield the types of CSV columns to try. DuckDB refuses a type for a column that no file has; then guess all.
 
-    That such a column is gone is for the contract to find, which knows whether anybody uses it.
+    The source's contract finds the missing column, because it knows whether the column is used.
     """
     if source.text:
         named = (f"{_quoted(column)}: 'VARCHAR'" for column in source.text)
@@ -129,7 +129,7 @@ def _types(source: FilesSource) -> Iterator[str]:
 
 
 def _row_id(source: FilesSource) -> str:
-    """Say in SQL what names a row: its file below the pattern's fixed folder, and its number there."""
+    """Return the SQL of a row's id: its file below the pattern's fixed folder, and its number in the file."""
     folder = str(Path(re.split(r"[*?\[{]", source.path)[0] + "x").parent)
     prefix = 0 if folder == "." else len(folder) + 1
     return f"substr(_file, {prefix + 1}) || ':' || _row_of_file"
@@ -142,7 +142,7 @@ def _number_by_reading(reader: str) -> str:
 
 
 def _number_by_footer(connection: sa.Connection, reader: str, files: str, partition: Partition | None) -> str:
-    """Number the rows by what the files' footers say, so that a slice is read without what stands before it."""
+    """Number the rows with the row counts in the footers, so that a slice is read without the rows before it."""
     footers = f"select file_name, num_rows from parquet_file_metadata({files}) order by file_name"  # noqa: S608 # paths, quoted
     firsts, first = {}, 1
     for file, rows in connection.exec_driver_sql(footers).all():
@@ -161,13 +161,13 @@ def _number_by_footer(connection: sa.Connection, reader: str, files: str, partit
 
 
 def _has_column(connection: sa.Connection, files: str, name: str) -> bool:
-    """Tell whether a Parquet file has a column that bears the name that DuckDB gives to its own."""
+    """Whether a Parquet file has a column with the name of DuckDB's own row number column."""
     asked = f"select count(*) from parquet_schema({files}) where name ilike '{name}'"  # noqa: S608 # paths, quoted
     return bool(connection.exec_driver_sql(asked).scalar())
 
 
 def _footer_slice(files: Mapping[str, range], partition: Partition) -> str:
-    """Say in SQL which files a partition touches, and which rows where it is one file."""
+    """Return the SQL filter for the files of a partition, and for the rows if it is one file."""
     everything = sum(map(len, files.values())) + 1
     low, high = (
         bound if isinstance(bound, int) else default
@@ -185,5 +185,5 @@ def _quoted(text: str) -> str:
 
 
 def file_marks(files: list[Path]) -> str:
-    """Return the files' paths, sizes and times, as a fingerprint."""
+    """Return a fingerprint of the files: their paths, sizes and times."""
     return json.dumps([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])

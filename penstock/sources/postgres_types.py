@@ -1,7 +1,7 @@
-"""Which columns of Postgres arrive as what they are; the others are read as the text that Postgres itself writes.
+"""Choose which Postgres columns are read as they are, and which as the text that Postgres writes.
 
-The bulk reader hands out a type that it does not know (a network address, a range) in Postgres's own binary form, and
-others without what makes them: an amount of money in cents, an array of arrays flat.
+The bulk reader returns unknown types (a network address, a range) in Postgres's binary form. It loses part of others:
+money comes in cents, an array of arrays comes flat.
 """
 
 from typing import Any
@@ -33,23 +33,23 @@ _BY_OID: dict[int, type[sa.types.TypeEngine[Any]]] = {
     2950: sa.Uuid,
     3802: sa.JSON,
 }
-"""Numbers that Postgres gives its own types for ever; of a domain it tells the type below."""
+"""Postgres's fixed numbers of its own types. For a domain it reports the base type."""
 
 
 def type_of_oid(oid: int) -> sa.types.TypeEngine[Any]:
-    """Return the type of a column of a query, as far as it matters here."""
+    """Return the type of a query's column, if it matters here."""
     return _BY_OID.get(oid, sa.types.NullType)()
 
 
 def base_type(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
-    """Return what a domain is made of; other types are what they are."""
+    """Return the base type of a domain, and other types unchanged."""
     while isinstance(kind, pg.DOMAIN):
         kind = kind.data_type
     return kind
 
 
 def readable(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return what to select for a column."""
+    """Return the expression to select for a column."""
     name = sa.quoted_name(str(getattr(column, "name", "")), quote=True)
     if isinstance(column.type, pg.MONEY):
         return sa.cast(column, sa.Numeric).label(name)
@@ -59,5 +59,5 @@ def readable(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 
 
 def is_ordered(kind: sa.types.TypeEngine[Any]) -> bool:
-    """Whether values can be compared as they are with one that was written down."""
+    """Whether values can be compared directly with one that was stored as text."""
     return isinstance(kind, _ORDERED) and not isinstance(kind, sa.Enum)

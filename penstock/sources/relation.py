@@ -1,4 +1,4 @@
-"""A source's rows as a SQL relation: count and cut them into partitions, then read each slice by itself."""
+"""A source's rows as a SQL relation: count them, cut them into partitions, read each slice."""
 
 import json
 from collections.abc import Sequence
@@ -22,26 +22,26 @@ from penstock.sources.sqlite_time import sqlite_time_bounds
 
 @dataclass(frozen=True)
 class Relation:
-    """Rows of one source in one database."""
+    """The rows of one source in one database."""
 
     source: str
     database: Database
     rows: sa.FromClause
     key: tuple[str, ...]
     partition_by: str | None
-    """Column along which partitions are cut; its ties stay together."""
+    """The column that partitions are cut by. Rows with equal values stay together."""
     time: str | None = None
-    """Event time, where the rows are taken by interval."""
+    """The event time column, if rows are selected by interval."""
     updated: str | None = None
     declared: pa.Schema | None = None
 
     @property
     def columns(self) -> list[sa.ColumnElement[Any]]:
-        """What to select for each column."""
+        """The expression to select for each column."""
         return [readable(c) for c in self.rows.c] if self.database.dialect == "postgresql" else list(self.rows.c)
 
     def check_columns(self) -> None:
-        """Raise MissingColumns where the spec names columns that the relation lacks."""
+        """Raise MissingColumns if the spec names columns that the relation lacks."""
         wanted = [*self.key, *(c for c in (self.time, self.updated) if c)]
         lacking = tuple(dict.fromkeys(c for c in wanted if c not in self.rows.c))
         if lacking:
@@ -50,8 +50,8 @@ class Relation:
     def count_and_fingerprint(self, interval: DataInterval | None) -> tuple[int, str]:
         """Count the interval's rows and take their fingerprint: count, extremes of the key, newest change.
 
-        On Postgres also a sum over all changes: of two transactions the one that began first may commit last, and what
-        it changed is then older than the newest.
+        On Postgres it includes a sum over all changes. The transaction that began first may commit last, and its
+        changes are then older than the newest one.
         """
         self.check_columns()
         extremes = [self._marked(f(self._orderable(c))) for c in self.key for f in (sa.func.min, sa.func.max)]
@@ -71,7 +71,7 @@ class Relation:
         newest = self._marked(sa.func.max(changed))
         if self.database.dialect != "postgresql":
             return [newest]
-        dated = isinstance(changed.type, sa.DateTime)  # its own hash takes a seventh of the time
+        dated = isinstance(changed.type, sa.DateTime)  # the type's own hash takes a seventh of the time
         hashed = sa.func.timestamp_hash(sa.cast(changed, sa.DateTime)) if dated else sa.func.hashtext(_as_text(changed))
         return [newest, sa.func.sum(hashed)]
 
@@ -92,14 +92,14 @@ class Relation:
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        """Read the interval's rows, or one slice of them, or whichever `limit` of them come first."""
+        """Read the interval's rows, or one slice of them, or any `limit` of them."""
         self.check_columns()
         slice_ = self._slice(partition) if partition else []
         conditions = [*self._within(interval, slice_), *slice_]
         return read(self.database, sa.select(*self.columns).where(*conditions).limit(limit), self._declared())
 
     def count_without_time(self) -> int:
-        """Count the rows whose event time is NULL or infinite: no interval ever holds them."""
+        """Count the rows whose event time is NULL or infinite. No interval contains them."""
         if self.time is None:
             return 0
         time = self.rows.c[self.time]
@@ -110,7 +110,7 @@ class Relation:
             return int(connection.execute(lacking).scalar_one())
 
     def _declared(self) -> pa.Schema | None:
-        """The event time is a timestamp, whatever the database calls it."""
+        """Return the declared types, with the event time as a timestamp whatever the database declares."""
         if self.time is None:
             return self.declared
         fields = [] if self.declared is None else [f for f in self.declared if f.name != self.time]
@@ -123,7 +123,7 @@ class Relation:
         return _as_text(element) if isinstance(element.type, sa.Uuid | sa.Boolean) else element
 
     def _marked(self, element: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """An extreme as the fingerprint takes it: Postgres has times that Python lacks, `infinity` among them."""
+        """Return an extreme for the fingerprint. Postgres has times that Python lacks, such as `infinity`."""
         postgres = self.database.dialect == "postgresql"
         return _as_text(element) if postgres and isinstance(element.type, sa.Date | sa.DateTime) else element
 
@@ -145,7 +145,7 @@ class Relation:
     def _percentiles(
         self, interval: DataInterval | None, along: sa.ColumnElement[Any], shares: list[float]
     ) -> list[Bound]:
-        """Find the boundaries by sorting the bare values, where they compare fast: a third of the window's time."""
+        """Find the boundaries by sorting the bare values, which takes a third of the window function's time."""
         wanted = sa.func.percentile_disc(sa.literal(shares, ARRAY(sa.Double))).within_group(along)
         with self.database.reading() as connection:
             picked = connection.execute(sa.select(wanted).where(*self._within(interval))).scalar_one() or []
@@ -167,16 +167,16 @@ class Relation:
         if isinstance(value, str):
             text = sa.literal(value, sa.Text())
             known = not isinstance(along.type, sa.String | sa.types.NullType)
-            return sa.cast(text, along.type) if known else text  # a decimal or a day, kept in writing
+            return sa.cast(text, along.type) if known else text  # a decimal or a date, stored as text
         return sa.literal(value, sa.DateTime(timezone=True)) if isinstance(value, datetime) else sa.literal(value)
 
     def _within(
         self, interval: DataInterval | None, slice_: Sequence[sa.ColumnElement[bool]] = ()
     ) -> list[sa.ColumnElement[bool]]:
-        """Say which rows are the interval's.
+        """Return the conditions for the interval's rows.
 
         Args:
-            slice_: what else is asked; how SQLite writes its times is looked up in these rows only.
+            slice_: further conditions. SQLite's style of times is looked up only in these rows.
         """
         if self.time is None or interval is None:
             return []

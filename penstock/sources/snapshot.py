@@ -1,4 +1,4 @@
-"""One moment of a Postgres source for all who read it: an open transaction exports its snapshot, others enter it."""
+"""Let all readers of a Postgres source see one moment: one transaction exports its snapshot, others enter it."""
 
 import logging
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ from penstock.errors import QueryFailed, SnapshotLost
 logger = logging.getLogger(__name__)
 
 _TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
-"""What would end a transaction that only holds still; the second came with Postgres 17."""
+"""Settings that would end the idle exporting transaction. The second is new in Postgres 17."""
 
 
 @contextmanager
 def exported_snapshot(database: Database) -> Iterator[str | None]:
-    """Hold one moment of a database still; give its name, by which others enter it (`Database.snapshot`).
+    """Export a snapshot and yield its name, with which others enter it (`Database.snapshot`).
 
-    None where the database has no such thing, or where what stands between (a pooler, a balancer) hides the snapshot of
-    one connection from the next: the log says so, and the reads see different moments.
+    Yields None if the database has no snapshots, or if a pooler or balancer hides the snapshot of one connection from
+    another. Then the log says so, and the reads see different moments.
 
     Raises:
-        DatabaseUnavailable: it cannot be reached.
+        DatabaseUnavailable: the database cannot be reached.
     """
     if database.dialect != "postgresql":
         yield None
@@ -49,7 +49,7 @@ def _export(database: Database, connection: sa.Connection) -> str | None:
             with replace(database, snapshot=snapshot).reading() as other:
                 other.execute(sa.select(1))
     except (QueryFailed, SnapshotLost) as error:
-        logger.warning("the partitions will be read at different moments, for there is no shared snapshot: %s", error)
+        logger.warning("the partitions will be read at different moments: there is no shared snapshot: %s", error)
         connection.rollback()
         return None
     return snapshot
@@ -59,5 +59,5 @@ def _end(database: Database, connection: sa.Connection) -> None:
     try:
         connection.close()
     except sa.exc.DBAPIError:
-        # Whoever still needed the snapshot has failed or will; a run that had read everything need not fail for it.
-        logger.warning("the connection to `%s` that held the snapshot was lost", database.name)
+        # Readers that still need the snapshot fail by themselves. A run that has read everything need not fail.
+        logger.warning("the connection to `%s` with the snapshot was lost", database.name)

@@ -1,4 +1,4 @@
-"""Rows of a table or a query of a SQL database."""
+"""Rows of a table or a query in a SQL database."""
 
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,17 @@ def sql_relation(
     """Return the source's rows as a relation.
 
     Args:
-        time: event-time column by which the rows are taken; None takes them all.
-        interval: bound to `:interval_start` and `:interval_end` of a query.
+        time: event-time column that selects the rows; None selects all.
+        interval: values of `:interval_start` and `:interval_end` in a query.
 
     Raises:
-        MissingTable: with the nearest name that exists.
+        MissingTable: the table does not exist; the error names the nearest one that does.
     """
     if database.dialect == "sqlite" and database.url.database and not Path(database.url.database).exists():
         raise DatabaseUnavailable(database.name, f"there is no file {database.url.database}")
     rows = _table(source, database) if source.table is not None else _query(source, database, interval)
     declared = None
-    if database.dialect == "sqlite":  # its values need not be what the columns declare: read them as they are
+    if database.dialect == "sqlite":  # values may differ from the declared types, so read them as they are
         declared, rows = _declared(rows), _untyped(rows)
     partition_by = source.key[0] if source.key else None
     return Relation(name, database, rows, source.key, partition_by, time, source.updated_column, declared)

@@ -1,4 +1,4 @@
-"""How a SQLite column writes its times: there is no time type, so comparing must be done in the column's own style."""
+"""Find how a SQLite column writes times. SQLite has no time type, so bounds must be in the same style."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,10 +18,10 @@ def sqlite_time_bounds(
     interval: DataInterval,
     slice_: Sequence[sa.ColumnElement[bool]] = (),
 ) -> tuple[str, str] | tuple[int, int]:
-    """Return the interval's bounds in the column's own style: ISO text with `T` or blank, date only, or epoch numbers.
+    """Return the interval's bounds in the column's style: ISO text with `T` or blank, date only, or epoch numbers.
 
     Args:
-        slice_: which rows to look at.
+        slice_: conditions for the rows to look at.
 
     Raises:
         UnreadableTime: the column mixes styles, or writes zones other than UTC.
@@ -56,7 +56,7 @@ def _text_styles(
     interval: DataInterval,
     slice_: Sequence[sa.ColumnElement[bool]],
 ) -> set[tuple[str, str]]:
-    """Return (separator, zone) of the texts near the interval; all styles begin with the date, so text order works."""
+    """Return (separator, zone) of the texts near the interval. All styles begin with the date, so text order works."""
     tail = sa.func.substr(value, 20)
     zone = sa.case(
         (sa.func.length(value) <= 19, ""),

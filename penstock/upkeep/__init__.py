@@ -1,1 +1,1 @@
-"""What is done to rows after a run: prune, erase, release from quarantine, export."""
+"""Work on rows after a run: prune, erase, release from quarantine, export."""

@@ -1,6 +1,6 @@
-"""Remove one subject's rows from the warehouse, whatever run they are of, and leave a record that it was done.
+"""Erase the rows of one key from the warehouse, in all runs, and record it.
 
-A run that is in flight, and every later one, reads the source: there the subject must be forgotten first.
+Running and later runs read the source, so the rows must be deleted at the source first.
 """
 
 import json
@@ -32,22 +32,22 @@ PAGE = 20_000
 
 @dataclass(frozen=True)
 class ErasureRequest:
-    """Whom to forget: the row of a key, or the rows of one source where a column has a value."""
+    """What to erase: the row of a key, or the rows of one source where a column has a value."""
 
     pipeline: Pipeline
     row_key: RowKey
     source: str | None = None
-    """None: `subject` is a key of the pipeline."""
+    """None: `row_key` is a key of the pipeline."""
 
     @property
-    def told(self) -> str:
-        """What was asked, in one canonical form; only its hash is kept."""
+    def canonical(self) -> str:
+        """The request in a canonical form. Only its hash is stored."""
         return json.dumps([self.source, dict(sorted(self.row_key.values.items()))], ensure_ascii=False)
 
 
 @dataclass
 class _Work:
-    """The statements of one transaction; a dry run counts what it would delete."""
+    """The deletes of one transaction. A dry run only counts them."""
 
     connection: sa.Connection
     dry_run: bool
@@ -61,12 +61,12 @@ class _Work:
 
 
 def erase(database: Database, asked: ErasureRequest, masking: MaskingPolicy, secret: bytes | None) -> dict[str, int]:
-    """Remove a subject's rows, in one transaction; return by table how many.
+    """Erase rows in one transaction. Return the number of rows by table.
 
-    Rows of published, superseded and unfinished runs alike. What stays are sums: counts, quantiles, validations.
+    This covers rows of published, superseded and unfinished runs. Aggregates stay: counts, quantiles, validations.
 
     Args:
-        secret: what the subject is hashed with for the record; None: only count.
+        secret: the secret for hashing the key in the record; None: only count.
 
     Raises:
         SettingsError: a value is not of its column's type.
@@ -111,7 +111,7 @@ def _erase_where(work: _Work, pipeline: Pipeline, name: str, row_key: RowKey, ma
 
 
 def _forget_lines(work: _Work, pipeline: Pipeline, name: str, source: LogSource, column: str, text: str) -> list[str]:
-    """Remove the landed lines where the column has the value; return their row ids."""
+    """Delete the landed lines where the column has the value. Return their row ids."""
     table = landed_table(pipeline.name, name)
     if not sa.inspect(work.connection).has_table(table.name):
         return []
@@ -140,7 +140,7 @@ def _find_lines(
         parsed = parser.parse(pa.array([r.line for r in page]), _times(page))
         if column not in parsed.column_names:
             known = ", ".join(f"`{c}`" for c in parsed.column_names)
-            raise SettingsError(f"its lines have no column `{column}`", f"They have {known}.")
+            raise SettingsError(f"its lines have no column `{column}`", f"Use one of {known}.")
         for row, value in zip(page, parsed[column].to_pylist(), strict=True):
             if same_value(value, text, no_masking):
                 yield row.file_id, row.offset
@@ -148,7 +148,7 @@ def _find_lines(
 
 
 def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, text: str) -> None:
-    """Remove the lines that could not be read and hold the value as a word: nobody knows in which column."""
+    """Delete unreadable lines that contain the value as a word, since its column is unknown."""
     word = re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")
     mine = (log_lines.c.pipeline == pipeline.name, log_lines.c.source == name)
     near = sa.select(log_lines.c.file_id, log_lines.c.offset, log_lines.c.line).where(
@@ -160,7 +160,7 @@ def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, text: str) ->
 
 
 def _history_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Table]:
-    """Return every history table that a run of the pipeline wrote to, and that has its key."""
+    """Return the history tables that runs of the pipeline wrote to and that have its key."""
     destination = pipeline.destination
     written = connection.execute(
         sa.select(runs.c.destination_table).where(runs.c.pipeline == pipeline.name).distinct()
@@ -178,13 +178,13 @@ def _reflect(connection: sa.Connection, name: str, schema: str | None) -> sa.Tab
 
 
 def _forget_extremes(work: _Work, pipeline: Pipeline, values: set[str]) -> None:
-    """Blank partition bounds and source fingerprints that tell the key: it was the smallest or largest of a run."""
+    """Blank partition bounds and source fingerprints that contain the key as smallest or largest of a run."""
     mine = sa.select(runs.c.run_id).where(runs.c.pipeline == pipeline.name)
     if work.dry_run:
         return
     for bound in (partitions.c.lower_bound, partitions.c.upper_bound):
-        told = (bound.in_(values), partitions.c.run_id.in_(mine))
-        work.connection.execute(sa.update(partitions).where(*told).values({bound.name: None}))
+        matches = (bound.in_(values), partitions.c.run_id.in_(mine))
+        work.connection.execute(sa.update(partitions).where(*matches).values({bound.name: None}))
     marks = sa.select(runs.c.run_id, runs.c.source_fingerprint).where(
         runs.c.pipeline == pipeline.name, runs.c.source_fingerprint.is_not(None)
     )
@@ -204,10 +204,10 @@ def _marks(fingerprint: str) -> list[Any]:
 
 
 def read_value(text: str, kind: sa.types.TypeEngine[Any]) -> Any:
-    """Read a typed key in the type of its column.
+    """Read a typed key as a value of its column's type.
 
     Raises:
-        SettingsError: it is no value of that type.
+        SettingsError: the text is not a value of that type.
     """
     try:
         if isinstance(kind, sa.Boolean):
@@ -221,7 +221,7 @@ def read_value(text: str, kind: sa.types.TypeEngine[Any]) -> Any:
         return date.fromisoformat(text) if isinstance(kind, sa.Date) else text
     except (ValueError, KeyError):
         raise SettingsError(
-            f"`{text}` is no {type(kind).__name__.lower()}", "Write the key as the table has it."
+            f"`{text}` is not a value of type {type(kind).__name__.lower()}", "Write the key as the table shows it."
         ) from None
 
 
@@ -230,7 +230,7 @@ def _record(database: Database, work: _Work, asked: ErasureRequest, secret: byte
         "forgotten_id": uuid.uuid4().hex,
         "pipeline": asked.pipeline.name,
         "source": asked.source,
-        "subject_hash": MaskingPolicy(secret=secret).hash(asked.told),
+        "subject_hash": MaskingPolicy(secret=secret).hash(asked.canonical),
         "forgotten_at": database.now(work.connection),
         "counts": json.dumps(work.counts, sort_keys=True),
     }

@@ -1,8 +1,8 @@
-"""Remove what no reader can see and no run will need, as the pipeline's `retention` says.
+"""Remove rows that no reader can see and no run needs, by the pipeline's `retention`.
 
-Only rows go: the runs stay in the ledger with their counts, validations and partitions, and say when their rows went
-(`rows_pruned_at`). Everything goes in batches, each its own short transaction, so a prune that is killed is simply
-done again. A run's rows go under its interval's guard row, in a state from which no run can be published any more.
+Runs stay in the ledger with their counts, validations and partitions; `rows_pruned_at` says when their rows were
+removed. Rows are deleted in batches, each in its own short transaction, so a prune that was killed can be repeated. A
+run's rows are deleted under its interval's lock row, and only in a state in which it can no longer be published.
 """
 
 import time
@@ -30,13 +30,13 @@ UNPUBLISHED = ("halted", "failed", "abandoned")
 REPLACED = ("superseded", "withdrawn")
 _IDS_AT_ONCE = 500
 _OTHERS_TURN_SECONDS = 0.02
-"""Between two batches: whoever waits for the database gets it."""
+"""Pause between two batches, so that waiting processes get the database."""
 _ROW_ADDRESS = {"postgresql": "ctid", "sqlite": "_rowid_", "duckdb": "rowid"}
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What goes, or went, of one kind."""
+    """The rows of one kind that would be removed, or were."""
 
     pipeline: str
     kind: Kind
@@ -47,18 +47,18 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Prune:
-    """What a prune of one pipeline would remove."""
+    """The runs and lines that a prune of one pipeline would remove."""
 
     pipeline: Pipeline
     unpublished: tuple[RunRecord, ...]
     replaced: tuple[RunRecord, ...]
     quarantine: tuple[RunRecord, ...]
     horizons: dict[str, datetime]
-    """By log source: lines before this time go."""
+    """By log source: lines before this time are removed."""
 
 
 def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
-    """Find what the pipeline's `retention` lets go; running and published runs keep their rows."""
+    """Find the rows to remove by the pipeline's `retention`. Running and published runs keep their rows."""
     migrate(database)
     policy = pipeline.retention
     ended = fetch_runs(
@@ -76,7 +76,7 @@ def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
 
 
 def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
-    """Count the rows that would go."""
+    """Count the rows that would be removed."""
     name = plan.pipeline.name
     found = [
         *_count_history(database, plan.pipeline, plan.unpublished, "unpublished rows"),
@@ -90,9 +90,9 @@ def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
 
 
 def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tuple[Pruned, ...]:
-    """Remove what the plan names; return what went.
+    """Remove the rows of the plan and return their counts.
 
-    Safe beside running runs, and to repeat after it was killed.
+    This is safe during other runs, and safe to repeat after it was killed.
     """
     counted = count_prune(database, plan)
     for run in (*plan.unpublished, *plan.replaced):
@@ -111,17 +111,17 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
 def needed_from(
     pipeline: Pipeline, settled: dict[str, RunRecord], running: Sequence[RunRecord], now: datetime
 ) -> datetime:
-    """Return the begin of the oldest interval that a run may still read: unpublished, watched for late rows, running.
+    """Return the start of the oldest interval that a run may still read: unpublished, inside `lookback` or running.
 
-    An interval that somebody withdrew counts as done.
+    A withdrawn interval counts as done.
     """
     spec = pipeline.interval
-    assert spec is not None  # the spec refuses to prune a snapshot's lines
+    assert spec is not None  # a spec that prunes a snapshot's lines is refused
     over = max(align_down(now - spec.delay, spec.start, spec.grain), spec.start)
     due = split(spec.start, over, spec.grain)
     done = [r.interval for r in settled.values() if r.interval is not None]
     lacking: list[DataInterval] = missing(due, done)
-    if spec.catch_up == "latest":  # the missed ones before are not wanted
+    if spec.catch_up == "latest":  # earlier missed intervals are not scored
         lacking = [i for i in lacking if i == due[-1]]
     watched = due[-spec.lookback :] if spec.lookback else []
     return min(
@@ -134,7 +134,7 @@ def _is_older(run: RunRecord, now: datetime, age: timedelta | None) -> bool:
 
 
 def _beyond(replaced: Sequence[RunRecord], keep_runs: int | None) -> tuple[RunRecord, ...]:
-    """Return all but the newest so many of each interval."""
+    """Return all runs but the newest `keep_runs` of each interval."""
     if keep_runs is None:
         return ()
     by_interval: dict[tuple[str, str], list[RunRecord]] = {}
@@ -170,14 +170,14 @@ def _history_of(pipeline: Pipeline, run: RunRecord) -> sa.TableClause:
 
 
 def _with_history(database: Database, pipeline: Pipeline, ended: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the runs that may still have rows, in a table that is there."""
+    """Return the runs that may still have rows in an existing table."""
     with database.reading() as connection:
         there = set(sa.inspect(connection).get_table_names(schema=pipeline.destination.schema_))
     return [r for r in ended if r.rows_pruned_at is None and _history_of(pipeline, r).name in there]
 
 
 def _count_of_runs(database: Database, table: sa.FromClause, ended: Sequence[RunRecord]) -> tuple[str, int]:
-    """Return (`3 runs`, rows) of those runs that have rows in a table."""
+    """Return (`3 runs`, rows) for the runs that have rows in a table."""
     runs_with, rows = 0, 0
     count = sa.select(table.c.run_id, sa.func.count()).group_by(table.c.run_id)
     with database.reading() as connection:
@@ -204,7 +204,7 @@ def _count_lines(database: Database, table: sa.Table, where: Sequence[sa.ColumnE
 
 
 def _prune_run(database: Database, pipeline: Pipeline, run: RunRecord, batch_rows: int) -> None:
-    """Remove one run's rows from the history table, then mark it."""
+    """Delete one run's rows from the history table, then mark the run."""
     history, mine = _history_of(pipeline, run), runs.c.run_id == run.run_id
     done = False
     while not done:
@@ -229,7 +229,7 @@ def _delete(database: Database, table: sa.Table, where: Sequence[sa.ColumnElemen
 def _delete_batch(
     connection: sa.Connection, table: sa.FromClause, where: Sequence[sa.ColumnElement[bool]], batch_rows: int
 ) -> bool:
-    """Delete so many of the rows; return whether that were all of them."""
+    """Delete at most `batch_rows` rows. Return whether no rows are left."""
     target: sa.TableClause = table  # type: ignore[assignment] # what `delete` takes
     first = sa.select(sa.literal(1)).select_from(table).where(*where).limit(batch_rows).subquery()
     found = int(connection.execute(sa.select(sa.func.count()).select_from(first)).scalar_one())
@@ -239,7 +239,7 @@ def _delete_batch(
         return True
     place: sa.ColumnClause[str] = sa.literal_column(address)
     chosen = sa.select(place).select_from(table).where(*where).limit(batch_rows).correlate(None)
-    # Postgres goes straight to the addresses of an array; of a subquery it would read the whole table.
+    # With an array Postgres goes straight to the addresses. With a subquery it would read the whole table.
     here = place == sa.func.any(sa.func.array(chosen.scalar_subquery())) if address == "ctid" else place.in_(chosen)
     connection.execute(sa.delete(target).where(*where, here))
     return False

@@ -1,4 +1,4 @@
-"""The quarantine as a Parquet file: one row a refused row, its own fields beside what is known of it."""
+"""Export the quarantine to a Parquet file: one row per refused row, with its fields and its metadata."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from penstock.database.types import TIMESTAMP
 from penstock.ledger.quarantine import QuarantinedRow, pages_of
 
 FIELD = "row_"
-"""What the names of the rows' own fields begin with."""
+"""Prefix of the names of the rows' own fields."""
 _ABOUT: dict[str, Any] = {
     "run_id": pa.string(),
     "pipeline": pa.string(),
@@ -31,9 +31,9 @@ _ABOUT: dict[str, Any] = {
 
 
 def write_quarantine(database: Database, run_ids: Sequence[str], file: Path) -> int:
-    """Write the refused rows of these runs; return how many. The file is there whole, or not at all.
+    """Write the refused rows of these runs and return their number. The file appears complete or not at all.
 
-    A field of the rows becomes a column where all rows that have it agree on its kind; else it is in `row` only.
+    A field becomes a column if all rows that have it agree on its type. Otherwise it is only in `row`.
     """
     kinds: dict[str, pa.DataType | None] = {}
     for row in _rows_of(database, run_ids):
@@ -67,7 +67,7 @@ def _record(row: QuarantinedRow, fields: dict[str, pa.DataType]) -> dict[str, An
 
 
 def _kind(value: Any) -> pa.DataType | None:
-    """Return the Arrow type of a JSON value; None where it has none of its own."""
+    """Return the Arrow type of a JSON value, or None if no type fits."""
     if value is None:
         return pa.null()
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Which refused rows somebody lets through, and what comes of each."""
+"""Select refused rows and release them."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,10 +14,10 @@ from penstock.privacy.row_key import RowKey
 
 @dataclass(frozen=True)
 class Choice:
-    """Refused rows by what they failed and by their key; without either, all of them."""
+    """Selects refused rows by failed expectation and by key. Without either, all rows."""
 
     failed: tuple[str, ...] = ()
-    """Expectations: a row is chosen if it failed these and no others."""
+    """Expectations. A row matches if it failed these and no others."""
     keys: tuple[RowKey, ...] = ()
     masking: MaskingPolicy = NO_MASKING
 
@@ -31,7 +31,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of one run that a choice takes."""
+    """The rows of one run that a choice matches."""
 
     run_id: str
     rows: tuple[QuarantinedRow, ...]
@@ -42,17 +42,17 @@ class Selection:
 
     @property
     def stubborn(self) -> int:
-        """Rows that no release lets through as they are: the model cannot take them, or they have no key."""
+        """Rows that a release cannot let through: the model cannot take them, or they have no key."""
         return sum(set(waivable(row)) != set(row.reasons) for row in self.held)
 
 
 @dataclass(frozen=True)
 class Selected:
-    """What a choice finds in the quarantine of some runs."""
+    """The rows that a choice matches in several runs."""
 
     runs: tuple[Selection, ...]
     left: int = 0
-    """Held rows that failed one of the chosen expectations and others too."""
+    """Held rows that failed a chosen expectation and also others."""
 
     @property
     def held(self) -> int:
@@ -64,10 +64,10 @@ class Selected:
 
 
 def select_rows(database: Database, choice: Choice, pipeline: str | None = None, run_id: str | None = None) -> Selected:
-    """Find the chosen rows of one run, or of the newest run of each of the pipeline's intervals.
+    """Find the matching rows of one run, or of the newest run of each of the pipeline's intervals.
 
     Raises:
-        SettingsError: no row failed what the choice names.
+        SettingsError: no row failed an expectation that the choice names.
     """
     runs = [run_id] if run_id is not None else standing_runs(database, pipeline)
     found, left, reasons = [], 0, set[str]()
@@ -86,7 +86,7 @@ def select_rows(database: Database, choice: Choice, pipeline: str | None = None,
 
 
 def release_selected(database: Database, selected: Selected, by: str, note: str) -> int:
-    """Release what is still held, one interval after the other; return how many rows."""
+    """Release the rows that are still held, one interval after the other. Return their number."""
     return sum(release_rows(database, each.run_id, each.held, by, note) for each in selected.runs if each.held)
 
 
@@ -100,5 +100,5 @@ def _require_known(failed: Iterable[str], reasons: set[str]) -> None:
         if label not in reasons:
             raise SettingsError(
                 f"no refused row failed `{label}`.{nearest(label, sorted(reasons))}".rstrip("."),
-                "Take the words from the column `reason` of `penstock quarantine list`.",
+                "Copy the label from the column `reason` of `penstock quarantine list`.",
             )

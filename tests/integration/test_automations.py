@@ -344,7 +344,7 @@ def test_a_run_whose_process_was_killed_ends_as_crashed_and_is_told(
     assert all(state.is_crashed() for state in states)
     assert all("no heartbeat for 15 s: its process is gone." in state.message for state in states)
     [message] = wait_until(lambda: mailbox.about("killed"))
-    assert "The next run takes its interval over when the lease ends." in message["body"]
+    assert "The next run takes over its interval when the lease ends." in message["body"]
 
 
 @pytest.mark.usefixtures("mailbox")
@@ -430,7 +430,7 @@ def test_applying_again_changes_nothing_and_a_changed_spec_changes_only_what_dif
     assert [(c.kind, c.what) for c in first] == [("created", f"automation {name}") for name in names]
     assert [c.kind for c in again] == ["unchanged"] * 3
     assert [c.kind for c in changed] == ["unchanged", "unchanged", "updated"]
-    assert "Tells custom-webhook/ops, sendgrid-email/ops when" in changed[2].details[0]
+    assert "Notifies custom-webhook/ops, sendgrid-email/ops when" in changed[2].details[0]
     assert [(c.kind, c.what) for c in removed] == [
         ("unchanged", "automation zombie runs"),
         ("removed", "automation card-risk on failure"),
@@ -452,7 +452,7 @@ def test_an_automation_that_a_person_paused_stays_paused_when_it_is_updated(clie
     assert [c.kind for c in changes] == ["unchanged", "updated", "unchanged"]
     [halts] = client.read_automations_by_name(f"{PREFIX}card-risk on halt")
     assert not halts.enabled
-    assert halts.description.startswith("Tells custom-webhook/ops")
+    assert halts.description.startswith("Notifies custom-webhook/ops")
 
 
 @pytest.mark.usefixtures("mailbox")
@@ -483,8 +483,8 @@ def test_a_missing_block_is_named_with_its_pipeline_and_its_remedy_before_anythi
 
     assert str(caught.value) == (
         "pipeline `card-risk` notifies `custom-webhook/opps`, and this Prefect server has no notification block of "
-        "that name. Did you mean `custom-webhook/ops`? Run `prefect block create custom-webhook`, which shows the "
-        "page where to make it, and name it `opps`; or take it out of `notify:`."
+        "that name. Did you mean `custom-webhook/ops`? Run `prefect block create custom-webhook`, which links to "
+        "the page for creating it, and name it `opps`; or remove it from `notify:`."
     )
     assert client.read_automations(sort=AutomationSort.NAME_ASC, limit=200) == []
 

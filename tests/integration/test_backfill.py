@@ -201,7 +201,7 @@ def test_interrupting_the_command_cancels_the_backfill(works: Works) -> None:
     output, _ = process.communicate(timeout=SECONDS)
 
     assert process.returncode == 1
-    assert "Cancelled: what had not begun is cancelled; what is under way ends by itself" in output
+    assert "Cancelled: intervals that had not begun are cancelled; running ones finish" in output
     wait_until(lambda: all(child.end_time for child in works.children(name)))
     assert len(works.children(name)) < DAYS
 

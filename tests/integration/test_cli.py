@@ -179,7 +179,7 @@ def test_ledger_tells_how_a_run_ended_when_prefect_was_gone(
     assert ended.exit_code == exit_code
     assert ended.stdout.count("published  60") == scored_days
     assert "the server is gone" in ended.text
-    assert ("all is published" in ended.stdout) == (exit_code == 0)
+    assert ("all intervals are published" in ended.stdout) == (exit_code == 0)
     assert ("1 interval not scored" in ended.stderr) == (exit_code == 1)
 
 

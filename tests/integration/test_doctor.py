@@ -166,7 +166,7 @@ def test_a_sqlite_warehouse_that_somebody_writes_to_is_not_waited_for(
     with warehouse.writing():
         findings = look_at(make_case(settings))
 
-    assert "another writer has held it" in told(findings, "warning")
+    assert "another writer has locked it" in told(findings, "warning")
 
 
 def test_a_duckdb_file_that_another_process_has_is_told(use_settings: Callable[..., Settings], tmp_path: Path) -> None:
@@ -401,7 +401,7 @@ def test_heartbeats_slower_than_the_patience_of_the_server_are_broken(project: P
     project.client.create_automation(define_zombie_automation())
     project.update(job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "180"}})
 
-    assert "score/card-risk gives one every 180 s" in told(check_running(project.case), "broken")
+    assert "score/card-risk sends one every 180 s" in told(check_running(project.case), "broken")
 
 
 def test_a_paused_work_pool_is_told(project: Project) -> None:

@@ -76,7 +76,7 @@ def test_forgetting_asks_first_and_says_that_the_source_must_forget(make_place: 
     ended = CliRunner().invoke(app, ["forget", "card-risk.yaml", "770000001"], input="n\n")
 
     assert ended.exit_code == 1
-    assert "The source must forget first" in ended.stdout
+    assert "Delete the rows at the source first" in ended.stdout
     assert tell_all(place.warehouse) == before
 
 

@@ -179,11 +179,11 @@ def test_only_postgres_has_a_horizon_and_check_says_so(make_place: Callable[...,
 
     place = make_place("sqlite", spec=spec_ending_in(2))
 
-    with pytest.raises(HorizonHidden, match="sqlite does not tell"):
+    with pytest.raises(HorizonHidden, match="sqlite does not show"):
         read_horizon(place.shop)
     told = CliRunner().invoke(app, ["check", str(place.spec)])
     assert told.exit_code != 0
-    assert "sqlite does not tell which transactions are open" in " ".join(told.output.split())
+    assert "sqlite does not show which transactions are open" in " ".join(told.output.split())
 
 
 @pytest.mark.usefixtures("prefect_api")

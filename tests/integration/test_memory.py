@@ -114,7 +114,7 @@ def test_what_was_decided_stands_in_card_page_list_and_the_next_plan(
 
     monkeypatch.setenv("PENSTOCK_MEMORY", "8GiB")
     place = make_place()
-    assert "memory: no run has measured yet" in tell("plan", str(place.spec))
+    assert "memory: no run has measured the rows yet" in tell("plan", str(place.spec))
 
     assert score(str(place.spec), end="2026-01-02", return_state=True).is_completed()
 
@@ -122,7 +122,7 @@ def test_what_was_decided_stands_in_card_page_list_and_the_next_plan(
     fit = read_fit(run.memory)
     [listed] = json.loads(tell("runs", "--json"))
     assert (fit.partition_rows, fit.in_flight) == (150, 2)
-    assert fit.tell() in run_card(place.warehouse, run.run_id)
+    assert fit.describe() in run_card(place.warehouse, run.run_id)
     assert "8.0 GiB allow partitions of 150 rows" in tell("show", run.run_id)
     assert "memory: 8.0 GiB allow partitions of 150 rows, 2 at once" in tell("plan", str(place.spec))
     assert listed["memory"]["limit_bytes"] == 8 * 2**30

@@ -341,7 +341,7 @@ def test_the_command_counts_asks_and_removes(warehouse: Database, tmp_path: Path
     run = CliRunner()
 
     shown = run.invoke(app, ["prune", str(file), "--dry-run"])
-    assert "3 rows would go; nothing was removed" in shown.stdout
+    assert "3 rows would be removed; nothing was removed" in shown.stdout
     assert run.invoke(app, ["prune", str(file)], input="n\n").exit_code == 1
     assert held(warehouse, failed) == 3
     told = json.loads(run.invoke(app, ["prune", str(file), "--yes", "--json"]).stdout)

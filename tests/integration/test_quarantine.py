@@ -134,7 +134,7 @@ def test_the_models_contract_is_never_waived_and_a_mended_row_passes(make_place:
     change(place.shop, "update payments set country = 'DE' where payment_id = 6")
     invoke("quarantine", "release", "card-risk.yaml", "--key", "6", "--yes")
 
-    assert "1 row cannot be let through as they are" in stubborn
+    assert "1 row cannot be released as they are" in stubborn
     assert 6 not in refused
     assert 6 in {row[0] for row in view_rows(place.warehouse)}
 
@@ -207,7 +207,7 @@ def test_a_row_that_failed_two_expectations_counts_in_both_and_is_released_for_b
         ("items column_values_to_be_in_set (value_set=[1, 2, 3])", 1, 0),
     }
     assert "released 1 row" in told
-    assert "1 row failed other expectations too" in told
+    assert "1 row also failed other expectations" in told
     assert {3, 4} & {row[0] for row in view_rows(place.warehouse)} == {4}
 
 

@@ -242,7 +242,7 @@ def test_taken_port_is_refused_by_its_number(up: Up, tmp_path: Path) -> None:
     ended = Shop(tmp_path).run("up", "--port", port)
 
     assert ended.returncode == 2
-    assert f"cannot have port {port}" in ended.stderr
+    assert f"cannot use port {port}" in ended.stderr
     assert "--port" in ended.stderr
 
 
@@ -313,7 +313,7 @@ def test_up_waits_for_a_small_server_and_is_refused_when_it_stays(shop: Shop) ->
         ended = shop.run("up", "--port", str(free_port()))
 
     assert ended.returncode == 2
-    assert "`penstock run` has its own Prefect server" in ended.stderr
+    assert "`penstock run` is using its own Prefect server" in ended.stderr
 
 
 def test_url_of_another_database_is_refused_for_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""`penstock check`: what would fail, before it runs."""
+"""`penstock check`: find what would fail in a run."""

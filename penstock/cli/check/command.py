@@ -1,4 +1,4 @@
-"""`penstock check`: what would fail, before it runs."""
+"""`penstock check`: find what would fail in a run."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,14 +22,14 @@ def add_commands(app: typer.Typer) -> None:
 
 def check(
     pipelines: Annotated[
-        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files; left out: all.")
+        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files. Default: all.")
     ] = None,
     accept: Annotated[
-        bool, typer.Option("--accept", help="Take the sources' columns as they are now for their contract.")
+        bool, typer.Option("--accept", help="Accept the sources' present columns as their contract.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find what would fail: spec, connections, columns, features, model contract. Writes no row."""
+    """Find what would fail in a run: spec, connections, columns, features, model contract. Writes no rows."""
     from penstock.cli.check.pipeline import check_pipeline
 
     settings = open_settings()
@@ -40,7 +40,7 @@ def check(
         findings = check_pipeline(name, settings, accept=accept)
         found.append(findings)
         if not as_json:
-            _tell(findings, out)
+            _print_findings(findings, out)
     if as_json:
         write_json(found)
     else:
@@ -58,8 +58,8 @@ def _all_names(settings: "Settings") -> list[str]:
     return names
 
 
-def _tell(findings: Findings, out: "Console") -> None:
+def _print_findings(findings: Findings, out: "Console") -> None:
     out.print(findings.pipeline, style="bold", markup=False)
     for point in findings.points:
-        told = f"  {MARKS[point.state]} {point.subject}: {point.what}"
-        out.print(told, style=STYLES[point.state], markup=False, soft_wrap=True)
+        line = f"  {MARKS[point.state]} {point.subject}: {point.what}"
+        out.print(line, style=STYLES[point.state], markup=False, soft_wrap=True)

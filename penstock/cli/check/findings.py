@@ -1,4 +1,4 @@
-"""What a check found, point by point; an error becomes a finding, and the check goes on."""
+"""The findings of a check. An error becomes a finding, and the check goes on."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,7 +12,7 @@ STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "problem": "red"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One point of a check."""
+    """One finding of a check."""
 
     subject: str
     state: State
@@ -26,7 +26,7 @@ class Findings:
     pipeline: str
     points: list[Finding] = field(default_factory=list)
     exit_code: int = 0
-    """2 where the spec or the settings are wrong, else 1 where something else is."""
+    """2 if the spec or the settings are wrong, 1 for other problems."""
 
     def ok(self, subject: str, what: str) -> None:
         self.points.append(Finding(subject, "ok", what))
@@ -39,7 +39,7 @@ class Findings:
         self.exit_code = max(self.exit_code, exit_code)
 
     def about(self, subject: str) -> "Attempt":
-        """Turn an error that leaves the block into problems of this subject."""
+        """Turn an error raised in the block into problems of this subject."""
         return Attempt(self, subject)
 
     @property
@@ -49,7 +49,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A block of a check whose error does not end the check."""
+    """A block of a check. Its error does not end the check."""
 
     findings: Findings
     subject: str

@@ -1,4 +1,4 @@
-"""Check one pipeline from its spec to its model's contract; every point that can be judged is judged."""
+"""Check one pipeline from its spec to its model's contract. A problem does not stop the other checks."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_pipeline(name: str, settings: "Settings", *, accept: bool = False) -> Findings:
-    """Check the pipeline that a name or a path means; `accept` takes its sources' columns for their contract."""
+    """Check the pipeline of a name or a path. `accept` makes its sources' present columns their contract."""
     findings = Findings(name)
     spec: Pipeline | None = None
     with findings.about("spec"):
@@ -51,13 +51,13 @@ class _Check:
     findings: Findings
 
     def check_privacy(self) -> None:
-        """See that private columns can be hashed."""
+        """Check that private columns can be hashed."""
         from penstock.privacy.masking import make_masking
 
         with self.findings.about("private"):
             hidden = make_masking(self.pipeline, self.settings).columns
             if hidden:
-                self.findings.ok("private", f"{', '.join(sorted(hidden))} shown nowhere")
+                self.findings.ok("private", f"{', '.join(sorted(hidden))} are never shown")
 
     def check_expectations(self) -> None:
         if not self.pipeline.expectations:
@@ -71,7 +71,7 @@ class _Check:
             self.findings.ok("expectations", f"{number} can be evaluated")
 
     def check_destination(self) -> None:
-        """Reach the warehouse, and see that the live view's name is free."""
+        """Connect to the warehouse, and check that the live view's name is free."""
         import sqlalchemy as sa
 
         destination = self.pipeline.destination
@@ -80,15 +80,15 @@ class _Check:
             with database.reading() as connection:
                 tables = sa.inspect(connection).get_table_names(schema=destination.schema_)
             if destination.table in tables:
-                what = f"`{destination.table}` is a table already, where the view of the live rows should be"
+                what = f"`{destination.table}` is already a table, but the view of the live rows needs this name"
                 self.findings.problem("destination", what)
             else:
                 self.findings.ok("destination", f"`{destination.table}` in `{destination.connection}`")
 
     def read_samples(self) -> "dict[str, pa.Table] | None":
-        """Look at every source and read a few rows of each; None where one cannot be read."""
+        """Check every source and read a few rows of each. None if one cannot be read."""
         from penstock.cli.check.samples import Sampler, newest_interval
-        from penstock.cli.check.source import look_at_source
+        from penstock.cli.check.source import inspect_source
         from penstock.sources import open_source
 
         interval = newest_interval(self.pipeline, datetime.now(UTC))
@@ -97,10 +97,10 @@ class _Check:
         for name in self.pipeline.sources:
             subject = f"source `{name}`"
             with self.findings.about(subject):
-                self.findings.ok(subject, look_at_source(self.pipeline, name, interval, self.connect))
+                self.findings.ok(subject, inspect_source(self.pipeline, name, interval, self.connect))
                 rows[name] = sampler.sample(name)
                 if name == self.pipeline.primary:
-                    self._tell_timeless(
+                    self._note_timeless(
                         subject, open_source(self.pipeline, name, self.connect).count_without_time(interval)
                     )
                 self._check_stage(name, rows[name].column_names)
@@ -110,7 +110,7 @@ class _Check:
         return rows
 
     def compare_columns(self, models: "dict[str, ModelVersion]", *, accept: bool) -> None:
-        """Tell what differs between the sources' columns and those that the last published run knew."""
+        """Report differences between the sources' columns and those of the last published run."""
         from penstock.cli.check.samples import newest_interval
         from penstock.models.needs import needed_columns
         from penstock.run.schema_contract import accept_columns, compare_sources
@@ -121,9 +121,9 @@ class _Check:
         with self.findings.about("contract"):
             for compared in compare_sources(self.pipeline, interval, self.connect, needed):
                 for difference in compared.differences:
-                    told = f"{difference.text}{'; accepted' if accept else ''}"
+                    text = f"{difference.text}{'; accepted' if accept else ''}"
                     halts = difference in compared.halts and not accept
-                    (self.findings.problem if halts else self.findings.note)(f"source `{compared.source}`", told)
+                    (self.findings.problem if halts else self.findings.note)(f"source `{compared.source}`", text)
             if accept:
                 accept_columns(self.pipeline, interval, self.connect)
 
@@ -143,7 +143,7 @@ class _Check:
         return None
 
     def load_models(self) -> "dict[str, ModelVersion]":
-        """Resolve and verify each step's model: digest, contract, golden rows; nothing where one is not there."""
+        """Resolve and verify each step's model: digest, contract, golden rows. Empty if one is missing."""
         from penstock.models.registry import Registry
 
         registry = Registry(self.settings.models_folder)
@@ -158,7 +158,7 @@ class _Check:
         return loaded if len(loaded) == len(self.pipeline.steps) else {}
 
     def check_names(self, models: "dict[str, ModelVersion]") -> None:
-        """See that no score or kept column bears a name that the live view needs."""
+        """Check that no score or kept column has a name that the live view needs."""
         from penstock.run.history_table import check_names
         from penstock.spec.pipeline import SCORES
 
@@ -167,12 +167,12 @@ class _Check:
         outputs = [self.pipeline.name_output(s, name) for s in steps for name in models[s.name].manifest.outputs]
         columns = (*self.pipeline.key, *outputs, *self.pipeline.decide, *kept)
         for name in dict.fromkeys(check_names(columns)):
-            what = f"`{name}` is needed by the live view itself, or stands twice. Rename it in the features query."
+            what = f"`{name}` is a column of the live view itself, or appears twice. Rename it in the features query."
             self.findings.problem("destination", what)
         self._check_stage(SCORES, columns)
 
     def check_history(self, features: "pa.Table") -> None:
-        """See that the history table, where there is one, takes the key and the kept columns as they are."""
+        """Check that an existing history table accepts the key and the kept columns."""
         from penstock.run.history_table import check_rows
 
         destination, key = self.pipeline.destination, self.pipeline.key
@@ -184,7 +184,7 @@ class _Check:
     def check_contract(
         self, rows: "dict[str, pa.Table]", features: "pa.Table", models: "dict[str, ModelVersion]"
     ) -> None:
-        """See that the features hold what the models, the decisions and the destination take."""
+        """Check that the features have the columns of the models, the decisions and the destination."""
         from penstock.cli.check.steps import check_steps
         from penstock.errors import MissingColumns
         from penstock.privacy.masking import MaskingPolicy
@@ -199,12 +199,10 @@ class _Check:
             options = PartitionOptions(MaskingPolicy(self.pipeline.private_columns), self.settings.statement_seconds)
             check_steps(self.pipeline, models, features, options, self.findings)
 
-    def _tell_timeless(self, subject: str, rows: int) -> None:
+    def _note_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:
-            told = (
-                f"{rows:,} rows have no `{self.pipeline.interval.column}`: no interval holds them, no run scores them"
-            )
-            self.findings.note(subject, told)
+            column = self.pipeline.interval.column
+            self.findings.note(subject, f"{rows:,} rows have no `{column}`: they are in no interval and never scored")
 
     def _check_key(self, primary: "pa.Table") -> None:
         from penstock.run.features import duplicate_keys

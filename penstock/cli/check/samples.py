@@ -1,4 +1,4 @@
-"""A few rows of each source, to try the features query and the model's contract on."""
+"""Sample rows of each source, to test the features query and the model's contract."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ROWS = 200
 
 @dataclass(frozen=True)
 class Sampler:
-    """Reads a sample of a pipeline's sources, those of one interval where it has rows."""
+    """Reads a sample of a pipeline's sources, from one interval if it has rows."""
 
     pipeline: "Pipeline"
     interval: "DataInterval | None"
@@ -28,7 +28,7 @@ class Sampler:
     findings: Findings
 
     def sample(self, name: str) -> "pa.Table":
-        """Return up to `ROWS` rows of a source, and tell what they are.
+        """Return up to `ROWS` rows of a source, and report which ones.
 
         Raises:
             PenstockError: the source cannot be read.
@@ -44,7 +44,7 @@ class Sampler:
         where = f"of {self.interval.label}" if self.interval else "of all"
         if not rows.num_rows and self.interval is not None and name == self.pipeline.primary:
             self.findings.note(subject, f"no rows in {self.interval.label}, the newest interval")
-            with suppress(NoFiles):  # where the path holds the interval, there is no looking at all files
+            with suppress(NoFiles):  # a path with the interval cannot match all files
                 rows, where = self._read(name, None), "of other intervals"
         self.findings.ok(subject, f"{rows.num_rows:,} rows {where} read as a sample")
         return rows
@@ -55,7 +55,7 @@ class Sampler:
         return open_source(self.pipeline, name, self.connect).read(interval, limit=ROWS)
 
     def _fresh_lines(self, name: str, source: "LogSource") -> "pa.Table | None":
-        """Take lines apart that no run has landed yet, without landing them; None where no file is there."""
+        """Parse lines of the files without landing them. None if there is no file."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -72,11 +72,11 @@ class Sampler:
             return None
         times = parser.times(batch.lines, batch.seen_at)
         bad = times.null_count
-        told = f"{len(batch.lines):,} lines of {batch.file.path} read, {bad:,} are not of the format"
+        result = f"{len(batch.lines):,} lines of {batch.file.path} read, {bad:,} do not match the format"
         if bad > source.max_malformed * len(batch.lines):
-            self.findings.problem(f"source `{name}`", f"{told}: more than `max_malformed` {source.max_malformed:g}")
+            self.findings.problem(f"source `{name}`", f"{result}: more than `max_malformed` {source.max_malformed:g}")
         else:
-            self.findings.ok(f"source `{name}`", told)
+            self.findings.ok(f"source `{name}`", result)
         first = pc.indices_nonzero(pc.is_valid(times))[:ROWS]
         rows = parser.parse(batch.lines.take(first), times.take(first))
         ids = [f"{batch.file.file_id}:{offset}" for offset in batch.offsets.take(first).to_pylist()]
@@ -84,7 +84,7 @@ class Sampler:
 
 
 def newest_interval(pipeline: "Pipeline", now: datetime) -> "DataInterval | None":
-    """Return the newest interval that is due, the first one where none is; None for a snapshot."""
+    """Return the newest due interval, or the first one if none is due. None for a snapshot."""
     from penstock.interval import DataInterval, align_down
 
     spec = pipeline.interval

@@ -1,4 +1,4 @@
-"""Look at a source without reading its rows: is it there, with the columns that the spec names?"""
+"""Check that a source exists, with the columns that the spec names, without reading rows."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from penstock.spec.pipeline import Pipeline
 
 
-def look_at_source(pipeline: "Pipeline", name: str, interval: "DataInterval | None", connect: "Connector") -> str:
-    """Find a source's table, query or files; return what was found, in words.
+def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | None", connect: "Connector") -> str:
+    """Find a source's table, query or files; return a description of what was found.
 
     Raises:
-        SourceError: with the culprit's name.
+        SourceError: something is missing; the error names it.
     """
     from penstock.run.extract import source_horizon
     from penstock.sources.files import matching_files
@@ -30,15 +30,15 @@ def look_at_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
         where = f"table `{source.table}`" if source.table else "query"
         return f"{where} of `{source.connection}`, {len(relation.rows.c)} columns"
     if isinstance(source, LogSource):
-        return _look_at_log(pipeline, name, source.path, connect)
+        return _inspect_log(pipeline, name, source.path, connect)
     if "{" in source.path and pipeline.empty == "publish":
-        return f"files by interval, {source.path}"  # an interval without a file is nothing wrong
+        return f"files by interval, {source.path}"  # an interval without a file is allowed
     found = matching_files(name, source, interval, connect.allowed_roots)
     return f"{len(found):,} files match {source.path}"
 
 
-def _look_at_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector") -> str:
-    """A path may match nothing once lines have been landed from it."""
+def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector") -> str:
+    """Find the files of a log. After lines were landed, the path may match nothing."""
     import sqlalchemy as sa
 
     from penstock.errors import NoFiles
@@ -54,4 +54,4 @@ def _look_at_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector
     with database.reading() as connection:
         if connection.execute(landed.limit(1)).first() is None:
             raise NoFiles(name, path)
-    return f"no file matches {path} now; lines that were landed before are read"
+    return f"no file matches {path} now; earlier landed lines are read"

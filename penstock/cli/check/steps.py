@@ -1,4 +1,4 @@
-"""Try a pipeline's models, conditions and decisions on a few rows of its features."""
+"""Test a pipeline's models, conditions and decisions on sample rows of its features."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def subject_of(pipeline: "Pipeline", step: "ScoreStep") -> str:
-    """Return what findings about a step are filed under."""
+    """Return the subject of findings about a step."""
     return f"step `{step.name}`" if pipeline.models else "model"
 
 
@@ -28,7 +28,7 @@ def check_steps(
     options: "PartitionOptions",
     findings: Findings,
 ) -> None:
-    """Take the sample through every step, and see what is decided; what cannot be done ends the check."""
+    """Score the sample with every step and try the decisions. The first failing step ends the check."""
     if pipeline.models:
         rows = _try_steps(pipeline, models, sample, options, findings)
     else:
@@ -40,7 +40,7 @@ def check_steps(
 def _try_model(
     pipeline: "Pipeline", model: "ModelVersion", sample: "pa.Table", options: "PartitionOptions", findings: Findings
 ) -> "tuple[pa.Table, pa.Table] | None":
-    """Return the rows that the model takes, and its outputs."""
+    """Return the rows that the model accepts, and its outputs."""
     import pyarrow as pa
 
     with findings.about("model"):
@@ -48,7 +48,7 @@ def _try_model(
         findings.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
         refused = model.refused_rows(sample)
         first = [options.masking.mask_reason(misfits[0]).text for misfits in refused.values()]
-        _tell_refused("model", first, sample, findings)
+        _note_refused("model", first, sample, findings)
         taken = sample.take(pa.array([row for row in range(sample.num_rows) if row not in refused], pa.int64()))
         return taken, model.score(taken)
     return None
@@ -61,7 +61,7 @@ def _try_steps(
     options: "PartitionOptions",
     findings: Findings,
 ) -> "tuple[pa.Table, pa.Table] | None":
-    """Return the rows that every step takes, and the outputs of all of them."""
+    """Return the rows that every step accepts, and the outputs of all steps."""
     from penstock.models.chain import score_step
     from penstock.run_types import Features
 
@@ -77,15 +77,15 @@ def _try_steps(
             scored = rows.table.num_rows - rows.table[rows.output_columns[-1]].null_count
             findings.ok(subject, f"scores {scored} of {rows.table.num_rows} sample rows: {step.when}")
         refused = rows.refusals[len(before.refusals) :]
-        _tell_refused(subject, [refusal.reasons[0].text for refusal in refused], sample, findings)
+        _note_refused(subject, [refusal.reasons[0].text for refusal in refused], sample, findings)
     outputs = rows.output_columns
     return rows.table.drop_columns(outputs), rows.table.select(outputs)
 
 
-def _tell_refused(subject: str, reasons: "Sequence[str]", sample: "pa.Table", findings: Findings) -> None:
+def _note_refused(subject: str, reasons: "Sequence[str]", sample: "pa.Table", findings: Findings) -> None:
     if reasons:
-        told = f"{len(reasons)} of {sample.num_rows} sample rows would be quarantined, as {reasons[0]}"
-        findings.note(subject, told)
+        text = f"{len(reasons)} of {sample.num_rows} sample rows would be quarantined, as {reasons[0]}"
+        findings.note(subject, text)
 
 
 def _try_decisions(

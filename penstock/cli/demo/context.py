@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from penstock.cli.ending import tell_error
+from penstock.cli.ending import print_error
 from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class DemoContext:
 
 def stop(why: str) -> NoReturn:
     """End the demo: a step did not end as it should."""
-    tell_error(why)
+    print_error(why)
     raise typer.Exit(1)
 
 

@@ -1,1 +1,1 @@
-"""`penstock quarantine`: the rows that were refused."""
+"""`penstock quarantine`: list, show, release and export refused rows."""

@@ -1,4 +1,4 @@
-"""`penstock quarantine`: the rows that were refused, and why."""
+"""`penstock quarantine`: show the refused rows and their reasons."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ SHOWN_ROWS = 5
 
 
 def add_commands(app: typer.Typer) -> None:
-    group = typer.Typer(help="Look at the rows that were refused, and let them through.", no_args_is_help=True)
+    group = typer.Typer(help="Show, release and export refused rows.", no_args_is_help=True)
     group.command("list", epilog="Example: penstock quarantine list card-risk")(show_quarantine)
     group.command("show", epilog="Example: penstock quarantine show 1a2b3c4d --row 0.3")(show_rows)
     released = "Example: penstock quarantine release card-risk --key 4711 --reason 'a refund, checked with sales'"
@@ -29,9 +29,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def show_quarantine(pipeline: OptionalPipeline = None, as_json: AsJson = False) -> None:
-    """Count the refused rows by pipeline, stage and single expectation, and show the first ones.
+    """Count the refused rows by pipeline, stage and expectation, and show the first ones.
 
-    Of each interval its newest run counts: what an older one refused, the newer one has judged again.
+    Only the newest run of each interval counts, because it has judged the rows of older runs again.
     """
     from rich.markup import escape
 
@@ -54,16 +54,16 @@ def show_quarantine(pipeline: OptionalPipeline = None, as_json: AsJson = False) 
     console().print(table)
     console().print("A row that failed several expectations counts in each.")
     console().print("The first rows:", style="bold")
-    _tell_rows(rows)
+    _print_rows(rows)
 
 
 def show_rows(
     run_id: RunId,
     limit: Limit = 50,
-    row: Annotated[str | None, typer.Option(metavar="P.N", help="Only this row: partition and number.")] = None,
+    row: Annotated[str | None, typer.Option(metavar="P.N", help="Show only this row: partition and number.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the rows that one run refused, each with its reasons and what became of it, as they were read."""
+    """Show the refused rows of one run as they were read, with their reasons and state."""
     from penstock.ledger.quarantine import quarantined_rows
 
     database, run = locate_run(open_settings(), run_id)
@@ -72,12 +72,12 @@ def show_rows(
         rows = [r for r in rows if _place(r) == row]
         if not rows:
             raise SettingsError(
-                f"run {short(run.run_id)} has no row `{row}` in quarantine", "Leave --row out to see all."
+                f"run {short(run.run_id)} has no row `{row}` in quarantine", "Omit --row to see all rows."
             )
     if as_json:
         write_json([row_object(r) for r in rows])
     elif rows:
-        _tell_rows(rows)
+        _print_rows(rows)
         if row is None and len(rows) == limit:
             console().print(f"the first {plural(limit, 'row')}; --limit shows more")
     else:
@@ -85,7 +85,7 @@ def show_rows(
 
 
 def row_object(row: "QuarantinedRow") -> dict[str, Any]:
-    """Return a refused row as `--json` writes it."""
+    """Return a refused row as an object for `--json`."""
     return {
         "run_id": row.run_id,
         "pipeline": row.pipeline,
@@ -105,7 +105,7 @@ def _place(row: "QuarantinedRow") -> str:
     return f"{row.partition}.{row.number}"
 
 
-def _tell_rows(rows: "list[QuarantinedRow]") -> None:
+def _print_rows(rows: "list[QuarantinedRow]") -> None:
     out = console()
     for row in rows:
         head = f"{short(row.run_id)} {_place(row)}  {row.stage}  {row.key}  {row.fate}"

@@ -1,4 +1,4 @@
-"""`penstock quarantine export`: the refused rows as a Parquet file."""
+"""`penstock quarantine export`: write the refused rows to a Parquet file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def export_quarantine(
     what: Annotated[
         list[str],
-        typer.Argument(metavar="[PIPELINE|RUN_ID] FILE", help="Whose rows (left out: all), and the Parquet file."),
+        typer.Argument(metavar="[PIPELINE|RUN_ID] FILE", help="Pipeline or run (default: all), and the Parquet file."),
     ],
 ) -> None:
-    """Write refused rows to a Parquet file, each with its reasons, its state and its own fields as columns.
+    """Write refused rows to a Parquet file, with their reasons, state and fields as columns.
 
-    Of a pipeline the newest run of each interval is taken, as `quarantine list` counts them.
+    For a pipeline, the newest run of each interval is exported, as in `quarantine list`.
     """
     from penstock.upkeep.quarantine_export import write_quarantine
 

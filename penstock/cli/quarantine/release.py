@@ -1,4 +1,4 @@
-"""`penstock quarantine release`: let refused rows through, and score their intervals again."""
+"""`penstock quarantine release`: release refused rows, and score their intervals again."""
 
 import getpass
 from dataclasses import dataclass
@@ -20,54 +20,54 @@ if TYPE_CHECKING:
 def release_quarantine(
     what: Annotated[str, typer.Argument(metavar="PIPELINE|RUN_ID", help="Refused rows of a pipeline, or of one run.")],
     failed: Annotated[
-        list[str] | None, typer.Option(help="Only rows that failed this, and nothing else; may be given again.")
+        list[str] | None, typer.Option(help="Only rows that failed this expectation and no other. May be repeated.")
     ] = None,
-    key: Annotated[list[str] | None, typer.Option(help="Only the row with this key; may be given again.")] = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for those who come after.")] = "",
+    key: Annotated[list[str] | None, typer.Option(help="Only the row with this key. May be repeated.")] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="The reason, kept with the release.")] = "",
     run: Annotated[bool, typer.Option("--run/--no-run", help="Score now, or leave it to the next run.")] = True,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Let refused rows through as they are, and score their intervals again.
+    """Release refused rows as they are, and score their intervals again.
 
-    A released row is exempt from exactly the expectations that it failed, as long as it does not change. What the model
-    cannot take, and a row without a key, is only read again: it passes if it was mended at the source.
+    A released row is exempt from exactly the expectations that it failed, as long as it does not change. A row that the
+    model cannot take, or without a key, is only read again: it passes if it was corrected at the source.
     """
     from penstock.upkeep.quarantine_release import release_selected, select_rows
 
     settings = open_settings()
-    meant = _find_rows(settings, what)
-    choice = _choose(settings, meant, tuple(failed or ()), tuple(key or ()))
-    selected = select_rows(meant.database, choice, meant.pipeline, meant.run_id)
-    _tell(selected)
+    target = _find_rows(settings, what)
+    choice = _choose(settings, target, tuple(failed or ()), tuple(key or ()))
+    selected = select_rows(target.database, choice, target.pipeline, target.run_id)
+    _print_selected(selected)
     if selected.held:
         if not yes:
-            typer.confirm(f"Release {plural(selected.held, 'row')} of `{meant.pipeline}`?", abort=True)
-        done = release_selected(meant.database, selected, getpass.getuser(), reason)
+            typer.confirm(f"Release {plural(selected.held, 'row')} of `{target.pipeline}`?", abort=True)
+        done = release_selected(target.database, selected, getpass.getuser(), reason)
         console().print(f"released {plural(done, 'row')}", markup=False)
-    _score(settings, meant, run=run)
+    _score(settings, target, run=run)
 
 
 @dataclass(frozen=True)
-class _Meant:
-    """Whose rows a command speaks of."""
+class _Target:
+    """The pipeline or run of the command."""
 
     database: "Database"
     pipeline: str
     run_id: str | None
     spec: "Pipeline | None"
-    """None where the pipeline's file is not in the pipelines folder."""
+    """None if the pipeline's file is not in the pipelines folder."""
     named: str
-    """What `penstock run` knows the pipeline by."""
+    """The pipeline's name or file for `penstock run`."""
 
 
-def _find_rows(settings: "Settings", what: str) -> _Meant:
+def _find_rows(settings: "Settings", what: str) -> _Target:
     try:
         database, name = open_ledger(settings, what)
     except PipelineNotFound:
         database, record = locate_run(settings, what)
-        return _Meant(database, record.pipeline, record.run_id, _find_spec(settings, record.pipeline), record.pipeline)
+        return _Target(database, record.pipeline, record.run_id, _find_spec(settings, record.pipeline), record.pipeline)
     assert name is not None  # one was given
-    return _Meant(database, name, None, _find_spec(settings, what), what)
+    return _Target(database, name, None, _find_spec(settings, what), what)
 
 
 def _find_spec(settings: "Settings", name: str) -> "Pipeline | None":
@@ -77,42 +77,42 @@ def _find_spec(settings: "Settings", name: str) -> "Pipeline | None":
         return None
 
 
-def _choose(settings: "Settings", meant: _Meant, failed: tuple[str, ...], keys: tuple[str, ...]) -> "Choice":
+def _choose(settings: "Settings", target: _Target, failed: tuple[str, ...], keys: tuple[str, ...]) -> "Choice":
     from penstock.privacy.masking import make_masking
     from penstock.privacy.row_key import read_row_key
     from penstock.upkeep.quarantine_release import Choice
 
     if not keys:
         return Choice(failed)
-    if meant.spec is None:
+    if target.spec is None:
         raise SettingsError(
-            f"there is no file of `{meant.pipeline}` in the pipelines folder, which tells its key",
-            "Name the pipeline by its file instead of the run.",
+            f"the key of `{target.pipeline}` is unknown: its file is not in the pipelines folder",
+            "Give the pipeline's file instead of the run.",
         )
-    subjects = tuple(read_row_key(text, meant.spec.key) for text in keys)
-    return Choice(failed, subjects, make_masking(meant.spec, settings))
+    row_keys = tuple(read_row_key(text, target.spec.key) for text in keys)
+    return Choice(failed, row_keys, make_masking(target.spec, settings))
 
 
-def _tell(selected: "Selected") -> None:
+def _print_selected(selected: "Selected") -> None:
     if not selected.held:
-        console().print("no held row is meant: nothing to release")
+        console().print("no held row matches: nothing to release")
     if selected.stubborn:
-        told = "cannot be let through as they are (the model cannot take them, or they have no key)"
-        console().print(f"{plural(selected.stubborn, 'row')} {told}: they pass only where they were mended")
+        why = "cannot be released as they are (the model cannot take them, or they have no key)"
+        console().print(f"{plural(selected.stubborn, 'row')} {why}: they pass only if corrected at the source")
     if selected.left:
-        console().print(f"{plural(selected.left, 'row')} failed other expectations too and stay held")
+        console().print(f"{plural(selected.left, 'row')} also failed other expectations and stay held")
 
 
-def _score(settings: "Settings", meant: _Meant, *, run: bool) -> None:
+def _score(settings: "Settings", target: _Target, *, run: bool) -> None:
     from penstock.ledger.releases import pending_releases
 
-    waiting = pending_releases(meant.database, meant.pipeline)
+    waiting = pending_releases(target.database, target.pipeline)
     if not waiting:
         return
-    if not run or meant.spec is None:
-        told = f"{plural(sum(waiting.values()), 'released row')} of {plural(len(waiting), 'interval')}"
-        console().print(f"{told}: the next run of `{meant.pipeline}` scores them", markup=False)
+    if not run or target.spec is None:
+        rows = f"{plural(sum(waiting.values()), 'released row')} of {plural(len(waiting), 'interval')}"
+        console().print(f"{rows}: the next run of `{target.pipeline}` scores them", markup=False)
         return
     from penstock.cli.run.command import run_pipeline
 
-    raise typer.Exit(run_pipeline(meant.named, settings, console(), mode="release").exit_code)
+    raise typer.Exit(run_pipeline(target.named, settings, console(), mode="release").exit_code)

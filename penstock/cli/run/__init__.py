@@ -1,1 +1,1 @@
-"""`penstock run`: score what is due, in this process."""
+"""`penstock run`: score the due intervals in this process."""

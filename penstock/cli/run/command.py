@@ -1,4 +1,4 @@
-"""`penstock run`: score what is due, in this process, and tell how it ended from the ledger."""
+"""`penstock run`: score the due intervals in this process, and report the outcome from the ledger."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.arguments import End, ModelOption, PipelineName, Restate, Start
-from penstock.cli.ending import VERBOSE, tell_error
+from penstock.cli.ending import VERBOSE, print_error
 from penstock.cli.opening import connector, open_pipeline, open_settings
 from penstock.cli.output import console as stdout_console
 from penstock.cli.output import plural, short
-from penstock.cli.plan import choose_mode, find_intervals, resolve_models, tell_plan, told_idle
+from penstock.cli.plan import choose_mode, describe_idle, find_intervals, print_plan, resolve_models
 from penstock.cli.prefect_api import is_own, prefect_api
 from penstock.cli.run.flow_call import FlowEnd, call_score
 from penstock.cli.run.own_runs import OwnRuns, own_runs_from_now
@@ -39,9 +39,9 @@ class RunSummary:
     """How one call of `run_pipeline` ended."""
 
     records: "tuple[RunRecord, ...]"
-    """The runs that this call made, oldest interval first."""
+    """The runs of this call, oldest interval first."""
     skipped: bool
-    """Nothing was to be done, or another run is doing it."""
+    """Whether nothing was to be done, or another run is doing it."""
     exit_code: int
     message: str
 
@@ -62,16 +62,16 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show logs, and tracebacks of errors.")] = False,
 ) -> None:
-    """Score what is due: missing intervals, and those that late rows touched.
+    """Score the due intervals: missing ones, and those with late rows.
 
-    With --start or --end: what is missing in that range; with --restate too, all of the range again. Running it twice
-    is safe: what is published already is left alone.
+    With --start or --end, score the missing intervals of that range. With --restate too, score all of the range again.
+    Running the command twice is safe: published intervals are left alone.
     """
     ctx.meta[VERBOSE] = verbose
     settings = open_settings()
     mode = choose_mode(start, end, restate)
     if dry_run:
-        tell_plan(open_pipeline(pipeline, settings), settings, mode, start, end, model, partition_rows)
+        print_plan(open_pipeline(pipeline, settings), settings, mode, start, end, model, partition_rows)
         return
     summary = run_pipeline(
         pipeline,
@@ -99,20 +99,20 @@ def run_pipeline(
     partition_rows: int | None = None,
     verbose: bool = False,
 ) -> RunSummary:
-    """Score what is due in this process; nothing to do costs no server.
+    """Score the due intervals in this process. If nothing is due, no server is started.
 
     Args:
-        settings: Those of this process's environment; the tasks read them there.
-        console: Where progress and the outcome are told.
+        settings: The settings of this process's environment, where the tasks read them.
+        console: Shows progress and the outcome.
 
     Raises:
-        PenstockError: something is wrong that shows before anything is started.
+        PenstockError: a check before the start fails.
     """
     spec = open_pipeline(pipeline, settings)
     connect = connector(settings)
     plan = _find_due(spec, connect, datetime.now(UTC), mode, start, end)
     if not plan.intervals:
-        message = told_idle(plan)
+        message = describe_idle(plan)
         console.print(message, markup=False)
         return RunSummary((), True, 0, message)
     if plan.stall:
@@ -132,7 +132,7 @@ def run_pipeline(
                 partition_rows=partition_rows,
             )
         _keep_history(api_url, ended, console)
-    return _tell_outcome(spec, plan, runs, ended, console)
+    return _print_outcome(spec, plan, runs, ended, console)
 
 
 def _find_due(
@@ -143,7 +143,7 @@ def _find_due(
     start: datetime | None,
     end: datetime | None,
 ) -> "Plan":
-    """Return what is due; where nothing is, new log lines may have made a published interval late."""
+    """Return the due intervals. If there are none, land new log lines and look again for late rows."""
     from penstock.run.extract import land_logs
 
     plan = find_intervals(pipeline, connect, now, mode, start, end)
@@ -153,53 +153,53 @@ def _find_due(
 
 
 def _keep_history(api_url: str, ended: FlowEnd, console: "Console") -> None:
-    """Wait until a server that ends with us has written down what Prefect tells it."""
+    """Wait until a server that ends with this command has stored what Prefect sent."""
     if not is_own(api_url) or ended.flow_run_id is None:
         return
     from penstock.deployments.server.history import wait_for_history
 
     if not wait_for_history(api_url, ended.flow_run_id, HISTORY_SECONDS):
-        console.print("Warning: the Prefect history of this run is incomplete; the ledger is not.", style="yellow")
+        console.print("Warning: the Prefect history of this run is incomplete. The ledger is complete.", style="yellow")
 
 
-def _tell_outcome(pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: FlowEnd, console: "Console") -> RunSummary:
-    """Tell each run, and conclude from the ledger how the call ended."""
+def _print_outcome(pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: FlowEnd, console: "Console") -> RunSummary:
+    """Print each run, and find out from the ledger how the call ended."""
     records = runs.records()
     for record in records:
-        _tell_run(record, console)
+        _print_run(record, console)
     undone = [record for record in records if record.state not in DONE]
     if undone:
         code = 3 if all(record.state == "halted" for record in undone) else 1
         message = f"{len(undone)} of {plural(len(records), 'interval')} not published"
         return RunSummary(records, False, code, message)
     if ended.error is not None and len(records) < len(plan.intervals):
-        message = _told_broken(ended.error, len(plan.intervals) - len(records))
-        tell_error(message)
+        message = _describe_failure(ended.error, len(plan.intervals) - len(records))
+        print_error(message)
         return RunSummary(records, False, ended.exit_code, message)
     if ended.error is not None:
-        _warn(f"all is published, says the ledger, but Prefect could not write it down: {ended.error}", console)
+        _warn(f"all intervals are published in the ledger, but Prefect could not record it: {ended.error}", console)
     if not records:
-        message = f"nothing was done here: another run of `{pipeline.name}` holds or has published what was due"
+        message = f"nothing was done: another run of `{pipeline.name}` is scoring or has published the due intervals"
         _warn(message, console)
         return RunSummary((), True, 0, message)
     if len(records) < len(plan.intervals) and ended.error is None:
         left = plural(len(plan.intervals) - len(records), "interval")
-        _warn(f"{left} left alone: another run holds or has published them", console)
+        _warn(f"{left} left alone: another run is scoring or has published them", console)
     return RunSummary(records, False, 0, f"{plural(len(records), 'interval')} published")
 
 
-def _told_broken(error: BaseException | str, missing: int) -> str:
+def _describe_failure(error: BaseException | str, missing: int) -> str:
     if isinstance(error, PenstockError):
         return str(error)
     why = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
-    return f"{plural(missing, 'interval')} not scored: {why}. What is published stays; run again for the rest."
+    return f"{plural(missing, 'interval')} not scored: {why}. Published intervals stay. Run again for the rest."
 
 
 def _warn(message: str, console: "Console") -> None:
     console.print(f"Warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
 
-def _tell_run(run: "RunRecord", console: "Console") -> None:
+def _print_run(run: "RunRecord", console: "Console") -> None:
     from penstock.run_types import interval_label
 
     good = run.state in DONE
@@ -212,8 +212,8 @@ def _tell_run(run: "RunRecord", console: "Console") -> None:
         numbers.append(f"{run.seconds:.1f} s")
         if good and run.rows_extracted:
             numbers.append(f"{run.rows_extracted / run.seconds:,.0f} rows/s")
-    told = f"{'✓' if good else '✗'} {interval_label(run.interval)}  {run.state}  {' · '.join(numbers)}"
-    told += f"  {run.models}  run {short(run.run_id)}"
-    console.print(told, style="green" if good else "red", markup=False, soft_wrap=True)
+    line = f"{'✓' if good else '✗'} {interval_label(run.interval)}  {run.state}  {' · '.join(numbers)}"
+    line += f"  {run.models}  run {short(run.run_id)}"
+    console.print(line, style="green" if good else "red", markup=False, soft_wrap=True)
     if run.error and not good:
-        tell_error(run.error)
+        print_error(run.error)

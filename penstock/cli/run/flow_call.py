@@ -1,4 +1,4 @@
-"""Call the scoring flow in this process, and tell how it ended."""
+"""Call the scoring flow in this process, and return how it ended."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from penstock.errors import PenstockError
 
 @dataclass(frozen=True)
 class FlowEnd:
-    """What came back from Prefect; what was done is told by the ledger."""
+    """How the flow run ended in Prefect. The ledger says what was done."""
 
     flow_run_id: str | None
     error: BaseException | str | None
@@ -19,7 +19,7 @@ class FlowEnd:
 
 
 def call_score(api_url: str, **parameters: Any) -> FlowEnd:
-    """Run `penstock.flows.score.score` against a Prefect API; what is None is left to the flow's default."""
+    """Run `penstock.flows.score.score` against a Prefect API. Parameters that are None use the flow's default."""
     import httpx
     from prefect.exceptions import PrefectException
     from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -28,7 +28,7 @@ def call_score(api_url: str, **parameters: Any) -> FlowEnd:
     from penstock.tasks import process_resources
 
     given = {name: value for name, value in parameters.items() if value is not None}
-    process_resources.settings.cache_clear()  # a process that calls twice may have changed its environment in between
+    process_resources.settings.cache_clear()  # the environment may have changed since an earlier call in this process
     with temporary_settings({PREFECT_API_URL: api_url}):
         try:
             state = score(**given, return_state=True)
@@ -40,7 +40,7 @@ def call_score(api_url: str, **parameters: Any) -> FlowEnd:
 
 
 def _error_of(state: Any) -> BaseException | str:
-    """Return the exception that a state carries, else its words."""
+    """Return the exception of a state, or its message."""
     from prefect.exceptions import MissingResult
 
     try:

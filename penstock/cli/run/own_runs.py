@@ -1,4 +1,4 @@
-"""The scoring runs that one call of this process made, as the ledger remembers them."""
+"""The scoring runs of one call in this process, from the ledger."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnRuns:
-    """Runs of a pipeline that this process claimed since a moment; `at_most` bounds what is read."""
+    """Runs of a pipeline that this process claimed since a moment. At most `at_most` runs are read."""
 
     database: "Database"
     pipeline: str
@@ -21,7 +21,7 @@ class OwnRuns:
     at_most: int
 
     def records(self) -> "tuple[RunRecord, ...]":
-        """Return them, oldest interval first."""
+        """Return the runs, oldest interval first."""
         from penstock.ledger.reader import list_runs
 
         owner = f"{socket.gethostname()}:{os.getpid()}"
@@ -31,7 +31,7 @@ class OwnRuns:
 
 
 def own_runs_from_now(database: "Database", pipeline: str, intervals: int) -> OwnRuns:
-    """Return what will tell the runs that this process claims from now on, by the ledger's clock."""
+    """Return a reader of the runs that this process claims from now on, by the ledger's clock."""
     with database.reading() as connection:
         since = database.now(connection)
-    return OwnRuns(database, pipeline, since, 2 * intervals + 50)  # other processes' runs may lie in between
+    return OwnRuns(database, pipeline, since, 2 * intervals + 50)  # other processes may have newer runs

@@ -1,4 +1,4 @@
-"""A progress bar that is told by the ledger, whatever runs the partitions."""
+"""A progress bar that reads the ledger, so that it works with every runner."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ EVERY_SECONDS = 0.3
 
 @contextmanager
 def shown_progress(runs: OwnRuns, intervals: int, console: "Console") -> Iterator[None]:
-    """Show how many of the intervals, and of the rows of the one under way, are done; nothing where nobody watches."""
+    """Show the finished intervals, and the rows of the running one. Show nothing without a terminal."""
     if not console.is_terminal:
         yield
         return
@@ -39,14 +39,14 @@ def shown_progress(runs: OwnRuns, intervals: int, console: "Console") -> Iterato
 def _follow(runs: OwnRuns, intervals: int, progress: "Progress", task: "TaskID", stop: threading.Event) -> None:
     while not stop.wait(EVERY_SECONDS):
         try:
-            share, told = _measure(runs, intervals)
+            share, description = _measure(runs, intervals)
         except TransientError:
-            continue  # the run itself tells when the warehouse stays away
-        progress.update(task, completed=share, description=told)
+            continue  # the run itself reports if the warehouse stays unavailable
+        progress.update(task, completed=share, description=description)
 
 
 def _measure(runs: OwnRuns, intervals: int) -> tuple[float, str]:
-    """Return how many intervals are done, the one under way in part, and the words for it."""
+    """Return the number of finished intervals, including a share of the running one, and a description."""
     from penstock.ledger.reader import rows_done
     from penstock.run_types import interval_label
 

@@ -1,4 +1,4 @@
-"""What is looked at before a run starts anything: its sources, its model."""
+"""Check sources and models before a run starts anything."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -20,31 +20,31 @@ def ensure_ready(
     pins: "Pins",
     connect: "Connector",
 ) -> None:
-    """Raise what a run would raise later, after retries and on a started server.
+    """Raise early what a run would raise later, after retries and with a started server.
 
     Raises:
-        SourceError: a table, a column or a file is not there.
+        SourceError: a table, a column or a file is missing.
         DatabaseUnavailable: a database does not answer.
         ModelRefused: the model's bytes are not those that were registered.
     """
-    from penstock.cli.check.source import look_at_source
+    from penstock.cli.check.source import inspect_source
     from penstock.models.registry import Registry
 
     for name in pipeline.sources:
-        look_at_source(pipeline, name, interval, connect)
+        inspect_source(pipeline, name, interval, connect)
     for pin in pins.values():
         Registry(settings.models_folder).load(pin)
 
 
 @contextmanager
 def load_while_waiting(pipeline: "Pipeline") -> Iterator[Callable[[], None]]:
-    """Load Great Expectations while a server starts; call what it gives before anything else is imported."""
+    """Load Great Expectations while a server starts. Call the yielded function before importing anything else."""
     if not pipeline.expectations:
         yield lambda: None
         return
     from penstock.quality import load_engine
 
-    # Two threads that import at once can meet in half-loaded modules, so the caller waits for this one.
+    # Two threads that import at once can see half-loaded modules, so the caller waits for this thread.
     thread = threading.Thread(target=load_engine, name="load great expectations", daemon=True)
     thread.start()
     yield thread.join

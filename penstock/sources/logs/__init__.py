@@ -1,1 +1,1 @@
-"""Log files: find new lines, land each once, read them by event time."""
+"""Log files: find new lines, land each once, and read them by event time."""

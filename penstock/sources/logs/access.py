@@ -1,4 +1,4 @@
-"""Lines of web servers: the common and the combined log format of Apache and nginx."""
+"""Parse web server lines: the common and the combined log format of Apache and nginx."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,13 +11,13 @@ from penstock.database.types import TIMESTAMP
 from penstock.sources.logs.times import read_clf
 from penstock.sources.logs.values import read_int, replace_text
 
-pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
+pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
 _QUOTED = r'(?:[^"\\]|\\.)*'
 _COMMON = rf'^\S+ \S+ [^\[]* \[[^\]]*\] "{_QUOTED}" (?:[0-9]{{3}}|-) (?:[0-9]{{1,18}}|-)'
 _COMBINED = rf'{_COMMON} "{_QUOTED}" "{_QUOTED}"'
 _TIME = r"^\S+ \S+ [^\[]*\[(?P<time>[^\]]*)\]"
-# These can be matched without looking back, which the engine does ten times as fast as one pattern of ten groups.
+# These match without backtracking, which is ten times as fast as one pattern with ten groups.
 _CALLER = r"^(?P<host>\S+) (?P<identity>\S+) (?P<user>[^\[]*)\["
 _ANSWER = r" (?P<status>\S+) (?P<size>[^ ]+)"
 _REQUEST = r"^(?P<method>[A-Za-z][A-Za-z_-]*) (?P<path>\S+) (?P<protocol>[A-Za-z]+/[0-9.]+)$"
@@ -30,9 +30,9 @@ _WHOLE = (
 
 @dataclass(frozen=True)
 class AccessParser:
-    """Takes web server lines apart; `-` is NULL, escapes such as `\\"` stay as the server wrote them.
+    """Parses web server lines. `-` is NULL; escapes such as `\\"` stay as the server wrote them.
 
-    A request that is not `METHOD path PROTOCOL` has its whole text as path.
+    If a request is not `METHOD path PROTOCOL`, its whole text is the path.
     """
 
     combined: bool
@@ -79,7 +79,7 @@ class AccessParser:
         return pa.table([columns[name] for name in schema.names], schema=schema)
 
     def _cut(self, lines: Any) -> list[Any]:
-        """Cut lines at their quotes; only those with quotes inside a field need the pattern, five times as slow."""
+        """Cut lines at their quotes. Lines with quotes inside a field need the pattern, which is five times as slow."""
         quotes = 6 if self.combined else 2
         parts = pc.split_pattern(lines, '"')
         simple = pc.equal(pc.list_value_length(parts), quotes + 1)

@@ -1,4 +1,4 @@
-"""The content of a log file as bytes to be read at any offset; a gzip is unpacked, and checked to its end, first."""
+"""Read a log file's bytes at any offset. A gzip is first unpacked and checked to its end."""
 
 import gzip
 import hashlib
@@ -15,10 +15,10 @@ from typing import BinaryIO
 from penstock.errors import BrokenFile
 
 MARK = 1024
-"""Bytes of a file's head, and before an offset, by which it is known again."""
+"""Bytes of a file's head, and before an offset, that identify it."""
 MAX_GZIP_BYTES = 8 << 30
 MAX_GZIP_RATIO = 200
-"""How many times its own size a gzip may unpack to, once it is beyond `FREE_GZIP_BYTES`; logs are near 10 to 30."""
+"""The largest allowed ratio of a gzip above `FREE_GZIP_BYTES`. Logs have about 10 to 30."""
 FREE_GZIP_BYTES = 100 << 20
 
 _CHUNK = 1 << 20
@@ -27,16 +27,16 @@ _SPOOLED = 32 << 20
 
 @dataclass(frozen=True)
 class Content:
-    """An open file, as long as it was when it was opened."""
+    """An open file, with its size at opening."""
 
     handle: BinaryIO
     size: int
     head: bytes
     signature: str
     complete: bool
-    """A gzip: it will not grow, so its last line counts without an LF."""
+    """Whether it is a gzip. A gzip does not grow, so its last line counts without an LF."""
     seen_at: datetime
-    """When it was last written."""
+    """When the file was last written."""
 
     def read_at(self, offset: int, count: int) -> bytes:
         self.handle.seek(offset)
@@ -47,7 +47,7 @@ class Content:
         return digest(self.read_at(start, offset - start))
 
     def end_of_lines(self, start: int) -> int:
-        """Return where the last whole line ends; `start` where there is none behind it."""
+        """Return the end of the last whole line, or `start` if none follows it."""
         stop = self.size
         while stop > start and not self.complete:
             begin = max(start, stop - _CHUNK)
@@ -73,16 +73,16 @@ def digest(data: bytes) -> str:
 
 
 def write_stamp(status: os.stat_result) -> str:
-    """Return size and time of writing: what changes when a file is written."""
+    """Return size and time of writing, which change when a file is written."""
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 @contextmanager
 def open_raw(source_name: str, path: Path) -> Iterator[BinaryIO | None]:
-    """Open a file; None where it has gone since the folder was listed.
+    """Open a file. Yield None if it has gone since the folder was listed.
 
     Raises:
-        BrokenFile: it may not be read.
+        BrokenFile: the file may not be read.
     """
     try:
         handle = path.open("rb", buffering=0)  # a buffer would mix bytes from before and after a truncation
@@ -96,10 +96,10 @@ def open_raw(source_name: str, path: Path) -> Iterator[BinaryIO | None]:
 
 
 def is_gzip(source_name: str, path: Path, handle: BinaryIO) -> bool:
-    """Tell by its first bytes whether a file is a gzip.
+    """Whether a file is a gzip, by its first bytes.
 
     Raises:
-        BrokenFile: it is called `.gz` and is none.
+        BrokenFile: the file is named `.gz` and is not a gzip.
     """
     handle.seek(0)
     packed = handle.read(2) == b"\x1f\x8b"
@@ -109,7 +109,7 @@ def is_gzip(source_name: str, path: Path, handle: BinaryIO) -> bool:
 
 
 def packed_digest(handle: BinaryIO) -> str:
-    """Return the digest of a gzip's own bytes; far quicker than unpacking it."""
+    """Return the digest of a gzip's packed bytes, which is far quicker than unpacking it."""
     found = hashlib.sha256()
     handle.seek(0)
     while chunk := handle.read(_CHUNK):
@@ -127,17 +127,17 @@ def plain_content(handle: BinaryIO) -> Iterator[Content]:
 
 @contextmanager
 def unpacked_content(source_name: str, path: Path, handle: BinaryIO, packed: str) -> Iterator[Content]:
-    """Unpack a gzip into a temporary file; nothing of it is seen before its end has been checked.
+    """Unpack a gzip into a temporary file. No content is returned before its end has been checked.
 
     Raises:
-        BrokenFile: truncated, corrupt, or larger than the caps.
+        BrokenFile: the gzip is truncated, corrupt or too large.
     """
     status = os.fstat(handle.fileno())
     with tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as spool:
         size = _unpack(source_name, path, handle, status.st_size, spool)
         spool.seek(0)
         head, signature = spool.read(MARK), f"{write_stamp(status)}:{packed}"
-        yield Content(spool, size, head, signature, True, written_at(status))  # type: ignore[arg-type] # a spooled file is a BinaryIO in all that is used
+        yield Content(spool, size, head, signature, True, written_at(status))  # type: ignore[arg-type] # a spooled file has all used methods of a BinaryIO
 
 
 def _unpack(

@@ -1,18 +1,18 @@
-"""Find what is new in log files that grow, rotate, are packed and copied; every whole line is handed out once.
+"""Find new lines in log files that grow, rotate, and get packed or copied. Each whole line is returned once.
 
-A file is known by its content, never by its name or inode: by the hash of its head, and of the bytes before the offset
-up to which it has been read. So a file that was renamed or packed is read on from there; one that was truncated and
-written anew, or that merely begins like another, is a new file; a copy is remembered as one, and its lines are not
-taken again.
+A file is identified by its content, never by its name or inode: by the hash of its head, and of the bytes before the
+offset up to which it was read. A renamed or packed file is read on from its offset. A file that was truncated and
+written anew, or that only begins like another, is a new file. A copy is recorded as a copy, and its lines are not
+returned again.
 
-What cannot be known:
+Limits:
 
-- *copytruncate* has a window: lines written between the copying and the truncation are in neither file, and lines that
-  had not been read when the copy is deleted are lost. Rotate by renaming where every line counts.
-- Files whose bytes are the same so far count as copies of one another, so a first line that two files share (a header)
-  is taken once.
-- A copy that stops before the offset of a file that has gone, or is packed, cannot be told from a new file.
-- A gzip's last line counts without LF, a plain file's waits for one.
+- *copytruncate* loses lines that are written between the copying and the truncation, and lines that were not read
+  before the copy is deleted. If every line counts, rotate by renaming.
+- Files with the same bytes so far count as copies of each other, so a first line that two files share (a header) is
+  returned once.
+- A copy that stops before the offset of a file that has gone, or is packed, looks like a new file.
+- The last line of a gzip counts without LF. In a plain file it waits for one.
 """
 
 import glob
@@ -45,32 +45,32 @@ from penstock.sources.logs.split import Lines, split_lines
 
 @dataclass(frozen=True)
 class KnownFile:
-    """How far a file has been read, and by what it is known again."""
+    """How far a file was read, and what identifies it."""
 
     file_id: str
     path: str
     head_hash: str
     head_bytes: int
     offset: int
-    """Bytes that have been taken; of a gzip, of its content."""
+    """Bytes that were read; for a gzip, of its content."""
     tail_hash: str
     """Hash of the last `tail_bytes` before the offset."""
     tail_bytes: int
     signature: str
-    """Size and time of writing (and a gzip's digest) of a file read to its end; empty between batches."""
+    """Size and time of writing (and a gzip's digest) of a file that was read to its end. Empty between batches."""
     complete: bool
-    """A gzip, read to its end."""
+    """Whether it is a gzip that was read to its end."""
 
     def written_as(self, stamp: str) -> bool:
-        """Whether the file was read to its end as it is."""
+        """Whether the file was read to its end in its present state."""
         return self.signature == stamp or self.signature.startswith(f"{stamp}:")
 
     def packed_as(self, packed: str) -> bool:
-        """Whether it is the gzip with this digest, read to its end."""
+        """Whether it is the gzip with this digest and was read to its end."""
         return self.complete and self.signature.endswith(f":{packed}")
 
     def is_begin_of(self, content: Content) -> bool:
-        """Whether the content begins with what was read of this file."""
+        """Whether the content begins with the bytes that were read of this file."""
         return (
             content.size >= max(self.offset, self.head_bytes)
             and digest(content.head[: self.head_bytes]) == self.head_hash
@@ -80,27 +80,27 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class LineBatch:
-    """New lines of one file, and the state to be committed with them; there may be no lines, only a new state."""
+    """New lines of one file, and the state to commit with them. There may be a new state without lines."""
 
     file: KnownFile
     start: int
-    """The offset before them."""
+    """The offset before the lines."""
     offsets: pa.Int64Array
     lines: pa.StringArray
     seen_at: datetime
     """When the file was last written."""
     broken: pa.BooleanArray
-    """Lines in which bytes that are not UTF-8, or NUL, are written as `\\xff`, `\\x00`."""
+    """Lines in which bytes that are not UTF-8, and NUL, are written as `\\xff`, `\\x00`."""
     oversize: pa.BooleanArray
-    """Lines cut to their beginning and their length; to be counted as malformed, whatever the parser says."""
+    """Lines that were cut to their beginning and length. They count as malformed, whatever the parser returns."""
 
 
 def find_files(source_name: str, path: str, roots: tuple[str, ...]) -> list[Path]:
     """Return the regular files that a path or glob names, absolute, the longest unwritten first.
 
     Raises:
-        NoFiles: there is none.
-        OutsideRoots: the path, or a file's link, leads out of the folders that may be read.
+        NoFiles: no file matches.
+        OutsideRoots: the path, or a file's link, points outside the allowed folders.
     """
     check_pattern(source_name, path, roots)
     names = [path] if Path(path).is_file() else glob.glob(path, recursive=True)
@@ -109,7 +109,7 @@ def find_files(source_name: str, path: str, roots: tuple[str, ...]) -> list[Path
         file = Path(name).absolute()
         try:
             status = file.stat()
-        except OSError:  # gone meanwhile, or a link to nowhere
+        except OSError:  # the file has gone, or it is a broken link
             continue
         if stat.S_ISREG(status.st_mode):
             found[file] = status.st_mtime_ns
@@ -122,11 +122,11 @@ def find_files(source_name: str, path: str, roots: tuple[str, ...]) -> list[Path
 def read_new_lines(
     source_name: str, path: str, known: Sequence[KnownFile], roots: tuple[str, ...], batch_lines: int = 50_000
 ) -> Iterator[LineBatch]:
-    """Yield the whole lines that no batch before has held; commit each batch with its state before taking the next.
+    """Yield whole lines that no earlier batch contained. Commit each batch with its state before the next.
 
     Raises:
-        NoFiles: the path matches nothing.
-        BrokenFile: a gzip is truncated, corrupt or too large, or a file may not be read; nothing of that file is
+        NoFiles: no file matches the path.
+        BrokenFile: a gzip is truncated, corrupt or too large, or a file may not be read. No line of that file is
             yielded.
     """
     files = find_files(source_name, path, roots)
@@ -137,7 +137,7 @@ def read_new_lines(
 
 @dataclass(frozen=True)
 class _Scan:
-    """One pass over the files; `known` moves on with it."""
+    """One pass over the files. It updates `known`."""
 
     source_name: str
     paths: frozenset[str]
@@ -177,7 +177,7 @@ class _Scan:
         return LineBatch(state, start, lines.offsets, lines.text, seen_at, lines.broken, lines.oversize)
 
     def _is_read(self, path: Path) -> bool:
-        """Whether nothing was written to the file since it was read to its end; tells without opening it."""
+        """Whether nothing was written to the file since it was read to its end. The file is not opened."""
         try:
             stamp = write_stamp(path.stat())
         except FileNotFoundError:
@@ -186,7 +186,7 @@ class _Scan:
 
     @contextmanager
     def _open(self, path: Path) -> Iterator[Content | KnownFile | None]:
-        """Open a file's content; a gzip that is known by its digest is not unpacked again."""
+        """Open a file's content. A gzip with a known digest is not unpacked again."""
         with ExitStack() as stack:
             handle = stack.enter_context(open_raw(self.source_name, path))
             if handle is None:
@@ -200,7 +200,7 @@ class _Scan:
                 yield stack.enter_context(plain_content(handle))
 
     def _adopt_packed(self, path: Path, twin: KnownFile) -> Iterator[LineBatch]:
-        """Remember a gzip that was read before, under its new name or as a copy."""
+        """Record a gzip that was read before, under its new name or as a copy."""
         status, packed = path.stat(), twin.signature.rpartition(":")[2]
         old = self._entry_of(path, [file for file in self.known.values() if file.packed_as(packed)])
         file_id = old.file_id if old else self._free_id(twin.head_hash)
@@ -209,20 +209,20 @@ class _Scan:
             yield self._batch(state, twin.offset, split_lines(b"", twin.offset), written_at(status))
 
     def _begins_of(self, content: Content) -> list[KnownFile]:
-        """Return the known files that the content goes on from."""
+        """Return the known files that the content continues."""
         lengths = {file.head_bytes for file in self.known.values()}
         heads = {(length, digest(content.head[:length])) for length in lengths}
         alike = [file for file in self.known.values() if (file.head_bytes, file.head_hash) in heads]
         return [file for file in alike if file.is_begin_of(content)]
 
     def _entry_of(self, path: Path, same: list[KnownFile]) -> KnownFile | None:
-        """Return the entry that goes on in this file: its own, or that of a file that has left its place."""
+        """Return the entry that this file continues: its own, or that of a file that is no longer at its path."""
         own = [file for file in same if file.path == str(path)]
         left = [] if own else [file for file in same if not self._still_there(file)]
         return max(own or left, key=lambda file: file.offset, default=None)
 
     def _still_there(self, file: KnownFile) -> bool:
-        """Whether the path of a known file still holds it: then another file with its content is a copy."""
+        """Whether a known file is still at its path. Then another file with its content is a copy."""
         if file.path not in self.paths:
             return False
         path = Path(file.path)
@@ -237,7 +237,7 @@ class _Scan:
             return content is not None and file.is_begin_of(content)
 
     def _copied_bytes(self, path: Path, content: Content, reached: int) -> int:
-        """Return how much has been taken, where this is a copy that is shorter than the file it was copied from."""
+        """Return how many bytes were already read if this is a copy that is shorter than its original."""
         end = content.end_of_lines(reached)
         for file in self.known.values():
             if end == reached or file.offset < end or file.path == str(path) or file.complete:

@@ -1,4 +1,4 @@
-"""The formats of log lines: each tells a line's event time, and takes lines apart into columns, in bulk."""
+"""The formats of log lines. Each reads event times and parses lines into columns, in bulk."""
 
 import re
 from dataclasses import dataclass
@@ -23,27 +23,27 @@ _CHUNK_ROWS = 50_000
 
 
 class LineParser(Protocol):
-    """What landing and reading ask of a format. Parsers are frozen and survive pickling."""
+    """The interface of a format for landing and reading. Parsers are frozen and can be pickled."""
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns that `parse` gives: `time` in UTC among them, `line` as the last."""
+        """The columns that `parse` returns, including `time` in UTC, with `line` as the last."""
 
     def times(self, lines: pa.StringArray, seen_at: datetime) -> pa.TimestampArray:
-        """Return each line's event time, NULL where the line as a whole is not of the format.
+        """Return each line's event time, or NULL if the whole line does not match the format.
 
         Args:
             lines: Lines as they were read.
-            seen_at: When their file was last written; the year of times that have none is reckoned from it.
+            seen_at: When their file was last written. It gives the year of times without one.
         """
 
     def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
-        """Take lines apart that have a time."""
+        """Parse lines that have a time."""
 
 
 @dataclass(frozen=True)
 class _ChunkedParser:
-    """A parser of arrays that takes columns of tables too, bit by bit."""
+    """Applies a parser of arrays to columns of tables, chunk by chunk."""
 
     parser: LineParser
 
@@ -65,7 +65,7 @@ def compile_format(source: LogSource) -> LineParser:
     """Return the parser of a source's lines.
 
     Raises:
-        SpecError: a column has a name that every log has, or is no group of the expression; or the time format is none.
+        SpecError: a column has a reserved name or is not a group of the expression, or the time format is wrong.
     """
     return _ChunkedParser(_parser(source))
 
@@ -73,13 +73,13 @@ def compile_format(source: LogSource) -> LineParser:
 def _parser(source: LogSource) -> LineParser:
     taken = [name for name in source.columns if name in RESERVED]
     if taken:
-        raise _refusal("columns", f"`{taken[0]}` is given by Penstock; leave it out")
+        raise _refusal("columns", f"Penstock adds `{taken[0]}` itself; leave it out")
     if isinstance(source.format, RegexFormat):
         return _regex_parser(source.format, source)
     if source.format == "json":
         return JsonParser(source.columns)
     if source.columns:
-        raise _refusal("columns", f"the columns of `format: {source.format}` are given; leave `columns` out")
+        raise _refusal("columns", f"the columns of `format: {source.format}` are fixed; leave `columns` out")
     return SyslogParser() if source.format == "syslog" else AccessParser(combined=source.format == "combined")
 
 
@@ -87,12 +87,14 @@ def _regex_parser(spec: RegexFormat, source: LogSource) -> LineParser:
     groups = tuple(re.compile(spec.regex).groupindex)
     unknown = [name for name in source.columns if name not in groups]
     if unknown:
-        raise _refusal("columns", f"`{unknown[0]}` is no group of the regular expression.{nearest(unknown[0], groups)}")
+        raise _refusal(
+            "columns", f"`{unknown[0]}` is not a group of the regular expression.{nearest(unknown[0], groups)}"
+        )
     reserved = [name for name in groups if name in RESERVED[1:]]
     if reserved:
-        raise _refusal("regex", f"a group cannot be named `{reserved[0]}`; that column is given by Penstock")
+        raise _refusal("regex", f"a group cannot be named `{reserved[0]}`; Penstock adds that column itself")
     if spec.time_format is not None and not is_time_format(spec.time_format):
-        raise _refusal("time_format", f"`{spec.time_format}` holds a code that strptime does not know")
+        raise _refusal("time_format", f"`{spec.time_format}` contains a code that strptime does not know")
     return compile_regex(spec.regex, spec.time_format, source.columns)
 
 

@@ -1,4 +1,4 @@
-"""Lines that are JSON objects."""
+"""Parse lines that are JSON objects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from penstock.database.types import TIMESTAMP
 from penstock.sources.logs.times import open_engine, read_epoch, read_iso
 from penstock.sources.logs.values import ARROW_TYPES, ValueKind, read_values
 
-pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
+pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
 TIME_KEYS = ("time", "timestamp", "ts", "@timestamp")
 _NUMBERS = ("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE")
@@ -26,11 +26,11 @@ _FITTING: dict[ValueKind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class JsonParser:
-    """Takes the declared keys out of JSON objects; an absent key is NULL.
+    """Reads the declared keys of JSON objects. A missing key is NULL.
 
-    A value that is not of its column's type (a number in a string column is not) makes the line malformed, as does a
-    line without event time: the first of `time`, `timestamp`, `ts` and `@timestamp` that is not null. NUL in a string
-    is written as `\\x00`.
+    The event time is the first of `time`, `timestamp`, `ts` and `@timestamp` that is not null. A line is malformed if
+    it has no event time, or if a value is not of its column's type (such as a number in a string column). NUL in a
+    string is written as `\\x00`.
     """
 
     columns: Mapping[str, ValueKind]
@@ -62,7 +62,7 @@ class JsonParser:
 
 
 def _column(column: ValueKind, kinds: Any, texts: Any) -> tuple[Any, Any]:
-    """Return the values, and where one is not of the column's type."""
+    """Return the values, and a mask of those that are not of the column's type."""
     present = pc.fill_null(pc.not_equal(kinds, "NULL"), False)
     if column == "timestamp":
         values = _read_time(kinds, texts)
@@ -73,7 +73,7 @@ def _column(column: ValueKind, kinds: Any, texts: Any) -> tuple[Any, Any]:
 
 
 def _first(given: list[Any], arrays: list[Any]) -> Any:
-    """Return, row by row, the first of the arrays that is given there."""
+    """Return for each row the first array value that is given."""
     return pc.coalesce(*[pc.if_else(here, array, None) for here, array in zip(given, arrays, strict=False)])
 
 
@@ -84,7 +84,7 @@ def _read_time(kinds: Any, texts: Any) -> Any:
 
 
 def _look_up(lines: pa.StringArray, keys: tuple[str, ...]) -> tuple[list[Any], list[Any]]:
-    """Return the JSON type and the text of each key; NULL where the line lacks it or is no JSON object."""
+    """Return the JSON type and text of each key. NULL if the line lacks the key or is not a JSON object."""
     if not keys:
         return [], []
     pointers = ["/" + key.replace("~", "~0").replace("/", "~1") for key in keys]

@@ -1,7 +1,7 @@
-"""Log lines: landed once each in the warehouse, then read from there by event time.
+"""Land log lines in the warehouse, each once, and read them there by event time.
 
-Landing appends raw lines and moves the file's offset in one transaction; so a line is there once or not yet. The landed
-table never changes its shape: `(file_id, offset, time, line)`; columns are taken out of the lines when they are read.
+Landing appends raw lines and moves the file's offset in one transaction, so a line is landed once or not yet. The table
+of landed lines always has the columns `(file_id, offset, time, line)`. Reading parses the lines into columns.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -32,7 +32,7 @@ from penstock.spec.pipeline import ROW_ID, LogSource
 
 @dataclass(frozen=True)
 class Landing:
-    """What one landing took."""
+    """The counts of one landing."""
 
     lines: int = 0
     malformed: int = 0
@@ -40,7 +40,7 @@ class Landing:
 
 
 def landed_table(pipeline: str, source: str) -> sa.Table:
-    """Return the table that holds a log source's lines."""
+    """Return the table of a log source's lines."""
     name = f"{pipeline.replace('-', '_')}__{source}"
     table = sa.Table(
         name,
@@ -55,7 +55,7 @@ def landed_table(pipeline: str, source: str) -> sa.Table:
 
 
 def _index_name(table: str) -> str:
-    """Name the index of a table's times; one that would be too long for a database ends in a digest."""
+    """Name the index of a table's times. A name that is too long for a database ends in a digest."""
     name = f"{table}_time"
     return name if len(name) <= MAX_NAME else f"{table[: MAX_NAME - 9]}_{sha256(table.encode()).hexdigest()[:8]}"
 
@@ -67,8 +67,8 @@ def land_lines(pipeline: str, name: str, source: LogSource, database: Database, 
         roots: the folders that may be read; empty: no limit.
 
     Raises:
-        NoFiles: the path matches nothing, and nothing was ever landed.
-        BrokenFile: a compressed file is truncated or corrupt; nothing of it is taken.
+        NoFiles: no file matches the path, and nothing was ever landed.
+        BrokenFile: a compressed file is truncated or corrupt. None of its lines is landed.
     """
     migrate(database)
     table = landed_table(pipeline, name)
@@ -119,7 +119,7 @@ def _land_batch(
                 compute.fill_null_backward(compute.fill_null_forward(times)), pa.scalar(batch.seen_at, TIMESTAMP)
             )
             kept = pa.table({"file_id": ids, "offset": batch.offsets, "time": near, "line": batch.lines}).filter(bad)
-            if hidden:  # nobody knows where in the line the private value stands; file and offset are kept
+            if hidden:  # the private value may be anywhere in the line; keep only file and offset
                 kept = kept.set_column(3, "line", pa.repeat(pa.scalar(HIDDEN), kept.num_rows))
             _append_owned(transaction, log_lines, pipeline, name, kept)
         owner = (log_files.c.pipeline == pipeline, log_files.c.source == name)
@@ -136,7 +136,7 @@ def _append_owned(transaction: BulkTransaction, table: sa.Table, pipeline: str, 
 
 @dataclass(frozen=True)
 class LogReader:
-    """The landed lines of one source, by event time."""
+    """Reads the landed lines of one source by event time."""
 
     pipeline: str
     name: str
@@ -164,12 +164,12 @@ class LogReader:
         return parsed.append_column(ROW_ID, row_id)
 
     def count_without_time(self, interval: DataInterval | None) -> int:
-        return 0  # a line without a time is malformed, and counted there
+        return 0  # a line without a time is malformed and counted as such
 
     def count_malformed(self, interval: DataInterval | None) -> tuple[int, int]:
-        """Return how many lines of the interval could not be read, of how many.
+        """Return how many lines of the interval could not be read, and how many there are.
 
-        An unreadable line has no time of its own and counts where its neighbours in the file are.
+        An unreadable line has no time. It counts at the time of the neighbouring lines in the file.
         """
         span = self._span(interval)
         owner = (log_lines.c.pipeline == self.pipeline, log_lines.c.source == self.name)
@@ -181,9 +181,10 @@ class LogReader:
         return bad, bad + self._relation().count_and_fingerprint(span)[0]
 
     def _refuse_pruned(self, interval: DataInterval | None) -> None:
-        """Raise LinesPruned where lines of the interval may be gone.
+        """Raise LinesPruned if lines of the interval may be gone.
 
-        To be asked after reading: the horizon moves before the lines go, so what was read before it moved is whole.
+        Call this after reading. Pruning moves the horizon before it deletes lines, so if the horizon has not moved,
+        the read was complete.
         """
         span = self._span(interval)
         horizon = read_horizon(self.database, self.pipeline, self.name) if span else None

@@ -1,4 +1,4 @@
-"""Read a span of a log file in pieces of whole lines, with bounded memory."""
+"""Read a span of a log file in pieces of whole lines, in bounded memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from penstock.sources.logs.content import MARK, Content, digest
 from penstock.sources.logs.split import MAX_LINE, SHOWN, Lines, oversize_line, split_lines
 
 BLOCK = 8 * MAX_LINE
-"""Bytes that are held at a time."""
+"""Bytes in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Lines, and where they stood."""
+    """Lines and their place in the file."""
 
     start: int
     length: int
@@ -24,13 +24,13 @@ class Piece:
 
 
 def cut_pieces(content: Content, start: int, end: int, batch_lines: int) -> Iterator[Piece]:
-    """Yield the lines in `[start, end)`; stops early where the file is no longer what it was at its opening."""
+    """Yield the lines in `[start, end)`. Stop early if the file has changed since it was opened."""
     mark = content.hash_before(start)
     while start < end:
         before = content.read_at(start - min(start, MARK), min(start, MARK))
         block = content.handle.read(min(BLOCK, end - start))
         if digest(before) != mark or len(block) < min(BLOCK, end - start):
-            return  # truncated, or written anew, while it was read
+            return  # truncated or rewritten while it was read
         cuts = _cuts(block, batch_lines, start + len(block) == end)
         if not cuts:
             piece = _long_piece(content, start, end, block[: SHOWN * 4])
@@ -46,7 +46,7 @@ def cut_pieces(content: Content, start: int, end: int, batch_lines: int) -> Iter
 
 
 def _cuts(block: bytes, batch_lines: int, is_last: bool) -> list[int]:
-    """Return where pieces end: after every `batch_lines` lines; what is over is read again with the next block."""
+    """Return the ends of pieces of `batch_lines` lines. The rest is read again with the next block."""
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
     if is_last and (not len(ends) or ends[-1] < len(block)):
         ends = np.append(ends, len(block))
@@ -57,7 +57,7 @@ def _cuts(block: bytes, batch_lines: int, is_last: bool) -> list[int]:
 
 
 def _long_piece(content: Content, start: int, end: int, beginning: bytes) -> Piece | None:
-    """Walk to the end of a line that is longer than a block."""
+    """Return a line that is longer than a block, shortened."""
     at = start
     while at < end:
         chunk = content.read_at(at, min(BLOCK, end - at))

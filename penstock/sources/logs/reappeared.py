@@ -1,7 +1,7 @@
-"""Lines that a file has again: it was cut to a part of what had been read of it, as after a crash of its file system.
+"""Find lines that appear again because a file was cut to a part of itself, as after a crash of its file system.
 
-Such a file cannot be told from a new one by what is known of it (`log_files`), but its first lines stand landed, at the
-same offsets, under the id that it had before.
+By its entry in `log_files`, such a file looks like a new one. But its first lines are already landed at the same
+offsets, under the file's former id.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from penstock.sources.logs.files import KnownFile, LineBatch
 
 @dataclass(frozen=True)
 class LandedBefore:
-    """What a log source has landed, line by line: the readable ones in a table of its own, the others in the ledger."""
+    """The landed lines of a log source: readable ones in its own table, the others in the ledger."""
 
     database: Database
     table: sa.Table
@@ -27,7 +27,7 @@ class LandedBefore:
     known: Sequence[KnownFile]
 
     def drop_again(self, batch: LineBatch) -> LineBatch:
-        """Take out of a batch the lines that were landed of the same path before; only a file's beginning counts."""
+        """Remove lines that were landed from the same path before. Only the beginning of a file is checked."""
         former = [f for f in self.known if f.path == batch.file.path and f.file_id != batch.file.file_id]
         if not former or not len(batch.lines) or self._lines(batch.file.file_id, 0, batch.start, at_most=1):
             return batch
@@ -36,16 +36,16 @@ class LandedBefore:
         return replace(batch, **columns) if again else batch
 
     def _count_again(self, batch: LineBatch, file_id: str) -> int:
-        offsets: list[int] = batch.offsets.to_pylist()  # type: ignore[assignment] # none is NULL
+        offsets: list[int] = batch.offsets.to_pylist()  # type: ignore[assignment] # no offset is NULL
         lines = zip(offsets, batch.lines.to_pylist(), strict=True)
         first = self._lines(file_id, offsets[0], offsets[0])
-        if first.get(offsets[0]) not in (batch.lines[0].as_py(), HIDDEN):  # nearly always the file is another
+        if first.get(offsets[0]) not in (batch.lines[0].as_py(), HIDDEN):  # nearly always it is another file
             return 0
         before = self._lines(file_id, offsets[0], offsets[-1])
         return len(list(takewhile(lambda line: before.get(line[0]) in (line[1], HIDDEN), lines)))
 
     def _lines(self, file_id: str, first: int, last: int, at_most: int | None = None) -> dict[int, str]:
-        """Return the text by offset of a file's lines in a span."""
+        """Return the lines of a file in a span, by offset."""
         found: dict[int, str] = {}
         owned = (log_lines.c.pipeline == self.pipeline, log_lines.c.source == self.source)
         with self.database.reading() as connection:

@@ -1,4 +1,4 @@
-"""Lines in a user's own format: a regular expression with named groups."""
+"""Parse lines in a user's own format: a regular expression with named groups."""
 
 import re
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from penstock.database.types import TIMESTAMP
 from penstock.sources.logs.times import read_iso, read_strptime
 from penstock.sources.logs.values import ARROW_TYPES, ValueKind, read_values, replace_text
 
-pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
+pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
 
 @dataclass(frozen=True)
 class RegexParser:
-    """Takes lines apart that match an expression as a whole; `\\d`, `\\w` and `\\s` mean ASCII.
+    """Parses lines that match an expression as a whole. `\\d`, `\\w` and `\\s` match ASCII only.
 
-    A group that is empty, or took no part, is NULL; so is `-` in a group of another type than text. A group that is
-    not of its type makes the line malformed.
+    A group that is empty or did not match is NULL. So is `-` in a group that is not text. A line is malformed if a
+    group is not of its type.
     """
 
     regex: str
@@ -29,7 +29,7 @@ class RegexParser:
     groups: tuple[str, ...]
     columns: Mapping[str, ValueKind]
     in_bulk: bool
-    """Whether the bulk engine can match the expression; else Python does, line by line."""
+    """Whether the bulk engine can match the expression. Otherwise Python matches line by line."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -65,7 +65,7 @@ class RegexParser:
 
 
 def compile_regex(regex: str, time_format: str | None, columns: Mapping[str, ValueKind]) -> RegexParser:
-    """Return the parser of an expression that Python accepts; the bulk engine may not know all of it."""
+    """Return the parser of an expression that Python accepts. The bulk engine may not support all of it."""
     groups = re.compile(regex).groupindex
     return RegexParser(regex, time_format, tuple(groups), columns, _matches_in_bulk(regex))
 
@@ -75,7 +75,7 @@ def anchored(regex: str) -> str:
 
 
 def _matches_in_bulk(regex: str) -> bool:
-    if re.search(r"\{,[0-9]", regex):  # here a count from zero, there the characters themselves
+    if re.search(r"\{,[0-9]", regex):  # Python reads a count from zero, the bulk engine the characters themselves
         return False
     try:
         pc.extract_regex(pa.array([""]), pattern=anchored(regex))

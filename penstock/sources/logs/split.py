@@ -1,4 +1,4 @@
-"""Split the bytes of a log into lines, in bulk: on LF alone, whatever else Unicode calls the end of a line."""
+"""Split the bytes of a log into lines, in bulk, on LF only and not on other Unicode line ends."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,30 +7,30 @@ import numpy as np
 import pyarrow as pa
 
 MAX_LINE = 1 << 20
-"""Bytes of a line that is still taken as it is."""
+"""The longest line, in bytes, that is kept as it is."""
 SHOWN = 256
-"""Characters that are kept of a longer one."""
+"""Characters that are kept of a longer line."""
 
 _LF, _CR, _BOM = 10, 13, b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines that are not empty, each with the offset of its first byte."""
+    """Non-empty lines, each with the offset of its first byte."""
 
     offsets: pa.Int64Array
     text: pa.StringArray
     broken: pa.BooleanArray
-    """The text is not the file's bytes: what was not UTF-8, and NUL, is written as `\\xff`, `\\x00`."""
+    """Whether the text differs from the file: bytes that are not UTF-8, and NUL, are written as `\\xff`, `\\x00`."""
     oversize: pa.BooleanArray
-    """Longer than MAX_LINE: the text is its beginning and its length."""
+    """Whether the line is longer than MAX_LINE. Its text is then the beginning and the length."""
 
 
 def split_lines(data: bytes, base: int) -> Lines:
-    """Split whole lines; the last may lack its LF. One CR before each LF and a BOM at the file's start are dropped.
+    """Split whole lines; the last may lack its LF. Drop one CR before each LF, and a BOM at the file's start.
 
     Args:
-        data: Bytes that begin where a line begins.
+        data: Bytes from the beginning of a line on.
         base: Their offset in the file.
     """
     view = np.frombuffer(data, np.uint8)
@@ -57,19 +57,19 @@ def split_lines(data: bytes, base: int) -> Lines:
             line, broken[i] = _read_line(lines[i])
             lines[i] = line.encode()
         text = _strings(b"".join(lines), np.array([len(line) for line in lines], np.int64))
-    assert text is not None  # every line that could fail has been read by itself
+    assert text is not None  # every line that could fail was decoded separately
     return Lines(pa.array(starts + base, pa.int64()), text, _flags(broken), _flags(oversize))
 
 
 def oversize_line(beginning: bytes, length: int, offset: int) -> Lines:
-    """Return the one line that is too long to be held in memory."""
+    """Return one line that is too long for memory."""
     text, broken = _shorten(beginning, length)
     flags = _flags(np.array([True])), _flags(np.array([broken]))
     return Lines(pa.array([offset], pa.int64()), pa.array([text], pa.string()), flags[1], flags[0])
 
 
 def _strings(body: bytes, lengths: np.ndarray[Any, Any]) -> pa.StringArray | None:
-    """Build the lines from their joined bytes, without touching each; None where some byte is not UTF-8."""
+    """Build the lines from their joined bytes, without a loop. None if some byte is not UTF-8."""
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
     text = pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets.tobytes()), pa.py_buffer(body))

@@ -1,4 +1,4 @@
-"""Syslog lines: RFC 5424, RFC 3164, and the latter with an ISO 8601 time as today's daemons write it to files."""
+"""Parse syslog lines: RFC 5424, RFC 3164, and RFC 3164 with an ISO 8601 time, as daemons write to files today."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from penstock.database.types import TIMESTAMP
 from penstock.sources.logs.times import read_iso, read_rfc3164
 from penstock.sources.logs.values import read_int, replace_text
 
-pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
+pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
 _PRIORITY = "(?:[0-9]|[1-9][0-9]|1[0-8][0-9]|19[01])"
 _ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,]+(?:Z|[+-][0-9:]+)?"
@@ -28,10 +28,10 @@ _NUMBER = "^[0-9]{1,18}$"
 
 @dataclass(frozen=True)
 class SyslogParser:
-    """Takes syslog lines apart.
+    """Parses syslog lines.
 
-    Without a tag (`app[pid]:`) the whole content is the message. A process id that is no number is NULL, as are
-    `-` and what a line does not have. Structured data and message id stay in `line` only.
+    Without a tag (`app[pid]:`) the whole content is the message. A process id that is not a number is NULL. So are `-`
+    and fields that a line lacks. Structured data and message id are only in `line`.
     """
 
     @property
@@ -73,6 +73,6 @@ class SyslogParser:
 
 
 def _parts(lines: Any) -> tuple[Any, Any]:
-    """Take lines apart by both standards; a line is NULL in one of them, or in both."""
+    """Parse lines by both standards. A line is NULL in one of the results, or in both."""
     new = pc.extract_regex(lines, pattern=_RFC5424)
     return new, pc.extract_regex(pc.if_else(pc.is_null(new), lines, None), pattern=_RFC3164)

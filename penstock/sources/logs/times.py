@@ -1,7 +1,7 @@
-"""Read times out of log text, in bulk: each function takes strings and gives UTC microseconds, NULL where none is.
+"""Read times from log text, in bulk. Each function returns UTC microseconds, or NULL for text that is not a time.
 
-Written out here because neither engine at hand can be trusted with it: Arrow's `strptime` makes 3 March of `31/Feb`,
-DuckDB's cast to TIMESTAMP drops a zone offset without a word.
+Neither engine does this correctly: Arrow's `strptime` reads `31/Feb` as 3 March, and DuckDB's cast to TIMESTAMP
+silently drops a zone offset.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from penstock.database.types import TIMESTAMP
 if TYPE_CHECKING:
     import duckdb
 
-pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
+pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 _MONTH = f"(?:{'|'.join(MONTHS)})"
@@ -35,9 +35,9 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def read_iso(texts: pa.StringArray) -> pa.TimestampArray:
-    """Read ISO 8601 date and time: `T` or a blank between them, seconds, fraction and offset optional.
+    """Read ISO 8601 dates and times with `T` or a blank. Seconds, fraction and offset are optional.
 
-    Digits beyond the microsecond are cut. A leap second (`:60`) is no time.
+    Digits beyond the microsecond are dropped. A leap second (`:60`) is not a time.
     """
     parts = pc.extract_regex(texts, pattern=_ISO)
     minute, second, fraction, zone = (pc.struct_field(parts, i) for i in range(4))
@@ -63,7 +63,7 @@ def read_clf(texts: pa.StringArray) -> pa.TimestampArray:
 
 
 def read_rfc3164(texts: pa.StringArray, seen_at: datetime) -> pa.TimestampArray:
-    """Read `Oct 11 22:14:15`; the year is the latest that does not put it more than a day after `seen_at`."""
+    """Read `Oct 11 22:14:15`. The year is the latest in which it is at most a day after `seen_at`."""
     parts = pc.extract_regex(texts, pattern=_RFC3164)
     month, day, clock = (pc.struct_field(parts, i) for i in range(3))
     cells, found = _cells(pc.binary_join_element_wise(month, pc.utf8_lpad(day, 2, "0"), clock, ""), 13)
@@ -73,7 +73,7 @@ def read_rfc3164(texts: pa.StringArray, seen_at: datetime) -> pa.TimestampArray:
     limit_micros = np.int64((limit - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
     result = np.zeros(len(cells), np.int64)
     open_ = found.copy()
-    for year in range(limit.year, limit.year - 9, -1):  # nine years hold a 29 February, also around 1900 and 2100
+    for year in range(limit.year, limit.year - 9, -1):  # nine years contain a 29 February, even around 1900 and 2100
         if not open_.any():
             break
         micros, valid = _moments(np.full(len(cells), year), month_of, day_of, *clock_of)
@@ -84,7 +84,7 @@ def read_rfc3164(texts: pa.StringArray, seen_at: datetime) -> pa.TimestampArray:
 
 
 def read_epoch(texts: pa.StringArray) -> pa.TimestampArray:
-    """Read numbers as seconds since 1970, from 1e11 on as milliseconds (1e11 seconds is the year 5138)."""
+    """Read numbers as seconds since 1970, or as milliseconds from 1e11 on (1e11 seconds is the year 5138)."""
     shaped = pc.fill_null(pc.match_substring_regex(texts, r"^-?[0-9]{1,15}(?:\.[0-9]*)?$"), False)
     numbers = pc.cast(pc.if_else(shaped, texts, None), pa.float64()).to_numpy(zero_copy_only=False)
     size = np.abs(numbers)
@@ -94,9 +94,9 @@ def read_epoch(texts: pa.StringArray) -> pa.TimestampArray:
 
 
 def read_strptime(texts: pa.StringArray, time_format: str) -> pa.TimestampArray:
-    """Read times in a strptime format, as Python understands it; without offset they are UTC.
+    """Read times in a strptime format with Python's meaning. Times without offset are UTC.
 
-    DuckDB reads them in bulk; what it cannot read (a code it lacks, `Z` for `%z`) Python tries one by one.
+    DuckDB reads them in bulk. Python reads the rest one by one (codes that DuckDB lacks, `Z` for `%z`).
     """
     encoded = pc.dictionary_encode(texts)
     unique, found = encoded.dictionary, _strptime_in_bulk(encoded.dictionary, time_format)
@@ -118,8 +118,8 @@ def is_time_format(time_format: str) -> bool:
 
 
 def open_engine() -> "duckdb.DuckDBPyConnection":
-    """Return a database in memory that fetches nothing from anywhere."""
-    import duckdb  # only logs in a format of one's own need it
+    """Return an in-memory database without access to files and network."""
+    import duckdb  # a late import, because only some log formats need it
 
     off = {"autoinstall_known_extensions": False, "autoload_known_extensions": False, "enable_external_access": False}
     return duckdb.connect(config=dict(off))
@@ -148,7 +148,7 @@ def _strptime(text: str | None, time_format: str) -> datetime | None:
 
 
 def _cells(texts: pa.StringArray, width: int) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Bools]:
-    """Lay texts of one width out as a matrix of bytes; rows that are NULL become zeros, and False in the mask."""
+    """Return texts of equal width as a matrix of bytes, and a mask. NULL rows are zeros, and False in the mask."""
     found = pc.is_valid(texts).to_numpy(zero_copy_only=False)
     filled: Any = pc.fill_null(texts, "0" * width)
     start = filled.offset * width
@@ -177,7 +177,7 @@ def _offsets(cells: np.ndarray[Any, np.dtype[np.uint8]], start: int) -> tuple[In
 
 
 def _moments(year: Ints, month: Ints, day: Ints, hour: Ints, minute: Ints, second: Ints) -> tuple[Ints, Bools]:
-    """Microseconds since 1970 of calendar times, and which of them exist."""
+    """Return the microseconds since 1970 of calendar times, and a mask of those that exist."""
     valid = (year >= 1) & (month >= 1) & (month <= 12) & (hour < 24) & (minute < 60) & (second < 60)
     months = ((year - 1970) * 12 + np.clip(month, 1, 12) - 1).astype("M8[M]")
     first = months.astype("M8[D]").astype(np.int64)

@@ -1,4 +1,4 @@
-"""Turn texts into values of a declared type, in bulk; what cannot be the type is told, never mended."""
+"""Convert texts to a declared type, in bulk. Texts that do not fit are reported, never repaired."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +9,7 @@ import pyarrow.compute
 from penstock.database.types import TIMESTAMP
 from penstock.sources.logs.times import read_epoch, read_iso
 
-pc: Any = pyarrow.compute  # its stubs know neither strings nor NULL as operands
+pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
 ValueKind = Literal["string", "int", "float", "bool", "timestamp"]
 ARROW_TYPES: dict[ValueKind, pa.DataType] = {
@@ -27,20 +27,20 @@ _MAX_INT = "9223372036854775807"
 
 @dataclass(frozen=True)
 class Values:
-    """A column, NULL where the text was NULL or could not be read, and where it could not."""
+    """A column of values, NULL if the text was NULL or wrong, and a mask of the wrong texts."""
 
     values: Any
     wrong: pa.BooleanArray
 
 
 def read_values(texts: pa.StringArray, kind: ValueKind) -> Values:
-    """Read texts as a type: 64-bit whole numbers (`5.0` is one), finite floats, true/false/1/0, ISO 8601 or epoch."""
+    """Read texts as a type: 64-bit integers (`5.0` is one), finite floats, true/false/1/0, ISO 8601 or epoch."""
     values = _READERS[kind](texts)
     return Values(values, pc.and_(pc.is_valid(texts), pc.is_null(values)))
 
 
 def replace_text(texts: pa.StringArray, absent: tuple[str, ...]) -> pa.StringArray:
-    """Return the texts with NULL for those that stand for nothing."""
+    """Return the texts, with NULL for the absent ones."""
     kept: pa.StringArray = pc.if_else(
         pc.is_in(texts, pa.array(absent, pa.string())), pa.scalar(None, pa.string()), texts
     )
@@ -48,7 +48,7 @@ def replace_text(texts: pa.StringArray, absent: tuple[str, ...]) -> pa.StringArr
 
 
 def read_int(texts: pa.StringArray) -> Any:
-    """Read whole numbers of 64 bits; NULL where the text is none."""
+    """Read 64-bit integers. NULL if the text is not one."""
     if pc.all(pc.match_substring_regex(texts, r"^-?[0-9]{1,18}$")).as_py() is not False:
         return pc.cast(texts, pa.int64())
     parts = pc.extract_regex(texts, pattern=_INT)

@@ -25,7 +25,7 @@ from penstock.deployments.doctor.packages import (
     judge_bounds,
     name_remedy,
 )
-from penstock.deployments.doctor.reaching import tell_url
+from penstock.deployments.doctor.reaching import hide_login
 from penstock.deployments.doctor.reading import Deployed, Facts, Pool
 from penstock.deployments.doctor.server import Exposure, judge_access, measure_exposure
 from penstock.deployments.doctor.stores import check_pipeline_model, check_store
@@ -196,7 +196,7 @@ def test_an_open_server_is_judged_by_who_reaches_it(exposure: Exposure, judged: 
 
 
 def test_the_password_of_an_address_is_not_shown() -> None:
-    assert tell_url("http://admin:open-sesame@prefect:4200/api") == "http://prefect:4200/api"
+    assert hide_login("http://admin:open-sesame@prefect:4200/api") == "http://prefect:4200/api"
 
 
 # --- what is deployed --------------------------------------------------------------------------

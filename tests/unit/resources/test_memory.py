@@ -50,7 +50,7 @@ def test_a_limit_that_holds_no_partition_is_refused_with_one_that_does() -> None
 def test_a_decision_is_read_back_from_the_ledger_as_it_was_made() -> None:
     fit = fit_partitions(300 * MIB, PLAIN, WANTED)
     assert read_fit(fit.to_json()) == fit
-    assert "300 MiB allow partitions of" in fit.tell()
+    assert "300 MiB allow partitions of" in fit.describe()
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from penstock.resources.usage import (
     RunMeter,
     Spent,
     covered,
+    format_bytes,
     held_memory,
     peak_memory,
     process_name,
-    tell_bytes,
 )
 
 ELSEWHERE = Spent("other:1", 10.0, 14.0, 100, 10, 2 * GB)
@@ -100,4 +100,4 @@ def test_a_name_of_a_process_tells_machine_and_process() -> None:
     ("size", "told"), [(12, "12 B"), (820 * 1024, "820 KiB"), (int(1.44 * GB), "1.4 GiB"), (2**20, "1.0 MiB")]
 )
 def test_sizes_are_told_as_people_read_them(size: int, told: str) -> None:
-    assert tell_bytes(size) == told
+    assert format_bytes(size) == told

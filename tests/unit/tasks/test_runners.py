@@ -65,14 +65,14 @@ def test_a_runner_is_read_and_written_the_same(text: str) -> None:
     ["", "threads", "threads:0", "hamsters:4", "dask:", "dask:host", "ray:host", "ray:ray://head:10001", "dask:a b:1"],
 )
 def test_what_is_no_runner_is_refused_with_those_that_are(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no runner; it is threads:n, processes:n, dask:"):
+    with pytest.raises(ValueError, match=r"is not a runner; use threads:n, processes:n, dask:"):
         parse_runner(text)
 
 
 def test_a_setting_that_names_no_runner_is_told_in_our_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_RUNNER", "dusk:3")
 
-    with pytest.raises(SettingsError, match="PENSTOCK_RUNNER cannot be read: `dusk:3` is no runner"):
+    with pytest.raises(SettingsError, match="PENSTOCK_RUNNER cannot be read: `dusk:3` is not a runner"):
         load_settings()
 
 

@@ -44,7 +44,7 @@ def test_a_name_that_two_files_bear_is_refused_with_both(settings: Settings) -> 
     write_spec(settings.pipelines, "card-risk")
     write_spec(settings.pipelines, "card-risk", file="copy")
 
-    with pytest.raises(SpecError, match=r"copy\.yaml: .*\n.*`card-risk`; that name leads to .*card-risk\.yaml"):
+    with pytest.raises(SpecError, match=r"copy\.yaml: .*\n.*`card-risk`; that name belongs to .*card-risk\.yaml"):
         load_specs(settings, None)
 
 

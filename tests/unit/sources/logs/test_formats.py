@@ -274,7 +274,7 @@ def test_a_group_of_another_type_takes_only_its_values() -> None:
 @pytest.mark.parametrize(
     ("format_", "columns", "problem"),
     [
-        ("json", {"time": "timestamp"}, "`time` is given by Penstock"),
+        ("json", {"time": "timestamp"}, "Penstock adds `time` itself"),
         ("combined", {"host": "string"}, "leave `columns` out"),
         ({"regex": SIMPLE}, {"levle": "int"}, "Did you mean `level`"),
         ({"regex": r"(?P<time>\S+) (?P<line>.*)"}, {}, "cannot be named `line`"),
