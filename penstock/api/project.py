@@ -123,7 +123,8 @@ class Project:
         from penstock.database.bulk import read
 
         if isinstance(statement, str):
-            statement = sa.select(sa.text("*")).select_from(sa.text(f"({statement}) as penstock_query"))
+            escaped = statement.replace(":", "\\:")  # SQLAlchemy would take `:word` for a parameter
+            statement = sa.select(sa.text("*")).select_from(sa.text(f"({escaped}\n) as penstock_query"))
         return read(self.connect(connection), statement)
 
     def load_pipeline(self, name: str | Path) -> Pipeline:

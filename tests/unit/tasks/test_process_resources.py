@@ -20,7 +20,7 @@ def fresh_settings() -> Iterator[None]:
 def test_a_partition_has_the_seconds_of_a_statement_that_the_settings_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_STATEMENT_SECONDS", "7")
 
-    options = process_resources.partition_options(parse_pipeline(SPEC.encode(), "x.yaml"), 0.5)
+    options = process_resources.scoring_steps(parse_pipeline(SPEC.encode(), "x.yaml")).options(0.5)
 
     assert (options.statement_seconds, options.sample_share) == (7, 0.5)
 
