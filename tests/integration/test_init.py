@@ -10,6 +10,8 @@ import pytest
 
 from penstock.cli.init.scenario import SCENARIOS, Kind
 
+pytestmark = pytest.mark.slow
+
 PENSTOCK = ("-c", "from penstock.cli import main; main()")
 
 

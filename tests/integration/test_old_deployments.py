@@ -16,6 +16,8 @@ from penstock.deployments.doctor.reading import read_facts
 from penstock.deployments.up import deploy_folder
 from tests.works import Works, running_works
 
+pytestmark = pytest.mark.slow
+
 ENTRYPOINTS = {
     "score/card-risk": "flows.score.score",
     "score/any_pipeline": "flows.score.score",
