@@ -11,7 +11,7 @@ TYPED := penstock
 unexport $(filter PREFECT_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults hour check lock bench bench-full bench-check
+.PHONY: help demo test test-all soak faults hour check docs lock bench bench-full bench-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s%s\n' "$$target" "$$text"; done
@@ -19,8 +19,21 @@ help: ## list the targets
 demo: $(STAMP) ## run the whole thing on a small shop that it makes itself
 	$(BIN)/penstock demo $(ARGS)
 
-test: $(STAMP) ## run all tests (ARGS="-k name" for some)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+# A file at a time for each process, in the order of their paths: end-to-end tests are the longest, unit tests the shortest.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: $(STAMP) ## run the fast tests, in at most 6 minutes (ARGS="-k name" for some)
+	$(PYTEST) $(ARGS)
+
+# The sample of the longest tests and the random cases change with the day.
+SEED := $(shell date -u +%Y%m%d)
+
+test-all: $(STAMP) ## run all tests, of the soak tests one in twenty (SEED=20260131 repeats the draw of that day)
+	$(PYTEST) -m '' --sample 20 --sample-seed $(SEED) --hypothesis-seed $(SEED) $(ARGS)
+
+soak: $(STAMP) ## run all soak tests: the rest of the faults, long histories, an hour of all packs
+	$(BIN)/python -m pytest -m soak --ignore tests/e2e/test_hour.py -n 2 --dist worksteal $(ARGS)
+	$(MAKE) hour ARGS=
 
 faults: $(STAMP) ## kill, cut and confuse runs in every way there is; prints what became of each
 	$(BIN)/python -m pytest tests/faults -m '' -n 2 --dist worksteal $(ARGS)
@@ -33,6 +46,10 @@ check: $(STAMP) ## lint, format, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
+
+docs: $(STAMP) ## write the generated pages and build the site into site/
+	$(BIN)/python -m docs.generator
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## measure speed and memory of one workload, in a few minutes (ARGS="--workload W3" for another)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,1 +1,1 @@
-"""Domain packs: whole cases from a source to a decision, and a hand-written flow."""
+"""Domain packs: complete cases from a source to a decision, and a hand-written flow."""

@@ -6,32 +6,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from penstock.examples.pack import Pack, Size, open_pack, pack_names
-from penstock.examples.place import inside
-from penstock.examples.project import newest_end, write_pipelines, write_settings, write_size
+from penstock.examples.project import inside, newest_end, write_pipelines, write_settings, write_size
 
 
 def make_project(folder: Path, packs: Sequence[Pack], seed: int, now: datetime, *, small: bool = False) -> None:
-    """Make each pack's world in the folder, and train its models.
+    """Generate each pack's data in a new folder, and train its models.
 
     Args:
-        small: worlds as the tests have them, not as the demo has them.
+        small: Use the sizes of the tests, not those of the demo.
     """
     folder.mkdir(parents=True)
     write_settings(folder, packs)
-    with inside(folder) as place:
+    with inside(folder) as project:
         for pack in packs:
             scale = pack.small if small else pack.demo
             size = Size(scale.rows, scale.days, seed, scale.dirty, newest_end(pack, now))
             write_pipelines(pack, size)
             write_size(pack, size)
-            pack.make(place, size)
-            trained = ", ".join(manifest.label for manifest in pack.train(place, size))
+            pack.make(project, size)
+            trained = ", ".join(manifest.label for manifest in pack.train(project, size))
             print(f"{pack.name}: {', '.join(pack.pipelines)}; trained {trained}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m penstock.examples", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a folder that is not there yet")
+    parser.add_argument("folder", type=Path, help="a folder that does not exist yet")
     parser.add_argument("packs", nargs="*", default=[], help=f"of {', '.join(pack_names())}; all where left out")
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What drawn numbers become before they are written: Arrow tables, and moments of a world's time."""
+"""Turn drawn numbers into Arrow tables and timestamps."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-
-from penstock.database.types import TIMESTAMP
 
 Numbers = npt.NDArray[Any]
 
@@ -23,5 +21,7 @@ def _to_arrow(values: Any) -> Any:
 
 
 def moments(begin: datetime, seconds: Numbers) -> "pa.Array[Any]":
-    """Seconds since the begin of a world as timestamps."""
-    return pa.array((int(begin.timestamp()) + seconds.astype(np.int64)) * 1_000_000, pa.int64()).cast(TIMESTAMP)
+    """Turn seconds since the start of the data into timestamps."""
+    return pa.array((int(begin.timestamp()) + seconds.astype(np.int64)) * 1_000_000, pa.int64()).cast(
+        pa.timestamp("us", "UTC")
+    )

@@ -1,4 +1,4 @@
-"""How good scores are: on a holdout beside a constant and a simple rule, and once the labels have come in."""
+"""Measure scores: on a holdout beside a constant and a simple rule, and against delivered labels."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,19 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import read
+from penstock import ModelVersion, Project, Registry, Trained, train
 from penstock.examples.pack import Pack
-from penstock.examples.place import Place
-from penstock.models.booster import ModelVersion
-from penstock.models.registry import Registry
-from penstock.models.training import Trained, train
-from penstock.run_types import ModelPin
 
 Numbers = npt.NDArray[np.float64]
 Metric = Callable[[Numbers, Numbers], float]
-"""Of what was and what was told of it."""
+"""Takes what happened and the score of it."""
 Rule = Callable[[pa.Table], Numbers]
-"""A score by a rule of thumb, higher where more is to be expected."""
+"""A score by a simple rule; a higher score means a higher expected outcome."""
 
 
 def aucpr(actual: Numbers, score: Numbers) -> float:
@@ -54,11 +49,11 @@ def mae(actual: Numbers, score: Numbers) -> float:
 
 
 def ndcg_at_5(actual: Numbers, score: Numbers) -> float:
-    """Discounted gain of the first five of one group, as a share of the best there is; equal scores by lot."""
+    """Return the discounted gain of a group's first five rows, as a share of the best order; ties are drawn."""
     lot = np.random.default_rng(len(actual)).random(len(actual))
     weight = 1 / np.log2(np.arange(2, 7))
-    told, best = actual[np.lexsort((lot, -score))][:5], -np.sort(-actual)[:5]
-    return float((told * weight[: len(told)]).sum() / (best * weight[: len(best)]).sum())
+    found, best = actual[np.lexsort((lot, -score))][:5], -np.sort(-actual)[:5]
+    return float((found * weight[: len(found)]).sum() / (best * weight[: len(best)]).sum())
 
 
 METRICS: dict[str, Metric] = {"aucpr": aucpr, "auc": auc, "rmse": rmse, "mae": mae, "ndcg@5": ndcg_at_5}
@@ -82,20 +77,20 @@ class Judged:
 
 @dataclass(frozen=True)
 class Holdout:
-    """Rows to judge by: the last ones in the order of time. Nothing of the model was chosen by them either."""
+    """The last rows in the order of time. Neither the model nor its parameters were chosen by them."""
 
     learned: pa.Table
     held: pa.Table
     trained: Trained
     refused: int
-    """Rows beside `held` that a run would set aside, such as those of an unseen category: they have no score."""
+    """Number of held-out rows that a run would quarantine (an unseen category, for example); they have no score."""
 
 
 def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **how: Any) -> Holdout:
-    """Keep the last rows apart, and train on the others; of these the last choose how many trees there are.
+    """Hold the last rows out and train on the others; the last of these choose the number of trees.
 
     Args:
-        how: more of the arguments of `penstock.models.training.train`.
+        how: More arguments of `penstock.train`.
     """
     ordered = frame.sort_by(order_by)
     learned = ordered.slice(0, ordered.num_rows - round(ordered.num_rows * share))
@@ -109,7 +104,7 @@ def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **h
 def compare(
     holdout: Holdout, label: str, rules: Mapping[str, Rule], metrics: Sequence[str], group: Sequence[str] = ()
 ) -> list[Judged]:
-    """Judge the model, the rules, and the constant that the learned rows have on average."""
+    """Measure the model, the rules, and the mean label of the training rows as a constant."""
     actual = to_numbers(holdout.held[label])
     constant = np.full(len(actual), to_numbers(holdout.learned[label]).mean())
     scores = {"model": score_rows(holdout.trained, holdout.held), "constant": constant}
@@ -119,7 +114,7 @@ def compare(
 
 
 def score_rows(trained: Trained, rows: pa.Table) -> Numbers:
-    """Score rows as a run would: through a registered, verified version."""
+    """Score rows as a run does: with a registered and verified version."""
     with _registered(trained) as version:
         return to_numbers(version.score(rows)["score"])
 
@@ -129,17 +124,17 @@ def _registered(trained: Trained) -> Iterator[ModelVersion]:
     with TemporaryDirectory() as folder:
         registry = Registry(Path(folder))
         manifest = trained.register(registry, "judged")
-        yield registry.load(ModelPin(manifest.name, manifest.version, manifest.sha256))
+        yield registry.load(registry.resolve(f"{manifest.name}@{manifest.version}"))
 
 
-def judge_published(place: Place, pack: Pack, pipeline: str) -> tuple[int, float]:
-    """Return how many live rows have a label now, and the metric over them; NaN where none has."""
-    spec, labels = place.pipeline(pipeline), pack.labels[pipeline]
+def judge_published(project: Project, pack: Pack, pipeline: str) -> tuple[int, float]:
+    """Return the number of live rows with a label, and the metric over them; NaN if there are none."""
+    spec, labels = project.load_pipeline(pipeline), pack.labels[pipeline]
     key = list(spec.key)
     live = sa.table(spec.destination.table, *(sa.column(name) for name in (*key, labels.score)))
     known = sa.table(labels.table, *(sa.column(name) for name in (*key, labels.column)))
-    scores = read(place.connect(spec.destination.connection), sa.select(live))
-    truth = read(place.connect(labels.connection), sa.select(known).where(known.c[labels.column].is_not(None)))
+    scores = project.query(spec.destination.connection, sa.select(live))
+    truth = project.query(labels.connection, sa.select(known).where(known.c[labels.column].is_not(None)))
     joined = scores.join(truth, key, join_type="inner")
     if not joined.num_rows:
         return 0, float("nan")
@@ -148,12 +143,12 @@ def judge_published(place: Place, pack: Pack, pipeline: str) -> tuple[int, float
 
 
 def to_numbers(column: "pa.ChunkedArray[Any]") -> Numbers:
-    """A column as float64; NULL is NaN, true is 1."""
+    """Return a column as float64; NULL becomes NaN, true becomes 1."""
     return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
 
 
-def told(judged: Sequence[Judged]) -> str:
-    """Write a table in Markdown, as a README takes it."""
+def to_markdown(judged: Sequence[Judged]) -> str:
+    """Write the figures as a Markdown table."""
     names = list(judged[0].figures)
     rows = [f"| {j.name} | " + " | ".join(f"{j.figures[n]:.3f}" for n in names) + " |" for j in judged]
     return "\n".join([f"| score | {' | '.join(names)} |", "|---|" + "---:|" * len(names), *rows])

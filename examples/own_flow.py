@@ -1,7 +1,7 @@
-"""A hand-written flow that chains Penstock's tasks itself: score a pipeline only when a partner's file has arrived.
+"""A hand-written flow that chains Penstock's tasks: score a pipeline only when a partner's file has arrived.
 
-The pipeline is built in Python here, not read from YAML; the promises are the same, because they live in the tasks.
-Run it with `python -m penstock.examples.own_flow`.
+The pipeline is built in Python, not read from YAML. The guarantees are those of the `score` flow, because the tasks
+give them. Run it with `python -m penstock.examples.own_flow`.
 """
 
 from datetime import UTC, datetime
@@ -9,35 +9,33 @@ from pathlib import Path
 
 from prefect import flow, task
 
-from penstock.errors import Halted
-from penstock.ledger.run_lease import run_lease
-from penstock.spec.pipeline import Pipeline
+from penstock import Destination, Expectation, Halted, ModelRef, Pipeline, SqlSource, run_lease
 from penstock.tasks.interval import audit_run, claim_interval, plan, prepare_partitions, publish_run, resolve_models
 from penstock.tasks.partitions import score_partitions
 from penstock.tasks.process_resources import connect, settings
 
-PIPELINE = Pipeline.model_validate(
-    {
-        "name": "own-risk",
-        "sources": {"payments": {"kind": "sql", "connection": "shop", "table": "payments", "key": ["payment_id"]}},
-        "expectations": {
-            "payments": [{"type": "expect_column_values_to_not_be_null", "column": "amount", "severity": "warning"}]
-        },
-        "model": "card-risk@champion",
-        "destination": {"table": "own_risk_scores"},
-    }
+PIPELINE = Pipeline(
+    name="own-risk",
+    sources={"payments": SqlSource(kind="sql", connection="shop", table="payments", key=("payment_id",))},
+    expectations={
+        "payments": (
+            Expectation(type="expect_column_values_to_not_be_null", severity="warning", arguments={"column": "amount"}),
+        )
+    },
+    model=ModelRef(name="card-risk", selector="champion"),
+    destination=Destination(table="own_risk_scores"),
 )
 
 
 @task
 def partner_file_is_there(path: Path) -> bool:
-    """Tell whether the partner has delivered."""
+    """Return whether the partner has delivered."""
     return path.exists()
 
 
 @flow
 def score_after_delivery(delivery: Path) -> int:
-    """Score the whole source once the partner's file is there; return how many scores are live."""
+    """Score the whole source once the partner's file is there; return how many scores were published."""
     if not partner_file_is_there(delivery):
         return 0
     pins = resolve_models(PIPELINE)
@@ -48,7 +46,7 @@ def score_after_delivery(delivery: Path) -> int:
         source_plan = prepare_partitions(run, None)
         result = audit_run(run, list(score_partitions(run, source_plan.partitions, in_flight=2, sample_share=1.0)))
         if result.halts:
-            raise Halted(PIPELINE.name, planned.label, result.halts)  # ends the run as halted, nothing is published
+            raise Halted(PIPELINE.name, planned.label, result.halts)  # the run ends as halted, nothing is published
         publish_run(run, result)
     return result.totals.scored
 

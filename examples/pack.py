@@ -1,4 +1,4 @@
-"""What a domain pack is: a realistic case from its source to a decision, made by a seeded generator.
+"""The types of a domain pack: a realistic case from its source to a decision, made by a seeded generator.
 
 A pack is a folder of `examples/` whose `pack.py` holds one `PACK`; its pipelines lie in `deployments/pipelines/`.
 """
@@ -6,32 +6,31 @@ A pack is a folder of `examples/` whose `pack.py` holds one `PACK`; its pipeline
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-from penstock.errors import SettingsError, nearest
-from penstock.examples.place import Place
-from penstock.models.manifest import Manifest
+from penstock import Manifest, Project, SettingsError
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a world is, and where it ends. Same size, same world: a generator draws from nothing else."""
+    """How much data to generate, and where it ends. The same size gives the same data."""
 
     rows: int
     """Rows of the primary source, about."""
     days: int
     seed: int
     dirty: float
-    """Share of the scored rows that are spoiled on purpose."""
+    """Share of the scored rows that are corrupted on purpose."""
     until: datetime
     """End of the newest interval."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The part of a size that a pack proposes."""
+    """The part of a size that a pack suggests."""
 
     rows: int
     days: int
@@ -42,42 +41,42 @@ class Scale:
 class Made:
     """What a generator made."""
 
-    told: Mapping[str, str]
-    """What lies where, for people: a file or table, and what it holds."""
+    summary: Mapping[str, str]
+    """For people: each file or table, and what it contains."""
     to_score: Mapping[str, int]
-    """By pipeline: rows of the primary source in all intervals to score, once every incident is mended."""
+    """By pipeline: rows of the primary source in all intervals to score, after every incident is repaired."""
     refused: Mapping[str, int] = field(default_factory=dict)
-    """By pipeline: how many of them the gates must quarantine."""
+    """By pipeline: number of these rows that must be quarantined."""
     excluded: Mapping[str, int] = field(default_factory=dict)
-    """By pipeline: how many of them the features query leaves out on purpose."""
+    """By pipeline: number of these rows that the features query excludes on purpose."""
 
 
-Deed = Callable[[Place, Size], None]
+Deed = Callable[[Project, Size], None]
 
 
 @dataclass(frozen=True)
 class Incident:
-    """Something that goes wrong at the source, and the gate that sees it."""
+    """Something that goes wrong at the source, and the gate that detects it."""
 
     name: str
     kind: Literal["schema", "upstream", "drift", "late"]
     pipeline: str
-    story: str
+    summary: str
     """What happens, in one sentence."""
     strike: Deed
     mend: Deed
-    """What the operator does, or has others do."""
+    """What the operator does, or asks others to do."""
     remedy: str
-    """The same in words."""
+    """The same as text."""
     outcome: Literal["halted", "noted", "restated"]
     """halted: nothing is published; noted: published, with a note; restated: a published interval is scored again."""
     gate: str = ""
-    """Words of the expectation that halts or notes."""
+    """Part of the name of the expectation that halts or notes."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Where what really happened is told, after the score: joined to the live rows by the pipeline's key."""
+    """Where the labels are: joined to the live rows by the pipeline's key."""
 
     connection: str
     table: str
@@ -85,9 +84,9 @@ class Labels:
     metric: str
     """A name of `penstock.examples.judging.METRICS`."""
     score: str = "score"
-    """Column of the live rows that is judged."""
+    """Column of the live rows to measure."""
     group: tuple[str, ...] = ()
-    """Columns of the key whose rows are ranked among each other: the figure is the mean over such groups."""
+    """Columns of the key that form groups; rows are ranked within a group, and the figure is the mean over groups."""
 
 
 @dataclass(frozen=True)
@@ -97,39 +96,42 @@ class Pack:
     name: str
     about: str
     connections: tuple[str, ...]
-    """Named connections of its sources: SQLite in the project's folder unless the environment names another."""
+    """Named connections of its sources: SQLite in the project folder unless the environment sets another."""
     pipelines: tuple[str, ...]
     demo: Scale
     small: Scale
-    """What a test makes."""
+    """The size that the tests use."""
     scored: int
-    """Intervals at the end that the pipelines score; the model learns from what lies before them. At least two."""
-    make: Callable[[Place, Size], Made]
+    """Number of intervals at the end that are scored; the model is trained on the data before them. At least two."""
+    make: Callable[[Project, Size], Made]
     """Fill the project's databases and files."""
-    train: Callable[[Place, Size], tuple[Manifest, ...]]
-    """Train on what is known by the end of the world, and register each model under the alias that its spec names."""
-    deliver_labels: Callable[[Place, Size], int]
-    """Write the labels that have come in since; returns how many."""
+    train: Callable[[Project, Size], tuple[Manifest, ...]]
+    """Train on the labels known at the end of the data, and register each model under the alias in its spec."""
+    deliver_labels: Callable[[Project, Size], int]
+    """Write the labels that have become known since; returns their number."""
     labels: Mapping[str, Labels]
     """By pipeline."""
     incidents: tuple[Incident, ...]
-    """In the order in which they are played: those that halt first, on the newest interval."""
+    """In the order in which they are played: first those that halt, on the newest interval."""
 
 
 def pack_names() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name.replace("_", "-") for path in Path(__file__).parent.glob("*/pack.py")))
 
 
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    found = get_close_matches(name, known, n=1)
+    return f"Did you mean `{found[0]}`? " if found else ""
+
+
 def open_pack(name: str) -> Pack:
     """Return a pack by its name.
 
     Raises:
-        SettingsError: there is none of this name.
+        SettingsError: There is no pack of this name.
     """
     known = pack_names()
     if name not in known:
-        raise SettingsError(
-            f"there is no pack `{name}`", f"{nearest(name, known)} There are: {', '.join(known)}.".strip()
-        )
+        raise SettingsError(f"there is no pack `{name}`", f"{_nearest(name, known)}There are: {', '.join(known)}.")
     pack: Pack = import_module(f"penstock.examples.{name.replace('-', '_')}.pack").PACK
     return pack

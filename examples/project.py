@@ -1,22 +1,21 @@
-"""Make a project folder for packs: its settings and pipelines, and what its worlds were made from."""
+"""Make a project folder for packs: settings, pipelines, and the size of the generated data."""
 
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 
-from penstock import deployments
-from penstock.errors import SettingsError
+import penstock
+from penstock import DataInterval, IntervalSpec, Project, SettingsError, load_pipeline
+from penstock.examples.grid import align_down
 from penstock.examples.pack import Pack, Size
-from penstock.interval import DataInterval, align_down
-from penstock.spec.pipeline import IntervalSpec
-from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 
-SHIPPED = Path(deployments.__file__).with_name("pipelines")
+SHIPPED = Path(penstock.__file__).parent / "deployments" / "pipelines"
 _SETTINGS = """\
 # Read by every penstock command that is run in this folder.
 PENSTOCK_HOME=.penstock
@@ -24,8 +23,15 @@ PENSTOCK_PIPELINES=pipelines
 """
 
 
+@contextmanager
+def inside(folder: Path) -> Iterator[Project]:
+    """Make a project folder the working folder, and give its project; paths in it are relative."""
+    with chdir(folder):
+        yield Project()
+
+
 def write_settings(folder: Path, packs: Sequence[Pack]) -> None:
-    """Write `.env`: each pack's connections lead to SQLite files in the folder; a new secret hides private columns."""
+    """Write `.env`: SQLite files in the folder as connections, and a new secret for private columns."""
     names = dict.fromkeys(name for pack in packs for name in pack.connections)
     lines = [f"PENSTOCK_CONNECTIONS__{name.upper()}=sqlite:///{name}.db\n" for name in names]
     secret = f"PENSTOCK_PRIVATE_KEY={token_hex(32)}\n"
@@ -41,11 +47,11 @@ def newest_end(pack: Pack, now: datetime) -> datetime:
 
 
 def write_pipelines(pack: Pack, size: Size) -> None:
-    """Copy the pack's specs into the working folder; each begins where the pack's scored intervals do."""
+    """Copy the pack's specs into the working folder; each starts at the pack's first interval to score."""
     Path("pipelines").mkdir(exist_ok=True)
     for name in pack.pipelines:
         text = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
-        interval = parse_pipeline(text.encode(), name).interval
+        interval = load_pipeline(SHIPPED / f"{name}.yaml").interval
         if interval is not None:
             first = scored_span(pack, interval, size).start
             text, changed = re.subn(r"(\bstart: )\d{4}-\d\d-\d\dT[\d:]+Z", rf"\g<1>{first:%Y-%m-%dT%H:%M:%SZ}", text)
@@ -55,13 +61,13 @@ def write_pipelines(pack: Pack, size: Size) -> None:
 
 
 def scored_span(pack: Pack, interval: IntervalSpec, size: Size) -> DataInterval:
-    """Return from where to where a pipeline of the pack scores."""
+    """Return the range that a pipeline of the pack scores."""
     end = align_down(size.until, interval.start, interval.grain)
     return DataInterval(end - pack.scored * interval.grain, end)
 
 
 def write_size(pack: Pack, size: Size) -> None:
-    """Remember what the pack's world was made from, so that it can be drawn again."""
+    """Store the size of the pack's data, so that the same data can be drawn again."""
     body = asdict(size) | {"until": size.until.isoformat()}
     Path(f"{pack.name}.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
 
@@ -70,14 +76,14 @@ def read_size(pack: Pack) -> Size:
     """Read what `write_size` wrote.
 
     Raises:
-        SettingsError: the pack was not made in this folder.
+        SettingsError: The pack was not generated in this folder.
     """
     file = Path(f"{pack.name}.json")
     if not file.is_file():
         module = pack.name.replace("-", "_")
         raise SettingsError(
-            f"`{pack.name}` was not made in {os.getcwd()}",
-            f"Make it with `python -m penstock.examples.{module} generate`.",
+            f"`{pack.name}` was not generated in {os.getcwd()}",
+            f"Generate it with `python -m penstock.examples.{module} generate`.",
         )
     body = json.loads(file.read_text(encoding="utf-8"))
     return Size(**body | {"until": datetime.fromisoformat(body["until"])})

@@ -1,4 +1,4 @@
-"""A pack from its first run to its last: score, meet each incident, heal. Who plays it says how a run is started."""
+"""Play a pack from its first run to its last: score, break, repair. The caller says how to start a run."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -7,14 +7,12 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from penstock import Pipeline, Project, RunRecord
+from penstock.examples.grid import align_down
 from penstock.examples.pack import Incident, Pack, Size
-from penstock.examples.place import Place
-from penstock.interval import align_down
-from penstock.ledger.reader import RunRecord, list_runs, validations_of
-from penstock.spec.pipeline import Pipeline
 
 Run = Callable[[str, datetime, Incident | None], object]
-"""Score what is due of a pipeline, up to a moment, after an incident has struck or none has."""
+"""Scores what is due of a pipeline up to a moment, after an incident or after none."""
 
 
 @dataclass(frozen=True)
@@ -32,32 +30,34 @@ class Act:
 
     pipeline: str
     incident: Incident | None
-    """What had struck before it; None: nothing, or all is mended."""
+    """The incident before it; None if there was none, or all are repaired."""
     runs: tuple[RunRecord, ...]
     """Oldest first."""
     notes: tuple[str, ...]
-    """Expectations that made a note in these runs."""
+    """Expectations that failed as a note in these runs."""
     before: Seen
     after: Seen
 
 
-def play(place: Place, pack: Pack, size: Size, run: Run) -> Iterator[Act]:
-    """Score all intervals but the newest, let each incident strike it, mend what halts, and score it."""
+def play(project: Project, pack: Pack, size: Size, run: Run) -> Iterator[Act]:
+    """Score all intervals except the newest, play each incident on that one, repair it, and score it."""
     for name in pack.pipelines:
-        yield _act(place, name, _newest_start(place.pipeline(name), size), None, run)
+        yield _act(project, name, _newest_start(project.load_pipeline(name), size), None, run)
     for incident in pack.incidents:
-        incident.strike(place, size)
-        yield _act(place, incident.pipeline, _newest_end(place.pipeline(incident.pipeline), size), incident, run)
-        incident.mend(place, size)
+        incident.strike(project, size)
+        yield _act(
+            project, incident.pipeline, _newest_end(project.load_pipeline(incident.pipeline), size), incident, run
+        )
+        incident.mend(project, size)
     for name in pack.pipelines:
-        yield _act(place, name, _newest_end(place.pipeline(name), size), None, run)
+        yield _act(project, name, _newest_end(project.load_pipeline(name), size), None, run)
 
 
 def departure(act: Act) -> str | None:
-    """Return how an act went another way than its incident announces; None where it did not."""
+    """Return how an act differs from what its incident announces; None if it does not."""
     states, incident = {run.state for run in act.runs}, act.incident
     wanted = incident.outcome if incident else "published"
-    told = " ".join((*(run.error or "" for run in act.runs), *act.notes))
+    messages = " ".join((*(run.error or "" for run in act.runs), *act.notes))
     match wanted:
         case "halted":
             good = states == {"halted"} and act.before == act.after
@@ -65,15 +65,15 @@ def departure(act: Act) -> str | None:
             good = states == {"published"} and act.before != act.after
         case _:
             good = states <= {"published"}
-    if good and (incident is None or incident.gate in told):
+    if good and (incident is None or incident.gate in messages):
         return None
     gate = f" by `{incident.gate}`" if incident and incident.gate else ""
-    return f"`{act.pipeline}` should have been {wanted}{gate}; its runs are {sorted(states)}, and say: {told}"
+    return f"`{act.pipeline}` should have been {wanted}{gate}; its runs are {sorted(states)}: {messages}"
 
 
-def see(place: Place, pipeline: Pipeline) -> Seen:
+def see(project: Project, pipeline: Pipeline) -> Seen:
     """Read the live rows of a pipeline."""
-    warehouse = place.connect(pipeline.destination.connection)
+    warehouse = project.connect(pipeline.destination.connection)
     query = (
         sa.select(sa.text("*"))
         .select_from(sa.table(pipeline.destination.table))
@@ -89,24 +89,24 @@ def see(place: Place, pipeline: Pipeline) -> Seen:
     return Seen(rows, digest.hexdigest())
 
 
-def _act(place: Place, name: str, end: datetime, incident: Incident | None, run: Run) -> Act:
-    pipeline = place.pipeline(name)
-    warehouse = place.connect(pipeline.destination.connection)
-    known = {record.run_id for record in list_runs(warehouse, name, limit=1000)}
-    before = see(place, pipeline)
+def _act(project: Project, name: str, end: datetime, incident: Incident | None, run: Run) -> Act:
+    pipeline = project.load_pipeline(name)
+    known = {record.run_id for record in project.list_runs(pipeline, limit=1000)}
+    before = see(project, pipeline)
     run(name, end, incident)
-    new = [record for record in list_runs(warehouse, name, limit=1000) if record.run_id not in known][::-1]
-    notes = [v.expectation for record in new for v in validations_of(warehouse, record.run_id) if v.outcome == "noted"]
-    return Act(name, incident, tuple(new), tuple(dict.fromkeys(notes)), before, see(place, pipeline))
+    new = [record for record in project.list_runs(pipeline, limit=1000) if record.run_id not in known][::-1]
+    found = [validation for record in new for validation in project.read_run(pipeline, record.run_id).validations]
+    notes = [validation.expectation for validation in found if validation.outcome == "noted"]
+    return Act(name, incident, tuple(new), tuple(dict.fromkeys(notes)), before, see(project, pipeline))
 
 
 def _newest_start(pipeline: Pipeline, size: Size) -> datetime:
-    """Return where the newest interval begins; a snapshot has none."""
+    """Return the start of the newest interval; of a snapshot, the end of the data."""
     end = _newest_end(pipeline, size)
     return end if pipeline.interval is None else end - pipeline.interval.grain
 
 
 def _newest_end(pipeline: Pipeline, size: Size) -> datetime:
-    """Return where the newest interval that the world fills ends: a range that ends within one would take it in."""
+    """Return the end of the newest interval that the data fill; a later end would include an incomplete interval."""
     interval = pipeline.interval
     return size.until if interval is None else align_down(size.until, interval.start, interval.grain)

@@ -1,31 +1,6 @@
-"""Rows to learn from, by a pipeline's own sources and features query: a model never meets features made another way."""
-
-from datetime import datetime, timedelta
+"""Join features with what is known of their rows."""
 
 import pyarrow as pa
-
-from penstock.examples.place import Place
-from penstock.interval import DataInterval, split
-from penstock.run.extract import land_logs
-from penstock.run.features import build_features
-from penstock.sources import open_source
-from penstock.spec.pipeline import Pipeline
-
-
-def read_features(place: Place, pipeline: Pipeline, start: datetime, end: datetime, step: timedelta) -> pa.Table:
-    """Build the features of every primary row in `[start, end)`, a step at a time.
-
-    Args:
-        step: rows of so long a span at once; any that the memory holds, for the query judges each row by itself.
-    """
-    land_logs(pipeline, place.connect)
-    return pa.concat_tables([_read_span(place, pipeline, span) for span in split(start, end, step)])
-
-
-def _read_span(place: Place, pipeline: Pipeline, span: DataInterval) -> pa.Table:
-    rows = {name: open_source(pipeline, name, place.connect).read(span) for name in pipeline.sources}
-    primary = rows.pop(pipeline.primary)
-    return build_features(pipeline, span.label, primary, rows)
 
 
 def join_labels(features: pa.Table, labels: pa.Table, key: tuple[str, ...]) -> pa.Table:

@@ -1,1 +1,1 @@
-"""The XGBoost layer: a store of verified model versions, and what scores with them."""
+"""The XGBoost layer: a store of verified model versions, and scoring with them."""

@@ -1,4 +1,4 @@
-"""Which version an alias of a model names, and every move it made."""
+"""The aliases of a model: the version that each names, and every move."""
 
 import re
 from datetime import datetime
@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from penstock.errors import ModelRefused
 from penstock.models.manifest import MODEL_NAME
-from penstock.models.store_files import hold_lock, read_inside, refuse_links, replace_durably
+from penstock.models.store_files import lock_file, read_inside, refuse_links, replace_durably
 from penstock.spec.parts import Part, UtcDatetime
 
 ALIASES_FILE = "aliases.json"
@@ -25,7 +25,7 @@ class AliasMove(Part):
 
 
 class Aliases(Part):
-    """The aliases of one model, as `aliases.json` holds them."""
+    """The content of `aliases.json`: the aliases of one model."""
 
     aliases: dict[str, str] = Field(default_factory=dict)
     history: tuple[AliasMove, ...] = ()
@@ -33,15 +33,15 @@ class Aliases(Part):
 
 
 def check_alias(model: str, alias: str) -> None:
-    """Raise `ModelRefused` for what is no alias; digits alone are a version."""
+    """Raise `ModelRefused` if the name cannot be an alias; digits alone are a version."""
     if not re.fullmatch(MODEL_NAME, alias) or alias.isdigit():
         raise ModelRefused(
-            model, f"`{alias}` is no alias. Use letters, digits, `.`, `_` and `-`, not digits alone: `champion`."
+            model, f"`{alias}` is not an alias. Use letters, digits, `.`, `_` and `-`, not digits alone: `champion`."
         )
 
 
 def read_aliases(folder: Path) -> Aliases:
-    """Read a model's aliases; none were ever set where the file is not there."""
+    """Read a model's aliases; without a file there are none."""
     try:
         return Aliases.model_validate_json(read_inside(folder.name, folder / ALIASES_FILE, _ALIASES_BYTES))
     except FileNotFoundError:
@@ -55,9 +55,9 @@ def read_aliases(folder: Path) -> Aliases:
 
 
 def move_alias(folder: Path, alias: str, version: str, at: datetime) -> None:
-    """Point an alias at a version and write the move down; a move to where it already points writes nothing."""
+    """Point an alias at a version and record the move; if it already points there, write nothing."""
     refuse_links(folder.name, folder / ".lock")
-    with hold_lock(folder / ".lock"):
+    with lock_file(folder / ".lock"):
         known = read_aliases(folder)
         previous = known.aliases.get(alias)
         if previous == version:

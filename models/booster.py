@@ -1,7 +1,7 @@
 """The only module that knows XGBoost: open a verified file, score an Arrow table, fit a booster.
 
-A table reaches XGBoost as a frame of named columns in the manifest's order, never as an array: an array in the wrong
-order is scored wrong without a word.
+XGBoost is given a frame of named columns in the manifest's order, never an array: it would score an array whose
+columns are in the wrong order without an error.
 """
 
 import json
@@ -19,8 +19,8 @@ import pyarrow as pa
 import xgboost as xgb
 
 from penstock.errors import ModelMismatch, ModelRefused
+from penstock.models.booster_facts import BoosterFacts, check_manifest
 from penstock.models.columns import FeatureColumn, Numbers, read_column
-from penstock.models.contract import BoosterFacts, check_contract
 from penstock.models.golden import check_golden_rows, golden_table
 from penstock.models.manifest import PREDICTED_CLASS, Feature, Manifest
 from penstock.models.model_file import inspect_file, refuse_newer
@@ -35,12 +35,12 @@ _TYPES = {"float": "float", "int": "int", "bool": "i", "category": "c"}
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One verified model version, ready to score; safe to share between threads."""
+    """One verified model version, ready to score. Threads may share it."""
 
     manifest: Manifest
     booster: xgb.Booster = field(repr=False)
     device: Device = "cpu"
-    """Where it predicts."""
+    """The device that predicts."""
     _by_threads: dict[int, xgb.Booster] = field(default_factory=dict, repr=False, compare=False)
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
@@ -67,8 +67,8 @@ class ModelVersion:
         A `multi:softmax` model gives its classes' probabilities too, as the softmax of its margins.
 
         Raises:
-            ModelMismatch: a feature is missing, or a value is one that `refused_rows` would name.
-            ModelRefused: the model gives another number of rows, or something that is not finite.
+            ModelMismatch: a feature is missing, or `refused_rows` would return a row.
+            ModelRefused: the model returns another number of rows, or a score that is not finite.
         """
         columns = self.read(table)
         for column in columns:
@@ -77,12 +77,12 @@ class ModelVersion:
                     self.manifest.label,
                     (column.feature.name,),
                     f"cannot take {len(column.misfits):,} of {table.num_rows:,} rows "
-                    f"({next(iter(column.misfits.values())).why}); `refused_rows` names them",
+                    f"({next(iter(column.misfits.values())).why}); `refused_rows` returns them",
                 )
         scores = self._predict(build_frame(columns, self._indexes), threads)
         expected = (table.num_rows, len(self.manifest.score_columns))
         if scores.shape != expected:
-            raise ModelRefused(self.manifest.label, f"it gave scores of shape {scores.shape}, not {expected}.")
+            raise ModelRefused(self.manifest.label, f"it returned scores of shape {scores.shape}, not {expected}.")
         if not np.isfinite(scores).all():
             row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
             raise ModelRefused(
@@ -91,11 +91,11 @@ class ModelVersion:
         return self._name_outputs(scores)
 
     def read(self, table: pa.Table) -> list[FeatureColumn]:
-        """Convert the features' columns, in the manifest's order; raises `ModelMismatch` where one is not there."""
+        """Convert the features' columns, in the manifest's order; raise `ModelMismatch` if one is missing."""
         self.check_columns(set(table.column_names))
         twice = tuple(name for name in self.manifest.feature_names if table.column_names.count(name) > 1)
         if twice:
-            raise ModelMismatch(self.manifest.label, twice, "was given columns that are there twice")
+            raise ModelMismatch(self.manifest.label, twice, "was given a column more than once")
         return [read_column(feature, table.column(feature.name)) for feature in self.manifest.features]
 
     @cached_property
@@ -115,7 +115,7 @@ class ModelVersion:
         booster = self.booster if threads is None else self._booster_with(threads)
         rounds = (0, 0) if best is None else (0, best + 1)
         margins = objective == "multi:softmax"
-        if self._linear or self.device == "cuda":  # inplace_predict knows trees only, and warns of a frame for a GPU
+        if self._linear or self.device == "cuda":  # inplace_predict takes trees only, and warns about a frame on a GPU
             matrix = xgb.DMatrix(frame, nthread=threads, enable_categorical=True)
             scores = booster.predict(matrix, output_margin=margins, iteration_range=rounds)
         else:
@@ -126,7 +126,7 @@ class ModelVersion:
         return _softmax(scores) if margins else scores
 
     def _booster_with(self, threads: int) -> xgb.Booster:
-        """A copy with its own thread count: setting it on the shared booster would change it under another thread."""
+        """Return a copy with its own thread count: setting it on the shared booster would affect other threads."""
         with self._lock:
             if threads not in self._by_threads:
                 copy = self.booster.copy()
@@ -145,7 +145,7 @@ class ModelVersion:
 
 
 def open_booster(content: bytes, model: str, file_name: str) -> tuple[xgb.Booster, BoosterFacts]:
-    """Open a model file from memory, after looking at its bytes.
+    """Check the bytes of a model file, then open it from memory.
 
     Raises:
         ModelRefused: wrong format, saved by a newer XGBoost, not loadable, or without feature names.
@@ -173,16 +173,16 @@ def open_booster(content: bytes, model: str, file_name: str) -> tuple[xgb.Booste
 
 
 def open_version(manifest: Manifest, content: bytes, device: Device = "cpu") -> ModelVersion:
-    """Open a registered version whose digest was verified, and see that it still is what its manifest says.
+    """Open a registered version whose digest was verified, and check it against its manifest.
 
     Args:
-        device: where to predict; the golden rows are scored there too.
+        device: what predicts, the golden rows too.
 
     Raises:
-        ModelRefused: features, objective or categories differ, or a golden row is scored otherwise than expected.
+        ModelRefused: features, objective or categories differ, or a golden row gets another score than expected.
     """
     booster, facts = open_booster(content, manifest.label, manifest.file)
-    check_contract(facts, manifest)
+    check_manifest(facts, manifest)
     device = "cpu" if _is_linear(booster) else available_device(device)
     if device == "cuda":
         booster.set_param({"device": device})
@@ -193,7 +193,7 @@ def open_version(manifest: Manifest, content: bytes, device: Device = "cpu") -> 
 
 @lru_cache
 def available_device(wanted: Device) -> Device:
-    """Return where to predict: as wanted, or with one warning a process the processor where there is no GPU."""
+    """Return the device that can predict: without a GPU it is the processor, with one warning a process."""
     fault = find_gpu_fault() if wanted == "cuda" else None
     if fault is None:
         return wanted
@@ -203,9 +203,9 @@ def available_device(wanted: Device) -> Device:
 
 @lru_cache
 def find_gpu_fault() -> str | None:
-    """Say why no GPU predicts here, None where one does: XGBoost is asked by a tiny fit, and falls back itself."""
+    """Return why no GPU can predict here, None if one can. A tiny fit shows which device XGBoost uses."""
     try:
-        with xgb.config_context(verbosity=0):  # it tells twice of each booster that falls back
+        with xgb.config_context(verbosity=0):  # it warns twice of each booster that falls back
             tried = xgb.train({"device": "cuda"}, xgb.DMatrix(np.array([[0.0], [1.0]]), [0.0, 1.0]), 1)
     except xgb.core.XGBoostError as error:
         return f"XGBoost says: {_first_line(error)}"
@@ -214,7 +214,7 @@ def find_gpu_fault() -> str | None:
 
 
 def read_categories(booster: xgb.Booster) -> dict[str, list[Any]]:
-    """Categories of each category feature, where the file holds them (models trained on frames, since XGBoost 3.1)."""
+    """Return the categories of each category feature, if the file has them (frames, XGBoost 3.1 or later)."""
     if _is_linear(booster):
         return {}  # XGBoost raises: a linear booster has no categories
     exported = booster.get_categories(export_to_arrow=True)
@@ -224,7 +224,7 @@ def read_categories(booster: xgb.Booster) -> dict[str, list[Any]]:
 
 
 def build_frame(columns: Sequence[FeatureColumn], indexes: "Mapping[str, pd.Index[Any]]") -> pd.DataFrame:
-    """A frame of the columns by name, in their order, without copying them."""
+    """Build a frame of the named columns, in their order, without a copy."""
     return pd.DataFrame(
         {
             c.feature.name: pd.Categorical.from_codes(c.values, categories=indexes[c.feature.name])
@@ -238,7 +238,7 @@ def build_frame(columns: Sequence[FeatureColumn], indexes: "Mapping[str, pd.Inde
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted booster as the bytes of a UBJSON file, with its metrics on the holdout at the best iteration."""
+    """A fitted booster as a UBJSON file, with its holdout metrics at the best iteration."""
 
     content: bytes
     best_iteration: int | None
@@ -254,10 +254,10 @@ def fit_booster(
     params: Mapping[str, Any],
     groups: npt.NDArray[np.int64] | None = None,
 ) -> Fitted:
-    """Fit on all rows but the last `holdout`, which judge each round; stop when the last metric has not improved.
+    """Fit on all rows but the last `holdout`, which evaluate each round; stop when the last metric stops improving.
 
     Args:
-        groups: For a ranking objective the number of each row's group, ascending.
+        groups: for a ranking objective, the number of each row's group, ascending.
 
     Raises:
         ModelRefused: XGBoost refuses the names, the labels or the parameters.
@@ -265,9 +265,9 @@ def fit_booster(
     frame = build_frame(columns, {c.feature.name: pd.Index(c.feature.categories) for c in columns})
     types = [_TYPES[c.feature.dtype] for c in columns]
     cut = len(frame) - holdout
-    history: dict[str, dict[str, list[float]]] = {}
+    evaluations: dict[str, dict[str, list[float]]] = {}
     try:
-        training, judging = (
+        training, evaluating = (
             xgb.DMatrix(
                 frame.iloc[part],
                 label[part],
@@ -281,8 +281,8 @@ def fit_booster(
             dict(params),
             training,
             rounds,
-            evals=[(judging, "holdout")] if holdout else [],
-            evals_result=history,
+            evals=[(evaluating, "holdout")] if holdout else [],
+            evals_result=evaluations,
             early_stopping_rounds=early_stopping if holdout else None,
             verbose_eval=False,
         )
@@ -290,7 +290,7 @@ def fit_booster(
         raise ModelRefused("to be trained", f"XGBoost says: {_first_line(error)}") from None
     best = booster.attr("best_iteration")
     at = -1 if best is None else int(best)
-    values = {name: float(series[at]) for name, series in history.get("holdout", {}).items()}
+    values = {name: float(series[at]) for name, series in evaluations.get("holdout", {}).items()}
     return Fitted(
         content=bytes(booster.save_raw("ubj")),
         best_iteration=None if best is None else at,
@@ -302,11 +302,14 @@ def _read_features(booster: xgb.Booster, model: str) -> tuple[Feature, ...]:
     names = booster.feature_names
     if not names:
         raise ModelRefused(
-            model, "it has no feature names, so columns could only be matched by position. Train it on a named frame."
+            model,
+            "it has no feature names, so columns could only be matched by position. Train it on a frame with names.",
         )
     bad = [name for name in names if set(name) & set("[]<")]
     if bad or len(set(names)) != len(names):
-        raise ModelRefused(model, f"XGBoost takes no `[`, `]`, `<` nor a name twice in its features: {bad or names}.")
+        raise ModelRefused(
+            model, f"XGBoost does not accept `[`, `]` or `<` in feature names, nor a name twice: {bad or names}."
+        )
     types = booster.feature_types or ["float"] * len(names)
     categories = read_categories(booster)
     return tuple(
@@ -325,6 +328,6 @@ def _softmax(margins: Numbers) -> Numbers:
 
 
 def _first_line(error: Exception) -> str:
-    """XGBoost's message without its time stamp, source line and stack trace."""
+    """Return XGBoost's message without its time stamp, source line and stack trace."""
     text = str(error).strip().splitlines()[0]
     return text.split(".cc:")[-1].lstrip("0123456789: ") if ".cc:" in text else text

@@ -1,7 +1,7 @@
-"""Several models over one partition's rows, a step at a time: each adds its outputs to the rows as columns.
+"""Score one partition's rows with several models, one step after the other: each adds its outputs as columns.
 
-A row that a step's `when:` leaves out has NULL there. A row that a step cannot take is refused whole, whatever the
-steps before it gave.
+Rows that a step's `when:` leaves out have NULL in its columns. A row that a step's model cannot take is quarantined,
+and its outputs of earlier steps are dropped.
 """
 
 from dataclasses import replace
@@ -13,8 +13,8 @@ import pyarrow as pa
 from penstock.errors import ModelMismatch
 from penstock.models.manifest import Manifest
 from penstock.models.registry import Registry
-from penstock.models.scoring import Scores, add_unstorable, judge_scores, leave_unscored, refuse_clash
-from penstock.privacy.masking import MaskingPolicy
+from penstock.models.scoring import Scores, add_unstorable, judge_scores, refuse_clash, skip_scoring
+from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner
 from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
 from penstock.spec.pipeline import MODEL, Pipeline
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 
 def score_step(
-    pipeline: Pipeline, features: Features, step: ScoreStep, model: "ModelVersion", masking: MaskingPolicy
+    pipeline: Pipeline, features: Features, step: ScoreStep, model: "ModelVersion", options: PartitionOptions
 ) -> Features:
     """Return the rows with the step's outputs, without those that its model cannot take.
 
     Raises:
-        ModelMismatch: a column that the model takes is neither a feature nor an output of a step before.
-        FeaturesError: a feature bears the name of one of the outputs.
+        ModelMismatch: an input of the model is neither a feature nor an output of an earlier step.
+        FeaturesError: a feature has the name of one of the outputs.
         ExpressionError: the step's condition cannot be evaluated.
     """
     rows = features.table
     names = {output: pipeline.name_output(step, output) for output in model.manifest.outputs}
     refuse_clash(pipeline, rows.column_names, tuple(names.values()))
-    places = _places(pipeline, step, rows)
+    places = _places(pipeline, step, rows, options.statement_seconds)
     misfits = add_unstorable(pipeline, rows, _find_misfits(step, model, rows, places))
-    rows, refused = Quarantiner(pipeline, masking, {}).refuse(MODEL, rows, misfits)
+    rows, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, rows, misfits)
     if misfits:
-        places = _places(pipeline, step, rows)
+        places = _places(pipeline, step, rows, options.statement_seconds)
     scores = model.score(take_inputs(step, model.manifest, _at(rows, places)))
     for output, name in names.items():
         rows = rows.append_column(name, _spread(scores[output], places, rows.num_rows))
@@ -53,64 +53,64 @@ def score_step(
     )
 
 
-def judge_steps(
-    run: ScoringRun, partition: Partition, features: Features, sample_share: float, masking: MaskingPolicy
-) -> ScoredRows:
-    """Decide on what the steps gave, and judge it.
+def judge_steps(run: ScoringRun, partition: Partition, features: Features, options: PartitionOptions) -> ScoredRows:
+    """Make the decisions from the steps' outputs, and judge the rows.
 
     Raises:
-        MissingColumns: a kept column is nowhere.
-        FeaturesError: a column bears a name that the live view needs.
-        ExpressionError: a column of `decide:` cannot be made.
+        MissingColumns: a column to keep is missing.
+        FeaturesError: a column has a name that the live view needs.
+        ExpressionError: a column of `decide:` cannot be evaluated.
     """
     if features.halts:
-        return leave_unscored(features)
+        return skip_scoring(features)
     deciding = features.outputs[run.pipeline.steps[-1].name][0]
     given = features.table.select(features.output_columns)
     plain = replace(features, table=features.table.drop_columns(features.output_columns))
-    return judge_scores(run, partition, plain, Scores(given, deciding), sample_share, masking)
+    return judge_scores(run, partition, plain, Scores(given, deciding), options)
 
 
 def score_in_steps(
-    run: ScoringRun, partition: Partition, features: Features, registry: Registry, masking: MaskingPolicy
+    run: ScoringRun, partition: Partition, features: Features, registry: Registry, options: PartitionOptions
 ) -> ScoredRows:
-    """Take a partition through every step and the decisions at once, without a task for each."""
+    """Score a partition with every step and make the decisions, without a task for each step."""
     for step in run.pipeline.steps if not features.halts else ():
-        features = score_step(run.pipeline, features, step, registry.load(run.steps[step.name]), masking)
-    return judge_steps(run, partition, features, 1.0, masking)
+        features = score_step(run.pipeline, features, step, registry.load(run.steps[step.name]), options)
+    return judge_steps(run, partition, features, options)
 
 
 def take_inputs(step: ScoreStep, manifest: Manifest, rows: pa.Table) -> pa.Table:
     """Return the columns that a step's model takes, under the names of its features.
 
     Raises:
-        ModelMismatch: one of them is not there, or `inputs` names a feature that the model does not have.
+        ModelMismatch: a column is missing, or `inputs` names a feature that the model does not have.
     """
-    strange = tuple(feature for feature in step.inputs if feature not in manifest.feature_names)
-    if strange:
-        told = f"has no such features as the `inputs` of step `{step.name}` give it"
-        raise ModelMismatch(manifest.label, strange, told)
+    unknown = tuple(feature for feature in step.inputs if feature not in manifest.feature_names)
+    if unknown:
+        reason = f"does not have the features that `inputs` of step `{step.name}` names"
+        raise ModelMismatch(manifest.label, unknown, reason)
     taken = {feature: step.inputs.get(feature, feature) for feature in manifest.feature_names}
     lacking = tuple(column for column in taken.values() if column not in rows.column_names)
     if lacking:
-        told = f"needs columns for step `{step.name}` that neither the features nor the steps before it give"
-        raise ModelMismatch(manifest.label, lacking, told)
+        reason = f"needs columns for step `{step.name}` that are neither features nor outputs of earlier steps"
+        raise ModelMismatch(manifest.label, lacking, reason)
     return pa.table([rows[column] for column in taken.values()], names=list(taken))
 
 
-def _places(pipeline: Pipeline, step: ScoreStep, rows: pa.Table) -> "np.ndarray[Any, Any] | None":
-    """Return the positions of the rows that the step takes; None for all."""
+def _places(
+    pipeline: Pipeline, step: ScoreStep, rows: pa.Table, statement_seconds: int
+) -> "np.ndarray[Any, Any] | None":
+    """Return the positions of the rows that the step scores; None for all."""
     if step.when is None:
         return None
     from penstock.run.decisions import choose_rows
 
-    return np.flatnonzero(choose_rows(pipeline, step, rows).to_numpy())
+    return np.flatnonzero(choose_rows(pipeline, step, rows, statement_seconds).to_numpy())
 
 
 def _find_misfits(
     step: ScoreStep, model: "ModelVersion", rows: pa.Table, places: "np.ndarray[Any, Any] | None"
 ) -> dict[int, tuple[Misfit, ...]]:
-    """Return position and reasons of the rows that the step's model cannot take, among those that it gets."""
+    """Return position and reasons of the rows that the step's model cannot take, among those that the step scores."""
     found = model.refused_rows(take_inputs(step, model.manifest, _at(rows, places)))
     return {
         row if places is None else int(places[row]): tuple(
@@ -125,7 +125,7 @@ def _at(rows: pa.Table, places: "np.ndarray[Any, Any] | None") -> pa.Table:
 
 
 def _spread(values: "pa.ChunkedArray[Any]", places: "np.ndarray[Any, Any] | None", rows: int) -> "pa.ChunkedArray[Any]":
-    """Put the values at their rows' places, with NULL at the others."""
+    """Put each value in its row's position, with NULL in the others."""
     if places is None or len(places) == rows:
         return values
     index = np.full(rows, -1)

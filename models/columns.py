@@ -1,7 +1,7 @@
-"""One feature's column, from Arrow to what the model takes, and the rows of it that the model cannot take.
+"""Convert one feature's column from Arrow to what the model takes, and find the rows that it cannot take.
 
-NULL and NaN are missing values, which every feature may have. Nothing else is repaired: text is no number, 2.5 is no
-integer, a category that the model has never seen is not another one.
+NULL and NaN are missing values, which every feature may have. Nothing else is repaired: text is not a number, 2.5 is
+not an integer, and an unseen category is not replaced by a known one.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from penstock.models.manifest import Feature, Scalar
 from penstock.run_types import Misfit
 
 _LARGEST = float(np.finfo(np.float32).max)
-"""XGBoost computes in 32 bits: what is larger becomes infinite there."""
+"""XGBoost computes in 32 bits: larger numbers become infinite."""
 
 _SHOWN = 80
 """Characters of an unseen category that a reason shows; the quarantined row holds all of them."""
@@ -27,7 +27,7 @@ Numbers = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class FeatureColumn:
-    """Values in a NumPy dtype that XGBoost reads: numbers with NaN, or category codes with -1, for missing."""
+    """Values in a NumPy dtype that XGBoost reads. Missing is NaN, or -1 for category codes."""
 
     feature: Feature
     values: Numbers
@@ -35,7 +35,7 @@ class FeatureColumn:
     """By row position: why the model cannot take the value."""
 
     def scalar(self, row: int) -> Scalar:
-        """The value of one row as the manifest's golden rows hold it."""
+        """Return the value of one row as the manifest's golden rows store it."""
         value = self.values[row]
         if self.feature.dtype == "category":
             return None if value < 0 else self.feature.categories[value]
@@ -47,7 +47,7 @@ class FeatureColumn:
 
 
 def read_column(feature: Feature, column: "pa.ChunkedArray[Any]") -> FeatureColumn:
-    """Convert a table's column for its feature; copies only where type, NULLs or chunks ask for it."""
+    """Convert a table's column for its feature; copy only if its type, NULLs or chunks need it."""
     array: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
@@ -94,7 +94,7 @@ def _numbers(array: "pa.Array[Any]") -> Numbers:
     elif pa.types.is_decimal(array.type) or pa.types.is_float16(array.type):
         array = array.cast(pa.float64())
     elif pa.types.is_integer(array.type) and array.null_count:
-        # To what XGBoost makes of every number, at once: by way of 64 bits it would be rounded twice, and a row's score
+        # Directly to 32 bits, as XGBoost does: by way of 64 bits a number would be rounded twice, and a row's score
         # would depend on whether another row of its partition is NULL.
         array = array.cast(pa.float32(), safe=False)
     values: Numbers = array.to_numpy(zero_copy_only=False)
@@ -134,7 +134,7 @@ def _shortened(text: str) -> str:
 
 
 def _category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":
-    """Categories as text; a whole float is written as an integer, for an integer column with NULLs becomes float."""
+    """Return categories as text. Whole floats become integers: an integer column with NULLs is read as float."""
     if is_text(array.type):
         return array.cast(pa.string()) if pa.types.is_string_view(array.type) else array
     if pa.types.is_integer(array.type):
@@ -148,7 +148,7 @@ def _category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":
 
 
 def _wrong_type(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
-    """Every value that is not NULL is one that the model cannot take."""
+    """Return a column of missing values; every value that was not NULL is a misfit."""
     misfit = Misfit(feature.name, f"{array.type} where a {feature.dtype} is needed")
     rows = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
     return FeatureColumn(feature, _all_missing(feature, len(array)).values, dict.fromkeys(rows.tolist(), misfit))

@@ -1,4 +1,4 @@
-"""Golden rows: a few inputs with the outputs they gave at registration, scored again on every load."""
+"""Golden rows: a few inputs and their outputs at registration, scored again on every load."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from penstock.models.manifest import GoldenRow, Manifest, Scalar
 
 GOLDEN_ROWS = 5
 TOLERANCE = 1e-6
-"""As a share of the largest absolute value that the golden rows expect of an output."""
+"""As a share of an output's largest absolute value in the golden rows."""
 REGISTER_AGAIN = "Register the file again as a new version."
 
 
-def choose_rows(columns: list[FeatureColumn], rows: int, refused: set[int]) -> list[int]:
-    """Choose positions spread evenly over the rows that can be scored, one with a missing value among them if any."""
+def choose_golden_rows(columns: list[FeatureColumn], rows: int, refused: set[int]) -> list[int]:
+    """Choose evenly spread positions of rows that can be scored; if any row has a missing value, include one."""
     usable = np.setdiff1d(np.arange(rows), np.fromiter(refused, np.int64, len(refused)))
     if not len(usable):
         return []
@@ -31,12 +31,12 @@ def choose_rows(columns: list[FeatureColumn], rows: int, refused: set[int]) -> l
 
 
 def read_inputs(columns: list[FeatureColumn], rows: list[int]) -> list[dict[str, Scalar]]:
-    """The inputs of the chosen rows as a manifest keeps them."""
+    """Return the inputs of the chosen rows as a manifest stores them."""
     return [{column.feature.name: column.scalar(row) for column in columns} for row in rows]
 
 
 def golden_table(manifest: Manifest) -> pa.Table:
-    """The golden rows' inputs as a table that `ModelVersion.score` takes."""
+    """Build a table of the golden rows' inputs for `ModelVersion.score`."""
     return pa.table(
         {f.name: golden_array(f, [row.inputs.get(f.name) for row in manifest.golden]) for f in manifest.features}
     )
@@ -49,7 +49,7 @@ def with_outputs(inputs: list[dict[str, Scalar]], scored: pa.Table) -> tuple[Gol
 def check_golden_rows(manifest: Manifest, scored: pa.Table, xgboost: str) -> None:
     """Raise `ModelRefused` where an output differs from the registered one by more than `TOLERANCE`."""
     if not manifest.golden:
-        raise ModelRefused(manifest.label, f"its manifest holds no golden rows. {REGISTER_AGAIN}")
+        raise ModelRefused(manifest.label, f"its manifest has no golden rows. {REGISTER_AGAIN}")
     for output in manifest.outputs:
         expected: list[Any] = [row.outputs.get(output) for row in manifest.golden]
         allowed = TOLERANCE * max((abs(value) for value in expected if isinstance(value, float)), default=0.0)
@@ -59,6 +59,6 @@ def check_golden_rows(manifest: Manifest, scored: pa.Table, xgboost: str) -> Non
             if abs(gives - wanted) > allowed if is_number else gives != wanted:
                 raise ModelRefused(
                     manifest.label,
-                    f"golden row {row} gives `{output}` {gives!r} where {wanted!r} was registered. The XGBoost here "
-                    f"({xgboost}) scores it otherwise than at registration; do not use it in this environment.",
+                    f"golden row {row} gives `{output}` {gives!r}, but {wanted!r} was registered. The installed "
+                    f"XGBoost ({xgboost}) does not score as at registration; do not use the model in this environment.",
                 )

@@ -1,4 +1,4 @@
-"""Groups of rows that a ranking model orders among each other: brought together, and never cut in two."""
+"""Groups of rows for a ranking model: each group's rows are put together and never split."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,10 @@ Groups = npt.NDArray[np.int64]
 
 
 def gather_groups(frame: pa.Table, group: Sequence[str]) -> tuple[pa.Table, Groups]:
-    """Bring the rows of each group together, groups in the order of their first rows.
+    """Put the rows of each group together, groups in the order of their first rows.
 
     Args:
-        group: Columns whose rows with equal values are one group; NULL is a value of its own.
+        group: columns whose rows with equal values are one group; NULL is a value of its own.
 
     Returns:
         The rows, and the number of each row's group, ascending.
@@ -26,5 +26,5 @@ def gather_groups(frame: pa.Table, group: Sequence[str]) -> tuple[pa.Table, Grou
 
 
 def cut_between_groups(groups: Groups, cut: int) -> int:
-    """Move a cut down to where the group of the row behind it begins."""
+    """Move a cut down to the start of the group that it would split."""
     return int(np.searchsorted(groups, groups[cut])) if 0 < cut < len(groups) else cut

@@ -1,4 +1,4 @@
-"""A model version's contract, as `manifest.json` holds it. Knows no XGBoost."""
+"""The content of `manifest.json`: what a model version takes and returns. Does not import XGBoost."""
 
 from typing import Annotated, Any, Literal
 
@@ -26,7 +26,7 @@ class Feature(Part):
 
 
 class Distribution(Part):
-    """How one feature was distributed in the reference rows."""
+    """Distribution of one feature in the reference rows."""
 
     null_share: Share
     quantiles: tuple[FiniteFloat, ...] = ()
@@ -36,14 +36,14 @@ class Distribution(Part):
 
 
 class GoldenRow(Part):
-    """One input row, with the outputs that the version gave when it was registered."""
+    """One input row, with its outputs at registration."""
 
     inputs: dict[str, Scalar]
     outputs: dict[str, FiniteFloat | str]
 
 
 class Manifest(Part):
-    """What a version asks for, what it gives, and how to know that it is still the one registered."""
+    """Inputs and outputs of a version, and what verifies that it is the registered one."""
 
     name: str = Field(pattern=rf"^{MODEL_NAME}$")
     version: str = Field(pattern=rf"^{VERSION}$")
@@ -56,9 +56,9 @@ class Manifest(Part):
     classes: tuple[str, ...] = ()
     """Labels of a multi-class model, in the order of its outputs."""
     group: tuple[str, ...] = ()
-    """Columns whose rows a ranking model orders among each other: its `score` compares within a group, never across."""
+    """Columns that group the rows of a ranking model; its `score` is comparable only within a group."""
     best_iteration: int | None = Field(default=None, ge=0)
-    """Last boosting round that is scored with; `None` means all rounds."""
+    """Last boosting round that is used to score; `None` means all rounds."""
     saved_by: str
     """XGBoost version that wrote the file."""
     trained_from: UtcDatetime | None = None

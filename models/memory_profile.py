@@ -1,40 +1,44 @@
-"""Measure what a pipeline's rows take in memory, by taking the first of them all the way but the last step."""
+"""Measure the memory that a pipeline's rows take, by scoring the first of them without loading."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from penstock.database.connections import Connector
 from penstock.errors import MemoryTooSmall
 from penstock.models.chain import score_in_steps
 from penstock.models.registry import Registry
 from penstock.models.scoring import score_features
-from penstock.privacy.masking import MaskingPolicy
 from penstock.resources.free_memory import release_memory
-from penstock.resources.memory import MemoryProfile
+from penstock.resources.memory import MemoryPlan, MemoryProfile, RequestedLoad, fit_partitions
 from penstock.resources.usage import held_memory, watching_memory
 from penstock.run.extract import extract_first
+from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import validate_partition
 from penstock.run_types import ExtractedRows, Partition, ScoredRows, ScoringRun
-from penstock.sources import Connect
 
 _FIRST_ROWS = 100
 _WARM_BYTES = 2**18
-"""So much of rows, in Arrow's form, has every library loaded and its caches filled."""
-_TRIAL_BYTES = 2**23
-"""So much is large beside what allocators round up to, and small beside any limit."""
+"""Arrow bytes of rows that are enough to load every library and fill its caches."""
+_SAMPLE_BYTES = 2**23
+"""Arrow bytes of the sample: large beside what allocators round up to, small beside any limit."""
 _MOST_GROWTH = 20
-"""A row was never seen to take more than so many times its Arrow bytes; a trial must fit into the limit, too."""
+"""Most memory that a row was seen to take, in multiples of its Arrow bytes: the sample must fit into the limit."""
 _MOST_ROWS = 50_000
 _LOAD_COPIES = 2
-"""Loading holds the scored rows as typed for the database, and as its driver's buffer."""
+"""Copies of the scored rows while they load: typed for the database, and in its driver's buffer."""
+
+
+_measured: dict[str, MemoryProfile] = {}
+"""By spec and models: a process that scores many intervals measures the first one only."""
 
 
 @dataclass(frozen=True)
 class SampleRun:
-    """Takes the first rows of a run's interval to their scores, and loads nothing."""
+    """Scores the first rows of a run's interval and loads nothing."""
 
     run: ScoringRun
-    connect: Connect
+    connect: Connector
     registry: Registry
-    masking: MaskingPolicy
+    options: PartitionOptions
 
     def extract(self, rows: int) -> ExtractedRows:
         return extract_first(self.run, rows, self.connect)
@@ -42,31 +46,48 @@ class SampleRun:
     def score(self, rows: int) -> tuple[ExtractedRows, ScoredRows]:
         extracted = self.extract(rows)
         slice_ = Partition(0, 1, None, None, rows)
-        features = validate_partition(self.run, slice_, extracted, 1.0, self.masking)
+        features = validate_partition(self.run, slice_, extracted, self.options)
         if self.run.steps:
-            return extracted, score_in_steps(self.run, slice_, features, self.registry, self.masking)
+            return extracted, score_in_steps(self.run, slice_, features, self.registry, self.options)
         model = self.registry.load(self.run.model)
-        return extracted, score_features(self.run, slice_, features, model, 1.0, self.masking)
+        return extracted, score_features(self.run, slice_, features, model, self.options)
 
 
-def measure_footprint(trial: SampleRun, limit: int) -> MemoryProfile:
+def fit_memory(sample: SampleRun, limit: int, requested: RequestedLoad) -> MemoryPlan:
+    """Decide how large partitions are and how many a process has at once.
+
+    Raises:
+        MemoryTooSmall: not even one small partition fits.
+    """
+    run = sample.run
+    pins = run.steps or {"": run.model}
+    key = " ".join([run.pipeline.fingerprint, *(pin.digest for pin in pins.values())])
+    if key in _measured:
+        release_memory()
+        profile = replace(_measured[key], base_bytes=held_memory())
+    else:
+        profile = _measured[key] = measure_memory_profile(sample, limit)
+    return fit_partitions(limit, profile, requested)
+
+
+def measure_memory_profile(sample: SampleRun, limit: int) -> MemoryProfile:
     """Measure on the first rows of the interval.
 
     Raises:
-        MemoryTooSmall: the process holds more than the limit before it holds any row.
-        TerminalError: what any partition would raise as well.
+        MemoryTooSmall: the process is over the limit before it reads a row.
+        TerminalError: an error that any partition would raise.
     """
-    first = trial.extract(_FIRST_ROWS).primary
+    first = sample.extract(_FIRST_ROWS).primary
     row = max(first.nbytes / max(first.num_rows, 1), 1.0)
     few = _rows_of(_WARM_BYTES, row)
-    trial.score(few)
+    sample.score(few)
     release_memory()
     base = held_memory()
     if base >= limit:
-        raise MemoryTooSmall(trial.run.pipeline.name, limit, base, base, 0, 0)
-    fixed = _growth(trial, few)[0] if len(trial.run.pipeline.sources) > 1 else 0
-    many = max(_rows_of(min(_TRIAL_BYTES, (limit - base) / _MOST_GROWTH), row), few)
-    grown, extracted, scored = _growth(trial, many)
+        raise MemoryTooSmall(sample.run.pipeline.name, limit, base, base, 0, 0)
+    fixed = _growth(sample, few)[0] if len(sample.run.pipeline.sources) > 1 else 0
+    many = max(_rows_of(min(_SAMPLE_BYTES, (limit - base) / _MOST_GROWTH), row), few)
+    grown, extracted, scored = _growth(sample, many)
     count = max(extracted.primary.num_rows, 1)
     others = sum(table.nbytes for table in extracted.others.values())
     written = _LOAD_COPIES * scored.table.nbytes / count
@@ -75,10 +96,10 @@ def measure_footprint(trial: SampleRun, limit: int) -> MemoryProfile:
     return MemoryProfile(base, max(fixed, others), taken + written, audited)
 
 
-def _growth(trial: SampleRun, rows: int) -> tuple[int, ExtractedRows, ScoredRows]:
+def _growth(sample: SampleRun, rows: int) -> tuple[int, ExtractedRows, ScoredRows]:
     release_memory()
     with watching_memory() as watched:
-        extracted, scored = trial.score(rows)
+        extracted, scored = sample.score(rows)
     return watched.growth, extracted, scored
 
 

@@ -1,7 +1,7 @@
-"""What a model file says of itself, read without XGBoost and before anything trusts it.
+"""Read the format and writer of a model file, without XGBoost, before it is loaded.
 
-XGBoost loads a file of a newer version without a word and may score it wrong, and a damaged file may crash the process.
-So the format is told from the bytes, the whole structure is walked, and the `version` key is read from it.
+XGBoost loads a file of a newer version without a warning and may score it wrong, and a damaged file may crash the
+process. So the format is detected from the bytes, the whole structure is walked, and its `version` key is read.
 """
 
 import json
@@ -31,14 +31,14 @@ class FileFacts:
 
 
 class _DamagedError(Exception):
-    """The bytes are not what the format says; never leaves this module."""
+    """The bytes do not follow the format. Raised and caught in this module only."""
 
 
 def inspect_file(content: bytes, model: str, file_name: str) -> FileFacts:
-    """Return format and writer of a model file.
+    """Return the format of a model file and the XGBoost version that wrote it.
 
     Raises:
-        ModelRefused: a pickle, the old binary format, a truncated or foreign file, or one that names no version.
+        ModelRefused: a pickle, the old binary format, a truncated or foreign file, or one without a version.
     """
     if content[:1] == b"\x80" or file_name.lower().endswith(_PICKLE_SUFFIXES):
         _refuse(model, f"{file_name} is a pickle, which runs code when it is opened. {SAVE_AGAIN}")
@@ -48,7 +48,7 @@ def inspect_file(content: bytes, model: str, file_name: str) -> FileFacts:
     try:
         version = _json_version(content) if is_json else _UbjWalk(content).read_version()
     except _DamagedError as damage:
-        _refuse(model, f"{file_name} is damaged or no model: {damage}. {SAVE_AGAIN}")
+        _refuse(model, f"{file_name} is damaged or not a model: {damage}. {SAVE_AGAIN}")
     if version is None or len(version) != 3:
         _refuse(model, f"{file_name} does not say which XGBoost wrote it. {SAVE_AGAIN}")
     return FileFacts("json" if is_json else "ubj", (version[0], version[1], version[2]))
@@ -78,7 +78,7 @@ def _json_version(content: bytes) -> list[int] | None:
 
 
 class _UbjWalk:
-    """Walk a UBJSON object from first byte to last, keeping only the top-level `version`."""
+    """Walk a UBJSON object from the first byte to the last, and keep only the top-level `version`."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -118,7 +118,7 @@ class _UbjWalk:
         return self._take(self._integer())
 
     def _head(self) -> tuple[bytes | None, int | None]:
-        """Element type and count that may follow `[` or `{`."""
+        """Return the element type and the count that may follow `[` or `{`."""
         kind = count = None
         if self._peek() == b"$":
             kind = self._take(2)[1:]
@@ -133,12 +133,12 @@ class _UbjWalk:
         self._take(1)
         kind, count = self._head()
         if kind is not None or count is None or count > 8:
-            raise _DamagedError("its `version` is no short list of integers")
+            raise _DamagedError("its `version` is not a short list of integers")
         return [self._integer() for _ in range(count)]
 
     def _skip_value(self, marker: bytes, depth: int) -> None:
         if depth > _DEEPEST:
-            raise _DamagedError("nested too deep")
+            raise _DamagedError("nested too deeply")
         if marker in _WIDTHS:
             self._take(_WIDTHS[marker])
         elif marker in (b"S", b"H"):
@@ -146,7 +146,7 @@ class _UbjWalk:
         elif marker in (b"[", b"{"):
             self._skip_container(marker, depth)
         else:
-            raise _DamagedError(f"byte {self._at}: no UBJSON")
+            raise _DamagedError(f"byte {self._at}: not UBJSON")
 
     def _skip_container(self, marker: bytes, depth: int) -> None:
         kind, count = self._head()

@@ -1,4 +1,4 @@
-"""Which columns a pipeline's models take from its features."""
+"""The columns that a pipeline's models need from its features."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ from penstock.spec.pipeline import Pipeline
 
 
 def needed_columns(pipeline: Pipeline, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
-    """Return the columns of the features that the pipeline's models, conditions and decisions take.
+    """Return the feature columns that the pipeline's models, conditions and decisions need.
 
     Args:
-        manifests: by step.
+        manifests: the manifest of each step's model, by step.
     """
     needed: dict[str, None] = {}
     given = {column.casefold() for column in pipeline.decide}

@@ -1,4 +1,4 @@
-"""How the features were distributed in the reference rows: what drift is measured against later."""
+"""Distributions of the features in the reference rows, the baseline for drift."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from penstock.models.manifest import QUANTILES, Distribution
 
 
 def describe_column(column: FeatureColumn) -> Distribution:
-    """Quantiles of a number, frequencies of a category or bool; rows that the model cannot take are left out."""
+    """Return quantiles of numbers, or frequencies of categories and bools, without rows that the model cannot take."""
     fits = np.ones(len(column.values), np.bool_)
     fits[list(column.misfits)] = False
     values = column.values[fits]

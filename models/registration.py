@@ -1,4 +1,4 @@
-"""What a model file and its reference rows become: a manifest. Writes nothing; the registry does."""
+"""Draft a manifest from a model file and its reference rows. The registry writes it."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,16 @@ from pydantic import ValidationError
 
 from penstock.errors import ModelMismatch, ModelRefused
 from penstock.models.booster import ModelVersion, open_booster
+from penstock.models.booster_facts import BoosterFacts
 from penstock.models.columns import is_text
-from penstock.models.contract import BoosterFacts
-from penstock.models.golden import choose_rows, golden_table, read_inputs, with_outputs
+from penstock.models.golden import choose_golden_rows, golden_table, read_inputs, with_outputs
 from penstock.models.manifest import PREDICTED_CLASS, Feature, GoldenRow, Manifest
 from penstock.models.reference import describe_column
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that asks to become a version, with all that its owner says of it."""
+    """A file to register as a version, with what its owner knows about it."""
 
     name: str
     content: bytes
@@ -38,7 +38,7 @@ def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
     """Build the manifest, under version 1; golden rows and distributions come from the reference rows.
 
     Raises:
-        ModelRefused: the file, its classes or its categories are not what a version needs.
+        ModelRefused: the file, its classes or its categories do not fit together.
         ModelMismatch: the reference rows lack a feature, or none of them can be scored.
     """
     label = candidate.name
@@ -69,7 +69,7 @@ def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ModelRefused(label, f"what was given of it is not right: `{where}`: {first['msg']}.") from None
+        raise ModelRefused(label, f"an argument of its registration is not valid: `{where}`: {first['msg']}.") from None
     return _with_golden_rows(ModelVersion(draft, booster), candidate.reference)
 
 
@@ -77,7 +77,7 @@ def _with_golden_rows(version: ModelVersion, reference: pa.Table) -> Manifest:
     manifest = version.manifest
     columns = version.read(reference)
     refused = {row for column in columns for row in column.misfits}
-    rows = choose_rows(columns, reference.num_rows, refused)
+    rows = choose_golden_rows(columns, reference.num_rows, refused)
     if not rows:
         why = next((misfit.text for column in columns for misfit in column.misfits.values()), "there are none")
         raise ModelMismatch(
@@ -94,31 +94,31 @@ def _with_golden_rows(version: ModelVersion, reference: pa.Table) -> Manifest:
 
 
 def _with_categories(feature: Feature, candidate: Candidate) -> Feature:
-    """Take the categories from the model; else from the caller, else from a dictionary-encoded reference column.
+    """Take the categories from the model, else from the caller, else from a dictionary-encoded reference column.
 
-    Never from the values that happen to be there: one that is missing would shift the codes of all others.
+    They are never collected from the values: a category without a row would shift the codes of all others.
     """
-    told = candidate.categories.get(feature.name)
+    given = candidate.categories.get(feature.name)
     if feature.dtype != "category":
-        if told is not None:
+        if given is not None:
             raise ModelRefused(candidate.name, f"`{feature.name}` is a {feature.dtype} in the file, not a category.")
         return feature
     if feature.categories:
-        if told is not None and tuple(told) != feature.categories:
+        if given is not None and tuple(given) != feature.categories:
             raise ModelRefused(
                 candidate.name, f"the categories given for `{feature.name}` are not the file's: {feature.categories}."
             )
         return feature
     column: Any = candidate.reference.column(feature.name)
-    if told is None and pa.types.is_dictionary(column.type) and is_text(column.type.value_type):
-        told = column.combine_chunks().dictionary.to_pylist()
-    if not told:
+    if given is None and pa.types.is_dictionary(column.type) and is_text(column.type.value_type):
+        given = column.combine_chunks().dictionary.to_pylist()
+    if not given:
         raise ModelRefused(
             candidate.name,
             f"the file does not hold the categories of `{feature.name}` (saved by an XGBoost before 3.1, or trained on "
             "codes). Give them in the order of their codes with `categories`.",
         )
-    return feature.model_copy(update={"categories": tuple(told)})
+    return feature.model_copy(update={"categories": tuple(given)})
 
 
 def _classes(facts: BoosterFacts, candidate: Candidate) -> tuple[str, ...]:
@@ -126,8 +126,8 @@ def _classes(facts: BoosterFacts, candidate: Candidate) -> tuple[str, ...]:
     if len(classes) != facts.classes or len(set(classes)) != len(classes):
         raise ModelRefused(
             candidate.name,
-            f"{len(classes)} class labels were given, and `{facts.objective}` has {facts.classes}. "
-            "Give each class of a multi-class model one label, in the order of its numbers, and others none.",
+            f"{len(classes)} class labels were given, and `{facts.objective}` has {facts.classes} classes. "
+            "Give one label a class of a multi-class model, in the order of its numbers, and none for other models.",
         )
     return classes
 

@@ -1,7 +1,7 @@
-"""The model store: a folder of versions, each a model file with its manifest, and aliases that name them.
+"""The model store: a folder of versions, each a model file and its manifest, and their aliases.
 
 Layout: `<store>/<name>/<version>/model.ubj|model.json` and `manifest.json`; `<store>/<name>/aliases.json`. A version is
-written once and never changed.
+written once and never changes.
 """
 
 import errno
@@ -26,7 +26,7 @@ from penstock.models.manifest import MODEL_NAME, VERSION, Manifest
 from penstock.models.store_files import read_inside, refuse_links, sync_folder, write_durably
 from penstock.run_types import ModelPin
 from penstock.settings import Device
-from penstock.spec.steps import ModelRef
+from penstock.spec.steps import ModelRef, parse_model
 
 if TYPE_CHECKING:
     from penstock.models.booster import ModelVersion  # imports XGBoost: inside functions only
@@ -44,26 +44,26 @@ class Registry:
 
     folder: Path
     device: Device = "cpu"
-    """Where its versions predict."""
+    """The device that its versions predict on."""
 
     def names(self) -> tuple[str, ...]:
-        """The models that have a version, sorted."""
+        """Return the models that have a version, sorted."""
         if not self.folder.is_dir():
             return ()
         folders = (path.name for path in self.folder.iterdir() if re.fullmatch(MODEL_NAME, path.name))
         return tuple(sorted(name for name in folders if self.versions(name)))
 
     def versions(self, name: str) -> tuple[str, ...]:
-        """The versions of a model in numeric order; none where there is no such model."""
+        """Return the versions of a model in numeric order; none if there is no such model."""
         numbers = [path.name for path in self._entries(name) if (path / MANIFEST_FILE).is_file()]
         return tuple(sorted(numbers, key=int))
 
     def aliases(self, name: str) -> dict[str, str]:
-        """The version that each alias of a model names."""
+        """Return the version of each alias of a model."""
         return dict(read_aliases(self._model_folder(name, name)).aliases)
 
     def alias_history(self, name: str) -> tuple[AliasMove, ...]:
-        """Every promotion, oldest first."""
+        """Return every promotion, oldest first."""
         return read_aliases(self._model_folder(name, name)).history
 
     def manifest(self, name: str, version: str) -> Manifest:
@@ -71,7 +71,7 @@ class Registry:
 
         Raises:
             ModelNotFound: there is no such version.
-            ModelRefused: the manifest is damaged, or another version's.
+            ModelRefused: the manifest is damaged, or belongs to another version.
         """
         folder = self._version_folder(name, version)
         label = f"{name}/{version}"
@@ -85,25 +85,30 @@ class Registry:
                 label, f"its manifest is damaged: `{where}`: {first['msg']}. Register the model file again."
             ) from None
         if manifest.label != label:
-            raise ModelRefused(label, f"its manifest is that of {manifest.label}. Register the model file again.")
+            raise ModelRefused(label, f"its manifest belongs to {manifest.label}. Register the model file again.")
         return manifest
 
-    def resolve(self, ref: ModelRef) -> ModelPin:
+    def resolve(self, ref: ModelRef | str) -> ModelPin:
         """Pin the version that an alias or a version number names now.
 
+        Args:
+            ref: Model by alias or version; as text `card-risk@champion` or `card-risk@7`.
+
         Raises:
-            ModelNotFound: neither is known; the message lists what is.
+            SettingsError: the text is neither name@alias nor name@version.
+            ModelNotFound: there is no such alias or version; the message lists those that exist.
         """
+        ref = parse_model(ref) if isinstance(ref, str) else ref
         known = self.aliases(ref.name) if ref.name in self.names() else {}
         manifest = self.manifest(ref.name, known.get(ref.selector, ref.selector))
         return ModelPin(manifest.name, manifest.version, manifest.sha256)
 
     def load(self, pin: ModelPin) -> "ModelVersion":
-        """Open the pinned version, verified; the last few are kept in memory, for every partition asks.
+        """Open and verify the pinned version; the last few stay in memory, because every partition loads one.
 
         Raises:
             ModelNotFound: the version is not in the store.
-            ModelRefused: digest, file format, XGBoost version or golden rows are not as registered.
+            ModelRefused: digest, file format, XGBoost version or golden rows differ from the registration.
         """
         with _loading:
             return _load_verified(self.folder.resolve(), pin, self.device)
@@ -123,29 +128,29 @@ class Registry:
         group: Sequence[str] = (),
         now: datetime | None = None,
     ) -> Manifest:
-        """Take a model file into the store as the next version, and move `alias` to it if given.
+        """Register a model file as the next version, and move `alias` to it if given.
 
         Args:
-            name: Model, made if new.
-            file: Native XGBoost file, UBJSON or JSON.
-            reference: Rows that the model can score, typically its training rows; extra columns are left aside.
-            alias: Alias to promote.
-            categories: Of category features whose file does not hold them, in the order of their codes.
-            metrics: What the training measured.
-            trained_from: Start of the event time of the training rows.
-            trained_until: End of it.
-            classes: Labels of a multi-class model, in the order of its class numbers.
-            group: Columns whose rows a ranking model orders among each other.
-            now: Time of the registration.
+            name: the model; created if new.
+            file: native XGBoost file, UBJSON or JSON.
+            reference: rows that the model can score, typically its training rows; other columns are ignored.
+            alias: alias to promote.
+            categories: by category feature, in the order of their codes; needed if the file does not have them.
+            metrics: what the training measured.
+            trained_from: start of the event times of the training rows.
+            trained_until: end of them.
+            classes: labels of a multi-class model, in the order of its class numbers.
+            group: columns that group the rows of a ranking model.
+            now: time of the registration.
 
         Raises:
-            ModelRefused: the name, the alias or the file is not one that the store takes.
+            ModelRefused: the name, the alias or the file is not valid.
             ModelMismatch: the reference rows lack a feature, or none of them can be scored.
         """
         from penstock.models.registration import Candidate, draft_manifest
 
         if not re.fullmatch(MODEL_NAME, name):
-            raise ModelRefused(name, "that is no model name. Use letters, digits, `.`, `_` and `-`, a letter first.")
+            raise ModelRefused(name, "it is not a model name. Use letters, digits, `.`, `_` and `-`, a letter first.")
         if alias is not None:
             check_alias(name, alias)
         if not file.is_file():
@@ -161,18 +166,18 @@ class Registry:
         return manifest
 
     def promote(self, name: str, version: str, alias: str, *, now: datetime | None = None) -> None:
-        """Make an alias name a version from now on.
+        """Move an alias to a version.
 
         Raises:
             ModelNotFound: there is no such version.
-            ModelRefused: `alias` is no alias.
+            ModelRefused: `alias` cannot be an alias.
         """
         check_alias(name, alias)
         self.manifest(name, version)
         move_alias(self.folder / name, alias, version, now or datetime.now(UTC))
 
     def _store(self, draft: Manifest, content: bytes) -> Manifest:
-        """Build the version in a hidden folder, then rename it; who comes second to a number takes the next one."""
+        """Build the version in a hidden folder, then rename it; if its number is taken by then, try the next."""
         folder = self.folder / draft.name
         refuse_links(draft.name, folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -227,19 +232,19 @@ def _load_verified(store: Path, pin: ModelPin, device: Device) -> "ModelVersion"
     if manifest.sha256 != pin.digest:
         raise ModelRefused(
             manifest.label,
-            f"the run is pinned to digest {pin.digest[:12]}…, and the store holds {manifest.sha256[:12]}…: the version "
-            "was replaced. Restore it, or start a run with the version that is there.",
+            f"the run is pinned to digest {pin.digest[:12]}…, but the store has {manifest.sha256[:12]}…: the version "
+            "was replaced. Restore it, or start a run with the version that is in the store.",
         )
     file = store / pin.name / pin.version / manifest.file
     try:
         content = read_inside(manifest.label, file, MODEL_BYTES)
     except FileNotFoundError:
-        raise ModelRefused(manifest.label, f"{file} is not there. Restore the version's folder.") from None
+        raise ModelRefused(manifest.label, f"{file} does not exist. Restore the version's folder.") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != manifest.sha256:
         raise ModelRefused(
             manifest.label,
-            f"{file} has digest {digest[:12]}…, and {manifest.sha256[:12]}… was registered: its bytes changed. "
+            f"{file} has digest {digest[:12]}…, but {manifest.sha256[:12]}… was registered: its bytes changed. "
             "Restore the file, or register it as a new version.",
         )
     return open_version(manifest, content, device)

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from penstock.database.unstorable import unstorable_rows
 from penstock.errors import FeaturesError, MissingColumns
-from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.history_table import check_names
+from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner, count_released, failed_expectations, sample_rows
 from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
 from penstock.spec.pipeline import MODEL, SCORES, Pipeline
@@ -26,46 +26,41 @@ def score_features(
     partition: Partition,
     features: Features,
     model: "ModelVersion",
-    sample_share: float,
-    masking: MaskingPolicy,
+    options: PartitionOptions,
 ) -> ScoredRows:
-    """Score the rows that passed the gates; rows that the model cannot take go to quarantine.
-
-    Args:
-        sample_share: share of the rows that the audit gets to see, 1.0 for all.
-        masking: what of refused rows may be kept.
+    """Score the rows that passed validation; rows that the model cannot take go to quarantine.
 
     Returns:
-        Key, score and kept columns; no rows at all where a gate has halted the partition.
+        Key, score and kept columns; no rows if validation has halted the partition.
 
     Raises:
-        ModelMismatch: the features lack a column of the manifest.
-        MissingColumns: a kept column is nowhere.
-        FeaturesError: a column bears a name that the live view needs.
-        ExpressionError: a column of `decide:` cannot be made.
+        ModelMismatch: a feature of the manifest is missing.
+        MissingColumns: a column to keep is missing.
+        FeaturesError: a column has a name that the live view needs.
+        ExpressionError: a column of `decide:` cannot be evaluated.
     """
     pipeline = run.pipeline
     if features.halts:
-        return leave_unscored(features)
+        return skip_scoring(features)
     model.check_columns(features.table.column_names)
     misfits = add_unstorable(pipeline, features.table, model.refused_rows(features.table))
-    taken, refused = Quarantiner(pipeline, masking, {}).refuse(MODEL, features.table, misfits)
+    taken, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, features.table, misfits)
     scores = Scores(model.score(taken), model.manifest.outputs[0])
     passed = replace(features, table=taken, refusals=features.refusals + refused)
-    return judge_scores(run, partition, passed, scores, sample_share, masking)
+    return judge_scores(run, partition, passed, scores, options)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the models gave, a row for each row of the features."""
+    """What the models returned, a row for each row of the features."""
 
     table: pa.Table
     deciding: str
-    """The column whose values a run is known by: the histogram shows them, and they are compared with earlier ones."""
+    """The column that the histogram shows, and that is compared with earlier runs."""
 
 
-def leave_unscored(features: Features) -> ScoredRows:
-    """Return no rows, and what was found, of a partition that a gate has halted."""
+def skip_scoring(features: Features) -> ScoredRows:
+    """Return no rows and all findings of a partition that validation has halted."""
     empty = features.table.slice(0, 0)
     return ScoredRows(
         empty, features, features.refusals, features.validations, features.halts, features.audit, features.columns
@@ -77,15 +72,14 @@ def judge_scores(
     partition: Partition,
     features: Features,
     scores: Scores,
-    sample_share: float,
-    masking: MaskingPolicy,
+    options: PartitionOptions,
 ) -> ScoredRows:
-    """Make what `decide:` asks for, put the rows together that are loaded, and judge them."""
+    """Evaluate `decide:`, assemble the rows to load, and judge them."""
     pipeline = run.pipeline
-    rows, deciding = _assemble(run, features.table, scores)
-    verdict = judge_rows(SCORES, rows, pipeline.expectations_of(SCORES), partition.index, masking)
+    rows, deciding = _assemble(run, features.table, scores, options.statement_seconds)
+    verdict = judge_rows(SCORES, rows, pipeline.expectations_of(SCORES), partition.index, options.masking)
     failed = failed_expectations(verdict)
-    kept, late = Quarantiner(pipeline, masking, features.waivers).refuse(SCORES, rows, failed)
+    kept, late = Quarantiner(pipeline, options.masking, features.waivers).refuse(SCORES, rows, failed)
     judged = rows.select([c for c in columns_needed(pipeline.expectations_of(SCORES)) if c in rows.column_names])
     return ScoredRows(
         table=kept,
@@ -93,7 +87,7 @@ def judge_scores(
         refusals=features.refusals + late,
         validations=features.validations + count_released(verdict.validations, late),
         halts=verdict.halts,
-        audit=features.audit | ({SCORES: sample_rows(judged, sample_share)} if judged.num_columns else {}),
+        audit=features.audit | ({SCORES: sample_rows(judged, options.sample_share)} if judged.num_columns else {}),
         columns=features.columns | {SCORES: tuple(rows.column_names)},
         quantiles=_quantiles(kept, deciding),
     )
@@ -107,11 +101,11 @@ def add_unstorable(
     return refused | {row: (*refused.get(row, ()), *reasons) for row, reasons in found.items()}
 
 
-def _assemble(run: ScoringRun, features: pa.Table, scores: Scores) -> tuple[pa.Table, str]:
-    """Return key, outputs, decided and kept columns, and which of them the run is known by."""
+def _assemble(run: ScoringRun, features: pa.Table, scores: Scores, statement_seconds: int) -> tuple[pa.Table, str]:
+    """Return key, outputs, decided and kept columns, and the name of the deciding column."""
     pipeline, outputs, deciding = run.pipeline, scores.table, scores.deciding
     if pipeline.decide:
-        decided = decide(pipeline, features, outputs)
+        decided = decide(pipeline, features, outputs, statement_seconds)
         deciding = SCORE if SCORE in decided.column_names else deciding
         outputs = _joined(outputs, decided)
     kept = [c for c in pipeline.destination.keep if c not in pipeline.key]
@@ -129,25 +123,25 @@ def _assemble(run: ScoringRun, features: pa.Table, scores: Scores) -> tuple[pa.T
 
 
 def refuse_clash(pipeline: Pipeline, features: Sequence[str], made: Sequence[str]) -> None:
-    """Raise FeaturesError where a feature bears the name of a column that is made of the scores: which one is meant?"""
+    """Raise FeaturesError if a feature has the name of a column that scoring adds: it would be ambiguous."""
     taken = {name.casefold() for name in made}
     clash = [name for name in features if name.casefold() in taken]
     if clash:
         names = ", ".join(f"`{c}`" for c in clash)
-        raise FeaturesError(pipeline.name, f"gives {names}, which the scores bring as well. Rename it in the query.")
+        raise FeaturesError(pipeline.name, f"gives {names}, which scoring adds as well. Rename it in the query.")
 
 
-def decide(pipeline: Pipeline, features: pa.Table, outputs: pa.Table) -> pa.Table:
+def decide(pipeline: Pipeline, features: pa.Table, outputs: pa.Table, statement_seconds: int) -> pa.Table:
     """Return the columns of `decide:`, a row for each row of features and outputs.
 
     Raises:
-        FeaturesError: a feature bears the name of an output, or of what is decided.
-        ExpressionError: one of them cannot be made.
+        FeaturesError: a feature has the name of an output or of a decision.
+        ExpressionError: a decision cannot be evaluated.
     """
     from penstock.run.decisions import decide_columns
 
     refuse_clash(pipeline, features.column_names, (*outputs.column_names, *pipeline.decide))
-    return decide_columns(pipeline, _joined(features, outputs))
+    return decide_columns(pipeline, _joined(features, outputs), statement_seconds)
 
 
 def _joined(*tables: pa.Table) -> pa.Table:
@@ -157,7 +151,7 @@ def _joined(*tables: pa.Table) -> pa.Table:
 
 
 def _quantiles(rows: pa.Table, column: str) -> tuple[float, ...]:
-    """Return the column's 101 quantiles; a row that its step skipped has none of its values."""
+    """Return the column's 101 quantiles; rows that its step left out do not count."""
     if not pa.types.is_floating(rows[column].type):
         return ()
     values = rows[column].drop_null().to_numpy()

@@ -1,4 +1,4 @@
-"""Files of the model store: written whole or not at all, one mover at a time, never outside the store."""
+"""Files of the model store: written whole or not at all, moved under a lock, never outside the store."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def replace_durably(path: Path, content: bytes) -> None:
-    """Put new content in a file's place in one move: readers see the old one or the new one."""
+    """Replace a file's content in one move: readers see the old content or the new one."""
     draft = path.with_name(f".{path.name}-{uuid4().hex}")
     try:
         write_durably(draft, content)
@@ -37,7 +37,7 @@ def replace_durably(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the folder's own entries are on disk (POSIX only; elsewhere a folder cannot be opened)."""
+    """Wait until the folder's entries are on disk; POSIX only, because Windows cannot open a folder."""
     if sys.platform == "win32":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -48,8 +48,8 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def hold_lock(path: Path) -> Iterator[None]:
-    """Hold a lock file among threads and, on POSIX, among processes; the kernel lets go when the holder dies."""
+def lock_file(path: Path) -> Iterator[None]:
+    """Lock a file among threads and, on POSIX, among processes; the kernel unlocks it when the process dies."""
     with _IN_PROCESS, path.open("ab") as file:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -57,26 +57,29 @@ def hold_lock(path: Path) -> Iterator[None]:
 
 
 def read_inside(model: str, path: Path, limit: int) -> bytes:
-    """Read a file of the store: never through a link that stands in its place, and never more than `limit` bytes.
+    """Read a file of the store, but no link in its place, and no more than `limit` bytes.
 
     Raises:
-        ModelRefused: it is a link, no regular file, or larger.
-        FileNotFoundError: it is not there.
+        ModelRefused: it is a link, not a regular file, or larger.
+        FileNotFoundError: it does not exist.
     """
     refuse_links(model, path)
-    # The link may have come since: the kernel looks again. A pipe would be waited for.
+    # A link may have been made since: the kernel checks again. NONBLOCK: opening a pipe would wait.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ModelRefused(model, f"{path} is no regular file. Restore the version's folder.")
+            raise ModelRefused(model, f"{path} is not a regular file. Restore the version's folder.")
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise ModelRefused(model, f"{path} is larger than {limit:,} bytes, and no such file was registered.")
+        raise ModelRefused(
+            model,
+            f"{path} is larger than {limit:,} bytes, the most that the store accepts. Restore the version's folder.",
+        )
     return content
 
 
 def refuse_links(model: str, *paths: Path) -> None:
-    """Raise `ModelRefused` where part of a version is a symbolic link: it may point out of the store."""
+    """Raise `ModelRefused` if part of a version is a symbolic link: it may point out of the store."""
     for path in paths:
         if path.is_symlink():
-            raise ModelRefused(model, f"{path} is a symbolic link. A version's files lie in the store themselves.")
+            raise ModelRefused(model, f"{path} is a symbolic link. Put the file itself into the store.")

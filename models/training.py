@@ -1,7 +1,7 @@
-"""Fit a booster on an Arrow table: small and honest, for the demo and the examples.
+"""Fit a booster on an Arrow table, for the demo and the examples.
 
-The last rows are the holdout (in the table's order, or in that of a time column): a random one would let the future
-judge the past.
+The last rows, in the table's order or by a time column, are the holdout: a random holdout would evaluate on rows that
+are older than some training rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class Trained:
     features: tuple[Feature, ...]
     classes: tuple[str, ...]
     metrics: dict[str, float]
-    """XGBoost's own, on the holdout, at the best iteration; one that is not finite is left out."""
+    """XGBoost's holdout metrics at the best iteration, without those that are not finite."""
     best_iteration: int | None
     reference: pa.Table
     """Up to 10,000 training rows, spread evenly."""
@@ -53,12 +53,12 @@ class Trained:
     def save(self, path: Path) -> Path:
         """Write the model file; its name ends in `.ubj`."""
         if path.suffix != ".ubj":
-            raise ModelRefused(path.name, "a trained model is saved as UBJSON. Let the file's name end in `.ubj`.")
+            raise ModelRefused(path.name, "a trained model is saved as UBJSON. Use a file name that ends in `.ubj`.")
         path.write_bytes(self.content)
         return path
 
     def register(self, registry: Registry, name: str, alias: str | None = None) -> Manifest:
-        """Take the model into a store as the next version."""
+        """Register the model as the next version."""
         with TemporaryDirectory() as folder:
             return registry.register(
                 name,
@@ -87,31 +87,32 @@ def train(
     params: Mapping[str, Any] | None = None,
     seed: int = 7,
 ) -> Trained:
-    """Train on the first rows, judge on the last ones, and stop when the holdout no longer gets better.
+    """Train on the first rows, evaluate on the last ones, and stop when the holdout metric stops improving.
 
     Args:
-        frame: Features and label; NULL features are missing values, a NULL label is an error.
-        label: Column to predict: a number, or for `multi:*` a class of any type.
-        features: Columns to learn from; all but those named here where left out. Text becomes a category.
-        objective: An XGBoost objective that needs one label a row; of `rank:*` it is the relevance within the group.
-        rounds: Most trees for each output.
-        early_stopping: Rounds without improvement after which to stop.
-        holdout: Share of the rows that judge; 0 trains on all rows, without metrics.
-        order_by: Column, usually a time, that orders the rows before the holdout is cut off.
-        group: For `rank:*`: columns whose rows with equal values are ranked among each other. A group goes with its
-            first row and is never cut in two; one without anything relevant counts as ranked rightly, so leave it out.
-        params: More of XGBoost's parameters.
-        seed: Same frame and seed, same model.
+        frame: features and label; NULL features are missing values, a NULL label is an error.
+        label: column to predict: a number, or for `multi:*` a class of any type.
+        features: columns to learn from; None: all that no other argument names. Text becomes a category.
+        objective: an XGBoost objective with one label a row; for `rank:*` the label is the relevance in its group.
+        rounds: most trees for each output.
+        early_stopping: stop after so many rounds without improvement.
+        holdout: share of the rows to evaluate on; 0 trains on all rows, without metrics.
+        order_by: column, usually a time, to sort the rows by before the holdout is cut off.
+        group: for `rank:*`: columns whose rows with equal values are one group. A group is placed by its first row and
+            never split. XGBoost counts a group without a relevant row as ranked right, so leave it out.
+        params: other XGBoost parameters.
+        seed: the same frame and seed give the same model.
 
     Raises:
-        ModelMismatch: a column is missing, or of a type that is no feature.
+        ModelMismatch: a column is missing, or its type cannot be a feature.
         ModelRefused: the label has NULLs, or XGBoost refuses names, labels or parameters.
     """
     if objective.startswith("survival:"):
         raise ModelRefused(_NAME, f"`{objective}` needs bounds, not one label a row. Train it with XGBoost.")
     if objective.startswith("rank:") != bool(group):
         raise ModelRefused(
-            _NAME, f"`{objective}` with {len(group)} columns of `group`: they go with `rank:*`, and only there."
+            _NAME,
+            f"`{objective}` was given {len(group)} columns in `group`. Only `rank:*` takes `group`, and needs it.",
         )
     names = tuple(features or (c for c in frame.column_names if c not in (label, order_by, *group)))
     named = (*names, label, *([order_by] if order_by else []), *group)
@@ -120,10 +121,10 @@ def train(
         raise ModelMismatch(_NAME, missing, "needs columns that the frame does not have")
     if order_by is not None:
         frame = frame.sort_by(order_by)
-    held, groups = round(frame.num_rows * holdout), None
+    held_out, groups = round(frame.num_rows * holdout), None
     if group:
         frame, groups = gather_groups(frame, group)
-        held = frame.num_rows - cut_between_groups(groups, frame.num_rows - held)
+        held_out = frame.num_rows - cut_between_groups(groups, frame.num_rows - held_out)
     learned = tuple(_infer_feature(name, frame.column(name)) for name in names)
     columns = [read_column(feature, frame.column(feature.name)) for feature in learned]
     misfit = next((each for column in columns for each in column.misfits.values()), None)
@@ -131,8 +132,8 @@ def train(
         raise ModelRefused(_NAME, f"{misfit.text}. Mend the rows, or leave the column out of `features`.")
     target, classes = _read_label(frame.column(label), label, objective)
     chosen = _parameters(objective, classes, seed) | dict(params or {})
-    fitted = fit_booster(columns, target, held, rounds, early_stopping, chosen, groups)
-    training = frame.slice(0, frame.num_rows - held)
+    fitted = fit_booster(columns, target, held_out, rounds, early_stopping, chosen, groups)
+    training = frame.slice(0, frame.num_rows - held_out)
     spread = np.unique(np.linspace(0, training.num_rows - 1, _REFERENCE_ROWS).round().astype(np.int64))
     first, last = _span(training, order_by)
     return Trained(
@@ -176,12 +177,14 @@ def _read_label(
         codes = pc.index_in(column, value_set=pa.array(known, column.type))
         return codes.to_numpy().astype(np.float32), tuple(str(value) for value in known)
     if not (is_number(column.type) or pa.types.is_boolean(column.type)):
-        raise ModelRefused(_NAME, f"the label `{label}` is {column.type}, no number. Write it as a number (0 and 1).")
+        raise ModelRefused(
+            _NAME, f"the label `{label}` is {column.type}, not a number. Write it as a number (0 and 1)."
+        )
     return read_column(Feature(name=label, dtype="float"), column).values.astype(np.float32), ()
 
 
 def _parameters(objective: str, classes: tuple[str, ...], seed: int) -> dict[str, Any]:
-    """Few levels and a slow rate; XGBoost stops by the last metric of the list."""
+    """Return shallow trees and a slow rate; the last metric of the list decides when XGBoost stops."""
     metrics = next((m for prefix, m in _METRICS.items() if objective.startswith(prefix)), ("mae", "rmse"))
     chosen = {"objective": objective, "max_depth": 5, "eta": 0.1, "seed": seed, "eval_metric": list(metrics)}
     return chosen | ({"num_class": len(classes)} if classes else {})

@@ -146,8 +146,9 @@ class Validation:
 
     @property
     def detail(self) -> str:
-        """The counts and the note in one line: `5 of 6 rows, e.g. 'b'`."""
-        counts = f"{self.unexpected:,} of {self.evaluated:,} {self.unit}" if self.unexpected else ""
+        """The counts and the note in one line: `5 of 6 rows, e.g. 'b'`. The note alone describes a whole column."""
+        counted = self.unexpected and self.unit != "values"
+        counts = f"{self.unexpected:,} of {self.evaluated:,} {self.unit}" if counted else ""
         return ", ".join(filter(None, (counts, self.note)))
 
 

@@ -1,4 +1,4 @@
-"""What people see in Prefect's UI while a run works and after. Never fails a run: the scores matter more."""
+"""Artifacts of a run in Prefect's UI: progress bar, run card, plan. An artifact that fails never fails the run."""
 
 import logging
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def _told_not_raised(what: str) -> Iterator[None]:
+def _logged_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (PrefectException, httpx.HTTPError, OSError) as error:
@@ -30,9 +30,9 @@ def _told_not_raised(what: str) -> Iterator[None]:
 
 
 class Progress:
-    """A live progress bar in the UI; once it could not be written it stays as it is, so that nobody waits for it.
+    """A live progress bar in the UI. After a failed write it is not written again, so that nothing waits for it.
 
-    A run of one partition has none: it would jump from nothing to all, and cost a small interval two requests.
+    A run of one partition has no bar: it would jump from 0 to 100 %, and cost a small interval two requests.
     """
 
     def __init__(self, label: str, rows: int, partitions: int) -> None:
@@ -41,37 +41,37 @@ class Progress:
         self._id: UUID | None = None
         if partitions < 2:
             return
-        with _told_not_raised("the progress artifact"):
-            made: Any = create_progress_artifact(progress=0.0, description=self._told(0))
-            self._id = made  # an id, though typed as perhaps a coroutine: we are not in an event loop
+        with _logged_errors("the progress artifact"):
+            made: Any = create_progress_artifact(progress=0.0, description=self._describe(0))
+            self._id = made  # an id: the type names a coroutine too, which is returned only inside an event loop
 
     def show(self, done: int) -> None:
-        """Move the bar to so many rows."""
+        """Move the bar to this number of rows."""
         artifact, self._id = self._id, None
         if artifact is None or not self._rows:
             return
-        with _told_not_raised("the progress artifact"):
-            update_progress_artifact(artifact, min(100.0, 100.0 * done / self._rows), description=self._told(done))
+        with _logged_errors("the progress artifact"):
+            update_progress_artifact(artifact, min(100.0, 100.0 * done / self._rows), description=self._describe(done))
             self._id = artifact
 
-    def _told(self, done: int) -> str:
+    def _describe(self, done: int) -> str:
         return f"{self._label}: {done:,} of {self._rows:,} rows"
 
 
 @task(name="report", task_run_name="report", **ONCE)
 def report(run: ScoringRun) -> str:
-    """Write the run card of a run that has ended, as an artifact; return its markdown."""
-    # Relative: a worker knows no address that a browser can use; pages that show artifacts all lie two levels deep.
+    """Write the card of a run that has ended as an artifact, and return its markdown."""
+    # Relative, since a worker does not know the UI's address. Pages with artifacts are all two levels deep.
     card = run_card(connect(run.pipeline.destination.connection), run.run_id, "../../runs/flow-run/{}".format)
-    with _told_not_raised("the run card"):
+    with _logged_errors("the run card"):
         create_markdown_artifact(card, key=f"run-card-{run.pipeline.name}", description=f"Run card of {run.label}")
     return card
 
 
 @task(name="show-plan", task_run_name="show plan", **ONCE)
 def show_plan(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
-    """Write what a run would do, as an artifact; return its markdown."""
+    """Write what a run would do as an artifact, and return its markdown."""
     card = plan_card(pipeline, plan, pins)
-    with _told_not_raised("the plan"):
+    with _logged_errors("the plan"):
         create_markdown_artifact(card, key=f"plan-{pipeline.name}", description=f"Plan of {pipeline.name}")
     return card

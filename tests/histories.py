@@ -203,7 +203,7 @@ class History:
             self.withdrawn.add(run.interval_key)
 
     def _saw(self, run: ScoringRun, step: str) -> None:
-        if step == "count":
+        if step == "plan partitions":
             self.counted[run.run_id] = self.rows_of(run.interval)
         if step == "publish":
             rows = self.counted[run.run_id]

@@ -7,6 +7,7 @@ from typing import TypeVar
 Happened = TypeVar("Happened")
 
 SECONDS = 240.0
+"""How long anything may take on a busy machine; no test has a deadline of its own where it does not test one."""
 
 
 def wait_until(

@@ -25,6 +25,7 @@ from penstock.deployments.worker.process import Worker, WorkerPlan, running_work
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.settings import Settings, load_settings
 from penstock.tasks import process_resources
+from tests.prefect_home import prepare_home
 from tests.shop import SPEC, START, payments, train_model, write_payments
 from tests.waiting import wait_until
 
@@ -120,7 +121,7 @@ def running_works(folder: Path, urls: dict[str, str], first_day: datetime = STAR
         )
         train_model(load_settings().models_folder)
         with (
-            full_server(folder / ".penstock", port=free_port()) as server,
+            full_server(prepare_home(folder / ".penstock"), port=free_port()) as server,
             temporary_settings({PREFECT_API_URL: server.api_url}),
             get_client(sync_client=True) as client,
         ):

@@ -13,11 +13,11 @@ __all__ = ["ready", "run"]
 def run(place: Place) -> dict[str, float]:
     from penstock.run.extract import land_logs
     from penstock.spec.yaml_file import load_pipeline
-    from penstock.tasks.process_resources import connect
+    from penstock.tasks.process_resources import connector
 
     pipeline = load_pipeline(Path(place.folder) / SPEC)
     begun = time.perf_counter()
-    landed = land_logs(pipeline, connect)["visits"].lines
+    landed = land_logs(pipeline, connector())["visits"].lines
     seconds = time.perf_counter() - begun
     penstock_flow.run(place)
     return {"landing_seconds": seconds, "lines_a_second": landed / seconds}

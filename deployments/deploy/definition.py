@@ -28,6 +28,8 @@ ENTER_PROJECT = "penstock.deployments.pull.enter_project"
 RECORD_PROJECT = "penstock.deployments.pull.record_project"
 OLD_ENTER_PROJECT = "deployments.pull.enter_project"
 """The step in deployments that 0.1 made."""
+OLD_FLOWS = "flows."
+"""How the entrypoints of deployments that 0.1 made begin."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ def recorded_folder(steps: list[dict[str, Any]] | None) -> str | None:
             if name in step:
                 return str(step[name].get("folder"))
     return None
+
+
+def is_of_old_version(entrypoint: str | None, steps: list[dict[str, Any]] | None) -> bool:
+    """Whether a deployment on a server names its flow or its pull step as 0.1 did."""
+    return (entrypoint or "").startswith(OLD_FLOWS) or any(OLD_ENTER_PROJECT in step for step in steps or ())
 
 
 def describe_pipeline(pipeline: Pipeline) -> str:

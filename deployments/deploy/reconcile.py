@@ -180,11 +180,17 @@ def _without_begin(rrule: str) -> str:
 
 
 def _tell_difference(name: str, old: Any, new: Any) -> str:
-    if name == "pull_steps":
+    if name == "pull_steps" and recorded_folder(old) == recorded_folder(new):
+        name, old, new = "pull step", *(_name_steps(steps) for steps in (old, new))
+    elif name == "pull_steps":
         name, old, new = "project", *(_tell_steps(steps) for steps in (old, new))
     elif name not in TOLD:
         return f"{name}: changed"
     return f"{name}: {'none' if old is None else old} → {'none' if new is None else new}"
+
+
+def _name_steps(steps: list[dict[str, Any]]) -> str:
+    return ", ".join(name for step in steps for name in step)
 
 
 def _tell_steps(steps: list[dict[str, Any]] | None) -> str:

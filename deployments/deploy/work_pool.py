@@ -39,7 +39,7 @@ def ensure_work_pool(client: SyncPrefectClient, *, dry_run: bool = False) -> Cha
         if not dry_run:
             client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template=base_job_template()))
         return Change("updated", what, (f"command: Prefect's own → {ENGINE_COMMAND}",))
-    if _default_command(pool.base_job_template) == OLD_ENGINE_COMMAND:
+    if starts_old_engine(pool.base_job_template):
         if not dry_run:
             template = deepcopy(pool.base_job_template)
             template["variables"]["properties"]["command"]["default"] = ENGINE_COMMAND
@@ -53,6 +53,11 @@ def base_job_template() -> dict[str, Any]:
     template: dict[str, Any] = ProcessWorker.get_default_base_job_template()
     template["variables"]["properties"]["command"]["default"] = ENGINE_COMMAND
     return template
+
+
+def starts_old_engine(template: dict[str, Any]) -> bool:
+    """Whether a work pool starts flow runs with the command of 0.1."""
+    return _default_command(template) == OLD_ENGINE_COMMAND
 
 
 def _default_command(template: dict[str, Any]) -> object:

@@ -91,7 +91,7 @@ def _load(pool: ThreadPoolExecutor, title: str, name: str, case: CheckContext) -
     if error is None:
         return loading.result()
     what = f"a library of these checks cannot be loaded: {type(error).__name__}: {error}"
-    return (_known(broken(name, what, "Look at `packages` above; install from requirements.lock again.")),)
+    return (_known(broken(name, what, "Look at `packages` above.")),)
 
 
 def _list_checks(name: str, case: CheckContext) -> tuple[Check, ...]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from penstock.errors import SettingsError, SpecError
 from penstock.settings import Settings
@@ -21,8 +20,6 @@ class CheckContext:
     environment: Mapping[str, str]
     """The environment variables at the start of the command."""
     now: datetime
-    folder: Path
-    """Folder of Penstock's code: a checkout, or the root of an image."""
     settings_error: SettingsError | None = None
     """Why the defaults are used instead of the user's settings."""
     pipelines: tuple[Pipeline, ...] = ()

@@ -9,7 +9,13 @@ from penstock.deployments.deploy.deploy_pipelines import LEFT_ALONE, deploy_pipe
 from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.databases import embedded_warehouses
 from penstock.deployments.doctor.finding import Check, Finding, broken, ok, warning
-from penstock.deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
+from penstock.deployments.doctor.judging import (
+    judge_heartbeats,
+    judge_limits,
+    judge_schedules,
+    judge_versions,
+    judge_workers,
+)
 from penstock.deployments.doctor.reading import read_facts
 
 SHOWN = 3
@@ -53,6 +59,7 @@ def check_running(case: CheckContext) -> Iterator[Finding]:
     """Check whether the deployments will run: schedules, limits, workers, heartbeats."""
     facts = read_facts(case.server, case.now)
     yield from judge_schedules(facts)
+    yield from judge_versions(facts)
     yield from judge_limits(facts)
     yield from judge_workers(facts)
     yield from judge_heartbeats(facts)

@@ -36,6 +36,16 @@ def judge_schedules(facts: Facts) -> Iterator[Finding]:
         yield ok("schedules", f"{well} with planned runs" if well else "none is active")
 
 
+def judge_versions(facts: Facts) -> Iterator[Finding]:
+    """Look for deployments and a work pool that an older version of Penstock made."""
+    old = [deployment.name for deployment in facts.deployments if deployment.is_of_old_version]
+    if facts.pool is not None and facts.pool.starts_old_engine:
+        old.append(f"work pool {WORK_POOL}")
+    if old:
+        told = f"Penstock 0.1 made {', '.join(old)}: flow runs start by module names that 0.3 removes"
+        yield warning("versions", told, "Run `penstock deploy`, which brings them to the new names.")
+
+
 def judge_limits(facts: Facts) -> Iterator[Finding]:
     """Find limits that cancel. There, one dead run keeps the slot, and every later run is cancelled."""
     for deployment in facts.deployments:

@@ -1,6 +1,7 @@
 """Checks of the installed packages: against what Penstock asks for, and against the lock."""
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib import metadata
@@ -8,10 +9,13 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+import penstock
 from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
 
-LOCK = "requirements.lock"
+PACKAGE = Path(penstock.__file__).parent
+LOCK = PACKAGE / "requirements.lock"
+"""Ships in the wheel; in a checkout it is a link to the runtime lock, and in an image it may be missing."""
 BREAKS = {
     "fastapi": "from 0.151 on it refuses what Prefect's client sends, with 0.155 the server does not import",
     "sqlalchemy": "with 2.1 Prefect's scheduler makes no runs, in silence",
@@ -21,18 +25,31 @@ BREAKS = {
     "pandas": "its types are relied on",
 }
 """What a version outside the bounds does, where it is known."""
-REMEDY = f"Install from {LOCK} again: `make setup`."
 SHOWN = 4
 
 
 def list_checks(case: CheckContext) -> tuple[Check, ...]:
     return (
-        Check("packages", partial(check_bounds, case)),
-        Check("lock", partial(check_lock, case.folder / LOCK)),
+        Check("packages", check_bounds),
+        Check("lock", partial(check_lock, LOCK)),
     )
 
 
-def check_bounds(case: CheckContext) -> Iterator[Finding]:
+def name_remedy(package: Path) -> str:
+    """Return how to install the locked versions again, in a checkout or from a wheel.
+
+    Args:
+        package: Folder of the installed `penstock` package.
+    """
+    if (package.parent / "Makefile").is_file():
+        return "Delete `.venv` and run any `make` target: it installs the locked versions again."
+    return (
+        "Install the locked versions again: "
+        f"`{sys.executable} -m pip install --no-deps --require-hashes -r {package / LOCK.name}`."
+    )
+
+
+def check_bounds() -> Iterator[Finding]:
     """Compare what is installed with the bounds that Penstock declares."""
     try:
         declared = metadata.requires("penstock") or []
@@ -52,7 +69,7 @@ def judge_bounds(wanted: Sequence[Requirement]) -> Iterator[Finding]:
         bad += 1
         what = f"{found or 'not installed'}, and {requirement.specifier} is wanted"
         why = BREAKS.get(requirement.name)
-        yield broken(requirement.name, f"{what}: {why}" if why else what, REMEDY)
+        yield broken(requirement.name, f"{what}: {why}" if why else what, name_remedy(PACKAGE))
     if not bad:
         prefect, xgboost = (installed_version(name) for name in ("prefect", "xgboost"))
         yield ok("packages", f"{len(wanted)} as wanted; prefect {prefect}, xgboost {xgboost}")
@@ -61,7 +78,7 @@ def judge_bounds(wanted: Sequence[Requirement]) -> Iterator[Finding]:
 def check_lock(lock: Path) -> Iterator[Finding]:
     """Compare what is installed with the lock; what is not installed is a matter of the bounds."""
     if not lock.is_file():
-        yield not_checked("lock", f"there is no {LOCK} beside the code")
+        yield not_checked("lock", f"there is no {lock.name} in Penstock's package")
         return
     locked = read_lock(lock.read_text(encoding="utf-8"))
     drifted = [
@@ -70,10 +87,10 @@ def check_lock(lock: Path) -> Iterator[Finding]:
         if (found := installed_version(name)) is not None and found != version
     ]
     if not drifted:
-        yield ok("lock", f"installed versions are those of {LOCK}")
+        yield ok("lock", f"installed versions are those of {lock.name}")
         return
     more = f" and {len(drifted) - SHOWN} more" if len(drifted) > SHOWN else ""
-    yield warning("lock", f"drift: {', '.join(drifted[:SHOWN])}{more}", REMEDY)
+    yield warning("lock", f"drift: {', '.join(drifted[:SHOWN])}{more}", name_remedy(PACKAGE))
 
 
 def read_lock(text: str) -> dict[str, str]:

@@ -21,8 +21,8 @@ from prefect.exceptions import ObjectNotFound
 
 from penstock.deployments.dead_runs import list_online_workers
 from penstock.deployments.deploy.automations import define_zombie_automation
-from penstock.deployments.deploy.definition import PENSTOCK_TAG
-from penstock.deployments.deploy.work_pool import WORK_POOL
+from penstock.deployments.deploy.definition import PENSTOCK_TAG, is_of_old_version
+from penstock.deployments.deploy.work_pool import WORK_POOL, starts_old_engine
 from penstock.deployments.doctor.asking import client_of
 
 HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
@@ -42,7 +42,9 @@ class Deployed:
     age: timedelta
     """Time since the last change. The server plans the runs some seconds after a change."""
     next_run: datetime | None
-    """Start of the first planned run."""
+    """Of the runs that have not started, the one that should start first."""
+    is_of_old_version: bool = False
+    """Whether it names its flow or its pull step as 0.1 did."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class Pool:
 
     is_paused: bool
     workers: frozenset[str]
-    """Workers that are online."""
+    """Those online."""
+    starts_old_engine: bool = False
+    """Whether it starts flow runs with the command of 0.1."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def _describe(client: SyncPrefectClient, deployment: DeploymentResponse, name: s
         heartbeat_seconds=int(variables.get(HEARTBEAT, PREFECTS_HEARTBEAT)),
         age=now - deployment.updated if deployment.updated else timedelta.max,
         next_run=_find_next_run(client, deployment) if scheduled else None,
+        is_of_old_version=is_of_old_version(deployment.entrypoint, deployment.pull_steps),
     )
 
 
@@ -123,7 +128,8 @@ def _read_pool(client: SyncPrefectClient) -> Pool | None:
         pool = client.read_work_pool(WORK_POOL)
     except ObjectNotFound:
         return None
-    return Pool(pool.is_paused, frozenset(list_online_workers(client)))
+    workers = frozenset(list_online_workers(client))
+    return Pool(pool.is_paused, workers, starts_old_engine(pool.base_job_template))
 
 
 def _read_patience(client: SyncPrefectClient) -> float | None:

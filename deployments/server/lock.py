@@ -13,7 +13,8 @@ from typing import IO
 
 from penstock.errors import SettingsError
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
+"""The longest start or stop of a server: 4 s on a machine of its own, and over 60 s was seen on a busy one."""
 STOP_SECONDS = 20.0
 
 

@@ -1,7 +1,7 @@
-"""The figures of this pack's README: `python -m penstock.examples.card_fraud evaluate --real UCI_Credit_Card.csv.gz`.
+"""Compute the figures of the README: `python -m penstock.examples.card_fraud evaluate --real UCI_Credit_Card.csv.gz`.
 
-The real data are 30,000 card holders of whom 22 % missed their next payment; no times, so the last fifth of the numbers
-judges. It is another question than fraud, and the nearest that is public with so many rows.
+The real data are 30,000 card holders, of whom 22 % missed their next payment. They have no times, so the last fifth by
+number is the holdout. The question is not fraud, but the closest one in a public data set of this size.
 """
 
 from pathlib import Path
@@ -10,20 +10,19 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from penstock import Project, Trained
 from penstock.examples.card_fraud.train import HOW, LABEL, SEEN_BY_SCREEN, SHALLOW, TIME, feature_names, learned_rows
 from penstock.examples.judging import Judged, Numbers, Rule, compare, hold_out, score_rows, to_numbers
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
-from penstock.models.training import Trained
 
 SCREEN_BOUND = 0.003
-"""As `when:` of the spec says."""
+"""The bound in `when:` of the spec."""
 METRICS = ("aucpr", "auc")
 
 
-def judge_generated(place: Place, size: Size) -> dict[str, list[Judged]]:
-    """Judge on the newest fifth of the payments whose verdicts are in."""
-    frame = learned_rows(place, size)
+def judge_generated(project: Project, size: Size) -> dict[str, list[Judged]]:
+    """Measure on the newest fifth of the payments with a known verdict."""
+    frame = learned_rows(project, size)
     holdout = hold_out(frame, LABEL, TIME, features=feature_names(frame), **HOW)
     screen = hold_out(frame, LABEL, TIME, features=SEEN_BY_SCREEN, **SHALLOW).trained
     rules: dict[str, Rule] = {
@@ -41,13 +40,13 @@ def score_in_steps(screen: Trained, deep: Trained, rows: pa.Table) -> Numbers:
 
 
 def rule_of_the_desk(rows: pa.Table) -> Numbers:
-    """What a desk would write down without a model."""
+    """Score by a rule that a fraud desk could use without a model."""
     ratio = np.nan_to_num(to_numbers(rows["amount_to_usual"]), nan=1.0)
     return to_numbers(rows["failed_1h"]) + np.minimum(ratio, 50) / 100
 
 
 def judge_real(path: Path) -> dict[str, list[Judged]]:
-    """Judge on the last fifth of the card holders."""
+    """Measure on the last fifth of the card holders."""
     frame = csv.read_csv(path)
     features = [name for name in frame.column_names if name not in ("ID", "next_payment")]
     holdout = hold_out(frame, "next_payment", "ID", features=features, **HOW)

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import bulk_transaction
-from penstock.database.types import UtcDateTime
+from penstock import Project
 from penstock.examples.card_fraud.world import CATEGORIES, CHANNELS, COUNTRIES, SignIns, World, draw_world
+from penstock.examples.database import UTC_TIME, append_rows
 from penstock.examples.drawing import Numbers, columns, moments
 from penstock.examples.pack import Made, Size
-from penstock.examples.place import Place
 
 PIPELINE = "card-fraud"
 SCREEN = "card-fraud-screen"
@@ -33,15 +32,15 @@ cards = sa.Table(
     sa.Column("card_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("login", sa.Text, nullable=False),
     sa.Column("home_country", sa.Text, nullable=False),
-    sa.Column("issued_at", UtcDateTime, nullable=False),
+    sa.Column("issued_at", UTC_TIME, nullable=False),
 )
 payments = sa.Table(
     "payments",
     metadata,
     sa.Column("payment_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("card_id", sa.BigInteger, nullable=False, index=True),
-    sa.Column("made_at", UtcDateTime, nullable=False, index=True),
-    sa.Column("booked_at", UtcDateTime, nullable=False),
+    sa.Column("made_at", UTC_TIME, nullable=False, index=True),
+    sa.Column("booked_at", UTC_TIME, nullable=False),
     sa.Column("amount", sa.Double),
     sa.Column("category", sa.Text, nullable=False),
     sa.Column("channel", sa.Text, nullable=False),
@@ -51,65 +50,65 @@ payments = sa.Table(
 calendar = sa.Table(
     "calendar",
     metadata,
-    sa.Column("hour", UtcDateTime, primary_key=True),
-    sa.Column("week_before", UtcDateTime, nullable=False),
+    sa.Column("hour", UTC_TIME, primary_key=True),
+    sa.Column("week_before", UTC_TIME, nullable=False),
 )
 verdicts = sa.Table(
     "verdicts",
     metadata,
     sa.Column("payment_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("decided_at", UtcDateTime, nullable=False),
+    sa.Column("decided_at", UTC_TIME, nullable=False),
     sa.Column("fraud", sa.Boolean, nullable=False),
 )
 
 
-def make_bank(place: Place, size: Size) -> Made:
-    """Fill the bank's database and its log. Late payments are not there yet, nor verdicts of the last days."""
+def make_bank(project: Project, size: Size) -> Made:
+    """Fill the bank's database and its log, without late payments and without the last days' verdicts."""
     world = draw_world(size)
     spoiled = spoil(world, size)
     on_time = np.flatnonzero(~is_withheld(world, size))
     known = np.flatnonzero(world.payments.decided <= world.second_of(size.until))
-    bank = place.connect("bank")
+    bank = project.connect("bank")
     metadata.create_all(bank.engine)
-    with bulk_transaction(bank) as transaction:
-        transaction.append(cards, cards_table(world))
-        transaction.append(calendar, _calendar_table(world, size))
-        transaction.append(payments, payments_table(world, spoiled, on_time))
-        transaction.append(verdicts, verdicts_table(world, known))
+    with bank.writing() as connection:
+        append_rows(connection, cards, cards_table(world))
+        append_rows(connection, calendar, _calendar_table(world, size))
+        append_rows(connection, payments, payments_table(world, spoiled, on_time))
+        append_rows(connection, verdicts, verdicts_table(world, known))
     lines = _write_log(world, size)
     scored = world.payments.second >= _scored_from(world, size)
-    told = {
+    summary = {
         "bank: payments": f"{len(on_time):,} of {len(world.home):,} cards in {size.days} days",
         "bank: verdicts": f"{len(known):,}, of which {int(world.payments.fraud[known].sum()):,} are fraud",
         str(LOG.parent): f"{lines:,} lines of an access log",
     }
-    return Made(told, {PIPELINE: int(scored.sum())}, {PIPELINE: len(spoiled)})
+    return Made(summary, {PIPELINE: int(scored.sum())}, {PIPELINE: len(spoiled)})
 
 
 def spoil(world: World, size: Size) -> dict[int, str]:
-    """Choose the payments to spoil, and how; among those that are scored and on time."""
+    """Choose which of the scored, timely payments to corrupt, and how."""
     rng = np.random.default_rng([size.seed, 1])
     scored = np.flatnonzero((world.payments.second >= _scored_from(world, size)) & ~is_withheld(world, size))
     chosen = rng.permutation(scored)[: max(round(len(scored) * size.dirty), 3) if size.dirty else 0]
-    return {place: ("amount", "sign", "category")[at % 3] for at, place in enumerate(chosen.tolist())}
+    return {at: ("amount", "sign", "category")[number % 3] for number, at in enumerate(chosen.tolist())}
 
 
 def is_withheld(world: World, size: Size) -> Numbers:
-    """Payments of the scored hours but the newest that the bank books hours later, by an offline terminal."""
+    """Mark payments that an offline terminal books hours late; none in the newest scored hour."""
     second = world.payments.second
     newest = world.second_of(size.until) - 3600
     return (world.payments.late > 0) & (second >= _scored_from(world, size)) & (second < newest)
 
 
 def payments_table(world: World, spoiled: dict[int, str], places: Numbers) -> pa.Table:
-    """Return some payments as the bank's database holds them."""
+    """Return the payments at some positions as the bank's database stores them."""
     drawn = world.payments
     amount, category = drawn.amount.copy(), np.array(CATEGORIES, object)[drawn.category]
-    for place, how in spoiled.items():
+    for at, how in spoiled.items():
         if how == "category":
-            category[place] = NO_CATEGORY
+            category[at] = NO_CATEGORY
         else:
-            amount[place] = np.nan if how == "amount" else -amount[place]
+            amount[at] = np.nan if how == "amount" else -amount[at]
     return columns(
         {
             "payment_id": places + 1,
@@ -162,7 +161,7 @@ def _calendar_table(world: World, size: Size) -> pa.Table:
 
 
 def _write_log(world: World, size: Size) -> int:
-    """Write the log, rotated once where the scored hours begin; a few lines before it are garbage."""
+    """Write the log, rotated at the start of the scored hours; a few lines before that are garbage."""
     lines = list(log_lines(world.begin, world.sign_ins))
     cut = int(np.searchsorted(world.sign_ins.second, _scored_from(world, size)))
     for at in range(1, 1 + round(cut * size.dirty / 3)):

@@ -1,4 +1,4 @@
-"""What goes wrong at the bank, and what comes in late."""
+"""Incidents at the bank, and labels that arrive late."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import bulk_transaction, read
+from penstock import Project
 from penstock.examples.card_fraud.generate import (
     LOG,
     PIPELINE,
@@ -21,44 +21,44 @@ from penstock.examples.card_fraud.generate import (
     verdicts_table,
 )
 from penstock.examples.card_fraud.world import SignIns, draw_world
+from penstock.examples.database import append_rows
 from penstock.examples.drawing import columns, moments
 from penstock.examples.pack import Incident, Size
-from penstock.examples.place import Place
 
 HOUR = timedelta(hours=1)
 CENTS = 100
 BURST_IDS = 1_000_000_000
-"""Numbers of the burst's payments begin above it."""
+"""Payments of the burst have numbers from here on."""
 
 
-def rename_channel(place: Place, size: Size) -> None:
-    _execute(place, sa.text("alter table payments rename column channel to entry_mode"))
+def rename_channel(project: Project, size: Size) -> None:
+    _execute(project, sa.text("alter table payments rename column channel to entry_mode"))
 
 
-def rename_channel_back(place: Place, size: Size) -> None:
-    _execute(place, sa.text("alter table payments rename column entry_mode to channel"))
+def rename_channel_back(project: Project, size: Size) -> None:
+    _execute(project, sa.text("alter table payments rename column entry_mode to channel"))
 
 
-def lose_cards(place: Place, size: Size) -> None:
-    _execute(place, sa.delete(cards).where(cards.c.card_id % 2 == 0))
+def lose_cards(project: Project, size: Size) -> None:
+    _execute(project, sa.delete(cards).where(cards.c.card_id % 2 == 0))
 
 
-def copy_cards_again(place: Place, size: Size) -> None:
+def copy_cards_again(project: Project, size: Size) -> None:
     table = cards_table(draw_world(size))
-    with bulk_transaction(place.connect("bank")) as transaction:
-        transaction.append(cards, table.take(pa.array(range(1, table.num_rows, 2))))  # those with even numbers
+    with project.connect("bank").writing() as connection:
+        append_rows(connection, cards, table.take(pa.array(range(1, table.num_rows, 2))))  # those with even numbers
 
 
-def write_cents(place: Place, size: Size) -> None:
-    _scale_amounts(place, size, CENTS)
+def write_cents(project: Project, size: Size) -> None:
+    _scale_amounts(project, size, CENTS)
 
 
-def write_euros_again(place: Place, size: Size) -> None:
-    _scale_amounts(place, size, 1 / CENTS)
+def write_euros_again(project: Project, size: Size) -> None:
+    _scale_amounts(project, size, 1 / CENTS)
 
 
-def burst(place: Place, size: Size) -> None:
-    """Add half as many payments as the newest hour has, three each of cards that were just broken into."""
+def burst(project: Project, size: Size) -> None:
+    """Add half as many payments as the newest hour has, three for each card that was just taken over."""
     world, rng = draw_world(size), np.random.default_rng([size.seed, 2])
     usual = int((world.payments.second >= world.second_of(size.until - HOUR)).sum())
     cards_hit = rng.choice(len(world.home), max(usual // 6, 3), replace=False)
@@ -81,42 +81,42 @@ def burst(place: Place, size: Size) -> None:
         "country": ["NL"] * count,
         "new_device": np.full(count, True),
     }
-    with bulk_transaction(place.connect("bank")) as transaction:
-        transaction.append(payments, columns(table))
+    with project.connect("bank").writing() as connection:
+        append_rows(connection, payments, columns(table))
 
 
-def reverse_burst(place: Place, size: Size) -> None:
-    _execute(place, sa.delete(payments).where(payments.c.payment_id >= BURST_IDS))
+def reverse_burst(project: Project, size: Size) -> None:
+    _execute(project, sa.delete(payments).where(payments.c.payment_id >= BURST_IDS))
 
 
-def book_late(place: Place, size: Size) -> None:
+def book_late(project: Project, size: Size) -> None:
     world = draw_world(size)
     late = payments_table(world, spoil(world, size), np.flatnonzero(is_withheld(world, size)))
-    with bulk_transaction(place.connect("bank")) as transaction:
-        transaction.append(payments, late)
+    with project.connect("bank").writing() as connection:
+        append_rows(connection, payments, late)
 
 
-def leave_as_it_is(place: Place, size: Size) -> None:
-    """Nothing is to be mended."""
+def leave_as_it_is(project: Project, size: Size) -> None:
+    """Do nothing: there is nothing to repair."""
 
 
-def deliver_verdicts(place: Place, size: Size) -> int:
-    """Write the verdicts that were still open; returns how many."""
-    world, bank = draw_world(size), place.connect("bank")
-    known = read(bank, sa.select(verdicts.c.payment_id))["payment_id"].to_numpy() - 1
+def deliver_verdicts(project: Project, size: Size) -> int:
+    """Write the verdicts that were still unknown; return their number."""
+    world = draw_world(size)
+    known = project.query("bank", sa.select(verdicts.c.payment_id))["payment_id"].to_numpy() - 1
     open_ = np.setdiff1d(np.arange(len(world.payments.second)), known)
-    with bulk_transaction(bank) as transaction:
-        transaction.append(verdicts, verdicts_table(world, open_))
+    with project.connect("bank").writing() as connection:
+        append_rows(connection, verdicts, verdicts_table(world, open_))
     return len(open_)
 
 
-def _scale_amounts(place: Place, size: Size, factor: float) -> None:
+def _scale_amounts(project: Project, size: Size, factor: float) -> None:
     newest = payments.c.made_at >= size.until - HOUR
-    _execute(place, sa.update(payments).where(newest).values(amount=payments.c.amount * factor))
+    _execute(project, sa.update(payments).where(newest).values(amount=payments.c.amount * factor))
 
 
-def _execute(place: Place, statement: sa.Executable) -> None:
-    with place.connect("bank").writing() as connection:
+def _execute(project: Project, statement: sa.Executable) -> None:
+    with project.connect("bank").writing() as connection:
         connection.execute(statement)
 
 
@@ -128,7 +128,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "A release of the booking system renames `payments.channel` to `entry_mode`.",
         rename_channel,
         rename_channel_back,
-        "The release is rolled back; else the features query takes the new name.",
+        "The release is rolled back, or the features query takes the new name.",
         "halted",
         "`channel` was text and is gone",
     ),
@@ -147,10 +147,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "cents",
         "drift",
         PIPELINE,
-        "Since the last hour a payment service writes cents for euros.",
+        "In the last hour, a payment service writes cents instead of euros.",
         write_cents,
         write_euros_again,
-        "The service is mended, and writes the hour again.",
+        "The service is fixed, and writes the hour again.",
         "halted",
         "amount_to_usual column_mean_to_be_between",
     ),
@@ -158,7 +158,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "burst",
         "drift",
         PIPELINE,
-        "Stolen passwords are on sale: within half an hour dozens of cards are taken over.",
+        "Stolen passwords are for sale: dozens of cards are taken over within half an hour.",
         burst,
         reverse_burst,
         "The desk blocks the cards and reverses the payments; the hour is scored again without them.",
@@ -169,10 +169,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "late",
         "late",
         PIPELINE,
-        "Terminals on trains come online, and book payments of hours that are scored already.",
+        "Terminals on trains come online, and book payments of hours that were scored before.",
         book_late,
         leave_as_it_is,
-        "Nothing: the hours that they touch are scored again.",
+        "Nothing: the hours of these payments are scored again.",
         "restated",
     ),
 )

@@ -1,4 +1,4 @@
-"""finance/card-fraud: which card payments are fraud, every hour, for a desk that can look at a few."""
+"""finance/card-fraud: find the card payments that are fraud, every hour, for a desk that can check a few."""
 
 from penstock.examples.card_fraud.generate import PIPELINE, SCORED_HOURS, make_bank
 from penstock.examples.card_fraud.incident import INCIDENTS, deliver_verdicts

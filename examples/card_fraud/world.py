@@ -1,8 +1,7 @@
-"""A bank's world, drawn and not yet written: cards, payments, sign-ins, and which payments were fraud.
+"""Draw the bank's data: cards, payments, sign-ins, and which payments were fraud.
 
-Most fraud is a takeover: somebody signs in, often after failing, and a few online payments follow within minutes,
-larger than the card's usual. Beside it honest customers mistype passwords, and honest shopping sprees look like half a
-takeover.
+Most fraud is a takeover: somebody signs in, often after failed tries, and makes a few online payments within minutes,
+larger than usual for the card. Honest customers mistype passwords too, and honest shopping sprees resemble a takeover.
 """
 
 from dataclasses import dataclass
@@ -18,17 +17,17 @@ _CATEGORY_SHARES = (0.38, 0.14, 0.18, 0.13, 0.08, 0.06, 0.03)
 CHANNELS = ("chip", "contactless", "online")
 COUNTRIES = ("DE", "FR", "NL", "ES", "PL")
 DECIDED_WITHIN = timedelta(days=4)
-"""How long after a payment it is known at the latest whether it was fraud."""
+"""The longest time after a payment until its verdict is known."""
 TAKEOVER_SHARE = 0.008
 PAYMENTS_A_CARD = 30
 
 
 @dataclass(frozen=True)
 class Payments:
-    """Columns in the order of time; the number of a payment is its place, from 1."""
+    """Columns in the order of time; a payment's number is its position, from 1."""
 
     second: Numbers
-    """Since the begin of the world."""
+    """Since the start of the data."""
     card: Numbers
     amount: Numbers
     category: Numbers
@@ -37,9 +36,9 @@ class Payments:
     new_device: Numbers
     fraud: Numbers
     decided: Numbers
-    """Second in which it is known whether it was fraud."""
+    """Second in which the verdict becomes known."""
     late: Numbers
-    """Seconds by which it is booked late; 0: at once."""
+    """Seconds between payment and booking; 0 for most."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class SignIns:
     card: Numbers
     failed: Numbers
     foreign: Numbers
-    """From a host that is not the customer's."""
+    """Whether the host is not the customer's."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class World:
     home: Numbers
     """Country of each card."""
     age: Numbers
-    """Days since each card was issued, at the begin."""
+    """Age of each card in days, at the start of the data."""
     payments: Payments
     sign_ins: SignIns
 
@@ -69,7 +68,7 @@ class World:
 
 @dataclass(frozen=True)
 class _Bouts:
-    """Groups of payments that follow each other within minutes."""
+    """Groups of payments within minutes of each other."""
 
     first: Numbers
     card: Numbers
@@ -79,7 +78,7 @@ class _Bouts:
 
 
 def draw_world(size: Size) -> World:
-    """Draw everything; same size, same world."""
+    """Draw everything; the same size gives the same data."""
     rng = np.random.default_rng(size.seed)
     begin = size.until - timedelta(days=size.days)
     cards = max(size.rows // PAYMENTS_A_CARD, 50)
@@ -93,8 +92,8 @@ def draw_world(size: Size) -> World:
 def _draw_bouts(rng: np.random.Generator, size: Size, cards: int, share: float, *, is_takeover: bool) -> _Bouts:
     count = max(round(size.rows * share / 3.5), 4)
     first = rng.integers(3600, size.days * 86_400 - 7200, count)
-    first[:3] = size.days * 86_400 - np.array([13_000, 10_500, 8_000])  # so that the last hours have something to find
-    # Two in five passwords were phished: they work at the first try, and the log shows nothing but another host.
+    first[:3] = size.days * 86_400 - np.array([13_000, 10_500, 8_000])  # so that the last hours contain fraud
+    # Two in five passwords were phished: they work at the first try, and the log only shows another host.
     failed = np.where(is_takeover & (rng.random(count) < 0.6), 3 + rng.poisson(2, count), 0)
     return _Bouts(first, rng.integers(0, cards, count), 2 + rng.binomial(3, 0.5, count), failed)
 
@@ -102,7 +101,7 @@ def _draw_bouts(rng: np.random.Generator, size: Size, cards: int, share: float, 
 def draw_payments(
     rng: np.random.Generator, size: Size, begin: datetime, home: Numbers, usual: Numbers, bouts: tuple[_Bouts, _Bouts]
 ) -> Payments:
-    """Draw single payments and those of both kinds of bouts, and what became of each."""
+    """Draw single payments and those of both kinds of bouts, with their verdicts."""
     kind = np.concatenate([np.full(int(b.payments.sum()), at) for at, b in enumerate(bouts)])
     single = max(size.rows - len(kind), 0)
     kind = np.concatenate([kind, np.full(single, 2)])
@@ -129,7 +128,7 @@ def draw_payments(
 
 
 def _bout_seconds(rng: np.random.Generator, bouts: _Bouts) -> Numbers:
-    """One to ten minutes between the payments of a bout."""
+    """Draw one to ten minutes between the payments of a bout."""
     gaps = rng.integers(60, 600, int(bouts.payments.sum()))
     starts = np.cumsum(bouts.payments) - bouts.payments
     gaps[starts] = 0
@@ -138,14 +137,14 @@ def _bout_seconds(rng: np.random.Generator, bouts: _Bouts) -> Numbers:
 
 
 def _single_seconds(rng: np.random.Generator, size: Size, begin: datetime, count: int) -> Numbers:
-    """Few payments at night, most in the afternoon."""
+    """Draw the times of single payments: few at night, most in the afternoon."""
     hours = np.arange(size.days * 24)
     weight = 0.25 + np.exp(-(((begin.hour + hours) % 24 - 15) ** 2) / 40)
     return np.asarray(rng.choice(hours, count, p=weight / weight.sum()) * 3600 + rng.integers(0, 3600, count))
 
 
 def _draw_sign_ins(rng: np.random.Generator, size: Size, cards: int, takeovers: _Bouts) -> SignIns:
-    """Customers look at their account, and some mistype; before a takeover somebody else tries until it works."""
+    """Draw sign-ins: customers, of whom some mistype, and attackers who try until a password works."""
     looks = rng.integers(0, size.days * 86_400, size.rows)
     typed = rng.integers(0, cards, size.rows)
     mistyped = rng.random(size.rows) < 0.08

@@ -13,19 +13,17 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import BulkTransaction, bulk_transaction
-from penstock.database.types import UtcDateTime
-from penstock.errors import SettingsError
+from penstock import Project, SettingsError
+from penstock.examples.database import UTC_TIME, append_rows
 from penstock.examples.demand.planning import count_units, list_candidates, list_products, note_bought
 from penstock.examples.demand.world import CATEGORIES, NOVELTY, STORES, WEEK, World, draw_world, product_id
 from penstock.examples.pack import Made, Size
-from penstock.examples.place import Place
 
 DEMAND = "demand"
 RECOMMEND = "recommend"
 SCORED_WEEKS = 2
 WARM_UP = 4
-"""Weeks at the begin without plans: these look four weeks back."""
+"""Weeks at the start without plans, because plans look four weeks back."""
 LEAST_ROWS, LEAST_DAYS = 300, 7 * (WARM_UP + SCORED_WEEKS + 1)
 SALES, PROMOTIONS = Path("sales"), Path("promotions/promotions.jsonl")
 SATURDAY = 5
@@ -37,7 +35,7 @@ products: sa.Table = sa.Table(
     metadata,
     sa.Column("product_id", sa.Text, primary_key=True),
     sa.Column("category", sa.Text, nullable=False),
-    sa.Column("listed_at", UtcDateTime, nullable=False),
+    sa.Column("listed_at", UTC_TIME, nullable=False),
 )
 listings: sa.Table = sa.Table(
     "listings",
@@ -46,7 +44,7 @@ listings: sa.Table = sa.Table(
     sa.Column("store", sa.Text, primary_key=True),
     sa.Column("week", sa.Text, primary_key=True),
     sa.Column("price", sa.Double, nullable=False),
-    sa.Column("planned_at", UtcDateTime, nullable=False),
+    sa.Column("planned_at", UTC_TIME, nullable=False),
 )
 candidates: sa.Table = sa.Table(
     "candidates",
@@ -54,7 +52,7 @@ candidates: sa.Table = sa.Table(
     sa.Column("customer_id", sa.BigInteger, primary_key=True),
     sa.Column("product_id", sa.Text, primary_key=True),
     sa.Column("week", sa.Text, primary_key=True),
-    sa.Column("made_at", UtcDateTime, nullable=False),
+    sa.Column("made_at", UTC_TIME, nullable=False),
 )
 actuals: sa.Table = sa.Table(
     "actuals",
@@ -74,35 +72,35 @@ purchases: sa.Table = sa.Table(
 )
 
 
-def make_retailer(place: Place, size: Size) -> Made:
-    """Fill files, log and database. Plans that come late are not there yet, nor what the last week became.
+def make_retailer(project: Project, size: Size) -> Made:
+    """Fill files, log and database, without late plans and without the last week's outcomes.
 
     Raises:
-        SettingsError: so small a world leaves nothing to learn from.
+        SettingsError: The size is too small to train on.
     """
     if size.rows < LEAST_ROWS or size.days < LEAST_DAYS:
         raise SettingsError(
             f"{size.rows:,} rows in {size.days} days are too few: plans look {WARM_UP} weeks back",
-            f"Ask for {LEAST_ROWS:,} rows and {LEAST_DAYS} days at least, so that two weeks and more can teach.",
+            f"Ask for at least {LEAST_ROWS:,} rows and {LEAST_DAYS} days, so that there are two weeks to train on.",
         )
     world = draw_world(size)
     weeks = planned_weeks(world)
     spoiled = {week: spoil_listings(world, size, week) for week in weeks[-SCORED_WEEKS:]}
-    shop = place.connect("retailer")
+    shop = project.connect("retailer")
     metadata.create_all(shop.engine)
-    with bulk_transaction(shop) as transaction:
-        transaction.append(products, _products_table(world, size))
+    with shop.writing() as connection:
+        append_rows(connection, products, _products_table(world, size))
         for week in weeks:
             listed, ranked = list_products(world.lines, week), list_candidates(world.lines, week)
             kept = spoiled[week].on_time if week in spoiled else listed
-            transaction.append(listings, with_time(kept, "planned_at", week - timedelta(days=2)))
-            transaction.append(candidates, with_time(ranked, "made_at", week - timedelta(hours=2)))
+            append_rows(connection, listings, with_time(kept, "planned_at", week - timedelta(days=2)))
+            append_rows(connection, candidates, with_time(ranked, "made_at", week - timedelta(hours=2)))
             if week < weeks[-1]:
-                write_outcomes(transaction, world.lines, week, listed, ranked)
+                write_outcomes(connection, world.lines, week, listed, ranked)
     files = write_sales(dirty_lines(world, size), SALES)
     promotions = _write_promotions(world)
     last = weeks[-SCORED_WEEKS:]
-    told = {
+    summary = {
         "sales": f"{len(world.lines):,} lines in {files} daily files, none of a Saturday",
         str(PROMOTIONS): f"{promotions} promotions, announced a week ahead",
         "retailer: listings": f"what {len(STORES)} stores offer in {len(weeks)} weeks",
@@ -111,26 +109,26 @@ def make_retailer(place: Place, size: Size) -> Made:
     listed_rows = sum(len(spoiled[week].on_time) + len(spoiled[week].late) for week in last)
     ranked_rows = sum(len(list_candidates(world.lines, week)) for week in last)
     refused = sum(spoiled[week].refused for week in last)
-    return Made(told, {DEMAND: listed_rows, RECOMMEND: ranked_rows}, {DEMAND: refused, RECOMMEND: 0})
+    return Made(summary, {DEMAND: listed_rows, RECOMMEND: ranked_rows}, {DEMAND: refused, RECOMMEND: 0})
 
 
 def planned_weeks(world: World) -> list[datetime]:
-    """Mondays for which there are plans; the last one begins where the written world ends."""
+    """Return the Mondays with plans; the last one is the end of the written data."""
     return [world.begin + at * WEEK for at in range(WARM_UP, world.weeks + 1)]
 
 
 @dataclass(frozen=True)
 class SpoiledListings:
-    """What the planners wrote for a week that is scored."""
+    """The plans of a week that is scored."""
 
     on_time: pd.DataFrame
     late: pd.DataFrame
     refused: int
-    """Rows that the gates must quarantine."""
+    """Number of rows that must be quarantined."""
 
 
 def spoil_listings(world: World, size: Size, week: datetime) -> SpoiledListings:
-    """Plan a week as people do: some wrong prices, a new category, a product that the table lacks, some rows late."""
+    """Plan a week with errors: wrong prices, a new category, an unknown product, and late rows."""
     listed = list_products(world.lines, week)
     newest = week == planned_weeks(world)[-1]
     late = listed.iloc[0:0] if newest else listed.iloc[::29]
@@ -150,7 +148,7 @@ def spoil_listings(world: World, size: Size, week: datetime) -> SpoiledListings:
 
 
 def dirty_lines(world: World, size: Size) -> pd.DataFrame:
-    """Return the lines as tills write them: with cancellations; with dirt also losses, lines twice, no customer."""
+    """Return the lines as tills write them: with cancellations, and if dirty, losses, duplicates and no customer."""
     rng = np.random.default_rng([size.seed, 2])
     lines = world.lines[world.lines["InvoiceDate"] < size.until]
     cancelled = lines[rng.random(len(lines)) < 0.02]
@@ -165,12 +163,12 @@ def dirty_lines(world: World, size: Size) -> pd.DataFrame:
     twice = lines[rng.random(len(lines)) < size.dirty]
     written = pd.concat([lines, back, lost, twice]).sort_values("InvoiceDate", kind="stable", ignore_index=True)
     unknown = pd.Series(rng.random(len(written)) < (0.2 if size.dirty else 0))
-    told: pd.DataFrame = written.assign(CustomerID=written["CustomerID"].astype("Int64").mask(unknown))
-    return told
+    changed: pd.DataFrame = written.assign(CustomerID=written["CustomerID"].astype("Int64").mask(unknown))
+    return changed
 
 
 def write_sales(lines: pd.DataFrame, folder: Path) -> int:
-    """Write a file a day; a day without a line gets none. Returns how many."""
+    """Write one file for each day with lines; return the number of files."""
     folder.mkdir(parents=True, exist_ok=True)
     days = lines.groupby(lines["InvoiceDate"].dt.strftime("%Y-%m-%d"))
     for day, sold in days:
@@ -179,17 +177,17 @@ def write_sales(lines: pd.DataFrame, folder: Path) -> int:
 
 
 def with_time(rows: pd.DataFrame, column: str, moment: datetime) -> pa.Table:
-    """Return plans as a table, with the moment at which they were made."""
+    """Return plans as a table, with the time at which they were made."""
     return pa.Table.from_pandas(rows.assign(**{column: pd.Timestamp(moment)}), preserve_index=False)
 
 
 def write_outcomes(
-    transaction: BulkTransaction, lines: pd.DataFrame, week: datetime, listed: pd.DataFrame, ranked: pd.DataFrame
+    connection: sa.Connection, lines: pd.DataFrame, week: datetime, listed: pd.DataFrame, ranked: pd.DataFrame
 ) -> int:
-    """Write what a week became, of what was listed and ranked for it; returns how many rows."""
+    """Write a week's outcomes for what was listed and ranked; return the number of rows."""
     sold, bought = count_units(listed, lines, week), note_bought(ranked, lines, week)
-    transaction.append(actuals, pa.Table.from_pandas(sold, preserve_index=False))
-    transaction.append(purchases, pa.Table.from_pandas(bought, preserve_index=False))
+    append_rows(connection, actuals, pa.Table.from_pandas(sold, preserve_index=False))
+    append_rows(connection, purchases, pa.Table.from_pandas(bought, preserve_index=False))
     return len(sold) + len(bought)
 
 
@@ -202,7 +200,7 @@ def _products_table(world: World, size: Size) -> pa.Table:
 
 
 def _write_promotions(world: World) -> int:
-    """Write the promotions of a week on the Monday before it, in the order of time."""
+    """Write each week's promotions on the Monday before it, in the order of time."""
     PROMOTIONS.parent.mkdir(parents=True, exist_ok=True)
     found = sorted(zip(*(axis.tolist() for axis in np.nonzero(world.discount)), strict=True), key=lambda at: at[::-1])
     with PROMOTIONS.open("w", encoding="utf-8") as log:

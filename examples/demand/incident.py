@@ -1,4 +1,4 @@
-"""What goes wrong at the retailer, and what comes in late."""
+"""Incidents at the retailer, and outcomes that arrive late."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import sqlalchemy as sa
 
-from penstock.database.bulk import bulk_transaction, read
+from penstock import Project
+from penstock.examples.database import append_rows
 from penstock.examples.demand.generate import (
     DEMAND,
     RECOMMEND,
@@ -24,81 +25,81 @@ from penstock.examples.demand.generate import (
 from penstock.examples.demand.planning import list_candidates, list_products
 from penstock.examples.demand.world import draw_world
 from penstock.examples.pack import Incident, Size
-from penstock.examples.place import Place
 
 HELD_BACK = Path("sales-not-sent")
 DOZEN = 12
 
 
-def rename_quantity(place: Place, size: Size) -> None:
+def rename_quantity(project: Project, size: Size) -> None:
     _rewrite(size, 3, lambda lines: lines.rename(columns={"Quantity": "Qty"}))
 
 
-def rename_quantity_back(place: Place, size: Size) -> None:
+def rename_quantity_back(project: Project, size: Size) -> None:
     _rewrite(size, 3, lambda lines: lines.rename(columns={"Qty": "Quantity"}))
 
 
-def hold_files_back(place: Place, size: Size) -> None:
+def hold_files_back(project: Project, size: Size) -> None:
     HELD_BACK.mkdir()
     for file in _newest_files(size, 6):
         file.rename(HELD_BACK / file.name)
 
 
-def send_files(place: Place, size: Size) -> None:
+def send_files(project: Project, size: Size) -> None:
     for file in HELD_BACK.iterdir():
         file.rename(SALES / file.name)
     HELD_BACK.rmdir()
 
 
-def count_pieces(place: Place, size: Size) -> None:
+def count_pieces(project: Project, size: Size) -> None:
     _rewrite(size, 7, lambda lines: lines.assign(Quantity=lines["Quantity"] * DOZEN))
 
 
-def count_dozens_again(place: Place, size: Size) -> None:
+def count_dozens_again(project: Project, size: Size) -> None:
     _rewrite(size, 7, lambda lines: lines.assign(Quantity=lines["Quantity"] // DOZEN))
 
 
-def lose_candidates(place: Place, size: Size) -> None:
+def lose_candidates(project: Project, size: Size) -> None:
     newest = candidates.c.week == f"{size.until:%Y-%m-%d}"
-    with place.connect("retailer").writing() as connection:
+    with project.connect("retailer").writing() as connection:
         few = connection.execute(sa.select(candidates.c.customer_id).where(newest).distinct().limit(3)).scalars().all()
         connection.execute(sa.delete(candidates).where(newest, candidates.c.customer_id.not_in(few)))
 
 
-def find_candidates_again(place: Place, size: Size) -> None:
+def find_candidates_again(project: Project, size: Size) -> None:
     world = draw_world(size)
     week = planned_weeks(world)[-1]
-    with bulk_transaction(place.connect("retailer")) as transaction:
-        transaction.execute(sa.delete(candidates).where(candidates.c.week == f"{week:%Y-%m-%d}"))
+    with project.connect("retailer").writing() as connection:
+        connection.execute(sa.delete(candidates).where(candidates.c.week == f"{week:%Y-%m-%d}"))
         found = list_candidates(world.lines, week)
-        transaction.append(candidates, with_time(found, "made_at", week - timedelta(hours=2)))
+        append_rows(connection, candidates, with_time(found, "made_at", week - timedelta(hours=2)))
 
 
-def list_late(place: Place, size: Size) -> None:
+def list_late(project: Project, size: Size) -> None:
     world = draw_world(size)
-    with bulk_transaction(place.connect("retailer")) as transaction:
+    with project.connect("retailer").writing() as connection:
         for week in planned_weeks(world)[-SCORED_WEEKS:]:
             late = spoil_listings(world, size, week).late
-            transaction.append(listings, with_time(late, "planned_at", week - timedelta(days=1)))
+            append_rows(connection, listings, with_time(late, "planned_at", week - timedelta(days=1)))
 
 
-def leave_as_it_is(place: Place, size: Size) -> None:
-    """Nothing is to be mended."""
+def leave_as_it_is(project: Project, size: Size) -> None:
+    """Do nothing: there is nothing to repair."""
 
 
-def deliver_outcomes(place: Place, size: Size) -> int:
-    """Let the forecast week pass: write what it became; returns how many rows."""
-    world, shop = draw_world(size), place.connect("retailer")
+def deliver_outcomes(project: Project, size: Size) -> int:
+    """Write the outcomes of the forecast week; return the number of rows."""
+    world = draw_world(size)
     week = planned_weeks(world)[-1]
-    if read(shop, sa.select(actuals.c.week).where(actuals.c.week == f"{week:%Y-%m-%d}").limit(1)).num_rows:
+    written = sa.select(actuals.c.week).where(actuals.c.week == f"{week:%Y-%m-%d}").limit(1)
+    if project.query("retailer", written).num_rows:
         return 0
-    with bulk_transaction(shop) as transaction:
+    with project.connect("retailer").writing() as connection:
         listed, ranked = list_products(world.lines, week), list_candidates(world.lines, week)
-        return write_outcomes(transaction, world.lines, week, listed, ranked)
+        return write_outcomes(connection, world.lines, week, listed, ranked)
 
 
 def _newest_files(size: Size, days: int) -> list[Path]:
-    """Return the files of the last days; one of a Saturday is not there."""
+    """Return the files of the last days; a Saturday has none."""
     names = (SALES / f"{size.until - timedelta(days=back):%Y-%m-%d}.csv" for back in range(1, days + 1))
     return [file for file in names if file.exists()]
 
@@ -114,10 +115,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "renamed",
         "schema",
         DEMAND,
-        "For three days a new release of the tills has written `Qty` where the files had `Quantity`.",
+        "For three days, a new release of the tills has written `Qty` instead of `Quantity`.",
         rename_quantity,
         rename_quantity_back,
-        "The release is rolled back, and the days are sent again.",
+        "The release is rolled back, and the files of these days are sent again.",
         "halted",
         "Quantity column_values_to_not_be_null",
     ),
@@ -125,7 +126,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "not-sent",
         "upstream",
         DEMAND,
-        "The transfer of the tills' files stands still: all but one of the week are missing.",
+        "The transfer of the tills' files has stopped: all files of the week except one are missing.",
         hold_files_back,
         send_files,
         "The transfer is started again.",
@@ -136,10 +137,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "dozens",
         "drift",
         DEMAND,
-        "The tills count pieces where they counted dozens.",
+        "The tills count pieces instead of dozens.",
         count_pieces,
         count_dozens_again,
-        "The tills are set right, and send the week again.",
+        "The tills are corrected, and send the week again.",
         "halted",
         "store_level column_mean_to_be_between",
     ),
@@ -147,7 +148,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "no-candidates",
         "upstream",
         RECOMMEND,
-        "The retrieval job dies after the first customers.",
+        "The retrieval job fails after the first customers.",
         lose_candidates,
         find_candidates_again,
         "The job is run again.",
@@ -158,7 +159,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "late",
         "late",
         DEMAND,
-        "Planners list more products for a week that is forecast already.",
+        "Planners list more products for a week that was forecast before.",
         list_late,
         leave_as_it_is,
         "Nothing: the week is forecast again.",

@@ -1,4 +1,4 @@
-"""retail/demand: what each store will sell next week, and what each customer should be shown."""
+"""retail/demand: forecast each store's sales of next week, and rank products for each customer."""
 
 from penstock.examples.demand.generate import DEMAND, RECOMMEND, SCORED_WEEKS, make_retailer
 from penstock.examples.demand.incident import INCIDENTS, deliver_outcomes

@@ -1,4 +1,4 @@
-"""Train the forecast and the ranking on weeks that are over."""
+"""Train the forecast and the ranking on past weeks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from penstock.database.bulk import read
+from penstock import Manifest, Project, train
 from penstock.examples.demand.generate import DEMAND, RECOMMEND, SCORED_WEEKS, WARM_UP, actuals, purchases
 from penstock.examples.demand.world import WEEK
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
-from penstock.examples.training import join_labels, read_features
-from penstock.models.manifest import Manifest
-from penstock.models.training import train
+from penstock.examples.training import join_labels
 
 GROUP = ("customer_id", "week")
-"""Whose candidates compete: those of one customer in one week."""
+"""Candidates are ranked within one customer and week."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What one of the two models learns, and from which rows."""
+    """The training question of one of the two models."""
 
     pipeline: str
     time: str
@@ -33,12 +30,12 @@ class Question:
     objective: str
     max_depth: int
     rising: Mapping[str, int]
-    """Features by which the score may only rise (1) or fall (-1): what nobody would believe to be the other way round,
-    few weeks must not teach."""
+    """Features with which the score may only rise (1) or fall (-1): known directions, which a few weeks of data must
+    not contradict."""
     group: tuple[str, ...] = ()
 
     def how(self, frame: pa.Table) -> dict[str, Any]:
-        """Return the arguments of `penstock.models.training.train` but for the rows, their label and their order."""
+        """Return the arguments of `penstock.train` except rows, label and order."""
         others = ("product_id", "week", *self.group, self.time, self.label)
         features = [name for name in frame.column_names if name not in others]
         monotone = f"({','.join(str(self.rising.get(name, 0)) for name in features)})"
@@ -51,7 +48,7 @@ UNITS = Question(
     "planned_at",
     actuals,
     "units",
-    "count:poisson",  # so that a mistake weighs by what was to be expected
+    "count:poisson",  # so that an error is weighed against the expected count
     max_depth=4,
     rising={"units_1w": 1, "units_2w": 1, "units_4w": 1, "buyers_4w": 1, "discount": 1},
 )
@@ -67,23 +64,25 @@ ORDER = Question(
 )
 
 
-def learned_rows(place: Place, size: Size, asked: Question) -> pa.Table:
+def learned_rows(project: Project, size: Size, asked: Question) -> pa.Table:
     """Return features and outcomes of the weeks before those that are scored.
 
-    A plan that is made in an interval speaks of the week after it: the last that may teach ends two before it.
+    A plan made in an interval is about the week after it, so the last training week ends two weeks before.
     """
     begin = size.until - (size.days // 7 - WARM_UP + 1) * WEEK
-    return join_outcomes(place, asked, [begin + at * WEEK for at in range(size.days // 7 - WARM_UP + 1 - SCORED_WEEKS)])
+    return join_outcomes(
+        project, asked, [begin + at * WEEK for at in range(size.days // 7 - WARM_UP + 1 - SCORED_WEEKS)]
+    )
 
 
-def join_outcomes(place: Place, asked: Question, starts: Sequence[datetime]) -> pa.Table:
-    """Return features and outcomes of the plans made in the weeks that start so.
+def join_outcomes(project: Project, asked: Question, starts: Sequence[datetime]) -> pa.Table:
+    """Return features and outcomes of the plans made in the weeks with these starts.
 
-    Of a ranking only groups in which something was bought stay: the others teach no order.
+    For a ranking, only groups with a purchase stay: the others contain no order.
     """
-    pipeline = place.pipeline(asked.pipeline)
-    features = pa.concat_tables([read_features(place, pipeline, start, start + WEEK, WEEK) for start in starts])
-    known = read(place.connect("retailer"), sa.select(asked.outcomes))
+    pipeline = project.load_pipeline(asked.pipeline)
+    features = pa.concat_tables([project.read_features(pipeline, start, start + WEEK) for start in starts])
+    known = project.query("retailer", sa.select(asked.outcomes))
     frame = join_labels(features, known, pipeline.key)
     if not asked.group:
         return frame
@@ -93,8 +92,8 @@ def join_outcomes(place: Place, asked: Question, starts: Sequence[datetime]) -> 
     return kept.sort_by([(column, "ascending") for column in (*asked.group, "product_id")])
 
 
-def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
-    """Train on the older four fifths, judge on the newest fifth, and register both champions."""
-    frames = ((asked, learned_rows(place, size, asked)) for asked in (UNITS, ORDER))
+def train_models(project: Project, size: Size) -> tuple[Manifest, ...]:
+    """Train both models, with the newest fifth as the holdout, and register the champions."""
+    frames = ((asked, learned_rows(project, size, asked)) for asked in (UNITS, ORDER))
     fitted = ((asked, train(frame, asked.label, order_by=asked.time, **asked.how(frame))) for asked, frame in frames)
-    return tuple(trained.register(place.registry, asked.pipeline, "champion") for asked, trained in fitted)
+    return tuple(trained.register(project.registry, asked.pipeline, "champion") for asked, trained in fitted)

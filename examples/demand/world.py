@@ -1,7 +1,7 @@
-"""A retailer's world, drawn and not yet written: who buys what, where and when.
+"""Draw the retailer's data: who buys what, where and when.
 
-Customers like some categories, come back to what they bought before, and are drawn by promotions; products come into
-fashion and go out of it. What a store sells in a week follows from that, and so does what a customer buys next.
+Customers prefer some categories, buy the same products again, and react to promotions. Products go in and out of
+fashion. Weekly sales and a customer's next purchases follow from that.
 """
 
 from dataclasses import dataclass
@@ -18,29 +18,29 @@ STORES = ("United Kingdom", "Germany", "France", "Spain")
 _STORE_SHARES = (0.55, 0.2, 0.15, 0.1)
 CATEGORIES = ("candles", "kitchen", "toys", "bags", "paper", "christmas")
 NOVELTY = "garden"
-"""A category that comes with the scored weeks: no model has learned from it."""
+"""A category that first appears in the scored weeks: no model was trained on it."""
 PRODUCTS_A_CATEGORY = 14
 LINES_A_CUSTOMER = 30
 _WEEKDAYS = (0.17, 0.18, 0.17, 0.19, 0.17, 0.0, 0.12)
-"""No store sells on Saturdays: that day has no file."""
+"""Shares of the weekdays. No store sells on Saturdays, so that day has no file."""
 
 
 @dataclass(frozen=True)
 class World:
     begin: datetime
     weeks: int
-    """That are written; one more is drawn, in which the forecasts come true."""
+    """Number of weeks that are written; one more is drawn, for the outcomes of the forecasts."""
     price: Numbers
     category: Numbers
-    """Of each product, as a place in `CATEGORIES`."""
+    """Of each product, as a position in `CATEGORIES`."""
     discount: Numbers
-    """By product and week; 0 where there is no promotion."""
+    """By product and week; 0 without a promotion."""
     lines: pd.DataFrame
-    """In the order of time, with the tills' own columns."""
+    """In the order of time, with the tills' columns."""
 
 
 def draw_world(size: Size) -> World:
-    """Draw everything; same size, same world."""
+    """Draw everything; the same size gives the same data."""
     rng = np.random.default_rng(size.seed)
     weeks = size.days // 7
     products = len(CATEGORIES) * PRODUCTS_A_CATEGORY
@@ -79,7 +79,7 @@ def _draw_lines(
     loyal = rng.random(count) < 0.35
     product = np.where(loyal, usual[customer, liked], product)
     day = week * 7 + rng.choice(7, count, p=_WEEKDAYS)
-    # What one customer buys on one day is one invoice, at one time.
+    # All lines of a customer on a day are one invoice, at one time.
     visit, invoice = np.unique(day * customers + customer, return_inverse=True)
     clock = rng.integers(8 * 3600, 18 * 3600, len(visit))
     second = day * 86_400 + clock[invoice]

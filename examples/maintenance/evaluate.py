@@ -1,9 +1,8 @@
-"""The figures of this pack's README: `python -m penstock.examples.maintenance evaluate --real ai4i2020.csv`.
+"""Compute the figures of the README: `python -m penstock.examples.maintenance evaluate --real ai4i2020.csv`.
 
-The real data are 10,000 parts made on one line, of which 3.4 % made the machine fail. Beside the failure stand its five
-kinds (TWF, HDF, PWF, OSF, RNF), known only once it has failed: a model that is given them has nothing to foretell. They
-are left out, and what they would have promised is shown. Names hold brackets, which XGBoost refuses, and are written
-without.
+The real data are 10,000 parts made on one line; 3.4 % made the machine fail. The file also has five kinds of failure
+(TWF, HDF, PWF, OSF, RNF), which are known only after the failure and leak the answer. They are left out; the figures
+with them are shown as a warning. XGBoost refuses the brackets in the column names, so these are removed.
 """
 
 import re
@@ -14,25 +13,25 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from penstock import Project
 from penstock.examples.judging import Judged, Numbers, compare, hold_out, to_numbers
 from penstock.examples.maintenance.generate import FAILURE
 from penstock.examples.maintenance.outcomes import LONGEST
 from penstock.examples.maintenance.train import QUESTIONS, Question, feature_names, learned_rows
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
 
 LEAKS = ("twf", "hdf", "pwf", "osf", "rnf")
 _HOW = QUESTIONS[0].how
 _HOURS = LONGEST / timedelta(hours=1)
 
 
-def judge_generated(place: Place, size: Size) -> dict[str, list[Judged]]:
-    """Judge both models on the newest fifth of the windows whose outcome is certain."""
-    return dict(_judge_question(place, size, asked) for asked in QUESTIONS)
+def judge_generated(project: Project, size: Size) -> dict[str, list[Judged]]:
+    """Measure both models on the newest fifth of the windows with a certain outcome."""
+    return dict(_judge_question(project, size, asked) for asked in QUESTIONS)
 
 
-def _judge_question(place: Place, size: Size, asked: Question) -> tuple[str, list[Judged]]:
-    frame = learned_rows(place, size, asked)
+def _judge_question(project: Project, size: Size, asked: Question) -> tuple[str, list[Judged]]:
+    frame = learned_rows(project, size, asked)
     holdout = hold_out(frame, asked.label, asked.time, features=feature_names(frame, asked), **asked.how)
     title = f"{frame.num_rows:,} generated {asked.time}s of machines: `{asked.pipeline}`"
     if asked.pipeline == FAILURE:
@@ -52,12 +51,12 @@ def vibration(rows: pa.Table) -> Numbers:
 
 
 def hours_to_go(rows: pa.Table, usual: float) -> Numbers:
-    """What a plan by the calendar says."""
+    """Return what a maintenance plan by calendar would predict."""
     return np.asarray(np.clip(usual - hours_since_repair(rows), 0, _HOURS))
 
 
 def judge_real(path: Path) -> dict[str, list[Judged]]:
-    """Judge on the last fifth of the parts, without what is known only after the failure and with it."""
+    """Measure on the last fifth of the parts, without and with the columns that leak."""
     frame = read_parts(path)
     label, order = "machine_failure", "udi"
     sensed = [name for name in frame.column_names if name not in (label, order, "product_id", *LEAKS)]
@@ -69,7 +68,7 @@ def judge_real(path: Path) -> dict[str, list[Judged]]:
 
 
 def read_parts(path: Path) -> pa.Table:
-    """Read the file with names that a booster takes: `Torque [Nm]` becomes `torque_nm`."""
+    """Read the file with names that XGBoost accepts: `Torque [Nm]` becomes `torque_nm`."""
     frame = csv.read_csv(path)
     names = ["_".join(re.findall(r"[a-z0-9]+", name.lower())) for name in frame.column_names]
     return frame.rename_columns(names)

@@ -13,14 +13,13 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import bulk_transaction
-from penstock.database.types import UtcDateTime
+from penstock import Project
+from penstock.examples.database import UTC_TIME, append_rows
 from penstock.examples.drawing import Numbers, columns, moments
+from penstock.examples.grid import align_down
 from penstock.examples.maintenance.outcomes import FORETOLD, LONGEST, fails_soon, hours_left
 from penstock.examples.maintenance.world import KINDS, MODELS, Events, World, draw_world
 from penstock.examples.pack import Made, Size
-from penstock.examples.place import Place
-from penstock.interval import align_down
 
 FAILURE = "machine-failure"
 LIFE = "machine-life"
@@ -29,7 +28,7 @@ HOUR: timedelta = timedelta(hours=1)
 SHIFT: timedelta = timedelta(hours=8)
 LOG = Path("logs/plant/controllers.log")
 BROKEN_WIRE = -999.0
-"""What a sensor sends whose wire is broken, as its data sheet says."""
+"""What a sensor with a broken wire sends, according to its data sheet."""
 
 metadata = sa.MetaData()
 machines = sa.Table(
@@ -44,8 +43,8 @@ readings = sa.Table(
     metadata,
     sa.Column("reading_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("machine_id", sa.BigInteger, nullable=False),
-    sa.Column("read_at", UtcDateTime, nullable=False, index=True),
-    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("read_at", UTC_TIME, nullable=False, index=True),
+    sa.Column("received_at", UTC_TIME, nullable=False),
     sa.Column("temperature", sa.Double, nullable=False),
     sa.Column("vibration", sa.Double, nullable=False),
     sa.Column("pressure", sa.Double, nullable=False),
@@ -54,72 +53,74 @@ repairs = sa.Table(
     "repairs",
     metadata,
     sa.Column("machine_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("repaired_at", UtcDateTime, primary_key=True),
+    sa.Column("repaired_at", UTC_TIME, primary_key=True),
 )
 windows = sa.Table(
     "windows",
     metadata,
     sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("begins", UtcDateTime, primary_key=True),
-    sa.Column("ends", UtcDateTime, nullable=False),
-    sa.Column("day_before", UtcDateTime, nullable=False),
+    sa.Column("begins", UTC_TIME, primary_key=True),
+    sa.Column("ends", UTC_TIME, nullable=False),
+    sa.Column("day_before", UTC_TIME, nullable=False),
 )
 failed: sa.Table = sa.Table(
     "failed",
     metadata,
     sa.Column("machine_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("hour", UtcDateTime, primary_key=True),
+    sa.Column("hour", UTC_TIME, primary_key=True),
     sa.Column("within_a_day", sa.Boolean, nullable=False),
 )
 lasted: sa.Table = sa.Table(
     "lasted",
     metadata,
     sa.Column("machine_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("shift", UtcDateTime, primary_key=True),
+    sa.Column("shift", UTC_TIME, primary_key=True),
     sa.Column("hours", sa.Double, nullable=False),
 )
 
 
 @dataclass(frozen=True)
 class Heard:
-    """Which machines were heard in which windows of one length; the rows that are scored."""
+    """Which machines sent readings in which windows: the rows that are scored."""
 
     machine: Numbers
     begin: Numbers
-    """Minute in which the window begins."""
+    """Minute in which each window begins."""
     end: Numbers
 
 
-def make_plant(place: Place, size: Size) -> Made:
-    """Fill the plant's database and its log. Readings that a gateway holds back are not there yet."""
+def make_plant(project: Project, size: Size) -> Made:
+    """Fill the plant's database and its log, without the readings that a gateway delivers late."""
     world = draw_world(size)
     spoiled = spoil(world, size)
     there = np.flatnonzero(~is_withheld(world, size))
-    plant = place.connect("plant")
+    plant = project.connect("plant")
     metadata.create_all(plant.engine)
-    with bulk_transaction(plant) as transaction:
-        transaction.append(machines, machines_table(world))
-        transaction.append(repairs, _repairs_table(world, size))
-        transaction.append(windows, _windows_table(world, size))
-        transaction.append(readings, readings_table(world, spoiled, there))
-        transaction.append(failed, failed_table(world, size, 0, world.minute_of(size.until - FORETOLD)))
-        transaction.append(lasted, lasted_table(world, size, 0, world.minute_of(size.until - LONGEST)))
+    with plant.writing() as connection:
+        append_rows(connection, machines, machines_table(world))
+        append_rows(connection, repairs, _repairs_table(world, size))
+        append_rows(connection, windows, _windows_table(world, size))
+        append_rows(connection, readings, readings_table(world, spoiled, there))
+        append_rows(connection, failed, failed_table(world, size, 0, world.minute_of(size.until - FORETOLD)))
+        append_rows(connection, lasted, lasted_table(world, size, 0, world.minute_of(size.until - LONGEST)))
     lines = _write_log(world, size)
     hours, shifts = scored_windows(world, size, HOUR), scored_windows(world, size, SHIFT)
     failures = int(((world.lives.failure >= 0) & (world.lives.failure < world.minute_of(size.until))).sum())
-    told = {
+    summary = {
         "plant: readings": f"of {world.machines} machines, one a minute, in {size.days} days: {len(there):,}",
         "plant: repairs": f"after {failures:,} failures",
         str(LOG.parent): f"{lines:,} lines of syslog",
     }
     to_score = {FAILURE: len(hours.machine), LIFE: len(shifts.machine)}
     return Made(
-        told, to_score, {FAILURE: _count_spoiled(world, spoiled, hours), LIFE: _count_spoiled(world, spoiled, shifts)}
+        summary,
+        to_score,
+        {FAILURE: _count_spoiled(world, spoiled, hours), LIFE: _count_spoiled(world, spoiled, shifts)},
     )
 
 
 def spoil(world: World, size: Size) -> Numbers:
-    """Choose readings of a broken wire: one at most in the first hour of each scored shift, and in each scored hour."""
+    """Choose readings of broken wires, at most one for each scored hour and first hour of a scored shift."""
     rng = np.random.default_rng([size.seed, 1])
     starts = [*_starts(world, size, SHIFT), *_starts(world, size, HOUR)]
     count = max(round(SCORED * world.machines * size.dirty), 2) if size.dirty else 0
@@ -129,7 +130,7 @@ def spoil(world: World, size: Size) -> Numbers:
 
 
 def is_withheld(world: World, size: Size) -> Numbers:
-    """Readings of one machine in the oldest scored hour, which its gateway delivers when the network is back."""
+    """Mark readings of one machine in the oldest scored hour that its gateway delivers late."""
     begin = _starts(world, size, HOUR)[0]
     inside = (world.readings.minute >= begin) & (world.readings.minute < begin + 60)
     return np.asarray(inside & (world.readings.machine == world.readings.machine[inside].max()))
@@ -142,7 +143,7 @@ def machines_table(world: World) -> pa.Table:
 
 
 def readings_table(world: World, spoiled: Numbers, places: Numbers) -> pa.Table:
-    """Return some readings in the order in which they were received, those that came twice with both numbers."""
+    """Return some readings in the order of receipt; one that was sent twice has two numbers."""
     drawn = world.readings
     temperature = drawn.temperature.copy()
     temperature[spoiled] = BROKEN_WIRE
@@ -166,7 +167,7 @@ def readings_table(world: World, spoiled: Numbers, places: Numbers) -> pa.Table:
 
 
 def failed_table(world: World, size: Size, first: int, last: int) -> pa.Table:
-    """Return which machines failed within a day after each hour that ends in `(first, last]`."""
+    """Return whether each machine failed within a day after each hour that ends in `(first, last]`."""
     heard = _heard(world, size, HOUR, first, last)
     soon = fails_soon(world, heard.machine, heard.end)
     hour = moments(world.begin, heard.begin * 60)
@@ -174,7 +175,7 @@ def failed_table(world: World, size: Size, first: int, last: int) -> pa.Table:
 
 
 def lasted_table(world: World, size: Size, first: int, last: int) -> pa.Table:
-    """Return how many hours each machine lasted after each shift that ends in `(first, last]`."""
+    """Return the hours that each machine lasted after each shift that ends in `(first, last]`."""
     heard = _heard(world, size, SHIFT, first, last)
     left = hours_left(world, heard.machine, heard.end)
     return columns({"machine_id": heard.machine + 1, "shift": moments(world.begin, heard.begin * 60), "hours": left})
@@ -200,7 +201,7 @@ def scored_windows(world: World, size: Size, length: timedelta) -> Heard:
 
 
 def _starts(world: World, size: Size, length: timedelta) -> list[int]:
-    """Minutes in which the scored windows begin, oldest first."""
+    """Return the minutes in which the scored windows begin, oldest first."""
     end = align_down(size.until, datetime(2026, 1, 1, tzinfo=UTC), length)
     return [world.minute_of(end - number * length) for number in range(SCORED, 0, -1)]
 
@@ -221,7 +222,7 @@ def _count_spoiled(world: World, spoiled: Numbers, heard: Heard) -> int:
 
 
 def _repairs_table(world: World, size: Size) -> pa.Table:
-    """Every life begins with a repair; those that are still to come are not known."""
+    """Return the repairs; each life begins with one, and future ones are not known."""
     done = world.lives.begin < world.minute_of(size.until)
     at = moments(world.begin, world.lives.begin[done] * 60)
     return columns({"machine_id": world.lives.machine[done] + 1, "repaired_at": at})
@@ -247,7 +248,7 @@ def _windows_table(world: World, size: Size) -> pa.Table:
 
 
 def _write_log(world: World, size: Size) -> int:
-    """Write the log, rotated once where the scored hours begin."""
+    """Write the log, rotated at the start of the scored hours."""
     lines = list(log_lines(world.begin, world.events))
     cut = int(np.searchsorted(world.events.minute, _starts(world, size, HOUR)[0]))
     LOG.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,13 @@
-"""What goes wrong in the plant."""
+"""Incidents in the plant, and outcomes that arrive late."""
 
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import bulk_transaction, read
+from penstock import Project
+from penstock.examples.database import append_rows
 from penstock.examples.drawing import Numbers
 from penstock.examples.maintenance.generate import (
     BROKEN_WIRE,
@@ -22,84 +24,87 @@ from penstock.examples.maintenance.generate import (
 )
 from penstock.examples.maintenance.world import draw_world
 from penstock.examples.pack import Incident, Size
-from penstock.examples.place import Place
 
 REACHED = 2
-"""Machines that the other gateway still reaches."""
+"""Number of machines that another gateway still reaches."""
 SHAKEN = 3.0
-"""What the wrong lubricant adds to the vibration, in mm/s."""
+"""Vibration that the wrong lubricant adds, in mm/s."""
 
 
-def rename_model(place: Place, size: Size) -> None:
-    _execute(place, sa.text("alter table machines rename column model to machine_type"))
+def rename_model(project: Project, size: Size) -> None:
+    _execute(project, sa.text("alter table machines rename column model to machine_type"))
 
 
-def rename_model_back(place: Place, size: Size) -> None:
-    _execute(place, sa.text("alter table machines rename column machine_type to model"))
+def rename_model_back(project: Project, size: Size) -> None:
+    _execute(project, sa.text("alter table machines rename column machine_type to model"))
 
 
-def cut_gateway(place: Place, size: Size) -> None:
+def cut_gateway(project: Project, size: Size) -> None:
     lost = sa.and_(readings.c.machine_id > REACHED, readings.c.read_at >= size.until - HOUR)
-    _execute(place, sa.delete(readings).where(lost))
+    _execute(project, sa.delete(readings).where(lost))
 
 
-def deliver_buffer(place: Place, size: Size) -> None:
+def deliver_buffer(project: Project, size: Size) -> None:
     world = draw_world(size)
     newest = world.readings.minute >= world.minute_of(size.until - HOUR)
-    _append(place, size, newest & (world.readings.machine >= REACHED))
+    _append(project, size, newest & (world.readings.machine >= REACHED))
 
 
-def read_fahrenheit(place: Place, size: Size) -> None:
-    _change_newest(place, size, temperature=readings.c.temperature * 9 / 5 + 32)
+def read_fahrenheit(project: Project, size: Size) -> None:
+    _change_newest(project, size, temperature=readings.c.temperature * 9 / 5 + 32)
 
 
-def read_celsius_again(place: Place, size: Size) -> None:
-    _change_newest(place, size, temperature=(readings.c.temperature - 32) * 5 / 9)
+def read_celsius_again(project: Project, size: Size) -> None:
+    _change_newest(project, size, temperature=(readings.c.temperature - 32) * 5 / 9)
 
 
-def shake(place: Place, size: Size) -> None:
-    _change_newest(place, size, vibration=readings.c.vibration + SHAKEN)
+def shake(project: Project, size: Size) -> None:
+    _change_newest(project, size, vibration=readings.c.vibration + SHAKEN)
 
 
-def calm(place: Place, size: Size) -> None:
-    """The lubricant is changed; what was read was true, and stays."""
+def calm(project: Project, size: Size) -> None:
+    """Do nothing: the lubricant is changed, and the readings were true."""
 
 
-def deliver_late(place: Place, size: Size) -> None:
-    _append(place, size, is_withheld(draw_world(size), size))
+def deliver_late(project: Project, size: Size) -> None:
+    _append(project, size, is_withheld(draw_world(size), size))
 
 
-def leave_as_it_is(place: Place, size: Size) -> None:
-    """Nothing is to be mended."""
+def leave_as_it_is(project: Project, size: Size) -> None:
+    """Do nothing: there is nothing to repair."""
 
 
-def deliver_outcomes(place: Place, size: Size) -> int:
-    """Write what became of the machines since; returns how many outcomes came in."""
-    world, plant, written = draw_world(size), place.connect("plant"), 0
-    end = world.minute_of(size.until)
-    with bulk_transaction(plant) as transaction:
-        for table, drawn in ((failed, failed_table(world, size, 0, end)), (lasted, lasted_table(world, size, 0, end))):
-            window = table.primary_key.columns.values()[1].name
-            known = read(plant, sa.select(table.c.machine_id, table.c[window]))
-            new = drawn.join(known, ["machine_id", window], join_type="left anti")
-            transaction.append(table, new)
-            written += new.num_rows
-    return written
-
-
-def _append(place: Place, size: Size, chosen: Numbers) -> None:
+def deliver_outcomes(project: Project, size: Size) -> int:
+    """Write the outcomes that have become known since; return their number."""
     world = draw_world(size)
-    with bulk_transaction(place.connect("plant")) as transaction:
-        transaction.append(readings, readings_table(world, spoil(world, size), np.flatnonzero(chosen)))
+    end = world.minute_of(size.until)
+    drawn = {failed: failed_table(world, size, 0, end), lasted: lasted_table(world, size, 0, end)}
+    new = {table: _leave_out_known(project, table, rows) for table, rows in drawn.items()}
+    with project.connect("plant").writing() as connection:
+        for table, rows in new.items():
+            append_rows(connection, table, rows)
+    return sum(rows.num_rows for rows in new.values())
 
 
-def _change_newest(place: Place, size: Size, **values: "sa.ColumnElement[Any]") -> None:
+def _leave_out_known(project: Project, table: sa.Table, rows: pa.Table) -> pa.Table:
+    key = [column.name for column in table.primary_key]
+    known = project.query("plant", sa.select(*(table.c[name] for name in key)))
+    return rows.join(known, key, join_type="left anti")
+
+
+def _append(project: Project, size: Size, chosen: Numbers) -> None:
+    world = draw_world(size)
+    with project.connect("plant").writing() as connection:
+        append_rows(connection, readings, readings_table(world, spoil(world, size), np.flatnonzero(chosen)))
+
+
+def _change_newest(project: Project, size: Size, **values: "sa.ColumnElement[Any]") -> None:
     newest = sa.and_(readings.c.read_at >= size.until - HOUR, readings.c.temperature != BROKEN_WIRE)
-    _execute(place, sa.update(readings).where(newest).values(**values))
+    _execute(project, sa.update(readings).where(newest).values(**values))
 
 
-def _execute(place: Place, statement: sa.Executable) -> None:
-    with place.connect("plant").writing() as connection:
+def _execute(project: Project, statement: sa.Executable) -> None:
+    with project.connect("plant").writing() as connection:
         connection.execute(statement)
 
 
@@ -111,7 +116,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "The plant's inventory renames `machines.model` to `machine_type`.",
         rename_model,
         rename_model_back,
-        "The inventory keeps the old name as well; else the features query takes the new one.",
+        "The inventory keeps the old name as well, or the features query takes the new one.",
         "halted",
         "`model` was text and is gone",
     ),
@@ -119,10 +124,10 @@ INCIDENTS: tuple[Incident, ...] = (
         "gateway-down",
         "upstream",
         FAILURE,
-        f"A gateway is down: in the last hour {REACHED} machines of the hall are heard.",
+        f"A gateway is down: only {REACHED} machines of the hall sent readings in the last hour.",
         cut_gateway,
         deliver_buffer,
-        "The gateway is started again, and delivers what it had in its buffer.",
+        "The gateway is started again, and delivers its buffer.",
         "halted",
         "table_row_count_to_be_between",
     ),
@@ -130,7 +135,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "fahrenheit",
         "drift",
         FAILURE,
-        "New firmware: since the last hour the sensors send Fahrenheit.",
+        "New firmware: in the last hour, the sensors send Fahrenheit.",
         read_fahrenheit,
         read_celsius_again,
         "The firmware is set to Celsius, and the hour is converted back.",
@@ -144,7 +149,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "The wrong lubricant: the whole hall shakes.",
         shake,
         calm,
-        "The lubricant is changed. What was read stays: the machines did shake.",
+        "The lubricant is changed. The readings stay: the machines did shake.",
         "noted",
         "vibration_1h column_mean_to_be_between",
     ),
@@ -152,7 +157,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "late",
         "late",
         FAILURE,
-        "A machine that had vanished is back, and its gateway delivers the hour that it had held back.",
+        "A machine is online again, and its gateway delivers the readings of an hour late.",
         deliver_late,
         leave_as_it_is,
         "Nothing: the hour is scored again, with that machine in it.",

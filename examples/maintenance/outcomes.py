@@ -1,4 +1,4 @@
-"""What becomes of a machine after a moment, and when that is known for certain."""
+"""The outcome of a machine after a moment, and when it is certain."""
 
 from datetime import timedelta
 
@@ -8,18 +8,18 @@ from penstock.examples.drawing import Numbers
 from penstock.examples.maintenance.world import World
 
 FORETOLD = timedelta(hours=24)
-"""Whether a machine fails within it is the first question."""
+"""The first question: does a machine fail within this time?"""
 LONGEST = timedelta(hours=72)
-"""The second one, how many hours are left, is asked up to here: who lives longer has 72 hours left, and is known to."""
+"""The second question, how many hours are left, is capped here: a longer life counts as 72 hours."""
 
 
 def fails_soon(world: World, machine: Numbers, minute: Numbers) -> Numbers:
-    """Whether each machine fails within a day after a moment."""
+    """Return whether each machine fails within a day after a moment."""
     return _minutes_left(world, machine, minute) <= FORETOLD / timedelta(minutes=1)
 
 
 def hours_left(world: World, machine: Numbers, minute: Numbers) -> Numbers:
-    """Hours until each machine's next failure, 72 at most."""
+    """Return the hours until each machine's next failure, at most 72."""
     left = np.minimum(_minutes_left(world, machine, minute) / 60, LONGEST / timedelta(hours=1))
     return np.asarray(np.round(left, 2))
 

@@ -1,4 +1,4 @@
-"""manufacturing/maintenance: which machines fail within a day, every hour, and how long each lasts, every shift."""
+"""manufacturing/maintenance: predict failures within a day, every hour, and remaining life, every shift."""
 
 from penstock.examples.maintenance.generate import FAILURE, LIFE, SCORED, make_plant
 from penstock.examples.maintenance.incident import INCIDENTS, deliver_outcomes

@@ -1,4 +1,4 @@
-"""Train on what became of the machines."""
+"""Train both models on certain outcomes."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,22 +7,19 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import read
+from penstock import Manifest, Project, Trained, train
+from penstock.examples.grid import align_down
 from penstock.examples.maintenance.generate import FAILURE, HOUR, LIFE, SCORED, SHIFT, failed, lasted
 from penstock.examples.maintenance.outcomes import FORETOLD, LONGEST
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
-from penstock.examples.training import join_labels, read_features
-from penstock.interval import align_down
-from penstock.models.manifest import Manifest
-from penstock.models.training import Trained, train
+from penstock.examples.training import join_labels
 
 DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Question:
-    """What one of the two models learns, and from which rows."""
+    """The training question of one of the two models."""
 
     pipeline: str
     window: timedelta
@@ -30,7 +27,7 @@ class Question:
     labels: sa.Table
     label: str
     known_after: timedelta
-    """How long after a window its outcome is certain. Failures are known sooner, and would be learned too often."""
+    """How long after a window its outcome is certain. Failures are known earlier and would be over-represented."""
     how: dict[str, Any]
 
 
@@ -56,30 +53,30 @@ QUESTIONS = (
 )
 
 
-def learned_rows(place: Place, size: Size, asked: Question) -> pa.Table:
-    """Return features and label of all windows whose outcome is certain when the scored ones begin."""
+def learned_rows(project: Project, size: Size, asked: Question) -> pa.Table:
+    """Return features and label of all windows whose outcome is certain at the start of the scored ones."""
     grid = datetime.min.replace(tzinfo=size.until.tzinfo)
     scored_from = align_down(size.until, grid, asked.window) - SCORED * asked.window
     begin = scored_from - (scored_from - (size.until - timedelta(days=size.days) + DAY)) // DAY * DAY
     days_known = (scored_from - asked.known_after - begin) // DAY
-    pipeline = place.pipeline(asked.pipeline)
-    features = read_features(place, pipeline, begin, begin + days_known * DAY, DAY)
-    known = read(place.connect("plant"), sa.select(asked.labels))
+    pipeline = project.load_pipeline(asked.pipeline)
+    features = project.read_features(pipeline, begin, begin + days_known * DAY, step=DAY)
+    known = project.query("plant", sa.select(asked.labels))
     return join_labels(features, known, pipeline.key)
 
 
 def feature_names(frame: pa.Table, asked: Question) -> list[str]:
-    """Return what is learned: all but the key, the label, and what a gate alone is for."""
+    """Return the features: all columns except key, label and those used only by expectations."""
     others = ("machine_id", asked.time, asked.label, "broken_readings", "readings_twice")
     return [name for name in frame.column_names if name not in others]
 
 
 def fit(frame: pa.Table, asked: Question) -> Trained:
-    """Train on the older four fifths; the newest fifth judges."""
+    """Train with the newest fifth as the holdout."""
     return train(frame, asked.label, feature_names(frame, asked), order_by=asked.time, **asked.how)
 
 
-def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
+def train_models(project: Project, size: Size) -> tuple[Manifest, ...]:
     """Train both models and register them as champions."""
-    trained = ((asked, fit(learned_rows(place, size, asked), asked)) for asked in QUESTIONS)
-    return tuple(model.register(place.registry, asked.pipeline, "champion") for asked, model in trained)
+    trained = ((asked, fit(learned_rows(project, size, asked), asked)) for asked in QUESTIONS)
+    return tuple(model.register(project.registry, asked.pipeline, "champion") for asked, model in trained)

@@ -1,8 +1,8 @@
-"""A hall of machines, drawn and not yet written: how each wears out, fails and is repaired, and what its sensors say.
+"""Draw the plant's data: how each machine wears out, fails and is repaired, and what its sensors read.
 
-A machine wears until it fails, stands still for some hours, and begins again as new. Heat and vibration tell of wear,
-late and not of every failure: one in six is electrical and comes without a word. Networks fail too: a machine is silent
-for hours, and is back. Its clock goes on beyond the end of the readings, for what happens next is to be foretold.
+A machine wears until it fails, stands still for some hours, and starts again as new. Heat and vibration rise with wear,
+but late: one failure in six is electrical and has no warning. Networks fail too, so a machine can be silent for hours.
+Lives are drawn beyond the last reading, because what happens next is predicted.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from penstock.examples.pack import Size
 
 MINUTES_A_DAY = 1440
 BEYOND = timedelta(days=4)
-"""How far the world goes on after the last reading."""
+"""How long lives are drawn after the last reading."""
 MODELS = ("lathe", "mill", "press")
 _MEAN_LIFE = 90 * 60.0
 """Minutes between repair and failure, on average."""
@@ -23,29 +23,29 @@ _MEAN_LIFE = 90 * 60.0
 
 @dataclass(frozen=True)
 class Lives:
-    """Every stretch from a repair to a failure, of all machines, in minutes since the begin of the world."""
+    """Every time from a repair to a failure, of all machines, in minutes since the start of the data."""
 
     machine: Numbers
     begin: Numbers
     failure: Numbers
     repaired: Numbers
     sudden: Numbers
-    """Electrical: no sensor foretells it."""
+    """Electrical: no sensor warns of it."""
 
 
 @dataclass(frozen=True)
 class Readings:
-    """One row for each machine and minute in which it ran and was heard."""
+    """One row for each machine and minute in which it ran and its network worked."""
 
     machine: Numbers
     minute: Numbers
     delay: Numbers
-    """Seconds until it was received; some stay in a gateway's buffer and overtake each other."""
+    """Seconds until it was received; some wait in a gateway's buffer and arrive out of order."""
     temperature: Numbers
     vibration: Numbers
     pressure: Numbers
     twice: Numbers
-    """The gateway sent it again, for it had not heard that it arrived."""
+    """Whether the gateway sent it twice, because it got no confirmation."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Events:
     minute: Numbers
     machine: Numbers
     kind: Numbers
-    """Place in `KINDS`."""
+    """Position in `KINDS`."""
 
 
 KINDS = ("INFO cycle finished", "WARN bearing temperature above limit", "FAULT stopped", "INFO started after repair")
@@ -75,7 +75,7 @@ class World:
 
 
 def draw_world(size: Size) -> World:
-    """Draw everything; same size, same world. `rows` are hours of machines; six machines at least."""
+    """Draw everything; the same size gives the same data. `rows` are machine-hours; at least six machines."""
     rng = np.random.default_rng(size.seed)
     begin = size.until - timedelta(days=size.days)
     machines = max(round(size.rows / (size.days * 24)), 6)
@@ -136,7 +136,7 @@ def _draw_readings(rng: np.random.Generator, model: Numbers, wear: Numbers, runn
 
 
 def _draw_outages(rng: np.random.Generator, machines: int, minutes: int) -> Numbers:
-    """Each machine's network is gone for one to five hours about every four days."""
+    """Draw network outages: one to five hours for each machine, about every four days."""
     gone = np.zeros((machines, minutes), bool)
     for machine in range(machines):
         for begin in rng.integers(0, minutes, rng.poisson(minutes / (4 * MINUTES_A_DAY))).tolist():
@@ -145,7 +145,7 @@ def _draw_outages(rng: np.random.Generator, machines: int, minutes: int) -> Numb
 
 
 def _draw_events(rng: np.random.Generator, lives: Lives, wear: Numbers, running: Numbers) -> Events:
-    """Cycles that finish, warnings that come more often with wear, faults, and starts after a repair."""
+    """Draw finished cycles, warnings that increase with wear, faults, and starts after a repair."""
     minutes = wear.shape[1]
     drawn = rng.random(wear.shape)
     cycles, warnings = drawn < 1 / 120, drawn > 1 - (0.0005 + 0.012 * wear**6)

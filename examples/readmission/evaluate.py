@@ -1,8 +1,8 @@
-"""The figures of this pack's README: `python -m penstock.examples.readmission evaluate --real diabetic_data.csv.gz`.
+"""Compute the figures of the README: `python -m penstock.examples.readmission evaluate --real diabetic_data.csv.gz`.
 
-The real data are 101,766 stays of patients with diabetes in 130 hospitals of the United States, ten years of them. They
-become the pack's three tables, and its features query reads them as it reads the generated ones. They have no times,
-but the numbers of the stays grow with time: the last fifth by number judges.
+The real data are 101,766 stays of patients with diabetes in 130 hospitals of the United States, over ten years. They
+are converted to the pack's three tables, and its features query reads them. They have no times, but the numbers of the
+stays grow with time, so the last fifth by number is the holdout.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -11,14 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
+from penstock import Project, apply_features, load_pipeline
 from penstock.examples.judging import Judged, Numbers, compare, hold_out, to_numbers
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
 from penstock.examples.project import SHIPPED
 from penstock.examples.readmission.generate import PIPELINE
 from penstock.examples.readmission.train import HOW, LABEL, TIME, feature_names, learned_rows
-from penstock.run.features import build_features
-from penstock.spec.yaml_file import load_pipeline
 
 METRICS = ("auc", "aucpr")
 FIRST = datetime(1999, 1, 1, tzinfo=UTC)
@@ -42,26 +40,26 @@ _NAMES = {
     "insulin": "insulin",
     "medication_changed": "change",
 }
-"""The pack's column, and that of the real file."""
+"""The real file's column for each column of the pack."""
 
 
 def earlier_stays(rows: pa.Table) -> Numbers:
-    """What a ward would go by: who was here before, and how often in an emergency."""
+    """Score by a rule that a ward could use: earlier stays, then emergency visits."""
     return to_numbers(rows["inpatient_before"]) + to_numbers(rows["emergency_before"]) / 100
 
 
 RULES = {"stays in hospital in the year before, then visits to emergency": earlier_stays}
 
 
-def judge_generated(place: Place, size: Size) -> dict[str, list[Judged]]:
-    """Judge on the newest fifth of the stays whose thirty days are over."""
-    return judge_rows(learned_rows(place, size), "generated")
+def judge_generated(project: Project, size: Size) -> dict[str, list[Judged]]:
+    """Measure on the newest fifth of the stays whose thirty days are over."""
+    return judge_rows(learned_rows(project, size), "generated")
 
 
 def judge_real(path: Path) -> dict[str, list[Judged]]:
-    """Judge on the last fifth of the stays after which a patient could have come back."""
+    """Measure on the last fifth of the stays after which a patient could return."""
     stays = read_stays(path)
-    rows = build_features(load_pipeline(SHIPPED / f"{PIPELINE}.yaml"), "real", stays["admissions"], stays)
+    rows = apply_features(load_pipeline(SHIPPED / f"{PIPELINE}.yaml"), stays)
     return judge_rows(rows.join(stays["readmissions"], "encounter_id"), "real (130 hospitals, UCI)")
 
 
@@ -75,7 +73,7 @@ def judge_rows(frame: pa.Table, what: str) -> dict[str, list[Judged]]:
 
 
 def read_stays(path: Path) -> dict[str, pa.Table]:
-    """Read the real file as the pack's tables, in the order of the stays' numbers, one a minute."""
+    """Read the real file as the pack's tables, in the order of the stays' numbers, one minute apart."""
     kept_as_text = csv.ConvertOptions(strings_can_be_null=False)
     real = csv.read_csv(path, convert_options=kept_as_text).sort_by("encounter_id")
     ended = [FIRST + timedelta(minutes=at) for at in range(real.num_rows)]

@@ -3,17 +3,14 @@
 `python -m penstock.examples.readmission generate --rows 24000 --days 120 --seed 7 --dirty 0.003`
 """
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import bulk_transaction
-from penstock.database.types import UtcDateTime
+from penstock import Project
+from penstock.examples.database import UTC_TIME, append_rows
 from penstock.examples.drawing import columns, moments
 from penstock.examples.pack import Made, Size
-from penstock.examples.place import Place
 from penstock.examples.readmission.world import CHAPTERS, DAY, DIED, HOSPICE, Numbers, World, draw_world
 
 PIPELINE = "readmission"
@@ -40,9 +37,9 @@ admissions = sa.Table(
     metadata,
     sa.Column("encounter_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("patient_id", sa.BigInteger, nullable=False, index=True),
-    sa.Column("admitted_at", UtcDateTime, nullable=False),
-    sa.Column("discharged_at", UtcDateTime, nullable=False, index=True),
-    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("admitted_at", UTC_TIME, nullable=False),
+    sa.Column("discharged_at", UTC_TIME, nullable=False, index=True),
+    sa.Column("updated_at", UTC_TIME, nullable=False),
     sa.Column("admission_type", sa.BigInteger, nullable=False),
     sa.Column("discharge_to", sa.BigInteger, nullable=False),
     sa.Column("specialty", sa.Text, nullable=False),
@@ -71,49 +68,49 @@ readmissions = sa.Table(
     "readmissions",
     metadata,
     sa.Column("encounter_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("known_at", UtcDateTime, nullable=False),
+    sa.Column("known_at", UTC_TIME, nullable=False),
     sa.Column("within_30_days", sa.Boolean, nullable=False),
 )
 
 
-def make_hospitals(place: Place, size: Size) -> Made:
-    """Fill the database. Stays that are entered late are not there yet, nor what became of the last thirty days."""
+def make_hospitals(project: Project, size: Size) -> Made:
+    """Fill the database, without late entries and without the outcomes of the last thirty days."""
     world = draw_world(size)
     spoiled, there = spoil(world, size), places_until_end(world, size)
     on_time = there[~is_withheld(world, size)[there]]
     known = known_places(world, size)
-    database = place.connect("hospital")
+    database = project.connect("hospital")
     metadata.create_all(database.engine)
-    with bulk_transaction(database) as transaction:
-        transaction.append(patients, patients_table(world, size, spoiled))
-        write_stays(transaction, world, size, spoiled, on_time)
-        transaction.append(readmissions, readmissions_table(world, known))
+    with database.writing() as connection:
+        append_rows(connection, patients, patients_table(world, size, spoiled))
+        write_stays(connection, world, size, spoiled, on_time)
+        append_rows(connection, readmissions, readmissions_table(world, known))
     scored = there[world.stays.discharged[there] >= _scored_from(world, size)]
     left_out = int(np.isin(world.stays.goes_to[scored], (DIED, HOSPICE)).sum())
     people = len(np.unique(world.stays.patient[on_time]))
     back = int(world.stays.comes_back[known].sum())
-    told = {
+    summary = {
         "hospital: admissions": f"{len(on_time):,} stays of {people:,} patients in {size.days} days",
         "hospital: diagnoses": f"{3 * len(on_time):,}",
         "hospital: readmissions": f"{len(known):,} stays whose thirty days are over, {back:,} came back",
     }
-    return Made(told, {PIPELINE: len(scored)}, {PIPELINE: len(spoiled)}, {PIPELINE: left_out})
+    return Made(summary, {PIPELINE: len(scored)}, {PIPELINE: len(spoiled)}, {PIPELINE: left_out})
 
 
 def places_until_end(world: World, size: Size) -> Numbers:
-    """Places of the stays that had ended when the world does."""
+    """Return the positions of the stays that ended before the end of the data."""
     discharged = world.stays.discharged
     return np.flatnonzero((discharged >= 0) & (discharged < world.second_of(size.until)))
 
 
 def known_places(world: World, size: Size) -> Numbers:
-    """Places of the stays of which it is known whether the patient came back."""
+    """Return the positions of the stays with a known outcome."""
     there = places_until_end(world, size)
     return there[(world.stays.discharged + world.stays.gap)[there] <= world.second_of(size.until)]
 
 
 def spoil(world: World, size: Size) -> dict[int, str]:
-    """Choose the stays to spoil, and how: scored, on time, not left out for their end, the patient's only one there."""
+    """Choose which scored, timely stays to corrupt, and how: not excluded ones, and one stay a patient."""
     rng, stays = np.random.default_rng([size.seed, 1]), world.stays
     there = places_until_end(world, size)
     scored = there[stays.discharged[there] >= _scored_from(world, size)]
@@ -124,20 +121,20 @@ def spoil(world: World, size: Size) -> dict[int, str]:
 
 
 def is_withheld(world: World, size: Size) -> Numbers:
-    """Stays of the scored days but the newest that a ward enters a day late."""
+    """Mark stays that a ward enters a day late; none of the newest scored day."""
     discharged, newest = world.stays.discharged, world.second_of(size.until) - DAY
     late: Numbers = (np.arange(len(discharged)) % 23 == 0) & (discharged < newest)
     return late & (discharged >= _scored_from(world, size))
 
 
-def write_stays(transaction: Any, world: World, size: Size, spoiled: dict[int, str], places: Numbers) -> None:
+def write_stays(connection: sa.Connection, world: World, size: Size, spoiled: dict[int, str], places: Numbers) -> None:
     """Append some stays and their diagnoses."""
-    transaction.append(admissions, admissions_table(world, size, spoiled, places))
-    transaction.append(diagnoses, diagnoses_table(world, size, places))
+    append_rows(connection, admissions, admissions_table(world, size, spoiled, places))
+    append_rows(connection, diagnoses, diagnoses_table(world, size, places))
 
 
 def patients_table(world: World, size: Size, spoiled: dict[int, str]) -> pa.Table:
-    """Everybody but those whom the index is spoiled to lack. Names and races are drawn; nothing depends on them."""
+    """Return the patients, without those removed on purpose. Names and races are drawn; no outcome depends on them."""
     rng = np.random.default_rng([size.seed, 2])
     drawn = world.patients
     number = np.arange(len(drawn.decade))
@@ -157,9 +154,9 @@ def patients_table(world: World, size: Size, spoiled: dict[int, str]) -> pa.Tabl
 
 
 def admissions_table(world: World, size: Size, spoiled: dict[int, str], places: Numbers) -> pa.Table:
-    """Return some stays as the hospitals' database holds them, with its three ways to say that something is missing.
+    """Return some stays as the hospitals' database stores them, with its three ways to mark a missing value.
 
-    `?` where nobody filled the form, `None` where nothing was measured, 0 where the laboratory's system sent no number.
+    `?` if the form was not filled in, `None` if nothing was measured, 0 if the laboratory's system sent no number.
     """
     drawn, rng = world.stays, np.random.default_rng([size.seed, 3])
     count = len(drawn.patient)
@@ -177,7 +174,7 @@ def admissions_table(world: World, size: Size, spoiled: dict[int, str], places: 
             nights[at] = -nights[at]
         elif how == "specialty":
             specialty[at] = NO_SPECIALTY
-    told = {
+    drawn_columns = {
         "encounter_id": np.arange(count) + FIRST_STAY,
         "patient_id": drawn.patient + 1,
         "admission_type": kind,
@@ -197,13 +194,13 @@ def admissions_table(world: World, size: Size, spoiled: dict[int, str], places: 
         "insulin": np.where(drawn.insulin, "Steady", "No").astype(object),
         "medication_changed": changed,
     }
-    table = {name: values[places] for name, values in told.items()}
+    table = {name: values[places] for name, values in drawn_columns.items()}
     times = {"admitted_at": drawn.admitted, "discharged_at": drawn.discharged, "updated_at": drawn.discharged}
     return columns(table | {name: moments(world.begin, seconds[places]) for name, seconds in times.items()})
 
 
 def diagnoses_table(world: World, size: Size, places: Numbers) -> pa.Table:
-    """Return three diagnoses of each of some stays; the third is often not filled in."""
+    """Return three diagnoses for each of some stays; the third is often missing."""
     rng = np.random.default_rng([size.seed, 4])
     code = np.empty(world.stays.chapters.shape, object)
     for chapter, codes in enumerate(CHAPTERS):
@@ -226,7 +223,7 @@ def readmissions_table(world: World, places: Numbers) -> pa.Table:
 
 
 def _with_gaps(rng: np.random.Generator, values: Numbers, gap: str | int, share: float, size: Size) -> Numbers:
-    """Write a source's word for "missing" over a share of the values; a world without dirt has none."""
+    """Replace a share of the values by the source's mark for "missing"; none if the data are clean."""
     filled: Numbers = np.where(rng.random(len(values)) < (share if size.dirty else 0), gap, values)
     return filled
 

@@ -1,4 +1,4 @@
-"""healthcare/readmission: who will be back within thirty days, at discharge, for a nurse who can call a few."""
+"""healthcare/readmission: predict who returns within thirty days, for a nurse who can call a few patients."""
 
 from penstock.examples.pack import Labels, Pack, Scale
 from penstock.examples.readmission.generate import PIPELINE, SCORED_DAYS, make_hospitals

@@ -6,31 +6,28 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import read
+from penstock import Manifest, Project, train
 from penstock.examples.pack import Size
-from penstock.examples.place import Place
 from penstock.examples.readmission.generate import PIPELINE, SCORED_DAYS, readmissions
 from penstock.examples.readmission.world import WITHIN
-from penstock.examples.training import join_labels, read_features
-from penstock.models.manifest import Manifest
-from penstock.models.training import train
+from penstock.examples.training import join_labels
 
 LABEL, TIME = "within_30_days", "discharged_at"
 HOW: dict[str, Any] = {
     "params": {"eval_metric": ["auc", "logloss"], "max_depth": 4, "min_child_weight": 10, "subsample": 0.8}
 }
-"""Shallow: what can be known of a readmission is little, and deeper trees learn the hospitals' accidents."""
+"""Shallow trees: the data tell little about a readmission, and deeper trees overfit."""
 
 
-def learned_rows(place: Place, size: Size) -> pa.Table:
-    """Return features and label of the stays that ended thirty days before the first one that is scored.
+def learned_rows(project: Project, size: Size) -> pa.Table:
+    """Return features and label of the stays that ended at least thirty days before the first scored one.
 
-    Younger stays are left out, also those whose patient is back already: of these only the readmitted would be known.
+    Younger stays are left out, even if the patient has returned: only positive outcomes would be known.
     """
     end = size.until - timedelta(days=SCORED_DAYS) - WITHIN
-    pipeline = place.pipeline(PIPELINE)
-    features = read_features(place, pipeline, size.until - timedelta(days=size.days), end, timedelta(days=1))
-    known = read(place.connect("hospital"), sa.select(readmissions.c.encounter_id, readmissions.c.within_30_days))
+    pipeline = project.load_pipeline(PIPELINE)
+    features = project.read_features(pipeline, size.until - timedelta(days=size.days), end, step=timedelta(days=1))
+    known = project.query("hospital", sa.select(readmissions.c.encounter_id, readmissions.c.within_30_days))
     return join_labels(features, known, pipeline.key)
 
 
@@ -38,8 +35,8 @@ def feature_names(frame: pa.Table) -> list[str]:
     return [name for name in frame.column_names if name not in ("encounter_id", TIME, LABEL)]
 
 
-def train_models(place: Place, size: Size) -> tuple[Manifest, ...]:
-    """Train on the older four fifths, judge on the newest fifth, and register the champion."""
-    frame = learned_rows(place, size)
+def train_models(project: Project, size: Size) -> tuple[Manifest, ...]:
+    """Train with the newest fifth as the holdout, and register the champion."""
+    frame = learned_rows(project, size)
     trained = train(frame, LABEL, feature_names(frame), order_by=TIME, **HOW)
-    return (trained.register(place.registry, PIPELINE, "champion"),)
+    return (trained.register(project.registry, PIPELINE, "champion"),)

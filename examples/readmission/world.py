@@ -1,7 +1,7 @@
-"""Some hospitals' world, drawn and not yet written: patients, their stays, and who came back within thirty days.
+"""Draw the hospitals' data: patients, their stays, and who returned within thirty days.
 
-A patient comes once, and then again as the risk has it, up to four times more. So what is told of a stay (stays before
-it, diagnoses, where the patient went) and what became of it belong together, as they do in life.
+A patient has one stay, then up to four more, each drawn by the risk of the one before. So earlier stays, diagnoses and
+discharges are related to the outcome, as in reality.
 """
 
 from dataclasses import dataclass, fields
@@ -14,13 +14,13 @@ import numpy.typing as npt
 from penstock.examples.pack import Size
 
 WITHIN = timedelta(days=30)
-"""What counts as a readmission; how long after a discharge it is known at the latest."""
+"""A return within this time is a readmission; it is also the longest time until the outcome is known."""
 DAY = 86_400
 STAYS_A_PATIENT = 1.4
 BEFORE = 200
-"""Days that are drawn before the begin, so that the first written stays are not everybody's first."""
+"""Days drawn before the start of the data, so that the first written stays are not all first stays."""
 HOME, NURSING, HOME_CARE, DIED, HOSPICE = 1, 3, 6, 11, 13
-"""Codes of where a patient goes, as the hospitals' forms have them."""
+"""Codes for where a patient goes after the stay, as on the hospitals' forms."""
 CHAPTERS = (
     ("428", "414", "410", "427"),
     ("486", "491.21", "518.81"),
@@ -33,7 +33,7 @@ CHAPTERS = (
 )
 """Codes of diagnoses: heart, lungs, diabetes, digestion, joints, kidneys, injuries, treatments without an illness.
 
-`38` is 038, an infection of the blood, as some wards write it: without its leading zero.
+`38` is 038, an infection of the blood; some wards omit the leading zero.
 """
 _CHAPTER_SHARES = (0.33, 0.15, 0.12, 0.1, 0.06, 0.09, 0.1, 0.05)
 _CHAPTER_RISK = np.array([0.25, 0.1, 0.25, 0.0, -0.45, 0.2, 0.0, 0.3])
@@ -43,22 +43,22 @@ Numbers = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Patients:
-    """The number of a patient is the place, from 1."""
+    """A patient's number is its position, from 1."""
 
     decade: Numbers
     """Age in decades: 7 is from 70 to under 80."""
     female: Numbers
     frailty: Numbers
-    """What no table tells: how often somebody is ill."""
+    """How often a patient is ill; not in any table."""
 
 
 @dataclass(frozen=True)
 class Stays:
-    """In the order of discharge; the number of a stay is its place, from 1."""
+    """In the order of discharge; a stay's number is its position, from 1."""
 
     patient: Numbers
     admitted: Numbers
-    """Second since the begin of the world."""
+    """Second since the start of the data."""
     discharged: Numbers
     emergency: Numbers
     goes_to: Numbers
@@ -66,16 +66,16 @@ class Stays:
     lab_procedures: Numbers
     medications: Numbers
     visits_before: Numbers
-    """Outpatient, emergency and inpatient, one row a stay."""
+    """Outpatient, emergency and inpatient; one row for each stay."""
     chapters: Numbers
-    """Of three diagnoses, one row a stay."""
+    """Of three diagnoses; one row for each stay."""
     insulin: Numbers
     measured: Numbers
-    """Whether the long-term blood sugar was."""
+    """Whether the long-term blood sugar was measured."""
     comes_back: Numbers
     """Within thirty days."""
     gap: Numbers
-    """Seconds from discharge to that, or until it is known that nothing came."""
+    """Seconds from discharge to the return, or until it is certain that there is none."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class World:
 
 
 def draw_world(size: Size) -> World:
-    """Draw everything, from before the begin until thirty days beyond the end; same size, same world."""
+    """Draw everything, from before the start until thirty days after the end; the same size gives the same data."""
     rng = np.random.default_rng(size.seed)
     days = BEFORE + size.days + WITHIN.days
     count = round(size.rows * days / size.days / STAYS_A_PATIENT)
@@ -107,7 +107,7 @@ def draw_world(size: Size) -> World:
 
 
 def _come_again(rng: np.random.Generator, patients: Patients, wave: Stays) -> Stays:
-    """Return the stays that follow on those of a wave: soon for whom the risk had it, much later for some others."""
+    """Return the next stays of a wave's patients: soon after a readmission, much later for some others."""
     later = ~wave.comes_back & (wave.goes_to != DIED) & (rng.random(len(wave.patient)) < 0.2)
     wait = np.where(wave.comes_back, wave.gap, rng.integers(40 * DAY, 200 * DAY, len(wave.patient)))
     back = wave.comes_back | later

@@ -1,6 +1,7 @@
 """Which commands there are."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -8,6 +9,7 @@ from penstock.cli import backfill, deploy, doctor, forget, models, plan, prune, 
 from penstock.cli.check import command as check
 from penstock.cli.demo import command as demo
 from penstock.cli.ending import CommandGroup, QuietEnd, print_unexpected
+from penstock.cli.init import command as init
 from penstock.cli.quarantine import command as quarantine
 from penstock.cli.run import command as run
 
@@ -20,7 +22,32 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        from importlib import metadata
+
+        try:
+            typer.echo(f"penstock {metadata.version('penstock')}")
+        except metadata.PackageNotFoundError:  # an image has the code without the package's metadata
+            typer.echo("penstock, version unknown: it is not installed as a package here")
+        raise typer.Exit
+
+
+@app.callback()
+def penstock(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    # Without docstring: the text of `--help` is that of `app`.
+    del version
+
+
 for module in (
+    init,
     check,
     plan,
     run,

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -34,7 +33,6 @@ def doctor(as_json: AsJson = False) -> None:
     environment = dict(os.environ)
     settings, error = _read_settings()
     with _found_server(settings) as api_url, error_console().status("reading the pipelines") as status:
-        from penstock import deployments
         from penstock.deployments.doctor.checkup import examine
         from penstock.deployments.doctor.context import CheckContext, read_specs
 
@@ -43,7 +41,6 @@ def doctor(as_json: AsJson = False) -> None:
             settings=settings,
             environment=environment,
             now=datetime.now(UTC),
-            folder=Path(deployments.__file__).resolve().parents[1],
             settings_error=error,
             pipelines=pipelines,
             spec_errors=spec_errors,

@@ -1,13 +1,12 @@
 """Open the settings, pipelines and databases of a command."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.errors import PipelineNotFound, RunNotFound, SettingsError, SpecError
 
 if TYPE_CHECKING:
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector, Database
     from penstock.ledger.reader import RunRecord
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
@@ -34,16 +33,16 @@ def pipeline_files(settings: "Settings") -> list[Path]:
     return sorted(settings.pipelines.glob("*.yaml"))
 
 
-def connector(settings: "Settings") -> "Callable[[str], Database]":
-    """Return a function that opens a named connection, which may be a Prefect block."""
-    from penstock.database.connections import open_database
+def connector(settings: "Settings") -> "Connector":
+    """Return what opens a named connection, which may be a Prefect block, and the files that may be read."""
+    from penstock.database.connections import Connector, open_database
 
     def connect(name: str) -> "Database":
         database = open_database(settings, name, _resolve_block)
         _opened[name] = database
         return database
 
-    return connect
+    return Connector(connect, settings.allowed_roots)
 
 
 def close_databases() -> None:

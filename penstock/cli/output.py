@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import shutil
+import sys
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
@@ -16,6 +19,11 @@ WIDTH = 100
 """Width of a listing that goes to a file or a pipe."""
 WHOLE = ("run", "interval", "state", "severity", "started", "registered", "digest")
 """Columns that are never wrapped."""
+
+
+def program_name() -> str:
+    """Return how this shell starts `penstock`: by its name, or by its path where that is not on PATH."""
+    return "penstock" if shutil.which("penstock") else str(Path(sys.executable).with_name("penstock"))
 
 
 def console() -> Console:

@@ -14,7 +14,7 @@ from penstock.cli.output import console, count, make_table, plural, write_json
 from penstock.errors import MemoryTooSmall, NoFiles
 
 if TYPE_CHECKING:
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector
     from penstock.resources.memory import MemoryPlan, MemoryProfile
     from penstock.run.estimate import Estimate
     from penstock.run.planning import Mode, Plan, PlannedInterval
@@ -88,7 +88,7 @@ def print_plan(
 ) -> None:
     """Print what a run would do."""
     from penstock.run.budget import make_estimator
-    from penstock.run.estimate import newest_footprint
+    from penstock.run.estimate import newest_memory_profile
 
     connect = connector(settings)
     pins = resolve_models(pipeline, settings, model)
@@ -97,7 +97,7 @@ def print_plan(
     forecaster = _Forecaster(
         make_estimator(pipeline, warehouse, settings.prices),
         settings.memory,
-        newest_footprint(warehouse, pipeline.name) if settings.memory else None,
+        newest_memory_profile(warehouse, pipeline.name) if settings.memory else None,
         settings.in_one_process,
     )
     forecasts = [_forecast(pipeline, planned, connect, partition_rows, forecaster) for planned in plan.intervals]
@@ -106,13 +106,13 @@ def print_plan(
         return
     out = console()
     if forecasts:
-        from penstock.run.estimate import tell_seconds
+        from penstock.run.estimate import describe_seconds
 
         right = ("rows", "partitions", "time")
         table = make_table("interval", "reason", *right, "model", right=right, title=f"{pipeline.name} would score")
         names = ", ".join(map(str, pins.values()))
         for f in forecasts:
-            time = tell_seconds(f.estimate.seconds) if f.estimate and f.estimate.seconds is not None else "–"
+            time = describe_seconds(f.estimate.seconds) if f.estimate and f.estimate.seconds is not None else "–"
             table.add_row(f.interval, f.reason, count(f.rows), count(f.partitions), time, names)
         out.print(table)
         for f in forecasts:
@@ -131,7 +131,7 @@ def print_plan(
 
 def find_intervals(
     pipeline: "Pipeline",
-    connect: "Callable[[str], Database]",
+    connect: "Connector",
     now: datetime,
     mode: "Mode",
     start: datetime | None,
@@ -209,7 +209,7 @@ class _Forecaster:
 def _forecast(
     pipeline: "Pipeline",
     planned: "PlannedInterval",
-    connect: "Callable[[str], Database]",
+    connect: "Connector",
     partition_rows: int | None,
     forecaster: "_Forecaster",
 ) -> IntervalForecast:
@@ -246,12 +246,12 @@ def _describe_memory(forecasts: list[IntervalForecast], footprint: "MemoryProfil
 
 def _describe_estimate(forecasts: list[IntervalForecast]) -> str:
     """Describe time and cost of all intervals together."""
-    from penstock.run.estimate import add_up
+    from penstock.run.estimate import sum_estimates
 
-    return f"estimate: {add_up([f.estimate for f in forecasts if f.estimate]).tell()}"
+    return f"estimate: {sum_estimates([f.estimate for f in forecasts if f.estimate]).describe()}"
 
 
-def _unlanded(pipeline: "Pipeline", connect: "Callable[[str], Database]") -> str | None:
+def _unlanded(pipeline: "Pipeline", connect: "Connector") -> str | None:
     """Return a message if the primary source's log lines were never landed, which only a run does."""
     import sqlalchemy as sa
 

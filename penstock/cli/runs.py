@@ -1,4 +1,4 @@
-"""`penstock runs`: the run history that the ledger keeps."""
+"""`penstock runs`: the history of runs in the ledger."""
 
 from typing import Annotated
 
@@ -8,9 +8,7 @@ from penstock.cli.arguments import AsJson, Limit, OptionalPipeline
 from penstock.cli.flow_run_link import find_ui, flow_run_link
 from penstock.cli.opening import open_ledger, open_settings
 from penstock.cli.output import console, count, make_table, seconds, short, write_json
-from penstock.cli.run_page import run_object
-
-STATE_STYLES = {"published": "green", "halted": "red", "failed": "red", "abandoned": "red", "running": "yellow"}
+from penstock.cli.run_page import STATUS_STYLES
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -20,13 +18,13 @@ def add_commands(app: typer.Typer) -> None:
 def show_runs(
     pipeline: OptionalPipeline = None,
     limit: Limit = 30,
-    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; may be given again.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; may be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the scoring runs that the ledger remembers, newest first; of one pipeline, with its scores' shift."""
+    """List the scoring runs in the ledger, newest first; of one pipeline, with the shift of its scores."""
     from penstock.ledger.lineage import previous_published
     from penstock.ledger.reader import list_runs
-    from penstock.report.facts import shift_between
+    from penstock.report.document import run_object, shift_between
     from penstock.run_types import interval_label
 
     settings = open_settings()
@@ -34,13 +32,13 @@ def show_runs(
     found = list_runs(database, name, limit, tuple(state or ()))
     shifts = [shift_between(run, previous_published(database, run) if run.score_quantiles else None) for run in found]
     if as_json:
-        ui, told = find_ui(settings), zip(found, shifts, strict=True)
-        write_json([run_object(run, shift, flow_run_link(run, ui)) for run, shift in told])
+        ui, compared = find_ui(settings), zip(found, shifts, strict=True)
+        write_json([run_object(run, shift, flow_run_link(run, ui)) for run, shift in compared])
         return
     if not found:
         console().print("no runs yet; start one with `penstock run PIPELINE`")
         return
-    # Of one pipeline all rows bear its name: the room goes to the shift, which says little between pipelines.
+    # The rows of one pipeline do not repeat its name. They show the shift, which says little between pipelines.
     right = ("scored", "refused", *([] if name is None else ["PSI"]), "s")
     whose = ["pipeline"] if name is None else []
     table = make_table("run", *whose, "interval", "state", *right, "model", "started", right=right)
@@ -61,5 +59,5 @@ def show_runs(
 
 
 def _styled(state: str) -> str:
-    style = STATE_STYLES.get(state)
+    style = STATUS_STYLES.get(state)
     return f"[{style}]{state}[/]" if style else state

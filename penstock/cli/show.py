@@ -1,4 +1,4 @@
-"""`penstock show`: one run, with all that the ledger knows of it."""
+"""`penstock show`: one run, with all that the ledger holds of it."""
 
 import typer
 
@@ -14,13 +14,13 @@ def add_commands(app: typer.Typer) -> None:
 
 def show_run(run_id: RunId, as_json: AsJson = False) -> None:
     """Show one run: counts, validations, quarantine, timings, scores and their shift, the interval's earlier runs."""
-    from penstock.cli.run_page import page_object, tell_run
-    from penstock.report.facts import read_facts
+    from penstock.cli.run_page import print_document
+    from penstock.report.document import document_object, read_document
 
     settings = open_settings()
     database, run = locate_run(settings, run_id)
-    facts, link = read_facts(database, run), flow_run_link(run, find_ui(settings))
+    document, link = read_document(database, run), flow_run_link(run, find_ui(settings))
     if as_json:
-        write_json(page_object(facts, link))
+        write_json(document_object(document, link))
     else:
-        tell_run(facts, link, console())
+        print_document(document, link, console())

@@ -91,8 +91,10 @@ def _work(settings: "Settings", console: "Console", server: "LocalServer", proje
         if not online:
             warn(f"The worker has not shown itself yet. Its log: {plan.log}")
         if not any(settings.pipelines.glob("*.yaml")):
-            told = f"No pipelines in {settings.pipelines}: put a YAML file there, or look at one with `penstock demo`."
-            warn(f"{told} Then run `penstock deploy`.")
+            warn(
+                f"No pipelines in {settings.pipelines}: put a YAML file there and run `penstock deploy`, "
+                "or make a project with `penstock init FOLDER`."
+            )
 
     log = server.log.with_name("worker.log")
     log.write_bytes(b"")

@@ -1,5 +1,6 @@
 """Named connections, with one SQLAlchemy engine each."""
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -90,7 +91,25 @@ class Database:
         return datetime.now(UTC)
 
 
-_engines: dict[tuple[str, int, int], sa.Engine] = {}
+Connect = Callable[[str], Database]
+"""Opens a named connection."""
+
+
+@dataclass(frozen=True)
+class Connector:
+    """Opens what a pipeline reads and writes: named connections, and files inside the allowed folders."""
+
+    open: Connect
+    allowed_roots: tuple[str, ...]
+    """Folders and remote prefixes that `files` and `log` sources may read; empty: no limit."""
+
+    def __call__(self, name: str) -> Database:
+        """Open a named connection."""
+        return self.open(name)
+
+
+_engines: dict[tuple[str, int, int, str], sa.Engine] = {}
+"""By URL, limit of a statement, thread of a database in memory, and working folder, which relative paths start from."""
 _engines_lock = threading.Lock()
 
 SecretResolver = Callable[[str], str]
@@ -147,8 +166,8 @@ def close_engines() -> None:
 
 
 def _engine(text: str, statement_seconds: int, owner: int) -> sa.Engine:
-    """Return the engine of a URL, always the same one."""
-    key = (text, statement_seconds, owner)
+    """Return the engine of a URL, the same one each time."""
+    key = (text, statement_seconds, owner, os.getcwd())
     with _engines_lock:
         if key not in _engines:
             _engines[key] = _make_engine(text, statement_seconds)

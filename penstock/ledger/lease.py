@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """Renew the lease from a thread; `check()` tells the run when it has lost its interval."""
+    """Renew the lease from a thread; `check()` raises once the run has lost its interval."""
 
     def __init__(self, database: Database, run: ScoringRun, lease_seconds: float) -> None:
         self._database = database
@@ -34,7 +34,7 @@ class LeaseKeeper:
         self._thread.join(timeout=self._lease_seconds)
 
     def check(self) -> None:
-        """Raise TakenOver where another run has taken the interval."""
+        """Raise TakenOver if another run has taken the interval."""
         if self._lost is not None:
             raise self._lost
 
@@ -46,5 +46,5 @@ class LeaseKeeper:
                 self._lost = lost
                 return
             except TransientError as error:
-                # The next beat tries again; if none gets through, the lease ends and publishing refuses.
+                # The next renewal tries again; if all fail, the lease ends and publishing is refused.
                 logger.warning("could not renew the lease of run %s: %s", self._run.run_id, error)

@@ -1,4 +1,4 @@
-"""The quarantine as the ledger holds it: each refused row, why, and what became of it. Reads only."""
+"""Read the quarantine: each refused row, its reasons, and what became of it."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import quarantine, releases, runs
 
 ENDED = ("published", "halted", "failed")
-"""States of runs whose refusals stand: nothing has taken the run's place yet."""
+"""States of runs whose refusals are current: no other run has replaced them."""
 PAGE = 5_000
 
 
@@ -36,7 +36,7 @@ class QuarantinedRow:
     state: str
     """`held` or `released`."""
     digest: str
-    """What a release knows the row by: where it was judged, its key, and what was judged."""
+    """Identifies the row to a release: a hash of its stage, its key and its values."""
     interval_key: str
     interval_start: datetime | None
     interval_end: datetime | None
@@ -53,7 +53,7 @@ class QuarantinedRow:
 
     @property
     def fate(self) -> str:
-        """What became of the row, in words."""
+        """What became of the row, as text."""
         if self.state != "released":
             return self.state
         if self.settled_by_run is None:
@@ -63,7 +63,7 @@ class QuarantinedRow:
 
 @dataclass(frozen=True)
 class ReasonCount:
-    """How many rows one expectation has refused; a row that failed two counts in both."""
+    """How many rows were refused for one reason; a row with two reasons counts in both."""
 
     pipeline: str
     stage: str
@@ -72,8 +72,17 @@ class ReasonCount:
     released: int
 
 
+@dataclass(frozen=True)
+class RefusalCount:
+    """How many rows of a run were refused at one stage for the same reasons."""
+
+    stage: str
+    reasons: tuple[str, ...]
+    rows: int
+
+
 def digest_row(stage: str, source: str, key: str, judged: str) -> str:
-    """Return what a row is known by that was refused: any change of its values makes it another row."""
+    """Hash what identifies a refused row; any change of its values makes it another row."""
     return hashlib.sha256(json.dumps([stage, source, key, judged], ensure_ascii=False).encode()).hexdigest()
 
 
@@ -105,9 +114,9 @@ def pages_of(database: Database, run_id: str) -> Iterator[list[QuarantinedRow]]:
 
 
 def standing_runs(database: Database, pipeline: str | None = None) -> list[str]:
-    """Return the newest run of each interval whose refusals stand, oldest interval first.
+    """Return the newest run of each interval whose refusals are current, oldest interval first.
 
-    A run that was superseded or taken over is passed over: what it refused, its successor has judged again.
+    A run that was superseded or taken over is left out: its successor has judged the rows again.
     """
     migrate(database)
     newest = sa.func.row_number().over(
@@ -124,8 +133,8 @@ def standing_runs(database: Database, pipeline: str | None = None) -> list[str]:
         return list(connection.execute(chosen).scalars())
 
 
-def quarantine_reasons(database: Database, run_id: str) -> list[tuple[str, str, int]]:
-    """Return (stage, reasons, rows) of a run's quarantine, most frequent first."""
+def count_refusals(database: Database, run_id: str) -> list[RefusalCount]:
+    """Count the rows of a run's quarantine by stage and reasons, most frequent first."""
     count = sa.func.count()
     query = (
         sa.select(quarantine.c.stage, quarantine.c.reasons, count)
@@ -134,7 +143,8 @@ def quarantine_reasons(database: Database, run_id: str) -> list[tuple[str, str, 
         .order_by(count.desc())
     )
     with database.reading() as connection:
-        return [(stage, ", ".join(json.loads(reasons)), int(n)) for stage, reasons, n in connection.execute(query)]
+        found = connection.execute(query).all()
+    return [RefusalCount(stage, tuple(json.loads(reasons)), int(rows)) for stage, reasons, rows in found]
 
 
 def count_reasons(database: Database, run_ids: Sequence[str]) -> list[ReasonCount]:
@@ -188,6 +198,6 @@ def _fetch(database: Database, query: sa.Select[Any]) -> list[QuarantinedRow]:
 def _read(row: dict[str, Any]) -> QuarantinedRow:
     row["reasons"] = tuple(json.loads(row["reasons"]))
     row["refused_again"] = bool(row["refused_again"])
-    # A row that was refused before digests were kept: what was judged is what is kept, but for the features' stage.
+    # A row from before digests were stored: its stored row is the judged one, except in the features' stage.
     row["digest"] = row["digest"] or digest_row(row["stage"], row["source"], row["key"], row["row"])
     return QuarantinedRow(**row)

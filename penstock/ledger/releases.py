@@ -1,4 +1,4 @@
-"""Rows let out of quarantine: decided here, honoured by the gates of the next run, settled when that run publishes."""
+"""Releases from quarantine: recorded here, applied by the next run, settled when that run is published."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ from penstock.spec.pipeline import KEY_IS_NULL, MODEL
 
 
 def waivable(row: QuarantinedRow) -> tuple[str, ...]:
-    """Return the reasons that a release can waive: neither the model's contract nor a missing key is one."""
+    """Return the reasons that a release can waive: all but a value that the model cannot take and a missing key."""
     return () if row.stage == MODEL else tuple(reason for reason in row.reasons if reason != KEY_IS_NULL)
 
 
 def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow], by: str, note: str) -> int:
     """Release refused rows of one run, as they were judged; return how many were still held.
 
-    One transaction, under the interval's guard: a run that is claimed later sees all of it, one that was claimed
-    before sees nothing. Repeating it changes nothing.
+    One transaction, under the interval's lock: a run that is claimed later sees all of it, one that was claimed
+    before sees none of it. Repeating it changes nothing.
 
     Raises:
-        WrongState: the run has lost its place meanwhile, or has not ended.
+        WrongState: the run was replaced meanwhile, or has not ended.
     """
     migrate(database)
     with database.writing() as connection:
@@ -46,14 +46,14 @@ def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow]
 
 
 def waivers_of(database: Database, run: ScoringRun) -> dict[str, frozenset[str]]:
-    """Return by row digest what the run must not refuse rows for: what was released before it was claimed."""
+    """Return by row digest the reasons that are waived for the run: those of releases before its claim."""
     query = sa.select(releases.c.digest, releases.c.waived).where(*_seen_by(run))
     with database.reading() as connection:
         return {digest: frozenset(json.loads(waived)) for digest, waived in connection.execute(query)}
 
 
 def settle_releases(connection: sa.Connection, run: ScoringRun) -> None:
-    """Mark the releases that a run has honoured; part of the transaction that publishes it."""
+    """Mark the releases that a run has applied; part of the transaction that publishes it."""
     unsettled = (*_seen_by(run), releases.c.settled_by_run.is_(None))
     connection.execute(sa.update(releases).where(*unsettled).values(settled_by_run=run.run_id))
 

@@ -1,4 +1,4 @@
-"""Hold a claimed run while it works: the lease stays alive, and however the work ends the ledger says so."""
+"""Keep the lease of a claimed run while it works, and record in the ledger how it ends."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from penstock.privacy.masking import HIDDEN
 from penstock.resources.usage import NO_PRICES, Prices, RunMeter, Usage
 from penstock.run_types import ScoringRun
 
-CANCELLED = "cancelled before it was done: its process was told to stop"
-"""The error of a run that ends by a signal or from Prefect's UI."""
+CANCELLED = "cancelled before it was done: its process was stopped"
+"""The error of a run that is stopped by a signal or from Prefect's UI."""
 
 
 class ActiveRun:
-    """A run under its lease; `totals` is told for runs that end unpublished, `meter` knows what the run has cost."""
+    """A run under its lease. `totals` is recorded if it ends unpublished; `meter` counts what it costs."""
 
     def __init__(self, keeper: LeaseKeeper, prices: Prices) -> None:
         self.check = keeper.check
@@ -28,7 +28,7 @@ class ActiveRun:
 def run_lease(
     database: Database, run: ScoringRun, lease_seconds: float, prices: Prices = NO_PRICES
 ) -> Iterator[ActiveRun]:
-    """Keep the run's lease; an error that leaves the block ends the run as `halted` or `failed`, with its text."""
+    """Keep the run's lease; an error in the block ends the run as `halted` or `failed`, with its text."""
     with LeaseKeeper(database, run, lease_seconds) as keeper:
         active = ActiveRun(keeper, prices)
         ended = "failed", CANCELLED
@@ -39,8 +39,8 @@ def run_lease(
             ended = ("halted" if error.exit_code == 3 else "failed"), str(error)
             raise
         except Exception as error:
-            told = HIDDEN if run.pipeline.private_columns else str(error)  # a library's words may quote a value
-            ended = "failed", f"{type(error).__name__}: {told}"
+            message = HIDDEN if run.pipeline.private_columns else str(error)  # a library's message may quote a value
+            ended = "failed", f"{type(error).__name__}: {message}"
             raise
         finally:
             if ended[0]:
@@ -51,5 +51,5 @@ def _end(database: Database, run: ScoringRun, ended: tuple[str, str], totals: To
     try:
         end_run(database, run, *ended, totals, usage)
     except (TransientError, TakenOver):
-        # The database is gone as well: the lease runs out, and the next run takes over and says `abandoned`.
+        # The database is gone as well: the lease ends, and the next run marks this one `abandoned`.
         return

@@ -1,5 +1,5 @@
-"""Every change of a run's state. Each is one transaction that first writes the interval's guard row, so that claims,
-publishes and withdraws of one interval take turns on every database."""
+"""Changes of a run's state. Each is one transaction that first locks the interval, so that claims, publishes and
+withdraws of one interval take turns on every database."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
                 elif other["lease_until"] > now:
                     raise _busy(run, other)
                 else:
-                    error = "its lease ended without a sign of life"
+                    error = "its lease ended without being renewed"
                     _retire(connection, other["run_id"], "abandoned", now, run.run_id, error)
             connection.execute(
                 runs.insert().values(
@@ -130,22 +130,22 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
 
 
 def renew(database: Database, run: ScoringRun, lease_seconds: float) -> None:
-    """Give a sign of life.
+    """Renew the run's lease.
 
     Raises:
-        TakenOver: the run is no longer ours.
+        TakenOver: another run has taken the interval.
     """
     with database.writing() as connection:
         until = database.now(connection) + timedelta(seconds=lease_seconds)
         ours = (runs.c.run_id == run.run_id, runs.c.state == "running", runs.c.lease_token == run.lease_token)
         connection.execute(sa.update(runs).where(*ours).values(lease_until=until))
-        _hold(connection, run)
+        _check_lease(connection, run)
 
 
 def record_plan(database: Database, run: ScoringRun, source_plan: SourcePlan) -> None:
     """Store what planning saw of the primary source."""
     with database.writing() as connection:
-        _hold(connection, run)
+        _check_lease(connection, run)
         connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == run.run_id)
@@ -198,7 +198,7 @@ def publish(
     Safe to repeat: where an answer was lost, the second call finds the run published and changes nothing.
 
     Raises:
-        TakenOver: the run no longer holds its interval; nothing changes.
+        TakenOver: another run has taken the interval; nothing changes.
     """
     with database.writing() as connection:
         lock_interval(connection, run.pipeline.name, run.interval_key, run.variant)
@@ -221,7 +221,7 @@ def publish(
                 rows_scored=totals.scored,
                 rows_quarantined=totals.quarantined,
                 rows_excluded=totals.excluded,
-                # What was read is not what was counted: inside `lookback` it is then late, whatever the source shows.
+                # Without a fingerprint the interval is late inside `lookback`: other rows were read than counted.
                 source_fingerprint=sa.case(
                     (runs.c.rows_planned != totals.extracted, None), else_=runs.c.source_fingerprint
                 ),
@@ -243,7 +243,7 @@ def end_run(
     totals: Totals | None = None,
     usage: Usage | None = None,
 ) -> None:
-    """Move a run that still is ours from `running` to an end state; a run that was taken over stays as it is."""
+    """Move a run from `running` to an end state; a run that was taken over stays as it is."""
     counts = _spent(usage) | ({} if totals is None else {f"rows_{k}": v for k, v in vars(totals).items()})
     with database.writing() as connection:
         now = database.now(connection)
@@ -288,7 +288,7 @@ def _ensure_guard(database: Database, run: ScoringRun) -> None:
         with database.writing() as connection:
             connection.execute(intervals.insert().values(**key, guard=0))
     except KeyCollision:
-        pass  # another run has just made the same row: that is all we wanted
+        pass  # another run has just made the same row
 
 
 def _state(connection: sa.Connection, run_id: str) -> tuple[str, str]:
@@ -296,7 +296,7 @@ def _state(connection: sa.Connection, run_id: str) -> tuple[str, str]:
     return str(row[0]), str(row[1])
 
 
-def _hold(connection: sa.Connection, run: ScoringRun) -> None:
+def _check_lease(connection: sa.Connection, run: ScoringRun) -> None:
     state, token = _state(connection, run.run_id)
     if state != "running" or token != run.lease_token:
         raise TakenOver(run.run_id, state)

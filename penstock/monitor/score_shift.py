@@ -1,8 +1,8 @@
-"""What a run's scores say in numbers: the histogram and the shift against an earlier run.
+"""The histogram of a run's scores, and their shift against an earlier run.
 
-The ledger keeps a run's first score column as 101 quantiles (0 %, 1 % … 100 %), and all of this is read off them:
-between two quantiles the rows are taken as spread evenly, and quantiles that are equal are rows of one value. So a
-share is exact to about one per cent of the rows.
+The ledger keeps a run's first score column as 101 quantiles (0 %, 1 % … 100 %). Everything here is computed from them:
+rows are spread evenly between two quantiles, and equal quantiles are rows of one value. So a share is exact to about
+one per cent of the rows.
 """
 
 import math
@@ -13,28 +13,28 @@ from itertools import pairwise
 from typing import Literal
 
 MOVED, SHIFTED = 0.1, 0.25
-"""Where the field draws the lines: Siddiqi, Credit Risk Scorecards (2006), chapter on monitoring."""
+"""The usual limits of PSI: Siddiqi, Credit Risk Scorecards (2006), chapter on monitoring."""
 _LEAST_SHARE = 0.005
-"""Stands for an empty bin, whose logarithm is infinite: half of what 101 quantiles can tell from nothing."""
+"""Replaces the share of an empty bin, whose logarithm is infinite: half of the least share that 101 quantiles show."""
 _CHI_SQUARE = 16.919
-"""95 % of a chi-square of 9 degrees of freedom lies below."""
+"""The 95 % quantile of a chi-square with 9 degrees of freedom."""
 
 Reading = Literal["steady", "within chance", "moved", "shifted"]
 
 
 @dataclass(frozen=True)
 class ScoreShift:
-    """How far the scores of a run lie from those of an earlier one."""
+    """How far the scores of a run are from those of an earlier one."""
 
     psi: float
     chance: float
-    """What PSI stays below in 95 of 100 cases when both runs' rows come from one population."""
+    """PSI is below this in 95 of 100 cases if the rows of both runs come from one population."""
     median: float
     median_before: float
 
     @property
     def reading(self) -> Reading:
-        """The PSI in words; few rows differ by chance, and that is not called a shift."""
+        """The PSI in words. A difference that chance explains between few rows is not called a shift."""
         if self.psi < MOVED:
             return "steady"
         if self.psi <= self.chance:
@@ -43,10 +43,11 @@ class ScoreShift:
 
 
 def measure_shift(now: Sequence[float], rows: int, before: Sequence[float], rows_before: int) -> ScoreShift | None:
-    """Compare the 101 quantiles of two runs; None where one of them scored nothing.
+    """Compare the 101 quantiles of two runs; None if one of them scored nothing.
 
-    By chance alone PSI is a chi-square of (bins - 1) degrees of freedom, times 1/rows + 1/rows_before: Yurdakul and
-    Naranjo, Statistical properties of the population stability index, Journal of Risk Model Validation 14 (2020).
+    Under chance alone, PSI is distributed as (1/rows + 1/rows_before) times a chi-square with (bins - 1) degrees of
+    freedom: Yurdakul and Naranjo, Statistical properties of the population stability index, Journal of Risk Model
+    Validation 14 (2020).
     """
     if not (now and before and rows and rows_before):
         return None
@@ -57,8 +58,8 @@ def measure_shift(now: Sequence[float], rows: int, before: Sequence[float], rows
 def population_stability(now: Sequence[float], before: Sequence[float]) -> float:
     """Return the population stability index of two runs' 101 quantiles: sum of (now - before) * ln(now / before).
 
-    The sum goes over the shares in ten bins that each held a tenth of the earlier run's rows; one value that fills
-    whole bins is a bin of its own. Read: below 0.1 steady, 0.1 to 0.25 moved, above 0.25 shifted (Siddiqi 2006).
+    It sums over ten bins that each held a tenth of the earlier run's rows. A value that fills whole bins is a bin of
+    its own. Below 0.1 steady, 0.1 to 0.25 moved, above 0.25 shifted (Siddiqi 2006).
     """
     cuts = _decile_cuts(before)
     shares = zip(_shares_between(now, cuts), _shares_between(before, cuts), strict=True)
@@ -66,7 +67,7 @@ def population_stability(now: Sequence[float], before: Sequence[float]) -> float
 
 
 def share_upto(quantiles: Sequence[float], value: float, *, included: bool = True) -> float:
-    """Return the share of the rows below a value, those that equal it included or not."""
+    """Return the share of the rows below a value, with or without those equal to it."""
     last = len(quantiles) - 1
     left, right = bisect_left(quantiles, value), bisect_right(quantiles, value)
     if left < right:
@@ -78,7 +79,7 @@ def share_upto(quantiles: Sequence[float], value: float, *, included: bool = Tru
 
 
 def bin_edges(bins: int, *distributions: Sequence[float]) -> list[float]:
-    """Return the edges of equally wide bins over all the distributions; of one bin where all rows have one value."""
+    """Return the edges of bins of equal width over all distributions; of one bin if all rows have one value."""
     low = min(quantiles[0] for quantiles in distributions if quantiles)
     high = max(quantiles[-1] for quantiles in distributions if quantiles)
     if low == high:
@@ -87,13 +88,13 @@ def bin_edges(bins: int, *distributions: Sequence[float]) -> list[float]:
 
 
 def bin_shares(quantiles: Sequence[float], edges: Sequence[float]) -> list[float]:
-    """Return the share of the rows in each bin `(lower, upper]`, in the first one its lower edge too."""
+    """Return the share of the rows in each bin `(lower, upper]`, and in the first one with its lower edge."""
     upto = [0.0, *(share_upto(quantiles, edge) for edge in edges[1:])]
     return [upper - lower for lower, upper in pairwise(upto)]
 
 
 def _decile_cuts(quantiles: Sequence[float]) -> list[tuple[float, bool]]:
-    """Return where the bins end, and whether the value itself still belongs to the bin."""
+    """Return the upper end of each bin, and whether the bin includes it."""
     deciles = quantiles[::10]
     cuts = []
     for value in sorted(set(deciles[1:-1])):

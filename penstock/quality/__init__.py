@@ -1,7 +1,7 @@
-"""Judge batches with Great Expectations: finding only, the reaction is the caller's.
+"""Judge batches with Great Expectations. The caller decides how to react to what they find.
 
-`check` reads the expectations of a spec without data, `judge` runs them, `frames` turns Arrow into what the
-pandas engine judges rightly, `engine` alone imports Great Expectations (6 to 10 s, so only on first use).
+`check` reads the expectations of a spec without data, and `judge` runs them. `frames` converts Arrow to frames that the
+pandas engine judges correctly. Only `engine` imports Great Expectations, on first use, since that takes 6 to 10 s.
 """
 
 from penstock.quality.check import check_expectations

@@ -1,4 +1,4 @@
-"""Check the expectations of a spec without data: what the library would refuse, and what it would not but should."""
+"""Check the expectations of a spec without data: what the library refuses, and what it ought to refuse."""
 
 import re
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ def check_expectations(pipeline: Pipeline, file: str = "") -> None:
     """Build every expectation of a pipeline.
 
     Raises:
-        SpecError: with all problems at once; `file` is its name, else the pipeline's.
+        SpecError: with all problems at once, under `file`, or under the pipeline's name.
     """
     problems = [
         Problem(0, f"expectations.{stage}[{index}]", what)
@@ -37,7 +37,7 @@ def _find_problems(expectation: Expectation) -> Iterable[str]:
     ours = sorted(_OURS & set(arguments))
     if ours:
         for name in ours:
-            yield f"`{name}` cannot be given here{_instead(name)}"
+            yield f"`{name}` is not allowed here{_instead(name)}"
         return
     try:
         build_expectation(expectation.type, expectation.severity, arguments)
@@ -68,12 +68,12 @@ def _find_broken_regexes(arguments: dict[str, Any]) -> Iterable[str]:
 
 
 def _find_empty_bounds(expectation: Expectation) -> Iterable[str]:
-    """Find bounds that nothing can fail, or nothing can pass: the library builds both."""
+    """Find bounds that every value passes or every value fails. The library accepts both."""
     known = list_arguments(expectation.type)
     if "min_value" not in known or expectation.type in _BOUND_FREE:
         return
     low, high = expectation.arguments.get("min_value"), expectation.arguments.get("max_value")
     if low is None and high is None:
-        yield "give `min_value`, `max_value` or both; without them it always passes"
+        yield "give `min_value`, `max_value` or both; without them the expectation always passes"
     if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
         yield f"`min_value` {low} is above `max_value` {high}"

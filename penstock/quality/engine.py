@@ -1,6 +1,6 @@
-"""Great Expectations held right: one ephemeral context a process, one batch at a time, positions complete.
+"""Run Great Expectations: one ephemeral context a process, one batch at a time, complete positions.
 
-Its objects are `Any` here: its annotations say other than what it takes and returns.
+Its objects are `Any` here, since its annotations differ from what it takes and returns.
 """
 
 import logging
@@ -15,7 +15,7 @@ import pandas as pd
 
 from penstock.spec.expectation_types import Severity
 
-# No lists of values: samples are taken from the Arrow table. Positions are complete on a pandas batch.
+# No lists of values, since samples come from the Arrow table. Positions are complete on a pandas batch.
 _FORMAT = {
     "result_format": "COMPLETE",
     "return_unexpected_index_query": False,
@@ -24,39 +24,39 @@ _FORMAT = {
 }
 _OBSERVED_FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": 3}
 
-# The library reads these as float64, whatever was written.
+# The library reads these as float64, whatever the spec says.
 _BOUNDS = ("min_value", "max_value", "sum_total")
 _INEXACT = "is not a number that float64 holds exactly; round it"
 
-# Warnings of pandas about how the library calls it, which no author of an expectation can heed.
+# Warnings of pandas about the library's calls. The author of an expectation cannot act on them.
 _HARMLESS = (
     "This pattern is interpreted as a regular expression, and has match groups",
     "Series.values returning an ndarray that drops timezone information",
 )
 
-# A data source remembers its batch by name: two batches at once give wrong positions in silence (measured: 41 of 60).
-# A source for each thread was no quicker, so one lock it is.
+# A data source stores its batch by name. Two batches at once silently give wrong positions (measured: 41 of 60).
+# One lock, since a data source for each thread was no faster.
 _lock = threading.RLock()
 _engine: "_Engine | None" = None
 
 
 @dataclass(frozen=True)
 class _Engine:
-    """The library's parts that are used here."""
+    """The parts of the library that are used here."""
 
     whole: Any
-    """Batch definition: the whole frame."""
+    """The batch definition of a whole frame."""
     suite: Any
     find_type: Any
     invalid: type[Exception]
     shared_fields: frozenset[str]
-    """Fields that every expectation has, whatever its type."""
+    """Fields that every type of expectation has."""
 
 
 class InvalidArguments(Exception):
-    """Great Expectations refuses to build an expectation; becomes a SpecError before it leaves this package.
+    """Great Expectations refuses to build an expectation. This package turns it into a SpecError.
 
-    `reasons` are pairs of argument and complaint; the argument is empty where several are meant.
+    `reasons` are pairs of argument and complaint. The argument is empty if a complaint is about several.
     """
 
     def __init__(self, reasons: Sequence[tuple[str, str]]) -> None:
@@ -66,12 +66,12 @@ class InvalidArguments(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """What Great Expectations says of one expectation on one batch."""
+    """The result of one expectation on one batch."""
 
     success: bool
     result: Mapping[str, Any]
     broken: str = ""
-    """Why the expectation could not be judged at all; empty when it could."""
+    """Why the expectation could not be judged; empty if it could."""
 
     @property
     def positions(self) -> list[int]:
@@ -93,9 +93,9 @@ def _loaded() -> _Engine:
 
 
 def _make_engine() -> _Engine:
-    # Read by the library at import: without it, every batch would be reported over the network.
+    # The library reads it at import. Without it, every batch is reported over the network.
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    # What it logs is either said by our own errors or noise on every batch.
+    # Its log lines repeat our own errors, or come with every batch.
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     import great_expectations as gx
     from great_expectations.compatibility.pydantic import ValidationError
@@ -103,7 +103,7 @@ def _make_engine() -> _Engine:
     from great_expectations.expectations.expectation import Expectation
     from great_expectations.expectations.registry import get_expectation_impl
 
-    # Every batch is hashed for a mark that nobody reads here: half of the time of judging it.
+    # The library hashes every batch for an id that is not used here; that takes half of the time.
     pandas_execution_engine.hash_pandas_dataframe = lambda _frame: ""
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
@@ -118,13 +118,13 @@ def _make_engine() -> _Engine:
 
 
 def list_arguments(type_: str) -> tuple[str, ...]:
-    """Return the arguments that belong to a type, without those that every type has."""
+    """Return the arguments of a type, without those that every type has."""
     engine = _loaded()
     return tuple(sorted(set(engine.find_type(type_).__fields__) - engine.shared_fields))
 
 
 def build_expectation(type_: str, severity: Severity, arguments: Mapping[str, Any], position: int = 0) -> Any:
-    """Build one expectation of the library; `position` finds its result again, which come in another order.
+    """Build one expectation of the library. `position` identifies its result, since results come in another order.
 
     Raises:
         InvalidArguments: an argument is missing, unknown or of the wrong kind.
@@ -144,7 +144,7 @@ def _is_exact(number: int) -> bool:
 
 
 def _read_complaints(error: Any) -> list[tuple[str, str]]:
-    """Join the complaints of each argument's alternatives; the one about suite parameters is never meant."""
+    """Join the complaints about each argument, without the one about suite parameters, which a spec cannot use."""
     by_argument: dict[str, list[str]] = {}
     for complaint in error.errors():
         name = ".".join(str(part) for part in complaint["loc"] if part != "__root__")
@@ -157,11 +157,11 @@ def _read_complaints(error: Any) -> list[tuple[str, str]]:
 
 
 def run_expectations(frame: pd.DataFrame, built: Sequence[Any], *, positions: bool) -> list[Finding]:
-    """Judge one frame, whose index must be a fresh RangeIndex; one finding for each expectation, in their order."""
+    """Judge a frame with a fresh RangeIndex. Return one finding for each expectation, in their order."""
     engine = _loaded()
     suite = engine.suite(name="batch", expectations=list(built))
     for message in _HARMLESS:
-        # Each time anew: others reset the filters, and two equal ones are one.
+        # On each call, since other code resets the filters; an equal filter is not added twice.
         warnings.filterwarnings("ignore", message=message)
     with _lock:
         store = engine.whole.data_asset.datasource.get_execution_engine().batch_manager
@@ -169,7 +169,7 @@ def run_expectations(frame: pd.DataFrame, built: Sequence[Any], *, positions: bo
             batch = engine.whole.get_batch({"dataframe": frame})
             results = batch.validate(suite, result_format=_FORMAT if positions else _OBSERVED_FORMAT).results
         finally:
-            # Else the last frame stays in memory until the next one comes.
+            # Otherwise the frame stays in memory until the next batch.
             store.batch_data_cache.clear()
             store.reset_batch_cache()
     findings = {r.expectation_config.meta["position"]: _read_result(r) for r in results}

@@ -1,8 +1,8 @@
-"""Arrow columns as the pandas engine judges them rightly, and the arguments in the columns' own types.
+"""Convert Arrow columns to frames that the pandas engine judges correctly, and arguments to the columns' types.
 
-An expectation sees a column as one of five **views**: `value`, `text` (what Arrow writes for it), `json` (text without
-what does not parse), `bounds` and `number`
-(decimals, and all numbers, as float64: the library reads bounds as float64). NaN counts as NULL everywhere.
+An expectation reads a column through one of five **views**: `value`; `text`, as Arrow writes it; `json`, text without
+the values that do not parse; `bounds`, with decimals as float64, since the library reads bounds as float64; `number`,
+with all numbers as float64. NaN counts as NULL everywhere.
 """
 
 import json
@@ -52,7 +52,7 @@ _EXACT_DIGITS = 15
 
 
 def view_of(type_: str) -> View:
-    """Say which view of its columns an expectation judges."""
+    """Return the view of its columns that an expectation judges."""
     if type_ == "expect_column_values_to_match_json_schema":
         return "json"
     if type_ in _TEXT_TYPES:
@@ -63,7 +63,7 @@ def view_of(type_: str) -> View:
 
 
 def make_frame(table: pa.Table, columns: Iterable[str], view: View) -> pd.DataFrame:
-    """Convert the named columns, under a fresh RangeIndex: positions are those of the table given."""
+    """Convert the named columns to a frame with a fresh RangeIndex. Positions are those of the table."""
     convert = {"value": _as_value, "text": _as_text, "json": _as_json, "bounds": _as_bounds, "number": _as_number}[view]
     return pd.DataFrame(
         {name: convert(table[name]) for name in dict.fromkeys(columns)}, index=pd.RangeIndex(table.num_rows)
@@ -71,7 +71,7 @@ def make_frame(table: pa.Table, columns: Iterable[str], view: View) -> pd.DataFr
 
 
 def _as_value(column: Column) -> pd.Series:
-    """Keep what the column says exactly, in a dtype that the engine compares without a Python loop if it can."""
+    """Convert a column exactly, if possible to a dtype that the engine compares without a Python loop."""
     column = _decode(column)
     kind = column.type
     if pa.types.is_integer(kind):
@@ -90,10 +90,10 @@ def _as_value(column: Column) -> pd.Series:
 
 
 def _integers(column: Column) -> pd.Series:
-    """Give int64 or, with NULLs, float64 where it holds all values exactly; Python's integers where it does not.
+    """Return int64, or float64 if there are NULLs, or Python's integers if float64 does not hold all values exactly.
 
-    pandas' Int64 is not used: its NA makes a comparison of two columns neither true nor false. Nor is int64 for big
-    ones: pandas compares them with a float bound as floats, Python exactly.
+    Not pandas' Int64, whose NA makes a comparison of two columns neither true nor false. Not int64 for large values:
+    pandas compares them with a float bound as floats, while Python compares exactly.
     """
     if _largest(column) >= _EXACT:
         return _objects(column)
@@ -120,7 +120,7 @@ def _as_text(column: Column) -> pd.Series:
 
 
 def _as_json(column: Column) -> pd.Series:
-    """Replace text that is no JSON by NULL: the engine raises for it as if the schema were wrong."""
+    """Replace text that is not JSON by NULL, since the engine raises for it as if the schema were wrong."""
     broken = find_broken_json(column)
     text = _as_text(column).astype(object)
     text[broken] = None
@@ -128,7 +128,7 @@ def _as_json(column: Column) -> pd.Series:
 
 
 def find_broken_json(column: Column) -> list[int]:
-    """Return the positions of values that are there and do not parse as JSON."""
+    """Return the positions of values that are not NULL and do not parse as JSON."""
     return [position for position, value in enumerate(_as_text(column)) if _is_broken_json(value)]
 
 
@@ -151,7 +151,7 @@ def _pandas(column: Column) -> pd.Series:
 
 
 def _objects(column: Column) -> pd.Series:
-    """Give Python's own values, NaN for NULL: unlike None it can be compared, and is never true."""
+    """Return Python's own values, with NaN for NULL: unlike None, it can be compared, and is never true."""
     series = pd.Series(column.to_pylist(), dtype=object)
     return series.where(series.notna(), np.nan)
 
@@ -162,7 +162,7 @@ def _largest(column: Column) -> int:
 
 
 def _fits_float(column: Column) -> bool:
-    """Whether each decimal has so few digits that float64 tells them all apart, and knows them again when written."""
+    """Whether the decimals have so few digits that float64 keeps them distinct, and writes them back unchanged."""
     if column.type.precision <= _EXACT_DIGITS:
         return True
     return bool(abs(_largest(column)) * Decimal(10) ** column.type.scale < 10**_EXACT_DIGITS)
@@ -214,9 +214,9 @@ def _read_time(value: str | date) -> pd.Timestamp:
 
 def _fit_set(type_: str, values: list[Any], column: Column) -> list[Any]:
     if type_ == "expect_column_most_common_value_to_be_in_set":
-        # The engine answers with NumPy's datetimes, which equal no other kind.
+        # The engine returns NumPy's datetimes, which equal no other type.
         return [v.tz_localize(None).to_datetime64() if isinstance(v, pd.Timestamp) else v for v in values]
     if pa.types.is_integer(column.type) and type_ in _SET_TYPES:
-        # One 1.5 in the set makes pandas compare as floats, and 2**53 + 1 is then 2**53; no integer equals it anyway.
+        # A 1.5 in the set makes pandas compare as floats, where 2**53 + 1 is 2**53. No integer equals 1.5 anyway.
         return [int(v) for v in values if isinstance(v, int) or (isinstance(v, float) and v.is_integer())]
     return values

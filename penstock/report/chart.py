@@ -7,11 +7,11 @@ from penstock.monitor.score_shift import bin_edges, bin_shares
 _BINS, _WIDTH, _HEIGHT = 20, 640, 170
 _TOP, _LEFT, _BOTTOM = 26, 44, 24
 _BLUE, _ORANGE, _GREY = "#3b82f6", "#d97706", "#757f8d"
-"""Read on white and on Prefect's dark grey alike; the picture has no background of its own."""
+"""Legible on white and on Prefect's dark grey, since the picture has no background."""
 
 
 def draw_histogram(quantiles: Sequence[float], before: Sequence[float] = (), labels: Sequence[str] = ()) -> str:
-    """Draw the distribution of scores, with a legend; the shares are read off the ledger's 101 quantiles."""
+    """Draw the distribution of scores with a legend, from the ledger's 101 quantiles."""
     edges = bin_edges(_BINS, quantiles, before)
     bars = bin_shares(quantiles, edges)
     outline = bin_shares(before, edges) if before else []
@@ -28,7 +28,7 @@ def draw_histogram(quantiles: Sequence[float], before: Sequence[float] = (), lab
 
 
 class _Plot:
-    """Where a share of a bin lies in the picture."""
+    """The place of each bin and share in the picture."""
 
     def __init__(self, bins: int, tallest: float) -> None:
         self._step = _WIDTH / bins
@@ -71,7 +71,7 @@ def _legend(labels: Sequence[str]) -> list[str]:
     return drawn
 
 
-def _text(x: float, y: float, words: str, anchor: str) -> str:
+def _text(x: float, y: float, text: str, anchor: str) -> str:
     style = f'font-size="14" font-family="sans-serif" fill="{_GREY}" text-anchor="{anchor}"'
-    escaped = words.replace("&", "&amp;").replace("<", "&lt;")
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
     return f'<text x="{x:.1f}" y="{y}" {style}>{escaped}</text>'

@@ -1,4 +1,4 @@
-"""The last gate: does the run add up, and does the interval as a whole look as it should? Decides, changes nothing."""
+"""The last check before publishing: reconcile the counts, and judge the interval as a whole. Writes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ VOLUME = "volume"
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What the audit found; `halts` is empty where the run may be published."""
+    """What the audit found; without `halts` the run may be published."""
 
     totals: Totals
     validations: tuple[Validation, ...]
@@ -27,7 +27,7 @@ class AuditResult:
     score_quantiles: tuple[float, ...]
 
 
-def add_up(receipts: Sequence[Receipt]) -> Totals:
+def sum_counts(receipts: Sequence[Receipt]) -> Totals:
     """Sum the partitions' counts."""
     return Totals(
         extracted=sum(r.extracted for r in receipts),
@@ -42,27 +42,27 @@ def reconcile(
 ) -> Totals:
     """Check that every row is accounted for: `extracted = scored + quarantined + excluded`, and the database agrees.
 
-    Where all partitions read one moment, they must also have read all that was counted at that moment: a table that is
-    emptied or rewritten (TRUNCATE, ALTER TABLE) shows itself empty to older snapshots.
+    If all partitions read one snapshot, they must also have read as many rows as were counted in it: a table that is
+    emptied or rewritten (TRUNCATE, ALTER TABLE) is empty in older snapshots.
 
     Raises:
-        ReconciliationFailed: with the figures that differ.
+        ReconciliationFailed: figures differ; the message names them.
     """
-    totals = add_up(receipts)
-    told = totals.scored + totals.quarantined + totals.excluded
-    if totals.extracted != told:
+    totals = sum_counts(receipts)
+    accounted = totals.scored + totals.quarantined + totals.excluded
+    if totals.extracted != accounted:
         difference = (
             f"extracted {totals.extracted:,}, but scored {totals.scored:,} + quarantined {totals.quarantined:,} "
-            f"+ excluded {totals.excluded:,} = {told:,}"
+            f"+ excluded {totals.excluded:,} = {accounted:,}"
         )
         raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
     if totals.scored != rows_in_database:
-        difference = f"scored {totals.scored:,}, but the history table holds {rows_in_database:,} rows of the run"
+        difference = f"scored {totals.scored:,}, but the history table has {rows_in_database:,} rows of the run"
         raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
     if planned not in (None, totals.extracted) and any(receipt.partition.snapshots for receipt in receipts):
         difference = (
-            f"{planned:,} rows were counted, but {totals.extracted:,} extracted at the same moment, "
-            "for the table was emptied or rewritten meanwhile"
+            f"{planned:,} rows were counted, but {totals.extracted:,} extracted in the same snapshot, "
+            "because the table was emptied or rewritten meanwhile"
         )
         raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
     return totals
@@ -78,15 +78,15 @@ def audit_interval(
     """Judge the interval as a whole.
 
     Args:
-        malformed: by log source, unreadable lines of how many.
-        planned: rows that were counted before they were read.
+        malformed: by log source, the numbers of unreadable lines and of all lines.
+        planned: the number of rows that planning counted.
 
     Raises:
         ReconciliationFailed: the counts do not add up.
     """
     pipeline = run.pipeline
     halted = tuple(dict.fromkeys(halt for receipt in receipts for halt in receipt.halts))
-    totals = add_up(receipts) if halted else reconcile(run, receipts, rows_in_database, planned)
+    totals = sum_counts(receipts) if halted else reconcile(run, receipts, rows_in_database, planned)
     volume = _judge_volume(run, totals, totals.extracted if halted or planned is None else planned)
     found = [*volume, *(_judge_malformed(run, name, *counts) for name, counts in malformed.items())]
     if not halted:
@@ -103,7 +103,7 @@ def audit_interval(
 
 
 def _refused_early(run: ScoringRun, receipts: Sequence[Receipt]) -> int:
-    """Rows that never became features: refused at the source, or excluded by the query."""
+    """Count the rows without features: refused at the source, or excluded by the query."""
     return sum(r.refused_at_source + r.excluded for r in receipts)
 
 
@@ -114,7 +114,7 @@ def _judge_volume(run: ScoringRun, totals: Totals, planned: int) -> list[Validat
         observed = f"{planned:,} rows were counted and {totals.extracted:,} read: the source changed while it was read"
         found.append(Validation(VOLUME, "rows as counted", "info", planned, 0, "noted", observed))
     if totals.extracted == 0 and empty == "halt":
-        observed = f"source `{run.pipeline.primary}` holds no rows; if that is normal, set `empty: publish`"
+        observed = f"source `{run.pipeline.primary}` has no rows; if that is normal, set `empty: publish`"
         found.append(Validation(VOLUME, "rows in the interval", "critical", 0, 0, "halted", observed))
     if totals.quarantined:
         share = totals.quarantined / totals.extracted

@@ -1,25 +1,25 @@
-"""Hold a run to its `budget:` before it reads a row."""
+"""Check a run against its `budget:` before it reads a row."""
 
 from collections.abc import Callable
 
 from penstock.database.connections import Database
 from penstock.errors import OverBudget, SettingsError
 from penstock.resources.usage import NO_PRICES, Prices
-from penstock.run.estimate import Estimate, estimate_run, past_runs, tell_seconds
+from penstock.run.estimate import Estimate, describe_seconds, estimate_run, past_runs
 from penstock.run_types import ScoringRun, interval_label
 from penstock.spec.parts import Budget
 from penstock.spec.pipeline import Pipeline
 
 
 def make_estimator(pipeline: Pipeline, warehouse: Database, prices: Prices) -> Callable[[int], Estimate]:
-    """Read the past runs once; return what tells from them what a run over so many rows would take.
+    """Read the past runs once; return a function that estimates a run over so many rows.
 
     Raises:
         SettingsError: the budget limits the cost, and no price is set.
     """
     if pipeline.budget.cost is not None and prices == NO_PRICES:
         raise SettingsError(
-            f"the budget of `{pipeline.name}` limits the cost, and there is no price to tell it by",
+            f"the budget of `{pipeline.name}` limits the cost, and there is no price to estimate it with",
             "Set PENSTOCK_PRICE_CPU_HOUR or PENSTOCK_PRICE_GB_HOUR, or take `cost` out of `budget:`.",
         )
     past = past_runs(warehouse, pipeline.name)
@@ -27,25 +27,25 @@ def make_estimator(pipeline: Pipeline, warehouse: Database, prices: Prices) -> C
 
 
 def over_budget(pipeline: Pipeline, estimate: Estimate) -> tuple[str, ...]:
-    """Say in which ways an estimate exceeds the pipeline's budget; what cannot be estimated exceeds nothing."""
-    budget, told = pipeline.budget, []
+    """Return one line for each limit of the budget that an estimate exceeds; an unknown figure exceeds none."""
+    budget, exceeded = pipeline.budget, []
     if budget.rows is not None and estimate.rows > budget.rows:
-        told.append(f"{estimate.rows:,} rows are more than the {budget.rows:,} of `budget.rows`")
+        exceeded.append(f"{estimate.rows:,} rows are more than the {budget.rows:,} of `budget.rows`")
     runs = f"{estimate.past_runs} past run{'s' if estimate.past_runs > 1 else ''}"
     if budget.minutes is not None and estimate.seconds is not None and estimate.seconds > 60 * budget.minutes:
-        told.append(
-            f"it would take {tell_seconds(estimate.seconds)}, by {runs}, and `budget.minutes` is {budget.minutes:g}"
+        exceeded.append(
+            f"it would take {describe_seconds(estimate.seconds)}, by {runs}, and `budget.minutes` is {budget.minutes:g}"
         )
     if budget.cost is not None and estimate.cost is not None and estimate.cost > budget.cost:
-        told.append(f"it would cost {estimate.cost:.4g}, by {runs}, and `budget.cost` is {budget.cost:g}")
-    return tuple(told)
+        exceeded.append(f"it would cost {estimate.cost:.4g}, by {runs}, and `budget.cost` is {budget.cost:g}")
+    return tuple(exceeded)
 
 
 def keep_budget(run: ScoringRun, rows: int, warehouse: Database, prices: Prices) -> None:
-    """Let a run go on whose estimate keeps within its budget.
+    """Refuse a run whose estimate exceeds its budget.
 
     Raises:
-        OverBudget: it does not.
+        OverBudget: it does.
         SettingsError: the budget limits the cost, and no price is set.
     """
     pipeline = run.pipeline

@@ -1,4 +1,4 @@
-"""What a run would take, from what past runs of its pipeline took."""
+"""Estimate a run's time, memory and cost from past runs of its pipeline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from penstock.resources.usage import Prices, format_bytes
 
 PAST_RUNS = 20
 _ALIKE = 1.5
-"""Past runs whose rows differ by no more than this factor do not tell what is fixed and what goes with the rows."""
+"""If the past runs' row counts differ by less than this factor, fixed and per-row time cannot be separated."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run over so many rows would take; None where past runs do not tell."""
+    """Estimated figures of a run over so many rows; None if past runs do not have the figure."""
 
     rows: int
     past_runs: int
@@ -30,20 +30,20 @@ class Estimate:
     peak_bytes: int | None = None
     cost: float | None = None
 
-    def tell(self) -> str:
-        """Say it in one line."""
+    def describe(self) -> str:
+        """Describe the estimate in one line."""
         if self.seconds is None:
             return "no estimate: no past run"
-        told = [tell_seconds(self.seconds)]
+        parts = [describe_seconds(self.seconds)]
         if self.cpu_seconds is not None and self.peak_bytes is not None:
-            told += [f"{tell_seconds(self.cpu_seconds)} CPU", f"{format_bytes(self.peak_bytes)} memory"]
+            parts += [f"{describe_seconds(self.cpu_seconds)} CPU", f"{format_bytes(self.peak_bytes)} memory"]
         if self.cost is not None:
-            told.append(f"cost {self.cost:.4g}")
-        return f"{', '.join(told)} (from {self.past_runs} past run{'s' if self.past_runs > 1 else ''})"
+            parts.append(f"cost {self.cost:.4g}")
+        return f"{', '.join(parts)} (from {self.past_runs} past run{'s' if self.past_runs > 1 else ''})"
 
 
 def past_runs(database: Database, pipeline: str, variant: str = "live") -> list[RunRecord]:
-    """Return the newest runs that were published with rows, whatever became of them since."""
+    """Return the newest runs that were published with rows, also if they were superseded or withdrawn since."""
     migrate(database)
     query = (
         select_runs()
@@ -55,8 +55,8 @@ def past_runs(database: Database, pipeline: str, variant: str = "live") -> list[
     return fetch_runs(database, query)
 
 
-def newest_footprint(database: Database, pipeline: str) -> MemoryProfile | None:
-    """Return what the newest run that measured its rows found that they take."""
+def newest_memory_profile(database: Database, pipeline: str) -> MemoryProfile | None:
+    """Return the memory profile of the newest run that measured one."""
     migrate(database)
     query = select_runs().where(runs.c.pipeline == pipeline, runs.c.memory.is_not(None))
     found = fetch_runs(database, query.order_by(sa.desc(runs.c.started_at)).limit(1))
@@ -64,9 +64,9 @@ def newest_footprint(database: Database, pipeline: str) -> MemoryProfile | None:
 
 
 def estimate_run(rows: int, past: Sequence[RunRecord], prices: Prices) -> Estimate:
-    """Estimate a run over so many rows; its memory is the median of the past runs'.
+    """Estimate a run over so many rows; its memory is the median of the past runs.
 
-    Runs of a Penstock that did not measure yet tell the time and nothing else.
+    Runs of old versions may have a time, but no CPU seconds, memory or cost.
     """
     timed = [(run.rows_extracted, run.seconds) for run in past if run.rows_extracted and run.seconds is not None]
     seconds = _predict(rows, timed)
@@ -79,8 +79,8 @@ def estimate_run(rows: int, past: Sequence[RunRecord], prices: Prices) -> Estima
     return Estimate(rows, len(timed), seconds, cpu_seconds, peak_bytes, cost)
 
 
-def add_up(estimates: Sequence[Estimate]) -> Estimate:
-    """Return what runs one after the other would take; of their memory the most."""
+def sum_estimates(estimates: Sequence[Estimate]) -> Estimate:
+    """Sum the estimates of runs one after the other; memory is the largest."""
 
     def known(name: str) -> list[float]:
         values = [getattr(each, name) for each in estimates]
@@ -98,10 +98,10 @@ def add_up(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def _predict(rows: int, seen: Sequence[tuple[int, float]]) -> float | None:
-    """Return the median line through what was seen: so much for a run, so much for a row.
+    """Fit fixed + slope × rows (Theil–Sen) and return its value at `rows`.
 
-    The line is that of Theil and Sen: the slope is the median of the slopes between all pairs, which one odd run in
-    four does not move. Where all runs had about as many rows, everything is taken to go with the rows.
+    The slope is the median of the slopes between all pairs, which an outlier in four runs does not move. If all runs
+    had about as many rows, the fixed part is taken to be 0.
     """
     if not seen:
         return None
@@ -115,8 +115,8 @@ def _predict(rows: int, seen: Sequence[tuple[int, float]]) -> float | None:
     return fixed + slope * rows
 
 
-def tell_seconds(seconds: float) -> str:
-    """Write a span as people read it: `4.2 s`, `35 min`, `2.5 h`."""
+def describe_seconds(seconds: float) -> str:
+    """Describe a span of time: `4.2 s`, `35 min`, `2.5 h`."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

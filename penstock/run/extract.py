@@ -4,44 +4,46 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
+from penstock.database.connections import Connect, Connector
 from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
 from penstock.privacy.masking import MaskingPolicy
 from penstock.resources.memory import MemoryPlan
 from penstock.run_types import ExtractedRows, Horizon, Partition, ScoringRun, SourcePlan
-from penstock.sources import Connect, open_source
+from penstock.sources import open_source
 from penstock.sources.logs.landed import Landing, LogReader, land_lines
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.pipeline import LogSource, Pipeline, SqlSource
 
 
-def land_logs(pipeline: Pipeline, connect: Connect) -> dict[str, Landing]:
+def land_logs(pipeline: Pipeline, connect: Connector) -> dict[str, Landing]:
     """Land the new lines of each log source; empty for a pipeline without one."""
     warehouse = connect(pipeline.destination.connection)
     logs = {name: source for name, source in pipeline.sources.items() if isinstance(source, LogSource)}
-    return {name: land_lines(pipeline.name, name, source, warehouse) for name, source in logs.items()}
+    return {
+        name: land_lines(pipeline.name, name, source, warehouse, connect.allowed_roots) for name, source in logs.items()
+    }
 
 
 def plan_partitions(
     run: ScoringRun,
-    connect: Connect,
+    connect: Connector,
     masking: MaskingPolicy,
     partition_rows: int | None = None,
-    held: ExitStack | None = None,
+    keep_open: ExitStack | None = None,
     fit: Callable[[SourcePlan, int], MemoryPlan | None] = lambda _extent, _partition_rows: None,
 ) -> SourcePlan:
     """Count the primary rows of the run's interval, take their fingerprint and cut them into partitions.
 
     Args:
-        held: keeps one moment of each Postgres source still, until it is closed, for all partitions to read; without it
-            each is read at a moment of its own.
-        fit: is told of the interval, cut into partitions of so many rows at the most; says what fits into memory, and
-            may refuse the run.
+        keep_open: keeps one snapshot of each Postgres source open, for all partitions to read; without it each
+            partition is read at a moment of its own.
+        fit: takes the plan and the most rows of its partitions; returns what fits into memory, or refuses the run.
     """
     pipeline, wanted = run.pipeline, partition_rows or run.pipeline.partition_rows
     with ExitStack() as opening:
-        snapshots = _hold_snapshots(pipeline, connect, opening) if held is not None else {}
+        snapshots = _export_snapshots(pipeline, connect, opening) if keep_open is not None else {}
         reader = open_source(pipeline, pipeline.primary, _connect_at(snapshots, connect))
 
         def cut(size: int) -> SourcePlan:
@@ -55,16 +57,16 @@ def plan_partitions(
         fitted = fit(source_plan, wanted)
         if fitted and fitted.partition_rows < min(wanted, source_plan.rows):
             source_plan = cut(fitted.partition_rows)
-        if held is not None:
-            held.enter_context(opening.pop_all())
+        if keep_open is not None:
+            keep_open.enter_context(opening.pop_all())
     return replace(source_plan, fit=fitted)
 
 
-def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -> ExtractedRows:
-    """Read one slice of the primary source, the other sources whole, and which rows were released for this run.
+def extract_partition(run: ScoringRun, partition: Partition, connect: Connector) -> ExtractedRows:
+    """Read one slice of the primary source, the other sources whole, and the releases that apply to the run.
 
     Raises:
-        SnapshotLost: the moment at which the partition was planned is no longer held still.
+        SnapshotLost: the snapshot that the partition was planned in is closed.
     """
     pipeline, then = run.pipeline, _connect_at(partition.snapshots, connect)
     others = [name for name in pipeline.sources if name != pipeline.primary]
@@ -75,8 +77,8 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connect) -
     )
 
 
-def extract_first(run: ScoringRun, rows: int, connect: Connect) -> ExtractedRows:
-    """Read whichever rows of the interval come first, as if they were a partition, to see what rows are like."""
+def extract_first(run: ScoringRun, rows: int, connect: Connector) -> ExtractedRows:
+    """Read the first rows that the source returns for the interval, as a sample partition."""
     pipeline = run.pipeline
     others = [name for name in pipeline.sources if name != pipeline.primary]
     return ExtractedRows(
@@ -86,22 +88,22 @@ def extract_first(run: ScoringRun, rows: int, connect: Connect) -> ExtractedRows
 
 
 def source_fingerprint(
-    pipeline: Pipeline, interval: DataInterval | None, connect: Connect, masking: MaskingPolicy
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connector, masking: MaskingPolicy
 ) -> str:
-    """Return what the primary source shows for an interval now, to be compared with what a run saw."""
+    """Return the fingerprint of the primary source's rows of an interval now, to compare with that of a run."""
     return _masked(pipeline, open_source(pipeline, pipeline.primary, connect).fingerprint(interval), masking)
 
 
 def _masked(pipeline: Pipeline, fingerprint: str, masking: MaskingPolicy) -> str:
-    """Hash a fingerprint that tells the smallest and largest of a private key."""
+    """Hash a fingerprint that contains the smallest and largest value of a private key."""
     return str(masking.hash(fingerprint)) if masking.hides(pipeline.key) else fingerprint
 
 
 def source_horizon(pipeline: Pipeline, connect: Connect) -> Horizon | None:
-    """Return up to where the primary source is settled; None where the pipeline does not ask.
+    """Return up to where the primary source is settled; None without `settle: horizon`.
 
     Raises:
-        HorizonHidden: the database cannot tell.
+        HorizonHidden: the database does not show its transactions.
     """
     source = pipeline.primary_source
     if pipeline.interval is None or pipeline.interval.settle != "horizon" or not isinstance(source, SqlSource):
@@ -109,17 +111,19 @@ def source_horizon(pipeline: Pipeline, connect: Connect) -> Horizon | None:
     return read_horizon(connect(source.connection))
 
 
-def count_malformed(pipeline: Pipeline, interval: DataInterval | None, connect: Connect) -> dict[str, tuple[int, int]]:
-    """Return, by log source, how many lines of the interval could not be read, of how many."""
+def count_malformed(
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connector
+) -> dict[str, tuple[int, int]]:
+    """Return by log source how many lines of the interval could not be read, and how many lines there are."""
     readers = {name: open_source(pipeline, name, connect) for name in pipeline.sources}
     return {name: r.count_malformed(interval) for name, r in readers.items() if isinstance(r, LogReader)}
 
 
-def _hold_snapshots(pipeline: Pipeline, connect: Connect, held: ExitStack) -> dict[str, str]:
+def _export_snapshots(pipeline: Pipeline, connect: Connect, keep_open: ExitStack) -> dict[str, str]:
     names = sorted({source.connection for source in pipeline.sources.values() if isinstance(source, SqlSource)})
-    snapshots = {name: held.enter_context(exported_snapshot(connect(name))) for name in names}
+    snapshots = {name: keep_open.enter_context(exported_snapshot(connect(name))) for name in names}
     return {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
 
 
-def _connect_at(snapshots: Mapping[str, str], connect: Connect) -> Connect:
-    return lambda name: replace(connect(name), snapshot=snapshots.get(name))
+def _connect_at(snapshots: Mapping[str, str], connect: Connector) -> Connector:
+    return replace(connect, open=lambda name: replace(connect(name), snapshot=snapshots.get(name)))

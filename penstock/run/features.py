@@ -1,7 +1,7 @@
 """The features query: DuckDB SQL over one partition's rows of all sources, one row per key.
 
-DuckDB runs closed: no files, no network, no settings of its own. The query must judge each primary row by itself (it
-sees one partition of the primary source at a time); what it aggregates are the other sources.
+DuckDB runs closed: without files, network or settings. The query sees one partition of the primary source at a time,
+so a primary row's features must not depend on other primary rows. It may aggregate the other sources.
 """
 
 import threading
@@ -16,24 +16,32 @@ from penstock.database.normalize import normalized
 from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
-from penstock.settings import load_settings
 from penstock.spec.pipeline import Pipeline
 
 _SHOWN = 5
 _QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # `pivot` is several statements inside
 
 
-def build_features(pipeline: Pipeline, interval_label: str, primary: pa.Table, others: dict[str, pa.Table]) -> pa.Table:
+def build_features(
+    pipeline: Pipeline,
+    interval_label: str,
+    primary: pa.Table,
+    others: dict[str, pa.Table],
+    statement_seconds: int,
+) -> pa.Table:
     """Return the features of a partition's primary rows: key, features, kept columns.
 
+    Args:
+        statement_seconds: how long the query may take.
+
     Raises:
-        FeaturesError: the query fails, is no single select, takes too long, or lacks a key column.
-        Halted: a key has two rows, or a row has a key that the primary source has not.
+        FeaturesError: the query fails, is not a single select, takes too long, or does not select the key.
+        Halted: a key has two rows, or is not in the primary source.
     """
     if pipeline.features is None:
         return primary
     with closed_duckdb({pipeline.primary: primary, **others}) as connection:
-        features = _run_query(connection, pipeline, pipeline.features)
+        features = _run_query(connection, pipeline, pipeline.features, statement_seconds)
         lacking = [c for c in pipeline.key if c not in features.column_names]
         if lacking:
             names = ", ".join(f"`{c}`" for c in lacking)
@@ -47,7 +55,7 @@ def build_features(pipeline: Pipeline, interval_label: str, primary: pa.Table, o
 
 @contextmanager
 def closed_duckdb(tables: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB that holds these tables, and nothing that a query could get out by."""
+    """Open a DuckDB with these tables and without access to anything outside of it."""
     connection = duckdb.connect(":memory:", config={"threads": 1})
     try:
         for statement in (
@@ -67,9 +75,9 @@ def closed_duckdb(tables: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyCon
 
 
 @contextmanager
-def timed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Interrupt what runs on the connection once it takes longer than a statement may."""
-    clock = threading.Timer(load_settings().statement_seconds, connection.interrupt)
+def time_limit(connection: duckdb.DuckDBPyConnection, seconds: int) -> Iterator[None]:
+    """Interrupt what runs on the connection after so many seconds."""
+    clock = threading.Timer(seconds, connection.interrupt)
     clock.daemon = True
     clock.start()
     try:
@@ -78,23 +86,22 @@ def timed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         clock.cancel()
 
 
-def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query: str) -> pa.Table:
-    """Run the one select that the spec holds, no longer than a statement may take."""
+def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query: str, seconds: int) -> pa.Table:
+    """Run the one select of the spec, for at most so many seconds."""
     try:
         kinds = [statement.type for statement in connection.extract_statements(query)]
         if len(kinds) != 1 or kinds[0] not in _QUERIES:
             raise FeaturesError(pipeline.name, "must be one `select`, and nothing else. Mend `features:` in the spec.")
-        with timed(connection):
+        with time_limit(connection, seconds):
             return normalized(connection.sql(query).to_arrow_table())
     except duckdb.InterruptException as error:
-        seconds = load_settings().statement_seconds
         reason = f"took longer than {seconds} s. Mend its joins, or allow more by PENSTOCK_STATEMENT_SECONDS."
         raise FeaturesError(pipeline.name, reason) from error
     except duckdb.Error as error:
         reason = " ".join(str(error).split("LINE ")[0].split())
-        if pipeline.private_columns and isinstance(error, duckdb.DataError):  # it tells the value
-            told = f"fails: {type(error).__name__} {HIDDEN}. Mend `features:` in the spec."
-            raise FeaturesError(pipeline.name, told) from None
+        if pipeline.private_columns and isinstance(error, duckdb.DataError):  # its message quotes the value
+            hidden = f"fails: {type(error).__name__} {HIDDEN}. Mend `features:` in the spec."
+            raise FeaturesError(pipeline.name, hidden) from None
         raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error
 
 
@@ -119,7 +126,7 @@ def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> 
 def _with_kept(
     connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, primary: pa.Table, features: pa.Table
 ) -> pa.Table:
-    """Add kept columns that the query does not select, from the primary row of the same key."""
+    """Add columns to keep that the query does not select, from the primary row of the same key."""
     more = [c for c in pipeline.destination.keep if c not in features.column_names and c in primary.column_names]
     if not more:
         return features
@@ -130,7 +137,7 @@ def _with_kept(
 
 
 def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:
-    """Return the first keys that stand in more than one row, with their counts; empty where the key is unique."""
+    """Return the first keys that have more than one row, with their counts; empty if the key is unique."""
     key = pipeline.key
     if len(key) == 1 and compute.count_distinct(table[key[0]], mode="only_valid").as_py() == table.num_rows:
         return ()
@@ -145,5 +152,5 @@ def _quoted(names: Sequence[str]) -> str:
 
 def show_key(pipeline: Pipeline, values: Sequence[Any]) -> str:
     """Write a key as errors show it."""
-    told = zip(pipeline.key, values, strict=True)
-    return " / ".join(HIDDEN if c.casefold() in pipeline.private_columns else str(value) for c, value in told)
+    named = zip(pipeline.key, values, strict=True)
+    return " / ".join(HIDDEN if c.casefold() in pipeline.private_columns else str(value) for c, value in named)

@@ -1,6 +1,6 @@
-"""Load scored rows into the destination's history table (`history`), each partition in one transaction.
+"""Load scored rows into the destination's history table, each partition in one transaction.
 
-Publishing moves a pointer in the ledger (`ledger.writer.publish`); the rows never move.
+Publishing moves a pointer in the ledger (`ledger.writer.publish`); the rows stay where they are.
 """
 
 import json
@@ -32,12 +32,12 @@ def load_partition(
 ) -> Receipt:
     """Write one partition of a run, once: its rows, refusals, validations and receipt, in one transaction.
 
-    A partition that is there already, by a copy of this work or by a try whose COMMIT was not answered, stays as it is:
-    the run may have judged it. A partition that was halted leaves its findings and no rows.
+    A partition that is loaded already, by a copy of this work or by a try whose COMMIT got no answer, stays as it is:
+    the run may have judged it. Of a halted partition only its findings are written.
 
     Raises:
         TakenOver: the run is no longer running; nothing is written.
-        KeyCollision: a copy of this partition writes at the same time.
+        KeyCollision: a copy of this partition is written at the same time.
         PartitionMoved: a copy has loaded other numbers of rows.
     """
     begun = time.perf_counter()
@@ -59,13 +59,13 @@ def load_partition(
 def _taken(
     scored: ScoredRows, seconds: dict[str, float], begun: float, meter: PartitionMeter | None
 ) -> tuple[dict[str, float], Spent | None]:
-    """Return the seconds of all steps, loading included, and what the partition cost."""
+    """Return the seconds of all steps, with loading, and what the partition cost."""
     spent = meter.read(0 if scored.halts else scored.table.nbytes) if meter else None
     return seconds | {"load": time.perf_counter() - begun}, spent
 
 
 def _is_loaded(transaction: BulkTransaction, run: ScoringRun, receipt: Receipt) -> bool:
-    """Tell whether the partition is there; of two copies at once, the later tries again and finds it here."""
+    """Return whether the partition is loaded; of two copies at once, the later one retries and finds it."""
     index = receipt.partition.index
     mine = (partitions.c.run_id == runs.c.run_id) & (partitions.c.partition == index)
     query = sa.select(runs.c.state, *(partitions.c[f"rows_{name}"] for name in _COUNTS))
@@ -83,7 +83,7 @@ def _is_loaded(transaction: BulkTransaction, run: ScoringRun, receipt: Receipt) 
 def make_receipt(
     run: ScoringRun, partition: Partition, scored: ScoredRows, seconds: dict[str, float], spent: Spent | None = None
 ) -> Receipt:
-    """Sum up what a partition did; refused rows of other sources are no rows of the primary one and do not count."""
+    """Sum up what a partition did; refused rows of other sources do not count."""
     pipeline = run.pipeline
     own = [r.stage for r in scored.refusals if r.stage not in pipeline.sources or r.stage == pipeline.primary]
     return Receipt(
@@ -104,7 +104,7 @@ def make_receipt(
 
 
 def count_rows(database: Database, run: ScoringRun) -> int:
-    """Count the rows that the database holds for a run."""
+    """Count a run's rows in the history table."""
     destination = run.pipeline.destination
     name = history_name(destination.table, destination.schema_)
     with database.reading() as connection:

@@ -1,19 +1,18 @@
-"""Which databases the workers of a runner can open."""
+"""Check that the workers of a runner can open a pipeline's databases."""
 
 from collections.abc import Collection
 
-from penstock.database.connections import Database
+from penstock.database.connections import Connect, Database
 from penstock.errors import SettingsError
 from penstock.resources.runner import Runner
-from penstock.sources import Connect
 from penstock.spec.pipeline import Pipeline, SqlSource
 
 
 def check_databases(runner: Runner, pipeline: Pipeline, connect: Connect, elsewhere: Collection[str]) -> None:
-    """Refuse a runner whose workers cannot open what the pipeline reads or writes.
+    """Refuse a runner whose workers cannot open the pipeline's databases.
 
     Args:
-        elsewhere: hosts of workers that are not this machine.
+        elsewhere: the workers' hosts, without this machine.
 
     Raises:
         SettingsError: a database is a file that only one process, or only this machine, can open.
@@ -36,6 +35,6 @@ def check_databases(runner: Runner, pipeline: Pipeline, connect: Connect, elsewh
 
 
 def shuts_others_out(database: Database) -> bool:
-    """Whether the database is a file that no second process can open while this one has it."""
+    """Whether the database is a file that only one process at a time can open."""
     mode = database.url.query.get("access_mode", "")
     return database.dialect == "duckdb" and str(mode).casefold() != "read_only"

@@ -1,7 +1,7 @@
-"""A source's columns against those that the last published run knew; see docs/adr/0009.
+"""Compare a source's columns with those of the last published run; see docs/adr/0009.
 
-Columns are compared by name and by the few types that rows have. What a run has seen becomes the contract when it is
-published. A log source has none: its columns are the spec's own.
+Columns are compared by name and by the few types that rows have. The columns that a run has seen become the contract
+when it is published. A log source has no contract: the spec defines its columns.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.bulk import read
+from penstock.database.connections import Connector
 from penstock.errors import Halted, NoFiles
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.schema_contracts import read_contract, record_columns
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
-from penstock.sources import Connect
 from penstock.sources.files import POSITION, files_relation
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
@@ -29,15 +29,15 @@ from penstock.spec.pipeline import ROW_ID, ColumnSource, FilesSource, Pipeline, 
 
 CONTRACT = "contract"
 NUMBER, NOTHING = "number", "nothing"
-"""Types of text files' columns: numbers, whole or not; and one that holds no value at all in these files."""
+"""Types of text files' columns: a number, whole or not; and a column without a value in these files."""
 _NO_COLUMNS = {"contract", "private", "every", "lookback"}
-"""Parts of a source that do not say where its columns come from."""
+"""Keys of a source that do not define where its columns come from."""
 _NAMES = {pa.string(): "text", pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.date32(): "date"}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A column that is not as it was; `was` or `now` is None where it was not, or is not, there."""
+    """A column that changed; `was` is None for an added column, `now` for one that is gone."""
 
     column: str
     was: str | None
@@ -56,14 +56,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one source shows beside its contract."""
+    """The columns of one source, compared with its contract."""
 
     source: str
     rule: Literal["evolve", "freeze"]
     definition: str
     columns: dict[str, str]
     known: bool
-    """Whether there is a contract; else these columns become it."""
+    """Whether there is a contract; without one these columns become it."""
     differences: tuple[Difference, ...]
 
     @property
@@ -71,11 +71,11 @@ class Comparison:
         return tuple(d for d in self.differences if d.stops(self.rule))
 
 
-def keep_contract(run: ScoringRun, connect: Connect, model_columns: Sequence[str]) -> None:
-    """Compare every source before a row is read, note what differs, and remember what is new.
+def keep_contract(run: ScoringRun, connect: Connector, model_columns: Sequence[str]) -> None:
+    """Compare every source before a row is read; record the differences and the new columns.
 
     Raises:
-        Halted: a column that the pipeline uses has gone or changed its type; under `freeze`, any difference.
+        Halted: a column that the pipeline uses is gone or has another type; under `freeze`, any difference.
     """
     pipeline, warehouse = run.pipeline, connect(run.pipeline.destination.connection)
     compared = list(compare_sources(pipeline, run.interval, connect, model_columns))
@@ -89,15 +89,15 @@ def keep_contract(run: ScoringRun, connect: Connect, model_columns: Sequence[str
 
 
 def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: Sequence[Comparison]) -> None:
-    """Raise Halted, with every column that breaks a contract, what it was and what it is."""
+    """Raise Halted if columns break a contract; the reasons name each of them."""
     stops = tuple(f"source `{c.source}`: {d.text}" for c in compared for d in c.halts)
     if stops:
         way_out = f"mend the source, or accept it as it is with `penstock check {pipeline.name} --accept`"
         raise Halted(pipeline.name, interval_label(interval), (*stops, way_out))
 
 
-def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: Connect) -> tuple[Comparison, ...]:
-    """Take the sources' columns as they are now for the contract; return what differed."""
+def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: Connector) -> tuple[Comparison, ...]:
+    """Make the sources' columns of now the contract; return the differences."""
     warehouse = connect(pipeline.destination.connection)
     migrate(warehouse)
     compared = tuple(compare_sources(pipeline, interval, connect, ()))
@@ -107,9 +107,9 @@ def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: C
 
 
 def compare_sources(
-    pipeline: Pipeline, interval: DataInterval | None, connect: Connect, model_columns: Sequence[str]
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connector, model_columns: Sequence[str]
 ) -> Iterator[Comparison]:
-    """Compare each SQL and files source with its contract; an interval without a file shows nothing to compare."""
+    """Compare each SQL and files source with its contract; an interval without files is skipped."""
     warehouse = connect(pipeline.destination.connection)
     for name, source in pipeline.sources.items():
         if not isinstance(source, SqlSource | FilesSource):
@@ -127,7 +127,7 @@ def compare_sources(
 
 
 def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns: Sequence[str]) -> set[str]:
-    """Return which of a source's columns the pipeline needs: by role, by expectation, by name in the features query."""
+    """Return the columns of a source that the pipeline uses: by role, in expectations, in the features query."""
     source, primary = pipeline.sources[name], name == pipeline.primary
     needed = {*source.key, *(c for e in pipeline.expectations_of(name) for c in e.columns)}
     if isinstance(source, SqlSource) and source.updated_column:
@@ -135,7 +135,7 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
     if primary:
         needed |= {*pipeline.destination.keep, *((pipeline.interval.column,) if pipeline.interval else ())}
     query = pipeline.features
-    if query is None or "*" in query:  # what comes through unnamed is used where something behind it asks for it
+    if query is None or "*" in query:  # a column that passes unnamed is used if a later stage needs it
         later = [
             e for stage in pipeline.expectations if stage not in pipeline.sources for e in pipeline.expectations[stage]
         ]
@@ -147,14 +147,14 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
 
 
 def _columns(
-    name: str, source: SqlSource | FilesSource, interval: DataInterval | None, connect: Connect
+    name: str, source: SqlSource | FilesSource, interval: DataInterval | None, connect: Connector
 ) -> dict[str, str] | None:
-    # Without the event time: it would be cast, and a change of its type go unseen.
+    # Without the event time: it would be cast, which hides a change of its type.
     if isinstance(source, SqlSource):
         relation = sql_relation(name, source, connect(source.connection), None, interval)
         return {f.name: _type_name(f.type) for f in _schema(relation)}
     try:
-        with files_relation(name, source, None, interval) as relation:
+        with files_relation(name, source, None, interval, connect.allowed_roots) as relation:
             found = {f.name: _type_name(f.type) for f in _schema(relation) if f.name not in (ROW_ID, POSITION)}
             return found if source.format == "parquet" else _of_text_files(relation, found)
     except NoFiles:
@@ -166,7 +166,7 @@ def _schema(relation: Relation) -> pa.Schema:
 
 
 def _of_text_files(relation: Relation, found: dict[str, str]) -> dict[str, str]:
-    """Guessed types: a day of whole amounts is no change, and a column without a value says nothing."""
+    """Loosen guessed types: a day of whole amounts is no change, and a column without a value has no type."""
     texts = [c for c, kind in found.items() if kind == "text"]
     filled = sa.select(*(sa.func.count(relation.rows.c[c]) for c in texts)).select_from(relation.rows)
     with relation.database.reading() as connection:
@@ -187,7 +187,7 @@ def _differences(known: Mapping[str, str], seen: Mapping[str, str], used: set[st
 
 
 def _definition(source: ColumnSource) -> str:
-    """Fingerprint of where the columns come from: who edits that has changed them on purpose."""
+    """Return a fingerprint of where the columns come from: an edit of the spec is a change on purpose."""
     body = source.model_dump(mode="json", exclude=_NO_COLUMNS, by_alias=True)
     return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
@@ -197,7 +197,7 @@ def _validation(compared: Comparison, difference: Difference) -> Validation:
     outcome: Literal["halted", "noted"] = "halted" if halts else "noted"
     label = f"{CONTRACT}: {compared.rule}"
     severity: Literal["critical", "info"] = "critical" if halts else "info"
-    # The column stands in the label, so that differences of one source are not added up.
+    # The label names the column, so that differences of one source are not added up.
     return Validation(
         compared.source, f"{label} {difference.column}", severity, 0, 0, outcome, difference.text, CONTRACT_STAGE
     )

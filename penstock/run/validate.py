@@ -1,4 +1,4 @@
-"""One partition's rows between reading and scoring: judged, refused, turned into features, judged again."""
+"""Validate one partition: judge its rows, quarantine, build the features, judge those."""
 
 import json
 from collections import Counter
@@ -17,6 +17,7 @@ from penstock.ledger.quarantine import digest_row
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.features import build_features, duplicate_keys
+from penstock.run.partition_options import PartitionOptions
 from penstock.run_types import (
     ExtractedRows,
     FailedExpectation,
@@ -35,16 +36,12 @@ from penstock.spec.pipeline import FEATURES, Pipeline
 
 
 def validate_partition(
-    run: ScoringRun, partition: Partition, extracted: ExtractedRows, sample_share: float, masking: MaskingPolicy
+    run: ScoringRun, partition: Partition, extracted: ExtractedRows, options: PartitionOptions
 ) -> Features:
     """Judge one partition's rows and build its features.
 
-    Rows that a warning refuses, and rows without a key, go to quarantine; a critical expectation that fails is told in
-    `halts`, for the run to react to.
-
-    Args:
-        sample_share: share of the rows that the audit gets to see, 1.0 for all.
-        masking: what of refused rows may be kept.
+    Rows that fail a warning, and rows without a key, go to quarantine. Critical expectations that fail are listed in
+    `halts`; the caller stops the run.
 
     Raises:
         Halted: the key is not unique.
@@ -53,19 +50,19 @@ def validate_partition(
     """
     pipeline, name = run.pipeline, run.pipeline.primary
     primary = extracted.primary
-    judge = partial(_judge, Quarantiner(pipeline, masking, extracted.waivers), partition)
+    judge = partial(_judge, Quarantiner(pipeline, options.masking, extracted.waivers), partition)
     _refuse_duplicates(run, primary)
     accepted, refusals, validations, halts = judge(name, primary, _null_keys(pipeline, primary))
     others: dict[str, pa.Table] = {}
     for other, table in extracted.others.items():
         others[other], refused, found, stops = judge(other, table, {})
         halts += stops
-        if partition.index == 0:  # every partition reads the same rows of the other sources: told once
+        if partition.index == 0:  # every partition reads the same rows of the other sources: recorded once
             refusals, validations = refusals + refused, validations + found
-    features = build_features(pipeline, interval_label(run.interval), accepted, others)
+    features = build_features(pipeline, interval_label(run.interval), accepted, others, options.statement_seconds)
     passed, late, found, stops = judge(FEATURES, features, {}, rows_of=accepted)
     audit = {
-        stage: _sample(table, columns_needed(pipeline.expectations_of(stage)), sample_share)
+        stage: _sample(table, columns_needed(pipeline.expectations_of(stage)), options.sample_share)
         for stage, table in ((name, primary), (FEATURES, features))
     }
     return Features(
@@ -83,7 +80,7 @@ def validate_partition(
 
 @dataclass(frozen=True)
 class Quarantiner:
-    """How a pipeline's refusals are made: what may be kept of a row, and which rows were released before."""
+    """Makes a pipeline's refusals: masks private values, and lets released rows pass."""
 
     pipeline: Pipeline
     masking: MaskingPolicy
@@ -96,7 +93,7 @@ class Quarantiner:
 
         Args:
             refused: position and reasons of each refused row.
-            rows_of: the primary rows to keep in quarantine instead, found by key.
+            rows_of: primary rows; the one with the same key is kept in quarantine instead.
         """
         if not refused:
             return table, ()
@@ -135,12 +132,12 @@ class Quarantiner:
 
 
 def to_json(row: Mapping[str, Any]) -> str:
-    """Write a row's values as they were read; what JSON has no form for becomes text."""
+    """Write a row's values as they were read; a value that JSON cannot hold becomes text."""
     return json.dumps(row, ensure_ascii=False, default=str)
 
 
 def sample_rows(table: pa.Table, share: float) -> pa.Table:
-    """Return evenly spaced rows, so many that all partitions together make up the share."""
+    """Return the share of the rows, evenly spaced."""
     if share >= 1.0:
         return table
     count = max(round(table.num_rows * share), min(table.num_rows, 1))

@@ -1,12 +1,11 @@
 """Sources: count, partition and read the rows of one data interval."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
 
-from penstock.database.connections import Database
+from penstock.database.connections import Connector, Database
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
 from penstock.run_types import Partition, SourcePlan
@@ -14,8 +13,6 @@ from penstock.sources.files import POSITION, file_marks, files_relation, matchin
 from penstock.sources.logs.landed import LogReader
 from penstock.sources.sql import sql_relation
 from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, SqlSource
-
-Connect = Callable[[str], Database]
 
 
 class SourceReader(Protocol):
@@ -36,7 +33,7 @@ class SourceReader(Protocol):
         """Count the rows whose event time is NULL. No interval contains them."""
 
 
-def open_source(pipeline: Pipeline, name: str, connect: Connect) -> SourceReader:
+def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceReader:
     """Return the reader of one of a pipeline's sources."""
     source = pipeline.sources[name]
     primary = name == pipeline.primary
@@ -45,7 +42,8 @@ def open_source(pipeline: Pipeline, name: str, connect: Connect) -> SourceReader
         return _SqlReader(name, source, connect(source.connection), time)
     if isinstance(source, LogSource):
         return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary)
-    return _FilesReader(name, source, time, empty_is_normal=primary and pipeline.empty == "publish")
+    empty_is_normal = primary and pipeline.empty == "publish"
+    return _FilesReader(name, source, time, connect.allowed_roots, empty_is_normal=empty_is_normal)
 
 
 @dataclass(frozen=True)
@@ -77,36 +75,41 @@ class _FilesReader:
     name: str
     source: FilesSource
     time: str | None
+    roots: tuple[str, ...]
     empty_is_normal: bool
     """Whether a path with the interval may match nothing, as on a day without a file."""
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         if self._has_none(interval):
             return SourcePlan(0, "[]", ())
-        with files_relation(self.name, self.source, self.time, interval) as relation:
+        with files_relation(self.name, self.source, self.time, interval, self.roots) as relation:
             source_plan = relation.plan(interval, partition_rows)
         return SourcePlan(source_plan.rows, self.fingerprint(interval), source_plan.partitions)
 
     def fingerprint(self, interval: DataInterval | None) -> str:
-        return "[]" if self._has_none(interval) else file_marks(matching_files(self.name, self.source, interval))
+        return (
+            "[]"
+            if self._has_none(interval)
+            else file_marks(matching_files(self.name, self.source, interval, self.roots))
+        )
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        with files_relation(self.name, self.source, self.time, interval, partition) as relation:
+        with files_relation(self.name, self.source, self.time, interval, self.roots, partition) as relation:
             return relation.read(interval, partition, limit).drop_columns([POSITION])
 
     def count_without_time(self, interval: DataInterval | None) -> int:
         if self._has_none(interval):
             return 0
-        with files_relation(self.name, self.source, self.time, interval) as relation:
+        with files_relation(self.name, self.source, self.time, interval, self.roots) as relation:
             return relation.count_without_time()
 
     def _has_none(self, interval: DataInterval | None) -> bool:
         if not (self.empty_is_normal and "{" in self.source.path):
             return False
         try:
-            matching_files(self.name, self.source, interval)
+            matching_files(self.name, self.source, interval, self.roots)
         except NoFiles:
             return True
         return False

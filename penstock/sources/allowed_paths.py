@@ -1,6 +1,6 @@
-"""Keep `files` and `log` sources inside the folders of `PENSTOCK_ROOTS`, if it is set.
+"""Where `files` and `log` sources may read: inside the folders of `PENSTOCK_ROOTS`, if it is set.
 
-The check runs where a path becomes a list of files, so no reader can skip it. Links are resolved before the check.
+Paths are checked where they are turned into files, so every reader is checked. Links are followed first.
 """
 
 import re
@@ -8,33 +8,30 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from penstock.errors import OutsideRoots
-from penstock.settings import load_settings
 
 _REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def check_pattern(source: str, path: str) -> None:
-    """Refuse a path whose fixed part, before the first wildcard, is outside the roots. No file is listed.
+def check_pattern(source: str, path: str, roots: tuple[str, ...]) -> None:
+    """Refuse a path whose fixed part, before the first wildcard, is outside of the roots; nothing is listed then.
 
     Raises:
-        OutsideRoots: the path is outside.
+        OutsideRoots: it is.
     """
     if _REMOTE.match(path):
-        roots = load_settings().allowed_roots
         if roots and not any(_REMOTE.match(root) and _is_under(path, root) for root in roots):
             raise OutsideRoots(source, path, path, roots)
         return
     fixed = re.split(r"[*?\[]", path)[0]
-    check_files(source, path, [Path(fixed) if fixed == path or fixed.endswith("/") else Path(fixed).parent])
+    check_files(source, path, [Path(fixed) if fixed == path or fixed.endswith("/") else Path(fixed).parent], roots)
 
 
-def check_files(source: str, path: str, files: Iterable[Path]) -> None:
-    """Refuse files that are not inside the roots, with links resolved.
+def check_files(source: str, path: str, files: Iterable[Path], roots: tuple[str, ...]) -> None:
+    """Refuse files that are outside of the roots once their links are followed; without roots nothing is refused.
 
     Raises:
-        OutsideRoots: a file is outside; the error names the first one.
+        OutsideRoots: the first one that is.
     """
-    roots = load_settings().allowed_roots
     if not roots:
         return
     folders = [Path(root).resolve() for root in roots if not _REMOTE.match(root)]

@@ -28,8 +28,11 @@ _READERS = {
 }
 
 
-def matching_files(name: str, source: FilesSource, interval: DataInterval | None) -> list[Path]:
-    """Return the files of a source, sorted by name. If the path contains the interval, only its files.
+def matching_files(name: str, source: FilesSource, interval: DataInterval | None, roots: tuple[str, ...]) -> list[Path]:
+    """Return the files of a source (of an interval, where the path holds it), sorted by name.
+
+    Args:
+        roots: the folders that may be read; empty: no limit.
 
     Raises:
         NoFiles: no file matches.
@@ -37,11 +40,11 @@ def matching_files(name: str, source: FilesSource, interval: DataInterval | None
     """
     paths = _paths(source, interval)
     for path in paths:
-        check_pattern(name, path)
+        check_pattern(name, path, roots)
     found = sorted({Path(p) for path in paths for p in glob.glob(path, recursive=True) if Path(p).is_file()})
     if not found:
         raise NoFiles(name, paths[0] if len(paths) == 1 else f"{paths[0]} to {paths[-1]}")
-    check_files(name, source.path, found)
+    check_files(name, source.path, found, roots)
     return found
 
 
@@ -60,18 +63,25 @@ def _paths(source: FilesSource, interval: DataInterval | None) -> list[str]:
 
 @contextmanager
 def files_relation(
-    name: str, source: FilesSource, time: str | None, interval: DataInterval | None, partition: Partition | None = None
+    name: str,
+    source: FilesSource,
+    time: str | None,
+    interval: DataInterval | None,
+    roots: tuple[str, ...],
+    partition: Partition | None = None,
 ) -> Iterator[Relation]:
     """Yield the rows of the matching files as a relation. Partitions follow the order of files and rows.
 
     Args:
-        partition: the only partition that will be read. Parquet files outside it are not opened for their rows.
+        roots: the folders that may be read; empty: no limit.
+        partition: the only one that will be read; rows of Parquet files outside of it are skipped.
 
     Raises:
-        NoFiles: no file matches.
-        BrokenFile: DuckDB cannot read the files.
+        NoFiles: nothing matches.
+        OutsideRoots: the path, or a file's link, leads out of the folders that may be read.
+        BrokenFile: DuckDB cannot read what matches.
     """
-    files = matching_files(name, source, interval)
+    files = matching_files(name, source, interval, roots)
     database = Database(name, sa.create_engine("duckdb:///:memory:", poolclass=StaticPool))
     listed = "[" + ", ".join(_quoted(str(f)) for f in files) + "]"
     try:

@@ -3,14 +3,17 @@
 from datetime import timedelta
 from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from penstock.spec.parts import write_duration
 from penstock.spec.pipeline import Pipeline
 
 
 class _SpecSchema(GenerateJsonSchema):
-    """Write a default duration as a spec writes it: `7d`, where pydantic writes ISO 8601."""
+    """Keep the order of keys, and write a default duration as a spec does: `7d`, where pydantic writes ISO 8601."""
+
+    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
+        return value
 
     def encode_default(self, dft: Any) -> Any:
         return write_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)

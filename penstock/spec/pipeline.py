@@ -113,7 +113,7 @@ class SqlSource(ColumnSource):
     kind: Literal["sql"] = Field(examples=["sql"])
     """Kind of the source."""
     connection: ConnectionName = Field(examples=["shop"])
-    """Name of the connection. Its URL is in the setting PENSTOCK_CONNECTIONS__<NAME>."""
+    """Name of the connection. Its URL is in the setting `PENSTOCK_CONNECTIONS__<NAME>`."""
     table: Identifier | None = Field(default=None, examples=["payments"])
     """Table or view, spelled as in the database."""
     schema_: SchemaName | None = Field(default=None, alias="schema", examples=["sales"])
@@ -237,7 +237,7 @@ class Destination(Part):
     """Where the scores are written."""
 
     connection: ConnectionName = Field(default="warehouse", examples=["warehouse"])
-    """Name of the connection. Its URL is in the setting PENSTOCK_CONNECTIONS__<NAME>."""
+    """Name of the connection. Its URL is in the setting `PENSTOCK_CONNECTIONS__<NAME>`."""
     table: TableName = Field(examples=["card_risk_scores"])
     """Name of the view with the live rows. The rows of all runs are in the table `<table>__history`."""
     schema_: SchemaName | None = Field(default=None, alias="schema", examples=["scores"])

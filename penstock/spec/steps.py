@@ -134,16 +134,25 @@ def choose_models(steps: Sequence[ScoreStep], choice: str = "") -> dict[str, Mod
         name, equals, text = part.rpartition("=")
         if not equals and len(models) == 1:
             name = next(iter(models))
-        if not re.fullmatch(_ONE_MODEL, text):
-            remedy = "Write name@alias or name@version: `card-risk@champion`."
-            raise SettingsError(f"`{text}` is no model", remedy)
+        chosen = parse_model(text)
         if not equals and len(models) > 1:
             remedy = f"Write step=name@version, as in `{next(reversed(models))}={text}`."
             raise SettingsError(f"`{text}` is chosen for no step, and the pipeline has {len(models)}", remedy)
         if name not in models:
             raise SettingsError(f"`{part}` is chosen for a step that is not there.{nearest(name, tuple(models))}", "")
-        models[name] = ModelRef.model_validate(text)
+        models[name] = chosen
     return models
+
+
+def parse_model(text: str) -> ModelRef:
+    """Read `name@alias` or `name@version`.
+
+    Raises:
+        SettingsError: it is not written so.
+    """
+    if not re.fullmatch(_ONE_MODEL, text):
+        raise SettingsError(f"`{text}` is no model", "Write name@alias or name@version: `card-risk@champion`.")
+    return ModelRef.model_validate(text)
 
 
 def find_step(column: str, steps: Iterable[str]) -> str | None:

@@ -20,6 +20,9 @@ from penstock.ledger.reader import RunRecord, list_runs, quarantined_rows, valid
 from penstock.ledger.tables import log_lines
 from penstock.settings import Settings
 from penstock.spec.yaml_file import load_pipeline
+from tests.waiting import SECONDS
+
+pytestmark = pytest.mark.slow
 
 ROWS, SEED = 3_000, 7
 
@@ -29,7 +32,7 @@ def penstock(*arguments: str, cwd: Path, **variables: str) -> subprocess.Complet
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
     command = [sys.executable, "-c", "from penstock.cli import main; main()", *arguments]
     return subprocess.run(
-        command, cwd=cwd, env=inherited | variables, capture_output=True, text=True, timeout=110, check=False
+        command, cwd=cwd, env=inherited | variables, capture_output=True, text=True, timeout=SECONDS, check=False
     )
 
 
@@ -151,6 +154,30 @@ def test_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
         make_folder(tmp_path)
 
     assert (tmp_path / "letters.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_demo_that_cannot_run_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.cli.demo import context
+    from penstock.cli.demo.command import demo as play
+
+    monkeypatch.setattr(context, "NEEDED", ("prefect", "no_such_package"))
+
+    with pytest.raises(SettingsError, match="no_such_package cannot be imported"):
+        play(tmp_path / "shop", None, SEED, None)
+
+    assert not (tmp_path / "shop").exists()
+
+
+def test_demo_cut_short_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.cli.demo import command
+
+    def fail(*_: object) -> None:
+        raise ImportError("xgboost")
+
+    monkeypatch.setattr(command, "play", fail)
+    for _ in range(2):
+        with pytest.raises(ImportError, match="xgboost"):
+            command.demo(tmp_path / "shop", None, SEED, None)
 
 
 def test_demo_makes_its_own_folder_anew(tmp_path: Path) -> None:

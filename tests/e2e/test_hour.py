@@ -9,8 +9,7 @@ from penstock.deployments.deploy.definition import define_deployment
 from penstock.examples.__main__ import make_project
 from penstock.examples.hour import run_hour, show
 from penstock.examples.pack import Pack, Size, open_pack, pack_names
-from penstock.examples.place import inside
-from penstock.examples.project import newest_end, write_pipelines, write_settings, write_size
+from penstock.examples.project import inside, newest_end, write_pipelines, write_settings, write_size
 from penstock.examples.schedule_steps import spread, write_schedule
 
 BEGIN = datetime(2026, 6, 10, 14, 30, tzinfo=UTC)
@@ -23,16 +22,16 @@ def packs() -> list[Pack]:
 
 def test_compressed_schedule_plans_one_run_for_each_interval_and_then_ends(packs: list[Pack], tmp_path: Path) -> None:
     write_settings(tmp_path, packs)
-    with inside(tmp_path) as place:
+    with inside(tmp_path) as project:
         for pack in packs:
             size = Size(pack.small.rows, pack.small.days, 7, pack.small.dirty, newest_end(pack, BEGIN))
             write_pipelines(pack, size)
             write_size(pack, size)
-        beats = spread(place, packs, pace=1.0)
+        beats = spread(project, packs, pace=1.0)
 
         for beat in beats:
             write_schedule(beat, BEGIN)
-            pipeline = place.pipeline(beat.pipeline)
+            pipeline = project.load_pipeline(beat.pipeline)
             assert pipeline.interval is not None
             assert pipeline.interval.max_intervals == 1
             schedule = define_deployment(pipeline, beat.pipeline).schedule
@@ -44,7 +43,7 @@ def test_compressed_schedule_plans_one_run_for_each_interval_and_then_ends(packs
     assert len({beat.moments(BEGIN)[0] for beat in beats}) == len(beats)
 
 
-@pytest.mark.slow_fault
+@pytest.mark.soak(sampled=False)
 @pytest.mark.timeout(1500)
 def test_all_packs_at_once_miss_no_run_and_publish_each_interval_once(packs: list[Pack], tmp_path: Path) -> None:
     folder = tmp_path / "all-packs"

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from penstock import Project, SettingsError
 from penstock.database.connections import close_engines
 from penstock.deployments.deploy.specs import load_specs
-from penstock.errors import SettingsError
 from penstock.examples.judging import judge_published
 from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
-from penstock.examples.place import Place, inside
-from penstock.examples.project import SHIPPED, newest_end, write_pipelines, write_settings, write_size
+from penstock.examples.project import SHIPPED, inside, newest_end, write_pipelines, write_settings, write_size
 from penstock.examples.scenario import Act, departure, play, see
 from penstock.ledger.reader import settled_intervals
 from penstock.ledger.tables import quarantine
@@ -24,6 +23,8 @@ from penstock.models.manifest import Manifest
 from penstock.privacy.masking import make_masking
 from penstock.settings import Settings
 from tests.driver import Driver
+
+pytestmark = pytest.mark.packs
 
 NOW = datetime(2026, 6, 10, 14, 30, tzinfo=UTC)
 LATER = NOW + timedelta(hours=2)
@@ -35,7 +36,7 @@ class Played:
     """A pack whose story is over; its folder is the working folder."""
 
     pack: Pack
-    place: Place
+    project: Project
     size: Size
     made: Made
     manifests: tuple[Manifest, ...]
@@ -51,18 +52,18 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     pack = open_pack(request.param)
     size, folder = size_of(pack), tmp_path_factory.mktemp(request.param)
     write_settings(folder, [pack])
-    with inside(folder) as place:
+    with inside(folder) as project:
         write_pipelines(pack, size)
         write_size(pack, size)
-        made = pack.make(place, size)
-        manifests = pack.train(place, size)
+        made = pack.make(project, size)
+        manifests = pack.train(project, size)
 
         def run(name: str, end: datetime, incident: Incident | None) -> None:
-            pipeline = place.pipeline(name)
-            masking = make_masking(pipeline, place.settings)
-            Driver(pipeline, place.connect, place.registry, masking=masking).run(LATER, end=end)
+            pipeline = project.load_pipeline(name)
+            masking = make_masking(pipeline, project.settings)
+            Driver(pipeline, project.connect, project.registry, masking=masking).run(LATER, end=end)
 
-        yield Played(pack, place, size, made, manifests, tuple(play(place, pack, size, run)))
+        yield Played(pack, project, size, made, manifests, tuple(play(project, pack, size, run)))
         close_engines()
 
 
@@ -78,21 +79,21 @@ def test_a_gate_catches_a_schema_change_a_broken_upstream_and_a_drift(played: Pl
 
 def test_readers_see_exactly_what_the_generator_made_less_what_it_spoiled(played: Played) -> None:
     for name in played.pack.pipelines:
-        pipeline = played.place.pipeline(name)
-        live = settled_intervals(played.place.connect(pipeline.destination.connection), name).values()
+        pipeline = played.project.load_pipeline(name)
+        live = settled_intervals(played.project.connect(pipeline.destination.connection), name).values()
         refused, excluded = played.made.refused.get(name, 0), played.made.excluded.get(name, 0)
 
         assert sum(run.rows_extracted or 0 for run in live) == played.made.to_score[name]
         assert sum(run.rows_quarantined or 0 for run in live) == refused
         assert sum(run.rows_excluded or 0 for run in live) == excluded
-        assert see(played.place, pipeline).rows == played.made.to_score[name] - refused - excluded
+        assert see(played.project, pipeline).rows == played.made.to_score[name] - refused - excluded
         assert len(live) == (played.pack.scored if pipeline.interval else 1)
 
 
 def test_every_refused_row_is_kept_with_its_reasons(played: Played) -> None:
     for name in played.pack.pipelines:
-        pipeline = played.place.pipeline(name)
-        warehouse = played.place.connect(pipeline.destination.connection)
+        pipeline = played.project.load_pipeline(name)
+        warehouse = played.project.connect(pipeline.destination.connection)
         live = [run.run_id for run in settled_intervals(warehouse, name).values()]
         of_primary = (quarantine.c.run_id.in_(live), quarantine.c.source == pipeline.primary)
         kept = sa.select(sa.func.count()).where(*of_primary, quarantine.c.reasons != "[]")
@@ -102,8 +103,8 @@ def test_every_refused_row_is_kept_with_its_reasons(played: Played) -> None:
 
 def test_rows_that_are_set_aside_hold_no_private_value(played: Played) -> None:
     for name in played.pack.pipelines:
-        pipeline = played.place.pipeline(name)
-        with played.place.connect(pipeline.destination.connection).reading() as connection:
+        pipeline = played.project.load_pipeline(name)
+        with played.project.connect(pipeline.destination.connection).reading() as connection:
             kept = [json.loads(row) for row in connection.execute(sa.select(quarantine.c.row)).scalars()]
 
         private = pipeline.private_columns
@@ -116,7 +117,7 @@ def test_rows_that_are_set_aside_hold_no_private_value(played: Played) -> None:
 
 def test_models_are_better_than_a_guess(played: Played) -> None:
     assert {manifest.name for manifest in played.manifests} == {
-        step.model.name for name in played.pack.pipelines for step in played.place.pipeline(name).steps
+        step.model.name for name in played.pack.pipelines for step in played.project.load_pipeline(name).steps
     }
     for manifest in played.manifests:
         assert manifest.metrics
@@ -124,16 +125,16 @@ def test_models_are_better_than_a_guess(played: Played) -> None:
 
 
 def test_labels_come_in_later_and_judge_what_was_published(played: Played) -> None:
-    before = {name: judge_published(played.place, played.pack, name)[0] for name in played.pack.labels}
+    before = {name: judge_published(played.project, played.pack, name)[0] for name in played.pack.labels}
 
-    delivered = played.pack.deliver_labels(played.place, played.size)
+    delivered = played.pack.deliver_labels(played.project, played.size)
 
     assert delivered
     for name in played.pack.labels:
-        joined, figure = judge_published(played.place, played.pack, name)
+        joined, figure = judge_published(played.project, played.pack, name)
         assert joined > before[name]
         assert figure == figure
-    assert played.pack.deliver_labels(played.place, played.size) == 0
+    assert played.pack.deliver_labels(played.project, played.size) == 0
 
 
 @pytest.mark.parametrize("name", pack_names())
@@ -148,8 +149,8 @@ def make_world(pack: Pack, folder: Path) -> tuple[Made, dict[str, bytes], dict[t
     folder.mkdir()
     write_settings(folder, [pack])
     close_engines()  # a SQLite file's name is relative to the folder
-    with inside(folder) as place:
-        made = pack.make(place, size_of(pack))
+    with inside(folder) as project:
+        made = pack.make(project, size_of(pack))
         files = {
             str(p): p.read_bytes()
             for p in sorted(Path().rglob("*"))
@@ -157,7 +158,7 @@ def make_world(pack: Pack, folder: Path) -> tuple[Made, dict[str, bytes], dict[t
         }
         rows = {}
         for name in pack.connections:
-            with place.connect(name).reading() as connection:
+            with project.connect(name).reading() as connection:
                 for table in sa.inspect(connection).get_table_names():
                     rows[name, table] = list(connection.execute(sa.text(f'select * from "{table}"')))
         close_engines()
@@ -178,8 +179,8 @@ def test_pack_ships_its_pipelines_its_page_and_two_intervals_to_score(name: str)
 def test_a_world_too_small_to_learn_from_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     pack = open_pack("demand")
     write_settings(tmp_path, [pack])
-    with inside(tmp_path) as place, pytest.raises(SettingsError, match=r"300 rows and 49 days at least"):
-        pack.make(place, Size(2_000, 14, 7, 0.0, newest_end(pack, NOW)))
+    with inside(tmp_path) as project, pytest.raises(SettingsError, match=r"300 rows and 49 days at least"):
+        pack.make(project, Size(2_000, 14, 7, 0.0, newest_end(pack, NOW)))
 
     assert [file.name for file in tmp_path.iterdir()] == [".env"]
 

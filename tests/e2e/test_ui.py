@@ -21,16 +21,14 @@ import pytest
 from penstock.database.connections import open_database
 from penstock.settings import Settings
 from tests.shop import SPEC, payments, train_model, write_payments
-from tests.waiting import wait_until
+from tests.waiting import SECONDS, wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
+    pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine; install the package `chromium`"),
-    pytest.mark.timeout(300),
 ]
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
-RUN_SECONDS = 120.0
-"""For a flow run to start and end, on a machine with other things to do."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield Stack(folder, f"http://127.0.0.1:{port}")
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(SECONDS)
 
 
 def make_project(folder: Path) -> None:
@@ -107,7 +105,7 @@ def page(stack: Stack) -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
         page = browser.new_page(viewport={"width": 1400, "height": 1000}, base_url=stack.url)
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(SECONDS * 1000)
         yield page
         browser.close()
 

@@ -10,8 +10,8 @@ from tests.faults.harness.child import Fault
 from tests.faults.harness.running import Ending
 from tests.faults.harness.scene import Scene, Trial
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
-slow = pytest.mark.slow_fault
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
+soak = pytest.mark.soak
 
 
 def run_at_once(trial: Trial, orders: Sequence[dict[str, str]]) -> list[Ending]:
@@ -24,14 +24,13 @@ def run_at_once(trial: Trial, orders: Sequence[dict[str, str]]) -> list[Ending]:
     return [run.wait() for run in runs]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("dialect", "count"),
     [
         ("sqlite", 2),
-        pytest.param("postgresql", 2, marks=slow),
-        pytest.param("sqlite", 10, marks=slow),
-        pytest.param("postgresql", 10, marks=slow),
+        pytest.param("postgresql", 2, marks=soak),
+        pytest.param("sqlite", 10, marks=soak),
+        pytest.param("postgresql", 10, marks=soak),
     ],
 )
 def test_of_runs_of_one_interval_at_once_one_publishes_and_the_others_are_skipped(
@@ -47,8 +46,7 @@ def test_of_runs_of_one_interval_at_once_one_publishes_and_the_others_are_skippe
     tell(f"{count} runs of one interval at once, empty warehouse", dialect, f"1 published, {count - 1} skipped")
 
 
-@pytest.mark.slow_fault
-@pytest.mark.timeout(300)
+@pytest.mark.soak
 def test_a_run_that_finds_the_duckdb_file_taken_says_by_whom_and_writes_nothing(
     scenes: Callable[[str], Scene], tell: Tell
 ) -> None:
@@ -66,8 +64,7 @@ def test_a_run_that_finds_the_duckdb_file_taken_says_by_whom_and_writes_nothing(
     tell("another process has the file", "duckdb", "fails, naming the process; the holder publishes")
 
 
-@pytest.mark.slow_fault
-@pytest.mark.timeout(300)
+@pytest.mark.soak
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_runs_of_different_intervals_of_one_pipeline_do_not_disturb_each_other(
     make_scene: Callable[..., Scene], dialect: str, tell: Tell

@@ -16,7 +16,7 @@ from tests.driver import Driver
 from tests.faults.conftest import Tell
 from tests.faults.one_table import OneTable
 
-slow = pytest.mark.slow_fault
+soak = pytest.mark.soak
 INSTANT, HOUR = timedelta(microseconds=1), timedelta(hours=1)
 ODD = {
     "clocks go forward in New York": ("1h", "2026-03-08T04:00", "2026-03-08T10:00", "America/New_York"),
@@ -38,7 +38,7 @@ IN_SHORT = {
     ("clocks go forward in New York", "postgresql"),
     ("the leap day", "sqlite"),
 }
-"""What `make test` tries too."""
+"""What is not left to `make soak`."""
 KINDS = {"sqlite": (False,), "postgresql": (True, False), "duckdb": (True, False)}
 """Whether a time has a zone, by dialect."""
 
@@ -67,7 +67,7 @@ def moments_around(start: datetime, end: datetime, grain: timedelta) -> list[dat
 @pytest.mark.parametrize(
     ("odd", "dialect", "aware"),
     [
-        pytest.param(odd, dialect, aware, marks=[] if (odd, dialect) in IN_SHORT else [slow])
+        pytest.param(odd, dialect, aware, marks=[] if (odd, dialect) in IN_SHORT else [soak])
         for odd in ODD
         for dialect, kinds in KINDS.items()
         for aware in kinds

@@ -13,7 +13,7 @@ from tests.faults.conftest import Tell
 from tests.waiting import wait_until
 from tests.works import Works, running_works
 
-pytestmark = [pytest.mark.slow_fault, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

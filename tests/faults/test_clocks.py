@@ -17,9 +17,9 @@ from tests.faults.conftest import Tell
 from tests.histories import DAY, History, history_pipeline, score_goods
 from tests.shop import START, Place
 
-slow = pytest.mark.slow_fault
+soak = pytest.mark.soak
 HOUR = timedelta(hours=1)
-FILES = pytest.mark.parametrize("dialect", ["sqlite", pytest.param("duckdb", marks=slow)])
+FILES = pytest.mark.parametrize("dialect", ["sqlite", pytest.param("duckdb", marks=soak)])
 """On Postgres a clock that matters is the server's."""
 LEASE = timedelta(hours=1)
 JUMPS = (timedelta(), DAY, -3 * DAY, 400 * DAY, -HOUR)
@@ -177,7 +177,7 @@ def test_a_dead_runs_lease_from_a_clock_that_was_ahead_holds_its_interval_until_
     )
 
 
-@slow
+@soak
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_real_flow_under_a_jumping_clock_shows_the_same_rows(

@@ -13,7 +13,7 @@ from tests.faults.conftest import Tell
 from tests.faults.one_table import GOOD, OneTable
 from tests.histories import predict
 
-slow = pytest.mark.slow_fault
+soak = pytest.mark.soak
 
 AMOUNTS = (math.nan, math.inf, -math.inf, 1e39, -1e39, 3.4028236e38, -0.0, 5e-324, 1e-45, 2.0**24 + 1, 1e38, None)
 ITEMS = (2**24 + 1, 2**53 + 1, 2**54 + 2**30 + 1, 2**63 - 1, -(2**63), 0, None)
@@ -107,7 +107,7 @@ def test_text_that_the_model_has_not_seen_is_refused_and_kept_whole(tables: Tabl
 
 @pytest.mark.parametrize(
     ("shop", "warehouse"),
-    [("sqlite", "postgresql"), pytest.param("duckdb", "postgresql", marks=slow), pytest.param("sqlite", "sqlite")],
+    [("sqlite", "postgresql"), pytest.param("duckdb", "postgresql", marks=soak), pytest.param("sqlite", "sqlite")],
 )
 def test_text_with_a_nul_refuses_its_row_and_no_other(tables: Tables, shop: str, warehouse: str, tell: Tell) -> None:
     table = tables(shop, warehouse)
@@ -256,7 +256,7 @@ def test_every_type_of_postgres_is_read_as_what_it_is(tables: Tables, by: str, t
     tell(f"{len(columns)} types of Postgres, by {by}", "postgresql", "as they are, or as Postgres writes them")
 
 
-@pytest.mark.parametrize("by", ["table", pytest.param("query", marks=slow)])
+@pytest.mark.parametrize("by", ["table", pytest.param("query", marks=soak)])
 @pytest.mark.parametrize(
     ("kind", "keys", "refused"),
     [
@@ -265,13 +265,13 @@ def test_every_type_of_postgres_is_read_as_what_it_is(tables: Tables, by: str, t
         ("timestamptz", ["2026-01-01", "2026-01-02", "2025-01-01"], 0),
         ("mood", ["sad", "ok", "x", "y"], 0),
         ("float8", ["1.5", "NaN", "-Infinity", "0.1", "2"], 1),
-        pytest.param("inet", ["10.0.0.1", "10.0.0.2", "9.0.0.1", "10.0.0.10"], 0, marks=slow),
-        pytest.param("bytea", ["\\x00", "\\xff", "\\x61"], 0, marks=slow),
-        pytest.param("time", ["10:00", "11:00", "09:00"], 0, marks=slow),
-        pytest.param("interval", ["1 day", "1 hour", "25 hours"], 0, marks=slow),
-        pytest.param("int[]", ["{1}", "{2}", "{10}"], 0, marks=slow),
-        pytest.param("jsonb", ["1", "2", '"a"'], 0, marks=slow),
-        pytest.param("boolean", ["true", "false"], 0, marks=slow),
+        pytest.param("inet", ["10.0.0.1", "10.0.0.2", "9.0.0.1", "10.0.0.10"], 0, marks=soak),
+        pytest.param("bytea", ["\\x00", "\\xff", "\\x61"], 0, marks=soak),
+        pytest.param("time", ["10:00", "11:00", "09:00"], 0, marks=soak),
+        pytest.param("interval", ["1 day", "1 hour", "25 hours"], 0, marks=soak),
+        pytest.param("int[]", ["{1}", "{2}", "{10}"], 0, marks=soak),
+        pytest.param("jsonb", ["1", "2", '"a"'], 0, marks=soak),
+        pytest.param("boolean", ["true", "false"], 0, marks=soak),
     ],
 )
 def test_a_key_of_any_type_of_postgres_falls_into_one_partition(

@@ -26,6 +26,7 @@ from tests.shop import START
 moments = st.integers(0, 6 * 24).map(lambda hours: START + timedelta(hours=hours))
 goods = st.integers(0, len(GOODS) - 1)
 numbers = st.integers(0, 1000)
+soak = pytest.mark.soak(sampled=False)
 
 
 class Machine(RuleBasedStateMachine):
@@ -169,8 +170,10 @@ def play(machine: type[RuleBasedStateMachine], histories: int, steps: int = 14) 
     ("dialect", "histories"),
     [
         ("sqlite", 5),
-        pytest.param("sqlite", 200, marks=[pytest.mark.slow_fault, pytest.mark.timeout(1500)]),
-        pytest.param("postgresql", 20, marks=[pytest.mark.slow_fault, pytest.mark.timeout(900)]),
+        pytest.param("sqlite", 10, marks=pytest.mark.slow),
+        pytest.param("postgresql", 1, marks=pytest.mark.slow),
+        pytest.param("sqlite", 200, marks=[soak, pytest.mark.timeout(1500)]),
+        pytest.param("postgresql", 20, marks=[soak, pytest.mark.timeout(900)]),
     ],
 )
 def test_every_history_ends_with_what_the_model_says(

@@ -54,5 +54,5 @@ def test_a_run_killed_between_two_partitions_is_taken_over_and_healed(make_place
     assert sorted(r.state for r in list_runs(place.warehouse)) == ["abandoned", "published"]
     assert [row[0] for row in view_rows(place.warehouse)] == list(range(1, 251))
     successor = next(r for r in list_runs(place.warehouse) if r.state == "published")
-    told = f"**Takes over from run** {killed.run_id[:8]} (abandoned: its lease ended without a sign of life)"
+    told = f"**Takes over from run** {killed.run_id[:8]} (abandoned: its lease ended without being renewed)"
     assert told in run_card(place.warehouse, successor.run_id)

@@ -14,8 +14,10 @@ from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault, How
 from tests.faults.harness.scene import Scene
 
+pytestmark = pytest.mark.slow
+
 SHARES = 10
-slow = pytest.mark.slow_fault
+soak = pytest.mark.soak
 
 
 def find_kill_points(scene: Scene, how: How = "steps") -> list[int]:
@@ -36,7 +38,7 @@ def heal_after_kill(scene: Scene, points: list[int], how: How = "steps") -> None
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("share", [pytest.param(n, marks=[slow] if n else []) for n in range(SHARES)])
+@pytest.mark.parametrize("share", [pytest.param(n, marks=[soak] if n else []) for n in range(SHARES)])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_run_killed_before_any_statement_is_healed_by_the_next(
     scenes: Callable[[str], Scene], dialect: str, share: int, tell: Tell
@@ -48,7 +50,7 @@ def test_a_run_killed_before_any_statement_is_healed_by_the_next(
     tell(f"kill -9 before a statement, share {share}", dialect, f"{len(points)} of {len(points)} healed")
 
 
-@pytest.mark.slow_fault
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -62,7 +64,7 @@ def test_the_real_flow_killed_at_every_tenth_statement_is_healed_by_the_next(
     tell("kill -9 before a statement, real flow", dialect, f"{len(points)} of {len(points)} healed")
 
 
-@pytest.mark.slow_fault
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_run_killed_while_it_heals_is_healed_by_the_one_after(

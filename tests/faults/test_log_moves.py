@@ -14,8 +14,8 @@ from tests.faults.harness.child import Fault, How
 from tests.faults.harness.scene import Scene, Trial
 from tests.shop import COUNTRIES, START
 
-pytestmark = pytest.mark.timeout(600)
-slow = pytest.mark.slow_fault
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+soak = pytest.mark.soak
 SPEC = r"""
 name: card-risk
 interval: {{column: time, grain: 1d, start: 2026-01-01T00:00:00Z, lookback: 3}}
@@ -118,8 +118,8 @@ def undisturbed(log: Log) -> list[tuple[int, float]]:
     ("move", "how"),
     [
         pytest.param("renamed, and a new one begun", "steps"),
-        *(pytest.param(move, "steps", marks=slow) for move in list(MOVES)[1:]),
-        *(pytest.param(move, "flow", marks=slow) for move in MOVES),
+        *(pytest.param(move, "steps", marks=soak) for move in list(MOVES)[1:]),
+        *(pytest.param(move, "flow", marks=soak) for move in MOVES),
     ],
 )
 def test_lines_of_a_file_that_moves_while_it_is_read_come_once_each(log: Log, move: str, how: How, tell: Tell) -> None:
@@ -140,7 +140,7 @@ def test_lines_of_a_file_that_moves_while_it_is_read_come_once_each(log: Log, mo
     tell(f"log {move}, in the middle of its reading", f"sqlite, {how}", "each line once")
 
 
-@slow
+@soak
 def test_a_file_that_is_emptied_while_it_is_read_loses_what_was_cut_and_doubles_nothing(log: Log, tell: Tell) -> None:
     trial = log.scene.trial()
     running = trial.start(Fault("wait", name=LANDING, nth=1))
@@ -158,7 +158,7 @@ def test_a_file_that_is_emptied_while_it_is_read_loses_what_was_cut_and_doubles_
     tell("log emptied while it is read, no copy kept", "sqlite", "what was not yet read is lost, nothing twice")
 
 
-@slow
+@soak
 @pytest.mark.parametrize("how", ["steps", "flow"])
 def test_a_gzip_that_is_cut_fails_the_run_before_a_line_of_it_and_the_whole_one_heals(
     log: Log, how: How, tell: Tell

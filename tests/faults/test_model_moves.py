@@ -14,6 +14,8 @@ from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene
 from tests.shop import payments
 
+pytestmark = pytest.mark.slow
+
 EXTRACT = Fault("wait", name="before INSERT penstock_quarantine")
 """The run waits where it has scored its first partition, and not yet the second."""
 

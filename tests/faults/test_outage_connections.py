@@ -12,17 +12,17 @@ from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene
 
-pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(900)]
-slow = pytest.mark.slow_fault
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(900)]
+soak = pytest.mark.soak
 
 
 @pytest.mark.parametrize(
     "boundary",
     [
         "after ADBC COPY card_risk_scores__history",
-        pytest.param("before ADBC COMMIT", marks=slow),
-        pytest.param("before ADBC fetch", marks=slow),
-        pytest.param("after UPDATE penstock_intervals", marks=slow),
+        pytest.param("before ADBC COMMIT", marks=soak),
+        pytest.param("before ADBC fetch", marks=soak),
+        pytest.param("after UPDATE penstock_intervals", marks=soak),
     ],
 )
 def test_a_run_whose_sessions_postgres_ends_goes_on_by_itself(
@@ -41,7 +41,7 @@ def test_a_run_whose_sessions_postgres_ends_goes_on_by_itself(
     tell(f"sessions ended {boundary}", "postgresql", "healed by its own retries")
 
 
-@pytest.mark.slow_fault
+@pytest.mark.soak
 def test_a_lost_answer_to_any_commit_loses_nothing_and_doubles_nothing(
     scenes: Callable[[str], Scene], tell: Tell
 ) -> None:
@@ -61,7 +61,7 @@ def test_a_lost_answer_to_any_commit_loses_nothing_and_doubles_nothing(
     tell("lost answer to COMMIT, each in turn", "postgresql", outcome)
 
 
-@pytest.mark.slow_fault
+@pytest.mark.soak
 def test_a_run_waits_for_a_sqlite_file_that_another_holds_locked(scenes: Callable[[str], Scene], tell: Tell) -> None:
     trial = scenes("sqlite").trial()
     running = trial.start(Fault("wait", name="before INSERT penstock_runs"), "flow")

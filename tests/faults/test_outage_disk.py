@@ -16,8 +16,8 @@ from tests.faults.harness.cluster import Cluster
 from tests.faults.harness.disk import MountRefused, SmallDisk, small_disk
 from tests.faults.harness.scene import Scene, Trial
 
-pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
-slow = pytest.mark.slow_fault
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
+soak = pytest.mark.soak
 MakeDisk = Callable[[int], SmallDisk]
 
 
@@ -53,7 +53,7 @@ def fill_and_free(trial: Trial, disk: SmallDisk, how: How) -> None:
     running.wait_until_reached()
     disk.fill()
     running.go_on()
-    ending = running.wait(180)
+    ending = running.wait()
 
     assert ending.state != "Completed", ending
     assert "connection `warehouse` has no disk space left: " in ending.message + ending.output, ending
@@ -65,8 +65,8 @@ def fill_and_free(trial: Trial, disk: SmallDisk, how: How) -> None:
     trial.check_healed()
 
 
-@pytest.mark.parametrize("how", ["steps", pytest.param("flow", marks=slow)])
-@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("duckdb", marks=slow)])
+@pytest.mark.parametrize("how", ["steps", pytest.param("flow", marks=soak)])
+@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("duckdb", marks=soak)])
 def test_a_run_that_fills_the_disk_under_a_file_says_so_and_heals_with_more_room(
     scenes: Callable[[str], Scene], make_disk: MakeDisk, dialect: str, how: How, tell: Tell
 ) -> None:
@@ -78,7 +78,7 @@ def test_a_run_that_fills_the_disk_under_a_file_says_so_and_heals_with_more_room
     tell(f"disk full in the load, {how}", dialect, "fails, saying what to do; nothing to be seen; the next run healed")
 
 
-@slow
+@soak
 def test_a_run_that_fills_the_disk_under_postgres_says_so_and_heals_with_more_room(
     scenes: Callable[[str], Scene], make_disk: MakeDisk, make_cluster: Callable[..., Cluster], tell: Tell
 ) -> None:
@@ -97,7 +97,7 @@ def test_a_run_that_fills_the_disk_under_postgres_says_so_and_heals_with_more_ro
     tell("disk full in the load, tables' disk", "postgresql", told)
 
 
-@slow
+@soak
 def test_a_run_heals_when_the_server_that_ran_out_of_disk_is_started_again(
     scenes: Callable[[str], Scene], make_disk: MakeDisk, make_cluster: Callable[..., Cluster], tell: Tell
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_run_heals_when_the_server_that_ran_out_of_disk_is_started_again(
     use_up_the_log(cluster)
     assert cluster.has_died()
     running.go_on()
-    first = running.wait(240)
+    first = running.wait()
 
     disk.free()
     cluster.start()

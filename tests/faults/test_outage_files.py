@@ -13,9 +13,10 @@ from penstock.deployments.server.local import client_environment, local_server
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault, How
 from tests.faults.harness.scene import Scene
+from tests.prefect_home import prepare_home
 
-pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
-slow = pytest.mark.slow_fault
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
+soak = pytest.mark.soak
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def locked(file: Path) -> Iterator[None]:
         holder.close()
 
 
-@pytest.mark.parametrize("how", ["steps", pytest.param("flow", marks=slow)])
+@pytest.mark.parametrize("how", ["steps", pytest.param("flow", marks=soak)])
 def test_a_run_that_waits_too_long_for_a_locked_sqlite_file_says_so_and_the_next_one_heals(
     scenes: Callable[[str], Scene], how: How, tell: Tell
 ) -> None:
@@ -40,7 +41,7 @@ def test_a_run_that_waits_too_long_for_a_locked_sqlite_file_says_so_and_the_next
     running.wait_until_reached()
     with locked(Path(str(sa.make_url(trial.url).database))):
         running.go_on()
-        ending = running.wait(240)
+        ending = running.wait()
 
     assert ending.state != "Completed"
     said = ending.message + ending.output
@@ -50,11 +51,11 @@ def test_a_run_that_waits_too_long_for_a_locked_sqlite_file_says_so_and_the_next
     tell(f"another process locks the file beyond the timeout, {how}", "sqlite", "fails, saying so; the next run healed")
 
 
-@slow
+@soak
 def test_a_run_goes_on_while_prefects_own_database_is_locked(
     scenes: Callable[[str], Scene], tmp_path: Path, tell: Tell
 ) -> None:
-    with local_server(tmp_path) as server:
+    with local_server(prepare_home(tmp_path)) as server:
         trial = scenes("sqlite").trial(**client_environment(server.api_url))
         running = trial.start(Fault("wait", name="before INSERT penstock_partitions"), "flow")
         running.wait_until_reached()
@@ -62,7 +63,7 @@ def test_a_run_goes_on_while_prefects_own_database_is_locked(
         with locked(database):
             running.go_on()
             time.sleep(8)
-        ending = running.wait(240)
+        ending = running.wait()
 
     trial.check_healed()
     assert ending.state == "Completed", ending

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault
-from tests.faults.harness.running import SECONDS
 from tests.faults.harness.scene import Scene, Trial
+from tests.waiting import SECONDS
 
-pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
-slow = pytest.mark.slow_fault
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
+soak = pytest.mark.soak
 IDLE = "select pid from pg_stat_activity where datname = current_database() and state = 'idle in transaction'"
 GUARD = "UPDATE penstock_intervals"
 LOADED = "after ADBC COPY card_risk_scores__history"
@@ -35,7 +35,7 @@ def other_session(trial: Trial) -> "psycopg.Connection[tuple[object, ...]]":
     return psycopg.connect(host=str(url.query["host"]), user="postgres", dbname=url.database)
 
 
-@pytest.mark.parametrize("limit", ["lock_timeout", pytest.param("statement_timeout", marks=slow)])
+@pytest.mark.parametrize("limit", ["lock_timeout", pytest.param("statement_timeout", marks=soak)])
 def test_a_publish_that_waits_too_long_for_its_interval_is_tried_again(
     scenes: Callable[[str], Scene], limit: str, tell: Tell
 ) -> None:
@@ -55,7 +55,7 @@ def test_a_publish_that_waits_too_long_for_its_interval_is_tried_again(
     tell(f"{limit}: another holds the interval's row", "postgresql", "healed by its own retries")
 
 
-@slow
+@soak
 def test_a_publish_that_gives_way_in_a_deadlock_is_tried_again(scenes: Callable[[str], Scene], tell: Tell) -> None:
     trial = scenes("postgresql").trial()
     running = trial.start(Fault("wait", name=f"after {GUARD}", nth=2), "flow")  # the first is the claim's
@@ -73,7 +73,7 @@ def test_a_publish_that_gives_way_in_a_deadlock_is_tried_again(scenes: Callable[
     tell("deadlock with another session, in the publish", "postgresql", "healed by its own retries")
 
 
-@slow
+@soak
 @pytest.mark.parametrize("boundary", [Fault("wait", name=LOADED), Fault("wait", name=f"after {GUARD}", nth=2)])
 def test_a_transaction_that_postgres_ends_for_being_idle_is_tried_again(
     scenes: Callable[[str], Scene], boundary: Fault, tell: Tell

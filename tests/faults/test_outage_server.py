@@ -14,8 +14,8 @@ from tests.faults.harness.child import Fault
 from tests.faults.harness.cluster import Cluster
 from tests.faults.harness.scene import Scene
 
-pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
-slow = pytest.mark.slow_fault
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
+soak = pytest.mark.soak
 CONNECTIONS = 24
 LOADED, READ, PUBLISHING = (
     "after ADBC COPY card_risk_scores__history",
@@ -36,8 +36,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Scene:
     return Scene(tmp_path_factory.mktemp("cluster"), "postgresql", cluster.make_url)
 
 
-@pytest.mark.parametrize("how", ["killed", pytest.param("stopped", marks=slow)])
-@pytest.mark.parametrize("boundary", [LOADED, pytest.param(READ, marks=slow), pytest.param(PUBLISHING, marks=slow)])
+@pytest.mark.parametrize("how", ["killed", pytest.param("stopped", marks=soak)])
+@pytest.mark.parametrize("boundary", [LOADED, pytest.param(READ, marks=soak), pytest.param(PUBLISHING, marks=soak)])
 def test_a_run_whose_server_is_started_again_goes_on_by_itself(
     scene: Scene, cluster: Cluster, how: str, boundary: str, tell: Tell
 ) -> None:
@@ -48,7 +48,7 @@ def test_a_run_whose_server_is_started_again_goes_on_by_itself(
     cluster.kill() if how == "killed" else cluster.stop()
     cluster.start()
     running.go_on()
-    ending = running.wait(180)
+    ending = running.wait()
 
     assert ending.state == "Completed", ending
     close_engines()
@@ -56,7 +56,7 @@ def test_a_run_whose_server_is_started_again_goes_on_by_itself(
     tell(f"server {how} and started again, {boundary}", "postgresql", "healed by its own retries")
 
 
-@slow
+@soak
 def test_a_run_waits_some_seconds_for_a_server_that_is_down(scene: Scene, cluster: Cluster, tell: Tell) -> None:
     trial = scene.trial()
     running = trial.start(Fault("wait", name=LOADED), "flow")
@@ -66,7 +66,7 @@ def test_a_run_waits_some_seconds_for_a_server_that_is_down(scene: Scene, cluste
     running.go_on()
     time.sleep(4)
     cluster.start()
-    ending = running.wait(180)
+    ending = running.wait()
 
     alone = ending.state == "Completed"
     if not alone:
@@ -78,7 +78,7 @@ def test_a_run_waits_some_seconds_for_a_server_that_is_down(scene: Scene, cluste
     tell("server killed, down for 4 s", "postgresql", f"healed by {'its own retries' if alone else 'the next run'}")
 
 
-@slow
+@soak
 def test_a_run_that_gets_no_connection_any_more_tries_again(scene: Scene, cluster: Cluster, tell: Tell) -> None:
     trial = scene.trial()
     running = trial.start(Fault("wait", name="after INSERT penstock_runs"), "flow")
@@ -94,7 +94,7 @@ def test_a_run_that_gets_no_connection_any_more_tries_again(scene: Scene, cluste
             raise AssertionError("there was always another connection")
         running.go_on()
         time.sleep(3)  # all that the run asks for meanwhile is refused
-    ending = running.wait(180)
+    ending = running.wait()
 
     assert "too many clients" in ending.failures, ending
     assert ending.state == "Completed", ending

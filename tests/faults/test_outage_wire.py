@@ -8,8 +8,8 @@ from tests.faults.conftest import Tell
 from tests.faults.harness.proxy import Harm, Proxy
 from tests.faults.harness.scene import Scene
 
-pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
-slow = pytest.mark.slow_fault
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
+soak = pytest.mark.soak
 ROWS_IN, ROWS_OUT = b'. "card_risk_scores__history"', b'"first" \nFROM "payments" \nWHERE'
 PUBLISH = b"published_at="
 """What a run says when it loads, reads its rows, publishes."""
@@ -23,7 +23,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, empty_database: Callable[...
     return scene
 
 
-@pytest.mark.parametrize("way", ["in", pytest.param("out", marks=slow)])
+@pytest.mark.parametrize("way", ["in", pytest.param("out", marks=soak)])
 def test_a_connection_cut_in_the_middle_of_the_rows_is_healed_by_the_runs_own_retries(
     large: Scene, way: str, tell: Tell
 ) -> None:
@@ -40,7 +40,7 @@ def test_a_connection_cut_in_the_middle_of_the_rows_is_healed_by_the_runs_own_re
     tell(f"connection reset in the middle of {what}", "postgresql", "healed by its own retries")
 
 
-@pytest.mark.parametrize("step", [PUBLISH, pytest.param(ROWS_IN, marks=slow)], ids=["publish", "load"])
+@pytest.mark.parametrize("step", [PUBLISH, pytest.param(ROWS_IN, marks=soak)], ids=["publish", "load"])
 def test_a_commit_whose_answer_the_network_loses_is_done_once(
     scenes: Callable[[str], Scene], step: bytes, tell: Tell
 ) -> None:
@@ -57,7 +57,7 @@ def test_a_commit_whose_answer_the_network_loses_is_done_once(
     tell(f"answer to COMMIT of the {name} lost on the wire", "postgresql", "healed by its own retries, nothing twice")
 
 
-@slow
+@soak
 @pytest.mark.parametrize("step", [PUBLISH, ROWS_IN, ROWS_OUT], ids=["publish", "load", "read"])
 def test_a_server_that_says_nothing_more_is_taken_for_gone(
     scenes: Callable[[str], Scene], step: bytes, tell: Tell
@@ -77,7 +77,7 @@ def test_a_server_that_says_nothing_more_is_taken_for_gone(
     tell(f"replies swallowed in the {name}, the connection stays up", "postgresql", told)
 
 
-@slow
+@soak
 def test_a_slow_network_only_costs_time(scenes: Callable[[str], Scene], tell: Tell) -> None:
     scene = scenes("postgresql")
     trial = scene.trial()

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
 POISON = Fault("crash", name="before prediction")
 
 
-@pytest.mark.slow_fault
+@pytest.mark.soak
 def test_each_run_that_dies_of_a_partition_stands_in_the_ledger_and_the_next_after_the_mend_heals(
     scenes: Callable[[str], Scene], tell: Tell
 ) -> None:
@@ -31,7 +31,7 @@ def test_each_run_that_dies_of_a_partition_stands_in_the_ledger_and_the_next_aft
     tell("SIGSEGV in the prediction, three runs in turn", "sqlite", told)
 
 
-@pytest.mark.slow_fault
+@pytest.mark.soak
 def test_an_interval_that_kills_its_process_holds_up_no_range_that_somebody_asks_for(
     make_scene: Callable[..., Scene], tell: Tell
 ) -> None:

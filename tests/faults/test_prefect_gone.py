@@ -12,8 +12,9 @@ from penstock.deployments.server.local import client_environment, local_server
 from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene
+from tests.prefect_home import prepare_home
 
-pytestmark = [pytest.mark.slow_fault, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 FIRST_LOAD = Fault("wait", name="before INSERT penstock_partitions")
 
 
@@ -21,7 +22,7 @@ def test_a_run_whose_prefect_server_dies_publishes_all_the_same(
     scenes: Callable[[str], Scene], tmp_path: Path, tell: Tell
 ) -> None:
     scene = scenes("sqlite")
-    with local_server(tmp_path) as server:
+    with local_server(prepare_home(tmp_path)) as server:
         trial = scene.trial(**client_environment(server.api_url))
         running = trial.start(FIRST_LOAD, "flow")
         running.wait_until_reached()
@@ -42,7 +43,7 @@ def test_a_run_goes_on_when_its_prefect_server_comes_back(
     scenes: Callable[[str], Scene], tmp_path: Path, tell: Tell
 ) -> None:
     scene = scenes("sqlite")
-    with local_server(tmp_path) as server:
+    with local_server(prepare_home(tmp_path)) as server:
         patient = client_environment(server.api_url, patient=True)  # as a worker starts its runs
         trial = scene.trial(**patient)
         running = trial.start(FIRST_LOAD, "flow")

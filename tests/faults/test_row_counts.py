@@ -15,7 +15,7 @@ from tests.faults.conftest import Tell
 from tests.faults.one_table import OneTable
 from tests.shop import START
 
-slow = pytest.mark.slow_fault
+soak = pytest.mark.soak
 MILLION = 1_000_000
 NO_ROWS: dict[str, dict[str, Any]] = {
     "the source": {},
@@ -37,7 +37,7 @@ def make_table(empty_database: Callable[..., str], registry: Registry, dialect: 
     return table
 
 
-@pytest.mark.parametrize("dialect", ["sqlite", *(pytest.param(d, marks=slow) for d in DIALECTS if d != "sqlite")])
+@pytest.mark.parametrize("dialect", ["sqlite", *(pytest.param(d, marks=soak) for d in DIALECTS if d != "sqlite")])
 @pytest.mark.parametrize("after", NO_ROWS)
 def test_an_interval_of_which_no_row_is_left_is_published_empty_where_that_is_normal(
     empty_database: Callable[..., str], registry: Registry, after: str, dialect: str, tell: Tell
@@ -55,7 +55,7 @@ def test_an_interval_of_which_no_row_is_left_is_published_empty_where_that_is_no
     tell(f"no row is left after {after}", dialect, "published empty, once")
 
 
-@pytest.mark.parametrize("dialect", ["sqlite", *(pytest.param(d, marks=slow) for d in DIALECTS if d != "sqlite")])
+@pytest.mark.parametrize("dialect", ["sqlite", *(pytest.param(d, marks=soak) for d in DIALECTS if d != "sqlite")])
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5])
 def test_rows_about_as_many_as_a_partition_holds_come_once_each(
     empty_database: Callable[..., str], registry: Registry, rows: int, dialect: str, tell: Tell
@@ -78,7 +78,7 @@ def fill(table: OneTable, key: str) -> None:
     table.say(f"insert into payments {digits} select {moment}, 12.5, 2, 'DE', true, {key} from n")
 
 
-@slow
+@soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_key_that_is_there_a_million_times_halts_by_its_name(
@@ -95,7 +95,7 @@ def test_a_key_that_is_there_a_million_times_halts_by_its_name(
     tell("one key a million times", dialect, "halted, naming the key; nothing to be seen")
 
 
-@slow
+@soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_million_rows_alike_in_all_but_the_key_are_scored_once_each(

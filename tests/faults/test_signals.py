@@ -11,8 +11,8 @@ from tests.faults.conftest import Tell
 from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene, Trial
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
-slow = pytest.mark.slow_fault
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
+soak = pytest.mark.soak
 
 
 def find_boundary_before(boundaries: list[str], name: str) -> int:
@@ -28,9 +28,9 @@ def sleep_past_lease(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize(
-    "dialect", ["sqlite", pytest.param("postgresql", marks=slow), pytest.param("duckdb", marks=slow)]
+    "dialect", ["sqlite", pytest.param("postgresql", marks=soak), pytest.param("duckdb", marks=soak)]
 )
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM), pytest.param(signal.SIGINT, marks=slow)])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM), pytest.param(signal.SIGINT, marks=soak)])
 def test_a_run_that_is_told_to_stop_gives_its_interval_back_at_once(
     scenes: Callable[[str], Scene], dialect: str, number: signal.Signals, tell: Tell
 ) -> None:
@@ -52,7 +52,7 @@ def test_a_run_that_is_told_to_stop_gives_its_interval_back_at_once(
     tell(f"{number.name} in mid-load", dialect, "failed: cancelled, at once; healed by the next run")
 
 
-@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=slow)])
+@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=soak)])
 def test_a_run_stopped_beyond_its_lease_publishes_nothing_when_it_goes_on(
     scenes: Callable[[str], Scene], dialect: str, tell: Tell
 ) -> None:

@@ -21,13 +21,15 @@ from penstock.deployments.worker.process import WorkerPlan, running_worker
 from penstock.ledger.reader import RunRecord, list_runs, rows_done
 from penstock.report.card import run_card
 from tests.conftest import view_rows
+from tests.prefect_home import prepare_home
 from tests.shop import SPEC, Place
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 DAY = {"mode": "backfill", "start": "2026-01-01", "end": "2026-01-02"}
 
 
-@pytest.mark.timeout(300)
 def test_a_run_whose_worker_is_killed_is_taken_over_and_the_history_says_so(
     make_place: Callable[..., Place], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,7 +39,7 @@ def test_a_run_whose_worker_is_killed_is_taken_over_and_the_history_says_so(
     monkeypatch.setenv("PENSTOCK_RUNNER", "threads:1")
     from penstock.settings import load_settings
 
-    with full_server(tmp_path / ".penstock", port=0) as server:
+    with full_server(prepare_home(tmp_path / ".penstock"), port=0) as server:
         deploy_pipelines(server.api_url, load_settings(), None)
         first = trigger(server.api_url)
         with worker(server.api_url, tmp_path) as pid:
@@ -59,7 +61,7 @@ def test_a_run_whose_worker_is_killed_is_taken_over_and_the_history_says_so(
     healed, dead = list_runs(place.warehouse)
     assert (healed.state, dead.state, dead.run_id) == ("published", "abandoned", killed.run_id)
     assert [row[0] for row in view_rows(place.warehouse)] == list(range(1, 251))
-    told = f"**Takes over from run** {dead.run_id[:8]} (abandoned: its lease ended without a sign of life)"
+    told = f"**Takes over from run** {dead.run_id[:8]} (abandoned: its lease ended without being renewed)"
     assert told in run_card(place.warehouse, healed.run_id)
 
 

@@ -38,8 +38,11 @@ from penstock.errors import SettingsError
 from penstock.settings import load_settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
+from tests.prefect_home import prepare_home
 from tests.shop import SPEC, Place
-from tests.waiting import wait_until
+from tests.waiting import SECONDS, wait_until
+
+pytestmark = pytest.mark.slow
 
 CHECKOUT = Path(__file__).parents[2]
 TOLD = SPEC + "notify: {on_halt: [custom-webhook/ops], on_failure: [custom-webhook/ops]}\n"
@@ -58,7 +61,7 @@ class Mailbox:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with full_server(tmp_path_factory.mktemp("server"), port=0) as server:
+    with full_server(prepare_home(tmp_path_factory.mktemp("server")), port=0) as server:
         yield server.api_url
 
 
@@ -140,7 +143,7 @@ def environment(api: str, **more: str) -> dict[str, str]:
 
 def penstock_run(api: str, place: Place, end: str) -> int:
     command = [Path(sys.executable).with_name("penstock"), "run", str(place.spec), "--end", end]
-    done = subprocess.run(command, env=environment(api), capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, env=environment(api), capture_output=True, text=True, timeout=SECONDS, check=False)
     return done.returncode
 
 
@@ -248,14 +251,14 @@ def test_a_failure_of_a_deployed_run_is_told_once(
     deploy(place)
 
     with deployed_run(api, client, place, "score/nightly") as (_, process):
-        process.wait(timeout=100)
+        process.wait(timeout=SECONDS)
 
     wait_until(lambda: mailbox.about("nightly"), tell=lambda: what_happened(client, place))
     wait_until(lambda: events_of(client, "penstock.run.failed", "penstock.pipeline.nightly"))
     time.sleep(3)
     [message] = mailbox.about("nightly")
     assert message["subject"] == "nightly failed: nightly due until 2026-01-02 00:00"
-    assert "1 of 1 intervals: " in message["body"]
+    assert "2026-01-01 → 01-02: " in message["body"]
 
 
 def test_failures_at_the_same_time_are_each_told_once(
@@ -302,7 +305,7 @@ def test_a_spec_that_does_not_load_is_told_though_no_interval_was_claimed(
     (place.folder / "broken.yaml").write_text("name: [")
 
     with deployed_run(api, client, place, "score/broken") as (_, process):
-        process.wait(timeout=100)
+        process.wait(timeout=SECONDS)
 
     [message] = wait_until(lambda: mailbox.about("broken"))
     assert "not YAML" in message["body"]

@@ -17,10 +17,10 @@ from prefect.states import Cancelling
 
 from penstock.database.connections import close_engines
 from penstock.deployments.server.local import client_environment
-from tests.waiting import wait_until
+from tests.waiting import SECONDS, wait_until
 from tests.works import DAYS, Works, running_works
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 COMMAND = [sys.executable, "-c", "from penstock.cli import main; main()"]
 RANGE = {"start": "2026-01-01", "end": "2026-01-04"}
 
@@ -73,7 +73,7 @@ def test_a_backfill_without_a_worker_says_so_and_goes_on_when_one_comes(works: W
         wait_until(lambda: "no worker polls work pool penstock" in latest_progress(works, name))
 
         with works.worker():
-            here.wait(240)
+            here.wait(SECONDS)
     finally:
         here.kill()
         here.wait()
@@ -198,7 +198,7 @@ def test_interrupting_the_command_cancels_the_backfill(works: Works) -> None:
     wait_until(lambda: bool(works.children(name)))
 
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=SECONDS)
 
     assert process.returncode == 1
     assert "Cancelled: intervals that had not begun are cancelled; running ones finish" in output

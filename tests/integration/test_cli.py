@@ -28,6 +28,7 @@ from penstock.ledger.reader import list_runs
 from penstock.models.registry import Registry
 from tests.conftest import DIALECTS, view_rows
 from tests.shop import Place, payments
+from tests.waiting import SECONDS
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 RANGE = ("--end", "2026-01-04")
@@ -63,7 +64,7 @@ def invoke(*arguments: str, answer: str | None = None) -> Ended:
 
 def call(*arguments: str) -> Ended:
     """Run the installed command, as a shell does."""
-    done = subprocess.run([PENSTOCK, *arguments], capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run([PENSTOCK, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
@@ -123,6 +124,7 @@ def test_run_publishes_what_is_due_and_a_second_run_finds_nothing_to_do(place: P
     assert second.stdout == "nothing to do: 3 intervals are published already\n"
 
 
+@pytest.mark.slow
 def test_run_without_a_configured_server_uses_its_own_and_leaves_none(
     make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,12 +155,12 @@ def test_interrupted_run_ends_clean_and_the_ledger_says_so(place: Place, prefect
             time.sleep(0.1)
 
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=SECONDS)
 
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert [(run.state, run.error) for run in list_runs(place.warehouse)] == [
-        ("failed", "cancelled before it was done: its process was told to stop")
+        ("failed", "cancelled before it was done: its process was stopped")
     ]
 
 

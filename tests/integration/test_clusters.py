@@ -11,7 +11,7 @@ from penstock.run_types import Receipt
 from penstock.tasks import partitions
 from tests.clusters import PARTITIONS, Shop, dask_cluster, kill_one, open_shop, pool_workers, ray_cluster, ray_workers
 
-pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

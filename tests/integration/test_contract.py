@@ -19,7 +19,7 @@ from penstock.run.schema_contract import keep_contract, used_columns
 from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
-from penstock.tasks.process_resources import connect
+from penstock.tasks.process_resources import connector
 from tests.conftest import DIALECTS
 from tests.shop import SPEC, Place
 
@@ -40,7 +40,7 @@ def score(database: Database, pipeline: Pipeline = EVOLVE) -> ScoringRun:
     run = claim(database, ClaimRequest(pipeline, DAY, MODEL, "restate", 60.0, again=True))
     assert run is not None
     try:
-        keep_contract(run, connect, FEATURES)
+        keep_contract(run, connector(), FEATURES)
     except Halted as error:
         end_run(database, run, "halted", str(error))
         raise
@@ -109,7 +109,7 @@ def test_a_column_that_nothing_uses_may_go(place: Place) -> None:
 def test_columns_that_only_an_unpublished_run_saw_are_no_contract(place: Place) -> None:
     run = claim(place.warehouse, ClaimRequest(EVOLVE, DAY, MODEL, "due", 60.0))
     assert run is not None
-    keep_contract(run, connect, FEATURES)
+    keep_contract(run, connector(), FEATURES)
     end_run(place.warehouse, run, "failed", "later")
     retype(place, "items")
 
@@ -157,7 +157,7 @@ def test_text_files_may_hold_whole_numbers_or_nothing_for_a_day(make_place: Call
         run = claim(place.warehouse, ClaimRequest(pipeline, None, MODEL, "snapshot", 60.0, again=True))
         assert run is not None
         try:
-            keep_contract(run, connect, FEATURES)
+            keep_contract(run, connector(), FEATURES)
         finally:
             publish(place.warehouse, run, Totals(0, 0, 0, 0), [])
 

@@ -25,6 +25,9 @@ from penstock.ledger.reader import list_runs
 from penstock.settings import load_settings
 from tests.project import CRON, Project
 from tests.shop import SPEC, payments, train_model, write_payments
+from tests.waiting import SECONDS
+
+pytestmark = pytest.mark.slow
 
 
 def deploy(*arguments: str) -> tuple[int, str, str]:
@@ -132,7 +135,6 @@ def test_prefect_yaml_needs_no_server(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "- name: card-risk\n  entrypoint: penstock.flows.score.score\n" in told
 
 
-@pytest.mark.timeout(400)
 def test_a_worker_anywhere_runs_a_deployment_of_a_folder_that_holds_no_code(project: Project, tmp_path: Path) -> None:
     bounded = SPEC.replace("lookback: 3", "lookback: 3, max_intervals: 3")
     (project.settings.pipelines / "card-risk.yaml").write_text(bounded)
@@ -186,4 +188,4 @@ def running_worker(log: Path) -> Iterator[None]:
         yield
     finally:
         worker.send_signal(signal.SIGINT)
-        worker.wait(60)
+        worker.wait(SECONDS)

@@ -49,8 +49,8 @@ DAY = DataInterval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo
 
 def make_case(settings: Settings, api_url: str | None = None, **environment: str) -> CheckContext:
     pipelines, errors = read_specs(settings)
-    now, root = datetime.now(UTC), Path(__file__).parents[2]
-    return CheckContext(settings, environment, now, root, pipelines=pipelines, spec_errors=errors, api_url=api_url)
+    now = datetime.now(UTC)
+    return CheckContext(settings, environment, now, pipelines=pipelines, spec_errors=errors, api_url=api_url)
 
 
 def look_at(case: CheckContext, connection: str = "warehouse") -> list[Finding]:

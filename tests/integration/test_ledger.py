@@ -22,6 +22,7 @@ from penstock.ledger.tables import metadata, partitions, quarantine, runs, schem
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, record_validations, renew, withdraw
 from penstock.resources.usage import Usage
 from penstock.run_types import ModelPin, ScoringRun, Validation
+from penstock.spec.expectation_types import Outcome
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
@@ -362,7 +363,7 @@ def test_a_run_that_a_process_of_the_version_before_retired_has_no_successor(war
     assert replaced_by(warehouse, find_run(warehouse, run.run_id)) is None
 
 
-OLD_DETAILS = {
+OLD_DETAILS: dict[str, tuple[Outcome, str]] = {
     "1,234 of 56,789 rows, e.g. 'b'": ("quarantined", "e.g. 'b'"),
     "1,234 of 56,789 rows": ("quarantined", ""),
     "1,234 of 56,789 rows; 4 of them released before": ("quarantined", "4 of them released before"),

@@ -13,7 +13,9 @@ import pytest
 
 from penstock.deployments.server.local import LocalServer, client_environment, local_server
 from penstock.errors import SettingsError
-from tests.waiting import wait_until
+from tests.waiting import SECONDS, wait_until
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
@@ -100,7 +102,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_task_run_of_a_flow_and_its_subflow_is_recorded_and_no_server_stays(home: Path) -> None:
     process = start(FLOW, str(home))
-    output, errors = process.communicate(timeout=110)
+    output, errors = process.communicate(timeout=SECONDS)
 
     assert process.returncode == 0, errors
     told = json.loads(output.splitlines()[-1])

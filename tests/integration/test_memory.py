@@ -19,7 +19,7 @@ from penstock.report.card import run_card
 from penstock.resources.memory import read_fit
 from tests.shop import Place, train_model
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
 
 ROWS = 400_000
 MIB = 2**20

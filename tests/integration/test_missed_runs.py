@@ -15,7 +15,7 @@ from penstock.deployments.worker.process import WORKER_NAME
 from tests.waiting import wait_until
 from tests.works import DAYS, Works, running_works
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LATE = 6
 SKIPPED_SECONDS = 10.0
 """The longest that a run with nothing to do may take on a busy machine; alone it takes a second or two."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from penstock.ledger.reader import list_runs
+from penstock import Project
 from tests.conftest import view_rows
 from tests.shop import Place
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 def test_the_example_flow_publishes_once_the_delivery_is_there(make_place: Callable[..., Place]) -> None:
-    from penstock.examples.own_flow import score_after_delivery
+    from penstock.examples.own_flow import PIPELINE, score_after_delivery
 
     place = make_place()
     delivery = place.folder / "delivery.csv"
@@ -21,6 +21,6 @@ def test_the_example_flow_publishes_once_the_delivery_is_there(make_place: Calla
     delivery.write_text("arrived")
     assert score_after_delivery(delivery) == 750
 
-    assert [run.state for run in list_runs(place.warehouse)] == ["published"]
+    assert [run.state for run in Project().list_runs(PIPELINE)] == ["published"]
     with pytest.raises(Exception, match="amount"):
         view_rows(place.warehouse, "own_risk_scores")  # nothing but the key and the score was asked for

@@ -15,6 +15,8 @@ from penstock.deployments.deploy.reconcile import read_fields
 from penstock.settings import Settings
 from tests.project import CRON, INTERVAL, RRULE, Project
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -169,7 +169,7 @@ def test_unreadable_lines_of_a_private_log_are_kept_by_their_place_only(
     (tmp_path / "access.log").write_text(good + f"bob@{CANARY} is no line\n")
     source = LogSource(kind="log", path=str(tmp_path / "access.log"), format="combined", private={"user": "hash"})
 
-    landed = land_lines("card-risk", "visits", source, warehouse)
+    landed = land_lines("card-risk", "visits", source, warehouse, ())
 
     assert (landed.lines, landed.malformed) == (1, 1)
     assert CANARY not in tell_all(warehouse)

@@ -260,7 +260,7 @@ def land_days(database: Database, days: int) -> LogSource:
     Path("access.log").write_text("".join(lines))
     source = LOGS.primary_source
     assert isinstance(source, LogSource)
-    land_lines("visits", "visits", source, database)
+    land_lines("visits", "visits", source, database, ())
     return source
 
 
@@ -287,7 +287,7 @@ def test_lines_stay_that_an_unpublished_or_watched_interval_needs(warehouse: Dat
     [went] = prune(warehouse, plan_prune(warehouse, LOGS, NOW), batch_rows=4)
 
     assert (went.kind, went.of, went.rows, landed(warehouse)) == ("log lines", "visits", 12, 1)
-    assert land_lines("visits", "visits", land_days(warehouse, 10), warehouse).lines == 0
+    assert land_lines("visits", "visits", land_days(warehouse, 10), warehouse, ()).lines == 0
 
 
 def test_an_interval_whose_lines_were_pruned_is_refused_and_never_scored_from_what_is_left(warehouse: Database) -> None:

@@ -1,4 +1,4 @@
-"""The run history, told by card and command line from the same facts of real runs."""
+"""The run card and the command line show one document of real runs."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ from penstock.ledger.reader import RunRecord, find_run, list_runs
 from penstock.ledger.tables import partitions
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
 from penstock.report.card import run_card
-from penstock.report.facts import read_facts
+from penstock.report.document import read_document
 from penstock.run_types import ModelPin
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
@@ -96,16 +96,27 @@ def run_score(place: Place, **parameters: Any) -> Any:
     return score(str(place.spec), **parameters, return_state=True)
 
 
+@pytest.fixture(scope="module")
+def ledgers() -> dict[str, bytes]:
+    """Warehouse files by name: what took runs to make is made once."""
+    return {}
+
+
 @pytest.fixture
-def scored(make_place: Callable[..., Place], prefect_api: str) -> Place:
+def scored(make_place: Callable[..., Place], prefect_api: str, ledgers: dict[str, bytes]) -> Place:
     """Two published days, the second restated, and a third that halts."""
     place = make_place()
+    file = place.folder / "warehouse.sqlite"
+    if ledgers:
+        file.write_bytes(ledgers["scored"])
+        return place
     run_score(place, end="2026-01-02")
     change(place.shop, "update payments set amount = null where payment_id in (251, 252)")
     run_score(place, end="2026-01-03")
     run_score(place, mode="restate", start="2026-01-02", end="2026-01-03")
     change(place.shop, "update payments set amount = null where payment_id between 501 and 600")
     run_score(place, end="2026-01-04")
+    ledgers["scored"] = file.read_bytes()
     return place
 
 
@@ -152,7 +163,7 @@ def test_the_card_in_prefect_links_to_flow_runs(scored: Place, prefect_api: str)
         asked = {"artifacts": {"flow_run_id": {"any_": [run.flow_run_id]}, "key": {"any_": ["run-card-card-risk"]}}}
         [artifact] = client.request("POST", "/artifacts/filter", json=asked).json()
 
-    assert f"([flow run](../../runs/flow-run/{run.flow_run_id}))" in artifact["data"]
+    assert f"- [Flow run](../../runs/flow-run/{run.flow_run_id})" in artifact["data"]
 
 
 def test_the_seconds_of_partitions_are_added_up_and_their_retries_named(scored: Place) -> None:
@@ -163,7 +174,7 @@ def test_the_seconds_of_partitions_are_added_up_and_their_retries_named(scored: 
         connection.execute(sa.update(partitions).where(mine).values(seconds=seconds))
         connection.execute(sa.update(partitions).where(mine, partitions.c.partition == 1).values(attempts=2))
 
-    steps = {step.step: step for step in read_facts(scored.warehouse, run).steps}
+    steps = {step.step: step for step in read_document(scored.warehouse, run).steps}
     card = run_card(scored.warehouse, run.run_id)
 
     assert (steps["score"].seconds, steps["score"].share, steps["score"].rows_per_second) == (8.0, 0.8, 250 / 8)
@@ -186,15 +197,55 @@ def test_the_command_line_tells_the_same_as_the_card(scored: Place, monkeypatch:
     page, details = tell("show", run.run_id), json.loads(tell("show", run.run_id, "--json"))
     old_page = tell("show", old.run_id)
 
-    facts = read_facts(scored.warehouse, run)
+    facts = read_document(scored.warehouse, run)
     assert facts.shift is not None
     assert details["score_shift"]["psi"] == details["psi"] == facts.shift.psi
     assert f"PSI {facts.shift.psi:.3f}" in page
-    assert f"supersedes run {old.run_id[:8]}" in page
+    assert f"Supersedes run {old.run_id[:8]}" in page
     assert [earlier["run_id"] for earlier in details["earlier_runs"]] == [old.run_id]
     assert details["flow_run_link"] == f"https://flows.example/runs/flow-run/{run.flow_run_id}"
-    assert f"was superseded by run {run.run_id[:8]}" in old_page
+    assert f"Superseded by run {run.run_id[:8]}" in old_page
     assert max(map(len, page.splitlines())) <= 100
+
+
+def test_card_and_page_have_the_same_sections_with_the_same_texts(scored: Place) -> None:
+    run = of(scored, "2026-01-02", "published")
+
+    card = run_card(scored.warehouse, run.run_id)
+    page = " ".join(tell("show", run.run_id).split())
+
+    titles = [line.lstrip("# ") for line in card.splitlines() if line.startswith("#")]
+    assert titles[1:] == [
+        "Validations: 1 quarantined, 1 noted, 3 passed",
+        "Quarantine",
+        "Scores",
+        "Seconds by step, all partitions added up",
+        "Earlier runs of this interval",
+    ]
+    places = [page.index(title) for title in titles[1:]]
+    assert places == sorted(places)
+    lines = [line.removeprefix("- ") for line in card.splitlines() if line and line[0] not in "#|!"]
+    lines.remove(f"Flow run `{run.flow_run_id}`")  # the page has its address
+    assert len(lines) > 8
+    for line in lines:
+        assert line.replace("**", "") in page or re.sub(r"[*`]", "", line) in page
+
+
+def test_json_of_a_run_holds_the_document_and_the_keys_of_the_version_before(scored: Place) -> None:
+    run, old = of(scored, "2026-01-02", "published"), of(scored, "2026-01-02", "superseded")
+
+    details, old_details = (json.loads(tell("show", each.run_id, "--json")) for each in (run, old))
+    listed = json.loads(tell("runs", "card-risk", "--json"))
+
+    assert old_details["replaced_by_run_id"] == old_details["replaced_by"]["run_id"] == run.run_id
+    assert set(listed[0]) < set(details)
+    assert details["outcomes"] == {"quarantined": 1, "noted": 1, "passed": 3}
+    [refused] = [v for v in details["validations"] if v["outcome"] == "quarantined"]
+    assert (refused["unexpected"], refused["evaluated"], refused["unit"], refused["released"]) == (2, 250, "rows", 0)
+    assert refused["detail"] == "2 of 250 rows"
+    assert details["refusals"] == [{"stage": "payments", "reasons": [refused["expectation"]], "rows": 2}]
+    assert details["quarantine"] == [{"stage": "payments", "reasons": refused["expectation"], "rows": 2}]
+    assert {s["step"]: round(s["seconds"], 4) for s in details["steps"]} == details["step_seconds"]
 
 
 def test_runs_of_one_pipeline_are_listed_with_the_shift_of_their_scores(scored: Place) -> None:

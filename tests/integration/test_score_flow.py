@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from penstock.database.connections import Database
+from penstock.database.connections import Connector, Database
 from penstock.ledger.reader import list_runs, partitions_of, quarantined_rows, validations_of
 from penstock.ledger.writer import withdraw
 from tests.conftest import view_rows
@@ -166,7 +166,7 @@ def test_an_empty_interval_halts_unless_the_spec_says_that_it_is_normal(make_pla
 
     state = run_score(place, start="2026-01-03")
     assert state.name == "Halted"
-    assert "`payments` holds no rows" in state.message
+    assert "`payments` has no rows" in state.message
 
     text = SPEC.replace("partition_rows", "empty: publish\npartition_rows").replace(
         "    - {type: expect_table_row_count_to_be_between, min_value: 10}\n", ""
@@ -249,7 +249,7 @@ def test_arrow_is_what_travels(make_place: Callable[..., Place]) -> None:
     from penstock.spec.yaml_file import load_pipeline
 
     place = make_place()
-    table = open_source(load_pipeline(place.spec), "payments", lambda _: place.shop).read(None)
+    table = open_source(load_pipeline(place.spec), "payments", Connector(lambda _: place.shop, ())).read(None)
 
     assert table.schema.field("created_at").type == pa.timestamp("us", "UTC")
     assert table.schema.field("first").type == pa.bool_()

@@ -19,7 +19,7 @@ from penstock.privacy.masking import NO_MASKING
 from penstock.run.extract import extract_partition, plan_partitions
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.yaml_file import load_pipeline
-from penstock.tasks.process_resources import connect
+from penstock.tasks.process_resources import connect, connector
 from tests.conftest import view_rows
 from tests.driver import Driver
 from tests.shop import SPEC, START, Place
@@ -79,10 +79,10 @@ def test_the_other_sources_of_a_connection_are_read_at_the_same_moment(make_plac
     run = writer.claim(driver.warehouse, writer.ClaimRequest(driver.pipeline, None, pin, "due", 60))
     assert run is not None
     with ExitStack() as held:
-        source_plan = plan_partitions(run, connect, NO_MASKING, held=held)
+        source_plan = plan_partitions(run, connector(), NO_MASKING, keep_open=held)
         change(place.shop, "delete from payments where payment_id > 10")
 
-        extracted = [extract_partition(run, partition, connect) for partition in source_plan.partitions]
+        extracted = [extract_partition(run, partition, connector()) for partition in source_plan.partitions]
 
     assert sum(each.primary.num_rows for each in extracted) == 40
     assert {sum(each.others["rates"]["payments"].to_pylist()) for each in extracted} == {40}

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.database.bulk import bulk_transaction, read
-from penstock.database.connections import Database, open_database
+from penstock.database.connections import Connector, Database, open_database
 from penstock.database.types import TIMESTAMP
 from penstock.errors import (
     AccessDenied,
@@ -53,7 +53,7 @@ def database(request: Any, use_settings: Callable[..., Any], database_url: Calla
 
 
 def reader(spec: Pipeline, database: Database) -> SourceReader:
-    return open_source(spec, "rows", lambda _: database)
+    return open_source(spec, "rows", Connector(lambda _: database, ()))
 
 
 def sql(**more: Any) -> dict[str, Any]:
@@ -430,7 +430,7 @@ def test_daily_files_of_a_secondary_source_reach_back_as_far_as_lookback(tmp_pat
     spec = pipeline(sql(table="t"), sources={"rows": sql(table="t"), "sales": daily})
     fifth = DataInterval(START + timedelta(days=4), START + timedelta(days=5))
 
-    assert sorted(open_source(spec, "sales", lambda _: sqlite).read(fifth)["id"].to_pylist()) == [3, 5]
+    assert sorted(open_source(spec, "sales", Connector(lambda _: sqlite, ())).read(fifth)["id"].to_pylist()) == [3, 5]
 
 
 def test_a_file_that_is_not_what_it_says_is_named(tmp_path: Path, sqlite: Database) -> None:
@@ -455,14 +455,14 @@ def test_lines_are_landed_once_whatever_rotates_and_a_partial_line_waits(tmp_pat
     log = tmp_path / "access.log"
     spec = log_pipeline(tmp_path / "access.log*")
     log.write_text("".join(line(h) for h in range(5)) + line(5)[:20])
-    assert land_logs(spec, lambda _: database)["rows"].lines == 5
-    assert land_logs(spec, lambda _: database)["rows"].lines == 0
+    assert land_logs(spec, Connector(lambda _: database, ()))["rows"].lines == 5
+    assert land_logs(spec, Connector(lambda _: database, ()))["rows"].lines == 0
 
     log.write_text("".join(line(h) for h in range(6)) + "rubbish\n")
-    assert (land_logs(spec, lambda _: database)["rows"].lines) == 1
+    assert (land_logs(spec, Connector(lambda _: database, ()))["rows"].lines) == 1
     (tmp_path / "access.log.1.gz").write_bytes(gzip.compress(log.read_bytes()))
     log.write_text(line(6, "new") + line(23, "new"))
-    landed = land_logs(spec, lambda _: database)["rows"]
+    landed = land_logs(spec, Connector(lambda _: database, ()))["rows"]
     assert (landed.lines, landed.malformed) == (2, 0)
 
     source = reader(spec, database)
@@ -481,16 +481,16 @@ def test_lines_of_a_file_that_is_cut_to_a_part_of_itself_are_not_landed_again(
     lines = [line(h) for h in range(20)]
     lines[3] = "rubbish\n"
     log.write_text("".join(lines))
-    land_logs(spec, lambda _: database)
+    land_logs(spec, Connector(lambda _: database, ()))
 
     for kept in (12, 2):
         log.write_text("".join(lines[:kept]))
-        assert land_logs(spec, lambda _: database)["rows"] == Landing(0, 0, 1)
+        assert land_logs(spec, Connector(lambda _: database, ()))["rows"] == Landing(0, 0, 1)
         with log.open("a") as file:
             file.write(line(22, f"after{kept}"))
-        assert land_logs(spec, lambda _: database)["rows"].lines == 1
+        assert land_logs(spec, Connector(lambda _: database, ()))["rows"].lines == 1
     log.write_text(line(23, "anew"))
-    assert land_logs(spec, lambda _: database)["rows"].lines == 1
+    assert land_logs(spec, Connector(lambda _: database, ()))["rows"].lines == 1
 
     source = reader(spec, database)
     assert isinstance(source, LogReader)
@@ -503,12 +503,12 @@ def test_a_landed_log_outlives_its_file_and_one_that_never_was_is_named(tmp_path
     log = tmp_path / "app.log"
     spec = log_pipeline(log)
     with pytest.raises(NoFiles, match=r"app\.log"):
-        land_logs(spec, lambda _: database)
+        land_logs(spec, Connector(lambda _: database, ()))
     log.write_text(line(1))
-    land_logs(spec, lambda _: database)
+    land_logs(spec, Connector(lambda _: database, ()))
     log.unlink()
 
-    assert land_logs(spec, lambda _: database)["rows"].lines == 0
+    assert land_logs(spec, Connector(lambda _: database, ()))["rows"].lines == 0
     assert reader(spec, database).read(DAY).num_rows == 1
 
 
@@ -517,7 +517,7 @@ def test_nothing_of_a_truncated_gzip_is_landed(tmp_path: Path, sqlite: Database)
     (tmp_path / "a.log.gz").write_bytes(packed[: len(packed) // 2])
     spec = log_pipeline(tmp_path / "a.log*")
     with pytest.raises(BrokenFile, match=r"a\.log\.gz"):
-        land_logs(spec, lambda _: sqlite)
+        land_logs(spec, Connector(lambda _: sqlite, ()))
     assert reader(spec, sqlite).plan(DAY, 10).rows == 0
 
 
@@ -525,7 +525,7 @@ def test_landed_lines_are_read_in_partitions_of_their_time(tmp_path: Path, datab
     log = tmp_path / "app.log"
     log.write_text("".join(line(h % 24, f"u{h}") for h in range(240)))
     spec = log_pipeline(log)
-    land_logs(spec, lambda _: database)
+    land_logs(spec, Connector(lambda _: database, ()))
 
     tables, count = read_in_slices(reader(spec, database), DAY, 50)
 

@@ -183,7 +183,7 @@ def test_check_takes_sample_rows_through_every_step_and_the_page_of_a_run_tells_
     assert checked.exit_code == 0, checked.text
     for told in ("step `screen`", "step `deep`", "sample rows: screen_score > 0.5", "`decision` (string)"):
         assert told in " ".join(checked.text.split())
-    assert "models screen risk-screen/1" in shown.text
+    assert "Models screen risk-screen/1" in shown.text
     assert "deep risk-deep/1" in shown.text
     card = run_card(place.warehouse, run.run_id)
     assert "Models screen **risk-screen/1**" in card
@@ -197,7 +197,7 @@ def test_check_tells_which_step_lacks_a_column(make_steps: Callable[..., Place])
 
     assert checked.exit_code != 0
     assert (
-        "needs columns for step `deep` that neither the features nor the steps before it give: `opinion`"
+        "needs columns for step `deep` that are neither features nor outputs of earlier steps: `opinion`"
         in " ".join(checked.text.split())
     )
 

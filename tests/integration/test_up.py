@@ -27,13 +27,16 @@ from penstock.deployments.worker.process import WORKER_NAME
 from penstock.errors import SettingsError
 from penstock.settings import Settings
 from tests.shop import SPEC, payments, train_model, write_payments
-from tests.waiting import wait_until
+from tests.waiting import SECONDS, wait_until
 
 COMMAND = [sys.executable, "-c", "from penstock.cli import main; main()"]
 READY = "Ctrl-C stops everything"
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="orphans are looked for in /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="orphans are looked for in /proc"),
+]
 
 
 @dataclass
@@ -98,7 +101,7 @@ class Shop:
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.wait(SECONDS)
 
     def start(self, told: IO[bytes], *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -266,7 +269,7 @@ def test_interrupt_ends_a_running_flow_run_and_leaves_no_process(shop: Shop, up:
         wait_until(lambda: up.state_of(flow_run) == "RUNNING")
 
         up.process.send_signal(signal.SIGINT)
-        code = up.process.wait(60)
+        code = up.process.wait(SECONDS)
 
     assert code == 0
     assert up.told.endswith("Stopped.\n")

@@ -14,6 +14,8 @@ from penstock.tasks.process_resources import settings
 from tests.conftest import DIALECTS
 from tests.fixtures.ledger_0_1_0.ledgers import HERE, read_facts, restore
 
+pytestmark = pytest.mark.slow
+
 EXPECTED = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
 PIPELINES = ("card-risk", "order-review")
 

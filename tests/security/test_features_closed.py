@@ -80,7 +80,7 @@ def test_a_query_that_reaches_out_is_refused_and_leaves_nothing(
     query = escape.format(file=tmp_path / "secret.csv", out=tmp_path / "out")
 
     with pytest.raises(FeaturesError, match="`closed`"):
-        build_features(pipeline(query), "2026-01-01", ROWS, {})
+        build_features(pipeline(query), "2026-01-01", ROWS, {}, 60)
 
     assert os.listdir(tmp_path) == ["secret.csv"]
 
@@ -95,15 +95,14 @@ def test_a_query_that_reaches_out_is_refused_and_leaves_nothing(
     ],
 )
 def test_one_query_over_the_sources_is_run(query: str) -> None:
-    assert build_features(pipeline(query), "2026-01-01", ROWS, {}).num_rows == 2
+    assert build_features(pipeline(query), "2026-01-01", ROWS, {}, 60).num_rows == 2
 
 
-def test_a_query_without_end_is_ended_after_the_seconds_of_a_statement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PENSTOCK_STATEMENT_SECONDS", "1")
+def test_a_query_without_end_is_ended_after_the_seconds_of_a_statement() -> None:
     runaway = "select a.range as id from range(10000000) a, range(10000000) b where (a.range * b.range) % 7 = 8"
     begun = time.monotonic()
 
     with pytest.raises(FeaturesError, match=r"took longer than 1 s.*PENSTOCK_STATEMENT_SECONDS"):
-        build_features(pipeline(runaway), "2026-01-01", ROWS, {})
+        build_features(pipeline(runaway), "2026-01-01", ROWS, {}, 1)
 
     assert time.monotonic() - begun < 30

@@ -19,6 +19,8 @@ from penstock.settings import Settings
 from tests.conftest import view_rows
 from tests.shop import Place
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 
 

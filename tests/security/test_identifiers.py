@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.database.connections import Database, close_engines, open_database
+from penstock.database.connections import Connector, Database, close_engines, open_database
 from penstock.run.extract import land_logs
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
@@ -124,7 +124,7 @@ def test_files_whose_names_are_made_of_sql_and_wildcards_are_read_each_once(tmp_
         (tmp_path / name).write_text(f"n\n{number}\n")
     source = FilesSource(kind="files", path=f"{tmp_path}/*.csv", format="csv")
 
-    with files_relation("odd", source, None, None) as relation:
+    with files_relation("odd", source, None, None, ()) as relation:
         read = relation.read(None)
 
     assert sorted(read["n"].to_pylist()) == list(range(len(names)))
@@ -150,7 +150,7 @@ def test_names_as_long_as_may_be_are_told_apart(
         }
     )
 
-    landed = land_logs(pipeline, lambda _: warehouse)
+    landed = land_logs(pipeline, Connector(lambda _: warehouse, ()))
 
     assert {name: landing.lines for name, landing in landed.items()} == dict.fromkeys(names, 1)
     close_engines()

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from penstock.cli.app import app
 from penstock.errors import NoFiles, OutsideRoots
 from penstock.interval import DataInterval
-from penstock.settings import Settings
+from penstock.settings import Settings, load_settings
 from penstock.sources.files import matching_files
 from penstock.sources.logs.files import find_files
 from penstock.spec.pipeline import FilesSource
@@ -39,8 +39,9 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def match(path: str | Path) -> list[Path]:
     """Find the files of a path, as a `files` and as a `log` source; both find the same."""
     source = FilesSource(kind="files", path=str(path), format="csv")
-    files = matching_files("rates", source, DAY)
-    assert "{" in str(path) or sorted(find_files("rates", str(path))) == [file.absolute() for file in files]
+    roots = load_settings().allowed_roots
+    files = matching_files("rates", source, DAY, roots)
+    assert "{" in str(path) or sorted(find_files("rates", str(path), roots)) == [file.absolute() for file in files]
     return files
 
 
@@ -75,7 +76,7 @@ def test_a_path_inside_of_a_root_is_read(lake: Path, path: str) -> None:
 )
 def test_a_path_out_of_the_roots_is_refused_by_name(lake: Path, path: str) -> None:
     (lake / "inner").mkdir()
-    for read in (match, lambda text: find_files("rates", text)):
+    for read in (match, lambda text: find_files("rates", text, load_settings().allowed_roots)):
         if "{" in path and read is not match:
             continue
         with pytest.raises(OutsideRoots, match=r"source `rates`.*Nothing was read.*PENSTOCK_ROOTS"):

@@ -1,13 +1,26 @@
 """The docs say what is there."""
 
+import inspect
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 import typer.main
+import yaml
 
+from docs.generator.errors import read_entry
+from docs.generator.pages import render_pages
+from docs.generator.session import mask
+from docs.generator.spec import Key, walk_keys, write_example
+from penstock import errors
+from penstock.errors import SpecError
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 from tests.steps import STEPS
@@ -26,13 +39,21 @@ def commands() -> dict[str, click.Command]:
     return found
 
 
-def test_every_command_is_documented_and_every_documented_command_exists() -> None:
-    table = README.split("## The command line")[1].split("## ")[0]
-    documented: set[str] = set()
-    for cell in re.findall(r"^\| `penstock ([^`]+)` \|", table, re.MULTILINE):
-        words = re.sub(r"\[.*|[A-Z_]+.*", "", cell).replace("\\|", "|").split()
-        documented |= {f"{words[0]} {sub}" for sub in words[1].split("|")} if len(words) > 1 else {words[0]}
-    assert documented == set(commands())
+@pytest.fixture(scope="module")
+def generated() -> dict[str, str]:
+    return render_pages()
+
+
+@pytest.mark.parametrize("page", ["docs/spec-reference.md", "docs/commands.md", "docs/errors.md"])
+def test_a_generated_page_is_current(page: str, generated: dict[str, str]) -> None:
+    assert set(generated) == {"docs/spec-reference.md", "docs/commands.md", "docs/errors.md"}
+    assert Path(page).read_text(encoding="utf-8") == generated[page], "run `python -m docs.generator`"
+
+
+def test_every_command_has_its_section(generated: dict[str, str]) -> None:
+    sections = re.findall(r"^## `penstock (.+)`$", generated["docs/commands.md"], re.MULTILINE)
+
+    assert sorted(sections) == sorted(commands())
 
 
 def test_every_command_line_of_the_session_is_understood() -> None:
@@ -46,24 +67,150 @@ def test_every_command_line_of_the_session_is_understood() -> None:
         known[name].make_context(name, arguments, resilient_parsing=True)
 
 
+def test_the_readmes_session_is_the_tutorials() -> None:
+    tutorial = mask(Path("docs/tutorial.md").read_text(encoding="utf-8"))
+    [block] = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    parts = re.findall(r"^\$ .*?(?=^\$ |^# |\Z)", block, re.MULTILINE | re.DOTALL)
+
+    assert len(parts) > 3
+    assert [part for part in parts if mask(part).strip() not in tutorial] == []
+
+
 def test_the_readmes_spec_is_a_pipeline() -> None:
-    block, _ = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    [block] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert parse_pipeline(block.encode(), "README.md").name == "card-risk"
 
 
-def test_the_readmes_steps_are_those_that_the_tests_score_with() -> None:
-    _, block = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    told = parse_pipeline(SPEC.replace("model: card-risk@champion\n", block).encode(), "README.md")
+def test_the_steps_of_the_guide_are_those_that_the_tests_score_with() -> None:
+    page = Path("docs/several-models.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    shown = parse_pipeline(SPEC.replace("model: card-risk@champion\n", block).encode(), "several-models.md")
     scored = parse_pipeline(STEPS.encode(), "x.yaml")
 
-    assert (told.steps, told.decide) == (scored.steps, scored.decide)
+    assert (shown.steps, shown.decide) == (scored.steps, scored.decide)
 
 
-def test_every_setting_is_documented() -> None:
+# --- the spec reference --------------------------------------------------------------------------
+
+KEYS = list(walk_keys())
+SQL = {"kind": "sql", "connection": "shop", "table": "orders", "key": ["order_id"]}
+BARE: dict[str, Any] = {
+    "name": "orders",
+    "sources": {"orders": SQL},
+    "model": "risk@champion",
+    "destination": {"table": "order_scores"},
+}
+INTERVAL = {"column": "created_at", "grain": "1d", "start": "2026-01-01"}
+LOG = {"kind": "log", "path": "logs/app.log", "format": "json"}
+FILES = {"kind": "files", "path": "lake/{interval_start:%Y}.csv", "format": "csv", "every": "1d"}
+SCREEN = {"name": "screen", "model": "risk@1"}
+NOT_NULL = {"type": "expect_column_values_to_not_be_null", "column": "amount"}
+PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    "Pipeline": (BARE, lambda part: part),
+    "IntervalSpec": (INTERVAL, lambda part: {"interval": part}),
+    "Schedule": ({}, lambda part: {"schedule": {"cron": "0 0 * * *"} | part if "timezone" in part else part}),
+    "Notify": ({}, lambda part: {"notify": part}),
+    "SqlSource": (SQL, lambda part: {"sources": {"orders": part}}),
+    "LogSource": (LOG, lambda part: {"sources": {"orders": part}}),
+    "RegexFormat": ({"regex": "(?P<time>.+)"}, lambda part: {"sources": {"orders": LOG | {"format": part}}}),
+    "FilesSource": (FILES, lambda part: {"sources": {"orders": part}}),
+    "Expectation": (NOT_NULL, lambda part: {"expectations": {"orders": [part]}}),
+    "ScoreStep": (
+        SCREEN,
+        lambda part: {"models": [SCREEN, part | {"name": "deep"}] if SCREEN.keys() < part.keys() else [part]},
+    ),
+    "Destination": ({"table": "order_scores"}, lambda part: {"destination": part}),
+    "Retention": ({}, lambda part: {"interval": INTERVAL, "retention": part}),
+    "Budget": ({}, lambda part: {"budget": part}),
+}
+"""For each section: the least that it needs, and its place in a pipeline."""
+INSTEAD = {"query": "table", "models": "model"}
+"""Keys that replace another one."""
+
+
+def as_pipeline(key: Key, example: Any) -> str:
+    """Write the smallest pipeline with an example, as the page shows the example."""
+    least, place = PLACES[key.section]
+    shown = yaml.safe_load(write_example(key.name, example))
+    part = {name: value for name, value in least.items() if name != INSTEAD.get(key.name)} | shown
+    pipeline = BARE | place(part)
+    if key.name == "expectations":
+        pipeline["sources"] = dict.fromkeys(shown["expectations"], SQL)
+    if "models" in pipeline:
+        del pipeline["model"]
+    return yaml.safe_dump(pipeline, sort_keys=False)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: f"{key.section}.{key.name}")
+def test_every_key_has_a_description_and_examples_that_are_valid(key: Key) -> None:
+    assert key.schema.get("description"), "write a docstring below the field"
+    assert key.examples, "give the field `examples=[…]`"
+    for example in key.examples:
+        parse_pipeline(as_pipeline(key, example).encode(), f"{key.section}.{key.name}")
+
+
+def test_a_wrong_example_is_noticed() -> None:
+    delay = next(key for key in KEYS if key.name == "delay")
+
+    with pytest.raises(SpecError, match="not a duration"):
+        parse_pipeline(as_pipeline(delay, "ten minutes").encode(), "x.yaml")
+
+
+def test_the_schemas_default_durations_are_written_as_in_a_spec() -> None:
+    durations = [key.schema["default"] for key in KEYS if isinstance(key.schema.get("default"), str)]
+
+    assert {"0m", "7d"} <= set(durations)
+    assert [text for text in durations if re.match(r"P[T\d]", text)] == []
+
+
+# --- settings, errors, site ----------------------------------------------------------------------
+
+
+READ_BEFORE = {"PROJECT", "DEBUG"}
+"""Variables that are read before the settings are."""
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
     from penstock.settings import Settings
 
-    for name in Settings.model_fields:
-        assert f"PENSTOCK_{name.upper()}" in README, name
+    page = Path("docs/settings.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `PENSTOCK_(\w+).*` \|.*\| (.*) \|$", page, re.MULTILINE))
+    assert {name.upper() for name in Settings.model_fields} == {name.removesuffix("__") for name in rows} - READ_BEFORE
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, str | int | float | Path) and field.default != "":
+            default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+            assert rows[name.upper()] == f"`{default}`", name
+
+
+def test_every_error_stands_in_the_tree_and_on_the_page(generated: dict[str, str]) -> None:
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.PenstockError)]
+    page = generated["docs/errors.md"]
+
+    assert sorted(re.findall(r"^## `(\w+)`$", page, re.MULTILINE)) == sorted(kind.__name__ for kind in kinds)
+    for kind in kinds:
+        entry = read_entry(kind)
+        assert f"{entry.summary}\n\n- **Cause:** {entry.cause}\n- **Remedy:** {entry.remedy}" in page, kind
+
+
+def test_an_error_without_a_remedy_is_noticed() -> None:
+    class Bare(errors.TerminalError):
+        """Something failed."""
+
+    with pytest.raises(ValueError, match="the docstring of Bare needs"):
+        read_entry(Bare)
+
+
+def test_the_site_builds_strictly_and_loads_nothing_from_other_hosts(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stderr
+    pages = {path.relative_to(tmp_path): path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html")}
+    assert len(pages) > len(list(Path("docs").rglob("*.md")))
+    loaded = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//""")
+    assert [path for path, text in pages.items() if loaded.search(text)] == []
+    assert [path for path, text in pages.items() if 'class="mermaid"' in text] == []  # Material fetches its renderer
 
 
 @pytest.mark.parametrize("page", [Path("README.md"), *Path("docs").rglob("*.md"), Path("CONTRIBUTING.md")], ids=str)
@@ -89,6 +236,13 @@ def test_every_test_that_the_docs_name_exists() -> None:
     assert len(named[Path("docs/guarantees.md")]) > 100
     for page, names in named.items():
         assert sorted(names - there) == [], page
+
+
+def test_every_marker_of_a_tier_is_documented() -> None:
+    pytest_options = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    page = Path("docs/testing.md").read_text()
+    for marker in pytest_options["markers"]:
+        assert f"| `{marker.split(':')[0]}` |" in page, marker
 
 
 def test_every_fault_of_the_catalogue_has_its_line() -> None:

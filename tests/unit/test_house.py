@@ -146,6 +146,35 @@ def test_unit_tests_mirror_the_rooms() -> None:
     assert [str(name) for name in names if not (ROOT / "penstock" / name).is_dir()] == []
 
 
+EDGES = ("settings.py", "cli", "tasks", "deployments", "examples")
+"""Where settings may be read: the environment is looked at here, and its values are passed on as parameters."""
+
+
+def settings_readers(text: str) -> list[int]:
+    """Return the lines that read the settings: a call of `load_settings`, or a `Settings` of the environment."""
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    named = [(call, getattr(call.func, "id", getattr(call.func, "attr", ""))) for call in calls]
+    return [call.lineno for call, name in named if name in ("load_settings", "Settings")]
+
+
+def test_only_the_edges_read_the_settings() -> None:
+    package = ROOT / "penstock"
+    files = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in EDGES]
+    files += [path for folder in ("models", "flows") for path in (ROOT / folder).rglob("*.py")]
+
+    found = {str(path.relative_to(ROOT)): settings_readers(path.read_text()) for path in files}
+
+    assert len(files) > 100
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "line", ["load_settings()", "settings.load_settings().roots", "Settings()", "penstock.settings.Settings()"]
+)
+def test_a_read_of_the_settings_is_found(line: str) -> None:
+    assert settings_readers(f"def read():\n    return {line}\n") == [2]
+
+
 def test_lock_names_no_web_address_and_hashes_every_package() -> None:
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     packages = re.split(r"^(?=[a-z])", lock, flags=re.MULTILINE)[1:]
@@ -192,5 +221,5 @@ def test_make_targets_named_in_the_documents_exist() -> None:
 def test_make_alone_lists_every_target() -> None:
     result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    for target in ("demo", "test", "check", "bench", "lock"):
+    for target in ("demo", "test", "test-all", "soak", "check", "bench", "lock"):
         assert f"make {target}" in result.stdout

@@ -1,6 +1,5 @@
 """Check one pipeline from its spec to its model's contract. A problem does not stop the other checks."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from penstock.cli.output import count, plural
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector
     from penstock.models.booster import ModelVersion
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
@@ -48,7 +47,7 @@ def check_pipeline(name: str, settings: "Settings", *, accept: bool = False) -> 
 class _Check:
     pipeline: "Pipeline"
     settings: "Settings"
-    connect: "Callable[[str], Database]"
+    connect: "Connector"
     findings: Findings
 
     def check_privacy(self) -> None:
@@ -134,9 +133,11 @@ class _Check:
 
         others = {name: table for name, table in rows.items() if name != self.pipeline.primary}
         with self.findings.about("features"):
-            features = build_features(self.pipeline, "of the sample", rows[self.pipeline.primary], others)
-            size = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"
-            self.findings.ok("features", size if self.pipeline.features else f"the primary source as it is: {size}")
+            features = build_features(
+                self.pipeline, "of the sample", rows[self.pipeline.primary], others, self.settings.statement_seconds
+            )
+            told = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"
+            self.findings.ok("features", told if self.pipeline.features else f"the primary source as it is: {told}")
             self._check_stage(FEATURES, features.column_names)
             return features
         return None
@@ -186,6 +187,8 @@ class _Check:
         """Check that the features have the columns of the models, the decisions and the destination."""
         from penstock.cli.check.steps import check_steps
         from penstock.errors import MissingColumns
+        from penstock.privacy.masking import MaskingPolicy
+        from penstock.run.partition_options import PartitionOptions
 
         known = (*features.column_names, *rows[self.pipeline.primary].column_names)
         lacking = tuple(c for c in self.pipeline.destination.keep if c not in known)
@@ -193,7 +196,8 @@ class _Check:
             if lacking:
                 raise MissingColumns("the features, for `destination.keep`,", lacking, known)
         if models:
-            check_steps(self.pipeline, models, features, self.findings)
+            options = PartitionOptions(MaskingPolicy(self.pipeline.private_columns), self.settings.statement_seconds)
+            check_steps(self.pipeline, models, features, options, self.findings)
 
     def _note_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:

@@ -1,6 +1,5 @@
 """Sample rows of each source, to test the features query and the model's contract."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,7 @@ from penstock.errors import NoFiles
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector
     from penstock.interval import DataInterval
     from penstock.spec.pipeline import LogSource, Pipeline
 
@@ -25,7 +24,7 @@ class Sampler:
 
     pipeline: "Pipeline"
     interval: "DataInterval | None"
-    connect: "Callable[[str], Database]"
+    connect: "Connector"
     findings: Findings
 
     def sample(self, name: str) -> "pa.Table":
@@ -66,7 +65,7 @@ class Sampler:
 
         parser = compile_format(source)
         try:
-            batch = next(iter(read_new_lines(name, source.path, [])), None)
+            batch = next(iter(read_new_lines(name, source.path, [], self.connect.allowed_roots)), None)
         except NoFiles:
             return None
         if batch is None or not len(batch.lines):

@@ -1,19 +1,16 @@
 """Check that a source exists, with the columns that the spec names, without reading rows."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector
     from penstock.interval import DataInterval
     from penstock.spec.pipeline import Pipeline
 
 
-def inspect_source(
-    pipeline: "Pipeline", name: str, interval: "DataInterval | None", connect: "Callable[[str], Database]"
-) -> str:
-    """Find a source's table, query or files. Return a description of what was found.
+def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | None", connect: "Connector") -> str:
+    """Find a source's table, query or files; return a description of what was found.
 
     Raises:
         SourceError: something is missing; the error names it.
@@ -36,11 +33,11 @@ def inspect_source(
         return _inspect_log(pipeline, name, source.path, connect)
     if "{" in source.path and pipeline.empty == "publish":
         return f"files by interval, {source.path}"  # an interval without a file is allowed
-    found = matching_files(name, source, interval)
+    found = matching_files(name, source, interval, connect.allowed_roots)
     return f"{len(found):,} files match {source.path}"
 
 
-def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Callable[[str], Database]") -> str:
+def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector") -> str:
     """Find the files of a log. After lines were landed, the path may match nothing."""
     import sqlalchemy as sa
 
@@ -50,7 +47,7 @@ def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Callable[
     from penstock.sources.logs.files import find_files
 
     with suppress(NoFiles):
-        return f"{len(find_files(name, path)):,} files match {path}"
+        return f"{len(find_files(name, path, connect.allowed_roots)):,} files match {path}"
     database = connect(pipeline.destination.connection)
     migrate(database)
     landed = sa.select(log_files.c.file_id).where(log_files.c.pipeline == pipeline.name, log_files.c.source == name)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from penstock.models.booster import ModelVersion
+    from penstock.run.partition_options import PartitionOptions
     from penstock.spec.pipeline import Pipeline
     from penstock.spec.steps import ScoreStep
 
@@ -21,30 +22,32 @@ def subject_of(pipeline: "Pipeline", step: "ScoreStep") -> str:
 
 
 def check_steps(
-    pipeline: "Pipeline", models: "Mapping[str, ModelVersion]", sample: "pa.Table", findings: Findings
+    pipeline: "Pipeline",
+    models: "Mapping[str, ModelVersion]",
+    sample: "pa.Table",
+    options: "PartitionOptions",
+    findings: Findings,
 ) -> None:
     """Score the sample with every step and try the decisions. The first failing step ends the check."""
     if pipeline.models:
-        rows = _try_steps(pipeline, models, sample, findings)
+        rows = _try_steps(pipeline, models, sample, options, findings)
     else:
-        rows = _try_model(pipeline, models[pipeline.steps[0].name], sample, findings)
+        rows = _try_model(pipeline, models[pipeline.steps[0].name], sample, options, findings)
     if rows is not None and pipeline.decide:
-        _try_decisions(pipeline, rows, findings)
+        _try_decisions(pipeline, rows, options, findings)
 
 
 def _try_model(
-    pipeline: "Pipeline", model: "ModelVersion", sample: "pa.Table", findings: Findings
+    pipeline: "Pipeline", model: "ModelVersion", sample: "pa.Table", options: "PartitionOptions", findings: Findings
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that the model accepts, and its outputs."""
     import pyarrow as pa
 
-    from penstock.privacy.masking import MaskingPolicy
-
     with findings.about("model"):
         model.check_columns(sample.column_names)
         findings.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
-        refused, masking = model.refused_rows(sample), MaskingPolicy(pipeline.private_columns)
-        first = [masking.mask_reason(misfits[0]).text for misfits in refused.values()]
+        refused = model.refused_rows(sample)
+        first = [options.masking.mask_reason(misfits[0]).text for misfits in refused.values()]
         _note_refused("model", first, sample, findings)
         taken = sample.take(pa.array([row for row in range(sample.num_rows) if row not in refused], pa.int64()))
         return taken, model.score(taken)
@@ -52,18 +55,21 @@ def _try_model(
 
 
 def _try_steps(
-    pipeline: "Pipeline", models: "Mapping[str, ModelVersion]", sample: "pa.Table", findings: Findings
+    pipeline: "Pipeline",
+    models: "Mapping[str, ModelVersion]",
+    sample: "pa.Table",
+    options: "PartitionOptions",
+    findings: Findings,
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that every step accepts, and the outputs of all steps."""
     from penstock.models.chain import score_step
-    from penstock.privacy.masking import MaskingPolicy
     from penstock.run_types import Features
 
-    rows, masking = Features(sample, sample.num_rows, 0, (), ()), MaskingPolicy(pipeline.private_columns)
+    rows = Features(sample, sample.num_rows, 0, (), ())
     for step in pipeline.steps:
         subject, model, before = subject_of(pipeline, step), models[step.name], rows
         with findings.about(subject):
-            rows = score_step(pipeline, before, step, model, masking)
+            rows = score_step(pipeline, before, step, model, options)
         if rows is before:
             return None
         findings.ok(subject, f"its {plural(len(model.manifest.features), 'feature')} are there")
@@ -82,9 +88,13 @@ def _note_refused(subject: str, reasons: "Sequence[str]", sample: "pa.Table", fi
         findings.note(subject, text)
 
 
-def _try_decisions(pipeline: "Pipeline", rows: "tuple[pa.Table, pa.Table]", findings: Findings) -> None:
+def _try_decisions(
+    pipeline: "Pipeline", rows: "tuple[pa.Table, pa.Table]", options: "PartitionOptions", findings: Findings
+) -> None:
     from penstock.models.scoring import decide
 
     with findings.about("decide"):
-        columns = ", ".join(f"`{field.name}` ({field.type})" for field in decide(pipeline, *rows).schema)
-        findings.ok("decide", f"gives {columns}")
+        told = ", ".join(
+            f"`{field.name}` ({field.type})" for field in decide(pipeline, *rows, options.statement_seconds).schema
+        )
+        findings.ok("decide", f"gives {told}")

@@ -11,6 +11,7 @@ from penstock.cli.demo.context import (
     Clock,
     DemoContext,
     alone_in,
+    ensure_installed,
     load_engines,
     make_folder,
     server_ahead,
@@ -56,6 +57,7 @@ def demo(
 ) -> None:
     """Try everything on a small shop that it makes itself, in less than a minute; or on a domain pack."""
     console, clock = stdout(), Clock()
+    ensure_installed()
     chosen = None if pack is None else find_pack(pack)
     make_folder(folder)
     if chosen is not None:
@@ -157,7 +159,7 @@ def train_champion(stage: DemoContext, shop: "Shop") -> "Manifest":
 
     pipeline = stage.pipeline
     stage.title("A model from the days whose outcomes are known")
-    landed = land_logs(pipeline, stage.connect)
+    landed = land_logs(pipeline, stage.connector)
     for name, landing in landed.items():
         stage.tell(
             f"Landed {landing.lines:,} lines of `{name}` from {plural(landing.files, 'file')}; "
@@ -192,9 +194,9 @@ def _features_of(stage: DemoContext, pipeline: "Pipeline", day: "DataInterval") 
     from penstock.run.features import build_features
     from penstock.sources import open_source
 
-    rows = {name: open_source(pipeline, name, stage.connect).read(day) for name in pipeline.sources}
+    rows = {name: open_source(pipeline, name, stage.connector).read(day) for name in pipeline.sources}
     primary = rows.pop(pipeline.primary)
-    return build_features(pipeline, day.label, primary, rows)
+    return build_features(pipeline, day.label, primary, rows, stage.settings.statement_seconds)
 
 
 def score_good_days(stage: DemoContext, shop: "Shop") -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,11 +20,20 @@ from penstock.errors import SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector, Database
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
 PIPELINE = "card-risk"
+NEEDED = (
+    "penstock.deployments.server.local",
+    "penstock.flows.score",
+    "prefect",
+    "xgboost",
+    "great_expectations",
+    "duckdb",
+)
+"""Modules without which the demo would end in its middle."""
 MARKER = ".penstock-demo"
 _SETTINGS = """\
 # Read by every penstock command that is run in this folder.
@@ -65,6 +75,13 @@ class DemoContext:
 
         return open_database(self.settings, name)
 
+    @property
+    def connector(self) -> "Connector":
+        """What opens the connections and files of the demo's settings."""
+        from penstock.database.connections import Connector
+
+        return Connector(self.connect, self.settings.allowed_roots)
+
     @cached_property
     def pipeline(self) -> "Pipeline":
         from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
@@ -83,6 +100,19 @@ def stop(why: str) -> NoReturn:
     """End the demo: a step did not end as it should."""
     print_error(why)
     raise typer.Exit(1)
+
+
+def ensure_installed() -> None:
+    """Look for what the demo imports later, before it makes its folder.
+
+    Raises:
+        SettingsError: a module is not installed.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"{', '.join(missing)} cannot be imported", "Run `penstock doctor`: it says how to install it."
+        )
 
 
 def make_folder(folder: Path) -> None:

@@ -46,13 +46,13 @@ def play_pack(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None, s
             _train(stage, pack, size)
         with stage.clock.phase("load the engines"):
             load_engines(stage)
+        from penstock.api.project import Project
         from penstock.cli.prefect_api import prefect_api
-        from penstock.examples.place import Place
         from penstock.examples.scenario import play
 
         with prefect_api(stage.settings):
             with stage.clock.phase("runs"):
-                for act in play(Place(stage.settings), pack, size, lambda *told: _score(stage, *told)):
+                for act in play(Project(stage.settings), pack, size, lambda *told: _score(stage, *told)):
                     _tell_act(stage, act)
             _tell_labels(stage, pack, size)
             _show_end(stage, pack, shown)
@@ -67,8 +67,8 @@ def _make_world(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None,
 
     from rich.markup import escape
 
+    from penstock.api.project import Project
     from penstock.examples.pack import Size
-    from penstock.examples.place import Place
     from penstock.examples.project import newest_end, write_pipelines, write_size
 
     stage.title(pack.about)
@@ -77,9 +77,9 @@ def _make_world(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None,
         size = Size(rows or pack.demo.rows, pack.demo.days, seed, pack.demo.dirty, until)
         write_pipelines(pack, size)
         write_size(pack, size)
-        made = pack.make(Place(stage.settings), size)
+        made = pack.make(Project(stage.settings), size)
     table = make_table("made", "what")
-    for name, what in made.told.items():
+    for name, what in made.summary.items():
         table.add_row(escape(name), escape(what))
     table.add_row(escape(str(shown / "pipelines")), ", ".join(f"{name}.yaml" for name in pack.pipelines))
     stage.console.print(table)
@@ -87,10 +87,10 @@ def _make_world(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None,
 
 
 def _train(stage: DemoContext, pack: "Pack", size: "Size") -> None:
-    from penstock.examples.place import Place
+    from penstock.api.project import Project
 
     stage.title("Train on what is known")
-    for manifest in pack.train(Place(stage.settings), size):
+    for manifest in pack.train(Project(stage.settings), size):
         judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
         stage.tell(f"Registered [bold]{manifest.label}[/bold], {plural(len(manifest.features), 'feature')}; {judged}")
 
@@ -102,7 +102,7 @@ def _score(stage: DemoContext, pipeline: str, end: "datetime", incident: "Incide
 
     stage.title(f"Score {pipeline}" if incident is None else f"Incident {incident.name}")
     if incident is not None:
-        stage.tell(escape(incident.story))
+        stage.tell(escape(incident.summary))
     run_pipeline(pipeline, stage.settings, stage.console, end=end)
 
 
@@ -123,14 +123,14 @@ def _tell_act(stage: DemoContext, act: "Act") -> None:
 
 
 def _tell_labels(stage: DemoContext, pack: "Pack", size: "Size") -> None:
+    from penstock.api.project import Project
     from penstock.examples.judging import judge_published
-    from penstock.examples.place import Place
 
     stage.title("What really happened comes in")
-    place = Place(stage.settings)
-    stage.tell(f"{plural(pack.deliver_labels(place, size), 'label')} came in.")
+    project = Project(stage.settings)
+    stage.tell(f"{plural(pack.deliver_labels(project, size), 'label')} came in.")
     for name, labels in pack.labels.items():
-        rows, figure = judge_published(place, pack, name)
+        rows, figure = judge_published(project, pack, name)
         stage.tell(f"{name}: {labels.metric} {figure:.3f} over {rows:,} live scores")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from penstock.cli.demo.context import DemoContext
-from penstock.cli.output import count, make_table, seconds, short
+from penstock.cli.output import count, make_table, program_name, seconds, short
 
 if TYPE_CHECKING:
     from penstock.interval import DataInterval
@@ -120,10 +120,7 @@ def show_commands(stage: DemoContext, shown: Path, run_id: str) -> None:
 
 def _commands(run_id: str) -> list[str]:
     """Return command lines to go on with."""
-    import shutil
-    import sys
-
-    program = "penstock" if shutil.which("penstock") else str(Path(sys.executable).with_name("penstock"))
+    program = program_name()
     return [
         f"{program} runs",
         f"{program} show {run_id}",

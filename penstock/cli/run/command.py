@@ -20,11 +20,9 @@ from penstock.cli.run.readiness import ensure_ready, load_while_waiting
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
 
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector
     from penstock.ledger.reader import RunRecord
     from penstock.run.planning import Mode, Plan
     from penstock.settings import Settings
@@ -139,7 +137,7 @@ def run_pipeline(
 
 def _find_due(
     pipeline: "Pipeline",
-    connect: "Callable[[str], Database]",
+    connect: "Connector",
     now: datetime,
     mode: "Mode",
     start: datetime | None,

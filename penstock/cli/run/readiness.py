@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.database.connections import Database
+    from penstock.database.connections import Connector
     from penstock.interval import DataInterval
     from penstock.run_types import Pins
     from penstock.settings import Settings
@@ -18,7 +18,7 @@ def ensure_ready(
     settings: "Settings",
     interval: "DataInterval | None",
     pins: "Pins",
-    connect: "Callable[[str], Database]",
+    connect: "Connector",
 ) -> None:
     """Raise early what a run would raise later, after retries and with a started server.
 

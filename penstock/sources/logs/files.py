@@ -95,14 +95,14 @@ class LineBatch:
     """Lines that were cut to their beginning and length. They count as malformed, whatever the parser returns."""
 
 
-def find_files(source_name: str, path: str) -> list[Path]:
-    """Return the regular files of a path or glob as absolute paths, the oldest written first.
+def find_files(source_name: str, path: str, roots: tuple[str, ...]) -> list[Path]:
+    """Return the regular files that a path or glob names, absolute, the longest unwritten first.
 
     Raises:
         NoFiles: no file matches.
         OutsideRoots: the path, or a file's link, points outside the allowed folders.
     """
-    check_pattern(source_name, path)
+    check_pattern(source_name, path, roots)
     names = [path] if Path(path).is_file() else glob.glob(path, recursive=True)
     found = {}
     for name in names:
@@ -115,12 +115,12 @@ def find_files(source_name: str, path: str) -> list[Path]:
             found[file] = status.st_mtime_ns
     if not found:
         raise NoFiles(source_name, path)
-    check_files(source_name, path, found)
+    check_files(source_name, path, found, roots)
     return sorted(found, key=lambda file: (found[file], str(file)))
 
 
 def read_new_lines(
-    source_name: str, path: str, known: Sequence[KnownFile], batch_lines: int = 50_000
+    source_name: str, path: str, known: Sequence[KnownFile], roots: tuple[str, ...], batch_lines: int = 50_000
 ) -> Iterator[LineBatch]:
     """Yield whole lines that no earlier batch contained. Commit each batch with its state before the next.
 
@@ -129,7 +129,7 @@ def read_new_lines(
         BrokenFile: a gzip is truncated, corrupt or too large, or a file may not be read. No line of that file is
             yielded.
     """
-    files = find_files(source_name, path)
+    files = find_files(source_name, path, roots)
     scan = _Scan(source_name, frozenset(map(str, files)), {file.file_id: file for file in known}, batch_lines)
     for file in files:
         yield from scan.read(file)

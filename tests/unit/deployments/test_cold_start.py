@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from tests.waiting import SECONDS
+
 LOAD = """
 import gc, json, sys
 from penstock.deployments.engine import load
@@ -15,7 +17,7 @@ DEAR = {"pandas", "duckdb", "xgboost", "great_expectations", "scipy", "adbc_driv
 
 
 def test_a_flow_run_begins_without_what_only_scoring_needs_and_collects_garbage_again() -> None:
-    told = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True, timeout=100)
+    told = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True, timeout=SECONDS)
 
     found = json.loads(told.stdout)
     assert "penstock.flows.score" in found["loaded"]

@@ -17,7 +17,14 @@ from penstock.deployments.doctor.finding import Check, Finding, ok
 from penstock.deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
 from penstock.deployments.doctor.machine import check_proxy, check_telemetry, check_time_zones
 from penstock.deployments.doctor.mounts import network_kind, parse_mounts
-from penstock.deployments.doctor.packages import check_lock, installed_version, judge_bounds
+from penstock.deployments.doctor.packages import (
+    LOCK,
+    PACKAGE,
+    check_lock,
+    installed_version,
+    judge_bounds,
+    name_remedy,
+)
 from penstock.deployments.doctor.reaching import hide_login
 from penstock.deployments.doctor.reading import Deployed, Facts, Pool
 from penstock.deployments.doctor.server import Exposure, judge_access, measure_exposure
@@ -33,7 +40,7 @@ FACTS = Facts(NOW, (SOUND,), Pool(False, frozenset({"worker-1"})), 90.0)
 
 
 def case(folder: Path, **environment: str) -> CheckContext:
-    return CheckContext(Settings(home=folder / ".penstock", pipelines=folder), environment, NOW, folder)
+    return CheckContext(Settings(home=folder / ".penstock", pipelines=folder), environment, NOW)
 
 
 def state(findings: Iterator[Finding]) -> str:
@@ -71,10 +78,19 @@ def test_a_lock_is_read_for_this_python_only(tmp_path: Path) -> None:
 def test_the_lock_of_this_checkout_is_read_whole() -> None:
     from penstock.deployments.doctor.packages import read_lock
 
-    locked = read_lock(Path("requirements.lock").read_text())
+    locked = read_lock(LOCK.read_text())
 
     assert len(locked) > 100
     assert locked["sqlalchemy"].startswith("2.0")
+    assert LOCK.read_text() == Path("requirements-runtime.lock").read_text()
+
+
+def test_the_remedy_in_a_checkout_names_make_and_that_of_a_wheel_names_pip(tmp_path: Path) -> None:
+    wheel = name_remedy(tmp_path / "penstock")
+
+    assert "Delete `.venv`" in name_remedy(PACKAGE)
+    assert f"--require-hashes -r {tmp_path / 'penstock' / 'requirements.lock'}" in wheel
+    assert "make" not in wheel
 
 
 def test_a_version_outside_the_bounds_is_broken_and_says_what_it_does() -> None:

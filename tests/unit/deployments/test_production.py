@@ -60,7 +60,7 @@ def test_image_installs_from_hashes_and_runs_as_a_fixed_user_without_root() -> N
 
 def test_image_holds_the_package_with_its_linked_folders_and_names_its_project() -> None:
     copied = re.findall(r"^COPY (\w+) (\w+)$", DOCKERFILE, re.MULTILINE)
-    linked = [path.name for path in (ROOT / "penstock").iterdir() if path.is_symlink()]
+    linked = [path.name for path in (ROOT / "penstock").iterdir() if path.is_symlink() and path.is_dir()]
 
     assert sorted(copied) == sorted((root, root) for root in ("penstock", *linked))
     assert environment_of_the_image()["PENSTOCK_PROJECT"] == re.search(r"^WORKDIR (.+)$", DOCKERFILE, re.MULTILINE)[1]

@@ -9,7 +9,8 @@ from penstock.errors import ExpressionError, FeaturesError, ModelMismatch
 from penstock.models.booster import ModelVersion
 from penstock.models.chain import score_step
 from penstock.models.needs import needed_columns
-from penstock.privacy.masking import MaskingPolicy
+from penstock.privacy.masking import NO_MASKING
+from penstock.run.partition_options import PartitionOptions
 from penstock.run_types import Features, Misfit
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef
@@ -35,7 +36,7 @@ def read(spec: str = STEPS) -> Pipeline:
 def run_steps(pipeline: Pipeline, models: Models, rows: pa.Table) -> Features:
     features = Features(rows, rows.num_rows, 0, (), ())
     for step in pipeline.steps:
-        features = score_step(pipeline, features, step, models[step.name], MaskingPolicy(()))
+        features = score_step(pipeline, features, step, models[step.name], PartitionOptions(NO_MASKING, 60))
     return features
 
 
@@ -89,7 +90,7 @@ def test_an_input_that_is_not_there_is_told_with_its_step(models: Models) -> Non
 def test_an_input_for_a_feature_that_the_model_does_not_have_is_told(models: Models) -> None:
     spec = STEPS.replace("{opinion: screen_score}", "{opinion: screen_score, opinoin: screen_score}")
 
-    with pytest.raises(ModelMismatch, match=r"as the `inputs` of step `deep` give it.*`opinoin`"):
+    with pytest.raises(ModelMismatch, match=r"features that `inputs` of step `deep` names: `opinoin`"):
         run_steps(read(spec), models, payments(1, 10))
 
 
@@ -102,7 +103,7 @@ def test_a_feature_that_bears_an_outputs_name_is_refused(models: Models) -> None
 
 @pytest.mark.parametrize(
     ("condition", "told"),
-    [("items", "no condition that is true or false"), ("missing > 1", "missing"), ("country::int > 1", "fails")],
+    [("items", "not a condition that is true or false"), ("missing > 1", "missing"), ("country::int > 1", "fails")],
 )
 def test_a_condition_that_cannot_be_evaluated_is_told_with_its_step(models: Models, condition: str, told: str) -> None:
     spec = STEPS.replace(CONDITION, condition)

@@ -12,6 +12,7 @@ from penstock.models.manifest import Feature
 from penstock.models.registry import Registry
 from penstock.models.scoring import add_unstorable
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
+from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner
 from penstock.run_types import FailedExpectation, Features, Misfit, NullKey, Refusal
 from penstock.spec.pipeline import MODEL, SCORES, Pipeline
@@ -83,7 +84,7 @@ def test_a_step_masks_a_value_by_the_column_that_its_input_is_read_from(tmp_path
     rows = rows.append_column("screen_score", pa.array([0.9, 0.9]))
     private = MaskingPolicy({"land": "hash"}, MASKING.secret)
 
-    found = score_step(spec, Features(rows, 2, 0, (), ()), step, model, private)
+    found = score_step(spec, Features(rows, 2, 0, (), ()), step, model, PartitionOptions(private, 60))
 
     assert [[reason.text for reason in refusal.reasons] for refusal in found.refusals] == [
         ["step deep: `country`: unseen category (private)"]

@@ -40,7 +40,7 @@ def test_a_run_that_adds_up_passes() -> None:
 
 def test_rows_that_were_counted_at_the_moment_of_reading_and_not_read_are_an_error() -> None:
     partition = Partition(0, 1, None, None, 100, {"shop": "00000003-1"})
-    with pytest.raises(ReconciliationFailed, match="120 rows were counted, but 100 extracted at the same moment"):
+    with pytest.raises(ReconciliationFailed, match="120 rows were counted, but 100 extracted in the same snapshot"):
         audit_interval(run(), [replace(receipt(), partition=partition)], 100, {}, planned=120)
 
 
@@ -53,7 +53,7 @@ def test_rows_that_came_or_went_before_they_were_read_are_noted() -> None:
     ]
 
 
-@pytest.mark.parametrize(("counts", "rows", "difference"), [((100, 99), 99, "= 99"), ((100, 100), 99, "holds 99 rows")])
+@pytest.mark.parametrize(("counts", "rows", "difference"), [((100, 99), 99, "= 99"), ((100, 100), 99, "has 99 rows")])
 def test_a_row_that_is_unaccounted_for_is_an_error(counts: tuple[int, int], rows: int, difference: str) -> None:
     with pytest.raises(ReconciliationFailed, match=difference):
         audit_interval(run(), [receipt(*counts)], rows, {})

@@ -6,7 +6,7 @@ import pytest
 
 from penstock.resources.usage import GB, NO_PRICES, Prices
 from penstock.run.budget import over_budget
-from penstock.run.estimate import Estimate, add_up, estimate_run, tell_seconds
+from penstock.run.estimate import Estimate, describe_seconds, estimate_run, sum_estimates
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 
@@ -28,7 +28,7 @@ def line(rows: int, *, fixed: float = 2.0, per_row: float = 1e-5) -> Past:
 def test_without_past_runs_there_is_no_estimate() -> None:
     estimate = estimate_run(1_000, [], NO_PRICES)
     assert estimate == Estimate(1_000, 0)
-    assert estimate.tell() == "no estimate: no past run"
+    assert estimate.describe() == "no estimate: no past run"
 
 
 def test_past_runs_of_many_sizes_tell_what_is_fixed_from_what_goes_with_the_rows() -> None:
@@ -37,7 +37,7 @@ def test_past_runs_of_many_sizes_tell_what_is_fixed_from_what_goes_with_the_rows
     assert estimate.seconds == pytest.approx(102)
     assert estimate.cpu_seconds == pytest.approx(204)
     assert estimate.cost == pytest.approx(204 + 102)
-    assert estimate.tell() == "102.0 s, 3 min CPU, 1.0 GiB memory, cost 306 (from 5 past runs)"
+    assert estimate.describe() == "102.0 s, 3 min CPU, 1.0 GiB memory, cost 306 (from 5 past runs)"
 
 
 def test_past_runs_of_one_size_are_taken_to_go_with_the_rows() -> None:
@@ -59,14 +59,14 @@ def test_more_rows_never_take_less() -> None:
 def test_runs_from_before_cpu_was_measured_tell_the_time_alone() -> None:
     estimate = estimate_run(2_000, [Past(1_000, 1.0)], Prices(1.0, 1.0))
     assert (estimate.seconds, estimate.cpu_seconds, estimate.cost) == (2.0, None, None)
-    assert estimate.tell() == "2.0 s (from 1 past run)"
+    assert estimate.describe() == "2.0 s (from 1 past run)"
 
 
 def test_intervals_are_added_up_and_one_unknown_leaves_the_sum_unknown() -> None:
     first, second = Estimate(10, 3, 2.0, 1.0, 5, 0.5), Estimate(20, 3, 4.0, 1.5, 7, 0.25)
-    assert add_up([first, second]) == Estimate(30, 3, 6.0, 2.5, 7, 0.75)
-    assert add_up([first, Estimate(20, 3, 4.0)]).cost is None
-    assert add_up([]).tell() == "no estimate: no past run"
+    assert sum_estimates([first, second]) == Estimate(30, 3, 6.0, 2.5, 7, 0.75)
+    assert sum_estimates([first, Estimate(20, 3, 4.0)]).cost is None
+    assert sum_estimates([]).describe() == "no estimate: no past run"
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_what_is_within_the_budget_or_cannot_be_told_exceeds_nothing() -> None:
 
 @pytest.mark.parametrize(("seconds", "told"), [(4.23, "4.2 s"), (2_100, "35 min"), (9_000, "2.5 h")])
 def test_spans_are_told_as_people_read_them(seconds: float, told: str) -> None:
-    assert tell_seconds(seconds) == told
+    assert describe_seconds(seconds) == told

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from penstock.privacy.masking import NO_MASKING
+from penstock.run.partition_options import PartitionOptions
 from penstock.run.planning import Mode, PlanRequest, plan_intervals
 from penstock.run.validate import validate_partition
 from penstock.run_types import ExtractedRows, Features, ModelPin, NullKey, Partition, ScoringRun
@@ -69,7 +70,10 @@ def pass_rates(waivers: dict[str, frozenset[str]], rate: float = -1.0) -> Featur
     payments = pa.table({"payment_id": [1, 2], "country": ["DE", "FR"]})
     rates = pa.table({"country": ["DE", "FR"], "rate": [1.0, rate]})
     return validate_partition(
-        run, Partition(0, 1, None, None, 2), ExtractedRows(payments, {"rates": rates}, waivers), 1.0, NO_MASKING
+        run,
+        Partition(0, 1, None, None, 2),
+        ExtractedRows(payments, {"rates": rates}, waivers),
+        PartitionOptions(NO_MASKING, 60),
     )
 
 
@@ -96,9 +100,11 @@ def test_a_row_without_a_key_stays_refused_whatever_was_released() -> None:
         }
     )
     partition = Partition(0, 1, None, None, 1)
-    [refusal] = validate_partition(run, partition, ExtractedRows(table, {}), 1.0, NO_MASKING).refusals
+    [refusal] = validate_partition(run, partition, ExtractedRows(table, {}), PartitionOptions(NO_MASKING, 60)).refusals
 
     waivers = {refusal.digest: frozenset(r.text for r in refusal.reasons if r != NullKey())}
-    [again] = validate_partition(run, partition, ExtractedRows(table, {}, waivers), 1.0, NO_MASKING).refusals
+    [again] = validate_partition(
+        run, partition, ExtractedRows(table, {}, waivers), PartitionOptions(NO_MASKING, 60)
+    ).refusals
 
     assert again.reasons == (NullKey(),)

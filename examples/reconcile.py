@@ -1,11 +1,12 @@
-"""Whether pipelines kept to the compressed hour: what Prefect's run history and the ledger tell, held to each other."""
+"""Compare the planned runs of the compressed hour with Prefect's run history and the ledger."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
@@ -13,17 +14,16 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from penstock.deployments.up import client_of
-from penstock.examples.place import Place
-from penstock.examples.schedule_steps import Beat
-from penstock.ledger.reader import RunRecord, list_runs
+from penstock import Project, RunRecord
+from penstock.examples.schedule_steps import HourSchedule
 
 ENOUGH = 200
 
 
 @dataclass(frozen=True)
-class Ran:
+class DeploymentRun:
     """One flow run of a deployment in Prefect's history, with the runs of intervals below it."""
 
     run: FlowRun
@@ -31,64 +31,65 @@ class Ran:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """How one pipeline kept to the hour."""
+class HourResult:
+    """What became of one pipeline's runs in the hour."""
 
     pipeline: str
     planned: int
     completed: int
-    """Planned runs that have ended well, by Prefect's history."""
+    """Planned runs that completed, by Prefect's history."""
     published: int
-    """Intervals that are live, by the ledger."""
+    """Published intervals, by the ledger."""
     rows: int
-    """That were scored in them."""
+    """Rows scored in these intervals."""
     latest: timedelta
-    """From the planned start of a run to its real one, at most."""
+    """The longest time from a run's planned start to its real start."""
     wrong: tuple[str, ...] = field(default=())
-    """What is missing, twice, or otherwise than planned, in words."""
+    """What is missing, doubled or different from the plan, as text."""
 
 
-def is_planned(api_url: str, beats: Sequence[Beat], begin: datetime) -> bool:
-    """Whether the server has planned every run of the hour."""
-    with client_of(api_url) as client:
+def is_planned(api_url: str, schedules: Sequence[HourSchedule], begin: datetime) -> bool:
+    """Return whether the server has planned every run of the hour."""
+    with _client_of(api_url) as client:
         return all(
-            {run.expected_start_time for run in _runs_of(client, beat.pipeline)} == set(beat.moments(begin))
-            for beat in beats
+            {run.expected_start_time for run in _runs_of(client, schedule.pipeline)} == set(schedule.moments(begin))
+            for schedule in schedules
         )
 
 
-def is_over(api_url: str, beats: Sequence[Beat]) -> bool:
-    """Whether every run that was planned has ended, well or not."""
-    with client_of(api_url) as client:
-        runs = [run for beat in beats for run in _runs_of(client, beat.pipeline)]
+def is_over(api_url: str, schedules: Sequence[HourSchedule]) -> bool:
+    """Return whether every planned run has ended, in whichever state."""
+    with _client_of(api_url) as client:
+        runs = [run for schedule in schedules for run in _runs_of(client, schedule.pipeline)]
     return all(run.state is not None and run.state.is_final() for run in runs)
 
 
-def read_history(api_url: str, beats: Sequence[Beat]) -> Mapping[str, tuple[Ran, ...]]:
+def read_history(api_url: str, schedules: Sequence[HourSchedule]) -> Mapping[str, tuple[DeploymentRun, ...]]:
     """Read all flow runs of each pipeline's deployment, and the runs of intervals below them."""
-    with client_of(api_url) as client:
+    with _client_of(api_url) as client:
         return {
-            beat.pipeline: tuple(Ran(run, _below(client, run)) for run in _runs_of(client, beat.pipeline))
-            for beat in beats
+            schedule.pipeline: tuple(
+                DeploymentRun(run, _below(client, run)) for run in _runs_of(client, schedule.pipeline)
+            )
+            for schedule in schedules
         }
 
 
-def judge(place: Place, beat: Beat, begin: datetime, history: Sequence[Ran]) -> Kept:
-    """Hold what was planned, Prefect's history and the ledger to each other."""
-    warehouse = place.connect(place.pipeline(beat.pipeline).destination.connection)
-    ledger = list_runs(warehouse, beat.pipeline, limit=ENOUGH)
-    planned = beat.moments(begin)
+def judge(project: Project, schedule: HourSchedule, begin: datetime, history: Sequence[DeploymentRun]) -> HourResult:
+    """Compare the plan, Prefect's history and the ledger."""
+    ledger = project.list_runs(project.load_pipeline(schedule.pipeline), limit=ENOUGH)
+    planned = schedule.moments(begin)
     good = [each.run for each in history if each.run.state_name == "Completed"]
-    wrong = [*_missing(planned, history), *_unpublished(beat, ledger), *_unlike(history, ledger)]
+    wrong = [*_missing(planned, history), *_unpublished(schedule, ledger), *_unlike(history, ledger)]
     live = [run for run in ledger if run.state == "published"]
-    return Kept(
-        beat.pipeline,
+    return HourResult(
+        schedule.pipeline,
         len(planned),
         sum(run.expected_start_time in planned for run in good),
         len(live),
         sum(run.rows_scored or 0 for run in live),
         max((_lateness(run) for run in good), default=timedelta()),
-        tuple(f"{beat.pipeline}: {problem}" for problem in wrong),
+        tuple(f"{schedule.pipeline}: {problem}" for problem in wrong),
     )
 
 
@@ -97,8 +98,8 @@ def _lateness(run: FlowRun) -> timedelta:
     return begun - planned if begun and planned else timedelta()
 
 
-def _missing(planned: Sequence[datetime], history: Sequence[Ran]) -> list[str]:
-    """Each planned moment has one run that completed, and there is no other run."""
+def _missing(planned: Sequence[datetime], history: Sequence[DeploymentRun]) -> list[str]:
+    """List planned moments without exactly one completed run, and runs that were not planned."""
     there: Counter[datetime | None] = Counter(each.run.expected_start_time for each in history)
     counted = [f"{there[moment]} runs at {moment:%H:%M:%S}, not one" for moment in planned if there[moment] != 1]
     unplanned = [f"a run at {moment:%H:%M:%S}, unplanned" for moment in there if moment not in planned and moment]
@@ -111,19 +112,19 @@ def _missing(planned: Sequence[datetime], history: Sequence[Ran]) -> list[str]:
     return [*counted, *unplanned, *bad]
 
 
-def _unpublished(beat: Beat, ledger: Sequence[RunRecord]) -> list[str]:
-    """Each interval has one run in the ledger, which published it, and there is no other run."""
+def _unpublished(schedule: HourSchedule, ledger: Sequence[RunRecord]) -> list[str]:
+    """List intervals without exactly one run that published them, and runs of other intervals."""
     tries = Counter(run.interval_key for run in ledger)
     live = {run.interval_key for run in ledger if run.state == "published"}
-    wanted = {interval.key: interval.label for interval in beat.intervals}
+    wanted = {interval.key: interval.label for interval in schedule.intervals}
     unpublished = [f"{label} is not published" for key, label in wanted.items() if key not in live]
     again = [f"{wanted.get(key, key)} was tried {times} times" for key, times in tries.items() if times != 1]
     strange = [f"{key} was scored, and was not due" for key in tries if key not in wanted]
     return [*unpublished, *again, *strange]
 
 
-def _unlike(history: Sequence[Ran], ledger: Sequence[RunRecord]) -> list[str]:
-    """Each run of the history has one interval below it, and it is that of which the ledger names it."""
+def _unlike(history: Sequence[DeploymentRun], ledger: Sequence[RunRecord]) -> list[str]:
+    """List flow runs without exactly one interval run, and runs that Prefect and the ledger do not both know."""
     by_run = {run.flow_run_id: run for run in ledger}
     crowded = [
         f"{len(each.intervals)} intervals below the run of {each.run.expected_start_time:%H:%M:%S}, not one"
@@ -135,6 +136,12 @@ def _unlike(history: Sequence[Ran], ledger: Sequence[RunRecord]) -> list[str]:
     unwell = [f"{run.name} is {run.state_name}" for run in below if run.state_name != "Completed"]
     unseen = by_run.keys() - {str(run.id) for run in below}
     return [*crowded, *unknown, *unwell, *(f"the history lacks {by_run[run].run_id}" for run in unseen)]
+
+
+@contextmanager
+def _client_of(api_url: str) -> Iterator[SyncPrefectClient]:
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+        yield client
 
 
 def _runs_of(client: SyncPrefectClient, pipeline: str) -> list[FlowRun]:

@@ -1,4 +1,4 @@
-"""What a booster tells about itself, and whether that is what its manifest promises."""
+"""Facts of a booster, and whether its manifest has the same ones."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from penstock.models.manifest import Feature, Manifest
 
 @dataclass(frozen=True)
 class BoosterFacts:
-    """What a booster tells about itself."""
+    """What is read from a booster itself."""
 
     features: tuple[Feature, ...]
     """Categories are empty where the file does not hold them."""
@@ -17,22 +17,22 @@ class BoosterFacts:
     classes: int
     """Number of classes of a multi-class objective, else 0."""
     targets: int
-    """Number of values that a model of another objective gives for each row."""
+    """Number of values that a model of another objective returns for each row."""
     best_iteration: int | None
     saved_by: str
     format: str
 
 
-def check_contract(facts: BoosterFacts, manifest: Manifest) -> None:
-    """Raise `ModelRefused` where file and manifest speak of different models."""
-    for told, promised, what in (
+def check_manifest(facts: BoosterFacts, manifest: Manifest) -> None:
+    """Raise `ModelRefused` if file and manifest describe different models."""
+    for actual, registered, what in (
         (tuple(f.name for f in facts.features), manifest.feature_names, "features"),
         (facts.objective, manifest.objective, "objective"),
         (facts.best_iteration, manifest.best_iteration, "best iteration"),
     ):
-        if told != promised:
+        if actual != registered:
             raise ModelRefused(
-                manifest.label, f"its file says {what} {told}, its manifest {promised}. {REGISTER_AGAIN}"
+                manifest.label, f"its file has {what} {actual}, its manifest {registered}. {REGISTER_AGAIN}"
             )
     for of_file, of_manifest in zip(facts.features, manifest.features, strict=True):
         if of_file.dtype != of_manifest.dtype or of_file.categories not in ((), of_manifest.categories):

@@ -1,0 +1,158 @@
+"""Run the tutorial as a reader would, and write what really came out: `python -m docs.generator.session`.
+
+A `python` or `yaml` block with a title is a file. A `console` block holds commands, each after `$`, with their output.
+A last line `…` stands for the rest of an output. Dates in files are moved so that the newest day is yesterday.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "tutorial.md"
+SHOWN_FOLDER = "/home/me"
+SHOWN_PORT = "4200"
+COMMAND_SECONDS = 240
+_REST = "…"
+_BLOCK = re.compile(
+    r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<body>.*?)^```$', re.MULTILINE | re.DOTALL
+)
+_DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
+_ID = re.compile(r"\b[0-9a-f]{8}\b")
+_SCORED_DAYS = timedelta(days=3)
+_VOLATILE = (
+    (r"\b[0-9a-f]{8,}(?:-[0-9a-f]{4,})*\b", "<id>"),
+    (r"\b(?:\d{4}-)?\d\d-\d\d\b", "<date>"),
+    (r"\b\d\d:\d\d(?::\d\d)?\b", "<time>"),
+    (r"\d+\.\d+", "<number>"),
+    (r"[\d,]+ rows/s", "<number> rows/s"),
+    (r"\bby \S+", "by <process>"),
+    (r"─+", "─"),
+    (r"[ \t]+", " "),
+)
+"""What differs from run to run: ids, dates, times, measured numbers, and the width of tables."""
+
+
+def mask(text: str) -> str:
+    """Return a page with placeholders for everything that differs from run to run."""
+    for pattern, placeholder in _VOLATILE:
+        text = re.sub(pattern, placeholder, text)
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+class Session:
+    """One reader who follows the page, from an empty folder."""
+
+    def __init__(self, page: str, folder: Path) -> None:
+        self.page = page
+        self.home = self.folder = folder.resolve()
+        self.ids: dict[str, str] = {}
+        """Run ids of the page, and those that this session got in their place."""
+        self.printed = ""
+        first = re.search(r"^ *start: (\d{4}-\d\d-\d\d)", page, re.MULTILINE)
+        if first is None:
+            raise ValueError("the page has no pipeline with a `start:`")
+        self.moved = datetime.now(UTC).date() - _SCORED_DAYS - date.fromisoformat(first[1])
+        self.environment = self._make_environment()
+
+    def follow(self) -> str:
+        """Write every file and run every command; return the page with the real output."""
+        return _BLOCK.sub(self._follow_block, self.page)
+
+    def _follow_block(self, block: re.Match[str]) -> str:
+        fence = block[0].splitlines()[0]
+        if block["title"]:
+            body = _DATE.sub(self._move_date, block["body"])
+            (self.folder / block["title"]).write_text(body, encoding="utf-8")
+            return f"{fence}\n{body}```"
+        if block["language"] != "console":
+            return block[0]
+        parts = re.split(r"^\$ ", block["body"], flags=re.MULTILINE)[1:]
+        return f"{fence}\n{''.join(self._run(*part.split(chr(10), 1)) for part in parts)}```"
+
+    def _run(self, command: str, shown: str) -> str:
+        """Run one command; return it with its output, cut where the page cuts it."""
+        actual = _ID.sub(lambda found: self.ids.get(found[0], found[0]), command)
+        if command.startswith("cd "):
+            self.folder /= command.removeprefix("cd ")
+            if not self.folder.is_dir():
+                raise ValueError(f"there is no folder {self.folder}; the command before printed: {self.printed}")
+            return f"$ {command}\n"
+        output = self._run_up(actual) if command == "penstock up" else self._run_to_end(actual)
+        self.printed = output = output.replace(str(self.home), SHOWN_FOLDER)
+        lines = [line.rstrip() for line in output.splitlines()]
+        kept = list(takewhile(lambda line: line != _REST, shown.rstrip("\n").splitlines()))
+        if len(kept) < len(shown.rstrip("\n").splitlines()):
+            lines = [*lines[: len(kept)], _REST]
+        self.ids |= dict(zip(_ID.findall(shown), _ID.findall("\n".join(lines)), strict=False))
+        space = "\n" if shown.endswith("\n\n") or shown == "\n" else ""
+        return "\n".join([f"$ {actual}", *lines, ""]) + space
+
+    def _run_to_end(self, command: str) -> str:
+        return subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        ).stdout
+
+    def _run_up(self, command: str) -> str:
+        """Start everything, read until it is up, and stop it again."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        process = subprocess.Popen(
+            [*command.split(), "--port", port],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        lines: list[str] = []
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("Ctrl-C"):
+                    break
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=COMMAND_SECONDS)
+        return "".join(lines).replace(port, SHOWN_PORT)
+
+    def _move_date(self, found: re.Match[str]) -> str:
+        return (date.fromisoformat(found[0]) + self.moved).isoformat()
+
+    def _make_environment(self) -> Mapping[str, str]:
+        """Return an environment in which `penstock` and `python` are this checkout's."""
+        programs = self.home / ".programs"
+        programs.mkdir()
+        for name, line in (
+            ("python", f'exec "{sys.executable}" "$@"'),
+            ("penstock", f'exec "{sys.executable}" -c "from penstock.cli import main; main()" "$@"'),
+        ):
+            program = programs / name
+            program.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+            program.chmod(0o755)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
+        path = f"{programs}{os.pathsep}{inherited.get('PATH', os.defpath)}"
+        return inherited | {"PATH": path, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "100"}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        text = Session(PAGE.read_text(encoding="utf-8"), Path(folder)).follow()
+    PAGE.write_text(text, encoding="utf-8")

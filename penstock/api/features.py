@@ -1,0 +1,92 @@
+"""Features outside a run: of rows at hand, and of the past, for training."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+
+from penstock.database.connections import Connector
+from penstock.errors import SettingsError
+from penstock.interval import DataInterval, as_utc
+from penstock.run.extract import land_logs
+from penstock.run_types import interval_label
+from penstock.sources import open_source
+from penstock.spec.pipeline import Pipeline
+
+ROWS_AT_HAND = "rows at hand"
+STATEMENT_SECONDS = 1800
+"""The default of PENSTOCK_STATEMENT_SECONDS."""
+
+
+def apply_features(
+    pipeline: Pipeline, rows: Mapping[str, pa.Table], *, statement_seconds: int = STATEMENT_SECONDS
+) -> pa.Table:
+    """Run the pipeline's features query over tables at hand.
+
+    Use it to test a features query on a few rows, or to build the features of rows from elsewhere. A pipeline
+    without a query gives the primary source's rows as they are.
+
+    Args:
+        pipeline: Its `features:` is run, by DuckDB, closed: no files, no network.
+        rows: One table for each source, by the source's name.
+        statement_seconds: How long the query may take.
+
+    Returns:
+        One row for each key: the key, the features and the kept columns.
+
+    Raises:
+        FeaturesError: the query fails or does not select the key.
+        Halted: a key has two rows, or is not a key of the primary source.
+        SettingsError: a source has no table.
+
+    Example:
+        >>> apply_features(pipeline, {"payments": pa.table({"payment_id": [1], "amount": [9.5]})})
+    """
+    from penstock.run.features import build_features
+
+    missing = [name for name in pipeline.sources if name not in rows]
+    if missing:
+        raise SettingsError(
+            f"`{pipeline.name}` has a source `{missing[0]}`, and no rows were given for it",
+            "Give one Arrow table for each source.",
+        )
+    others = {name: rows[name] for name in pipeline.sources if name != pipeline.primary}
+    return build_features(pipeline, ROWS_AT_HAND, rows[pipeline.primary], others, statement_seconds)
+
+
+def read_past_features(
+    pipeline: Pipeline,
+    connect: Connector,
+    start: datetime | None,
+    end: datetime | None,
+    step: timedelta | None,
+    statement_seconds: int,
+) -> pa.Table:
+    """Build the features of the primary rows of a range, one span at a time; of a snapshot, of all rows."""
+    spans = _spans(pipeline, start, end, step)
+    land_logs(pipeline, connect)
+    return pa.concat_tables([_read_span(pipeline, connect, span, statement_seconds) for span in spans])
+
+
+def _spans(
+    pipeline: Pipeline, start: datetime | None, end: datetime | None, step: timedelta | None
+) -> list[DataInterval] | list[None]:
+    if pipeline.interval is None:
+        if start or end:
+            raise SettingsError(
+                f"`{pipeline.name}` is a snapshot pipeline and has no intervals", "Leave start and end out."
+            )
+        return [None]
+    if start is None or end is None or as_utc(start) >= as_utc(end):
+        raise SettingsError(f"there is no range from {start} to {end}", "Give a start, and an end after it.")
+    first, last, step = as_utc(start), as_utc(end), step or pipeline.interval.grain
+    count = -(-(last - first) // step)
+    return [DataInterval(first + i * step, min(first + (i + 1) * step, last)) for i in range(count)]
+
+
+def _read_span(pipeline: Pipeline, connect: Connector, span: DataInterval | None, statement_seconds: int) -> pa.Table:
+    from penstock.run.features import build_features
+
+    rows = {name: open_source(pipeline, name, connect).read(span) for name in pipeline.sources}
+    primary = rows.pop(pipeline.primary)
+    return build_features(pipeline, interval_label(span), primary, rows, statement_seconds)

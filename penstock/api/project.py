@@ -1,0 +1,331 @@
+"""A project in Python: its settings, pipelines, databases, models and runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from penstock.api.features import read_past_features
+from penstock.api.scoring import ScoringSteps, score_claimed
+from penstock.database.connections import Connector, Database, close_engines, open_database
+from penstock.database.types import UtcDateTime
+from penstock.errors import MissingTable
+from penstock.interval import as_utc
+from penstock.ledger.reader import RunRecord, find_run, list_runs, settled_intervals, validations_of
+from penstock.models.registry import Registry
+from penstock.privacy.masking import make_masking
+from penstock.report.document import RunDocument, read_document
+from penstock.run.extract import land_logs
+from penstock.run.planning import Mode, Plan, PlannedInterval
+from penstock.run_types import Validation, interval_key
+from penstock.settings import Settings, load_settings
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.steps import choose_models
+from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ScoredInterval:
+    """What scoring one interval came to: counts, findings, and the rows on request.
+
+    Every row that was read is in one of the counts: `extracted = scored + quarantined + excluded`.
+    """
+
+    run_id: str
+    """The run that published the interval."""
+    state: Literal["published", "skipped"]
+    """skipped: the interval was published before, and nothing was done; the counts are those of that run."""
+    extracted: int
+    """Rows of the primary source that were read."""
+    scored: int
+    """Rows that have a score now."""
+    quarantined: int
+    """Rows that an expectation or the model refused."""
+    excluded: int
+    """Rows that the features query left out."""
+    validations: tuple[Validation, ...]
+    """One for each expectation, the worst outcome first."""
+    _project: "Project" = field(repr=False, compare=False)
+    _pipeline: Pipeline = field(repr=False, compare=False)
+
+    def to_arrow(self) -> pa.Table:
+        """Read the run's live rows: key, scores, kept columns, and the columns that tell of the run."""
+        return self._project.read_scores(self._pipeline, run_id=self.run_id)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Read the run's live rows as a pandas frame; see `to_arrow`."""
+        return self.to_arrow().to_pandas()
+
+
+@dataclass(frozen=True)
+class Project:
+    """The project in the working folder: what its settings, pipelines, databases and models are for Python.
+
+    Relative paths of the settings and of the pipelines' sources begin at the working folder, as on the command line.
+    No Prefect server is needed.
+
+    Args:
+        settings: Those of the environment and of `.env` in the working folder where left out.
+
+    Example:
+        >>> project = Project()
+        >>> pipeline = project.load_pipeline("card-risk")
+        >>> for planned in project.plan(pipeline).intervals:
+        ...     print(project.score_interval(pipeline, planned).scored)
+    """
+
+    settings: Settings = field(default_factory=load_settings)
+
+    @property
+    def registry(self) -> Registry:
+        """The model store."""
+        return Registry(self.settings.models_folder, self.settings.device)
+
+    def connect(self, name: str) -> Database:
+        """Open a named connection; its engine is shared in this process.
+
+        Raises:
+            SettingsError: no setting names the connection, or its value is no database URL.
+
+        Example:
+            >>> with project.connect("shop").reading() as connection:
+            ...     connection.execute(sa.text("select count(*) from payments")).scalar()
+        """
+        return open_database(self.settings, name)
+
+    def close(self) -> None:
+        """Close every pooled connection of this process; what is opened later begins anew."""
+        close_engines()
+
+    def query(self, connection: str, statement: "str | sa.Select[Any]") -> pa.Table:
+        """Read the rows of a select as Arrow.
+
+        Every database gives the same types: bool, int64, float64, string, date32 and `timestamp[us, UTC]`. SQLite has
+        no types of its own; a SQLAlchemy select over typed columns tells them.
+
+        Args:
+            connection: Name of a connection.
+            statement: SQL text, or a SQLAlchemy select.
+
+        Raises:
+            SourceError: the database refused the statement.
+
+        Example:
+            >>> project.query("shop", "select payment_id, fraud from frauds")
+        """
+        from penstock.database.bulk import read
+
+        if isinstance(statement, str):
+            escaped = statement.replace(":", "\\:")  # SQLAlchemy would take `:word` for a parameter
+            statement = sa.select(sa.text("*")).select_from(sa.text(f"({escaped}\n) as penstock_query"))
+        return read(self.connect(connection), statement)
+
+    def load_pipeline(self, name: str | Path) -> Pipeline:
+        """Read a pipeline of the project.
+
+        Args:
+            name: Name of a file in the pipelines folder, without `.yaml`; or the path of any file.
+
+        Raises:
+            PipelineNotFound: there is no such file; the message lists the pipelines that there are.
+            SpecError: the file is not a pipeline; the message has every problem with its line.
+        """
+        return load_pipeline(find_pipeline_file(str(name), self.settings.pipelines))
+
+    def plan(
+        self,
+        pipeline: Pipeline,
+        mode: Mode = "due",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        now: datetime | None = None,
+    ) -> Plan:
+        """Decide which intervals are to be scored, and why.
+
+        New lines of log sources are landed in the warehouse first; nothing else is written.
+
+        Args:
+            mode: due = what is missing and what late rows touched; backfill = what a range lacks; restate = a range
+                again; release = what was let out of quarantine.
+            start, end: Take only intervals that touch `[start, end)`; naive means UTC.
+            now: The moment that decides what is due, aware; the clock's where left out.
+
+        Returns:
+            `intervals`, oldest first, each with its `reason`, and counts of those that are left alone.
+
+        Raises:
+            Halted: a column of the source has gone or changed its type.
+            SettingsError: a range is asked of a snapshot pipeline, or a restate names no range.
+
+        Example:
+            >>> [(planned.label, planned.reason) for planned in project.plan(pipeline).intervals]
+        """
+        land_logs(pipeline, self._connector)
+        return self._steps(pipeline).plan(now or datetime.now(UTC), mode, start, end)
+
+    def score_interval(
+        self, pipeline: Pipeline, planned: PlannedInterval, *, model: str = "", partition_rows: int | None = None
+    ) -> ScoredInterval:
+        """Score one interval and publish it, exactly once, as the flow does.
+
+        The interval is claimed under the same lease in the same ledger: of this call, a flow and a second call at
+        the same time, one scores. A call that fails, or is killed, publishes nothing, and the next call heals it.
+        Partitions are scored one after another in this process.
+
+        Args:
+            planned: One of `plan(pipeline).intervals`.
+            model: name@alias or name@version instead of the pipeline's own; of several, `step=name@version` with
+                commas between.
+            partition_rows: Most rows of a partition; the pipeline's own where left out.
+
+        Raises:
+            Halted: a gate refused the interval; nothing was published. The run and its findings stay in the ledger:
+                `list_runs`, `read_run`.
+            IntervalBusy: another run holds the interval.
+            TransientError: a database did not answer or was locked; call again.
+            TakenOver: the lease was lost, and another run took over.
+            ModelError: the model is not there, or is not what was registered.
+
+        Example:
+            >>> result = project.score_interval(pipeline, project.plan(pipeline).intervals[0])
+            >>> result.scored, result.quarantined
+            >>> result.to_pandas()
+        """
+        steps = self._steps(pipeline)
+        pins = {step: self.registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model).items()}
+        run = steps.claim(planned, pins)
+        if run is None:
+            live = settled_intervals(steps.warehouse, pipeline.name)[interval_key(planned.interval)]
+            return self._scored(pipeline, live, "skipped")
+        score_claimed(steps, run, partition_rows)
+        return self._scored(pipeline, find_run(steps.warehouse, run.run_id), "published")
+
+    def read_scores(
+        self,
+        pipeline: Pipeline,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        run_id: str | None = None,
+    ) -> pa.Table:
+        """Read the live rows, as readers of the destination see them.
+
+        Args:
+            start, end: Take only rows of intervals that touch `[start, end)`; naive means UTC.
+            run_id: Take only rows of this run; none once another run superseded it.
+
+        Returns:
+            The columns of the view `destination.table`: key, scores, kept columns, then `interval_start`,
+            `interval_end`, `model_name`, `model_version`, `model_digest`, `scored_at` and `run_id`. In the order of the
+            intervals and keys.
+
+        Raises:
+            MissingTable: nothing has been scored yet.
+
+        Example:
+            >>> project.read_scores(pipeline).to_pandas()["score"].describe()
+        """
+        from penstock.database.bulk import read
+
+        warehouse = self.connect(pipeline.destination.connection)
+        return read(warehouse, _select_live(warehouse, pipeline, start, end, run_id))
+
+    def list_runs(self, pipeline: Pipeline, limit: int = 50, states: Sequence[str] = ()) -> list[RunRecord]:
+        """Return the pipeline's runs from the ledger, the newest first.
+
+        Args:
+            states: Take only runs in these: running, published, superseded, withdrawn, halted, failed, abandoned.
+
+        Example:
+            >>> [(run.interval_key, run.state, run.rows_scored) for run in project.list_runs(pipeline)]
+        """
+        return list_runs(self.connect(pipeline.destination.connection), pipeline.name, limit, states)
+
+    def read_run(self, pipeline: Pipeline, run_id: str) -> RunDocument:
+        """Return all that the ledger holds of one run: partitions, validations, quarantine, the runs around it.
+
+        Args:
+            run_id: The id, or enough of its first characters.
+
+        Raises:
+            RunNotFound: no run of the ledger has such an id, or several have.
+        """
+        warehouse = self.connect(pipeline.destination.connection)
+        return read_document(warehouse, find_run(warehouse, run_id))
+
+    def read_features(
+        self,
+        pipeline: Pipeline,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        step: timedelta | None = None,
+    ) -> pa.Table:
+        """Build the features of past rows, by the pipeline's own sources and features query: rows to train on.
+
+        No expectation judges them, and nothing is published. New lines of log sources are landed first.
+
+        Args:
+            start, end: Event time of the primary rows, `[start, end)`; naive means UTC. Left out for a snapshot.
+            step: Event time that is read at once, as long as memory allows; the pipeline's grain where left out.
+
+        Returns:
+            One row for each key: the key, the features and the kept columns.
+
+        Raises:
+            SourceError: a source is not as declared.
+            FeaturesError: the features query fails.
+            SettingsError: the range is missing or empty.
+
+        Example:
+            >>> features = project.read_features(pipeline, datetime(2026, 1, 1), datetime(2026, 2, 1))
+            >>> labelled = features.join(labels, "payment_id", join_type="inner")
+        """
+        return read_past_features(pipeline, self._connector, start, end, step, self.settings.statement_seconds)
+
+    def _steps(self, pipeline: Pipeline) -> ScoringSteps:
+        masking = make_masking(pipeline, self.settings)
+        return ScoringSteps(pipeline, self.settings, self._connector, self.registry, masking)
+
+    @property
+    def _connector(self) -> Connector:
+        return Connector(self.connect, self.settings.allowed_roots)
+
+    def _scored(self, pipeline: Pipeline, run: RunRecord, state: Literal["published", "skipped"]) -> ScoredInterval:
+        return ScoredInterval(
+            run.run_id,
+            state,
+            run.rows_extracted or 0,
+            run.rows_scored or 0,
+            run.rows_quarantined or 0,
+            run.rows_excluded or 0,
+            tuple(validations_of(self.connect(pipeline.destination.connection), run.run_id)),
+            self,
+            pipeline,
+        )
+
+
+def _select_live(
+    warehouse: Database, pipeline: Pipeline, start: datetime | None, end: datetime | None, run_id: str | None
+) -> "sa.Select[Any]":
+    name, schema = pipeline.destination.table, pipeline.destination.schema_
+    with warehouse.reading() as connection:
+        inspector = sa.inspect(connection)
+        if not inspector.has_table(name, schema=schema):
+            raise MissingTable(warehouse.name, name, ())
+        columns = inspector.get_columns(name, schema=schema)
+    view = sa.table(name, *(sa.column(c["name"], c["type"]) for c in columns), schema=schema)
+    query = sa.select(view).order_by(view.c.interval_start, *(view.c[name] for name in pipeline.key))
+    if start is not None:
+        query = query.where(view.c.interval_end > sa.bindparam(None, as_utc(start), UtcDateTime))
+    if end is not None:
+        query = query.where(view.c.interval_start < sa.bindparam(None, as_utc(end), UtcDateTime))
+    return query if run_id is None else query.where(sa.cast(view.c.run_id, sa.Text) == run_id)

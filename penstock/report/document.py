@@ -1,0 +1,154 @@
+"""One run as a document, read from the ledger alone. `sections` lays it out, `card` and `penstock show` render it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from json import loads
+from typing import Any
+
+from penstock.database.connections import Database
+from penstock.ledger.lineage import earlier_runs, previous_published, replaced_by, replaced_runs
+from penstock.ledger.quarantine import RefusalCount, count_refusals
+from penstock.ledger.reader import PartitionRecord, RunRecord, partitions_of, validations_of
+from penstock.monitor.score_shift import ScoreShift, measure_shift
+from penstock.run_types import ModelPin, Pins, Validation
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """The time of one step in all partitions together."""
+
+    step: str
+    seconds: float
+    share: float
+    """Of the seconds of all steps."""
+    rows_per_second: float | None
+
+
+@dataclass(frozen=True)
+class RunDocument:
+    """One run, what it found, and the runs around it."""
+
+    run: RunRecord
+    partitions: Sequence[PartitionRecord]
+    validations: Sequence[Validation]
+    """The worst outcome first."""
+    refusals: Sequence[RefusalCount]
+    """Most frequent first."""
+    before: RunRecord | None
+    """The published run of the interval before, with which the scores are compared."""
+    earlier: Sequence[RunRecord]
+    """The last runs of the same interval that started before, newest first."""
+    replaced: Sequence[RunRecord]
+    """The runs that this run took over or superseded."""
+    successor: RunRecord | None
+    """The run that took this one over, or superseded it."""
+
+    @property
+    def pins(self) -> Pins:
+        """Each step's model version; there is always at least one."""
+        run = self.run
+        return run.step_models or {"score": ModelPin(run.model_name, run.model_version, run.model_digest)}
+
+    @property
+    def shift(self) -> ScoreShift | None:
+        return shift_between(self.run, self.before)
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Number of validations by outcome, the worst first."""
+        return dict(Counter(v.outcome for v in self.validations))
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Extracted rows a second, from claim to end."""
+        seconds, rows = self.run.seconds, self.run.rows_extracted
+        return rows / seconds if seconds and rows else None
+
+    @property
+    def steps(self) -> list[StepTime]:
+        """The partitions' steps in order, their seconds added up: more than wall time if partitions overlap."""
+        spent: dict[str, float] = defaultdict(float)
+        for partition in self.partitions:
+            for step, seconds in partition.seconds.items():
+                spent[step] += seconds
+        rows, total = sum(p.rows_extracted for p in self.partitions), sum(spent.values())
+        return [
+            StepTime(step, seconds, seconds / total if total else 0.0, rows / seconds if seconds and rows else None)
+            for step, seconds in spent.items()
+        ]
+
+    @property
+    def retried(self) -> list[PartitionRecord]:
+        return [partition for partition in self.partitions if partition.attempts > 1]
+
+    @property
+    def slowest(self) -> PartitionRecord | None:
+        return max(self.partitions, key=partition_seconds, default=None)
+
+
+def read_document(database: Database, run: RunRecord) -> RunDocument:
+    """Read what the ledger holds of a run."""
+    return RunDocument(
+        run,
+        partitions_of(database, run.run_id),
+        validations_of(database, run.run_id),
+        count_refusals(database, run.run_id),
+        previous_published(database, run),
+        earlier_runs(database, run),
+        replaced_runs(database, run),
+        replaced_by(database, run),
+    )
+
+
+def shift_between(run: RunRecord, before: RunRecord | None) -> ScoreShift | None:
+    """Compare the scores of two runs; None if there is nothing to compare."""
+    if before is None:
+        return None
+    return measure_shift(run.score_quantiles, run.rows_scored or 0, before.score_quantiles, before.rows_scored or 0)
+
+
+def partition_seconds(partition: PartitionRecord) -> float:
+    return sum(partition.seconds.values())
+
+
+def run_object(run: RunRecord, shift: ScoreShift | None, link: str | None) -> dict[str, Any]:
+    """Return a run as JSON shows it; `link` is the address of its flow run."""
+    record = {field.name: getattr(run, field.name) for field in fields(run)}
+    record["memory"] = loads(run.memory) if run.memory else None
+    figures = {"seconds": run.seconds, "cost_per_million": run.cost_per_million, "psi": shift.psi if shift else None}
+    return record | figures | {"flow_run_link": link}
+
+
+def document_object(document: RunDocument, link: str | None) -> dict[str, Any]:
+    """Return the document as JSON shows it: the run object, and the sections."""
+    shift, successor = document.shift, document.successor
+    return (
+        run_object(document.run, shift, link)
+        | {
+            "outcomes": document.outcomes,
+            "validations": [asdict(v) | {"detail": v.detail} for v in document.validations],
+            "refusals": [asdict(refusal) for refusal in document.refusals],
+            "steps": [asdict(step) for step in document.steps],
+            "loaded_partitions": document.partitions,
+            "compared_with": document.before.run_id if document.before else None,
+            "score_shift": asdict(shift) | {"reading": shift.reading} if shift else None,
+            "replaced_runs": [_summary_object(run) for run in document.replaced],
+            "replaced_by": _summary_object(successor) if successor else None,
+            "earlier_runs": [_summary_object(run) for run in document.earlier],
+        }
+        | _deprecated_keys(document)
+    )
+
+
+def _summary_object(run: RunRecord) -> dict[str, Any]:
+    names = ("run_id", "state", "reason", "error", "started_at", "published_at", "retired_at", "flow_run_id")
+    return {name: getattr(run, name) for name in names}
+
+
+def _deprecated_keys(document: RunDocument) -> dict[str, Any]:
+    """Return the keys of version 0.1 that have another name since 0.2; 0.3 drops them."""
+    return {
+        "quarantine": [{"stage": r.stage, "reasons": ", ".join(r.reasons), "rows": r.rows} for r in document.refusals],
+        "step_seconds": {step.step: round(step.seconds, 4) for step in document.steps},
+    }

@@ -1,0 +1,214 @@
+"""The sections of a run's document: their order and all of their texts, for every renderer."""
+
+from collections.abc import Sequence
+
+from penstock.ledger.reader import RunRecord
+from penstock.monitor.score_shift import ScoreShift
+from penstock.report.blocks import (
+    SHORT_ID,
+    Alert,
+    Block,
+    Code,
+    Column,
+    FlowRunPage,
+    Histogram,
+    Inline,
+    Items,
+    Line,
+    Paragraph,
+    RunName,
+    Section,
+    Status,
+    Strong,
+    Table,
+)
+from penstock.report.document import RunDocument, partition_seconds, shift_between
+from penstock.resources.memory import read_fit
+from penstock.resources.usage import format_bytes
+from penstock.run_types import Pins, interval_label
+
+DIGEST = 12
+"""Characters of a digest that are shown."""
+
+
+def build_sections(document: RunDocument) -> list[Section]:
+    """Lay a document out. The first section is the run itself; a section without content is left out."""
+    run, earlier = document.run, document.earlier
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in document.outcomes.items())
+    head: Line = (f"{run.pipeline} {interval_label(run.interval)}: ", Status(run.state))
+    sections = [Section(head, [*_describe_run(document), *_count_rows(document)])]
+    if document.validations:
+        sections.append(Section((f"Validations: {outcomes}",), [_list_validations(document)]))
+    if document.refusals:
+        sections.append(Section(("Quarantine",), _list_refusals(document)))
+    if run.score_quantiles:
+        sections.append(Section(("Scores",), _describe_scores(document)))
+    if document.steps:
+        sections.append(Section(("Seconds by step, all partitions added up",), _list_steps(document)))
+    if earlier:
+        sections.append(Section(("Earlier runs of this interval",), [_list_runs(run, earlier)]))
+    return sections
+
+
+def describe_models(pins: Pins) -> Line:
+    """Name each step's model version and digest; a single step is not named."""
+    several = len(pins) > 1
+    line: list[Inline] = ["Models " if several else "Model "]
+    for number, (step, pin) in enumerate(pins.items()):
+        line += [f"{', ' if number else ''}{f'{step} ' if several else ''}", Strong(str(pin)), " "]
+        line.append(Code(pin.digest[:DIGEST]))
+    return tuple(line)
+
+
+def _describe_run(document: RunDocument) -> list[Block]:
+    run = document.run
+    lines: list[Line] = [("Run ", Code(run.run_id), f", {run.reason}, by {run.lease_owner}")]
+    if run.flow_run_id:
+        lines.append((FlowRunPage(run.flow_run_id),))
+    lines += [
+        (*describe_models(document.pins), ", spec ", Code(run.spec_fingerprint[:DIGEST])),
+        (_describe_times(run),),
+    ]
+    lines += [_describe_replaced(replaced) for replaced in document.replaced]
+    if document.successor:
+        replaced_by = "Taken over by run" if run.state == "abandoned" else "Superseded by run"
+        lines.append((Strong(replaced_by), " ", _name(document.successor)))
+    return [*([Alert(run.error)] if run.error else []), Items(lines)]
+
+
+def _describe_times(run: RunRecord) -> str:
+    text = f"Started {run.started_at:%Y-%m-%d %H:%M:%S} UTC"
+    if run.state == "running":
+        text += f", lease until {run.lease_until:%H:%M:%S}"
+    if run.finished_at:
+        text += f", ended {run.finished_at:%H:%M:%S}"
+    if run.retired_at:
+        text += f", {run.state} {run.retired_at:%Y-%m-%d %H:%M:%S}"
+    if run.rows_pruned_at:
+        text += f", its rows were pruned {run.rows_pruned_at:%Y-%m-%d %H:%M:%S}"
+    return text
+
+
+def _describe_replaced(run: RunRecord) -> Line:
+    if run.state == "abandoned":
+        return Strong("Takes over from run"), " ", _name(run), f" (abandoned: {run.error})"
+    return Strong("Supersedes run"), " ", _name(run), f" (published {run.published_at:%Y-%m-%d %H:%M} UTC)"
+
+
+def _count_rows(document: RunDocument) -> list[Block]:
+    run = document.run
+    counts = {
+        "planned": _number(run.rows_planned),
+        "extracted": _number(run.rows_extracted),
+        "published": _number(run.rows_published),
+        "quarantined": _number(run.rows_quarantined),
+        "excluded": _number(run.rows_excluded),
+        "partitions": f"{len(document.partitions)} of {_number(run.partitions)}",
+        "seconds": "–" if run.seconds is None else f"{run.seconds:.2f}",
+        "rows/s": _number(document.rows_per_second),
+    }
+    cost = _describe_cost(run)
+    blocks: list[Block] = [_one_row(counts), *([_one_row(cost)] if cost else [])]
+    if run.memory:
+        blocks.append(Paragraph((f"Memory: {read_fit(run.memory).describe()}.",)))
+    return blocks
+
+
+def _describe_cost(run: RunRecord) -> dict[str, str]:
+    """Write what a run cost; empty if it was not measured."""
+    if run.cpu_seconds is None or run.peak_bytes is None:
+        return {}
+    peak = format_bytes(run.peak_bytes)
+    figures = {
+        "CPU s": f"{run.cpu_seconds:,.1f}",
+        "read": format_bytes(run.bytes_read or 0),
+        "written": format_bytes(run.bytes_written or 0),
+        "peak memory": peak if run.processes == 1 else f"{peak} in {run.processes} processes",
+    }
+    if run.cost is not None:
+        each = run.cost_per_million
+        figures |= {"cost": f"{run.cost:.4g}", "cost per million rows": "–" if each is None else f"{each:.4g}"}
+    return figures
+
+
+def _list_validations(document: RunDocument) -> Table:
+    columns = ("outcome", "unexpected", "expectation", "severity")
+    rows: list[list[Inline]] = []
+    for v in document.validations:
+        unit = "" if v.unit == "rows" else f" {v.unit}"
+        counts = f"{v.unexpected:,} of {v.evaluated:,}{unit}"
+        rows.append([Status(v.outcome), counts, f"{v.stage}: {v.expectation}", v.severity, v.note])
+    return Table([*_columns(columns, numbers=("unexpected",)), Column("detail", below="expectation")], rows)
+
+
+def _list_refusals(document: RunDocument) -> list[Block]:
+    rows = [[f"{r.rows:,}", r.stage, ", ".join(r.reasons)] for r in document.refusals]
+    hint = f"See the rows with `penstock quarantine show {document.run.run_id[:SHORT_ID]}`."
+    return [
+        Table(_columns(("rows", "stage", "reasons"), numbers=("rows",)), rows),
+        Paragraph((hint,)),
+    ]
+
+
+def _describe_scores(document: RunDocument) -> list[Block]:
+    run, before, shift = document.run, document.before, document.shift
+    low, middle, high = (run.score_quantiles[i] for i in (5, 50, 95))
+    blocks: list[Block] = []
+    if before and shift:
+        compared = f", against the published run before ({interval_label(before.interval)}, run "
+        other = f", scored by {before.models}" if before.models != run.models else ""
+        blocks.append(Paragraph((Strong(_describe_shift(shift)), compared, _name(before), f"{other}).")))
+    blocks.append(Paragraph((f"5 % below {low:.4g}, median {middle:.4g}, 95 % below {high:.4g}.",)))
+    blocks.append(Histogram(run.score_quantiles, before.score_quantiles if before else ()))
+    note = "Share of the rows in bins of equal width, read from 101 quantiles: exact to about one per cent."
+    return [*blocks, Paragraph((note,))]
+
+
+def _describe_shift(shift: ScoreShift) -> str:
+    readings = {
+        "steady": "steady (below 0.1)",
+        "within chance": f"not more than chance gives between so few rows (up to {shift.chance:.2g})",
+        "moved": "moved (0.1 to 0.25)",
+        "shifted": "shifted (above 0.25)",
+    }
+    return f"PSI {shift.psi:.3f}: {readings[shift.reading]}; median {shift.median_before:.4g} → {shift.median:.4g}"
+
+
+def _list_steps(document: RunDocument) -> list[Block]:
+    steps, numbers = document.steps, ("seconds", "share", "rows/s")
+    rows = [[s.step, f"{s.seconds:.2f}", f"{s.share:.0%}", _number(s.rows_per_second)] for s in steps]
+    longest = max(range(len(steps)), key=lambda i: steps[i].seconds)
+    blocks: list[Block] = [Table(_columns(("step", *numbers), numbers), rows, strong_row=longest)]
+    if document.slowest and len(document.partitions) > 1:
+        slowest = document.slowest
+        text = f"Slowest partition: {slowest.partition + 1}, {partition_seconds(slowest):.2f} s."
+        blocks.append(Paragraph((text,)))
+    if document.retried:
+        retried = ", ".join(f"{part.partition + 1} ({part.attempts} attempts)" for part in document.retried)
+        blocks.append(Paragraph((f"Partitions that needed another try: {retried}.",)))
+    return blocks
+
+
+def _list_runs(run: RunRecord, earlier: Sequence[RunRecord]) -> Table:
+    rows: list[list[Inline]] = []
+    for other in earlier:
+        shift = shift_between(run, other)
+        psi, started = f"{shift.psi:.3f}" if shift else "–", f"{other.started_at:%Y-%m-%d %H:%M:%S}"
+        rows.append([_name(other), started, Status(other.state), other.models, psi, other.error or other.reason])
+    return Table(_columns(("run", "started (UTC)", "state", "model", "PSI to it", "why"), numbers=("PSI to it",)), rows)
+
+
+def _columns(names: Sequence[str], numbers: Sequence[str] = ()) -> list[Column]:
+    return [Column(name, number=name in numbers) for name in names]
+
+
+def _one_row(cells: dict[str, str]) -> Table:
+    return Table(_columns([*cells], numbers=[*cells]), [[*cells.values()]])
+
+
+def _name(run: RunRecord) -> RunName:
+    return RunName(run.run_id, run.flow_run_id)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"

@@ -1,0 +1,137 @@
+"""A project in Python scores as the flow does: same ledger, same lease, every interval once."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+
+from penstock import (
+    Expectation,
+    Halted,
+    IntervalBusy,
+    ModelRef,
+    Project,
+    ScoreStep,
+    Settings,
+    SettingsError,
+    SourceError,
+    apply_features,
+)
+from tests.conftest import DIALECTS
+from tests.driver import lapse_leases
+from tests.shop import START, Place, payments_table
+
+DAY = timedelta(days=1)
+NOW = START + 3 * DAY
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_a_project_publishes_what_is_due_once(warehouse: str, make_place: Callable[..., Place]) -> None:
+    place = make_place(warehouse=warehouse)
+    project = Project()
+    pipeline = project.load_pipeline(place.spec)
+
+    results = [project.score_interval(pipeline, planned) for planned in project.plan(pipeline, now=NOW).intervals]
+
+    assert [(each.state, each.extracted, each.scored, each.quarantined) for each in results] == [
+        ("published", 250, 250, 0)
+    ] * 3
+    assert project.plan(pipeline, now=NOW).intervals == ()
+    assert [run.state for run in project.list_runs(pipeline)] == ["published"] * 3
+    scores = project.read_scores(pipeline)
+    assert scores["payment_id"].to_pylist() == list(range(1, 751))
+    assert scores.schema.field("interval_start").type == pa.timestamp("us", "UTC")
+    assert scores.slice(250, 250).equals(results[1].to_arrow())
+    assert scores.slice(250, 250).equals(project.read_scores(pipeline, START + DAY, START + 2 * DAY))
+    assert results[0].to_pandas()["score"].between(0, 1).all()
+
+
+@pytest.fixture
+def project(make_place: Callable[..., Place]) -> Project:
+    make_place()
+    return Project()
+
+
+def test_a_published_interval_is_skipped_with_the_counts_of_its_run(project: Project) -> None:
+    pipeline = project.load_pipeline("card-risk.yaml")
+    first = project.plan(pipeline, now=NOW).intervals[0]
+    published = project.score_interval(pipeline, first)
+
+    again = project.score_interval(pipeline, first)
+
+    assert (published.state, again.state) == ("published", "skipped")
+    assert (again.run_id, again.scored) == (published.run_id, 250)
+    assert len(project.list_runs(pipeline)) == 1
+
+
+def test_an_interval_that_another_run_holds_is_left_alone(project: Project) -> None:
+    pipeline = project.load_pipeline("card-risk.yaml")
+    first = project.plan(pipeline, now=NOW).intervals[0]
+    pins = {"score": project.registry.resolve("card-risk@champion")}
+    other = project._scorer(pipeline).claim(first, pins)
+
+    with pytest.raises(IntervalBusy, match=other.run_id):
+        project.score_interval(pipeline, first)
+
+    lapse_leases(project.connect("warehouse"))
+    assert project.score_interval(pipeline, first).scored == 250
+    assert {run.state for run in project.list_runs(pipeline)} == {"abandoned", "published"}
+
+
+def test_a_gate_that_halts_publishes_nothing_and_leaves_its_findings(project: Project) -> None:
+    pipeline = project.load_pipeline("card-risk.yaml")
+    gate = Expectation(type="expect_table_row_count_to_be_between", arguments={"min_value": 251})
+    strict = pipeline.model_copy(update={"expectations": {"payments": (gate,)}})
+
+    with pytest.raises(Halted, match="251"):
+        project.score_interval(strict, project.plan(strict, now=NOW).intervals[0])
+
+    [run] = project.list_runs(pipeline, states=["halted"])
+    assert project.read_run(pipeline, run.run_id).validations[0].outcome == "halted"
+    assert project.read_scores(pipeline).num_rows == 0
+
+
+def test_rows_to_train_on_are_the_features_that_a_run_would_score(project: Project) -> None:
+    pipeline = project.load_pipeline("card-risk.yaml")
+    query = "select payment_id, amount * items as total, amount, items, country, first from payments"
+    pipeline = pipeline.model_copy(update={"features": query})
+
+    rows = project.read_features(pipeline, START, START + 2 * DAY, step=3 * DAY)
+    paid = project.query("shop", sa.select(payments_table()))
+
+    assert rows.num_rows == 500
+    assert rows.sort_by("payment_id").equals(apply_features(pipeline, {"payments": paid.slice(0, 500)}))
+    with pytest.raises(SettingsError, match="Give a start, and an end after it"):
+        project.read_features(pipeline, START, START)
+    with pytest.raises(SettingsError, match="a source `payments`, and no rows were given for it"):
+        apply_features(pipeline, {})
+
+
+def test_settings_given_in_python_go_before_the_environment(project: Project, tmp_path: Path) -> None:
+    tried = Project(Settings(connections={"warehouse": f"sqlite:///{tmp_path}/tried.db"}))
+    pipeline = tried.load_pipeline("card-risk.yaml")
+    tried.score_interval(pipeline, tried.plan(pipeline, now=NOW).intervals[0])
+
+    assert len(tried.list_runs(pipeline)) == 1
+    assert project.list_runs(pipeline) == []
+    with pytest.raises(SourceError, match="no table or view `card_risk_scores`"):
+        project.read_scores(pipeline)
+
+
+def test_steps_of_inference_are_scored_in_their_order(project: Project) -> None:
+    pipeline = project.load_pipeline("card-risk.yaml")
+    champion = ModelRef(name="card-risk", selector="champion")
+    steps = (
+        ScoreStep(name="screen", model=champion),
+        ScoreStep(name="deep", model=champion, when="screen_score > 0.5"),
+    )
+    chained = pipeline.model_copy(update={"name": "chained", "model": None, "models": steps, "expectations": {}})
+
+    result = project.score_interval(chained, project.plan(chained, now=NOW).intervals[0])
+
+    rows = result.to_pandas()
+    assert (rows["deep_score"].notna() == (rows["screen_score"] > 0.5)).all()
+    assert list(project.read_run(chained, result.run_id).run.step_models) == ["screen", "deep"]

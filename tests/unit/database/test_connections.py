@@ -1,0 +1,22 @@
+"""Named connections: which engine a name opens."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.database.connections import close_engines, open_database
+from penstock.settings import Settings
+
+
+def test_a_relative_path_starts_at_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(connections={"shop": "sqlite:///shop.db"})
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        with open_database(settings, "shop").writing() as connection:
+            connection.execute(sa.text("create table payments (id integer)"))
+    close_engines()
+
+    assert (tmp_path / "one/shop.db").is_file()
+    assert (tmp_path / "two/shop.db").is_file()
