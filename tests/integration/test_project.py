@@ -71,7 +71,7 @@ def test_an_interval_that_another_run_holds_is_left_alone(project: Project) -> N
     pipeline = project.load_pipeline("card-risk.yaml")
     first = project.plan(pipeline, now=NOW).intervals[0]
     pins = {"score": project.registry.resolve("card-risk@champion")}
-    other = project._scorer(pipeline).claim(first, pins)
+    other = project._steps(pipeline).claim(first, pins)
 
     with pytest.raises(IntervalBusy, match=other.run_id):
         project.score_interval(pipeline, first)

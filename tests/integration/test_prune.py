@@ -21,7 +21,7 @@ from penstock.ledger.reader import find_run, list_runs, quarantined_rows, settle
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
 from penstock.run.load import load_partition
-from penstock.run_types import Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun
+from penstock.run_types import FailedExpectation, Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun
 from penstock.sources.logs.landed import LogReader, land_lines, landed_table
 from penstock.spec.pipeline import LogSource, Pipeline
 from penstock.spec.yaml_file import parse_pipeline
@@ -59,7 +59,7 @@ def take(database: Database, number: int = 0, *, again: bool = False) -> Scoring
 
 def fill(database: Database, run: ScoringRun, keys: list[int]) -> None:
     table = pa.table({"payment_id": pa.array(keys, pa.int64()), "score": pa.array([0.5] * len(keys), pa.float64())})
-    refusals = (Refusal("payments", "payments", '{"payment_id": 99}', ("too bad",), "{}", "digest"),)
+    refusals = (Refusal("payments", "payments", '{"payment_id": 99}', (FailedExpectation("too bad"),), "{}", "digest"),)
     scored = ScoredRows(table, Features(table, len(keys) + 1, 0, refusals, ()), refusals, (), ())
     load_partition(database, run, Partition(0, 1, None, None, len(keys)), scored, {}, 1)
 
