@@ -49,7 +49,7 @@ def judge_changes(changes: Sequence[Change]) -> Iterator[Finding]:
         if change.kind == "removed":
             yield warning("deployments", f"{change.what} has no spec", "Run `penstock deploy`.")
     for orphan in orphans:
-        what = f"{orphan} has no spec, so its runs fail"
+        what = f"{orphan}: it has no spec, so its runs fail"
         yield broken("orphans", what, "Run `penstock deploy --yes`, which removes it.")
     if not differing:
         yield ok("deployments", f"{len(changes) - len(orphans)} objects on the server match the specs")

@@ -62,7 +62,7 @@ def test_rows_of_a_transaction_that_is_open_when_the_interval_ends_are_waited_fo
     with open_transaction(place.shop) as session:  # it has written nothing yet
         until_past(end)
 
-        waiting = driver.plan(datetime.now(UTC), "due", None, None)
+        waiting = driver.does.plan(datetime.now(UTC), "due", None, None)
         assert driver.run(datetime.now(UTC))[-1] == "plan"
 
         assert (waiting.intervals, waiting.stalled) == ((), 1)
@@ -100,11 +100,11 @@ def test_a_database_whose_clock_is_behind_is_waited_for(make_place: Callable[...
     place = make_place("postgresql", spec=spec_ending_in(3600))
     driver = Driver(load_pipeline(place.spec), connect, place.registry)
 
-    plan = driver.plan(datetime.now(UTC) + timedelta(hours=2), "due", None, None)
+    plan = driver.does.plan(datetime.now(UTC) + timedelta(hours=2), "due", None, None)
 
     assert plan.intervals == ()
     assert plan.stalled >= 60
-    assert "the clock of `shop` is at" in plan.stall
+    assert "the clock of `shop` is only at" in plan.stall
 
 
 def test_penstocks_own_readers_and_other_databases_hold_nothing_back(
