@@ -274,7 +274,7 @@ def test_unreachable_database_is_named_and_its_password_is_not(place: Place, mon
 
     for ended in (called, verbose, check):
         assert ended.exit_code == 1
-        assert "`shop` did not answer" in ended.text
+        assert "`shop` is not available" in ended.text
         assert "s3cret" not in ended.text
     assert called.stderr.startswith("Error: connection `shop`")
     assert len(called.stderr.splitlines()) == 1

@@ -18,7 +18,16 @@ from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish
 from penstock.run import history_table as history
 from penstock.run.history_table import check_names, prepare
 from penstock.run.load import count_rows, load_partition
-from penstock.run_types import Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun, Validation
+from penstock.run_types import (
+    FailedExpectation,
+    Features,
+    ModelPin,
+    Partition,
+    Refusal,
+    ScoredRows,
+    ScoringRun,
+    Validation,
+)
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
@@ -45,7 +54,7 @@ def scored(keys: list[int], score: float = 0.5, halts: tuple[str, ...] = (), **m
     table = pa.table(
         {"payment_id": pa.array(keys, pa.int64()), "score": pa.array([score] * len(keys), pa.float64())} | more
     )
-    refusals = (Refusal("payments", "payments", '{"payment_id": 99}', ("too bad",), "{}", "digest"),)
+    refusals = (Refusal("payments", "payments", '{"payment_id": 99}', (FailedExpectation("too bad"),), "{}", "digest"),)
     validations = (Validation("payments", "amount", "warning", 4, 1, "quarantined", "1 of 4", 0),)
     return ScoredRows(table, Features(table, len(keys) + 1, 0, refusals, validations), refusals, validations, halts)
 
