@@ -167,7 +167,8 @@ def close_engines() -> None:
 
 def _engine(text: str, statement_seconds: int, owner: int) -> sa.Engine:
     """Return the engine of a URL, the same one each time."""
-    key = (text, statement_seconds, owner, os.getcwd())
+    folder = os.getcwd() if text.startswith(("sqlite", "duckdb")) else ""  # a server needs none, and it may be gone
+    key = (text, statement_seconds, owner, folder)
     with _engines_lock:
         if key not in _engines:
             _engines[key] = _make_engine(text, statement_seconds)

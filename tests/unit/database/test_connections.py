@@ -20,3 +20,13 @@ def test_a_relative_path_starts_at_the_working_folder(tmp_path: Path, monkeypatc
 
     assert (tmp_path / "one/shop.db").is_file()
     assert (tmp_path / "two/shop.db").is_file()
+
+
+def test_a_server_is_opened_from_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    settings = Settings(connections={"warehouse": "postgresql://user@host/database"})
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+    assert open_database(settings, "warehouse").dialect == "postgresql"
