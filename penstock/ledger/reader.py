@@ -202,8 +202,9 @@ def rows_done(database: Database, run_ids: Sequence[str]) -> int:
 def validations_of(database: Database, run_id: str) -> list[Validation]:
     """Return a run's validations, those of its partitions added up, the worst outcome first."""
     names = ("stage", "expectation", "severity", "evaluated", "unexpected", "outcome", "partition")
-    # NULL: written by a process of version 6 that went on working while the ledger was upgraded
-    added = {"unit": "rows", "observed": validations.c.detail, "released": 0}
+    # NULL: written by a process of version 6 that went on working while the ledger was upgraded. Its detail has the
+    # counts, and those of `values` are not written before it.
+    added = {"unit": "values", "observed": validations.c.detail, "released": 0}
     later = [sa.func.coalesce(validations.c[name], instead).label(name) for name, instead in added.items()]
     query = (
         sa.select(*(validations.c[name] for name in names), *later)

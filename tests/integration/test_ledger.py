@@ -394,6 +394,18 @@ def test_a_run_that_a_process_of_the_version_before_retired_has_no_successor(war
     assert replaced_by(warehouse, find_run(warehouse, run.run_id)) is None
 
 
+def test_a_validation_that_a_process_of_the_version_before_wrote_shows_its_counts_once(warehouse: Database) -> None:
+    run = taken(warehouse)
+    record_validations(warehouse, run, [Validation("payments", "amount", "warning", 6, 5, "quarantined")])
+    old = {"unit": None, "observed": None, "released": None, "detail": "5 of 6 rows, e.g. 'b'"}
+    with warehouse.writing() as connection:
+        connection.execute(sa.update(validations).values(**old))
+
+    [shown] = validations_of(warehouse, run.run_id)
+
+    assert shown.detail == "5 of 6 rows, e.g. 'b'"
+
+
 OLD_DETAILS: dict[str, tuple[Outcome, str]] = {
     "1,234 of 56,789 rows, e.g. 'b'": ("quarantined", "e.g. 'b'"),
     "1,234 of 56,789 rows": ("quarantined", ""),
