@@ -10,9 +10,9 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
-from penstock.api.scoring import timed
 from penstock.resources.usage import PartitionMeter
 from penstock.run_types import Features, Partition, Receipt, ScoredRows, ScoringRun
+from penstock.scoring_steps import timed
 from penstock.tasks.retries import RETRIED
 from penstock.tasks.runners import outcome_of
 from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, score_rows, validate

@@ -3,11 +3,11 @@
 from functools import lru_cache
 from typing import Any
 
-from penstock.api.scoring import ScoringSteps
 from penstock.database.connections import Connector, Database, open_database
 from penstock.errors import SettingsError
 from penstock.models.registry import Registry
 from penstock.privacy.masking import make_masking
+from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 

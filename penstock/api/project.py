@@ -10,7 +10,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.api.features import read_past_features
-from penstock.api.scoring import ScoringSteps, score_claimed
+from penstock.api.scoring import score_claimed
 from penstock.database.connections import Connector, Database, close_engines, open_database
 from penstock.database.types import UtcDateTime
 from penstock.errors import MissingTable
@@ -22,6 +22,7 @@ from penstock.report.document import RunDocument, read_document
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, Plan, PlannedInterval
 from penstock.run_types import Validation, interval_key
+from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import choose_models
