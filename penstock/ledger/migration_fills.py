@@ -1,6 +1,7 @@
 """What migrations write into rows that are older than their columns."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -17,25 +18,23 @@ def _fill_replaced_by_run_id(connection: sa.Connection) -> None:
 
     A run was retired with the time of the transaction that claimed or published its successor.
     """
-    successor = runs.alias("successor")
-    replaced = sa.or_(
-        sa.and_(runs.c.state == "abandoned", successor.c.started_at == runs.c.retired_at),
-        sa.and_(runs.c.state == "superseded", successor.c.published_at == runs.c.retired_at),
+    _link_retired_runs(connection, "abandoned", runs.c.started_at)
+    _link_retired_runs(connection, "superseded", runs.c.published_at)
+
+
+def _link_retired_runs(connection: sa.Connection, state: str, time: sa.ColumnElement[datetime]) -> None:
+    """Link the runs in one state to the runs of their interval with that time."""
+    interval = (runs.c.pipeline, runs.c.interval_key, runs.c.variant)
+    found = sa.select(*interval, time.label("time"), sa.func.min(runs.c.run_id).label("run_id"))
+    successors = found.where(time.is_not(None)).group_by(*interval, time).subquery("successors")
+    # `|| ''`: SQLite would join by the index on the interval, and all runs of a snapshot pipeline have the same one
+    same_interval = (column.concat("") == successors.c[column.name] for column in interval)
+    same_time = runs.c.retired_at == successors.c.time
+    connection.execute(
+        sa.update(runs)
+        .where(runs.c.state == state, *same_interval, same_time, runs.c.run_id != successors.c.run_id)
+        .values(replaced_by_run_id=successors.c.run_id)
     )
-    found = (
-        sa.select(sa.func.min(successor.c.run_id))
-        .where(
-            successor.c.pipeline == runs.c.pipeline,
-            successor.c.interval_key == runs.c.interval_key,
-            successor.c.variant == runs.c.variant,
-            successor.c.run_id != runs.c.run_id,
-            replaced,
-        )
-        .correlate(runs)
-        .scalar_subquery()
-    )
-    retired = runs.c.state.in_(("abandoned", "superseded"))
-    connection.execute(sa.update(runs).where(retired).values(replaced_by_run_id=found))
 
 
 def _fill_observed(connection: sa.Connection) -> None:

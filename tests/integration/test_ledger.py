@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from penstock.database.connections import BUSY_SECONDS, Database, open_database
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
-from penstock.ledger import migrations
+from penstock.ledger import migration_fills, migrations
 from penstock.ledger.lineage import replaced_by
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs, partitions_of, settled_intervals, validations_of
@@ -342,6 +342,37 @@ def test_an_upgrade_links_runs_to_the_runs_that_replaced_them(warehouse: Databas
     migrations._migrate(warehouse)
 
     assert {run.run_id: run.replaced_by_run_id for run in list_runs(warehouse)} == links
+
+
+def test_an_upgrade_of_many_runs_of_one_snapshot_takes_steps_in_proportion(
+    use_settings: Callable[..., Any], database_url: Callable[[str, str], str]
+) -> None:
+    warehouse = open_database(use_settings(warehouse=database_url("sqlite", "warehouse")), "warehouse")
+    migrations._migrate(warehouse)
+    begin = datetime(2024, 1, 1, tzinfo=UTC)
+    common = {c.name: "x" for c in runs.columns if not c.nullable} | {"state": "superseded", "lease_until": begin}
+
+    def steps_to_link(first: int, end: int) -> int:
+        """Add runs that superseded one another, link all, and return the thousands of steps that SQLite took."""
+        times = [begin + timedelta(seconds=second) for second in range(end + 1)]
+        rows = [
+            common | {"run_id": str(n), "started_at": times[n], "published_at": times[n], "retired_at": times[n + 1]}
+            for n in range(first, end)
+        ]
+        counted: list[None] = []
+        with warehouse.writing() as connection:
+            connection.execute(runs.insert(), rows)
+            raw: Any = connection.connection.driver_connection
+            raw.set_progress_handler(lambda: counted.append(None), 1_000)
+            migration_fills._fill_replaced_by_run_id(connection)
+            raw.set_progress_handler(None, 0)
+        return len(counted)
+
+    few, many = steps_to_link(0, 500), steps_to_link(500, 2_000)
+
+    assert many < 8 * few
+    links = {run.run_id: run.replaced_by_run_id for run in list_runs(warehouse, limit=2_000)}
+    assert links == {str(n): str(n + 1) for n in range(1_999)} | {"1999": None}
 
 
 def test_a_command_that_only_reads_upgrades_a_ledger_of_the_version_before(
