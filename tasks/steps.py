@@ -35,7 +35,7 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
     """Score one validated partition with the run's pinned model version.
 
     Raises:
-        ModelMismatch: the batch lacks a feature of the manifest; not retried.
+        ModelMismatch: the batch has no column for a feature of the manifest; not retried.
         ModelRefused: the model file is not what its manifest says; not retried.
     """
     return scoring_steps(run.pipeline).score(run, partition, features, sample_share)

@@ -1,4 +1,4 @@
-"""The steps of a run as functions of one object, and a run without Prefect.
+"""The steps of a run as methods of one object, and a run without Prefect.
 
 `flows/score.py` calls the same steps as tasks, with retries and several partitions at once.
 """
@@ -56,9 +56,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoringSteps:
-    """The steps of one pipeline's runs, with all that they need.
+    """The steps of one pipeline's runs, with their settings, connections and models.
 
-    The Prefect tasks and `penstock.Project` call the same steps; only their order is written twice.
+    The Prefect tasks and `penstock.Project` call the same steps. Only their order is written twice.
     """
 
     pipeline: Pipeline
@@ -72,7 +72,7 @@ class ScoringSteps:
         return self.connect(self.pipeline.destination.connection)
 
     def options(self, sample_share: float = 1.0) -> PartitionOptions:
-        """Return how this process judges and scores a partition's rows."""
+        """Return the options of this process for validating and scoring a partition."""
         return PartitionOptions(self.masking, self.settings.statement_seconds, sample_share)
 
     def plan(self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
@@ -94,7 +94,7 @@ class ScoringSteps:
             raise
 
     def claim(self, planned: PlannedInterval, pins: Pins, flow_run_id: str | None = None) -> ScoringRun | None:
-        """Take an interval under a lease; None if it has been published meanwhile.
+        """Take an interval under a lease. None if another run has published it since the plan.
 
         Raises:
             IntervalBusy: another run holds it.
@@ -112,20 +112,20 @@ class ScoringSteps:
         return writer.claim(self.warehouse, request)
 
     def lease(self, run: ScoringRun) -> AbstractContextManager[ActiveRun]:
-        """Keep a claimed run's lease; an error that leaves the block ends the run as halted or failed."""
+        """Keep a claimed run's lease. An error in the block ends the run as halted or failed."""
         return run_lease(self.warehouse, run, self.settings.lease_seconds, self.settings.prices)
 
     def prepare(
         self, run: ScoringRun, partition_rows: int | None, snapshots: ExitStack | None, in_flight: int = 1
     ) -> SourcePlan:
-        """Compare the sources' columns with their contract; count the interval's rows and cut them into partitions.
+        """Compare the sources' columns with their contract, count the interval's rows and cut them into partitions.
 
         Args:
-            snapshots: Keeps a snapshot of each Postgres source open for the partitions; close it when they are done.
-            in_flight: Partitions that a process may have at once.
+            snapshots: Keeps a snapshot of each Postgres source open for the partitions. Close it when they are done.
+            in_flight: Most partitions of a process at once.
 
         Raises:
-            Halted: a column that is needed is gone or has another type.
+            Halted: a required column is gone or has another type.
             OverBudget: the estimate exceeds the spec's budget.
             MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY.
         """
@@ -159,7 +159,7 @@ class ScoringSteps:
     def validate(
         self, run: ScoringRun, partition: Partition, extracted: ExtractedRows, sample_share: float
     ) -> Features:
-        """Judge the rows, build the features, judge those.
+        """Validate the rows, build the features, validate those.
 
         Raises:
             Halted: the key is not unique.
@@ -191,7 +191,7 @@ class ScoringSteps:
         return score_step(self.pipeline, features, step, self.registry.load(run.steps[step.name]), self.options())
 
     def decide(self, run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
-        """Evaluate `decide:` on the steps' outputs, and judge the result.
+        """Evaluate `decide:` on the steps' outputs, and validate the result.
 
         Raises:
             ExpressionError: a decision cannot be evaluated.
@@ -231,7 +231,7 @@ class ScoringSteps:
         return result
 
     def publish(self, run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> str | None:
-        """Make the run's rows the live ones; return the run that it supersedes.
+        """Make the run's rows the live ones. Return the run that it supersedes.
 
         Raises:
             TakenOver: the lease was lost and another run took over; nothing changes.
@@ -257,7 +257,7 @@ def score_claimed(steps: ScoringSteps, run: ScoringRun, partition_rows: int | No
 def _score_partitions(
     steps: ScoringSteps, run: ScoringRun, partition_rows: int | None, active: ActiveRun
 ) -> list[Receipt]:
-    """Score one partition after another; stop at the first that a gate halts."""
+    """Score one partition after another. Stop after the first one that a gate halts."""
     receipts: list[Receipt] = []
     with ExitStack() as snapshots:
         source_plan = steps.prepare(run, partition_rows, snapshots)
@@ -272,7 +272,7 @@ def _score_partitions(
 
 
 def _score_partition(steps: ScoringSteps, run: ScoringRun, partition: Partition, share: float) -> Receipt:
-    """Take one partition from its source into the history table."""
+    """Read, validate, score and load one partition."""
     seconds: dict[str, float] = {}
     meter = PartitionMeter()
     with timed(seconds, "extract"):
