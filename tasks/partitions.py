@@ -51,9 +51,9 @@ def _score_in_steps(
 def score_partitions(
     run: ScoringRun, partitions: Sequence[Partition], in_flight: int, sample_share: float
 ) -> Iterator[Receipt]:
-    """Score the partitions, at most `in_flight` at once; yield each receipt when it is there.
+    """Score the partitions, at most `in_flight` at once. Yield each receipt when its partition is done.
 
-    Once a partition fails or is halted, no other one is started; those in flight are waited for.
+    After a partition fails or is halted, no other one is started, and the running ones are awaited.
     """
     waiting = list(reversed(partitions))
     running: dict[PrefectFuture[Receipt], Partition] = {}

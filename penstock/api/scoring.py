@@ -30,7 +30,7 @@ def score_claimed(steps: ScoringSteps, run: ScoringRun, partition_rows: int | No
 def _score_partitions(
     steps: ScoringSteps, run: ScoringRun, partition_rows: int | None, active: ActiveRun
 ) -> list[Receipt]:
-    """Score one partition after another; stop at the first that a gate halts."""
+    """Score one partition after another. Stop after the first one that a gate halts."""
     receipts: list[Receipt] = []
     with ExitStack() as snapshots:
         source_plan = steps.prepare(run, partition_rows, snapshots)
@@ -45,7 +45,7 @@ def _score_partitions(
 
 
 def _score_partition(steps: ScoringSteps, run: ScoringRun, partition: Partition, share: float) -> Receipt:
-    """Take one partition from its source into the history table."""
+    """Read, validate, score and load one partition."""
     seconds: dict[str, float] = {}
     meter = PartitionMeter()
     with timed(seconds, "extract"):
