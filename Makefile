@@ -1,4 +1,4 @@
-# Every target sets up what it needs: a fresh machine has Python 3.11 or newer, make, and nothing else.
+# Every target sets up what it needs. A fresh machine needs only Python 3.11 or newer, and make.
 
 PYTHON ?= python3
 ARGS ?=
@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 UV := $(shell command -v uv 2>/dev/null)
 TYPED := penstock
 
-# A developer's own Prefect server must never be met by a test or a demo.
+# A test or a demo must never use a developer's own Prefect server.
 unexport $(filter PREFECT_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
@@ -16,29 +16,29 @@ unexport $(filter PREFECT_%,$(.VARIABLES))
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s%s\n' "$$target" "$$text"; done
 
-demo: $(STAMP) ## run the whole thing on a small shop that it makes itself
+demo: $(STAMP) ## try Penstock on a made-up shop
 	$(BIN)/penstock demo $(ARGS)
 
-# A file at a time for each process, in the order of their paths: end-to-end tests are the longest, unit tests the shortest.
+# Each process runs one file at a time, in the order of their paths, so that the long end-to-end tests come first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP) ## run the fast tests, in at most 6 minutes (ARGS="-k name" for some)
 	$(PYTEST) $(ARGS)
 
-# The sample of the longest tests and the random cases change with the day.
+# The sample of soak tests and the random cases change every day.
 SEED := $(shell date -u +%Y%m%d)
 
-test-all: $(STAMP) ## run all tests, of the soak tests one in twenty (SEED=20260131 repeats the draw of that day)
+test-all: $(STAMP) ## run all tests and one in twenty of the soak tests (SEED=20260131 repeats that day's sample)
 	$(PYTEST) -m '' --sample 20 --sample-seed $(SEED) --hypothesis-seed $(SEED) $(ARGS)
 
 soak: $(STAMP) ## run all soak tests: the rest of the faults, long histories, an hour of all packs
 	$(BIN)/python -m pytest -m soak --ignore tests/e2e/test_hour.py -n 2 --dist worksteal $(ARGS)
 	$(MAKE) hour ARGS=
 
-faults: $(STAMP) ## kill, cut and confuse runs in every way there is; prints what became of each
+faults: $(STAMP) ## break runs in all known ways, and print the outcome of each
 	$(BIN)/python -m pytest tests/faults -m '' -n 2 --dist worksteal $(ARGS)
 
-hour: $(STAMP) ## let an hour of all packs' schedules pass on one server, compressed; no run may be missing
+hour: $(STAMP) ## run an hour of all packs' schedules on one server, compressed; no run may be missing
 	$(BIN)/python -m pytest tests/e2e/test_hour.py -m '' -n 0 -s $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import contracts
@@ -57,12 +57,12 @@ bench: $(STAMP) ## measure speed and memory of one workload, in a few minutes (A
 bench-full: $(STAMP) ## measure all workloads and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks --workload all --write $(ARGS)
 
-bench-check: $(STAMP) ## fail where a ratio of W1 is worse than the stored one (ARGS="--workload all" for all)
+bench-check: $(STAMP) ## fail if a ratio of W1 is worse than the stored one (ARGS="--workload all" for all)
 	$(BIN)/python -m benchmarks --check $(ARGS)
 
-# Pins that still fit stay; ARGS=--upgrade moves them all. Without uv on PATH it is installed into .venv.
-# The locks must hold for every index, so no web address may stand in them.
-# The image's lock is the same pins without the tools and the runners of clusters, and without nccl (470 MB that only
+# Pins that still fit are kept; ARGS=--upgrade changes all of them. Without uv on PATH, uv is installed into .venv.
+# The locks must work with every index, so they contain no web address.
+# The image's lock has the same pins without developer tools and cluster runners, and without nccl (470 MB that only
 # several GPUs need).
 COMPILE = PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml
@@ -81,7 +81,7 @@ lock: $(STAMP) ## resolve the dependencies into requirements.lock (ARGS=--upgrad
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Penstock needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
-		echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+		echo "Use another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 ifneq ($(UV),)
 	@test -x $(BIN)/python || uv venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
 	uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock

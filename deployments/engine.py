@@ -1,7 +1,7 @@
-"""Start a flow run in this process: Prefect's own engine, with Penstock's flows loaded first and quickly.
+"""Run a flow run in this process: load Penstock's flows fast, then start Prefect's engine.
 
-The work pool's command. Prefect's process worker would else start two more Python processes that prepare a workspace
-before the one that works, each of which imports Prefect.
+This is the work pool's command. Without it, Prefect's process worker starts two more Python processes that prepare a
+workspace before the flow's process, and each imports Prefect.
 """
 
 import atexit
@@ -14,20 +14,20 @@ from typing import NoReturn
 
 
 def load() -> None:
-    """Import what a run needs with the garbage collector off: imports make no garbage, and it costs a sixth of them."""
+    """Import the modules of a run without garbage collection, which takes a sixth of the import time."""
     gc.disable()
-    import prefect.flow_engine  # noqa: F401 # the engine finds it loaded
+    import prefect.flow_engine  # noqa: F401 # needed by the engine
 
-    import penstock.flows.score  # noqa: F401 # and so does whoever loads the flow
+    import penstock.flows.score  # noqa: F401 # needed to load the flow
 
-    gc.freeze()  # what was just imported stays for ever: no later collection looks at it again
+    gc.freeze()  # imported modules stay, so later collections need not look at them
     gc.enable()
 
 
 def end(exit_code: int) -> NoReturn:
-    """End the process after its exit handlers, which send what Prefect still holds.
+    """End the process after its exit handlers, which send Prefect's remaining records.
 
-    A moment later DuckDB's binding would fill the worker's log with "nanobind: leaked …".
+    A normal exit would also unload DuckDB's binding, which fills the worker's log with "nanobind: leaked …".
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -1,6 +1,6 @@
-"""The pull steps of our deployments: where a worker's flow process finds the project.
+"""The pull steps of our deployments: find the project for a worker's flow process.
 
-They run in every flow run before the flow is imported: whatever is imported here adds to the cold start.
+They run in every flow run before the flow is imported, so each import here adds to the cold start.
 """
 
 from pathlib import Path
@@ -10,10 +10,10 @@ from penstock.settings import project_folder
 
 
 def enter_project(folder: str) -> dict[str, str]:
-    """Return the project's folder as the `directory` that Prefect changes into, so that relative settings hold.
+    """Return the project's folder as the `directory` that Prefect changes into, so that relative paths work.
 
     Args:
-        folder: Where `penstock deploy` was called; `PENSTOCK_PROJECT` on the worker wins, as an image sets it.
+        folder: The folder of the `penstock deploy` command. `PENSTOCK_PROJECT` on the worker wins; an image sets it.
 
     Raises:
         SettingsError: the folder does not exist on this machine.
@@ -22,7 +22,7 @@ def enter_project(folder: str) -> dict[str, str]:
     if not project.is_dir():
         raise SettingsError(
             f"the project folder {project} does not exist on this machine",
-            "Set PENSTOCK_PROJECT on the worker to the folder that holds `.env` and the pipelines, "
+            "Set PENSTOCK_PROJECT on the worker to the folder with `.env` and the pipelines, "
             "or run `penstock deploy` from that folder.",
         )
     return {"directory": str(project)}

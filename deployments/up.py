@@ -1,4 +1,4 @@
-"""What `penstock up` keeps running: a full Prefect server, a worker, and every pipeline deployed on them."""
+"""Run a full Prefect server and a worker, with every pipeline deployed, for `penstock up`."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,9 +32,9 @@ from penstock.errors import SpecError
 from penstock.settings import Settings
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""Seconds before a worker that died is started again; doubled each time."""
+"""Seconds before a dead worker is restarted, doubled each time."""
 STEADY_SECONDS = 120.0
-"""A worker that lived so long starts again after the first pause."""
+"""A worker that ran for so long is restarted after the first pause."""
 SCHEDULE_SECONDS = 10.0
 ONLINE_SECONDS = 60.0
 
@@ -50,10 +50,10 @@ class Deployed:
 
 
 def deploy_folder(api_url: str, settings: Settings) -> tuple[tuple[Change, ...], tuple[SpecError, ...]]:
-    """Deploy every pipeline of the folder that can be deployed; where one cannot, nothing is removed.
+    """Deploy the pipelines of the folder that load. If one does not, remove nothing.
 
     Raises:
-        SettingsError: the server refuses.
+        SettingsError: the server refuses the request.
     """
     sound, broken = [], []
     for file in sorted(settings.pipelines.glob("*.yaml")):
@@ -68,48 +68,48 @@ def deploy_folder(api_url: str, settings: Settings) -> tuple[tuple[Change, ...],
 
 
 def keep_worker(
-    server: LocalServer, plan: WorkerPlan, started: Callable[[], None], tell: Callable[[str], None]
+    server: LocalServer, plan: WorkerPlan, on_start: Callable[[], None], warn: Callable[[str], None]
 ) -> None:
-    """Keep a worker running, whatever befalls it, until the server ends.
+    """Keep a worker running until the server ends. Restart it if it dies.
 
     Args:
-        server: Started by this process.
-        started: Called once, when the first worker's process is there; it is still getting ready then.
-        tell: Told in one sentence what went wrong and is being mended.
+        server: A server that this process started.
+        on_start: Called once, when the first worker's process exists. It may not be ready yet.
+        warn: Called with one sentence about each failure and its repair.
     """
     pause, first = FIRST_PAUSE, True
     while not has_ended(server.pid):
-        _end_dead_runs(server.api_url, tell)
+        _end_dead_runs(server.api_url, warn)
         began = time.monotonic()
         try:
             with running_worker(plan) as worker:
                 if first:
-                    started()
+                    on_start()
                 first = False
                 while not worker.has_died() and not has_ended(server.pid):
                     time.sleep(0.5)
         except KeyboardInterrupt:
-            _end_dead_runs(server.api_url, tell)  # those that did not report in their last moment
+            _end_dead_runs(server.api_url, warn)  # those that did not report in their last moment
             raise
         if has_ended(server.pid):
             return
         if time.monotonic() - began > STEADY_SECONDS:
             pause = FIRST_PAUSE
-        tell(f"The worker ended by itself ({worker.describe_end()}); it starts again in {pause:.0f} s. Log: {plan.log}")
+        warn(f"The worker died ({worker.describe_end()}). It is restarted in {pause:.0f} s. Log: {plan.log}")
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _end_dead_runs(api_url: str, tell: Callable[[str], None]) -> None:
+def _end_dead_runs(api_url: str, warn: Callable[[str], None]) -> None:
     with client_of(api_url) as client:
         ensure_work_pool(client)
         dead = end_dead_runs(client)
     if dead:
-        tell(f"Flow runs that died with their worker, and are shown as crashed now: {dead}")
+        warn(f"Flow runs that died with their worker, now set to Crashed: {dead}")
 
 
 def wait_for_worker(api_url: str) -> bool:
-    """Wait until the worker has shown itself to the server; False when it takes a minute."""
+    """Wait until the worker is online. Return False after a minute."""
     deadline = time.monotonic() + ONLINE_SECONDS
     with client_of(api_url) as client:
         while time.monotonic() < deadline:
@@ -120,14 +120,14 @@ def wait_for_worker(api_url: str) -> bool:
 
 
 def list_deployed(api_url: str) -> tuple[Deployed, ...]:
-    """Return our deployments with their next run, which the server plans some seconds after a deployment changed."""
+    """Return our deployments with their next runs. The server plans a run some seconds after a deployment changed."""
     deadline = time.monotonic() + SCHEDULE_SECONDS
     with client_of(api_url) as client:
         ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[PENSTOCK_TAG]))
         found = client.read_deployments(deployment_filter=ours, sort=DeploymentSort.NAME_ASC, limit=200)
         flows = {each.flow_id: client.read_flow(each.flow_id).name for each in found}
         while True:
-            told = [
+            deployed = [
                 Deployed(
                     f"{flows[each.flow_id]}/{each.name}",
                     not each.paused and any(schedule.active for schedule in each.schedules),
@@ -135,8 +135,8 @@ def list_deployed(api_url: str) -> tuple[Deployed, ...]:
                 )
                 for each in found
             ]
-            if time.monotonic() > deadline or all(each.next_run or not each.scheduled for each in told):
-                return tuple(sorted(told, key=lambda each: each.name))
+            if time.monotonic() > deadline or all(each.next_run or not each.scheduled for each in deployed):
+                return tuple(sorted(deployed, key=lambda each: each.name))
             time.sleep(1)
 
 

@@ -1,4 +1,4 @@
-"""Score a pipeline: the order of things. What each thing is lives in `tasks` and below."""
+"""Score a pipeline: the order of the steps. The steps themselves are in `tasks` and below."""
 
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -48,16 +48,16 @@ def score(
     partition_rows: Annotated[PartitionRows, labelled("Rows of a partition")] = 0,
     dry_run: Annotated[bool, labelled("Dry run")] = False,
 ) -> State[object]:
-    """Score what is due.
+    """Score the due intervals of a pipeline.
 
     Args:
         pipeline: Name in the pipelines folder, or path of a YAML file.
-        mode: due = what is missing and what late rows touched; backfill = what a range lacks; restate = a range again;
-            release = what was let out of quarantine.
+        mode: due = missing intervals and those that late rows changed; backfill = missing intervals of a range;
+            restate = all intervals of a range again; release = intervals with rows released from quarantine.
         start: 2026-01-31 or 2026-01-31T06:00, UTC; empty: from the pipeline's own start.
         end: 2026-01-31 or 2026-01-31T06:00, UTC, not included; empty: until now.
-        model: name@alias or name@version, as in card-risk@champion; of several, step=name@version with commas between;
-            empty: the pipeline's own.
+        model: name@alias or name@version, as in card-risk@champion. With several models: step=name@version, separated
+            by commas. Empty: the pipeline's own.
         partition_rows: Smaller partitions need less memory; 0: the pipeline's own.
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
@@ -75,13 +75,13 @@ def score(
     if not todo.intervals:
         return conclude(todo, [])
     warm_up(spec)
-    # Tagged, so that whoever looks for our runs (who ends dead ones) finds the intervals' runs too.
+    # The intervals' runs get our tags too, so that the search for dead runs finds them.
     with connected_runner(spec) as task_runner, tags(*flow_run.tags), without_prefects():
         score_one = score_interval.with_options(task_runner=task_runner)
         ended = []
         for planned in todo.intervals:
             state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
-            if has_lost_its_snapshot(state):  # its partitions must all be read again, so it is another run
+            if has_lost_its_snapshot(state):  # all partitions must be read again, in another run
                 state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
             ended.append((planned, state))
     return conclude(todo, ended)
@@ -96,7 +96,7 @@ def score(
 def score_interval(
     pipeline: Pipeline, planned: PlannedInterval, pins: Pins, partition_rows: int | None = None
 ) -> State[object]:
-    """Score one data interval with one version of each model, and publish it if every gate agrees."""
+    """Score one data interval with one version of each model. Publish it if no gate halts it."""
     logger = get_run_logger()
     try:
         run = claim_interval(pipeline, planned, pins, flow_run.id)

@@ -129,7 +129,7 @@ def train(
     columns = [read_column(feature, frame.column(feature.name)) for feature in learned]
     misfit = next((each for column in columns for each in column.misfits.values()), None)
     if misfit:
-        raise ModelRefused(_NAME, f"{misfit.text}. Mend the rows, or leave the column out of `features`.")
+        raise ModelRefused(_NAME, f"{misfit.text}. Fix the rows, or leave the column out of `features`.")
     target, classes = _read_label(frame.column(label), label, objective)
     chosen = _parameters(objective, classes, seed) | dict(params or {})
     fitted = fit_booster(columns, target, held_out, rounds, early_stopping, chosen, groups)

@@ -37,7 +37,7 @@ def deciding_model(pins: Pins) -> ModelPin:
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """One try to score one data interval with one version of each model: what every step of the run is told."""
+    """One try to score one data interval with one version of each model: the input of every step of the run."""
 
     run_id: str
     pipeline: Pipeline

@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     device: Device = "cpu"
     """Device for predictions: the processor, or a GPU if there is one."""
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
-    """How long a run keeps its interval without a sign of life."""
+    """Seconds that a run keeps its interval without renewing the lease."""
     statement_seconds: Annotated[int, Field(ge=1)] = 1800
     """How long one statement may take before the database ends it."""
     roots: str = ""

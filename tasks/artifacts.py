@@ -30,7 +30,7 @@ def _logged_errors(what: str) -> Iterator[None]:
 
 
 class Progress:
-    """A live progress bar in the UI. After a failed write it is not written again, so that nothing waits for it.
+    """A live progress bar in the UI. It is not written again after an error, so that a run does not wait for it.
 
     A run of one partition has no bar: it would jump from 0 to 100 %, and cost a small interval two requests.
     """
@@ -43,7 +43,7 @@ class Progress:
             return
         with _logged_errors("the progress artifact"):
             made: Any = create_progress_artifact(progress=0.0, description=self._describe(0))
-            self._id = made  # an id: the type names a coroutine too, which is returned only inside an event loop
+            self._id = made  # an ID: the type names a coroutine too, which is returned only inside an event loop
 
     def show(self, done: int) -> None:
         """Move the bar to this number of rows."""
@@ -70,7 +70,7 @@ def report(run: ScoringRun) -> str:
 
 @task(name="show-plan", task_run_name="show plan", **ONCE)
 def show_plan(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
-    """Write what a run would do as an artifact, and return its markdown."""
+    """Write the plan of a run as an artifact, and return its markdown."""
     card = plan_card(pipeline, plan, pins)
     with _logged_errors("the plan"):
         create_markdown_artifact(card, key=f"plan-{pipeline.name}", description=f"Plan of {pipeline.name}")

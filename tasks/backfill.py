@@ -1,4 +1,4 @@
-"""The range of a backfill, and which of its intervals the ledger shows as missing, running or done."""
+"""Read from the ledger which intervals of a backfill's range are missing, running or done."""
 
 import time
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ class Backfill:
     """A range of a pipeline's intervals to score."""
 
     named: str
-    """The pipeline as entered in the form: a name or a path."""
+    """The pipeline's name or path, as entered in the form."""
     pipeline: Pipeline
     start: datetime | None
     end: datetime | None
     now: datetime
-    """The one "now": it decides for the whole backfill which intervals are over."""
+    """The time that decides for the whole backfill which intervals are over."""
     restate_since: datetime | None
-    """Score intervals again that were not scored since then; None: only missing ones."""
+    """Score again all intervals whose last run is older than this. None: only missing intervals."""
 
     @property
     def mode(self) -> Mode:
@@ -44,7 +44,7 @@ class Backfill:
 
 @task(name="plan-range", **RETRIED)
 def plan_backfill(asked: Backfill) -> Plan:
-    """Find the intervals of the range that are still to be scored."""
+    """Return the intervals of the range that still have to be scored."""
     pipeline = asked.pipeline
     warehouse = connect(pipeline.destination.connection)
     settled = settled_intervals(warehouse, pipeline.name)
@@ -55,14 +55,14 @@ def plan_backfill(asked: Backfill) -> Plan:
 
 @task(name="wait-for-others", **RETRIED)
 def wait_for_others(pipeline: Pipeline, intervals: Sequence[PlannedInterval]) -> None:
-    """Wait until every run of the intervals, or its lease, has ended."""
+    """Wait until every run of the intervals has ended, or its lease has expired."""
     wanted = {interval_key(each.interval) for each in intervals}
     while wanted & _find_busy(pipeline):
         time.sleep(LOOK_SECONDS)
 
 
 def _find_busy(pipeline: Pipeline) -> set[str]:
-    """Return the intervals of running runs whose lease has not ended."""
+    """Return the intervals of running runs whose lease has not expired."""
     warehouse = connect(pipeline.destination.connection)
     running = list_runs(warehouse, pipeline.name, BUSY_RUNS, ("running",))
     with warehouse.reading() as connection:
@@ -84,7 +84,7 @@ def close_files(pipeline: Pipeline) -> None:
 
 
 def first_start() -> datetime:
-    """Return when this flow run first started: a retry continues with the request of then."""
+    """Return the first start of this flow run, so that a retry continues the same request."""
     with get_client(sync_client=True) as client:
         started = client.read_flow_run(flow_run.id).start_time
     assert started is not None  # it runs

@@ -1,6 +1,6 @@
-"""What people see of a backfill: a progress bar, a table of its intervals, and the words that it ends with.
+"""Show a backfill in the UI: a progress bar, a table of its intervals, and its final message.
 
-Never fails a backfill: the scores matter more.
+Errors are logged and never fail a backfill, because the scores matter more.
 """
 
 import logging
@@ -21,13 +21,13 @@ from penstock.tasks.fan_out import FanOut, IntervalRun
 logger = logging.getLogger(__name__)
 
 ROWS = 400
-"""Intervals that the table shows; an artifact is read whole by the page."""
+"""Most intervals in the table, because the UI loads an artifact as a whole."""
 LISTED = 10
-"""Intervals that a message names."""
+"""Most intervals in a message."""
 
 
 class BackfillPage:
-    """The backfill's artifacts; once they could not be written they stay as they are."""
+    """The backfill's artifacts. They are written again only if they have changed."""
 
     def __init__(self, asked: Backfill, intervals: Sequence[PlannedInterval]) -> None:
         self._asked = asked
@@ -36,11 +36,11 @@ class BackfillPage:
         self._ids: tuple[UUID, UUID] | None = None
 
     def show(self, fan_out: FanOut, obstacle: str = "") -> None:
-        """Show how far it is, where anything has changed."""
+        """Update the artifacts if anything has changed."""
         done = sum(1 for each in self._intervals if (run := fan_out.find(each)) and run.ended)
-        told = f"{self._asked.pipeline.name}: {done} of {len(self._intervals)} intervals"
-        told = f"{told} · {obstacle}" if obstacle else told
-        content = told, self._table(fan_out, told)
+        summary = f"{self._asked.pipeline.name}: {done} of {len(self._intervals)} intervals"
+        summary = f"{summary} · {obstacle}" if obstacle else summary
+        content = summary, self._table(fan_out, summary)
         if content == self._shown:
             return
         try:
@@ -49,19 +49,19 @@ class BackfillPage:
         except (PrefectException, httpx.HTTPError, OSError) as error:
             logger.warning("could not write the progress of the backfill: %s", error)
 
-    def _write(self, percent: float, told: str, table: str) -> None:
+    def _write(self, percent: float, summary: str, table: str) -> None:
         if self._ids is None:
-            bar: Any = create_progress_artifact(progress=percent, description=told)
+            bar: Any = create_progress_artifact(progress=percent, description=summary)
             key = f"backfill-{self._asked.pipeline.name}"
-            page: Any = create_markdown_artifact(table, key=key, description=told)
-            self._ids = bar, page  # ids, though typed as perhaps coroutines: we are not in an event loop
+            page: Any = create_markdown_artifact(table, key=key, description=summary)
+            self._ids = bar, page  # IDs: the type names coroutines too, which are returned only inside an event loop
             return
-        update_progress_artifact(self._ids[0], percent, description=told)
+        update_progress_artifact(self._ids[0], percent, description=summary)
         with get_client(sync_client=True) as client:
-            client.update_artifact(self._ids[1], ArtifactUpdate(data=table, description=told))
+            client.update_artifact(self._ids[1], ArtifactUpdate(data=table, description=summary))
 
-    def _table(self, fan_out: FanOut, told: str) -> str:
-        lines = [f"**{told}**", "", "| interval | state | flow run | |", "|---|---|---|---|"]
+    def _table(self, fan_out: FanOut, summary: str) -> str:
+        lines = [f"**{summary}**", "", "| interval | state | flow run | |", "|---|---|---|---|"]
         lines += [_write_row(each, fan_out.find(each)) for each in self._intervals[:ROWS]]
         if len(self._intervals) > ROWS:
             lines.append(f"| and {len(self._intervals) - ROWS} later ones | | | |")
@@ -70,13 +70,13 @@ class BackfillPage:
 
 def _write_row(planned: PlannedInterval, run: IntervalRun | None) -> str:
     if run is None:
-        return f"| {planned.label} | not begun | | |"
+        return f"| {planned.label} | not started | | |"
     message = " ".join(run.message.split()).replace("|", "\\|")
-    # Relative: a worker knows no address that a browser can use; pages that show artifacts all lie two levels deep.
+    # Relative, since a worker does not know the UI's address. Pages with artifacts are all two levels deep.
     return f"| {planned.label} | {run.state} | [open](../../runs/flow-run/{run.flow_run_id}) | {message} |"
 
 
-def tell_idle(asked: Backfill, plan: Plan) -> str:
+def describe_nothing_to_do(asked: Backfill, plan: Plan) -> str:
     """Say why there is nothing to score."""
     if plan.stall:
         return f"nothing to do yet: {plan.stall}"
@@ -84,26 +84,26 @@ def tell_idle(asked: Backfill, plan: Plan) -> str:
         return "nothing to do: no interval of the range is over yet, or the pipeline starts later"
     if asked.restate_since is not None:
         return f"nothing to do: {plan.settled} intervals have been scored again since this backfill first started"
-    told = f"nothing to do: {plan.settled} intervals are published already"
-    told += f", {plan.withdrawn} withdrawn" if plan.withdrawn else ""
-    return f"{told}; a restate scores them again"
+    message = f"nothing to do: {plan.settled} intervals are published already"
+    message += f", {plan.withdrawn} withdrawn" if plan.withdrawn else ""
+    return f"{message}; a restate scores them again"
 
 
-def tell_undone(asked: Backfill, undone: Sequence[PlannedInterval], total: int, fan_out: FanOut) -> str:
+def describe_unpublished(asked: Backfill, undone: Sequence[PlannedInterval], total: int, fan_out: FanOut) -> str:
     """Say which intervals are not published, why, and what to do."""
-    told = [_tell_interval(each, fan_out.find(each)) for each in undone[:LISTED]]
+    lines = [_describe_interval(each, fan_out.find(each)) for each in undone[:LISTED]]
     if len(undone) > LISTED:
-        told.append(f"… and {len(undone) - LISTED} more, see the artifact backfill-{asked.pipeline.name}")
+        lines.append(f"… and {len(undone) - LISTED} more, see the artifact backfill-{asked.pipeline.name}")
     again = (
         "start the same backfill again: it scores only what is missing"
         if asked.restate_since is None
-        else "retry this flow run: it scores only these, where a new restate scores the whole range"
+        else "retry this flow run: it scores only these; a new restate would score the whole range"
     )
-    listed = "\n".join(f"- {line}" for line in told)
-    return f"{len(undone)} of {total} intervals not published:\n{listed}\nMend what they say, then {again}."
+    listed = "\n".join(f"- {line}" for line in lines)
+    return f"{len(undone)} of {total} intervals not published:\n{listed}\nFix the causes above, then {again}."
 
 
-def _tell_interval(planned: PlannedInterval, run: IntervalRun | None) -> str:
+def _describe_interval(planned: PlannedInterval, run: IntervalRun | None) -> str:
     if run is None:
-        return f"{planned.label}: not begun"
-    return f"{planned.label}: {run.state}. {run.message or 'Its flow run tells more.'}"
+        return f"{planned.label}: not started"
+    return f"{planned.label}: {run.state}. {run.message or 'See its flow run.'}"

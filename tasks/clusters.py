@@ -1,6 +1,6 @@
-"""Dask and Ray, as far as Penstock knows them: connect, count what they take at once, find out where their workers are.
+"""Connect to Dask and Ray, count their slots, and find out where their workers are.
 
-Both are extras, so each is imported inside its functions.
+Both are optional, so each is imported inside its functions.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ CONNECT_SECONDS = 10
 
 @dataclass(frozen=True)
 class Workers:
-    """What a cluster has."""
+    """The workers of a cluster."""
 
     slots: int
     """Partitions that it can run at once."""
@@ -37,22 +37,22 @@ class Cluster(Protocol):
     """A kind of cluster."""
 
     def connected(self, runner: Runner) -> AbstractContextManager[tuple[TaskRunner[Any], Workers]]:
-        """Connect, and give Prefect's task runner for the cluster and what the cluster has."""
+        """Connect, and give Prefect's task runner for the cluster, and its workers."""
 
     def slots(self, made: Any) -> int:
-        """Count what the cluster can run at once now, by the task runner of a flow run."""
+        """Return how many partitions the cluster can run at once now, from a flow run's task runner."""
 
 
 class _Dask:
     @contextmanager
     def connected(self, runner: Runner) -> Iterator[tuple[TaskRunner[Any], Workers]]:
         try:
-            import distributed  # noqa: F401 # whoever lacks it is told so, not that another module fails
+            import distributed  # noqa: F401 # so that the error names this package if it is missing
             from prefect_dask import DaskTaskRunner
         except ModuleNotFoundError as error:
             raise _not_installed(runner, error) from None
-        _knock(runner)
-        with ThreadPoolExecutor(1) as beside:  # a loop of its own: the flow may have one
+        _check_port(runner)
+        with ThreadPoolExecutor(1) as beside:  # its own event loop, because the flow may have one
             workers = beside.submit(asyncio.run, _ask_scheduler(runner)).result()
         found = Workers(
             slots=sum(worker["nthreads"] for worker in workers.values()),
@@ -66,7 +66,7 @@ class _Dask:
 
 
 async def _ask_scheduler(runner: Runner) -> dict[str, Any]:
-    """Return the workers. Not by a Client, which waits for ever where something else than a scheduler listens."""
+    """Return the workers, without a `Client`: it waits for ever if the port belongs to another service."""
     from distributed import rpc
     from distributed.security import Security
 
@@ -74,11 +74,11 @@ async def _ask_scheduler(runner: Runner) -> dict[str, Any]:
         async with asyncio.timeout(CONNECT_SECONDS):
             scheduler = rpc(runner.address, connection_args=Security().get_connection_args("client"))
             async with scheduler:
-                told: dict[str, Any] = (await scheduler.identity(n_workers=-1))["workers"]
-                return told
+                workers: dict[str, Any] = (await scheduler.identity(n_workers=-1))["workers"]
+                return workers
     except TimeoutError:
         raise ClusterUnreachable(str(runner), f"no scheduler answers within {CONNECT_SECONDS} s") from None
-    except (OSError, ValueError) as error:  # something else than a scheduler
+    except (OSError, ValueError) as error:  # not a scheduler
         raise ClusterUnreachable(str(runner), _first_line(error)) from None
 
 
@@ -92,10 +92,10 @@ class _Ray:
         except ModuleNotFoundError as error:
             raise _not_installed(runner, error) from None
         if runner.address not in ("auto", "local"):
-            _knock(runner)
+            _check_port(runner)
         try:
             ray.init(runner.address, namespace="penstock", logging_level="WARNING", log_to_driver=False)
-        except (ConnectionError, SystemExit) as error:  # a head that is gone makes Ray end the process, after minutes
+        except (ConnectionError, SystemExit) as error:  # without a head node, Ray ends the process after minutes
             raise ClusterUnreachable(str(runner), _first_line(error)) from None
         try:
             nodes = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
@@ -119,8 +119,8 @@ def _not_installed(runner: Runner, error: ModuleNotFoundError) -> SettingsError:
     )
 
 
-def _knock(runner: Runner) -> None:
-    """See that something listens, for who knocks is told why not; the libraries try for up to minutes."""
+def _check_port(runner: Runner) -> None:
+    """Check that the port is open, because the client libraries retry for minutes."""
     address = urlsplit(runner.address if "://" in runner.address else f"tcp://{runner.address}")
     try:
         socket.create_connection((address.hostname or "", address.port or 0), CONNECT_SECONDS).close()
@@ -135,7 +135,7 @@ def _elsewhere(addresses: Iterable[str]) -> frozenset[str]:
 
 
 def _is_here(host: str) -> bool:
-    """Whether an address is one of this machine's: only those can be bound to."""
+    """Whether an address belongs to this machine: only those can be bound."""
     try:
         kind, *_, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(kind) as probe:

@@ -1,4 +1,4 @@
-"""How a run of the scoring flow ends, concluded from how its intervals ended."""
+"""Conclude the final state of a scoring flow from the states of its intervals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from prefect.states import Completed, Failed
 from penstock.run.planning import Plan, PlannedInterval
 
 NAMED = 5
-"""Further intervals that a failure names."""
+"""Most further intervals that a failure names."""
 
 
 def conclude(plan: Plan, ended: Sequence[tuple[PlannedInterval, State[Any]]]) -> State[Any]:
     """Return the flow run's state. Its message names the intervals that failed, and quotes the first failure.
 
-    `Halted` if gates refused every interval that failed, `Failed` if something else broke, `Skipped` if nothing was
+    `Halted` if gates halted every interval that failed, `Failed` if there was another error, `Skipped` if nothing was
     published. A flow run of one interval ends with that interval's own message.
     """
     failed = [(planned, state) for planned, state in ended if state.is_failed() or state.is_crashed()]

@@ -1,4 +1,4 @@
-"""What a run tells the world when it has ended: one Prefect event, for automations to act on. Never fails a run."""
+"""Emit one Prefect event at the end of a run, for automations. An error here never fails a run."""
 
 import logging
 from functools import cache
@@ -17,11 +17,11 @@ Outcome = Literal["published", "halted", "failed"]
 logger = logging.getLogger(__name__)
 
 LONGEST_MESSAGE = 4000
-"""Characters of the message that travel; Prefect drops an event that is too large."""
+"""Most characters of the message, because Prefect drops an event that is too large."""
 
 
 def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | None = None) -> None:
-    """Emit `penstock.run.<outcome>` about the run's pipeline, with what automations match on and messages show.
+    """Emit `penstock.run.<outcome>` about the run's pipeline, with labels and a payload for automations.
 
     The labels of the resource are for matching, the payload is for templates. Prefect's worker sends it in the
     background and adds the flow run.
@@ -56,7 +56,7 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
         resource={
             "prefect.resource.id": f"penstock.pipeline.{pipeline.name}",
             "prefect.resource.name": pipeline.name,
-            # Always there: a trigger that says `!name` does not match an event without the label.
+            # Always present: a trigger with `!name` does not match an event without the label.
             "penstock.deployment": deployment_name,
             **{f"penstock.{label}": value for label, value in named.items()},
         },
@@ -66,17 +66,17 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
 
 
 def _deployment() -> tuple[str, str]:
-    """Return id and name of the deployment that this process runs, empty where a run was started by hand."""
+    """Return the id and name of this process's deployment. Both are empty for a run by hand."""
     try:
         return _find_deployment()
     except (PrefectException, httpx.HTTPError, OSError) as error:
-        logger.warning("could not learn which deployment runs this: %s", error)
+        logger.warning("could not find out the deployment of this run: %s", error)
         return "", ""
 
 
 @cache
 def _find_deployment() -> tuple[str, str]:
-    """A process runs one deployment, or none; Prefect would ask the server anew for each interval."""
+    """Cached because a process has one deployment or none, and Prefect would ask the server for each interval."""
     found = deployment.id
     return (str(found), str(deployment.name or "")) if found else ("", "")
 

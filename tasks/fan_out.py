@@ -1,7 +1,8 @@
-"""The flow runs that a backfill hands out: one an interval, oldest first, a few in flight, each at most once.
+"""Start a backfill's flow runs: one for each interval, the oldest first, a few at once, each at most once.
 
-Prefect keeps one flow run an idempotency key. The key is the interval with what is asked of it and a number: a run of
-that key that has not ended is joined, whoever started it; behind one that has ended comes the next number.
+Prefect keeps one flow run for each idempotency key. The key consists of the pipeline, the mode, the interval and a
+number. A backfill joins a run of that key that has not ended, even if another backfill started it. If the run has
+ended, the backfill takes the next number.
 """
 
 import logging
@@ -32,15 +33,15 @@ Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 DEPLOYMENT = "score/any_pipeline"
 POLL_SECONDS = 2.0
 UNATTENDED_SECONDS, FULL_SECONDS = 10.0, 60.0
-"""How long nothing may start before a message says that no worker is there, or that none has a free place."""
+"""Seconds without a start before a message says that no worker is online, or that none has a free slot."""
 ROUNDS = 5
-"""How often an interval is tried that another run was at."""
+"""How often to try an interval that another run was scoring."""
 NOT_BEGUN = (StateType.SCHEDULED, StateType.PENDING)
 
 
 @dataclass(frozen=True)
 class IntervalRun:
-    """The flow run of one interval, as last seen."""
+    """The flow run of one interval, as last read from the server."""
 
     planned: PlannedInterval
     flow_run_id: UUID
@@ -55,7 +56,7 @@ class IntervalRun:
 
 
 class FanOut:
-    """Flow runs of a backfill's intervals; `runs` holds the last one of each, by the interval's key."""
+    """The flow runs of a backfill's intervals. `runs` has the last one of each, by the interval's key."""
 
     def __init__(self, client: SyncPrefectClient, asked: Backfill, logger: Logger) -> None:
         self._client = client
@@ -65,45 +66,45 @@ class FanOut:
         self.runs: dict[str, IntervalRun] = {}
 
     def score(self, intervals: Sequence[PlannedInterval], in_flight: int) -> Iterator[str]:
-        """Have the intervals scored; yield at each look at them what holds them up, else empty text."""
+        """Score the intervals. Yield at each poll the reason why nothing starts, or an empty text."""
         waiting = list(reversed(intervals))
         begun = time.monotonic()
         while True:
             while waiting and len(self._list_running()) < in_flight:
-                self._hand_out(waiting.pop())
+                self._start(waiting.pop())
                 begun = time.monotonic()
             yield self._find_obstacle(time.monotonic() - begun)
             if not waiting and not self._list_running():
                 return
             time.sleep(POLL_SECONDS)
-            self._look()
+            self._poll()
 
     def find(self, planned: PlannedInterval) -> IntervalRun | None:
         return self.runs.get(interval_key(planned.interval))
 
     def list_skipped(self, intervals: Sequence[PlannedInterval]) -> tuple[PlannedInterval, ...]:
-        """Return the intervals whose flow run left them alone: another run was at it."""
+        """Return the intervals whose flow run was skipped because another run was scoring them."""
         return tuple(each for each in intervals if (run := self.find(each)) and run.state == "Skipped")
 
     def was_halted(self, planned: PlannedInterval) -> bool:
-        """Whether a gate refused the interval."""
+        """Whether a gate halted the interval."""
         run = self.find(planned)
         return run is not None and run.state == "Halted"
 
     def cancel_waiting(self) -> None:
-        """Cancel what no worker has taken yet, and say what goes on."""
-        self._look()
+        """Cancel the flow runs that no worker has taken yet, and log how many continue."""
+        self._poll()
         running = self._list_running()
         if not running:
             return
-        # Not those that are Pending: whatever state such a run is given, its process is just starting and goes on, or
-        # leaves it Cancelling for ever.
+        # Leave Pending runs alone: their process is already starting. It would run anyway, or leave the run in
+        # Cancelling for ever.
         idle = [run for run in running if run.kind is StateType.SCHEDULED]
         for run in idle:
             cancelled: State[object] = Cancelled(message="The backfill that started it ended before it began.")
             self._client.set_flow_run_state(run.flow_run_id, cancelled)
         self._logger.warning(
-            "ended early: %d flow runs that had not begun are cancelled, %d under way go on",
+            "ended early: cancelled %d flow runs that had not begun; %d running ones continue",
             len(idle),
             len(running) - len(idle),
         )
@@ -111,7 +112,7 @@ class FanOut:
     def _list_running(self) -> list[IntervalRun]:
         return [run for run in self.runs.values() if not run.ended]
 
-    def _hand_out(self, planned: PlannedInterval) -> None:
+    def _start(self, planned: PlannedInterval) -> None:
         """Start the interval's flow run, or join the one that has not ended."""
         interval, asked = planned.interval, self._asked
         assert interval is not None  # a snapshot has no range
@@ -136,13 +137,13 @@ class FanOut:
         self._logger.info("%s: flow run %s", planned.label, flow_run.id)
 
     def _has_just_ended(self, flow_run: FlowRun, key: str) -> bool:
-        """Whether somebody's run scored the interval between our planning and now: then it is as good as ours."""
+        """Whether another backfill's run scored the interval after our planning, so that we need no new one."""
         ended = flow_run.end_time
         scored = flow_run.state is not None and flow_run.state.name == "Completed"
         return key not in self.runs and scored and ended is not None and ended >= self._asked.now
 
-    def _look(self) -> None:
-        """Read the states of what is in flight."""
+    def _poll(self) -> None:
+        """Read the states of the running flow runs."""
         running = self._list_running()
         if not running:
             return
@@ -161,7 +162,7 @@ class FanOut:
             self.runs[interval_key(new.planned.interval)] = new
 
     def _find_obstacle(self, seconds: float) -> str:
-        """Say why nothing starts; empty where something runs or it is too early to tell."""
+        """Return the reason why nothing starts. Empty if something runs, or if it is too early to know."""
         running = self._list_running()
         if not running or seconds < UNATTENDED_SECONDS or any(run.kind not in NOT_BEGUN for run in running):
             return ""
@@ -170,12 +171,12 @@ class FanOut:
             return f"no worker polls work pool {pool}; start one with `penstock up`"
         if seconds < FULL_SECONDS:
             return ""
-        return f"no worker of work pool {pool} has a free place; this backfill takes one itself: raise their limit"
+        return f"no worker of work pool {pool} has a free slot, and this backfill takes one itself: raise their limit"
 
 
 @contextmanager
 def fanning_out(asked: Backfill, logger: Logger) -> Iterator[FanOut]:
-    """Give what hands the intervals out; however the block is left, nothing that has not begun stays behind.
+    """Give the backfill's flow runs. If the block ends early, cancel those that have not begun.
 
     Raises:
         SettingsError: the Prefect server has no deployment that takes any pipeline.
@@ -203,8 +204,8 @@ def has_worker(client: SyncPrefectClient, pool: str) -> bool:
 def _cancel_quietly(fan_out: FanOut, logger: Logger) -> None:
     try:
         fan_out.cancel_waiting()
-    except (PrefectException, httpx.HTTPError) as error:  # what ended the backfill matters more
-        logger.warning("could not cancel what has not begun: %s", error)
+    except (PrefectException, httpx.HTTPError) as error:  # the error that ended the backfill matters more
+        logger.warning("could not cancel the flow runs that have not begun: %s", error)
 
 
 def _read_deployment(client: SyncPrefectClient) -> DeploymentResponse:
@@ -212,13 +213,13 @@ def _read_deployment(client: SyncPrefectClient) -> DeploymentResponse:
         return client.read_deployment_by_name(DEPLOYMENT)
     except ObjectNotFound:
         raise SettingsError(
-            f"the Prefect server has no deployment `{DEPLOYMENT}`, which a backfill hands its intervals to",
+            f"the Prefect server has no deployment `{DEPLOYMENT}`, from which a backfill starts its flow runs",
             "Run `penstock deploy`.",
         ) from None
 
 
 def _describe(planned: PlannedInterval, flow_run: FlowRun) -> IntervalRun:
     state = flow_run.state
-    assert state is not None  # runs of a deployment are born Scheduled
+    assert state is not None  # the server creates them as Scheduled
     name = state.name or state.type.value.title()
     return IntervalRun(planned, flow_run.id, state.type, name, state.message or "")

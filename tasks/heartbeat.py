@@ -1,7 +1,7 @@
-"""The heartbeat of an interval's flow run, by which Prefect tells a run that is long from one whose process is gone.
+"""The heartbeat of an interval's flow run. It shows Prefect that the process of a long run is alive.
 
-Prefect's own looks up once a second, and a flow run waits for that at its end: half a second for each interval of a
-backlog. The outer flow run keeps Prefect's; those inside it have this one, which ends at once.
+A flow run waits at its end for the thread of Prefect's own heartbeat, which wakes up once a second. That takes half a
+second for each interval. So only the outer flow run has Prefect's; those inside it have this one, which ends at once.
 """
 
 import threading
@@ -18,7 +18,7 @@ _seconds: ContextVar[int | None] = ContextVar("penstock_heartbeat_seconds", defa
 
 @contextmanager
 def without_prefects() -> Iterator[None]:
-    """Call flows that bring a heartbeat of their own."""
+    """Turn Prefect's heartbeat off for flows that have their own."""
     token = _seconds.set(get_current_settings().flows.heartbeat_frequency)
     try:
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
@@ -29,7 +29,7 @@ def without_prefects() -> Iterator[None]:
 
 @contextmanager
 def heartbeat() -> Iterator[None]:
-    """Emit what Prefect would, as often as its settings say, while a flow run works."""
+    """Emit Prefect's heartbeat event at the interval of its settings, while a flow run works."""
     seconds = _seconds.get()
     if seconds is None:
         yield

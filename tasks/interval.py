@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @task(name="resolve-model", task_run_name="resolve {ref}", **ONCE)
 def resolve_model(ref: ModelRef) -> ModelPin:
-    """Resolve the alias once; the version is pinned for the whole flow."""
+    """Resolve the alias once. The version is pinned for the whole flow."""
     return registry().resolve(ref)
 
 
@@ -56,19 +56,19 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
 def claim_interval(
     pipeline: Pipeline, planned: PlannedInterval, pins: Pins, flow_run_id: str | None
 ) -> ScoringRun | None:
-    """Take the interval under a lease; None if it has been published meanwhile."""
+    """Take the interval under a lease. None if another run has published it since the plan."""
     return scoring_steps(pipeline).claim(planned, pins, flow_run_id)
 
 
 @task(name="plan-partitions", task_run_name="plan partitions", **RETRIED)
 def prepare_partitions(run: ScoringRun, partition_rows: int | None, snapshots: ExitStack | None = None) -> SourcePlan:
-    """Compare the sources' columns with their contract; count the interval's rows and cut them into partitions.
+    """Compare the sources' columns with their contract, count the interval's rows and cut them into partitions.
 
     Args:
-        snapshots: keeps a snapshot of each Postgres source open for the partitions; close it when they are done.
+        snapshots: Keeps a snapshot of each Postgres source open for the partitions. Close it when they are done.
 
     Raises:
-        Halted: a column that is needed is gone or has another type; not retried.
+        Halted: a required column is gone or has another type; not retried.
         OverBudget: the estimate exceeds the spec's budget; not retried.
         MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY; not retried.
     """

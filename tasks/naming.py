@@ -1,4 +1,4 @@
-"""What flow runs are called in the run history."""
+"""Name the flow runs in the run history."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from penstock.run_types import interval_label
 
 
 def flow_run_name() -> str:
-    """Name a run of the scoring flow by what was asked: `card-risk due`, `card-risk restate 2026-01-01 → 01-05`."""
+    """Name a run of the scoring flow by its parameters: `card-risk due`, `card-risk restate 2026-01-01 → 01-05`."""
     asked: dict[str, Any] = flow_run.parameters
     return _join(_pipeline(asked), asked["mode"], _range(asked), "(dry run)" if asked["dry_run"] else "")
 
@@ -32,5 +32,5 @@ def _range(asked: dict[str, Any]) -> str:
     start, end = (as_utc(asked[name]) if asked[name] else None for name in ("start", "end"))
     if start and end and start < end:
         return interval_label(DataInterval(start, end))
-    told = [f"{word} {moment:%Y-%m-%d %H:%M}" for word, moment in (("from", start), ("until", end)) if moment]
-    return " ".join(told)
+    bounds = [f"{word} {moment:%Y-%m-%d %H:%M}" for word, moment in (("from", start), ("until", end)) if moment]
+    return " ".join(bounds)

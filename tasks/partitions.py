@@ -10,9 +10,9 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
-from penstock.api.scoring import timed
 from penstock.resources.usage import PartitionMeter
 from penstock.run_types import Features, Partition, Receipt, ScoredRows, ScoringRun
+from penstock.scoring_steps import timed
 from penstock.tasks.retries import RETRIED
 from penstock.tasks.runners import outcome_of
 from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, score_rows, validate
@@ -51,9 +51,9 @@ def _score_in_steps(
 def score_partitions(
     run: ScoringRun, partitions: Sequence[Partition], in_flight: int, sample_share: float
 ) -> Iterator[Receipt]:
-    """Score the partitions, at most `in_flight` at once; yield each receipt when it is there.
+    """Score the partitions, at most `in_flight` at once. Yield each receipt when its partition is done.
 
-    Once a partition fails or is halted, no other one is started; those in flight are waited for.
+    After a partition fails or is halted, no other one is started, and the running ones are awaited.
     """
     waiting = list(reversed(partitions))
     running: dict[PrefectFuture[Receipt], Partition] = {}

@@ -3,11 +3,11 @@
 from functools import lru_cache
 from typing import Any
 
-from penstock.api.scoring import ScoringSteps
 from penstock.database.connections import Connector, Database, open_database
 from penstock.errors import SettingsError
 from penstock.models.registry import Registry
 from penstock.privacy.masking import make_masking
+from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 
@@ -24,12 +24,12 @@ def connect(name: str) -> Database:
 
 
 def connector() -> Connector:
-    """Return what opens the connections and files that this process may read."""
+    """Return the connector for the connections and files that this process may read."""
     return Connector(connect, settings().allowed_roots)
 
 
 def scoring_steps(pipeline: Pipeline) -> ScoringSteps:
-    """Return the steps of a pipeline's runs, by the settings of this process; private columns by its secret."""
+    """Return the steps of a pipeline's runs, with this process's settings and its secret for private columns."""
     return ScoringSteps(pipeline, settings(), connector(), registry(), make_masking(pipeline, settings()))
 
 
@@ -39,7 +39,7 @@ def registry() -> Registry:
 
 
 def resolve_block(reference: str) -> str:
-    """Return the database URL that a Prefect block holds: `secret/<name>`, or a block with a `get_url` or `url`.
+    """Return the database URL in a Prefect block: `secret/<name>`, or a block with a `get_url` or `url`.
 
     Raises:
         SettingsError: the server has no such block.
@@ -47,7 +47,7 @@ def resolve_block(reference: str) -> str:
     from prefect.blocks.core import Block
 
     try:
-        block: Any = Block.load(reference)  # blocks differ in how they return their URL
+        block: Any = Block.load(reference)  # block types return their URL in different ways
     except ValueError:
         raise SettingsError(
             f"there is no Prefect block `{reference}` on the server",

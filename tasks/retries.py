@@ -10,12 +10,12 @@ from penstock.errors import SnapshotLost, TransientError
 
 
 def if_transient(_task: Any, _task_run: Any, state: Any) -> bool:
-    """Tell Prefect whether a failed task run is worth another try."""
+    """Whether Prefect should retry a failed task run."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
 def has_lost_its_snapshot(state: State[Any]) -> bool:
-    """Tell whether an interval's run failed only because its source's snapshot went away."""
+    """Whether an interval's run failed only because it lost its source's snapshot."""
     return state.is_failed() and isinstance(state.result(raise_on_failure=False), SnapshotLost)
 
 

@@ -1,4 +1,4 @@
-"""What runs the partitions, from the setting `PENSTOCK_RUNNER`: made, connected, asked how much it takes at once."""
+"""Create and connect the task runner for partitions that `PENSTOCK_RUNNER` names, and count its slots."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +22,12 @@ from penstock.tasks.process_resources import connect, settings
 
 _LOCAL: dict[str, Any] = {"threads": ThreadPoolTaskRunner, "processes": ProcessPoolTaskRunner}
 _WORKERS = ("distributed", "ray", "concurrent")
-"""The packages whose errors say that a worker, not a partition, failed; importing all of them costs seconds."""
+"""Packages whose errors mean that a worker failed, not a partition. Importing all of them takes seconds."""
 
 
 @contextmanager
 def connected_runner(pipeline: Pipeline) -> Iterator[TaskRunner[Any]]:
-    """Give the task runner that the settings name; a connection to Ray lasts as long as the block.
+    """Give the task runner that the settings name. A connection to Ray ends with the block.
 
     Raises:
         SettingsError: its package is not installed, it has no workers, or they cannot open the pipeline's databases.
@@ -45,10 +45,10 @@ def connected_runner(pipeline: Pipeline) -> Iterator[TaskRunner[Any]]:
 
 
 def in_flight(fit: MemoryPlan | None = None) -> int:
-    """Return how many partitions of the flow run that asks may be under way at once.
+    """Return how many partitions of the calling flow run may run at once.
 
     Args:
-        fit: how many of them one process may have, which holds where all are in one.
+        fit: The memory plan. Its limit applies if all partitions run in one process.
     """
     runner = settings().partition_runner
     if fit and runner.kind == "threads":
@@ -72,13 +72,13 @@ def _check_workers(runner: Runner, workers: Workers) -> None:
         )
     if workers.elsewhere and urlsplit(PREFECT_API_URL.value() or "").hostname in ("127.0.0.1", "localhost", "::1"):
         get_run_logger().warning(
-            "workers on other hosts cannot reach the Prefect server at %s: their task runs will not be shown",
+            "workers on other hosts cannot reach the Prefect server at %s: Prefect will not show their task runs",
             urlsplit(PREFECT_API_URL.value() or "").netloc,
         )
 
 
 def outcome_of(future: PrefectFuture[Receipt], label: str) -> Receipt | Exception:
-    """Return what a partition gave or raised; one whose worker died without a word gives a `WorkerLost`."""
+    """Return a partition's receipt or error. If its worker died, return a `WorkerLost`."""
     runner = settings().runner
     try:
         return future.result(raise_on_failure=False)

@@ -22,7 +22,7 @@ def extract(run: ScoringRun, partition: Partition) -> ExtractedRows:
 
 @task(name="validate", task_run_name="validate {partition.label}", **ONCE)
 def validate(run: ScoringRun, partition: Partition, extracted: ExtractedRows, sample_share: float) -> Features:
-    """Judge the rows, build the features, judge those.
+    """Validate the rows, build the features, validate those.
 
     Raises:
         Halted: the key is not unique; not retried.
@@ -35,7 +35,7 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
     """Score one validated partition with the run's pinned model version.
 
     Raises:
-        ModelMismatch: the batch lacks a feature of the manifest; not retried.
+        ModelMismatch: the batch has no column for a feature of the manifest; not retried.
         ModelRefused: the model file is not what its manifest says; not retried.
     """
     return scoring_steps(run.pipeline).score(run, partition, features, sample_share)
@@ -54,7 +54,7 @@ def add_step(run: ScoringRun, partition: Partition, features: Features, step: Sc
 
 @task(name="decide", task_run_name="decide {partition.label}", **ONCE)
 def decide_rows(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
-    """Evaluate `decide:` on the steps' outputs, and judge the result.
+    """Evaluate `decide:` on the steps' outputs, and validate the result.
 
     Raises:
         ExpressionError: a decision cannot be evaluated; not retried.

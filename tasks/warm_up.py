@@ -6,12 +6,12 @@ from penstock.spec.pipeline import Pipeline
 
 
 def warm_up(pipeline: Pipeline) -> None:
-    """Begin to load Great Expectations in the background, where the pipeline has expectations."""
+    """Load Great Expectations in the background if the pipeline has expectations."""
     if pipeline.expectations:
         threading.Thread(target=_load_engine, name="load great expectations", daemon=True).start()
 
 
 def _load_engine() -> None:
-    from penstock.quality import load_engine  # here, not above: it brings pandas along
+    from penstock.quality import load_engine  # not above: it imports pandas
 
     load_engine()

@@ -12,7 +12,6 @@ from itertools import islice
 
 import sqlalchemy as sa
 
-from penstock.api.scoring import ScoringSteps
 from penstock.database.connections import Connector, Database
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger import writer
@@ -22,6 +21,7 @@ from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, PlannedInterval
 from penstock.run_types import Partition, Pins, Receipt, ScoringRun
+from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 

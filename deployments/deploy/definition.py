@@ -1,4 +1,4 @@
-"""What a pipeline's deployment is: said once, for `penstock deploy` and for `prefect.yaml`."""
+"""Define a pipeline's deployment once, for `penstock deploy` and for `prefect.yaml`."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,30 +16,30 @@ from penstock.spec.parts import Schedule
 from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, Source, SqlSource
 
 PENSTOCK_TAG = "penstock"
-"""The tag that every deployment of ours bears."""
+"""The tag of all our deployments."""
 ANY_PIPELINE = "any_pipeline"
-"""Name of the deployments that take any pipeline; a pipeline's own name cannot hold the underscore."""
+"""Name of the deployments that take any pipeline; a pipeline's own name cannot contain the underscore."""
 COLLISION = "ENQUEUE"
-"""What happens to a run that meets another one: it waits. `CANCEL_NEW` and a dead worker stop a schedule for good."""
+"""A run waits while another one is running. With `CANCEL_NEW`, a dead worker would stop the schedule permanently."""
 GRACE_SECONDS = 120
-"""How long a run may take to start before its place is free again: the worker may have died."""
+"""Seconds that a run may take to start before its slot is free again, because the worker may have died."""
 FINGERPRINT_LENGTH = 12
 ENTER_PROJECT = "penstock.deployments.pull.enter_project"
 RECORD_PROJECT = "penstock.deployments.pull.record_project"
 OLD_ENTER_PROJECT = "deployments.pull.enter_project"
-"""The step in deployments that 0.1 made."""
+"""The pull step of deployments that 0.1 made."""
 OLD_FLOWS = "flows."
-"""How the entrypoints of deployments that 0.1 made begin."""
+"""The prefix of the entrypoints of deployments that 0.1 made."""
 
 
 @dataclass(frozen=True)
 class Definition:
-    """One deployment, without the folder that it is deployed from."""
+    """One deployment, without the folder it is deployed from."""
 
     flow: str
     name: str
     entrypoint: str
-    """A module path: the flow is imported from wherever Penstock is installed, the project folder holds no code."""
+    """A module path: the flow is imported from the installed Penstock, because the project folder contains no code."""
     description: str
     version: str
     tags: tuple[str, ...]
@@ -51,12 +51,12 @@ class Definition:
 
     @property
     def full_name(self) -> str:
-        """The name as Prefect's command line takes it."""
+        """The name that Prefect's command line takes."""
         return f"{self.flow}/{self.name}"
 
     @property
     def job_variables(self) -> dict[str, Any]:
-        """What the work pool's job template is told; more may stand beside it, set by a person."""
+        """The values that Penstock sets for the work pool's job template. A person may set others."""
         return {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
 
     @property
@@ -86,31 +86,31 @@ def define_deployment(pipeline: Pipeline, file: str) -> Definition:
 
 
 def define_any_pipeline() -> Definition:
-    """Return the deployment that scores any pipeline, any number at once; what backfills fan out on."""
+    """Return the deployment that scores any pipeline. Backfills start their flow runs from it."""
     return Definition(
         flow="score",
         name=ANY_PIPELINE,
         entrypoint="penstock.flows.score.score",
-        description="Scores any pipeline by its name, without schedule or limit. Backfills fan out on it.",
+        description="Scores any pipeline by its name, without schedule or limit. Backfills start their runs from it.",
         version="any",
         tags=(PENSTOCK_TAG,),
     )
 
 
 def define_backfill() -> Definition:
-    """Return the deployment of the backfill flow, which takes any pipeline and any number at once."""
+    """Return the deployment of the backfill flow, for any pipeline and any number of runs at once."""
     return Definition(
         flow="backfill",
         name=ANY_PIPELINE,
         entrypoint="penstock.flows.backfill.backfill",
-        description="Scores what a range of any pipeline lacks, each interval in a flow run of its own.",
+        description="Scores the missing intervals of a range of any pipeline, each in its own flow run.",
         version="any",
         tags=(PENSTOCK_TAG,),
     )
 
 
 def pull_steps(folder: str) -> list[dict[str, Any]]:
-    """Return the steps that a worker takes before it imports the flow."""
+    """Return the steps that a worker runs before it imports the flow."""
     return [{ENTER_PROJECT: {"folder": folder}}]
 
 
@@ -129,7 +129,7 @@ def is_of_old_version(entrypoint: str | None, steps: list[dict[str, Any]] | None
 
 
 def describe_pipeline(pipeline: Pipeline) -> str:
-    """Return the spec's summary and the way of its rows, as text that the UI shows line by line.
+    """Return the spec's summary and the path of its rows, as text that the UI shows line by line.
 
     The UI that Prefect shows by default renders markdown, but no diagrams.
     """
@@ -157,10 +157,9 @@ def _describe_intervals(pipeline: Pipeline) -> str:
     interval = pipeline.interval
     if interval is None:
         return "Each run scores the whole source."
-    told = interval.model_dump(mode="json")
-    return (
-        f"One run scores what is due: {told['grain']} each, from {iso(interval.start)}, {told['delay']} after its end."
-    )
+    fields = interval.model_dump(mode="json")
+    grain, delay = fields["grain"], fields["delay"]
+    return f"One run scores all due intervals of {grain}, from {iso(interval.start)}, each {delay} after its end."
 
 
 def _read_schedule(schedule: Schedule, file: str) -> SCHEDULE_TYPES:
@@ -170,7 +169,7 @@ def _read_schedule(schedule: Schedule, file: str) -> SCHEDULE_TYPES:
         if schedule.rrule is not None:
             return RRuleSchedule(rrule=schedule.rrule, timezone=schedule.timezone)
         assert schedule.interval is not None  # the spec takes exactly one of the three
-        # A fixed anchor: the default is now, and each deploy would move the schedule. A Monday, so weeks begin there.
+        # A fixed anchor, because the default is now and each deploy would move the schedule. Weeks begin on Monday.
         anchor = datetime(2024, 1, 1, tzinfo=ZoneInfo(schedule.timezone))
         return IntervalSchedule(interval=schedule.interval, anchor_date=anchor, timezone=schedule.timezone)
     except ValidationError as error:

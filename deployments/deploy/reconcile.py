@@ -1,7 +1,7 @@
-"""One deployment on a Prefect server, made to be what its definition says.
+"""Make one deployment on a Prefect server match its definition.
 
-Two things belong to people, and no deploy touches them: whether a deployment or its schedule is paused (a changed
-schedule stays paused too, and the change says so), and job variables beside our own.
+A deploy leaves two things as a person set them: whether a deployment or its schedule is paused (a changed schedule
+stays paused, and the change says so), and job variables other than our own.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from prefect.utilities.importtools import import_object
 from penstock.deployments.deploy.changes import Change
 from penstock.deployments.deploy.definition import Definition, pull_steps, recorded_folder
 
-TOLD = (
+SHOWN_IN_FULL = (
     "version",
     "tags",
     "entrypoint",
@@ -29,14 +29,14 @@ TOLD = (
     "work_pool_name",
     "concurrency_limit",
 )
-"""Fields short enough to be told whole; of the others it is told that they changed."""
+"""Short fields, shown with both values. Of other fields only the fact of a change is shown."""
 
 SERVERS_BEGIN = "DTSTART:20200101T000000"
 
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """A definition beside what the server has of that name."""
+    """A definition, and the server's deployment of the same name."""
 
     definition: Definition
     folder: str
@@ -44,7 +44,7 @@ class Reconciliation:
 
     @cached_property
     def wanted(self) -> dict[str, Any]:
-        """The fields as the API takes them."""
+        """The fields in the form that the API takes."""
         definition = self.definition
         return {
             "version": definition.version,
@@ -62,12 +62,12 @@ class Reconciliation:
         }
 
     def differences(self) -> list[str]:
-        """Return one line a field that the server has otherwise, schedules aside."""
+        """Return one line for each field that differs on the server, without schedules."""
         if self.existing is None:
             return []
         found = read_fields(self.existing)
         differing = [name for name in self.wanted if found[name] != self.wanted[name]]
-        return [_tell_difference(name, found[name], self.wanted[name]) for name in differing]
+        return [_describe_difference(name, found[name], self.wanted[name]) for name in differing]
 
     def apply(self, client: SyncPrefectClient, *, dry_run: bool) -> Change:
         """Create or update the deployment, if anything differs."""
@@ -76,7 +76,7 @@ class Reconciliation:
         if self.existing is None:
             if not dry_run:
                 self._create(client)
-            return Change("created", what, (f"schedule: {tell_schedule(schedule)}",) if schedule else ())
+            return Change("created", what, (f"schedule: {describe_schedule(schedule)}",) if schedule else ())
         details = self.differences()
         if details and not dry_run:
             client.update_deployment(self.existing.id, DeploymentUpdate.model_validate(self.wanted))
@@ -100,7 +100,7 @@ def read_existing(client: SyncPrefectClient, full_name: str) -> DeploymentRespon
 
 
 def read_fields(deployment: DeploymentResponse) -> dict[str, Any]:
-    """Return the fields of a deployment that a definition speaks of."""
+    """Return the fields of a deployment that a definition sets."""
     limit, options = deployment.global_concurrency_limit, deployment.concurrency_options
     return {
         "version": deployment.version,
@@ -126,28 +126,28 @@ def read_form(entrypoint: str) -> dict[str, Any]:
 def reconcile_schedules(
     client: SyncPrefectClient, deployment: DeploymentResponse, wanted: SCHEDULE_TYPES | None, *, dry_run: bool
 ) -> list[str]:
-    """Leave the deployment with the wanted schedule and no other; return one line a change."""
+    """Give the deployment the wanted schedule and no other. Return one line for each change."""
     existing = deployment.schedules
     same = [schedule for schedule in existing if _is_same(schedule.schedule, wanted) and not schedule.parameters]
     kept: DeploymentSchedule | None = None if wanted is None else next(iter(same or existing), None)
     details = []
     if wanted is not None and not same:
-        old = tell_schedule(kept.schedule) if kept else "none"
-        paused = "" if kept is None or kept.active else " (paused, and stays so: resume it in the UI)"
-        details.append(f"schedule: {old} → {tell_schedule(wanted)}{paused}")
+        old = describe_schedule(kept.schedule) if kept else "none"
+        paused = "" if kept is None or kept.active else " (stays paused: resume it in the UI)"
+        details.append(f"schedule: {old} → {describe_schedule(wanted)}{paused}")
         if kept is None and not dry_run:
             client.create_deployment_schedules(deployment.id, [(wanted, True)])
         elif kept is not None and not dry_run:
             client.update_deployment_schedule(deployment.id, kept.id, schedule=wanted, parameters={})
     for schedule in existing:
         if schedule is not kept:
-            details.append(f"schedule: {tell_schedule(schedule.schedule)} → none")
+            details.append(f"schedule: {describe_schedule(schedule.schedule)} → none")
             if not dry_run:
                 client.delete_deployment_schedule(deployment.id, schedule.id)
     return details
 
 
-def tell_schedule(schedule: SCHEDULE_TYPES) -> str:
+def describe_schedule(schedule: SCHEDULE_TYPES) -> str:
     """Write a schedule in one line."""
     match schedule:
         case CronSchedule():
@@ -160,7 +160,7 @@ def tell_schedule(schedule: SCHEDULE_TYPES) -> str:
 
 
 def _add_variables(existing: DeploymentResponse | None, ours: dict[str, Any]) -> dict[str, Any]:
-    """Return the job variables of a deployment with ours put over them, those of `env` one by one."""
+    """Return the deployment's job variables with ours added. `env` is merged by variable."""
     theirs = existing.job_variables if existing else {}
     return theirs | ours | {"env": theirs.get("env", {}) | ours["env"]}
 
@@ -172,19 +172,19 @@ def _is_same(found: SCHEDULE_TYPES, wanted: SCHEDULE_TYPES | None) -> bool:
 
 
 def _without_begin(rrule: str) -> str:
-    """Return a rule without the begin that the server gives to one that has none."""
+    """Return a rule without the start time that the server adds to a rule without one."""
     begin, _, rule = rrule.partition("\n")
-    # To rules of minutes and seconds it gives a recent begin, so as not to count from 2020 on.
+    # Rules of minutes and seconds get a recent start time, so that the server does not count from 2020.
     frequent = "FREQ=MINUTELY" in rule or "FREQ=SECONDLY" in rule
     return rule if begin == SERVERS_BEGIN or (frequent and begin.startswith("DTSTART")) else rrule
 
 
-def _tell_difference(name: str, old: Any, new: Any) -> str:
+def _describe_difference(name: str, old: Any, new: Any) -> str:
     if name == "pull_steps" and recorded_folder(old) == recorded_folder(new):
         name, old, new = "pull step", *(_name_steps(steps) for steps in (old, new))
     elif name == "pull_steps":
-        name, old, new = "project", *(_tell_steps(steps) for steps in (old, new))
-    elif name not in TOLD:
+        name, old, new = "project", *(_describe_steps(steps) for steps in (old, new))
+    elif name not in SHOWN_IN_FULL:
         return f"{name}: changed"
     return f"{name}: {'none' if old is None else old} → {'none' if new is None else new}"
 
@@ -193,6 +193,6 @@ def _name_steps(steps: list[dict[str, Any]]) -> str:
     return ", ".join(name for step in steps for name in step)
 
 
-def _tell_steps(steps: list[dict[str, Any]] | None) -> str:
+def _describe_steps(steps: list[dict[str, Any]] | None) -> str:
     folder = recorded_folder(steps) if steps and len(steps) == 1 else None
     return folder or ("none" if not steps else "other pull steps")

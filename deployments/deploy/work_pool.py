@@ -11,8 +11,8 @@ from prefect.workers.process import ProcessWorker
 from penstock.deployments.deploy.changes import Change
 
 WORK_POOL = "penstock"
-# Without a command a process worker puts two helpers of its own before each flow process (a resolver that prepares the
-# workspace, and a supervisor), each of which imports Prefect: seconds of cold start for code that is here already.
+# Without a command, a process worker starts two helpers before each flow process: a resolver that prepares the
+# workspace, and a supervisor. Each imports Prefect, which adds seconds of cold start for code that is already here.
 # `python` is looked up on the worker's PATH: start workers with their virtual environment's `bin` on it.
 ENGINE_COMMAND = "python -m penstock.deployments.engine"
 OLD_ENGINE_COMMAND = "python -m deployments.engine"
@@ -20,7 +20,7 @@ OLD_ENGINE_COMMAND = "python -m deployments.engine"
 
 
 def ensure_work_pool(client: SyncPrefectClient, *, dry_run: bool = False) -> Change:
-    """Create the work pool, of type process; one that exists keeps its type and whatever a person set there."""
+    """Create the work pool, of type process. An existing one keeps its type and the settings a person changed."""
     what = f"work pool {WORK_POOL}"
     try:
         pool = client.read_work_pool(WORK_POOL)

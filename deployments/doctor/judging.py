@@ -42,8 +42,8 @@ def judge_versions(facts: Facts) -> Iterator[Finding]:
     if facts.pool is not None and facts.pool.starts_old_engine:
         old.append(f"work pool {WORK_POOL}")
     if old:
-        told = f"Penstock 0.1 made {', '.join(old)}: flow runs start by module names that 0.3 removes"
-        yield warning("versions", told, "Run `penstock deploy`, which brings them to the new names.")
+        what = f"Penstock 0.1 made {', '.join(old)}: flow runs start by module names that 0.3 removes"
+        yield warning("versions", what, "Run `penstock deploy`, which changes them to the new names.")
 
 
 def judge_limits(facts: Facts) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Checks of the installed packages: against what Penstock asks for, and against the lock."""
+"""Checks of the installed packages: against the versions that Penstock requires, and against the lock."""
 
 import re
 import sys
@@ -17,14 +17,14 @@ PACKAGE = Path(penstock.__file__).parent
 LOCK = PACKAGE / "requirements.lock"
 """Ships in the wheel; in a checkout it is a link to the runtime lock, and in an image it may be missing."""
 BREAKS = {
-    "fastapi": "from 0.151 on it refuses what Prefect's client sends, with 0.155 the server does not import",
-    "sqlalchemy": "with 2.1 Prefect's scheduler makes no runs, in silence",
-    "prefect": "3.8 holds the fixes of the 2026 advisories, and 3.9 is not tried",
-    "xgboost": "a model of a newer version loads without a word and may score wrong",
-    "great-expectations": "its result formats are relied on",
-    "pandas": "its types are relied on",
+    "fastapi": "from 0.151 on it refuses requests of Prefect's client, and with 0.155 the server does not import",
+    "sqlalchemy": "with 2.1 Prefect's scheduler creates no runs and logs no error",
+    "prefect": "3.8 has the fixes of the 2026 advisories, and 3.9 is not tested",
+    "xgboost": "a model of a newer version loads without an error and may score wrong",
+    "great-expectations": "Penstock depends on its result formats",
+    "pandas": "Penstock depends on its types",
 }
-"""What a version outside the bounds does, where it is known."""
+"""The known effects of a version outside the bounds."""
 SHOWN = 4
 
 
@@ -36,7 +36,7 @@ def list_checks(case: CheckContext) -> tuple[Check, ...]:
 
 
 def name_remedy(package: Path) -> str:
-    """Return how to install the locked versions again, in a checkout or from a wheel.
+    """Return the remedy: how to reinstall the locked versions, in a checkout or from a wheel.
 
     Args:
         package: Folder of the installed `penstock` package.
@@ -50,7 +50,7 @@ def name_remedy(package: Path) -> str:
 
 
 def check_bounds() -> Iterator[Finding]:
-    """Compare what is installed with the bounds that Penstock declares."""
+    """Compare the installed versions with the bounds that Penstock declares."""
     try:
         declared = metadata.requires("penstock") or []
     except metadata.PackageNotFoundError:
@@ -76,7 +76,7 @@ def judge_bounds(wanted: Sequence[Requirement]) -> Iterator[Finding]:
 
 
 def check_lock(lock: Path) -> Iterator[Finding]:
-    """Compare what is installed with the lock; what is not installed is a matter of the bounds."""
+    """Compare the installed versions with the lock. The check of the bounds reports missing packages."""
     if not lock.is_file():
         yield not_checked("lock", f"there is no {lock.name} in Penstock's package")
         return

@@ -1,6 +1,6 @@
 """Compute the figures of the README: `python -m penstock.examples.card_fraud evaluate --real UCI_Credit_Card.csv.gz`.
 
-The real data are 30,000 card holders, of whom 22 % missed their next payment. They have no times, so the last fifth by
+The real data are 30,000 card holders; 22 % missed their next payment. They have no times, so the last fifth by
 number is the holdout. The question is not fraud, but the closest one in a public data set of this size.
 """
 

@@ -1,6 +1,6 @@
 """Draw the bank's data: cards, payments, sign-ins, and which payments were fraud.
 
-Most fraud is a takeover: somebody signs in, often after failed tries, and makes a few online payments within minutes,
+Most fraud is a takeover: a stranger signs in, often after failed tries, and makes a few online payments within minutes,
 larger than usual for the card. Honest customers mistype passwords too, and honest shopping sprees resemble a takeover.
 """
 

@@ -16,7 +16,7 @@ LABEL, TIME = "within_30_days", "discharged_at"
 HOW: dict[str, Any] = {
     "params": {"eval_metric": ["auc", "logloss"], "max_depth": 4, "min_child_weight": 10, "subsample": 0.8}
 }
-"""Shallow trees: the data tell little about a readmission, and deeper trees overfit."""
+"""Shallow trees, because the data say little about a readmission, and deeper trees overfit."""
 
 
 def learned_rows(project: Project, size: Size) -> pa.Table:

@@ -1,1 +1,1 @@
-"""What `import penstock` gives a Python user: a project, the scoring of one interval, rows to train on."""
+"""The Python interface: a project, the scoring of one interval, rows to train on."""

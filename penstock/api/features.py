@@ -1,4 +1,4 @@
-"""Features outside a run: of rows at hand, and of the past, for training."""
+"""Build features outside a run: of given rows, and of past rows for training."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -21,13 +21,13 @@ STATEMENT_SECONDS = 1800
 def apply_features(
     pipeline: Pipeline, rows: Mapping[str, pa.Table], *, statement_seconds: int = STATEMENT_SECONDS
 ) -> pa.Table:
-    """Run the pipeline's features query over tables at hand.
+    """Run the pipeline's features query over given tables.
 
-    Use it to test a features query on a few rows, or to build the features of rows from elsewhere. A pipeline
-    without a query gives the primary source's rows as they are.
+    Use it to test a features query on a few rows, or to build the features of rows from elsewhere. Without
+    a query, the features are the primary source's rows.
 
     Args:
-        pipeline: Its `features:` is run, by DuckDB, closed: no files, no network.
+        pipeline: DuckDB runs its `features:`, without access to files or the network.
         rows: One table for each source, by the source's name.
         statement_seconds: How long the query may take.
 
@@ -47,7 +47,7 @@ def apply_features(
     missing = [name for name in pipeline.sources if name not in rows]
     if missing:
         raise SettingsError(
-            f"`{pipeline.name}` has a source `{missing[0]}`, and no rows were given for it",
+            f"no rows were given for source `{missing[0]}` of `{pipeline.name}`",
             "Give one Arrow table for each source.",
         )
     others = {name: rows[name] for name in pipeline.sources if name != pipeline.primary}
@@ -62,7 +62,7 @@ def read_past_features(
     step: timedelta | None,
     statement_seconds: int,
 ) -> pa.Table:
-    """Build the features of the primary rows of a range, one span at a time; of a snapshot, of all rows."""
+    """Build the features of a range's primary rows, one span at a time, or of all rows of a snapshot."""
     spans = _spans(pipeline, start, end, step)
     land_logs(pipeline, connect)
     return pa.concat_tables([_read_span(pipeline, connect, span, statement_seconds) for span in spans])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.api.features import read_past_features
-from penstock.api.scoring import ScoringSteps, score_claimed
+from penstock.api.scoring import score_claimed
 from penstock.database.connections import Connector, Database, close_engines, open_database
 from penstock.database.types import UtcDateTime
 from penstock.errors import MissingTable
@@ -22,6 +22,7 @@ from penstock.report.document import RunDocument, read_document
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, Plan, PlannedInterval
 from penstock.run_types import Validation, interval_key
+from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import choose_models
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoredInterval:
-    """What scoring one interval came to: counts, findings, and the rows on request.
+    """The result of scoring one interval: counts, findings, and the rows on request.
 
     Every row that was read is in one of the counts: `extracted = scored + quarantined + excluded`.
     """
@@ -41,22 +42,22 @@ class ScoredInterval:
     run_id: str
     """The run that published the interval."""
     state: Literal["published", "skipped"]
-    """skipped: the interval was published before, and nothing was done; the counts are those of that run."""
+    """skipped: the interval was already published, and nothing was done. The counts are from that run."""
     extracted: int
     """Rows of the primary source that were read."""
     scored: int
-    """Rows that have a score now."""
+    """Rows with a score."""
     quarantined: int
     """Rows that an expectation or the model refused."""
     excluded: int
     """Rows that the features query left out."""
     validations: tuple[Validation, ...]
-    """One for each expectation, the worst outcome first."""
+    """One finding for each expectation, the worst first."""
     _project: "Project" = field(repr=False, compare=False)
     _pipeline: Pipeline = field(repr=False, compare=False)
 
     def to_arrow(self) -> pa.Table:
-        """Read the run's live rows: key, scores, kept columns, and the columns that tell of the run."""
+        """Read the run's live rows: key, scores, kept columns, and the columns about the run."""
         return self._project.read_scores(self._pipeline, run_id=self.run_id)
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -66,13 +67,13 @@ class ScoredInterval:
 
 @dataclass(frozen=True)
 class Project:
-    """The project in the working folder: what its settings, pipelines, databases and models are for Python.
+    """The project in the working folder: its settings, pipelines, databases, models and runs.
 
-    Relative paths of the settings and of the pipelines' sources begin at the working folder, as on the command line.
+    Relative paths in the settings and pipelines start at the working folder, as on the command line.
     No Prefect server is needed.
 
     Args:
-        settings: Those of the environment and of `.env` in the working folder where left out.
+        settings: Default: from the environment and `.env` in the working folder.
 
     Example:
         >>> project = Project()
@@ -89,7 +90,7 @@ class Project:
         return Registry(self.settings.models_folder, self.settings.device)
 
     def connect(self, name: str) -> Database:
-        """Open a named connection; its engine is shared in this process.
+        """Open a named connection. Its engine is shared in this process.
 
         Raises:
             SettingsError: no setting names the connection, or its value is no database URL.
@@ -101,14 +102,14 @@ class Project:
         return open_database(self.settings, name)
 
     def close(self) -> None:
-        """Close every pooled connection of this process; what is opened later begins anew."""
+        """Close every pooled connection of this process. Later calls open new ones."""
         close_engines()
 
     def query(self, connection: str, statement: "str | sa.Select[Any]") -> pa.Table:
         """Read the rows of a select as Arrow.
 
         Every database gives the same types: bool, int64, float64, string, date32 and `timestamp[us, UTC]`. SQLite has
-        no types of its own; a SQLAlchemy select over typed columns tells them.
+        no types of its own; a SQLAlchemy select over typed columns supplies them.
 
         Args:
             connection: Name of a connection.
@@ -123,7 +124,7 @@ class Project:
         from penstock.database.bulk import read
 
         if isinstance(statement, str):
-            escaped = statement.replace(":", "\\:")  # SQLAlchemy would take `:word` for a parameter
+            escaped = statement.replace(":", "\\:")  # SQLAlchemy would read `:word` as a parameter
             statement = sa.select(sa.text("*")).select_from(sa.text(f"({escaped}\n) as penstock_query"))
         return read(self.connect(connection), statement)
 
@@ -131,10 +132,10 @@ class Project:
         """Read a pipeline of the project.
 
         Args:
-            name: Name of a file in the pipelines folder, without `.yaml`; or the path of any file.
+            name: Name of a file in the pipelines folder, without `.yaml`, or the path of any file.
 
         Raises:
-            PipelineNotFound: there is no such file; the message lists the pipelines that there are.
+            PipelineNotFound: there is no such file; the message lists the existing pipelines.
             SpecError: the file is not a pipeline; the message has every problem with its line.
         """
         return load_pipeline(find_pipeline_file(str(name), self.settings.pipelines))
@@ -148,22 +149,22 @@ class Project:
         *,
         now: datetime | None = None,
     ) -> Plan:
-        """Decide which intervals are to be scored, and why.
+        """Decide which intervals to score, and why.
 
         New lines of log sources are landed in the warehouse first; nothing else is written.
 
         Args:
-            mode: due = what is missing and what late rows touched; backfill = what a range lacks; restate = a range
-                again; release = what was let out of quarantine.
+            mode: due = missing intervals and those that late rows changed; backfill = missing intervals of a range;
+                restate = all intervals of a range again; release = intervals with rows released from quarantine.
             start, end: Take only intervals that touch `[start, end)`; naive means UTC.
-            now: The moment that decides what is due, aware; the clock's where left out.
+            now: The time that decides what is due, aware. Default: the clock's.
 
         Returns:
-            `intervals`, oldest first, each with its `reason`, and counts of those that are left alone.
+            `intervals`, oldest first, each with its `reason`, and counts of the other ones.
 
         Raises:
-            Halted: a column of the source has gone or changed its type.
-            SettingsError: a range is asked of a snapshot pipeline, or a restate names no range.
+            Halted: a column of the source is gone or has another type.
+            SettingsError: a snapshot pipeline is given a range, or a restate is given none.
 
         Example:
             >>> [(planned.label, planned.reason) for planned in project.plan(pipeline).intervals]
@@ -176,23 +177,23 @@ class Project:
     ) -> ScoredInterval:
         """Score one interval and publish it, exactly once, as the flow does.
 
-        The interval is claimed under the same lease in the same ledger: of this call, a flow and a second call at
-        the same time, one scores. A call that fails, or is killed, publishes nothing, and the next call heals it.
+        The call takes the same lease in the same ledger as a flow, so that only one of several calls and flows scores
+        the interval. A call that fails or is killed publishes nothing, and the next call scores the interval.
         Partitions are scored one after another in this process.
 
         Args:
             planned: One of `plan(pipeline).intervals`.
-            model: name@alias or name@version instead of the pipeline's own; of several, `step=name@version` with
-                commas between.
-            partition_rows: Most rows of a partition; the pipeline's own where left out.
+            model: name@alias or name@version instead of the pipeline's own; with several models,
+                `step=name@version`, separated by commas.
+            partition_rows: Most rows of a partition. Default: the pipeline's own.
 
         Raises:
             Halted: a gate refused the interval; nothing was published. The run and its findings stay in the ledger:
                 `list_runs`, `read_run`.
             IntervalBusy: another run holds the interval.
-            TransientError: a database did not answer or was locked; call again.
+            TransientError: a database did not answer or was locked. Call again.
             TakenOver: the lease was lost, and another run took over.
-            ModelError: the model is not there, or is not what was registered.
+            ModelError: the model does not exist, or its file has changed.
 
         Example:
             >>> result = project.score_interval(pipeline, project.plan(pipeline).intervals[0])
@@ -216,16 +217,16 @@ class Project:
         *,
         run_id: str | None = None,
     ) -> pa.Table:
-        """Read the live rows, as readers of the destination see them.
+        """Read the live rows that readers of the destination see.
 
         Args:
             start, end: Take only rows of intervals that touch `[start, end)`; naive means UTC.
-            run_id: Take only rows of this run; none once another run superseded it.
+            run_id: Take only rows of this run. There are none if another run superseded it.
 
         Returns:
             The columns of the view `destination.table`: key, scores, kept columns, then `interval_start`,
-            `interval_end`, `model_name`, `model_version`, `model_digest`, `scored_at` and `run_id`. In the order of the
-            intervals and keys.
+            `interval_end`, `model_name`, `model_version`, `model_digest`, `scored_at` and `run_id`. Sorted by
+            interval and key.
 
         Raises:
             MissingTable: nothing has been scored yet.
@@ -239,10 +240,10 @@ class Project:
         return read(warehouse, _select_live(warehouse, pipeline, start, end, run_id))
 
     def list_runs(self, pipeline: Pipeline, limit: int = 50, states: Sequence[str] = ()) -> list[RunRecord]:
-        """Return the pipeline's runs from the ledger, the newest first.
+        """Return the pipeline's runs in the ledger, the newest first.
 
         Args:
-            states: Take only runs in these: running, published, superseded, withdrawn, halted, failed, abandoned.
+            states: Only runs in these states: running, published, superseded, withdrawn, halted, failed, abandoned.
 
         Example:
             >>> [(run.interval_key, run.state, run.rows_scored) for run in project.list_runs(pipeline)]
@@ -250,13 +251,13 @@ class Project:
         return list_runs(self.connect(pipeline.destination.connection), pipeline.name, limit, states)
 
     def read_run(self, pipeline: Pipeline, run_id: str) -> RunDocument:
-        """Return all that the ledger holds of one run: partitions, validations, quarantine, the runs around it.
+        """Return what the ledger has about one run: partitions, validations, quarantine, related runs.
 
         Args:
-            run_id: The id, or enough of its first characters.
+            run_id: The ID, or enough of its first characters.
 
         Raises:
-            RunNotFound: no run of the ledger has such an id, or several have.
+            RunNotFound: no run in the ledger has such an ID, or several have.
         """
         warehouse = self.connect(pipeline.destination.connection)
         return read_document(warehouse, find_run(warehouse, run_id))
@@ -269,13 +270,13 @@ class Project:
         *,
         step: timedelta | None = None,
     ) -> pa.Table:
-        """Build the features of past rows, by the pipeline's own sources and features query: rows to train on.
+        """Build the features of past rows for training, with the pipeline's own sources and features query.
 
-        No expectation judges them, and nothing is published. New lines of log sources are landed first.
+        Rows are not validated, and nothing is published. New lines of log sources are landed first.
 
         Args:
-            start, end: Event time of the primary rows, `[start, end)`; naive means UTC. Left out for a snapshot.
-            step: Event time that is read at once, as long as memory allows; the pipeline's grain where left out.
+            start, end: Event time of the primary rows, `[start, end)`; naive means UTC. Leave them out for a snapshot.
+            step: Event time to read at once, limited by memory. Default: the pipeline's grain.
 
         Returns:
             One row for each key: the key, the features and the kept columns.

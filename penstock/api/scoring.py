@@ -1,242 +1,15 @@
-"""The steps of a run as functions of one object, and a run without Prefect.
+"""A run without Prefect: the order of the steps, one partition after another in this process.
 
-`flows/score.py` calls the same steps as tasks, with retries and several partitions at once.
+`flows/score.py` has the same order with tasks, retries and several partitions at once.
 """
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
 
-from penstock.database.connections import Connector, Database
-from penstock.errors import Halted, SourceError
-from penstock.ledger import writer
-from penstock.ledger.reader import find_run, settled_intervals
-from penstock.ledger.releases import pending_releases
-from penstock.ledger.run_lease import ActiveRun, run_lease
-from penstock.models.needs import needed_columns
-from penstock.models.registry import Registry
-from penstock.privacy.masking import MaskingPolicy
-from penstock.resources.memory import MemoryPlan, RequestedLoad
-from penstock.resources.usage import PartitionMeter, Usage
-from penstock.run.budget import keep_budget
-from penstock.run.extract import (
-    count_malformed,
-    extract_partition,
-    plan_partitions,
-    source_fingerprint,
-    source_horizon,
-)
-from penstock.run.load import count_rows, load_partition
-from penstock.run.partition_options import PartitionOptions
-from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
-from penstock.run.schema_contract import compare_sources, keep_contract, refuse_breaks
-from penstock.run_types import (
-    ExtractedRows,
-    Features,
-    Partition,
-    Pins,
-    Receipt,
-    ScoredRows,
-    ScoringRun,
-    SourcePlan,
-    deciding_model,
-    interval_label,
-)
-from penstock.settings import Settings
-from penstock.spec.pipeline import Pipeline
-from penstock.spec.steps import ScoreStep
-
-if TYPE_CHECKING:
-    from penstock.run.audit import AuditResult
-
-
-@dataclass(frozen=True)
-class ScoringSteps:
-    """The steps of one pipeline's runs, with all that they need.
-
-    The Prefect tasks and `penstock.Project` call the same steps; only their order is written twice.
-    """
-
-    pipeline: Pipeline
-    settings: Settings
-    connect: Connector
-    registry: Registry
-    masking: MaskingPolicy
-
-    @property
-    def warehouse(self) -> Database:
-        return self.connect(self.pipeline.destination.connection)
-
-    def options(self, sample_share: float = 1.0) -> PartitionOptions:
-        """Return how this process judges and scores a partition's rows."""
-        return PartitionOptions(self.masking, self.settings.statement_seconds, sample_share)
-
-    def plan(self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
-        """Decide which intervals to score.
-
-        Raises:
-            Halted: the source cannot be read, because a column is gone or has another type.
-        """
-        pipeline, connect = self.pipeline, self.connect
-        horizon = source_horizon(pipeline, connect)  # before any rows are read
-        settled = settled_intervals(self.warehouse, pipeline.name)
-        released = pending_releases(self.warehouse, pipeline.name)
-        seen = partial(source_fingerprint, pipeline, connect=connect, masking=self.masking)
-        try:
-            request = PlanRequest(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
-            return plan_intervals(request)
-        except SourceError:
-            refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))
-            raise
-
-    def claim(self, planned: PlannedInterval, pins: Pins, flow_run_id: str | None = None) -> ScoringRun | None:
-        """Take an interval under a lease; None if it has been published meanwhile.
-
-        Raises:
-            IntervalBusy: another run holds it.
-        """
-        request = writer.ClaimRequest(
-            self.pipeline,
-            planned.interval,
-            deciding_model(pins),
-            planned.reason,
-            self.settings.lease_seconds,
-            again=planned.again,
-            flow_run_id=flow_run_id,
-            steps=pins if self.pipeline.models else {},
-        )
-        return writer.claim(self.warehouse, request)
-
-    def lease(self, run: ScoringRun) -> AbstractContextManager[ActiveRun]:
-        """Keep a claimed run's lease; an error that leaves the block ends the run as halted or failed."""
-        return run_lease(self.warehouse, run, self.settings.lease_seconds, self.settings.prices)
-
-    def prepare(
-        self, run: ScoringRun, partition_rows: int | None, snapshots: ExitStack | None, in_flight: int = 1
-    ) -> SourcePlan:
-        """Compare the sources' columns with their contract; count the interval's rows and cut them into partitions.
-
-        Args:
-            snapshots: Keeps a snapshot of each Postgres source open for the partitions; close it when they are done.
-            in_flight: Partitions that a process may have at once.
-
-        Raises:
-            Halted: a column that is needed is gone or has another type.
-            OverBudget: the estimate exceeds the spec's budget.
-            MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY.
-        """
-        pins = run.steps or {self.pipeline.steps[0].name: run.model}
-        manifests = {step: self.registry.manifest(pin.name, pin.version) for step, pin in pins.items()}
-        keep_contract(run, self.connect, needed_columns(self.pipeline, manifests))
-
-        def consider(source_plan: SourcePlan, at_most: int) -> MemoryPlan | None:
-            writer.record_plan(self.warehouse, run, source_plan)
-            keep_budget(run, source_plan.rows, self.warehouse, self.settings.prices)
-            return self._fit_memory(run, source_plan.rows, at_most, in_flight)
-
-        source_plan = plan_partitions(run, self.connect, self.masking, partition_rows, snapshots, consider)
-        if source_plan.fit:
-            writer.record_plan(self.warehouse, run, source_plan)
-        return source_plan
-
-    def _fit_memory(self, run: ScoringRun, rows: int, partition_rows: int, in_flight: int) -> MemoryPlan | None:
-        limit = self.settings.memory
-        if limit is None or not rows:
-            return None
-        from penstock.models.memory_profile import SampleRun, fit_memory  # not above: it imports pandas
-
-        requested = RequestedLoad(self.pipeline.name, rows, partition_rows, in_flight, self.pipeline.audit_rows)
-        return fit_memory(SampleRun(run, self.connect, self.registry, self.options()), limit, requested)
-
-    def extract(self, run: ScoringRun, partition: Partition) -> ExtractedRows:
-        """Read one slice of the primary source, and the other sources' rows."""
-        return extract_partition(run, partition, self.connect)
-
-    def validate(
-        self, run: ScoringRun, partition: Partition, extracted: ExtractedRows, sample_share: float
-    ) -> Features:
-        """Judge the rows, build the features, judge those.
-
-        Raises:
-            Halted: the key is not unique.
-        """
-        from penstock.run.validate import validate_partition
-
-        return validate_partition(run, partition, extracted, self.options(sample_share))
-
-    def score(self, run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
-        """Score one validated partition with the run's pinned model version.
-
-        Raises:
-            ModelMismatch: the batch lacks a feature of the manifest.
-            ModelRefused: the model file is not what its manifest says.
-        """
-        from penstock.models.scoring import score_features
-
-        return score_features(run, partition, features, self.registry.load(run.model), self.options(sample_share))
-
-    def add_step(self, run: ScoringRun, features: Features, step: ScoreStep) -> Features:
-        """Add the outputs of one of several models to the partition's rows.
-
-        Raises:
-            ModelMismatch: a column that the model takes is missing.
-            ExpressionError: the step's condition cannot be evaluated.
-        """
-        from penstock.models.chain import score_step
-
-        return score_step(self.pipeline, features, step, self.registry.load(run.steps[step.name]), self.options())
-
-    def decide(self, run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
-        """Evaluate `decide:` on the steps' outputs, and judge the result.
-
-        Raises:
-            ExpressionError: a decision cannot be evaluated.
-        """
-        from penstock.models.chain import judge_steps
-
-        return judge_steps(run, partition, features, self.options(sample_share))
-
-    def load(
-        self,
-        run: ScoringRun,
-        partition: Partition,
-        scored: ScoredRows,
-        seconds: dict[str, float],
-        attempts: int = 1,
-        meter: PartitionMeter | None = None,
-    ) -> Receipt:
-        """Append the partition's rows to the history table, in one transaction.
-
-        Raises:
-            TakenOver: another run holds the interval now.
-        """
-        return load_partition(self.warehouse, run, partition, scored, seconds, attempts, meter)
-
-    def audit(self, run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
-        """Reconcile the counts, judge the interval as a whole, store the findings.
-
-        Raises:
-            ReconciliationFailed: rows are unaccounted for.
-        """
-        from penstock.run.audit import audit_interval  # not above: it imports pandas
-
-        malformed = count_malformed(self.pipeline, run.interval, self.connect)
-        planned = find_run(self.warehouse, run.run_id).rows_planned
-        result = audit_interval(run, receipts, count_rows(self.warehouse, run), malformed, planned)
-        writer.record_validations(self.warehouse, run, result.validations)
-        return result
-
-    def publish(self, run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> str | None:
-        """Make the run's rows the live ones; return the run that it supersedes.
-
-        Raises:
-            TakenOver: the lease was lost and another run took over; nothing changes.
-        """
-        return writer.publish(self.warehouse, run, result.totals, result.score_quantiles, usage)
+from penstock.errors import Halted
+from penstock.ledger.run_lease import ActiveRun
+from penstock.resources.usage import PartitionMeter
+from penstock.run_types import Partition, Receipt, ScoringRun, interval_label
+from penstock.scoring_steps import ScoringSteps, timed
 
 
 def score_claimed(steps: ScoringSteps, run: ScoringRun, partition_rows: int | None = None) -> None:
@@ -257,7 +30,7 @@ def score_claimed(steps: ScoringSteps, run: ScoringRun, partition_rows: int | No
 def _score_partitions(
     steps: ScoringSteps, run: ScoringRun, partition_rows: int | None, active: ActiveRun
 ) -> list[Receipt]:
-    """Score one partition after another; stop at the first that a gate halts."""
+    """Score one partition after another. Stop after the first one that a gate halts."""
     receipts: list[Receipt] = []
     with ExitStack() as snapshots:
         source_plan = steps.prepare(run, partition_rows, snapshots)
@@ -272,7 +45,7 @@ def _score_partitions(
 
 
 def _score_partition(steps: ScoringSteps, run: ScoringRun, partition: Partition, share: float) -> Receipt:
-    """Take one partition from its source into the history table."""
+    """Read, validate, score and load one partition."""
     seconds: dict[str, float] = {}
     meter = PartitionMeter()
     with timed(seconds, "extract"):
@@ -290,11 +63,3 @@ def _score_partition(steps: ScoringSteps, run: ScoringRun, partition: Partition,
     with timed(seconds, "decide"):
         scored = steps.decide(run, partition, features, share)
     return steps.load(run, partition, scored, seconds, meter=meter)
-
-
-@contextmanager
-def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    """Add the wall seconds of the block under a step's name."""
-    begun = time.perf_counter()
-    yield
-    seconds[step] = time.perf_counter() - begun

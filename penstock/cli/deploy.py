@@ -1,4 +1,4 @@
-"""`penstock deploy`: bring the deployments on a Prefect server to what the pipeline specs say."""
+"""`penstock deploy`: make the deployments on a Prefect server match the pipeline specs."""
 
 import sys
 from collections.abc import Sequence
@@ -26,18 +26,18 @@ def add_commands(app: typer.Typer) -> None:
 
 def deploy(
     pipelines: Annotated[
-        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files; left out: all.")
+        list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files. Default: all pipelines.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove what no spec stands behind without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove deployments that have no spec, without asking.")] = False,
     as_json: AsJson = False,
     prefect_yaml: Annotated[
-        bool, typer.Option("--prefect-yaml", help="Print the same deployments as a prefect.yaml; no server is asked.")
+        bool, typer.Option("--prefect-yaml", help="Print the same deployments as a prefect.yaml, without a server.")
     ] = False,
 ) -> None:
     """Create or update the Prefect deployments of pipelines, and remove those whose spec is gone.
 
-    Twice is safe: nothing changes the second time. What a person paused stays paused.
+    If you repeat the command, nothing changes. Deployments that a person paused stay paused.
     """
     settings = open_settings()
     files = _find_files(pipelines, settings)
@@ -49,11 +49,11 @@ def deploy(
         from penstock.deployments.deploy.deploy_pipelines import LEFT_ALONE, deploy_pipelines
 
         changes = deploy_pipelines(api_url, settings, files, dry_run=dry_run, remove_orphans=yes)
-        _tell(changes, as_json=as_json, dry_run=dry_run)
+        _print_changes(changes, as_json=as_json, dry_run=dry_run)
         orphans = [change.what for change in changes if LEFT_ALONE in change.details]
         if orphans and not dry_run and _agreed(orphans, ask=not as_json):
             again = deploy_pipelines(api_url, settings, files, remove_orphans=True)
-            _tell([change for change in again if change.kind == "removed"], as_json=False, dry_run=False)
+            _print_changes([change for change in again if change.kind == "removed"], as_json=False, dry_run=False)
 
 
 def _find_files(pipelines: Sequence[str] | None, settings: "Settings") -> list[Path] | None:
@@ -69,7 +69,7 @@ def _render_yaml(settings: "Settings", files: Sequence[Path] | None) -> str:
 
 
 def _require_server(settings: "Settings") -> None:
-    """Refuse to deploy where nothing would be left of it: on a server that ends with this command."""
+    """Refuse to deploy without a lasting server, because a server of this command would end with it."""
     from penstock.deployments.server.local import running_server
     from penstock.settings import prefect_api_url
 
@@ -80,7 +80,7 @@ def _require_server(settings: "Settings") -> None:
         )
 
 
-def _tell(changes: "Sequence[Change]", *, as_json: bool, dry_run: bool) -> None:
+def _print_changes(changes: "Sequence[Change]", *, as_json: bool, dry_run: bool) -> None:
     if as_json:
         write_json(list(changes))
         return
@@ -94,12 +94,12 @@ def _tell(changes: "Sequence[Change]", *, as_json: bool, dry_run: bool) -> None:
 
 
 def _agreed(orphans: Sequence[str], *, ask: bool) -> bool:
-    """Ask whether to remove the orphans; without a terminal, and beside JSON, they are left and it is said how."""
-    told = ", ".join(orphans)
+    """Ask whether to remove the orphans. Without a terminal, or with JSON, keep them and print a warning."""
+    names = ", ".join(orphans)
     if ask and sys.stdin.isatty() and sys.stdout.isatty():
-        return typer.confirm(f"Remove {told}? The history of their runs stays.", default=False, err=True)
+        return typer.confirm(f"Remove {names}? The history of their runs stays.", default=False, err=True)
     error_console().print(
-        f"Warning: left alone, though no spec stands behind: {told}. Run `penstock deploy --yes` to remove.",
+        f"Warning: not removed, though they have no spec: {names}. Run `penstock deploy --yes` to remove them.",
         style="yellow",
         markup=False,
         soft_wrap=True,

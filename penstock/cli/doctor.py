@@ -1,4 +1,4 @@
-"""`penstock doctor`: what is known to break, looked for, each with its remedy."""
+"""`penstock doctor`: look for known problems, and print a remedy for each."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look for what is known to break, on this machine, in its databases and on the Prefect server.
+    """Look for known problems on this machine, in its databases and on the Prefect server.
 
     Changes nothing. The exit code is 1 when something is broken.
     """
@@ -50,12 +50,12 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         write_json([_as_object(section, finding) for section in sections for finding in section.findings])
     else:
-        _tell(sections)
+        _print_sections(sections)
     raise typer.Exit(1 if any(f.state == "broken" for s in sections for f in s.findings) else 0)
 
 
 def _read_settings() -> "tuple[Settings, SettingsError | None]":
-    """Return the settings; where they cannot be read, the defaults and the reason."""
+    """Return the settings. If they cannot be read, return the defaults and the error."""
     from penstock.settings import Settings
 
     try:
@@ -66,13 +66,13 @@ def _read_settings() -> "tuple[Settings, SettingsError | None]":
 
 @contextmanager
 def _found_server(settings: "Settings") -> Iterator[str | None]:
-    """Give the address of the server that `penstock deploy` would use; none is started."""
+    """Give the address of the server that `penstock deploy` would use. No server is started."""
     from penstock.cli.prefect_api import prefect_api
     from penstock.deployments.server.local import running_server
     from penstock.settings import prefect_api_url
 
     own = None if prefect_api_url() else running_server(settings.home)
-    if prefect_api_url() is None and (own is None or not own.full):  # one of `penstock run` ends with that run
+    if prefect_api_url() is None and (own is None or not own.full):  # a server of `penstock run` ends with that run
         yield None
         return
     with prefect_api(settings) as api_url:
@@ -89,7 +89,7 @@ def _as_object(section: "Section", finding: "Finding") -> dict[str, str]:
     }
 
 
-def _tell(sections: "Sequence[Section]") -> None:
+def _print_sections(sections: "Sequence[Section]") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -101,14 +101,14 @@ def _tell(sections: "Sequence[Section]") -> None:
         table.add_column(width=3, justify="right")
         table.add_column(width=width, overflow="fold")
         table.add_column(overflow="fold")
-        # What is broken stands last, where the eye rests when the list has run past.
+        # Broken findings come last, so that they stay visible at the end of a long list.
         for finding in sorted(section.findings, key=lambda f: f.state == "broken"):
             style = STYLES[finding.state]
-            told = Text(finding.what, style="" if finding.state == "ok" else style)
+            text = Text(finding.what, style="" if finding.state == "ok" else style)
             if finding.remedy:
-                told.append(f"\n→ {finding.remedy}", style="default")
+                text.append(f"\n→ {finding.remedy}", style="default")
             mark = Text(MARKS[finding.state], style=style)
-            table.add_row(mark, Text(finding.subject), told)
+            table.add_row(mark, Text(finding.subject), text)
         out.print(table)
         out.print()
     out.print(_summarise(sections))

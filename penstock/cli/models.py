@@ -1,4 +1,4 @@
-"""`penstock models`: the versions in the model store, and which of them is champion."""
+"""`penstock models`: list, register and promote the versions in the model store."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def show_models(as_json: AsJson = False) -> None:
-    """List the models' versions, their aliases and what they were trained on."""
+    """List the models' versions with their aliases and training data."""
     registry = _registry()
     rows: list[dict[str, Any]] = []
     for name in registry.names():
@@ -83,18 +83,18 @@ def register_model(
             help="Rows it can score, usually its training rows: .parquet or .csv.", exists=True, dir_okay=False
         ),
     ],
-    alias: Annotated[str | None, typer.Option(help="Alias that shall name the new version.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Alias for the new version.")] = None,
     categories: Annotated[
         list[str] | None,
-        typer.Option(help="Categories that the file does not hold, in the order of their codes: country=DE,FR,IT."),
+        typer.Option(help="Categories that are not in the file, in the order of their codes: country=DE,FR,IT."),
     ] = None,
 ) -> None:
-    """Take a model file into the store as the next version."""
+    """Register a model file in the store as the next version."""
     manifest = _registry().register(
         name, file, _read_reference(reference), alias, categories=dict(map(_read_categories, categories or []))
     )
-    told = f", `{alias}` names it now" if alias else ""
-    console().print(f"registered {manifest.label}, digest {manifest.sha256[:12]}{told}", markup=False)
+    note = f", alias `{alias}`" if alias else ""
+    console().print(f"registered {manifest.label}, digest {manifest.sha256[:12]}{note}", markup=False)
 
 
 def promote_model(
@@ -102,12 +102,12 @@ def promote_model(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="Number of the version.")],
     alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Alias to move, such as champion.")],
 ) -> None:
-    """Make an alias name another version from now on; the next run scores with it."""
+    """Move an alias to another version. The next run scores with it."""
     registry = _registry()
     before = registry.aliases(name).get(alias)
     registry.promote(name, version, alias)
-    told = f", was {name}/{before}" if before and before != version else ""
-    console().print(f"{name}@{alias} is {name}/{version} now{told}", markup=False)
+    note = f", was {name}/{before}" if before and before != version else ""
+    console().print(f"{name}@{alias} is {name}/{version} now{note}", markup=False)
 
 
 def _registry() -> "Registry":

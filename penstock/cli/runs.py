@@ -18,10 +18,10 @@ def add_commands(app: typer.Typer) -> None:
 def show_runs(
     pipeline: OptionalPipeline = None,
     limit: Limit = 30,
-    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; may be repeated.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state. May be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the scoring runs in the ledger, newest first; of one pipeline, with the shift of its scores."""
+    """List the scoring runs in the ledger, newest first. For one pipeline, also show the shift of its scores."""
     from penstock.ledger.lineage import previous_published
     from penstock.ledger.reader import list_runs
     from penstock.report.document import run_object, shift_between

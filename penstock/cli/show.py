@@ -1,4 +1,4 @@
-"""`penstock show`: one run, with all that the ledger holds of it."""
+"""`penstock show`: one run, with everything that the ledger has about it."""
 
 import typer
 

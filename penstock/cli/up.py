@@ -33,14 +33,15 @@ def up(
         bool,
         typer.Option(
             "--postgres",
-            help="Keep Prefect's own records in Postgres: that of PREFECT_SERVER_DATABASE_CONNECTION_URL, "
-            "else one started here, from what is installed.",
+            help="Keep Prefect's own records in Postgres. PREFECT_SERVER_DATABASE_CONNECTION_URL names the server; "
+            "without it, an installed Postgres is started here.",
         ),
     ] = False,
 ) -> None:
     """Run everything on this machine: Prefect's server and UI, a worker, all pipelines on their schedules.
 
-    Runs until Ctrl-C, then stops all of it. Only this machine can reach it; for others see docs/production.md.
+    Runs until Ctrl-C, then stops everything. Only this machine can reach it. For a shared server see
+    docs/production.md.
     """
     settings, console = open_settings(), stdout()
     with _interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -61,23 +62,23 @@ def _run_all(settings: "Settings", console: "Console", port: int, limit: int, po
     project = Path.cwd()
     named = prefect_api_url()
     if named is not None:
-        told = f"Your environment sets PREFECT_API_URL to {named}; this server is another one. Unset it to use this."
-        console.print(f"Warning: {told}", style="yellow", markup=False, soft_wrap=True)
+        message = f"Your environment sets PREFECT_API_URL to {named}, another server. Unset it to use this one."
+        console.print(f"Warning: {message}", style="yellow", markup=False, soft_wrap=True)
     os.environ.update(client_environment(f"http://127.0.0.1:{port}/api", patient=True))
-    os.environ["PENSTOCK_PROJECT"] = str(project)  # what is deployed from here runs here
+    os.environ["PENSTOCK_PROJECT"] = str(project)  # deployments of this folder run in this folder
     first = not (settings.home / "prefect").exists()
-    console.print(f"Starting Prefect's server{': a first start makes its database, in 10 to 30 s' if first else ''} …")
+    console.print(f"Starting Prefect's server{': the first start takes 10 to 30 s' if first else ''} …")
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(import_module, "penstock.deployments.up")  # while the server starts in its own process
         with full_server(settings.home, port=port, find_database=find_postgres if postgres else None) as server:
             loading.result()
             _work(settings, console, server, project, limit)
-    print_error(f"the Prefect server ended by itself. Read {server.log}, and start again.")
+    print_error(f"the Prefect server died. Read {server.log}, and start again.")
     raise typer.Exit(1)
 
 
 def _work(settings: "Settings", console: "Console", server: "LocalServer", project: Path, limit: int) -> None:
-    """Deploy, keep the worker running, and come back only when the server has ended."""
+    """Deploy, and keep the worker running. Return only when the server has ended."""
     from penstock.deployments.deploy.work_pool import WORK_POOL
     from penstock.deployments.up import deploy_folder, keep_worker, list_deployed, wait_for_worker
     from penstock.deployments.worker.process import WorkerPlan
@@ -89,7 +90,7 @@ def _work(settings: "Settings", console: "Console", server: "LocalServer", proje
         online = wait_for_worker(server.api_url)
         _show(console, server, project, plan, list_deployed(server.api_url))
         if not online:
-            warn(f"The worker has not shown itself yet. Its log: {plan.log}")
+            warn(f"The worker is not online yet. Its log: {plan.log}")
         if not any(settings.pipelines.glob("*.yaml")):
             warn(
                 f"No pipelines in {settings.pipelines}: put a YAML file there and run `penstock deploy`, "
@@ -99,7 +100,7 @@ def _work(settings: "Settings", console: "Console", server: "LocalServer", proje
     log = server.log.with_name("worker.log")
     log.write_bytes(b"")
     plan = WorkerPlan(server.api_url, WORK_POOL, project, log, limit)
-    # Before the worker starts: deployments of an older version would else run by names that are gone.
+    # Before the worker starts, because deployments of an older version may name modules that are gone.
     changes, broken = deploy_folder(server.api_url, settings)
     for change in changes:
         if change.kind != "unchanged":
@@ -116,7 +117,7 @@ def _work(settings: "Settings", console: "Console", server: "LocalServer", proje
 def _show(
     console: "Console", server: "LocalServer", project: Path, plan: Any, deployed: "tuple[Deployed, ...]"
 ) -> None:
-    """Show where everything is, and what runs when."""
+    """Print the addresses, folders and logs, and each deployment's next run."""
     facts = {
         "UI": server.ui_url,
         "API": server.api_url,
@@ -128,12 +129,12 @@ def _show(
         console.print(f"  {name:<8} {fact}", markup=False, soft_wrap=True)
     table = make_table("deployment", "next run")
     for each in deployed:
-        table.add_row(each.name, _told_next(each))
+        table.add_row(each.name, _describe_next_run(each))
     console.print(table)
     console.print("Ctrl-C stops everything.")
 
 
-def _told_next(deployed: "Deployed") -> str:
+def _describe_next_run(deployed: "Deployed") -> str:
     if deployed.next_run is not None:
         return f"{deployed.next_run.astimezone():%Y-%m-%d %H:%M %Z}"
     return "not planned yet" if deployed.scheduled else "when triggered"
@@ -141,7 +142,7 @@ def _told_next(deployed: "Deployed") -> str:
 
 @contextmanager
 def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    """Let signals end the process as Ctrl-C does: in order."""
+    """Let these signals end the process in order, as Ctrl-C does."""
 
     def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -55,8 +55,8 @@ def mend_infinity(table: pa.Table) -> pa.Table:
             continue
         minus, infinity = pa.scalar(low + 1, count), pa.scalar(-(low + 1), count)
         infinite = compute.if_else(compute.equal(numbers, pa.scalar(low + offset, count)), minus, infinity)
-        mended = compute.if_else(compute.less(numbers, pa.scalar(earliest, count)), infinite, numbers)
-        table = table.set_column(number, name, mended.cast(column.type))
+        replaced = compute.if_else(compute.less(numbers, pa.scalar(earliest, count)), infinite, numbers)
+        table = table.set_column(number, name, replaced.cast(column.type))
     return table
 
 

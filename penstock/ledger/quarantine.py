@@ -1,4 +1,4 @@
-"""Read the quarantine: each refused row, its reasons, and what became of it."""
+"""Read the quarantine: each refused row, its reasons, and what became of it. `run/load` writes it."""
 
 import hashlib
 import json

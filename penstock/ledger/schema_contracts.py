@@ -9,11 +9,11 @@ from penstock.database.connections import Database
 from penstock.ledger.tables import runs, source_columns
 
 ACCEPTED = "accepted"
-"""Stands for the run where somebody accepted the columns by hand."""
+"""Replaces the run ID if a person accepted the columns."""
 
 
 def read_contract(database: Database, pipeline: str, source: str, definition: str) -> dict[str, str] | None:
-    """Return columns and types as the newest published run, or somebody since, knew them.
+    """Return the columns and types of the newest published run, or those that a person accepted since.
 
     Args:
         definition: fingerprint of the source in the spec; a source that was defined otherwise has no contract yet.
@@ -44,5 +44,5 @@ def record_columns(
     with database.writing() as connection:
         connection.execute(sa.delete(source_columns).where(*mine))
         seen_at = database.now(connection)
-        told = json.dumps(list(columns.items()), ensure_ascii=False)
-        connection.execute(source_columns.insert().values(**values, columns=told, seen_at=seen_at))
+        text = json.dumps(list(columns.items()), ensure_ascii=False)
+        connection.execute(source_columns.insert().values(**values, columns=text, seen_at=seen_at))

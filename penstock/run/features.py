@@ -91,18 +91,18 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
     try:
         kinds = [statement.type for statement in connection.extract_statements(query)]
         if len(kinds) != 1 or kinds[0] not in _QUERIES:
-            raise FeaturesError(pipeline.name, "must be one `select`, and nothing else. Mend `features:` in the spec.")
+            raise FeaturesError(pipeline.name, "must be a single `select`. Fix `features:` in the spec.")
         with time_limit(connection, seconds):
             return normalized(connection.sql(query).to_arrow_table())
     except duckdb.InterruptException as error:
-        reason = f"took longer than {seconds} s. Mend its joins, or allow more by PENSTOCK_STATEMENT_SECONDS."
+        reason = f"took longer than {seconds} s. Fix its joins, or set PENSTOCK_STATEMENT_SECONDS to more."
         raise FeaturesError(pipeline.name, reason) from error
     except duckdb.Error as error:
         reason = " ".join(str(error).split("LINE ")[0].split())
         if pipeline.private_columns and isinstance(error, duckdb.DataError):  # its message quotes the value
-            hidden = f"fails: {type(error).__name__} {HIDDEN}. Mend `features:` in the spec."
+            hidden = f"fails: {type(error).__name__} {HIDDEN}. Fix `features:` in the spec."
             raise FeaturesError(pipeline.name, hidden) from None
-        raise FeaturesError(pipeline.name, f"fails: {reason}. Mend `features:` in the spec.") from error
+        raise FeaturesError(pipeline.name, f"fails: {reason}. Fix `features:` in the spec.") from error
 
 
 def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""The history table that is only appended to, and the two views that show its live rows.
+"""The append-only history table, and the two views of its live rows.
 
-`<table>` shows the rows of published runs; `<table>_latest` one row a key, from the newest interval. The table follows
-the pipeline by growing: a column that is new is added, empty for the rows before; none is dropped or retyped.
+`<table>` shows the rows of published runs. `<table>_latest` shows one row for each key, from the newest interval. A new
+column of the pipeline is added to the table, empty in older rows. No column is dropped or changes its type.
 """
 
 import threading
@@ -19,28 +19,28 @@ from penstock.ledger.tables import runs
 from penstock.spec.pipeline import Destination
 
 RUN_COLUMNS = ("interval_start", "interval_end", "model_name", "model_version", "model_digest", "scored_at", "run_id")
-"""Columns that the views add to the rows; no key, score or kept column may bear their names."""
+"""Columns that the views add to the rows; no key, score or kept column may have their names."""
 HistoryRunId = sa.Text().with_variant(sa.Uuid(as_uuid=False), "postgresql")
-"""Sixteen bytes instead of thirty-two, in each row and again in its index entry: loads are a fifth faster."""
+"""16 bytes instead of 32 in each row and its index entry, which makes loads a fifth faster."""
 _OWN = ("run_id", "partition")
 STEP_MODELS = "step_models"
-"""A view's column about the run where the pipeline has several steps: each one's model, version and digest, as JSON."""
+"""A view's column for pipelines with several steps: each step's model, version and digest, as JSON."""
 _RESERVED = (*RUN_COLUMNS, STEP_MODELS, "partition")
 _REPLACING = ("postgresql", "duckdb")
-"""Where a view is replaced in place: it keeps its grants, and the views that somebody built on it."""
+"""Databases that replace a view in place, so that it keeps its grants and the views on it."""
 _ADVISORY_LOCK = 7_305_821_190_665
 _ready: dict[tuple[str, str], sa.Table] = {}
 _lock = threading.Lock()
 
 
 def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the columns whose names the views need for themselves, and those that stand twice."""
+    """Return the columns whose names are reserved for the views or used twice."""
     folded = [c.casefold() for c in columns]
     return tuple(c for c in columns if c.casefold() in _RESERVED or folded.count(c.casefold()) > 1)
 
 
 def history_name(table: str, schema: str | None) -> sa.TableClause:
-    """Return the history table by name alone, with the columns that every one has."""
+    """Return the history table by its name, with the columns that all history tables have."""
     return sa.table(f"{table}__history", sa.column("run_id", HistoryRunId), sa.column("partition"), schema=schema)
 
 
@@ -64,10 +64,10 @@ def history_table(destination: Destination, key: tuple[str, ...], rows: pa.Schem
 def prepare(
     database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table, *, steps: bool = False
 ) -> sa.Table:
-    """Make the history table and its views where they are missing; add columns that are new, drop none.
+    """Create the history table and its views if they are missing. Add new columns, and drop none.
 
     Args:
-        steps: whether several models score, so that the views tell each one's version.
+        steps: Whether several models score, so that the views show each one's version.
 
     Raises:
         DestinationMismatch: the table has another key, or a column of another type.
@@ -83,7 +83,7 @@ def prepare(
 
 
 def check_rows(database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table) -> None:
-    """See that the history table, where there is one, can take such rows; change nothing.
+    """Check that an existing history table can take such rows. Change nothing.
 
     Raises:
         DestinationMismatch: it has another key, or a column of another type.
@@ -92,7 +92,7 @@ def check_rows(database: Database, destination: Destination, key: tuple[str, ...
     with database.reading() as connection:
         inspector = sa.inspect(connection)
         if inspector.has_table(wanted.name, schema=wanted.schema):
-            _as_it_is(inspector, destination, wanted, _empty_columns(rows))
+            _match_existing(inspector, destination, wanted, _empty_columns(rows))
 
 
 def _prepare(
@@ -104,12 +104,12 @@ def _prepare(
         inspector = sa.inspect(connection)
         name, schema = destination.table, destination.schema_
         if name in inspector.get_table_names(schema=schema):
-            raise QueryFailed(database.name, f"`{name}` is a table already, where the view of the live rows should be")
+            raise QueryFailed(database.name, f"`{name}` is a table, and the view of the live rows needs its name")
         if not inspector.has_table(wanted.name, schema=schema):
             connection.execute(CreateTable(wanted))
             _write_views(connection, destination, wanted, steps)
             return wanted
-        whole, new = _as_it_is(inspector, destination, wanted, empty)
+        whole, new = _match_existing(inspector, destination, wanted, empty)
         preparer = connection.dialect.identifier_preparer
         for column in new:
             kind, quoted = column.type.compile(connection.dialect), preparer.format_column(column)
@@ -128,13 +128,13 @@ def _takes(known: sa.Table, wanted: sa.Table, empty: Sequence[str]) -> bool:
     )
 
 
-def _as_it_is(
+def _match_existing(
     inspector: sa.Inspector, destination: Destination, wanted: sa.Table, empty: Sequence[str]
 ) -> tuple[sa.Table, list[sa.Column[Any]]]:
-    """Return the table with all its columns, and those of them that are still to be added.
+    """Return the table with all its columns, and the columns that must be added.
 
     Args:
-        empty: columns without a value; they suit any type.
+        empty: Columns without a value. They match any type.
 
     Raises:
         DestinationMismatch: the key or a type differs.
@@ -150,7 +150,7 @@ def _as_it_is(
         )
     kinds = {name: declared_arrow_type(column["type"]) or pa.string() for name, column in there.items()}
     retyped = [
-        f"`{c.name}` holds {kinds[c.name]} there, and comes as {arrow_type(c.type)} now"
+        f"`{c.name}` is {kinds[c.name]} there, and {arrow_type(c.type)} now"
         for c in wanted.columns
         if c.name in there and c.name not in (*_OWN, *empty) and not _fits(arrow_type(c.type), kinds[c.name])
     ]
@@ -158,8 +158,7 @@ def _as_it_is(
         raise DestinationMismatch(
             wanted.name,
             ", ".join(retyped),
-            "Cast it back in the features query, or give it another name there, or name another `destination.table` "
-            "(and a view of your own over both)",
+            "Cast it back or rename it in the features query, or name another `destination.table`",
         )
     new = [c for c in wanted.columns if c.name not in there]
     columns = [_copied(c, kinds.get(c.name)) for c in wanted.columns]
@@ -169,7 +168,7 @@ def _as_it_is(
 
 
 def _copied(column: "sa.Column[Any]", kind: pa.DataType | None) -> "sa.Column[Any]":
-    """The column as the table has it: a whole number may be stored as a fraction, and an empty column as anything."""
+    """Return the column with the type in the table. Integers may be stored as floats, and empty columns as any type."""
     stored = column.type if kind is None or column.name in _OWN else sql_type(kind)
     return sa.Column(column.name, stored, nullable=column.nullable, autoincrement=False)
 
@@ -191,7 +190,7 @@ def _view_names(destination: Destination) -> tuple[str, str]:
 
 
 def _write_views(connection: sa.Connection, destination: Destination, history: sa.Table, steps: bool) -> None:
-    """Write both views; columns that they have already keep their places, new ones come last."""
+    """Write both views. Existing columns keep their positions, and new ones come last."""
     names, schema = _view_names(destination), destination.schema_
     inspector = sa.inspect(connection)
     there = [name for name in names if name in inspector.get_view_names(schema=schema)]

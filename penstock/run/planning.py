@@ -38,19 +38,19 @@ class Plan:
 
     intervals: tuple[PlannedInterval, ...]
     settled: int = 0
-    """Published intervals that stay as they are."""
+    """Published intervals that are not scored again."""
     withdrawn: int = 0
-    """Intervals that somebody withdrew; only a restate scores them again."""
+    """Withdrawn intervals. Only a restate scores them again."""
     left_over: int = 0
     """Due intervals beyond `max_intervals` or `catch_up`; a later run takes them."""
     stalled: int = 0
-    """Intervals that are over, and wait because a transaction may still write into them."""
+    """Intervals that have ended, but wait because an open transaction may still write into them."""
     holder: str = ""
-    """Which session or transaction they wait for, as text."""
+    """The session or transaction that they wait for, as text."""
 
     @property
     def stall(self) -> str:
-        """How many intervals wait, and for which transaction, in one sentence; empty where none does."""
+        """How many intervals wait, and for which transaction, as a sentence. Empty if none waits."""
         if not self.stalled:
             return ""
         waiting = "1 interval waits" if self.stalled == 1 else f"{self.stalled:,} intervals wait"

@@ -92,7 +92,7 @@ def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: S
     """Raise Halted if columns break a contract; the reasons name each of them."""
     stops = tuple(f"source `{c.source}`: {d.text}" for c in compared for d in c.halts)
     if stops:
-        way_out = f"mend the source, or accept it as it is with `penstock check {pipeline.name} --accept`"
+        way_out = f"fix the source, or accept its columns with `penstock check {pipeline.name} --accept`"
         raise Halted(pipeline.name, interval_label(interval), (*stops, way_out))
 
 

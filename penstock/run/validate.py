@@ -51,7 +51,7 @@ def validate_partition(
     pipeline, name = run.pipeline, run.pipeline.primary
     primary = extracted.primary
     judge = partial(_judge, Quarantiner(pipeline, options.masking, extracted.waivers), partition)
-    _refuse_duplicates(run, primary)
+    _halt_on_duplicates(run, primary)
     accepted, refusals, validations, halts = judge(name, primary, _null_keys(pipeline, primary))
     others: dict[str, pa.Table] = {}
     for other, table in extracted.others.items():
@@ -178,7 +178,7 @@ def _count_released(validation: Validation, refused: int) -> Validation:
     return replace(validation, outcome="quarantined" if refused else "noted", released=released)
 
 
-def _refuse_duplicates(run: ScoringRun, primary: pa.Table) -> None:
+def _halt_on_duplicates(run: ScoringRun, primary: pa.Table) -> None:
     keys = primary.select(list(run.pipeline.key))
     twice = duplicate_keys(run.pipeline, keys.filter(compute.invert(_any_null(keys, run.pipeline.key))))
     if twice:

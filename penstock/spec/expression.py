@@ -19,7 +19,7 @@ _NO_PART = {
     "DEFAULT": "a default",
 }
 _MOMENTS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
-"""What DuckDB reads as the clock where no column bears the name."""
+"""Names that DuckDB reads as the clock if no column has them."""
 
 
 @lru_cache(maxsize=256)
@@ -35,7 +35,7 @@ def read_expression(text: str) -> frozenset[str]:
     for node in _walk(_parse(text)):
         kind = node.get("class")
         if kind in _NO_PART:
-            raise ValueError(f"`{text}` holds {_NO_PART[kind]}; an expression speaks of one row and its columns")
+            raise ValueError(f"`{text}` contains {_NO_PART[kind]}; an expression may only use one row and its columns")
         if kind == "COLUMN_REF":
             if len(node["column_names"]) > 1 or node["column_names"] == [ROWS]:
                 raise ValueError(f"`{text}` names `{'.'.join(node['column_names'])}`; write a column's name alone")
@@ -43,7 +43,7 @@ def read_expression(text: str) -> frozenset[str]:
         if kind == "FUNCTION":
             _check_function(text, str(node["function_name"]).casefold())
     if moments := columns & _MOMENTS:
-        raise ValueError(_told_unsteady(text, moments.pop()))
+        raise ValueError(_describe_unsteady(text, moments.pop()))
     return frozenset(columns)
 
 
@@ -72,7 +72,7 @@ def _bare(node: dict[str, Any]) -> str:
 
 
 def _serialize(text: str) -> dict[str, Any]:
-    import duckdb  # here, not above: who reads a spec without expressions does not pay for it
+    import duckdb  # not above: a spec without expressions loads faster without it
 
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
         # On lines of its own, so that a comment cannot swallow the bracket.
@@ -92,13 +92,13 @@ def _walk(part: Any) -> Iterator[dict[str, Any]]:
 def _check_function(text: str, name: str) -> None:
     kind = _unfit_functions().get(name)
     if kind == "unsteady":
-        raise ValueError(_told_unsteady(text, name))
+        raise ValueError(_describe_unsteady(text, name))
     if kind is not None:
-        raise ValueError(f"`{text}` calls `{name}`, which speaks of many rows; an expression speaks of one")
+        raise ValueError(f"`{text}` calls `{name}`, which needs many rows; an expression may only use one")
 
 
-def _told_unsteady(text: str, name: str) -> str:
-    return f"`{text}` calls `{name}`, which is not the same each time; the same rows must give the same scores"
+def _describe_unsteady(text: str, name: str) -> str:
+    return f"`{text}` calls `{name}`, which changes with each call; the same rows must give the same scores"
 
 
 @lru_cache(maxsize=1)

@@ -204,7 +204,7 @@ class FilesSource(ColumnSource):
     @model_validator(mode="after")
     def _only_csv_guesses(self) -> Self:
         if self.text and self.format != "csv":
-            raise ValueError(f"`text` is for csv files, whose types are guessed; a {self.format} file tells its own")
+            raise ValueError(f"`text` is for csv files, whose types are guessed; a {self.format} file has its own")
         return self
 
     @model_validator(mode="after")
@@ -337,7 +337,7 @@ class Pipeline(Part):
     @field_validator("decide")
     @classmethod
     def _decisions_follow_what_they_take(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        if "models" in info.data:  # else they are told already, and what they would give is not known
+        if "models" in info.data:  # otherwise the models are invalid, and their outputs unknown
             check_decisions(value, info.data["models"], info.data.get("features"))
         return value
 

@@ -172,7 +172,7 @@ def order_steps(steps: Sequence[ScoreStep]) -> tuple[ScoreStep, ...]:
     """Return the steps in the order that they run: each after those whose outputs it takes, else as written.
 
     Raises:
-        ValueError: two bear one name, or some wait for each other.
+        ValueError: two steps have one name, or some wait for each other.
     """
     names = [step.name for step in steps]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -185,13 +185,13 @@ def order_steps(steps: Sequence[ScoreStep]) -> tuple[ScoreStep, ...]:
         done = {step.name for step in ordered}
         ready = next((step for step in left if waits[step.name] <= done), None)
         if ready is None:
-            raise ValueError(_told_cycle(left[0].name, waits, done))
+            raise ValueError(_describe_cycle(left[0].name, waits, done))
         ordered.append(ready)
         left.remove(ready)
     return tuple(ordered)
 
 
-def _told_cycle(name: str, waits: Mapping[str, set[str | None]], done: set[str]) -> str:
+def _describe_cycle(name: str, waits: Mapping[str, set[str | None]], done: set[str]) -> str:
     path: list[str] = []
     while name not in path:
         path.append(name)
@@ -201,7 +201,7 @@ def _told_cycle(name: str, waits: Mapping[str, set[str | None]], done: set[str])
 
 
 def check_decisions(decide: Mapping[str, str], steps: Sequence[ScoreStep], features: str | None) -> None:
-    """Refuse a decision that takes what is not there before it.
+    """Refuse a decision that uses a column which does not exist yet.
 
     Raises:
         ValueError: names the column.
@@ -210,37 +210,37 @@ def check_decisions(decide: Mapping[str, str], steps: Sequence[ScoreStep], featu
     left = [column.casefold() for column in decide]
     for column, expression in decide.items():
         if is_output(column, names):
-            raise ValueError(f"`{column}` is an output of a model already; give what is decided another name")
+            raise ValueError(f"`{column}` is an output of a model; give the decision another name")
         if left.pop(0) in before:
             raise ValueError(f"`{column}` is decided twice")
         needed = read_expression(expression)
         if early := sorted(needed & {column.casefold(), *left}):
-            raise ValueError(f"`{column}` takes `{early[0]}`, which is not decided before it; mend the order")
+            raise ValueError(f"`{column}` takes `{early[0]}`, which is not decided before it; change the order")
         known = [*(f"{name}_score" for name in names), *([] if names else ["score"]), *before]
         check_columns(f"`{column}`", {c for c in needed if not is_output(c, names)}, known, features)
         before.append(column.casefold())
 
 
 def check_columns(what: str, columns: Iterable[str], known: Sequence[str], features: str | None) -> None:
-    """Refuse a column that neither a step gives nor the features query can; where that is open, `check` looks.
+    """Refuse a column that is neither in the features query nor in a step's outputs, as far as the spec shows it.
 
     Args:
-        known: columns that there are besides the features, for the nearest one to be told.
+        known: Columns other than the features, from which the message suggests the nearest one.
 
     Raises:
         ValueError: names the column.
     """
-    if features is None or not _tells_its_columns(features):
+    if features is None or not _names_its_columns(features):
         return
     words = {word.casefold() for word in re.findall(r"\w+", features)}
     for column in sorted(columns):
         if column not in known and not set(re.findall(r"\w+", column)) <= words:
-            told = f"{what} needs `{column}`, which neither a step nor the features query gives."
-            raise ValueError(told + nearest(column, known))
+            message = f"{what} needs `{column}`, not found in the features or in an earlier step's outputs."
+            raise ValueError(message + nearest(column, known))
 
 
-def _tells_its_columns(query: str) -> bool:
-    """Whether every column of the query stands in it by name."""
+def _names_its_columns(query: str) -> bool:
+    """Whether the query names all its columns."""
     words = {word.casefold() for word in re.findall(r"\w+", query)}
     starred = re.search(r"(?:\bselect|\bdistinct|[,.])\s*\*|\bdistinct\s+on\b|(?:^|\()\s*from\b", query, re.IGNORECASE)
     return "select" in words and not starred and not words & _NAMELESS

@@ -15,7 +15,7 @@ MAX_DEPTH = 20
 MAX_PARTS = 20_000
 """Values, lists and mappings in one file: a real spec has some hundreds, and each costs a fifth of a millisecond."""
 MAX_PROBLEMS = 50
-_LONGEST_TOLD = 200
+_MOST_CHARACTERS = 200
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -52,18 +52,18 @@ def load_pipeline(path: Path) -> Pipeline:
         SpecError: with every problem that was found.
     """
     with path.open("rb") as file:
-        return parse_pipeline(file.read(MAX_BYTES + 1), str(path))  # never the whole of a file that is too large
+        return parse_pipeline(file.read(MAX_BYTES + 1), str(path))  # read no more of a file that is too large
 
 
 def parse_pipeline(content: bytes, file: str) -> Pipeline:
-    """Read a pipeline from the bytes of a file; `file` names it in errors."""
+    """Read a pipeline from the bytes of a file. Errors name it as `file`."""
     root, data = _read_yaml(content, file)
     try:
         return Pipeline.model_validate(data)
     except ValidationError as error:
         found = [dict(e) for e in error.errors(include_url=False) if not _is_other_branch(dict(e))]
-        told = (_describe(root, e) for e in found[:MAX_PROBLEMS])
-        problems = sorted(dict.fromkeys(told), key=lambda problem: problem.line)
+        described = (_describe(root, e) for e in found[:MAX_PROBLEMS])
+        problems = sorted(dict.fromkeys(described), key=lambda problem: problem.line)
         if len(found) > MAX_PROBLEMS:
             problems.append(Problem(0, "", f"and {len(found) - MAX_PROBLEMS:,} more problems"))
         raise SpecError(file, tuple(problems)) from None
@@ -148,16 +148,16 @@ def _describe(root: yaml.Node, error: dict[str, Any]) -> Problem:
         return Problem(line, where, f"unknown key.{nearest(_shortened(leaf), known)}")
     if error["type"] == "missing":
         return Problem(line, where, f"this key is missing{f' from `{parent}`' if parent else ''}")
-    what = _shortened(str(error["msg"]).removeprefix("Value error, "), 20 * _LONGEST_TOLD)
+    what = _shortened(str(error["msg"]).removeprefix("Value error, "), 20 * _MOST_CHARACTERS)
     return Problem(line, where, what[:1].lower() + what[1:] if not what.startswith("`") else what)
 
 
-def _shortened(text: str, length: int = _LONGEST_TOLD) -> str:
+def _shortened(text: str, length: int = _MOST_CHARACTERS) -> str:
     return text if len(text) <= length else f"{text[:length]}…"
 
 
 def _locate(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, str, str]:
-    """Follow an error's place through the nodes; parts that are no keys (union tags) are stepped over."""
+    """Follow an error's path through the nodes. Parts that are no keys (union tags) are skipped."""
     node, line, names = root, root.start_mark.line + 1, []
     for position, part in enumerate(loc):
         child: yaml.Node | None = None
@@ -177,7 +177,7 @@ def _locate(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, str, str]
 
 
 def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """Return the keys that are allowed at a place of the spec, from its JSON Schema."""
+    """Return the allowed keys at a path of the spec, from its JSON Schema."""
     schema = model.model_json_schema(by_alias=True)
     definitions = schema.get("$defs", {})
     node: dict[str, Any] = schema

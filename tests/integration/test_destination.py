@@ -169,7 +169,7 @@ def test_a_new_column_is_added_and_an_old_one_is_never_dropped(warehouse: Databa
 def test_a_table_that_bears_the_views_name_is_not_touched(warehouse: Database) -> None:
     with warehouse.writing() as connection:
         connection.execute(sa.text("create table card_risk_scores(a integer)"))
-    with pytest.raises(QueryFailed, match="is a table already"):
+    with pytest.raises(QueryFailed, match="is a table, and the view"):
         prepare(warehouse, PIPELINE.destination, PIPELINE.key, scored([1]).table)
 
 

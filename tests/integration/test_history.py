@@ -88,7 +88,7 @@ def test_columns_of_the_view_keep_their_places_and_new_ones_come_last(warehouse:
 def test_a_retyped_column_is_refused_with_both_types_and_nothing_changes(warehouse: Database) -> None:
     score_day(warehouse, 1, amount=[3.5])
 
-    with pytest.raises(DestinationMismatch, match=r"`amount` holds double there, and comes as string now.*another"):
+    with pytest.raises(DestinationMismatch, match=r"`amount` is double there, and string now.*another"):
         score_day(warehouse, 2, amount=["3.50"], country=["DE"])
 
     assert visible(warehouse, "amount") == [(3.5,)]

@@ -106,7 +106,7 @@ def test_rows_to_train_on_are_the_features_that_a_run_would_score(project: Proje
     assert rows.sort_by("payment_id").equals(apply_features(pipeline, {"payments": paid.slice(0, 500)}))
     with pytest.raises(SettingsError, match="Give a start, and an end after it"):
         project.read_features(pipeline, START, START)
-    with pytest.raises(SettingsError, match="a source `payments`, and no rows were given for it"):
+    with pytest.raises(SettingsError, match="no rows were given for source `payments`"):
         apply_features(pipeline, {})
 
 

@@ -29,7 +29,7 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find what would fail in a run: spec, connections, columns, features, model contract. Writes no rows."""
+    """Find what would fail in a run: spec, connections, columns, features, model. Writes no rows."""
     from penstock.cli.check.pipeline import check_pipeline
 
     settings = open_settings()

@@ -1,4 +1,4 @@
-"""Check one pipeline from its spec to its model's contract. A problem does not stop the other checks."""
+"""Check one pipeline from its spec to its model's features. A problem does not stop the other checks."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -136,14 +136,14 @@ class _Check:
             features = build_features(
                 self.pipeline, "of the sample", rows[self.pipeline.primary], others, self.settings.statement_seconds
             )
-            told = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"
-            self.findings.ok("features", told if self.pipeline.features else f"the primary source as it is: {told}")
+            size = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"
+            self.findings.ok("features", size if self.pipeline.features else f"the primary source as it is: {size}")
             self._check_stage(FEATURES, features.column_names)
             return features
         return None
 
     def load_models(self) -> "dict[str, ModelVersion]":
-        """Resolve and verify each step's model: digest, contract, golden rows. Empty if one is missing."""
+        """Resolve and verify each step's model: digest, features, golden rows. Empty if one is missing."""
         from penstock.models.registry import Registry
 
         registry = Registry(self.settings.models_folder)

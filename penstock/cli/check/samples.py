@@ -1,4 +1,4 @@
-"""Sample rows of each source, to test the features query and the model's contract."""
+"""Sample rows of each source, to test the features query and the model's features."""
 
 from contextlib import suppress
 from dataclasses import dataclass

@@ -94,7 +94,7 @@ def _try_decisions(
     from penstock.models.scoring import decide
 
     with findings.about("decide"):
-        told = ", ".join(
+        columns = ", ".join(
             f"`{field.name}` ({field.type})" for field in decide(pipeline, *rows, options.statement_seconds).schema
         )
-        findings.ok("decide", f"gives {told}")
+        findings.ok("decide", f"gives {columns}")

@@ -1,1 +1,1 @@
-"""`penstock demo`: the whole thing on a small shop, or on a domain pack."""
+"""`penstock demo`: try Penstock on a made-up shop or a domain pack."""

@@ -1,4 +1,4 @@
-"""The whole thing on a small shop that it makes itself: train, score, quarantine, halt, heal. Figures are read back."""
+"""`penstock demo` on a made-up shop: train, score, quarantine, halt, heal. Figures are read back."""
 
 import time
 from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from penstock.spec.pipeline import Pipeline
 
 HOLDOUT = 0.2
-"""Share of the days with outcomes that judges the model."""
+"""The share of the rows with known outcomes that evaluates the model."""
 ROWS = 50_000
 
 
@@ -43,19 +43,21 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Folder to make; one that an earlier demo made is made anew.")] = Path(
+    folder: Annotated[Path, typer.Option(help="Folder to create. The folder of an earlier demo is replaced.")] = Path(
         "penstock-demo"
     ),
     rows: Annotated[
         int | None,
-        typer.Option(min=2_000, max=5_000_000, help="Payments of the shop, in eight days; 50000, or the pack's own."),
+        typer.Option(
+            min=2_000, max=5_000_000, help="Payments of the shop, in eight days. Default: 50000, or the pack's own."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed on the same day: same shop.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same shop on the same day.")] = 7,
     pack: Annotated[
-        str | None, typer.Option(help="A domain pack instead of the shop: a folder of examples/, as in card-fraud.")
+        str | None, typer.Option(help="A domain pack instead of the shop: a folder of examples/, such as card-fraud.")
     ] = None,
 ) -> None:
-    """Try everything on a small shop that it makes itself, in less than a minute; or on a domain pack."""
+    """Try Penstock on a made-up shop in less than a minute, or on a domain pack."""
     console, clock = stdout(), Clock()
     ensure_installed()
     chosen = None if pack is None else find_pack(pack)
@@ -70,15 +72,16 @@ def demo(
     if overruling:
         names = ", ".join(overruling)
         console.print(
-            f"Your environment sets {names}, and wins over {folder / '.env'}: unset it there.", soft_wrap=True
+            f"Your environment sets {names}, which overrides {folder / '.env'}. Unset it before you work there.",
+            soft_wrap=True,
         )
 
 
 def play(stage: DemoContext, shown: Path, rows: int, seed: int) -> None:
-    """Run the demo from begin to end.
+    """Run the demo.
 
     Args:
-        shown: the folder as the user knows it.
+        shown: The folder, as the user entered it.
 
     Raises:
         typer.Exit: a step did not end as it should.
@@ -102,11 +105,11 @@ def play(stage: DemoContext, shown: Path, rows: int, seed: int) -> None:
         closing = time.perf_counter()
     stage.clock.phases["stop the server"] = time.perf_counter() - closing
     phases = ", ".join(f"{name} {spent:.1f}" for name, spent in stage.clock.phases.items())
-    stage.tell(f"\n[dim]{stage.clock.total:.1f} s in all: {phases}[/dim]")
+    stage.write(f"\n[dim]{stage.clock.total:.1f} s in all: {phases}[/dim]")
 
 
 def open_shop(stage: DemoContext, shown: Path, rows: int, seed: int) -> "Shop":
-    """Make the shop, and the pipeline's file beside it."""
+    """Make the shop and the pipeline's file."""
     from datetime import UTC, datetime
 
     from rich.markup import escape
@@ -126,17 +129,17 @@ def open_shop(stage: DemoContext, shown: Path, rows: int, seed: int) -> "Shop":
     first = shop.scored_days[0].start
     old, new = (f"start: {moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (spec.interval.start, first))
     if text.count(old) != 1:
-        stop(f"{shipped} does not hold `{old}` once. Restore the file.")
+        stop(f"{shipped} does not contain `{old}` once. Restore the file.")
     Path("pipelines").mkdir()
     Path("pipelines", f"{PIPELINE}.yaml").write_text(text.replace(old, new), encoding="utf-8")
     table = make_table("made", "what", "bytes", right=("bytes",))
-    told = {
+    contents = {
         "shop.db": f"{plural(shop.payments, 'payment')} of {shop.customers:,} customers in {len(shop.days)} days",
         "logs": f"{shop.log_lines:,} lines of an access log, rotated twice, {shop.planted.broken_lines} of them broken",
         "lake": "exchange rates, a CSV file a day",
         "pipelines": f"{PIPELINE}.yaml: sources, features, expectations, model, destination",
     }
-    for name, what in told.items():
+    for name, what in contents.items():
         table.add_row(escape(str(shown / name)), what, f"{_size(Path(name)):,}")
     stage.console.print(table)
     return shop
@@ -147,7 +150,7 @@ def _size(path: Path) -> int:
 
 
 def train_champion(stage: DemoContext, shop: "Shop") -> "Manifest":
-    """Train on the days whose outcomes are known, by the pipeline's own sources and features query."""
+    """Train on the days with known outcomes, with the pipeline's own sources and features query."""
     import pyarrow as pa
     import sqlalchemy as sa
 
@@ -158,12 +161,12 @@ def train_champion(stage: DemoContext, shop: "Shop") -> "Manifest":
     from penstock.run.extract import land_logs
 
     pipeline = stage.pipeline
-    stage.title("A model from the days whose outcomes are known")
+    stage.title("Train a model on the days with known outcomes")
     landed = land_logs(pipeline, stage.connector)
     for name, landing in landed.items():
-        stage.tell(
+        stage.write(
             f"Landed {landing.lines:,} lines of `{name}` from {plural(landing.files, 'file')}; "
-            f"{landing.malformed} lines cannot be read and are kept aside."
+            f"{landing.malformed} lines cannot be read and are set aside."
         )
     frames = [_features_of(stage, pipeline, day) for day in shop.training_days]
     known = read(stage.connect("shop"), sa.select(outcomes))
@@ -175,11 +178,11 @@ def train_champion(stage: DemoContext, shop: "Shop") -> "Manifest":
     ref = pipeline.steps[0].model
     manifest = trained.register(Registry(stage.settings.models_folder), ref.name, ref.selector)
     judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
-    stage.tell(
-        f"Learned from {frame.num_rows:,} payments of {len(frames)} days, {len(learned)} features; "
-        f"{judged} on the last {HOLDOUT:.0%} of them, which only judge."
+    stage.write(
+        f"Trained on {frame.num_rows:,} payments of {len(frames)} days, {len(learned)} features: "
+        f"{judged} on the last {HOLDOUT:.0%}, which are not used for training."
     )
-    stage.tell(f"Registered as [bold]{manifest.label}[/bold], alias `{ref.selector}`.")
+    stage.write(f"Registered as [bold]{manifest.label}[/bold], alias `{ref.selector}`.")
     return manifest
 
 
@@ -200,61 +203,63 @@ def _features_of(stage: DemoContext, pipeline: "Pipeline", day: "DataInterval") 
 
 
 def score_good_days(stage: DemoContext, shop: "Shop") -> None:
-    """Score all days but the broken one, and show what was refused."""
+    """Score all days except the broken one, and show the refused rows."""
     from penstock.cli.demo.show import show_quarantine
 
-    stage.title("Score the days after")
+    stage.title("Score the days after that")
     *good, broken = shop.scored_days
     with stage.clock.phase("first run"):
         summary = _run(stage, end=broken.start)
-    _expect(summary, "publish", len(good))
+    _expect(summary, "have published", len(good))
     show_quarantine(stage, summary.records)
 
 
 def meet_broken_day(stage: DemoContext, shop: "Shop") -> None:
-    """Run into the day whose amounts are in cents; readers must see what they saw."""
+    """Score the day whose amounts are in cents. Readers must see the same rows as before."""
     from penstock.cli.demo.show import digest_view, mean_amount
 
-    stage.title("A bad night: somebody writes amounts in cents")
+    stage.title("A bad night: the shop writes amounts in cents")
     day = shop.scored_days[-1]
-    stage.tell(f"Mean amount in `payments` on {day.label}: {mean_amount(stage, day):,.2f}")
+    stage.write(f"Mean amount in `payments` on {day.label}: {mean_amount(stage, day):,.2f}")
     before = digest_view(stage)
     with stage.clock.phase("halted run"):
         summary = _run(stage, end=day.end)
     after = digest_view(stage)
     if summary.exit_code != 3:
-        stop(f"The run should have been halted, and ended with exit code {summary.exit_code}. Report it.")
+        stop(f"The run should have been halted, but ended with exit code {summary.exit_code}. Report it.")
     table = stage.pipeline.destination.table
     for moment, (rows, digest) in (("before:", before), ("after: ", after)):
-        stage.tell(f"Readers of `{table}` {moment} {rows:,} rows, sha256 {digest[:32]}…")
+        stage.write(f"Readers of `{table}` {moment} {rows:,} rows, sha256 {digest[:32]}…")
     if before != after:
         stop("The halted run has changed what readers see. Report it.")
-    stage.tell(f"Exit code {summary.exit_code}, and not a byte has changed for them.")
+    stage.write(f"Exit code {summary.exit_code}, and readers still see the same rows, to the byte.")
 
 
 def heal(stage: DemoContext, shop: "Shop") -> None:
-    """Mend the shop, run again, and once more."""
+    """Repair the shop's data, then run twice."""
     from datetime import UTC, datetime
 
-    from penstock.cli.demo.shop import mend_amounts
+    from penstock.cli.demo.shop import repair_amounts
     from penstock.cli.demo.show import digest_view, mean_amount
 
-    stage.title("The shop is mended, and the next run heals")
+    stage.title("The shop repairs its data, and the next run scores the day")
     day = shop.scored_days[-1]
-    mended = mend_amounts(stage.connect("shop"), day, datetime.now(UTC).replace(microsecond=0))
-    stage.tell(f"Mended {mended:,} payments in the shop; their mean amount is {mean_amount(stage, day):,.2f} now.")
+    repaired = repair_amounts(stage.connect("shop"), day, datetime.now(UTC).replace(microsecond=0))
+    stage.write(f"Repaired {repaired:,} payments in the shop. Their mean amount is now {mean_amount(stage, day):,.2f}.")
     with stage.clock.phase("healing run"):
         summary = _run(stage, end=day.end)
-    _expect(summary, "publish", 1)
+    _expect(summary, "have published", 1)
     with stage.clock.phase("last run"):
         again = _run(stage, end=day.end)
-    _expect(again, "find nothing to do", 0)
+    _expect(again, "have found nothing to do", 0)
     rows, _ = digest_view(stage)
-    stage.tell(f"That was once more. Readers of `{stage.pipeline.destination.table}` see {rows:,} rows now.")
+    stage.write(
+        f"The second run changed nothing. Readers of `{stage.pipeline.destination.table}` see {rows:,} rows now."
+    )
 
 
 def _run(stage: DemoContext, end: "datetime") -> "RunSummary":
-    """Score what is due; never beyond the shop's last day, though midnight pass meanwhile."""
+    """Score what is due, up to the shop's last day, even if midnight passes during the demo."""
     from penstock.cli.run.command import run_pipeline
 
     return run_pipeline(
@@ -267,6 +272,6 @@ def _expect(summary: "RunSummary", what: str, intervals: int) -> None:
     published = sum(1 for run in summary.records if run.state == "published")
     if summary.exit_code or published != intervals or len(summary.records) != intervals:
         stop(
-            f"The run should {what}, and ended with exit code {summary.exit_code} and {published} published intervals "
+            f"The run should {what}, but ended with exit code {summary.exit_code} and {published} published intervals "
             f"of {intervals}: {summary.message}. Report it."
         )

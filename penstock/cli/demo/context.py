@@ -1,4 +1,4 @@
-"""Where `penstock demo` plays: its folder, its settings alone, its Prefect server, and a clock."""
+"""The context of `penstock demo`: its folder, its own settings, its Prefect server, and a clock."""
 
 import fcntl
 import os
@@ -33,10 +33,10 @@ NEEDED = (
     "great_expectations",
     "duckdb",
 )
-"""Modules without which the demo would end in its middle."""
+"""Modules that the demo imports late. Without them it would fail in the middle."""
 MARKER = ".penstock-demo"
 _SETTINGS = """\
-# Read by every penstock command that is run in this folder.
+# Every penstock command in this folder reads this file.
 PENSTOCK_HOME=.penstock
 PENSTOCK_PIPELINES=pipelines
 PENSTOCK_CONNECTIONS__SHOP=sqlite:///shop.db
@@ -63,7 +63,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class DemoContext:
-    """Where the demo plays; the working folder is the demo's own."""
+    """The demo's console, clock and settings. The working folder is the demo's own."""
 
     console: "Console"
     clock: Clock
@@ -77,7 +77,7 @@ class DemoContext:
 
     @property
     def connector(self) -> "Connector":
-        """What opens the connections and files of the demo's settings."""
+        """The connector for the connections and files of the demo's settings."""
         from penstock.database.connections import Connector
 
         return Connector(self.connect, self.settings.allowed_roots)
@@ -88,7 +88,7 @@ class DemoContext:
 
         return load_pipeline(find_pipeline_file(self.name, self.settings.pipelines))
 
-    def tell(self, text: str) -> None:
+    def write(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
 
     def title(self, text: str) -> None:
@@ -97,13 +97,13 @@ class DemoContext:
 
 
 def stop(why: str) -> NoReturn:
-    """End the demo: a step did not end as it should."""
+    """End the demo with an error, because a step failed."""
     print_error(why)
     raise typer.Exit(1)
 
 
 def ensure_installed() -> None:
-    """Look for what the demo imports later, before it makes its folder.
+    """Check that the modules of the demo are installed, before it makes its folder.
 
     Raises:
         SettingsError: a module is not installed.
@@ -111,33 +111,35 @@ def ensure_installed() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise SettingsError(
-            f"{', '.join(missing)} cannot be imported", "Run `penstock doctor`: it says how to install it."
+            f"{', '.join(missing)} cannot be imported", "Run `penstock doctor`, which says how to install it."
         )
 
 
 def make_folder(folder: Path) -> None:
-    """Make the demo's folder anew.
+    """Make the demo's folder, and empty it if an earlier demo made it.
 
     Raises:
-        SettingsError: the folder is not an earlier demo's, or Penstock is at work in it.
+        SettingsError: the folder is not an earlier demo's, or a Prefect server runs in it.
     """
     another = "Name another folder with --folder."
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise SettingsError(f"`{folder}` is there and is no folder", another)
+        raise SettingsError(f"`{folder}` exists and is no folder", another)
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / MARKER).is_file():
-            raise SettingsError(f"`{folder}` holds something that no demo has made", another)
+            raise SettingsError(f"`{folder}` is not empty, and no demo has made it", another)
         if _is_in_use(folder):
-            raise SettingsError(f"Penstock is at work in `{folder}`", f"Stop it first. {another}")
+            raise SettingsError(f"a Prefect server runs in `{folder}`", f"Stop it first. {another}")
         _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).write_text("Made by `penstock demo`, which deletes it when it runs again.\n", encoding="utf-8")
+    (folder / MARKER).write_text(
+        "Made by `penstock demo`. The next demo in this folder deletes all files here.\n", encoding="utf-8"
+    )
     (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     (folder / ".env").write_text(_SETTINGS, encoding="utf-8")
 
 
 def _clear(folder: Path) -> None:
-    """Delete what is in the folder; the marker stays, so that a demo cut short here is known again."""
+    """Delete the folder's contents except the marker, which stays in case this demo is interrupted."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -146,7 +148,7 @@ def _clear(folder: Path) -> None:
 
 
 def _is_in_use(folder: Path) -> bool:
-    """Whether a Prefect server of this folder is alive: it holds a lock as long as it is."""
+    """Whether a Prefect server of this folder is alive, which it shows by its lock."""
     lock = folder / ".penstock" / "prefect" / "server.lock"
     if not lock.is_file():
         return False
@@ -160,9 +162,9 @@ def _is_in_use(folder: Path) -> bool:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[list[str]]:
-    """Work in the folder by its `.env` alone: a demo must never write to the warehouse that the user's variables name.
+    """Work in the folder with only its `.env`, so that the demo cannot write to the user's warehouse.
 
-    Gives the names of these variables.
+    Gives the names of the user's variables, which are unset meanwhile.
     """
     own = {name: value for name, value in os.environ.items() if name.upper().startswith("PENSTOCK_")}
     for name in own:
@@ -176,7 +178,7 @@ def alone_in(folder: Path) -> Iterator[list[str]]:
 
 @contextmanager
 def server_ahead(settings: "Settings") -> Iterator[None]:
-    """Let the demo's own Prefect server start while the shop is made; who asks for one later finds it running."""
+    """Start the demo's Prefect server while the shop is made. Later runs use the running server."""
     from concurrent.futures import ThreadPoolExecutor
     from contextlib import ExitStack
 
@@ -194,7 +196,7 @@ def server_ahead(settings: "Settings") -> Iterator[None]:
 
 
 def load_engines(stage: DemoContext) -> None:
-    """Pay the long imports here, one after the other, while the server is starting in its own process."""
+    """Do the slow imports one by one, while the server starts in its own process."""
     from penstock.quality import check_expectations, load_engine
 
     load_engine()

@@ -1,4 +1,4 @@
-"""`penstock demo --pack NAME`: a domain pack of `examples/` from its generator to its last incident."""
+"""`penstock demo --pack NAME`: run a domain pack of `examples/`, from its generator to its last incident."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ def find_pack(name: str) -> "Pack":
     """Return a pack by its name.
 
     Raises:
-        SettingsError: there is none of this name.
+        SettingsError: there is no such pack.
     """
     from penstock.examples.pack import open_pack
 
@@ -32,13 +32,13 @@ def write_settings(folder: Path, pack: "Pack") -> None:
 
 
 def play_pack(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None, seed: int) -> None:
-    """Make the pack's world, train, score, meet its incidents, and let the labels come in.
+    """Make the pack's data, train, score, play its incidents, and deliver the labels.
 
     Args:
-        shown: the folder as the user knows it.
+        shown: The folder, as the user entered it.
 
     Raises:
-        typer.Exit: an act did not go as the pack announces.
+        typer.Exit: an act did not end as the pack expects.
     """
     with server_ahead(stage.settings):
         size = _make_world(stage, pack, shown, rows, seed)
@@ -52,14 +52,14 @@ def play_pack(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None, s
 
         with prefect_api(stage.settings):
             with stage.clock.phase("runs"):
-                for act in play(Project(stage.settings), pack, size, lambda *told: _score(stage, *told)):
-                    _tell_act(stage, act)
-            _tell_labels(stage, pack, size)
+                for act in play(Project(stage.settings), pack, size, lambda *step: _score(stage, *step)):
+                    _show_act(stage, act)
+            _show_labels(stage, pack, size)
             _show_end(stage, pack, shown)
         closing = time.perf_counter()
     stage.clock.phases["stop the server"] = time.perf_counter() - closing
     phases = ", ".join(f"{name} {spent:.1f}" for name, spent in stage.clock.phases.items())
-    stage.tell(f"\n[dim]{stage.clock.total:.1f} s in all: {phases}[/dim]")
+    stage.write(f"\n[dim]{stage.clock.total:.1f} s in all: {phases}[/dim]")
 
 
 def _make_world(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None, seed: int) -> "Size":
@@ -72,7 +72,7 @@ def _make_world(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None,
     from penstock.examples.project import newest_end, write_pipelines, write_size
 
     stage.title(pack.about)
-    with stage.clock.phase("make the world"):
+    with stage.clock.phase("make the data"):
         until = newest_end(pack, datetime.now(UTC))
         size = Size(rows or pack.demo.rows, pack.demo.days, seed, pack.demo.dirty, until)
         write_pipelines(pack, size)
@@ -89,10 +89,10 @@ def _make_world(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None,
 def _train(stage: DemoContext, pack: "Pack", size: "Size") -> None:
     from penstock.api.project import Project
 
-    stage.title("Train on what is known")
+    stage.title("Train on the known outcomes")
     for manifest in pack.train(Project(stage.settings), size):
         judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
-        stage.tell(f"Registered [bold]{manifest.label}[/bold], {plural(len(manifest.features), 'feature')}; {judged}")
+        stage.write(f"Registered [bold]{manifest.label}[/bold], {plural(len(manifest.features), 'feature')}; {judged}")
 
 
 def _score(stage: DemoContext, pipeline: str, end: "datetime", incident: "Incident | None") -> None:
@@ -102,11 +102,11 @@ def _score(stage: DemoContext, pipeline: str, end: "datetime", incident: "Incide
 
     stage.title(f"Score {pipeline}" if incident is None else f"Incident {incident.name}")
     if incident is not None:
-        stage.tell(escape(incident.summary))
+        stage.write(escape(incident.summary))
     run_pipeline(pipeline, stage.settings, stage.console, end=end)
 
 
-def _tell_act(stage: DemoContext, act: "Act") -> None:
+def _show_act(stage: DemoContext, act: "Act") -> None:
     from rich.markup import escape
 
     from penstock.examples.scenario import departure
@@ -115,23 +115,23 @@ def _tell_act(stage: DemoContext, act: "Act") -> None:
     if went_wrong:
         stop(f"{went_wrong}. Report it.")
     for note in act.notes:
-        stage.tell(f"Noted: {escape(note)}")
+        stage.write(f"Note: {escape(note)}")
     seen = f"Readers see {act.after.rows:,} rows"
-    stage.tell(f"{seen}, the same as before, to the byte." if act.before == act.after else f"{seen} now.")
+    stage.write(f"{seen}, the same as before, to the byte." if act.before == act.after else f"{seen} now.")
     if act.incident is not None:
-        stage.tell(f"[dim]Mended:[/dim] {escape(act.incident.remedy)}")
+        stage.write(f"[dim]Repaired:[/dim] {escape(act.incident.remedy)}")
 
 
-def _tell_labels(stage: DemoContext, pack: "Pack", size: "Size") -> None:
+def _show_labels(stage: DemoContext, pack: "Pack", size: "Size") -> None:
     from penstock.api.project import Project
     from penstock.examples.judging import judge_published
 
-    stage.title("What really happened comes in")
+    stage.title("The labels arrive")
     project = Project(stage.settings)
-    stage.tell(f"{plural(pack.deliver_labels(project, size), 'label')} came in.")
+    stage.write(f"{plural(pack.deliver_labels(project, size), 'label')} arrived.")
     for name, labels in pack.labels.items():
         rows, figure = judge_published(project, pack, name)
-        stage.tell(f"{name}: {labels.metric} {figure:.3f} over {rows:,} live scores")
+        stage.write(f"{name}: {labels.metric} {figure:.3f} over {rows:,} live scores")
 
 
 def _show_end(stage: DemoContext, pack: "Pack", shown: Path) -> None:

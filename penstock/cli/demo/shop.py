@@ -1,7 +1,8 @@
-"""The small shop of `penstock demo`: payments in SQLite, an access log, exchange rates as files. Seeded, and made up.
+"""The made-up shop of `penstock demo`: payments in SQLite, an access log, exchange rates as files.
 
-Charge-backs follow from what the features show (amount, age of the account, failed logins, hour, country), so that
-there is something to learn. Faults are planted on purpose, and counted, so that the demo can be held to them.
+All values are drawn from a seed. Charge-backs depend on the features (amount, age of the account, failed logins, hour,
+country), so that a model can learn them. Faults are planted on purpose and counted, so that a test can compare the
+demo's counts with them.
 """
 
 import gzip
@@ -27,7 +28,7 @@ TRAINING_DAYS = 5
 SCORED_DAYS = 3
 DAY = timedelta(days=1)
 CENTS = 100
-"""What the amounts of the last day are too large by, until somebody mends them."""
+"""The factor by which the amounts of the last day are too large, until they are repaired."""
 NO_COUNTRY = "ZZ"
 NO_CURRENCY = "XBT"
 
@@ -92,7 +93,7 @@ class Planted:
 
 @dataclass(frozen=True)
 class Shop:
-    """What was made."""
+    """The shop that was made."""
 
     days: tuple[DataInterval, ...]
     payments: int
@@ -102,18 +103,18 @@ class Shop:
 
     @property
     def training_days(self) -> tuple[DataInterval, ...]:
-        """Days whose outcomes are known."""
+        """Days with known outcomes."""
         return self.days[:TRAINING_DAYS]
 
     @property
     def scored_days(self) -> tuple[DataInterval, ...]:
-        """Days that the pipeline scores; the last one is broken until it is mended."""
+        """Days that the pipeline scores; the last one is broken until it is repaired."""
         return self.days[TRAINING_DAYS:]
 
 
 @dataclass(frozen=True)
 class _Sales:
-    """Columns of the payments, in the order of time, before anything is planted."""
+    """The columns of the payments in order of time, before faults are planted."""
 
     seconds: Numbers
     """Since the first day."""
@@ -134,7 +135,7 @@ def make_shop(folder: Path, database: Database, until: datetime, rows: int, seed
     Args:
         until: end of the last day, a midnight in UTC.
         rows: payments over all days together.
-        seed: same seed and `until`, same shop.
+        seed: the same seed and `until` give the same shop.
     """
     rng = np.random.default_rng(seed)
     days = split(until - (TRAINING_DAYS + SCORED_DAYS) * DAY, until, DAY)
@@ -151,27 +152,27 @@ def make_shop(folder: Path, database: Database, until: datetime, rows: int, seed
     known = sales.seconds < TRAINING_DAYS * DAY.total_seconds()
     since = pa.array([first - age * DAY for age in accounts.tolist()], pa.timestamp("us", "UTC"))
     people = {"customer_id": pa.array(np.arange(1, count + 1)), "login": pa.array(logins.tolist()), "since": since}
-    told = {"payment_id": pa.array(np.flatnonzero(known) + 1), "charged_back": pa.array(charged_back[known])}
+    known_outcomes = {"payment_id": pa.array(np.flatnonzero(known) + 1), "charged_back": pa.array(charged_back[known])}
     metadata.create_all(database.engine)
     with bulk_transaction(database) as transaction:
         transaction.append(payments, table)
         transaction.append(customers, pa.table(people))
-        transaction.append(outcomes, pa.table(told))
+        transaction.append(outcomes, pa.table(known_outcomes))
     lines, broken = _write_log(rng, folder / "logs", sales, logins, first, len(days))
     nulls, negatives, countries, currencies = faults
     planted = Planted(nulls, negatives, countries, currencies, broken)
     return Shop(tuple(days), rows, count, lines, planted)
 
 
-def mend_amounts(database: Database, day: DataInterval, now: datetime) -> int:
-    """Write the amounts of a day in whole units instead of cents; return how many rows changed."""
-    mended = (
+def repair_amounts(database: Database, day: DataInterval, now: datetime) -> int:
+    """Change the amounts of a day from cents to whole units. Return how many rows changed."""
+    repair = (
         sa.update(payments)
         .where(payments.c.created_at >= day.start, payments.c.created_at < day.end)
         .values(amount=sa.func.round(payments.c.amount / CENTS, 2), updated_at=now)
     )
     with database.writing() as connection:
-        return connection.execute(mended).rowcount
+        return connection.execute(repair).rowcount
 
 
 def _draw_sales(rng: np.random.Generator, rows: int, days: int, accounts: Numbers, homes: Numbers) -> _Sales:
@@ -209,7 +210,7 @@ def _charge_back_risk(sales: _Sales) -> Numbers:
 
 
 def _draw_rates(rng: np.random.Generator, days: int) -> Numbers:
-    """Return what a unit of each currency is worth in euros, by day."""
+    """Return the value of a unit of each currency in euros, by day."""
     moves = np.cumprod(1 + rng.normal(0, 0.003, (days, len(_CURRENCIES))), axis=0)
     rates: Numbers = np.array(list(_CURRENCIES.values())) * moves
     rates[:, 0] = 1.0
@@ -227,7 +228,7 @@ def _write_rates(folder: Path, days: Sequence[DataInterval], rates: Numbers) -> 
 def _payments_table(
     rng: np.random.Generator, sales: _Sales, first: datetime, rates: Numbers
 ) -> tuple[pa.Table, list[int]]:
-    """Return the payments as the shop wrote them, and how many of each fault are among them, as `Planted` has them."""
+    """Return the payments as the shop wrote them, and the number of each fault in the order of `Planted`."""
     day = sales.seconds // 86_400
     names = list(_CURRENCIES)
     places = np.array([names.index(currency) for currency in _COUNTRIES.values()])[sales.country]
@@ -266,7 +267,11 @@ def _payments_table(
 def _write_log(
     rng: np.random.Generator, folder: Path, sales: _Sales, logins: Numbers, first: datetime, days: int
 ) -> tuple[int, int]:
-    """Write visits and failed logins, rotated twice and the oldest file gzipped; return all lines, and broken ones."""
+    """Write visits and failed logins to a log, rotated twice, with the oldest file gzipped.
+
+    Returns:
+        The number of all lines, and of the broken ones.
+    """
     folder.mkdir()
     lines, moments = _visit_lines(rng, sales, logins, first, days)
     broken = max(round(len(lines) * _BROKEN_SHARE), 6)
@@ -286,7 +291,7 @@ def _write_log(
 def _visit_lines(
     rng: np.random.Generator, sales: _Sales, logins: Numbers, first: datetime, days: int
 ) -> tuple[list[str], Numbers]:
-    """Return lines in the order of time, and their seconds since the first day; they begin a day before it."""
+    """Return the lines in order of time, and their seconds since the first day. They begin a day before it."""
     count = len(sales.seconds)
     failed = np.repeat(np.arange(count), sales.failed_logins)
     before = sales.seconds[failed] - rng.integers(60, 6 * 3600, len(failed))

@@ -1,4 +1,4 @@
-"""What `penstock demo` shows, read back from the ledger, the live view and the shop."""
+"""Show what the demo did, read back from the ledger, the live view and the shop."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def show_runs(stage: DemoContext, records: "Sequence[RunRecord]") -> None:
 
 
 def show_quarantine(stage: DemoContext, records: "Sequence[RunRecord]") -> None:
-    """Show why rows were refused, and one row of each reason."""
+    """Show the reasons of refused rows, with one row for each reason."""
     from collections import Counter
 
     from penstock.ledger.quarantine import quarantined_rows
@@ -63,7 +63,7 @@ def mean_amount(stage: DemoContext, day: "DataInterval") -> float:
 
 
 def digest_view(stage: DemoContext) -> tuple[int, str]:
-    """Return how many rows readers see, and a sha256 over all their values."""
+    """Return the number of rows that readers see, and a SHA-256 of all their values."""
     import hashlib
 
     import sqlalchemy as sa
@@ -79,7 +79,7 @@ def digest_view(stage: DemoContext) -> tuple[int, str]:
 
 
 def show_end(stage: DemoContext, shown: Path) -> None:
-    """Show the run history, ten scores, and how to look further."""
+    """Show the run history, ten scores, and commands to continue with."""
     import sqlalchemy as sa
 
     from penstock.ledger.reader import list_runs
@@ -112,14 +112,14 @@ def show_end(stage: DemoContext, shown: Path) -> None:
 
 
 def show_commands(stage: DemoContext, shown: Path, run_id: str) -> None:
-    """Show how to look further, at one run among other things."""
-    stage.title("Look further")
+    """Show commands to continue with, one of them for a run."""
+    stage.title("What to try next")
     for line in (f"cd {shown}", *_commands(short(run_id))):
         stage.console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def _commands(run_id: str) -> list[str]:
-    """Return command lines to go on with."""
+    """Return command lines to continue with."""
     program = program_name()
     return [
         f"{program} runs",

@@ -1,1 +1,1 @@
-"""`penstock init`: a new project that runs at once, on made-up data."""
+"""`penstock init`: make a new project that runs at once, on made-up data."""

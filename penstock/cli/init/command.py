@@ -1,4 +1,4 @@
-"""`penstock init FOLDER`: a new project that runs at once, to be changed into one's own."""
+"""`penstock init FOLDER`: make a new project that runs at once, as a start for one's own."""
 
 import shutil
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
     kind: Annotated[
         Literal["sql", "log", "files"],
-        typer.Option("--from", help="What is scored: rows of a table, lines of a log, or rows of files."),
+        typer.Option("--from", help="What to score: rows of a table, lines of a log, or rows of files."),
     ] = "sql",
 ) -> None:
     """Make a new project that runs at once: a commented pipeline, made-up rows, a model, settings and a test."""
@@ -42,10 +42,10 @@ def init(
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[None]:
-    """Make the folder; an error leaves it as it was, absent or empty.
+    """Make the folder. After an error it is absent or empty, as before.
 
     Raises:
-        SettingsError: the folder holds something.
+        SettingsError: the folder is not empty.
     """
     another = "Name a folder that is empty or does not exist."
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):

@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 
 
 def write_project(kind: Kind, now: datetime) -> tuple[Scenario, Manifest]:
-    """Write a project into the working folder, which is empty."""
+    """Write a project into the empty working folder."""
     scenario = open_scenario(kind)
     _write_settings(scenario)
     file = Path("pipelines", f"{scenario.pipeline}.yaml")
@@ -48,7 +48,7 @@ def _write_settings(scenario: Scenario) -> None:
 
 
 def _write_pipeline(file: Path, now: datetime) -> datetime:
-    """Write the spec; return the first day that it scores, a midnight in UTC."""
+    """Write the spec. Return the first day that it scores, a midnight in UTC."""
     text = _template(file.name)
     interval = parse_pipeline(text.encode(), file.name).interval
     assert interval is not None  # every template has one

@@ -1,4 +1,4 @@
-"""The made-up cases of `penstock init`: rows of a month and a half, and who of them is a case.
+"""The made-up scenarios of `penstock init`: rows of a month and a half, some of them cases.
 
 Rows go on for a month after today, so that the schedule finds some every night.
 """
@@ -33,28 +33,28 @@ _SECONDS = 86_400
 
 @dataclass(frozen=True)
 class Scenario:
-    """One made-up case: its pipeline, its rows, and the risk that a row is a case."""
+    """One made-up scenario: its pipeline, its rows, and the risk that a row is a case."""
 
     pipeline: str
     settings: str
     """Lines of `.env` for its connections."""
     made: str
-    """The file or folder that holds the rows, as people are shown it."""
+    """The file or folder with the rows, as shown to people."""
     write_rows: Callable[[Callable[[str], Database], Sequence[datetime]], None]
-    """Write the rows of all days; the working folder is the project's."""
+    """Write the rows of all days into the working folder, which is the project's."""
     judge_risk: Callable[[pa.Table], Numbers]
     """Return the log-odds that a row of the features is a case."""
     carried: tuple[str, ...] = ()
-    """Columns of the features query that the model does not learn from."""
+    """Columns of the features query that the model is not trained on."""
 
 
 def open_scenario(kind: Kind) -> Scenario:
-    """Return the case for a kind of source."""
+    """Return the scenario for a kind of source."""
     return SCENARIOS[kind]
 
 
 def draw_labels(scenario: Scenario, features: pa.Table) -> pa.Int64Array:
-    """Return which rows are cases: 0 or 1, drawn by their risk."""
+    """Return 1 for each row that is a case, otherwise 0, drawn by their risk."""
     risk = 1 / (1 + np.exp(-scenario.judge_risk(features)))
     return pa.array((np.random.default_rng(SEED).random(features.num_rows) < risk).astype(int).tolist(), pa.int64())
 

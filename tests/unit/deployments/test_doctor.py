@@ -97,7 +97,7 @@ def test_a_version_outside_the_bounds_is_broken_and_says_what_it_does() -> None:
     [finding] = judge_bounds([Requirement("sqlalchemy>=3")])
 
     assert finding.state == "broken"
-    assert "scheduler makes no runs" in finding.what
+    assert "scheduler creates no runs" in finding.what
 
 
 def test_a_package_that_is_not_there_is_broken() -> None:

@@ -81,7 +81,7 @@ def test_steps_that_cannot_run_are_told(models: str, told: str) -> None:
     [
         (
             "inputs: [screem_score]",
-            "step `b` needs `screem_score`, which neither a step nor the features query gives. Did",
+            "step `b` needs `screem_score`, not found in the features or in an earlier step's outputs. Did",
         ),
         ("inputs: {x: amont}", "step `b` needs `amont`"),
         ("when: amont > 3", "step `b` needs `amont`"),
@@ -111,20 +111,20 @@ def test_a_query_that_does_not_name_its_columns_leaves_inputs_to_the_check(query
     ("when", "told"),
     [
         ("screen_score >", "is no SQL expression: syntax error"),
-        ("screen_score > (select max(amount) from payments)", "holds a query inside"),
-        ("exists (from payments)", "holds a query inside"),
-        ("screen_score > avg(screen_score) over ()", "holds a window"),
-        ("screen_score > max(screen_score)", "calls `max`, which speaks of many rows"),
-        ("screen_score > random()", "calls `random`, which is not the same each time"),
-        ("created_at > now()", "calls `now`, which is not the same"),
-        ("created_at > current_date", "which is not the same each time"),
+        ("screen_score > (select max(amount) from payments)", "contains a query inside"),
+        ("exists (from payments)", "contains a query inside"),
+        ("screen_score > avg(screen_score) over ()", "contains a window"),
+        ("screen_score > max(screen_score)", "calls `max`, which needs many rows"),
+        ("screen_score > random()", "calls `random`, which changes with each call"),
+        ("created_at > now()", "calls `now`, which changes with each call"),
+        ("created_at > current_date", "which changes with each call"),
         ("1) from payments where (1 = 1", "more than one expression"),
         ("screen_score > 1; drop table payments", "is no SQL expression"),
         ("screen_score > 1, amount > 2", "more than one expression"),
-        ("screen_score > ?", "holds a parameter"),
-        ("count(*) > 1", "speaks of many rows"),
-        ("unnest([1, 2]) > 1", "speaks of many rows"),
-        ("columns('x') > 1", "holds a star"),
+        ("screen_score > ?", "contains a parameter"),
+        ("count(*) > 1", "needs many rows"),
+        ("unnest([1, 2]) > 1", "needs many rows"),
+        ("columns('x') > 1", "contains a star"),
     ],
 )
 def test_a_condition_is_one_expression_over_one_row(when: str, told: str) -> None:
@@ -163,8 +163,8 @@ def test_a_single_model_may_decide_too() -> None:
 @pytest.mark.parametrize(
     ("models", "decide", "told"),
     [
-        (PLAIN, "{score: amount}", "`score` is an output of a model already"),
-        (GATED, "{deep_score: amount}", "`deep_score` is an output of a model already"),
+        (PLAIN, "{score: amount}", "`score` is an output of a model"),
+        (GATED, "{deep_score: amount}", "`deep_score` is an output of a model"),
         (PLAIN, "{a: b + 1, b: score}", "`a` takes `b`, which is not decided before it"),
         (PLAIN, "{a: a + 1}", "`a` takes `a`, which is not decided before it"),
         (PLAIN, "{a: score, A: score}", "`A` is decided twice"),
@@ -174,7 +174,7 @@ def test_a_single_model_may_decide_too() -> None:
         (
             PLAIN,
             "{a: score + scor}",
-            "`a` needs `scor`, which neither a step nor the features query gives. Did you mean",
+            "`a` needs `scor`, not found in the features or in an earlier step's outputs. Did you mean",
         ),
         (GATED, "{a: dep_score}", "Did you mean `deep_score`?"),
     ],
