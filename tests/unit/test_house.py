@@ -146,15 +146,22 @@ def test_unit_tests_mirror_the_rooms() -> None:
     assert [str(name) for name in names if not (ROOT / "penstock" / name).is_dir()] == []
 
 
-EDGES = ("settings.py", "cli", "tasks", "deployments", "examples")
+EDGES = ("settings.py", "api", "cli", "tasks", "deployments", "examples")
 """Where settings may be read: the environment is looked at here, and its values are passed on as parameters."""
 
 
 def settings_readers(text: str) -> list[int]:
-    """Return the lines that read the settings: a call of `load_settings`, or a `Settings` of the environment."""
-    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    named = [(call, getattr(call.func, "id", getattr(call.func, "attr", ""))) for call in calls]
-    return [call.lineno for call, name in named if name in ("load_settings", "Settings")]
+    """Return the lines that read the settings: a use of `load_settings`, or a call of `Settings`."""
+    nodes = list(ast.walk(ast.parse(text)))
+    used = [node for node in nodes if isinstance(node, ast.Name | ast.Attribute)]
+    called = [node.func for node in nodes if isinstance(node, ast.Call)]
+    found = [node for node in used if _name_of(node) == "load_settings"]
+    found += [node for node in called if _name_of(node) == "Settings"]
+    return [node.lineno for node in found]
+
+
+def _name_of(node: ast.expr) -> str:
+    return getattr(node, "id", getattr(node, "attr", ""))
 
 
 def test_only_the_edges_read_the_settings() -> None:
@@ -169,7 +176,14 @@ def test_only_the_edges_read_the_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["load_settings()", "settings.load_settings().roots", "Settings()", "penstock.settings.Settings()"]
+    "line",
+    [
+        "load_settings()",
+        "settings.load_settings().roots",
+        "field(default_factory=load_settings)",
+        "Settings()",
+        "penstock.settings.Settings()",
+    ],
 )
 def test_a_read_of_the_settings_is_found(line: str) -> None:
     assert settings_readers(f"def read():\n    return {line}\n") == [2]
