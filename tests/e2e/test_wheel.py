@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,7 +107,11 @@ def project(environment: Environment) -> Path:
 
 
 def test_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    git = shutil.which("git")
+    command = [str(git), "ls-files"]
+    tracked = (
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split() if git else []
+    )
     if not tracked:
         pytest.skip("no git here: the files of the package cannot be listed")
     wanted = {name for name in tracked if name.startswith("penstock/")} - {f"penstock/{name}" for name in LINKED}
