@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from penstock.database.connections import Connector
-from penstock.errors import SettingsError
+from penstock.errors import FeaturesError, SettingsError
 from penstock.interval import DataInterval, as_utc
 from penstock.run.extract import land_logs
 from penstock.run_types import interval_label
@@ -65,7 +65,12 @@ def read_past_features(
     """Build the features of a range's primary rows, one span at a time, or of all rows of a snapshot."""
     spans = _spans(pipeline, start, end, step)
     land_logs(pipeline, connect)
-    return pa.concat_tables([_read_span(pipeline, connect, span, statement_seconds) for span in spans])
+    tables = [_read_span(pipeline, connect, span, statement_seconds) for span in spans]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")  # a day of whole amounts reads as integers
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        reason = f"returns columns of different types for different times: {error}. Cast them in `features:`."
+        raise FeaturesError(pipeline.name, reason) from error
 
 
 def _spans(

@@ -9,10 +9,15 @@ import pytest
 import sqlalchemy as sa
 
 from penstock import (
+    Destination,
     Expectation,
+    FeaturesError,
+    FilesSource,
     Halted,
     IntervalBusy,
+    IntervalSpec,
     ModelRef,
+    Pipeline,
     Project,
     ScoreStep,
     Settings,
@@ -108,6 +113,40 @@ def test_rows_to_train_on_are_the_features_that_a_run_would_score(project: Proje
         project.read_features(pipeline, START, START)
     with pytest.raises(SettingsError, match="no rows were given for source `payments`"):
         apply_features(pipeline, {})
+
+
+@pytest.fixture
+def paid(tmp_path: Path) -> Callable[[str], Pipeline]:
+    """A pipeline of two days' files, of which the first has the amount 1."""
+
+    def make(second: str) -> Pipeline:
+        for day, amount in (("2026-01-01", "1"), ("2026-01-02", second)):
+            (tmp_path / f"{day}.csv").write_text(f"id,time,amount\n{day},{day}T00:00:00Z,{amount}\n")
+        return Pipeline(
+            name="paid",
+            interval=IntervalSpec(column="time", grain=DAY, start=START),
+            sources={
+                "rows": FilesSource(kind="files", path="{interval_start:%Y-%m-%d}.csv", format="csv", key=("id",))
+            },
+            features="select id, amount from rows",
+            model=ModelRef(name="card-risk", selector="champion"),
+            destination=Destination(table="paid_scores"),
+        )
+
+    return make
+
+
+def test_days_of_whole_and_of_broken_amounts_make_one_column(project: Project, paid: Callable[[str], Pipeline]) -> None:
+    rows = project.read_features(paid("2.5"), START, START + 2 * DAY)
+
+    assert rows["amount"].to_pylist() == [1.0, 2.5]
+
+
+def test_days_of_numbers_and_of_text_are_an_error_that_names_the_column(
+    project: Project, paid: Callable[[str], Pipeline]
+) -> None:
+    with pytest.raises(FeaturesError, match=r"amount.*Cast them in `features:`"):
+        project.read_features(paid("many"), START, START + 2 * DAY)
 
 
 def test_settings_given_in_python_go_before_the_environment(project: Project, tmp_path: Path) -> None:
