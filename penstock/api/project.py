@@ -124,6 +124,7 @@ class Project:
         from penstock.database.bulk import read
 
         if isinstance(statement, str):
+            statement = statement.rstrip().removesuffix(";")
             escaped = statement.replace(":", "\\:")  # SQLAlchemy would read `:word` as a parameter
             statement = sa.select(sa.text("*")).select_from(sa.text(f"({escaped}\n) as penstock_query"))
         return read(self.connect(connection), statement)

@@ -149,6 +149,10 @@ def test_days_of_numbers_and_of_text_are_an_error_that_names_the_column(
         project.read_features(paid("many"), START, START + 2 * DAY)
 
 
+def test_a_query_may_end_with_a_semicolon(project: Project) -> None:
+    assert project.query("shop", "select count(*) as n from payments;\n")["n"].to_pylist() == [750]
+
+
 def test_settings_given_in_python_go_before_the_environment(project: Project, tmp_path: Path) -> None:
     tried = Project(Settings(connections={"warehouse": f"sqlite:///{tmp_path}/tried.db"}))
     pipeline = tried.load_pipeline("card-risk.yaml")
