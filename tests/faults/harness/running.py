@@ -33,10 +33,6 @@ class Ending:
         """What databases and libraries said that the run has got over, or not."""
         return "\n".join(boundary for boundary in self.boundaries if boundary.startswith("failed "))
 
-    @property
-    def was_killed(self) -> bool:
-        return self.exit_code == -signal.SIGKILL
-
 
 class Running:
     """A run that was started. A test that starts one must end it."""
