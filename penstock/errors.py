@@ -92,7 +92,7 @@ class TransientError(PenstockError):
     """The same call may succeed later.
 
     Cause: something outside Penstock is not available at the moment.
-    Remedy: none at first: a task retries four times, with growing pauses. If the error stays, follow the message.
+    Remedy: none at first: a task retries it with growing pauses. If the error stays, follow the message.
     """
 
 

@@ -13,7 +13,7 @@ Penstock raises these errors on purpose. Each message says what happened, where,
 the message after `Error:` and ends with the exit code of the class. Set `PENSTOCK_DEBUG=1` to see the traceback too. An
 error that is not on this page is a bug of Penstock or of a library: please report it.
 
-Prefect tasks retry a `TransientError` four times, with growing pauses. They never retry another class.
+Prefect tasks retry a `TransientError` with growing pauses, most of them four times. They never retry another class.
 """
 
 
