@@ -106,14 +106,14 @@ class SourcePlan:
 
 @dataclass(frozen=True)
 class Horizon:
-    """Up to where a source is settled, and what holds it there."""
+    """The time up to which a source is complete, and the transaction that blocks the rest."""
 
     until: datetime
-    holder: str
-    """In words; names a session, never what it says."""
+    blocker: str
+    """A text that names the session, without its SQL."""
 
-    def settles(self, moment: datetime) -> bool:
-        """Whether every transaction that began before the moment has ended, and none can begin before it any more."""
+    def covers(self, moment: datetime) -> bool:
+        """Whether all transactions that began before the moment have ended, so that none can add rows there."""
         return moment <= self.until
 
 

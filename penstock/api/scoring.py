@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from penstock.database.connections import Connector, Database
 from penstock.errors import Halted, SourceError
 from penstock.ledger import writer
-from penstock.ledger.reader import find_run, settled_intervals
+from penstock.ledger.reader import find_latest_runs, find_run
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
 from penstock.models.needs import needed_columns
@@ -83,11 +83,13 @@ class ScoringSteps:
         """
         pipeline, connect = self.pipeline, self.connect
         horizon = source_horizon(pipeline, connect)  # before any rows are read
-        settled = settled_intervals(self.warehouse, pipeline.name)
+        latest_runs = find_latest_runs(self.warehouse, pipeline.name)
         released = pending_releases(self.warehouse, pipeline.name)
         seen = partial(source_fingerprint, pipeline, connect=connect, masking=self.masking)
         try:
-            request = PlanRequest(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+            request = PlanRequest(
+                pipeline, latest_runs, now, seen, mode, start, end, released=released, horizon=horizon
+            )
             return plan_intervals(request)
         except SourceError:
             refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))

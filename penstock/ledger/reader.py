@@ -172,8 +172,8 @@ def find_run(database: Database, prefix: str) -> RunRecord:
     return found[0]
 
 
-def settled_intervals(database: Database, pipeline: str, variant: str = "live") -> dict[str, RunRecord]:
-    """Return the published and withdrawn intervals by key: planning leaves these alone."""
+def find_latest_runs(database: Database, pipeline: str, variant: str = "live") -> dict[str, RunRecord]:
+    """Return the latest published or withdrawn run of each interval, by the interval's key."""
     migrate(database)
     states = ("published", "withdrawn")
     same = (runs.c.pipeline == pipeline, runs.c.variant == variant, runs.c.state.in_(states))

@@ -1,4 +1,4 @@
-"""Releases from quarantine: recorded here, applied by the next run, settled when that run is published."""
+"""Releases from quarantine: recorded here, applied by the next run, completed when that run is published."""
 
 import json
 from collections.abc import Mapping, Sequence

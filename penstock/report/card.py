@@ -60,7 +60,7 @@ def plan_card(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
     if plan.stall:
         parts.append(f"{plan.stall}.")
     counts = {
-        "published intervals are left alone": plan.settled,
+        "published intervals are left alone": plan.published,
         "were withdrawn; only a restate scores them again": plan.withdrawn,
         "are due as well, and left for a later run": plan.left_over,
     }

@@ -100,7 +100,7 @@ def _masked(pipeline: Pipeline, fingerprint: str, masking: MaskingPolicy) -> str
 
 
 def source_horizon(pipeline: Pipeline, connect: Connect) -> Horizon | None:
-    """Return up to where the primary source is settled; None without `settle: horizon`.
+    """Return the time up to which the primary source is complete. None without `settle: horizon`.
 
     Raises:
         HorizonHidden: the database does not show its transactions.
