@@ -60,7 +60,7 @@ class ScoredInterval:
         return self._project.read_scores(self._pipeline, run_id=self.run_id)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Read the run's live rows as a pandas frame; see `to_arrow`."""
+        """Read the run's live rows as a pandas frame. See `to_arrow`."""
         return self.to_arrow().to_pandas()
 
 

@@ -71,7 +71,7 @@ class Evaluation:
     success: bool
     result: Mapping[str, Any]
     broken: str = ""
-    """Why the expectation could not be judged; empty if it could."""
+    """Why the expectation could not be judged. Empty if it could."""
 
     @property
     def positions(self) -> list[int]:

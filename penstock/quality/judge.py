@@ -120,7 +120,7 @@ def judge_whole(
         rows: exact number of rows.
         columns: the stage's columns, in order.
         expectations: the stage's; those about rows are ignored here, `judge_rows` judges them.
-        sampled: whether `sample` holds fewer than all rows.
+        sampled: whether `sample` has fewer than all rows.
         masking: which values must not be shown.
 
     Raises:
@@ -201,7 +201,7 @@ _NOTHING = _Found(success=True, evaluated=0, unexpected=0, positions=(), result=
 
 
 def _find(stage: str, table: pa.Table, expectations: Sequence[Expectation], *, positions: bool) -> list[_Found]:
-    """Judge a table by each expectation; one pass of the engine for each view of the columns."""
+    """Judge a table by each expectation. One pass of the engine for each view of the columns."""
     _require_columns(stage, table, expectations)
     if not table.num_rows:
         return [_NOTHING] * len(expectations)

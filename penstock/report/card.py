@@ -44,7 +44,7 @@ _MARKS = {
 
 
 def run_card(database: Database, run_id: str, link_to: LinkTo | None = None) -> str:
-    """Return a run's card; `link_to` makes the addresses of flow runs, without it runs are named and not linked."""
+    """Return a run's card. `link_to` makes the addresses of flow runs, without it runs are named and not linked."""
     head, *sections = build_sections(read_document(database, find_run(database, run_id)))
     return "\n\n".join([*_write(head, "#", link_to), *(part for s in sections for part in _write(s, "##", link_to))])
 

@@ -18,7 +18,7 @@ from penstock.spec.pipeline import LogSource, Pipeline, SqlSource
 
 
 def land_logs(pipeline: Pipeline, connect: Connector) -> dict[str, Landing]:
-    """Land the new lines of each log source; empty for a pipeline without one."""
+    """Land the new lines of each log source. Empty for a pipeline without one."""
     warehouse = connect(pipeline.destination.connection)
     logs = {name: source for name, source in pipeline.sources.items() if isinstance(source, LogSource)}
     return {

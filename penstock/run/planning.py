@@ -1,4 +1,4 @@
-"""Which intervals a run scores: due and missing ones, those with late rows, those that were asked for."""
+"""Decide which intervals a run scores: missing ones, those with late rows, and requested ones."""
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ class PlannedInterval:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one run would do, oldest interval first."""
+    """The intervals that one run would score, the oldest first."""
 
     intervals: tuple[PlannedInterval, ...]
     published: int = 0
@@ -42,7 +42,7 @@ class Plan:
     withdrawn: int = 0
     """Withdrawn intervals. Only a restate scores them again."""
     left_over: int = 0
-    """Due intervals beyond `max_intervals` or `catch_up`; a later run takes them."""
+    """Due intervals beyond `max_intervals` or `catch_up`. A later run takes them."""
     stalled: int = 0
     """Intervals that have ended, but wait because an open transaction may still write into them."""
     blocker: str = ""
@@ -59,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a plan is made from: the pipeline, what the ledger and the source show, and what is asked for."""
+    """The input of a plan: the pipeline, the facts of the ledger and the source, and the request."""
 
     pipeline: Pipeline
     latest_runs: Mapping[str, RunRecord]
@@ -67,10 +67,10 @@ class PlanRequest:
     now: datetime
     """The run's one "now", aware."""
     fingerprint_of: Callable[[DataInterval], str]
-    """Returns what the primary source shows for an interval now; called only inside `lookback`."""
+    """Returns the primary source's current fingerprint of an interval. Called only inside `lookback`."""
     mode: Mode = "due"
     start: datetime | None = None
-    """With `end`: take only intervals that touch `[start, end)`; naive means UTC."""
+    """With `end`: take only intervals that touch `[start, end)`. Naive means UTC."""
     end: datetime | None = None
     whole: bool = False
     """Take all of the intervals, beyond `max_intervals`."""

@@ -61,7 +61,7 @@ def _index_name(table: str) -> str:
 
 
 def land_lines(pipeline: str, name: str, source: LogSource, database: Database, roots: tuple[str, ...]) -> Landing:
-    """Append the lines that are new since the committed offsets; repeating it adds nothing.
+    """Append the lines that are new since the committed offsets. Repeating it adds nothing.
 
     Args:
         roots: the folders that may be read; empty: no limit.
