@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def measure(servers: Servers, workload: Workload, rows: int, rounds: int) -> tuple[str, str, dict[str, float]]:
-    """Run the candidates in turn; return a title, a table and the ratios."""
+    """Run the candidates in turn. Return a title, a table and the ratios."""
     notes = [workload.left_out] if workload.left_out else []
     candidates = dict(workload.candidates)
     for name, module in workload.candidates.items():

@@ -39,7 +39,7 @@ class Measured:
 
 @contextmanager
 def timed() -> Iterator[dict[str, float]]:
-    """Time the body; print the time, the peak memory and the figures that the body puts into the dict."""
+    """Time the body. Print the time, the peak memory and the figures that the body puts into the dict."""
     extra: dict[str, float] = {}
     begun, cpu_begun = time.perf_counter(), time.process_time()
     yield extra
@@ -64,7 +64,7 @@ def run_candidate(name: str, module: str, place: Place) -> Measured:
 
 
 def run_module(entry: str, place: Place, name: str, *arguments: str) -> str:
-    """Run a module of the benchmarks as a process with the place's environment; return what it printed."""
+    """Run a module of the benchmarks as a process with the place's environment. Return what it printed."""
     # Every candidate gets the same environment, without the user's Prefect settings.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "PENSTOCK_"))}
     command = [sys.executable, "-m", entry, str(Path(place.folder) / "place.json"), *arguments]

@@ -11,7 +11,7 @@ TOLERANCE = 0.25
 
 @dataclass(frozen=True)
 class Stored:
-    """A workload's ratios and the rows that they were measured with; with fewer rows, fixed costs weigh more."""
+    """A workload's ratios and the rows that they were measured with. With fewer rows, fixed costs weigh more."""
 
     rows: int
     ratios: dict[str, float]

@@ -16,7 +16,7 @@ PENSTOCK, PLAIN, FLOOR = "penstock", "plain", "floor"
 
 @dataclass(frozen=True)
 class Ratio:
-    """A figure of one candidate divided by the same figure of another; less is better."""
+    """A figure of one candidate divided by the same figure of another. Less is better."""
 
     of: str
     to: str
@@ -30,7 +30,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit for a figure of one candidate; it depends on the machine."""
+    """A limit for a figure of one candidate. It depends on the machine."""
 
     of: str
     figure: str
@@ -41,7 +41,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Beyond:
-    """A limit for the extra time of one candidate over another per `rows` rows; it depends on the machine."""
+    """A limit for the extra time of one candidate over another per `rows` rows. It depends on the machine."""
 
     of: str
     to: str

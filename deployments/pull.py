@@ -29,5 +29,5 @@ def enter_project(folder: str) -> dict[str, str]:
 
 
 def record_project() -> dict[str, str]:
-    """Return the folder that deployments record; a build step of `prefect.yaml`, run by `prefect deploy`."""
+    """Return the folder that deployments record. This is a build step of `prefect.yaml`."""
     return {"folder": str(project_folder() or Path.cwd())}

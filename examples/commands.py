@@ -56,8 +56,8 @@ def _generate(parser: argparse.ArgumentParser, pack: Pack, given: argparse.Names
     with _inside(parser, given.folder) as project:
         write_pipelines(pack, size)
         write_size(pack, size)
-        for what, holds in pack.make(project, size).summary.items():
-            print(f"{what:24} {holds}")
+        for what, content in pack.make(project, size).summary.items():
+            print(f"{what:24} {content}")
 
 
 def _add_train(parser: argparse.ArgumentParser, pack: Pack) -> None:
@@ -112,7 +112,7 @@ def _evaluate(pack: Pack, given: argparse.Namespace, generated: JudgeGenerated, 
 
 @contextmanager
 def _inside(parser: argparse.ArgumentParser, folder: Path) -> Iterator[Project]:
-    """Work in a project folder; an error that the user can fix ends the command with its message alone."""
+    """Work in a project folder. An error that the user can fix ends the command with its message alone."""
     if not folder.is_dir():
         parser.error(f"there is no folder {folder}; `generate` makes it, and --folder names another")
     try:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 UTC_TIME = sa.DateTime(timezone=True)
-"""A moment in UTC; a database without time zones stores its clock alone."""
+"""A moment in UTC. A database without time zones stores its clock alone."""
 
 
 def append_rows(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:

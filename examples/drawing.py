@@ -12,7 +12,7 @@ Numbers = npt.NDArray[Any]
 
 
 def columns(given: Mapping[str, Any]) -> pa.Table:
-    """Make a table of NumPy, Arrow or plain columns; NaN is NULL."""
+    """Make a table of NumPy, Arrow or plain columns. NaN is NULL."""
     return pa.table({name: _to_arrow(values) for name, values in given.items()})
 
 

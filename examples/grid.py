@@ -11,5 +11,5 @@ def align_down(moment: datetime, origin: datetime, step: timedelta) -> datetime:
 
 
 def split(start: datetime, end: datetime, step: timedelta) -> list[DataInterval]:
-    """Cut `[start, end)` into whole steps; a last piece shorter than a step is left out."""
+    """Cut `[start, end)` into whole steps. A last piece shorter than a step is left out."""
     return [DataInterval(start + at * step, start + (at + 1) * step) for at in range((end - start) // step)]

@@ -77,7 +77,7 @@ def _deploy_hour(api_url: str, schedules: Sequence[HourSchedule]) -> datetime:
 
 @contextmanager
 def _up(folder: Path) -> Iterator[str]:
-    """Run `penstock up` in the folder; give the address of its server once everything is deployed."""
+    """Run `penstock up` in the folder. Give the address of its server once everything is deployed."""
     with closing(socket()) as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]

@@ -19,11 +19,11 @@ Numbers = npt.NDArray[np.float64]
 Metric = Callable[[Numbers, Numbers], float]
 """Takes what happened and the score of it."""
 Rule = Callable[[pa.Table], Numbers]
-"""A score by a simple rule; a higher score means a higher expected outcome."""
+"""A score by a simple rule. A higher score means a higher expected outcome."""
 
 
 def aucpr(actual: Numbers, score: Numbers) -> float:
-    """Average precision; rows of equal score count together. A constant score gives the share of positives."""
+    """Average precision. Rows of equal score count together. A constant score gives the share of positives."""
     order = np.argsort(-score, kind="stable")
     hits = np.cumsum(actual[order])
     ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
@@ -32,7 +32,7 @@ def aucpr(actual: Numbers, score: Numbers) -> float:
 
 
 def auc(actual: Numbers, score: Numbers) -> float:
-    """Share of pairs in which the positive row has the higher score; a tie counts half."""
+    """Share of pairs in which the positive row has the higher score. A tie counts half."""
     _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     positive = actual > 0
@@ -49,7 +49,7 @@ def mae(actual: Numbers, score: Numbers) -> float:
 
 
 def ndcg_at_5(actual: Numbers, score: Numbers) -> float:
-    """Return the discounted gain of a group's first five rows, as a share of the best order; ties are drawn."""
+    """Return the discounted gain of a group's first five rows, as a share of the best order. Ties are drawn."""
     lot = np.random.default_rng(len(actual)).random(len(actual))
     weight = 1 / np.log2(np.arange(2, 7))
     found, best = actual[np.lexsort((lot, -score))][:5], -np.sort(-actual)[:5]
@@ -60,7 +60,7 @@ METRICS: dict[str, Metric] = {"aucpr": aucpr, "auc": auc, "rmse": rmse, "mae": m
 
 
 def judge(metric: str, rows: pa.Table, actual: Numbers, score: Numbers, group: Sequence[str] = ()) -> float:
-    """Return one figure; with `group`, the mean over the groups of rows in which anything is positive."""
+    """Return one figure. With `group`, the mean over the groups of rows in which anything is positive."""
     if not group:
         return METRICS[metric](actual, score)
     places: Any = rows.select(list(group)).to_pandas().groupby(list(group), sort=False).indices.values()
@@ -83,11 +83,11 @@ class Holdout:
     held: pa.Table
     trained: Trained
     refused: int
-    """Number of held-out rows that a run would quarantine (an unseen category, for example); they have no score."""
+    """Number of held-out rows that a run would quarantine (an unseen category, for example). They have no score."""
 
 
 def hold_out(frame: pa.Table, label: str, order_by: str, share: float = 0.2, **how: Any) -> Holdout:
-    """Hold the last rows out and train on the others; the last of these choose the number of trees.
+    """Hold the last rows out and train on the others. The last of these choose the number of trees.
 
     Args:
         how: More arguments of `penstock.train`.
@@ -128,7 +128,7 @@ def _registered(trained: Trained) -> Iterator[ModelVersion]:
 
 
 def judge_published(project: Project, pack: Pack, pipeline: str) -> tuple[int, float]:
-    """Return the number of live rows with a label, and the metric over them; NaN if there are none."""
+    """Return the number of live rows with a label, and the metric over them. NaN if there are none."""
     spec, labels = project.load_pipeline(pipeline), pack.labels[pipeline]
     key = list(spec.key)
     live = sa.table(spec.destination.table, *(sa.column(name) for name in (*key, labels.score)))
@@ -143,7 +143,7 @@ def judge_published(project: Project, pack: Pack, pipeline: str) -> tuple[int, f
 
 
 def to_numbers(column: "pa.ChunkedArray[Any]") -> Numbers:
-    """Return a column as float64; NULL becomes NaN, true becomes 1."""
+    """Return a column as float64. NULL becomes NaN, true becomes 1."""
     return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
 
 

@@ -35,7 +35,7 @@ def partner_file_is_there(path: Path) -> bool:
 
 @flow
 def score_after_delivery(delivery: Path) -> int:
-    """Score the whole source once the partner's file is there; return how many scores were published."""
+    """Score the whole source once the partner's file is there. Return how many scores were published."""
     if not partner_file_is_there(delivery):
         return 0
     pins = resolve_models(PIPELINE)

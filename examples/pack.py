@@ -1,6 +1,6 @@
 """The types of a domain pack: a realistic case from its source to a decision, made by a seeded generator.
 
-A pack is a folder of `examples/` whose `pack.py` holds one `PACK`; its pipelines lie in `deployments/pipelines/`.
+A pack is a folder of `examples/` whose `pack.py` defines one `PACK`. Its pipelines are in `deployments/pipelines/`.
 """
 
 from collections.abc import Callable, Mapping
@@ -86,7 +86,7 @@ class Labels:
     score: str = "score"
     """Column of the live rows to measure."""
     group: tuple[str, ...] = ()
-    """Columns of the key that form groups; rows are ranked within a group, and the figure is the mean over groups."""
+    """Columns of the key that form groups. Rows are ranked within a group, and the figure is the mean over groups."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ class Pack:
     small: Scale
     """The size that the tests use."""
     scored: int
-    """Number of intervals at the end that are scored; the model is trained on the data before them. At least two."""
+    """Number of intervals at the end that are scored. The model is trained on the data before them. At least two."""
     make: Callable[[Project, Size], Made]
     """Fill the project's databases and files."""
     train: Callable[[Project, Size], tuple[Manifest, ...]]
     """Train on the labels known at the end of the data, and register each model under the alias in its spec."""
     deliver_labels: Callable[[Project, Size], int]
-    """Write the labels that have become known since; returns their number."""
+    """Write the labels that have become known since. Returns their number."""
     labels: Mapping[str, Labels]
     """By pipeline."""
     incidents: tuple[Incident, ...]

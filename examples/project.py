@@ -25,7 +25,7 @@ PENSTOCK_PIPELINES=pipelines
 
 @contextmanager
 def inside(folder: Path) -> Iterator[Project]:
-    """Make a project folder the working folder, and give its project; paths in it are relative."""
+    """Make a project folder the working folder, and give its project. Paths in it are relative."""
     with chdir(folder):
         yield Project()
 
@@ -47,7 +47,7 @@ def newest_end(pack: Pack, now: datetime) -> datetime:
 
 
 def write_pipelines(pack: Pack, size: Size) -> None:
-    """Copy the pack's specs into the working folder; each starts at the pack's first interval to score."""
+    """Copy the pack's specs into the working folder. Each starts at the pack's first interval to score."""
     Path("pipelines").mkdir(exist_ok=True)
     for name in pack.pipelines:
         text = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
@@ -56,7 +56,7 @@ def write_pipelines(pack: Pack, size: Size) -> None:
             first = scored_span(pack, interval, size).start
             text, changed = re.subn(r"(\bstart: )\d{4}-\d\d-\d\dT[\d:]+Z", rf"\g<1>{first:%Y-%m-%dT%H:%M:%SZ}", text)
             if changed != 1:
-                raise SettingsError(f"{SHIPPED / name}.yaml does not hold one `start:`", "Restore the file.")
+                raise SettingsError(f"{SHIPPED / name}.yaml does not contain one `start:`", "Restore the file.")
         Path("pipelines", f"{name}.yaml").write_text(text, encoding="utf-8")
 
 

@@ -30,7 +30,7 @@ class Act:
 
     pipeline: str
     incident: Incident | None
-    """The incident before it; None if there was none, or all are repaired."""
+    """The incident before it. None if there was none, or all are repaired."""
     runs: tuple[RunRecord, ...]
     """Oldest first."""
     notes: tuple[str, ...]
@@ -54,7 +54,7 @@ def play(project: Project, pack: Pack, size: Size, run: Run) -> Iterator[Act]:
 
 
 def departure(act: Act) -> str | None:
-    """Return how an act differs from what its incident announces; None if it does not."""
+    """Return how an act differs from what its incident announces. None if it does not."""
     states, incident = {run.state for run in act.runs}, act.incident
     wanted = incident.outcome if incident else "published"
     messages = " ".join((*(run.error or "" for run in act.runs), *act.notes))
@@ -101,12 +101,12 @@ def _act(project: Project, name: str, end: datetime, incident: Incident | None, 
 
 
 def _newest_start(pipeline: Pipeline, size: Size) -> datetime:
-    """Return the start of the newest interval; of a snapshot, the end of the data."""
+    """Return the start of the newest interval. Of a snapshot, the end of the data."""
     end = _newest_end(pipeline, size)
     return end if pipeline.interval is None else end - pipeline.interval.grain
 
 
 def _newest_end(pipeline: Pipeline, size: Size) -> datetime:
-    """Return the end of the newest interval that the data fill; a later end would include an incomplete interval."""
+    """Return the end of the newest interval that the data fill. A later end would include an incomplete interval."""
     interval = pipeline.interval
     return size.until if interval is None else align_down(size.until, interval.start, interval.grain)

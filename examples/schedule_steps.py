@@ -59,12 +59,12 @@ def _schedule(project: Project, pack: Pack, name: str, pace: float, minutes: flo
 
 
 def write_schedule(schedule: HourSchedule, begin: datetime | None) -> None:
-    """Write the compressed schedule, or none, into the pipeline's file; each run takes exactly one interval."""
+    """Write the compressed schedule, or none, into the pipeline's file. Each run takes exactly one interval."""
     file = Path("pipelines", f"{schedule.pipeline}.yaml")
     text = re.sub(r"(?m)^schedule: \{.*\}\n", "", file.read_text(encoding="utf-8"))
     text, changed = re.subn(r"(?m)^(  max_intervals: )\d+", r"\g<1>1", text)
     file.write_text(text, encoding="utf-8")
     if changed != 1 or load_pipeline(file).schedule is not None:
-        raise SettingsError(f"{file} does not hold one `schedule: {{…}}` and one `max_intervals:`", "Restore it.")
+        raise SettingsError(f"{file} does not contain one `schedule: {{…}}` and one `max_intervals:`", "Restore it.")
     if begin is not None:
         file.write_text(f'{text}schedule: {{rrule: "{schedule.rrule(begin)}"}}\n', encoding="utf-8")

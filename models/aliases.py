@@ -33,7 +33,7 @@ class Aliases(Part):
 
 
 def check_alias(model: str, alias: str) -> None:
-    """Raise `ModelRefused` if the name cannot be an alias; digits alone are a version."""
+    """Raise `ModelRefused` if the name cannot be an alias. Digits alone are a version."""
     if not re.fullmatch(MODEL_NAME, alias) or alias.isdigit():
         raise ModelRefused(
             model, f"`{alias}` is not an alias. Use letters, digits, `.`, `_` and `-`, not digits alone: `champion`."
@@ -41,7 +41,7 @@ def check_alias(model: str, alias: str) -> None:
 
 
 def read_aliases(folder: Path) -> Aliases:
-    """Read a model's aliases; without a file there are none."""
+    """Read a model's aliases. Without a file there are none."""
     try:
         return Aliases.model_validate_json(read_inside(folder.name, folder / ALIASES_FILE, _ALIASES_BYTES))
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def read_aliases(folder: Path) -> Aliases:
 
 
 def move_alias(folder: Path, alias: str, version: str, at: datetime) -> None:
-    """Point an alias at a version and record the move; if it already points there, write nothing."""
+    """Point an alias at a version and record the move. If it already points there, write nothing."""
     refuse_links(folder.name, folder / ".lock")
     with lock_file(folder / ".lock"):
         known = read_aliases(folder)

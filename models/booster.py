@@ -53,7 +53,7 @@ class ModelVersion:
     def refused_rows(self, table: pa.Table) -> dict[int, tuple[Misfit, ...]]:
         """Return position and reasons of every row that the model cannot take. NULL is never a reason.
 
-        The reasons hold values of the rows: mask them before they are shown or stored.
+        The reasons contain values of the rows: mask them before they are shown or stored.
         """
         reasons: dict[int, tuple[Misfit, ...]] = {}
         for column in self.read(table):
@@ -91,7 +91,7 @@ class ModelVersion:
         return self._name_outputs(scores)
 
     def read(self, table: pa.Table) -> list[FeatureColumn]:
-        """Convert the features' columns, in the manifest's order; raise `ModelMismatch` if one is missing."""
+        """Convert the features' columns, in the manifest's order. Raise `ModelMismatch` if one is missing."""
         self.check_columns(set(table.column_names))
         twice = tuple(name for name in self.manifest.feature_names if table.column_names.count(name) > 1)
         if twice:
@@ -254,7 +254,7 @@ def fit_booster(
     params: Mapping[str, Any],
     groups: npt.NDArray[np.int64] | None = None,
 ) -> Fitted:
-    """Fit on all rows but the last `holdout`, which evaluate each round; stop when the last metric stops improving.
+    """Fit on all rows but the last `holdout`, which evaluate each round. Stop when the last metric stops improving.
 
     Args:
         groups: for a ranking objective, the number of each row's group, ascending.

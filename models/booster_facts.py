@@ -9,13 +9,13 @@ from penstock.models.manifest import Feature, Manifest
 
 @dataclass(frozen=True)
 class BoosterFacts:
-    """What is read from a booster itself."""
+    """The facts that are read from a booster."""
 
     features: tuple[Feature, ...]
-    """Categories are empty where the file does not hold them."""
+    """Categories are empty if they are not in the file."""
     objective: str
     classes: int
-    """Number of classes of a multi-class objective, else 0."""
+    """Number of classes of a multi-class objective, otherwise 0."""
     targets: int
     """Number of values that a model of another objective returns for each row."""
     best_iteration: int | None

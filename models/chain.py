@@ -99,7 +99,7 @@ def take_inputs(step: ScoreStep, manifest: Manifest, rows: pa.Table) -> pa.Table
 def _places(
     pipeline: Pipeline, step: ScoreStep, rows: pa.Table, statement_seconds: int
 ) -> "np.ndarray[Any, Any] | None":
-    """Return the positions of the rows that the step scores; None for all."""
+    """Return the positions of the rows that the step scores. None for all."""
     if step.when is None:
         return None
     from penstock.run.decisions import choose_rows

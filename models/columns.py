@@ -20,7 +20,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 """XGBoost computes in 32 bits: larger numbers become infinite."""
 
 _SHOWN = 80
-"""Characters of an unseen category that a reason shows; the quarantined row holds all of them."""
+"""Characters of an unseen category that a reason shows. The quarantined row has all of them."""
 
 Numbers = npt.NDArray[Any]
 
@@ -47,7 +47,7 @@ class FeatureColumn:
 
 
 def read_column(feature: Feature, column: "pa.ChunkedArray[Any]") -> FeatureColumn:
-    """Convert a table's column for its feature; copy only if its type, NULLs or chunks need it."""
+    """Convert a table's column for its feature. Copy only if its type, NULLs or chunks need it."""
     array: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
@@ -102,7 +102,7 @@ def _numbers(array: "pa.Array[Any]") -> Numbers:
 
 
 def _misfit_numbers(feature: Feature, values: Numbers) -> Iterator[tuple[Numbers, str]]:
-    """Yield the mask and the reason of each kind of misfit, the gravest first; a look at the extremes is cheap."""
+    """Yield the mask and the reason of each kind of misfit, the gravest first. A look at the extremes is cheap."""
     floating = values.dtype.kind == "f"
     if floating and values.size and max(np.fmax.reduce(values), -np.fmin.reduce(values)) > _LARGEST:
         yield np.abs(values) > _LARGEST, "not finite"
@@ -148,7 +148,7 @@ def _category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":
 
 
 def _wrong_type(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
-    """Return a column of missing values; every value that was not NULL is a misfit."""
+    """Return a column of missing values. Every value that was not NULL is a misfit."""
     misfit = Misfit(feature.name, f"{array.type} where a {feature.dtype} is needed")
     rows = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
     return FeatureColumn(feature, _all_missing(feature, len(array)).values, dict.fromkeys(rows.tolist(), misfit))

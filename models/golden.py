@@ -16,7 +16,7 @@ REGISTER_AGAIN = "Register the file again as a new version."
 
 
 def choose_golden_rows(columns: list[FeatureColumn], rows: int, refused: set[int]) -> list[int]:
-    """Choose evenly spread positions of rows that can be scored; if any row has a missing value, include one."""
+    """Choose evenly spread positions of rows that can be scored. If any row has a missing value, include one."""
     usable = np.setdiff1d(np.arange(rows), np.fromiter(refused, np.int64, len(refused)))
     if not len(usable):
         return []

@@ -22,7 +22,7 @@ class Feature(Part):
     name: str = Field(min_length=1)
     dtype: Literal["float", "int", "bool", "category"]
     categories: tuple[str, ...] = ()
-    """Every category the model was trained on, in the order of its codes; integer categories as text."""
+    """Every category the model was trained on, in the order of its codes. Integer categories as text."""
 
 
 class Distribution(Part):
@@ -30,7 +30,7 @@ class Distribution(Part):
 
     null_share: Share
     quantiles: tuple[FiniteFloat, ...] = ()
-    """Of a float or int feature, at `QUANTILES`; empty where every value was NULL."""
+    """Of a float or int feature, at `QUANTILES`. Empty where every value was NULL."""
     frequencies: dict[str, Share] = Field(default_factory=dict)
     """Of a category or bool feature: share of the non-NULL rows."""
 
@@ -56,9 +56,9 @@ class Manifest(Part):
     classes: tuple[str, ...] = ()
     """Labels of a multi-class model, in the order of its outputs."""
     group: tuple[str, ...] = ()
-    """Columns that group the rows of a ranking model; its `score` is comparable only within a group."""
+    """Columns that group the rows of a ranking model. Its `score` is comparable only within a group."""
     best_iteration: int | None = Field(default=None, ge=0)
-    """Last boosting round that is used to score; `None` means all rounds."""
+    """Last boosting round that is used to score. `None` means all rounds."""
     saved_by: str
     """XGBoost version that wrote the file."""
     trained_from: UtcDatetime | None = None

@@ -35,7 +35,7 @@ class Candidate:
 
 
 def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
-    """Build the manifest, under version 1; golden rows and distributions come from the reference rows.
+    """Build the manifest, under version 1. Golden rows and distributions come from the reference rows.
 
     Raises:
         ModelRefused: the file, its classes or its categories do not fit together.
@@ -94,7 +94,7 @@ def _with_golden_rows(version: ModelVersion, reference: pa.Table) -> Manifest:
 
 
 def _with_categories(feature: Feature, candidate: Candidate) -> Feature:
-    """Take the categories from the model, else from the caller, else from a dictionary-encoded reference column.
+    """Take the categories from the model, then from the caller, then from a dictionary-encoded reference column.
 
     They are never collected from the values: a category without a row would shift the codes of all others.
     """
@@ -115,7 +115,7 @@ def _with_categories(feature: Feature, candidate: Candidate) -> Feature:
     if not given:
         raise ModelRefused(
             candidate.name,
-            f"the file does not hold the categories of `{feature.name}` (saved by an XGBoost before 3.1, or trained on "
+            f"the file has no categories of `{feature.name}` (saved by an XGBoost before 3.1, or trained on "
             "codes). Give them in the order of their codes with `categories`.",
         )
     return feature.model_copy(update={"categories": tuple(given)})

@@ -54,7 +54,7 @@ class Registry:
         return tuple(sorted(name for name in folders if self.versions(name)))
 
     def versions(self, name: str) -> tuple[str, ...]:
-        """Return the versions of a model in numeric order; none if there is no such model."""
+        """Return the versions of a model in numeric order. None if there is no such model."""
         numbers = [path.name for path in self._entries(name) if (path / MANIFEST_FILE).is_file()]
         return tuple(sorted(numbers, key=int))
 
@@ -104,7 +104,7 @@ class Registry:
         return ModelPin(manifest.name, manifest.version, manifest.sha256)
 
     def load(self, pin: ModelPin) -> "ModelVersion":
-        """Open and verify the pinned version; the last few stay in memory, because every partition loads one.
+        """Open and verify the pinned version. The last few stay in memory, because every partition loads one.
 
         Raises:
             ModelNotFound: the version is not in the store.
@@ -177,7 +177,7 @@ class Registry:
         move_alias(self.folder / name, alias, version, now or datetime.now(UTC))
 
     def _store(self, draft: Manifest, content: bytes) -> Manifest:
-        """Build the version in a hidden folder, then rename it; if its number is taken by then, try the next."""
+        """Build the version in a hidden folder, then rename it. If its number is taken by then, try the next."""
         folder = self.folder / draft.name
         refuse_links(draft.name, folder)
         folder.mkdir(parents=True, exist_ok=True)

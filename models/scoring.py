@@ -28,7 +28,7 @@ def score_features(
     model: "ModelVersion",
     options: PartitionOptions,
 ) -> ScoredRows:
-    """Score the rows that passed validation; rows that the model cannot take go to quarantine.
+    """Score the rows that passed validation. Rows that the model cannot take go to quarantine.
 
     Returns:
         Key, score and kept columns; no rows if validation has halted the partition.
@@ -52,7 +52,7 @@ def score_features(
 
 @dataclass(frozen=True)
 class Scores:
-    """What the models returned, a row for each row of the features."""
+    """The models' outputs, one row for each row of the features."""
 
     table: pa.Table
     deciding: str
@@ -151,7 +151,7 @@ def _joined(*tables: pa.Table) -> pa.Table:
 
 
 def _quantiles(rows: pa.Table, column: str) -> tuple[float, ...]:
-    """Return the column's 101 quantiles; rows that its step left out do not count."""
+    """Return the column's 101 quantiles. Rows that its step left out do not count."""
     if not pa.types.is_floating(rows[column].type):
         return ()
     values = rows[column].drop_null().to_numpy()

@@ -37,7 +37,7 @@ def replace_durably(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the folder's entries are on disk; POSIX only, because Windows cannot open a folder."""
+    """Wait until the folder's entries are on disk. POSIX only, because Windows cannot open a folder."""
     if sys.platform == "win32":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -49,7 +49,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[None]:
-    """Lock a file among threads and, on POSIX, among processes; the kernel unlocks it when the process dies."""
+    """Lock a file among threads and, on POSIX, among processes. The kernel unlocks it when the process dies."""
     with _IN_PROCESS, path.open("ab") as file:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -51,7 +51,7 @@ class Trained:
     group: tuple[str, ...] = ()
 
     def save(self, path: Path) -> Path:
-        """Write the model file; its name ends in `.ubj`."""
+        """Write the model file. Its name ends in `.ubj`."""
         if path.suffix != ".ubj":
             raise ModelRefused(path.name, "a trained model is saved as UBJSON. Use a file name that ends in `.ubj`.")
         path.write_bytes(self.content)
@@ -184,7 +184,7 @@ def _read_label(
 
 
 def _parameters(objective: str, classes: tuple[str, ...], seed: int) -> dict[str, Any]:
-    """Return shallow trees and a slow rate; the last metric of the list decides when XGBoost stops."""
+    """Return shallow trees and a slow rate. The last metric of the list decides when XGBoost stops."""
     metrics = next((m for prefix, m in _METRICS.items() if objective.startswith(prefix)), ("mae", "rmse"))
     chosen = {"objective": objective, "max_depth": 5, "eta": 0.1, "seed": seed, "eval_metric": list(metrics)}
     return chosen | ({"num_class": len(classes)} if classes else {})

@@ -103,7 +103,7 @@ _HOMES = {
     "run_lease": "penstock.ledger.run_lease",
     "train": "penstock.models.training",
 }
-"""The module that each public name comes from; the imports above say the same to type checkers."""
+"""The module that each public name comes from. The imports above say the same to type checkers."""
 
 __all__ = [
     "Budget",

@@ -43,7 +43,7 @@ PenstockError
 │   └── TakenOver
 └── IntervalBusy
 
-Tasks retry a `TransientError` and nothing else. Each class holds its facts as fields and survives pickling. Its
+Tasks retry a `TransientError` and nothing else. Each class has its facts as fields and survives pickling. Its
 docstring gives cause and remedy, and `docs/errors.md` is generated from it. The message says what happened, where, and
 what to do next.
 """
@@ -55,7 +55,7 @@ from typing import Any, ClassVar
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """Say which known word was probably meant, or list the known ones; empty when there are none."""
+    """Say which known word was probably meant, or list the known ones. Empty when there are none."""
     if not known:
         return ""
     by_folded = {name.casefold(): name for name in known}

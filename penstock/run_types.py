@@ -1,4 +1,4 @@
-"""The values that travel through a run. Rows are Arrow tables, everything else is a frozen dataclass."""
+"""The values that the steps of a run exchange. Rows are Arrow tables, all others are frozen dataclasses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from penstock.spec.pipeline import KEY_IS_NULL, Pipeline
 
 @dataclass(frozen=True)
 class ModelPin:
-    """The one model version that a run scores with; resolved once."""
+    """The one model version that a run scores with. Resolved once."""
 
     name: str
     version: str
@@ -27,7 +27,7 @@ class ModelPin:
 
 
 Pins = Mapping[str, ModelPin]
-"""Each step's version, in the order that they run; the last one decides."""
+"""Each step's version, in the order that they run. The last one decides."""
 
 
 def deciding_model(pins: Pins) -> ModelPin:
@@ -61,7 +61,7 @@ class ScoringRun:
 
 
 def interval_key(interval: DataInterval | None) -> str:
-    """The interval's name in the ledger; a snapshot has one name for ever, so that the newest supersedes."""
+    """The interval's name in the ledger. A snapshot has one name for ever, so that the newest supersedes."""
     return interval.key if interval else "snapshot"
 
 
@@ -76,7 +76,7 @@ Bound = int | float | str | datetime
 class Partition:
     """A slice of the primary source's rows of one interval: `[lower, upper)` on the partition column.
 
-    `None` means unbounded; the first slice also holds the rows whose partition column is NULL.
+    `None` means unbounded; the first slice also has the rows whose partition column is NULL.
     """
 
     index: int
@@ -85,7 +85,7 @@ class Partition:
     upper: Bound | None
     rows: int
     snapshots: dict[str, str] = field(default_factory=dict)
-    """By connection: the moment at which all slices of the interval are read, where one could be held still."""
+    """By connection: the snapshot in which all slices of the interval are read, if the database has one."""
 
     @property
     def label(self) -> str:
@@ -94,26 +94,26 @@ class Partition:
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """What planning saw of the primary source in one interval."""
+    """The primary source in one interval, as seen by planning."""
 
     rows: int
     fingerprint: str
     """Changes when rows of the interval were added, removed or (with `updated_column`) changed."""
     partitions: tuple[Partition, ...]
     fit: MemoryPlan | None = None
-    """What was decided to keep within a memory limit; None where there is none."""
+    """The plan that keeps a run within its memory limit. None without a limit."""
 
 
 @dataclass(frozen=True)
 class Horizon:
-    """Up to where a source is settled, and what holds it there."""
+    """The time up to which a source is complete, and the transaction that blocks the rest."""
 
     until: datetime
-    holder: str
-    """In words; names a session, never what it says."""
+    blocker: str
+    """A text that names the session, without its SQL."""
 
-    def settles(self, moment: datetime) -> bool:
-        """Whether every transaction that began before the moment has ended, and none can begin before it any more."""
+    def covers(self, moment: datetime) -> bool:
+        """Whether all transactions that began before the moment have ended, so that none can add rows there."""
         return moment <= self.until
 
 
@@ -132,7 +132,7 @@ class Validation:
     unexpected: int
     outcome: Outcome
     observed: str = ""
-    """What was seen beyond the counts: sample values, a figure, a share and its limit."""
+    """Details of a validation beyond its counts: sample values, a figure, a share and its limit."""
     partition: int = -1
     unit: Unit = "rows"
     released: int = 0
@@ -140,7 +140,7 @@ class Validation:
 
     @property
     def note(self) -> str:
-        """What a reader needs beside the counts: what was observed, and how many rows a release lets through."""
+        """The details as text, and how many rows a release lets through."""
         released = f"{self.released:,} of them released before" if self.released else ""
         return "; ".join(filter(None, (self.observed, released)))
 
@@ -174,9 +174,9 @@ class Misfit:
     feature: str
     """The model's feature, or the column, that has the value."""
     why: str
-    """What is wrong with the value; never quotes it."""
+    """What is wrong with the value, without the value itself."""
     value: str | None = None
-    """The value as text; None where `why` needs no example."""
+    """The value as text. None if `why` needs no example."""
     column: str | None = None
     """The column that the feature was read from, where a step's `inputs` name another one."""
     step: str | None = None
@@ -214,7 +214,7 @@ class FailedExpectation:
 
 
 Reason = Misfit | NullKey | FailedExpectation
-"""Why a row is refused. Its `text` is made when the refusal is written or shown; releases compare stored texts."""
+"""Why a row is refused. Its `text` is made when the refusal is written or shown. Releases compare stored texts."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ class ScoredRows:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a partition hands up to the run: counts, never rows (but for the few columns the audit asks for)."""
+    """The result of a partition: counts, and no rows except the few columns that the audit needs."""
 
     partition: Partition
     extracted: int

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from penstock.database.connections import Connector, Database
 from penstock.errors import SourceError
 from penstock.ledger import writer
-from penstock.ledger.reader import find_run, settled_intervals
+from penstock.ledger.reader import find_latest_runs, find_run
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
 from penstock.models.needs import needed_columns
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoringSteps:
-    """The steps of one pipeline's runs, with all that they need.
+    """The steps of one pipeline's runs, with their settings, connections and models.
 
     The order of the steps is in `flows/score.py`, and for runs without Prefect in `penstock.api.scoring`.
     """
@@ -68,7 +68,7 @@ class ScoringSteps:
         return self.connect(self.pipeline.destination.connection)
 
     def options(self, sample_share: float = 1.0) -> PartitionOptions:
-        """Return how this process judges and scores a partition's rows."""
+        """Return the options of this process for validating and scoring a partition."""
         return PartitionOptions(self.masking, self.settings.statement_seconds, sample_share)
 
     def plan(self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
@@ -79,18 +79,20 @@ class ScoringSteps:
         """
         pipeline, connect = self.pipeline, self.connect
         horizon = source_horizon(pipeline, connect)  # before any rows are read
-        settled = settled_intervals(self.warehouse, pipeline.name)
+        latest_runs = find_latest_runs(self.warehouse, pipeline.name)
         released = pending_releases(self.warehouse, pipeline.name)
         seen = partial(source_fingerprint, pipeline, connect=connect, masking=self.masking)
         try:
-            request = PlanRequest(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+            request = PlanRequest(
+                pipeline, latest_runs, now, seen, mode, start, end, released=released, horizon=horizon
+            )
             return plan_intervals(request)
         except SourceError:
             refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))
             raise
 
     def claim(self, planned: PlannedInterval, pins: Pins, flow_run_id: str | None = None) -> ScoringRun | None:
-        """Take an interval under a lease; None if it has been published meanwhile.
+        """Take an interval under a lease. None if another run has published it since the plan.
 
         Raises:
             IntervalBusy: another run holds it.
@@ -108,20 +110,20 @@ class ScoringSteps:
         return writer.claim(self.warehouse, request)
 
     def lease(self, run: ScoringRun) -> AbstractContextManager[ActiveRun]:
-        """Keep a claimed run's lease; an error that leaves the block ends the run as halted or failed."""
+        """Keep a claimed run's lease. An error in the block ends the run as halted or failed."""
         return run_lease(self.warehouse, run, self.settings.lease_seconds, self.settings.prices)
 
     def prepare(
         self, run: ScoringRun, partition_rows: int | None, snapshots: ExitStack | None, in_flight: int = 1
     ) -> SourcePlan:
-        """Compare the sources' columns with their contract; count the interval's rows and cut them into partitions.
+        """Compare the sources' columns with their contract, count the interval's rows and cut them into partitions.
 
         Args:
-            snapshots: Keeps a snapshot of each Postgres source open for the partitions; close it when they are done.
-            in_flight: Partitions that a process may have at once.
+            snapshots: Keeps a snapshot of each Postgres source open for the partitions. Close it when they are done.
+            in_flight: Most partitions of a process at once.
 
         Raises:
-            Halted: a column that is needed is gone or has another type.
+            Halted: a required column is gone or has another type.
             OverBudget: the estimate exceeds the spec's budget.
             MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY.
         """
@@ -155,7 +157,7 @@ class ScoringSteps:
     def validate(
         self, run: ScoringRun, partition: Partition, extracted: ExtractedRows, sample_share: float
     ) -> Features:
-        """Judge the rows, build the features, judge those.
+        """Validate the rows, build the features, validate those.
 
         Raises:
             Halted: the key is not unique.
@@ -187,7 +189,7 @@ class ScoringSteps:
         return score_step(self.pipeline, features, step, self.registry.load(run.steps[step.name]), self.options())
 
     def decide(self, run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
-        """Evaluate `decide:` on the steps' outputs, and judge the result.
+        """Evaluate `decide:` on the steps' outputs, and validate the result.
 
         Raises:
             ExpressionError: a decision cannot be evaluated.
@@ -227,7 +229,7 @@ class ScoringSteps:
         return result
 
     def publish(self, run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> str | None:
-        """Make the run's rows the live ones; return the run that it supersedes.
+        """Make the run's rows the live ones. Return the run that it supersedes.
 
         Raises:
             TakenOver: the lease was lost and another run took over; nothing changes.

@@ -80,11 +80,11 @@ def describe_nothing_to_do(asked: Backfill, plan: Plan) -> str:
     """Say why there is nothing to score."""
     if plan.stall:
         return f"nothing to do yet: {plan.stall}"
-    if not plan.settled and not plan.withdrawn:
+    if not plan.published and not plan.withdrawn:
         return "nothing to do: no interval of the range is over yet, or the pipeline starts later"
     if asked.restate_since is not None:
-        return f"nothing to do: {plan.settled} intervals have been scored again since this backfill first started"
-    message = f"nothing to do: {plan.settled} intervals are published already"
+        return f"nothing to do: {plan.published} intervals have been scored again since this backfill first started"
+    message = f"nothing to do: {plan.published} intervals are published already"
     message += f", {plan.withdrawn} withdrawn" if plan.withdrawn else ""
     return f"{message}; a restate scores them again"
 

@@ -26,7 +26,7 @@ def conclude(plan: Plan, ended: Sequence[tuple[PlannedInterval, State[Any]]]) ->
     waiting = f"; {plan.stall}" if plan.stall else ""
     published = [planned for planned, state in ended if state.name != "Skipped"]
     if not published:
-        why = ended[0][1].message if ended else f"{plan.settled} intervals are published already"
+        why = ended[0][1].message if ended else f"{plan.published} intervals are published already"
         return Completed(name="Skipped", message=f"nothing to do: {why}{waiting}")
     skipped = f", {len(ended) - len(published)} skipped" if len(published) < len(ended) else ""
     return Completed(message=f"{len(published)} intervals published{skipped}{waiting}")

@@ -18,7 +18,7 @@ from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, Source, Sql
 PENSTOCK_TAG = "penstock"
 """The tag of all our deployments."""
 ANY_PIPELINE = "any_pipeline"
-"""Name of the deployments that take any pipeline; a pipeline's own name cannot contain the underscore."""
+"""Name of the deployments that take any pipeline. A pipeline's own name cannot contain the underscore."""
 COLLISION = "ENQUEUE"
 """A run waits while another one is running. With `CANCEL_NEW`, a dead worker would stop the schedule permanently."""
 GRACE_SECONDS = 120
@@ -67,7 +67,7 @@ class Definition:
 
 
 def define_deployment(pipeline: Pipeline, file: str) -> Definition:
-    """Return the deployment of a pipeline; `file` names its spec in errors.
+    """Return the deployment of a pipeline. `file` names its spec in errors.
 
     Raises:
         SpecError: Prefect cannot read the schedule.

@@ -15,7 +15,7 @@ from penstock.deployments.doctor.finding import Check, Finding, broken, not_chec
 
 PACKAGE = Path(penstock.__file__).parent
 LOCK = PACKAGE / "requirements.lock"
-"""Ships in the wheel; in a checkout it is a link to the runtime lock, and in an image it may be missing."""
+"""Ships in the wheel. In a checkout it is a link to the runtime lock, and in an image it may be missing."""
 BREAKS = {
     "fastapi": "from 0.151 on it refuses requests of Prefect's client, and with 0.155 the server does not import",
     "sqlalchemy": "with 2.1 Prefect's scheduler creates no runs and logs no error",

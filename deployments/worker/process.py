@@ -15,12 +15,12 @@ from penstock.deployments.server.local import client_environment
 CHILD = Path(__file__).with_name("process_child.py")
 WORKER_NAME = "penstock-up"
 HEARTBEAT_SECONDS = 30
-"""Seconds between the heartbeats of our flow runs. This is Prefect's minimum; its default is 180 s.
+"""Seconds between the heartbeats of our flow runs. This is Prefect's minimum. Its default is 180 s.
 
 Deployments pass it to their runs as PREFECT_FLOWS_HEARTBEAT_FREQUENCY. The zombie automation waits for three of them.
 """
 STOP_SECONDS = 25.0
-"""Seconds to wait for the worker to end its flow runs and itself; more than it needs."""
+"""Seconds to wait for the worker to end its flow runs and itself. More than it needs."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Point links at the site's pages; a link to another file of the checkout becomes plain text."""
+    """Point links at the site's pages. A link to another file of the checkout becomes plain text."""
     uri = page.file.src_uri
     return "".join(
         part if part.startswith("```") else _LINK.sub(lambda link: _rewrite(link, uri), part)

@@ -64,7 +64,7 @@ class Session:
         self.environment = self._make_environment()
 
     def follow(self) -> str:
-        """Write every file and run every command; return the page with the real output."""
+        """Write every file and run every command. Return the page with the real output."""
         return _BLOCK.sub(self._follow_block, self.page)
 
     def _follow_block(self, block: re.Match[str]) -> str:
@@ -79,7 +79,7 @@ class Session:
         return f"{fence}\n{''.join(self._run(*part.split(chr(10), 1)) for part in parts)}```"
 
     def _run(self, command: str, shown: str) -> str:
-        """Run one command; return it with its output, cut where the page cuts it."""
+        """Run one command. Return it with its output, cut where the page cuts it."""
         actual = _ID.sub(lambda found: self.ids.get(found[0], found[0]), command)
         if command.startswith("cd "):
             self.folder /= command.removeprefix("cd ")

@@ -1,1 +1,1 @@
-"""The pack finance/card-fraud; see README.md."""
+"""The pack finance/card-fraud. See README.md."""

@@ -94,7 +94,7 @@ def spoil(world: World, size: Size) -> dict[int, str]:
 
 
 def is_withheld(world: World, size: Size) -> Numbers:
-    """Mark payments that an offline terminal books hours late; none in the newest scored hour."""
+    """Mark payments that an offline terminal books hours late. None in the newest scored hour."""
     second = world.payments.second
     newest = world.second_of(size.until) - 3600
     return (world.payments.late > 0) & (second >= _scored_from(world, size)) & (second < newest)
@@ -161,7 +161,7 @@ def _calendar_table(world: World, size: Size) -> pa.Table:
 
 
 def _write_log(world: World, size: Size) -> int:
-    """Write the log, rotated at the start of the scored hours; a few lines before that are garbage."""
+    """Write the log, rotated at the start of the scored hours. A few lines before that are garbage."""
     lines = list(log_lines(world.begin, world.sign_ins))
     cut = int(np.searchsorted(world.sign_ins.second, _scored_from(world, size)))
     for at in range(1, 1 + round(cut * size.dirty / 3)):

@@ -101,7 +101,7 @@ def leave_as_it_is(project: Project, size: Size) -> None:
 
 
 def deliver_verdicts(project: Project, size: Size) -> int:
-    """Write the verdicts that were still unknown; return their number."""
+    """Write the verdicts that were still unknown. Return their number."""
     world = draw_world(size)
     known = project.query("bank", sa.select(verdicts.c.payment_id))["payment_id"].to_numpy() - 1
     open_ = np.setdiff1d(np.arange(len(world.payments.second)), known)

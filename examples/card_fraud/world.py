@@ -24,7 +24,7 @@ PAYMENTS_A_CARD = 30
 
 @dataclass(frozen=True)
 class Payments:
-    """Columns in the order of time; a payment's number is its position, from 1."""
+    """Columns in the order of time. A payment's number is its position, from 1."""
 
     second: Numbers
     """Since the start of the data."""
@@ -38,7 +38,7 @@ class Payments:
     decided: Numbers
     """Second in which the verdict becomes known."""
     late: Numbers
-    """Seconds between payment and booking; 0 for most."""
+    """Seconds between payment and booking. 0 for most."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class _Bouts:
 
 
 def draw_world(size: Size) -> World:
-    """Draw everything; the same size gives the same data."""
+    """Draw everything. The same size gives the same data."""
     rng = np.random.default_rng(size.seed)
     begin = size.until - timedelta(days=size.days)
     cards = max(size.rows // PAYMENTS_A_CARD, 50)

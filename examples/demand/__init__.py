@@ -1,1 +1,1 @@
-"""The pack retail/demand; see README.md."""
+"""The pack retail/demand. See README.md."""

@@ -113,7 +113,7 @@ def make_retailer(project: Project, size: Size) -> Made:
 
 
 def planned_weeks(world: World) -> list[datetime]:
-    """Return the Mondays with plans; the last one is the end of the written data."""
+    """Return the Mondays with plans. The last one is the end of the written data."""
     return [world.begin + at * WEEK for at in range(WARM_UP, world.weeks + 1)]
 
 
@@ -168,7 +168,7 @@ def dirty_lines(world: World, size: Size) -> pd.DataFrame:
 
 
 def write_sales(lines: pd.DataFrame, folder: Path) -> int:
-    """Write one file for each day with lines; return the number of files."""
+    """Write one file for each day with lines. Return the number of files."""
     folder.mkdir(parents=True, exist_ok=True)
     days = lines.groupby(lines["InvoiceDate"].dt.strftime("%Y-%m-%d"))
     for day, sold in days:
@@ -184,7 +184,7 @@ def with_time(rows: pd.DataFrame, column: str, moment: datetime) -> pa.Table:
 def write_outcomes(
     connection: sa.Connection, lines: pd.DataFrame, week: datetime, listed: pd.DataFrame, ranked: pd.DataFrame
 ) -> int:
-    """Write a week's outcomes for what was listed and ranked; return the number of rows."""
+    """Write a week's outcomes for what was listed and ranked. Return the number of rows."""
     sold, bought = count_units(listed, lines, week), note_bought(ranked, lines, week)
     append_rows(connection, actuals, pa.Table.from_pandas(sold, preserve_index=False))
     append_rows(connection, purchases, pa.Table.from_pandas(bought, preserve_index=False))

@@ -87,7 +87,7 @@ def leave_as_it_is(project: Project, size: Size) -> None:
 
 
 def deliver_outcomes(project: Project, size: Size) -> int:
-    """Write the outcomes of the forecast week; return the number of rows."""
+    """Write the outcomes of the forecast week. Return the number of rows."""
     world = draw_world(size)
     week = planned_weeks(world)[-1]
     written = sa.select(actuals.c.week).where(actuals.c.week == f"{week:%Y-%m-%d}").limit(1)
@@ -99,7 +99,7 @@ def deliver_outcomes(project: Project, size: Size) -> int:
 
 
 def _newest_files(size: Size, days: int) -> list[Path]:
-    """Return the files of the last days; a Saturday has none."""
+    """Return the files of the last days. A Saturday has none."""
     names = (SALES / f"{size.until - timedelta(days=back):%Y-%m-%d}.csv" for back in range(1, days + 1))
     return [file for file in names if file.exists()]
 

@@ -29,18 +29,18 @@ _WEEKDAYS = (0.17, 0.18, 0.17, 0.19, 0.17, 0.0, 0.12)
 class World:
     begin: datetime
     weeks: int
-    """Number of weeks that are written; one more is drawn, for the outcomes of the forecasts."""
+    """Number of weeks that are written. One more is drawn, for the outcomes of the forecasts."""
     price: Numbers
     category: Numbers
     """Of each product, as a position in `CATEGORIES`."""
     discount: Numbers
-    """By product and week; 0 without a promotion."""
+    """By product and week. 0 without a promotion."""
     lines: pd.DataFrame
     """In the order of time, with the tills' columns."""
 
 
 def draw_world(size: Size) -> World:
-    """Draw everything; the same size gives the same data."""
+    """Draw everything. The same size gives the same data."""
     rng = np.random.default_rng(size.seed)
     weeks = size.days // 7
     products = len(CATEGORIES) * PRODUCTS_A_CATEGORY

@@ -1,1 +1,1 @@
-"""The pack manufacturing/maintenance; see README.md."""
+"""The pack manufacturing/maintenance. See README.md."""

@@ -143,7 +143,7 @@ def machines_table(world: World) -> pa.Table:
 
 
 def readings_table(world: World, spoiled: Numbers, places: Numbers) -> pa.Table:
-    """Return some readings in the order of receipt; one that was sent twice has two numbers."""
+    """Return some readings in the order of receipt. One that was sent twice has two numbers."""
     drawn = world.readings
     temperature = drawn.temperature.copy()
     temperature[spoiled] = BROKEN_WIRE
@@ -222,7 +222,7 @@ def _count_spoiled(world: World, spoiled: Numbers, heard: Heard) -> int:
 
 
 def _repairs_table(world: World, size: Size) -> pa.Table:
-    """Return the repairs; each life begins with one, and future ones are not known."""
+    """Return the repairs. Each life begins with one, and future ones are not known."""
     done = world.lives.begin < world.minute_of(size.until)
     at = moments(world.begin, world.lives.begin[done] * 60)
     return columns({"machine_id": world.lives.machine[done] + 1, "repaired_at": at})

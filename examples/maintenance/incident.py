@@ -75,7 +75,7 @@ def leave_as_it_is(project: Project, size: Size) -> None:
 
 
 def deliver_outcomes(project: Project, size: Size) -> int:
-    """Write the outcomes that have become known since; return their number."""
+    """Write the outcomes that have become known since. Return their number."""
     world = draw_world(size)
     end = world.minute_of(size.until)
     drawn = {failed: failed_table(world, size, 0, end), lasted: lasted_table(world, size, 0, end)}

@@ -40,7 +40,7 @@ class Readings:
     machine: Numbers
     minute: Numbers
     delay: Numbers
-    """Seconds until it was received; some wait in a gateway's buffer and arrive out of order."""
+    """Seconds until it was received. Some wait in a gateway's buffer and arrive out of order."""
     temperature: Numbers
     vibration: Numbers
     pressure: Numbers
@@ -75,7 +75,7 @@ class World:
 
 
 def draw_world(size: Size) -> World:
-    """Draw everything; the same size gives the same data. `rows` are machine-hours; at least six machines."""
+    """Draw everything. The same size gives the same data. `rows` are machine-hours. At least six machines."""
     rng = np.random.default_rng(size.seed)
     begin = size.until - timedelta(days=size.days)
     machines = max(round(size.rows / (size.days * 24)), 6)

@@ -1,1 +1,1 @@
-"""The pack healthcare/readmission; see README.md."""
+"""The pack healthcare/readmission. See README.md."""

@@ -121,7 +121,7 @@ def spoil(world: World, size: Size) -> dict[int, str]:
 
 
 def is_withheld(world: World, size: Size) -> Numbers:
-    """Mark stays that a ward enters a day late; none of the newest scored day."""
+    """Mark stays that a ward enters a day late. None of the newest scored day."""
     discharged, newest = world.stays.discharged, world.second_of(size.until) - DAY
     late: Numbers = (np.arange(len(discharged)) % 23 == 0) & (discharged < newest)
     return late & (discharged >= _scored_from(world, size))
@@ -134,7 +134,7 @@ def write_stays(connection: sa.Connection, world: World, size: Size, spoiled: di
 
 
 def patients_table(world: World, size: Size, spoiled: dict[int, str]) -> pa.Table:
-    """Return the patients, without those removed on purpose. Names and races are drawn; no outcome depends on them."""
+    """Return the patients, without those removed on purpose. Names and races are drawn. No outcome depends on them."""
     rng = np.random.default_rng([size.seed, 2])
     drawn = world.patients
     number = np.arange(len(drawn.decade))
@@ -200,7 +200,7 @@ def admissions_table(world: World, size: Size, spoiled: dict[int, str], places: 
 
 
 def diagnoses_table(world: World, size: Size, places: Numbers) -> pa.Table:
-    """Return three diagnoses for each of some stays; the third is often missing."""
+    """Return three diagnoses for each of some stays. The third is often missing."""
     rng = np.random.default_rng([size.seed, 4])
     code = np.empty(world.stays.chapters.shape, object)
     for chapter, codes in enumerate(CHAPTERS):

@@ -67,7 +67,7 @@ def leave_as_it_is(project: Project, size: Size) -> None:
 
 
 def deliver_outcomes(project: Project, size: Size) -> int:
-    """Write the outcomes that were still unknown; return their number."""
+    """Write the outcomes that were still unknown. Return their number."""
     world = draw_world(size)
     known = project.query("hospital", sa.select(readmissions.c.encounter_id))["encounter_id"].to_numpy() - FIRST_STAY
     still_open = np.setdiff1d(places_until_end(world, size), known)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from penstock.examples.pack import Size
 
 WITHIN = timedelta(days=30)
-"""A return within this time is a readmission; it is also the longest time until the outcome is known."""
+"""A return within this time is a readmission. It is also the longest time until the outcome is known."""
 DAY = 86_400
 STAYS_A_PATIENT = 1.4
 BEFORE = 200
@@ -49,12 +49,12 @@ class Patients:
     """Age in decades: 7 is from 70 to under 80."""
     female: Numbers
     frailty: Numbers
-    """How often a patient is ill; not in any table."""
+    """How often a patient is ill. Not in any table."""
 
 
 @dataclass(frozen=True)
 class Stays:
-    """In the order of discharge; a stay's number is its position, from 1."""
+    """In the order of discharge. A stay's number is its position, from 1."""
 
     patient: Numbers
     admitted: Numbers
@@ -66,9 +66,9 @@ class Stays:
     lab_procedures: Numbers
     medications: Numbers
     visits_before: Numbers
-    """Outpatient, emergency and inpatient; one row for each stay."""
+    """Outpatient, emergency and inpatient. One row for each stay."""
     chapters: Numbers
-    """Of three diagnoses; one row for each stay."""
+    """Of three diagnoses. One row for each stay."""
     insulin: Numbers
     measured: Numbers
     """Whether the long-term blood sugar was measured."""
@@ -89,7 +89,7 @@ class World:
 
 
 def draw_world(size: Size) -> World:
-    """Draw everything, from before the start until thirty days after the end; the same size gives the same data."""
+    """Draw everything, from before the start until thirty days after the end. The same size gives the same data."""
     rng = np.random.default_rng(size.seed)
     days = BEFORE + size.days + WITHIN.days
     count = round(size.rows * days / size.days / STAYS_A_PATIENT)

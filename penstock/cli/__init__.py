@@ -5,7 +5,7 @@ Every command imports what it needs inside its function, so that `penstock --hel
 
 
 def main() -> None:
-    """Run the command that the arguments name; the process ends with its exit code."""
+    """Run the command that the arguments name. The process ends with its exit code."""
     from penstock.cli.app import run_command_line
 
     run_command_line()

@@ -1,4 +1,4 @@
-"""Which commands there are."""
+"""The list of commands."""
 
 import sys
 from typing import Annotated

@@ -22,7 +22,7 @@ EXIT_CODES = {"Completed": 0, "Skipped": 0, "Halted": 3}
 
 @dataclass(frozen=True)
 class BackfillEnd:
-    """How a backfill ended, or the flow run in which it goes on."""
+    """The final state of a backfill, or the flow run that continues it."""
 
     flow_run_id: str
     url: str

@@ -138,17 +138,17 @@ def find_intervals(
     end: datetime | None,
 ) -> "Plan":
     """Return the intervals that a run would score at `now`."""
-    from penstock.ledger.reader import settled_intervals
+    from penstock.ledger.reader import find_latest_runs
     from penstock.ledger.releases import pending_releases
     from penstock.privacy.masking import make_masking
     from penstock.run.extract import source_fingerprint, source_horizon
     from penstock.run.planning import PlanRequest, plan_intervals
 
     horizon, warehouse = source_horizon(pipeline, connect), connect(pipeline.destination.connection)
-    settled, released = settled_intervals(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
+    latest_runs, released = find_latest_runs(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
     seen = partial(source_fingerprint, pipeline, connect=connect, masking=make_masking(pipeline, open_settings()))
     return plan_intervals(
-        PlanRequest(pipeline, settled, now, seen, mode, start, end, released=released, horizon=horizon)
+        PlanRequest(pipeline, latest_runs, now, seen, mode, start, end, released=released, horizon=horizon)
     )
 
 
@@ -165,9 +165,9 @@ def describe_idle(plan: "Plan") -> str:
     """Say why there is nothing to do."""
     if plan.stall:
         return f"nothing to do yet: {plan.stall}"
-    if not plan.settled and not plan.withdrawn:
+    if not plan.published and not plan.withdrawn:
         return "nothing to do: no interval is due"
-    message = f"nothing to do: {plural(plan.settled, 'interval')} {_are(plan.settled)} published already"
+    message = f"nothing to do: {plural(plan.published, 'interval')} {_are(plan.published)} published already"
     if plan.withdrawn:
         message += f", {plan.withdrawn} {_are(plan.withdrawn)} withdrawn (only a restate scores them again)"
     return message
@@ -178,8 +178,8 @@ def _are(number: int) -> str:
 
 
 def _print_rest(write: Callable[[str], None], plan: "Plan") -> None:
-    if plan.settled:
-        write(f"{plural(plan.settled, 'interval')} {_are(plan.settled)} published already")
+    if plan.published:
+        write(f"{plural(plan.published, 'interval')} {_are(plan.published)} published already")
     if plan.withdrawn:
         write(f"{plural(plan.withdrawn, 'interval')} withdrawn: only a restate scores them again")
     if plan.left_over:
@@ -274,7 +274,7 @@ def _as_object(pipeline: "Pipeline", pins: "Pins", plan: "Plan", forecasts: list
         "model": deciding_model(pins),
         "models": pins,
         "intervals": forecasts,
-        "settled": plan.settled,
+        "settled": plan.published,
         "withdrawn": plan.withdrawn,
         "left_over": plan.left_over,
         "stalled": plan.stalled,

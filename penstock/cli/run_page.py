@@ -27,7 +27,7 @@ STATUS_STYLES = {
 
 
 def print_document(document: "RunDocument", link: str | None, console: "Console") -> None:
-    """Print a run's document; `link` is the address of its flow run."""
+    """Print a run's document. `link` is the address of its flow run."""
     from penstock.report.sections import build_sections
 
     for section in build_sections(document):
@@ -106,7 +106,7 @@ def _inline(part: "Inline", link: str | None) -> "Text":
 
 
 def _has_address(line: Sequence["Inline"]) -> bool:
-    """Whether a line holds an address, which must not be broken over two lines."""
+    """Whether a line contains an address, which must not be broken over two lines."""
     from penstock.report.blocks import FlowRunPage
 
     return any(isinstance(part, FlowRunPage) for part in line)

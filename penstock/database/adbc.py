@@ -152,7 +152,7 @@ def _uuid_bytes(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value can be safely written into the statement. Text cannot; it stays a parameter."""
+    """Whether a value can be safely written into the statement. Text cannot, so it stays a parameter."""
     return type(value) in (int, datetime) or (type(value) is float and math.isfinite(value))
 
 

@@ -101,7 +101,7 @@ class Connector:
 
     open: Connect
     allowed_roots: tuple[str, ...]
-    """Folders and remote prefixes that `files` and `log` sources may read; empty: no limit."""
+    """Folders and remote prefixes that `files` and `log` sources may read. Empty: no limit."""
 
     def __call__(self, name: str) -> Database:
         """Open a named connection."""

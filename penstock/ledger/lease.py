@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """Renew the lease from a thread; `check()` raises once the run has lost its interval."""
+    """Renew the lease from a thread. `check()` raises once the run has lost its interval."""
 
     def __init__(self, database: Database, run: ScoringRun, lease_seconds: float) -> None:
         self._database = database

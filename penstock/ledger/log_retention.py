@@ -1,4 +1,4 @@
-"""How far back a log source's landed lines reach since some were pruned."""
+"""The retention cutoff of a log source: the time before which landed lines may have been pruned."""
 
 from datetime import datetime
 
@@ -8,16 +8,16 @@ from penstock.database.connections import Database
 from penstock.ledger.tables import log_horizons
 
 
-def read_horizon(database: Database, pipeline: str, source: str) -> datetime | None:
-    """Return the time before which lines may have been pruned; None where none ever were."""
+def read_cutoff(database: Database, pipeline: str, source: str) -> datetime | None:
+    """Return the time before which lines may have been pruned. None if none were ever pruned."""
     with database.reading() as connection:
-        return _horizon(connection, pipeline, source)
+        return _select_cutoff(connection, pipeline, source)
 
 
-def move_horizon(database: Database, pipeline: str, source: str, to: datetime) -> None:
-    """Move it forward; it never goes back, for the lines do not come back either."""
+def move_cutoff(database: Database, pipeline: str, source: str, to: datetime) -> None:
+    """Move the cutoff forward. It never moves back, because pruned lines do not come back."""
     with database.writing() as connection:
-        before = _horizon(connection, pipeline, source)
+        before = _select_cutoff(connection, pipeline, source)
         if before is None:
             values = {"pipeline": pipeline, "source": source, "pruned_before": to}
             connection.execute(log_horizons.insert().values(**values))
@@ -26,7 +26,7 @@ def move_horizon(database: Database, pipeline: str, source: str, to: datetime) -
             connection.execute(moved)
 
 
-def _horizon(connection: sa.Connection, pipeline: str, source: str) -> datetime | None:
+def _select_cutoff(connection: sa.Connection, pipeline: str, source: str) -> datetime | None:
     query = sa.select(log_horizons.c.pruned_before).where(*_same(pipeline, source))
     found: datetime | None = connection.execute(query).scalar()
     return found

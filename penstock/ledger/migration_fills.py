@@ -1,4 +1,4 @@
-"""What migrations write into rows that are older than their columns."""
+"""The values that migrations write into rows which are older than their columns."""
 
 from collections.abc import Callable
 from datetime import datetime

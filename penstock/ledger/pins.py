@@ -1,4 +1,4 @@
-"""Every step's model as a run keeps it: JSON by step, in the order of the steps; nothing where there is one model."""
+"""Every step's model as a run keeps it: JSON by step, in the order of the steps. Nothing where there is one model."""
 
 import json
 from dataclasses import asdict

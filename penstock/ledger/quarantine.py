@@ -53,7 +53,7 @@ class QuarantinedRow:
 
     @property
     def fate(self) -> str:
-        """What became of the row, as text."""
+        """The state of the row, as text."""
         if self.state != "released":
             return self.state
         if self.settled_by_run is None:
@@ -63,7 +63,7 @@ class QuarantinedRow:
 
 @dataclass(frozen=True)
 class ReasonCount:
-    """How many rows were refused for one reason; a row with two reasons counts in both."""
+    """How many rows were refused for one reason. A row with two reasons counts in both."""
 
     pipeline: str
     stage: str
@@ -82,7 +82,7 @@ class RefusalCount:
 
 
 def digest_row(stage: str, source: str, key: str, judged: str) -> str:
-    """Hash what identifies a refused row; any change of its values makes it another row."""
+    """Hash what identifies a refused row. Any change of its values makes it another row."""
     return hashlib.sha256(json.dumps([stage, source, key, judged], ensure_ascii=False).encode()).hexdigest()
 
 

@@ -59,14 +59,14 @@ class RunRecord:
     bytes_written: int | None
     """Arrow bytes of the scored rows that were loaded."""
     peak_bytes: int | None
-    """Peak memory of the process since it started; of several processes, the sum of their peaks."""
+    """Peak memory of the process since it started. Of several processes, the sum of their peaks."""
     processes: int | None
     cost: float | None
-    """At the prices of that time; None if none were set."""
+    """At the prices of that time. None if none were set."""
     memory: str | None
     """The plan that keeps the run within its memory limit (`memory.MemoryPlan`), as JSON."""
     step_models: Pins
-    """Each step's version, if the run had several steps; the last one is the run's model."""
+    """Each step's version, if the run had several steps. The last one is the run's model."""
     replaced_by_run_id: str | None
     """The run that took this one over, or superseded it."""
 
@@ -88,12 +88,12 @@ class RunRecord:
 
     @property
     def rows_published(self) -> int | None:
-        """Scored rows that were published; None for a run that published nothing."""
+        """Scored rows that were published. None for a run that published nothing."""
         return self.rows_scored if self.published_at else None
 
     @property
     def seconds(self) -> float | None:
-        """From claim to end; None if the run goes on, or if the clock was set back in between."""
+        """From claim to end. None if the run goes on, or if the clock was set back in between."""
         if self.finished_at is None or self.finished_at < self.started_at:
             return None
         return (self.finished_at - self.started_at).total_seconds()
@@ -172,8 +172,8 @@ def find_run(database: Database, prefix: str) -> RunRecord:
     return found[0]
 
 
-def settled_intervals(database: Database, pipeline: str, variant: str = "live") -> dict[str, RunRecord]:
-    """Return the published and withdrawn intervals by key: planning leaves these alone."""
+def find_latest_runs(database: Database, pipeline: str, variant: str = "live") -> dict[str, RunRecord]:
+    """Return the latest published or withdrawn run of each interval, by the interval's key."""
     migrate(database)
     states = ("published", "withdrawn")
     same = (runs.c.pipeline == pipeline, runs.c.variant == variant, runs.c.state.in_(states))

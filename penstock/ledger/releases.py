@@ -1,4 +1,4 @@
-"""Releases from quarantine: recorded here, applied by the next run, settled when that run is published."""
+"""Releases from quarantine: recorded here, applied by the next run, completed when that run is published."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def waivable(row: QuarantinedRow) -> tuple[str, ...]:
 
 
 def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow], by: str, note: str) -> int:
-    """Release refused rows of one run, as they were judged; return how many were still held.
+    """Release refused rows of one run, as they were judged. Return how many were still held.
 
     One transaction, under the interval's lock: a run that is claimed later sees all of it, one that was claimed
     before sees none of it. Repeating it changes nothing.
@@ -53,7 +53,7 @@ def waivers_of(database: Database, run: ScoringRun) -> dict[str, frozenset[str]]
 
 
 def settle_releases(connection: sa.Connection, run: ScoringRun) -> None:
-    """Mark the releases that a run has applied; part of the transaction that publishes it."""
+    """Mark the releases that a run has applied. Part of the transaction that publishes it."""
     unsettled = (*_seen_by(run), releases.c.settled_by_run.is_(None))
     connection.execute(sa.update(releases).where(*unsettled).values(settled_by_run=run.run_id))
 

@@ -16,7 +16,7 @@ CANCELLED = "cancelled before it was done: its process was stopped"
 
 
 class ActiveRun:
-    """A run under its lease. `totals` is recorded if it ends unpublished; `meter` counts what it costs."""
+    """A run under its lease. `totals` is recorded if it ends unpublished. `meter` counts what it costs."""
 
     def __init__(self, keeper: LeaseKeeper, prices: Prices) -> None:
         self.check = keeper.check
@@ -28,7 +28,7 @@ class ActiveRun:
 def run_lease(
     database: Database, run: ScoringRun, lease_seconds: float, prices: Prices = NO_PRICES
 ) -> Iterator[ActiveRun]:
-    """Keep the run's lease; an error in the block ends the run as `halted` or `failed`, with its text."""
+    """Keep the run's lease. An error in the block ends the run as `halted` or `failed`, with its text."""
     with LeaseKeeper(database, run, lease_seconds) as keeper:
         active = ActiveRun(keeper, prices)
         ended = "failed", CANCELLED

@@ -1,4 +1,4 @@
-"""What the ledger knows of a source's columns."""
+"""The contract of a source's columns in the ledger."""
 
 import json
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def read_contract(database: Database, pipeline: str, source: str, definition: st
 def record_columns(
     database: Database, pipeline: str, source: str, definition: str, columns: Mapping[str, str], run_id: str = ACCEPTED
 ) -> None:
-    """Store what was seen; it becomes the contract when the run is published. Repeating it replaces."""
+    """Store what was seen. It becomes the contract when the run is published. Repeating it replaces."""
     known = source_columns.c
     mine = (known.pipeline == pipeline, known.source == source, known.run_id == run_id)
     values = {"pipeline": pipeline, "source": source, "run_id": run_id, "definition": definition}

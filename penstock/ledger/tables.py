@@ -172,7 +172,7 @@ forgotten = sa.Table(
     sa.Column("counts", sa.Text, nullable=False),
     info={"since": 2},
 )
-"""Erasures: when, how many rows, and a keyed hash of the key that was erased; never the key itself."""
+"""Erasures: when, how many rows, and a keyed hash of the key that was erased. Never the key itself."""
 
 log_files = sa.Table(
     "penstock_log_files",

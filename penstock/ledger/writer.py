@@ -32,7 +32,7 @@ CONTRACT_STAGE = -2
 
 @dataclass(frozen=True)
 class Totals:
-    """A run's row counts; they must add up."""
+    """A run's row counts. They must add up."""
 
     extracted: int
     scored: int
@@ -62,7 +62,7 @@ class ClaimRequest:
 
 
 def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
-    """Take an interval under a lease; None where it is published already and the request is not `again`.
+    """Take an interval under a lease. None where it is published already and the request is not `again`.
 
     Raises:
         IntervalBusy: a run whose lease has not ended has the interval.
@@ -161,7 +161,7 @@ def record_plan(database: Database, run: ScoringRun, source_plan: SourcePlan) ->
 def record_validations(
     database: Database, run: ScoringRun, found: Sequence[Validation], stage: int = INTERVAL_STAGE
 ) -> None:
-    """Store what was judged over the whole interval; repeating it replaces."""
+    """Store what was judged over the whole interval. Repeating it replaces."""
     with database.writing() as connection:
         mine = (validations.c.run_id == run.run_id, validations.c.partition == stage)
         connection.execute(sa.delete(validations).where(*mine))
@@ -193,7 +193,7 @@ def validation_rows(run_id: str, found: Sequence[Validation]) -> list[dict[str, 
 def publish(
     database: Database, run: ScoringRun, totals: Totals, quantiles: Sequence[float], usage: Usage | None = None
 ) -> str | None:
-    """Make the run's rows the live ones; return the id of the run that it supersedes.
+    """Make the run's rows the live ones. Return the id of the run that it supersedes.
 
     Safe to repeat: where an answer was lost, the second call finds the run published and changes nothing.
 
@@ -243,7 +243,7 @@ def end_run(
     totals: Totals | None = None,
     usage: Usage | None = None,
 ) -> None:
-    """Move a run from `running` to an end state; a run that was taken over stays as it is."""
+    """Move a run from `running` to an end state. A run that was taken over stays as it is."""
     counts = _spent(usage) | ({} if totals is None else {f"rows_{k}": v for k, v in vars(totals).items()})
     with database.writing() as connection:
         now = database.now(connection)
@@ -252,7 +252,7 @@ def end_run(
 
 
 def withdraw(database: Database, run_id: str) -> str:
-    """Take a published run's rows back out of the view; return its state before.
+    """Take a published run's rows back out of the view. Return its state before.
 
     Raises:
         WrongState: the run is not published.

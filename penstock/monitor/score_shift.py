@@ -43,7 +43,7 @@ class ScoreShift:
 
 
 def measure_shift(now: Sequence[float], rows: int, before: Sequence[float], rows_before: int) -> ScoreShift | None:
-    """Compare the 101 quantiles of two runs; None if one of them scored nothing.
+    """Compare the 101 quantiles of two runs. None if one of them scored nothing.
 
     Under chance alone, PSI is distributed as (1/rows + 1/rows_before) times a chi-square with (bins - 1) degrees of
     freedom: Yurdakul and Naranjo, Statistical properties of the population stability index, Journal of Risk Model
@@ -79,7 +79,7 @@ def share_upto(quantiles: Sequence[float], value: float, *, included: bool = Tru
 
 
 def bin_edges(bins: int, *distributions: Sequence[float]) -> list[float]:
-    """Return the edges of bins of equal width over all distributions; of one bin if all rows have one value."""
+    """Return the edges of bins of equal width over all distributions. One bin if all rows have one value."""
     low = min(quantiles[0] for quantiles in distributions if quantiles)
     high = max(quantiles[-1] for quantiles in distributions if quantiles)
     if low == high:

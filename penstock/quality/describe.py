@@ -18,7 +18,7 @@ _SAMPLE_WIDTH = 40
 def describe_samples(
     table: pa.Table, expectation: Expectation, positions: Sequence[int], masking: MaskingPolicy
 ) -> str:
-    """Write a few values of the rows at these positions; nothing if they are private, or all NULL."""
+    """Write a few values of the rows at these positions. Nothing if they are private, or all NULL."""
     if masking.hides(expectation.columns):
         return ""
     columns = [table[name] for name in expectation.columns]
@@ -30,7 +30,7 @@ def describe_samples(
 def describe_observed(
     result: Mapping[str, Any], expectation: Expectation, *, success: bool, masking: MaskingPolicy
 ) -> str:
-    """Write what an expectation about whole columns observed; nothing if its counts say it all."""
+    """Write what an expectation about whole columns observed. Nothing if its counts say it all."""
     if "element_count" in result:
         return "all values expected" if success and not result.get("unexpected_count") else ""
     if masking.hides(expectation.columns):

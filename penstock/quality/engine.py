@@ -65,13 +65,13 @@ class InvalidArguments(Exception):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Evaluation:
     """The result of one expectation on one batch."""
 
     success: bool
     result: Mapping[str, Any]
     broken: str = ""
-    """Why the expectation could not be judged; empty if it could."""
+    """Why the expectation could not be judged. Empty if it could."""
 
     @property
     def positions(self) -> list[int]:
@@ -156,8 +156,8 @@ def _read_complaints(error: Any) -> list[tuple[str, str]]:
     return reasons
 
 
-def run_expectations(frame: pd.DataFrame, built: Sequence[Any], *, positions: bool) -> list[Finding]:
-    """Judge a frame with a fresh RangeIndex. Return one finding for each expectation, in their order."""
+def run_expectations(frame: pd.DataFrame, built: Sequence[Any], *, positions: bool) -> list[Evaluation]:
+    """Judge a frame with a fresh RangeIndex. Return one evaluation for each expectation, in their order."""
     engine = _loaded()
     suite = engine.suite(name="batch", expectations=list(built))
     for message in _HARMLESS:
@@ -172,22 +172,22 @@ def run_expectations(frame: pd.DataFrame, built: Sequence[Any], *, positions: bo
             # Otherwise the frame stays in memory until the next batch.
             store.batch_data_cache.clear()
             store.reset_batch_cache()
-    findings = {r.expectation_config.meta["position"]: _read_result(r) for r in results}
-    return [findings[one.meta["position"]] for one in built]
+    evaluations = {r.expectation_config.meta["position"]: _read_result(r) for r in results}
+    return [evaluations[one.meta["position"]] for one in built]
 
 
-def _read_result(result: Any) -> Finding:
+def _read_result(result: Any) -> Evaluation:
     info = result.exception_info or {}
     parts = [info] if "raised_exception" in info else list(info.values())
     for part in parts:
         if part["raised_exception"]:
             lines = str(part["exception_message"] or part["exception_traceback"]).strip().splitlines()
-            return Finding(False, {}, broken=lines[-1].strip() if lines else "it raised without a message")
-    finding = Finding(bool(result.success), result.result)
+            return Evaluation(False, {}, broken=lines[-1].strip() if lines else "it raised without a message")
+    evaluation = Evaluation(bool(result.success), result.result)
     listed = result.result.get("unexpected_index_list")
     if listed is not None and len(listed) != result.result["unexpected_count"]:
         raise RuntimeError(
             f"Great Expectations counts {result.result['unexpected_count']} unexpected rows and lists {len(listed)} "
             f"for {result.expectation_config.type}; refusing to guess which rows to quarantine"
         )
-    return finding
+    return evaluation

@@ -11,7 +11,7 @@ import pyarrow as pa
 from penstock.errors import Problem, SpecError, nearest
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.quality.describe import describe_observed, describe_samples
-from penstock.quality.engine import Finding, InvalidArguments, build_expectation, run_expectations
+from penstock.quality.engine import Evaluation, InvalidArguments, build_expectation, run_expectations
 from penstock.quality.frames import View, find_broken_json, fit_arguments, make_frame, view_of
 from penstock.run_types import Unit, Validation, Verdict
 from penstock.spec.expectation import Expectation
@@ -40,13 +40,13 @@ def judge_rows(
         SpecError: an expectation names a column that does not exist, or cannot be judged on these types.
     """
     chosen = [e for e in expectations if e.is_row]
-    findings = _find(stage, table, chosen, positions=True)
+    evaluations = _find(stage, table, chosen, positions=True)
     validations = []
     refused: dict[int, list[str]] = {}
-    for expectation, finding in zip(chosen, findings, strict=True):
-        validations.append(_validate_rows(stage, table, expectation, finding, partition, masking))
+    for expectation, evaluation in zip(chosen, evaluations, strict=True):
+        validations.append(_validate_rows(stage, table, expectation, evaluation, partition, masking))
         if validations[-1].outcome == "quarantined":
-            for position in finding.positions:
+            for position in evaluation.positions:
                 refused.setdefault(position, []).append(expectation.label)
     return Verdict(tuple(validations), {position: tuple(refused[position]) for position in sorted(refused)})
 
@@ -120,7 +120,7 @@ def judge_whole(
         rows: exact number of rows.
         columns: the stage's columns, in order.
         expectations: the stage's; those about rows are ignored here, `judge_rows` judges them.
-        sampled: whether `sample` holds fewer than all rows.
+        sampled: whether `sample` has fewer than all rows.
         masking: which values must not be shown.
 
     Raises:
@@ -174,10 +174,10 @@ def _validate_count(stage: str, expectation: Expectation, rows: int) -> Validati
 
 def _validate_schema(stage: str, expectation: Expectation, columns: Sequence[str]) -> Validation:
     built = _build(stage, expectation, expectation.arguments)
-    finding = run_expectations(pd.DataFrame(columns=list(columns)), [built], positions=False)[0]
-    if finding.broken:
-        raise _spec_error(stage, expectation, finding.broken)
-    outcome: Outcome = "passed" if finding.success else _REACTIONS[expectation.severity]
+    evaluation = run_expectations(pd.DataFrame(columns=list(columns)), [built], positions=False)[0]
+    if evaluation.broken:
+        raise _spec_error(stage, expectation, evaluation.broken)
+    outcome: Outcome = "passed" if evaluation.success else _REACTIONS[expectation.severity]
     shown = ", ".join(columns[:12]) + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
     observed = f"observed {len(columns)} columns: {shown}"
     return Validation(stage, expectation.label, expectation.severity, len(columns), 0, outcome, observed)
@@ -188,7 +188,7 @@ def _validate_schema(stage: str, expectation: Expectation, columns: Sequence[str
 
 @dataclass(frozen=True)
 class _Found:
-    """One expectation's finding, with its counts."""
+    """One expectation's evaluation, with its counts."""
 
     success: bool
     evaluated: int
@@ -201,7 +201,7 @@ _NOTHING = _Found(success=True, evaluated=0, unexpected=0, positions=(), result=
 
 
 def _find(stage: str, table: pa.Table, expectations: Sequence[Expectation], *, positions: bool) -> list[_Found]:
-    """Judge a table by each expectation; one pass of the engine for each view of the columns."""
+    """Judge a table by each expectation. One pass of the engine for each view of the columns."""
     _require_columns(stage, table, expectations)
     if not table.num_rows:
         return [_NOTHING] * len(expectations)
@@ -213,11 +213,11 @@ def _find(stage: str, table: pa.Table, expectations: Sequence[Expectation], *, p
         chosen = [expectations[i] for i in indexes]
         frame = make_frame(table, (c for e in chosen for c in e.columns), view)
         built = [_build(stage, e, _fitted(stage, e, table, positions=positions), n) for n, e in enumerate(chosen)]
-        for index, finding in zip(indexes, run_expectations(frame, built, positions=positions), strict=True):
+        for index, evaluation in zip(indexes, run_expectations(frame, built, positions=positions), strict=True):
             expectation = expectations[index]
-            if finding.broken:
-                raise _spec_error(stage, expectation, finding.broken)
-            found[index] = _count(table, frame, expectation, finding, positions=positions)
+            if evaluation.broken:
+                raise _spec_error(stage, expectation, evaluation.broken)
+            found[index] = _count(table, frame, expectation, evaluation, positions=positions)
     return [found[index] for index in range(len(expectations))]
 
 
@@ -255,9 +255,9 @@ def _spec_error(stage: str, expectation: Expectation, reason: str) -> SpecError:
 
 
 def _count(
-    table: pa.Table, frame: pd.DataFrame, expectation: Expectation, finding: Finding, *, positions: bool
+    table: pa.Table, frame: pd.DataFrame, expectation: Expectation, evaluation: Evaluation, *, positions: bool
 ) -> _Found:
-    result = finding.result
+    result = evaluation.result
     if "element_count" in result:
         evaluated = int(result["element_count"]) - int(result.get("missing_count") or 0)
     elif expectation.type == "expect_column_proportion_of_non_null_values_to_be_between":
@@ -265,9 +265,9 @@ def _count(
     else:
         evaluated = int(frame[list(expectation.columns)].notna().all(axis=1).sum())
     unexpected = int(result.get("unexpected_count") or 0)
-    where = finding.positions if positions else ()
+    where = evaluation.positions if positions else ()
     if view_of(expectation.type) == "json":
         broken = find_broken_json(table[expectation.columns[0]])
         where = sorted([*where, *broken])
         evaluated, unexpected = evaluated + len(broken), unexpected + len(broken)
-    return _Found(finding.success, evaluated, unexpected, where, result)
+    return _Found(evaluation.success, evaluated, unexpected, where, result)

@@ -34,7 +34,7 @@ class Status:
 
 @dataclass(frozen=True)
 class RunName:
-    """A run, named by its short id; a renderer may link it to its flow run."""
+    """A run, named by its short id. A renderer may link it to its flow run."""
 
     run_id: str
     flow_run_id: str | None

@@ -44,7 +44,7 @@ _MARKS = {
 
 
 def run_card(database: Database, run_id: str, link_to: LinkTo | None = None) -> str:
-    """Return a run's card; `link_to` makes the addresses of flow runs, without it runs are named and not linked."""
+    """Return a run's card. `link_to` makes the addresses of flow runs, without it runs are named and not linked."""
     head, *sections = build_sections(read_document(database, find_run(database, run_id)))
     return "\n\n".join([*_write(head, "#", link_to), *(part for s in sections for part in _write(s, "##", link_to))])
 
@@ -60,7 +60,7 @@ def plan_card(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
     if plan.stall:
         parts.append(f"{plan.stall}.")
     counts = {
-        "published intervals are left alone": plan.settled,
+        "published intervals are left alone": plan.published,
         "were withdrawn; only a restate scores them again": plan.withdrawn,
         "are due as well, and left for a later run": plan.left_over,
     }

@@ -46,7 +46,7 @@ class RunDocument:
 
     @property
     def pins(self) -> Pins:
-        """Each step's model version; there is always at least one."""
+        """Each step's model version. There is always at least one."""
         run = self.run
         return run.step_models or {"score": ModelPin(run.model_name, run.model_version, run.model_digest)}
 
@@ -88,7 +88,7 @@ class RunDocument:
 
 
 def read_document(database: Database, run: RunRecord) -> RunDocument:
-    """Read what the ledger holds of a run."""
+    """Read what the ledger has about a run."""
     return RunDocument(
         run,
         partitions_of(database, run.run_id),
@@ -102,7 +102,7 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
 
 
 def shift_between(run: RunRecord, before: RunRecord | None) -> ScoreShift | None:
-    """Compare the scores of two runs; None if there is nothing to compare."""
+    """Compare the scores of two runs. None if there is nothing to compare."""
     if before is None:
         return None
     return measure_shift(run.score_quantiles, run.rows_scored or 0, before.score_quantiles, before.rows_scored or 0)
@@ -113,7 +113,7 @@ def partition_seconds(partition: PartitionRecord) -> float:
 
 
 def run_object(run: RunRecord, shift: ScoreShift | None, link: str | None) -> dict[str, Any]:
-    """Return a run as JSON shows it; `link` is the address of its flow run."""
+    """Return a run as JSON shows it. `link` is the address of its flow run."""
     record = {field.name: getattr(run, field.name) for field in fields(run)}
     record["memory"] = loads(run.memory) if run.memory else None
     figures = {"seconds": run.seconds, "cost_per_million": run.cost_per_million, "psi": shift.psi if shift else None}
@@ -147,7 +147,7 @@ def _summary_object(run: RunRecord) -> dict[str, Any]:
 
 
 def _deprecated_keys(document: RunDocument) -> dict[str, Any]:
-    """Return the keys of version 0.1 that have another name since 0.2; 0.3 drops them."""
+    """Return the keys of version 0.1 that have another name since 0.2, until 0.3 drops them."""
     return {
         "quarantine": [{"stage": r.stage, "reasons": ", ".join(r.reasons), "rows": r.rows} for r in document.refusals],
         "step_seconds": {step.step: round(step.seconds, 4) for step in document.steps},

@@ -32,7 +32,7 @@ DIGEST = 12
 
 
 def build_sections(document: RunDocument) -> list[Section]:
-    """Lay a document out. The first section is the run itself; a section without content is left out."""
+    """Lay a document out. The first section is the run itself. A section without content is left out."""
     run, earlier = document.run, document.earlier
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in document.outcomes.items())
     head: Line = (f"{run.pipeline} {interval_label(run.interval)}: ", Status(run.state))
@@ -51,7 +51,7 @@ def build_sections(document: RunDocument) -> list[Section]:
 
 
 def describe_models(pins: Pins) -> Line:
-    """Name each step's model version and digest; a single step is not named."""
+    """Name each step's model version and digest. A single step is not named."""
     several = len(pins) > 1
     line: list[Inline] = ["Models " if several else "Model "]
     for number, (step, pin) in enumerate(pins.items()):
@@ -115,7 +115,7 @@ def _count_rows(document: RunDocument) -> list[Block]:
 
 
 def _describe_cost(run: RunRecord) -> dict[str, str]:
-    """Write what a run cost; empty if it was not measured."""
+    """Write what a run cost. Empty if it was not measured."""
     if run.cpu_seconds is None or run.peak_bytes is None:
         return {}
     peak = format_bytes(run.peak_bytes)

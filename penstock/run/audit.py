@@ -19,7 +19,7 @@ VOLUME = "volume"
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What the audit found; without `halts` the run may be published."""
+    """What the audit found. Without `halts` the run may be published."""
 
     totals: Totals
     validations: tuple[Validation, ...]

@@ -12,7 +12,7 @@ from penstock.spec.pipeline import Pipeline
 
 
 def make_estimator(pipeline: Pipeline, warehouse: Database, prices: Prices) -> Callable[[int], Estimate]:
-    """Read the past runs once; return a function that estimates a run over so many rows.
+    """Read the past runs once. Return a function that estimates a run over so many rows.
 
     Raises:
         SettingsError: the budget limits the cost, and no price is set.
@@ -27,7 +27,7 @@ def make_estimator(pipeline: Pipeline, warehouse: Database, prices: Prices) -> C
 
 
 def over_budget(pipeline: Pipeline, estimate: Estimate) -> tuple[str, ...]:
-    """Return one line for each limit of the budget that an estimate exceeds; an unknown figure exceeds none."""
+    """Return one line for each limit of the budget that an estimate exceeds. An unknown figure exceeds none."""
     budget, exceeded = pipeline.budget, []
     if budget.rows is not None and estimate.rows > budget.rows:
         exceeded.append(f"{estimate.rows:,} rows are more than the {budget.rows:,} of `budget.rows`")

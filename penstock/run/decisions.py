@@ -35,7 +35,7 @@ def choose_rows(pipeline: Pipeline, step: ScoreStep, rows: pa.Table, statement_s
 
 
 def decide_columns(pipeline: Pipeline, rows: pa.Table, statement_seconds: int) -> pa.Table:
-    """Return the columns of `decide:`; each may use the rows' columns and the decisions before it.
+    """Return the columns of `decide:`. Each may use the rows' columns and the decisions before it.
 
     Raises:
         ExpressionError: one of them cannot be evaluated.
@@ -50,7 +50,7 @@ def decide_columns(pipeline: Pipeline, rows: pa.Table, statement_seconds: int) -
 
 @contextmanager
 def _evaluating(pipeline: Pipeline, where: str, rows: pa.Table, seconds: int) -> Iterator[duckdb.DuckDBPyRelation]:
-    """Give the rows as a relation; the block may take so many seconds."""
+    """Give the rows as a relation. The block may take so many seconds."""
     with (
         _named_errors(pipeline, where, seconds),
         closed_duckdb({ROWS: rows}) as connection,

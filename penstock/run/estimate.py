@@ -21,7 +21,7 @@ _ALIKE = 1.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated figures of a run over so many rows; None if past runs do not have the figure."""
+    """Estimated figures of a run over so many rows. None if past runs do not have the figure."""
 
     rows: int
     past_runs: int
@@ -64,7 +64,7 @@ def newest_memory_profile(database: Database, pipeline: str) -> MemoryProfile | 
 
 
 def estimate_run(rows: int, past: Sequence[RunRecord], prices: Prices) -> Estimate:
-    """Estimate a run over so many rows; its memory is the median of the past runs.
+    """Estimate a run over so many rows. Its memory is the median of the past runs.
 
     Runs of old versions may have a time, but no CPU seconds, memory or cost.
     """
@@ -80,7 +80,7 @@ def estimate_run(rows: int, past: Sequence[RunRecord], prices: Prices) -> Estima
 
 
 def sum_estimates(estimates: Sequence[Estimate]) -> Estimate:
-    """Sum the estimates of runs one after the other; memory is the largest."""
+    """Sum the estimates of runs one after the other. Memory is the largest."""
 
     def known(name: str) -> list[float]:
         values = [getattr(each, name) for each in estimates]

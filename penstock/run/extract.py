@@ -18,7 +18,7 @@ from penstock.spec.pipeline import LogSource, Pipeline, SqlSource
 
 
 def land_logs(pipeline: Pipeline, connect: Connector) -> dict[str, Landing]:
-    """Land the new lines of each log source; empty for a pipeline without one."""
+    """Land the new lines of each log source. Empty for a pipeline without one."""
     warehouse = connect(pipeline.destination.connection)
     logs = {name: source for name, source in pipeline.sources.items() if isinstance(source, LogSource)}
     return {
@@ -100,7 +100,7 @@ def _masked(pipeline: Pipeline, fingerprint: str, masking: MaskingPolicy) -> str
 
 
 def source_horizon(pipeline: Pipeline, connect: Connect) -> Horizon | None:
-    """Return up to where the primary source is settled; None without `settle: horizon`.
+    """Return the time up to which the primary source is complete. None without `settle: horizon`.
 
     Raises:
         HorizonHidden: the database does not show its transactions.

@@ -137,7 +137,7 @@ def _with_kept(
 
 
 def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:
-    """Return the first keys that have more than one row, with their counts; empty if the key is unique."""
+    """Return the first keys that have more than one row, with their counts. Empty if the key is unique."""
     key = pipeline.key
     if len(key) == 1 and compute.count_distinct(table[key[0]], mode="only_valid").as_py() == table.num_rows:
         return ()

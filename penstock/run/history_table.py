@@ -19,7 +19,7 @@ from penstock.ledger.tables import runs
 from penstock.spec.pipeline import Destination
 
 RUN_COLUMNS = ("interval_start", "interval_end", "model_name", "model_version", "model_digest", "scored_at", "run_id")
-"""Columns that the views add to the rows; no key, score or kept column may have their names."""
+"""Columns that the views add to the rows. No key, score or kept column may have their names."""
 HistoryRunId = sa.Text().with_variant(sa.Uuid(as_uuid=False), "postgresql")
 """16 bytes instead of 32 in each row and its index entry, which makes loads a fifth faster."""
 _OWN = ("run_id", "partition")
@@ -45,7 +45,7 @@ def history_name(table: str, schema: str | None) -> sa.TableClause:
 
 
 def history_table(destination: Destination, key: tuple[str, ...], rows: pa.Schema) -> sa.Table:
-    """Return the table that holds all runs' rows: `(run_id, partition, key…, scores…, kept…)`."""
+    """Return the table with all runs' rows: `(run_id, partition, key…, scores…, kept…)`."""
     columns = [
         sa.Column(sa.quoted_name(f.name, quote=True), sql_type(f.type), nullable=f.name not in key, autoincrement=False)
         for f in rows

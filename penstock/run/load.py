@@ -65,7 +65,7 @@ def _taken(
 
 
 def _is_loaded(transaction: BulkTransaction, run: ScoringRun, receipt: Receipt) -> bool:
-    """Return whether the partition is loaded; of two copies at once, the later one retries and finds it."""
+    """Return whether the partition is loaded. Of two copies at once, the later one retries and finds it."""
     index = receipt.partition.index
     mine = (partitions.c.run_id == runs.c.run_id) & (partitions.c.partition == index)
     query = sa.select(runs.c.state, *(partitions.c[f"rows_{name}"] for name in _COUNTS))
@@ -83,7 +83,7 @@ def _is_loaded(transaction: BulkTransaction, run: ScoringRun, receipt: Receipt) 
 def make_receipt(
     run: ScoringRun, partition: Partition, scored: ScoredRows, seconds: dict[str, float], spent: Spent | None = None
 ) -> Receipt:
-    """Sum up what a partition did; refused rows of other sources do not count."""
+    """Sum up what a partition did. Refused rows of other sources do not count."""
     pipeline = run.pipeline
     own = [r.stage for r in scored.refusals if r.stage not in pipeline.sources or r.stage == pipeline.primary]
     return Receipt(

@@ -1,4 +1,4 @@
-"""What the steps of a partition are given beside its rows."""
+"""The options for validating and scoring the rows of a partition."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from penstock.privacy.masking import MaskingPolicy
 
 @dataclass(frozen=True)
 class PartitionOptions:
-    """How a partition's rows are judged and scored; made in the process that does it, because it has the secret."""
+    """How to validate and score a partition's rows. Made in the scoring process, because only it has the secret."""
 
     masking: MaskingPolicy
-    """What of refused rows may be stored."""
+    """What may be stored of refused rows."""
     statement_seconds: int
     """How long the features query, a condition or a decision may take."""
     sample_share: float = 1.0

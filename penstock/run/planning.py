@@ -1,4 +1,4 @@
-"""Which intervals a run scores: due and missing ones, those with late rows, those that were asked for."""
+"""Decide which intervals a run scores: missing ones, those with late rows, and requested ones."""
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
@@ -34,18 +34,18 @@ class PlannedInterval:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one run would do, oldest interval first."""
+    """The intervals that one run would score, the oldest first."""
 
     intervals: tuple[PlannedInterval, ...]
-    settled: int = 0
+    published: int = 0
     """Published intervals that are not scored again."""
     withdrawn: int = 0
     """Withdrawn intervals. Only a restate scores them again."""
     left_over: int = 0
-    """Due intervals beyond `max_intervals` or `catch_up`; a later run takes them."""
+    """Due intervals beyond `max_intervals` or `catch_up`. A later run takes them."""
     stalled: int = 0
     """Intervals that have ended, but wait because an open transaction may still write into them."""
-    holder: str = ""
+    blocker: str = ""
     """The session or transaction that they wait for, as text."""
 
     @property
@@ -54,30 +54,30 @@ class Plan:
         if not self.stalled:
             return ""
         waiting = "1 interval waits" if self.stalled == 1 else f"{self.stalled:,} intervals wait"
-        return f"{waiting} to be settled: {self.holder}"
+        return f"{waiting} for open transactions: {self.blocker}"
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a plan is made from: the pipeline, what the ledger and the source show, and what is asked for."""
+    """The input of a plan: the pipeline, the facts of the ledger and the source, and the request."""
 
     pipeline: Pipeline
-    settled: Mapping[str, RunRecord]
+    latest_runs: Mapping[str, RunRecord]
     """Published and withdrawn runs by interval key, from the ledger."""
     now: datetime
     """The run's one "now", aware."""
     fingerprint_of: Callable[[DataInterval], str]
-    """Returns what the primary source shows for an interval now; called only inside `lookback`."""
+    """Returns the primary source's current fingerprint of an interval. Called only inside `lookback`."""
     mode: Mode = "due"
     start: datetime | None = None
-    """With `end`: take only intervals that touch `[start, end)`; naive means UTC."""
+    """With `end`: take only intervals that touch `[start, end)`. Naive means UTC."""
     end: datetime | None = None
     whole: bool = False
     """Take all of the intervals, beyond `max_intervals`."""
     released: Container[str] = ()
     """Keys of intervals with rows that were released from quarantine and wait for a run."""
     horizon: Horizon | None = None
-    """Up to where the primary source is settled; intervals beyond it wait, whatever the mode."""
+    """The time up to which the primary source is complete. Later intervals wait in every mode."""
 
 
 def plan_intervals(request: PlanRequest) -> Plan:
@@ -97,8 +97,8 @@ def plan_intervals(request: PlanRequest) -> Plan:
             )
         return _limit(request, spec, [PlannedInterval(i, "restate") for i in due])
     chosen = _choose(request, spec, due)
-    withdrawn = sum(1 for i in due if i.key in request.settled and request.settled[i.key].state == "withdrawn")
-    return replace(_limit(request, spec, chosen), settled=len(due) - len(chosen) - withdrawn, withdrawn=withdrawn)
+    withdrawn = sum(1 for i in due if i.key in request.latest_runs and request.latest_runs[i.key].state == "withdrawn")
+    return replace(_limit(request, spec, chosen), published=len(due) - len(chosen) - withdrawn, withdrawn=withdrawn)
 
 
 def _plan_snapshot(request: PlanRequest) -> Plan:
@@ -112,13 +112,13 @@ def _plan_snapshot(request: PlanRequest) -> Plan:
 
 def _choose(request: PlanRequest, spec: IntervalSpec, due: list[DataInterval]) -> list[PlannedInterval]:
     """Return the due intervals that are missing, have released rows or have late rows, oldest first."""
-    mode, settled = request.mode, request.settled
-    wanted = missing(due, [run.interval for run in settled.values() if run.interval is not None])
+    mode, latest_runs = request.mode, request.latest_runs
+    wanted = missing(due, [run.interval for run in latest_runs.values() if run.interval is not None])
     if mode == "due" and spec.catch_up == "latest" and request.start is None and request.end is None:
         wanted = [i for i in wanted if i == due[-1]]
     if mode == "release":
         wanted = [i for i in wanted if i.key in request.released]
-    released = [] if mode == "backfill" else [i for i in due if i.key in request.released and _is_live(settled, i)]
+    released = [] if mode == "backfill" else [i for i in due if i.key in request.released and _is_live(latest_runs, i)]
     late = [] if mode in ("backfill", "release") else _late(request, spec, due)
     reasons: dict[DataInterval, Reason] = dict.fromkeys(late, "late rows")
     reasons |= dict.fromkeys(released, "release")
@@ -129,19 +129,19 @@ def _choose(request: PlanRequest, spec: IntervalSpec, due: list[DataInterval]) -
 def _limit(request: PlanRequest, spec: IntervalSpec, chosen: list[PlannedInterval]) -> Plan:
     """Leave out what must wait for the horizon, and what is beyond `max_intervals`."""
     horizon = request.horizon
-    ready = [p for p in chosen if not (horizon and p.interval) or horizon.settles(p.interval.end + spec.delay)]
+    ready = [p for p in chosen if not (horizon and p.interval) or horizon.covers(p.interval.end + spec.delay)]
     taken = tuple(ready if request.whole else ready[: spec.max_intervals])
     return Plan(
         taken,
         left_over=len(ready) - len(taken),
         stalled=len(chosen) - len(ready),
-        holder=horizon.holder if horizon else "",
+        blocker=horizon.blocker if horizon else "",
     )
 
 
 def plan_range(
     pipeline: Pipeline,
-    settled: Mapping[str, RunRecord],
+    latest_runs: Mapping[str, RunRecord],
     now: datetime,
     start: datetime | None,
     end: datetime | None,
@@ -163,13 +163,13 @@ def plan_range(
         )
     mode: Mode = "backfill" if restate_since is None else "restate"
     plan = plan_intervals(
-        PlanRequest(pipeline, settled, now, lambda _: "", mode, start, end, whole=True, horizon=horizon)
+        PlanRequest(pipeline, latest_runs, now, lambda _: "", mode, start, end, whole=True, horizon=horizon)
     )
     if restate_since is None:
         return plan
-    again = {key for key, run in settled.items() if run.state == "published" and run.started_at >= restate_since}
+    again = {key for key, run in latest_runs.items() if run.state == "published" and run.started_at >= restate_since}
     left = tuple(each for each in plan.intervals if each.interval is None or each.interval.key not in again)
-    return replace(plan, intervals=left, settled=len(plan.intervals) - len(left))
+    return replace(plan, intervals=left, published=len(plan.intervals) - len(left))
 
 
 def _due(spec: IntervalSpec, request: PlanRequest) -> list[DataInterval]:
@@ -185,9 +185,9 @@ def _due(spec: IntervalSpec, request: PlanRequest) -> list[DataInterval]:
 def _late(request: PlanRequest, spec: IntervalSpec, due: list[DataInterval]) -> list[DataInterval]:
     """Return the published ones of the last `lookback` intervals whose source has changed since they were scored."""
     watched = due[-spec.lookback :] if spec.lookback else []
-    published = [i for i in watched if _is_live(request.settled, i)]
-    return [i for i in published if request.fingerprint_of(i) != request.settled[i.key].source_fingerprint]
+    published = [i for i in watched if _is_live(request.latest_runs, i)]
+    return [i for i in published if request.fingerprint_of(i) != request.latest_runs[i.key].source_fingerprint]
 
 
-def _is_live(settled: Mapping[str, RunRecord], interval: DataInterval) -> bool:
-    return interval.key in settled and settled[interval.key].state == "published"
+def _is_live(latest_runs: Mapping[str, RunRecord], interval: DataInterval) -> bool:
+    return interval.key in latest_runs and latest_runs[interval.key].state == "published"

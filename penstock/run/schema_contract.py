@@ -1,4 +1,4 @@
-"""Compare a source's columns with those of the last published run; see docs/adr/0009.
+"""Compare a source's columns with those of the last published run. See docs/adr/0009.
 
 Columns are compared by name and by the few types that rows have. The columns that a run has seen become the contract
 when it is published. A log source has no contract: the spec defines its columns.
@@ -37,7 +37,7 @@ _NAMES = {pa.string(): "text", pa.int64(): "int", pa.float64(): "float", pa.bool
 
 @dataclass(frozen=True)
 class Difference:
-    """A column that changed; `was` is None for an added column, `now` for one that is gone."""
+    """A column that changed. `was` is None for an added column, `now` for one that is gone."""
 
     column: str
     was: str | None
@@ -63,7 +63,7 @@ class Comparison:
     definition: str
     columns: dict[str, str]
     known: bool
-    """Whether there is a contract; without one these columns become it."""
+    """Whether there is a contract. Without one these columns become it."""
     differences: tuple[Difference, ...]
 
     @property
@@ -72,7 +72,7 @@ class Comparison:
 
 
 def keep_contract(run: ScoringRun, connect: Connector, model_columns: Sequence[str]) -> None:
-    """Compare every source before a row is read; record the differences and the new columns.
+    """Compare every source before a row is read. Record the differences and the new columns.
 
     Raises:
         Halted: a column that the pipeline uses is gone or has another type; under `freeze`, any difference.
@@ -89,7 +89,7 @@ def keep_contract(run: ScoringRun, connect: Connector, model_columns: Sequence[s
 
 
 def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: Sequence[Comparison]) -> None:
-    """Raise Halted if columns break a contract; the reasons name each of them."""
+    """Raise Halted if columns break a contract. The reasons name each of them."""
     stops = tuple(f"source `{c.source}`: {d.text}" for c in compared for d in c.halts)
     if stops:
         way_out = f"fix the source, or accept its columns with `penstock check {pipeline.name} --accept`"
@@ -97,7 +97,7 @@ def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: S
 
 
 def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: Connector) -> tuple[Comparison, ...]:
-    """Make the sources' columns of now the contract; return the differences."""
+    """Make the sources' columns of now the contract. Return the differences."""
     warehouse = connect(pipeline.destination.connection)
     migrate(warehouse)
     compared = tuple(compare_sources(pipeline, interval, connect, ()))
@@ -109,7 +109,7 @@ def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: C
 def compare_sources(
     pipeline: Pipeline, interval: DataInterval | None, connect: Connector, model_columns: Sequence[str]
 ) -> Iterator[Comparison]:
-    """Compare each SQL and files source with its contract; an interval without files is skipped."""
+    """Compare each SQL and files source with its contract. An interval without files is skipped."""
     warehouse = connect(pipeline.destination.connection)
     for name, source in pipeline.sources.items():
         if not isinstance(source, SqlSource | FilesSource):

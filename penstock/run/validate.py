@@ -119,7 +119,7 @@ class Quarantiner:
         original: Mapping[str, Any],
         why: Sequence[Reason],
     ) -> Refusal | None:
-        """Return the refusal; None where a release of this unchanged row waives every reason."""
+        """Return the refusal. None where a release of this unchanged row waives every reason."""
         source = stage if stage in self.pipeline.sources else self.pipeline.primary
         named = to_json(self.masking.mask({c: judged[c] for c in key}))
         row = to_json(self.masking.mask(judged))
@@ -132,7 +132,7 @@ class Quarantiner:
 
 
 def to_json(row: Mapping[str, Any]) -> str:
-    """Write a row's values as they were read; a value that JSON cannot hold becomes text."""
+    """Write a row's values as they were read. A value that JSON cannot store becomes text."""
     return json.dumps(row, ensure_ascii=False, default=str)
 
 

@@ -13,7 +13,7 @@ _REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def check_pattern(source: str, path: str, roots: tuple[str, ...]) -> None:
-    """Refuse a path whose fixed part, before the first wildcard, is outside of the roots; nothing is listed then.
+    """Refuse a path whose fixed part, before the first wildcard, is outside of the roots. Nothing is listed then.
 
     Raises:
         OutsideRoots: it is.
@@ -27,7 +27,7 @@ def check_pattern(source: str, path: str, roots: tuple[str, ...]) -> None:
 
 
 def check_files(source: str, path: str, files: Iterable[Path], roots: tuple[str, ...]) -> None:
-    """Refuse files that are outside of the roots once their links are followed; without roots nothing is refused.
+    """Refuse files that are outside of the roots once their links are followed. Without roots nothing is refused.
 
     Raises:
         OutsideRoots: the first one that is.

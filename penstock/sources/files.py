@@ -29,7 +29,7 @@ _READERS = {
 
 
 def matching_files(name: str, source: FilesSource, interval: DataInterval | None, roots: tuple[str, ...]) -> list[Path]:
-    """Return the files of a source (of an interval, where the path holds it), sorted by name.
+    """Return the files of a source (of an interval, if the path contains it), sorted by name.
 
     Args:
         roots: the folders that may be read; empty: no limit.
@@ -118,7 +118,7 @@ def _open_reader(database: Database, source: FilesSource, files: str) -> str:
 
 
 def _types(source: FilesSource) -> Iterator[str]:
-    """Yield the types of CSV columns to try. DuckDB refuses a type for a column that no file has; then guess all.
+    """Yield the types of CSV columns to try. If DuckDB refuses them, because no file has such a column, guess all.
 
     The source's contract finds the missing column, because it knows whether the column is used.
     """

@@ -1,4 +1,4 @@
-"""Find how far a Postgres source is settled: the time before which no open transaction began.
+"""Find the time up to which a Postgres source is complete: the begin of its oldest open transaction.
 
 A row's event time may be the begin of its transaction, and others see the row only after the commit. A read before the
 commit misses it. So the horizon is the begin of the oldest open transaction, by the database's clock. Transactions that
@@ -54,8 +54,8 @@ def read_horizon(database: Database) -> Horizon:
         who = f"session {pid} of user `{user}`" if user else f"background session {pid}"
         named = f" (application `{application}`)" if application else ""
         others = _count_others(len(sessions) - 1)
-        holder = f"{who}{named} has a transaction open since {_write(since)}{others}"
-        return Horizon(since.astimezone(UTC), holder)
+        blocker = f"{who}{named} has a transaction open since {_write(since)}{others}"
+        return Horizon(since.astimezone(UTC), blocker)
     return Horizon(now, f"the clock of `{database.name}` is only at {_write(now)}")
 
 

@@ -1,1 +1,1 @@
-"""What a pipeline is, and how it is read from YAML."""
+"""The pipeline's spec, and how to read it from YAML."""

@@ -45,7 +45,7 @@ class Expectation(Part):
     def _reaction_is_possible(self) -> Self:
         if self.severity == "warning" and not self.is_row:
             raise ValueError(
-                f"`{self.type}` speaks of the whole interval and cannot quarantine rows; make it critical or info"
+                f"`{self.type}` judges the whole interval and cannot quarantine rows; make it critical or info"
             )
         if self.severity == "warning" and "mostly" in self.arguments:
             raise ValueError("`mostly` does not go with severity warning; the share is `quarantine_limit`")

@@ -1,7 +1,7 @@
-"""Which of Great Expectations' types a spec may name, and whether each speaks of rows or of the whole interval.
+"""The types of Great Expectations that a spec may name, and whether each judges rows or the whole interval.
 
 The lists stand here, not in `quality`, so that a spec is read and judged without paying Great Expectations' import.
-A test holds them against the installed library and runs each type on a pandas batch.
+A test compares them with the installed library and runs each type on a pandas batch.
 """
 
 from typing import Literal, get_args
@@ -50,7 +50,7 @@ AggregateType = Literal[
     "expect_column_values_to_be_unique",
     "expect_compound_columns_to_be_unique",
 ]
-"""Judge columns of the whole interval, in the audit; cannot quarantine."""
+"""Judge columns of the whole interval, in the audit. Cannot quarantine."""
 
 RowCountType = Literal["expect_table_row_count_to_be_between", "expect_table_row_count_to_equal"]
 """Judge the exact row count of the interval, in the audit."""

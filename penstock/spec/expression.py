@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 ROWS = "penstock_rows"
-"""What the rows are called where the expression is evaluated."""
+"""The name of the rows in the query that evaluates the expression."""
 _NO_PART = {
     "SUBQUERY": "a query inside",
     "WINDOW": "a window over other rows",
@@ -66,7 +66,7 @@ def _chosen(parsed: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _bare(node: dict[str, Any]) -> str:
-    """What is around the expression: nothing may be, such as a `from` that it smuggles in."""
+    """Return the parts around the expression. There must be none, such as a `from` clause."""
     rest = {name: part for name, part in node.items() if name != "select_list"}
     return json.dumps(rest | {"from_table": rest.get("from_table", {}).get("type")}, sort_keys=True)
 

@@ -54,7 +54,7 @@ class IntervalSpec(Part):
     """Which intervals of event time are scored, and when each one is due."""
 
     column: Column = Field(examples=["created_at"])
-    """Column of the primary source that holds the event time. For a log source it is `time`."""
+    """Column of the primary source with the event time. For a log source it is `time`."""
     grain: Duration = Field(examples=["1d"])
     """Length of a data interval."""
     start: UtcDatetime = Field(examples=["2026-01-06T00:00:00Z"])
@@ -93,7 +93,7 @@ class RowSource(Part):
     """Keys that all kinds of sources have."""
 
     private: dict[Column, Masking] = Field(default_factory=dict, examples=[{"email": "hash", "note": "drop"}])
-    """Private columns. Quarantine, run cards, logs and error messages hold a hash of the value, or drop it."""
+    """Private columns. Quarantine, run cards, logs and error messages contain a hash of the value, or drop it."""
 
 
 ContractRule = Literal["evolve", "freeze"]
@@ -188,11 +188,11 @@ class FilesSource(ColumnSource):
     kind: Literal["files"] = Field(examples=["files"])
     """Kind of the source."""
     path: str = Field(min_length=1, max_length=1000, examples=["sales/{interval_start:%Y-%m-%d}.csv"])
-    """Path or glob of the files. It may hold the start and the end of the interval in braces."""
+    """Path or glob of the files. It may contain the start and the end of the interval in braces."""
     format: Literal["parquet", "csv", "json"] = Field(examples=["parquet"])
     """Format of the files. `json` means one JSON object a line."""
     every: Duration | None = Field(default=None, examples=["1d"])
-    """Span of time that one file holds, for a path with the interval in it. With `1d`, an interval of a week reads
+    """Span of time in one file, for a path with the interval in it. With `1d`, an interval of a week reads
     seven files. Files that do not exist are skipped."""
     lookback: Duration = Field(default=timedelta(0), examples=["7d"])
     """As a secondary source: how far before the start of the interval its files are read. Needs `every`."""
@@ -211,10 +211,10 @@ class FilesSource(ColumnSource):
     def _pieces_are_named_by_the_path(self) -> Self:
         if self.every is None:
             if self.lookback:
-                raise ValueError("`lookback` goes from file to file; say how much time one holds, as in `every: 1d`")
+                raise ValueError("`lookback` reads whole files; set the time span of one file, as in `every: 1d`")
             return self
         if not _INTERVAL_PLACE.search(self.path):
-            raise ValueError("`every` needs a path that holds the interval, as in `{interval_start:%Y-%m-%d}.csv`")
+            raise ValueError("`every` needs a path that contains the interval, as in `{interval_start:%Y-%m-%d}.csv`")
         if self.every <= timedelta(0) or self.lookback // self.every > _MOST_PIECES:
             raise ValueError(f"`every` must be longer than zero, and `lookback` at most {_MOST_PIECES:,} times as long")
         return self
@@ -291,7 +291,7 @@ class Pipeline(Part):
     )
     """Steps of inference instead of `model`, for models that read outputs of other models or score only some rows."""
     destination: Destination = Field(examples=[{"table": "card_risk_scores", "keep": ["amount"]}])
-    """The view and the table that hold the scores."""
+    """The view and the table of the scores."""
     decide: dict[Column, SqlExpression] = Field(
         default_factory=dict,
         max_length=32,
@@ -425,11 +425,11 @@ class Pipeline(Part):
 
     @cached_property
     def steps(self) -> tuple[ScoreStep, ...]:
-        """The steps of inference, in the order that they run; `model:` is the short form of one."""
+        """The steps of inference, in the order that they run. `model:` is the short form of one."""
         return order_steps(self.models) if self.model is None else (ScoreStep(name="score", model=self.model),)
 
     def name_output(self, step: ScoreStep, output: str) -> str:
-        """Return the column that a step's output becomes; that of a single `model:` keeps its name."""
+        """Return the column that a step's output becomes. That of a single `model:` keeps its name."""
         return f"{step.name}_{output}" if self.model is None else output
 
     def expectations_of(self, stage: str) -> tuple[Expectation, ...]:

@@ -32,9 +32,9 @@ _NAMELESS = frozenset(
 )
 """Words of a query whose columns need not stand in it."""
 SCORE = "score"
-"""Where `decide:` makes a column of this name, it is the one that a run is known by."""
+"""If `decide:` makes a column of this name, it is the run's main score."""
 OUTPUT = r"score|score_.+|predicted_class"
-"""What a model's outputs are called."""
+"""The names of a model's outputs."""
 TIMED = frozenset({"extract", "validate", "load", "decide"})
 """The other steps of a partition, whose seconds stand beside those of the models' steps."""
 
@@ -156,7 +156,7 @@ def parse_model(text: str) -> ModelRef:
 
 
 def find_step(column: str, steps: Iterable[str]) -> str | None:
-    """Return which of the steps gives a column; None for a feature."""
+    """Return which of the steps gives a column. None for a feature."""
     giving = [s for s in steps if re.fullmatch(rf"{s}_(?:{OUTPUT})", column.casefold())]
     return max(giving, key=len, default=None)
 
@@ -169,7 +169,7 @@ def is_output(column: str, steps: Sequence[str]) -> bool:
 
 
 def order_steps(steps: Sequence[ScoreStep]) -> tuple[ScoreStep, ...]:
-    """Return the steps in the order that they run: each after those whose outputs it takes, else as written.
+    """Return the steps in the order that they run: each after those whose outputs it uses, otherwise as written.
 
     Raises:
         ValueError: two steps have one name, or some wait for each other.

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.interval import DataInterval, align_down, missing, split
 from penstock.ledger.interval_lock import lock_interval
-from penstock.ledger.log_retention import move_horizon
+from penstock.ledger.log_retention import move_cutoff
 from penstock.ledger.migrations import migrate
-from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, settled_intervals
+from penstock.ledger.reader import RunRecord, fetch_runs, find_latest_runs, select_runs
 from penstock.ledger.tables import log_lines, quarantine, runs
 from penstock.run.history_table import history_name
 from penstock.sources.logs.landed import landed_table
@@ -53,7 +53,7 @@ class Prune:
     unpublished: tuple[RunRecord, ...]
     replaced: tuple[RunRecord, ...]
     quarantine: tuple[RunRecord, ...]
-    horizons: dict[str, datetime]
+    cutoffs: dict[str, datetime]
     """By log source: lines before this time are removed."""
 
 
@@ -71,7 +71,7 @@ def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
         tuple(r for r in holding if r.state in UNPUBLISHED and _is_older(r, now, policy.unpublished)),
         _beyond([r for r in holding if r.state in REPLACED], policy.keep_runs),
         tuple(r for r in ended if _is_older(r, now, policy.quarantine)),
-        _line_horizons(database, pipeline, now),
+        _line_cutoffs(database, pipeline, now),
     )
 
 
@@ -83,8 +83,8 @@ def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
         *_count_history(database, plan.pipeline, plan.replaced, "replaced rows"),
         Pruned(name, "refused rows", *_count_of_runs(database, quarantine, plan.quarantine)),
     ]
-    for source, horizon in plan.horizons.items():
-        rows = sum(_count_lines(database, table, where) for table, where in _line_tables(name, source, horizon))
+    for source, cutoff in plan.cutoffs.items():
+        rows = sum(_count_lines(database, table, where) for table, where in _line_tables(name, source, cutoff))
         found.append(Pruned(name, "log lines", source, rows))
     return tuple(each for each in found if each.rows)
 
@@ -101,15 +101,15 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
         _delete(database, quarantine, [quarantine.c.run_id == run.run_id], batch_rows)
     for each in counted:
         if each.kind == "log lines":
-            horizon = plan.horizons[each.of]
-            move_horizon(database, plan.pipeline.name, each.of, horizon)
-            for table, where in _line_tables(plan.pipeline.name, each.of, horizon):
+            cutoff = plan.cutoffs[each.of]
+            move_cutoff(database, plan.pipeline.name, each.of, cutoff)
+            for table, where in _line_tables(plan.pipeline.name, each.of, cutoff):
                 _delete(database, table, where, batch_rows)
     return counted
 
 
 def needed_from(
-    pipeline: Pipeline, settled: dict[str, RunRecord], running: Sequence[RunRecord], now: datetime
+    pipeline: Pipeline, latest_runs: dict[str, RunRecord], running: Sequence[RunRecord], now: datetime
 ) -> datetime:
     """Return the start of the oldest interval that a run may still read: unpublished, inside `lookback` or running.
 
@@ -119,7 +119,7 @@ def needed_from(
     assert spec is not None  # a spec that prunes a snapshot's lines is refused
     over = max(align_down(now - spec.delay, spec.start, spec.grain), spec.start)
     due = split(spec.start, over, spec.grain)
-    done = [r.interval for r in settled.values() if r.interval is not None]
+    done = [r.interval for r in latest_runs.values() if r.interval is not None]
     lacking: list[DataInterval] = missing(due, done)
     if spec.catch_up == "latest":  # earlier missed intervals are not scored
         lacking = [i for i in lacking if i == due[-1]]
@@ -143,7 +143,7 @@ def _beyond(replaced: Sequence[RunRecord], keep_runs: int | None) -> tuple[RunRe
     return tuple(run for same in by_interval.values() for run in same[: max(len(same) - keep_runs, 0)])
 
 
-def _line_horizons(database: Database, pipeline: Pipeline, now: datetime) -> dict[str, datetime]:
+def _line_cutoffs(database: Database, pipeline: Pipeline, now: datetime) -> dict[str, datetime]:
     kept = pipeline.retention.log_lines
     logs = {name: source for name, source in pipeline.sources.items() if isinstance(source, LogSource)}
     if kept is None or not logs:
@@ -151,7 +151,7 @@ def _line_horizons(database: Database, pipeline: Pipeline, now: datetime) -> dic
     with database.reading() as connection:
         there = sa.inspect(connection).get_table_names()
     running = fetch_runs(database, select_runs().where(runs.c.pipeline == pipeline.name, runs.c.state == "running"))
-    needed = needed_from(pipeline, settled_intervals(database, pipeline.name), running, now)
+    needed = needed_from(pipeline, find_latest_runs(database, pipeline.name), running, now)
     return {
         name: min(now - kept, needed - (timedelta(0) if name == pipeline.primary else source.lookback))
         for name, source in logs.items()
@@ -159,10 +159,10 @@ def _line_horizons(database: Database, pipeline: Pipeline, now: datetime) -> dic
     }
 
 
-def _line_tables(pipeline: str, source: str, horizon: datetime) -> list[tuple[sa.Table, list[sa.ColumnElement[bool]]]]:
+def _line_tables(pipeline: str, source: str, cutoff: datetime) -> list[tuple[sa.Table, list[sa.ColumnElement[bool]]]]:
     landed = landed_table(pipeline, source)
     owner = [log_lines.c.pipeline == pipeline, log_lines.c.source == source]
-    return [(landed, [landed.c.time < horizon]), (log_lines, [*owner, log_lines.c.time < horizon])]
+    return [(landed, [landed.c.time < cutoff]), (log_lines, [*owner, log_lines.c.time < cutoff])]
 
 
 def _history_of(pipeline: Pipeline, run: RunRecord) -> sa.TableClause:

@@ -61,7 +61,7 @@ def test_a_run_that_finds_the_duckdb_file_taken_says_by_whom_and_writes_nothing(
     assert other.exit_code != 0 or other.state in ("Failed", "Crashed"), other
     assert f"PID {holder.pid}" in other.message + other.output
     trial.check_healed()
-    tell("another process has the file", "duckdb", "fails, naming the process; the holder publishes")
+    tell("another process has the file", "duckdb", "fails and names the process; that process publishes")
 
 
 @pytest.mark.soak

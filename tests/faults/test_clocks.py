@@ -89,7 +89,7 @@ def test_a_clock_that_is_set_back_between_runs_takes_nothing_back_and_scores_not
     assert nothing == ["resolve", "collect logs", "plan"] * 2
     assert states(it) == ["published", "published", "published", "superseded"]
     it.check()
-    tell("the clock is set back between runs", dialect, "nothing to do; later it goes on where it was")
+    tell("the clock is set back between runs", dialect, "nothing to do at first; later it goes on where it was")
 
 
 @FILES
@@ -111,7 +111,11 @@ def test_an_interval_scored_too_early_by_a_clock_that_was_ahead_is_restated_once
     assert early == ["published"] * 4
     assert states(it) == ["published"] * 4 + ["superseded"]
     it.finish()
-    tell("the clock is ahead, an interval is scored before it is over", dialect, "restated, by its `lookback`")
+    tell(
+        "the clock is ahead: an interval is scored before it is over",
+        dialect,
+        "restated by its `lookback` once it is over",
+    )
 
 
 @FILES
@@ -127,7 +131,7 @@ def test_a_run_whose_clock_jumps_at_every_step_publishes_what_it_read(
     assert states(it) == ["published"] * 3
     assert not [run for run in list_runs(it.driver.warehouse) if run.seconds is not None and run.seconds < 0]
     it.finish()
-    tell("the clock jumps at every look", dialect, "published")
+    tell("the clock jumps each time it is read", dialect, "published")
 
 
 @FILES
@@ -148,7 +152,9 @@ def test_a_jump_beyond_the_lease_lets_another_run_take_over_and_the_first_publis
     assert sorted(states(it)) == ["abandoned", "published"]
     it.check()
     it.finish()
-    tell("the clock jumps beyond a lease in mid-run", dialect, "another run's rows stand; the first publishes nothing")
+    tell(
+        "the clock jumps beyond a lease in mid-run", dialect, "another run's rows stay; the first run publishes nothing"
+    )
 
 
 @FILES
@@ -171,7 +177,7 @@ def test_a_dead_runs_lease_from_a_clock_that_was_ahead_holds_its_interval_until_
     assert sorted(states(it)) == ["abandoned", "published", "published", "published"]
     it.finish()
     tell(
-        "a run dies by a clock two days ahead",
+        "a run dies while its clock is two days ahead",
         dialect,
         "its interval is busy for two days, others are scored; then healed",
     )
@@ -201,4 +207,4 @@ def test_the_real_flow_under_a_jumping_clock_shows_the_same_rows(
     assert sorted(run.state for run in runs) == ["published"] * 3 + ["superseded"] * 3
     for run in runs:
         run_card(place.warehouse, run.run_id)
-    tell("the clock jumps at every look, real flow", dialect, "the same rows")
+    tell("the clock jumps each time it is read, real flow", dialect, "the same rows")

@@ -150,7 +150,7 @@ def test_columns_of_nothing_but_null_are_missing_values(tables: Tables, dialect:
     outcome.check_accounted(5)
     [expected] = predict(table.registry, [(math.nan, math.nan, None, math.nan)])
     assert {row["score"] for row in outcome.live.values()} == {expected}
-    tell("columns of nothing but NULL", dialect, "scored as missing")
+    tell("columns with only NULL", dialect, "scored as missing")
 
 
 NO_TIME = "`until`: a time outside the years 1 to 9999"
@@ -253,7 +253,7 @@ def test_every_type_of_postgres_is_read_as_what_it_is(tables: Tables, by: str, t
     outcome.check_accounted(2)
     assert {name: outcome.live[1][name] for name in columns} == {name: value[2] for name, value in columns.items()}
     assert {outcome.live[2][name] for name in columns} == {None}
-    tell(f"{len(columns)} types of Postgres, by {by}", "postgresql", "as they are, or as Postgres writes them")
+    tell(f"{len(columns)} types of Postgres, by {by}", "postgresql", "as they are, or as text as Postgres writes it")
 
 
 @pytest.mark.parametrize("by", ["table", pytest.param("query", marks=soak)])
@@ -330,4 +330,4 @@ def test_sqlite_text_that_is_no_utf8_fails_by_the_columns_name_and_tells_no_valu
     assert outcome.record.state == "failed"
     assert "column 'note'" in outcome.said
     assert "secret" not in outcome.said
-    tell("text that is no UTF-8", "sqlite", "fails, naming the column")
+    tell("text that is no UTF-8", "sqlite", "fails and names the column")

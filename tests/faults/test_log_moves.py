@@ -137,7 +137,7 @@ def test_lines_of_a_file_that_moves_while_it_is_read_come_once_each(log: Log, mo
     assert found == undisturbed(log)
     for run in trial.ledger():
         assert run.rows_extracted == run.rows_scored
-    tell(f"log {move}, in the middle of its reading", f"sqlite, {how}", "each line once")
+    tell(f"log {move}, while it is read", f"sqlite, {how}", "each line once")
 
 
 @soak
@@ -155,7 +155,7 @@ def test_a_file_that_is_emptied_while_it_is_read_loses_what_was_cut_and_doubles_
     kept = len(numbers) - LATER
     assert BATCH <= kept <= LINES
     assert numbers == [*range(kept), *range(LINES, LINES + LATER)]
-    tell("log emptied while it is read, no copy kept", "sqlite", "what was not yet read is lost, nothing twice")
+    tell("log emptied while it is read, no copy kept", "sqlite", "lines not yet read are lost, nothing twice")
 
 
 @soak
@@ -177,4 +177,4 @@ def test_a_gzip_that_is_cut_fails_the_run_before_a_line_of_it_and_the_whole_one_
     log.beside(".1.gz").write_bytes(packed)
     assert trial.run(how=how).exit_code == 0
     assert [number for number, _ in live_numbers(trial)] == list(range(LINES + LATER))
-    tell(f"gzip truncated, {how}", "sqlite", "fails, naming the file; the whole one healed")
+    tell(f"gzip truncated, {how}", "sqlite", "fails and names the file; healed with the whole file")

@@ -10,7 +10,7 @@ import pytest
 from penstock.database.bulk import bulk_transaction
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
-from penstock.ledger.reader import settled_intervals
+from penstock.ledger.reader import find_latest_runs
 from penstock.ledger.tables import runs
 from penstock.run.planning import PlanRequest, plan_intervals
 from penstock.spec.yaml_file import load_pipeline
@@ -41,8 +41,8 @@ def test_ten_thousand_intervals_are_planned_quickly(
             transaction.append(runs, rows)
 
     begun = time.perf_counter()
-    settled = settled_intervals(warehouse, pipeline.name)
-    plan = plan_intervals(PlanRequest(pipeline, settled, START + COUNT * GRAIN, lambda _: ""))
+    latest_runs = find_latest_runs(warehouse, pipeline.name)
+    plan = plan_intervals(PlanRequest(pipeline, latest_runs, START + COUNT * GRAIN, lambda _: ""))
     seconds = time.perf_counter() - begun
 
     assert len(plan.intervals) == 32

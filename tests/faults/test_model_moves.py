@@ -47,7 +47,7 @@ def test_a_run_keeps_its_model_when_the_alias_moves_meanwhile(make_scene: Callab
     assert "publish" in running.wait().message
     assert {run.model_version for run in trial.ledger()} == {pinned}
     trial.check_healed()
-    tell("alias moved in mid-run", "sqlite", "one version for all rows: the pinned one")
+    tell("alias moved in mid-run", "sqlite", "all rows have the pinned version")
 
 
 @pytest.mark.parametrize("harm", ["another model", "cut in half", "gone"])
@@ -94,7 +94,7 @@ def test_a_run_refuses_a_model_file_that_changed_before_it_was_read(
     file.write_bytes(sound)
     trial.run()
     trial.check_healed()
-    tell(f"model file after the claim: {harm}", "sqlite", "refused; healed once the file is sound")
+    tell(f"model file after the claim: {harm}", "sqlite", "refused; healed once the file is restored")
 
 
 def do_harm(harm: str, file: Path, other: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_run_that_fills_the_disk_under_a_file_says_so_and_heals_with_more_room
 
     fill_and_free(trial, disk, how)
 
-    tell(f"disk full in the load, {how}", dialect, "fails, saying what to do; nothing to be seen; the next run healed")
+    tell(f"disk full in the load, {how}", dialect, "fails and says what to do; nothing is visible; the next run healed")
 
 
 @soak
@@ -93,7 +93,7 @@ def test_a_run_that_fills_the_disk_under_postgres_says_so_and_heals_with_more_ro
 
     fill_and_free(trial, disk, "flow")
 
-    told = "fails, saying what to do; nothing to be seen; the next run healed"
+    told = "fails and says what to do; nothing is visible; the next run healed"
     tell("disk full in the load, tables' disk", "postgresql", told)
 
 
@@ -121,7 +121,7 @@ def test_a_run_heals_when_the_server_that_ran_out_of_disk_is_started_again(
     trial.lapse()
     assert trial.run(how="flow").state == "Completed"
     trial.check_healed()
-    told = "the server dies; the run fails; nothing to be seen; with room, a start and the next run healed"
+    told = "the server dies and the run fails; after disk space and a restart the next run healed"
     tell("disk full, log's disk", "postgresql", told)
 
 

@@ -48,7 +48,9 @@ def test_a_run_that_waits_too_long_for_a_locked_sqlite_file_says_so_and_the_next
     assert "connection `warehouse` is locked by another session or process for too long" in said, ending
     assert trial.run(how=how).exit_code == 0
     trial.check_healed()
-    tell(f"another process locks the file beyond the timeout, {how}", "sqlite", "fails, saying so; the next run healed")
+    tell(
+        f"another process locks the file beyond the timeout, {how}", "sqlite", "fails and says so; the next run healed"
+    )
 
 
 @soak

@@ -52,7 +52,7 @@ def test_a_publish_that_waits_too_long_for_its_interval_is_tried_again(
     assert f"due to {limit.replace('_', ' ')}" in ending.failures, ending
     assert ending.state == "Completed", ending
     trial.check_healed()
-    tell(f"{limit}: another holds the interval's row", "postgresql", "healed by its own retries")
+    tell(f"{limit}: another session holds the interval's row", "postgresql", "healed by its own retries")
 
 
 @soak

@@ -54,7 +54,9 @@ def test_a_commit_whose_answer_the_network_loses_is_done_once(
     assert [run.state for run in trial.ledger()] == ["published"]
     trial.check_healed()
     name = "publish" if step is PUBLISH else "load"
-    tell(f"answer to COMMIT of the {name} lost on the wire", "postgresql", "healed by its own retries, nothing twice")
+    tell(
+        f"answer to COMMIT of the {name} lost on the network", "postgresql", "healed by its own retries, nothing twice"
+    )
 
 
 @soak
@@ -73,8 +75,8 @@ def test_a_server_that_says_nothing_more_is_taken_for_gone(
     assert ending.state == "Completed", ending
     trial.check_healed()
     name = {PUBLISH: "publish", ROWS_IN: "load", ROWS_OUT: "read"}[step]
-    told = "gives up 10 s after the statement's own timeout; healed by its own retries"
-    tell(f"replies swallowed in the {name}, the connection stays up", "postgresql", told)
+    told = "given up 10 s after the statement's own timeout; healed by its own retries"
+    tell(f"replies lost in the {name}, the connection stays up", "postgresql", told)
 
 
 @soak
@@ -89,4 +91,4 @@ def test_a_slow_network_only_costs_time(scenes: Callable[[str], Scene], tell: Te
     assert warehouse.carried
     assert ending.state == "Completed", ending
     trial.check_healed()
-    tell("20 ms more for every packet, both ways", "postgresql", "published")
+    tell("every packet delayed by 20 ms, both ways", "postgresql", "published")

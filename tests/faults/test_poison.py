@@ -27,7 +27,7 @@ def test_each_run_that_dies_of_a_partition_stands_in_the_ledger_and_the_next_aft
     assert states == ["abandoned", "abandoned", "running"]
     assert [run.state for run in trial.ledger()] == ["abandoned"] * 3 + ["published"]
     trial.check_healed()
-    told = "each try is a run in the ledger, `abandoned` once the next takes over; without the poison it heals"
+    told = "each try is a run in the ledger; healed once the cause is gone"
     tell("SIGSEGV in the prediction, three runs in turn", "sqlite", told)
 
 
@@ -45,5 +45,5 @@ def test_an_interval_that_kills_its_process_holds_up_no_range_that_somebody_asks
 
     assert around.state == last.state == "Completed"
     trial.check_healed()
-    told = "those after it wait; a range that leaves it out is scored"
+    told = "later intervals wait; a range without it is scored"
     tell("SIGSEGV in the prediction of the oldest interval", "sqlite", told)

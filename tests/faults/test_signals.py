@@ -72,4 +72,8 @@ def test_a_run_stopped_beyond_its_lease_publishes_nothing_when_it_goes_on(
     assert "lost its interval" in ending.message
     assert [run.state for run in trial.ledger()] == ["abandoned", "published"]
     trial.check_healed()
-    tell("SIGSTOP beyond the lease before publish", dialect, "the heir's rows stand; the sleeper ends TakenOver")
+    tell(
+        "SIGSTOP beyond the lease before publish",
+        dialect,
+        "the rows of the run that took over stay; the stopped run ends TakenOver",
+    )

@@ -157,7 +157,7 @@ def test_a_column_that_changes_between_the_look_and_the_reading_publishes_nothin
     table.say(f"alter table payments {mend}")
     assert driver.run(START + timedelta(days=1))[-1] == "publish"
     table.outcome("").check_accounted(5)
-    tell(f"column {change.partition(' column')[0]} in mid-run", "postgresql", "nothing published; mended, scored")
+    tell(f"column {change.partition(' column')[0]} in mid-run", "postgresql", "nothing published; repaired, scored")
 
 
 def test_a_table_that_is_emptied_and_filled_again_in_mid_run_loses_no_row(
@@ -174,7 +174,7 @@ def test_a_table_that_is_emptied_and_filled_again_in_mid_run_loses_no_row(
     assert "5 rows were counted, but 2 extracted in the same snapshot" in ended
     assert driver.run(START + timedelta(days=1))[-1] == "publish"
     table.outcome("").check_accounted(5)
-    tell("table truncated and filled again in mid-run", "postgresql", "fails, saying so; the next run healed")
+    tell("table truncated and filled again in mid-run", "postgresql", "fails and says so; the next run healed")
 
 
 def test_rows_that_are_away_just_while_they_are_read_are_late_for_the_next_run(
@@ -198,4 +198,4 @@ def test_rows_that_are_away_just_while_they_are_read_are_late_for_the_next_run(
     assert driver.run(START + timedelta(days=1))[-1] == "publish"
     table.outcome("").check_accounted(5)
     assert driver.run(START + timedelta(days=1))[-1] == "plan"
-    tell("rows away just while they are read", "sqlite", "noted on the card; the next run scores them")
+    tell("rows absent only while they are read", "sqlite", "noted on the card; the next run scores them")

@@ -67,7 +67,7 @@ def test_rows_of_a_transaction_that_is_open_when_the_interval_ends_are_waited_fo
 
         assert (waiting.intervals, waiting.stalled) == ((), 1)
         pid = session.execute(sa.text("select pg_backend_pid()")).scalar_one()
-        assert f"1 interval waits to be settled: session {pid} of user `postgres`" in waiting.stall
+        assert f"1 interval waits for open transactions: session {pid} of user `postgres`" in waiting.stall
         assert "`till`) has a transaction open since 20" in waiting.stall
         assert "secret" not in waiting.stall
         session.execute(sa.text(INSERT))
@@ -83,14 +83,14 @@ def test_a_transaction_that_began_after_the_delay_holds_nothing_back(make_place:
     with open_transaction(place.shop):
         horizon = read_horizon(place.shop)
 
-    assert horizon.settles(datetime.now(UTC) - timedelta(minutes=1))
-    assert not horizon.settles(datetime.now(UTC))
+    assert horizon.covers(datetime.now(UTC) - timedelta(minutes=1))
+    assert not horizon.covers(datetime.now(UTC))
 
 
 def test_the_oldest_transaction_is_named_and_the_others_counted(make_place: Callable[..., Place]) -> None:
     place = make_place("postgresql")
     with open_transaction(place.shop, "first"), open_transaction(place.shop, "second"):
-        told = read_horizon(place.shop).holder
+        told = read_horizon(place.shop).blocker
 
     assert "`first`" in told
     assert told.endswith(", and 1 later one")
@@ -114,7 +114,7 @@ def test_penstocks_own_readers_and_other_databases_hold_nothing_back(
     other = Database("other", sa.create_engine(database_url("postgresql", "other").replace("://", "+psycopg://", 1)))
     with exported_snapshot(place.shop), open_transaction(other):
         begun = datetime.now(UTC)
-        assert read_horizon(place.shop).settles(begun)
+        assert read_horizon(place.shop).covers(begun)
     other.engine.dispose()
 
 
@@ -129,8 +129,8 @@ def test_a_prepared_transaction_holds_everything_back(use_settings: Callable[...
             connection.commit()
 
         horizon = read_horizon(shop)
-        assert not horizon.settles(START)
-        assert horizon.holder.startswith("transaction `order-7` of user `postgres` is prepared since 20")
+        assert not horizon.covers(START)
+        assert horizon.blocker.startswith("transaction `order-7` of user `postgres` is prepared since 20")
 
         shop.engine.dispose()
 
@@ -203,7 +203,7 @@ def test_plan_run_and_flow_show_who_is_waited_for(make_place: Callable[..., Plac
         state = score(str(place.spec), return_state=True)
 
     for told in (planned.output, ran.output, str(state.message)):
-        assert "to be settled: session" in " ".join(told.split())
+        assert "for open transactions: session" in " ".join(told.split())
         assert "`till`" in told
     assert (planned.exit_code, ran.exit_code, state.name) == (0, 0, "Skipped")
     assert list_runs(place.warehouse) == []

@@ -15,7 +15,7 @@ from penstock.interval import DataInterval
 from penstock.ledger import migration_fills, migrations
 from penstock.ledger.lineage import replaced_by
 from penstock.ledger.quarantine import quarantined_rows
-from penstock.ledger.reader import find_run, list_runs, partitions_of, settled_intervals, validations_of
+from penstock.ledger.reader import find_latest_runs, find_run, list_runs, partitions_of, validations_of
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import CANCELLED, run_lease
 from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since, validations
@@ -57,7 +57,7 @@ def test_a_held_interval_is_busy_and_a_published_one_is_left_alone(warehouse: Da
     assert take(warehouse) is None
     record = find_run(warehouse, run.run_id[:6])
     assert (record.state, record.rows_extracted, record.score_quantiles) == ("published", 10, (0.1, 0.2))
-    assert set(settled_intervals(warehouse, "card-risk")) == {DAY.key}
+    assert set(find_latest_runs(warehouse, "card-risk")) == {DAY.key}
 
 
 def test_publishing_twice_changes_nothing_as_after_a_lost_answer(warehouse: Database) -> None:
@@ -81,7 +81,7 @@ def test_a_newer_run_supersedes_and_a_withdrawn_one_cannot_be_withdrawn_again(wa
 
     with pytest.raises(WrongState, match="withdrawn"):
         withdraw(warehouse, second.run_id)
-    assert settled_intervals(warehouse, "card-risk")[DAY.key].state == "withdrawn"
+    assert find_latest_runs(warehouse, "card-risk")[DAY.key].state == "withdrawn"
     with pytest.raises(RunNotFound):
         withdraw(warehouse, "no-such-run")
 

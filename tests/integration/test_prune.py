@@ -17,7 +17,7 @@ from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable, LinesPruned, TakenOver
 from penstock.interval import DataInterval
-from penstock.ledger.reader import find_run, list_runs, quarantined_rows, settled_intervals
+from penstock.ledger.reader import find_latest_runs, find_run, list_runs, quarantined_rows
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
 from penstock.run.load import load_partition
@@ -219,7 +219,7 @@ def test_withdrawn_rows_that_were_pruned_come_back_by_a_restate(warehouse: Datab
     withdraw(warehouse, first.run_id)
     assert prune_at(warehouse, with_retention(keep_runs=0)) == {"replaced rows": 2}
     assert visible(warehouse) == []
-    assert settled_intervals(warehouse, "card-risk")[day(0).key].state == "withdrawn"
+    assert find_latest_runs(warehouse, "card-risk")[day(0).key].state == "withdrawn"
 
     publish_rows(warehouse, [1, 2, 3], again=True)
 
@@ -317,7 +317,7 @@ def test_lines_that_a_secondary_source_reaches_back_for_stay(warehouse: Database
 
     plan = plan_prune(warehouse, parse_pipeline(text.encode(), "x"), NOW)
 
-    assert plan.horizons == {"visits": day(9).start - timedelta(days=3)}
+    assert plan.cutoffs == {"visits": day(9).start - timedelta(days=3)}
 
 
 def replace_interval(**changes: Any) -> Pipeline:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.arguments import AsJson
-from penstock.cli.check.findings import MARKS, STYLES, Findings
+from penstock.cli.check.report import MARKS, STYLES, CheckReport
 from penstock.cli.opening import open_settings, pipeline_files
 from penstock.cli.output import console, plural, write_json
 from penstock.errors import PipelineNotFound
@@ -34,13 +34,13 @@ def check(
 
     settings = open_settings()
     names = pipelines or _all_names(settings)
-    found: list[Findings] = []
+    found: list[CheckReport] = []
     out = console()
     for name in names:
-        findings = check_pipeline(name, settings, accept=accept)
-        found.append(findings)
+        report = check_pipeline(name, settings, accept=accept)
+        found.append(report)
         if not as_json:
-            _print_findings(findings, out)
+            _print_report(report, out)
     if as_json:
         write_json(found)
     else:
@@ -58,8 +58,8 @@ def _all_names(settings: "Settings") -> list[str]:
     return names
 
 
-def _print_findings(findings: Findings, out: "Console") -> None:
-    out.print(findings.pipeline, style="bold", markup=False)
-    for point in findings.points:
-        line = f"  {MARKS[point.state]} {point.subject}: {point.what}"
-        out.print(line, style=STYLES[point.state], markup=False, soft_wrap=True)
+def _print_report(report: CheckReport, out: "Console") -> None:
+    out.print(report.pipeline, style="bold", markup=False)
+    for result in report.results:
+        line = f"  {MARKS[result.state]} {result.subject}: {result.what}"
+        out.print(line, style=STYLES[result.state], markup=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from penstock.cli.check.findings import Findings
+from penstock.cli.check.report import CheckReport
 from penstock.cli.check.steps import subject_of
 from penstock.cli.opening import connector, open_pipeline
 from penstock.cli.output import count, plural
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from penstock.spec.pipeline import Pipeline
 
 
-def check_pipeline(name: str, settings: "Settings", *, accept: bool = False) -> Findings:
+def check_pipeline(name: str, settings: "Settings", *, accept: bool = False) -> CheckReport:
     """Check the pipeline of a name or a path. `accept` makes its sources' present columns their contract."""
-    findings = Findings(name)
+    report = CheckReport(name)
     spec: Pipeline | None = None
-    with findings.about("spec"):
+    with report.about("spec"):
         spec = open_pipeline(name, settings)
     if spec is None:
-        return findings
-    findings.ok("spec", f"{plural(len(spec.sources), 'source')}, primary `{spec.primary}`")
-    check = _Check(spec, settings, connector(settings), findings)
+        return report
+    report.ok("spec", f"{plural(len(spec.sources), 'source')}, primary `{spec.primary}`")
+    check = _Check(spec, settings, connector(settings), report)
     check.check_privacy()
     check.check_expectations()
     check.check_destination()
@@ -40,7 +40,7 @@ def check_pipeline(name: str, settings: "Settings", *, accept: bool = False) -> 
     if rows is not None and features is not None:
         check.check_contract(rows, features, models)
         check.check_history(features)
-    return findings
+    return report
 
 
 @dataclass(frozen=True)
@@ -48,42 +48,42 @@ class _Check:
     pipeline: "Pipeline"
     settings: "Settings"
     connect: "Connector"
-    findings: Findings
+    report: CheckReport
 
     def check_privacy(self) -> None:
         """Check that private columns can be hashed."""
         from penstock.privacy.masking import make_masking
 
-        with self.findings.about("private"):
+        with self.report.about("private"):
             hidden = make_masking(self.pipeline, self.settings).columns
             if hidden:
-                self.findings.ok("private", f"{', '.join(sorted(hidden))} are never shown")
+                self.report.ok("private", f"{', '.join(sorted(hidden))} are never shown")
 
     def check_expectations(self) -> None:
         if not self.pipeline.expectations:
-            self.findings.note("expectations", "none: every row is scored as it is")
+            self.report.note("expectations", "none: every row is scored as it is")
             return
         from penstock.quality import check_expectations
 
-        with self.findings.about("expectations"):
+        with self.report.about("expectations"):
             check_expectations(self.pipeline)
             number = sum(len(stage) for stage in self.pipeline.expectations.values())
-            self.findings.ok("expectations", f"{number} can be evaluated")
+            self.report.ok("expectations", f"{number} can be evaluated")
 
     def check_destination(self) -> None:
         """Connect to the warehouse, and check that the live view's name is free."""
         import sqlalchemy as sa
 
         destination = self.pipeline.destination
-        with self.findings.about("destination"):
+        with self.report.about("destination"):
             database = self.connect(destination.connection)
             with database.reading() as connection:
                 tables = sa.inspect(connection).get_table_names(schema=destination.schema_)
             if destination.table in tables:
                 what = f"`{destination.table}` is already a table, but the view of the live rows needs this name"
-                self.findings.problem("destination", what)
+                self.report.problem("destination", what)
             else:
-                self.findings.ok("destination", f"`{destination.table}` in `{destination.connection}`")
+                self.report.ok("destination", f"`{destination.table}` in `{destination.connection}`")
 
     def read_samples(self) -> "dict[str, pa.Table] | None":
         """Check every source and read a few rows of each. None if one cannot be read."""
@@ -92,12 +92,12 @@ class _Check:
         from penstock.sources import open_source
 
         interval = newest_interval(self.pipeline, datetime.now(UTC))
-        sampler = Sampler(self.pipeline, interval, self.connect, self.findings)
+        sampler = Sampler(self.pipeline, interval, self.connect, self.report)
         rows: dict[str, pa.Table] = {}
         for name in self.pipeline.sources:
             subject = f"source `{name}`"
-            with self.findings.about(subject):
-                self.findings.ok(subject, inspect_source(self.pipeline, name, interval, self.connect))
+            with self.report.about(subject):
+                self.report.ok(subject, inspect_source(self.pipeline, name, interval, self.connect))
                 rows[name] = sampler.sample(name)
                 if name == self.pipeline.primary:
                     self._note_timeless(
@@ -118,12 +118,12 @@ class _Check:
         interval = newest_interval(self.pipeline, datetime.now(UTC))
         manifests = {step: model.manifest for step, model in models.items()}
         needed = needed_columns(self.pipeline, manifests) if manifests else ()
-        with self.findings.about("contract"):
+        with self.report.about("contract"):
             for compared in compare_sources(self.pipeline, interval, self.connect, needed):
                 for difference in compared.differences:
                     text = f"{difference.text}{'; accepted' if accept else ''}"
                     halts = difference in compared.halts and not accept
-                    (self.findings.problem if halts else self.findings.note)(f"source `{compared.source}`", text)
+                    (self.report.problem if halts else self.report.note)(f"source `{compared.source}`", text)
             if accept:
                 accept_columns(self.pipeline, interval, self.connect)
 
@@ -132,12 +132,12 @@ class _Check:
         from penstock.spec.pipeline import FEATURES
 
         others = {name: table for name, table in rows.items() if name != self.pipeline.primary}
-        with self.findings.about("features"):
+        with self.report.about("features"):
             features = build_features(
                 self.pipeline, "of the sample", rows[self.pipeline.primary], others, self.settings.statement_seconds
             )
             size = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"
-            self.findings.ok("features", size if self.pipeline.features else f"the primary source as it is: {size}")
+            self.report.ok("features", size if self.pipeline.features else f"the primary source as it is: {size}")
             self._check_stage(FEATURES, features.column_names)
             return features
         return None
@@ -150,11 +150,11 @@ class _Check:
         loaded: dict[str, ModelVersion] = {}
         for step in self.pipeline.steps:
             subject = subject_of(self.pipeline, step)
-            with self.findings.about(subject):
+            with self.report.about(subject):
                 pin = registry.resolve(step.model)
                 loaded[step.name] = version = registry.load(pin)
                 golden = plural(len(version.manifest.golden), "golden row")
-                self.findings.ok(subject, f"{pin}, digest {pin.digest[:12]}, {golden} scored as registered")
+                self.report.ok(subject, f"{pin}, digest {pin.digest[:12]}, {golden} scored as registered")
         return loaded if len(loaded) == len(self.pipeline.steps) else {}
 
     def check_names(self, models: "dict[str, ModelVersion]") -> None:
@@ -168,7 +168,7 @@ class _Check:
         columns = (*self.pipeline.key, *outputs, *self.pipeline.decide, *kept)
         for name in dict.fromkeys(check_names(columns)):
             what = f"`{name}` is a column of the live view itself, or appears twice. Rename it in the features query."
-            self.findings.problem("destination", what)
+            self.report.problem("destination", what)
         self._check_stage(SCORES, columns)
 
     def check_history(self, features: "pa.Table") -> None:
@@ -177,7 +177,7 @@ class _Check:
 
         destination, key = self.pipeline.destination, self.pipeline.key
         kept = dict.fromkeys((*key, *destination.keep))
-        with self.findings.about("destination"):
+        with self.report.about("destination"):
             table = features.select([c for c in kept if c in features.column_names])
             check_rows(self.connect(destination.connection), destination, key, table)
 
@@ -192,17 +192,17 @@ class _Check:
 
         known = (*features.column_names, *rows[self.pipeline.primary].column_names)
         lacking = tuple(c for c in self.pipeline.destination.keep if c not in known)
-        with self.findings.about("destination"):
+        with self.report.about("destination"):
             if lacking:
                 raise MissingColumns("the features, for `destination.keep`,", lacking, known)
         if models:
             options = PartitionOptions(MaskingPolicy(self.pipeline.private_columns), self.settings.statement_seconds)
-            check_steps(self.pipeline, models, features, options, self.findings)
+            check_steps(self.pipeline, models, features, options, self.report)
 
     def _note_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:
             column = self.pipeline.interval.column
-            self.findings.note(subject, f"{rows:,} rows have no `{column}`: they are in no interval and never scored")
+            self.report.note(subject, f"{rows:,} rows have no `{column}`: they are in no interval and never scored")
 
     def _check_key(self, primary: "pa.Table") -> None:
         from penstock.run.features import duplicate_keys
@@ -210,13 +210,13 @@ class _Check:
         twice = duplicate_keys(self.pipeline, primary)
         if twice:
             key = ", ".join(f"`{c}`" for c in self.pipeline.key)
-            self.findings.problem(f"source `{self.pipeline.primary}`", f"key {key} is not unique: {', '.join(twice)}")
+            self.report.problem(f"source `{self.pipeline.primary}`", f"key {key} is not unique: {', '.join(twice)}")
 
     def _check_stage(self, stage: str, columns: "list[str] | tuple[str, ...]") -> None:
         from penstock.errors import MissingColumns
 
         wanted = [c for expectation in self.pipeline.expectations_of(stage) for c in expectation.columns]
         lacking = tuple(dict.fromkeys(c for c in wanted if c not in columns))
-        with self.findings.about("expectations"):
+        with self.report.about("expectations"):
             if lacking:
                 raise MissingColumns(f"`{stage}`, for its expectations,", lacking, tuple(columns))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from penstock.cli.check.findings import Findings
+from penstock.cli.check.report import CheckReport
 from penstock.errors import NoFiles
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Sampler:
     pipeline: "Pipeline"
     interval: "DataInterval | None"
     connect: "Connector"
-    findings: Findings
+    report: CheckReport
 
     def sample(self, name: str) -> "pa.Table":
         """Return up to `ROWS` rows of a source, and report which ones.
@@ -43,10 +43,10 @@ class Sampler:
         rows = self._read(name, self.interval)
         where = f"of {self.interval.label}" if self.interval else "of all"
         if not rows.num_rows and self.interval is not None and name == self.pipeline.primary:
-            self.findings.note(subject, f"no rows in {self.interval.label}, the newest interval")
+            self.report.note(subject, f"no rows in {self.interval.label}, the newest interval")
             with suppress(NoFiles):  # a path with the interval cannot match all files
                 rows, where = self._read(name, None), "of other intervals"
-        self.findings.ok(subject, f"{rows.num_rows:,} rows {where} read as a sample")
+        self.report.ok(subject, f"{rows.num_rows:,} rows {where} read as a sample")
         return rows
 
     def _read(self, name: str, interval: "DataInterval | None") -> "pa.Table":
@@ -74,9 +74,9 @@ class Sampler:
         bad = times.null_count
         result = f"{len(batch.lines):,} lines of {batch.file.path} read, {bad:,} do not match the format"
         if bad > source.max_malformed * len(batch.lines):
-            self.findings.problem(f"source `{name}`", f"{result}: more than `max_malformed` {source.max_malformed:g}")
+            self.report.problem(f"source `{name}`", f"{result}: more than `max_malformed` {source.max_malformed:g}")
         else:
-            self.findings.ok(f"source `{name}`", result)
+            self.report.ok(f"source `{name}`", result)
         first = pc.indices_nonzero(pc.is_valid(times))[:ROWS]
         rows = parser.parse(batch.lines.take(first), times.take(first))
         ids = [f"{batch.file.file_id}:{offset}" for offset in batch.offsets.take(first).to_pylist()]

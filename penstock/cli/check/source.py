@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | None", connect: "Connector") -> str:
-    """Find a source's table, query or files; return a description of what was found.
+    """Find a source's table, query or files. Return a description of what was found.
 
     Raises:
         SourceError: something is missing; the error names it.

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.cli.check.findings import Findings
+from penstock.cli.check.report import CheckReport
 from penstock.cli.output import plural
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def subject_of(pipeline: "Pipeline", step: "ScoreStep") -> str:
-    """Return the subject of findings about a step."""
+    """Return the subject of report about a step."""
     return f"step `{step.name}`" if pipeline.models else "model"
 
 
@@ -26,29 +26,29 @@ def check_steps(
     models: "Mapping[str, ModelVersion]",
     sample: "pa.Table",
     options: "PartitionOptions",
-    findings: Findings,
+    report: CheckReport,
 ) -> None:
     """Score the sample with every step and try the decisions. The first failing step ends the check."""
     if pipeline.models:
-        rows = _try_steps(pipeline, models, sample, options, findings)
+        rows = _try_steps(pipeline, models, sample, options, report)
     else:
-        rows = _try_model(pipeline, models[pipeline.steps[0].name], sample, options, findings)
+        rows = _try_model(pipeline, models[pipeline.steps[0].name], sample, options, report)
     if rows is not None and pipeline.decide:
-        _try_decisions(pipeline, rows, options, findings)
+        _try_decisions(pipeline, rows, options, report)
 
 
 def _try_model(
-    pipeline: "Pipeline", model: "ModelVersion", sample: "pa.Table", options: "PartitionOptions", findings: Findings
+    pipeline: "Pipeline", model: "ModelVersion", sample: "pa.Table", options: "PartitionOptions", report: CheckReport
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that the model accepts, and its outputs."""
     import pyarrow as pa
 
-    with findings.about("model"):
+    with report.about("model"):
         model.check_columns(sample.column_names)
-        findings.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
+        report.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
         refused = model.refused_rows(sample)
         first = [options.masking.mask_reason(misfits[0]).text for misfits in refused.values()]
-        _note_refused("model", first, sample, findings)
+        _note_refused("model", first, sample, report)
         taken = sample.take(pa.array([row for row in range(sample.num_rows) if row not in refused], pa.int64()))
         return taken, model.score(taken)
     return None
@@ -59,7 +59,7 @@ def _try_steps(
     models: "Mapping[str, ModelVersion]",
     sample: "pa.Table",
     options: "PartitionOptions",
-    findings: Findings,
+    report: CheckReport,
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that every step accepts, and the outputs of all steps."""
     from penstock.models.chain import score_step
@@ -68,33 +68,33 @@ def _try_steps(
     rows = Features(sample, sample.num_rows, 0, (), ())
     for step in pipeline.steps:
         subject, model, before = subject_of(pipeline, step), models[step.name], rows
-        with findings.about(subject):
+        with report.about(subject):
             rows = score_step(pipeline, before, step, model, options)
         if rows is before:
             return None
-        findings.ok(subject, f"its {plural(len(model.manifest.features), 'feature')} are there")
+        report.ok(subject, f"its {plural(len(model.manifest.features), 'feature')} are there")
         if step.when is not None:
             scored = rows.table.num_rows - rows.table[rows.output_columns[-1]].null_count
-            findings.ok(subject, f"scores {scored} of {rows.table.num_rows} sample rows: {step.when}")
+            report.ok(subject, f"scores {scored} of {rows.table.num_rows} sample rows: {step.when}")
         refused = rows.refusals[len(before.refusals) :]
-        _note_refused(subject, [refusal.reasons[0].text for refusal in refused], sample, findings)
+        _note_refused(subject, [refusal.reasons[0].text for refusal in refused], sample, report)
     outputs = rows.output_columns
     return rows.table.drop_columns(outputs), rows.table.select(outputs)
 
 
-def _note_refused(subject: str, reasons: "Sequence[str]", sample: "pa.Table", findings: Findings) -> None:
+def _note_refused(subject: str, reasons: "Sequence[str]", sample: "pa.Table", report: CheckReport) -> None:
     if reasons:
         text = f"{len(reasons)} of {sample.num_rows} sample rows would be quarantined, as {reasons[0]}"
-        findings.note(subject, text)
+        report.note(subject, text)
 
 
 def _try_decisions(
-    pipeline: "Pipeline", rows: "tuple[pa.Table, pa.Table]", options: "PartitionOptions", findings: Findings
+    pipeline: "Pipeline", rows: "tuple[pa.Table, pa.Table]", options: "PartitionOptions", report: CheckReport
 ) -> None:
     from penstock.models.scoring import decide
 
-    with findings.about("decide"):
+    with report.about("decide"):
         columns = ", ".join(
             f"`{field.name}` ({field.type})" for field in decide(pipeline, *rows, options.statement_seconds).schema
         )
-        findings.ok("decide", f"gives {columns}")
+        report.ok("decide", f"gives {columns}")

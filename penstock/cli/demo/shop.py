@@ -108,7 +108,7 @@ class Shop:
 
     @property
     def scored_days(self) -> tuple[DataInterval, ...]:
-        """Days that the pipeline scores; the last one is broken until it is repaired."""
+        """Days that the pipeline scores. The last one is broken until it is repaired."""
         return self.days[TRAINING_DAYS:]
 
 

@@ -52,7 +52,7 @@ class KnownFile:
     head_hash: str
     head_bytes: int
     offset: int
-    """Bytes that were read; for a gzip, of its content."""
+    """Bytes that were read. For a gzip, of its content."""
     tail_hash: str
     """Hash of the last `tail_bytes` before the offset."""
     tail_bytes: int

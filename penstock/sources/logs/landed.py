@@ -17,7 +17,7 @@ from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP, UtcDateTime, compute
 from penstock.errors import LinesPruned, NoFiles
 from penstock.interval import DataInterval, iso
-from penstock.ledger.log_retention import read_horizon
+from penstock.ledger.log_retention import read_cutoff
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import log_files, log_lines
 from penstock.privacy.masking import HIDDEN
@@ -61,7 +61,7 @@ def _index_name(table: str) -> str:
 
 
 def land_lines(pipeline: str, name: str, source: LogSource, database: Database, roots: tuple[str, ...]) -> Landing:
-    """Append the lines that are new since the committed offsets; repeating it adds nothing.
+    """Append the lines that are new since the committed offsets. Repeating it adds nothing.
 
     Args:
         roots: the folders that may be read; empty: no limit.
@@ -183,13 +183,13 @@ class LogReader:
     def _refuse_pruned(self, interval: DataInterval | None) -> None:
         """Raise LinesPruned if lines of the interval may be gone.
 
-        Call this after reading. Pruning moves the horizon before it deletes lines, so if the horizon has not moved,
+        Call this after reading. Pruning moves the cutoff before it deletes lines, so if the cutoff has not moved,
         the read was complete.
         """
         span = self._span(interval)
-        horizon = read_horizon(self.database, self.pipeline, self.name) if span else None
-        if span and horizon and span.start < horizon:
-            raise LinesPruned(self.name, iso(span.start), iso(horizon))
+        cutoff = read_cutoff(self.database, self.pipeline, self.name) if span else None
+        if span and cutoff and span.start < cutoff:
+            raise LinesPruned(self.name, iso(span.start), iso(cutoff))
 
     def _span(self, interval: DataInterval | None) -> DataInterval | None:
         reach = timedelta(0) if self.primary else self.source.lookback

@@ -27,7 +27,7 @@ class Lines:
 
 
 def split_lines(data: bytes, base: int) -> Lines:
-    """Split whole lines; the last may lack its LF. Drop one CR before each LF, and a BOM at the file's start.
+    """Split whole lines. The last may lack its LF. Drop one CR before each LF, and a BOM at the file's start.
 
     Args:
         data: Bytes from the beginning of a line on.

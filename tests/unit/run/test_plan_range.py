@@ -37,7 +37,7 @@ def test_a_backfill_takes_all_that_is_missing_beyond_the_intervals_of_one_run() 
     plan = plan_range(pipeline(), record(3), NOW, None, None, None)
 
     assert days_of(plan) == [day for day in range(100) if day != 3]
-    assert (plan.settled, plan.left_over) == (1, 0)
+    assert (plan.published, plan.left_over) == (1, 0)
 
 
 def test_a_backfill_leaves_withdrawn_intervals_alone() -> None:
@@ -51,7 +51,7 @@ def test_a_restate_takes_what_was_not_scored_since_it_was_asked_for() -> None:
 
     plan = plan_range(pipeline(), records, NOW, START, START + 4 * DAY, NOW)
 
-    assert (days_of(plan), plan.settled) == ([0, 2, 3], 1)
+    assert (days_of(plan), plan.published) == ([0, 2, 3], 1)
 
 
 def test_a_snapshot_pipeline_has_no_range() -> None:

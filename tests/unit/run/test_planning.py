@@ -27,7 +27,7 @@ def pipeline(**interval: Any) -> Pipeline:
     return Pipeline.model_validate(data)
 
 
-def settled(*days: int, state: str = "published", fingerprint: str = "same") -> dict[str, Any]:
+def latest_runs(*days: int, state: str = "published", fingerprint: str = "same") -> dict[str, Any]:
     records = {}
     for day in days:
         interval = GRID[day]
@@ -47,14 +47,14 @@ def same(_: DataInterval) -> str:
 
 
 def test_all_intervals_that_are_over_and_not_published_are_due_oldest_first() -> None:
-    plan = plan_intervals(PlanRequest(pipeline(), settled(0, 1, 5), NOW, same))
+    plan = plan_intervals(PlanRequest(pipeline(), latest_runs(0, 1, 5), NOW, same))
     assert days_of(plan) == [2, 3, 4, 6, 7, 8, 9]
-    assert plan.settled == 3
+    assert plan.published == 3
 
 
 def test_an_interval_is_not_due_before_its_delay_has_passed() -> None:
-    assert days_of(plan_intervals(PlanRequest(pipeline(delay="4h"), settled(*range(9)), NOW, same))) == []
-    assert days_of(plan_intervals(PlanRequest(pipeline(delay="3h"), settled(*range(9)), NOW, same))) == [9]
+    assert days_of(plan_intervals(PlanRequest(pipeline(delay="4h"), latest_runs(*range(9)), NOW, same))) == []
+    assert days_of(plan_intervals(PlanRequest(pipeline(delay="3h"), latest_runs(*range(9)), NOW, same))) == [9]
 
 
 def test_nothing_is_due_before_the_first_interval_is_over() -> None:
@@ -62,7 +62,7 @@ def test_nothing_is_due_before_the_first_interval_is_over() -> None:
 
 
 def test_latest_leaves_the_missed_ones_out() -> None:
-    assert days_of(plan_intervals(PlanRequest(pipeline(catch_up="latest"), settled(0), NOW, same))) == [9]
+    assert days_of(plan_intervals(PlanRequest(pipeline(catch_up="latest"), latest_runs(0), NOW, same))) == [9]
 
 
 def test_no_more_than_max_intervals_are_taken_and_the_rest_is_told() -> None:
@@ -77,7 +77,7 @@ def test_late_rows_bring_back_only_the_watched_intervals_that_changed() -> None:
         asked.append((interval.start - START).days)
         return "other" if asked[-1] == 8 else "same"
 
-    plan = plan_intervals(PlanRequest(pipeline(lookback=3), settled(*range(10)), NOW, fingerprint_of))
+    plan = plan_intervals(PlanRequest(pipeline(lookback=3), latest_runs(*range(10)), NOW, fingerprint_of))
 
     assert [(p.reason, p.again) for p in plan.intervals] == [("late rows", True)]
     assert days_of(plan) == [8]
@@ -85,9 +85,9 @@ def test_late_rows_bring_back_only_the_watched_intervals_that_changed() -> None:
 
 
 def test_a_withdrawn_interval_waits_for_a_restate() -> None:
-    records = settled(*range(9)) | settled(9, state="withdrawn")
+    records = latest_runs(*range(9)) | latest_runs(9, state="withdrawn")
     plan = plan_intervals(PlanRequest(pipeline(lookback=3), records, NOW, lambda _: "same"))
-    assert (plan.intervals, plan.withdrawn, plan.settled) == ((), 1, 9)
+    assert (plan.intervals, plan.withdrawn, plan.published) == ((), 1, 9)
 
     again = plan_intervals(PlanRequest(pipeline(), records, NOW, same, "restate", GRID[9].start, GRID[9].end))
     assert [(p.reason, p.again) for p in again.intervals] == [("restate", True)]
@@ -100,7 +100,7 @@ def test_a_range_bounds_what_is_taken_and_a_naive_bound_is_utc() -> None:
 
 def test_a_backfill_takes_missing_intervals_of_its_range_only() -> None:
     plan = plan_intervals(
-        PlanRequest(pipeline(catch_up="latest"), settled(3), NOW, same, "backfill", START, START + 5 * DAY)
+        PlanRequest(pipeline(catch_up="latest"), latest_runs(3), NOW, same, "backfill", START, START + 5 * DAY)
     )
     assert (days_of(plan), {p.reason for p in plan.intervals}) == ([0, 1, 2, 4], {"backfill"})
 
@@ -133,19 +133,19 @@ def test_intervals_beyond_the_horizon_wait_whatever_the_mode(mode: Any) -> None:
 
     assert days_of(plan) == [0, 1, 2, 3, 4, 5]  # the delay of the seventh was not over when the session began
     assert plan.stalled == 4
-    assert plan.stall == "4 intervals wait to be settled: session 7 has a transaction open"
+    assert plan.stall == "4 intervals wait for open transactions: session 7 has a transaction open"
 
 
 def test_a_published_interval_waits_for_nobody_unless_its_rows_changed() -> None:
     horizon = Horizon(START, "session 7 has a transaction open")
 
-    plan = plan_intervals(PlanRequest(pipeline(lookback=1), settled(*range(9)), NOW, same, horizon=horizon))
+    plan = plan_intervals(PlanRequest(pipeline(lookback=1), latest_runs(*range(9)), NOW, same, horizon=horizon))
     late = plan_intervals(
-        PlanRequest(pipeline(lookback=2), settled(*range(10)), NOW, lambda _: "other", horizon=horizon)
+        PlanRequest(pipeline(lookback=2), latest_runs(*range(10)), NOW, lambda _: "other", horizon=horizon)
     )
 
-    assert (plan.settled, plan.stalled) == (9, 1)
-    assert (late.intervals, late.settled, late.stalled) == ((), 8, 2)
+    assert (plan.published, plan.stalled) == (9, 1)
+    assert (late.intervals, late.published, late.stalled) == ((), 8, 2)
 
 
 def test_only_a_sql_source_can_be_asked_for_its_horizon() -> None:

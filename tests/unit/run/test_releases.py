@@ -12,7 +12,7 @@ from penstock.run_types import ExtractedRows, Features, ModelPin, NullKey, Parti
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
-from tests.unit.run.test_planning import GRID, NOW, days_of, pipeline, same, settled
+from tests.unit.run.test_planning import GRID, NOW, days_of, latest_runs, pipeline, same
 
 KEYS = [interval.key for interval in GRID]
 RATES = """
@@ -31,7 +31,7 @@ destination: {table: scores}
 
 def reasons(mode: Mode, *released: int) -> dict[int, str]:
     keys = {KEYS[day] for day in released}
-    plan = plan_intervals(PlanRequest(pipeline(lookback=2), settled(*range(9)), NOW, same, mode, released=keys))
+    plan = plan_intervals(PlanRequest(pipeline(lookback=2), latest_runs(*range(9)), NOW, same, mode, released=keys))
     return {(p.interval.start - GRID[0].start).days: p.reason for p in plan.intervals if p.interval}
 
 
@@ -49,7 +49,7 @@ def test_a_released_interval_that_was_never_published_is_scored_too() -> None:
 
 
 def test_a_withdrawn_interval_is_not_brought_back_by_a_release() -> None:
-    done = settled(*range(1, 10)) | settled(0, state="withdrawn")
+    done = latest_runs(*range(1, 10)) | latest_runs(0, state="withdrawn")
 
     plan = plan_intervals(PlanRequest(pipeline(), done, NOW, same, "due", released={KEYS[0]}))
 

@@ -1,4 +1,4 @@
-"""The findings of a check. An error becomes a finding, and the check goes on."""
+"""The report of a check. An error becomes a result, and the check continues."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,8 +11,8 @@ STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One finding of a check."""
+class CheckResult:
+    """The result for one subject."""
 
     subject: str
     state: State
@@ -20,22 +20,22 @@ class Finding:
 
 
 @dataclass
-class Findings:
-    """The findings of one pipeline."""
+class CheckReport:
+    """The results of one pipeline."""
 
     pipeline: str
-    points: list[Finding] = field(default_factory=list)
+    results: list[CheckResult] = field(default_factory=list)
     exit_code: int = 0
     """2 if the spec or the settings are wrong, 1 for other problems."""
 
     def ok(self, subject: str, what: str) -> None:
-        self.points.append(Finding(subject, "ok", what))
+        self.results.append(CheckResult(subject, "ok", what))
 
     def note(self, subject: str, what: str) -> None:
-        self.points.append(Finding(subject, "note", what))
+        self.results.append(CheckResult(subject, "note", what))
 
     def problem(self, subject: str, what: str, exit_code: int = 1) -> None:
-        self.points.append(Finding(subject, "problem", what))
+        self.results.append(CheckResult(subject, "problem", what))
         self.exit_code = max(self.exit_code, exit_code)
 
     def about(self, subject: str) -> "Attempt":
@@ -44,14 +44,14 @@ class Findings:
 
     @property
     def problems(self) -> int:
-        return sum(1 for point in self.points if point.state == "problem")
+        return sum(1 for result in self.results if result.state == "problem")
 
 
 @dataclass(frozen=True)
 class Attempt:
     """A block of a check. Its error does not end the check."""
 
-    findings: Findings
+    report: CheckReport
     subject: str
 
     def __enter__(self) -> None:
@@ -66,5 +66,5 @@ class Attempt:
         elif isinstance(error, Halted):
             reasons = error.reasons
         for reason in reasons:
-            self.findings.problem(self.subject, reason, 2 if error.exit_code == 2 else 1)
+            self.report.problem(self.subject, reason, 2 if error.exit_code == 2 else 1)
         return True
