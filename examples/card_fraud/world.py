@@ -144,7 +144,7 @@ def _single_seconds(rng: np.random.Generator, size: Size, begin: datetime, count
 
 
 def _draw_sign_ins(rng: np.random.Generator, size: Size, cards: int, takeovers: _Bouts) -> SignIns:
-    """Draw sign-ins: customers, of whom some mistype, and attackers who try until a password works."""
+    """Draw sign-ins: customers, some of whom mistype, and attackers who try until a password works."""
     looks = rng.integers(0, size.days * 86_400, size.rows)
     typed = rng.integers(0, cards, size.rows)
     mistyped = rng.random(size.rows) < 0.08
