@@ -179,7 +179,7 @@ def test_pack_ships_its_pipelines_its_page_and_two_intervals_to_score(name: str)
 def test_a_world_too_small_to_learn_from_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     pack = open_pack("demand")
     write_settings(tmp_path, [pack])
-    with inside(tmp_path) as project, pytest.raises(SettingsError, match=r"300 rows and 49 days at least"):
+    with inside(tmp_path) as project, pytest.raises(SettingsError, match=r"at least 300 rows and 49 days"):
         pack.make(project, Size(2_000, 14, 7, 0.0, newest_end(pack, NOW)))
 
     assert [file.name for file in tmp_path.iterdir()] == [".env"]
