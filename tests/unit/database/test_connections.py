@@ -25,7 +25,7 @@ def test_a_relative_path_starts_at_the_working_folder(tmp_path: Path, monkeypatc
 def test_a_server_is_opened_from_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
-    settings = Settings(connections={"warehouse": "postgresql://user@host/database"})
+    settings = Settings(home=tmp_path, connections={"warehouse": "postgresql://user@host/database"})
     monkeypatch.chdir(folder)
     folder.rmdir()
 
