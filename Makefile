@@ -11,7 +11,7 @@ TYPED := penstock
 unexport $(filter PREFECT_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak faults hour check docs lock bench bench-full bench-check
+.PHONY: help demo test test-all soak faults hour wheel check docs lock bench bench-full bench-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s%s\n' "$$target" "$$text"; done
@@ -40,6 +40,9 @@ faults: $(STAMP) ## break runs in all known ways, and print the outcome of each
 
 hour: $(STAMP) ## run an hour of all packs' schedules on one server, compressed; no run may be missing
 	$(BIN)/python -m pytest tests/e2e/test_hour.py -m '' -n 0 -s $(ARGS)
+
+wheel: $(STAMP) ## build dist/penstock-*.whl, to install it anywhere
+	$(BIN)/python -m hatchling build -t wheel
 
 check: $(STAMP) ## lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -84,7 +84,9 @@ def _spans(
         return [None]
     if start is None or end is None or as_utc(start) >= as_utc(end):
         raise SettingsError(f"there is no range from {start} to {end}", "Give a start, and an end after it.")
-    first, last, step = as_utc(start), as_utc(end), step or pipeline.interval.grain
+    first, last, step = as_utc(start), as_utc(end), pipeline.interval.grain if step is None else step
+    if step <= timedelta(0):
+        raise SettingsError(f"there is no step of {step}", "Give a step above zero, or leave it out for the grain.")
     count = -(-(last - first) // step)
     return [DataInterval(first + i * step, min(first + (i + 1) * step, last)) for i in range(count)]
 

@@ -13,7 +13,6 @@ from penstock.errors import RunNotFound
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.pins import read_pins
-from penstock.ledger.quarantine import QuarantinedRow, quarantined_rows  # noqa: F401 # callers import them from here too
 from penstock.ledger.tables import partitions, runs, validations
 from penstock.run_types import Pins, Validation
 

@@ -16,7 +16,8 @@ from penstock.cli.demo.shop import NO_COUNTRY, Shop, customers, make_shop, outco
 from penstock.database.bulk import read
 from penstock.database.connections import Database, open_database
 from penstock.errors import SettingsError
-from penstock.ledger.reader import RunRecord, list_runs, quarantined_rows, validations_of
+from penstock.ledger.quarantine import quarantined_rows
+from penstock.ledger.reader import RunRecord, list_runs, validations_of
 from penstock.ledger.tables import log_lines
 from penstock.settings import Settings
 from penstock.spec.yaml_file import load_pipeline

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from penstock.database.connections import Database, open_database
 from penstock.errors import PartitionMoved, QueryFailed, TakenOver, TransientError
 from penstock.interval import DataInterval
-from penstock.ledger.reader import partitions_of, quarantined_rows, validations_of
+from penstock.ledger.quarantine import quarantined_rows
+from penstock.ledger.reader import partitions_of, validations_of
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish
 from penstock.run import history_table as history
 from penstock.run.history_table import check_names, prepare

@@ -17,7 +17,8 @@ from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable, LinesPruned, TakenOver
 from penstock.interval import DataInterval
-from penstock.ledger.reader import find_latest_runs, find_run, list_runs, quarantined_rows
+from penstock.ledger.quarantine import quarantined_rows
+from penstock.ledger.reader import find_latest_runs, find_run, list_runs
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
 from penstock.run.load import load_partition

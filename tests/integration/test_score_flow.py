@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.database.connections import Connector, Database
-from penstock.ledger.reader import list_runs, partitions_of, quarantined_rows, validations_of
+from penstock.ledger.quarantine import quarantined_rows
+from penstock.ledger.reader import list_runs, partitions_of, validations_of
 from penstock.ledger.writer import withdraw
 from tests.conftest import view_rows
 from tests.shop import SPEC, Place, payments, payments_table

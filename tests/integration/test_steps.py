@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.ledger.reader import list_runs, quarantined_rows
+from penstock.ledger.quarantine import quarantined_rows
+from penstock.ledger.reader import list_runs
 from penstock.report.card import run_card
 from tests.integration.test_cli import invoke
 from tests.integration.test_failures import task_runs

@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.database.connections import Database, close_engines, open_database
-from penstock.ledger.reader import RunRecord, list_runs, quarantined_rows
+from penstock.ledger.quarantine import quarantined_rows
+from penstock.ledger.reader import RunRecord, list_runs
 from penstock.models.registry import Registry
 from penstock.settings import Settings
 from tests.driver import lapse_leases
