@@ -10,7 +10,6 @@ from penstock.cli.demo.context import (
     PIPELINE,
     Clock,
     DemoContext,
-    alone_in,
     ensure_installed,
     load_engines,
     make_folder,
@@ -21,6 +20,7 @@ from penstock.cli.demo.pack import find_pack, play_pack, write_settings
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console as stdout
 from penstock.cli.output import make_table, plural
+from penstock.cli.own_settings import alone_in
 
 if TYPE_CHECKING:
     from datetime import datetime

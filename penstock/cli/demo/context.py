@@ -1,11 +1,10 @@
 """The context of `penstock demo`: its folder, its own settings, its Prefect server, and a clock."""
 
 import fcntl
-import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -158,22 +157,6 @@ def _is_in_use(folder: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[list[str]]:
-    """Work in the folder with only its `.env`, so that the demo cannot write to the user's warehouse.
-
-    Gives the names of the user's variables, which are unset meanwhile.
-    """
-    own = {name: value for name, value in os.environ.items() if name.upper().startswith("PENSTOCK_")}
-    for name in own:
-        del os.environ[name]
-    try:
-        with chdir(folder):
-            yield sorted(own)
-    finally:
-        os.environ.update(own)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from penstock.cli.demo.context import alone_in
 from penstock.cli.output import console, make_table, plural, program_name
+from penstock.cli.own_settings import alone_in
 from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
