@@ -68,7 +68,7 @@ def test_without_a_terminal_orphans_are_left_and_it_is_said_how_to_remove_them(
     code, _, warned = deploy()
 
     assert code == 0
-    assert "left alone" in warned
+    assert "not removed" in warned
     assert "penstock deploy --yes" in warned
     assert prefect_client.read_deployment_by_name("score/churn")
 
