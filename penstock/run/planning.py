@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from penstock.errors import SettingsError
-from penstock.interval import DataInterval, align_down, as_utc, covering, missing, split
+from penstock.interval import DataInterval, as_utc, missing
 from penstock.ledger.reader import RunRecord
 from penstock.run_types import Horizon, interval_key, interval_label
 from penstock.spec.pipeline import IntervalSpec, Pipeline
@@ -70,7 +70,7 @@ class PlanRequest:
     """Returns the primary source's current fingerprint of an interval. Called only inside `lookback`."""
     mode: Mode = "due"
     start: datetime | None = None
-    """With `end`: take only intervals that touch `[start, end)`. Naive means UTC."""
+    """With `end`: take only intervals that touch `[start, end)`. Naive means local time of the interval's zone."""
     end: datetime | None = None
     whole: bool = False
     """Take all of the intervals, beyond `max_intervals`."""
@@ -174,12 +174,11 @@ def plan_range(
 
 def _due(spec: IntervalSpec, request: PlanRequest) -> list[DataInterval]:
     """Return the grid intervals that are over, with their delay, and touch the range of the request."""
-    over = align_down(request.now - spec.delay, spec.start, spec.grain)
-    start, end = (as_utc(moment) if moment else None for moment in (request.start, request.end))
+    over = spec.grid.align_down(request.now - spec.delay)
+    start, end = (as_utc(moment, spec.timezone) if moment else None for moment in (request.start, request.end))
     if start is None and end is None:
-        return split(spec.start, over, spec.grain)
-    first, last = start or spec.start, min(end or over, over)
-    return covering(first, last, spec.start, spec.grain) if first < last else []
+        return spec.grid.split(over)
+    return spec.grid.covering(start or spec.start, min(end or over, over))
 
 
 def _late(request: PlanRequest, spec: IntervalSpec, due: list[DataInterval]) -> list[DataInterval]:

@@ -14,7 +14,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.interval import DataInterval, align_down, missing, split
+from penstock.interval import DataInterval, missing
 from penstock.ledger.interval_lock import lock_interval
 from penstock.ledger.log_retention import move_cutoff
 from penstock.ledger.migrations import migrate
@@ -117,8 +117,8 @@ def needed_from(
     """
     spec = pipeline.interval
     assert spec is not None  # a spec that prunes a snapshot's lines is refused
-    over = max(align_down(now - spec.delay, spec.start, spec.grain), spec.start)
-    due = split(spec.start, over, spec.grain)
+    over = max(spec.grid.align_down(now - spec.delay), spec.start)
+    due = spec.grid.split(over)
     done = [r.interval for r in latest_runs.values() if r.interval is not None]
     lacking: list[DataInterval] = missing(due, done)
     if spec.catch_up == "latest":  # earlier missed intervals are not scored

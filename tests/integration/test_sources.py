@@ -26,7 +26,7 @@ from penstock.errors import (
     SettingsError,
     UnreadableTime,
 )
-from penstock.interval import DataInterval, split
+from penstock.interval import DataInterval, Grid
 from penstock.run.extract import land_logs
 from penstock.run_types import Partition
 from penstock.sources import SourceReader, open_source
@@ -253,7 +253,7 @@ def test_each_style_of_time_in_sqlite_finds_its_interval(sqlite: Database, write
         connection.execute(
             sa.text("insert into t values (:id, :at)"), [{"id": i, "at": write(m)} for i, m in enumerate(moments)]
         )
-    six = split(START, DAY.end, timedelta(hours=6))
+    six = Grid(START, timedelta(hours=6)).split(DAY.end)
 
     source = reader(pipeline(sql(table="t")), sqlite)
 

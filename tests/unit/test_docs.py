@@ -133,6 +133,8 @@ def as_pipeline(key: Key, example: Any) -> str:
     least, place = PLACES[key.section]
     shown = yaml.safe_load(write_example(key.name, example))
     part = {name: value for name, value in least.items() if name != INSTEAD.get(key.name)} | shown
+    if key.name == "first_day":
+        part |= {"grain": "week", "start": "2026-01-04"}
     pipeline = BARE | place(part)
     if key.name == "expectations":
         pipeline["sources"] = dict.fromkeys(shown["expectations"], SQL)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import SettingsError
-from penstock.interval import DataInterval, split
+from penstock.interval import DataInterval, Grid
 from penstock.run.planning import Plan, PlanRequest, plan_intervals
 from penstock.run_types import Horizon
 from penstock.spec.pipeline import Pipeline
@@ -17,7 +17,7 @@ from tests.shop import SPEC
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 NOW = START + 10 * DAY + timedelta(hours=3)
-GRID = split(START, NOW, DAY)
+GRID = Grid(START, DAY).split(NOW)
 
 
 def pipeline(**interval: Any) -> Pipeline:
