@@ -136,7 +136,7 @@ class IntervalSpec(Part):
             raise ValueError(f"no {name} begins at {told} in {zone}; the nearest begin at {before} and {after}")
         return start
 
-    @cached_property
+    @property
     def grid(self) -> Grid:
         """The intervals of the pipeline, from `start` on."""
         return Grid(self.start, self.grain, self.timezone)

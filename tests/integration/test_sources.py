@@ -408,6 +408,43 @@ def test_a_weeks_interval_reads_the_daily_files_that_are_there(tmp_path: Path, s
         source.plan(DataInterval(START + timedelta(days=14), START + timedelta(days=21)), 10)
 
 
+IN_BERLIN = {"column": "created_at", "timezone": "Europe/Berlin", "start": "2026-01-01"}
+
+
+def test_the_dates_of_a_path_are_those_of_the_pipelines_zone(tmp_path: Path, sqlite: Database) -> None:
+    for day in ("2026-03-28", "2026-03-29", "2026-03-30"):
+        (tmp_path / f"{day}.csv").write_text(f"id,created_at\n{day},{day}T05:00:00Z\n")
+    daily = files(tmp_path / "{interval_start:%Y-%m-%d}.csv", "csv")
+    spec = pipeline(daily, interval=IN_BERLIN | {"grain": "1d"})
+    assert spec.interval is not None
+    short = DataInterval(datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 3, 29, 22, tzinfo=UTC))
+    assert short in spec.interval.grid.split(datetime(2026, 4, 1, tzinfo=UTC))
+
+    assert [str(day) for day in reader(spec, sqlite).read(short)["id"].to_pylist()] == ["2026-03-29"]
+
+
+def test_a_month_of_a_zone_reads_its_daily_files_across_a_change_of_clocks(tmp_path: Path, sqlite: Database) -> None:
+    for day in range(1, 32):
+        (tmp_path / f"2026-10-{day:02}.csv").write_text(f"id,created_at\n{day},2026-10-{day:02}T05:00:00Z\n")
+    (tmp_path / "2026-11-01.csv").write_text("id,created_at\n101,2026-11-01T05:00:00Z\n")
+    (tmp_path / "2026-09-30.csv").write_text("id,created_at\n100,2026-09-30T05:00:00Z\n")
+    (tmp_path / "2026-09-29.csv").write_text("id,created_at\n99,2026-09-29T05:00:00Z\n")
+    path = tmp_path / "{interval_start:%Y-%m-%d}.csv"
+    source = reader(pipeline(files(path, "csv", every="1d"), interval=IN_BERLIN | {"grain": "month"}), sqlite)
+    october = DataInterval(datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 31, 23, tzinfo=UTC))
+
+    assert sorted(source.read(october)["id"].to_pylist()) == list(range(1, 32))
+
+    spec = pipeline(
+        sql(table="t"),
+        sources={"rows": sql(table="t"), "sales": files(path, "csv", every="1d", lookback="1d")},
+        interval=IN_BERLIN | {"grain": "1d"},
+    )
+    first = DataInterval(datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 1, 22, tzinfo=UTC))
+    found = open_source(spec, "sales", Connector(lambda _: sqlite, ())).read(first)
+    assert sorted(found["id"].to_pylist()) == [1, 100]
+
+
 def test_a_text_column_of_csv_files_is_text_whatever_these_files_show(tmp_path: Path, sqlite: Database) -> None:
     (tmp_path / "1.csv").write_text("created_at,invoice\n2026-01-01T05:00:00Z,536365\n")
     guessed, told = (reader(pipeline(files(tmp_path / "*.csv", "csv", **how)), sqlite) for how in ({}, TEXT))
