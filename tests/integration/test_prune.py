@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -307,6 +308,18 @@ def test_intervals_that_catch_up_passes_over_need_no_lines() -> None:
     late = replace_interval(catch_up="latest", lookback=0)
     assert needed_from(late, {}, (), NOW) == day(9).start
     assert needed_from(LOGS, {}, (), NOW) == FIRST
+
+
+def test_lines_of_an_unpublished_month_of_a_zone_stay_from_its_local_start_on() -> None:
+    start = datetime(2025, 12, 31, 23, tzinfo=UTC)
+    monthly = replace_interval(grain="month", timezone="Europe/Berlin", start=start, lookback=1)
+    assert monthly.interval is not None
+    months = monthly.interval.grid.split(datetime(2026, 5, 2, tzinfo=UTC))
+    done: dict[str, Any] = {i.key: SimpleNamespace(interval=i) for i in months[:3]}
+
+    assert needed_from(monthly, done, (), datetime(2026, 5, 2, tzinfo=UTC)) == datetime(2026, 3, 31, 22, tzinfo=UTC)
+    done |= {months[3].key: SimpleNamespace(interval=months[3])}
+    assert needed_from(monthly, done, (), datetime(2026, 5, 2, tzinfo=UTC)) == months[3].start
 
 
 def test_lines_that_a_secondary_source_reaches_back_for_stay(warehouse: Database) -> None:
