@@ -445,6 +445,20 @@ def test_a_month_of_a_zone_reads_its_daily_files_across_a_change_of_clocks(tmp_p
     assert sorted(found["id"].to_pylist()) == [1, 100]
 
 
+def test_a_lookback_of_days_counts_the_days_of_the_zone(tmp_path: Path, sqlite: Database) -> None:
+    for day in (28, 29, 30):  # the 29th has 23 hours: a day before the 30th is not 24 hours before it
+        (tmp_path / f"2026-03-{day}.csv").write_text(f"id\n{day}\n")
+    sales = files(tmp_path / "{interval_start:%Y-%m-%d}.csv", "csv", every="1d", lookback="1d")
+    spec = pipeline(
+        sql(table="t"), sources={"rows": sql(table="t"), "sales": sales}, interval=IN_BERLIN | {"grain": "1d"}
+    )
+    thirtieth = DataInterval(datetime(2026, 3, 29, 22, tzinfo=UTC), datetime(2026, 3, 30, 22, tzinfo=UTC))
+
+    found = open_source(spec, "sales", Connector(lambda _: sqlite, ())).read(thirtieth)
+
+    assert sorted(found["id"].to_pylist()) == [29, 30]
+
+
 def test_a_text_column_of_csv_files_is_text_whatever_these_files_show(tmp_path: Path, sqlite: Database) -> None:
     (tmp_path / "1.csv").write_text("created_at,invoice\n2026-01-01T05:00:00Z,536365\n")
     guessed, told = (reader(pipeline(files(tmp_path / "*.csv", "csv", **how)), sqlite) for how in ({}, TEXT))

@@ -170,6 +170,17 @@ def test_a_day_begins_with_its_first_moment_where_it_has_no_midnight() -> None:
     assert second.label == "2018-11-04 01:00 → 11-05 00:00 -02"
 
 
+def test_an_hour_before_midnight_that_comes_again_belongs_to_the_new_day() -> None:
+    grid = Grid(local("America/St_Johns", 2010, 11, 6), DAY, "America/St_Johns")
+    again = datetime(
+        2010, 11, 7, 3, tzinfo=UTC
+    )  # clocks go from 00:01 on the 7th back to 23:01 on the 6th, at 02:31 UTC
+    assert again.astimezone(ZoneInfo("America/St_Johns")).strftime("%d %H:%M") == "06 23:30"
+    assert grid.align_down(again) == datetime(2010, 11, 7, 2, 30, tzinfo=UTC)
+    assert [i.start for i in grid.covering(again, again + INSTANT)] == [grid.align_down(again)]
+    assert grid.next(again) == local("America/St_Johns", 2010, 11, 8)
+
+
 def test_a_day_that_never_was_is_no_interval() -> None:
     grid = Grid(local("Pacific/Apia", 2011, 12, 28), DAY, "Pacific/Apia")
     assert [i.label for i in grid.split(local("Pacific/Apia", 2012, 1, 1))] == [
@@ -261,7 +272,8 @@ def changes(draw: st.DrawFn) -> Grid:
     return Grid(begin if is_fixed(grain, zone) else calendar_boundaries(begin, grain, zone)[0], grain, zone)
 
 
-moments = st.timedeltas(timedelta(days=-3), timedelta(days=6)) | st.timedeltas(timedelta(days=-900), timedelta(900))
+beside_midnights = st.tuples(st.integers(-3, 6), st.timedeltas(-2 * HOUR, 2 * HOUR)).map(lambda p: p[0] * DAY + p[1])
+moments = st.timedeltas(-3 * DAY, 6 * DAY) | st.timedeltas(-900 * DAY, 900 * DAY) | beside_midnights
 
 
 @given(grids() | changes(), moments)

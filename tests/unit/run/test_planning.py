@@ -119,7 +119,7 @@ def test_bounds_without_a_zone_are_in_that_of_the_pipeline_so_a_month_takes_no_n
     march = datetime(2026, 3, 1), datetime(2026, 4, 1)  # noqa: DTZ001
     now = datetime(2026, 8, 1, tzinfo=UTC)
     for mode in ("due", "backfill", "restate"):
-        plan = plan_intervals(PlanRequest(monthly, {}, now, same, mode, *march))  # type: ignore[arg-type]
+        plan = plan_intervals(PlanRequest(monthly, {}, now, same, mode, *march))
         assert months_of(plan) == ["2026-03-01 → 04-01"]
 
 
