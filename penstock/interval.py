@@ -1,8 +1,8 @@
 """Data intervals: half-open spans of event time, the grid that they lie on, and functions to compare them."""
 
 import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cached_property
@@ -57,6 +57,14 @@ class DataInterval:
         if self.start >= self.end:
             raise ValueError(f"interval start {self.start} is not before its end {self.end}")
 
+    def covers(self, other: "DataInterval") -> bool:
+        """Whether the other interval lies wholly inside this one."""
+        return self.start <= other.start and other.end <= self.end
+
+    def overlaps(self, other: "DataInterval") -> bool:
+        """Whether the two share a moment."""
+        return self.start < other.end and other.start < self.end
+
     @property
     def key(self) -> str:
         """The interval's name in the ledger: `2026-01-01T00:00:00Z/2026-01-02T00:00:00Z`."""
@@ -75,6 +83,12 @@ class DataInterval:
             year = "" if start.year == end.year else "%Y-"
             until = end.strftime(f"{year}%m-%d{clock}")
         return f"{start.strftime(f'%Y-%m-%d{clock}')} → {until}{zone}"
+
+
+def parse_key(key: str, zone: str = "UTC") -> DataInterval | None:
+    """Read an interval's name in the ledger. None for the name of a snapshot."""
+    start, slash, end = key.partition("/")
+    return DataInterval(datetime.fromisoformat(start), datetime.fromisoformat(end), zone) if slash else None
 
 
 def iso(moment: datetime, zone: str = "UTC") -> str:
@@ -122,6 +136,12 @@ class Grid:
         """Return the intervals that overlap `[start, end)`, from the origin on."""
         start = max(start, self.origin)
         return self._list(self._number(start), self._number(end - _INSTANT) + 1) if start < end else []
+
+    def count(self, start: datetime, end: datetime) -> int:
+        """Return how many intervals begin in `[start, end)`. Both are boundaries."""
+        if self._length is not None:
+            return (end - start) // self._length
+        return len(self._list(self._number(start), self._number(end)))
 
     def cut(self, start: datetime, end: datetime) -> list[DataInterval]:
         """Cut `[start, end)` at the boundaries, also before the origin. The first and the last piece may be short."""
@@ -222,19 +242,29 @@ def merge(intervals: Iterable[DataInterval]) -> list[DataInterval]:
     merged: list[DataInterval] = []
     for interval in sorted(intervals):
         if merged and interval.start <= merged[-1].end:
-            merged[-1] = DataInterval(merged[-1].start, max(merged[-1].end, interval.end))
+            merged[-1] = DataInterval(merged[-1].start, max(merged[-1].end, interval.end), interval.zone)
         else:
             merged.append(interval)
     return merged
 
 
-def missing(wanted: Sequence[DataInterval], done: Iterable[DataInterval]) -> list[DataInterval]:
-    """Return the wanted intervals that the done ones do not fully cover, oldest first."""
-    spans = merge(done)
-    starts = [span.start for span in spans]
+def gaps(start: datetime, end: datetime, done: Iterable[DataInterval]) -> list[DataInterval]:
+    """Return the parts of `[start, end)` that the done intervals leave open, oldest first."""
+    found: list[DataInterval] = []
+    for span in merge(done):
+        if span.start > start:
+            found.append(DataInterval(start, min(span.start, end)))
+        start = max(start, span.end)
+        if start >= end:
+            return found
+    return [*found, DataInterval(start, end)] if start < end else found
 
-    def is_done(interval: DataInterval) -> bool:
-        before = bisect_right(starts, interval.start)
-        return before > 0 and interval.end <= spans[before - 1].end
 
-    return [interval for interval in sorted(wanted) if not is_done(interval)]
+def covers(one: DataInterval | None, other: DataInterval | None) -> bool:
+    """Whether the first contains the second. None is all of time, the interval of a snapshot."""
+    return one is None or (other is not None and one.covers(other))
+
+
+def is_covered(interval: DataInterval, spans: Iterable[DataInterval]) -> bool:
+    """Whether the spans together cover the whole interval."""
+    return any(span.covers(interval) for span in merge(spans))
