@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.errors import DestinationTaken, OverlappingRuns, RenameRefused
@@ -44,7 +45,7 @@ def two_models(store: Any) -> Registry:
     registry = train_model(store)
     rows = payments(days=2, a_day=400, seed=7)
     label = (rows["items"].to_numpy() > 4).astype(int)
-    frame = rows.select(["amount", "items", "country", "first"]).append_column("label", [label])
+    frame = rows.select(["amount", "items", "country", "first"]).append_column("label", pa.array(label))
     train(frame, "label", rounds=3).register(registry, "card-risk")
     return registry
 

@@ -100,7 +100,7 @@ def machine(empty_database: Callable[..., str], tmp_path: Path) -> Callable[[str
             number = next(made)
             for name in ("shop", "warehouse"):
                 url = empty_database(dialect, f"{name}{number}")
-                places[name] = open_database(Settings(connections={name: url}), name)  # type: ignore[dict-item]
+                places[name] = open_database(Settings(connections={name: url}), name)
             return ChangingHistory(
                 history_pipeline(), places["shop"], places.__getitem__, registry, scores["1"], scores_of=scores
             )
