@@ -17,7 +17,7 @@ def needed_columns(pipeline: Pipeline, manifests: Mapping[str, Manifest]) -> tup
     given = {column.casefold() for column in pipeline.decide}
     for step in pipeline.steps:
         given |= {pipeline.name_output(step, output).casefold() for output in manifests[step.name].outputs}
-        needed |= {step.inputs.get(feature, feature): None for feature in manifests[step.name].feature_names}
+        needed |= {step.inputs.get(feature, feature): None for feature in manifests[step.name].input_names}
         needed |= dict.fromkeys(sorted(read_expression(step.when)) if step.when else ())
     for expression in pipeline.decide.values():
         needed |= dict.fromkeys(sorted(read_expression(expression)))
