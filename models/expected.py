@@ -60,7 +60,7 @@ def find_differences(scored: pa.Table, expected: pa.Table) -> dict[int, str]:
             numbers = wanted.to_numpy()
             sizes = np.abs(numbers)
             allowed = TOLERANCE * np.maximum(sizes, np.median(sizes) if len(sizes) else 0.0)
-            differing = np.abs(got.to_numpy() - numbers) > allowed
+            differing = ~(np.abs(got.to_numpy() - numbers) <= allowed)
         found = {int(row): output for row in np.flatnonzero(differing)} | found
     return dict(sorted(found.items()))
 
@@ -138,11 +138,13 @@ def _name_columns(manifest: Manifest, given: Sequence[str]) -> Iterator[tuple[st
 
 
 def _read_output(manifest: Manifest, output: str, column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
-    """Return a column of expected values. None may be NULL."""
-    if column.null_count:
-        raise ModelRefused(manifest.name, f"{column.null_count:,} expected values of `{output}` are NULL. Give them.")
-    if output == PREDICTED_CLASS:
-        return column.cast(pa.string())
-    if not is_number(column.type):
+    """Return a column of expected values. None may be NULL or infinite."""
+    if output != PREDICTED_CLASS and not is_number(column.type):
         raise ModelRefused(manifest.name, f"the expected values of `{output}` are {column.type}, not numbers.")
-    return column.cast(pa.float64())
+    values: pa.ChunkedArray[Any] = column.cast(pa.string() if output == PREDICTED_CLASS else pa.float64())
+    lacking = values.null_count
+    if output != PREDICTED_CLASS:
+        lacking = len(values) - int(np.isfinite(values.to_numpy()).sum())
+    if lacking:
+        raise ModelRefused(manifest.name, f"{lacking:,} expected values of `{output}` are NULL or infinite. Give them.")
+    return values

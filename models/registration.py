@@ -147,7 +147,7 @@ def _check_arguments(facts: BoosterFacts, candidate: Candidate, outputs: int) ->
         raise ModelRefused(candidate.name, "the link `softmax` needs a model with several classes, and it has none.")
     if not 0 <= candidate.max_unscorable <= 1:
         raise ModelRefused(
-            candidate.name, f"`max_unscorable` is a share between 0 and 1, not {candidate.max_unscorable}."
+            candidate.name, f"`max_unscorable` is {candidate.max_unscorable:g}, not a share from 0 to 1."
         )
     if facts.may_be_custom and link is None and candidate.expected is None:
         raise ModelRefused(
