@@ -67,7 +67,7 @@ class StoredNames:
         if self.is_ascii or whole is None:
             return whole or completed
         fit_whole = len(set(whole) & set(known))
-        fit_cut = len({piece for piece, length in pieces if len(piece) == length} & set(known))
+        fit_cut = len(set(completed or (piece for piece, length in pieces if len(piece) == length)) & set(known))
         if fit_whole == fit_cut:
             return None
         return whole if fit_whole > fit_cut else completed

@@ -207,6 +207,8 @@ def cut(names: Sequence[str]) -> StoredNames:
         (cut(JAPANESE), JAPANESE, None),
         (StoredNames((6, 5), "BerlinKöln".encode()), {"Berlin"}, None),
         (StoredNames((6, 5), "BerlinKöln".encode()), {"Köln"}, ("Berlin", "Köln")),
+        (StoredNames((6, 5), "BerlinKöln".encode()), {"Berlin", "Kölne"}, ("Berlin", "Kölne")),
+        (StoredNames((6, 5), "BerlinKöln".encode()), {"Berlin", "Köln", "Kölne"}, None),
         (StoredNames((1, 1), b"ab"), set(), ("a", "b")),
     ],
 )

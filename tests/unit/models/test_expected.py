@@ -109,16 +109,21 @@ def test_a_missing_value_that_was_not_given_is_found_by_the_expected_outputs(
     assert registry.names() == ()
 
 
-def test_the_code_of_a_category_may_be_the_missing_value(
-    registry: Registry, save: Save, rows: pa.Table, as_frame: AsFrame
-) -> None:
+@pytest.mark.parametrize("missing", [0.0, 1.0, 7.0])
+def test_the_code_of_a_category_may_be_the_missing_value(registry: Registry, save: Save, missing: float) -> None:
     """With `missing=0` XGBoost also takes the first category for missing."""
-    frame = as_frame(rows)
-    matrix = xgb.DMatrix(frame, rows["visits"].to_numpy() > 5, missing=0, enable_categorical=True)
-    booster = xgb.train({"objective": "binary:logistic", "seed": 1}, matrix, 8)
+    rng = np.random.default_rng(0)
+    codes, size = rng.integers(-1, 10, ROWS), rng.normal(size=ROWS)
+    names = [f"c{at}" for at in range(10)]
+    frame = pd.DataFrame({"city": pd.Categorical.from_codes(codes, categories=names), "size": size})
+    label = rng.normal(size=11)[codes] * 2 + size * (codes == missing)
+    matrix = xgb.DMatrix(frame, label, missing=missing, enable_categorical=True)
+    booster = xgb.train({"seed": 1, "max_depth": 4}, matrix, 8)
+    city = pa.array([None if code < 0 else names[code] for code in codes])
+    rows = pa.table({"city": city, "size": size})
     wanted = booster.predict(matrix)
 
-    model = register(registry, save(booster), with_expected(rows, wanted), missing=0, expected="predicted")
+    model = register(registry, save(booster), with_expected(rows, wanted), missing=missing, expected="predicted")
 
     np.testing.assert_array_equal(model.score(rows)["score"].to_numpy(), wanted.astype(float))
 
