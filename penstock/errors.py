@@ -845,6 +845,22 @@ class OverlappingRuns(UsageError):
 
 
 @dataclass(eq=False)
+class RenameRefused(UsageError):
+    """A pipeline cannot be renamed in the ledger.
+
+    Cause: follow the message: a run works, the old name is unknown, or the two names are two pipelines.
+    Remedy: follow the message, then repeat the command. Nothing was changed.
+    """
+
+    old: str
+    new: str
+    reason: str
+
+    def message(self) -> str:
+        return f"`{self.old}` cannot become `{self.new}`: {self.reason}. Nothing was changed."
+
+
+@dataclass(eq=False)
 class PartitionMoved(TerminalError):
     """Two copies of a partition read different rows.
 

@@ -175,6 +175,23 @@ def find_run(database: Database, prefix: str) -> RunRecord:
     return found[0]
 
 
+def list_published(
+    database: Database, pipeline: str, start: datetime | None = None, end: datetime | None = None
+) -> list[RunRecord]:
+    """Return a pipeline's published runs, whatever their destination, the oldest interval first.
+
+    Args:
+        start, end: Take only intervals that touch `[start, end)`.
+    """
+    migrate(database)
+    query = select_runs().where(runs.c.pipeline == pipeline, runs.c.state == "published", runs.c.variant == LIVE)
+    if start is not None:
+        query = query.where(runs.c.interval_end > start)
+    if end is not None:
+        query = query.where(runs.c.interval_start < end)
+    return fetch_runs(database, query.order_by(runs.c.interval_start))
+
+
 def find_published(database: Database, pipeline: Pipeline, key: str) -> RunRecord:
     """Return the published run of one interval in the pipeline's destination.
 

@@ -120,6 +120,22 @@ intervals = sa.Table(
 )
 """One row an interval. Every claim, publish and withdraw writes it after the destination's row."""
 
+backfills = sa.Table(
+    "penstock_backfills",
+    metadata,
+    sa.Column("flow_run_id", sa.Text, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("range_start", UtcDateTime),
+    sa.Column("range_end", UtcDateTime),
+    sa.Column("pins", sa.Text, nullable=False),  # JSON: every step's model
+    sa.Column("continues", UtcDateTime),  # when the first of the backfills began whose pins it has
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    info={"since": 8},
+)
+"""The versions that a backfill pinned. Without `ended_at` some of its intervals are not published yet."""
+
 partitions = sa.Table(
     "penstock_partitions",
     metadata,
