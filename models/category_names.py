@@ -1,9 +1,8 @@
 """Category names as a model file stores them, and the whole names where XGBoost has cut them.
 
-XGBoost 3.1 and 3.2 store the names of a pandas frame wrong if one is not ASCII: they count characters where bytes are
-meant. All names are in one text, but each is cut too early, and as many bytes are missing at the end as the
-characters beyond ASCII have more than one. The lengths tell where each name ends, so that only the end of the last
-names is lost. Frames of Arrow are stored right.
+XGBoost 3.1 and 3.2 store the names of a pandas frame wrong if one is not ASCII: they count characters instead of bytes.
+All names are stored as one text, which is cut to as many bytes as it has characters. The lengths of the names in
+characters are right, so only the end of the text is lost. Names of an Arrow table are stored right.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -113,7 +112,7 @@ def find_categories(
         column: the feature in the reference rows.
 
     Raises:
-        ModelRefused: the file has no names or cut ones, and nothing tells all of them; or it has others.
+        ModelRefused: the file has no names or cut ones, which cannot be completed; or others are given.
     """
     if given is not None and not (stored.are(given) if stored else feature.categories in ((), tuple(given))):
         known = feature.categories or "it has others, or they are in another order"
@@ -127,7 +126,7 @@ def find_categories(
             raise ModelRefused(
                 model,
                 f"XGBoost may have cut the category names of `{feature.name}` in the file, because some are not ASCII, "
-                "and the reference rows do not tell all of them. Give them in the order of their codes with "
+                "and the reference rows do not have all of them. Give them in the order of their codes with "
                 "`categories`.",
             )
         return names

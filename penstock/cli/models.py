@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
 
 _NOT_VERIFIED = (
-    "not verified: missing value, base margin, link and rounds, which the file does not tell; give the training code's "
+    "not verified: missing value, base margin, link and rounds, which are not in the file; give the training code's "
     "outputs with `--expected`"
 )
 

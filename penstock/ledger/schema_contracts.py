@@ -55,7 +55,7 @@ def record_columns(
 def read_published_models(database: Database, pipeline: str, table: str) -> Pins:
     """Return the models of the newest run that was published into a table, by step; a single model without a step.
 
-    A ledger of 0.1 has no contract of outputs: these models tell it.
+    A ledger of 0.1 has no contract of outputs. It follows from these models.
     """
     known = runs.c
     query = (

@@ -126,13 +126,15 @@ def test_names_come_from_the_caller_where_too_much_of_them_is_lost(
     np.testing.assert_array_equal(model.score(rows)["score"].to_numpy(), expected(names).astype(float))
 
 
-def test_lost_names_that_nothing_tells_are_refused_with_the_way_to_give_them(registry: Registry, save: Save) -> None:
+def test_lost_names_that_cannot_be_completed_are_refused_with_the_way_to_give_them(
+    registry: Registry, save: Save
+) -> None:
     with pytest.raises(ModelRefused, match=r"may have cut the category names of `city`.*with `categories`"):
         registry.register("late", save(fit_frame(JAPANESE)), rows_of(JAPANESE))
     without_zurich = rows_of(GERMAN).filter(pa.array([c != "Zürich" for c in rows_of(GERMAN)["city"].to_pylist()]))
-    with pytest.raises(ModelRefused, match="do not tell all of them"):
+    with pytest.raises(ModelRefused, match="do not have all of them"):
         registry.register("late", save(fit_frame(GERMAN)), without_zurich)
-    with pytest.raises(ModelRefused, match="do not tell all of them"):
+    with pytest.raises(ModelRefused, match="do not have all of them"):
         registry.register("late", save(fit_frame(GERMAN)), rows_of(ascii_names(GERMAN)))
 
     assert registry.names() == ()
