@@ -1,9 +1,9 @@
 """Types that all parts of a spec share, and the parts for schedule, notifications, budget and retention."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -12,12 +12,15 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from penstock.interval import as_utc, parse_duration
+from penstock.spec.schedule_times import check_cron, check_rule, check_timezone
 
 MAX_NAME = 63
 """Longest name in bytes that every database keeps. Postgres truncates longer names silently, so two could collide."""
@@ -64,6 +67,20 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+def refuse_parts(part: type[Part], problems: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+    """Refuse parts of a spec, each at its own place, so that a message gets its line. An empty text means missing.
+
+    Raises:
+        ValidationError: there is a problem.
+    """
+    errors: list[InitErrorDetails] = [
+        {"type": PydanticCustomError("part", what) if what else "missing", "loc": place, "input": None}
+        for place, what in problems
+    ]
+    if errors:
+        raise ValidationError.from_exception_data(part.__name__, errors)
+
+
 class Schedule(Part):
     """When runs start. Give exactly one of `cron`, `interval` and `rrule`."""
 
@@ -76,13 +93,31 @@ class Schedule(Part):
     timezone: str = Field(default="UTC", examples=["Europe/Paris"])
     """IANA time zone of the schedule. It has no effect on the data intervals, which are in UTC."""
 
+    @field_validator("cron")
+    @classmethod
+    def _cron_is_read(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_cron(value)
+        return value
+
+    @field_validator("rrule")
+    @classmethod
+    def _rule_is_read(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_rule(value)
+        return value
+
+    @field_validator("interval")
+    @classmethod
+    def _interval_is_positive(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and value <= timedelta(0):
+            raise ValueError("the time between two runs must be longer than zero")
+        return value
+
     @field_validator("timezone")
     @classmethod
     def _timezone_exists(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"there is no time zone `{value}`; write it as in `Europe/Paris`") from None
+        check_timezone(value)
         return value
 
     @model_validator(mode="after")
