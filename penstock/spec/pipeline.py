@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from penstock.errors import nearest
+from penstock.spec.column_names import find_taken
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.parts import (
@@ -30,6 +31,7 @@ from penstock.spec.parts import (
     SchemaName,
     TableName,
     UtcDatetime,
+    refuse_parts,
 )
 from penstock.spec.steps import (
     ModelRef,
@@ -349,6 +351,21 @@ class Pipeline(Part):
                 raise ValueError(
                     f"`decide` makes `{column}`, which the key or `keep` has already; give it another name"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_have_names_of_their_own(self) -> Self:
+        places: list[tuple[tuple[str | int, ...], str]] = [
+            (("sources", self.primary, "key", number), column) for number, column in enumerate(self.key)
+        ]
+        places += [(("decide", column), column) for column in self.decide]
+        places += [
+            (("destination", "keep", number), column)
+            for number, column in enumerate(self.destination.keep)
+            if column not in self.key
+        ]
+        taken = {name.column: str(name) for name in find_taken([column for _, column in places])}
+        refuse_parts(type(self), [(place, taken[column]) for place, column in places if column in taken])
         return self
 
     @model_validator(mode="after")
