@@ -1,7 +1,7 @@
 """Types that all parts of a spec share, and the parts for schedule, notifications, budget and retention."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 
@@ -65,6 +65,17 @@ class Part(BaseModel):
     """Base of everything in a spec: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values, validated like a new one.
+
+        Pydantic's own copy checks nothing and keeps cached values, so it would score with the steps of the original.
+
+        Raises:
+            ValidationError: the values are wrong, or do not fit the others.
+        """
+        values = {name: getattr(self, name) for name in type(self).model_fields} | dict(update or {})
+        return type(self).model_validate(values, by_alias=True, by_name=True)
 
 
 def refuse_parts(part: type[Part], problems: Sequence[tuple[tuple[str | int, ...], str]]) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from zoneinfo import available_timezones
 
 from penstock.errors import nearest
@@ -116,13 +117,18 @@ def check_rule(text: str) -> None:
         ) from None
 
 
+@cache
+def _read_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def check_timezone(name: str) -> None:
     """Require the name of an IANA time zone.
 
     Raises:
         ValueError: there is no such zone, with the nearest name.
     """
-    zones = available_timezones()
+    zones = _read_zones()
     if name not in zones:
         close = nearest(name[:60], sorted(zones))
         hint = close if "Did you mean" in close else " Write it as in `Europe/Paris`."

@@ -58,7 +58,7 @@ class Trial:
         number = sum(len(stage) for stage in self.pipeline.expectations.values())
         if not number:
             self.report.note(SUBJECT, "none: every row is scored as it is")
-        elif self.tried:
-            self.report.ok(SUBJECT, f"{self.tried} can be evaluated")
-        if self.tried < number:
-            self.report.note(SUBJECT, f"{number - self.tried} were not tried, for there are no rows to try them on")
+        elif self.tried < number:
+            self.report.note(SUBJECT, f"{self.tried} of {number} were tried on sample rows")
+        else:
+            self.report.ok(SUBJECT, f"{number} can be evaluated")

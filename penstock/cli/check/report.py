@@ -51,10 +51,12 @@ class CheckReport:
     def refused(self, subject: str, rows: int, reason: str, sample: SampleSize) -> None:
         """Report sample rows that a run would quarantine: a problem if the run would certainly halt for them."""
         what = f"{rows} of {sample.rows} sample rows would be quarantined, as {reason}"
-        if rows == sample.rows or (sample.is_whole and rows > sample.limit * sample.rows):
+        if rows <= sample.limit * sample.rows:
+            self.note(subject, what)
+        elif sample.is_whole or rows == sample.rows:
             self.problem(subject, f"{what}. The run would halt, for `quarantine_limit` is {sample.limit:g}")
         else:
-            self.warning(subject, what)
+            self.warning(subject, f"{what}. `quarantine_limit` is {sample.limit:g}")
 
     def problem(self, subject: str, what: str, exit_code: int = 1) -> None:
         self.results.append(CheckResult(subject, "problem", what))
