@@ -46,7 +46,8 @@ class Expectation(Part):
     @classmethod
     def _arguments_are_right(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         if "type" in info.data:  # otherwise the type is unknown, and so are its arguments
-            refuse_parts(cls, [((name,), what) for name, what in find_problems(info.data["type"], value)])
+            problems = find_problems(info.data["type"], value)
+            refuse_parts(cls, [((name,), value.get(name, value), what) for name, what in problems])
         return value
 
     @model_validator(mode="after")

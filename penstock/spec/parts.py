@@ -1,9 +1,9 @@
 """Types that all parts of a spec share, and the parts for schedule, notifications, budget and retention."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -78,15 +78,22 @@ class Part(BaseModel):
         return type(self).model_validate(values, by_alias=True, by_name=True)
 
 
-def refuse_parts(part: type[Part], problems: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
-    """Refuse parts of a spec, each at its own place, so that a message gets its line. An empty text means missing.
+Place: TypeAlias = tuple[str | int, ...]
+"""Keys and positions that lead to a value of a spec."""
+
+
+def refuse_parts(part: type[Part], problems: Iterable[tuple[Place, Any, str]]) -> None:
+    """Refuse values of a spec, each at its own place, so that a message gets its line.
+
+    Args:
+        problems: Place, value and what is wrong. An empty text means that the key is missing.
 
     Raises:
         ValidationError: there is a problem.
     """
     errors: list[InitErrorDetails] = [
-        {"type": PydanticCustomError("part", what) if what else "missing", "loc": place, "input": None}
-        for place, what in problems
+        {"type": PydanticCustomError("part", what) if what else "missing", "loc": place, "input": value}
+        for place, value, what in problems
     ]
     if errors:
         raise ValidationError.from_exception_data(part.__name__, errors)

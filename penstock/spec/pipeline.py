@@ -26,6 +26,7 @@ from penstock.spec.parts import (
     Identifier,
     Notify,
     Part,
+    Place,
     Retention,
     Schedule,
     SchemaName,
@@ -355,7 +356,7 @@ class Pipeline(Part):
 
     @model_validator(mode="after")
     def _columns_have_names_of_their_own(self) -> Self:
-        places: list[tuple[tuple[str | int, ...], str]] = [
+        places: list[tuple[Place, str]] = [
             (("sources", self.primary, "key", number), column) for number, column in enumerate(self.key)
         ]
         places += [(("decide", column), column) for column in self.decide]
@@ -365,7 +366,7 @@ class Pipeline(Part):
             if column not in self.key
         ]
         taken = {name.column: str(name) for name in find_taken([column for _, column in places])}
-        refuse_parts(type(self), [(place, taken[column]) for place, column in places if column in taken])
+        refuse_parts(type(self), [(place, column, taken[column]) for place, column in places if column in taken])
         return self
 
     @model_validator(mode="after")
