@@ -200,7 +200,7 @@ class _Check:
         from penstock.spec.pipeline import SCORES
 
         primary = samples[self.pipeline.primary]
-        known = (*features.column_names, *primary.rows.column_names)
+        known = tuple(dict.fromkeys((*features.column_names, *primary.rows.column_names)))
         lacking = tuple(c for c in self.pipeline.destination.keep if c not in known)
         with self.report.about("destination"):
             if lacking:
