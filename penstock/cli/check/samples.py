@@ -101,11 +101,12 @@ def choose_interval(
     Raises:
         SettingsError: no interval touches the range, or the pipeline has none.
     """
+    from penstock.ledger.coverage import NOTHING_DONE
     from penstock.run.planning import PlanRequest, plan_intervals
 
     if start is None and end is None:
         return newest_interval(pipeline, now)
-    request = PlanRequest(pipeline, {}, now, lambda _: "", "backfill", start, end, whole=True)
+    request = PlanRequest(pipeline, NOTHING_DONE, now, lambda _: "", "backfill", start, end, whole=True)
     touched = plan_intervals(request).intervals
     if not touched:
         raise SettingsError(
