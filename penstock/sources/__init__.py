@@ -43,7 +43,7 @@ def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceRead
     if isinstance(source, LogSource):
         return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary)
     empty_is_normal = primary and pipeline.empty == "publish"
-    return _FilesReader(name, source, time, connect.allowed_roots, empty_is_normal=empty_is_normal)
+    return _FilesReader(name, source, time, connect.allowed_roots, pipeline.timezone, empty_is_normal=empty_is_normal)
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,15 @@ class _FilesReader:
     source: FilesSource
     time: str | None
     roots: tuple[str, ...]
+    zone: str
+    """Time zone of the dates in the path."""
     empty_is_normal: bool
     """Whether a path with the interval may match nothing, as on a day without a file."""
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         if self._has_none(interval):
             return SourcePlan(0, "[]", ())
-        with files_relation(self.name, self.source, self.time, interval, self.roots) as relation:
+        with files_relation(self.name, self.source, self.time, interval, self.roots, zone=self.zone) as relation:
             source_plan = relation.plan(interval, partition_rows)
         return SourcePlan(source_plan.rows, self.fingerprint(interval), source_plan.partitions)
 
@@ -90,26 +92,28 @@ class _FilesReader:
         return (
             "[]"
             if self._has_none(interval)
-            else file_marks(matching_files(self.name, self.source, interval, self.roots))
+            else file_marks(matching_files(self.name, self.source, interval, self.roots, zone=self.zone))
         )
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        with files_relation(self.name, self.source, self.time, interval, self.roots, partition) as relation:
+        with files_relation(
+            self.name, self.source, self.time, interval, self.roots, partition, zone=self.zone
+        ) as relation:
             return relation.read(interval, partition, limit).drop_columns([POSITION])
 
     def count_without_time(self, interval: DataInterval | None) -> int:
         if self._has_none(interval):
             return 0
-        with files_relation(self.name, self.source, self.time, interval, self.roots) as relation:
+        with files_relation(self.name, self.source, self.time, interval, self.roots, zone=self.zone) as relation:
             return relation.count_without_time()
 
     def _has_none(self, interval: DataInterval | None) -> bool:
         if not (self.empty_is_normal and "{" in self.source.path):
             return False
         try:
-            matching_files(self.name, self.source, interval, self.roots)
+            matching_files(self.name, self.source, interval, self.roots, zone=self.zone)
         except NoFiles:
             return True
         return False

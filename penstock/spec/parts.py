@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from penstock.interval import as_utc, parse_duration
+from penstock.interval import CalendarGrain, Grain, as_utc, parse_duration
 from penstock.spec.schedule_times import check_cron, check_rule, check_timezone
 
 MAX_NAME = 63
@@ -31,6 +31,10 @@ def _check_name(name: str) -> str:
     if size > MAX_NAME:
         raise ValueError(f"a name has at most {MAX_NAME} bytes in UTF-8, and this one has {size}")
     return name
+
+
+_DURATION: dict[str, Any] = {"type": "string", "pattern": r"^\d+\s*[mhdw]$", "examples": ["15m", "1h", "1d"]}
+_CALENDAR_GRAINS: tuple[str, ...] = get_args(CalendarGrain)
 
 
 def write_duration(value: timedelta) -> str:
@@ -50,9 +54,39 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_read_duration),
     PlainSerializer(write_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+\s*[mhdw]$", "examples": ["15m", "1h", "1d"]}),
+    WithJsonSchema(_DURATION),
 ]
 UtcDatetime = Annotated[datetime, AfterValidator(as_utc)]
+
+
+def write_grain(value: Grain) -> str:
+    """Write a grain as a spec does: `15m`, `1d`, `month`."""
+    return write_duration(value) if isinstance(value, timedelta) else value
+
+
+def _read_grain(value: Any) -> Any:
+    if value in _CALENDAR_GRAINS:
+        return value
+    try:
+        return _read_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or one of {', '.join(f'`{name}`' for name in _CALENDAR_GRAINS)}") from None
+
+
+GrainText = Annotated[
+    Grain,
+    BeforeValidator(_read_grain),
+    PlainSerializer(write_grain),
+    WithJsonSchema({"anyOf": [_DURATION, {"type": "string", "enum": list(_CALENDAR_GRAINS)}]}),
+]
+
+
+def _check_zone(value: str) -> str:
+    check_timezone(value)
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_check_zone)]
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_check_name)]
 """A name in a database, spelled as the database spells it."""
 Column = Identifier
@@ -108,8 +142,8 @@ class Schedule(Part):
     """Time between the starts of two runs."""
     rrule: str | None = Field(default=None, examples=["FREQ=WEEKLY;BYDAY=MO;BYHOUR=6;BYMINUTE=0"])
     """Recurrence rule of iCalendar (RFC 5545)."""
-    timezone: str = Field(default="UTC", examples=["Europe/Paris"])
-    """IANA time zone of the schedule. It has no effect on the data intervals, which are in UTC."""
+    timezone: TimeZone = Field(default="UTC", examples=["Europe/Paris"])
+    """IANA time zone of the schedule. The data intervals have a zone of their own, `interval.timezone`."""
 
     @field_validator("cron")
     @classmethod
@@ -130,12 +164,6 @@ class Schedule(Part):
     def _interval_is_positive(cls, value: timedelta | None) -> timedelta | None:
         if value is not None and value <= timedelta(0):
             raise ValueError("the time between two runs must be longer than zero")
-        return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _timezone_exists(cls, value: str) -> str:
-        check_timezone(value)
         return value
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from zoneinfo import available_timezones
 
@@ -130,6 +131,7 @@ def check_timezone(name: str) -> None:
     """
     zones = _read_zones()
     if name not in zones:
-        close = nearest(name[:60], sorted(zones))
-        hint = close if "Did you mean" in close else " Write it as in `Europe/Paris`."
-        raise ValueError(f"there is no time zone `{name[:60]}`.{hint}")
+        folded = {zone.casefold(): zone for zone in zones}
+        close = get_close_matches(name[:60].casefold(), folded, n=1, cutoff=0.9)
+        hint = f". Did you mean `{folded[close[0]]}`?" if close else "; write it as in `Europe/Paris`"
+        raise ValueError(f"there is no time zone `{name[:60]}`{hint}")

@@ -110,7 +110,10 @@ def test_a_wrong_time_zone_is_refused(zone: str) -> None:
         ("{cron: 60 * * * *}", "line 21: `schedule.cron`: minute `60`: 60 is not from 0 to 59"),
         ("{rrule: FREQ=SOMETIMES}", "line 21: `schedule.rrule`: `FREQ=SOMETIMES` is not a rule"),
         ("{interval: 0m}", "line 21: `schedule.interval`: the time between two runs must be longer than zero"),
-        ("{cron: '@daily', timezone: Europe}", "line 21: `schedule.timezone`: there is no time zone `Europe`."),
+        (
+            "{cron: '@daily', timezone: Europe}",
+            "line 21: `schedule.timezone`: there is no time zone `Europe`; write it as in `Europe/Paris`",
+        ),
         ("{cron: '@daily', timezone: Europe/Pariss}", "Did you mean `Europe/Paris`?"),
     ],
 )
