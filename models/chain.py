@@ -58,7 +58,7 @@ def judge_steps(run: ScoringRun, partition: Partition, features: Features, optio
 
     Raises:
         MissingColumns: a column to keep is missing.
-        FeaturesError: a column has a name that the live view needs.
+        DestinationMismatch: a column has a name that the live view needs, or that of another column.
         ExpressionError: a column of `decide:` cannot be evaluated.
     """
     if features.halts:

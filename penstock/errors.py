@@ -853,8 +853,8 @@ class OverBudget(Halted):
 class DestinationMismatch(TerminalError):
     """The history table does not fit the rows.
 
-    Cause: the key, a column or a type of the spec has changed since the table was made.
-    Remedy: follow the message: change the spec back, or choose another `destination.table`.
+    Cause: the key, a column or a type of the spec has changed since the table was made, or a column's name is taken.
+    Remedy: follow the message: change the spec back, rename the column, or choose another `destination.table`.
     """
 
     table: str

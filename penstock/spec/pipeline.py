@@ -25,6 +25,7 @@ from penstock.interval import (
     iso,
     parse_duration,
 )
+from penstock.spec.column_names import find_taken
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.parts import (
@@ -36,11 +37,13 @@ from penstock.spec.parts import (
     Identifier,
     Notify,
     Part,
+    Place,
     Retention,
     Schedule,
     SchemaName,
     TableName,
     TimeZone,
+    refuse_parts,
     write_duration,
 )
 from penstock.spec.steps import (
@@ -405,6 +408,21 @@ class Pipeline(Part):
                 raise ValueError(
                     f"`decide` makes `{column}`, which the key or `keep` has already; give it another name"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_have_names_of_their_own(self) -> Self:
+        places: list[tuple[Place, str]] = [
+            (("sources", self.primary, "key", number), column) for number, column in enumerate(self.key)
+        ]
+        places += [(("decide", column), column) for column in self.decide]
+        places += [
+            (("destination", "keep", number), column)
+            for number, column in enumerate(self.destination.keep)
+            if column not in self.key
+        ]
+        taken = {name.column: str(name) for name in find_taken([column for _, column in places])}
+        refuse_parts(type(self), [(place, column, taken[column]) for place, column in places if column in taken])
         return self
 
     @model_validator(mode="after")
