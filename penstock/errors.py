@@ -21,6 +21,7 @@ PenstockError
 │   ├── SourceError
 │   │   ├── MissingTable
 │   │   ├── MissingColumns
+│   │   ├── AmbiguousColumns
 │   │   ├── NoFiles
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
@@ -455,6 +456,25 @@ class MissingColumns(SourceError):
     def message(self) -> str:
         names = ", ".join(f"`{c}`" for c in self.columns)
         return f"{self.where} lacks {names}.{nearest(self.columns[0], self.known)} Correct the spec or the source."
+
+
+@dataclass(eq=False)
+class AmbiguousColumns(SourceError):
+    """A source has two columns of one name.
+
+    Cause: a query such as `select u.*, t.*`, or names that differ only in upper and lower case.
+    Remedy: select the columns by name, and give each a name of its own.
+    """
+
+    where: str
+    columns: tuple[str, ...]
+
+    def message(self) -> str:
+        names = ", ".join(f"`{c}`" for c in self.columns)
+        return (
+            f"{self.where} has more than one column of a name: {names} (upper and lower case are the same). "
+            "Select the columns in a `query:` by name, and give each a name of its own, as in `t.id as order_id`."
+        )
 
 
 @dataclass(eq=False)

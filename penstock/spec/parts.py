@@ -1,6 +1,7 @@
 """Types that all parts of a spec share, and the parts for schedule, notifications, budget and retention."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -28,6 +29,14 @@ def _check_name(name: str) -> str:
     if size > MAX_NAME:
         raise ValueError(f"a name has at most {MAX_NAME} bytes in UTF-8, and this one has {size}")
     return name
+
+
+def twin_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that more than one column has. Upper and lower case are the same."""
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        spelled.setdefault(name.casefold(), []).append(name)
+    return tuple(dict.fromkeys(name for same in spelled.values() if len(same) > 1 for name in same))
 
 
 def write_duration(value: timedelta) -> str:

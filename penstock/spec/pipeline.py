@@ -31,6 +31,7 @@ from penstock.spec.parts import (
     TableName,
     UtcDatetime,
 )
+from penstock.spec.query_text import parameters_in
 from penstock.spec.steps import (
     ModelRef,
     ScoreStep,
@@ -119,7 +120,7 @@ class SqlSource(ColumnSource):
     schema_: SchemaName | None = Field(default=None, alias="schema", examples=["sales"])
     """Schema of the table. Without it the table is in the default schema of the connection."""
     query: str | None = Field(default=None, min_length=1, examples=["select * from payments where status <> 'test'"])
-    """A select instead of a table. It may use `:interval_start` and `:interval_end`."""
+    """A select instead of a table. It may use `:interval_start` and `:interval_end`, and no other parameter."""
     key: tuple[Column, ...] = Field(default=(), max_length=8, examples=[["payment_id"]])
     """Columns that identify a row. The primary source needs them. Partitions are cut along the first one."""
     updated_column: Column | None = Field(default=None, examples=["updated_at"])
@@ -131,6 +132,8 @@ class SqlSource(ColumnSource):
             raise ValueError("give either `table` or `query`")
         if self.query is not None and self.schema_ is not None:
             raise ValueError("`schema` goes with `table`; write it inside the query")
+        if self.query is not None:
+            parameters_in(self.query)
         return self
 
 
