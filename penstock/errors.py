@@ -22,6 +22,7 @@ PenstockError
 │   │   ├── MissingTable
 │   │   ├── MissingColumns
 │   │   ├── AmbiguousColumns
+│   │   ├── MixedTypes
 │   │   ├── NoFiles
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
@@ -474,6 +475,27 @@ class AmbiguousColumns(SourceError):
         return (
             f"{self.where} has more than one column of a name: {names} (upper and lower case are the same). "
             "Select the columns in a `query:` by name, and give each a name of its own, as in `t.id as order_id`."
+        )
+
+
+@dataclass(eq=False)
+class MixedTypes(SourceError):
+    """The column of `partition_by` has values of several types.
+
+    Cause: a SQLite column with numbers and texts, or with bytes. `1` and `'1'` are two values in the database and one
+        in the features query, so their rows could be in two partitions.
+    Remedy: convert the column to one type in a `query:`.
+    """
+
+    source: str
+    column: str
+    kinds: tuple[str, ...]
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: `{self.column}`, the column of `partition_by`, has values of the types "
+            f"{', '.join(self.kinds)}, so rows that belong together could be in two partitions. Convert it to one type "
+            "in a `query:`, as in `cast(… as text)`."
         )
 
 

@@ -93,6 +93,14 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class RowGroup:
+    """The rows of the primary source with one value of `partition_by`."""
+
+    value: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class SourcePlan:
     """The primary source in one interval, as seen by planning."""
 
@@ -102,6 +110,8 @@ class SourcePlan:
     partitions: tuple[Partition, ...]
     fit: MemoryPlan | None = None
     """The plan that keeps a run within its memory limit. None without a limit."""
+    largest_group: RowGroup | None = None
+    """With `partition_by`: the value with the most rows."""
 
 
 @dataclass(frozen=True)

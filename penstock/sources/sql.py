@@ -20,13 +20,19 @@ from penstock.spec.query_text import PARAMETERS, bindable
 
 
 def sql_relation(
-    name: str, source: SqlSource, database: Database, time: str | None, interval: DataInterval | None
+    name: str,
+    source: SqlSource,
+    database: Database,
+    time: str | None,
+    interval: DataInterval | None,
+    partition_by: str | None = None,
 ) -> Relation:
     """Return the source's rows as a relation.
 
     Args:
         time: event-time column that selects the rows; None selects all.
         interval: values of `:interval_start` and `:interval_end` in a query.
+        partition_by: the column whose values partitions keep whole. Default: partitions are cut along the key.
 
     Raises:
         MissingTable: the table does not exist; the error names the nearest one that does.
@@ -40,8 +46,10 @@ def sql_relation(
     declared = None
     if database.dialect == "sqlite":  # values may differ from the declared types, so read them as they are
         declared, rows = _declared(rows), _untyped(rows)
-    partition_by = source.key[0] if source.key else None
-    return Relation(name, database, rows, source.key, partition_by, time, source.updated_column, declared)
+    along = partition_by or (source.key[0] if source.key else None)
+    return Relation(
+        name, database, rows, source.key, along, time, source.updated_column, declared, partition_by is not None
+    )
 
 
 def _table(source: SqlSource, database: Database) -> sa.FromClause:
@@ -68,9 +76,7 @@ def _table(source: SqlSource, database: Database) -> sa.FromClause:
 def _query(name: str, source: SqlSource, database: Database, interval: DataInterval | None) -> sa.FromClause:
     assert source.query is not None
     bound = sa.text(bindable(source.query, sqlite=database.dialect == "sqlite"))
-    for parameter, moment in zip(
-        PARAMETERS, (interval.start, interval.end) if interval else (None, None), strict=True
-    ):
+    for parameter, moment in zip(PARAMETERS, (interval.start, interval.end) if interval else (None, None), strict=True):
         if parameter in bound._bindparams:
             aware = database.dialect in ("postgresql", "duckdb")
             value = moment if aware or moment is None else moment.replace(tzinfo=None)

@@ -17,6 +17,7 @@ from pydantic import (
 from penstock.errors import nearest
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
+from penstock.spec.features_query import check_features
 from penstock.spec.parts import (
     Budget,
     Column,
@@ -269,11 +270,14 @@ class Pipeline(Part):
         examples=[{"payments": {"kind": "sql", "connection": "shop", "table": "payments", "key": ["payment_id"]}}],
     )
     """Sources by name. The first one is the primary source: each of its rows gets one score."""
+    partition_by: Column | None = Field(default=None, examples=["customer_id"])
+    """Column of the primary source whose rows with one value stay in one partition, so that windows and groups over it
+    in `features` see all of them. A value with more rows than `partition_rows` halts the run."""
     features: str | None = Field(
         default=None, min_length=1, examples=["select payment_id, amount, hour(created_at) as hour from payments"]
     )
-    """DuckDB SQL over the sources that returns one row per key. Each row must depend only on its own primary row.
-    Without it the features are the columns of the primary source."""
+    """DuckDB SQL over the sources that returns one row per key. Each row must depend only on its own primary row, or on
+    the rows with its value of `partition_by`. Without it the features are the columns of the primary source."""
     private: dict[Column, Masking] = Field(default_factory=dict, examples=[{"contact": "hash"}])
     """Private columns of the features that have another name than in their source."""
     expectations: dict[str, tuple[Expectation, ...]] = Field(
@@ -319,6 +323,14 @@ class Pipeline(Part):
             raise ValueError(
                 f"the primary source `{next(iter(value))}` needs a `key:`, the columns that identify a row"
             )
+        return value
+
+    @field_validator("features")
+    @classmethod
+    def _features_do_not_depend_on_partitions(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("sources") and "partition_by" in info.data:
+            primary, source = next(iter(info.data["sources"].items()))
+            check_features(value, primary, source.key, info.data["partition_by"])
         return value
 
     @field_validator("models")

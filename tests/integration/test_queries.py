@@ -62,7 +62,7 @@ ROWS = "select id, created_at from events where created_at < :interval_end"
         f"{ROWS}; -- the end",
         f"{ROWS};\n/* the :end */ ;\n",
         f"-- a :start\n/* :of the */ {ROWS}",
-        f"{ROWS} and name <> '{{\"a\":true, \"b\":\":interval_start\"}}'",
+        f'{ROWS} and name <> \'{{"a":true, "b":":interval_start"}}\'',
         f"{ROWS} and name <> 'it''s :no' and name <> '\\:x'",
         f'{ROWS} and "id" > -1 and created_at >= :interval_start',
         f'select "id", created_at from (select e.id, e.created_at, 1 as ":odd" from events e) z '
@@ -109,7 +109,7 @@ def test_another_parameter_is_refused_by_name(name: str) -> None:
     [
         ("e.*, f.*", ("`id`", "`created_at`", "`name`")),
         ("e.*, f.id", ("`id`",)),
-        ("e.id, f.name, e.created_at, f.name as \"NAME\"", ("`name`",)),
+        ('e.id, f.name, e.created_at, f.name as "NAME"', ("`name`",)),
     ],
 )
 def test_two_columns_of_one_name_are_refused_by_name(events: Database, columns: str, named: tuple[str, ...]) -> None:
@@ -123,7 +123,7 @@ def test_two_columns_of_one_name_are_refused_by_name(events: Database, columns: 
 
 
 def test_names_that_only_look_like_renamed_twins_are_read(events: Database) -> None:
-    query = "select id, created_at, 1 as id_1, 2 as \"n:1\" from events where created_at < :interval_end"
+    query = 'select id, created_at, 1 as id_1, 2 as "n:1" from events where created_at < :interval_end'
     assert read_in_slices(reader(events, query)).column_names == ["id", "created_at", "id_1", "n:1"]
 
 
