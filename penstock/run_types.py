@@ -86,6 +86,8 @@ class Partition:
     rows: int
     snapshots: dict[str, str] = field(default_factory=dict)
     """By connection: the snapshot in which all slices of the interval are read, if the database has one."""
+    compare_cut: bool = False
+    """Whether the features query is tried on its first rows, whole and cut."""
 
     @property
     def label(self) -> str:

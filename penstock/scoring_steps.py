@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from penstock.database.connections import Connector, Database
 from penstock.errors import SourceError
 from penstock.ledger import writer
-from penstock.ledger.reader import find_latest_runs, find_run
+from penstock.ledger.reader import find_latest_runs, find_run, has_published
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
 from penstock.models.needs import needed_columns
@@ -139,6 +139,9 @@ class ScoringSteps:
         source_plan = plan_partitions(run, self.connect, self.masking, partition_rows, snapshots, consider)
         if source_plan.fit:
             writer.record_plan(self.warehouse, run, source_plan)
+        if source_plan.partitions and not has_published(self.warehouse, self.pipeline):
+            first, *rest = source_plan.partitions
+            source_plan = replace(source_plan, partitions=(replace(first, compare_cut=True), *rest))
         return source_plan
 
     def _fit_memory(

@@ -15,6 +15,7 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.pins import read_pins
 from penstock.ledger.tables import partitions, runs, validations
 from penstock.run_types import Pins, Validation
+from penstock.spec.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,14 @@ def list_runs(
     if states:
         query = query.where(runs.c.state.in_(states))
     return fetch_runs(database, query)
+
+
+def has_published(database: Database, pipeline: Pipeline) -> bool:
+    """Whether a run with this very spec has been published."""
+    same = (runs.c.pipeline == pipeline.name, runs.c.spec_fingerprint == pipeline.fingerprint)
+    with database.reading() as connection:
+        found = sa.select(runs.c.run_id).where(*same, runs.c.published_at.is_not(None)).limit(1)
+        return connection.execute(found).first() is not None
 
 
 def find_run(database: Database, prefix: str) -> RunRecord:

@@ -80,8 +80,8 @@ def describe_large_group(
     limit = f"{partition_rows:,} ({'what fits PENSTOCK_MEMORY' if in_memory else '`partition_rows`'})"
     remedy = "Raise PENSTOCK_MEMORY" if in_memory else "Raise `partition_rows`"
     return (
-        f"`partition_by: {column}`: the value {value} has {largest.rows:,} rows, and a partition takes at most {limit}. "
-        f"{remedy}, or partition by a column with fewer rows of a value"
+        f"`partition_by: {column}`: the value {value} has {largest.rows:,} rows, and a partition takes at most "
+        f"{limit}. {remedy}, or partition by a column with fewer rows of a value"
     )
 
 

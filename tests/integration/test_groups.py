@@ -109,7 +109,7 @@ def test_no_customer_is_cut_in_a_database(database: Database, where: dict[str, s
 )
 @pytest.mark.parametrize("form", ["table", "query"])
 def test_groups_of_every_type_are_whole(database: Database, kind: Any, values: list[Any], form: str) -> None:
-    rows = make_rows({value: 3 for value in values} | {None: 2})
+    rows = make_rows(dict.fromkeys(values, 3) | {None: 2})
     fill(database, rows, kind)
     where = {"table": "payments"} if form == "table" else {"query": "select id, time, customer from payments"}
     check_whole_groups(reader(pipeline(SQL | where), database), 3, len(rows))
@@ -122,7 +122,7 @@ def test_a_sqlite_column_of_numbers_and_texts_is_refused_by_name(database: Datab
         connection.execute(sa.text("create table payments (id integer, time text, customer)"))
         for value in ("1", "'1'"):
             connection.execute(sa.text(f"insert into payments values (1, '2026-01-01 01:00:00', {value})"))
-    with pytest.raises(MixedTypes, match="`customer`.*integer, text"):
+    with pytest.raises(MixedTypes, match=r"`customer`.*integer, text"):
         reader(pipeline(SQL | {"table": "payments"}), database).plan(DAY, 5)
 
 

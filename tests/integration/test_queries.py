@@ -65,7 +65,7 @@ ROWS = "select id, created_at from events where created_at < :interval_end"
         f'{ROWS} and name <> \'{{"a":true, "b":":interval_start"}}\'',
         f"{ROWS} and name <> 'it''s :no' and name <> '\\:x'",
         f'{ROWS} and "id" > -1 and created_at >= :interval_start',
-        f'select "id", created_at from (select e.id, e.created_at, 1 as ":odd" from events e) z '
+        'select "id", created_at from (select e.id, e.created_at, 1 as ":odd" from events e) z '
         "where created_at<:interval_end",
     ],
 )

@@ -128,12 +128,16 @@ class _Check:
                 accept_columns(self.pipeline, interval, self.connect)
 
     def build_features(self, rows: "dict[str, pa.Table]") -> "pa.Table | None":
+        from penstock.run.cut_check import check_cut
         from penstock.run.features import build_features
         from penstock.spec.pipeline import FEATURES
 
         others = {name: table for name, table in rows.items() if name != self.pipeline.primary}
         with self.report.about("features"):
             features = build_features(
+                self.pipeline, "of the sample", rows[self.pipeline.primary], others, self.settings.statement_seconds
+            )
+            check_cut(
                 self.pipeline, "of the sample", rows[self.pipeline.primary], others, self.settings.statement_seconds
             )
             size = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"

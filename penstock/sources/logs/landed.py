@@ -32,7 +32,6 @@ from penstock.sources.relation import Relation
 from penstock.spec.parts import MAX_NAME
 from penstock.spec.pipeline import ROW_ID, LogSource
 
-
 _PIECE_ROWS = 50_000
 """Lines that are parsed at once where a partition needs all lines of an interval."""
 
