@@ -89,7 +89,7 @@ GROUPED = [
     "select id, sum(amount) over w as s, lag(ts) over w from payments window w as (partition by customer order by ts)",
     """with n as (select customer, count(*) as n, max(ts) as last from payments group by customer)
        select p.id, n.n, p.ts - n.last as ago from payments p left join n using (customer)""",
-    "select p.id, count(q.id) as before from payments p left join payments q on q.customer = p.customer and q.ts < p.ts "
+    "select p.id, count(q.id) as n from payments p left join payments q on q.customer = p.customer and q.ts < p.ts "
     "group by p.id",
     "select id, (select count(*) from payments q where q.customer = p.customer and q.ts < p.ts) as n from payments p",
     """select p.id, l.ts from payments p left join lateral
