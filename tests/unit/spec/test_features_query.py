@@ -1,14 +1,18 @@
 """What a features query may look at. Each allowed query is run whole and cut, and must give the same rows."""
 
+import re
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import yaml
 
 from penstock.run.features import closed_duckdb
 from penstock.spec.features_query import check_features
+from penstock.spec.query_text import parameters_in
 
 PAYMENTS = pa.table(
     {
@@ -244,3 +248,20 @@ def test_samples_are_refused(query: str) -> None:
 
 def test_a_column_that_is_named_like_the_clock_can_be_read_with_its_table() -> None:
     check("select p.id, p.current_date from payments p")
+
+
+def test_the_queries_of_the_guide_are_allowed() -> None:
+    page = Path("docs/queries.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    [spec] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert parameters_in(blocks[0]) == ("interval_start", "interval_end")
+    check_features(blocks[1], "payments", ("payment_id",), None)
+    grouped = yaml.safe_load(spec)
+    check_features(grouped["features"], "payments", ("payment_id",), grouped["partition_by"])
+    rows = re.findall(r"^\| `([^`]*over[^`]*|\(select[^`]*)`[^|]*\| `([^`]*)`", page, re.MULTILINE)
+    assert len(rows) == 2
+    for allowed, refused in rows:
+        source = "payments join visits v using (customer)"
+        check_features(f"select payment_id, {allowed} as x from {source}", "payments", ("payment_id",), None)
+        with pytest.raises(ValueError, match="partitions"):
+            check_features(f"select payment_id, {refused} as x from {source}", "payments", ("payment_id",), None)
