@@ -22,6 +22,7 @@ _TABLE_FUNCTIONS = frozenset(
     {"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "glob"}
 )
 """Functions in `from` that see their arguments alone. Those that read files are refused when the query runs."""
+_FULL = ("OUTER", "FULL")
 _EQUAL = ("COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM")
 _WITHOUT = frozenset({"query_location", "query_location_length", "alias"})
 
@@ -306,16 +307,21 @@ class _Check:
         right, right_scope = self._from(node["right"], ctes, left_scope)
         using = [str(name).casefold() for name in node.get("using_columns") or ()]
         sides = [(left_scope.resolve([name]), replace(right_scope, outer=None).resolve([name])) for name in using]
+        within = Scope(
+            (*left_scope.relations, *right_scope.relations), {**left_scope.merged, **right_scope.merged}, outer
+        )
+        self._check_expressions(node.get("condition"), ctes, within)
+        pairs = _pairs(node.get("condition"), within) | {(a, b) for a, b in sides if a is not None and b is not None}
+        kind = node["join_type"]
+        if kind in ("SEMI", "ANTI"):
+            return _Join(left, right, node, pairs), replace(left_scope, outer=outer)
+        left_scope = left_scope.with_nulls() if kind in ("RIGHT", *_FULL) else left_scope
+        right_scope = right_scope.with_nulls() if kind in ("LEFT", *_FULL) else right_scope
         merged = {**left_scope.merged, **right_scope.merged}
         for name, (ours, theirs) in zip(using, sides, strict=True):
-            kind = node["join_type"]
-            merged[name] = theirs if kind == "RIGHT" else ours or theirs if kind == "INNER" else ours
-        relations = (*left_scope.relations, *right_scope.relations)
-        scope = Scope(relations, merged, outer)
-        self._check_expressions(node.get("condition"), ctes, scope)
-        pairs = _pairs(node.get("condition"), scope) | {(a, b) for a, b in sides if a is not None and b is not None}
-        if node["join_type"] in ("SEMI", "ANTI"):
-            scope = Scope(left_scope.relations, left_scope.merged, outer)
+            taken = theirs if kind == "RIGHT" or (kind == "INNER" and (ours is None or ours.nullable)) else ours
+            merged[name] = None if kind in _FULL else taken
+        scope = Scope((*left_scope.relations, *right_scope.relations), merged, outer)
         return _Join(left, right, node, pairs), scope
 
     def _judge(self, tree: _Leaf | _Join, where: Pairs) -> Relation:
@@ -326,8 +332,9 @@ class _Check:
         if left.kind == right.kind == "constant":
             return _CONSTANT
         kind, how, pairs = tree.node["join_type"], tree.node["ref_type"], tree.pairs | where
-        if how == "POSITIONAL" or kind not in ("INNER", "LEFT", "RIGHT", "OUTER", "FULL", "SEMI", "ANTI"):
-            self.refuse(f"a {how.lower()} join")
+        picks = how == "ASOF" and left.kind == "constant"  # the nearest row of those that are read together
+        if picks or how not in ("REGULAR", "CROSS", "NATURAL", "ASOF") or kind not in ("INNER", "LEFT", "RIGHT", *_FULL, "SEMI", "ANTI"):
+            self.refuse(f"`{how.lower()} join`")
         passed = {**left.passed, **({} if kind in ("SEMI", "ANTI") else right.passed)}
         both = replace(left if kind == "LEFT" else left.filtered(), passed=passed, columns={})
         if right.kind == "constant":
@@ -383,11 +390,11 @@ class _Check:
         alias = str(item.get("relation_name") or "").casefold()
         chosen = [r for name, r in scope.relations if not alias or name == alias]
         columns: dict[str, Origin | None] = {}
-        rows = {r.open_row for r in chosen if r.is_open}
+        rows = {None if r.nullable else r.open_row for r in chosen if r.is_open}
         unknown = False
         for relation in chosen:
-            for name, origin in relation.columns.items():
-                columns.setdefault(name, None if unknown else origin)
+            for name in relation.columns:
+                columns.setdefault(name, None if unknown else relation.find(name)[2])
             unknown = unknown or (relation.is_open and relation.open_row is None)
         gone = frozenset(str(n).casefold() for n in item.get("exclude_list") or ())
         changed = {str(e["key"]).casefold() for e in item.get("replace_list") or ()}
@@ -436,7 +443,8 @@ def _origin(expression: Node, scope: Scope) -> Origin | None:
     if not found or len(found) < len(used) or len({o.row for o in found}) > 1:
         return None
     columns = frozenset().union(*(o.columns for o in found))
-    return Origin(found[0].row, json.dumps(_canonical(expression, scope), sort_keys=True), columns)
+    value = json.dumps(_canonical(expression, scope), sort_keys=True)
+    return Origin(found[0].row, value, columns, any(o.nullable for o in found))
 
 
 def _canonical(part: Any, scope: Scope) -> Any:
@@ -457,7 +465,9 @@ def _pairs(condition: Node | None, scope: Scope, *, null_safe: bool = True) -> P
     if condition.get("type") not in (_EQUAL if null_safe else _EQUAL[:1]):
         return frozenset()
     left, right = _origin(condition["left"], scope), _origin(condition["right"], scope)
-    return frozenset() if left is None or right is None else frozenset({(left, right)})
+    if left is None or right is None or (condition["type"] != _EQUAL[0] and (left.nullable or right.nullable)):
+        return frozenset()
+    return frozenset({(left, right)})
 
 
 def _stack(parts: list[Relation]) -> Relation:

@@ -22,6 +22,8 @@ class Origin:
     value: str
     """The column's name, or an expression as text that starts with a brace."""
     columns: frozenset[str]
+    nullable: bool = False
+    """Whether it is NULL where an outer join found no row. Such NULLs of several rows are no group of one row."""
 
     @property
     def is_column(self) -> bool:
@@ -47,14 +49,16 @@ class Relation:
     """By reference: the named relations that its row is a row of."""
     identity: frozenset[Origin] = frozenset()
     """The columns that the rows of `values` are one for each of."""
+    nullable: bool = False
+    """Whether an outer join adds rows of NULLs to it."""
 
     def find(self, name: str) -> tuple[bool, bool, Origin | None]:
         """Return whether a column is known, whether it may exist, and its origin."""
-        if name in self.columns:
-            return True, True, self.columns[name]
-        if not self.is_open or name in self.hidden:
+        known = name in self.columns
+        if not known and (not self.is_open or name in self.hidden):
             return False, False, None
-        return False, True, column_of(self.open_row, name) if self.open_row is not None else None
+        origin = self.columns[name] if known else None if self.open_row is None else column_of(self.open_row, name)
+        return known, True, replace(origin, nullable=True) if origin is not None and self.nullable else origin
 
     def refer(self) -> "Relation":
         """Return the relation as another reference to it, with rows of its own."""
@@ -103,7 +107,7 @@ class Relation:
             return all(_is_determined(origin, found) for origin in self.identity)
         plain: dict[int, set[str]] = {}
         for origin in found:
-            if origin.is_column:
+            if origin.is_column and not origin.nullable:
                 plain.setdefault(origin.row, set()).add(origin.value)
         return any(columns <= names for columns in wanted for names in plain.values())
 
@@ -180,3 +184,9 @@ class Scope:
             if alias == path[-1]:
                 return relation.find(column)[2]
         return self.outer._qualified(path, column) if self.outer else None
+
+    def with_nulls(self) -> "Scope":
+        """Return the scope of a join's side that has rows of NULLs where the other side has no match."""
+        merged = {name: replace(o, nullable=True) if o is not None else None for name, o in self.merged.items()}
+        relations = tuple((alias, replace(relation, nullable=True)) for alias, relation in self.relations)
+        return replace(self, relations=relations, merged=merged)

@@ -116,6 +116,12 @@ REFUSED = {
     "select p.id, q.amount from payments p join payments q on q.customer = p.customer": "with itself",
     "select p.id, q.id as next from payments p join payments q on q.id = p.id + 1": "with itself",
     "select p.id from payments p asof join payments q on p.ts > q.ts": "with itself",
+    "select p.id, v.time from visits v asof join payments p on v.time >= p.ts": "`asof join`",
+    "select p.id, q.id as o, rank() over (partition by q.id order by p.ts) as r from payments p "
+    "left join payments q on q.id = p.id and q.amount > 5": "`rank`",
+    "select q.id, count(*) as n from payments p left join payments q on q.id = p.id and q.amount > 5 group by 1": "`coun",
+    "with j as (select q.* from payments p left join payments q on q.id = p.id and q.amount > 5) "
+    "select distinct on (id) id, week from j": "`distinct on`",
     "select p.id, q.id as i from payments p positional join payments q": "positional",
     "select p.id, c.since from payments p positional join customers c": "positional",
     "select id, amount / (select avg(amount) from payments) as share from payments": "a subquery|`avg`",
