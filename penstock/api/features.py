@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from penstock.database.connections import Connector
 from penstock.errors import FeaturesError, SettingsError
-from penstock.interval import DataInterval, as_utc
+from penstock.interval import DataInterval, as_utc, covering
 from penstock.run.extract import land_logs
 from penstock.run_types import interval_label
 from penstock.sources import open_source
@@ -88,7 +88,15 @@ def _spans(
     if step <= timedelta(0):
         raise SettingsError(f"there is no step of {step}", "Give a step above zero, or leave it out for the grain.")
     count = -(-(last - first) // step)
-    return [DataInterval(first + i * step, min(first + (i + 1) * step, last)) for i in range(count)]
+    spans = [DataInterval(first + i * step, min(first + (i + 1) * step, last)) for i in range(count)]
+    spec = pipeline.interval
+    if pipeline.partition_by is not None and spans != covering(first, last, spec.start, spec.grain):
+        raise SettingsError(
+            f"`{pipeline.name}` has `partition_by`, so its features look at the rows of whole intervals, and "
+            f"{first} to {last} in steps of {step} are others",
+            "Begin and end with intervals of the pipeline, and leave the step out.",
+        )
+    return spans
 
 
 def _read_span(pipeline: Pipeline, connect: Connector, span: DataInterval | None, statement_seconds: int) -> pa.Table:

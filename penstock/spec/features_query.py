@@ -23,6 +23,8 @@ _TABLE_FUNCTIONS = frozenset(
 )
 """Functions in `from` that see their arguments alone. Those that read files are refused when the query runs."""
 _FULL = ("OUTER", "FULL")
+_KINDS = ("INNER", "LEFT", "RIGHT", *_FULL, "SEMI", "ANTI")
+_WAYS = ("REGULAR", "CROSS", "NATURAL", "ASOF")
 _EQUAL = ("COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM")
 _WITHOUT = frozenset({"query_location", "query_location_length", "alias"})
 
@@ -333,7 +335,7 @@ class _Check:
             return _CONSTANT
         kind, how, pairs = tree.node["join_type"], tree.node["ref_type"], tree.pairs | where
         picks = how == "ASOF" and left.kind == "constant"  # the nearest row of those that are read together
-        if picks or how not in ("REGULAR", "CROSS", "NATURAL", "ASOF") or kind not in ("INNER", "LEFT", "RIGHT", *_FULL, "SEMI", "ANTI"):
+        if picks or how not in _WAYS or kind not in _KINDS:
             self.refuse(f"`{how.lower()} join`")
         passed = {**left.passed, **({} if kind in ("SEMI", "ANTI") else right.passed)}
         both = replace(left if kind == "LEFT" else left.filtered(), passed=passed, columns={})

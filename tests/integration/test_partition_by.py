@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from penstock.errors import SpecError
+from penstock.api.features import read_past_features
+from penstock.database.connections import Connector
+from penstock.errors import SettingsError, SpecError
 from penstock.ledger.reader import list_runs
 from penstock.privacy.masking import HIDDEN
 from penstock.run.extract import describe_large_group
@@ -15,6 +17,7 @@ from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connect
 from tests.conftest import DIALECTS, view_rows
 from tests.driver import Driver
+from tests.integration.test_cli import invoke
 from tests.shop import SPEC, START, Place
 
 WINDOW = """features: >-
@@ -96,6 +99,32 @@ def test_the_first_run_compares_whole_and_cut_and_names_the_column(
     assert steps[-1].startswith("failed: ")
     assert "gives other values of `amount`, `items` for the same rows" in steps[-1]
     assert "`country`" not in steps[-1]
+
+
+def test_features_for_training_are_those_of_whole_intervals(make_place: Callable[..., Place]) -> None:
+    place = make_place(spec=GROUPED, days=2)
+    spec, connector = load_pipeline(place.spec), Connector(connect, ())
+    day = timedelta(days=1)
+
+    rows = read_past_features(spec, connector, START, START + 2 * day, None, 60)
+
+    assert rows.num_rows == 500
+    for start, end, step in ((START, START + 2 * day, 2 * day), (START + day / 2, START + 2 * day, None)):
+        with pytest.raises(SettingsError, match="whole intervals"):
+            read_past_features(spec, connector, start, end, step, 60)
+
+
+def test_check_compares_the_sample_whole_and_cut(
+    make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_place(spec=SPEC)
+    monkeypatch.setattr(spec_module, "check_features", lambda *_: None)
+    place.spec.write_text(SPEC.replace("model: ", f"{CUT}model: "))
+
+    found = invoke("check", str(place.spec))
+
+    assert found.exit_code != 0
+    assert "gives other values of `amount`, `items` for the same rows" in " ".join(found.text.split())
 
 
 def test_only_the_first_run_of_a_spec_compares(

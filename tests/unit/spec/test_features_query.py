@@ -119,7 +119,7 @@ REFUSED = {
     "select p.id, v.time from visits v asof join payments p on v.time >= p.ts": "`asof join`",
     "select p.id, q.id as o, rank() over (partition by q.id order by p.ts) as r from payments p "
     "left join payments q on q.id = p.id and q.amount > 5": "`rank`",
-    "select q.id, count(*) as n from payments p left join payments q on q.id = p.id and q.amount > 5 group by 1": "`coun",
+    "select q.id, count(*) as n from payments p left join payments q on q.id = p.id and q.ts > 30 group by 1": "`count",
     "with j as (select q.* from payments p left join payments q on q.id = p.id and q.amount > 5) "
     "select distinct on (id) id, week from j": "`distinct on`",
     "select p.id, q.id as i from payments p positional join payments q": "positional",
