@@ -1,5 +1,6 @@
 """Runs whose features look at the other rows of a group: the scores do not depend on how rows are cut."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -62,6 +63,8 @@ def test_a_value_with_too_many_rows_halts_the_run_and_is_named(make_place: Calla
     assert "a partition takes at most 40 (`partition_rows`)" in steps[-1]
     assert [run.state for run in list_runs(place.warehouse)] == ["halted"]
     assert "Raise `partition_rows`" in str(list_runs(place.warehouse)[0].error)
+    planned = json.loads(invoke("plan", str(place.spec), "--json").stdout)
+    assert "`partition_by: country`: the value `" in json.dumps(planned)
 
 
 def test_a_private_value_with_too_many_rows_is_not_shown(make_place: Callable[..., Place]) -> None:
