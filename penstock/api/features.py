@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from penstock.database.connections import Connector
 from penstock.errors import FeaturesError, SettingsError
-from penstock.interval import DataInterval, as_utc, covering
+from penstock.interval import DataInterval, as_utc
 from penstock.run.extract import land_logs
 from penstock.run_types import interval_label
 from penstock.sources import open_source
@@ -82,18 +82,27 @@ def _spans(
                 f"`{pipeline.name}` is a snapshot pipeline and has no intervals", "Leave start and end out."
             )
         return [None]
-    if start is None or end is None or as_utc(start) >= as_utc(end):
+    zone = pipeline.timezone
+    first, last = (as_utc(moment, zone) if moment else None for moment in (start, end))
+    if first is None or last is None or first >= last:
         raise SettingsError(f"there is no range from {start} to {end}", "Give a start, and an end after it.")
-    first, last, step = as_utc(start), as_utc(end), pipeline.interval.grain if step is None else step
+    if step is None:
+        return _check_whole(pipeline, pipeline.interval.grid.cut(first, last))
     if step <= timedelta(0):
         raise SettingsError(f"there is no step of {step}", "Give a step above zero, or leave it out for the grain.")
     count = -(-(last - first) // step)
-    spans = [DataInterval(first + i * step, min(first + (i + 1) * step, last)) for i in range(count)]
-    spec = pipeline.interval
-    if pipeline.partition_by is not None and spans != covering(first, last, spec.start, spec.grain):
+    spans = [DataInterval(first + i * step, min(first + (i + 1) * step, last), zone) for i in range(count)]
+    return _check_whole(pipeline, spans)
+
+
+def _check_whole(pipeline: Pipeline, spans: list[DataInterval]) -> list[DataInterval]:
+    """Refuse spans other than the pipeline's intervals if features look at the rows of a whole interval."""
+    assert pipeline.interval is not None
+    first, last = spans[0].start, spans[-1].end
+    if pipeline.partition_by is not None and spans != pipeline.interval.grid.covering(first, last):
         raise SettingsError(
             f"`{pipeline.name}` has `partition_by`, so its features look at the rows of whole intervals, and "
-            f"{first} to {last} in steps of {step} are others",
+            f"{first} to {last} is cut into others",
             "Begin and end with intervals of the pipeline, and leave the step out.",
         )
     return spans

@@ -45,7 +45,8 @@ def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceRead
     if isinstance(source, LogSource):
         return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary, groups)
     empty_is_normal = primary and pipeline.empty == "publish"
-    return _FilesReader(name, source, time, connect.allowed_roots, groups, empty_is_normal=empty_is_normal)
+    zone = pipeline.timezone
+    return _FilesReader(name, source, time, connect.allowed_roots, zone, groups, empty_is_normal=empty_is_normal)
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class _FilesReader:
     source: FilesSource
     time: str | None
     roots: tuple[str, ...]
+    zone: str
+    """Time zone of the dates in the path."""
     partition_by: str | None
     empty_is_normal: bool
     """Whether a path with the interval may match nothing, as on a day without a file."""
@@ -88,7 +91,7 @@ class _FilesReader:
         if self._has_none(interval):
             return SourcePlan(0, "[]", ())
         with files_relation(
-            self.name, self.source, self.time, interval, self.roots, None, self.partition_by
+            self.name, self.source, self.time, interval, self.roots, None, self.partition_by, zone=self.zone
         ) as relation:
             source_plan = relation.plan(interval, partition_rows)
         return replace(source_plan, fingerprint=self.fingerprint(interval))
@@ -97,28 +100,28 @@ class _FilesReader:
         return (
             "[]"
             if self._has_none(interval)
-            else file_marks(matching_files(self.name, self.source, interval, self.roots))
+            else file_marks(matching_files(self.name, self.source, interval, self.roots, zone=self.zone))
         )
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
         with files_relation(
-            self.name, self.source, self.time, interval, self.roots, partition, self.partition_by
+            self.name, self.source, self.time, interval, self.roots, partition, self.partition_by, zone=self.zone
         ) as relation:
             return relation.read(interval, partition, limit).drop_columns([POSITION])
 
     def count_without_time(self, interval: DataInterval | None) -> int:
         if self._has_none(interval):
             return 0
-        with files_relation(self.name, self.source, self.time, interval, self.roots) as relation:
+        with files_relation(self.name, self.source, self.time, interval, self.roots, zone=self.zone) as relation:
             return relation.count_without_time()
 
     def _has_none(self, interval: DataInterval | None) -> bool:
         if not (self.empty_is_normal and "{" in self.source.path):
             return False
         try:
-            matching_files(self.name, self.source, interval, self.roots)
+            matching_files(self.name, self.source, interval, self.roots, zone=self.zone)
         except NoFiles:
             return True
         return False
