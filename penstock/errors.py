@@ -25,6 +25,8 @@ PenstockError
 │   ├── SourceError
 │   │   ├── MissingTable
 │   │   ├── MissingColumns
+│   │   ├── AmbiguousColumns
+│   │   ├── MixedTypes
 │   │   ├── NoFiles
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
@@ -566,6 +568,46 @@ class MissingColumns(SourceError):
     def message(self) -> str:
         names = ", ".join(f"`{c}`" for c in self.columns)
         return f"{self.where} lacks {names}.{nearest(self.columns[0], self.known)} Correct the spec or the source."
+
+
+@dataclass(eq=False)
+class AmbiguousColumns(SourceError):
+    """A source has two columns of one name.
+
+    Cause: a query such as `select u.*, t.*`, or names that differ only in upper and lower case.
+    Remedy: select the columns by name, and give each a name of its own.
+    """
+
+    where: str
+    columns: tuple[str, ...]
+
+    def message(self) -> str:
+        names = ", ".join(f"`{c}`" for c in self.columns)
+        return (
+            f"{self.where} has more than one column of a name: {names} (upper and lower case are the same). "
+            "Select the columns in a `query:` by name, and give each a name of its own, as in `t.id as order_id`."
+        )
+
+
+@dataclass(eq=False)
+class MixedTypes(SourceError):
+    """The column of `partition_by` has values of several types.
+
+    Cause: a SQLite column with numbers and texts, or with bytes. `1` and `'1'` are two values in the database and one
+        in the features query, so their rows could be in two partitions.
+    Remedy: convert the column to one type in a `query:`.
+    """
+
+    source: str
+    column: str
+    kinds: tuple[str, ...]
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: `{self.column}`, the column of `partition_by`, has values of the types "
+            f"{', '.join(self.kinds)}, so rows that belong together could be in two partitions. Convert it to one type "
+            "in a `query:`, as in `cast(… as text)`."
+        )
 
 
 @dataclass(eq=False)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from penstock.errors import SourceError
 from penstock.ledger import writer
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.destinations import refuse_others
-from penstock.ledger.reader import find_run
+from penstock.ledger.reader import find_run, has_published
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
 from penstock.ledger.schema_contracts import read_published_models
@@ -129,7 +129,7 @@ class ScoringSteps:
             in_flight: Most partitions of a process at once.
 
         Raises:
-            Halted: a required column is gone or has another type.
+            Halted: a required column is gone or has another type, or a value of `partition_by` has too many rows.
             OverBudget: the estimate exceeds the spec's budget.
             MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY.
         """
@@ -140,11 +140,14 @@ class ScoringSteps:
         def consider(source_plan: SourcePlan, at_most: int) -> MemoryPlan | None:
             writer.record_plan(self.warehouse, run, source_plan)
             keep_budget(run, source_plan.rows, self.warehouse, self.settings.prices)
-            return self._fit_memory(run, source_plan.rows, at_most, in_flight)
+            return self._fit_memory(run, source_plan, at_most, in_flight)
 
         source_plan = plan_partitions(run, self.connect, self.masking, partition_rows, snapshots, consider)
         if source_plan.fit:
             writer.record_plan(self.warehouse, run, source_plan)
+        if source_plan.partitions and not has_published(self.warehouse, self.pipeline):
+            first, *rest = source_plan.partitions
+            source_plan = replace(source_plan, partitions=(replace(first, compare_cut=True), *rest))
         return source_plan
 
     def compare_outputs(self, manifests: Mapping[str, Manifest]) -> Comparison:
@@ -161,13 +164,16 @@ class ScoringSteps:
 
         return compare_outputs(pipeline, self.connect, given_columns(pipeline, manifests), read_before)
 
-    def _fit_memory(self, run: ScoringRun, rows: int, partition_rows: int, in_flight: int) -> MemoryPlan | None:
-        limit = self.settings.memory
+    def _fit_memory(
+        self, run: ScoringRun, source_plan: SourcePlan, partition_rows: int, in_flight: int
+    ) -> MemoryPlan | None:
+        limit, rows = self.settings.memory, source_plan.rows
         if limit is None or not rows:
             return None
         from penstock.models.memory_profile import SampleRun, fit_memory  # not above: it imports pandas
 
-        requested = RequestedLoad(self.pipeline.name, rows, partition_rows, in_flight, self.pipeline.audit_rows)
+        group = source_plan.largest_group.rows if source_plan.largest_group else 0
+        requested = RequestedLoad(self.pipeline.name, rows, partition_rows, in_flight, self.pipeline.audit_rows, group)
         return fit_memory(SampleRun(run, self.connect, self.registry, self.options()), limit, requested)
 
     def extract(self, run: ScoringRun, partition: Partition) -> ExtractedRows:

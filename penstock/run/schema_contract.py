@@ -170,6 +170,7 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
         needed.add(source.updated_column)
     if primary:
         needed |= {*pipeline.destination.keep, *((pipeline.interval.column,) if pipeline.interval else ())}
+        needed |= {pipeline.partition_by} if pipeline.partition_by else set()
     query = pipeline.features
     if query is None or "*" in query:  # a column that passes unnamed is used if a later stage needs it
         later = [

@@ -37,6 +37,14 @@ _DURATION: dict[str, Any] = {"type": "string", "pattern": r"^\d+\s*[mhdw]$", "ex
 _CALENDAR_GRAINS: tuple[str, ...] = get_args(CalendarGrain)
 
 
+def twin_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that more than one column has. Upper and lower case are the same."""
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        spelled.setdefault(name.casefold(), []).append(name)
+    return tuple(dict.fromkeys(name for same in spelled.values() if len(same) > 1 for name in same))
+
+
 def write_duration(value: timedelta) -> str:
     """Write a duration as a spec does: `15m`, `1h`, `7d`."""
     minutes = int(value.total_seconds() // 60)

@@ -159,6 +159,7 @@ class _Check:
                 accept_columns(self.pipeline, self.interval, self.connect, outputs)
 
     def build_features(self, samples: dict[str, Sample]) -> "pa.Table | None":
+        from penstock.run.cut_check import check_cut
         from penstock.run.features import build_features
         from penstock.spec.pipeline import FEATURES
 
@@ -168,6 +169,7 @@ class _Check:
             features = build_features(
                 self.pipeline, "of the sample", primary.rows, others, self.settings.statement_seconds
             )
+            check_cut(self.pipeline, "of the sample", primary.rows, others, self.settings.statement_seconds)
             size = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"
             self.report.ok("features", size if self.pipeline.features else f"the primary source as it is: {size}")
             self.trial.judge(FEATURES, features, self._size(self.pipeline.primary, primary))
