@@ -537,20 +537,24 @@ class LinesPruned(SourceError):
 
 @dataclass(eq=False)
 class UnreadableTime(SourceError):
-    """The event time of a source is not stored in one format.
+    """The event time of a source cannot be read as a time.
 
-    Cause: a SQLite column mixes numbers, texts, formats or time zones.
-    Remedy: store the event time in one format, in UTC, or convert it in a `query:`.
+    Cause: the column has another type, or a value is in no format that Penstock reads.
+    Remedy: store the event time in ISO 8601 or as epoch numbers, convert it in a `query:`, or declare its format in
+        `columns:`. The message has a value and the way to write it.
     """
 
     source: str
     column: str
     reason: str
+    value: str = ""
+    remedy: str = "Store it in one format, in ISO 8601 or as epoch numbers, or convert it in a `query:`."
 
     def message(self) -> str:
+        shown = f", as `{self.value}`" if self.value else ""
         return (
-            f"source `{self.source}`: the event time `{self.column}` {self.reason}, so rows could fall into the wrong "
-            "interval. Store it in one format, in UTC, or convert it in a `query:`."
+            f"source `{self.source}`: the event time `{self.column}` {self.reason}{shown}, so rows could fall into the "
+            f"wrong interval. {self.remedy}"
         )
 
 
