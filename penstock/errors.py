@@ -26,6 +26,8 @@ PenstockError
 │   │   ├── BrokenFile
 │   │   ├── LinesPruned
 │   │   ├── UnreadableTime
+│   │   ├── UnfitValue
+│   │   ├── AmbiguousDate
 │   │   ├── HorizonHidden
 │   │   └── QueryFailed
 │   ├── SnapshotLost
@@ -555,6 +557,54 @@ class UnreadableTime(SourceError):
         return (
             f"source `{self.source}`: the event time `{self.column}` {self.reason}{shown}, so rows could fall into the "
             f"wrong interval. {self.remedy}"
+        )
+
+
+@dataclass(eq=False)
+class UnfitValue(SourceError):
+    """A value in a file does not fit the type of its column.
+
+    Cause: the file has changed, or the declared type is wrong. The type comes from `columns:` or, once an interval is
+        published, from the contract.
+    Remedy: correct the file, declare another type in `columns:`, or accept the files as they are now with
+        `penstock check PIPELINE --accept`.
+    """
+
+    source: str
+    file: str
+    row: int
+    column: str
+    value: str
+    kind: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: `{self.column}` is {self.kind}, and row {self.row:,} of {self.file} has "
+            f"`{self.value}`. Correct the file, or declare the type of the column under `columns:` of the source, as "
+            f"in `{self.column}: string`."
+        )
+
+
+@dataclass(eq=False)
+class AmbiguousDate(SourceError):
+    """The dates of a column can be read in several ways.
+
+    Cause: all values fit several formats, such as day first and month first.
+    Remedy: declare the format in `columns:` of the source.
+    """
+
+    source: str
+    column: str
+    value: str
+    kind: str
+    formats: tuple[str, ...]
+
+    def message(self) -> str:
+        ways = " or ".join(f"`{each}`" for each in self.formats)
+        return (
+            f"source `{self.source}`: `{self.column}` has dates like `{self.value}`, and all of them can be read as "
+            f"{ways}. Declare the column under `columns:` of the source, with `type: {self.kind}` and "
+            f'`format: "{self.formats[0]}"` or another of them.'
         )
 
 

@@ -45,11 +45,20 @@ class TimeType:
         number = self.name.startswith(_NUMBERS) or "INT" in self.name
         kind = "a number" if number else "text" if self.name.startswith(("VARCHAR", "TEXT")) else self.name.lower()
         if declared:
-            form = "epoch_s" if number else "%d.%m.%Y %H:%M"
-            way = f"Declare it in the source: `columns: {{{column}: {{type: timestamp, format: {form!r}}}}}`."
+            format_ = _likely_format(value) if number else "%d.%m.%Y %H:%M"
+            way = f'Declare it in the source: `columns: {{{column}: {{type: timestamp, format: "{format_}"}}}}`.'
             return UnreadableTime(source, column, f"is {kind}", value, way)
         converted = f"to_timestamp({column})" if number else f"cast({column} as timestamptz)"
         return UnreadableTime(source, column, f"is {kind}", value, convert_in_query(converted))
+
+
+def _likely_format(value: str) -> str:
+    """Return the format that a number is likely to have."""
+    number = abs(float(value or 0))
+    if 19_000_101 <= number <= 21_001_231:
+        return "%Y%m%d"
+    letters = {"seconds": "s", "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
+    return f"epoch_{letters[epoch_unit(number)]}"
 
 
 def convert_in_query(expression: str) -> str:
