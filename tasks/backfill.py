@@ -11,7 +11,9 @@ from prefect.runtime import flow_run
 
 from penstock.database.connections import close_engines
 from penstock.interval import as_utc
-from penstock.ledger.reader import find_latest_runs, list_runs
+from penstock.ledger.coverage import read_coverage
+from penstock.ledger.destinations import refuse_others
+from penstock.ledger.reader import list_runs
 from penstock.run.extract import source_horizon
 from penstock.run.planning import Mode, Plan, PlannedInterval, plan_range
 from penstock.run_types import interval_key
@@ -47,10 +49,11 @@ def plan_backfill(asked: Backfill) -> Plan:
     """Return the intervals of the range that still have to be scored."""
     pipeline = asked.pipeline
     warehouse = connect(pipeline.destination.connection)
-    latest_runs = find_latest_runs(warehouse, pipeline.name)
+    refuse_others(warehouse, pipeline)
+    coverage = read_coverage(warehouse, pipeline)
     horizon = source_horizon(pipeline, connect)
     close_files(pipeline)
-    return plan_range(pipeline, latest_runs, asked.now, asked.start, asked.end, asked.restate_since, horizon)
+    return plan_range(pipeline, coverage, asked.now, asked.start, asked.end, asked.restate_since, horizon)
 
 
 @task(name="wait-for-others", **RETRIED)
