@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from penstock.database.bulk import read
 from penstock.database.connections import Connector
-from penstock.errors import Halted, NoFiles, UnfitValue
+from penstock.errors import AmbiguousDate, Halted, NoFiles, UnfitValue
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.schema_contracts import read_contract, record_columns, source_definition
@@ -76,10 +76,14 @@ def keep_contract(run: ScoringRun, connect: Connector, model_columns: Sequence[s
     """Compare every source before a row is read. Record the differences and the new columns.
 
     Raises:
-        Halted: a column that the pipeline uses is gone or has another type; under `freeze`, any difference.
+        Halted: a column that the pipeline uses is gone or has another type; under `freeze`, any difference; a text file
+            cannot be read by its types.
     """
     pipeline, warehouse = run.pipeline, connect(run.pipeline.destination.connection)
-    compared = list(compare_sources(pipeline, run.interval, connect, model_columns))
+    try:
+        compared = list(compare_sources(pipeline, run.interval, connect, model_columns))
+    except (AmbiguousDate, UnfitValue) as error:
+        raise Halted(pipeline.name, run.label, (str(error),)) from None
     found = [_validation(c, d) for c in compared for d in c.differences]
     if found:
         record_validations(warehouse, run, found, CONTRACT_STAGE)

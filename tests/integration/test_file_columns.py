@@ -9,7 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from penstock.cli.app import app
 from penstock.database.connections import Connector, Database, open_database
 from penstock.errors import AmbiguousDate, BrokenFile, UnfitValue, UnreadableTime
 from penstock.interval import DataInterval
@@ -18,6 +20,10 @@ from penstock.ledger.schema_contracts import record_columns, source_definition
 from penstock.run.schema_contract import compare_sources
 from penstock.sources import SourceReader, open_source
 from penstock.spec.pipeline import FilesSource, Pipeline
+from penstock.spec.yaml_file import parse_pipeline
+from penstock.tasks.process_resources import connector
+from tests.driver import Driver
+from tests.shop import Place, payments
 
 START = datetime(2026, 1, 3, tzinfo=UTC)
 DAY = DataInterval(START, START + timedelta(days=1))
@@ -409,3 +415,96 @@ def test_a_source_without_rows_fits_any_features_query(tmp_path: Path, warehouse
     features = build_features(spec, "x", pa.table({"id": [1, 2]}), {"sales": sales}, 10)
 
     assert features.sort_by("id")["total"].to_pylist() == [None, None]
+
+
+# --- runs and commands ---------------------------------------------------------------------------
+
+DAILY = """
+name: card-risk
+interval: {{column: created_at, grain: 1d, start: 2026-01-01T00:00:00Z}}
+sources:
+  payments:
+    kind: files
+    path: {folder}/*.csv
+    format: csv
+    key: [payment_id]
+    columns: {columns}
+model: card-risk@champion
+destination: {{connection: warehouse, table: card_risk_scores, keep: [amount, country]}}
+"""
+COLUMNS = ("payment_id", "amount", "items", "country", "first")
+
+
+def write_days(folder: Path, format_: str, *days: int) -> None:
+    """Write one file of payments with their dates in a format."""
+    table = payments(days=1, a_day=len(days)).select(list(COLUMNS)).to_pylist()
+    rows = [
+        row | {"created_at": f"{date(2026, 1, day):{format_}}", "payment_id": day}
+        for row, day in zip(table, days, strict=True)
+    ]
+    write(folder, "csv", rows, f"{days[0]:02}")
+
+
+def dates_read(place: Place) -> dict[int, str]:
+    """Return the start of the interval that each live row was scored in."""
+    query = "select payment_id, interval_start from card_risk_scores"
+    with place.warehouse.reading() as connection:
+        return {row[0]: str(row[1])[:10] for row in connection.exec_driver_sql(query)}
+
+
+def test_ambiguous_dates_halt_a_run_and_once_published_their_format_is_kept(make_place: Callable[..., Place]) -> None:
+    place = make_place(days=1, a_day=50)
+    folder = place.folder / "days"
+    folder.mkdir()
+    write_days(folder, "%m/%d/%Y", 2, 3)
+
+    def run(columns: str, day: int) -> list[str]:
+        text = DAILY.format(folder=folder, columns=columns)
+        place.spec.write_text(text)
+        spec = parse_pipeline(text.encode(), "x")
+        return Driver(spec, connector().open, place.registry).run(datetime(2026, 1, day, tzinfo=UTC), "backfill")
+
+    halted = run("{}", 4)
+    assert any("halted" in step and "`%d/%m/%Y` or `%m/%d/%Y`" in step for step in halted)
+    checked = CliRunner().invoke(app, ["check", str(place.spec)])
+    assert (checked.exit_code, "`%d/%m/%Y` or `%m/%d/%Y`" in checked.stdout) == (1, True)
+
+    run('{created_at: {type: timestamp, format: "%m/%d/%Y"}}', 4)
+    assert dates_read(place) == {2: "2026-01-02", 3: "2026-01-03"}
+
+    write_days(folder, "%m/%d/%Y", 4, 5)
+    run("{}", 6)
+    assert dates_read(place) == {n: f"2026-01-0{n}" for n in (2, 3, 4, 5)}
+
+    (folder / "04.csv").unlink()
+    write_days(folder, "%d/%m/%Y", 13)
+    broken = run("{}", 14)
+    assert any("halted" in step and "row 1 of" in step and "has `13/01/2026`" in step for step in broken)
+    checked = CliRunner().invoke(app, ["check", str(place.spec)])
+    assert (checked.exit_code, "has `13/01/2026`" in checked.stdout) == (1, True)
+
+
+def test_accepted_files_are_read_as_they_are_now(make_place: Callable[..., Place]) -> None:
+    place = make_place(days=1, a_day=50)
+    text = DAILY.format(folder=place.folder, columns="{}").replace("interval: {column", "# {column")
+    place.spec.write_text(text)
+    spec = parse_pipeline(text.encode(), "x")
+    write_days(place.folder, "%Y-%m-%d", 1, 2)
+    driver = Driver(spec, connector().open, place.registry)
+    assert "publish" in driver.run(datetime(2026, 2, 1, tzinfo=UTC))
+
+    write_days(place.folder, "%d.%m.%Y", 13, 14)
+    assert any("halted" in step for step in driver.run(datetime(2026, 2, 1, tzinfo=UTC)))
+    accepted = CliRunner().invoke(app, ["check", str(place.spec), "--accept"])
+    assert "`created_at` was date iso and is text now; accepted" in accepted.stdout
+    assert "publish" in driver.run(datetime(2026, 2, 1, tzinfo=UTC))
+
+
+def test_check_notes_that_text_is_deprecated(make_place: Callable[..., Place]) -> None:
+    place = make_place(days=1, a_day=50)
+    write_days(place.folder, "%Y-%m-%d", 1)
+    place.spec.write_text(DAILY.format(folder=place.folder, columns="{}").replace("columns: {}", "text: [country]"))
+
+    checked = CliRunner().invoke(app, ["check", str(place.spec)])
+
+    assert "write `columns: {country: string}` instead" in checked.stdout
