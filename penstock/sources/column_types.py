@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from penstock.errors import AmbiguousDate
 from penstock.spec.column_types import STRPTIME, DeclaredType
 
 ISO = "iso"
@@ -136,10 +135,6 @@ def date_formats(value: str) -> Iterator[ColumnType]:
         orders = ["%d %m %Y", "%m %d %Y"] if len(parts[4]) > 2 else ["%d %m %y", "%m %d %y", "%y %m %d"]
     for order in orders:
         yield ColumnType(kind, order.replace(" ", separator) + rest)
-
-
-def ambiguous(source: str, column: str, value: str, formats: list[ColumnType]) -> AmbiguousDate:
-    return AmbiguousDate(source, column, value, formats[0].kind, tuple(f.format for f in formats))
 
 
 def format_pattern(format_: str) -> str:

@@ -36,6 +36,12 @@ class TimeType:
             return sa.literal_column(f"CAST('{moment:%Y-%m-%d %H:%M:%S}+00:00' AS {self.name})")
         return sa.literal(moment, sa.DateTime(timezone=True))
 
+    def is_finite(self, time: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+        """Return the condition that a time is not infinite."""
+        if self.name in _NANOSECONDS:
+            time = sa.cast(time, sa.TIMESTAMP(timezone=True))
+        return sa.func.isfinite(time)
+
     def error(self, source: str, column: str, value: str, declared: bool) -> UnreadableTime:
         """Return the error for a column that is no time.
 
@@ -43,13 +49,14 @@ class TimeType:
             declared: whether the spec declares the types of the source's columns.
         """
         number = self.name.startswith(_NUMBERS) or "INT" in self.name
-        kind = "a number" if number else "text" if self.name.startswith(("VARCHAR", "TEXT")) else self.name.lower()
+        text = self.name.startswith(("VARCHAR", "TEXT"))
+        kind = "is a number" if number else "is text" if text else f"has the type {self.name.lower()}"
         if declared:
             format_ = _likely_format(value) if number else "%d.%m.%Y %H:%M"
             way = f'Declare it in the source: `columns: {{{column}: {{type: timestamp, format: "{format_}"}}}}`.'
-            return UnreadableTime(source, column, f"is {kind}", value, way)
+            return UnreadableTime(source, column, kind, value, way)
         converted = f"to_timestamp({column})" if number else f"cast({column} as timestamptz)"
-        return UnreadableTime(source, column, f"is {kind}", value, convert_in_query(converted))
+        return UnreadableTime(source, column, kind, value, convert_in_query(converted))
 
 
 def _likely_format(value: str) -> str:
@@ -75,7 +82,7 @@ def sql_type_name(kind: sa.types.TypeEngine[Any]) -> str:
         return "DATE"
     if isinstance(kind, sa.Integer | sa.Numeric):
         return "NUMERIC"
-    return "TEXT" if isinstance(kind, sa.String) else f"of type {type(kind).__name__}"
+    return "TEXT" if isinstance(kind, sa.String) else type(kind).__name__.replace("NullType", "unknown").upper()
 
 
 def read_times(source: str, name: str, column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":

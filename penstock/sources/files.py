@@ -41,13 +41,15 @@ class FileRelation(Relation):
     """The type of each column of text files, as a contract stores it. None for Parquet files."""
     guessed: frozenset[str] = frozenset()
     """Columns of text whose type was guessed. They may be without any value."""
+    numbered: str = ""
+    """SQL of the rows before conversion, with their files and numbers."""
 
     def find_misfit(self) -> UnfitValue | None:
         """Return the error for the first value that does not fit the type of its column."""
         for column, kind in self.conversions.items():
             raw = as_text(column)
-            strange = f"{raw} is not null and not coalesce({kind.fits(raw)}, false)"
-            query = f"select _file, _row_of_file, {raw} from numbered_rows where {strange} order by {POSITION} limit 1"  # noqa: S608 # names, quoted
+            strange = f"{raw} is not null and not coalesce({kind.fits(raw)}, false) order by {POSITION} limit 1"
+            query = f"select _file, _row_of_file, {raw} from ({self.numbered}) where {strange}"  # noqa: S608 # names, quoted
             with self.database.reading() as connection:
                 found = connection.exec_driver_sql(query).first()
             if found is not None:
@@ -148,12 +150,11 @@ def _open_relation(
                 numbered = _number_by_footer(connection, typed.reader, listed, partition)
             else:
                 numbered = _number_by_reading(typed.reader)
-            connection.exec_driver_sql(f"create view numbered_rows as {numbered}")
             row_id = f", {_row_id(source)} as {ROW_ID}" if ROW_ID in source.key else ""
             converted = ", ".join(f"{k.strict(as_text(c))} as {identifier(c)}" for c, k in typed.conversions.items())
             replaced = f" replace ({converted})" if converted else ""
             columns = f"* exclude (_file, _row_of_file){replaced}{row_id}"
-            connection.exec_driver_sql(f"create view source_rows as select {columns} from numbered_rows")  # noqa: S608 # names, quoted
+            connection.exec_driver_sql(f"create view source_rows as select {columns} from ({numbered})")  # noqa: S608 # names, quoted
             names = list(connection.exec_driver_sql("select * from source_rows limit 0").keys())
             connection.commit()
     except AmbiguousDate:
@@ -172,6 +173,7 @@ def _open_relation(
         conversions=typed.conversions,
         kinds=None if source.format == "parquet" else typed.kinds,
         guessed=typed.guessed,
+        numbered=numbered,
     )
 
 

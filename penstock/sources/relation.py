@@ -115,8 +115,9 @@ class Relation:
         time: sa.ColumnElement[Any] = self.rows.c[self.time]
         if self.database.dialect == "sqlite":
             time = sa.func.nullif(sa.type_coerce(time, sa.Text()), "")
-        endless = isinstance(time.type, sa.DateTime) and self.database.dialect in ("postgresql", "duckdb")
-        outside = sa.or_(time.is_(None), sa.not_(sa.func.isfinite(time))) if endless else time.is_(None)
+        outside: sa.ColumnElement[bool] = time.is_(None)
+        if self._time_type is not None:
+            outside = sa.or_(outside, sa.not_(self._time_type.is_finite(time)))
         lacking = sa.select(sa.func.count()).select_from(self.rows).where(outside)
         with self.database.reading() as connection:
             return int(connection.execute(lacking).scalar_one())

@@ -3,16 +3,17 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
+from penstock.errors import AmbiguousDate
 from penstock.sources.column_types import (
     ISO,
     NOTHING,
     NUMBER,
     TEXT,
     ColumnType,
-    ambiguous,
     as_text,
     date_formats,
     family,
@@ -119,34 +120,37 @@ def _needs_conversion(wanted: ColumnType, stored: str) -> bool:
 
 def _guess_times(these: _Files, columns: Sequence[str]) -> dict[str, ColumnType]:
     """Find how the times of columns are written. A column of several formats stays text."""
-    everything = these.reader({c: "VARCHAR" if c in columns else kind for c, kind in these.found.items()})
+    if not columns:
+        return {}
+    iso = {c: ColumnType("date" if these.found[c] == "DATE" else "timestamp", ISO) for c in columns}
+    reader = these.reader({c: "VARCHAR" if c in columns else kind for c, kind in these.found.items()})
+    samples = _select(
+        these, reader, [f"max(trim({as_text(c)}))" for c in columns] + [_misfits(c, iso[c]) for c in columns]
+    )
     guessed: dict[str, ColumnType] = {}
-    for column in columns:
-        raw = as_text(column)
-        kind = "date" if these.found[column] == "DATE" else "timestamp"
-        iso = ColumnType(kind, ISO)
-        # `max` is the same of equal files, whatever the order in which their rows are read.
-        first = f"select max(trim({raw})) from {everything}"  # noqa: S608 # paths and names, quoted
-        sample = these.connection.exec_driver_sql(first).scalar()
-        candidates = [iso, *date_formats(str(sample))] if sample is not None else []
-        fitting = [c for c, misfits in _count_misfits(these, everything, raw, candidates) if not misfits]
+    for column, sample, misfits in zip(columns, samples[: len(columns)], samples[len(columns) :], strict=True):
         if sample is None:
             guessed[column] = UNSEEN
-        elif iso in fitting:
-            guessed[column] = iso
-        elif len(fitting) > 1:
-            raise ambiguous(these.source, column, str(sample), fitting)
         else:
-            guessed[column] = fitting[0] if fitting else TEXT
+            guessed[column] = _guess_format(these, reader, column, str(sample)) if misfits else iso[column]
     return guessed
 
 
-def _count_misfits(
-    these: _Files, everything: str, raw: str, candidates: Sequence[ColumnType]
-) -> list[tuple[ColumnType, int]]:
-    if not candidates:
-        return []
-    misfits = (f"{raw} is not null and not coalesce({c.fits(raw)}, false)" for c in candidates)
-    counts = ", ".join(f"count(*) filter ({misfit})" for misfit in misfits)
-    counted = these.connection.exec_driver_sql(f"select {counts} from {everything}").one()  # noqa: S608 # names, quoted
-    return list(zip(candidates, map(int, counted), strict=True))
+def _guess_format(these: _Files, reader: str, column: str, sample: str) -> ColumnType:
+    """Return the only format that reads all texts of a column, or text if there is none."""
+    candidates = list(date_formats(sample))
+    counts = _select(these, reader, [_misfits(column, c) for c in candidates]) if candidates else ()
+    fitting = [c for c, misfits in zip(candidates, counts, strict=True) if not misfits]
+    if len(fitting) > 1:
+        raise AmbiguousDate(these.source, column, sample, fitting[0].kind, tuple(c.format for c in fitting))
+    return fitting[0] if fitting else TEXT
+
+
+def _misfits(column: str, kind: ColumnType) -> str:
+    raw = as_text(column)
+    return f"count(*) filter ({raw} is not null and not coalesce({kind.fits(raw)}, false))"
+
+
+def _select(these: _Files, reader: str, expressions: Sequence[str]) -> tuple[Any, ...]:
+    query = f"select {', '.join(expressions)} from {reader}"  # noqa: S608 # paths and names, quoted
+    return tuple(these.connection.exec_driver_sql(query).one())

@@ -305,6 +305,18 @@ def test_each_type_of_time_falls_into_its_interval(
 
 @pytest.mark.parametrize("source", [{}, {"table": None, "query": "select * from t"}])
 @pytest.mark.parametrize("dialect", ["postgresql", "duckdb"])
+@pytest.mark.parametrize("kind", ["timestamp", "date"])
+def test_an_infinite_time_is_counted_as_no_time(
+    databases: dict[str, Database], dialect: str, kind: str, source: dict[str, Any]
+) -> None:
+    fill_typed(databases[dialect], kind, ["2026-01-01", "infinity", "-infinity"])
+    rows = reader(databases[dialect], **source)
+
+    assert (read_ids(rows, DAY), rows.count_without_time(DAY)) == ([0], 2)
+
+
+@pytest.mark.parametrize("source", [{}, {"table": None, "query": "select * from t"}])
+@pytest.mark.parametrize("dialect", ["postgresql", "duckdb"])
 def test_a_date_is_midnight_in_utc(databases: dict[str, Database], dialect: str, source: dict[str, Any]) -> None:
     fill_typed(databases[dialect], "date", ["2025-12-31", "2026-01-01", "2026-01-02"])
     rows = reader(databases[dialect], **source)
@@ -359,6 +371,7 @@ def test_each_type_of_time_of_a_parquet_file_falls_into_its_interval(
     rows = open_source(pipeline(source), "rows", Connector(lambda _: sqlite, ()))
 
     assert (read_ids(rows, DAY), read_ids(rows, DAY, 1)) == ([1, 2], [1, 2])
+    assert rows.count_without_time(DAY) == 0
 
 
 def test_a_date_in_a_parquet_file_is_midnight_in_utc(tmp_path: Path, sqlite: Database) -> None:

@@ -500,6 +500,41 @@ def test_accepted_files_are_read_as_they_are_now(make_place: Callable[..., Place
     assert "publish" in driver.run(datetime(2026, 2, 1, tzinfo=UTC))
 
 
+EMPTY_SALES = """
+features: >-
+  select p.payment_id, any_value(p.amount) as amount, any_value(p.items) as items, any_value(p.country) as country,
+  any_value(p.first) as first, sum(s.price) as spent, max(s.sold_at) as last
+  from payments p left join sales s using (payment_id) group by 1
+expectations:
+  sales:
+    - {type: expect_column_values_to_be_between, column: price, min_value: 0, severity: warning}
+"""
+
+
+def test_a_secondary_source_without_rows_is_joined_as_no_rows(make_place: Callable[..., Place]) -> None:
+    text = DAILY.format(folder="FOLDER/days", columns="{}").replace("interval: {column", "# {column")
+    place = make_place(days=1, a_day=50)
+    for folder in ("days", "sales"):
+        (place.folder / folder).mkdir()
+    sales = f"  sales: {{kind: files, path: {place.folder}/sales/*.csv, format: csv, key: [payment_id]}}\n"
+    text = text.replace("model: card", f"{sales}{EMPTY_SALES.strip()}\nmodel: card").replace(
+        "FOLDER", str(place.folder)
+    )
+    (place.folder / "sales" / "a.csv").write_text("payment_id,price,sold_at\n")
+    write_days(place.folder / "days", "%Y-%m-%d", 1, 2)
+    place.spec.write_text(text)
+    driver = Driver(parse_pipeline(text.encode(), "x"), connector().open, place.registry)
+
+    assert "publish" in driver.run(datetime(2026, 2, 1, tzinfo=UTC))
+    checked = CliRunner().invoke(app, ["check", str(place.spec)])
+    assert (checked.exit_code, "✗" in checked.stdout) == (0, False)
+
+    (place.folder / "sales" / "a.csv").write_text("payment_id,price,sold_at\n1,5.5,2026-01-01\n")
+    assert "publish" in driver.run(datetime(2026, 2, 1, tzinfo=UTC))
+    (place.folder / "sales" / "a.csv").write_text("payment_id,price,sold_at\n")
+    assert "publish" in driver.run(datetime(2026, 2, 1, tzinfo=UTC))
+
+
 def test_check_notes_that_text_is_deprecated(make_place: Callable[..., Place]) -> None:
     place = make_place(days=1, a_day=50)
     write_days(place.folder, "%Y-%m-%d", 1)
