@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.interval import DataInterval, split
+from penstock.interval import DataInterval
 from penstock.ledger import writer
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.models.registry import Registry
@@ -55,14 +55,14 @@ def score_goods(registry: Registry) -> dict[int, float]:
     return dict(zip(taken, predict(registry, [GOODS[n] for n in taken]), strict=True))
 
 
-def predict(registry: Registry, rows: Sequence[tuple[Any, ...]]) -> list[float]:
+def predict(registry: Registry, rows: Sequence[tuple[Any, ...]], version: str = "1") -> list[float]:
     """XGBoost's own scores of amounts, items, countries and firsts, past everything of ours."""
     import pandas as pd
     import xgboost as xgb
 
-    manifest = registry.manifest("card-risk", "1")
+    manifest = registry.manifest("card-risk", version)
     booster = xgb.Booster()
-    booster.load_model(Path(registry.folder) / "card-risk" / "1" / manifest.file)
+    booster.load_model(Path(registry.folder) / "card-risk" / version / manifest.file)
     frame = pd.DataFrame(rows, columns=["amount", "items", "country", "first"])
     frame = frame[list(manifest.feature_names)]
     for feature in manifest.features:
@@ -242,7 +242,7 @@ class History:
         assert interval is not None
         by_key = {run.interval_key: run for run in self.published()}
         held = {run.interval_key for run in list_runs(self.driver.warehouse, limit=1000, states=("running",))}
-        due = split(interval.start, self.now, interval.grain)
+        due = interval.grid.split(self.now)
         for each in due:
             if each.key in held or each.key in self.withdrawn:
                 continue

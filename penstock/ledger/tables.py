@@ -55,6 +55,7 @@ runs = sa.Table(
     sa.Column("memory", sa.Text, info={"since": 5}),
     sa.Column("step_models", sa.Text, info={"since": 6}),  # JSON: every step's model, where there are several steps
     sa.Column("replaced_by_run_id", RunId, info={"since": 7}),  # of `abandoned` and `superseded` runs
+    sa.Column("timezone", sa.Text, info={"since": 8}),  # of the interval's dates; NULL: UTC
     sa.Column("destination", sa.Text, info={"since": 8}),  # `schema.table`, see `destinations`
 )
 sa.Index("penstock_runs_by_interval", runs.c.pipeline, runs.c.interval_key, runs.c.variant)
@@ -119,6 +120,22 @@ intervals = sa.Table(
     sa.Column("guard", sa.BigInteger, nullable=False),
 )
 """One row an interval. Every claim, publish and withdraw writes it after the destination's row."""
+
+backfills = sa.Table(
+    "penstock_backfills",
+    metadata,
+    sa.Column("flow_run_id", sa.Text, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("range_start", UtcDateTime),
+    sa.Column("range_end", UtcDateTime),
+    sa.Column("pins", sa.Text, nullable=False),  # JSON: every step's model
+    sa.Column("continues", UtcDateTime),  # when the first of the backfills began whose pins it has
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    info={"since": 8},
+)
+"""The versions that a backfill pinned. Without `ended_at` some of its intervals are not published yet."""
 
 partitions = sa.Table(
     "penstock_partitions",

@@ -182,7 +182,9 @@ def _columns(
     time = pipeline.interval.column if pipeline.interval and name == pipeline.primary else None
     private, roots = pipeline.private_columns, connect.allowed_roots
     try:
-        with files_relation(name, source, time, interval, roots, contract=known, private=private) as rows:
+        with files_relation(
+            name, source, time, interval, roots, contract=known, private=private, zone=pipeline.timezone
+        ) as rows:
             if rows.kinds is not None:
                 return _of_text_files(rows, rows.kinds)
             return {f.name: _type_name(f.type) for f in _schema(rows) if f.name not in (ROW_ID, POSITION)}

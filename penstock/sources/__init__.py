@@ -53,7 +53,8 @@ def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceRead
     def read_types() -> dict[str, str]:
         return contract_of(connect(pipeline.destination.connection), pipeline.name, name, source) or {}
 
-    return _FilesReader(name, source, time, connect.allowed_roots, empty_is_normal, private, read_types)
+    roots, zone = connect.allowed_roots, pipeline.timezone
+    return _FilesReader(name, source, time, roots, zone, empty_is_normal, private, read_types)
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class _FilesReader:
     source: FilesSource
     time: str | None
     roots: tuple[str, ...]
+    zone: str
+    """Time zone of the dates in the path."""
     empty_is_normal: bool
     """Whether a path with the interval may match nothing, as on a day without a file."""
     private: frozenset[str]
@@ -111,7 +114,7 @@ class _FilesReader:
         return (
             "[]"
             if self._has_none(interval)
-            else file_marks(matching_files(self.name, self.source, interval, self.roots))
+            else file_marks(matching_files(self.name, self.source, interval, self.roots, zone=self.zone))
         )
 
     def read(
@@ -133,14 +136,22 @@ class _FilesReader:
     ) -> AbstractContextManager[FileRelation]:
         types = {} if self.source.format == "parquet" else self.read_types()
         return files_relation(
-            self.name, self.source, self.time, interval, self.roots, partition, types, private=self.private
+            self.name,
+            self.source,
+            self.time,
+            interval,
+            self.roots,
+            partition,
+            types,
+            private=self.private,
+            zone=self.zone,
         )
 
     def _has_none(self, interval: DataInterval | None) -> bool:
         if not (self.empty_is_normal and "{" in self.source.path):
             return False
         try:
-            matching_files(self.name, self.source, interval, self.roots)
+            matching_files(self.name, self.source, interval, self.roots, zone=self.zone)
         except NoFiles:
             return True
         return False

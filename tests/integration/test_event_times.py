@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from penstock.database.connections import Connector, Database, open_database
 from penstock.errors import UnreadableTime
-from penstock.interval import DataInterval, split
+from penstock.interval import DataInterval, Grid
 from penstock.sources import SourceReader, open_source
 from penstock.sources.event_time import read_times
 from penstock.spec.pipeline import Pipeline
@@ -22,7 +22,7 @@ from penstock.spec.pipeline import Pipeline
 START = datetime(2026, 1, 1, tzinfo=UTC)
 EARLIEST, LATEST = (datetime.fromisoformat(f"{year}-01-02") for year in (1970, 2100))
 DAY = DataInterval(START, START + timedelta(days=1))
-HOURS = split(START - timedelta(days=1), START + timedelta(days=2), timedelta(hours=1))
+HOURS = Grid(START - timedelta(days=1), timedelta(hours=1)).split(START + timedelta(days=2))
 
 
 def pipeline(source: dict[str, Any]) -> Pipeline:
