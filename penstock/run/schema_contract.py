@@ -22,6 +22,7 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.schema_contracts import read_contract, record_columns
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
+from penstock.sources import exact_columns
 from penstock.sources.files import POSITION, files_relation
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
@@ -30,6 +31,8 @@ from penstock.spec.pipeline import ROW_ID, ColumnSource, FilesSource, Pipeline, 
 CONTRACT = "contract"
 NUMBER, NOTHING = "number", "nothing"
 """Types of text files' columns: a number, whole or not; and a column without a value in these files."""
+_DECIMAL = "decimal"
+"""Versions before 0.2 called decimals `float`, so a change from that is none."""
 _NO_COLUMNS = {"contract", "private", "every", "lookback"}
 """Keys of a source that do not define where its columns come from."""
 _NAMES = {pa.string(): "text", pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.date32(): "date"}
@@ -65,6 +68,8 @@ class Comparison:
     known: bool
     """Whether there is a contract. Without one these columns become it."""
     differences: tuple[Difference, ...]
+    learned: bool = False
+    """Whether a column shows its type for the first time."""
 
     @property
     def halts(self) -> tuple[Difference, ...]:
@@ -84,7 +89,7 @@ def keep_contract(run: ScoringRun, connect: Connector, model_columns: Sequence[s
         record_validations(warehouse, run, found, CONTRACT_STAGE)
     refuse_breaks(pipeline, run.interval, compared)
     for c in compared:
-        if c.differences or not c.known:
+        if c.differences or c.learned or not c.known:
             record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns, run.run_id)
 
 
@@ -114,7 +119,7 @@ def compare_sources(
     for name, source in pipeline.sources.items():
         if not isinstance(source, SqlSource | FilesSource):
             continue
-        seen = _columns(name, source, interval, connect)
+        seen = _columns(name, source, interval, connect, exact_columns(pipeline))
         if seen is None:
             continue
         definition = _definition(source)
@@ -123,7 +128,8 @@ def compare_sources(
             seen = {c: known.get(c, kind) if kind == NOTHING else kind for c, kind in seen.items()}
         used = used_columns(pipeline, name, {*seen, *(known or ())}, model_columns)
         differences = () if known is None else tuple(_differences(known, seen, used))
-        yield Comparison(name, source.contract, definition, seen, known is not None, differences)
+        learned = known is not None and known != seen
+        yield Comparison(name, source.contract, definition, seen, known is not None, differences, learned)
 
 
 def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns: Sequence[str]) -> set[str]:
@@ -147,14 +153,18 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
 
 
 def _columns(
-    name: str, source: SqlSource | FilesSource, interval: DataInterval | None, connect: Connector
+    name: str,
+    source: SqlSource | FilesSource,
+    interval: DataInterval | None,
+    connect: Connector,
+    exact: frozenset[str],
 ) -> dict[str, str] | None:
     # Without the event time: it would be cast, which hides a change of its type.
     if isinstance(source, SqlSource):
         relation = sql_relation(name, source, connect(source.connection), None, interval)
         return {f.name: _type_name(f.type) for f in _schema(relation)}
     try:
-        with files_relation(name, source, None, interval, connect.allowed_roots) as relation:
+        with files_relation(name, source, None, interval, connect.allowed_roots, exact=exact) as relation:
             found = {f.name: _type_name(f.type) for f in _schema(relation) if f.name not in (ROW_ID, POSITION)}
             return found if source.format == "parquet" else _of_text_files(relation, found)
     except NoFiles:
@@ -172,17 +182,22 @@ def _of_text_files(relation: Relation, found: dict[str, str]) -> dict[str, str]:
     with relation.database.reading() as connection:
         counts = connection.execute(filled).one() if texts else ()
     empty = {c for c, number in zip(texts, counts, strict=True) if not number}
-    return {c: NOTHING if c in empty else NUMBER if kind in ("int", "float") else kind for c, kind in found.items()}
+    return {
+        c: NOTHING if c in empty else NUMBER if kind in ("int", "float", _DECIMAL) else kind
+        for c, kind in found.items()
+    }
 
 
 def _type_name(kind: pa.DataType) -> str:
+    if pa.types.is_decimal(kind):
+        return _DECIMAL
     return _NAMES.get(kind, "timestamp")
 
 
 def _differences(known: Mapping[str, str], seen: Mapping[str, str], used: set[str]) -> Iterator[Difference]:
     for column in dict.fromkeys((*known, *seen)):
         was, now = known.get(column), seen.get(column)
-        if was != now and not (was == NOTHING and now is not None):
+        if was != now and not (was == NOTHING and now is not None) and (was, now) != ("float", _DECIMAL):
             yield Difference(column, was, now, column in used)
 
 

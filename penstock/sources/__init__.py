@@ -1,6 +1,6 @@
 """Sources: count, partition and read the rows of one data interval."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -38,12 +38,18 @@ def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceRead
     source = pipeline.sources[name]
     primary = name == pipeline.primary
     time = pipeline.interval.column if primary and pipeline.interval else None
+    exact = exact_columns(pipeline)
     if isinstance(source, SqlSource):
-        return _SqlReader(name, source, connect(source.connection), time)
+        return _SqlReader(name, source, connect(source.connection), time, exact)
     if isinstance(source, LogSource):
         return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary)
     empty_is_normal = primary and pipeline.empty == "publish"
-    return _FilesReader(name, source, time, connect.allowed_roots, empty_is_normal=empty_is_normal)
+    return _FilesReader(name, source, time, connect.allowed_roots, exact, empty_is_normal=empty_is_normal)
+
+
+def exact_columns(pipeline: Pipeline) -> frozenset[str]:
+    """Return the key and the columns to keep, whose values must reach the destination exactly."""
+    return frozenset((*pipeline.key, *pipeline.destination.keep))
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class _SqlReader:
     source: SqlSource
     database: Database
     time: str | None
+    exact: frozenset[str]
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         return sql_relation(self.name, self.source, self.database, self.time, interval).plan(interval, partition_rows)
@@ -64,7 +71,8 @@ class _SqlReader:
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        return sql_relation(self.name, self.source, self.database, self.time, interval).read(interval, partition, limit)
+        relation = sql_relation(self.name, self.source, self.database, self.time, interval)
+        return replace(relation, exact=self.exact).read(interval, partition, limit)
 
     def count_without_time(self, interval: DataInterval | None) -> int:
         return sql_relation(self.name, self.source, self.database, self.time, interval).count_without_time()
@@ -76,6 +84,7 @@ class _FilesReader:
     source: FilesSource
     time: str | None
     roots: tuple[str, ...]
+    exact: frozenset[str]
     empty_is_normal: bool
     """Whether a path with the interval may match nothing, as on a day without a file."""
 
@@ -96,7 +105,7 @@ class _FilesReader:
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        with files_relation(self.name, self.source, self.time, interval, self.roots, partition) as relation:
+        with files_relation(self.name, self.source, self.time, interval, self.roots, partition, self.exact) as relation:
             return relation.read(interval, partition, limit).drop_columns([POSITION])
 
     def count_without_time(self, interval: DataInterval | None) -> int:

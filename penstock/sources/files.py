@@ -3,8 +3,9 @@
 import glob
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,10 +13,11 @@ from sqlalchemy.pool import StaticPool
 
 from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
-from penstock.errors import BrokenFile, NoFiles, PenstockError
+from penstock.errors import BrokenFile, InexactColumn, NoFiles, PenstockError
 from penstock.interval import DataInterval
 from penstock.run_types import Partition
 from penstock.sources.allowed_paths import check_files, check_pattern
+from penstock.sources.guessed_numbers import exact_reader
 from penstock.sources.relation import Relation
 from penstock.spec.pipeline import ROW_ID, FilesSource
 
@@ -24,7 +26,7 @@ POSITION = "_position"
 _READERS = {
     "parquet": "read_parquet({files}, union_by_name=true, filename='_file')",
     "csv": "read_csv({files}, union_by_name=true, filename='_file', sample_size=-1{types})",
-    "json": "read_json({files}, union_by_name=true, filename='_file', format='newline_delimited')",
+    "json": "read_json({files}, union_by_name=true, filename='_file', sample_size=-1, format='newline_delimited')",
 }
 
 
@@ -69,14 +71,17 @@ def files_relation(
     interval: DataInterval | None,
     roots: tuple[str, ...],
     partition: Partition | None = None,
+    exact: Collection[str] = (),
 ) -> Iterator[Relation]:
     """Yield the rows of the matching files as a relation. Partitions follow the order of files and rows.
 
     Args:
         roots: the folders that may be read; empty: no limit.
         partition: the only one that will be read; rows of Parquet files outside of it are skipped.
+        exact: keys and columns to keep, which must not lose a digit.
 
     Raises:
+        InexactColumn: one of them would.
         NoFiles: nothing matches.
         OutsideRoots: the path, or a file's link, leads out of the folders that may be read.
         BrokenFile: DuckDB cannot read what matches.
@@ -88,21 +93,25 @@ def files_relation(
         reader = _open_reader(database, source, listed)
         with translated_errors(database), database.engine.connect() as connection:
             connection.exec_driver_sql("SET TimeZone='UTC'")
+            reader, replaced = exact_reader(connection, source, listed, reader, exact)
             if source.format == "parquet" and not _has_column(connection, listed, "file_row_number"):
                 numbered = _number_by_footer(connection, reader, listed, partition)
             else:
                 numbered = _number_by_reading(reader)
             row_id = f", {_row_id(source)} as {ROW_ID}" if ROW_ID in source.key else ""
             connection.exec_driver_sql(
-                f"create view source_rows as select * exclude (_file, _row_of_file){row_id} from ({numbered})"  # noqa: S608 # paths, quoted
+                f"create view source_rows as select * exclude (_file, _row_of_file){_replacing(replaced)}{row_id} "  # noqa: S608 # paths, quoted
+                f"from ({numbered})"
             )
             names = list(connection.exec_driver_sql("select * from source_rows limit 0").keys())
             connection.commit()
+    except InexactColumn as error:
+        raise replace(error, source=name) from None
     except PenstockError as error:
         raise BrokenFile(name, ", ".join(map(str, files[:3])), str(getattr(error, "reason", error))) from None
     rows = sa.table("source_rows", *(sa.column(sa.quoted_name(n, quote=True)) for n in names))
     try:
-        yield Relation(name, database, rows, source.key, POSITION, time)
+        yield Relation(name, database, rows, source.key, POSITION, time, exact=frozenset(exact))
     finally:
         database.engine.dispose()
 
@@ -126,6 +135,12 @@ def _types(source: FilesSource) -> Iterator[str]:
         named = (f"{_quoted(column)}: 'VARCHAR'" for column in source.text)
         yield f", types={{{', '.join(named)}}}"
     yield ""
+
+
+def _replacing(columns: Mapping[str, str]) -> str:
+    """Return the clause of a `select *` that gives other expressions for these columns."""
+    listed = ", ".join(f'{sql} as "{name.replace(chr(34), chr(34) * 2)}"' for name, sql in columns.items())
+    return f" replace ({listed})" if listed else ""
 
 
 def _row_id(source: FilesSource) -> str:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +13,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from penstock.database.bulk import read
 from penstock.database.connections import Database
+from penstock.database.decimals import write_decimal
 from penstock.database.types import TIMESTAMP
-from penstock.errors import MissingColumns
+from penstock.errors import InexactColumn, MissingColumns
 from penstock.interval import DataInterval, as_utc
 from penstock.run_types import Bound, Partition, SourcePlan
 from penstock.sources.postgres_types import is_ordered, readable
@@ -34,6 +36,8 @@ class Relation:
     """The event time column, if rows are selected by interval."""
     updated: str | None = None
     declared: pa.Schema | None = None
+    exact: frozenset[str] = frozenset()
+    """Keys and columns to keep, which must not lose a digit."""
 
     @property
     def columns(self) -> list[sa.ColumnElement[Any]]:
@@ -96,7 +100,11 @@ class Relation:
         self.check_columns()
         slice_ = self._slice(partition) if partition else []
         conditions = [*self._within(interval, slice_), *slice_]
-        return read(self.database, sa.select(*self.columns).where(*conditions).limit(limit), self._declared())
+        statement = sa.select(*self.columns).where(*conditions).limit(limit)
+        try:
+            return read(self.database, statement, self._declared(), self.exact)
+        except InexactColumn as error:
+            raise replace(error, source=self.source) from None
 
     def count_without_time(self) -> int:
         """Count the rows whose event time is NULL or infinite. No interval contains them."""
@@ -205,4 +213,6 @@ def _mark(value: Any) -> Any:
 def _plain(value: Any) -> Bound:
     if isinstance(value, datetime):
         return as_utc(value)
+    if isinstance(value, Decimal) and value.is_finite():
+        return write_decimal(value)
     return value if isinstance(value, int | float | str) else str(value)

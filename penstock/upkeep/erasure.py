@@ -10,19 +10,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.database.types import TIMESTAMP, UtcDateTime
+from penstock.database.decimals import write_decimal
+from penstock.database.types import MAX_DIGITS, TIMESTAMP, UtcDateTime
 from penstock.errors import SettingsError
 from penstock.interval import as_utc
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine, releases, runs
 from penstock.privacy.masking import MaskingPolicy
-from penstock.privacy.row_key import RowKey, same_value
+from penstock.privacy.row_key import RowKey, read_number, same_value
 from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import ROW_ID, LogSource, Pipeline
@@ -85,7 +87,7 @@ def erase(database: Database, asked: ErasureRequest, masking: MaskingPolicy, sec
 
 def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy) -> None:
     for table in _history_tables(work.connection, pipeline):
-        matches = [table.c[c] == read_value(text, table.c[c].type) for c, text in row_key.values.items()]
+        matches = [is_value(table.c[c], text) for c, text in row_key.values.items()]
         work.delete(table.name, table, *matches)
     for refused in (quarantine, releases):
         keys = sa.select(refused.c.key).where(refused.c.pipeline == pipeline.name).distinct()
@@ -182,14 +184,15 @@ def _forget_extremes(work: _Work, pipeline: Pipeline, values: set[str]) -> None:
     mine = sa.select(runs.c.run_id).where(runs.c.pipeline == pipeline.name)
     if work.dry_run:
         return
+    written = {form for value in values for form in _written_forms(value)}
     for bound in (partitions.c.lower_bound, partitions.c.upper_bound):
-        matches = (bound.in_(values), partitions.c.run_id.in_(mine))
+        matches = (bound.in_(written), partitions.c.run_id.in_(mine))
         work.connection.execute(sa.update(partitions).where(*matches).values({bound.name: None}))
     marks = sa.select(runs.c.run_id, runs.c.source_fingerprint).where(
         runs.c.pipeline == pipeline.name, runs.c.source_fingerprint.is_not(None)
     )
     for run_id, fingerprint in work.connection.execute(marks).all():
-        if values & {str(mark) for mark in _marks(fingerprint)[1:]}:
+        if written & {str(mark) for mark in _marks(fingerprint)[1:]}:
             work.connection.execute(
                 sa.update(runs).where(runs.c.run_id == run_id).values(source_fingerprint="forgotten")
             )
@@ -203,6 +206,33 @@ def _marks(fingerprint: str) -> list[Any]:
     return marks if isinstance(marks, list) else []
 
 
+def is_value(column: "sa.Column[Any]", text: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a column has exactly a typed value.
+
+    Raises:
+        SettingsError: the text is not a value of the column's type.
+    """
+    kind = column.type
+    if isinstance(kind, sa.types.NullType):  # exact numbers in SQLite: integers, and text beyond 64 bits
+        number = read_number(text)
+        whole = number is not None and number == number.to_integral_value() and abs(number) < 2**63
+        integer = [sa.type_coerce(column, sa.BigInteger) == int(number)] if number is not None and whole else []
+        return sa.or_(*integer, sa.type_coerce(column, sa.Text).in_(_written_forms(text)))
+    same: sa.ColumnElement[bool] = column == read_value(text, kind)
+    return same
+
+
+def _written_forms(text: str) -> list[str]:
+    """Return the ways to write a typed value: a number may have zeros at its end."""
+    number = read_number(text)
+    if number is None or abs(number.adjusted()) > MAX_DIGITS:
+        return [text]
+    plain = write_decimal(number)
+    point = plain if "." in plain else f"{plain}."
+    zeros = range(1, MAX_DIGITS + 1 - len(point.partition(".")[2]))
+    return list(dict.fromkeys([text, plain, *(f"{point}{'0' * count}" for count in zeros)]))
+
+
 def read_value(text: str, kind: sa.types.TypeEngine[Any]) -> Any:
     """Read a typed key as a value of its column's type.
 
@@ -212,10 +242,8 @@ def read_value(text: str, kind: sa.types.TypeEngine[Any]) -> Any:
     try:
         if isinstance(kind, sa.Boolean):
             return {"true": True, "false": False}[text.lower()]
-        if isinstance(kind, sa.Integer):
-            return int(text)
-        if isinstance(kind, sa.Numeric):
-            return float(text)
+        if isinstance(kind, sa.Integer | sa.Numeric):
+            return _read_number(text, kind)
         if isinstance(kind, sa.DateTime):
             return sa.literal(as_utc(datetime.fromisoformat(text)), UtcDateTime())
         return date.fromisoformat(text) if isinstance(kind, sa.Date) else text
@@ -223,6 +251,24 @@ def read_value(text: str, kind: sa.types.TypeEngine[Any]) -> Any:
         raise SettingsError(
             f"`{text}` is not a value of type {type(kind).__name__.lower()}", "Write the key as the table shows it."
         ) from None
+
+
+def _read_number(text: str, kind: sa.types.TypeEngine[Any]) -> int | float | Decimal:
+    """Read a number with all its digits. Raise ValueError if the column's type cannot hold it."""
+    number = read_number(text)
+    if number is None and isinstance(kind, sa.Float):
+        return float(text)  # infinite
+    if number is None:
+        raise ValueError(text)
+    if isinstance(kind, sa.Float):
+        if Decimal(str(float(text))) != number:
+            raise ValueError(text)
+        return float(text)
+    if isinstance(kind, sa.Integer):
+        if number != number.to_integral_value():
+            raise ValueError(text)
+        return int(number)
+    return number
 
 
 def _record(database: Database, work: _Work, asked: ErasureRequest, secret: bytes) -> None:

@@ -1,0 +1,264 @@
+"""Keys and kept columns reach the destination with every digit, or are refused by name."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from penstock.database.decimals import write_decimal
+from penstock.models.registry import Registry
+from tests.conftest import DIALECTS
+from tests.faults.conftest import Tell
+from tests.faults.one_table import GOOD, OneTable
+from tests.shop import START
+
+IDS = (9007199254740993, 9007199254740992, 2**63 - 1, 2**63, 2**64 - 1, 0)
+Tables = Callable[..., OneTable]
+
+
+@pytest.fixture
+def tables(empty_database: Callable[..., str], registry: Registry) -> Tables:
+    return lambda shop, warehouse=None: OneTable(empty_database, registry, shop, warehouse or shop)
+
+
+def number(value: Any) -> Decimal:
+    """Read a number as any of the warehouses gives it. A float has lost digits already."""
+    assert not isinstance(value, float), value
+    return Decimal(value)
+
+
+def file_source(folder: Path, ids: pa.Array, form: str = "parquet", **more: Any) -> dict[str, Any]:
+    """Write a file with an id, and what the model needs; return the source that reads it."""
+    count = len(ids)
+    columns = {name: [value] * count for name, value in GOOD.items()}
+    moment = pa.array([START + timedelta(hours=1)] * count, pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"id": ids, "created_at": moment, **columns, **more}), folder / f"rows.{form}")
+    return {"payments": {"kind": "files", "path": str(folder / f"rows.{form}"), "format": form, "key": ["id"]}}
+
+
+def json_source(folder: Path, *rows: str) -> dict[str, Any]:
+    """Write JSON lines, each with what the model needs; return the source that reads them."""
+    rest = json.dumps({"created_at": (START + timedelta(hours=1)).isoformat(), **GOOD})[1:]
+    (folder / "rows.json").write_text("".join(f"{{{row}, {rest}\n" for row in rows))
+    return {"payments": {"kind": "files", "path": str(folder / "rows.json"), "format": "json", "key": ["id"]}}
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_unsigned_ids_of_64_bits_are_keys_with_every_digit(
+    tables: Tables, warehouse: str, tmp_path: Path, tell: Tell
+) -> None:
+    table = tables("sqlite", warehouse)
+
+    outcome = table.score(more_sources=file_source(tmp_path, pa.array(IDS, pa.uint64())))
+
+    outcome.check_accounted(len(IDS))
+    assert sorted(number(key) for key in outcome.live) == sorted(IDS)
+    tell("uint64 keys beyond 2^53 and 2^63", warehouse, "each once, with every digit")
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+@pytest.mark.parametrize(
+    ("kind", "ids"),
+    [
+        ("numeric(20,0)", ["1801439850948199401", "1801439850948199402", "99999999999999999999", "-5", "0"]),
+        ("numeric(10,0)", ["101", "102", "-7"]),
+        ("numeric", ["1801439850948199401", "1801439850948199401.5", "1e30", "-3.25", "0.1"]),
+        ("numeric(38,10)", ["1234567890123456789012345678.0000000001", "1234567890123456789012345678.0000000002", "1"]),
+    ],
+)
+def test_numeric_keys_of_postgres_that_differ_in_the_last_digit_are_two(
+    tables: Tables, kind: str, ids: list[str], warehouse: str, tell: Tell
+) -> None:
+    table = tables("postgresql", warehouse)
+    table.create(f"id {kind}")
+    table.insert(*({"id": Decimal(key)} for key in ids))
+
+    outcome = table.score()
+
+    outcome.check_accounted(len(ids))
+    assert sorted(number(key) for key in outcome.live) == sorted(Decimal(key) for key in ids)
+    tell(f"key: {kind}", f"postgresql, into {warehouse}", "each once, with every digit")
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_whole_numbers_of_ten_digits_stay_whole(tables: Tables, warehouse: str, tell: Tell) -> None:
+    table = tables("postgresql", warehouse)
+    table.create("id numeric(10,0)")
+    table.insert({"id": 101})
+
+    outcome = table.score()
+
+    assert [str(key) for key in outcome.live] == ["101"]
+    tell("numeric(10,0) 101", f"postgresql, into {warehouse}", "101")
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+@pytest.mark.parametrize("shop", ["postgresql", "duckdb"])
+def test_money_is_kept_to_the_cent(tables: Tables, shop: str, warehouse: str, tell: Tell) -> None:
+    table, money = tables(shop, warehouse), ["12345678901234567890.12", "-0.01", "1.50", None]
+    table.create("id bigint, price decimal(30,2)")
+    table.insert(*({"id": key, "price": None if p is None else Decimal(p)} for key, p in enumerate(money)))
+
+    outcome = table.score(keep=["price"])
+
+    outcome.check_accounted(len(money))
+    for key, price in enumerate(money):
+        kept = outcome.live[key]["price"]
+        assert (kept if kept is None else number(kept)) == (price if price is None else Decimal(price))
+    tell("decimal(30,2) in keep", f"{shop}, into {warehouse}", "to the cent")
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_wide_integers_of_duckdb_keep_every_digit(tables: Tables, warehouse: str, tell: Tell) -> None:
+    table, ids = tables("duckdb", warehouse), [10**37 + 1, 10**37 + 2, -(10**37) - 1]
+    table.create("id hugeint, wide uhugeint, small ubigint")
+    table.insert(*({"id": key, "wide": abs(key), "small": 2**64 - 1} for key in ids))
+
+    outcome = table.score(keep=["wide", "small"])
+
+    outcome.check_accounted(len(ids))
+    assert sorted(number(key) for key in outcome.live) == sorted(ids)
+    assert {number(row["wide"]) for row in outcome.live.values()} == {abs(key) for key in ids}
+    assert {number(row["small"]) for row in outcome.live.values()} == {2**64 - 1}
+    tell("hugeint, uhugeint, ubigint", f"duckdb, into {warehouse}", "with every digit")
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+@pytest.mark.parametrize(
+    ("ids", "keys"),
+    [
+        (["90071992547409931", "90071992547409932"], ["90071992547409931", "90071992547409932"]),
+        (["12345678901234567890", "12345678901234567891"], ["12345678901234567890", "12345678901234567891"]),
+        (["9007199254740993", "2.5", "9007199254740992"], ["9007199254740993", "2.5", "9007199254740992"]),
+        (["123456789012345678901234567890", "1"], ["123456789012345678901234567890", "1"]),
+        (["1", '"2"', '"x y"'], ["1", "2", "x y"]),
+        (["1", '"2"', "90071992547409931"], ["1", "2", "90071992547409931"]),
+    ],
+)
+def test_ids_of_json_lines_are_keys_as_they_are_written(
+    tables: Tables, ids: list[str], keys: list[str], warehouse: str, tmp_path: Path, tell: Tell
+) -> None:
+    table = tables("sqlite", warehouse)
+
+    outcome = table.score(more_sources=json_source(tmp_path, *(f'"id": {i}' for i in ids)))
+
+    outcome.check_accounted(len(ids))
+    assert not any(isinstance(key, float) for key in outcome.live)
+    assert {key if isinstance(key, str) else write_decimal(Decimal(key)) for key in outcome.live} == set(keys)
+    tell(f"JSON ids {', '.join(ids)}", warehouse, "as they are written")
+
+
+def test_fractions_of_json_lines_stay_floats(tables: Tables, tmp_path: Path) -> None:
+    table = tables("sqlite")
+
+    outcome = table.score(
+        keep=["rate"], more_sources=json_source(tmp_path, '"id": 1, "rate": 0.30000000000000004', '"id": 2, "rate": 1')
+    )
+
+    assert {key: row["rate"] for key, row in outcome.live.items()} == {1: 0.30000000000000004, 2: 1.0}
+
+
+def test_a_csv_column_of_unlike_numbers_keeps_its_digits(tables: Tables, tmp_path: Path) -> None:
+    table = tables("sqlite", "postgresql")
+    when = (START + timedelta(hours=1)).isoformat()
+    lines = [f"{key},{when},1.5,2,DE,true" for key in ("9007199254740993", "9007199254740992", "2.5")]
+    (tmp_path / "rows.csv").write_text("\n".join(["id,created_at,amount,items,country,first", *lines, ""]))
+    source = {"payments": {"kind": "files", "path": str(tmp_path / "rows.csv"), "format": "csv", "key": ["id"]}}
+
+    outcome = table.score(more_sources=source)
+
+    assert sorted(map(str, outcome.live)) == ["2.5", "9007199254740992", "9007199254740993"]
+
+
+def test_a_decimal_that_the_reader_would_round_is_refused_by_name(tables: Tables, tmp_path: Path) -> None:
+    table = tables("sqlite")
+    wide = pa.array([Decimal("123456789012345678901234567890123456789012.12")], pa.decimal256(50, 2))
+
+    outcome = table.score(more_sources=file_source(tmp_path, wide))
+
+    assert "column `id`, a key or in `keep`, is a decimal of more than 38 digits" in outcome.said
+
+
+def test_a_kept_time_with_nanoseconds_is_refused_by_name(tables: Tables, tmp_path: Path) -> None:
+    table = tables("sqlite")
+    when = pa.array([1_767_258_000_000_000_001], pa.timestamp("ns"))
+
+    outcome = table.score(keep=["at"], more_sources=file_source(tmp_path, pa.array([1]), at=when))
+
+    assert "source `payments`: column `at`, a key or in `keep`, has times with nanoseconds" in outcome.said
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_partitions_are_cut_between_keys_that_differ_in_the_last_digit(
+    tables: Tables, dialect: str, tell: Tell
+) -> None:
+    table, first = tables(dialect), 2**53 if dialect == "sqlite" else 2 * 10**18
+    ids = [first + step for step in range(9)]
+    table.create("id bigint" if dialect == "sqlite" else "id decimal(20,0)")
+    table.insert(*({"id": key} for key in ids))
+
+    outcome = table.score()
+
+    outcome.check_accounted(len(ids))
+    assert sorted(number(key) for key in outcome.live) == ids
+    tell("bounds between neighbours", dialect, "each key in one partition")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_quarantine_has_every_digit(tables: Tables, dialect: str, tell: Tell) -> None:
+    table = tables("postgresql", dialect)
+    table.create("id numeric(20,0), price numeric(30,2)")
+    table.insert(
+        {"id": 1801439850948199401, "price": Decimal("12345678901234567890.12"), "country": "XX"},
+        {"id": 1801439850948199402},
+    )
+
+    outcome = table.score(keep=["price"])
+
+    outcome.check_accounted(2)
+    key = '{"id": "1801439850948199401"}'
+    assert list(outcome.refused) == [key]
+    assert json.loads(outcome.kept[key])["price"] == "12345678901234567890.12"
+    tell("numeric in quarantine", f"postgresql, into {dialect}", "with every digit")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_integer_feature_beyond_24_bits_is_noted_once(tables: Tables, dialect: str, tell: Tell) -> None:
+    from penstock.ledger.reader import validations_of
+
+    table = tables(dialect)
+    table.create("id bigint")
+    table.insert(*({"id": key, "items": 2**24 + key} for key in range(5)))
+
+    outcome = table.score()
+
+    found = [v for v in validations_of(table.warehouse, outcome.record.run_id) if "2^24" in v.expectation]
+    assert {v.expectation for v in found} == {"`items` beyond 2^24"}
+    assert sum(v.unexpected for v in found) == 4
+    assert {v.outcome for v in found} == {"noted"}
+    tell("an integer feature beyond 2^24", dialect, "noted")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_column_that_was_empty_takes_the_type_that_shows_first(tables: Tables, dialect: str, tell: Tell) -> None:
+    """The days' types are declared by the query, as a source's are that has a column without a type."""
+    table = tables(dialect)
+    table.create("id bigint")
+    table.insert({"id": 1})
+    seen = []
+    for value in ("null", "7", "null", "8"):
+        outcome = table.score(
+            keep=["late"],
+            features=f"select id, amount, items, country, first, {value} as late from payments",
+            mode="restate",
+        )
+        seen.append(outcome.live[1]["late"])
+
+    assert seen == [None, 7, None, 8]
+    tell("a column that was empty at first", dialect, "takes the type that shows first")
