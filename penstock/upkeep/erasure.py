@@ -87,7 +87,7 @@ def erase(database: Database, asked: ErasureRequest, masking: MaskingPolicy, sec
 
 def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy) -> None:
     for table in _history_tables(work.connection, pipeline):
-        matches = [is_value(table.c[c], text) for c, text in row_key.values.items()]
+        matches = [_matches(work.connection, table.c[c], text) for c, text in row_key.values.items()]
         work.delete(table.name, table, *matches)
     for refused in (quarantine, releases):
         keys = sa.select(refused.c.key).where(refused.c.pipeline == pipeline.name).distinct()
@@ -206,17 +206,26 @@ def _marks(fingerprint: str) -> list[Any]:
     return marks if isinstance(marks, list) else []
 
 
-def is_value(column: "sa.Column[Any]", text: str) -> sa.ColumnElement[bool]:
+def _matches(connection: sa.Connection, column: "sa.Column[Any]", text: str) -> sa.ColumnElement[bool]:
     """Return the condition that a column has exactly a typed value.
 
     Raises:
-        SettingsError: the text is not a value of the column's type.
+        SettingsError: the text is not a value of the column's type, or the column is a float that has lost its digits.
     """
-    kind = column.type
+    kind, number = column.type, read_number(text)
+    if isinstance(kind, sa.Float) and number is not None and Decimal(str(float(text))) != number:
+        near = sa.select(sa.literal(1)).select_from(column.table).where(column == float(text)).limit(1)
+        if connection.execute(near).first() is not None:
+            raise SettingsError(
+                f"`{column.table}` has `{column.name}` as floats, and its row {float(text):.0f} may be of `{text}` or "
+                "of a neighbour",
+                "Find out whose row it is and delete it there by hand, or write that number instead.",
+            )
+        return sa.false()
     if isinstance(kind, sa.types.NullType):  # exact numbers in SQLite: integers, and text beyond 64 bits
-        number = read_number(text)
-        whole = number is not None and number == number.to_integral_value() and abs(number) < 2**63
-        integer = [sa.type_coerce(column, sa.BigInteger) == int(number)] if number is not None and whole else []
+        exact = read_value(text, sa.Numeric())
+        whole = exact == exact.to_integral_value() and abs(exact) < 2**63
+        integer = [sa.type_coerce(column, sa.BigInteger) == int(exact)] if whole else []
         return sa.or_(*integer, sa.type_coerce(column, sa.Text).in_(_written_forms(text)))
     same: sa.ColumnElement[bool] = column == read_value(text, kind)
     return same
@@ -261,8 +270,6 @@ def _read_number(text: str, kind: sa.types.TypeEngine[Any]) -> int | float | Dec
     if number is None:
         raise ValueError(text)
     if isinstance(kind, sa.Float):
-        if Decimal(str(float(text))) != number:
-            raise ValueError(text)
         return float(text)
     if isinstance(kind, sa.Integer):
         if number != number.to_integral_value():

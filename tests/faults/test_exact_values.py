@@ -10,9 +10,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 
-from penstock.database.decimals import write_decimal
+from penstock.database.decimals import to_float, write_decimal
+from penstock.errors import SettingsError
+from penstock.ledger.quarantine import quarantined_rows
 from penstock.models.registry import Registry
+from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.row_key import read_row_key, same_value
+from penstock.sources.logs.json_lines import JsonParser
+from penstock.spec.pipeline import Pipeline
+from penstock.upkeep.erasure import ErasureRequest, erase
+from penstock.upkeep.quarantine_release import Choice, release_selected, select_rows
 from tests.conftest import DIALECTS
 from tests.faults.conftest import Tell
 from tests.faults.one_table import GOOD, OneTable
@@ -262,3 +271,147 @@ def test_a_column_that_was_empty_takes_the_type_that_shows_first(tables: Tables,
 
     assert seen == [None, 7, None, 8]
     tell("a column that was empty at first", dialect, "takes the type that shows first")
+
+
+NEIGHBOURS = tuple(2**53 + step for step in range(4))
+
+
+def neighbours(tables: Tables, warehouse: str) -> tuple[OneTable, Pipeline]:
+    """Score four ids that are two as floats: the first two are refused by a gate."""
+    table = tables("postgresql", warehouse)
+    table.create("id numeric(20,0), price numeric(30,2)")
+    price = Decimal("12345678901234567890.10")
+    table.insert(*({"id": key, "price": price, "amount": -5.0 if key < 2**53 + 2 else 5.0} for key in NEIGHBOURS))
+    gate = {"type": "expect_column_values_to_be_between", "column": "amount", "min_value": 0, "severity": "warning"}
+    changed: dict[str, Any] = {"keep": ["price"], "expectations": {"payments": [gate]}}
+    outcome = table.score(**changed)
+    outcome.check_accounted(4)
+    assert sorted(number(key) for key in outcome.live) == list(NEIGHBOURS[2:])
+    return table, table.pipeline(**changed)
+
+
+def stored_keys(table: OneTable) -> tuple[list[int], list[int]]:
+    """Return the ids in the view and those in quarantine."""
+    with table.warehouse.reading() as connection:
+        live = connection.execute(sa.text("select id from scores")).scalars().all()
+    refused = [json.loads(row.key)["id"] for row in quarantined_rows(table.warehouse)]
+    return sorted(int(number(key)) for key in live), sorted(int(key) for key in refused)
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_forgetting_a_key_leaves_its_neighbour(tables: Tables, warehouse: str, tell: Tell) -> None:
+    table, pipeline = neighbours(tables, warehouse)
+    first, second, third, fourth = NEIGHBOURS
+
+    for key in (second, fourth):
+        erase(table.warehouse, ErasureRequest(pipeline, read_row_key(str(key), ("id",))), NO_MASKING, b"s" * 16)
+
+    assert stored_keys(table) == ([third], [first])
+    with pytest.raises(SettingsError, match="not a value of type"):
+        erase(table.warehouse, ErasureRequest(pipeline, read_row_key("x", ("id",))), NO_MASKING, None)
+    tell("forget one of two neighbours", f"postgresql, into {warehouse}", "the other stays")
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_releasing_a_key_leaves_its_neighbour_and_the_row_is_scored_as_it_was(
+    tables: Tables, warehouse: str, tell: Tell
+) -> None:
+    table, pipeline = neighbours(tables, warehouse)
+    second = NEIGHBOURS[1]
+
+    selected = select_rows(table.warehouse, Choice(keys=(read_row_key(str(second), ("id",)),)))
+    assert [json.loads(row.key)["id"] for run in selected.runs for row in run.rows] == [str(second)]
+    assert release_selected(table.warehouse, selected, "me", "") == 1
+    table.score(**{"keep": ["price"], "expectations": pipeline.model_dump(mode="json")["expectations"]})
+
+    assert stored_keys(table)[0] == list(NEIGHBOURS[1:])
+    tell("release one of two neighbours", f"postgresql, into {warehouse}", "it is scored, the other stays")
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_a_key_in_an_old_float_column_is_never_taken_for_its_neighbour(
+    tables: Tables, warehouse: str, tell: Tell
+) -> None:
+    table = tables("sqlite", warehouse)
+    table.create("id double precision")
+    table.insert({"id": float(2**53)}, {"id": 7.0})
+    table.score()
+    pipeline = table.pipeline()
+
+    with pytest.raises(
+        SettingsError, match="`scores__history` has `id` as floats, and its row 9007199254740992 may be"
+    ):
+        erase(table.warehouse, ErasureRequest(pipeline, read_row_key(str(2**53 + 1), ("id",))), NO_MASKING, None)
+
+    counted = erase(table.warehouse, ErasureRequest(pipeline, read_row_key(str(2**53), ("id",))), NO_MASKING, None)
+    assert counted["scores__history"] == 1
+    tell("forget in a column of floats", warehouse, "refused where a neighbour may be meant")
+
+
+@pytest.mark.parametrize(
+    ("stored", "typed", "same"),
+    [
+        (2**53 + 1, str(2**53 + 1), True),
+        (2**53, str(2**53 + 1), False),
+        (float(2**53), str(2**53 + 1), False),
+        (101.0, "101", True),
+        (0.1, "0.1", True),
+        (12, "1_2", False),
+        (12, "x", False),
+        ("007", "7", False),
+        (10**30 + 1, str(10**30 + 1), True),
+    ],
+)
+def test_a_typed_key_is_compared_digit_by_digit(stored: Any, typed: str, same: bool) -> None:
+    assert same_value(stored, typed, NO_MASKING) is same
+
+
+def test_a_typed_key_of_several_columns_keeps_its_digits() -> None:
+    key = read_row_key('{"a": 9007199254740993.0, "b": 123456789012345678901234567890}', ("a", "b"))
+
+    assert dict(key.values) == {"a": "9007199254740993.0", "b": "123456789012345678901234567890"}
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_keys_of_two_columns_and_of_odd_types_are_exact(
+    tables: Tables, warehouse: str, tmp_path: Path, tell: Tell
+) -> None:
+    table = tables("sqlite", warehouse)
+    raw = pa.array([b"\xff", b"\\xff", b"abc"], pa.binary())
+    source = file_source(tmp_path, pa.array([2**64 - 1, 2**64 - 1, 2**64 - 2], pa.uint64()), raw=raw)
+    source["payments"]["key"] = ["id", "raw"]
+
+    outcome = table.score(key="raw", more_sources=source)
+
+    assert outcome.record.rows_scored == 3, outcome.said
+    found = {raw: number(row["id"]) for raw, row in outcome.live.items()}
+    assert found == {"\\xff": 2**64 - 1, "\\x5c786666": 2**64 - 1, "abc": 2**64 - 2}
+    tell("a key of uint64 and bytes", warehouse, "each once")
+
+
+def test_a_whole_number_with_a_point_in_a_log_is_malformed_if_it_was_rounded() -> None:
+    lines = pa.array([f'{{"time": 1767225600, "id": {i}}}' for i in ("9007199254740993.0", "9007199254740993", "5.0")])
+    parser = JsonParser({"id": "int"})
+    times = parser.times(lines, START)
+
+    assert times.is_valid().to_pylist() == [False, True, True]
+    assert parser.parse(lines, times)["id"].to_pylist()[1:] == [9007199254740993, 5]
+
+
+def test_features_are_the_nearest_floats_of_decimals() -> None:
+    values = [Decimal(n * 7919 % 10**12).scaleb(-2) for n in range(5000)]
+
+    assert to_float(pa.array(values, pa.decimal128(30, 2))).to_pylist() == [float(value) for value in values]
+
+
+def test_a_type_that_a_file_shows_later_becomes_the_contract(tables: Tables, tmp_path: Path) -> None:
+    table, when = tables("sqlite"), (START + timedelta(hours=1)).isoformat()
+    source = {"payments": {"kind": "files", "path": str(tmp_path / "rows.csv"), "format": "csv", "key": ["id"]}}
+    said = []
+    for note in ("", "7", "x"):
+        lines = f"id,created_at,amount,items,country,first,note\n1,{when},1.5,2,DE,true,{note}\n"
+        (tmp_path / "rows.csv").write_text(lines)
+        said.append(table.score(keep=["note"], more_sources=source, mode="restate").said)
+
+    assert said[:2] == ["publish", "publish"]
+    assert "`note` was number and is text now" in said[2]
