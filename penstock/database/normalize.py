@@ -15,6 +15,7 @@ from penstock.database.types import EPOCH_MILLISECONDS, MAX_DIGITS, TIMESTAMP, c
 from penstock.errors import InexactColumn
 
 _UINT64 = pa.decimal128(20, 0)
+_OTHER_BYTES = (pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
 _HEX = "\\x"
 """The begin of bytes that are written as hex. Text that begins so is written as hex too."""
 
@@ -70,6 +71,8 @@ def _normalize(
         return read_decimals(column.cast(pa.string()), exact=exact)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if any(is_bytes(column.type) for is_bytes in _OTHER_BYTES):
+        column = column.cast(pa.binary())
     target = wanted if wanted is not None else _plain(column.type)
     if column.type.equals(target):
         return column
@@ -150,7 +153,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_uint64(kind):
         return _UINT64
     if pa.types.is_decimal(kind):
-        return pa.decimal128(MAX_DIGITS if kind.precision > MAX_DIGITS else kind.precision, max(kind.scale, 0))
+        return pa.decimal128(min(kind.precision - min(kind.scale, 0), MAX_DIGITS), max(kind.scale, 0))
     if pa.types.is_floating(kind):
         return pa.float64()
     if pa.types.is_integer(kind):

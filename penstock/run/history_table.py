@@ -20,7 +20,7 @@ from penstock.database.connections import Database
 from penstock.database.types import MAX_DIGITS, ExactNumber, arrow_type, sql_type, stored_type
 from penstock.errors import DestinationMismatch, QueryFailed
 from penstock.ledger.tables import runs
-from penstock.run.retype import Retype, has_value, is_exact, retype_statements, wider_type
+from penstock.run.retype import Retype, drops_fractions, has_value, is_exact, retype_statements, wider_type
 from penstock.spec.pipeline import Destination
 
 RUN_COLUMNS = ("interval_start", "interval_end", "model_name", "model_version", "model_digest", "scored_at", "run_id")
@@ -283,7 +283,7 @@ def _plan_retype(
         if isinstance(kind, ExactNumber) and connection.dialect.name == "duckdb":
             limited = ExactNumber(kind.scale, MAX_DIGITS, key=kind.key)
             kind = kind if fit_column(rows[change.column], limited) is not None else None
-        if valued[change.column] and kind is None:
+        if valued[change.column] and (kind is None or drops_fractions(connection, stored, planned[-1])):
             retyped.append(
                 f"`{change.column}` is {_described(change.stored)} there, and {_described(change.wanted)} now"
             )

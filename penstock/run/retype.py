@@ -48,9 +48,21 @@ def has_value(connection: sa.Connection, table: sa.Table, column: str) -> bool:
 def is_exact(connection: sa.Connection, table: sa.Table, change: Retype) -> bool:
     """Whether every stored value of the column is the same after the change of its type."""
     name = connection.dialect.identifier_preparer.quote(change.column)
-    survives = _survives(connection.dialect.name, name, change)
-    lost = sa.select(sa.literal(1)).select_from(table).where(sa.text(f"{name} is not null and not ({survives})"))
-    return connection.execute(lost.limit(1)).first() is None
+    return _all(connection, table, name, _survives(connection.dialect.name, name, change))
+
+
+def drops_fractions(connection: sa.Connection, table: sa.Table, change: Retype) -> bool:
+    """Whether stored floats have fractions, and the new type has none: then it is another kind of column."""
+    if not isinstance(change.stored, sa.Double) or isinstance(change.wanted, sa.Double) or _scale(change.wanted):
+        return False
+    name = connection.dialect.identifier_preparer.quote(change.column)
+    return not _all(connection, table, name, f"{name} = {_whole(connection.dialect.name, name)}")
+
+
+def _all(connection: sa.Connection, table: sa.Table, name: str, condition: str) -> bool:
+    """Whether a SQL condition is true for every value of a column."""
+    failing = sa.text(f"{name} is not null and not ({condition})")
+    return connection.execute(sa.select(sa.literal(1)).select_from(table).where(failing).limit(1)).first() is None
 
 
 def retype_statements(
@@ -119,8 +131,7 @@ def _survives(dialect: str, name: str, change: Retype) -> str:
         return f"abs({name}) < 1e{MAX_DIGITS - _scale(wanted)}" if dialect == "duckdb" else "1 = 1"
     scale = _scale(wanted)
     if scale == 0:
-        whole = f"cast({name} as integer)" if dialect == "sqlite" else f"floor({name})"
-        return f"abs({name}) < {LARGEST_EXACT} and {name} = {whole}"
+        return f"abs({name}) < {LARGEST_EXACT} and {name} = {_whole(dialect, name)}"
     few = f"abs({name}) < 1e{_FLOAT_DIGITS - scale}"
     if dialect == "sqlite":
         return f"{few} and cast(printf('%.{scale}f', {name}) as real) = {name}"
@@ -129,6 +140,10 @@ def _survives(dialect: str, name: str, change: Retype) -> str:
         return f"{few} and cast({written} as double) = {name}"
     number = f"cast(cast({name} as text) as numeric)"
     return f"{few} and {number} = round({number}, {scale})"
+
+
+def _whole(dialect: str, name: str) -> str:
+    return f"round({name})" if dialect == "sqlite" else f"floor({name})"
 
 
 def _conversion(dialect: sa.Dialect, name: str, change: Retype) -> str:

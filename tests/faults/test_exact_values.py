@@ -338,9 +338,7 @@ def test_a_key_in_an_old_float_column_is_never_taken_for_its_neighbour(
     table.score()
     pipeline = table.pipeline()
 
-    with pytest.raises(
-        SettingsError, match="`scores__history` has `id` as floats, and its row 9007199254740992 may be"
-    ):
+    with pytest.raises(SettingsError, match="has `id` as floats, and its row 9007199254740992 may be"):
         erase(table.warehouse, ErasureRequest(pipeline, read_row_key(str(2**53 + 1), ("id",))), NO_MASKING, None)
 
     counted = erase(table.warehouse, ErasureRequest(pipeline, read_row_key(str(2**53), ("id",))), NO_MASKING, None)
@@ -415,3 +413,32 @@ def test_a_type_that_a_file_shows_later_becomes_the_contract(tables: Tables, tmp
 
     assert said[:2] == ["publish", "publish"]
     assert "`note` was number and is text now" in said[2]
+
+
+def test_a_contract_that_called_decimals_floats_still_holds(tables: Tables) -> None:
+    table = tables("postgresql", "sqlite")
+    table.create("id numeric(20,0), price numeric(30,2)")
+    table.insert({"id": 1, "price": Decimal("1.50")})
+    table.score(keep=["price"])
+    for old, new in (('"decimal"', '"float"'), ("", "")):
+        with table.warehouse.writing() as connection:
+            connection.exec_driver_sql(
+                f"update penstock_source_columns set columns = replace(columns, '{old}', '{new}') where '{old}' <> ''"
+            )
+        assert table.score(keep=["price"], mode="restate").said == "publish"
+
+    table.say("alter table payments alter column price type double precision")
+    assert "`price` was decimal and is float now" in table.score(keep=["price"], mode="restate").said
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+@pytest.mark.parametrize("by", ["table", "query"])
+def test_decimals_without_a_fraction_are_whole_in_sqlite_too(tables: Tables, by: str, warehouse: str) -> None:
+    table = tables("sqlite", warehouse)
+    table.create("id numeric(10,0), price decimal(12,2)")
+    table.insert({"id": 101, "price": Decimal("12.34")}, {"id": 102, "price": Decimal("12")})
+    source = {"table": "payments"} if by == "table" else {"query": "select * from payments"}
+
+    outcome = table.score(keep=["price"], source=source)
+
+    assert {str(key): row["price"] for key, row in outcome.live.items()} == {"101": 12.34, "102": 12.0}

@@ -266,7 +266,7 @@ def test_money_that_was_stored_with_noise_halts_by_the_columns_name(warehouse: D
 def test_whole_numbers_that_a_float_cannot_hold_are_not_put_into_a_float_column(warehouse: Database) -> None:
     score_day(warehouse, 1, amount=[3.5])
 
-    with pytest.raises(DestinationMismatch, match="`amount`"):
+    with pytest.raises(DestinationMismatch, match="`amount` is double there, and int64 now"):
         score_day(warehouse, 2, amount=pa.array([2**53 + 1], pa.int64()))
 
     assert visible(warehouse, "amount") == [(3.5,)]
