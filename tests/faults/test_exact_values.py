@@ -436,7 +436,7 @@ def test_a_contract_that_called_decimals_floats_still_holds(tables: Tables) -> N
 def test_decimals_without_a_fraction_are_whole_in_sqlite_too(tables: Tables, by: str, warehouse: str) -> None:
     table = tables("sqlite", warehouse)
     table.create("id numeric(10,0), price decimal(12,2)")
-    table.insert({"id": 101, "price": Decimal("12.34")}, {"id": 102, "price": Decimal("12")})
+    table.insert({"id": 101, "price": 12.34}, {"id": 102, "price": 12})
     source = {"table": "payments"} if by == "table" else {"query": "select * from payments"}
 
     outcome = table.score(keep=["price"], source=source)
