@@ -62,7 +62,10 @@ def _read_as_text(source: FilesSource, reader: str, kinds: Mapping[str, str], na
         return f"{whole.partition(', columns={')[0]}, columns={{{listed}}})"
     before, mark, types = whole.rpartition(", types={")
     given = f"{_text(name)}: 'VARCHAR'"
-    return f"{before}{mark}{given}, {types})" if mark else f"{whole}, types={{{given}}})"
+    if not mark:
+        return f"{whole}, types={{{given}}})"
+    others = types.replace(f"{_text(name)}: 'DOUBLE'", given)
+    return f"{before}{mark}{others})" if given in others else f"{before}{mark}{given}, {types})"
 
 
 def _loses_digits(connection: sa.Connection, numbers: str) -> bool:

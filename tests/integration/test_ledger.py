@@ -13,13 +13,24 @@ from penstock.database.connections import BUSY_SECONDS, Database, open_database
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
 from penstock.ledger import migration_fills, migrations
+from penstock.ledger.coverage import read_coverage
 from penstock.ledger.lineage import replaced_by
 from penstock.ledger.quarantine import quarantined_rows
-from penstock.ledger.reader import find_latest_runs, find_run, list_runs, partitions_of, validations_of
+from penstock.ledger.reader import find_run, list_runs, partitions_of, validations_of
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import CANCELLED, run_lease
 from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since, validations
-from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, record_validations, renew, withdraw
+from penstock.ledger.writer import (
+    ClaimRequest,
+    Publication,
+    Totals,
+    claim,
+    end_run,
+    publish,
+    record_validations,
+    renew,
+    withdraw,
+)
 from penstock.resources.usage import Usage
 from penstock.run_types import ModelPin, ScoringRun, Validation
 from penstock.spec.expectation_types import Outcome
@@ -53,11 +64,11 @@ def test_a_held_interval_is_busy_and_a_published_one_is_left_alone(warehouse: Da
     with pytest.raises(IntervalBusy, match=run.run_id):
         take(warehouse)
 
-    assert publish(warehouse, run, TOTALS, [0.1, 0.2]) is None
+    assert publish(warehouse, run, TOTALS, [0.1, 0.2]) == Publication()
     assert take(warehouse) is None
     record = find_run(warehouse, run.run_id[:6])
     assert (record.state, record.rows_extracted, record.score_quantiles) == ("published", 10, (0.1, 0.2))
-    assert set(find_latest_runs(warehouse, "card-risk")) == {DAY.key}
+    assert read_coverage(warehouse, PIPELINE).published == (DAY,)
 
 
 def test_publishing_twice_changes_nothing_as_after_a_lost_answer(warehouse: Database) -> None:
@@ -74,14 +85,15 @@ def test_a_newer_run_supersedes_and_a_withdrawn_one_cannot_be_withdrawn_again(wa
     first = taken(warehouse)
     publish(warehouse, first, TOTALS, [])
     second = taken(warehouse, again=True)
-    assert publish(warehouse, second, TOTALS, []) == first.run_id
+    assert publish(warehouse, second, TOTALS, []).superseded == (first.run_id,)
     assert [r.state for r in list_runs(warehouse)] == ["published", "superseded"]
 
     withdraw(warehouse, second.run_id)
 
     with pytest.raises(WrongState, match="withdrawn"):
         withdraw(warehouse, second.run_id)
-    assert find_latest_runs(warehouse, "card-risk")[DAY.key].state == "withdrawn"
+    assert read_coverage(warehouse, PIPELINE).published == ()
+    assert read_coverage(warehouse, PIPELINE).withdrawn == (DAY,)
     with pytest.raises(RunNotFound):
         withdraw(warehouse, "no-such-run")
 
@@ -238,6 +250,13 @@ def test_an_upgrade_of_the_first_ledger_brings_releases_and_keeps_the_quarantine
     assert pending_releases(warehouse, "card-risk") == {}
 
 
+def forget_later(connection: sa.Connection, version: int) -> None:
+    """Drop the tables of later versions, and the steps that led to them."""
+    for table in (t for t in metadata.sorted_tables if since(t) > version):
+        table.drop(connection, checkfirst=True)
+    connection.execute(sa.delete(schema).where(schema.c.version > version))
+
+
 def as_of(version: int, table: sa.Table) -> sa.Table:
     return sa.Table(table.name, sa.MetaData(), *(c._copy() for c in table.columns if since(c) <= version))
 
@@ -249,7 +268,7 @@ def test_an_upgrade_brings_costs_and_leaves_those_of_older_runs_unknown(warehous
         for table in old.values():
             table.drop(connection)
             table.create(connection)
-        connection.execute(sa.delete(schema).where(schema.c.version > 4))
+        forget_later(connection, 4)
         now = datetime(2026, 1, 3, tzinfo=UTC)
         words = {c.name: "x" for c in old["runs"].columns if not c.nullable and isinstance(c.type, sa.Text)}
         kept = words | {"run_id": "r", "state": "published", "lease_until": now, "started_at": now}
@@ -293,7 +312,7 @@ def test_an_upgrade_from_before_the_steps_keeps_runs_of_one_model_and_takes_runs
         before = as_of(5, runs)
         before.create(connection)
         connection.execute(before.insert(), guarded)
-        connection.execute(sa.delete(schema).where(schema.c.version > 5))
+        forget_later(connection, 5)
 
     migrations._migrate(warehouse)
 
@@ -317,7 +336,7 @@ def downgrade(database: Database, version: int, *tables: sa.Table) -> None:
             old.create(connection)
             if kept:
                 connection.execute(old.insert(), kept)
-        connection.execute(sa.delete(schema).where(schema.c.version > version))
+        forget_later(connection, version)
 
 
 def test_an_upgrade_links_runs_to_the_runs_that_replaced_them(warehouse: Database) -> None:
