@@ -4,15 +4,12 @@ A number written as text (Postgres's `numeric` without a scale, DuckDB's widest 
 digits after the point as its column needs.
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
 from penstock.database.types import MAX_DIGITS, compute
-
-_ENDLESS = r"(?i)^[-+]?inf"
-_EXPONENT = r"[eE]"
 
 
 def read_decimals(texts: Any, declared: pa.DataType | None = None, *, exact: bool) -> "pa.ChunkedArray[Any]":
@@ -22,21 +19,21 @@ def read_decimals(texts: Any, declared: pa.DataType | None = None, *, exact: boo
         declared: the decimal type that the source declares for the column.
         exact: return the text where a number is infinite or has more than 38 digits. Otherwise these become float64.
     """
-    finite: pa.ChunkedArray[Any] = compute.if_else(
-        compute.match_substring_regex(texts, r"(?i)^[-+]?nan$"), pa.scalar(None, pa.string()), texts
-    )
+    numbers = _without_letters(texts)
     try:
         if declared is not None:
-            column: pa.ChunkedArray[Any] = finite.cast(declared)
+            column: pa.ChunkedArray[Any] = numbers.cast(declared)
             return column
-        plain = _without_exponents(finite)
-        scale, whole = _most_digits(plain)
-        if scale + whole <= MAX_DIGITS:
-            column = plain.cast(pa.decimal128(MAX_DIGITS, scale))
+        scale, digits = _most_digits(numbers)
+        if digits > MAX_DIGITS:
+            numbers = _rewrite(numbers)  # without zeros at the end there may be few enough
+            scale, digits = _most_digits(numbers)
+        if digits <= MAX_DIGITS:
+            column = numbers.cast(pa.decimal128(MAX_DIGITS, scale))
             return column
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, InvalidOperation):
+    except pa.ArrowInvalid:
         pass  # an infinity, or more digits than declared
-    return finite if exact else to_float(finite)
+    return numbers if exact else to_float(numbers)
 
 
 def to_float(column: Any) -> Any:
@@ -51,21 +48,25 @@ def write_decimal(value: Decimal) -> str:
     return "0" if text == "-0" else text
 
 
-def _without_exponents(texts: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
-    """Return the numbers without an exponent, and without zeros at the end of a fraction."""
-    if compute.any(compute.match_substring_regex(texts, f"{_EXPONENT}|{_ENDLESS}")).as_py():
-        values = [None if text is None else write_decimal(Decimal(text)) for text in texts.to_pylist()]
-        return pa.chunked_array([pa.array(values, pa.string())])
-    trimmed = compute.replace_substring_regex(texts, r"(\.[0-9]*?)0+$", r"\1")
-    bare: pa.ChunkedArray[Any] = compute.replace_substring_regex(trimmed, r"\.$", "")
-    return bare
+def _without_letters(texts: Any) -> "pa.ChunkedArray[Any]":
+    """Return the numbers with NULL for NaN, and without exponents. Infinities stay."""
+    if not compute.any(compute.match_substring_regex(texts, "[a-zA-Z]")).as_py():
+        plain: pa.ChunkedArray[Any] = texts
+        return plain
+    nan = compute.match_substring(texts, "nan", ignore_case=True)
+    return _rewrite(compute.if_else(nan, pa.scalar(None, pa.string()), texts))
+
+
+def _rewrite(texts: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    values = [None if text is None else write_decimal(Decimal(text)) for text in texts.to_pylist()]
+    return pa.chunked_array([pa.array(values, pa.string())])
 
 
 def _most_digits(texts: "pa.ChunkedArray[Any]") -> tuple[int, int]:
-    """Return the most digits after the point, and the most before it."""
-    lengths = (
-        compute.max(compute.utf8_length(compute.replace_substring_regex(texts, pattern, ""))).as_py() or 0
-        for pattern in (r"^[^.]*\.?", r"^[-+]?0*|\..*$")
-    )
-    scale, whole = lengths
-    return int(scale), int(whole)
+    """Return the most digits after the point, and the most digits in all that a type needs for the numbers."""
+    bare = compute.utf8_ltrim(texts, "+-0")
+    length, point = compute.binary_length(bare), compute.find_substring(bare, ".")
+    whole = compute.if_else(compute.less(point, 0), length, point)
+    after = compute.if_else(compute.less(point, 0), 0, compute.subtract(compute.subtract(length, point), 1))
+    scale = int(compute.max(after).as_py() or 0)
+    return scale, scale + int(compute.max(whole).as_py() or 0)
