@@ -25,8 +25,8 @@ PenstockError
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
 │   │   ├── LinesPruned
-│   │   ├── UnreadableTime
 │   │   ├── InexactColumn
+│   │   ├── UnreadableTime
 │   │   ├── HorizonHidden
 │   │   └── QueryFailed
 │   ├── SnapshotLost
@@ -547,10 +547,11 @@ class InexactColumn(SourceError):
     column: str
     reason: str
     remedy: str = "Cast it to text or to a coarser type at the source, or take it out of `keep`"
-    source: str | None = None
+    source: str = ""
+    """Empty where the name is not known yet."""
 
     def message(self) -> str:
-        where = "" if self.source is None else f"source `{self.source}`: "
+        where = f"source `{self.source}`: " if self.source else ""
         return f"{where}column `{self.column}`, a key or in `keep`, {self.reason}. {self.remedy}."
 
 
