@@ -31,12 +31,14 @@ def check_pipeline(name: str, settings: "Settings", *, accept: bool = False) -> 
     check.check_privacy()
     check.check_expectations()
     check.check_destination()
+    if accept:
+        check.accept_columns()
     rows = check.read_samples()
     features = check.build_features(rows) if rows is not None else None
     models = check.load_models()
     if models:
         check.check_names(models)
-    check.compare_columns(models, accept=accept)
+    check.compare_columns(models)
     if rows is not None and features is not None:
         check.check_contract(rows, features, models)
         check.check_history(features)
@@ -98,6 +100,7 @@ class _Check:
             subject = f"source `{name}`"
             with self.report.about(subject):
                 self.report.ok(subject, inspect_source(self.pipeline, name, interval, self.connect))
+                self._note_deprecated(subject, name)
                 rows[name] = sampler.sample(name)
                 if name == self.pipeline.primary:
                     self._note_timeless(
@@ -109,11 +112,23 @@ class _Check:
         self._check_key(rows[self.pipeline.primary])
         return rows
 
-    def compare_columns(self, models: "dict[str, ModelVersion]", *, accept: bool) -> None:
+    def accept_columns(self) -> None:
+        """Make the sources' present columns the contract, and report what changed."""
+        from penstock.cli.check.samples import newest_interval
+        from penstock.run.schema_contract import accept_columns
+
+        with self.report.about("contract"):
+            for compared in accept_columns(
+                self.pipeline, newest_interval(self.pipeline, datetime.now(UTC)), self.connect
+            ):
+                for difference in compared.differences:
+                    self.report.note(f"source `{compared.source}`", f"{difference.text}; accepted")
+
+    def compare_columns(self, models: "dict[str, ModelVersion]") -> None:
         """Report differences between the sources' columns and those of the last published run."""
         from penstock.cli.check.samples import newest_interval
         from penstock.models.needs import needed_columns
-        from penstock.run.schema_contract import accept_columns, compare_sources
+        from penstock.run.schema_contract import compare_sources
 
         interval = newest_interval(self.pipeline, datetime.now(UTC))
         manifests = {step: model.manifest for step, model in models.items()}
@@ -121,11 +136,8 @@ class _Check:
         with self.report.about("contract"):
             for compared in compare_sources(self.pipeline, interval, self.connect, needed):
                 for difference in compared.differences:
-                    text = f"{difference.text}{'; accepted' if accept else ''}"
-                    halts = difference in compared.halts and not accept
-                    (self.report.problem if halts else self.report.note)(f"source `{compared.source}`", text)
-            if accept:
-                accept_columns(self.pipeline, interval, self.connect)
+                    report = self.report.problem if difference in compared.halts else self.report.note
+                    report(f"source `{compared.source}`", difference.text)
 
     def build_features(self, rows: "dict[str, pa.Table]") -> "pa.Table | None":
         from penstock.run.features import build_features
@@ -198,6 +210,14 @@ class _Check:
         if models:
             options = PartitionOptions(MaskingPolicy(self.pipeline.private_columns), self.settings.statement_seconds)
             check_steps(self.pipeline, models, features, options, self.report)
+
+    def _note_deprecated(self, subject: str, name: str) -> None:
+        from penstock.spec.pipeline import FilesSource
+
+        source = self.pipeline.sources[name]
+        if isinstance(source, FilesSource) and source.text:
+            columns = ", ".join(f"{column}: string" for column in source.text)
+            self.report.note(subject, f"`text` is deprecated and goes in 0.3; write `columns: {{{columns}}}` instead")
 
     def _note_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:
