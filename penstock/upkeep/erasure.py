@@ -214,11 +214,11 @@ def _matches(connection: sa.Connection, column: "sa.Column[Any]", text: str) -> 
     """
     kind, number = column.type, read_number(text)
     if isinstance(kind, sa.Float) and number is not None and Decimal(str(float(text))) != number:
+        rounded = write_decimal(Decimal(str(float(text))))
         near = sa.select(sa.literal(1)).select_from(column.table).where(column == float(text)).limit(1)
         if connection.execute(near).first() is not None:
             raise SettingsError(
-                f"`{column.table}` has `{column.name}` as floats, and its row {float(text):.0f} may be of `{text}` or "
-                "of a neighbour",
+                f"`{column.table}` has `{column.name}` as floats, and its row {rounded} may be of `{text}` or of a neighbour",
                 "Find out whose row it is and delete it there by hand, or write that number instead.",
             )
         return sa.false()
