@@ -214,21 +214,28 @@ def _matches(connection: sa.Connection, column: "sa.Column[Any]", text: str) -> 
     """
     kind, number = column.type, read_number(text)
     if isinstance(kind, sa.Float) and number is not None and Decimal(str(float(text))) != number:
+        rounded = write_decimal(Decimal(str(float(text))))
         near = sa.select(sa.literal(1)).select_from(column.table).where(column == float(text)).limit(1)
         if connection.execute(near).first() is not None:
             raise SettingsError(
-                f"`{column.table}` has `{column.name}` as floats, and its row {float(text):.0f} may be of `{text}` or "
-                "of a neighbour",
+                f"`{column.table}` has `{column.name}` as floats, and its row {rounded} may be of `{text}` "
+                "or of a neighbour",
                 "Find out whose row it is and delete it there by hand, or write that number instead.",
             )
         return sa.false()
+    if isinstance(kind, sa.Integer) and number is not None and not _is_int64(number):
+        return sa.false()
     if isinstance(kind, sa.types.NullType):  # exact numbers in SQLite: integers, and text beyond 64 bits
         exact = read_value(text, sa.Numeric())
-        whole = exact == exact.to_integral_value() and abs(exact) < 2**63
+        whole = exact == exact.to_integral_value() and _is_int64(exact)
         integer = [sa.type_coerce(column, sa.BigInteger) == int(exact)] if whole else []
         return sa.or_(*integer, sa.type_coerce(column, sa.Text).in_(_written_forms(text)))
     same: sa.ColumnElement[bool] = column == read_value(text, kind)
     return same
+
+
+def _is_int64(number: Decimal) -> bool:
+    return -(2**63) <= number < 2**63
 
 
 def _written_forms(text: str) -> list[str]:

@@ -307,6 +307,8 @@ def test_forgetting_a_key_leaves_its_neighbour(tables: Tables, warehouse: str, t
         erase(table.warehouse, ErasureRequest(pipeline, read_row_key(str(key), ("id",))), NO_MASKING, b"s" * 16)
 
     assert stored_keys(table) == ([third], [first])
+    asked = ErasureRequest(pipeline, read_row_key(str(10**30), ("id",)))
+    assert not any(erase(table.warehouse, asked, NO_MASKING, None).values())
     with pytest.raises(SettingsError, match="not a value of type"):
         erase(table.warehouse, ErasureRequest(pipeline, read_row_key("x", ("id",))), NO_MASKING, None)
     tell("forget one of two neighbours", f"postgresql, into {warehouse}", "the other stays")
@@ -326,6 +328,20 @@ def test_releasing_a_key_leaves_its_neighbour_and_the_row_is_scored_as_it_was(
 
     assert stored_keys(table)[0] == list(NEIGHBOURS[1:])
     tell("release one of two neighbours", f"postgresql, into {warehouse}", "it is scored, the other stays")
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_a_key_beyond_64_bits_is_none_of_a_column_of_integers(tables: Tables, warehouse: str) -> None:
+    table = tables("sqlite", warehouse)
+    table.create("id bigint")
+    table.insert({"id": -(2**63)})
+    table.score()
+    counts = [
+        erase(table.warehouse, ErasureRequest(table.pipeline(), read_row_key(str(key), ("id",))), NO_MASKING, None)
+        for key in (2**63, -(2**63), 10**30)
+    ]
+
+    assert [sum(count.values()) for count in counts] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("warehouse", DIALECTS)
