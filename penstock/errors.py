@@ -31,6 +31,7 @@ PenstockError
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
 │   │   ├── LinesPruned
+│   │   ├── InexactColumn
 │   │   ├── UnreadableTime
 │   │   ├── UnfitValue
 │   │   ├── AmbiguousDate
@@ -688,6 +689,25 @@ class LinesPruned(SourceError):
             f"{self.pruned_before} have been pruned. Keep the scores that the history table has for it, or start "
             "later. Raise `log_lines` in `retention:` to keep lines longer."
         )
+
+
+@dataclass(eq=False)
+class InexactColumn(SourceError):
+    """A key or a column to keep has values that would lose digits.
+
+    Cause: times with nanoseconds, or numbers that the file's reader would round.
+    Remedy: write the values as text at the source, or cast them there to a type that the message names.
+    """
+
+    column: str
+    reason: str
+    remedy: str = "Cast it to text or to a coarser type at the source, or take it out of `keep`"
+    source: str = ""
+    """Empty where the name is not known yet."""
+
+    def message(self) -> str:
+        where = f"source `{self.source}`: " if self.source else ""
+        return f"{where}column `{self.column}`, a key or in `keep`, {self.reason}. {self.remedy}."
 
 
 @dataclass(eq=False)

@@ -44,9 +44,9 @@ def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceRead
     primary = name == pipeline.primary
     time = pipeline.interval.column if primary and pipeline.interval else None
     groups = pipeline.partition_by if primary else None
-    private = frozenset(pipeline.private_columns)
+    private, exact = frozenset(pipeline.private_columns), exact_columns(pipeline)
     if isinstance(source, SqlSource):
-        return _SqlReader(name, source, connect(source.connection), time, groups, private)
+        return _SqlReader(name, source, connect(source.connection), time, groups, private, exact)
     if isinstance(source, LogSource):
         return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary, groups)
     empty_is_normal = primary and pipeline.empty == "publish"
@@ -55,7 +55,12 @@ def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceRead
         return contract_of(connect(pipeline.destination.connection), pipeline.name, name, source) or {}
 
     roots, zone = connect.allowed_roots, pipeline.timezone
-    return _FilesReader(name, source, time, roots, zone, groups, empty_is_normal, private, read_types)
+    return _FilesReader(name, source, time, roots, zone, groups, empty_is_normal, private, exact, read_types)
+
+
+def exact_columns(pipeline: Pipeline) -> frozenset[str]:
+    """Return the key and the columns to keep, whose values must reach the destination exactly."""
+    return frozenset((*pipeline.key, *pipeline.destination.keep))
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class _SqlReader:
     time: str | None
     partition_by: str | None
     private: frozenset[str]
+    exact: frozenset[str]
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         with self._open(interval) as relation:
@@ -88,7 +94,8 @@ class _SqlReader:
     @contextmanager
     def _open(self, interval: DataInterval | None) -> Iterator[Relation]:
         with hide_values(self.private):
-            yield sql_relation(self.name, self.source, self.database, self.time, interval, self.partition_by)
+            relation = sql_relation(self.name, self.source, self.database, self.time, interval, self.partition_by)
+            yield replace(relation, exact=self.exact)
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ class _FilesReader:
     empty_is_normal: bool
     """Whether a path with the interval may match nothing, as on a day without a file."""
     private: frozenset[str]
+    exact: frozenset[str]
     read_types: Callable[[], dict[str, str]]
     """Returns the types of the columns in the contract."""
 
@@ -147,7 +155,8 @@ class _FilesReader:
             partition,
             self.partition_by,
             types,
-            private=self.private,
+            self.private,
+            self.exact,
             zone=self.zone,
         )
 
