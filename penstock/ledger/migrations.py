@@ -11,7 +11,7 @@ from penstock.errors import SettingsError
 from penstock.ledger.migration_fills import FILLS
 from penstock.ledger.tables import metadata, schema, since
 
-LATEST = 7
+LATEST = 8
 _ADVISORY_LOCK = 7_305_821_190_664
 _done: set[str] = set()
 _lock = threading.Lock()

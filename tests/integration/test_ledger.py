@@ -226,16 +226,21 @@ def test_an_upgrade_of_the_first_ledger_brings_releases_and_keeps_the_quarantine
         quarantine.drop(connection)
         first = [c._copy() for c in quarantine.columns if since(c) == 1]
         sa.Table("penstock_quarantine", sa.MetaData(), *first).create(connection)
-        for table in (t for t in metadata.sorted_tables if since(t) > 1):
-            table.drop(connection)
         connection.execute(sa.insert(sa.table("penstock_quarantine", *(sa.column(name) for name in kept))), kept)
-        connection.execute(sa.delete(schema).where(schema.c.version > 1))
+        forget_versions(connection, after=1)
 
     migrations._migrate(warehouse)
 
     [row] = quarantined_rows(warehouse, run_id=run.run_id)
     assert (row.key, row.state, len(row.digest)) == ('{"payment_id": 3}', "held", 64)
     assert pending_releases(warehouse, "card-risk") == {}
+
+
+def forget_versions(connection: sa.Connection, after: int) -> None:
+    """Drop the tables of later versions, and the record that the ledger was brought to them."""
+    for table in (table for table in metadata.sorted_tables if since(table) > after):
+        table.drop(connection)
+    connection.execute(sa.delete(schema).where(schema.c.version > after))
 
 
 def as_of(version: int, table: sa.Table) -> sa.Table:
@@ -249,7 +254,7 @@ def test_an_upgrade_brings_costs_and_leaves_those_of_older_runs_unknown(warehous
         for table in old.values():
             table.drop(connection)
             table.create(connection)
-        connection.execute(sa.delete(schema).where(schema.c.version > 4))
+        forget_versions(connection, after=4)
         now = datetime(2026, 1, 3, tzinfo=UTC)
         words = {c.name: "x" for c in old["runs"].columns if not c.nullable and isinstance(c.type, sa.Text)}
         kept = words | {"run_id": "r", "state": "published", "lease_until": now, "started_at": now}
@@ -293,7 +298,7 @@ def test_an_upgrade_from_before_the_steps_keeps_runs_of_one_model_and_takes_runs
         before = as_of(5, runs)
         before.create(connection)
         connection.execute(before.insert(), guarded)
-        connection.execute(sa.delete(schema).where(schema.c.version > 5))
+        forget_versions(connection, after=5)
 
     migrations._migrate(warehouse)
 
@@ -317,7 +322,7 @@ def downgrade(database: Database, version: int, *tables: sa.Table) -> None:
             old.create(connection)
             if kept:
                 connection.execute(old.insert(), kept)
-        connection.execute(sa.delete(schema).where(schema.c.version > version))
+        forget_versions(connection, after=version)
 
 
 def test_an_upgrade_links_runs_to_the_runs_that_replaced_them(warehouse: Database) -> None:
