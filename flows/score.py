@@ -33,7 +33,7 @@ from penstock.tasks.interval import (
 from penstock.tasks.naming import flow_run_name
 from penstock.tasks.partitions import score_partitions
 from penstock.tasks.process_resources import connect, settings
-from penstock.tasks.retries import has_lost_its_snapshot
+from penstock.tasks.retries import must_read_again
 from penstock.tasks.runners import connected_runner, in_flight
 from penstock.tasks.warm_up import warm_up
 
@@ -81,7 +81,7 @@ def score(
         ended = []
         for planned in todo.intervals:
             state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
-            if has_lost_its_snapshot(state):  # all partitions must be read again, in another run
+            if must_read_again(state):  # all partitions must be read again, in another run
                 state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
             ended.append((planned, state))
     return conclude(todo, ended)

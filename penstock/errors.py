@@ -24,6 +24,7 @@ PenstockError
 │   │   ├── NoFiles
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
+│   │   ├── FilesChanged
 │   │   ├── LinesPruned
 │   │   ├── UnreadableTime
 │   │   ├── HorizonHidden
@@ -512,6 +513,28 @@ class BrokenFile(SourceError):
         return (
             f"source `{self.source}`: {self.file} cannot be read: {self.reason}. "
             "No row of it was used. Replace the file, or move it out of the source's path, then run again."
+        )
+
+
+@dataclass(eq=False)
+class FilesChanged(SourceError):
+    """Files of a source changed while a run read them.
+
+    Cause: a file was renamed, replaced, extended or removed after the run was planned.
+    Remedy: none at first: the flow reads the interval again once. Write files under another name, and rename them
+        into the folder when they are complete.
+    """
+
+    source: str
+    changes: tuple[str, ...]
+
+    def message(self) -> str:
+        shown = "; ".join(self.changes[:3])
+        more = f"; and {len(self.changes) - 3} more" if len(self.changes) > 3 else ""
+        return (
+            f"source `{self.source}`: files changed after the run was planned: {shown}{more}. Rows of two states of "
+            "the files cannot be combined, so nothing was published. Run again to read the interval from the start. "
+            "Write files under another name, and rename them into the folder when they are complete."
         )
 
 

@@ -69,6 +69,21 @@ def interval_label(interval: DataInterval | None) -> str:
     return interval.label if interval else "snapshot"
 
 
+@dataclass(frozen=True)
+class FileState:
+    """A file as a run was planned with it."""
+
+    path: str
+    size: int
+    written_ns: int
+    digest: str
+    """Of samples of its content."""
+    machine: str
+    """The host that saw it so."""
+    changed_ns: int
+    """When its content or its name changed last, as the host's system says."""
+
+
 Bound = int | float | str | datetime
 
 
@@ -86,6 +101,8 @@ class Partition:
     rows: int
     snapshots: dict[str, str] = field(default_factory=dict)
     """By connection: the snapshot in which all slices of the interval are read, if the database has one."""
+    files: Mapping[str, tuple[FileState, ...]] = field(default_factory=dict)
+    """By source of files: those that all slices of the interval are read from."""
 
     @property
     def label(self) -> str:

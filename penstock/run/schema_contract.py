@@ -22,7 +22,7 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.schema_contracts import read_contract, record_columns
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
-from penstock.sources.files import POSITION, files_relation
+from penstock.sources.files import POSITION, files_relation, matching_files
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.pipeline import ROW_ID, ColumnSource, FilesSource, Pipeline, SqlSource
@@ -154,7 +154,8 @@ def _columns(
         relation = sql_relation(name, source, connect(source.connection), None, interval)
         return {f.name: _type_name(f.type) for f in _schema(relation)}
     try:
-        with files_relation(name, source, None, interval, connect.allowed_roots) as relation:
+        files = matching_files(name, source, interval, connect.allowed_roots)
+        with files_relation(name, source, None, files) as relation:
             found = {f.name: _type_name(f.type) for f in _schema(relation) if f.name not in (ROW_ID, POSITION)}
             return found if source.format == "parquet" else _of_text_files(relation, found)
     except NoFiles:

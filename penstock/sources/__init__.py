@@ -1,6 +1,10 @@
 """Sources: count, partition and read the rows of one data interval."""
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import pyarrow as pa
@@ -8,9 +12,12 @@ import pyarrow as pa
 from penstock.database.connections import Connector, Database
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
-from penstock.run_types import Partition, SourcePlan
+from penstock.run_types import FileState, Partition, SourcePlan
+from penstock.sources.allowed_paths import check_files
+from penstock.sources.file_states import read_states, unchanged_files
 from penstock.sources.files import POSITION, file_marks, files_relation, matching_files
 from penstock.sources.logs.landed import LogReader
+from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, SqlSource
 
@@ -33,8 +40,18 @@ class SourceReader(Protocol):
         """Count the rows whose event time is NULL. No interval contains them."""
 
 
-def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceReader:
-    """Return the reader of one of a pipeline's sources."""
+PlannedFiles = Mapping[str, tuple[FileState, ...]]
+"""By source of files: those of a run."""
+
+
+def open_source(
+    pipeline: Pipeline, name: str, connect: Connector, files: PlannedFiles = MappingProxyType({})
+) -> SourceReader:
+    """Return the reader of one of a pipeline's sources.
+
+    Args:
+        files: the files that a run was planned with. A source of files without an entry reads those that match.
+    """
     source = pipeline.sources[name]
     primary = name == pipeline.primary
     time = pipeline.interval.column if primary and pipeline.interval else None
@@ -43,7 +60,22 @@ def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceRead
     if isinstance(source, LogSource):
         return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary)
     empty_is_normal = primary and pipeline.empty == "publish"
-    return _FilesReader(name, source, time, connect.allowed_roots, empty_is_normal=empty_is_normal)
+    return _FilesReader(
+        name, source, time, connect.allowed_roots, empty_is_normal=empty_is_normal, planned=files.get(name)
+    )
+
+
+def read_file_states(
+    pipeline: Pipeline, names: Iterable[str], interval: DataInterval | None, connect: Connector
+) -> PlannedFiles:
+    """Return the present files of those of the sources that read files.
+
+    Raises:
+        NoFiles: no file matches.
+        FilesChanged: a file was removed while its folder was listed.
+    """
+    readers = {name: open_source(pipeline, name, connect) for name in names}
+    return {name: reader.read_states(interval) for name, reader in readers.items() if isinstance(reader, _FilesReader)}
 
 
 @dataclass(frozen=True)
@@ -78,38 +110,53 @@ class _FilesReader:
     roots: tuple[str, ...]
     empty_is_normal: bool
     """Whether a path with the interval may match nothing, as on a day without a file."""
+    planned: tuple[FileState, ...] | None = None
+    """The files that the run was planned with. They are read only if they have not changed."""
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
-        if self._has_none(interval):
+        if not (files := self._list(interval)):
             return SourcePlan(0, "[]", ())
-        with files_relation(self.name, self.source, self.time, interval, self.roots) as relation:
+        fingerprint = file_marks(files)
+        with self._relation(files) as relation:
             source_plan = relation.plan(interval, partition_rows)
-        return SourcePlan(source_plan.rows, self.fingerprint(interval), source_plan.partitions)
+        return SourcePlan(source_plan.rows, fingerprint, source_plan.partitions)
 
     def fingerprint(self, interval: DataInterval | None) -> str:
-        return (
-            "[]"
-            if self._has_none(interval)
-            else file_marks(matching_files(self.name, self.source, interval, self.roots))
-        )
+        return file_marks(self._list(interval))
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        with files_relation(self.name, self.source, self.time, interval, self.roots, partition) as relation:
+        with self._relation(self._list(interval, may_be_none=False), partition) as relation:
             return relation.read(interval, partition, limit).drop_columns([POSITION])
 
     def count_without_time(self, interval: DataInterval | None) -> int:
-        if self._has_none(interval):
+        if not (files := self._list(interval)):
             return 0
-        with files_relation(self.name, self.source, self.time, interval, self.roots) as relation:
+        with self._relation(files) as relation:
             return relation.count_without_time()
 
-    def _has_none(self, interval: DataInterval | None) -> bool:
-        if not (self.empty_is_normal and "{" in self.source.path):
-            return False
+    def read_states(self, interval: DataInterval | None) -> tuple[FileState, ...]:
+        """Return the interval's files as they are now."""
+        return read_states(self.name, self._list(interval))
+
+    @contextmanager
+    def _relation(self, files: Sequence[Path], partition: Partition | None = None) -> Iterator[Relation]:
+        with (
+            unchanged_files(self.name, self.planned or ()),
+            files_relation(self.name, self.source, self.time, files, partition) as relation,
+        ):
+            yield relation
+
+    def _list(self, interval: DataInterval | None, may_be_none: bool = True) -> list[Path]:
+        """Return the planned files, or those that match."""
+        if self.planned is not None:
+            planned = [Path(state.path) for state in self.planned]
+            check_files(self.name, self.source.path, planned, self.roots)  # a link may lead elsewhere by now
+            return planned
         try:
-            matching_files(self.name, self.source, interval, self.roots)
+            return matching_files(self.name, self.source, interval, self.roots)
         except NoFiles:
-            return True
-        return False
+            if may_be_none and self.empty_is_normal and "{" in self.source.path:
+                return []
+            raise

@@ -3,7 +3,7 @@
 import glob
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -66,22 +66,17 @@ def files_relation(
     name: str,
     source: FilesSource,
     time: str | None,
-    interval: DataInterval | None,
-    roots: tuple[str, ...],
+    files: Sequence[Path],
     partition: Partition | None = None,
 ) -> Iterator[Relation]:
-    """Yield the rows of the matching files as a relation. Partitions follow the order of files and rows.
+    """Yield the rows of files as a relation. Partitions follow the order of files and rows.
 
     Args:
-        roots: the folders that may be read; empty: no limit.
         partition: the only one that will be read; rows of Parquet files outside of it are skipped.
 
     Raises:
-        NoFiles: nothing matches.
-        OutsideRoots: the path, or a file's link, leads out of the folders that may be read.
-        BrokenFile: DuckDB cannot read what matches.
+        BrokenFile: DuckDB cannot read the files.
     """
-    files = matching_files(name, source, interval, roots)
     database = Database(name, sa.create_engine("duckdb:///:memory:", poolclass=StaticPool))
     listed = "[" + ", ".join(_quoted(str(f)) for f in files) + "]"
     try:
@@ -186,4 +181,12 @@ def _quoted(text: str) -> str:
 
 def file_marks(files: list[Path]) -> str:
     """Return a fingerprint of the files: their paths, sizes and times."""
-    return json.dumps([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
+    return json.dumps([_mark(file) for file in files])
+
+
+def _mark(file: Path) -> tuple[str, int | None, int | None]:
+    try:
+        status = file.stat()
+    except FileNotFoundError:  # removed since the folder was listed
+        return str(file), None, None
+    return str(file), status.st_size, status.st_mtime_ns
