@@ -4,7 +4,8 @@ PenstockError
 ├── TransientError
 │   ├── DatabaseUnavailable
 │   │   ├── DatabaseLocked
-│   │   └── DatabaseFull
+│   │   ├── DatabaseFull
+│   │   └── StandbyConflict
 │   ├── KeyCollision
 │   ├── ClusterUnreachable
 │   └── WorkerLost
@@ -165,6 +166,25 @@ class DatabaseFull(DatabaseUnavailable):
             f"connection `{self.connection}` has no disk space left: {self.reason}. The published rows are unchanged. "
             "Free some space, then run again. `penstock prune` removes rows that no reader sees any more."
         )
+
+
+_ON_STANDBY = (
+    "If it happens often, set `hot_standby_feedback = on` on the standby or raise its `max_standby_streaming_delay`, "
+    "or connect to the primary server."
+)
+
+
+@dataclass(eq=False)
+class StandbyConflict(DatabaseUnavailable):
+    """A standby cancelled a read.
+
+    Cause: the read needed rows that the primary server has removed, and the standby had to replay that.
+    Remedy: none at first: a task retries it. If it happens often, set `hot_standby_feedback = on` on the standby, raise
+        its `max_standby_streaming_delay`, or connect to the primary server.
+    """
+
+    def message(self) -> str:
+        return f"connection `{self.connection}` is a standby that cancelled a read: {self.reason}. {_ON_STANDBY}"
 
 
 @dataclass(eq=False)
@@ -614,17 +634,30 @@ class QueryFailed(SourceError):
 class SnapshotLost(TerminalError):
     """The database snapshot of a run is gone.
 
-    Cause: the session that held it has ended: a server restart, a lost connection or an administrator.
-    Remedy: none at first: the flow reads the interval again once. If it fails again, run again later.
+    Cause: the session that held it has ended: a server restart, a switch to another server, a lost connection, an
+        administrator, or a standby that had to replay changes.
+    Remedy: none at first: the flow reads the interval again once. If it fails again, run again later. For a standby,
+        set `hot_standby_feedback`.
     """
 
     connection: str
+    conflict: bool = False
+    """Whether a standby ended the session because of changes that it had to replay."""
 
     def message(self) -> str:
+        why, remedy = (
+            ("the standby ended the session that held it, to replay changes of the primary server", f" {_ON_STANDBY}")
+            if self.conflict
+            else (
+                "the session that held it has ended (a server restart, a switch to another server, a lost connection "
+                "or an administrator)",
+                "",
+            )
+        )
         return (
-            f"connection `{self.connection}`: the snapshot that all partitions read is gone, because the session that "
-            "held it has ended (a server restart, a lost connection or an administrator). Partitions of two snapshots "
-            "cannot be combined, so nothing was published. Run again to read the interval from the start."
+            f"connection `{self.connection}`: the snapshot that all partitions read is gone, because {why}. "
+            "Partitions of two snapshots cannot be combined, so nothing was published. "
+            f"Run again to read the interval from the start.{remedy}"
         )
 
 

@@ -19,6 +19,7 @@ from penstock.errors import (
     PenstockError,
     QueryFailed,
     SnapshotLost,
+    StandbyConflict,
 )
 
 _DENIED = re.compile(
@@ -39,6 +40,9 @@ _FULL = re.compile(r"database or disk is full|No space left on device")
 _LOCKED = re.compile(r"database is locked|Could not set lock")
 _DENIED_STATES = ("28", "42501", "3D000")
 _SNAPSHOT_IS_GONE = re.compile(r"invalid snapshot identifier|snapshot .* does not exist")
+
+
+_CONFLICT_ON_STANDBY = "due to conflict with recovery"
 
 
 class Origin(Protocol):
@@ -95,6 +99,8 @@ def _translate(database: Origin, error: BaseException) -> PenstockError:
         return DatabaseFull(database.name, reason)
     if state == "55P03" or _LOCKED.search(reason):
         return DatabaseLocked(database.name, reason)
+    if _CONFLICT_ON_STANDBY in reason:
+        return StandbyConflict(database.name, reason)
     if state.startswith(_TRANSIENT_STATES):
         return DatabaseUnavailable(database.name, reason)
     if re.search(r"TransactionContext Error|Conflict", reason) or (

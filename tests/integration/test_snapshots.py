@@ -11,6 +11,7 @@ from itertools import takewhile
 import pytest
 import sqlalchemy as sa
 
+from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.errors import QueryFailed, SnapshotLost
 from penstock.ledger import writer
@@ -119,6 +120,19 @@ def test_the_name_of_a_snapshot_that_is_gone_says_so(make_place: Callable[..., P
         pass
     with pytest.raises(SnapshotLost), replace(place.shop, snapshot=snapshot).reading():
         pass
+
+
+def test_another_sessions_snapshot_of_the_same_name_is_not_entered(make_place: Callable[..., Place]) -> None:
+    """Names are short numbers: another server has the same ones, and so has this one after a crash."""
+    place, _ = make_driver(make_place)
+    with exported_snapshot(place.shop) as snapshot:
+        assert snapshot is not None
+        name, _, lock = snapshot.partition("/")
+        same_name = replace(place.shop, snapshot=f"{name}/{int(lock) - 1}")
+        with pytest.raises(SnapshotLost), same_name.reading():
+            pass
+        with pytest.raises(SnapshotLost):
+            read(same_name, sa.select(sa.literal(1)))
 
 
 @pytest.mark.usefixtures("prefect_api")
