@@ -42,7 +42,8 @@ PenstockError
 │   ├── DestinationMismatch
 │   ├── PartitionMoved
 │   ├── ReconciliationFailed
-│   └── TakenOver
+│   ├── TakenOver
+│   └── LeaseEnded
 └── IntervalBusy
 
 Tasks retry a `TransientError` and nothing else. Each class has its facts as fields and survives pickling. Its
@@ -862,4 +863,22 @@ class TakenOver(TerminalError):
         return (
             f"run {self.run_id} lost its interval (its state is `{self.state}`): its lease ended and another run took "
             "over. Nothing of this run was published. Look at the newer run with `penstock runs`."
+        )
+
+
+@dataclass(eq=False)
+class LeaseEnded(TerminalError):
+    """A run could not renew its lease, and the lease has ended.
+
+    Cause: the ledger could not be written for as long as a lease lasts. Nothing of this run was published.
+    Remedy: correct the cause that the message names, then run again.
+    """
+
+    run_id: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"run {self.run_id} could not renew its lease before the lease ended: {self.reason}. Another run may take "
+            "the interval, so this one stopped. Nothing of it was published. Correct the cause, then run again."
         )

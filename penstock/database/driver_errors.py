@@ -65,6 +65,8 @@ def translated_errors(database: Origin) -> Iterator[None]:
         yield
     except PenstockError:
         raise
+    except sa.exc.TimeoutError as error:
+        raise DatabaseUnavailable(database.name, "all its connections in this process are in use") from error
     except sa.exc.DBAPIError as error:
         raise _translate(database, error.orig or error) from _without_values(error)
     except Exception as error:  # every error is raised again below
