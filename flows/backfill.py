@@ -10,8 +10,16 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
-from penstock.tasks.backfill import Backfill, first_start, plan_backfill, takes_turns, wait_for_others
-from penstock.tasks.backfill_page import BackfillPage, describe_nothing_to_do, describe_unpublished
+from penstock.tasks.backfill import (
+    Backfill,
+    end_backfill,
+    first_start,
+    pin_models,
+    plan_backfill,
+    takes_turns,
+    wait_for_others,
+)
+from penstock.tasks.backfill_page import BackfillPage, describe_nothing_to_do, describe_pins, describe_unpublished
 from penstock.tasks.fan_out import ROUNDS, fanning_out
 from penstock.tasks.form import Moment, labelled
 from penstock.tasks.naming import backfill_run_name
@@ -40,12 +48,15 @@ def backfill(
     asked = Backfill(pipeline, spec, start or None, end or None, now, first_start() if restate else None)
     todo = plan_backfill(asked)
     if not todo.intervals:
+        end_backfill(asked)
         return Completed(name="Skipped", message=describe_nothing_to_do(asked, todo))
     if parallel > 1 and takes_turns(spec):
         logger.warning("one interval at a time, not %d: only one process at a time can open a DuckDB file", parallel)
         parallel = 1
-    with fanning_out(asked, logger) as fan_out:
-        page = BackfillPage(asked, todo.intervals)
+    pinned = pin_models(asked)
+    logger.info("%s", describe_pins(pinned))
+    with fanning_out(asked, pinned.pins, logger) as fan_out:
+        page = BackfillPage(asked, pinned, todo.intervals)
         left = undone = todo.intervals
         for _ in range(ROUNDS):
             for obstacle in fan_out.score(left, parallel):
@@ -60,5 +71,6 @@ def backfill(
         halted = all(fan_out.was_halted(each) for each in undone)
         message = describe_unpublished(asked, undone, len(todo.intervals), fan_out)
         return Failed(name="Halted" if halted else "Failed", message=message)
+    end_backfill(asked)
     waiting = f"; {todo.stall}" if todo.stall else ""
-    return Completed(message=f"{len(todo.intervals)} intervals published{waiting}")
+    return Completed(message=f"{len(todo.intervals)} intervals published{waiting}; {describe_pins(pinned)}")

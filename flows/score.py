@@ -125,13 +125,8 @@ def score_interval(
             if result.halts:
                 raise Halted(pipeline.name, planned.label, result.halts)
             active.check()
-            superseded = publish_run(run, result, active.meter.read())
-            logger.info(
-                "%s: published %d scores%s",
-                run.label,
-                result.totals.scored,
-                f", superseding {superseded}" if superseded else "",
-            )
+            publication = publish_run(run, result, active.meter.read())
+            logger.info("%s: %s", run.label, publication.describe(result.totals.scored))
     except Halted as halted:
         report(run, return_state=True)
         announce(run, "halted", str(halted))
@@ -141,5 +136,6 @@ def score_interval(
         announce(run, "failed", describe_error(run, error))
         raise
     report(run, return_state=True)
-    announce(run, "published", f"{result.totals.scored} scores published", result.totals)
-    return Completed(message=f"{result.totals.scored} scores published")
+    if not publication.waits_to_cover:
+        announce(run, "published", f"{result.totals.scored} scores published", result.totals)
+    return Completed(message=publication.describe(result.totals.scored))

@@ -1,7 +1,7 @@
 """Data intervals: half-open spans of event time, and pure functions to split and compare them."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -38,6 +38,14 @@ class DataInterval:
         if self.start >= self.end:
             raise ValueError(f"interval start {self.start} is not before its end {self.end}")
 
+    def covers(self, other: "DataInterval") -> bool:
+        """Whether the other interval lies wholly inside this one."""
+        return self.start <= other.start and other.end <= self.end
+
+    def overlaps(self, other: "DataInterval") -> bool:
+        """Whether the two share a moment."""
+        return self.start < other.end and other.start < self.end
+
     @property
     def key(self) -> str:
         """The interval's name in the ledger: `2026-01-01T00:00:00Z/2026-01-02T00:00:00Z`."""
@@ -54,6 +62,12 @@ class DataInterval:
             year = "" if self.start.year == self.end.year else "%Y-"
             end = self.end.strftime(f"{year}%m-%d{clock}")
         return f"{self.start.strftime(f'%Y-%m-%d{clock}')} → {end}"
+
+
+def parse_key(key: str) -> DataInterval | None:
+    """Read an interval's name in the ledger. None for the name of a snapshot."""
+    start, slash, end = key.partition("/")
+    return DataInterval(datetime.fromisoformat(start), datetime.fromisoformat(end)) if slash else None
 
 
 def iso(moment: datetime) -> str:
@@ -90,7 +104,23 @@ def merge(intervals: Iterable[DataInterval]) -> list[DataInterval]:
     return merged
 
 
-def missing(wanted: Sequence[DataInterval], done: Iterable[DataInterval]) -> list[DataInterval]:
-    """Return the wanted intervals that the done ones do not fully cover, oldest first."""
-    spans = merge(done)
-    return [w for w in sorted(wanted) if not any(s.start <= w.start and w.end <= s.end for s in spans)]
+def gaps(start: datetime, end: datetime, done: Iterable[DataInterval]) -> list[DataInterval]:
+    """Return the parts of `[start, end)` that the done intervals leave open, oldest first."""
+    found: list[DataInterval] = []
+    for span in merge(done):
+        if span.start > start:
+            found.append(DataInterval(start, min(span.start, end)))
+        start = max(start, span.end)
+        if start >= end:
+            return found
+    return [*found, DataInterval(start, end)] if start < end else found
+
+
+def covers(one: DataInterval | None, other: DataInterval | None) -> bool:
+    """Whether the first contains the second. None is all of time, the interval of a snapshot."""
+    return one is None or (other is not None and one.covers(other))
+
+
+def is_covered(interval: DataInterval, spans: Iterable[DataInterval]) -> bool:
+    """Whether the spans together cover the whole interval."""
+    return any(span.covers(interval) for span in merge(spans))

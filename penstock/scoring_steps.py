@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from penstock.database.connections import Connector, Database
 from penstock.errors import SourceError
 from penstock.ledger import writer
-from penstock.ledger.reader import find_latest_runs, find_run
+from penstock.ledger.coverage import read_coverage
+from penstock.ledger.destinations import refuse_others
+from penstock.ledger.reader import find_run
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
 from penstock.models.needs import needed_columns
@@ -75,17 +77,19 @@ class ScoringSteps:
         """Decide which intervals to score.
 
         Raises:
+            DestinationTaken: the destination belongs to another pipeline.
+            DestinationDisputed: live runs of the destination overlap.
+            OverlappingRuns: an interval overlaps published runs that the plan does not cover.
             Halted: the source cannot be read, because a column is gone or has another type.
         """
         pipeline, connect = self.pipeline, self.connect
         horizon = source_horizon(pipeline, connect)  # before any rows are read
-        latest_runs = find_latest_runs(self.warehouse, pipeline.name)
+        refuse_others(self.warehouse, pipeline)
+        coverage = read_coverage(self.warehouse, pipeline)
         released = pending_releases(self.warehouse, pipeline.name)
         seen = partial(source_fingerprint, pipeline, connect=connect, masking=self.masking)
         try:
-            request = PlanRequest(
-                pipeline, latest_runs, now, seen, mode, start, end, released=released, horizon=horizon
-            )
+            request = PlanRequest(pipeline, coverage, now, seen, mode, start, end, released=released, horizon=horizon)
             return plan_intervals(request)
         except SourceError:
             refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))
@@ -228,8 +232,8 @@ class ScoringSteps:
         writer.record_validations(self.warehouse, run, result.validations)
         return result
 
-    def publish(self, run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> str | None:
-        """Make the run's rows the live ones. Return the run that it supersedes.
+    def publish(self, run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> writer.Publication:
+        """Make the run's rows the live ones, in place of the runs that its interval covers.
 
         Raises:
             TakenOver: the lease was lost and another run took over; nothing changes.

@@ -11,12 +11,16 @@ from prefect.runtime import flow_run
 
 from penstock.database.connections import close_engines
 from penstock.interval import as_utc
-from penstock.ledger.reader import find_latest_runs, list_runs
+from penstock.ledger.backfills import PinnedBackfill, end_backfills, pin_backfill
+from penstock.ledger.coverage import read_coverage
+from penstock.ledger.destinations import refuse_others
+from penstock.ledger.reader import list_runs
 from penstock.run.extract import source_horizon
 from penstock.run.planning import Mode, Plan, PlannedInterval, plan_range
-from penstock.run_types import interval_key
+from penstock.run_types import Pins, interval_key
 from penstock.spec.pipeline import Pipeline, SqlSource
-from penstock.tasks.process_resources import connect
+from penstock.spec.steps import choose_models
+from penstock.tasks.process_resources import connect, registry
 from penstock.tasks.retries import RETRIED
 
 LOOK_SECONDS = 5.0
@@ -47,10 +51,39 @@ def plan_backfill(asked: Backfill) -> Plan:
     """Return the intervals of the range that still have to be scored."""
     pipeline = asked.pipeline
     warehouse = connect(pipeline.destination.connection)
-    latest_runs = find_latest_runs(warehouse, pipeline.name)
+    refuse_others(warehouse, pipeline)
+    coverage = read_coverage(warehouse, pipeline)
     horizon = source_horizon(pipeline, connect)
     close_files(pipeline)
-    return plan_range(pipeline, latest_runs, asked.now, asked.start, asked.end, asked.restate_since, horizon)
+    return plan_range(pipeline, coverage, asked.now, asked.start, asked.end, asked.restate_since, horizon)
+
+
+@task(name="pin-models", **RETRIED)
+def pin_models(asked: Backfill) -> PinnedBackfill:
+    """Pin the models' versions for the whole backfill, or take those of an unfinished one that it continues."""
+    pipeline = asked.pipeline
+
+    def resolve() -> Pins:
+        return {step: registry().resolve(ref) for step, ref in choose_models(pipeline.steps).items()}
+
+    pinned = pin_backfill(
+        connect(pipeline.destination.connection),
+        pipeline,
+        str(flow_run.id),
+        asked.start,
+        asked.end,
+        restate=asked.restate_since is not None,
+        resolve=resolve,
+    )
+    close_files(pipeline)
+    return pinned
+
+
+@task(name="end-backfill", **RETRIED)
+def end_backfill(asked: Backfill) -> None:
+    """Record that every interval of the range is published."""
+    end_backfills(connect(asked.pipeline.destination.connection), asked.pipeline, asked.start, asked.end)
+    close_files(asked.pipeline)
 
 
 @task(name="wait-for-others", **RETRIED)

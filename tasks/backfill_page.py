@@ -14,6 +14,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
+from penstock.interval import iso
+from penstock.ledger.backfills import PinnedBackfill
 from penstock.run.planning import Plan, PlannedInterval
 from penstock.tasks.backfill import Backfill
 from penstock.tasks.fan_out import FanOut, IntervalRun
@@ -29,8 +31,9 @@ LISTED = 10
 class BackfillPage:
     """The backfill's artifacts. They are written again only if they have changed."""
 
-    def __init__(self, asked: Backfill, intervals: Sequence[PlannedInterval]) -> None:
+    def __init__(self, asked: Backfill, pinned: PinnedBackfill, intervals: Sequence[PlannedInterval]) -> None:
         self._asked = asked
+        self._pinned = pinned
         self._intervals = intervals
         self._shown: tuple[str, str] | None = None
         self._ids: tuple[UUID, UUID] | None = None
@@ -61,7 +64,14 @@ class BackfillPage:
             client.update_artifact(self._ids[1], ArtifactUpdate(data=table, description=summary))
 
     def _table(self, fan_out: FanOut, summary: str) -> str:
-        lines = [f"**{summary}**", "", "| interval | state | flow run | |", "|---|---|---|---|"]
+        lines = [
+            f"**{summary}**",
+            "",
+            describe_pins(self._pinned),
+            "",
+            "| interval | state | flow run | |",
+            "|---|---|---|---|",
+        ]
         lines += [_write_row(each, fan_out.find(each)) for each in self._intervals[:ROWS]]
         if len(self._intervals) > ROWS:
             lines.append(f"| and {len(self._intervals) - ROWS} later ones | | | |")
@@ -74,6 +84,17 @@ def _write_row(planned: PlannedInterval, run: IntervalRun | None) -> str:
     message = " ".join(run.message.split()).replace("|", "\\|")
     # Relative, since a worker does not know the UI's address. Pages with artifacts are all two levels deep.
     return f"| {planned.label} | {run.state} | [open](../../runs/flow-run/{run.flow_run_id}) | {message} |"
+
+
+def describe_pins(pinned: PinnedBackfill) -> str:
+    """Say with which model versions every interval is scored, and where they come from."""
+    versions = f"scored with {', '.join(map(str, pinned.pins.values()))}"
+    if pinned.continues is None:
+        return versions
+    return (
+        f"{versions}, the versions of the unfinished backfill of {iso(pinned.continues.replace(microsecond=0))}; "
+        "a restate of the range takes those of now"
+    )
 
 
 def describe_nothing_to_do(asked: Backfill, plan: Plan) -> str:

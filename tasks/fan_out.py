@@ -25,7 +25,8 @@ from prefect.states import Cancelled
 from penstock.errors import SettingsError
 from penstock.interval import iso
 from penstock.run.planning import PlannedInterval
-from penstock.run_types import interval_key
+from penstock.run_types import Pins, interval_key
+from penstock.spec.steps import write_choice
 from penstock.tasks.backfill import Backfill
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -58,9 +59,10 @@ class IntervalRun:
 class FanOut:
     """The flow runs of a backfill's intervals. `runs` has the last one of each, by the interval's key."""
 
-    def __init__(self, client: SyncPrefectClient, asked: Backfill, logger: Logger) -> None:
+    def __init__(self, client: SyncPrefectClient, asked: Backfill, pins: Pins, logger: Logger) -> None:
         self._client = client
         self._asked = asked
+        self._model = write_choice({step: f"{pin.name}@{pin.version}" for step, pin in pins.items()})
         self._logger = logger
         self._deployment = _read_deployment(client)
         self.runs: dict[str, IntervalRun] = {}
@@ -126,6 +128,7 @@ class FanOut:
                     "mode": asked.mode,
                     "start": iso(interval.start),
                     "end": iso(interval.end),
+                    "model": self._model,
                 },
                 tags=[asked.pipeline.name, "backfill"],
                 idempotency_key=f"penstock {asked.mode} {asked.pipeline.name} {interval.key} {number}",
@@ -175,14 +178,14 @@ class FanOut:
 
 
 @contextmanager
-def fanning_out(asked: Backfill, logger: Logger) -> Iterator[FanOut]:
+def fanning_out(asked: Backfill, pins: Pins, logger: Logger) -> Iterator[FanOut]:
     """Give the backfill's flow runs. If the block ends early, cancel those that have not begun.
 
     Raises:
         SettingsError: the Prefect server has no deployment that takes any pipeline.
     """
     with get_client(sync_client=True) as client:
-        fan_out = FanOut(client, asked, logger)
+        fan_out = FanOut(client, asked, pins, logger)
         done = False
         try:
             yield fan_out

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from penstock.ledger.writer import Publication
 from penstock.resources.usage import Usage
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, Plan, PlannedInterval
@@ -86,7 +87,7 @@ def audit_run(run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
 
 
 @task(name="publish", task_run_name="publish", **RETRIED | {"retries": 8})
-def publish_run(run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> str | None:
+def publish_run(run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> Publication:
     """Make the run's rows the live ones.
 
     Raises:

@@ -55,14 +55,14 @@ def score_goods(registry: Registry) -> dict[int, float]:
     return dict(zip(taken, predict(registry, [GOODS[n] for n in taken]), strict=True))
 
 
-def predict(registry: Registry, rows: Sequence[tuple[Any, ...]]) -> list[float]:
+def predict(registry: Registry, rows: Sequence[tuple[Any, ...]], version: str = "1") -> list[float]:
     """XGBoost's own scores of amounts, items, countries and firsts, past everything of ours."""
     import pandas as pd
     import xgboost as xgb
 
-    manifest = registry.manifest("card-risk", "1")
+    manifest = registry.manifest("card-risk", version)
     booster = xgb.Booster()
-    booster.load_model(Path(registry.folder) / "card-risk" / "1" / manifest.file)
+    booster.load_model(Path(registry.folder) / "card-risk" / version / manifest.file)
     frame = pd.DataFrame(rows, columns=["amount", "items", "country", "first"])
     frame = frame[list(manifest.feature_names)]
     for feature in manifest.features:

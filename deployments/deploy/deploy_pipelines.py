@@ -60,7 +60,7 @@ def deploy_pipelines(
     definitions = [define_deployment(pipeline, str(file)) for file, pipeline in loaded.items()]
     definitions += [define_any_pipeline(), define_backfill()]
     folder = record_project()["folder"]
-    with _client_of(api_url) as client:
+    with client_of(api_url) as client:
         todo = [Reconciliation(each, folder, read_existing(client, each.full_name)) for each in definitions]
         for reconciliation in todo:
             _refuse_foreign(reconciliation)
@@ -74,7 +74,7 @@ def deploy_pipelines(
 
 
 @contextmanager
-def _client_of(api_url: str) -> Iterator[SyncPrefectClient]:
+def client_of(api_url: str) -> Iterator[SyncPrefectClient]:
     """Yield a client of the server. HTTP errors become one error that says what to do."""
     try:
         with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:

@@ -13,6 +13,7 @@ from penstock.interval import iso
 from penstock.ledger.migrations import LATEST
 from penstock.ledger.reader import fetch_runs, select_runs
 from penstock.ledger.tables import metadata, runs, schema
+from penstock.upkeep.verify import verify_ledger
 
 BUSY_PROBE_MS = 3000
 LONG_DEAD_SECONDS = 86_400.0
@@ -40,6 +41,17 @@ def check_ledger(database: Database, lease_seconds: float) -> Iterator[Finding]:
     else:
         yield ok(name, f"the ledger is at version {version}, which is this Penstock's")
         yield from _check_leases(database, lease_seconds)
+        yield from _verify(database)
+
+
+def _verify(database: Database) -> Iterator[Finding]:
+    """Check the ledger's invariants, as `penstock ledger verify` does."""
+    violations = verify_ledger(database)
+    for violation in violations:
+        what = f"{violation.where} breaks an invariant: {violation.invariant}: {', '.join(violation.rows[:3])}"
+        yield broken(database.name, what, f"{violation.remedy} `penstock ledger verify` lists all.")
+    if not violations:
+        yield ok(database.name, "every invariant of the ledger holds")
 
 
 def read_version(database: Database) -> int | None:

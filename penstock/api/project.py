@@ -15,7 +15,7 @@ from penstock.database.connections import Connector, Database, close_engines, op
 from penstock.database.types import UtcDateTime
 from penstock.errors import MissingTable
 from penstock.interval import as_utc
-from penstock.ledger.reader import RunRecord, find_latest_runs, find_run, list_runs, validations_of
+from penstock.ledger.reader import RunRecord, find_published, find_run, list_runs, validations_of
 from penstock.models.registry import Registry
 from penstock.privacy.masking import make_masking
 from penstock.report.document import RunDocument, read_document
@@ -205,7 +205,7 @@ class Project:
         pins = {step: self.registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model).items()}
         run = steps.claim(planned, pins)
         if run is None:
-            live = find_latest_runs(steps.warehouse, pipeline.name)[interval_key(planned.interval)]
+            live = find_published(steps.warehouse, pipeline, interval_key(planned.interval))
             return self._scored(pipeline, live, "skipped")
         score_claimed(steps, run, partition_rows)
         return self._scored(pipeline, find_run(steps.warehouse, run.run_id), "published")

@@ -5,7 +5,22 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli import backfill, deploy, doctor, forget, models, plan, prune, runs, schema, show, up, withdraw
+from penstock.cli import (
+    backfill,
+    deploy,
+    doctor,
+    forget,
+    ledger,
+    models,
+    plan,
+    prune,
+    rename,
+    runs,
+    schema,
+    show,
+    up,
+    withdraw,
+)
 from penstock.cli.check import command as check
 from penstock.cli.demo import command as demo
 from penstock.cli.ending import CommandGroup, QuietEnd, print_unexpected
@@ -56,8 +71,10 @@ for module in (
     show,
     withdraw,
     quarantine,
+    rename,
     forget,
     prune,
+    ledger,
     models,
     schema,
     deploy,

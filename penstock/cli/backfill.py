@@ -89,10 +89,11 @@ def _refuse_wrong(pipeline: "Pipeline", start: datetime | None, end: datetime | 
     """Raise the errors of the flow before anything is started."""
     from datetime import UTC
 
+    from penstock.ledger.coverage import NOTHING_DONE
     from penstock.run.planning import plan_range
 
     now = datetime.now(UTC)
-    plan_range(pipeline, {}, now, start, end, now if restate else None)
+    plan_range(pipeline, NOTHING_DONE, now, start, end, now if restate else None)
 
 
 def _require_server(settings: "Settings") -> None:

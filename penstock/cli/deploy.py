@@ -49,11 +49,11 @@ def deploy(
         from penstock.deployments.deploy.deploy_pipelines import LEFT_ALONE, deploy_pipelines
 
         changes = deploy_pipelines(api_url, settings, files, dry_run=dry_run, remove_orphans=yes)
-        _print_changes(changes, as_json=as_json, dry_run=dry_run)
+        print_changes(changes, as_json=as_json, dry_run=dry_run)
         orphans = [change.what for change in changes if LEFT_ALONE in change.details]
         if orphans and not dry_run and _agreed(orphans, ask=not as_json):
             again = deploy_pipelines(api_url, settings, files, remove_orphans=True)
-            _print_changes([change for change in again if change.kind == "removed"], as_json=False, dry_run=False)
+            print_changes([change for change in again if change.kind == "removed"], as_json=False, dry_run=False)
 
 
 def _find_files(pipelines: Sequence[str] | None, settings: "Settings") -> list[Path] | None:
@@ -80,7 +80,8 @@ def _require_server(settings: "Settings") -> None:
         )
 
 
-def _print_changes(changes: "Sequence[Change]", *, as_json: bool, dry_run: bool) -> None:
+def print_changes(changes: "Sequence[Change]", *, as_json: bool = False, dry_run: bool = False) -> None:
+    """Print what a deploy changed on the Prefect server."""
     if as_json:
         write_json(list(changes))
         return

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -138,18 +137,13 @@ def find_intervals(
     end: datetime | None,
 ) -> "Plan":
     """Return the intervals that a run would score at `now`."""
-    from penstock.ledger.reader import find_latest_runs
-    from penstock.ledger.releases import pending_releases
+    from penstock.models.registry import Registry
     from penstock.privacy.masking import make_masking
-    from penstock.run.extract import source_fingerprint, source_horizon
-    from penstock.run.planning import PlanRequest, plan_intervals
+    from penstock.scoring_steps import ScoringSteps
 
-    horizon, warehouse = source_horizon(pipeline, connect), connect(pipeline.destination.connection)
-    latest_runs, released = find_latest_runs(warehouse, pipeline.name), pending_releases(warehouse, pipeline.name)
-    seen = partial(source_fingerprint, pipeline, connect=connect, masking=make_masking(pipeline, open_settings()))
-    return plan_intervals(
-        PlanRequest(pipeline, latest_runs, now, seen, mode, start, end, released=released, horizon=horizon)
-    )
+    settings = open_settings()
+    masking, registry = make_masking(pipeline, settings), Registry(settings.models_folder)
+    return ScoringSteps(pipeline, settings, connect, registry, masking).plan(now, mode, start, end)
 
 
 def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "Pins":
@@ -165,12 +159,13 @@ def describe_idle(plan: "Plan") -> str:
     """Say why there is nothing to do."""
     if plan.stall:
         return f"nothing to do yet: {plan.stall}"
+    missed = f"; {_describe_passed_over(plan)}" if plan.passed_over else ""
     if not plan.published and not plan.withdrawn:
-        return "nothing to do: no interval is due"
+        return f"nothing to do: no interval is due{missed}"
     message = f"nothing to do: {plural(plan.published, 'interval')} {_are(plan.published)} published already"
     if plan.withdrawn:
         message += f", {plan.withdrawn} {_are(plan.withdrawn)} withdrawn (only a restate scores them again)"
-    return message
+    return message + missed
 
 
 def _are(number: int) -> str:
@@ -184,8 +179,15 @@ def _print_rest(write: Callable[[str], None], plan: "Plan") -> None:
         write(f"{plural(plan.withdrawn, 'interval')} withdrawn: only a restate scores them again")
     if plan.left_over:
         write(f"{plural(plan.left_over, 'interval')} {_are(plan.left_over)} left for a later run")
+    if plan.passed_over:
+        write(_describe_passed_over(plan))
     if plan.stall:
         write(plan.stall)
+
+
+def _describe_passed_over(plan: "Plan") -> str:
+    missed = f"{plural(plan.passed_over, 'missed interval')} {_are(plan.passed_over)} left out by `catch_up: latest`"
+    return f"{missed}; a backfill scores them"
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,79 @@
-"""`penstock withdraw`: remove a published run's rows from the live view."""
+"""`penstock withdraw`: remove published runs' rows from the live view."""
 
-from typing import Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.arguments import RunId
-from penstock.cli.opening import locate_run, open_settings
-from penstock.cli.output import console, count
+from penstock.cli.arguments import End, Start
+from penstock.cli.opening import locate_run, open_ledger, open_settings
+from penstock.cli.output import console, count, plural
 from penstock.errors import WrongState
+
+if TYPE_CHECKING:
+    from penstock.database.connections import Database
+    from penstock.ledger.reader import RunRecord
+    from penstock.settings import Settings
+
+SHOWN = 20
+"""Most runs that the question lists one by one."""
 
 
 def add_commands(app: typer.Typer) -> None:
-    app.command("withdraw", epilog="Example: penstock withdraw 1a2b3c4d")(withdraw_run)
+    app.command("withdraw", epilog="Example: penstock withdraw 1a2b3c4d")(withdraw_runs)
 
 
-def withdraw_run(
-    run_id: RunId,
+def withdraw_runs(
+    run_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN_ID]...", help="IDs, or the first characters of each.")
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(metavar="PIPELINE", help="Instead of IDs: all published runs of a pipeline.")
+    ] = None,
+    table: Annotated[str | None, typer.Option(help="With --pipeline: only runs in this destination table.")] = None,
+    start: Start = None,
+    end: End = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove a published run's rows from the live view. Only a restatement scores its interval again."""
+    """Remove published runs' rows from the live view. Only a restatement scores their intervals again."""
     from penstock.ledger.writer import withdraw
     from penstock.run_types import interval_label
 
-    database, run = locate_run(open_settings(), run_id)
-    if run.state != "published":
-        raise WrongState(run.run_id, run.state, "published")
-    what = f"{count(run.rows_scored)} scores of {run.pipeline} {interval_label(run.interval)}"
+    if bool(run_ids) == bool(pipeline):
+        raise typer.BadParameter("give either RUN_IDs or --pipeline")
+    if run_ids and (table or start or end):
+        raise typer.BadParameter("--table, --start and --end go with --pipeline")
+    settings = open_settings()
+    if pipeline:
+        found = _find_published(settings, pipeline, table, start, end)
+    else:
+        found = [locate_run(settings, run_id) for run_id in run_ids or ()]
+    for _, run in found:
+        if run.state != "published":
+            raise WrongState(run.run_id, run.state, "published")
+    if not found:
+        console().print("nothing to withdraw: no published run matches")
+        return
+    named = [f"{count(r.rows_scored)} scores of {r.pipeline} {interval_label(r.interval)}" for _, r in found]
+    tables = ", ".join(f"`{name}`" for name in dict.fromkeys(run.destination_table for _, run in found))
+    what = named[0] if len(named) == 1 else plural(len(named), "run")
     if not yes:
-        typer.confirm(f"Remove {what} from `{run.destination_table}`?", abort=True)
-    withdraw(database, run.run_id)
-    console().print(f"withdrawn: {what} are no longer in `{run.destination_table}`", markup=False)
+        for line in named[:SHOWN] if len(named) > 1 else ():
+            console().print(line, markup=False)
+        typer.confirm(f"Remove {what} from {tables}?", abort=True)
+    for database, run in found:
+        withdraw(database, run.run_id)
+    are = "are" if len(named) == 1 else f"({sum(r.rows_scored or 0 for _, r in found):,} scores) are"
+    console().print(f"withdrawn: {what} {are} no longer in {tables}", markup=False)
+
+
+def _find_published(
+    settings: "Settings", pipeline: str, table: str | None, start: datetime | None, end: datetime | None
+) -> "list[tuple[Database, RunRecord]]":
+    """Return a pipeline's published runs whose interval touches the range, the oldest interval first."""
+    from penstock.interval import as_utc
+    from penstock.ledger.reader import list_published
+
+    database, name = open_ledger(settings, pipeline)
+    found = list_published(database, name or pipeline, as_utc(start) if start else None, as_utc(end) if end else None)
+    return [(database, run) for run in found if table in (None, run.destination_table)]

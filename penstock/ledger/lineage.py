@@ -16,7 +16,7 @@ def previous_published(database: Database, run: RunRecord) -> RunRecord | None:
     query = (
         select_runs()
         .where(
-            runs.c.pipeline == run.pipeline,
+            runs.c.destination == run.destination,
             runs.c.variant == run.variant,
             runs.c.run_id != run.run_id,
             runs.c.state.in_(("published", "superseded")),

@@ -5,7 +5,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from penstock.ledger.tables import runs, validations
+from penstock.ledger.destinations import find_dispute, qualified_name
+from penstock.ledger.tables import destination_indexes, destinations, runs, validations
 
 
 def _fill_successors_and_observations(connection: sa.Connection) -> None:
@@ -68,5 +69,45 @@ def _counts_text(dialect: str) -> sa.ColumnElement[str]:
     return sa.func.printf("%,d of %,d", unexpected, evaluated, type_=sa.Text)
 
 
-FILLS: dict[int, Callable[[sa.Connection], None]] = {7: _fill_successors_and_observations}
+def _fill_destinations(connection: sa.Connection) -> None:
+    """Give every run the name of its destination, and every destination its owner.
+
+    Version 7 kept the table's name alone. A table that is in several schemas is told by the rows of the run.
+    """
+    inspector = sa.inspect(connection)
+    tables = connection.execute(sa.select(runs.c.destination_table).distinct()).scalars().all()
+    for table in tables:
+        unnamed = (runs.c.destination_table == table, runs.c.destination.is_(None))
+        holding = [s for s in inspector.get_schema_names() if inspector.has_table(f"{table}__history", schema=s)]
+        for schema in holding if len(holding) > 1 else ():
+            history = sa.table(f"{table}__history", sa.column("run_id"), schema=schema)
+            name = qualified_name(connection, schema, table)
+            ids = sa.select(sa.func.replace(sa.cast(history.c.run_id, sa.Text), "-", ""))
+            connection.execute(sa.update(runs).where(*unnamed, runs.c.run_id.in_(ids)).values(destination=name))
+        name = qualified_name(connection, holding[0] if len(holding) == 1 else None, table)
+        connection.execute(sa.update(runs).where(*unnamed).values(destination=name))
+    _fill_owners(connection)
+    if connection.dialect.name in ("postgresql", "sqlite"):
+        for state in ("running", "published"):
+            connection.exec_driver_sql(f"DROP INDEX IF EXISTS penstock_runs_one_{state}")
+        for index in destination_indexes:
+            index.create(connection, checkfirst=True)
+
+
+def _fill_owners(connection: sa.Connection) -> None:
+    """Write each destination's owner: the pipeline with the newest published run there, else with the newest run."""
+    columns = (runs.c.destination, runs.c.pipeline)
+    newest = sa.func.max(runs.c.started_at)
+    published = sa.func.max(sa.case((runs.c.state == "published", 1), else_=0))
+    found = sa.select(*columns).group_by(*columns).order_by(runs.c.destination, published.desc(), newest.desc())
+    owners: dict[str, str] = {}
+    for name, pipeline in connection.execute(found):
+        owners.setdefault(name, pipeline)
+    for name, pipeline in owners.items():
+        disputed = find_dispute(connection, name) is not None
+        row = {"destination": name, "pipeline": pipeline, "guard": 0, "disputed": disputed}
+        connection.execute(destinations.insert().values(**row))
+
+
+FILLS: dict[int, Callable[[sa.Connection], None]] = {7: _fill_successors_and_observations, 8: _fill_destinations}
 """By migration: what fills its columns in the rows that are there."""

@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.errors import RunNotFound
 from penstock.interval import DataInterval
+from penstock.ledger.destinations import LIVE, destination_name
 from penstock.ledger.migrations import migrate
 from penstock.ledger.pins import read_pins
 from penstock.ledger.tables import partitions, runs, validations
 from penstock.run_types import Pins, Validation
+from penstock.spec.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class RunRecord:
     """Each step's version, if the run had several steps. The last one is the run's model."""
     replaced_by_run_id: str | None
     """The run that took this one over, or superseded it."""
+    destination: str | None
+    """`schema.table`, as the ledger names the destination."""
 
     @property
     def model(self) -> str:
@@ -171,16 +175,37 @@ def find_run(database: Database, prefix: str) -> RunRecord:
     return found[0]
 
 
-def find_latest_runs(database: Database, pipeline: str, variant: str = "live") -> dict[str, RunRecord]:
-    """Return the latest published or withdrawn run of each interval, by the interval's key."""
+def list_published(
+    database: Database, pipeline: str, start: datetime | None = None, end: datetime | None = None
+) -> list[RunRecord]:
+    """Return a pipeline's published runs, whatever their destination, the oldest interval first.
+
+    Args:
+        start, end: Take only intervals that touch `[start, end)`.
+    """
     migrate(database)
-    states = ("published", "withdrawn")
-    same = (runs.c.pipeline == pipeline, runs.c.variant == variant, runs.c.state.in_(states))
-    latest: dict[str, RunRecord] = {}
-    for record in fetch_runs(database, select_runs().where(*same).order_by(runs.c.started_at)):
-        if record.state == "published" or latest.get(record.interval_key, record).state != "published":
-            latest[record.interval_key] = record
-    return latest
+    query = select_runs().where(runs.c.pipeline == pipeline, runs.c.state == "published", runs.c.variant == LIVE)
+    if start is not None:
+        query = query.where(runs.c.interval_end > start)
+    if end is not None:
+        query = query.where(runs.c.interval_start < end)
+    return fetch_runs(database, query.order_by(runs.c.interval_start))
+
+
+def find_published(database: Database, pipeline: Pipeline, key: str) -> RunRecord:
+    """Return the published run of one interval in the pipeline's destination.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    migrate(database)
+    with database.reading() as connection:
+        place = destination_name(connection, pipeline.destination)
+    here = (runs.c.destination == place, runs.c.interval_key == key, runs.c.state == "published")
+    found = fetch_runs(database, select_runs().where(*here, runs.c.variant == LIVE))
+    if not found:
+        raise RunNotFound(key)
+    return found[0]
 
 
 def partitions_of(database: Database, run_id: str) -> list[PartitionRecord]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import WrongState
-from penstock.ledger.interval_lock import lock_interval
+from penstock.ledger.destinations import lock_run
 from penstock.ledger.migrations import migrate
 from penstock.ledger.quarantine import ENDED, QuarantinedRow
 from penstock.ledger.tables import quarantine, releases, runs
@@ -34,7 +34,7 @@ def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow]
     migrate(database)
     with database.writing() as connection:
         run = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().one()
-        lock_interval(connection, run["pipeline"], run["interval_key"], run["variant"])
+        lock_run(connection, run)
         state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == run_id)).scalar_one()
         if state not in ENDED:
             raise WrongState(run_id, state, "published")
@@ -47,15 +47,15 @@ def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow]
 
 def waivers_of(database: Database, run: ScoringRun) -> dict[str, frozenset[str]]:
     """Return by row digest the reasons that are waived for the run: those of releases before its claim."""
-    query = sa.select(releases.c.digest, releases.c.waived).where(*_seen_by(run))
+    query = sa.select(releases.c.digest, releases.c.waived).where(*_seen_by(run.run_id))
     with database.reading() as connection:
         return {digest: frozenset(json.loads(waived)) for digest, waived in connection.execute(query)}
 
 
-def settle_releases(connection: sa.Connection, run: ScoringRun) -> None:
+def settle_releases(connection: sa.Connection, run_id: str) -> None:
     """Mark the releases that a run has applied. Part of the transaction that publishes it."""
-    unsettled = (*_seen_by(run), releases.c.settled_by_run.is_(None))
-    connection.execute(sa.update(releases).where(*unsettled).values(settled_by_run=run.run_id))
+    unsettled = (*_seen_by(run_id), releases.c.settled_by_run.is_(None))
+    connection.execute(sa.update(releases).where(*unsettled).values(settled_by_run=run_id))
 
 
 def pending_releases(database: Database, pipeline: str) -> dict[str, int]:
@@ -67,12 +67,16 @@ def pending_releases(database: Database, pipeline: str) -> dict[str, int]:
         return {str(key): int(rows) for key, rows in connection.execute(query)}
 
 
-def _seen_by(run: ScoringRun) -> tuple[sa.ColumnElement[bool], ...]:
-    claimed = sa.select(runs.c.started_at).where(runs.c.run_id == run.run_id).scalar_subquery()
+def _seen_by(run_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions for releases of the run's interval before its claim."""
+
+    def of_run(column: "sa.Column[Any]") -> "sa.ScalarSelect[Any]":
+        return sa.select(column).where(runs.c.run_id == run_id).scalar_subquery()
+
     return (
-        releases.c.pipeline == run.pipeline.name,
-        releases.c.interval_key == run.interval_key,
-        releases.c.released_at <= claimed,
+        releases.c.pipeline == of_run(runs.c.pipeline),
+        releases.c.interval_key == of_run(runs.c.interval_key),
+        releases.c.released_at <= of_run(runs.c.started_at),
     )
 
 

@@ -55,6 +55,7 @@ runs = sa.Table(
     sa.Column("memory", sa.Text, info={"since": 5}),
     sa.Column("step_models", sa.Text, info={"since": 6}),  # JSON: every step's model, where there are several steps
     sa.Column("replaced_by_run_id", RunId, info={"since": 7}),  # of `abandoned` and `superseded` runs
+    sa.Column("destination", sa.Text, info={"since": 8}),  # `schema.table`, see `destinations`
 )
 sa.Index("penstock_runs_by_interval", runs.c.pipeline, runs.c.interval_key, runs.c.variant)
 
@@ -66,17 +67,48 @@ def _has_partial_indexes(_ddl: Any, _item: Any, _connection: Any, **about: Any) 
 _where_partial: Any = _has_partial_indexes  # SQLAlchemy's protocol for it cannot be met by a plain function
 
 
-for _state in ("running", "published"):
-    # A database that has partial indexes enforces by itself that an interval has one such run.
+destination_indexes = (
+    *(
+        # A database that has partial indexes enforces by itself that an interval has one such run.
+        sa.Index(
+            f"penstock_runs_single_{state}",
+            runs.c.pipeline,
+            runs.c.destination,
+            runs.c.interval_key,
+            runs.c.variant,
+            unique=True,
+            postgresql_where=runs.c.state == state,
+            sqlite_where=runs.c.state == state,
+        )
+        for state in ("running", "published")
+    ),
     sa.Index(
-        f"penstock_runs_one_{_state}",
-        runs.c.pipeline,
-        runs.c.interval_key,
+        "penstock_runs_by_destination",
+        runs.c.destination,
         runs.c.variant,
-        unique=True,
-        postgresql_where=runs.c.state == _state,
-        sqlite_where=runs.c.state == _state,
-    ).ddl_if(callable_=_where_partial)
+        runs.c.state,
+        runs.c.interval_start,
+        runs.c.interval_end,
+    ),
+)
+"""Indexes that migration 8 puts in place of those by pipeline. DuckDB has none: it scans columns."""
+for _index in destination_indexes:
+    _index.ddl_if(callable_=_where_partial)
+
+destinations = sa.Table(
+    "penstock_destinations",
+    metadata,
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("guard", sa.BigInteger, nullable=False),
+    sa.Column("disputed", sa.Boolean, nullable=False),
+    info={"since": 8},
+)
+"""One row a destination, named `schema.table`. `pipeline` owns it.
+
+Every change of what readers see first writes the row, so that such changes take turns, also those of overlapping
+intervals. `disputed`: the ledger had overlaps or several owners before version 8, and they may not be resolved yet.
+"""
 
 intervals = sa.Table(
     "penstock_intervals",
@@ -86,7 +118,23 @@ intervals = sa.Table(
     sa.Column("variant", sa.Text, primary_key=True),
     sa.Column("guard", sa.BigInteger, nullable=False),
 )
-"""One row an interval. Every claim, publish and withdraw writes it first, so that they take turns."""
+"""One row an interval. Every claim, publish and withdraw writes it after the destination's row."""
+
+backfills = sa.Table(
+    "penstock_backfills",
+    metadata,
+    sa.Column("flow_run_id", sa.Text, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("range_start", UtcDateTime),
+    sa.Column("range_end", UtcDateTime),
+    sa.Column("pins", sa.Text, nullable=False),  # JSON: every step's model
+    sa.Column("continues", UtcDateTime),  # when the first of the backfills began whose pins it has
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    info={"since": 8},
+)
+"""The versions that a backfill pinned. Without `ended_at` some of its intervals are not published yet."""
 
 partitions = sa.Table(
     "penstock_partitions",

@@ -1,25 +1,35 @@
-"""Changes of a run's state. Each is one transaction that first locks the interval, so that claims, publishes and
-withdraws of one interval take turns on every database."""
+"""Changes of a run's state. Each is one transaction that first locks the destination, then the interval, so that
+claims, publishes and withdraws take turns on every database, also those of overlapping intervals."""
 
 import json
 import os
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.errors import IntervalBusy, KeyCollision, RunNotFound, TakenOver, WrongState
-from penstock.interval import DataInterval, iso
-from penstock.ledger.interval_lock import lock_interval
+from penstock.errors import IntervalBusy, OverlappingRuns, RunNotFound, TakenOver, WrongState
+from penstock.interval import DataInterval, covers, is_covered, iso
+from penstock.ledger.destinations import (
+    PlacedRun,
+    adopt_older_runs,
+    ensure_locks,
+    find_overlapping,
+    lock_pointer,
+    lock_run,
+    owns,
+    read_placed,
+    take_ownership,
+)
 from penstock.ledger.migrations import migrate
 from penstock.ledger.pins import write_pins
 from penstock.ledger.releases import settle_releases
-from penstock.ledger.tables import intervals, runs, validations
+from penstock.ledger.tables import runs, validations
 from penstock.resources.usage import Usage
 from penstock.run_types import ModelPin, Pins, ScoringRun, SourcePlan, Validation, interval_label
 from penstock.spec.pipeline import Pipeline
@@ -28,6 +38,9 @@ INTERVAL_STAGE = -1
 """The partition number of what was judged over the whole interval."""
 CONTRACT_STAGE = -2
 """The partition number of what was judged before any row was read."""
+RESTATE = "restate"
+"""The reason of a run that a person wants although its interval is done."""
+LEASE_ENDED = "its lease ended without being renewed"
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,10 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
     """Take an interval under a lease. None where it is published already and the request is not `again`.
 
     Raises:
-        IntervalBusy: a run whose lease has not ended has the interval.
+        IntervalBusy: a run whose lease has not ended has the interval, or one that overlaps it.
+        DestinationTaken: the destination belongs to another pipeline.
+        DestinationDisputed: live runs of the destination overlap, from before the ledger refused it.
+        OverlappingRuns: the interval covers a published run only in part, and the run is no restate.
     """
     migrate(database)
     run = ScoringRun(
@@ -79,54 +95,71 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
         steps=request.steps,
     )
     pipeline, interval, model = run.pipeline, run.interval, run.model
-    same = _same_interval(pipeline.name, run.interval_key, run.variant)
-    _ensure_guard(database, run)
-    try:
-        with database.writing() as connection:
-            lock_interval(connection, pipeline.name, run.interval_key, run.variant)
-            now = database.now(connection)
-            live = connection.execute(
-                sa.select(runs).where(*same, runs.c.state.in_(("running", "published")))
-            ).mappings()
-            for other in live.all():
-                if other["state"] == "published":
-                    if not request.again:
-                        return None
-                elif other["lease_until"] > now:
-                    raise _busy(run, other)
-                else:
-                    error = "its lease ended without being renewed"
-                    _retire(connection, other["run_id"], "abandoned", now, run.run_id, error)
-            connection.execute(
-                runs.insert().values(
-                    run_id=run.run_id,
-                    pipeline=pipeline.name,
-                    interval_key=run.interval_key,
-                    interval_start=interval.start if interval else None,
-                    interval_end=interval.end if interval else None,
-                    variant=run.variant,
-                    reason=request.reason,
-                    state="running",
-                    model_name=model.name,
-                    model_version=model.version,
-                    model_digest=model.digest,
-                    step_models=write_pins(run.steps),
-                    spec_fingerprint=pipeline.fingerprint,
-                    destination_table=pipeline.destination.table,
-                    lease_token=run.lease_token,
-                    lease_owner=f"{socket.gethostname()}:{os.getpid()}",
-                    lease_until=now + timedelta(seconds=request.lease_seconds),
-                    flow_run_id=run.flow_run_id,
-                    started_at=now,
-                )
+    place = ensure_locks(database, pipeline, run.interval_key, run.variant)
+    with database.writing() as connection:
+        lock_pointer(connection, place, pipeline.name, run.interval_key, run.variant)
+        now = database.now(connection)
+        adopt_older_runs(connection, place, pipeline)
+        take_ownership(connection, place, pipeline.name, now)
+        for other in find_overlapping(connection, place, run.variant, interval, "running"):
+            if other.lease_until > now:
+                if is_own_orphan(connection, other, run):
+                    return replace(run, run_id=other.run_id, lease_token=other.lease_token)
+                raise _busy(run, other)
+            _retire(connection, other.run_id, "abandoned", now, run.run_id, LEASE_ENDED)
+        published = find_overlapping(connection, place, run.variant, interval)
+        if not request.again and any(other.interval == interval for other in published):
+            return None
+        if request.reason != RESTATE:
+            refuse_partial_overlaps(run, published)
+        for other in find_overlapping(connection, place, run.variant, interval, "audited"):
+            _retire(connection, other.run_id, "abandoned", now, run.run_id, "a newer run of its interval began")
+        connection.execute(
+            runs.insert().values(
+                run_id=run.run_id,
+                pipeline=pipeline.name,
+                interval_key=run.interval_key,
+                interval_start=interval.start if interval else None,
+                interval_end=interval.end if interval else None,
+                variant=run.variant,
+                reason=request.reason,
+                state="running",
+                model_name=model.name,
+                model_version=model.version,
+                model_digest=model.digest,
+                step_models=write_pins(run.steps),
+                spec_fingerprint=pipeline.fingerprint,
+                destination_table=pipeline.destination.table,
+                destination=place,
+                lease_token=run.lease_token,
+                lease_owner=_this_process(),
+                lease_until=now + timedelta(seconds=request.lease_seconds),
+                flow_run_id=run.flow_run_id,
+                started_at=now,
             )
-    except KeyCollision:
-        with database.reading() as connection:
-            winner = connection.execute(sa.select(runs).where(*same, runs.c.state == "running")).mappings().first()
-        if winner is None:
-            raise
-        raise _busy(run, winner) from None
+        )
     return run
+
+
+def is_own_orphan(connection: sa.Connection, other: PlacedRun, run: ScoringRun) -> bool:
+    """Whether this process claimed the run before, for the same flow run, and the answer to its COMMIT was lost."""
+    if run.flow_run_id is None or other.interval != run.interval or other.pipeline != run.pipeline.name:
+        return False
+    columns = (runs.c.flow_run_id, runs.c.lease_owner, runs.c.rows_planned)
+    row = connection.execute(sa.select(*columns).where(runs.c.run_id == other.run_id)).one()
+    return tuple(row) == (run.flow_run_id, _this_process(), None)
+
+
+def refuse_partial_overlaps(run: ScoringRun, published: Sequence[PlacedRun]) -> None:
+    """Refuse an interval that overlaps a published run which it does not cover.
+
+    Raises:
+        OverlappingRuns: there is such a run.
+    """
+    partial = [other for other in published if not covers(run.interval, other.interval)]
+    if partial:
+        named = tuple(f"{other.run_id[:8]} {other.label}" for other in partial)
+        raise OverlappingRuns(run.pipeline.name, interval_label(run.interval), named, None)
 
 
 def renew(database: Database, run: ScoringRun, lease_seconds: float) -> None:
@@ -190,49 +223,120 @@ def validation_rows(run_id: str, found: Sequence[Validation]) -> list[dict[str, 
     ]
 
 
+@dataclass(frozen=True)
+class Publication:
+    """What a publish did."""
+
+    superseded: tuple[str, ...] = ()
+    """The runs whose rows it replaced."""
+    together_with: tuple[str, ...] = ()
+    """Audited runs of other intervals that were published in the same transaction."""
+    waits_to_cover: tuple[PlacedRun, ...] = ()
+    """Published runs that this one covers in part. It stays `audited` until others cover the rest of them."""
+
+    def describe(self, scores: int) -> str:
+        """Say what readers see of the run's scores now."""
+        if self.waits_to_cover:
+            named = ", ".join(f"{run.run_id[:8]} ({run.label})" for run in self.waits_to_cover)
+            return f"{scores} scores audited; they are published when all intervals that cover run {named} are scored"
+        return f"{scores} scores published" + self._describe_others()
+
+    def _describe_others(self) -> str:
+        together = f", together with the runs {', '.join(self.together_with)}" if self.together_with else ""
+        return together + (f", superseding {', '.join(self.superseded)}" if self.superseded else "")
+
+
 def publish(
     database: Database, run: ScoringRun, totals: Totals, quantiles: Sequence[float], usage: Usage | None = None
-) -> str | None:
-    """Make the run's rows the live ones. Return the id of the run that it supersedes.
+) -> Publication:
+    """Make the run's rows the live ones, in place of all published runs that its interval covers.
+
+    A restate whose interval covers a published run only in part becomes `audited`. The run of the last interval that
+    covers the rest publishes all of them in one transaction, so readers never see a gap or a row twice.
 
     Safe to repeat: where an answer was lost, the second call finds the run published and changes nothing.
 
     Raises:
-        TakenOver: another run has taken the interval; nothing changes.
+        TakenOver: another run has taken the interval, or another pipeline the destination; nothing changes.
+        OverlappingRuns: the interval covers a published run in part, and the run is no restate.
     """
     with database.writing() as connection:
-        lock_interval(connection, run.pipeline.name, run.interval_key, run.variant)
-        state, token = _state(connection, run.run_id)
-        same = _same_interval(run.pipeline.name, run.interval_key, run.variant)
-        if state == "published" and token == run.lease_token:
-            return None
-        if state != "running" or token != run.lease_token:
+        place = str(connection.execute(sa.select(runs.c.destination).where(runs.c.run_id == run.run_id)).scalar_one())
+        lock_pointer(connection, place, run.pipeline.name, run.interval_key, run.variant)
+        columns = (runs.c.state, runs.c.lease_token, runs.c.reason)
+        state, token, reason = connection.execute(sa.select(*columns).where(runs.c.run_id == run.run_id)).one()
+        if token == run.lease_token and state == "published":
+            return Publication()
+        if token == run.lease_token and state == "audited":
+            return Publication(waits_to_cover=tuple(_find_group(connection, place, run).uncovered))
+        if state != "running" or token != run.lease_token or not owns(connection, place, run.pipeline.name):
             raise TakenOver(run.run_id, state)
         now = database.now(connection)
-        old = connection.execute(sa.select(runs.c.run_id).where(*same, runs.c.state == "published")).scalar()
-        if old is not None:
-            _retire(connection, old, "superseded", now, run.run_id)
-        connection.execute(
-            sa.update(runs)
-            .where(runs.c.run_id == run.run_id)
-            .values(
-                state="published",
-                rows_extracted=totals.extracted,
-                rows_scored=totals.scored,
-                rows_quarantined=totals.quarantined,
-                rows_excluded=totals.excluded,
-                # Without a fingerprint the interval is late inside `lookback`: other rows were read than counted.
-                source_fingerprint=sa.case(
-                    (runs.c.rows_planned != totals.extracted, None), else_=runs.c.source_fingerprint
-                ),
-                score_quantiles=json.dumps(list(quantiles)),
-                published_at=now,
-                finished_at=now,
-                **_spent(usage),
-            )
-        )
-        settle_releases(connection, run)
-        return None if old is None else str(old)
+        group = _find_group(connection, place, run)
+        if group.uncovered and reason != RESTATE:
+            refuse_partial_overlaps(run, group.replaced)
+        values = {
+            "rows_extracted": totals.extracted,
+            "rows_scored": totals.scored,
+            "rows_quarantined": totals.quarantined,
+            "rows_excluded": totals.excluded,
+            # Without a fingerprint the interval is late inside `lookback`: other rows were read than counted.
+            "source_fingerprint": sa.case(
+                (runs.c.rows_planned != totals.extracted, None), else_=runs.c.source_fingerprint
+            ),
+            "score_quantiles": json.dumps(list(quantiles)),
+            "finished_at": now,
+            **_spent(usage),
+        }
+        itself = runs.c.run_id == run.run_id
+        if group.uncovered:
+            connection.execute(sa.update(runs).where(itself).values(state="audited", **values))
+            return Publication(waits_to_cover=tuple(group.uncovered))
+        for other in group.replaced:
+            newer = next(m for m in group.members if m.overlaps(other.interval))
+            _retire(connection, other.run_id, "superseded", now, newer.run_id)
+        connection.execute(sa.update(runs).where(itself).values(**values))
+        for member in group.members:
+            shown = {"state": "published", "published_at": now}
+            connection.execute(sa.update(runs).where(runs.c.run_id == member.run_id).values(**shown))
+            settle_releases(connection, member.run_id)
+        others = tuple(member.run_id for member in group.members if member.run_id != run.run_id)
+        return Publication(tuple(other.run_id for other in group.replaced), others)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The runs that are published together, and the published runs that they replace."""
+
+    members: list[PlacedRun]
+    replaced: list[PlacedRun]
+
+    @property
+    def uncovered(self) -> list[PlacedRun]:
+        """Return the runs that the members cover only in part."""
+        if any(member.interval is None for member in self.members):
+            return []
+        spans = [member.interval for member in self.members if member.interval]
+        return [other for other in self.replaced if other.interval is None or not is_covered(other.interval, spans)]
+
+
+def _find_group(connection: sa.Connection, place: str, run: ScoringRun) -> _Group:
+    """Return the run with the audited runs that help it to cover what it overlaps."""
+    members = {run.run_id: read_placed(connection, run.run_id)}
+    while True:
+        replaced: dict[str, PlacedRun] = {}
+        for member in members.values():
+            replaced |= {o.run_id: o for o in find_overlapping(connection, place, run.variant, member.interval)}
+        group = _Group(list(members.values()), list(replaced.values()))
+        helpers = {
+            helper.run_id: helper
+            for other in group.uncovered
+            for helper in find_overlapping(connection, place, run.variant, other.interval, "audited")
+            if helper.run_id not in members
+        }
+        if not helpers:
+            return group
+        members |= helpers
 
 
 def end_run(
@@ -262,7 +366,7 @@ def withdraw(database: Database, run_id: str) -> str:
         row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().first()
         if row is None:
             raise RunNotFound(run_id)
-        lock_interval(connection, row["pipeline"], row["interval_key"], row["variant"])
+        lock_run(connection, row)
         state, _ = _state(connection, run_id)
         if state != "published":
             raise WrongState(run_id, state, "published")
@@ -274,21 +378,8 @@ def _spent(usage: Usage | None) -> dict[str, Any]:
     return {} if usage is None else asdict(usage)
 
 
-def _same_interval(pipeline: str, key: str, variant: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return runs.c.pipeline == pipeline, runs.c.interval_key == key, runs.c.variant == variant
-
-
-def _ensure_guard(database: Database, run: ScoringRun) -> None:
-    key = {"pipeline": run.pipeline.name, "interval_key": run.interval_key, "variant": run.variant}
-    match = [intervals.c[name] == value for name, value in key.items()]
-    with database.reading() as connection:
-        if connection.execute(sa.select(intervals.c.guard).where(*match)).first():
-            return
-    try:
-        with database.writing() as connection:
-            connection.execute(intervals.insert().values(**key, guard=0))
-    except KeyCollision:
-        pass  # another run has just made the same row
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _state(connection: sa.Connection, run_id: str) -> tuple[str, str]:
@@ -316,6 +407,6 @@ def _retire(
     connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(**values))
 
 
-def _busy(run: ScoringRun, other: Any) -> IntervalBusy:
-    until = iso(other["lease_until"].astimezone(UTC).replace(microsecond=0))
-    return IntervalBusy(run.pipeline.name, interval_label(run.interval), other["run_id"], until)
+def _busy(run: ScoringRun, other: PlacedRun) -> IntervalBusy:
+    until = iso(other.lease_until.astimezone(UTC).replace(microsecond=0))
+    return IntervalBusy(run.pipeline.name, interval_label(run.interval), other.run_id, until)

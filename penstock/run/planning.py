@@ -1,17 +1,31 @@
 """Decide which intervals a run scores: missing ones, those with late rows, and requested ones."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from penstock.errors import SettingsError
-from penstock.interval import DataInterval, align_down, as_utc, covering, missing, split
-from penstock.ledger.reader import RunRecord
+from penstock.errors import OverlappingRuns, SettingsError
+from penstock.interval import (
+    DataInterval,
+    align_down,
+    as_utc,
+    covering,
+    covers,
+    gaps,
+    iso,
+    merge,
+    parse_key,
+    split,
+)
+from penstock.ledger.coverage import Coverage
+from penstock.ledger.destinations import PlacedRun
 from penstock.run_types import Horizon, interval_key, interval_label
 from penstock.spec.pipeline import IntervalSpec, Pipeline
 
 Mode = Literal["due", "backfill", "restate", "release"]
+_MOST_STEPS = 100
+"""How often to widen a range until it covers the published runs that it touches."""
 Reason = Literal["due", "late rows", "backfill", "restate", "release", "snapshot"]
 
 
@@ -41,8 +55,10 @@ class Plan:
     """Published intervals that are not scored again."""
     withdrawn: int = 0
     """Withdrawn intervals. Only a restate scores them again."""
+    passed_over: int = 0
+    """Missed intervals that `catch_up: latest` leaves out. A backfill scores them."""
     left_over: int = 0
-    """Due intervals beyond `max_intervals` or `catch_up`. A later run takes them."""
+    """Due intervals beyond `max_intervals`. A later run takes them."""
     stalled: int = 0
     """Intervals that have ended, but wait because an open transaction may still write into them."""
     blocker: str = ""
@@ -62,8 +78,8 @@ class PlanRequest:
     """The input of a plan: the pipeline, the facts of the ledger and the source, and the request."""
 
     pipeline: Pipeline
-    latest_runs: Mapping[str, RunRecord]
-    """Published and withdrawn runs by interval key, from the ledger."""
+    coverage: Coverage
+    """What of the destination is done, from the ledger."""
     now: datetime
     """The run's one "now", aware."""
     fingerprint_of: Callable[[DataInterval], str]
@@ -74,7 +90,7 @@ class PlanRequest:
     end: datetime | None = None
     whole: bool = False
     """Take all of the intervals, beyond `max_intervals`."""
-    released: Container[str] = ()
+    released: Iterable[str] = ()
     """Keys of intervals with rows that were released from quarantine and wait for a run."""
     horizon: Horizon | None = None
     """The time up to which the primary source is complete. Later intervals wait in every mode."""
@@ -85,20 +101,24 @@ def plan_intervals(request: PlanRequest) -> Plan:
 
     Raises:
         SettingsError: a snapshot pipeline is given a range, or a restate is given none.
+        OverlappingRuns: an interval overlaps published runs that the plan does not cover.
     """
     spec = request.pipeline.interval
     if spec is None:
         return _plan_snapshot(request)
+    if request.mode == "restate" and (request.start is None or request.end is None):
+        raise SettingsError(
+            "a restate needs a range", "Give start and end; every interval that they touch is scored again."
+        )
     due = _due(spec, request)
+    if due is None:
+        return Plan(())
     if request.mode == "restate":
-        if request.start is None or request.end is None:
-            raise SettingsError(
-                "a restate needs a range", "Give start and end; every interval that they touch is scored again."
-            )
-        return _limit(request, spec, [PlannedInterval(i, "restate") for i in due])
-    chosen = _choose(request, spec, due)
-    withdrawn = sum(1 for i in due if i.key in request.latest_runs and request.latest_runs[i.key].state == "withdrawn")
-    return replace(_limit(request, spec, chosen), published=len(due) - len(chosen) - withdrawn, withdrawn=withdrawn)
+        plan = _limit(request, spec, [PlannedInterval(i, "restate") for i in split(due.start, due.end, spec.grain)])
+    else:
+        plan = _plan_due(request, spec, due)
+    _refuse_partial_overlaps(request, spec, plan)
+    return plan
 
 
 def _plan_snapshot(request: PlanRequest) -> Plan:
@@ -110,27 +130,87 @@ def _plan_snapshot(request: PlanRequest) -> Plan:
     return Plan(() if idle else (PlannedInterval(None, "snapshot"),))
 
 
-def _choose(request: PlanRequest, spec: IntervalSpec, due: list[DataInterval]) -> list[PlannedInterval]:
-    """Return the due intervals that are missing, have released rows or have late rows, oldest first."""
-    mode, latest_runs = request.mode, request.latest_runs
-    wanted = missing(due, [run.interval for run in latest_runs.values() if run.interval is not None])
+def _plan_due(request: PlanRequest, spec: IntervalSpec, due: DataInterval) -> Plan:
+    """Plan the due intervals that are missing, and published ones with late or released rows, oldest first."""
+    mode, coverage = request.mode, request.coverage
+    released = {interval for key in request.released if (interval := parse_key(key))}
+    reasons: dict[DataInterval, Reason] = {}
+    if mode == "due":
+        reasons |= dict.fromkeys(_late(request, spec, due), "late rows")
+    if mode != "backfill":
+        reasons |= dict.fromkeys((i for i in released if due.covers(i) and _is_live(coverage, i)), "release")
+    again = len(reasons)
+    missing = _missing(spec, due, coverage.done)
+    wanted = missing
     if mode == "due" and spec.catch_up == "latest" and request.start is None and request.end is None:
-        wanted = [i for i in wanted if i == due[-1]]
+        wanted = [i for i in missing if i.end == due.end]
     if mode == "release":
-        wanted = [i for i in wanted if i.key in request.released]
-    released = [] if mode == "backfill" else [i for i in due if i.key in request.released and _is_live(latest_runs, i)]
-    late = [] if mode in ("backfill", "release") else _late(request, spec, due)
-    reasons: dict[DataInterval, Reason] = dict.fromkeys(late, "late rows")
-    reasons |= dict.fromkeys(released, "release")
+        wanted = [i for i in missing if i in released]
     reasons |= dict.fromkeys(wanted, "backfill" if mode == "backfill" else "due")
-    return [PlannedInterval(i, reasons[i]) for i in due if i in reasons]
+    unpublished = len(_missing(spec, due, coverage.published)) if coverage.withdrawn else len(missing)
+    return replace(
+        _limit(request, spec, [PlannedInterval(i, reasons[i]) for i in sorted(reasons)]),
+        published=(due.end - due.start) // spec.grain - unpublished - again,
+        withdrawn=unpublished - len(missing),
+        passed_over=len(missing) - len(wanted) if mode == "due" else 0,
+    )
+
+
+def _missing(spec: IntervalSpec, due: DataInterval, done: Iterable[DataInterval]) -> list[DataInterval]:
+    """Return the intervals of the grid inside `due` that are not wholly done, oldest first."""
+    found: dict[DataInterval, None] = {}
+    for gap in gaps(due.start, due.end, done):
+        found |= dict.fromkeys(covering(gap.start, gap.end, spec.start, spec.grain))
+    return list(found)
+
+
+def _refuse_partial_overlaps(request: PlanRequest, spec: IntervalSpec, plan: Plan) -> None:
+    """Refuse a plan whose runs would leave a published run partly covered.
+
+    Several intervals of a restate may cover a run together: they are published in one transaction.
+
+    Raises:
+        OverlappingRuns: a published run is covered only in part.
+    """
+    chosen = [planned.interval for planned in plan.intervals if planned.interval]
+    for span in merge(chosen):
+        live = request.coverage.find_live(span)
+        inside = [interval for interval in chosen if span.covers(interval)]
+        exact = set(inside)
+        odd = [run for run in live if run.interval not in exact and not any(covers(i, run.interval) for i in inside)]
+        together = request.mode == "restate" and not request.whole
+        partial = [run for run in odd if not (together and covers(span, run.interval))]
+        if partial:
+            first = next(i for i in inside if partial[0].overlaps(i))
+            named = tuple(f"{run.run_id[:8]} {run.label}" for run in partial)
+            raise OverlappingRuns(request.pipeline.name, first.label, named, _find_cover(request, spec, partial))
+
+
+def _find_cover(request: PlanRequest, spec: IntervalSpec, partial: Sequence[PlacedRun]) -> tuple[str, str] | None:
+    """Return start and end of grid intervals that cover the runs, and all others that they touch."""
+    live = [run.interval for run in partial]
+    last = align_down(request.now - spec.delay, spec.start, spec.grain)
+    for _ in range(_MOST_STEPS):
+        if any(interval is None or interval.start < spec.start for interval in live):
+            return None
+        spans = [interval for interval in live if interval]
+        grid = covering(min(i.start for i in spans), max(i.end for i in spans), spec.start, spec.grain)
+        cover = DataInterval(grid[0].start, grid[-1].end)
+        if cover.end > last:
+            return None
+        touched = [run.interval for run in request.coverage.find_live(cover)]
+        if all(covers(cover, interval) for interval in touched):
+            return iso(cover.start), iso(cover.end)
+        live = touched
+    return None
 
 
 def _limit(request: PlanRequest, spec: IntervalSpec, chosen: list[PlannedInterval]) -> Plan:
     """Leave out what must wait for the horizon, and what is beyond `max_intervals`."""
     horizon = request.horizon
     ready = [p for p in chosen if not (horizon and p.interval) or horizon.covers(p.interval.end + spec.delay)]
-    taken = tuple(ready if request.whole else ready[: spec.max_intervals])
+    whole = request.whole or request.mode == "restate"  # a part of the range may cover no run that the whole covers
+    taken = tuple(ready if whole else ready[: spec.max_intervals])
     return Plan(
         taken,
         left_over=len(ready) - len(taken),
@@ -141,7 +221,7 @@ def _limit(request: PlanRequest, spec: IntervalSpec, chosen: list[PlannedInterva
 
 def plan_range(
     pipeline: Pipeline,
-    latest_runs: Mapping[str, RunRecord],
+    coverage: Coverage,
     now: datetime,
     start: datetime | None,
     end: datetime | None,
@@ -155,6 +235,7 @@ def plan_range(
 
     Raises:
         SettingsError: the pipeline is a snapshot, or a restate names no range.
+        OverlappingRuns: an interval overlaps published runs that it does not cover.
     """
     if pipeline.interval is None:
         raise SettingsError(
@@ -163,31 +244,39 @@ def plan_range(
         )
     mode: Mode = "backfill" if restate_since is None else "restate"
     plan = plan_intervals(
-        PlanRequest(pipeline, latest_runs, now, lambda _: "", mode, start, end, whole=True, horizon=horizon)
+        PlanRequest(pipeline, coverage, now, lambda _: "", mode, start, end, whole=True, horizon=horizon)
     )
-    if restate_since is None:
+    planned = [each.interval for each in plan.intervals if each.interval]
+    if restate_since is None or not planned:
         return plan
-    again = {key for key, run in latest_runs.items() if run.state == "published" and run.started_at >= restate_since}
-    left = tuple(each for each in plan.intervals if each.interval is None or each.interval.key not in again)
+    live = coverage.find_live(DataInterval(planned[0].start, planned[-1].end))
+    again = {run.interval for run in live if run.started_at >= restate_since}
+    left = tuple(each for each in plan.intervals if each.interval not in again)
     return replace(plan, intervals=left, published=len(plan.intervals) - len(left))
 
 
-def _due(spec: IntervalSpec, request: PlanRequest) -> list[DataInterval]:
-    """Return the grid intervals that are over, with their delay, and touch the range of the request."""
+def _due(spec: IntervalSpec, request: PlanRequest) -> DataInterval | None:
+    """Return the span of the grid intervals that are over, with their delay, and touch the range of the request."""
     over = align_down(request.now - spec.delay, spec.start, spec.grain)
     start, end = (as_utc(moment) if moment else None for moment in (request.start, request.end))
-    if start is None and end is None:
-        return split(spec.start, over, spec.grain)
-    first, last = start or spec.start, min(end or over, over)
-    return covering(first, last, spec.start, spec.grain) if first < last else []
+    first, last = max(start or spec.start, spec.start), min(end or over, over)
+    grid = covering(first, last, spec.start, spec.grain) if first < last else []
+    return DataInterval(grid[0].start, grid[-1].end) if grid else None
 
 
-def _late(request: PlanRequest, spec: IntervalSpec, due: list[DataInterval]) -> list[DataInterval]:
-    """Return the published ones of the last `lookback` intervals whose source has changed since they were scored."""
-    watched = due[-spec.lookback :] if spec.lookback else []
-    published = [i for i in watched if _is_live(request.latest_runs, i)]
-    return [i for i in published if request.fingerprint_of(i) != request.latest_runs[i.key].source_fingerprint]
+def _late(request: PlanRequest, spec: IntervalSpec, due: DataInterval) -> list[DataInterval]:
+    """Return the published intervals of the last `lookback` ones whose source has changed since they were scored.
+
+    After a change of the grain they are the intervals of the runs, not those of the grid.
+    """
+    if not spec.lookback:
+        return []
+    watched = DataInterval(max(due.end - spec.lookback * spec.grain, due.start), due.end)
+    live = request.coverage.find_live(watched)
+    return [
+        run.interval for run in live if run.interval and request.fingerprint_of(run.interval) != run.source_fingerprint
+    ]
 
 
-def _is_live(latest_runs: Mapping[str, RunRecord], interval: DataInterval) -> bool:
-    return interval.key in latest_runs and latest_runs[interval.key].state == "published"
+def _is_live(coverage: Coverage, interval: DataInterval) -> bool:
+    return any(run.interval == interval for run in coverage.find_live(interval))

@@ -144,6 +144,11 @@ def choose_models(steps: Sequence[ScoreStep], choice: str = "") -> dict[str, Mod
     return models
 
 
+def write_choice(versions: Mapping[str, str]) -> str:
+    """Write `name@version` by step as one choice of models, as `choose_models` reads it."""
+    return ",".join(f"{step}={version}" for step, version in versions.items())
+
+
 def parse_model(text: str) -> ModelRef:
     """Read `name@alias` or `name@version`.
 

@@ -19,6 +19,7 @@ from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP, UtcDateTime
 from penstock.errors import SettingsError
 from penstock.interval import as_utc
+from penstock.ledger.destinations import destination_name, split_name
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine, releases, runs
 from penstock.privacy.masking import MaskingPolicy
@@ -161,13 +162,12 @@ def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, text: str) ->
 
 def _history_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Table]:
     """Return the history tables that runs of the pipeline wrote to and that have its key."""
-    destination = pipeline.destination
-    written = connection.execute(
-        sa.select(runs.c.destination_table).where(runs.c.pipeline == pipeline.name).distinct()
-    ).scalars()
-    names = dict.fromkeys(f"{name}__history" for name in (destination.table, *written))
-    there = [n for n in names if sa.inspect(connection).has_table(n, schema=destination.schema_)]
-    found = (_reflect(connection, name, destination.schema_) for name in there)
+    own = (pipeline.destination.table, destination_name(connection, pipeline.destination))
+    columns = (runs.c.destination_table, runs.c.destination)
+    written = connection.execute(sa.select(*columns).where(runs.c.pipeline == pipeline.name).distinct())
+    places = dict.fromkeys((f"{table}__history", split_name(name)[0]) for table, name in [own, *map(tuple, written)])
+    there = [place for place in places if sa.inspect(connection).has_table(place[0], schema=place[1])]
+    found = (_reflect(connection, *place) for place in there)
     return [table for table in found if all(column in table.c for column in pipeline.key)]
 
 

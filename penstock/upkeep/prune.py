@@ -14,11 +14,12 @@ from typing import Literal
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.interval import DataInterval, align_down, missing, split
-from penstock.ledger.interval_lock import lock_interval
+from penstock.interval import align_down, gaps
+from penstock.ledger.coverage import Coverage, read_coverage
+from penstock.ledger.destinations import lock_run, split_name
 from penstock.ledger.log_retention import move_cutoff
 from penstock.ledger.migrations import migrate
-from penstock.ledger.reader import RunRecord, fetch_runs, find_latest_runs, select_runs
+from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import log_lines, quarantine, runs
 from penstock.run.history_table import history_name
 from penstock.sources.logs.landed import landed_table
@@ -65,7 +66,7 @@ def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
         database,
         select_runs().where(runs.c.pipeline == pipeline.name, runs.c.state != "running").order_by(runs.c.started_at),
     )
-    holding = _with_history(database, pipeline, ended)
+    holding = _with_history(database, ended)
     return Prune(
         pipeline,
         tuple(r for r in holding if r.state in UNPUBLISHED and _is_older(r, now, policy.unpublished)),
@@ -96,7 +97,7 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
     """
     counted = count_prune(database, plan)
     for run in (*plan.unpublished, *plan.replaced):
-        _prune_run(database, plan.pipeline, run, batch_rows)
+        _prune_run(database, run, batch_rows)
     for run in plan.quarantine:
         _delete(database, quarantine, [quarantine.c.run_id == run.run_id], batch_rows)
     for each in counted:
@@ -108,9 +109,7 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
     return counted
 
 
-def needed_from(
-    pipeline: Pipeline, latest_runs: dict[str, RunRecord], running: Sequence[RunRecord], now: datetime
-) -> datetime:
+def needed_from(pipeline: Pipeline, coverage: Coverage, running: Sequence[RunRecord], now: datetime) -> datetime:
     """Return the start of the oldest interval that a run may still read: unpublished, inside `lookback` or running.
 
     A withdrawn interval counts as done.
@@ -118,15 +117,10 @@ def needed_from(
     spec = pipeline.interval
     assert spec is not None  # a spec that prunes a snapshot's lines is refused
     over = max(align_down(now - spec.delay, spec.start, spec.grain), spec.start)
-    due = split(spec.start, over, spec.grain)
-    done = [r.interval for r in latest_runs.values() if r.interval is not None]
-    lacking: list[DataInterval] = missing(due, done)
-    if spec.catch_up == "latest":  # earlier missed intervals are not scored
-        lacking = [i for i in lacking if i == due[-1]]
-    watched = due[-spec.lookback :] if spec.lookback else []
-    return min(
-        [over, *(i.start for i in (*lacking, *watched)), *(r.interval_start for r in running if r.interval_start)]
-    )
+    first = spec.start if spec.catch_up == "all" else over - spec.grain  # earlier missed intervals are not scored
+    lacking = [gap.start for gap in gaps(first, over, coverage.done)][:1]
+    watched = max(over - spec.lookback * spec.grain, spec.start)
+    return min([over, watched, *lacking, *(r.interval_start for r in running if r.interval_start)])
 
 
 def _is_older(run: RunRecord, now: datetime, age: timedelta | None) -> bool:
@@ -151,7 +145,7 @@ def _line_cutoffs(database: Database, pipeline: Pipeline, now: datetime) -> dict
     with database.reading() as connection:
         there = sa.inspect(connection).get_table_names()
     running = fetch_runs(database, select_runs().where(runs.c.pipeline == pipeline.name, runs.c.state == "running"))
-    needed = needed_from(pipeline, find_latest_runs(database, pipeline.name), running, now)
+    needed = needed_from(pipeline, read_coverage(database, pipeline), running, now)
     return {
         name: min(now - kept, needed - (timedelta(0) if name == pipeline.primary else source.lookback))
         for name, source in logs.items()
@@ -165,15 +159,19 @@ def _line_tables(pipeline: str, source: str, cutoff: datetime) -> list[tuple[sa.
     return [(landed, [landed.c.time < cutoff]), (log_lines, [*owner, log_lines.c.time < cutoff])]
 
 
-def _history_of(pipeline: Pipeline, run: RunRecord) -> sa.TableClause:
-    return history_name(run.destination_table, pipeline.destination.schema_)
+def _history_of(run: RunRecord) -> sa.TableClause:
+    schema, _ = split_name(run.destination or "")
+    return history_name(run.destination_table, schema or None)
 
 
-def _with_history(database: Database, pipeline: Pipeline, ended: Sequence[RunRecord]) -> list[RunRecord]:
+def _with_history(database: Database, ended: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the runs that may still have rows in an existing table."""
+    unpruned = [run for run in ended if run.rows_pruned_at is None]
     with database.reading() as connection:
-        there = set(sa.inspect(connection).get_table_names(schema=pipeline.destination.schema_))
-    return [r for r in ended if r.rows_pruned_at is None and _history_of(pipeline, r).name in there]
+        inspector = sa.inspect(connection)
+        tables = {(table.schema, table.name) for table in map(_history_of, unpruned)}
+        there = {(schema, name) for schema, name in tables if inspector.has_table(name, schema=schema)}
+    return [run for run in unpruned if (_history_of(run).schema, _history_of(run).name) in there]
 
 
 def _count_of_runs(database: Database, table: sa.FromClause, ended: Sequence[RunRecord]) -> tuple[str, int]:
@@ -191,10 +189,9 @@ def _count_of_runs(database: Database, table: sa.FromClause, ended: Sequence[Run
 def _count_history(database: Database, pipeline: Pipeline, ended: Sequence[RunRecord], kind: Kind) -> list[Pruned]:
     by_table: dict[str, list[RunRecord]] = {}
     for run in ended:
-        by_table.setdefault(run.destination_table, []).append(run)
+        by_table.setdefault(run.destination or run.destination_table, []).append(run)
     return [
-        Pruned(pipeline.name, kind, *_count_of_runs(database, _history_of(pipeline, same[0]), same))
-        for same in by_table.values()
+        Pruned(pipeline.name, kind, *_count_of_runs(database, _history_of(same[0]), same)) for same in by_table.values()
     ]
 
 
@@ -203,13 +200,14 @@ def _count_lines(database: Database, table: sa.Table, where: Sequence[sa.ColumnE
         return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one())
 
 
-def _prune_run(database: Database, pipeline: Pipeline, run: RunRecord, batch_rows: int) -> None:
+def _prune_run(database: Database, run: RunRecord, batch_rows: int) -> None:
     """Delete one run's rows from the history table, then mark the run."""
-    history, mine = _history_of(pipeline, run), runs.c.run_id == run.run_id
+    history, mine = _history_of(run), runs.c.run_id == run.run_id
     done = False
     while not done:
         with database.writing() as connection:
-            lock_interval(connection, run.pipeline, run.interval_key, run.variant)
+            row = connection.execute(sa.select(runs).where(mine)).mappings().one()
+            lock_run(connection, row)
             if connection.execute(sa.select(runs.c.state).where(mine)).scalar_one() not in (*UNPUBLISHED, *REPLACED):
                 return
             done = _delete_batch(connection, history, [history.c.run_id == run.run_id], batch_rows)

@@ -17,7 +17,6 @@ from penstock.examples.judging import judge_published
 from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
 from penstock.examples.project import SHIPPED, inside, newest_end, write_pipelines, write_settings, write_size
 from penstock.examples.scenario import Act, departure, play, see
-from penstock.ledger.reader import find_latest_runs
 from penstock.ledger.tables import quarantine
 from penstock.models.manifest import Manifest
 from penstock.privacy.masking import make_masking
@@ -80,7 +79,7 @@ def test_a_gate_catches_a_schema_change_a_broken_upstream_and_a_drift(played: Pl
 def test_readers_see_exactly_what_the_generator_made_less_what_it_spoiled(played: Played) -> None:
     for name in played.pack.pipelines:
         pipeline = played.project.load_pipeline(name)
-        live = find_latest_runs(played.project.connect(pipeline.destination.connection), name).values()
+        live = played.project.list_runs(pipeline, 1000, ("published",))
         refused, excluded = played.made.refused.get(name, 0), played.made.excluded.get(name, 0)
 
         assert sum(run.rows_extracted or 0 for run in live) == played.made.to_score[name]
@@ -94,7 +93,7 @@ def test_every_refused_row_is_kept_with_its_reasons(played: Played) -> None:
     for name in played.pack.pipelines:
         pipeline = played.project.load_pipeline(name)
         warehouse = played.project.connect(pipeline.destination.connection)
-        live = [run.run_id for run in find_latest_runs(warehouse, name).values()]
+        live = [run.run_id for run in played.project.list_runs(pipeline, 1000, ("published",))]
         of_primary = (quarantine.c.run_id.in_(live), quarantine.c.source == pipeline.primary)
         kept = sa.select(sa.func.count()).where(*of_primary, quarantine.c.reasons != "[]")
         with warehouse.reading() as connection:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -152,8 +152,8 @@ def machine(
     return make
 
 
-def play(machine: type[RuleBasedStateMachine], histories: int, steps: int = 14) -> None:
-    """Play so many histories."""
+def play(machine: type[RuleBasedStateMachine], histories: int, steps: int = 14, *, shrink: bool = True) -> None:
+    """Play so many histories. Shrink a counterexample, unless one is wanted."""
     unhurried = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     how = settings(
         max_examples=histories,
@@ -162,6 +162,8 @@ def play(machine: type[RuleBasedStateMachine], histories: int, steps: int = 14) 
         database=None,
         print_blob=True,
         suppress_health_check=unhurried,
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+        report_multiple_bugs=shrink,
     )
     run_state_machine_as_test(machine, settings=how)
 

@@ -9,8 +9,9 @@ import pytest
 
 from penstock.database.bulk import bulk_transaction
 from penstock.interval import DataInterval
+from penstock.ledger.coverage import read_coverage
+from penstock.ledger.destinations import destination_name
 from penstock.ledger.migrations import migrate
-from penstock.ledger.reader import find_latest_runs
 from penstock.ledger.tables import runs
 from penstock.run.planning import PlanRequest, plan_intervals
 from penstock.spec.yaml_file import load_pipeline
@@ -36,13 +37,15 @@ def test_ten_thousand_intervals_are_planned_quickly(
     pipeline, warehouse = load_pipeline(spec), scene.trial().warehouse
     migrate(warehouse)
     if done:
-        rows = pa.Table.from_pylist([published_row(pipeline.name, number) for number in range(done)])
+        with warehouse.reading() as connection:
+            place = destination_name(connection, pipeline.destination)
+        rows = pa.Table.from_pylist([published_row(pipeline.name, place, number) for number in range(done)])
         with bulk_transaction(warehouse) as transaction:
             transaction.append(runs, rows)
 
     begun = time.perf_counter()
-    latest_runs = find_latest_runs(warehouse, pipeline.name)
-    plan = plan_intervals(PlanRequest(pipeline, latest_runs, START + COUNT * GRAIN, lambda _: ""))
+    coverage = read_coverage(warehouse, pipeline)
+    plan = plan_intervals(PlanRequest(pipeline, coverage, START + COUNT * GRAIN, lambda _: ""))
     seconds = time.perf_counter() - begun
 
     assert len(plan.intervals) == 32
@@ -52,7 +55,7 @@ def test_ten_thousand_intervals_are_planned_quickly(
     tell(f"10,000 intervals, {done:,} of them published", dialect, f"planned in {seconds:.2f} s; 32 taken")
 
 
-def published_row(pipeline: str, number: int) -> dict[str, object]:
+def published_row(pipeline: str, place: str, number: int) -> dict[str, object]:
     """Return a published run's row of the ledger."""
     interval = DataInterval(START + number * GRAIN, START + (number + 1) * GRAIN)
     words = ("model_name", "model_version", "model_digest", "spec_fingerprint", "destination_table", "lease_token")
@@ -60,6 +63,7 @@ def published_row(pipeline: str, number: int) -> dict[str, object]:
     return {
         "run_id": f"{number:032x}",
         "pipeline": pipeline,
+        "destination": place,
         "interval_key": interval.key,
         "interval_start": interval.start,
         "interval_end": interval.end,

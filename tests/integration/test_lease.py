@@ -105,7 +105,7 @@ def test_a_lease_whose_ledger_denies_access_ends_and_the_run_says_so(warehouse: 
 @pytest.mark.parametrize("warehouse", ["sqlite", "postgresql"], indirect=True)
 def test_a_lease_for_which_no_connection_is_free_ends_and_the_run_says_so(warehouse: Database) -> None:
     run = take(warehouse)
-    engine = sa.create_engine(warehouse.url, pool_size=1, max_overflow=0, pool_timeout=0.1, poolclass=sa.pool.QueuePool)
+    engine = sa.create_engine(warehouse.url, pool_size=1, max_overflow=0, pool_timeout=1.0, poolclass=sa.pool.QueuePool)
     crowded = replace(warehouse, engine=engine)
 
     with (

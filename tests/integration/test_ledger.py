@@ -13,13 +13,24 @@ from penstock.database.connections import BUSY_SECONDS, Database, open_database
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
 from penstock.ledger import migration_fills, migrations
+from penstock.ledger.coverage import read_coverage
 from penstock.ledger.lineage import replaced_by
 from penstock.ledger.quarantine import quarantined_rows
-from penstock.ledger.reader import find_latest_runs, find_run, list_runs, partitions_of, validations_of
+from penstock.ledger.reader import find_run, list_runs, partitions_of, validations_of
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import CANCELLED, run_lease
 from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since, validations
-from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, record_validations, renew, withdraw
+from penstock.ledger.writer import (
+    ClaimRequest,
+    Publication,
+    Totals,
+    claim,
+    end_run,
+    publish,
+    record_validations,
+    renew,
+    withdraw,
+)
 from penstock.resources.usage import Usage
 from penstock.run_types import ModelPin, ScoringRun, Validation
 from penstock.spec.expectation_types import Outcome
@@ -53,11 +64,11 @@ def test_a_held_interval_is_busy_and_a_published_one_is_left_alone(warehouse: Da
     with pytest.raises(IntervalBusy, match=run.run_id):
         take(warehouse)
 
-    assert publish(warehouse, run, TOTALS, [0.1, 0.2]) is None
+    assert publish(warehouse, run, TOTALS, [0.1, 0.2]) == Publication()
     assert take(warehouse) is None
     record = find_run(warehouse, run.run_id[:6])
     assert (record.state, record.rows_extracted, record.score_quantiles) == ("published", 10, (0.1, 0.2))
-    assert set(find_latest_runs(warehouse, "card-risk")) == {DAY.key}
+    assert read_coverage(warehouse, PIPELINE).published == (DAY,)
 
 
 def test_publishing_twice_changes_nothing_as_after_a_lost_answer(warehouse: Database) -> None:
@@ -74,14 +85,15 @@ def test_a_newer_run_supersedes_and_a_withdrawn_one_cannot_be_withdrawn_again(wa
     first = taken(warehouse)
     publish(warehouse, first, TOTALS, [])
     second = taken(warehouse, again=True)
-    assert publish(warehouse, second, TOTALS, []) == first.run_id
+    assert publish(warehouse, second, TOTALS, []).superseded == (first.run_id,)
     assert [r.state for r in list_runs(warehouse)] == ["published", "superseded"]
 
     withdraw(warehouse, second.run_id)
 
     with pytest.raises(WrongState, match="withdrawn"):
         withdraw(warehouse, second.run_id)
-    assert find_latest_runs(warehouse, "card-risk")[DAY.key].state == "withdrawn"
+    assert read_coverage(warehouse, PIPELINE).published == ()
+    assert read_coverage(warehouse, PIPELINE).withdrawn == (DAY,)
     with pytest.raises(RunNotFound):
         withdraw(warehouse, "no-such-run")
 
@@ -227,7 +239,7 @@ def test_an_upgrade_of_the_first_ledger_brings_releases_and_keeps_the_quarantine
         first = [c._copy() for c in quarantine.columns if since(c) == 1]
         sa.Table("penstock_quarantine", sa.MetaData(), *first).create(connection)
         connection.execute(sa.insert(sa.table("penstock_quarantine", *(sa.column(name) for name in kept))), kept)
-        forget_versions(connection, after=1)
+        forget_later(connection, 1)
 
     migrations._migrate(warehouse)
 
@@ -236,11 +248,11 @@ def test_an_upgrade_of_the_first_ledger_brings_releases_and_keeps_the_quarantine
     assert pending_releases(warehouse, "card-risk") == {}
 
 
-def forget_versions(connection: sa.Connection, after: int) -> None:
-    """Drop the tables of later versions, and the record that the ledger was brought to them."""
-    for table in (table for table in metadata.sorted_tables if since(table) > after):
-        table.drop(connection)
-    connection.execute(sa.delete(schema).where(schema.c.version > after))
+def forget_later(connection: sa.Connection, version: int) -> None:
+    """Drop the tables of later versions, and the steps that led to them."""
+    for table in (t for t in metadata.sorted_tables if since(t) > version):
+        table.drop(connection, checkfirst=True)
+    connection.execute(sa.delete(schema).where(schema.c.version > version))
 
 
 def as_of(version: int, table: sa.Table) -> sa.Table:
@@ -254,7 +266,7 @@ def test_an_upgrade_brings_costs_and_leaves_those_of_older_runs_unknown(warehous
         for table in old.values():
             table.drop(connection)
             table.create(connection)
-        forget_versions(connection, after=4)
+        forget_later(connection, 4)
         now = datetime(2026, 1, 3, tzinfo=UTC)
         words = {c.name: "x" for c in old["runs"].columns if not c.nullable and isinstance(c.type, sa.Text)}
         kept = words | {"run_id": "r", "state": "published", "lease_until": now, "started_at": now}
@@ -298,7 +310,7 @@ def test_an_upgrade_from_before_the_steps_keeps_runs_of_one_model_and_takes_runs
         before = as_of(5, runs)
         before.create(connection)
         connection.execute(before.insert(), guarded)
-        forget_versions(connection, after=5)
+        forget_later(connection, 5)
 
     migrations._migrate(warehouse)
 
@@ -322,7 +334,7 @@ def downgrade(database: Database, version: int, *tables: sa.Table) -> None:
             old.create(connection)
             if kept:
                 connection.execute(old.insert(), kept)
-        forget_versions(connection, after=version)
+        forget_later(connection, version)
 
 
 def test_an_upgrade_links_runs_to_the_runs_that_replaced_them(warehouse: Database) -> None:

@@ -17,8 +17,9 @@ from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable, LinesPruned, TakenOver
 from penstock.interval import DataInterval
+from penstock.ledger.coverage import NOTHING_DONE, read_coverage
 from penstock.ledger.quarantine import quarantined_rows
-from penstock.ledger.reader import find_latest_runs, find_run, list_runs
+from penstock.ledger.reader import find_run, list_runs
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
 from penstock.run.load import load_partition
@@ -88,7 +89,7 @@ def prune_at(
 
 def held(database: Database, run: ScoringRun) -> int:
     """Count a run's rows in the history table, live or not."""
-    history = pruning._history_of(PIPELINE, find_run(database, run.run_id))
+    history = pruning._history_of(find_run(database, run.run_id))
     with database.reading() as connection:
         query = sa.select(sa.func.count()).select_from(history).where(history.c.run_id == run.run_id)
         return int(connection.execute(query).scalar_one())
@@ -220,7 +221,7 @@ def test_withdrawn_rows_that_were_pruned_come_back_by_a_restate(warehouse: Datab
     withdraw(warehouse, first.run_id)
     assert prune_at(warehouse, with_retention(keep_runs=0)) == {"replaced rows": 2}
     assert visible(warehouse) == []
-    assert find_latest_runs(warehouse, "card-risk")[day(0).key].state == "withdrawn"
+    assert read_coverage(warehouse, with_retention()).withdrawn == (day(0),)
 
     publish_rows(warehouse, [1, 2, 3], again=True)
 
@@ -234,7 +235,7 @@ def test_a_withdraw_while_a_restate_runs_empties_the_view_until_the_restate_publ
 
     withdraw(warehouse, first.run_id)
     assert visible(warehouse) == []
-    assert publish(warehouse, restate, Totals(4, 3, 1, 0), []) is None
+    assert publish(warehouse, restate, Totals(4, 3, 1, 0), []).superseded == ()
 
     assert visible(warehouse) == [1, 2, 3]
     assert find_run(warehouse, first.run_id).state == "withdrawn"
@@ -305,8 +306,8 @@ def test_an_interval_whose_lines_were_pruned_is_refused_and_never_scored_from_wh
 
 def test_intervals_that_catch_up_passes_over_need_no_lines() -> None:
     late = replace_interval(catch_up="latest", lookback=0)
-    assert needed_from(late, {}, (), NOW) == day(9).start
-    assert needed_from(LOGS, {}, (), NOW) == FIRST
+    assert needed_from(late, NOTHING_DONE, (), NOW) == day(9).start
+    assert needed_from(LOGS, NOTHING_DONE, (), NOW) == FIRST
 
 
 def test_lines_that_a_secondary_source_reaches_back_for_stay(warehouse: Database) -> None:

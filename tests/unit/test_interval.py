@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.interval import DataInterval, align_down, as_utc, covering, merge, missing, parse_duration, split
+from penstock.interval import (
+    DataInterval,
+    align_down,
+    as_utc,
+    covering,
+    gaps,
+    is_covered,
+    merge,
+    parse_duration,
+    parse_key,
+    split,
+)
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -80,14 +91,21 @@ def test_merged_intervals_do_not_touch_and_cover_the_same_hours(intervals: list[
 
 
 @given(spans)
-def test_missing_and_done_tile_the_grid(done: list[DataInterval]) -> None:
-    grid = split(T0, T0 + 60 * HOUR, HOUR)
+def test_gaps_and_done_spans_tile_the_range(done: list[DataInterval]) -> None:
+    end = T0 + 60 * HOUR
 
-    lacking = missing(grid, done)
+    open_parts = gaps(T0, end, done)
 
-    for interval in grid:
-        is_done = any(d.start <= interval.start and interval.end <= d.end for d in done)
-        assert (interval not in lacking) == is_done
+    for hour in split(T0, end, HOUR):
+        is_done = any(d.covers(hour) for d in done)
+        assert is_covered(hour, open_parts) != is_done
+    assert all(a.end < b.start for a, b in pairwise(open_parts))
+
+
+@given(spans)
+def test_an_interval_is_read_back_from_its_key(intervals: list[DataInterval]) -> None:
+    assert [parse_key(i.key) for i in intervals] == intervals
+    assert parse_key("snapshot") is None
 
 
 @given(st.integers(-1000, 1000), st.integers(1, 500))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunSummary", "prefect_api", "run_pipeline"]
 
-DONE = ("published", "superseded", "withdrawn")
+DONE = ("published", "audited", "superseded", "withdrawn")
 HISTORY_SECONDS = 15.0
 
 

@@ -75,13 +75,10 @@ def land_lines(pipeline: str, name: str, source: LogSource, database: Database, 
     """
     migrate(database)
     log = _Log(pipeline, name, source, database)
-    create_counter(database, pipeline, name)
-    with database.writing() as connection:
-        lock_landings(connection, pipeline, name)
-        log.table.metadata.create_all(connection)
     total, files, overtaken = Landing(), set[str](), True
     while overtaken:
         overtaken = False
+        log.create_tables()
         for file_id, landed in _land_batches(log, roots):
             if landed is None:  # another process has landed lines since the offsets were read, so read them again
                 overtaken = True
@@ -94,6 +91,8 @@ def land_lines(pipeline: str, name: str, source: LogSource, database: Database, 
 def _land_batches(log: "_Log", roots: tuple[str, ...]) -> Iterator[tuple[str, Landing | None]]:
     """Land the new lines. Yield each batch's file and counts, or None if another landing came before the batch."""
     landings, known = log.read_state()
+    if landings is None:  # the pipeline was renamed in between
+        return
     before = LandedBefore(log.database, log.table, log.pipeline, log.name, known)
     try:
         for batch in read_new_lines(log.name, log.source.path, known, roots):
@@ -115,7 +114,14 @@ class _Log:
         self.table = landed_table(pipeline, name)
         self._parser = compile_format(source)
 
-    def read_state(self) -> tuple[int, list[KnownFile]]:
+    def create_tables(self) -> None:
+        """Create the table of lines and the counter of landings, unless they are there."""
+        create_counter(self.database, self.pipeline, self.name)
+        with self.database.writing() as connection:
+            lock_landings(connection, self.pipeline, self.name)
+            self.table.metadata.create_all(connection)
+
+    def read_state(self) -> tuple[int | None, list[KnownFile]]:
         """Return the number of landings so far, and how far each file was read.
 
         The number is read first: a landing that commits in between is then found by its number.
@@ -123,7 +129,7 @@ class _Log:
         columns = [log_files.c[field.name] for field in fields(KnownFile)]
         query = sa.select(*columns).where(log_files.c.pipeline == self.pipeline, log_files.c.source == self.name)
         with self.database.reading() as connection:
-            landings = connection.execute(select_landings(self.pipeline, self.name)).scalar_one()
+            landings = connection.execute(select_landings(self.pipeline, self.name)).scalar()
             return landings, [KnownFile(**row) for row in connection.execute(query).mappings()]
 
     def land(self, batch: LineBatch, landings: int) -> Landing | None:

@@ -1,13 +1,15 @@
 """Which intervals a run takes: pure decisions, tried without a database."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from penstock.errors import SettingsError
-from penstock.interval import DataInterval, split
+from penstock.interval import DataInterval, merge, split
+from penstock.ledger.coverage import NOTHING_DONE, Coverage
+from penstock.ledger.destinations import PlacedRun
 from penstock.run.planning import Plan, PlanRequest, plan_intervals
 from penstock.run_types import Horizon
 from penstock.spec.pipeline import Pipeline
@@ -27,15 +29,22 @@ def pipeline(**interval: Any) -> Pipeline:
     return Pipeline.model_validate(data)
 
 
-def latest_runs(*days: int, state: str = "published", fingerprint: str = "same") -> dict[str, Any]:
-    records = {}
-    for day in days:
-        interval = GRID[day]
-        record = SimpleNamespace(
-            interval_key=interval.key, interval=interval, state=state, source_fingerprint=fingerprint
-        )
-        records[interval.key] = record
-    return records
+def coverage(
+    *days: int, withdrawn: Sequence[int] = (), fingerprint: str = "same", started: datetime = START
+) -> Coverage:
+    """The coverage of a ledger with these days published."""
+    live = [placed(GRID[day], fingerprint, started) for day in days]
+    return cover(*live, withdrawn=[GRID[day] for day in withdrawn])
+
+
+def placed(interval: DataInterval | None, fingerprint: str = "same", started: datetime = START) -> PlacedRun:
+    run_id = interval.key if interval else "snapshot"
+    return PlacedRun(run_id, "card-risk", interval, fingerprint, started, "", started)
+
+
+def cover(*live: PlacedRun, withdrawn: Sequence[DataInterval] = ()) -> Coverage:
+    spans = merge(run.interval for run in live if run.interval)
+    return Coverage(tuple(spans), tuple(withdrawn), lambda i: [run for run in live if run.overlaps(i)])
 
 
 def days_of(plan: Plan) -> list[int]:
@@ -47,26 +56,27 @@ def same(_: DataInterval) -> str:
 
 
 def test_all_intervals_that_are_over_and_not_published_are_due_oldest_first() -> None:
-    plan = plan_intervals(PlanRequest(pipeline(), latest_runs(0, 1, 5), NOW, same))
+    plan = plan_intervals(PlanRequest(pipeline(), coverage(0, 1, 5), NOW, same))
     assert days_of(plan) == [2, 3, 4, 6, 7, 8, 9]
     assert plan.published == 3
 
 
 def test_an_interval_is_not_due_before_its_delay_has_passed() -> None:
-    assert days_of(plan_intervals(PlanRequest(pipeline(delay="4h"), latest_runs(*range(9)), NOW, same))) == []
-    assert days_of(plan_intervals(PlanRequest(pipeline(delay="3h"), latest_runs(*range(9)), NOW, same))) == [9]
+    assert days_of(plan_intervals(PlanRequest(pipeline(delay="4h"), coverage(*range(9)), NOW, same))) == []
+    assert days_of(plan_intervals(PlanRequest(pipeline(delay="3h"), coverage(*range(9)), NOW, same))) == [9]
 
 
 def test_nothing_is_due_before_the_first_interval_is_over() -> None:
-    assert plan_intervals(PlanRequest(pipeline(), {}, START + timedelta(hours=5), same)).intervals == ()
+    assert plan_intervals(PlanRequest(pipeline(), NOTHING_DONE, START + timedelta(hours=5), same)).intervals == ()
 
 
 def test_latest_leaves_the_missed_ones_out() -> None:
-    assert days_of(plan_intervals(PlanRequest(pipeline(catch_up="latest"), latest_runs(0), NOW, same))) == [9]
+    plan = plan_intervals(PlanRequest(pipeline(catch_up="latest"), coverage(0), NOW, same))
+    assert (days_of(plan), plan.published, plan.passed_over) == ([9], 1, 8)
 
 
 def test_no_more_than_max_intervals_are_taken_and_the_rest_is_told() -> None:
-    plan = plan_intervals(PlanRequest(pipeline(max_intervals=3), {}, NOW, same))
+    plan = plan_intervals(PlanRequest(pipeline(max_intervals=3), NOTHING_DONE, NOW, same))
     assert (days_of(plan), plan.left_over) == ([0, 1, 2], 7)
 
 
@@ -77,7 +87,7 @@ def test_late_rows_bring_back_only_the_watched_intervals_that_changed() -> None:
         asked.append((interval.start - START).days)
         return "other" if asked[-1] == 8 else "same"
 
-    plan = plan_intervals(PlanRequest(pipeline(lookback=3), latest_runs(*range(10)), NOW, fingerprint_of))
+    plan = plan_intervals(PlanRequest(pipeline(lookback=3), coverage(*range(10)), NOW, fingerprint_of))
 
     assert [(p.reason, p.again) for p in plan.intervals] == [("late rows", True)]
     assert days_of(plan) == [8]
@@ -85,7 +95,7 @@ def test_late_rows_bring_back_only_the_watched_intervals_that_changed() -> None:
 
 
 def test_a_withdrawn_interval_waits_for_a_restate() -> None:
-    records = latest_runs(*range(9)) | latest_runs(9, state="withdrawn")
+    records = coverage(*range(9), withdrawn=[9])
     plan = plan_intervals(PlanRequest(pipeline(lookback=3), records, NOW, lambda _: "same"))
     assert (plan.intervals, plan.withdrawn, plan.published) == ((), 1, 9)
 
@@ -94,34 +104,35 @@ def test_a_withdrawn_interval_waits_for_a_restate() -> None:
 
 
 def test_a_range_bounds_what_is_taken_and_a_naive_bound_is_utc() -> None:
-    plan = plan_intervals(PlanRequest(pipeline(), {}, NOW, same, "due", datetime(2026, 1, 3), datetime(2026, 1, 5)))  # noqa: DTZ001
+    days = datetime(2026, 1, 3), datetime(2026, 1, 5)  # noqa: DTZ001
+    plan = plan_intervals(PlanRequest(pipeline(), NOTHING_DONE, NOW, same, "due", *days))
     assert days_of(plan) == [2, 3]
 
 
 def test_a_backfill_takes_missing_intervals_of_its_range_only() -> None:
     plan = plan_intervals(
-        PlanRequest(pipeline(catch_up="latest"), latest_runs(3), NOW, same, "backfill", START, START + 5 * DAY)
+        PlanRequest(pipeline(catch_up="latest"), coverage(3), NOW, same, "backfill", START, START + 5 * DAY)
     )
     assert (days_of(plan), {p.reason for p in plan.intervals}) == ([0, 1, 2, 4], {"backfill"})
 
 
 def test_a_restate_without_a_range_is_refused() -> None:
     with pytest.raises(SettingsError, match="needs a range"):
-        plan_intervals(PlanRequest(pipeline(), {}, NOW, same, "restate"))
+        plan_intervals(PlanRequest(pipeline(), NOTHING_DONE, NOW, same, "restate"))
 
 
 def test_a_snapshot_is_one_interval_without_bounds() -> None:
     data = pipeline().model_dump(mode="json", by_alias=True) | {"interval": None}
     snapshot = Pipeline.model_validate(data)
-    [planned] = plan_intervals(PlanRequest(snapshot, {}, NOW, same)).intervals
+    [planned] = plan_intervals(PlanRequest(snapshot, NOTHING_DONE, NOW, same)).intervals
     assert (planned.interval, planned.again) == (None, True)
     with pytest.raises(SettingsError, match="no intervals"):
-        plan_intervals(PlanRequest(snapshot, {}, NOW, same, "due", START, NOW))
+        plan_intervals(PlanRequest(snapshot, NOTHING_DONE, NOW, same, "due", START, NOW))
 
 
 def test_ten_thousand_pending_intervals_are_planned_at_once() -> None:
     minutes = pipeline(grain="15m", max_intervals=100)
-    plan = plan_intervals(PlanRequest(minutes, {}, START + timedelta(minutes=15 * 10_000), same))
+    plan = plan_intervals(PlanRequest(minutes, NOTHING_DONE, START + timedelta(minutes=15 * 10_000), same))
     assert (len(plan.intervals), plan.left_over) == (100, 9_900)
 
 
@@ -129,7 +140,7 @@ def test_ten_thousand_pending_intervals_are_planned_at_once() -> None:
 def test_intervals_beyond_the_horizon_wait_whatever_the_mode(mode: Any) -> None:
     horizon = Horizon(START + 7 * DAY + timedelta(minutes=30), "session 7 has a transaction open")
 
-    plan = plan_intervals(PlanRequest(pipeline(delay="1h"), {}, NOW, same, mode, START, NOW, horizon=horizon))
+    plan = plan_intervals(PlanRequest(pipeline(delay="1h"), NOTHING_DONE, NOW, same, mode, START, NOW, horizon=horizon))
 
     assert days_of(plan) == [0, 1, 2, 3, 4, 5]  # the delay of the seventh was not over when the session began
     assert plan.stalled == 4
@@ -139,9 +150,9 @@ def test_intervals_beyond_the_horizon_wait_whatever_the_mode(mode: Any) -> None:
 def test_a_published_interval_waits_for_nobody_unless_its_rows_changed() -> None:
     horizon = Horizon(START, "session 7 has a transaction open")
 
-    plan = plan_intervals(PlanRequest(pipeline(lookback=1), latest_runs(*range(9)), NOW, same, horizon=horizon))
+    plan = plan_intervals(PlanRequest(pipeline(lookback=1), coverage(*range(9)), NOW, same, horizon=horizon))
     late = plan_intervals(
-        PlanRequest(pipeline(lookback=2), latest_runs(*range(10)), NOW, lambda _: "other", horizon=horizon)
+        PlanRequest(pipeline(lookback=2), coverage(*range(10)), NOW, lambda _: "other", horizon=horizon)
     )
 
     assert (plan.published, plan.stalled) == (9, 1)

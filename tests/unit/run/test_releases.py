@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from penstock.ledger.coverage import NOTHING_DONE
 from penstock.privacy.masking import NO_MASKING
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.planning import Mode, PlanRequest, plan_intervals
@@ -12,7 +13,7 @@ from penstock.run_types import ExtractedRows, Features, ModelPin, NullKey, Parti
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
-from tests.unit.run.test_planning import GRID, NOW, days_of, latest_runs, pipeline, same
+from tests.unit.run.test_planning import GRID, NOW, coverage, days_of, pipeline, same
 
 KEYS = [interval.key for interval in GRID]
 RATES = """
@@ -31,7 +32,7 @@ destination: {table: scores}
 
 def reasons(mode: Mode, *released: int) -> dict[int, str]:
     keys = {KEYS[day] for day in released}
-    plan = plan_intervals(PlanRequest(pipeline(lookback=2), latest_runs(*range(9)), NOW, same, mode, released=keys))
+    plan = plan_intervals(PlanRequest(pipeline(lookback=2), coverage(*range(9)), NOW, same, mode, released=keys))
     return {(p.interval.start - GRID[0].start).days: p.reason for p in plan.intervals if p.interval}
 
 
@@ -49,7 +50,7 @@ def test_a_released_interval_that_was_never_published_is_scored_too() -> None:
 
 
 def test_a_withdrawn_interval_is_not_brought_back_by_a_release() -> None:
-    done = latest_runs(*range(1, 10)) | latest_runs(0, state="withdrawn")
+    done = coverage(*range(1, 10), withdrawn=[0])
 
     plan = plan_intervals(PlanRequest(pipeline(), done, NOW, same, "due", released={KEYS[0]}))
 
@@ -60,8 +61,11 @@ def test_a_snapshot_is_scored_for_a_release_only_where_there_is_one() -> None:
     data = pipeline().model_dump(mode="json", by_alias=True) | {"interval": None}
     snapshot = Pipeline.model_validate(data)
 
-    assert plan_intervals(PlanRequest(snapshot, {}, NOW, same, "release")).intervals == ()
-    assert len(plan_intervals(PlanRequest(snapshot, {}, NOW, same, "release", released={"snapshot"})).intervals) == 1
+    assert plan_intervals(PlanRequest(snapshot, NOTHING_DONE, NOW, same, "release")).intervals == ()
+    assert (
+        len(plan_intervals(PlanRequest(snapshot, NOTHING_DONE, NOW, same, "release", released={"snapshot"})).intervals)
+        == 1
+    )
 
 
 def pass_rates(waivers: dict[str, frozenset[str]], rate: float = -1.0) -> Features:

@@ -1,0 +1,77 @@
+"""Which spans of event time a destination has scores for. A plan reads this instead of all runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from penstock.database.connections import Database
+from penstock.interval import DataInterval, is_covered, merge
+from penstock.ledger.destinations import LIVE, PlacedRun, destination_name, find_overlapping
+from penstock.ledger.migrations import migrate
+from penstock.ledger.tables import runs
+from penstock.spec.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What of a destination is done."""
+
+    published: tuple[DataInterval, ...]
+    """Spans without a gap of published runs, the earliest first."""
+    withdrawn: tuple[DataInterval, ...]
+    """Intervals whose scores were withdrawn and not published again."""
+    find_live: Callable[[DataInterval], list[PlacedRun]]
+    """Returns the published runs that overlap an interval, a snapshot's among them."""
+
+    @property
+    def done(self) -> list[DataInterval]:
+        """Spans that only a restate scores again."""
+        return merge((*self.published, *self.withdrawn))
+
+
+NOTHING_DONE = Coverage((), (), lambda _: [])
+"""The coverage of a destination without runs."""
+
+
+def read_coverage(database: Database, pipeline: Pipeline) -> Coverage:
+    """Read from the ledger what of the pipeline's destination is done."""
+    migrate(database)
+    with database.reading() as connection:
+        place = destination_name(connection, pipeline.destination)
+        published = _read_spans(connection, place)
+        columns = (runs.c.interval_start, runs.c.interval_end)
+        taken_out = sa.select(*columns).where(*_in_state(place, "withdrawn")).distinct().order_by(*columns)
+        withdrawn = [DataInterval(start, end) for start, end in connection.execute(taken_out)]
+
+    def find_live(interval: DataInterval) -> list[PlacedRun]:
+        with database.reading() as connection:
+            return find_overlapping(connection, place, LIVE, interval)
+
+    return Coverage(published, tuple(i for i in withdrawn if not is_covered(i, published)), find_live)
+
+
+def _read_spans(connection: sa.Connection, place: str) -> tuple[DataInterval, ...]:
+    """Return the spans of published runs: a span ends where no run begins, and begins where none ends.
+
+    Published runs do not overlap, so an index finds both. A table scan in Python would take seconds for a year of
+    short intervals.
+    """
+    run, neighbour = runs.alias("run"), runs.alias("neighbour")
+
+    def edges(column: str, opposite: str) -> list[datetime]:
+        touching = sa.exists().where(*_in_state(place, "published", neighbour), neighbour.c[opposite] == run.c[column])
+        query = sa.select(run.c[column]).where(*_in_state(place, "published", run), ~touching)
+        return sorted(connection.execute(query).scalars())
+
+    ends = edges("interval_end", "interval_start")
+    if len(ends) == 1:
+        first = sa.select(sa.func.min(run.c.interval_start)).where(*_in_state(place, "published", run))
+        return (DataInterval(connection.execute(first).scalar_one(), ends[0]),)
+    return tuple(DataInterval(*edge) for edge in zip(edges("interval_start", "interval_end"), ends, strict=True))
+
+
+def _in_state(place: str, state: str, table: sa.FromClause = runs) -> tuple[sa.ColumnElement[bool], ...]:
+    here = (table.c.destination == place, table.c.variant == LIVE, table.c.state == state)
+    return (*here, table.c.interval_start.is_not(None))

@@ -1,0 +1,272 @@
+"""Destinations in the ledger: their names, locks and owners, and the runs in them that overlap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from penstock.database.connections import Database
+from penstock.errors import DestinationDisputed, DestinationTaken, KeyCollision
+from penstock.interval import DataInterval
+from penstock.ledger.tables import destinations, intervals, runs
+from penstock.run_types import interval_label
+from penstock.spec.pipeline import Destination, Pipeline
+
+LIVE = "live"
+VIEWS = ("", "_latest", "__history")
+"""What the names of a destination's views and of its table end in."""
+
+
+@dataclass(frozen=True)
+class PlacedRun:
+    """A run in a destination: published, running, or audited and waiting for others."""
+
+    run_id: str
+    pipeline: str
+    interval: DataInterval | None
+    """None: a snapshot. It overlaps every interval."""
+    source_fingerprint: str | None
+    started_at: datetime
+    lease_token: str
+    lease_until: datetime
+
+    @property
+    def label(self) -> str:
+        return interval_label(self.interval)
+
+    def overlaps(self, interval: DataInterval | None) -> bool:
+        return self.interval is None or interval is None or self.interval.overlaps(interval)
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """What breaks the rules of a destination: several owners, or live runs that overlap."""
+
+    destination: str
+    pipelines: tuple[str, ...]
+    """The pipelines that have live runs there."""
+    overlaps: tuple[tuple[PlacedRun, PlacedRun], ...]
+
+
+def destination_name(connection: sa.Connection, destination: Destination) -> str:
+    """Return the destination's name in the ledger: `schema.table`, in lower case where case makes no difference."""
+    return qualified_name(connection, destination.schema_, destination.table)
+
+
+def qualified_name(connection: sa.Connection, schema: str | None, table: str) -> str:
+    """Return `schema.table` with the connection's default schema for None."""
+    name = f"{schema or connection.dialect.default_schema_name or ''}.{table}"
+    return name if connection.dialect.name == "postgresql" else name.casefold()
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return schema and table of a destination's name. A table has no dot."""
+    schema, _, table = name.rpartition(".")
+    return schema, table
+
+
+def lock_pointer(connection: sa.Connection, destination: str, pipeline: str, key: str, variant: str) -> None:
+    """Write the rows of the destination and of the interval. Other writers wait or fail until this transaction ends."""
+    connection.execute(
+        sa.update(destinations).where(destinations.c.destination == destination).values(guard=destinations.c.guard + 1)
+    )
+    connection.execute(
+        sa.update(intervals)
+        .where(intervals.c.pipeline == pipeline, intervals.c.interval_key == key, intervals.c.variant == variant)
+        .values(guard=intervals.c.guard + 1)
+    )
+
+
+def ensure_locks(database: Database, pipeline: Pipeline, key: str, variant: str) -> str:
+    """Make the rows that `lock_pointer` writes, where they are missing. Return the destination's name.
+
+    Raises:
+        DestinationTaken: another destination has a view or a table of the same name.
+    """
+    with database.reading() as connection:
+        name = destination_name(connection, pipeline.destination)
+        owner = connection.execute(_owner(name)).scalar()
+        guard = {"pipeline": pipeline.name, "interval_key": key, "variant": variant}
+        match = [intervals.c[column] == value for column, value in guard.items()]
+        locked = connection.execute(sa.select(intervals.c.guard).where(*match)).first()
+        if owner is None:
+            _refuse_shared_names(connection, name, pipeline.name)
+    rows = []
+    if owner is None:
+        first = {"destination": name, "pipeline": pipeline.name, "guard": 0, "disputed": False}
+        rows.append(destinations.insert().values(**first))
+    if locked is None:
+        rows.append(intervals.insert().values(**guard, guard=0))
+    for row in rows:
+        try:
+            with database.writing() as connection:
+                connection.execute(row)
+        except KeyCollision:
+            pass  # another run has just made the same row
+    return name
+
+
+def lock_run(connection: sa.Connection, run: sa.RowMapping) -> None:
+    """Lock the destination and the interval of a row of `runs`."""
+    lock_pointer(connection, run["destination"], run["pipeline"], run["interval_key"], run["variant"])
+
+
+def adopt_older_runs(connection: sa.Connection, name: str, pipeline: Pipeline) -> None:
+    """Give runs the destination's name that a process of version 7 wrote while the ledger was upgraded."""
+    older = (runs.c.destination.is_(None), runs.c.pipeline == pipeline.name)
+    table = runs.c.destination_table == pipeline.destination.table
+    connection.execute(sa.update(runs).where(*older, table).values(destination=name))
+
+
+def take_ownership(connection: sa.Connection, name: str, pipeline: str, now: datetime) -> None:
+    """Make the pipeline the owner of the destination. Part of a transaction that has locked it.
+
+    Raises:
+        DestinationTaken: another pipeline has a live or a running run there.
+        DestinationDisputed: its live runs overlap.
+    """
+    row = connection.execute(sa.select(destinations).where(destinations.c.destination == name)).mappings().one()
+    if not row["disputed"] and row["pipeline"] == pipeline:
+        return
+    if row["disputed"]:
+        refuse_dispute(connection, name, pipeline)
+    others = _find_others(connection, name, pipeline, now)
+    if others:
+        raise _taken(name, pipeline, others)
+    values = {"pipeline": pipeline, "disputed": False}
+    connection.execute(sa.update(destinations).where(destinations.c.destination == name).values(**values))
+
+
+def owns(connection: sa.Connection, name: str, pipeline: str) -> bool:
+    return bool(connection.execute(_owner(name)).scalar() == pipeline)
+
+
+def refuse_others(database: Database, pipeline: Pipeline) -> str:
+    """Return the destination's name, if the pipeline may write there.
+
+    Raises:
+        DestinationTaken: it belongs to another pipeline, or its names collide with those of another destination.
+        DestinationDisputed: its live runs overlap, or belong to several pipelines.
+    """
+    with database.reading() as connection:
+        name = destination_name(connection, pipeline.destination)
+        if not sa.inspect(connection).has_table(destinations.name):
+            return name  # a check looks before the first run has made the ledger
+        row = connection.execute(sa.select(destinations).where(destinations.c.destination == name)).mappings().first()
+        if row is None:
+            _refuse_shared_names(connection, name, pipeline.name)
+        elif row["disputed"]:
+            refuse_dispute(connection, name, pipeline.name)
+        elif row["pipeline"] != pipeline.name:
+            others = _find_others(connection, name, pipeline.name, database.now(connection))
+            if others:
+                raise _taken(name, pipeline.name, others)
+    return name
+
+
+def refuse_dispute(connection: sa.Connection, name: str, pipeline: str) -> None:
+    """Refuse a destination that broke the rules before version 8 and still does.
+
+    Raises:
+        DestinationDisputed: its live runs overlap, or belong to several pipelines.
+    """
+    dispute = find_dispute(connection, name)
+    if dispute is not None:
+        overlaps = tuple(f"{a.run_id[:8]} {a.label} and {b.run_id[:8]} {b.label}" for a, b in dispute.overlaps)
+        raise DestinationDisputed(split_name(name)[1], pipeline, dispute.pipelines, overlaps)
+
+
+def _find_others(connection: sa.Connection, name: str, pipeline: str, now: datetime) -> dict[str, int]:
+    """Return other pipelines with published runs in the destination, or with running ones under a lease."""
+    state = sa.or_(runs.c.state == "published", sa.and_(runs.c.state == "running", runs.c.lease_until > now))
+    return _count_runs(connection, name, state, runs.c.pipeline != pipeline)
+
+
+def _count_runs(connection: sa.Connection, name: str, *where: sa.ColumnElement[bool]) -> dict[str, int]:
+    query = sa.select(runs.c.pipeline, sa.func.count()).where(runs.c.destination == name, *where)
+    return {str(p): int(number) for p, number in connection.execute(query.group_by(runs.c.pipeline))}
+
+
+def find_dispute(connection: sa.Connection, name: str, limit: int = 5) -> Dispute | None:
+    """Return what breaks the rules of the destination, with the first overlaps. None: nothing does."""
+    pipelines = tuple(sorted(_count_runs(connection, name, runs.c.state == "published")))
+    one, two = _published(name, "one"), _published(name, "two")
+    begins_inside = sa.and_(two.c.interval_start >= one.c.interval_start, two.c.interval_start < one.c.interval_end)
+    later = sa.or_(two.c.interval_start > one.c.interval_start, two.c.run_id > one.c.run_id)
+    query = (
+        sa.select(*(c.label(f"one_{c.name}") for c in one.c), *(c.label(f"two_{c.name}") for c in two.c))
+        .where(sa.or_(sa.and_(begins_inside, later), _is_other_than_snapshot(one, two)))
+        .order_by(one.c.interval_start, two.c.interval_start)
+        .limit(limit)
+    )
+    found = connection.execute(query).mappings().all()
+    overlaps = tuple((_placed_run(row, "one_"), _placed_run(row, "two_")) for row in found)
+    return Dispute(name, pipelines, overlaps) if overlaps or len(pipelines) > 1 else None
+
+
+def find_overlapping(
+    connection: sa.Connection, name: str, variant: str, interval: DataInterval | None, state: str = "published"
+) -> list[PlacedRun]:
+    """Return the destination's runs in a state that share a moment with the interval, the earliest first."""
+    here = (runs.c.destination == name, runs.c.variant == variant, runs.c.state == state)
+    query = sa.select(*_COLUMNS).where(*here).order_by(runs.c.interval_start)
+    if interval is not None:
+        # Published runs do not overlap, so of those that began before only the last can reach into the interval.
+        before = sa.select(sa.func.max(runs.c.interval_start)).where(*here, runs.c.interval_start <= interval.start)
+        first = sa.func.coalesce(before.scalar_subquery(), interval.start) if state == "published" else None
+        meets = [runs.c.interval_start < interval.end, runs.c.interval_end > interval.start]
+        meets += [] if first is None else [runs.c.interval_start >= first]
+        query = query.where(sa.or_(sa.and_(*meets), runs.c.interval_start.is_(None)))
+    return [_placed_run(row) for row in connection.execute(query).mappings()]
+
+
+def read_placed(connection: sa.Connection, run_id: str) -> PlacedRun:
+    return _placed_run(connection.execute(sa.select(*_COLUMNS).where(runs.c.run_id == run_id)).mappings().one())
+
+
+_COLUMNS = [
+    runs.c[name]
+    for name in (
+        *("run_id", "pipeline", "interval_start", "interval_end"),
+        *("source_fingerprint", "started_at", "lease_token", "lease_until"),
+    )
+]
+
+
+def _placed_run(row: sa.RowMapping, prefix: str = "") -> PlacedRun:
+    start, end = row[f"{prefix}interval_start"], row[f"{prefix}interval_end"]
+    interval = None if start is None else DataInterval(start, end)
+    rest = {c.name: row[prefix + c.name] for c in _COLUMNS if c.name not in ("interval_start", "interval_end")}
+    return PlacedRun(interval=interval, **rest)
+
+
+def _published(name: str, alias: str) -> sa.Subquery:
+    here = (runs.c.destination == name, runs.c.variant == LIVE, runs.c.state == "published")
+    return sa.select(*_COLUMNS).where(*here).subquery(alias)
+
+
+def _is_other_than_snapshot(one: sa.Subquery, two: sa.Subquery) -> sa.ColumnElement[bool]:
+    """Whether `one` is a snapshot, which overlaps all, and `two` another run. Two snapshots are found once."""
+    return sa.and_(
+        one.c.interval_start.is_(None),
+        sa.or_(two.c.interval_start.is_not(None), two.c.run_id > one.c.run_id),
+    )
+
+
+def _owner(name: str) -> "sa.Select[tuple[str]]":
+    return sa.select(destinations.c.pipeline).where(destinations.c.destination == name)
+
+
+def _taken(name: str, pipeline: str, others: Mapping[str, int]) -> DestinationTaken:
+    other, number = next(iter(sorted(others.items())))
+    return DestinationTaken(split_name(name)[1], pipeline, other, number)
+
+
+def _refuse_shared_names(connection: sa.Connection, name: str, pipeline: str) -> None:
+    """Refuse a new destination one of whose names is a view or a table of another one."""
+    schema, table = split_name(name)
+    names = {f"{schema}.{table}{ending}" for ending in VIEWS}
+    for known, owner in connection.execute(sa.select(destinations.c.destination, destinations.c.pipeline)):
+        for clash in sorted(names & {f"{known}{ending}" for ending in VIEWS}):
+            raise DestinationTaken(split_name(clash)[1], pipeline, owner, None)

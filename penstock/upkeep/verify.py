@@ -1,0 +1,187 @@
+"""Verify the ledger: each of its invariants as one read-only query that returns the rows which break it."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.database.connections import Database
+from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
+from penstock.ledger.tables import destinations, forgotten, partitions, quarantine, runs, validations
+from penstock.run.history_table import HistoryRunId, history_name
+
+ENDED_WITH_COUNTS = ("published", "audited", "superseded", "withdrawn")
+SHOWN = 20
+"""Most rows that a violation names."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """An invariant that does not hold in one place."""
+
+    invariant: str
+    where: str
+    """The destination or the table."""
+    rows: tuple[str, ...]
+    """What breaks it, the first ones."""
+    remedy: str
+
+
+Check = Callable[[sa.Connection], Iterator[Violation]]
+
+
+def verify_ledger(database: Database) -> tuple[Violation, ...]:
+    """Check every invariant of the ledger. Nothing is written; an empty result means that all hold."""
+    with database.reading() as connection:
+        if not sa.inspect(connection).has_table(destinations.name):
+            return ()
+        return tuple(violation for check in CHECKS for violation in check(connection))
+
+
+def _one_run_an_interval(connection: sa.Connection) -> Iterator[Violation]:
+    same = (runs.c.destination, runs.c.interval_key, runs.c.variant, runs.c.state)
+    twice = sa.select(*same, sa.func.count()).where(runs.c.state.in_(("running", "published"))).group_by(*same)
+    for place, key, variant, state, number in connection.execute(twice.having(sa.func.count() > 1).limit(SHOWN)):
+        remedy = "Withdraw all but one." if state == "published" else "Wait until their leases end, then run again."
+        yield Violation(f"one {state} run an interval", str(place), (f"{key} {variant}: {number}",), remedy)
+
+
+def _no_overlaps_and_one_owner(connection: sa.Connection) -> Iterator[Violation]:
+    owners = dict(connection.execute(sa.select(destinations.c.destination, destinations.c.pipeline)).tuples().all())
+    live = sa.select(runs.c.destination).where(runs.c.state == "published").distinct()
+    for place in connection.execute(live).scalars().all():
+        dispute = find_dispute(connection, place, SHOWN)
+        if dispute and dispute.overlaps:
+            pairs = tuple(f"{a.run_id} {a.label} and {b.run_id} {b.label}" for a, b in dispute.overlaps)
+            yield Violation("live runs do not overlap", place, pairs, "`penstock withdraw RUN_ID` one of each pair.")
+        owner = owners.get(place)
+        others = _pipelines_of(connection, place)
+        if others != ({owner} if owner else set()):
+            rows = (f"owner: {owner}", *(f"live runs of: {name}" for name in sorted(others)))
+            remedy = "`penstock rename OLD NEW`, or `penstock withdraw --pipeline NAME` for all but one."
+            yield Violation("a destination belongs to one pipeline", place, rows, remedy)
+
+
+def _pipelines_of(connection: sa.Connection, place: str) -> set[str]:
+    here = (runs.c.destination == place, runs.c.state == "published", runs.c.variant == LIVE)
+    return set(connection.execute(sa.select(runs.c.pipeline).where(*here).distinct()).scalars())
+
+
+def _counts_add_up(connection: sa.Connection) -> Iterator[Violation]:
+    accounted = runs.c.rows_scored + runs.c.rows_quarantined + runs.c.rows_excluded
+    counted = runs.c.state.in_(ENDED_WITH_COUNTS)
+    wrong = sa.or_(runs.c.rows_extracted != accounted, accounted.is_(None))
+    yield from _list_runs(connection, "extracted = scored + quarantined + excluded", sa.and_(counted, wrong))
+    loaded = sa.select(
+        partitions.c.run_id,
+        sa.func.sum(partitions.c.rows_extracted).label("extracted"),
+        sa.func.sum(partitions.c.rows_scored).label("scored"),
+    ).group_by(partitions.c.run_id)
+    added = loaded.subquery("added")
+    joined = runs.outerjoin(added, added.c.run_id == runs.c.run_id)
+    differs = sa.or_(
+        sa.func.coalesce(added.c.extracted, 0) != runs.c.rows_extracted,
+        sa.func.coalesce(added.c.scored, 0) != runs.c.rows_scored,
+    )
+    yield from _list_runs(connection, "partitions add up to their run", sa.and_(counted, differs), joined)
+
+
+def _parts_belong_to_runs(connection: sa.Connection) -> Iterator[Violation]:
+    for table in (partitions, validations, quarantine):
+        orphan = ~sa.exists().where(runs.c.run_id == table.c.run_id)
+        found = connection.execute(sa.select(table.c.run_id).where(orphan).distinct().limit(SHOWN)).scalars().all()
+        if found:
+            yield Violation("every part belongs to a run", table.name, tuple(found), "Restore the ledger's backup.")
+
+
+def _links_are_runs(connection: sa.Connection) -> Iterator[Violation]:
+    newer = runs.alias("newer")
+    lost = sa.and_(
+        runs.c.replaced_by_run_id.is_not(None), ~sa.exists().where(newer.c.run_id == runs.c.replaced_by_run_id)
+    )
+    yield from _list_runs(connection, "a replaced run names a run", lost)
+    unmarked = sa.and_(runs.c.state == "published", runs.c.published_at.is_(None))
+    yield from _list_runs(connection, "a published run has its time", unmarked)
+    nowhere = sa.and_(runs.c.state.in_(("running", "published")), runs.c.destination.is_(None))
+    yield from _list_runs(connection, "a run names its destination", nowhere)
+
+
+def _readers_see_the_published_rows(connection: sa.Connection) -> Iterator[Violation]:
+    """Compare the rows of each published run in the history table, and those of the view, with the ledger's counts."""
+    live = sa.select(runs.c.destination).where(runs.c.state == "published").distinct()
+    for place in connection.execute(live).scalars().all():
+        schema, table = split_name(place)
+        name = _spelled(connection, place) or table
+        inspector = sa.inspect(connection)
+        if not inspector.has_table(f"{name}{VIEWS[-1]}", schema=schema):
+            yield from _lost_table(connection, place)
+            continue
+        history = history_name(name, schema)
+        found = sa.select(history.c.run_id, sa.func.count().label("rows")).group_by(history.c.run_id).subquery("found")
+        joined = runs.outerjoin(found, found.c.run_id == sa.cast(runs.c.run_id, HistoryRunId))
+        number = sa.func.coalesce(found.c.rows, 0)
+        here = (runs.c.destination == place, runs.c.state == "published")
+        query = sa.select(runs.c.run_id, runs.c.rows_scored, number).select_from(joined)
+        differing = connection.execute(query.where(*here, number != runs.c.rows_scored)).all()
+        missing = sum(scored - rows for _, scored, rows in differing)
+        if any(rows > scored for _, scored, rows in differing) or missing > _count_forgotten(connection, history.name):
+            rows = tuple(f"{run_id}: {seen} rows, {scored} scored" for run_id, scored, seen in differing[:SHOWN])
+            yield Violation("a published run has its rows", place, rows, "Restate the intervals of these runs.")
+        unknown = ~sa.exists().where(sa.cast(runs.c.run_id, HistoryRunId) == history.c.run_id)
+        orphans = connection.execute(sa.select(history.c.run_id).where(unknown).distinct().limit(SHOWN)).scalars().all()
+        if orphans:
+            rows = tuple(map(str, orphans))
+            yield Violation("every row belongs to a run", history.name, rows, "Restore the ledger's backup.")
+        if inspector.has_table(name, schema=schema):
+            view = sa.select(sa.func.count()).select_from(sa.table(name, schema=schema))
+            shown = int(connection.execute(view).scalar_one())
+            kept = sa.select(sa.func.sum(number)).select_from(joined).where(*here, runs.c.variant == LIVE)
+            held = int(connection.execute(kept).scalar_one() or 0)
+            if shown != held:
+                rows = (f"{shown} rows in the view, {held} of published runs",)
+                yield Violation("the view shows the published rows", place, rows, "Drop the view; a run makes it anew.")
+
+
+def _lost_table(connection: sa.Connection, place: str) -> Iterator[Violation]:
+    scored = sa.select(sa.func.sum(runs.c.rows_scored)).where(runs.c.destination == place, runs.c.state == "published")
+    rows = int(connection.execute(scored).scalar_one() or 0)
+    if rows:
+        what = (f"{rows} published rows, and no table",)
+        yield Violation("a published run has its rows", place, what, "Restore the table, or withdraw its runs.")
+
+
+def _spelled(connection: sa.Connection, place: str) -> str | None:
+    """Return the table as the spec spells it, since the destination's name may be in lower case."""
+    named = sa.select(runs.c.destination_table).where(runs.c.destination == place).limit(1)
+    return connection.execute(named).scalar()
+
+
+def _count_forgotten(connection: sa.Connection, table: str) -> int:
+    """Return how many rows of a table `penstock forget` has removed."""
+    counted = map(json.loads, connection.execute(sa.select(forgotten.c.counts)).scalars())
+    return sum(int(counts.get(table, 0)) for counts in counted)
+
+
+def _list_runs(
+    connection: sa.Connection, invariant: str, broken: sa.ColumnElement[bool], table: sa.FromClause = runs
+) -> Iterator[Violation]:
+    columns = (runs.c.destination, runs.c.run_id, runs.c.state)
+    found: Sequence[Any] = connection.execute(
+        sa.select(*columns).select_from(table).where(broken).order_by(runs.c.started_at).limit(SHOWN)
+    ).all()
+    for place in dict.fromkeys(row[0] for row in found):
+        rows = tuple(f"{run_id} ({state})" for where, run_id, state in found if where == place)
+        yield Violation(invariant, str(place), rows, "Restate the intervals of these runs.")
+
+
+CHECKS: tuple[Check, ...] = (
+    _one_run_an_interval,
+    _no_overlaps_and_one_owner,
+    _counts_add_up,
+    _parts_belong_to_runs,
+    _links_are_runs,
+    _readers_see_the_published_rows,
+)
+"""The invariants, one function for each subject."""
