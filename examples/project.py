@@ -12,7 +12,6 @@ from secrets import token_hex
 
 import penstock
 from penstock import DataInterval, IntervalSpec, Project, SettingsError, load_pipeline
-from penstock.examples.grid import align_down
 from penstock.examples.pack import Pack, Size
 
 SHIPPED = Path(penstock.__file__).parent / "deployments" / "pipelines"
@@ -43,7 +42,7 @@ def newest_end(pack: Pack, now: datetime) -> datetime:
     spec = load_pipeline(SHIPPED / f"{pack.pipelines[0]}.yaml").interval
     if spec is None:
         return now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return align_down(now - spec.delay, spec.start, spec.grain)
+    return spec.grid.align_down(now - spec.delay)
 
 
 def write_pipelines(pack: Pack, size: Size) -> None:
@@ -62,8 +61,8 @@ def write_pipelines(pack: Pack, size: Size) -> None:
 
 def scored_span(pack: Pack, interval: IntervalSpec, size: Size) -> DataInterval:
     """Return the range that a pipeline of the pack scores."""
-    end = align_down(size.until, interval.start, interval.grain)
-    return DataInterval(end - pack.scored * interval.grain, end)
+    end = interval.grid.align_down(size.until)
+    return DataInterval(interval.grid.previous(end, pack.scored), end)
 
 
 def write_size(pack: Pack, size: Size) -> None:

@@ -8,7 +8,6 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from penstock import Pipeline, Project, RunRecord
-from penstock.examples.grid import align_down
 from penstock.examples.pack import Incident, Pack, Size
 
 Run = Callable[[str, datetime, Incident | None], object]
@@ -103,10 +102,10 @@ def _act(project: Project, name: str, end: datetime, incident: Incident | None, 
 def _newest_start(pipeline: Pipeline, size: Size) -> datetime:
     """Return the start of the newest interval. Of a snapshot, the end of the data."""
     end = _newest_end(pipeline, size)
-    return end if pipeline.interval is None else end - pipeline.interval.grain
+    return end if pipeline.interval is None else pipeline.interval.grid.previous(end)
 
 
 def _newest_end(pipeline: Pipeline, size: Size) -> datetime:
     """Return the end of the newest interval that the data fill. A later end would include an incomplete interval."""
     interval = pipeline.interval
-    return size.until if interval is None else align_down(size.until, interval.start, interval.grain)
+    return size.until if interval is None else interval.grid.align_down(size.until)

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from penstock import DataInterval, Project, SettingsError, load_pipeline
-from penstock.examples.grid import split
 from penstock.examples.pack import Pack
 from penstock.examples.project import read_size, scored_span
 
@@ -53,7 +52,7 @@ def _schedule(project: Project, pack: Pack, name: str, pace: float, minutes: flo
     if interval is None:
         raise SettingsError(f"`{name}` is a snapshot pipeline and has no intervals", "Leave its pack out.")
     until = scored_span(pack, interval, read_size(pack)).end
-    intervals = split(interval.start, until, interval.grain)
+    intervals = interval.grid.split(until)
     every = max(1, round(MINUTES * pace / len(intervals)))
     return HourSchedule(name, tuple(intervals), timedelta(seconds=every), timedelta(seconds=round(minutes * pace)))
 

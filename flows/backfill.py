@@ -38,8 +38,8 @@ def backfill(
 
     Args:
         pipeline: Name in the pipelines folder, or path of a YAML file.
-        start: 2026-01-31 or 2026-01-31T06:00, UTC; empty: from the pipeline's own start.
-        end: 2026-01-31 or 2026-01-31T06:00, UTC, not included; empty: until now.
+        start: 2026-01-31 or 2026-01-31T06:00, in the pipeline's time zone; empty: from the pipeline's own start.
+        end: 2026-01-31 or 2026-01-31T06:00, in the pipeline's time zone, not included; empty: until now.
         parallel: Most flow runs at once. The workers must have slots for them and for this one.
         restate: Also score published intervals of the range again. Needs start and end.
     """

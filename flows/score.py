@@ -54,8 +54,8 @@ def score(
         pipeline: Name in the pipelines folder, or path of a YAML file.
         mode: due = missing intervals and those that late rows changed; backfill = missing intervals of a range;
             restate = all intervals of a range again; release = intervals with rows released from quarantine.
-        start: 2026-01-31 or 2026-01-31T06:00, UTC; empty: from the pipeline's own start.
-        end: 2026-01-31 or 2026-01-31T06:00, UTC, not included; empty: until now.
+        start: 2026-01-31 or 2026-01-31T06:00, in the pipeline's time zone; empty: from the pipeline's own start.
+        end: 2026-01-31 or 2026-01-31T06:00, in the pipeline's time zone, not included; empty: until now.
         model: name@alias or name@version, as in card-risk@champion. With several models: step=name@version, separated
             by commas. Empty: the pipeline's own.
         partition_rows: Smaller partitions need less memory; 0: the pipeline's own.

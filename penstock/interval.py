@@ -1,11 +1,24 @@
-"""Data intervals: half-open spans of event time, and pure functions to split and compare them."""
+"""Data intervals: half-open spans of event time, the grid that they lie on, and functions to compare them."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import cached_property
+from itertools import accumulate, pairwise, repeat
+from operator import add
+from typing import Literal
+from zoneinfo import ZoneInfo
 
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+CalendarGrain = Literal["week", "month", "quarter", "year"]
+Grain = timedelta | CalendarGrain
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+WEEKDAYS: tuple[Weekday, ...] = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_DAY, _SECOND, _INSTANT = timedelta(days=1), timedelta(seconds=1), timedelta(microseconds=1)
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": _DAY, "w": timedelta(weeks=1)}
+_MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
 
 def parse_duration(text: str) -> timedelta:
@@ -20,17 +33,23 @@ def parse_duration(text: str) -> timedelta:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def as_utc(moment: datetime) -> datetime:
-    """Return the same moment in UTC. A naive value is UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def as_utc(moment: datetime, zone: str = "UTC") -> datetime:
+    """Return the same moment in UTC. A naive value is local time of the zone."""
+    return (moment.replace(tzinfo=_zone(zone)) if moment.tzinfo is None else moment).astimezone(UTC)
 
 
-@dataclass(frozen=True, order=True)
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else ZoneInfo(name)  # Python's own UTC is much faster
+
+
+@dataclass(frozen=True, order=True, slots=True)
 class DataInterval:
     """`[start, end)` in UTC, aware."""
 
     start: datetime
     end: datetime
+    zone: str = field(default="UTC", compare=False, repr=False)
+    """The time zone of the label. Two intervals that differ only in it are equal."""
 
     def __post_init__(self) -> None:
         if self.start.tzinfo is None or self.end.tzinfo is None:
@@ -53,44 +72,169 @@ class DataInterval:
 
     @property
     def label(self) -> str:
-        """The interval for people: `2026-01-01 → 01-02`, with hours if they are not midnight."""
-        midnight = all((t.hour, t.minute, t.second) == (0, 0, 0) for t in (self.start, self.end))
+        """The interval for people, in its zone: `2026-01-01 → 01-02`, with hours if they are not midnight."""
+        start, end = (moment.astimezone(_zone(self.zone)) for moment in (self.start, self.end))
+        midnight = all((t.hour, t.minute, t.second) == (0, 0, 0) for t in (start, end))
         clock = "" if midnight else " %H:%M"
-        if self.start.date() == self.end.date():
-            end = self.end.strftime("%H:%M")
+        zone = "" if midnight or self.zone == "UTC" else f" {end.tzname()}"
+        if start.date() == end.date():
+            until = end.strftime("%H:%M")
         else:
-            year = "" if self.start.year == self.end.year else "%Y-"
-            end = self.end.strftime(f"{year}%m-%d{clock}")
-        return f"{self.start.strftime(f'%Y-%m-%d{clock}')} → {end}"
+            year = "" if start.year == end.year else "%Y-"
+            until = end.strftime(f"{year}%m-%d{clock}")
+        return f"{start.strftime(f'%Y-%m-%d{clock}')} → {until}{zone}"
 
 
-def parse_key(key: str) -> DataInterval | None:
+def parse_key(key: str, zone: str = "UTC") -> DataInterval | None:
     """Read an interval's name in the ledger. None for the name of a snapshot."""
     start, slash, end = key.partition("/")
-    return DataInterval(datetime.fromisoformat(start), datetime.fromisoformat(end)) if slash else None
+    return DataInterval(datetime.fromisoformat(start), datetime.fromisoformat(end), zone) if slash else None
 
 
-def iso(moment: datetime) -> str:
-    """Write a moment as `2026-01-01T00:00:00Z`, with microseconds only if there are any."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def iso(moment: datetime, zone: str = "UTC") -> str:
+    """Write a moment as `2026-01-01T00:00:00Z`, in another zone with its offset. Microseconds only if there are any."""
+    return moment.astimezone(_zone(zone)).isoformat().replace("+00:00", "Z")
 
 
-def split(start: datetime, end: datetime, grain: timedelta) -> list[DataInterval]:
-    """Cut `[start, end)` into whole grains from `start`. A shorter last piece is dropped."""
-    whole = max((end - start) // grain, 0)
-    return [DataInterval(start + i * grain, start + (i + 1) * grain) for i in range(whole)]
+def is_fixed(grain: Grain, zone: str) -> bool:
+    """Whether all intervals of the grain have one length: minutes and hours in any zone, days in UTC."""
+    return isinstance(grain, timedelta) and (zone == "UTC" or grain % _DAY != timedelta(0))
 
 
-def align_down(moment: datetime, origin: datetime, grain: timedelta) -> datetime:
-    """Return the last grid point at or before `moment`, on the grid that starts at `origin`."""
-    return origin + ((moment - origin) // grain) * grain
+@dataclass(frozen=True)
+class Grid:
+    """Intervals of one grain that follow each other without a gap.
+
+    Minutes and hours have a fixed length, and so have days in UTC. Days of another zone, weeks, months, quarters and
+    years begin at midnight of the zone, so their lengths differ.
+    """
+
+    origin: datetime
+    """Start of the first interval, in UTC. It must be a boundary of the calendar, see `calendar_boundaries`."""
+    grain: Grain
+    zone: str = "UTC"
+
+    def align_down(self, moment: datetime) -> datetime:
+        """Return the last boundary at or before a moment."""
+        return self._boundary(self._number(moment))
+
+    def next(self, moment: datetime) -> datetime:
+        """Return the first boundary after a moment."""
+        return self._boundary(self._number(moment) + 1)
+
+    def previous(self, moment: datetime, count: int = 1) -> datetime:
+        """Return the last boundary before a moment, or the one `count` intervals before it."""
+        for _ in range(count):
+            moment = self.align_down(moment - _INSTANT)
+        return moment
+
+    def split(self, end: datetime) -> list[DataInterval]:
+        """Return the whole intervals from the origin to `end`."""
+        return self._list(0, self._number(end))
+
+    def covering(self, start: datetime, end: datetime) -> list[DataInterval]:
+        """Return the intervals that overlap `[start, end)`, from the origin on."""
+        start = max(start, self.origin)
+        return self._list(self._number(start), self._number(end - _INSTANT) + 1) if start < end else []
+
+    def count(self, start: datetime, end: datetime) -> int:
+        """Return how many intervals begin in `[start, end)`. Both are boundaries."""
+        if self._length is not None:
+            return (end - start) // self._length
+        return len(self._list(self._number(start), self._number(end)))
+
+    def cut(self, start: datetime, end: datetime) -> list[DataInterval]:
+        """Cut `[start, end)` at the boundaries, also before the origin. The first and the last piece may be short."""
+        inner = (self._boundary(n) for n in range(self._number(start) + 1, self._number(end - _INSTANT) + 1))
+        return [DataInterval(a, b, self.zone) for a, b in pairwise((start, *inner, end)) if a < b]
+
+    @cached_property
+    def _length(self) -> timedelta | None:
+        """Length of all intervals. None if it depends on the calendar."""
+        return self.grain if isinstance(self.grain, timedelta) and is_fixed(self.grain, self.zone) else None
+
+    @cached_property
+    def _clock(self) -> tzinfo:
+        return _zone(self.zone)
+
+    @cached_property
+    def _first_date(self) -> date:
+        return self.origin.astimezone(self._clock).date()
+
+    @cached_property
+    def _days(self) -> int:
+        """Days of an interval. 0 if it has whole months."""
+        if isinstance(self.grain, timedelta):
+            return self.grain.days
+        return 7 if self.grain == "week" else 0
+
+    @cached_property
+    def _months(self) -> int:
+        return _MONTHS[str(self.grain)]
+
+    def _boundary(self, number: int) -> datetime:
+        """Return the start of an interval, numbered from the origin. Equal to the next one if its day never was."""
+        if self._length is not None:
+            return self.origin + number * self._length
+        first = self._first_date
+        if self._days:
+            return _first_instant(first + number * self._days * _DAY, self._clock)
+        months = first.year * 12 + first.month - 1 + number * self._months
+        return _first_instant(date(months // 12, months % 12 + 1, 1), self._clock)
+
+    def _number(self, moment: datetime) -> int:
+        """Return the number of the interval that contains a moment."""
+        if self._length is not None:
+            return (moment - self.origin) // self._length
+        first, day = self._first_date, moment.astimezone(self._clock).date()
+        if self._days:
+            number = (day - first).days // self._days
+        else:
+            number = ((day.year - first.year) * 12 + day.month - first.month) // self._months
+        while self._boundary(number + 1) <= moment:  # clocks that go back at midnight repeat the end of the day before
+            number += 1
+        return number
+
+    def _list(self, first: int, beyond: int) -> list[DataInterval]:
+        count = max(beyond - first, 0)
+        boundaries: Iterable[datetime]
+        if self._length is not None:
+            boundaries = accumulate(repeat(self._length, count), add, initial=self._boundary(first))
+        else:
+            boundaries = (self._boundary(number) for number in range(first, first + count + 1))
+        return [DataInterval(a, b, self.zone) for a, b in pairwise(boundaries) if a < b]
 
 
-def covering(start: datetime, end: datetime, origin: datetime, grain: timedelta) -> list[DataInterval]:
-    """Return the grid intervals that overlap `[start, end)` and do not begin before `origin`."""
-    first = max(align_down(start, origin, grain), origin)
-    last = align_down(end - timedelta(microseconds=1), origin, grain) + grain
-    return split(first, last, grain) if first < last else []
+def calendar_boundaries(
+    moment: datetime, grain: Grain, zone: str, first_day: Weekday = "monday"
+) -> tuple[datetime, datetime]:
+    """Return the last boundary of the calendar at or before a moment, and the first after it.
+
+    The boundaries of a grain of days are all midnights of the zone.
+    """
+    day = moment.astimezone(_zone(zone)).date()
+    if isinstance(grain, timedelta):
+        grain = _DAY
+    elif grain == "week":
+        day -= (day.weekday() - WEEKDAYS.index(first_day)) % 7 * _DAY
+    else:
+        day = day.replace(month=day.month - (day.month - 1) % _MONTHS[grain], day=1)
+    grid = Grid(_first_instant(day, _zone(zone)), grain, zone)
+    return grid.align_down(moment), grid.next(moment)
+
+
+def _first_instant(day: date, clock: tzinfo) -> datetime:
+    """Return the first moment, in UTC, at which the zone's date is this day or a later one."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=clock)
+    begin = midnight.astimezone(UTC)
+    if begin.astimezone(clock).replace(tzinfo=None) == midnight.replace(tzinfo=None):
+        return begin
+    # Clocks go forward over this midnight. The change lies between its readings by the offset after it and before it.
+    low = midnight.replace(fold=1).astimezone(UTC)
+    seconds = range((begin - low) // _SECOND)
+    return low + _SECOND * bisect_left(
+        seconds, True, key=lambda passed: (low + passed * _SECOND).astimezone(clock).date() >= day
+    )
 
 
 def merge(intervals: Iterable[DataInterval]) -> list[DataInterval]:
@@ -98,7 +242,7 @@ def merge(intervals: Iterable[DataInterval]) -> list[DataInterval]:
     merged: list[DataInterval] = []
     for interval in sorted(intervals):
         if merged and interval.start <= merged[-1].end:
-            merged[-1] = DataInterval(merged[-1].start, max(merged[-1].end, interval.end))
+            merged[-1] = DataInterval(merged[-1].start, max(merged[-1].end, interval.end), interval.zone)
         else:
             merged.append(interval)
     return merged

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.errors import DestinationTaken, OverlappingRuns, RenameRefused
-from penstock.interval import DataInterval, covering, is_covered, merge
+from penstock.interval import DataInterval, is_covered, merge
 from penstock.ledger import writer
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.models.registry import Registry
@@ -24,6 +25,15 @@ from tests.shop import START, payments, train_model
 GRAINS = ("6h", "12h", "1d", "2d", "3d")
 STARTS = (-12, -6, 0, 6, 24)
 """Hours by which the start moves."""
+GRIDS = (
+    {"grain": "1d", "timezone": "Europe/Berlin", "start": "2026-01-01T00:00:00"},
+    {"grain": "1d", "timezone": "America/Los_Angeles", "start": "2025-12-31T00:00:00"},
+    {"grain": "week", "timezone": "UTC", "start": "2025-12-29T00:00:00"},
+    {"grain": "week", "timezone": "Europe/Berlin", "first_day": "thursday", "start": "2026-01-01T00:00:00"},
+    {"grain": "month", "timezone": "UTC", "start": "2026-01-01T00:00:00"},
+)
+"""Calendar grids, with their zone and their start."""
+PLAIN = {"timezone": "UTC", "first_day": "monday", "start": START.isoformat()}
 TABLES = ("card_risk_scores", "Other_scores")
 NAMES = ("card-risk", "payment-risk")
 KEYS = (("payment_id",), ("payment_id", "country"))
@@ -35,7 +45,7 @@ def two_models(store: Any) -> Registry:
     registry = train_model(store)
     rows = payments(days=2, a_day=400, seed=7)
     label = (rows["items"].to_numpy() > 4).astype(int)
-    frame = rows.select(["amount", "items", "country", "first"]).append_column("label", [label])
+    frame = rows.select(["amount", "items", "country", "first"]).append_column("label", pa.array(label))
     train(frame, "label", rounds=3).register(registry, "card-risk")
     return registry
 
@@ -69,10 +79,20 @@ class ChangingHistory(History):
         self.driver = WatchedDriver(pipeline, self.connect, self.registry, saw=self._saw)
 
     def change_grain(self, grain: str) -> None:
-        self.change(interval={"grain": grain})
+        plain = PLAIN if self._is_calendar() else {}
+        self.change(interval=plain | {"grain": grain})
+
+    def change_grid(self, grid: dict[str, str]) -> None:
+        self.change(interval=PLAIN | grid)
 
     def move_start(self, hours: int) -> None:
-        self.change(interval={"start": (START + timedelta(hours=hours)).isoformat()})
+        plain = PLAIN | {"grain": "1d"} if self._is_calendar() else {}
+        self.change(interval=plain | {"start": (START + timedelta(hours=hours)).isoformat()})
+
+    def _is_calendar(self) -> bool:
+        interval = self.pipeline.interval
+        assert interval is not None
+        return interval.timezone != "UTC" or isinstance(interval.grain, str)
 
     def change_table(self, table: str, key: Sequence[str]) -> None:
         """Move to a table; each key has tables of its own."""
@@ -122,7 +142,7 @@ class ChangingHistory(History):
         assert interval is not None
         for run in self._live_here():
             assert run.interval is not None
-            grid = covering(run.interval.start, run.interval.end, interval.start, interval.grain)
+            grid = interval.grid.covering(run.interval.start, run.interval.end)
             if run.interval in grid or (grid and len(grid) == 1 and grid[0].covers(run.interval)):
                 continue
             span = DataInterval(grid[0].start, grid[-1].end) if grid else None
@@ -196,8 +216,7 @@ class ChangingHistory(History):
         held = [run.interval for run in working if run.interval]
         done = [run.interval for run in live if run.interval]
         done += [span for table, span in self.taken_out if table == self.pipeline.destination.table]
-        over = interval.start + (self.now - interval.start) // interval.grain * interval.grain
-        due = covering(interval.start, over, interval.start, interval.grain) if over > interval.start else []
+        due = interval.grid.split(self.now)
         for each in due:
             if not any(each.overlaps(other) for other in held):
                 assert is_covered(each, done), f"{each.key} is not published"

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.interval import DataInterval, split
+from penstock.interval import DataInterval
 from penstock.ledger import writer
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.models.registry import Registry
@@ -242,7 +242,7 @@ class History:
         assert interval is not None
         by_key = {run.interval_key: run for run in self.published()}
         held = {run.interval_key for run in list_runs(self.driver.warehouse, limit=1000, states=("running",))}
-        due = split(interval.start, self.now, interval.grain)
+        due = interval.grid.split(self.now)
         for each in due:
             if each.key in held or each.key in self.withdrawn:
                 continue

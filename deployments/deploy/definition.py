@@ -1,7 +1,7 @@
 """Define a pipeline's deployment once, for `penstock deploy` and for `prefect.yaml`."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,7 +12,7 @@ from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import Problem, SpecError
 from penstock.interval import iso
-from penstock.spec.parts import Schedule
+from penstock.spec.parts import Schedule, write_duration
 from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, Source, SqlSource
 
 PENSTOCK_TAG = "penstock"
@@ -157,9 +157,10 @@ def _describe_intervals(pipeline: Pipeline) -> str:
     interval = pipeline.interval
     if interval is None:
         return "Each run scores the whole source."
-    fields = interval.model_dump(mode="json")
-    grain, delay = fields["grain"], fields["delay"]
-    return f"One run scores all due intervals of {grain}, from {iso(interval.start)}, each {delay} after its end."
+    grain = write_duration(interval.grain) if isinstance(interval.grain, timedelta) else f"1 {interval.grain}"
+    where = "" if interval.timezone == "UTC" else f" in {interval.timezone}"
+    start, delay = iso(interval.start, interval.timezone), write_duration(interval.delay)
+    return f"One run scores all due intervals of {grain}{where}, from {start}, each {delay} after its end."
 
 
 def _read_schedule(schedule: Schedule, file: str) -> SCHEDULE_TYPES:

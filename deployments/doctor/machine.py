@@ -76,7 +76,8 @@ def nearest_folder(path: Path) -> Path:
 
 
 def check_time_zones(case: CheckContext) -> Iterator[Finding]:
-    wanted = {p.schedule.timezone for p in case.pipelines if p.schedule is not None} | {"Europe/Paris"}
+    parts = (part for pipeline in case.pipelines for part in (pipeline.schedule, pipeline.interval))
+    wanted = {part.timezone for part in parts if part is not None} | {"Europe/Paris"}
     missing = []
     for name in sorted(wanted):
         try:

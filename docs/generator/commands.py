@@ -7,7 +7,8 @@ import typer.main
 
 _HEAD = """# Commands
 
-Every command has `--help`. Listings print JSON with `--json`. Times without a zone are UTC.
+Every command has `--help`. Listings print JSON with `--json`. A time without a zone is in the zone of the
+pipeline (`interval.timezone`), UTC by default.
 
 | exit code | meaning |
 |---|---|

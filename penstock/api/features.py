@@ -82,13 +82,16 @@ def _spans(
                 f"`{pipeline.name}` is a snapshot pipeline and has no intervals", "Leave start and end out."
             )
         return [None]
-    if start is None or end is None or as_utc(start) >= as_utc(end):
+    zone = pipeline.timezone
+    first, last = (as_utc(moment, zone) if moment else None for moment in (start, end))
+    if first is None or last is None or first >= last:
         raise SettingsError(f"there is no range from {start} to {end}", "Give a start, and an end after it.")
-    first, last, step = as_utc(start), as_utc(end), pipeline.interval.grain if step is None else step
+    if step is None:
+        return pipeline.interval.grid.cut(first, last)
     if step <= timedelta(0):
         raise SettingsError(f"there is no step of {step}", "Give a step above zero, or leave it out for the grain.")
     count = -(-(last - first) // step)
-    return [DataInterval(first + i * step, min(first + (i + 1) * step, last)) for i in range(count)]
+    return [DataInterval(first + i * step, min(first + (i + 1) * step, last), zone) for i in range(count)]
 
 
 def _read_span(pipeline: Pipeline, connect: Connector, span: DataInterval | None, statement_seconds: int) -> pa.Table:

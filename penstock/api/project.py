@@ -157,7 +157,7 @@ class Project:
         Args:
             mode: due = missing intervals and those that late rows changed; backfill = missing intervals of a range;
                 restate = all intervals of a range again; release = intervals with rows released from quarantine.
-            start, end: Take only intervals that touch `[start, end)`; naive means UTC.
+            start, end: Take only intervals that touch `[start, end)`; naive means the pipeline's time zone.
             now: The time that decides what is due, aware. Default: the clock's.
 
         Returns:
@@ -221,7 +221,7 @@ class Project:
         """Read the live rows that readers of the destination see.
 
         Args:
-            start, end: Take only rows of intervals that touch `[start, end)`; naive means UTC.
+            start, end: Take only rows of intervals that touch `[start, end)`; naive means the pipeline's time zone.
             run_id: Take only rows of this run. There are none if another run superseded it.
 
         Returns:
@@ -276,7 +276,8 @@ class Project:
         Rows are not validated, and nothing is published. New lines of log sources are landed first.
 
         Args:
-            start, end: Event time of the primary rows, `[start, end)`; naive means UTC. Leave them out for a snapshot.
+            start, end: Event time of the primary rows, `[start, end)`; naive means the pipeline's time zone. Leave them
+                out for a snapshot.
             step: Event time to read at once, limited by memory. Default: the pipeline's grain.
 
         Returns:
@@ -326,8 +327,9 @@ def _select_live(
         columns = inspector.get_columns(name, schema=schema)
     view = sa.table(name, *(sa.column(c["name"], c["type"]) for c in columns), schema=schema)
     query = sa.select(view).order_by(view.c.interval_start, *(view.c[name] for name in pipeline.key))
+    zone = pipeline.timezone
     if start is not None:
-        query = query.where(view.c.interval_end > sa.bindparam(None, as_utc(start), UtcDateTime))
+        query = query.where(view.c.interval_end > sa.bindparam(None, as_utc(start, zone), UtcDateTime))
     if end is not None:
-        query = query.where(view.c.interval_start < sa.bindparam(None, as_utc(end), UtcDateTime))
+        query = query.where(view.c.interval_start < sa.bindparam(None, as_utc(end, zone), UtcDateTime))
     return query if run_id is None else query.where(sa.cast(view.c.run_id, sa.Text) == run_id)

@@ -5,13 +5,11 @@ from typing import Annotated
 
 import typer
 
-from penstock.interval import as_utc
-
 
 def parse_moment(text: str) -> datetime:
-    """Read `2026-01-31` or `2026-01-31T06:00:00Z`. A value without a zone is UTC."""
+    """Read `2026-01-31` or `2026-01-31T06:00:00Z`. A value without a zone is in the pipeline's time zone."""
     try:
-        return as_utc(datetime.fromisoformat(text.strip()))
+        return datetime.fromisoformat(text.strip())
     except ValueError:
         raise typer.BadParameter(f"`{text}` is not a date or time; write 2026-01-31 or 2026-01-31T06:00:00Z") from None
 
@@ -27,11 +25,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout inste
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows, newest first.")]
 Start = Annotated[
     datetime | None,
-    typer.Option(parser=parse_moment, metavar="TIME", help="Start of the range: a date or an ISO time, UTC."),
+    typer.Option(
+        parser=parse_moment,
+        metavar="TIME",
+        help="Start of the range: a date or an ISO time, in the pipeline's zone.",
+    ),
 ]
 End = Annotated[
     datetime | None,
-    typer.Option(parser=parse_moment, metavar="TIME", help="End of the range, UTC, not included."),
+    typer.Option(parser=parse_moment, metavar="TIME", help="End of the range, in the pipeline's zone, not included."),
 ]
 Restate = Annotated[bool, typer.Option("--restate", help="Score the range again, including published intervals.")]
 ModelOption = Annotated[

@@ -1,6 +1,6 @@
 """`penstock withdraw`: remove published runs' rows from the live view."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from penstock.ledger.reader import RunRecord
     from penstock.settings import Settings
 
+ANY_ZONE = timedelta(days=1)
+"""More than any zone is away from UTC."""
 SHOWN = 20
 """Most runs that the question lists one by one."""
 
@@ -74,6 +76,15 @@ def _find_published(
     from penstock.interval import as_utc
     from penstock.ledger.reader import list_published
 
+    def touches(run: "RunRecord") -> bool:
+        """Whether the run's interval touches the range, whose bounds may be local times of the run's zone."""
+        zone, interval = run.timezone or "UTC", run.interval
+        if interval is None:
+            return start is None and end is None
+        begins_before = end is None or interval.start < as_utc(end, zone)
+        return begins_before and (start is None or interval.end > as_utc(start, zone))
+
     database, name = open_ledger(settings, pipeline)
-    found = list_published(database, name or pipeline, as_utc(start) if start else None, as_utc(end) if end else None)
-    return [(database, run) for run in found if table in (None, run.destination_table)]
+    wider = (as_utc(start) - ANY_ZONE if start else None, as_utc(end) + ANY_ZONE if end else None)
+    found = list_published(database, name or pipeline, *wider)
+    return [(database, run) for run in found if table in (None, run.destination_table) and touches(run)]

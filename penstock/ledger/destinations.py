@@ -228,7 +228,7 @@ def read_placed(connection: sa.Connection, run_id: str) -> PlacedRun:
 _COLUMNS = [
     runs.c[name]
     for name in (
-        *("run_id", "pipeline", "interval_start", "interval_end"),
+        *("run_id", "pipeline", "interval_start", "interval_end", "timezone"),
         *("source_fingerprint", "started_at", "lease_token", "lease_until"),
     )
 ]
@@ -236,8 +236,9 @@ _COLUMNS = [
 
 def _placed_run(row: sa.RowMapping, prefix: str = "") -> PlacedRun:
     start, end = row[f"{prefix}interval_start"], row[f"{prefix}interval_end"]
-    interval = None if start is None else DataInterval(start, end)
-    rest = {c.name: row[prefix + c.name] for c in _COLUMNS if c.name not in ("interval_start", "interval_end")}
+    interval = None if start is None else DataInterval(start, end, row[f"{prefix}timezone"] or "UTC")
+    own = ("interval_start", "interval_end", "timezone")
+    rest = {c.name: row[prefix + c.name] for c in _COLUMNS if c.name not in own}
     return PlacedRun(interval=interval, **rest)
 
 

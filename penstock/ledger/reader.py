@@ -70,6 +70,8 @@ class RunRecord:
     """Each step's version, if the run had several steps. The last one is the run's model."""
     replaced_by_run_id: str | None
     """The run that took this one over, or superseded it."""
+    timezone: str | None
+    """Time zone of the interval's dates. None for runs of old versions, whose dates are in UTC."""
     destination: str | None
     """`schema.table`, as the ledger names the destination."""
 
@@ -87,7 +89,7 @@ class RunRecord:
     def interval(self) -> DataInterval | None:
         if self.interval_start is None or self.interval_end is None:
             return None
-        return DataInterval(self.interval_start, self.interval_end)
+        return DataInterval(self.interval_start, self.interval_end, self.timezone or "UTC")
 
     @property
     def rows_published(self) -> int | None:

@@ -55,6 +55,7 @@ runs = sa.Table(
     sa.Column("memory", sa.Text, info={"since": 5}),
     sa.Column("step_models", sa.Text, info={"since": 6}),  # JSON: every step's model, where there are several steps
     sa.Column("replaced_by_run_id", RunId, info={"since": 7}),  # of `abandoned` and `superseded` runs
+    sa.Column("timezone", sa.Text, info={"since": 8}),  # of the interval's dates; NULL: UTC
     sa.Column("destination", sa.Text, info={"since": 8}),  # `schema.table`, see `destinations`
 )
 sa.Index("penstock_runs_by_interval", runs.c.pipeline, runs.c.interval_key, runs.c.variant)

@@ -121,6 +121,7 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
                 interval_key=run.interval_key,
                 interval_start=interval.start if interval else None,
                 interval_end=interval.end if interval else None,
+                timezone=pipeline.timezone,
                 variant=run.variant,
                 reason=request.reason,
                 state="running",

@@ -6,18 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from penstock.errors import OverlappingRuns, SettingsError
-from penstock.interval import (
-    DataInterval,
-    align_down,
-    as_utc,
-    covering,
-    covers,
-    gaps,
-    iso,
-    merge,
-    parse_key,
-    split,
-)
+from penstock.interval import DataInterval, as_utc, covers, gaps, iso, merge, parse_key
 from penstock.ledger.coverage import Coverage
 from penstock.ledger.destinations import PlacedRun
 from penstock.run_types import Horizon, interval_key, interval_label
@@ -86,7 +75,7 @@ class PlanRequest:
     """Returns the primary source's current fingerprint of an interval. Called only inside `lookback`."""
     mode: Mode = "due"
     start: datetime | None = None
-    """With `end`: take only intervals that touch `[start, end)`. Naive means UTC."""
+    """With `end`: take only intervals that touch `[start, end)`. Naive means the pipeline's time zone."""
     end: datetime | None = None
     whole: bool = False
     """Take all of the intervals, beyond `max_intervals`."""
@@ -114,7 +103,7 @@ def plan_intervals(request: PlanRequest) -> Plan:
     if due is None:
         return Plan(())
     if request.mode == "restate":
-        plan = _limit(request, spec, [PlannedInterval(i, "restate") for i in split(due.start, due.end, spec.grain)])
+        plan = _limit(request, spec, [PlannedInterval(i, "restate") for i in spec.grid.covering(due.start, due.end)])
     else:
         plan = _plan_due(request, spec, due)
     _refuse_partial_overlaps(request, spec, plan)
@@ -133,7 +122,7 @@ def _plan_snapshot(request: PlanRequest) -> Plan:
 def _plan_due(request: PlanRequest, spec: IntervalSpec, due: DataInterval) -> Plan:
     """Plan the due intervals that are missing, and published ones with late or released rows, oldest first."""
     mode, coverage = request.mode, request.coverage
-    released = {interval for key in request.released if (interval := parse_key(key))}
+    released = {interval for key in request.released if (interval := parse_key(key, spec.timezone))}
     reasons: dict[DataInterval, Reason] = {}
     if mode == "due":
         reasons |= dict.fromkeys(_late(request, spec, due), "late rows")
@@ -150,7 +139,7 @@ def _plan_due(request: PlanRequest, spec: IntervalSpec, due: DataInterval) -> Pl
     unpublished = len(_missing(spec, due, coverage.published)) if coverage.withdrawn else len(missing)
     return replace(
         _limit(request, spec, [PlannedInterval(i, reasons[i]) for i in sorted(reasons)]),
-        published=(due.end - due.start) // spec.grain - unpublished - again,
+        published=spec.grid.count(due.start, due.end) - unpublished - again,
         withdrawn=unpublished - len(missing),
         passed_over=len(missing) - len(wanted) if mode == "due" else 0,
     )
@@ -160,7 +149,7 @@ def _missing(spec: IntervalSpec, due: DataInterval, done: Iterable[DataInterval]
     """Return the intervals of the grid inside `due` that are not wholly done, oldest first."""
     found: dict[DataInterval, None] = {}
     for gap in gaps(due.start, due.end, done):
-        found |= dict.fromkeys(covering(gap.start, gap.end, spec.start, spec.grain))
+        found |= dict.fromkeys(spec.grid.covering(gap.start, gap.end))
     return list(found)
 
 
@@ -189,12 +178,12 @@ def _refuse_partial_overlaps(request: PlanRequest, spec: IntervalSpec, plan: Pla
 def _find_cover(request: PlanRequest, spec: IntervalSpec, partial: Sequence[PlacedRun]) -> tuple[str, str] | None:
     """Return start and end of grid intervals that cover the runs, and all others that they touch."""
     live = [run.interval for run in partial]
-    last = align_down(request.now - spec.delay, spec.start, spec.grain)
+    last = spec.grid.align_down(request.now - spec.delay)
     for _ in range(_MOST_STEPS):
         if any(interval is None or interval.start < spec.start for interval in live):
             return None
         spans = [interval for interval in live if interval]
-        grid = covering(min(i.start for i in spans), max(i.end for i in spans), spec.start, spec.grain)
+        grid = spec.grid.covering(min(i.start for i in spans), max(i.end for i in spans))
         cover = DataInterval(grid[0].start, grid[-1].end)
         if cover.end > last:
             return None
@@ -257,11 +246,12 @@ def plan_range(
 
 def _due(spec: IntervalSpec, request: PlanRequest) -> DataInterval | None:
     """Return the span of the grid intervals that are over, with their delay, and touch the range of the request."""
-    over = align_down(request.now - spec.delay, spec.start, spec.grain)
-    start, end = (as_utc(moment) if moment else None for moment in (request.start, request.end))
+    grid, over = spec.grid, spec.grid.align_down(request.now - spec.delay)
+    start, end = (as_utc(moment, spec.timezone) if moment else None for moment in (request.start, request.end))
     first, last = max(start or spec.start, spec.start), min(end or over, over)
-    grid = covering(first, last, spec.start, spec.grain) if first < last else []
-    return DataInterval(grid[0].start, grid[-1].end) if grid else None
+    if first >= last:
+        return None
+    return DataInterval(grid.align_down(first), grid.next(grid.previous(last)), spec.timezone)
 
 
 def _late(request: PlanRequest, spec: IntervalSpec, due: DataInterval) -> list[DataInterval]:
@@ -271,7 +261,7 @@ def _late(request: PlanRequest, spec: IntervalSpec, due: DataInterval) -> list[D
     """
     if not spec.lookback:
         return []
-    watched = DataInterval(max(due.end - spec.lookback * spec.grain, due.start), due.end)
+    watched = DataInterval(max(spec.grid.previous(due.end, spec.lookback), due.start), due.end)
     live = request.coverage.find_live(watched)
     return [
         run.interval for run in live if run.interval and request.fingerprint_of(run.interval) != run.source_fingerprint

@@ -114,7 +114,7 @@ def compare_sources(
     for name, source in pipeline.sources.items():
         if not isinstance(source, SqlSource | FilesSource):
             continue
-        seen = _columns(name, source, interval, connect)
+        seen = _columns(name, source, interval, connect, pipeline.timezone)
         if seen is None:
             continue
         definition = _definition(source)
@@ -147,14 +147,14 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
 
 
 def _columns(
-    name: str, source: SqlSource | FilesSource, interval: DataInterval | None, connect: Connector
+    name: str, source: SqlSource | FilesSource, interval: DataInterval | None, connect: Connector, zone: str
 ) -> dict[str, str] | None:
     # Without the event time: it would be cast, which hides a change of its type.
     if isinstance(source, SqlSource):
         relation = sql_relation(name, source, connect(source.connection), None, interval)
         return {f.name: _type_name(f.type) for f in _schema(relation)}
     try:
-        files = matching_files(name, source, interval, connect.allowed_roots)
+        files = matching_files(name, source, interval, connect.allowed_roots, zone=zone)
         with files_relation(name, source, None, files) as relation:
             found = {f.name: _type_name(f.type) for f in _schema(relation) if f.name not in (ROW_ID, POSITION)}
             return found if source.format == "parquet" else _of_text_files(relation, found)

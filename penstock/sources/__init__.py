@@ -60,9 +60,8 @@ def open_source(
     if isinstance(source, LogSource):
         return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary)
     empty_is_normal = primary and pipeline.empty == "publish"
-    return _FilesReader(
-        name, source, time, connect.allowed_roots, empty_is_normal=empty_is_normal, planned=files.get(name)
-    )
+    roots, zone = connect.allowed_roots, pipeline.timezone
+    return _FilesReader(name, source, time, roots, zone, empty_is_normal=empty_is_normal, planned=files.get(name))
 
 
 def read_file_states(
@@ -108,6 +107,8 @@ class _FilesReader:
     source: FilesSource
     time: str | None
     roots: tuple[str, ...]
+    zone: str
+    """Time zone of the dates in the path."""
     empty_is_normal: bool
     """Whether a path with the interval may match nothing, as on a day without a file."""
     planned: tuple[FileState, ...] | None = None
@@ -155,7 +156,7 @@ class _FilesReader:
             check_files(self.name, self.source.path, planned, self.roots)  # a link may lead elsewhere by now
             return planned
         try:
-            return matching_files(self.name, self.source, interval, self.roots)
+            return matching_files(self.name, self.source, interval, self.roots, zone=self.zone)
         except NoFiles:
             if may_be_none and self.empty_is_normal and "{" in self.source.path:
                 return []

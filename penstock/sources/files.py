@@ -5,7 +5,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
@@ -13,7 +15,7 @@ from sqlalchemy.pool import StaticPool
 from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import BrokenFile, NoFiles, PenstockError
-from penstock.interval import DataInterval
+from penstock.interval import DataInterval, Grid, calendar_boundaries, is_fixed
 from penstock.run_types import Partition
 from penstock.sources.allowed_paths import check_files, check_pattern
 from penstock.sources.relation import Relation
@@ -28,17 +30,20 @@ _READERS = {
 }
 
 
-def matching_files(name: str, source: FilesSource, interval: DataInterval | None, roots: tuple[str, ...]) -> list[Path]:
+def matching_files(
+    name: str, source: FilesSource, interval: DataInterval | None, roots: tuple[str, ...], *, zone: str
+) -> list[Path]:
     """Return the files of a source (of an interval, if the path contains it), sorted by name.
 
     Args:
         roots: the folders that may be read; empty: no limit.
+        zone: the time zone of the dates in the path.
 
     Raises:
         NoFiles: no file matches.
         OutsideRoots: the path, or a file's link, points outside the allowed folders.
     """
-    paths = _paths(source, interval)
+    paths = _paths(source, interval, zone)
     for path in paths:
         check_pattern(name, path, roots)
     found = sorted({Path(p) for path in paths for p in glob.glob(path, recursive=True) if Path(p).is_file()})
@@ -48,17 +53,23 @@ def matching_files(name: str, source: FilesSource, interval: DataInterval | None
     return found
 
 
-def _paths(source: FilesSource, interval: DataInterval | None) -> list[str]:
+def _paths(source: FilesSource, interval: DataInterval | None, zone: str) -> list[str]:
     """Return the path of the interval. With `every`, one path per piece, beginning with those of `lookback`."""
     if "{" not in source.path or interval is None:
         return [source.path]
-    pieces = [interval]
-    if source.every is not None:
-        first = interval.start - source.lookback
-        count = -((first - interval.end) // source.every)  # rounded up: the last piece may extend beyond the interval
-        starts = [first + number * source.every for number in range(count)]
-        pieces = [DataInterval(start, start + source.every) for start in starts]
-    return [source.path.format(interval_start=piece.start, interval_end=piece.end) for piece in pieces]
+    pieces = [interval] if source.every is None else _pieces(source.every, source.lookback, interval, zone)
+    bounds = ((piece.start.astimezone(ZoneInfo(zone)), piece.end.astimezone(ZoneInfo(zone))) for piece in pieces)
+    return [source.path.format(interval_start=start, interval_end=end) for start, end in bounds]
+
+
+def _pieces(every: timedelta, lookback: timedelta, interval: DataInterval, zone: str) -> list[DataInterval]:
+    """Return the span of each file. The last one may extend beyond the interval."""
+    if is_fixed(every, zone):
+        first = interval.start - lookback
+    else:
+        day, _ = calendar_boundaries(interval.start, every, zone)
+        first = Grid(day, every, zone).previous(day, -(-lookback // every))
+    return Grid(first, every, zone).covering(first, interval.end)
 
 
 @contextmanager

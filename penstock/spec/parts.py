@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -13,11 +13,10 @@ from pydantic import (
     Field,
     PlainSerializer,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 
-from penstock.interval import as_utc, parse_duration
+from penstock.interval import CalendarGrain, Grain, as_utc, parse_duration
 
 MAX_NAME = 63
 """Longest name in bytes that every database keeps. Postgres truncates longer names silently, so two could collide."""
@@ -28,6 +27,10 @@ def _check_name(name: str) -> str:
     if size > MAX_NAME:
         raise ValueError(f"a name has at most {MAX_NAME} bytes in UTF-8, and this one has {size}")
     return name
+
+
+_DURATION: dict[str, Any] = {"type": "string", "pattern": r"^\d+\s*[mhdw]$", "examples": ["15m", "1h", "1d"]}
+_CALENDAR_GRAINS: tuple[str, ...] = get_args(CalendarGrain)
 
 
 def write_duration(value: timedelta) -> str:
@@ -47,9 +50,42 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_read_duration),
     PlainSerializer(write_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+\s*[mhdw]$", "examples": ["15m", "1h", "1d"]}),
+    WithJsonSchema(_DURATION),
 ]
 UtcDatetime = Annotated[datetime, AfterValidator(as_utc)]
+
+
+def write_grain(value: Grain) -> str:
+    """Write a grain as a spec does: `15m`, `1d`, `month`."""
+    return write_duration(value) if isinstance(value, timedelta) else value
+
+
+def _read_grain(value: Any) -> Any:
+    if value in _CALENDAR_GRAINS:
+        return value
+    try:
+        return _read_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or one of {', '.join(f'`{name}`' for name in _CALENDAR_GRAINS)}") from None
+
+
+GrainText = Annotated[
+    Grain,
+    BeforeValidator(_read_grain),
+    PlainSerializer(write_grain),
+    WithJsonSchema({"anyOf": [_DURATION, {"type": "string", "enum": list(_CALENDAR_GRAINS)}]}),
+]
+
+
+def _check_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"there is no time zone `{value}`; write it as in `Europe/Paris`") from None
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_check_zone)]
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_check_name)]
 """A name in a database, spelled as the database spells it."""
 Column = Identifier
@@ -73,17 +109,8 @@ class Schedule(Part):
     """Time between the starts of two runs."""
     rrule: str | None = Field(default=None, examples=["FREQ=WEEKLY;BYDAY=MO;BYHOUR=6;BYMINUTE=0"])
     """Recurrence rule of iCalendar (RFC 5545)."""
-    timezone: str = Field(default="UTC", examples=["Europe/Paris"])
-    """IANA time zone of the schedule. It has no effect on the data intervals, which are in UTC."""
-
-    @field_validator("timezone")
-    @classmethod
-    def _timezone_exists(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"there is no time zone `{value}`; write it as in `Europe/Paris`") from None
-        return value
+    timezone: TimeZone = Field(default="UTC", examples=["Europe/Paris"])
+    """IANA time zone of the schedule. The data intervals have a zone of their own, `interval.timezone`."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

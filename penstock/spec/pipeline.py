@@ -5,7 +5,7 @@ import json
 import re
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -15,6 +15,16 @@ from pydantic import (
 )
 
 from penstock.errors import nearest
+from penstock.interval import (
+    Grain,
+    Grid,
+    Weekday,
+    as_utc,
+    calendar_boundaries,
+    is_fixed,
+    iso,
+    parse_duration,
+)
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.parts import (
@@ -22,6 +32,7 @@ from penstock.spec.parts import (
     Column,
     ConnectionName,
     Duration,
+    GrainText,
     Identifier,
     Notify,
     Part,
@@ -29,7 +40,8 @@ from penstock.spec.parts import (
     Schedule,
     SchemaName,
     TableName,
-    UtcDatetime,
+    TimeZone,
+    write_duration,
 )
 from penstock.spec.steps import (
     ModelRef,
@@ -55,10 +67,16 @@ class IntervalSpec(Part):
 
     column: Column = Field(examples=["created_at"])
     """Column of the primary source with the event time. For a log source it is `time`."""
-    grain: Duration = Field(examples=["1d"])
-    """Length of a data interval."""
-    start: UtcDatetime = Field(examples=["2026-01-06T00:00:00Z"])
-    """Start of the first interval. A time without zone is UTC."""
+    timezone: TimeZone = Field(default="UTC", examples=["Europe/Berlin"])
+    """IANA time zone of the calendar. Days, weeks, months, quarters and years begin at its midnights, so a day may have
+    23 or 25 hours. Minutes and hours have a fixed length. Event times without zone are UTC, whatever this zone is."""
+    grain: GrainText = Field(examples=["1d", "month"])
+    """Length of a data interval: a fixed one, or a `week`, `month`, `quarter` or `year` of the calendar."""
+    first_day: Weekday = Field(default="monday", examples=["sunday"])
+    """First day of a `week`."""
+    start: datetime = Field(examples=["2026-01-06T00:00:00Z"])
+    """Start of the first interval. A time without zone is local time of `timezone`. A week, month, quarter or year must
+    begin then, and so must a day of another zone than UTC."""
     delay: Duration = Field(default=timedelta(0), examples=["10m"])
     """How long after its end an interval is due."""
     settle: Literal["delay", "horizon"] = Field(default="delay", examples=["horizon"])
@@ -73,9 +91,26 @@ class IntervalSpec(Part):
 
     @field_validator("grain")
     @classmethod
-    def _grain_is_positive(cls, value: timedelta) -> timedelta:
-        if value <= timedelta(0):
+    def _grain_is_positive(cls, value: Grain) -> Grain:
+        if isinstance(value, timedelta) and value <= timedelta(0):
             raise ValueError("a grain must be longer than zero")
+        return value
+
+    @field_validator("grain", mode="before")
+    @classmethod
+    def _hours_are_no_days(cls, value: Any, info: ValidationInfo) -> Any:
+        zone = info.data.get("timezone", "UTC")
+        if isinstance(value, str) and re.fullmatch(r"\s*\d{1,6}\s*[hm]\s*", value) and zone != "UTC":
+            length = parse_duration(value)
+            if length % timedelta(days=1) == timedelta(0):
+                raise ValueError(f"a day in {zone} may have 23 or 25 hours; write `{write_duration(length)}` for days")
+        return value
+
+    @field_validator("first_day")
+    @classmethod
+    def _only_weeks_have_a_first_day(cls, value: Weekday, info: ValidationInfo) -> Weekday:
+        if value != "monday" and info.data.get("grain") != "week":
+            raise ValueError("only `grain: week` has a first day; leave `first_day` out")
         return value
 
     @field_validator("start")
@@ -84,6 +119,27 @@ class IntervalSpec(Part):
         if value.microsecond:
             raise ValueError("the start must be a whole second")
         return value
+
+    @field_validator("start")
+    @classmethod
+    def _start_is_a_boundary(cls, value: datetime, info: ValidationInfo) -> datetime:
+        if not {"timezone", "grain", "first_day"} <= info.data.keys():
+            return as_utc(value)  # one of them is refused
+        zone, grain = info.data["timezone"], info.data["grain"]
+        start = as_utc(value, zone)
+        if is_fixed(grain, zone):
+            return start
+        last, following = calendar_boundaries(start, grain, zone, info.data["first_day"])
+        if start != last:
+            told, before, after = (iso(moment, zone) for moment in (start, last, following))
+            name = "day" if isinstance(grain, timedelta) else grain
+            raise ValueError(f"no {name} begins at {told} in {zone}; the nearest begin at {before} and {after}")
+        return start
+
+    @property
+    def grid(self) -> Grid:
+        """The intervals of the pipeline, from `start` on."""
+        return Grid(self.start, self.grain, self.timezone)
 
 
 Masking = Literal["hash", "drop"]
@@ -413,6 +469,11 @@ class Pipeline(Part):
     def primary(self) -> str:
         """Name of the primary source."""
         return next(iter(self.sources))
+
+    @property
+    def timezone(self) -> str:
+        """Time zone of the intervals, of the dates in paths, and of times that users write without a zone."""
+        return self.interval.timezone if self.interval else "UTC"
 
     @property
     def primary_source(self) -> Source:

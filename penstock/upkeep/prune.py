@@ -14,7 +14,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.interval import align_down, gaps
+from penstock.interval import gaps
 from penstock.ledger.coverage import Coverage, read_coverage
 from penstock.ledger.destinations import lock_run, split_name
 from penstock.ledger.log_retention import move_cutoff
@@ -116,10 +116,11 @@ def needed_from(pipeline: Pipeline, coverage: Coverage, running: Sequence[RunRec
     """
     spec = pipeline.interval
     assert spec is not None  # a spec that prunes a snapshot's lines is refused
-    over = max(align_down(now - spec.delay, spec.start, spec.grain), spec.start)
-    first = spec.start if spec.catch_up == "all" else over - spec.grain  # earlier missed intervals are not scored
+    over = max(spec.grid.align_down(now - spec.delay), spec.start)
+    # Of `catch_up: latest`, earlier missed intervals are not scored.
+    first = spec.start if spec.catch_up == "all" else max(spec.grid.previous(over), spec.start)
     lacking = [gap.start for gap in gaps(first, over, coverage.done)][:1]
-    watched = max(over - spec.lookback * spec.grain, spec.start)
+    watched = max(spec.grid.previous(over, spec.lookback), spec.start)
     return min([over, watched, *lacking, *(r.interval_start for r in running if r.interval_start)])
 
 

@@ -18,6 +18,7 @@ from penstock.settings import Settings
 from penstock.upkeep import rename
 from tests.changing_histories import (
     GRAINS,
+    GRIDS,
     KEYS,
     MODELS,
     NAMES,
@@ -46,6 +47,11 @@ class ChangingMachine(Machine):
     @rule(grain=st.sampled_from(GRAINS), hours=st.sampled_from([0, 12, 24, 48]))
     def change_grain(self, grain: str, hours: int) -> None:
         self.it.change_grain(grain)
+        self.run_later(hours)
+
+    @rule(grid=st.sampled_from(GRIDS), hours=st.sampled_from([0, 24, 168]))
+    def change_grid(self, grid: dict[str, str], hours: int) -> None:
+        self.it.change_grid(grid)
         self.run_later(hours)
 
     @rule(moved=st.sampled_from(STARTS), hours=st.sampled_from([0, 12, 24, 48]))
@@ -94,7 +100,7 @@ def machine(empty_database: Callable[..., str], tmp_path: Path) -> Callable[[str
             number = next(made)
             for name in ("shop", "warehouse"):
                 url = empty_database(dialect, f"{name}{number}")
-                places[name] = open_database(Settings(connections={name: url}), name)  # type: ignore[dict-item]
+                places[name] = open_database(Settings(connections={name: url}), name)
             return ChangingHistory(
                 history_pipeline(), places["shop"], places.__getitem__, registry, scores["1"], scores_of=scores
             )

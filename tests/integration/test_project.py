@@ -1,7 +1,7 @@
 """A project in Python scores as the flow does: same ledger, same lease, every interval once."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -140,6 +140,21 @@ def test_days_of_whole_and_of_broken_amounts_make_one_column(project: Project, p
     rows = project.read_features(paid("2.5"), START, START + 2 * DAY)
 
     assert rows["amount"].to_pylist() == [1.0, 2.5]
+
+
+def test_rows_of_a_range_are_read_day_by_day_of_the_pipelines_zone(
+    project: Project, paid: Callable[[str], Pipeline]
+) -> None:
+    pipeline = paid("2")
+    assert pipeline.interval is not None
+    interval = pipeline.interval.model_validate(
+        {"column": "time", "grain": "1d", "timezone": "Asia/Kathmandu", "start": "2026-01-01"}
+    )
+    local = pipeline.model_copy(update={"interval": interval})
+
+    rows = project.read_features(local, datetime(2026, 1, 1), datetime(2026, 1, 3))  # noqa: DTZ001
+
+    assert [str(day) for day in rows["id"].to_pylist()] == ["2026-01-01", "2026-01-02"]
 
 
 def test_days_of_numbers_and_of_text_are_an_error_that_names_the_column(

@@ -17,7 +17,7 @@ from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable, LinesPruned, TakenOver
 from penstock.interval import DataInterval
-from penstock.ledger.coverage import NOTHING_DONE, read_coverage
+from penstock.ledger.coverage import NOTHING_DONE, Coverage, read_coverage
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs
 from penstock.ledger.tables import runs
@@ -308,6 +308,20 @@ def test_intervals_that_catch_up_passes_over_need_no_lines() -> None:
     late = replace_interval(catch_up="latest", lookback=0)
     assert needed_from(late, NOTHING_DONE, (), NOW) == day(9).start
     assert needed_from(LOGS, NOTHING_DONE, (), NOW) == FIRST
+
+
+def test_lines_of_an_unpublished_month_of_a_zone_stay_from_its_local_start_on() -> None:
+    start = datetime(2025, 12, 31, 23, tzinfo=UTC)
+    monthly = replace_interval(grain="month", timezone="Europe/Berlin", start=start, lookback=1)
+    assert monthly.interval is not None
+    months = monthly.interval.grid.split(datetime(2026, 5, 2, tzinfo=UTC))
+    now = datetime(2026, 5, 2, tzinfo=UTC)
+    done = Coverage(tuple(months[:3]), (), lambda _: [])
+
+    assert needed_from(monthly, done, (), now) == datetime(2026, 3, 31, 22, tzinfo=UTC)
+    assert needed_from(monthly, replace(done, published=tuple(months)), (), now) == months[-1].start
+    late = replace_interval(grain="month", timezone="Europe/Berlin", start=start, lookback=3)
+    assert needed_from(late, replace(done, published=tuple(months)), (), now) == months[1].start
 
 
 def test_lines_that_a_secondary_source_reaches_back_for_stay(warehouse: Database) -> None:

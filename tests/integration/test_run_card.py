@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from penstock.database.connections import Database, open_database
-from penstock.interval import split
+from penstock.interval import Grid
 from penstock.ledger.lineage import earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.reader import RunRecord, find_run, list_runs
 from penstock.ledger.tables import partitions
@@ -26,7 +26,7 @@ from tests.conftest import DIALECTS
 from tests.shop import SPEC, Place
 
 PIPELINE = parse_pipeline(SPEC.encode(), "x")
-DAY, NEXT_DAY = split(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC), timedelta(days=1))
+DAY, NEXT_DAY = Grid(datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)).split(datetime(2026, 1, 3, tzinfo=UTC))
 MODEL = ModelPin("card-risk", "1", "d" * 64)
 TOTALS = Totals(10, 9, 1, 0)
 LINK = "/runs/flow-run/{}".format

@@ -26,7 +26,7 @@ from penstock.errors import (
     SettingsError,
     UnreadableTime,
 )
-from penstock.interval import DataInterval, split
+from penstock.interval import DataInterval, Grid
 from penstock.run.extract import land_logs
 from penstock.run_types import Partition
 from penstock.sources import SourceReader, open_source
@@ -253,7 +253,7 @@ def test_each_style_of_time_in_sqlite_finds_its_interval(sqlite: Database, write
         connection.execute(
             sa.text("insert into t values (:id, :at)"), [{"id": i, "at": write(m)} for i, m in enumerate(moments)]
         )
-    six = split(START, DAY.end, timedelta(hours=6))
+    six = Grid(START, timedelta(hours=6)).split(DAY.end)
 
     source = reader(pipeline(sql(table="t")), sqlite)
 
@@ -406,6 +406,57 @@ def test_a_weeks_interval_reads_the_daily_files_that_are_there(tmp_path: Path, s
     assert sorted(source.read(week)["id"].to_pylist()) == [1, 2, 4]
     with pytest.raises(NoFiles, match=r"2026-01-15\.csv to .*2026-01-21\.csv"):
         source.plan(DataInterval(START + timedelta(days=14), START + timedelta(days=21)), 10)
+
+
+IN_BERLIN = {"column": "created_at", "timezone": "Europe/Berlin", "start": "2026-01-01"}
+
+
+def test_the_dates_of_a_path_are_those_of_the_pipelines_zone(tmp_path: Path, sqlite: Database) -> None:
+    for day in ("2026-03-28", "2026-03-29", "2026-03-30"):
+        (tmp_path / f"{day}.csv").write_text(f"id,created_at\n{day},{day}T05:00:00Z\n")
+    daily = files(tmp_path / "{interval_start:%Y-%m-%d}.csv", "csv")
+    spec = pipeline(daily, interval=IN_BERLIN | {"grain": "1d"})
+    assert spec.interval is not None
+    short = DataInterval(datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 3, 29, 22, tzinfo=UTC))
+    assert short in spec.interval.grid.split(datetime(2026, 4, 1, tzinfo=UTC))
+
+    assert [str(day) for day in reader(spec, sqlite).read(short)["id"].to_pylist()] == ["2026-03-29"]
+
+
+def test_a_month_of_a_zone_reads_its_daily_files_across_a_change_of_clocks(tmp_path: Path, sqlite: Database) -> None:
+    for day in range(1, 32):
+        (tmp_path / f"2026-10-{day:02}.csv").write_text(f"id,created_at\n{day},2026-10-{day:02}T05:00:00Z\n")
+    (tmp_path / "2026-11-01.csv").write_text("id,created_at\n101,2026-11-01T05:00:00Z\n")
+    (tmp_path / "2026-09-30.csv").write_text("id,created_at\n100,2026-09-30T05:00:00Z\n")
+    (tmp_path / "2026-09-29.csv").write_text("id,created_at\n99,2026-09-29T05:00:00Z\n")
+    path = tmp_path / "{interval_start:%Y-%m-%d}.csv"
+    source = reader(pipeline(files(path, "csv", every="1d"), interval=IN_BERLIN | {"grain": "month"}), sqlite)
+    october = DataInterval(datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 31, 23, tzinfo=UTC))
+
+    assert sorted(source.read(october)["id"].to_pylist()) == list(range(1, 32))
+
+    spec = pipeline(
+        sql(table="t"),
+        sources={"rows": sql(table="t"), "sales": files(path, "csv", every="1d", lookback="1d")},
+        interval=IN_BERLIN | {"grain": "1d"},
+    )
+    first = DataInterval(datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 1, 22, tzinfo=UTC))
+    found = open_source(spec, "sales", Connector(lambda _: sqlite, ())).read(first)
+    assert sorted(found["id"].to_pylist()) == [1, 100]
+
+
+def test_a_lookback_of_days_counts_the_days_of_the_zone(tmp_path: Path, sqlite: Database) -> None:
+    for day in (28, 29, 30):  # the 29th has 23 hours: a day before the 30th is not 24 hours before it
+        (tmp_path / f"2026-03-{day}.csv").write_text(f"id\n{day}\n")
+    sales = files(tmp_path / "{interval_start:%Y-%m-%d}.csv", "csv", every="1d", lookback="1d")
+    spec = pipeline(
+        sql(table="t"), sources={"rows": sql(table="t"), "sales": sales}, interval=IN_BERLIN | {"grain": "1d"}
+    )
+    thirtieth = DataInterval(datetime(2026, 3, 29, 22, tzinfo=UTC), datetime(2026, 3, 30, 22, tzinfo=UTC))
+
+    found = open_source(spec, "sales", Connector(lambda _: sqlite, ())).read(thirtieth)
+
+    assert sorted(found["id"].to_pylist()) == [29, 30]
 
 
 def test_a_text_column_of_csv_files_is_text_whatever_these_files_show(tmp_path: Path, sqlite: Database) -> None:

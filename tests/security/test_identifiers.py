@@ -124,7 +124,8 @@ def test_files_whose_names_are_made_of_sql_and_wildcards_are_read_each_once(tmp_
         (tmp_path / name).write_text(f"n\n{number}\n")
     source = FilesSource(kind="files", path=f"{tmp_path}/*.csv", format="csv")
 
-    with files_relation("odd", source, None, matching_files("odd", source, None, ())) as relation:
+    files = matching_files("odd", source, None, (), zone="UTC")
+    with files_relation("odd", source, None, files) as relation:
         read = relation.read(None)
 
     assert sorted(read["n"].to_pylist()) == list(range(len(names)))

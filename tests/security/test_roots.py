@@ -40,7 +40,7 @@ def match(path: str | Path) -> list[Path]:
     """Find the files of a path, as a `files` and as a `log` source; both find the same."""
     source = FilesSource(kind="files", path=str(path), format="csv")
     roots = load_settings().allowed_roots
-    files = matching_files("rates", source, DAY, roots)
+    files = matching_files("rates", source, DAY, roots, zone="UTC")
     assert "{" in str(path) or sorted(find_files("rates", str(path), roots)) == [file.absolute() for file in files]
     return files
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from docs.generator.session import mask
 from docs.generator.spec import Key, walk_keys, write_example
 from penstock import errors
 from penstock.errors import SpecError
+from penstock.interval import iso
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 from tests.steps import STEPS
@@ -90,6 +92,22 @@ def test_the_steps_of_the_guide_are_those_that_the_tests_score_with() -> None:
     assert (shown.steps, shown.decide) == (scored.steps, scored.decide)
 
 
+def test_the_intervals_of_the_guide_are_those_of_its_pipelines() -> None:
+    page = Path("docs/intervals.md").read_text(encoding="utf-8")
+    parts = re.findall(r"```yaml\n(.*?)```\n\n((?:\|[^\n]*\n)+)", page, re.DOTALL)
+    assert len(parts) == 2
+    for block, table in parts:
+        shown = SPEC.replace(re.findall(r"^interval: .*\n", SPEC, re.MULTILINE)[0], block)
+        spec = parse_pipeline(shown.encode(), "intervals.md").interval
+        assert spec is not None
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+        expected = [
+            [i.label, iso(i.start), iso(i.end), iso(i.end + spec.delay), f"{(i.end - i.start) / timedelta(hours=1):g}"]
+            for i in spec.grid.split(datetime.fromisoformat(rows[-1][2]))
+        ]
+        assert rows == expected
+
+
 # --- the spec reference --------------------------------------------------------------------------
 
 KEYS = list(walk_keys())
@@ -133,6 +151,8 @@ def as_pipeline(key: Key, example: Any) -> str:
     least, place = PLACES[key.section]
     shown = yaml.safe_load(write_example(key.name, example))
     part = {name: value for name, value in least.items() if name != INSTEAD.get(key.name)} | shown
+    if key.name == "first_day":
+        part |= {"grain": "week", "start": "2026-01-04"}
     pipeline = BARE | place(part)
     if key.name == "expectations":
         pipeline["sources"] = dict.fromkeys(shown["expectations"], SQL)

@@ -85,10 +85,10 @@ class Sampler:
 
 def newest_interval(pipeline: "Pipeline", now: datetime) -> "DataInterval | None":
     """Return the newest due interval, or the first one if none is due. None for a snapshot."""
-    from penstock.interval import DataInterval, align_down
+    from penstock.interval import DataInterval
 
     spec = pipeline.interval
     if spec is None:
         return None
-    end = max(align_down(now - spec.delay, spec.start, spec.grain), spec.start + spec.grain)
-    return DataInterval(end - spec.grain, end)
+    end = max(spec.grid.align_down(now - spec.delay), spec.grid.next(spec.start))
+    return DataInterval(spec.grid.previous(end), end, spec.timezone)

@@ -33,7 +33,7 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
         return _inspect_log(pipeline, name, source.path, connect)
     if "{" in source.path and pipeline.empty == "publish":
         return f"files by interval, {source.path}"  # an interval without a file is allowed
-    found = matching_files(name, source, interval, connect.allowed_roots)
+    found = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone)
     return f"{len(found):,} files match {source.path}"
 
 

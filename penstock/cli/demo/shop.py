@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from penstock.database.bulk import bulk_transaction
 from penstock.database.connections import Database
 from penstock.database.types import UtcDateTime
-from penstock.interval import DataInterval, split
+from penstock.interval import DataInterval, Grid
 
 TRAINING_DAYS = 5
 SCORED_DAYS = 3
@@ -138,7 +138,7 @@ def make_shop(folder: Path, database: Database, until: datetime, rows: int, seed
         seed: the same seed and `until` give the same shop.
     """
     rng = np.random.default_rng(seed)
-    days = split(until - (TRAINING_DAYS + SCORED_DAYS) * DAY, until, DAY)
+    days = Grid(until - (TRAINING_DAYS + SCORED_DAYS) * DAY, DAY).split(until)
     first = days[0].start
     count = max(rows // 10, 50)
     accounts = np.floor(rng.exponential(400, count)) + TRAINING_DAYS + SCORED_DAYS

@@ -9,7 +9,6 @@ from secrets import token_hex
 from penstock.api.project import Project
 from penstock.cli.init.scenario import DAYS, SCORED_DAYS, TRAINING_DAYS, Kind, Scenario, draw_labels, open_scenario
 from penstock.cli.opening import open_settings
-from penstock.interval import align_down
 from penstock.models.manifest import Manifest
 from penstock.models.training import train
 from penstock.spec.yaml_file import parse_pipeline
@@ -52,8 +51,8 @@ def _write_pipeline(file: Path, now: datetime) -> datetime:
     text = _template(file.name)
     interval = parse_pipeline(text.encode(), file.name).interval
     assert interval is not None  # every template has one
-    until = align_down(now - interval.delay, interval.start, interval.grain)
-    start = until - SCORED_DAYS * interval.grain
+    until = interval.grid.align_down(now - interval.delay)
+    start = interval.grid.previous(until, SCORED_DAYS)
     file.parent.mkdir()
     text = re.sub(r"(\bstart: )[\d-]+T[\d:]+Z", rf"\g<1>{start:%Y-%m-%dT%H:%M:%SZ}", text)
     file.write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import SettingsError
-from penstock.interval import DataInterval, merge, split
+from penstock.interval import DataInterval, Grid, merge
 from penstock.ledger.coverage import NOTHING_DONE, Coverage
 from penstock.ledger.destinations import PlacedRun
 from penstock.run.planning import Plan, PlanRequest, plan_intervals
@@ -19,7 +19,7 @@ from tests.shop import SPEC
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 NOW = START + 10 * DAY + timedelta(hours=3)
-GRID = split(START, NOW, DAY)
+GRID = Grid(START, DAY).split(NOW)
 
 
 def pipeline(**interval: Any) -> Pipeline:
@@ -107,6 +107,51 @@ def test_a_range_bounds_what_is_taken_and_a_naive_bound_is_utc() -> None:
     days = datetime(2026, 1, 3), datetime(2026, 1, 5)  # noqa: DTZ001
     plan = plan_intervals(PlanRequest(pipeline(), NOTHING_DONE, NOW, same, "due", *days))
     assert days_of(plan) == [2, 3]
+
+
+BERLIN = {"timezone": "Europe/Berlin", "start": "2026-01-01T00:00"}
+
+
+def months_of(plan: Plan) -> list[str]:
+    return [p.label for p in plan.intervals]
+
+
+def test_a_month_of_a_zone_is_due_when_it_is_over_there() -> None:
+    monthly = pipeline(grain="month", delay="1h", **BERLIN)
+    end_of_march = datetime(2026, 3, 31, 22, tzinfo=UTC)
+    before = plan_intervals(PlanRequest(monthly, NOTHING_DONE, end_of_march + timedelta(minutes=59), same))
+    after = plan_intervals(PlanRequest(monthly, NOTHING_DONE, end_of_march + timedelta(minutes=60), same))
+    assert months_of(before) == ["2026-01-01 → 02-01", "2026-02-01 → 03-01"]
+    assert months_of(after) == [*months_of(before), "2026-03-01 → 04-01"]
+
+
+def test_bounds_without_a_zone_are_in_that_of_the_pipeline_so_a_month_takes_no_neighbour() -> None:
+    monthly = pipeline(grain="month", **BERLIN)
+    march = datetime(2026, 3, 1), datetime(2026, 4, 1)  # noqa: DTZ001
+    now = datetime(2026, 8, 1, tzinfo=UTC)
+    for mode in ("due", "backfill", "restate"):
+        plan = plan_intervals(PlanRequest(monthly, NOTHING_DONE, now, same, mode, *march))
+        assert months_of(plan) == ["2026-03-01 → 04-01"]
+
+
+def test_latest_and_lookback_count_intervals_whatever_their_length() -> None:
+    spec = {"grain": "month", "catch_up": "latest", "lookback": 2} | BERLIN
+    now = datetime(2026, 4, 10, tzinfo=UTC)
+    done = plan_intervals(PlanRequest(pipeline(**spec), NOTHING_DONE, now, same))
+    assert months_of(done) == ["2026-03-01 → 04-01"]
+
+    grid = pipeline(**spec).interval.grid.split(now)  # type: ignore[union-attr]
+    live = cover(*(placed(i) for i in grid))
+    late = plan_intervals(PlanRequest(pipeline(**spec), live, now, lambda _: "other"))
+    assert late.published == 1
+    assert months_of(late) == ["2026-02-01 → 03-01", "2026-03-01 → 04-01"]
+
+
+def test_days_across_a_change_of_clocks_are_each_planned_once() -> None:
+    daily = pipeline(timezone="Europe/Berlin", start="2026-03-28T00:00")
+    plan = plan_intervals(PlanRequest(daily, NOTHING_DONE, datetime(2026, 3, 30, 22, tzinfo=UTC), same))
+    assert [(p.interval.end - p.interval.start).seconds // 3600 for p in plan.intervals if p.interval] == [0, 23, 0]
+    assert months_of(plan) == ["2026-03-28 → 03-29", "2026-03-29 → 03-30", "2026-03-30 → 03-31"]
 
 
 def test_a_backfill_takes_missing_intervals_of_its_range_only() -> None:

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from penstock.interval import split
+from penstock.interval import Grid
 from penstock.run.planning import Plan, PlannedInterval
 from penstock.tasks.conclusion import conclude
 
 DAYS = [
     PlannedInterval(day, "due")
-    for day in split(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 9, tzinfo=UTC), timedelta(days=1))
+    for day in Grid(datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)).split(datetime(2026, 1, 9, tzinfo=UTC))
 ]
 HALTED: State[None] = Failed(name="Halted", message="too many rows were refused")
 

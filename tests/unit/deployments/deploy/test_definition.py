@@ -1,5 +1,6 @@
 """What a pipeline's deployment is."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -66,6 +67,17 @@ def test_the_description_shows_the_way_of_the_rows() -> None:
 
     assert told.splitlines()[0] == "Risk of cards"
     assert "payments  shop: payments\n  ↓\nscore     model card-risk@champion\n  ↓\ntable     warehouse:" in told
+
+
+def test_the_intervals_of_a_pipeline_are_described_in_its_zone() -> None:
+    monthly = "{column: created_at, grain: month, timezone: Europe/Berlin, start: 2026-03-01T00:00, delay: 2h}"
+    text = re.sub(r"(?m)^interval: .*$", f"interval: {monthly}", SPEC)
+
+    told = describe_pipeline(parse_pipeline(text.encode(), "card-risk.yaml"))
+
+    assert "all due intervals of 1d, from 2026-01-01T00:00:00Z, each 0m after its end." in describe_pipeline(read())
+    start = "2026-03-01T00:00:00+01:00"
+    assert f"all due intervals of 1 month in Europe/Berlin, from {start}, each 2h after its end." in told
 
 
 def test_the_project_folder_is_found_again_in_the_pull_steps() -> None:
