@@ -1,7 +1,7 @@
 """The steps of a run, one function each. Prefect tasks, the Python face and the tests' driver call them."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,9 @@ from penstock.ledger.destinations import refuse_others
 from penstock.ledger.reader import find_run
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
-from penstock.models.needs import needed_columns
+from penstock.ledger.schema_contracts import read_published_models
+from penstock.models.manifest import Manifest
+from penstock.models.needs import given_columns, needed_columns, outputs_of
 from penstock.models.registry import Registry
 from penstock.privacy.masking import MaskingPolicy
 from penstock.resources.memory import MemoryPlan, RequestedLoad
@@ -32,7 +34,7 @@ from penstock.run.extract import (
 from penstock.run.load import count_rows, load_partition
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
-from penstock.run.schema_contract import compare_sources, keep_contract, refuse_breaks
+from penstock.run.schema_contract import Comparison, compare_outputs, compare_sources, keep_contract, refuse_breaks
 from penstock.run_types import (
     ExtractedRows,
     Features,
@@ -133,7 +135,7 @@ class ScoringSteps:
         """
         pins = run.steps or {self.pipeline.steps[0].name: run.model}
         manifests = {step: self.registry.manifest(pin.name, pin.version) for step, pin in pins.items()}
-        keep_contract(run, self.connect, needed_columns(self.pipeline, manifests))
+        keep_contract(run, self.connect, needed_columns(self.pipeline, manifests), self.compare_outputs(manifests))
 
         def consider(source_plan: SourcePlan, at_most: int) -> MemoryPlan | None:
             writer.record_plan(self.warehouse, run, source_plan)
@@ -144,6 +146,20 @@ class ScoringSteps:
         if source_plan.fit:
             writer.record_plan(self.warehouse, run, source_plan)
         return source_plan
+
+    def compare_outputs(self, manifests: Mapping[str, Manifest]) -> Comparison:
+        """Compare the outputs of models and decisions with those of the last published run.
+
+        Args:
+            manifests: by step.
+        """
+        pipeline = self.pipeline
+
+        def read_before() -> dict[str, str] | None:
+            pins = read_published_models(self.warehouse, pipeline.name, pipeline.destination.table)
+            return outputs_of(pins, self.registry)
+
+        return compare_outputs(pipeline, self.connect, given_columns(pipeline, manifests), read_before)
 
     def _fit_memory(self, run: ScoringRun, rows: int, partition_rows: int, in_flight: int) -> MemoryPlan | None:
         limit = self.settings.memory

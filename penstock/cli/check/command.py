@@ -25,7 +25,7 @@ def check(
         list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files. Default: all.")
     ] = None,
     accept: Annotated[
-        bool, typer.Option("--accept", help="Accept the sources' present columns as their contract.")
+        bool, typer.Option("--accept", help="Accept the present columns of the sources, and the present outputs.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -110,22 +110,29 @@ class _Check:
         return rows
 
     def compare_columns(self, models: "dict[str, ModelVersion]", *, accept: bool) -> None:
-        """Report differences between the sources' columns and those of the last published run."""
+        """Report differences between the sources' columns and outputs and those of the last published run."""
         from penstock.cli.check.samples import newest_interval
         from penstock.models.needs import needed_columns
+        from penstock.models.registry import Registry
+        from penstock.privacy.masking import NO_MASKING
         from penstock.run.schema_contract import accept_columns, compare_sources
+        from penstock.scoring_steps import ScoringSteps
 
         interval = newest_interval(self.pipeline, datetime.now(UTC))
         manifests = {step: model.manifest for step, model in models.items()}
         needed = needed_columns(self.pipeline, manifests) if manifests else ()
         with self.report.about("contract"):
-            for compared in compare_sources(self.pipeline, interval, self.connect, needed):
+            registry = Registry(self.settings.models_folder)
+            steps = ScoringSteps(self.pipeline, self.settings, self.connect, registry, NO_MASKING)
+            outputs = steps.compare_outputs(manifests) if manifests else None
+            sources = compare_sources(self.pipeline, interval, self.connect, needed)
+            for compared in (*sources, *([outputs] if outputs else [])):
                 for difference in compared.differences:
                     text = f"{difference.text}{'; accepted' if accept else ''}"
                     halts = difference in compared.halts and not accept
-                    (self.report.problem if halts else self.report.note)(f"source `{compared.source}`", text)
+                    (self.report.problem if halts else self.report.note)(compared.subject, text)
             if accept:
-                accept_columns(self.pipeline, interval, self.connect)
+                accept_columns(self.pipeline, interval, self.connect, outputs)
 
     def build_features(self, rows: "dict[str, pa.Table]") -> "pa.Table | None":
         from penstock.run.features import build_features

@@ -126,6 +126,13 @@ def test_telemetry_that_somebody_turned_on_is_told(tmp_path: Path) -> None:
 def test_time_zones_are_looked_up(tmp_path: Path) -> None:
     assert state(check_time_zones(case(tmp_path))) == "ok"
 
+    pipeline = parse_pipeline(SPEC.encode(), "card-risk.yaml")
+    assert pipeline.interval is not None
+    interval = pipeline.interval.model_copy(update={"timezone": "Mars/Olympus"})
+    elsewhere = pipeline.model_copy(update={"interval": interval})
+    [finding] = check_time_zones(replace(case(tmp_path), pipelines=(elsewhere,)))
+    assert (finding.state, finding.what) == ("broken", "unknown here: Mars/Olympus")
+
 
 @pytest.mark.parametrize(
     ("file", "kind"),
