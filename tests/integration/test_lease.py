@@ -90,13 +90,15 @@ def test_a_lease_whose_ledger_denies_access_ends_and_the_run_says_so(warehouse: 
         connection.execute(sa.text(f"create role {role}"))
         connection.execute(sa.text(f"grant select on all tables in schema public to {role}"))
     options = {"options": f"{warehouse.url.query['options']} -c role={role}"}
-    denied = replace(warehouse, engine=sa.create_engine(warehouse.url.update_query_dict(options)))
+    engine = sa.create_engine(warehouse.url.update_query_dict(options))
+    denied = replace(warehouse, engine=engine)
 
     with (
         pytest.raises(LeaseEnded, match=r"AccessDenied: .*permission denied for table penstock_runs"),
         run_lease(denied, run, LEASE) as active,
     ):
         wait_for_end(active)
+    engine.dispose()
 
     # Its end could not be recorded either. The next run finds that the lease has ended.
     assert find_run(warehouse, run.run_id).state == "running"
@@ -114,5 +116,6 @@ def test_a_lease_for_which_no_connection_is_free_ends_and_the_run_says_so(wareho
         crowded.reading(),
     ):
         wait_for_end(active)
+    engine.dispose()
 
     assert find_run(warehouse, run.run_id).state == "failed"
