@@ -4,7 +4,8 @@ PenstockError
 ├── TransientError
 │   ├── DatabaseUnavailable
 │   │   ├── DatabaseLocked
-│   │   └── DatabaseFull
+│   │   ├── DatabaseFull
+│   │   └── StandbyConflict
 │   ├── KeyCollision
 │   ├── ClusterUnreachable
 │   └── WorkerLost
@@ -30,6 +31,7 @@ PenstockError
 │   │   ├── NoFiles
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
+│   │   ├── FilesChanged
 │   │   ├── LinesPruned
 │   │   ├── InexactColumn
 │   │   ├── UnreadableTime
@@ -49,7 +51,8 @@ PenstockError
 │   ├── DestinationMismatch
 │   ├── PartitionMoved
 │   ├── ReconciliationFailed
-│   └── TakenOver
+│   ├── TakenOver
+│   └── LeaseEnded
 └── IntervalBusy
 
 Tasks retry a `TransientError` and nothing else. Each class has its facts as fields and survives pickling. Its
@@ -173,6 +176,25 @@ class DatabaseFull(DatabaseUnavailable):
             f"connection `{self.connection}` has no disk space left: {self.reason}. The published rows are unchanged. "
             "Free some space, then run again. `penstock prune` removes rows that no reader sees any more."
         )
+
+
+_ON_STANDBY = (
+    "If it happens often, set `hot_standby_feedback = on` on the standby or raise its `max_standby_streaming_delay`, "
+    "or connect to the primary server."
+)
+
+
+@dataclass(eq=False)
+class StandbyConflict(DatabaseUnavailable):
+    """A standby cancelled a read.
+
+    Cause: the read needed rows that the primary server has removed, and the standby had to replay that.
+    Remedy: none at first: a task retries it. If it happens often, set `hot_standby_feedback = on` on the standby, raise
+        its `max_standby_streaming_delay`, or connect to the primary server.
+    """
+
+    def message(self) -> str:
+        return f"connection `{self.connection}` is a standby that cancelled a read: {self.reason}. {_ON_STANDBY}"
 
 
 @dataclass(eq=False)
@@ -672,6 +694,28 @@ class BrokenFile(SourceError):
 
 
 @dataclass(eq=False)
+class FilesChanged(SourceError):
+    """Files of a source changed while a run read them.
+
+    Cause: a file was renamed, replaced, extended or removed after the run was planned.
+    Remedy: none at first: the flow reads the interval again once. Write files under another name, and rename them
+        into the folder when they are complete.
+    """
+
+    source: str
+    changes: tuple[str, ...]
+
+    def message(self) -> str:
+        shown = "; ".join(self.changes[:3])
+        more = f"; and {len(self.changes) - 3} more" if len(self.changes) > 3 else ""
+        return (
+            f"source `{self.source}`: files changed after the run was planned: {shown}{more}. Rows of two states of "
+            "the files cannot be combined, so nothing was published. Run again to read the interval from the start. "
+            "Write files under another name, and rename them into the folder when they are complete."
+        )
+
+
+@dataclass(eq=False)
 class LinesPruned(SourceError):
     """Landed log lines that the interval needs have been pruned.
 
@@ -818,17 +862,30 @@ class QueryFailed(SourceError):
 class SnapshotLost(TerminalError):
     """The database snapshot of a run is gone.
 
-    Cause: the session that held it has ended: a server restart, a lost connection or an administrator.
-    Remedy: none at first: the flow reads the interval again once. If it fails again, run again later.
+    Cause: the session that held it has ended: a server restart, a switch to another server, a lost connection, an
+        administrator, or a standby that had to replay changes.
+    Remedy: none at first: the flow reads the interval again once. If it fails again, run again later. For a standby,
+        set `hot_standby_feedback`.
     """
 
     connection: str
+    conflict: bool = False
+    """Whether a standby ended the session because of changes that it had to replay."""
 
     def message(self) -> str:
+        why, remedy = (
+            ("the standby ended the session that held it, to replay changes of the primary server", f" {_ON_STANDBY}")
+            if self.conflict
+            else (
+                "the session that held it has ended (a server restart, a switch to another server, a lost connection "
+                "or an administrator)",
+                "",
+            )
+        )
         return (
-            f"connection `{self.connection}`: the snapshot that all partitions read is gone, because the session that "
-            "held it has ended (a server restart, a lost connection or an administrator). Partitions of two snapshots "
-            "cannot be combined, so nothing was published. Run again to read the interval from the start."
+            f"connection `{self.connection}`: the snapshot that all partitions read is gone, because {why}. "
+            "Partitions of two snapshots cannot be combined, so nothing was published. "
+            f"Run again to read the interval from the start.{remedy}"
         )
 
 
@@ -1033,4 +1090,22 @@ class TakenOver(TerminalError):
         return (
             f"run {self.run_id} lost its interval (its state is `{self.state}`): its lease ended and another run took "
             "over. Nothing of this run was published. Look at the newer run with `penstock runs`."
+        )
+
+
+@dataclass(eq=False)
+class LeaseEnded(TerminalError):
+    """A run could not renew its lease, and the lease has ended.
+
+    Cause: the ledger could not be written for as long as a lease lasts. Nothing of this run was published.
+    Remedy: correct the cause that the message names, then run again.
+    """
+
+    run_id: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"run {self.run_id} could not renew its lease before the lease ended: {self.reason}. Another run may take "
+            "the interval, so this one stopped. Nothing of it was published. Correct the cause, then run again."
         )

@@ -23,7 +23,7 @@ from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
 from penstock.sources import exact_columns
 from penstock.sources.column_types import NOTHING
-from penstock.sources.files import POSITION, FileRelation, files_relation
+from penstock.sources.files import POSITION, FileRelation, files_relation, matching_files
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.pipeline import ROW_ID, SCORES, FilesSource, Pipeline, SqlSource
@@ -225,11 +225,10 @@ def _columns(
         return {f.name: _type_name(f.type) for f in _schema(relation)}
     assert isinstance(source, FilesSource)
     time = pipeline.interval.column if pipeline.interval and name == pipeline.primary else None
-    private, roots, exact = pipeline.private_columns, connect.allowed_roots, exact_columns(pipeline)
+    private, exact = pipeline.private_columns, exact_columns(pipeline)
     try:
-        with files_relation(
-            name, source, time, interval, roots, contract=known, private=private, exact=exact, zone=pipeline.timezone
-        ) as rows:
+        files = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone)
+        with files_relation(name, source, time, files, contract=known, private=private, exact=exact) as rows:
             if rows.kinds is not None:
                 return _of_text_files(rows, rows.kinds)
             return {f.name: _type_name(f.type) for f in _schema(rows) if f.name not in (ROW_ID, POSITION)}

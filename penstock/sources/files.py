@@ -6,7 +6,7 @@
 import glob
 import json
 import re
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -107,36 +107,28 @@ def files_relation(
     name: str,
     source: FilesSource,
     time: str | None,
-    interval: DataInterval | None,
-    roots: tuple[str, ...],
+    files: Sequence[Path],
     partition: Partition | None = None,
     partition_by: str | None = None,
     contract: Mapping[str, str] | None = None,
     private: Container[str] = (),
     exact: Collection[str] = (),
-    *,
-    zone: str,
 ) -> Iterator[FileRelation]:
-    """Yield the rows of the matching files as a relation. Partitions follow the order of files and rows.
+    """Yield the rows of files as a relation. Partitions follow the order of files and rows.
 
     Args:
-        roots: the folders that may be read; empty: no limit.
         partition: the only one that will be read; rows of Parquet files outside of it are skipped.
         partition_by: the column whose values partitions keep whole.
         contract: types of columns of text files, as earlier runs read them.
         private: columns whose values no error shows, in lower case.
         exact: keys and columns to keep, which must not lose a digit.
-        zone: the time zone of the dates in the path.
 
     Raises:
         InexactColumn: one of them would.
-        NoFiles: nothing matches.
-        OutsideRoots: the path, or a file's link, leads out of the folders that may be read.
-        BrokenFile: DuckDB cannot read what matches.
+        BrokenFile: DuckDB cannot read the files.
         AmbiguousDate: dates of a column can be read in several ways.
         UnfitValue: a value does not fit the type of its column. Raised where the relation is used.
     """
-    files = matching_files(name, source, interval, roots, zone=zone)
     database = Database(name, sa.create_engine("duckdb:///:memory:", poolclass=StaticPool))
     try:
         with hide_values(private):
@@ -158,7 +150,7 @@ def _open_relation(
     name: str,
     source: FilesSource,
     time: str | None,
-    files: list[Path],
+    files: Sequence[Path],
     database: Database,
     partition: Partition | None,
     partition_by: str | None,
@@ -213,7 +205,7 @@ def _open_reader(
     name: str,
     source: FilesSource,
     time: str | None,
-    files: list[Path],
+    files: Sequence[Path],
     contract: Mapping[str, str],
 ) -> TypedFiles:
     """Decide how the columns of the files are read."""
@@ -246,7 +238,7 @@ def _differs(declared: ColumnType, stored: str) -> bool:
     return family(stored) != wanted
 
 
-def _listed(files: list[Path]) -> str:
+def _listed(files: Sequence[Path]) -> str:
     return "[" + ", ".join(quoted(str(f)) for f in files) + "]"
 
 
@@ -304,4 +296,12 @@ def _footer_slice(files: Mapping[str, range], partition: Partition) -> str:
 
 def file_marks(files: list[Path]) -> str:
     """Return a fingerprint of the files: their paths, sizes and times."""
-    return json.dumps([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
+    return json.dumps([_mark(file) for file in files])
+
+
+def _mark(file: Path) -> tuple[str, int | None, int | None]:
+    try:
+        status = file.stat()
+    except FileNotFoundError:  # removed since the folder was listed
+        return str(file), None, None
+    return str(file), status.st_size, status.st_mtime_ns
