@@ -171,7 +171,9 @@ def find_run(database: Database, prefix: str) -> RunRecord:
         RunNotFound: no id begins with it, or several do.
     """
     migrate(database)
-    found = fetch_runs(database, select_runs().where(runs.c.run_id.startswith(prefix, autoescape=True)).limit(5))
+    # A range, because SQLite has no index for LIKE. Ids are hexadecimal, so `~` is after all their characters.
+    begins = runs.c.run_id.between(prefix, f"{prefix}~")
+    found = fetch_runs(database, select_runs().where(begins).order_by(runs.c.run_id).limit(5))
     if len(found) != 1:
         raise RunNotFound(prefix, tuple(run.run_id for run in found))
     return found[0]
