@@ -58,7 +58,12 @@ def fill_ledger(database: Database, pipeline: Pipeline, count: int, **changes: A
         if connection.execute(known).first() is None:
             row = {"destination": place, "pipeline": pipeline.name, "guard": 0, "disputed": False}
             connection.execute(destinations.insert().values(**row))
-    history = prepare(database, pipeline.destination, pipeline.key, _scored_rows(pipeline, ["0" * 32]).drop_columns(["run_id", "partition"]))
+    history = prepare(
+        database,
+        pipeline.destination,
+        pipeline.key,
+        _scored_rows(pipeline, ["0" * 32]).drop_columns(["run_id", "partition"]),
+    )
     for first in range(0, count, _AT_ONCE):
         numbers = range(first, min(first + _AT_ONCE, count))
         rows = _run_rows(pipeline.name, place, numbers, changes)

@@ -191,7 +191,9 @@ def _count_runs(connection: sa.Connection, name: str, *where: sa.ColumnElement[b
 def find_dispute(connection: sa.Connection, name: str, limit: int = 5) -> Dispute | None:
     """Return what breaks the rules of the destination, with the first overlaps. None: nothing does."""
     pipelines = tuple(sorted(_count_runs(connection, name, runs.c.state == "published")))
-    found = [*_find_overlapping_pairs(connection, name, limit), *_find_beside_snapshots(connection, name, limit)][:limit]
+    found = [*_find_overlapping_pairs(connection, name, limit), *_find_beside_snapshots(connection, name, limit)][
+        :limit
+    ]
     return Dispute(name, pipelines, tuple(found)) if found or len(pipelines) > 1 else None
 
 
