@@ -32,9 +32,10 @@ _AT_ONCE = 10_000
 
 @dataclass(frozen=True)
 class Cost:
-    """What an operation took in a process that had imported everything before."""
+    """What an operation took."""
 
     cpu_seconds: float
+    """Of its process, without those of a database server."""
     wall_seconds: float
     peak_bytes: int
     """Growth of the process's memory, at its peak."""
@@ -45,10 +46,11 @@ def interval_of(number: int) -> DataInterval:
     return DataInterval(START + number * GRAIN, START + (number + 1) * GRAIN)
 
 
-def fill_ledger(database: Database, pipeline: Pipeline, count: int, **changes: Any) -> None:
+def fill_ledger(database: Database, pipeline: Pipeline, count: int, *, parts: bool = True, **changes: Any) -> None:
     """Publish `count` intervals with one scored row each, as runs of one partition with 101 quantiles.
 
     Args:
+        parts: write their partitions, validations and rows, too.
         changes: values of `runs` that differ from a published run's.
     """
     migrate(database)
@@ -70,6 +72,8 @@ def fill_ledger(database: Database, pipeline: Pipeline, count: int, **changes: A
         ids = rows["run_id"].to_pylist()
         with bulk_transaction(database) as transaction:
             transaction.append(runs, rows)
+            if not parts:
+                continue
             transaction.append(partitions, _repeat({"run_id": ids}, partition=0, **_COUNTS, attempts=1, seconds="{}"))
             checked = {"evaluated": 1, "unexpected": 0, "unit": "rows", "observed": "", "released": 0, "detail": ""}
             about = {"stage": "scores", "expectation": "mean", "severity": "error", "outcome": "passed"}
@@ -128,14 +132,19 @@ def _repeat(columns: dict[str, Any], **fixed: Any) -> pa.Table:
     return pa.table({**columns, **repeated})
 
 
-def measure(operation: Callable[..., Any], *arguments: Any) -> Cost:
-    """Call a function of a module in a process of its own. Its modules are imported before the measurement."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as process:
-        return process.submit(_measure, operation, arguments).result()
+def moment_after(count: int) -> datetime:
+    """Return the moment at which so many intervals are over."""
+    return START + count * GRAIN
+
+
+def measure(operations: dict[str, Callable[..., Any]], *arguments: Any) -> dict[str, Cost]:
+    """Call functions of a module, one after the other, in one process that is measured."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return {name: process.submit(_measure, call, arguments).result() for name, call in operations.items()}
 
 
 def _measure(operation: Callable[..., Any], arguments: tuple[Any, ...]) -> Cost:
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
     before, cpu, wall = _memory("VmRSS"), time.process_time(), time.perf_counter()
     result = operation(*arguments)
     return Cost(time.process_time() - cpu, time.perf_counter() - wall, _memory("VmHWM") - before, result)
@@ -145,8 +154,3 @@ def _memory(name: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     [found] = [line for line in lines if line.startswith(f"{name}:")]
     return int(found.split()[1]) * 1024
-
-
-def moment_after(count: int) -> datetime:
-    """Return the moment at which so many intervals are over."""
-    return START + count * GRAIN

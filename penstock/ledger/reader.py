@@ -172,8 +172,8 @@ def find_run(database: Database, prefix: str) -> RunRecord:
     """
     migrate(database)
     # A range, because SQLite has no index for LIKE. Ids are hexadecimal, so `~` is after all their characters.
-    begins = runs.c.run_id.between(prefix, f"{prefix}~")
-    found = fetch_runs(database, select_runs().where(begins).order_by(runs.c.run_id).limit(5))
+    begins = (runs.c.run_id >= prefix, runs.c.run_id <= f"{prefix}~")
+    found = fetch_runs(database, select_runs().where(*begins).order_by(runs.c.run_id).limit(5))
     if len(found) != 1:
         raise RunNotFound(prefix, tuple(run.run_id for run in found))
     return found[0]
