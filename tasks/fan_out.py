@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import count
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStatusError
 from prefect.states import Cancelled
 
 from penstock.errors import SettingsError
@@ -204,8 +205,10 @@ def has_worker(client: SyncPrefectClient, pool: str) -> bool:
     """Whether a worker of the pool is online."""
     try:
         return next(online_workers(client, pool), None) is not None
-    except ObjectNotFound:
-        return False
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
+        return False  # there is no such pool
 
 
 def online_workers(client: SyncPrefectClient, pool: str) -> Iterator[str]:

@@ -46,6 +46,10 @@ def interval_of(number: int) -> DataInterval:
     return DataInterval(START + number * GRAIN, START + (number + 1) * GRAIN)
 
 
+def run_id_of(number: int, state: str = "published") -> str:
+    return f"{state[:1].encode().hex()}{number:030x}"
+
+
 def fill_ledger(database: Database, pipeline: Pipeline, count: int, *, parts: bool = True, **changes: Any) -> None:
     """Publish `count` intervals with one scored row each, as runs of one partition with 101 quantiles.
 
@@ -95,7 +99,7 @@ def _run_rows(pipeline: str, place: str, numbers: range, changes: dict[str, Any]
     state = changes.get("state", "published")
     ends = pa.array([span.end for span in spans], pa.timestamp("us", "UTC"))
     varying: dict[str, Any] = {
-        "run_id": [f"{state[:1].encode().hex()}{number:030x}" for number in numbers],
+        "run_id": [run_id_of(number, state) for number in numbers],
         "interval_key": [span.key for span in spans],
         "interval_start": pa.array([span.start for span in spans], pa.timestamp("us", "UTC")),
         "interval_end": ends,
@@ -127,9 +131,10 @@ def _scored_rows(pipeline: Pipeline, run_ids: list[str]) -> pa.Table:
 
 
 def _repeat(columns: dict[str, Any], **fixed: Any) -> pa.Table:
+    """Return the columns, and others with one value in all rows. None: leave the column out."""
     rows = len(next(iter(columns.values())))
     repeated = {name: pa.repeat(pa.scalar(value), rows) for name, value in fixed.items() if value is not None}
-    return pa.table({**columns, **repeated})
+    return pa.table({name: values for name, values in columns.items() if name not in fixed} | repeated)
 
 
 def moment_after(count: int) -> datetime:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from penstock.database.connections import Connector, Database, close_engines, open_database
 from penstock.deployments.doctor.ledger import check_ledger
@@ -12,6 +13,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.lineage import previous_published
 from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import find_run, list_runs
+from penstock.ledger.tables import runs
 from penstock.models.registry import Registry
 from penstock.privacy.masking import NO_MASKING
 from penstock.report.document import read_document
@@ -24,12 +26,13 @@ from penstock.upkeep.prune import Pruned, count_prune, plan_prune
 from penstock.upkeep.verify import Violation, verify_ledger
 from tests.conftest import DIALECTS
 from tests.faults.conftest import Tell
-from tests.large_ledger import A_YEAR, TEN_YEARS, Cost, fill_ledger, interval_of, measure, moment_after
+from tests.large_ledger import A_YEAR, TEN_YEARS, Cost, fill_ledger, interval_of, measure, moment_after, run_id_of
 from tests.shop import SPEC, START
 
 SHORT = SPEC.replace("grain: 1d", "grain: 15m").replace("lookback: 3", "lookback: 0")
 PIPELINE = parse_pipeline(f"{SHORT}\nretention: {{keep_runs: 0, quarantine: 30d}}".encode(), "x")
 COUNT = 10_000
+GAPS = 50
 GRAIN = timedelta(minutes=15)
 MEMORY = 100 * 2**20
 PLANNING_SECONDS, READING_SECONDS = 0.5, 0.5
@@ -88,7 +91,7 @@ def test_a_ledger_of_many_runs_is_read_pruned_and_verified_quickly(
 
 
 def check_idle_plan(url: str, count: int, tell: Tell, *, parts: bool) -> None:
-    """Fill a ledger, and plan when nothing is due."""
+    """Fill a ledger, and plan when nothing is due: without a gap, then with some withdrawn runs."""
     warehouse = open_warehouse(url)
     fill_ledger(warehouse, PIPELINE, count, parts=parts)
 
@@ -98,8 +101,19 @@ def check_idle_plan(url: str, count: int, tell: Tell, *, parts: bool) -> None:
     assert (plan.intervals, plan.published, plan.withdrawn) == ((), count, 0)
     assert costs["estimates"].result == (20, None)
     check_costs(costs, PLANNING_SECONDS)
+    withdraw_some(url, count, GAPS)
+    after = measure_all(url, count, {"plan": plan_due})
+    plan = after["plan"].result
+    assert (plan.intervals, plan.published, plan.withdrawn) == ((), count - GAPS, GAPS)
+    check_costs(after, PLANNING_SECONDS)
     what = f"{costs['plan'].cpu_seconds:.2f} s, {costs['plan'].peak_bytes / 2**20:.0f} MiB"
     tell(f"{count:,} intervals, all published", warehouse.dialect, f"nothing is due, planned in {what}")
+
+
+def withdraw_some(url: str, count: int, number: int) -> None:
+    chosen = [run_id_of(count // number * each + 1) for each in range(number)]
+    with open_warehouse(url).writing() as connection:
+        connection.execute(sa.update(runs).where(runs.c.run_id.in_(chosen)).values(state="withdrawn"))
 
 
 def check_reading(url: str, count: int, tell: Tell) -> None:
@@ -180,7 +194,7 @@ def read_halted(url: str, _count: int) -> int:
 def show_run(url: str, count: int) -> str | None:
     """Return the interval before a run in the middle."""
     warehouse = open_warehouse(url)
-    before = read_document(warehouse, find_run(warehouse, f"70{count // 2:030x}")).before
+    before = read_document(warehouse, find_run(warehouse, run_id_of(count // 2))).before
     return before and before.interval_key
 
 
