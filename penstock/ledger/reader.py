@@ -164,6 +164,13 @@ def list_runs(
     return fetch_runs(database, query)
 
 
+def list_own_runs(database: Database, pipeline: str, owner: str, since: datetime) -> list[RunRecord]:
+    """Return the pipeline's runs that a process claimed since a moment, the oldest first."""
+    migrate(database)
+    own = (runs.c.pipeline == pipeline, runs.c.started_at >= since, runs.c.lease_owner == owner)
+    return fetch_runs(database, select_runs().where(*own).order_by(runs.c.started_at, runs.c.interval_key))
+
+
 def find_run(database: Database, prefix: str) -> RunRecord:
     """Return the run whose id begins with the prefix.
 

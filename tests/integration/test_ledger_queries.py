@@ -17,6 +17,7 @@ from penstock.ledger.destinations import destination_name, find_dispute
 from penstock.ledger.lineage import previous_published
 from penstock.ledger.reader import RunRecord, find_run, list_runs
 from penstock.ledger.tables import runs
+from penstock.report.document import read_document
 from penstock.run import estimate
 from penstock.run.estimate import newest_memory_profile, past_runs
 from penstock.spec.yaml_file import parse_pipeline
@@ -170,3 +171,52 @@ def test_busy_runs_are_those_of_the_destination_under_a_lease(warehouse: Databas
     assert [run.interval for run in find_busy(PIPELINE)] == [interval_of(1), interval_of(2)]
     half = replace(interval_of(2), start=interval_of(2).start + GRAIN / 2)
     assert [run.overlaps(half) for run in find_busy(PIPELINE)] == [False, True]
+
+
+def read_plans(database: Database, operation: Callable[[], Any]) -> list[str]:
+    """Return SQLite's query plans of the operation's reads of runs."""
+    queries: list[tuple[str, Any]] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT") and "penstock_runs" in statement:
+            queries.append((statement, parameters))
+
+    sa.event.listen(database.engine, "before_cursor_execute", keep)
+    operation()
+    sa.event.remove(database.engine, "before_cursor_execute", keep)
+    assert queries
+    with database.reading() as connection:
+        return [
+            str(row[3])
+            for statement, parameters in queries
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        ]
+
+
+NEWEST = {
+    "runs": list_runs,
+    "halted runs": lambda database: list_runs(database, None, 30, ("halted",)),
+    "runs of a pipeline": lambda database: list_runs(database, PIPELINE.name),
+    "its halted runs": lambda database: list_runs(database, PIPELINE.name, 30, ("halted",)),
+}
+EVERY_DAY = NEWEST | {
+    "plan": lambda database: read_coverage(database, PIPELINE).find_live(interval_of(3)),
+    "past runs": lambda database: past_runs(database, PIPELINE.name),
+    "memory": lambda database: newest_memory_profile(database, PIPELINE.name),
+    "show": lambda database: read_document(database, run_of(database, 20)),
+    "busy runs": lambda _database: find_busy(PIPELINE),
+}
+
+
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", EVERY_DAY)
+def test_the_queries_of_every_day_read_runs_by_an_index(warehouse: Database, name: str) -> None:
+    plan = read_plans(warehouse, lambda: EVERY_DAY[name](warehouse))
+    assert [step for step in plan if step.startswith("SCAN") and "INDEX" not in step] == []
+
+
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", NEWEST)
+def test_the_newest_runs_are_not_sorted(warehouse: Database, name: str) -> None:
+    plan = read_plans(warehouse, lambda: NEWEST[name](warehouse))
+    assert "USE TEMP B-TREE FOR ORDER BY" not in plan
