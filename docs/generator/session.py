@@ -1,7 +1,8 @@
 """Run the tutorial as a reader would, and write what really came out: `python -m docs.generator.session`.
 
 A `python` or `yaml` block with a title is a file. A `console` block holds commands, each after `$`, with their output.
-A last line `…` stands for the rest of an output. Dates in files and commands are moved so that the newest day is yesterday.
+A last line `…` stands for the rest of an output. Dates in files and commands are moved, so that the newest day is
+yesterday.
 """
 
 import os
