@@ -128,13 +128,14 @@ def _plan_due(request: PlanRequest, spec: IntervalSpec, due: DataInterval) -> Pl
         reasons |= dict.fromkeys(_late(request, spec, due), "late rows")
     if mode != "backfill":
         reasons |= dict.fromkeys((i for i in released if due.covers(i) and _is_live(coverage, i)), "release")
-    again = len(reasons)
-    missing = _missing(spec, due, coverage.done)
-    wanted = missing
+    missing = wanted = _missing(spec, due, coverage.done)
     if mode == "due" and spec.catch_up == "latest" and request.start is None and request.end is None:
         wanted = [i for i in missing if i.end == due.end]
     if mode == "release":
         wanted = [i for i in missing if i in released]
+    # A missing interval reads the rows of the published ones inside it anew.
+    reasons = {i: reason for i, reason in reasons.items() if not any(i.overlaps(other) for other in wanted)}
+    again = len(reasons)
     reasons |= dict.fromkeys(wanted, "backfill" if mode == "backfill" else "due")
     unpublished = len(_missing(spec, due, coverage.published)) if coverage.withdrawn else len(missing)
     return replace(

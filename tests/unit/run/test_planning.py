@@ -94,6 +94,12 @@ def test_late_rows_bring_back_only_the_watched_intervals_that_changed() -> None:
     assert asked == [7, 8, 9]
 
 
+def test_a_late_interval_inside_a_missing_one_is_not_scored_twice() -> None:
+    weeks = pipeline(grain="7d", lookback=1)
+    plan = plan_intervals(PlanRequest(weeks, coverage(0, 1, 2), NOW, lambda _: "other"))
+    assert [(p.label, p.reason) for p in plan.intervals] == [("2026-01-01 → 01-08", "due")]
+
+
 def test_a_withdrawn_interval_waits_for_a_restate() -> None:
     records = coverage(*range(9), withdrawn=[9])
     plan = plan_intervals(PlanRequest(pipeline(lookback=3), records, NOW, lambda _: "same"))
