@@ -58,7 +58,7 @@ def judge_steps(run: ScoringRun, partition: Partition, features: Features, optio
 
     Raises:
         MissingColumns: a column to keep is missing.
-        FeaturesError: a column has a name that the live view needs.
+        DestinationMismatch: a column has a name that the live view needs, or that of another column.
         ExpressionError: a column of `decide:` cannot be evaluated.
     """
     if features.halts:
@@ -79,16 +79,16 @@ def score_in_steps(
 
 
 def take_inputs(step: ScoreStep, manifest: Manifest, rows: pa.Table) -> pa.Table:
-    """Return the columns that a step's model takes, under the names of its features.
+    """Return the columns that a step's model takes, under the names of its features and base margin.
 
     Raises:
         ModelMismatch: a column is missing, or `inputs` names a feature that the model does not have.
     """
-    unknown = tuple(feature for feature in step.inputs if feature not in manifest.feature_names)
+    unknown = tuple(feature for feature in step.inputs if feature not in manifest.input_names)
     if unknown:
         reason = f"does not have the features that `inputs` of step `{step.name}` names"
         raise ModelMismatch(manifest.label, unknown, reason)
-    taken = {feature: step.inputs.get(feature, feature) for feature in manifest.feature_names}
+    taken = {feature: step.inputs.get(feature, feature) for feature in manifest.input_names}
     lacking = tuple(column for column in taken.values() if column not in rows.column_names)
     if lacking:
         reason = f"needs columns for step `{step.name}` that are neither features nor outputs of earlier steps"

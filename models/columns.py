@@ -46,14 +46,28 @@ class FeatureColumn:
         return int(value) if self.feature.dtype == "int" else float(value)
 
 
-def read_column(feature: Feature, column: "pa.ChunkedArray[Any]") -> FeatureColumn:
-    """Convert a table's column for its feature. Copy only if its type, NULLs or chunks need it."""
+def read_column(feature: Feature, column: "pa.ChunkedArray[Any]", missing: float | None = None) -> FeatureColumn:
+    """Convert a table's column for its feature. Copy only if its type, NULLs or chunks need it.
+
+    Args:
+        missing: a number, or the code of a category, that is a missing value, compared in 32 bits as XGBoost does.
+    """
     array: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     if pa.types.is_null(array.type):
         return _all_missing(feature, len(array))
-    return _read_category(feature, array) if feature.dtype == "category" else _read_number(feature, array)
+    if feature.dtype == "category":
+        return _read_category(feature, array, missing)
+    return _read_number(feature, array, missing)
+
+
+def read_margin(name: str, column: "pa.ChunkedArray[Any]") -> FeatureColumn:
+    """Convert a column of base margins. Unlike a feature, it needs a number in each row."""
+    margin = read_column(Feature(name=name, dtype="float"), column)
+    lacking = np.flatnonzero(np.isnan(margin.values)).tolist()
+    misfits = dict.fromkeys(lacking, Misfit(name, "no base margin")) | margin.misfits
+    return FeatureColumn(margin.feature, margin.values, misfits)
 
 
 def golden_array(feature: Feature, values: list[Scalar]) -> "pa.Array[Any]":
@@ -76,10 +90,10 @@ def _all_missing(feature: Feature, rows: int) -> FeatureColumn:
     return FeatureColumn(feature, np.full(rows, np.nan, np.float32))
 
 
-def _read_number(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
+def _read_number(feature: Feature, array: "pa.Array[Any]", missing: float | None) -> FeatureColumn:
     if not (is_number(array.type) or pa.types.is_boolean(array.type)):
         return _wrong_type(feature, array)
-    values = _numbers(array)
+    values = _without(_numbers(array), missing)
     misfits: dict[int, Misfit] = {}
     if not pa.types.is_boolean(array.type):
         for bad, why in _misfit_numbers(feature, values):
@@ -101,6 +115,20 @@ def _numbers(array: "pa.Array[Any]") -> Numbers:
     return values
 
 
+def _without(values: Numbers, missing: float | None) -> Numbers:
+    """Return the numbers with NaN for those that are the missing value."""
+    if missing is None:
+        return values
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    found = narrow == np.float32(missing)
+    if not found.any():
+        return values
+    values = values.copy() if values.dtype == np.float64 else narrow
+    values[found] = np.nan
+    return values
+
+
 def _misfit_numbers(feature: Feature, values: Numbers) -> Iterator[tuple[Numbers, str]]:
     """Yield the mask and the reason of each kind of misfit, the gravest first. A look at the extremes is cheap."""
     floating = values.dtype.kind == "f"
@@ -112,10 +140,10 @@ def _misfit_numbers(feature: Feature, values: Numbers) -> Iterator[tuple[Numbers
         yield (values != 0) & (values != 1) & ~np.isnan(values), "not a boolean"
 
 
-def _read_category(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
+def _read_category(feature: Feature, array: "pa.Array[Any]", missing: float | None) -> FeatureColumn:
     if not (is_text(array.type) or is_number(array.type)):
         return _wrong_type(feature, array)
-    text = _category_text(array)
+    text = category_text(array)
     found = pc.index_in(text, value_set=pa.array(feature.categories, text.type))
     codes = found.fill_null(-1).to_numpy(zero_copy_only=False)
     misfits: dict[int, Misfit] = {}
@@ -126,14 +154,16 @@ def _read_category(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
             int(row): Misfit(feature.name, "unseen category", _shortened(name))
             for row, name in zip(unseen, names, strict=True)
         }
-    return FeatureColumn(feature, codes, misfits)
+    return FeatureColumn(
+        feature, codes if missing is None else np.where(codes == missing, np.int32(-1), codes), misfits
+    )
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":
+def category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":
     """Return categories as text. Whole floats become integers: an integer column with NULLs is read as float."""
     if is_text(array.type):
         return array.cast(pa.string()) if pa.types.is_string_view(array.type) else array

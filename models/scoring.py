@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.database.unstorable import unstorable_rows
-from penstock.errors import FeaturesError, MissingColumns
+from penstock.errors import DestinationMismatch, FeaturesError, MissingColumns
 from penstock.quality import columns_needed, judge_rows
-from penstock.run.history_table import check_names
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner, count_released, failed_expectations, sample_rows
 from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
+from penstock.spec.column_names import find_taken
 from penstock.spec.pipeline import MODEL, SCORES, Pipeline
 from penstock.spec.steps import SCORE
 
@@ -36,7 +36,7 @@ def score_features(
     Raises:
         ModelMismatch: a feature of the manifest is missing.
         MissingColumns: a column to keep is missing.
-        FeaturesError: a column has a name that the live view needs.
+        DestinationMismatch: a column has a name that the live view needs, or that of another column.
         ExpressionError: a column of `decide:` cannot be evaluated.
     """
     pipeline = run.pipeline
@@ -113,12 +113,8 @@ def _assemble(run: ScoringRun, features: pa.Table, scores: Scores, statement_sec
     if lacking:
         raise MissingColumns("the features, for `destination.keep`,", lacking, tuple(features.column_names))
     table = _joined(features.select([*pipeline.key]), outputs, features.select(kept))
-    taken = check_names(tuple(table.column_names))
-    if taken:
-        names = ", ".join(f"`{c}`" for c in taken)
-        raise FeaturesError(
-            pipeline.name, f"gives {names}, which the live view needs for itself. Rename it in the query."
-        )
+    for taken in find_taken(table.column_names, outputs.column_names):
+        raise DestinationMismatch(pipeline.destination.table, f"`{taken.column}` {taken.why}", taken.remedy)
     return table, deciding
 
 

@@ -16,11 +16,17 @@ PenstockError
 │   │   ├── PipelineNotFound
 │   │   ├── RunNotFound
 │   │   ├── WrongState
-│   │   └── MemoryTooSmall
+│   │   ├── MemoryTooSmall
+│   │   ├── DestinationTaken
+│   │   ├── DestinationDisputed
+│   │   ├── OverlappingRuns
+│   │   └── RenameRefused
 │   ├── AccessDenied
 │   ├── SourceError
 │   │   ├── MissingTable
 │   │   ├── MissingColumns
+│   │   ├── AmbiguousColumns
+│   │   ├── MixedTypes
 │   │   ├── NoFiles
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
@@ -392,6 +398,113 @@ class MemoryTooSmall(UsageError):
         )
 
 
+@dataclass(eq=False)
+class DestinationTaken(UsageError):
+    """The destination belongs to another pipeline.
+
+    Cause: the pipeline was renamed, or two pipelines have the same `destination.table`.
+    Remedy: `penstock rename OLD NEW` for a renamed pipeline; otherwise another `destination.table`.
+    """
+
+    table: str
+    pipeline: str
+    owner: str
+    runs: int
+    """Its published and running runs there. 0: only a name collides with one of its view or table names."""
+
+    def message(self) -> str:
+        if not self.runs:
+            return (
+                f"`{self.table}` is a view or a table of pipeline `{self.owner}`, and `{self.pipeline}` would write "
+                "one of that name too. Nothing was changed. Choose another `destination.table`."
+            )
+        return (
+            f"`{self.table}` belongs to pipeline `{self.owner}`, which has {self.runs:,} live "
+            f"run{'' if self.runs == 1 else 's'} in it, so `{self.pipeline}` cannot write there. Nothing was changed. "
+            f"If `{self.owner}` was renamed: `penstock rename {self.owner} {self.pipeline}`. If not, give "
+            f"`{self.pipeline}` a `destination.table` of its own, or take the rows of `{self.owner}` out with "
+            f"`penstock withdraw --pipeline {self.owner}`."
+        )
+
+
+@dataclass(eq=False)
+class DestinationDisputed(UsageError):
+    """A destination has overlapping live runs, or those of several pipelines.
+
+    Cause: an older Penstock allowed it, after a change of grain, start or name.
+    Remedy: withdraw runs until none overlap; `penstock ledger verify` lists them.
+    """
+
+    table: str
+    pipeline: str
+    pipelines: tuple[str, ...]
+    overlaps: tuple[str, ...]
+    """The first overlaps, each as two runs with their intervals."""
+
+    def message(self) -> str:
+        found = [f"the runs {pair} overlap" for pair in self.overlaps]
+        if len(self.pipelines) > 1:
+            found.insert(0, f"the pipelines {', '.join(f'`{p}`' for p in self.pipelines)} have live runs in it")
+        others = [p for p in self.pipelines if p != self.pipeline]
+        way_out = (
+            f"Keep one pipeline's runs: `penstock withdraw --pipeline {others[0]}`"
+            if others
+            else "Take out one run of each pair: `penstock withdraw RUN_ID`"
+        )
+        return (
+            f"`{self.table}` shows rows twice: {'; '.join(found)}. It takes no new run until that is resolved, and the "
+            f"upgrade has changed nothing. {way_out}. `penstock ledger verify` lists all of them."
+        )
+
+
+@dataclass(eq=False)
+class OverlappingRuns(UsageError):
+    """An interval overlaps live runs that it does not cover.
+
+    Cause: the grain, the start or the time zone of the pipeline has changed.
+    Remedy: restate a range that covers the named runs, or withdraw them.
+    """
+
+    pipeline: str
+    interval: str
+    runs: tuple[str, ...]
+    """The live runs, each as ID and interval."""
+    cover_start: str = ""
+    """Start of a range of whole intervals that covers them. Empty if the pipeline's grid has none."""
+    cover_end: str = ""
+
+    def message(self) -> str:
+        named = ", ".join(self.runs[:5]) + (f" and {len(self.runs) - 5} more" if len(self.runs) > 5 else "")
+        restate = (
+            f"restate a range that covers them: `penstock run {self.pipeline} --restate --start {self.cover_start} "
+            f"--end {self.cover_end}`; or "
+            if self.cover_start
+            else "change `grain` and `start` back, so that the intervals cover them; or "
+        )
+        ids = " ".join(run.split()[0] for run in self.runs[:5])
+        return (
+            f"`{self.pipeline}` {self.interval} overlaps live runs that it does not cover: {named}. Publishing it "
+            f"would show rows twice, so nothing was changed. Two ways out: {restate}take them out of the view with "
+            f"`penstock withdraw {ids}`, and run again."
+        )
+
+
+@dataclass(eq=False)
+class RenameRefused(UsageError):
+    """A pipeline cannot be renamed in the ledger.
+
+    Cause: follow the message: a run works, the old name is unknown, or the two names are two pipelines.
+    Remedy: follow the message, then repeat the command. Nothing was changed.
+    """
+
+    old: str
+    new: str
+    reason: str
+
+    def message(self) -> str:
+        return f"`{self.old}` cannot become `{self.new}`: {self.reason}. Nothing was changed."
+
+
 # --- sources -----------------------------------------------------------------------------------
 
 
@@ -455,6 +568,46 @@ class MissingColumns(SourceError):
     def message(self) -> str:
         names = ", ".join(f"`{c}`" for c in self.columns)
         return f"{self.where} lacks {names}.{nearest(self.columns[0], self.known)} Correct the spec or the source."
+
+
+@dataclass(eq=False)
+class AmbiguousColumns(SourceError):
+    """A source has two columns of one name.
+
+    Cause: a query such as `select u.*, t.*`, or names that differ only in upper and lower case.
+    Remedy: select the columns by name, and give each a name of its own.
+    """
+
+    where: str
+    columns: tuple[str, ...]
+
+    def message(self) -> str:
+        names = ", ".join(f"`{c}`" for c in self.columns)
+        return (
+            f"{self.where} has more than one column of a name: {names} (upper and lower case are the same). "
+            "Select the columns in a `query:` by name, and give each a name of its own, as in `t.id as order_id`."
+        )
+
+
+@dataclass(eq=False)
+class MixedTypes(SourceError):
+    """The column of `partition_by` has values of several types.
+
+    Cause: a SQLite column with numbers and texts, or with bytes. `1` and `'1'` are two values in the database and one
+        in the features query, so their rows could be in two partitions.
+    Remedy: convert the column to one type in a `query:`.
+    """
+
+    source: str
+    column: str
+    kinds: tuple[str, ...]
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: `{self.column}`, the column of `partition_by`, has values of the types "
+            f"{', '.join(self.kinds)}, so rows that belong together could be in two partitions. Convert it to one type "
+            "in a `query:`, as in `cast(… as text)`."
+        )
 
 
 @dataclass(eq=False)
@@ -742,8 +895,8 @@ class OverBudget(Halted):
 class DestinationMismatch(TerminalError):
     """The history table does not fit the rows.
 
-    Cause: the key, a column or a type of the spec has changed since the table was made.
-    Remedy: follow the message: change the spec back, or choose another `destination.table`.
+    Cause: the key, a column or a type of the spec has changed since the table was made, or a column's name is taken.
+    Remedy: follow the message: change the spec back, rename the column, or choose another `destination.table`.
     """
 
     table: str
@@ -752,112 +905,6 @@ class DestinationMismatch(TerminalError):
 
     def message(self) -> str:
         return f"`{self.table}` cannot take these rows: {self.reason}. {self.remedy}."
-
-
-@dataclass(eq=False)
-class DestinationTaken(UsageError):
-    """The destination belongs to another pipeline.
-
-    Cause: the pipeline was renamed, or two pipelines have the same `destination.table`.
-    Remedy: `penstock rename OLD NEW` for a renamed pipeline; otherwise another `destination.table`.
-    """
-
-    table: str
-    pipeline: str
-    owner: str
-    runs: int | None
-    """Its published and running runs there. None: only a name collides with one of its view or table names."""
-
-    def message(self) -> str:
-        if self.runs is None:
-            return (
-                f"`{self.table}` is a view or a table of pipeline `{self.owner}`, and `{self.pipeline}` would write "
-                "one of that name too. Nothing was changed. Choose another `destination.table`."
-            )
-        return (
-            f"`{self.table}` belongs to pipeline `{self.owner}`, which has {self.runs:,} live "
-            f"run{'' if self.runs == 1 else 's'} in it, so `{self.pipeline}` cannot write there. Nothing was changed. "
-            f"If `{self.owner}` was renamed: `penstock rename {self.owner} {self.pipeline}`. If not, give "
-            f"`{self.pipeline}` a `destination.table` of its own, or take the rows of `{self.owner}` out with "
-            f"`penstock withdraw --pipeline {self.owner}`."
-        )
-
-
-@dataclass(eq=False)
-class DestinationDisputed(UsageError):
-    """A destination has overlapping live runs, or those of several pipelines.
-
-    Cause: an older Penstock allowed it, after a change of grain, start or name.
-    Remedy: withdraw runs until none overlap; `penstock ledger verify` lists them.
-    """
-
-    table: str
-    pipeline: str
-    pipelines: tuple[str, ...]
-    overlaps: tuple[str, ...]
-    """The first overlaps, each as two runs with their intervals."""
-
-    def message(self) -> str:
-        found = [f"the runs {pair} overlap" for pair in self.overlaps]
-        if len(self.pipelines) > 1:
-            found.insert(0, f"the pipelines {', '.join(f'`{p}`' for p in self.pipelines)} have live runs in it")
-        others = [p for p in self.pipelines if p != self.pipeline]
-        way_out = (
-            f"Keep one pipeline's runs: `penstock withdraw --pipeline {others[0]}`"
-            if others
-            else "Take out one run of each pair: `penstock withdraw RUN_ID`"
-        )
-        return (
-            f"`{self.table}` shows rows twice: {'; '.join(found)}. It takes no new run until that is resolved, and the "
-            f"upgrade has changed nothing. {way_out}. `penstock ledger verify` lists all of them."
-        )
-
-
-@dataclass(eq=False)
-class OverlappingRuns(UsageError):
-    """An interval overlaps live runs that it does not cover.
-
-    Cause: the grain, the start or the time zone of the pipeline has changed.
-    Remedy: restate a range that covers the named runs, or withdraw them.
-    """
-
-    pipeline: str
-    interval: str
-    runs: tuple[str, ...]
-    """The live runs, each as ID and interval."""
-    covering: tuple[str, str] | None
-    """Start and end of a range that covers them whole intervals. None if the pipeline's grid has none."""
-
-    def message(self) -> str:
-        named = ", ".join(self.runs[:5]) + (f" and {len(self.runs) - 5} more" if len(self.runs) > 5 else "")
-        restate = (
-            f"restate a range that covers them: `penstock run {self.pipeline} --restate --start {self.covering[0]} "
-            f"--end {self.covering[1]}`; or "
-            if self.covering
-            else "change `grain` and `start` back, so that the intervals cover them; or "
-        )
-        ids = " ".join(run.split()[0] for run in self.runs[:5])
-        return (
-            f"`{self.pipeline}` {self.interval} overlaps live runs that it does not cover: {named}. Publishing it "
-            f"would show rows twice, so nothing was changed. Two ways out: {restate}take them out of the view with "
-            f"`penstock withdraw {ids}`, and run again."
-        )
-
-
-@dataclass(eq=False)
-class RenameRefused(UsageError):
-    """A pipeline cannot be renamed in the ledger.
-
-    Cause: follow the message: a run works, the old name is unknown, or the two names are two pipelines.
-    Remedy: follow the message, then repeat the command. Nothing was changed.
-    """
-
-    old: str
-    new: str
-    reason: str
-
-    def message(self) -> str:
-        return f"`{self.old}` cannot become `{self.new}`: {self.reason}. Nothing was changed."
 
 
 @dataclass(eq=False)

@@ -86,10 +86,20 @@ class Partition:
     rows: int
     snapshots: dict[str, str] = field(default_factory=dict)
     """By connection: the snapshot in which all slices of the interval are read, if the database has one."""
+    compare_cut: bool = False
+    """Whether the features query is tried on its first rows, whole and cut."""
 
     @property
     def label(self) -> str:
         return f"{self.index + 1}/{self.of}"
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """The rows of the primary source with one value of `partition_by`."""
+
+    value: str
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,8 @@ class SourcePlan:
     partitions: tuple[Partition, ...]
     fit: MemoryPlan | None = None
     """The plan that keeps a run within its memory limit. None without a limit."""
+    largest_group: RowGroup | None = None
+    """With `partition_by`: the value with the most rows."""
 
 
 @dataclass(frozen=True)

@@ -87,11 +87,25 @@ def _spans(
     if first is None or last is None or first >= last:
         raise SettingsError(f"there is no range from {start} to {end}", "Give a start, and an end after it.")
     if step is None:
-        return pipeline.interval.grid.cut(first, last)
+        return _check_whole(pipeline, pipeline.interval.grid.cut(first, last))
     if step <= timedelta(0):
         raise SettingsError(f"there is no step of {step}", "Give a step above zero, or leave it out for the grain.")
     count = -(-(last - first) // step)
-    return [DataInterval(first + i * step, min(first + (i + 1) * step, last), zone) for i in range(count)]
+    spans = [DataInterval(first + i * step, min(first + (i + 1) * step, last), zone) for i in range(count)]
+    return _check_whole(pipeline, spans)
+
+
+def _check_whole(pipeline: Pipeline, spans: list[DataInterval]) -> list[DataInterval]:
+    """Refuse spans other than the pipeline's intervals if features look at the rows of a whole interval."""
+    assert pipeline.interval is not None
+    first, last = spans[0].start, spans[-1].end
+    if pipeline.partition_by is not None and spans != pipeline.interval.grid.covering(first, last):
+        raise SettingsError(
+            f"`{pipeline.name}` has `partition_by`, so its features look at the rows of whole intervals, and "
+            f"{first} to {last} is cut into others",
+            "Begin and end with intervals of the pipeline, and leave the step out.",
+        )
+    return spans
 
 
 def _read_span(pipeline: Pipeline, connect: Connector, span: DataInterval | None, statement_seconds: int) -> pa.Table:

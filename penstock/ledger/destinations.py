@@ -270,4 +270,4 @@ def _refuse_shared_names(connection: sa.Connection, name: str, pipeline: str) ->
     names = {f"{schema}.{table}{ending}" for ending in VIEWS}
     for known, owner in connection.execute(sa.select(destinations.c.destination, destinations.c.pipeline)):
         for clash in sorted(names & {f"{known}{ending}" for ending in VIEWS}):
-            raise DestinationTaken(split_name(clash)[1], pipeline, owner, None)
+            raise DestinationTaken(split_name(clash)[1], pipeline, owner, 0)

@@ -5,11 +5,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from penstock.database.connections import Connect, Connector
+from penstock.errors import Halted
 from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
-from penstock.privacy.masking import MaskingPolicy
+from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.resources.memory import MemoryPlan
-from penstock.run_types import ExtractedRows, Horizon, Partition, ScoringRun, SourcePlan
+from penstock.run_types import ExtractedRows, Horizon, Partition, ScoringRun, SourcePlan, interval_label
 from penstock.sources import open_source
 from penstock.sources.logs.landed import Landing, LogReader, land_lines
 from penstock.sources.open_transactions import read_horizon
@@ -40,6 +41,9 @@ def plan_partitions(
         keep_open: keeps one snapshot of each Postgres source open, for all partitions to read; without it each
             partition is read at a moment of its own.
         fit: takes the plan and the most rows of its partitions; returns what fits into memory, or refuses the run.
+
+    Raises:
+        Halted: a value of `partition_by` has more rows than a partition may have.
     """
     pipeline, wanted = run.pipeline, partition_rows or run.pipeline.partition_rows
     with ExitStack() as opening:
@@ -54,12 +58,31 @@ def plan_partitions(
             )
 
         source_plan = cut(wanted)
-        fitted = fit(source_plan, wanted)
+        fitted, in_memory = fit(source_plan, wanted), False
         if fitted and fitted.partition_rows < min(wanted, source_plan.rows):
             source_plan = cut(fitted.partition_rows)
+            wanted, in_memory = fitted.partition_rows, True
+        if reason := describe_large_group(pipeline, source_plan, wanted, in_memory=in_memory):
+            raise Halted(pipeline.name, interval_label(run.interval), (reason,))
         if keep_open is not None:
             keep_open.enter_context(opening.pop_all())
     return replace(source_plan, fit=fitted)
+
+
+def describe_large_group(
+    pipeline: Pipeline, source_plan: SourcePlan, partition_rows: int, *, in_memory: bool
+) -> str | None:
+    """Name the value of `partition_by` that has more rows than a partition may have. None if all fit."""
+    largest, column = source_plan.largest_group, pipeline.partition_by
+    if largest is None or largest.rows <= partition_rows:
+        return None
+    value = HIDDEN if str(column).casefold() in pipeline.private_columns else f"`{largest.value}`"
+    limit = f"{partition_rows:,} ({'what fits PENSTOCK_MEMORY' if in_memory else '`partition_rows`'})"
+    remedy = "Raise PENSTOCK_MEMORY" if in_memory else "Raise `partition_rows`"
+    return (
+        f"`partition_by: {column}`: the value {value} has {largest.rows:,} rows, and a partition takes at most "
+        f"{limit}. {remedy}, or partition by a column with fewer rows of a value"
+    )
 
 
 def extract_partition(run: ScoringRun, partition: Partition, connect: Connector) -> ExtractedRows:

@@ -16,6 +16,7 @@ from penstock.database.normalize import normalized
 from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
+from penstock.spec.parts import twin_names
 from penstock.spec.pipeline import Pipeline
 
 _SHOWN = 5
@@ -93,7 +94,7 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
         if len(kinds) != 1 or kinds[0] not in _QUERIES:
             raise FeaturesError(pipeline.name, "must be a single `select`. Fix `features:` in the spec.")
         with time_limit(connection, seconds):
-            return normalized(connection.sql(query).to_arrow_table())
+            features = normalized(connection.sql(query).to_arrow_table())
     except duckdb.InterruptException as error:
         reason = f"took longer than {seconds} s. Fix its joins, or set PENSTOCK_STATEMENT_SECONDS to more."
         raise FeaturesError(pipeline.name, reason) from error
@@ -103,6 +104,11 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
             hidden = f"fails: {type(error).__name__} {HIDDEN}. Fix `features:` in the spec."
             raise FeaturesError(pipeline.name, hidden) from None
         raise FeaturesError(pipeline.name, f"fails: {reason}. Fix `features:` in the spec.") from error
+    if twins := twin_names(features.column_names):
+        names = ", ".join(f"`{name}`" for name in twins)
+        reason = f"has more than one column of a name: {names} (upper and lower case are the same)."
+        raise FeaturesError(pipeline.name, f"{reason} Select each once, or give it another name with `as`.")
+    return features
 
 
 def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> tuple[str, ...]:

@@ -16,27 +16,17 @@ from penstock.database.connections import Database
 from penstock.database.types import arrow_type, declared_arrow_type, sql_type
 from penstock.errors import DestinationMismatch, QueryFailed
 from penstock.ledger.tables import runs
+from penstock.spec.column_names import RANK, STEP_MODELS
 from penstock.spec.pipeline import Destination
 
-RUN_COLUMNS = ("interval_start", "interval_end", "model_name", "model_version", "model_digest", "scored_at", "run_id")
-"""Columns that the views add to the rows. No key, score or kept column may have their names."""
 HistoryRunId = sa.Text().with_variant(sa.Uuid(as_uuid=False), "postgresql")
 """16 bytes instead of 32 in each row and its index entry, which makes loads a fifth faster."""
 _OWN = ("run_id", "partition")
-STEP_MODELS = "step_models"
-"""A view's column for pipelines with several steps: each step's model, version and digest, as JSON."""
-_RESERVED = (*RUN_COLUMNS, STEP_MODELS, "partition")
 _REPLACING = ("postgresql", "duckdb")
 """Databases that replace a view in place, so that it keeps its grants and the views on it."""
 _ADVISORY_LOCK = 7_305_821_190_665
 _ready: dict[tuple[str, str], sa.Table] = {}
 _lock = threading.Lock()
-
-
-def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the columns whose names are reserved for the views or used twice."""
-    folded = [c.casefold() for c in columns]
-    return tuple(c for c in columns if c.casefold() in _RESERVED or folded.count(c.casefold()) > 1)
 
 
 def history_name(table: str, schema: str | None) -> sa.TableClause:
@@ -228,6 +218,6 @@ def _view_queries(
     newest = sa.func.row_number().over(
         partition_by=key, order_by=[runs.c.interval_start.desc(), runs.c.published_at.desc()]
     )
-    ranked = live.add_columns(newest.label("penstock_rank")).subquery("ranked")
-    latest = sa.select(*(c for c in ranked.c if c.name != "penstock_rank")).where(ranked.c.penstock_rank == 1)
+    ranked = live.add_columns(newest.label(RANK)).subquery("ranked")
+    latest = sa.select(*(c for c in ranked.c if c.name != RANK)).where(ranked.c[RANK] == 1)
     return live, latest

@@ -1,4 +1,4 @@
-"""Compare a source's columns with those of the last published run. See docs/adr/0009.
+"""Compare a source's columns, and the outputs, with those of the last published run. See docs/adr/0009.
 
 Columns are compared by name and by the few types that rows have. The columns that a run has seen become the contract
 when it is published. A log source has no contract: the spec defines its columns.
@@ -7,7 +7,7 @@ when it is published. A log source has no contract: the spec defines its columns
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,13 +19,13 @@ from penstock.database.connections import Connector
 from penstock.errors import Halted, NoFiles
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
-from penstock.ledger.schema_contracts import read_contract, record_columns
+from penstock.ledger.schema_contracts import OUTPUTS, read_contract, record_columns
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
 from penstock.sources.files import POSITION, files_relation
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
-from penstock.spec.pipeline import ROW_ID, ColumnSource, FilesSource, Pipeline, SqlSource
+from penstock.spec.pipeline import ROW_ID, SCORES, ColumnSource, FilesSource, Pipeline, SqlSource
 
 CONTRACT = "contract"
 NUMBER, NOTHING = "number", "nothing"
@@ -56,7 +56,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The columns of one source, compared with its contract."""
+    """The columns of one source, or the outputs, compared with their contract."""
 
     source: str
     rule: Literal["evolve", "freeze"]
@@ -67,18 +67,25 @@ class Comparison:
     differences: tuple[Difference, ...]
 
     @property
+    def subject(self) -> str:
+        return "outputs" if self.source == OUTPUTS else f"source `{self.source}`"
+
+    @property
     def halts(self) -> tuple[Difference, ...]:
         return tuple(d for d in self.differences if d.stops(self.rule))
 
 
-def keep_contract(run: ScoringRun, connect: Connector, model_columns: Sequence[str]) -> None:
-    """Compare every source before a row is read. Record the differences and the new columns.
+def keep_contract(
+    run: ScoringRun, connect: Connector, model_columns: Sequence[str], outputs: Comparison | None = None
+) -> None:
+    """Compare every source and the outputs before a row is read. Record the differences and the new columns.
 
     Raises:
-        Halted: a column that the pipeline uses is gone or has another type; under `freeze`, any difference.
+        Halted: a column that the pipeline uses is gone or has another type; under `freeze`, any difference; or an
+            output is gone.
     """
     pipeline, warehouse = run.pipeline, connect(run.pipeline.destination.connection)
-    compared = list(compare_sources(pipeline, run.interval, connect, model_columns))
+    compared = [*compare_sources(pipeline, run.interval, connect, model_columns), *([outputs] if outputs else [])]
     found = [_validation(c, d) for c in compared for d in c.differences]
     if found:
         record_validations(warehouse, run, found, CONTRACT_STAGE)
@@ -90,17 +97,22 @@ def keep_contract(run: ScoringRun, connect: Connector, model_columns: Sequence[s
 
 def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: Sequence[Comparison]) -> None:
     """Raise Halted if columns break a contract. The reasons name each of them."""
-    stops = tuple(f"source `{c.source}`: {d.text}" for c in compared for d in c.halts)
+    stops = tuple(f"{c.subject}: {d.text}" for c in compared for d in c.halts)
     if stops:
-        way_out = f"fix the source, or accept its columns with `penstock check {pipeline.name} --accept`"
+        only_outputs = all(c.source == OUTPUTS for c in compared if c.halts)
+        first = "promote a version that has them" if only_outputs else "fix the source"
+        its = "the outputs of now" if only_outputs else "its columns"
+        way_out = f"{first}, or accept {its} with `penstock check {pipeline.name} --accept`"
         raise Halted(pipeline.name, interval_label(interval), (*stops, way_out))
 
 
-def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: Connector) -> tuple[Comparison, ...]:
-    """Make the sources' columns of now the contract. Return the differences."""
+def accept_columns(
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connector, outputs: Comparison | None = None
+) -> tuple[Comparison, ...]:
+    """Make the sources' columns and the outputs of now the contract. Return the differences."""
     warehouse = connect(pipeline.destination.connection)
     migrate(warehouse)
-    compared = tuple(compare_sources(pipeline, interval, connect, ()))
+    compared = (*compare_sources(pipeline, interval, connect, ()), *([outputs] if outputs else []))
     for c in compared:
         record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns)
     return compared
@@ -126,6 +138,30 @@ def compare_sources(
         yield Comparison(name, source.contract, definition, seen, known is not None, differences)
 
 
+def compare_outputs(
+    pipeline: Pipeline,
+    connect: Connector,
+    outputs: Mapping[str, str],
+    read_before: Callable[[], Mapping[str, str] | None],
+) -> Comparison:
+    """Compare the outputs with those that the last published run gave into the same table.
+
+    A new output only adds a column. One that is gone would be NULL for its readers.
+
+    Args:
+        outputs: the outputs of now, with their types.
+        read_before: returns those of the last published run, if the ledger has no contract of them.
+    """
+    place = pipeline.destination
+    definition = f"{place.schema_ or ''}.{place.table}"
+    known = read_contract(connect(place.connection), pipeline.name, OUTPUTS, definition)
+    contract = read_before() if known is None else known
+    # A type that changes is no matter of the contract: the history table refuses it by name.
+    was = {name: outputs.get(name, kind) for name, kind in (contract or outputs).items()}
+    differences = tuple(_differences(was, outputs, set(was)))
+    return Comparison(OUTPUTS, "evolve", definition, dict(outputs), known is not None, differences)
+
+
 def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns: Sequence[str]) -> set[str]:
     """Return the columns of a source that the pipeline uses: by role, in expectations, in the features query."""
     source, primary = pipeline.sources[name], name == pipeline.primary
@@ -134,6 +170,7 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
         needed.add(source.updated_column)
     if primary:
         needed |= {*pipeline.destination.keep, *((pipeline.interval.column,) if pipeline.interval else ())}
+        needed |= {pipeline.partition_by} if pipeline.partition_by else set()
     query = pipeline.features
     if query is None or "*" in query:  # a column that passes unnamed is used if a later stage needs it
         later = [
@@ -198,6 +235,5 @@ def _validation(compared: Comparison, difference: Difference) -> Validation:
     label = f"{CONTRACT}: {compared.rule}"
     severity: Literal["critical", "info"] = "critical" if halts else "info"
     # The label names the column, so that differences of one source are not added up.
-    return Validation(
-        compared.source, f"{label} {difference.column}", severity, 0, 0, outcome, difference.text, CONTRACT_STAGE
-    )
+    stage = SCORES if compared.source == OUTPUTS else compared.source
+    return Validation(stage, f"{label} {difference.column}", severity, 0, 0, outcome, difference.text, CONTRACT_STAGE)

@@ -1,6 +1,6 @@
 """Sources: count, partition and read the rows of one data interval."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from penstock.interval import DataInterval
 from penstock.run_types import Partition, SourcePlan
 from penstock.sources.files import POSITION, file_marks, files_relation, matching_files
 from penstock.sources.logs.landed import LogReader
+from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, SqlSource
 
@@ -38,12 +39,14 @@ def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceRead
     source = pipeline.sources[name]
     primary = name == pipeline.primary
     time = pipeline.interval.column if primary and pipeline.interval else None
+    groups = pipeline.partition_by if primary else None
     if isinstance(source, SqlSource):
-        return _SqlReader(name, source, connect(source.connection), time)
+        return _SqlReader(name, source, connect(source.connection), time, groups)
     if isinstance(source, LogSource):
-        return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary)
+        return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary, groups)
     empty_is_normal = primary and pipeline.empty == "publish"
-    return _FilesReader(name, source, time, connect.allowed_roots, pipeline.timezone, empty_is_normal=empty_is_normal)
+    zone = pipeline.timezone
+    return _FilesReader(name, source, time, connect.allowed_roots, zone, groups, empty_is_normal=empty_is_normal)
 
 
 @dataclass(frozen=True)
@@ -52,22 +55,24 @@ class _SqlReader:
     source: SqlSource
     database: Database
     time: str | None
+    partition_by: str | None
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
-        return sql_relation(self.name, self.source, self.database, self.time, interval).plan(interval, partition_rows)
+        return self._relation(interval).plan(interval, partition_rows)
 
     def fingerprint(self, interval: DataInterval | None) -> str:
-        return sql_relation(self.name, self.source, self.database, self.time, interval).count_and_fingerprint(interval)[
-            1
-        ]
+        return self._relation(interval).count_and_fingerprint(interval)[1]
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        return sql_relation(self.name, self.source, self.database, self.time, interval).read(interval, partition, limit)
+        return self._relation(interval).read(interval, partition, limit)
 
     def count_without_time(self, interval: DataInterval | None) -> int:
-        return sql_relation(self.name, self.source, self.database, self.time, interval).count_without_time()
+        return self._relation(interval).count_without_time()
+
+    def _relation(self, interval: DataInterval | None) -> Relation:
+        return sql_relation(self.name, self.source, self.database, self.time, interval, self.partition_by)
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,18 @@ class _FilesReader:
     roots: tuple[str, ...]
     zone: str
     """Time zone of the dates in the path."""
+    partition_by: str | None
     empty_is_normal: bool
     """Whether a path with the interval may match nothing, as on a day without a file."""
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         if self._has_none(interval):
             return SourcePlan(0, "[]", ())
-        with files_relation(self.name, self.source, self.time, interval, self.roots, zone=self.zone) as relation:
+        with files_relation(
+            self.name, self.source, self.time, interval, self.roots, None, self.partition_by, zone=self.zone
+        ) as relation:
             source_plan = relation.plan(interval, partition_rows)
-        return SourcePlan(source_plan.rows, self.fingerprint(interval), source_plan.partitions)
+        return replace(source_plan, fingerprint=self.fingerprint(interval))
 
     def fingerprint(self, interval: DataInterval | None) -> str:
         return (
@@ -99,7 +107,7 @@ class _FilesReader:
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
         with files_relation(
-            self.name, self.source, self.time, interval, self.roots, partition, zone=self.zone
+            self.name, self.source, self.time, interval, self.roots, partition, self.partition_by, zone=self.zone
         ) as relation:
             return relation.read(interval, partition, limit).drop_columns([POSITION])
 

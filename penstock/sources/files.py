@@ -80,6 +80,7 @@ def files_relation(
     interval: DataInterval | None,
     roots: tuple[str, ...],
     partition: Partition | None = None,
+    partition_by: str | None = None,
     *,
     zone: str,
 ) -> Iterator[Relation]:
@@ -88,6 +89,7 @@ def files_relation(
     Args:
         roots: the folders that may be read; empty: no limit.
         partition: the only one that will be read; rows of Parquet files outside of it are skipped.
+        partition_by: the column whose values partitions keep whole.
         zone: the time zone of the dates in the path.
 
     Raises:
@@ -103,7 +105,7 @@ def files_relation(
         with translated_errors(database), database.engine.connect() as connection:
             connection.exec_driver_sql("SET TimeZone='UTC'")
             if source.format == "parquet" and not _has_column(connection, listed, "file_row_number"):
-                numbered = _number_by_footer(connection, reader, listed, partition)
+                numbered = _number_by_footer(connection, reader, listed, None if partition_by else partition)
             else:
                 numbered = _number_by_reading(reader)
             row_id = f", {_row_id(source)} as {ROW_ID}" if ROW_ID in source.key else ""
@@ -116,7 +118,8 @@ def files_relation(
         raise BrokenFile(name, ", ".join(map(str, files[:3])), str(getattr(error, "reason", error))) from None
     rows = sa.table("source_rows", *(sa.column(sa.quoted_name(n, quote=True)) for n in names))
     try:
-        yield Relation(name, database, rows, source.key, POSITION, time)
+        along = partition_by or POSITION
+        yield Relation(name, database, rows, source.key, along, time, whole_groups=partition_by is not None)
     finally:
         database.engine.dispose()
 

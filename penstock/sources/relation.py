@@ -13,9 +13,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP
-from penstock.errors import MissingColumns
+from penstock.errors import MissingColumns, MixedTypes
 from penstock.interval import DataInterval, as_utc
-from penstock.run_types import Bound, Partition, SourcePlan
+from penstock.run_types import Bound, Partition, RowGroup, SourcePlan
+from penstock.sources.groups import pack_groups
 from penstock.sources.postgres_types import is_ordered, readable
 from penstock.sources.sqlite_time import sqlite_time_bounds
 
@@ -34,6 +35,8 @@ class Relation:
     """The event time column, if rows are selected by interval."""
     updated: str | None = None
     declared: pa.Schema | None = None
+    whole_groups: bool = False
+    """Whether `partition_by` is that of the spec: a value's rows are never cut, and partitions keep to their size."""
 
     @property
     def columns(self) -> list[sa.ColumnElement[Any]]:
@@ -42,7 +45,8 @@ class Relation:
 
     def check_columns(self) -> None:
         """Raise MissingColumns if the spec names columns that the relation lacks."""
-        wanted = [*self.key, *(c for c in (self.time, self.updated) if c)]
+        group = self.partition_by if self.whole_groups else None
+        wanted = [*self.key, *(c for c in (self.time, self.updated, group) if c)]
         lacking = tuple(dict.fromkeys(c for c in wanted if c not in self.rows.c))
         if lacking:
             raise MissingColumns(f"source `{self.source}`", lacking, tuple(self.rows.c.keys()))
@@ -78,6 +82,9 @@ class Relation:
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         """Cut the interval's rows into partitions of about `partition_rows`."""
         rows, fingerprint = self.count_and_fingerprint(interval)
+        if self.whole_groups:
+            partitions, largest = self._pack_groups(interval, partition_rows)
+            return SourcePlan(rows, fingerprint, partitions, largest_group=largest)
         bounds = self._boundaries(interval, partition_rows, rows) if rows > partition_rows and self.partition_by else []
         edges: list[Bound | None] = [None, *bounds, None]
         count = len(edges) - 1 if rows else 0
@@ -127,9 +134,44 @@ class Relation:
         postgres = self.database.dialect == "postgresql"
         return _as_text(element) if postgres and isinstance(element.type, sa.Date | sa.DateTime) else element
 
-    def _boundaries(self, interval: DataInterval | None, size: int, rows: int) -> list[Bound]:
+    def _along(self) -> sa.ColumnElement[Any]:
+        """Return the expression that partitions are cut along."""
         assert self.partition_by is not None
-        along = self._orderable(self.partition_by)
+        element = self.rows.c[self.partition_by]
+        if (
+            not self.whole_groups
+            or self.database.dialect != "duckdb"
+            or isinstance(element.type, sa.Integer | sa.String)
+        ):
+            return self._orderable(self.partition_by)
+        return _as_text(element)  # a bound of another type may not compare with the column as it is
+
+    def _pack_groups(self, interval: DataInterval | None, size: int) -> tuple[tuple[Partition, ...], RowGroup | None]:
+        """Count the rows of each value of `partition_by`, and fill partitions with them.
+
+        Raises:
+            MixedTypes: a SQLite column has numbers and texts, which become equal only after they are read.
+        """
+        along, within = self._along(), self._within(interval)
+        numbered = sa.func.count()
+        counted = sa.select(along, numbered).select_from(self.rows).where(*within, along.is_not(None))
+        without = sa.select(numbered).select_from(self.rows).where(*within, along.is_(None))
+        with self.database.reading() as connection:
+            if self.database.dialect == "sqlite":
+                self._refuse_mixed(connection, within)
+            nulls = int(connection.execute(without).scalar_one())
+            groups = connection.execution_options(yield_per=10_000).execute(counted.group_by(along).order_by(along))
+            return pack_groups(((_plain(value), int(rows)) for value, rows in groups), nulls, size)
+
+    def _refuse_mixed(self, connection: sa.Connection, within: Sequence[sa.ColumnElement[bool]]) -> None:
+        assert self.partition_by is not None
+        kind = sa.func.typeof(self.rows.c[self.partition_by])
+        kinds = set(connection.execute(sa.select(kind).select_from(self.rows).where(*within).distinct()).scalars())
+        if not any(kinds <= {*alike, "null"} for alike in (("integer", "real"), ("text",))):
+            raise MixedTypes(self.source, self.partition_by, tuple(sorted(kinds - {"null"})))
+
+    def _boundaries(self, interval: DataInterval | None, size: int, rows: int) -> list[Bound]:
+        along = self._along()
         if self.database.dialect == "postgresql" and isinstance(along.type, sa.Integer | sa.DateTime):
             return self._percentiles(interval, along, [(n + 0.5) / rows for n in range(size, rows, size)])
         numbered = (
@@ -154,7 +196,7 @@ class Relation:
     def _slice(self, partition: Partition) -> list[sa.ColumnElement[bool]]:
         if self.partition_by is None:
             return []
-        along = self._orderable(self.partition_by)
+        along = self._along()
         conditions: list[sa.ColumnElement[bool]] = []
         if partition.lower is not None:
             conditions.append(along >= self._literal(partition.lower, along))

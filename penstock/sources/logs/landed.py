@@ -4,6 +4,8 @@ Landing appends raw lines and moves the file's offset in one transaction, so a l
 of landed lines always has the columns `(file_id, offset, time, line)`. Reading parses the lines into columns.
 """
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from hashlib import sha256
@@ -15,19 +17,23 @@ import sqlalchemy as sa
 from penstock.database.bulk import BulkTransaction, bulk_transaction
 from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP, UtcDateTime, compute
-from penstock.errors import LinesPruned, NoFiles
+from penstock.errors import LinesPruned, MissingColumns, NoFiles
 from penstock.interval import DataInterval, iso
 from penstock.ledger.log_retention import read_cutoff
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import log_files, log_lines
 from penstock.privacy.masking import HIDDEN
 from penstock.run_types import Partition, SourcePlan
+from penstock.sources.groups import pack_groups
 from penstock.sources.logs.files import KnownFile, LineBatch, read_new_lines
 from penstock.sources.logs.formats import LineParser, compile_format
 from penstock.sources.logs.reappeared import LandedBefore
 from penstock.sources.relation import Relation
 from penstock.spec.parts import MAX_NAME
 from penstock.spec.pipeline import ROW_ID, LogSource
+
+_PIECE_ROWS = 50_000
+"""Lines that are parsed at once where a partition needs all lines of an interval."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,16 @@ def _append_owned(transaction: BulkTransaction, table: sa.Table, pipeline: str, 
     transaction.append(table, owned.append_column("source", pa.array([source] * count, pa.string())))
 
 
+def _of_partition(group: Any, table: pa.Table, partition: Partition) -> pa.Table:
+    """Return the rows whose group is in the partition. The first partition has those without a value too."""
+    inside: Any = compute.is_null(group) if partition.lower is None else compute.is_valid(group)
+    after = compute.greater_equal(group, pa.scalar(str(partition.lower or "")))
+    before = compute.less(group, pa.scalar(str(partition.upper))) if partition.upper is not None else True
+    bounded = compute.fill_null(compute.and_(after, before), fill_value=False)
+    inside = compute.or_(inside, bounded) if partition.lower is None else compute.and_(inside, bounded)
+    return table.filter(inside)
+
+
 @dataclass(frozen=True)
 class LogReader:
     """Reads the landed lines of one source by event time."""
@@ -143,9 +159,15 @@ class LogReader:
     source: LogSource
     database: Database
     primary: bool
+    partition_by: str | None = None
+    """The column whose values partitions keep whole. It is inside the lines, so each partition parses all lines."""
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
-        source_plan = self._relation().plan(self._span(interval), partition_rows)
+        span = self._span(interval)
+        if self.partition_by is None:
+            source_plan = self._relation().plan(span, partition_rows)
+        else:
+            source_plan = self._plan_groups(span, partition_rows)
         self._refuse_pruned(interval)
         return source_plan
 
@@ -155,13 +177,49 @@ class LogReader:
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        rows = self._relation().read(self._span(interval), partition, limit)
+        span = self._span(interval)
+        if self.partition_by is not None and partition is not None:
+            tables = [_of_partition(self._group_of(t), t, partition) for t in self._read_pieces(span)]
+            parsed = pa.concat_tables(tables, promote_options="default") if tables else self._parse(span, None, 0)
+        else:
+            parsed = self._parse(span, partition, limit)
         self._refuse_pruned(interval)
+        return parsed
+
+    def _parse(self, span: DataInterval | None, partition: Partition | None, limit: int | None) -> pa.Table:
+        rows = self._relation().read(span, partition, limit)
         lines: Any = rows["line"]
         times: Any = rows["time"]
         parsed = compile_format(self.source).parse(lines, times)
         row_id = compute.binary_join_element_wise(rows["file_id"], rows["offset"].cast(pa.string()), ":")
         return parsed.append_column(ROW_ID, row_id)
+
+    def _plan_groups(self, span: DataInterval | None, partition_rows: int) -> SourcePlan:
+        """Count the rows of each value of `partition_by`, and fill partitions with them."""
+        rows, fingerprint = self._relation().count_and_fingerprint(span)
+        counts: Counter[str | None] = Counter()
+        for table in self._read_pieces(span):
+            counts.update(self._group_of(table).to_pylist())
+        nulls = counts.pop(None, 0)
+        known = sorted((value, count) for value, count in counts.items() if value is not None)
+        partitions, largest = pack_groups(known, nulls, partition_rows)
+        return SourcePlan(rows, fingerprint, partitions, largest_group=largest)
+
+    def _read_pieces(self, span: DataInterval | None) -> Iterator[pa.Table]:
+        """Yield the parsed lines, some thousands at a time."""
+        for piece in self._relation().plan(span, _PIECE_ROWS).partitions:
+            yield self._parse(span, piece, None)
+
+    def _group_of(self, table: pa.Table) -> "pa.ChunkedArray[Any]":
+        """Return the values of `partition_by` as text.
+
+        Raises:
+            MissingColumns: the format has no such column.
+        """
+        assert self.partition_by is not None
+        if self.partition_by not in table.column_names:
+            raise MissingColumns(f"source `{self.name}`", (self.partition_by,), tuple(table.column_names))
+        return table[self.partition_by].cast(pa.string())
 
     def count_without_time(self, interval: DataInterval | None) -> int:
         return 0  # a line without a time is malformed and counted as such
