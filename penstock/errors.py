@@ -32,6 +32,8 @@ PenstockError
 │   │   ├── BrokenFile
 │   │   ├── LinesPruned
 │   │   ├── UnreadableTime
+│   │   ├── UnfitValue
+│   │   ├── AmbiguousDate
 │   │   ├── HorizonHidden
 │   │   └── QueryFailed
 │   ├── SnapshotLost
@@ -690,20 +692,72 @@ class LinesPruned(SourceError):
 
 @dataclass(eq=False)
 class UnreadableTime(SourceError):
-    """The event time of a source is not stored in one format.
+    """The event time of a source cannot be read as a time.
 
-    Cause: a SQLite column mixes numbers, texts, formats or time zones.
-    Remedy: store the event time in one format, in UTC, or convert it in a `query:`.
+    Cause: the column has another type, or a value is in no format that Penstock reads.
+    Remedy: store the event time in ISO 8601 or as epoch numbers, convert it in a `query:`, or declare its format in
+        `columns:`. The message has a value and the way to write it.
     """
 
     source: str
     column: str
     reason: str
+    value: str = ""
+    remedy: str = "Store it in one format, in ISO 8601 or as epoch numbers, or convert it in a `query:`."
+
+    def message(self) -> str:
+        shown = f", as `{self.value}`" if self.value else ""
+        return (
+            f"source `{self.source}`: the event time `{self.column}` {self.reason}{shown}, so rows could fall into the "
+            f"wrong interval. {self.remedy}"
+        )
+
+
+@dataclass(eq=False)
+class UnfitValue(SourceError):
+    """A value in a file does not fit the type of its column.
+
+    Cause: the file has changed, or the declared type is wrong. The type comes from `columns:` or, once an interval is
+        published, from the contract.
+    Remedy: correct the file, declare another type in `columns:`, or accept the files as they are now with
+        `penstock check PIPELINE --accept`.
+    """
+
+    source: str
+    file: str
+    row: int
+    column: str
+    value: str
+    kind: str
 
     def message(self) -> str:
         return (
-            f"source `{self.source}`: the event time `{self.column}` {self.reason}, so rows could fall into the wrong "
-            "interval. Store it in one format, in UTC, or convert it in a `query:`."
+            f"source `{self.source}`: `{self.column}` is {self.kind}, and row {self.row:,} of {self.file} has "
+            f"`{self.value}`. Correct the file, or declare the type of the column under `columns:` of the source, as "
+            f"in `{self.column}: string`."
+        )
+
+
+@dataclass(eq=False)
+class AmbiguousDate(SourceError):
+    """The dates of a column can be read in several ways.
+
+    Cause: all values fit several formats, such as day first and month first.
+    Remedy: declare the format in `columns:` of the source.
+    """
+
+    source: str
+    column: str
+    value: str
+    kind: str
+    formats: tuple[str, ...]
+
+    def message(self) -> str:
+        ways = " or ".join(f"`{each}`" for each in self.formats)
+        return (
+            f"source `{self.source}`: `{self.column}` has dates like `{self.value}`, and all of them can be read as "
+            f"{ways}. Declare the column under `columns:` of the source, with `type: {self.kind}` and "
+            f'`format: "{self.formats[0]}"` or another of them.'
         )
 
 

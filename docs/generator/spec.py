@@ -20,6 +20,7 @@ SECTIONS = {
     "LogSource": "log source",
     "RegexFormat": "log format",
     "FilesSource": "files source",
+    "DeclaredType": "file column",
     "Expectation": "expectation",
     "ScoreStep": "model step",
     "Destination": "destination keys",
@@ -106,7 +107,7 @@ def render_spec() -> str:
 
 
 def _render_key(key: Key) -> str:
-    facts = [_describe_type(key.schema, key.name), *_limits(key.schema)]
+    facts = [_describe_type(key.schema, key.name if key.section == "Expectation" else ""), *_limits(key.schema)]
     facts.append("required" if key.is_required else _describe_default(key.schema.get("default")))
     examples = "\n".join(write_example(key.name, example) for example in key.examples)
     return (

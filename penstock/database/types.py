@@ -1,7 +1,7 @@
 """The few types of rows, in Arrow and in SQL, and the conversions between them."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute
@@ -13,6 +13,20 @@ compute: Any = pyarrow.compute
 TIMESTAMP = pa.timestamp("us", "UTC")
 EPOCH_MILLISECONDS = 100_000_000_000
 """Epoch numbers above this are milliseconds. As seconds it would be the year 5138."""
+EpochUnit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds"]
+EPOCH_UNITS: dict[EpochUnit, int] = {
+    "seconds": 1,
+    "milliseconds": 1000,
+    "microseconds": 1_000_000,
+    "nanoseconds": 1_000_000_000,
+}
+"""Units of epoch numbers, and how many there are in a second."""
+
+
+def epoch_unit(number: float) -> EpochUnit:
+    """Return the unit of an epoch number. Each unit covers the years 1973 to 5138."""
+    thousands = (unit for unit, scale in EPOCH_UNITS.items() if number <= EPOCH_MILLISECONDS * scale)
+    return next(thousands, "nanoseconds")
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):

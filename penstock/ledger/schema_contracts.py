@@ -1,5 +1,6 @@
 """The contracts of the sources' columns and of the outputs in the ledger."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 
@@ -9,11 +10,29 @@ from penstock.database.connections import Database
 from penstock.ledger.pins import read_pins
 from penstock.ledger.tables import runs, source_columns
 from penstock.run_types import ModelPin, Pins
+from penstock.spec.pipeline import ColumnSource, FilesSource
 
 ACCEPTED = "accepted"
 """Replaces the run ID if a person accepted the columns."""
 OUTPUTS = "(outputs)"
 """Replaces the source where the columns are those that models and decisions give. No source can have this name."""
+
+
+_NO_COLUMNS = {"contract", "private", "every", "lookback", "columns", "text"}
+"""Keys of a source that do not define where its columns come from."""
+
+
+def source_definition(source: ColumnSource) -> str:
+    """Return a fingerprint of where the columns come from: an edit of the spec is a change on purpose."""
+    body = source.model_dump(mode="json", exclude=_NO_COLUMNS, by_alias=True)
+    if isinstance(source, FilesSource):
+        body["text"] = []  # 0.1 had this key in the fingerprint
+    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def contract_of(database: Database, pipeline: str, name: str, source: ColumnSource) -> dict[str, str] | None:
+    """Return the contract of a source as the spec defines it now."""
+    return read_contract(database, pipeline, name, source_definition(source))
 
 
 def read_contract(database: Database, pipeline: str, source: str, definition: str) -> dict[str, str] | None:

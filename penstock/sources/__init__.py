@@ -1,5 +1,7 @@
 """Sources: count, partition and read the rows of one data interval."""
 
+from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -8,8 +10,10 @@ import pyarrow as pa
 from penstock.database.connections import Connector, Database
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
+from penstock.ledger.schema_contracts import contract_of
+from penstock.privacy.masking import hide_values
 from penstock.run_types import Partition, SourcePlan
-from penstock.sources.files import POSITION, file_marks, files_relation, matching_files
+from penstock.sources.files import POSITION, FileRelation, file_marks, files_relation, matching_files
 from penstock.sources.logs.landed import LogReader
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
@@ -40,13 +44,18 @@ def open_source(pipeline: Pipeline, name: str, connect: Connector) -> SourceRead
     primary = name == pipeline.primary
     time = pipeline.interval.column if primary and pipeline.interval else None
     groups = pipeline.partition_by if primary else None
+    private = frozenset(pipeline.private_columns)
     if isinstance(source, SqlSource):
-        return _SqlReader(name, source, connect(source.connection), time, groups)
+        return _SqlReader(name, source, connect(source.connection), time, groups, private)
     if isinstance(source, LogSource):
         return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary, groups)
     empty_is_normal = primary and pipeline.empty == "publish"
-    zone = pipeline.timezone
-    return _FilesReader(name, source, time, connect.allowed_roots, zone, groups, empty_is_normal=empty_is_normal)
+
+    def read_types() -> dict[str, str]:
+        return contract_of(connect(pipeline.destination.connection), pipeline.name, name, source) or {}
+
+    roots, zone = connect.allowed_roots, pipeline.timezone
+    return _FilesReader(name, source, time, roots, zone, groups, empty_is_normal, private, read_types)
 
 
 @dataclass(frozen=True)
@@ -56,23 +65,30 @@ class _SqlReader:
     database: Database
     time: str | None
     partition_by: str | None
+    private: frozenset[str]
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
-        return self._relation(interval).plan(interval, partition_rows)
+        with self._open(interval) as relation:
+            return relation.plan(interval, partition_rows)
 
     def fingerprint(self, interval: DataInterval | None) -> str:
-        return self._relation(interval).count_and_fingerprint(interval)[1]
+        with self._open(interval) as relation:
+            return relation.count_and_fingerprint(interval)[1]
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        return self._relation(interval).read(interval, partition, limit)
+        with self._open(interval) as relation:
+            return relation.read(interval, partition, limit)
 
     def count_without_time(self, interval: DataInterval | None) -> int:
-        return self._relation(interval).count_without_time()
+        with self._open(interval) as relation:
+            return relation.count_without_time()
 
-    def _relation(self, interval: DataInterval | None) -> Relation:
-        return sql_relation(self.name, self.source, self.database, self.time, interval, self.partition_by)
+    @contextmanager
+    def _open(self, interval: DataInterval | None) -> Iterator[Relation]:
+        with hide_values(self.private):
+            yield sql_relation(self.name, self.source, self.database, self.time, interval, self.partition_by)
 
 
 @dataclass(frozen=True)
@@ -86,13 +102,14 @@ class _FilesReader:
     partition_by: str | None
     empty_is_normal: bool
     """Whether a path with the interval may match nothing, as on a day without a file."""
+    private: frozenset[str]
+    read_types: Callable[[], dict[str, str]]
+    """Returns the types of the columns in the contract."""
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         if self._has_none(interval):
             return SourcePlan(0, "[]", ())
-        with files_relation(
-            self.name, self.source, self.time, interval, self.roots, None, self.partition_by, zone=self.zone
-        ) as relation:
+        with self._open(interval) as relation:
             source_plan = relation.plan(interval, partition_rows)
         return replace(source_plan, fingerprint=self.fingerprint(interval))
 
@@ -106,16 +123,33 @@ class _FilesReader:
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        with files_relation(
-            self.name, self.source, self.time, interval, self.roots, partition, self.partition_by, zone=self.zone
-        ) as relation:
-            return relation.read(interval, partition, limit).drop_columns([POSITION])
+        with self._open(interval, partition) as relation:
+            table = relation.read(interval, partition, limit).drop_columns([POSITION])
+        open_ = relation.guessed if partition is None or not table.num_rows else frozenset()
+        return _open_types(table, open_)
 
     def count_without_time(self, interval: DataInterval | None) -> int:
         if self._has_none(interval):
             return 0
-        with files_relation(self.name, self.source, self.time, interval, self.roots, zone=self.zone) as relation:
+        with self._open(interval) as relation:
             return relation.count_without_time()
+
+    def _open(
+        self, interval: DataInterval | None, partition: Partition | None = None
+    ) -> AbstractContextManager[FileRelation]:
+        types = {} if self.source.format == "parquet" else self.read_types()
+        return files_relation(
+            self.name,
+            self.source,
+            self.time,
+            interval,
+            self.roots,
+            partition,
+            self.partition_by,
+            types,
+            private=self.private,
+            zone=self.zone,
+        )
 
     def _has_none(self, interval: DataInterval | None) -> bool:
         if not (self.empty_is_normal and "{" in self.source.path):
@@ -125,3 +159,11 @@ class _FilesReader:
         except NoFiles:
             return True
         return False
+
+
+def _open_types(table: pa.Table, columns: Container[str]) -> pa.Table:
+    """Give those of the columns that have no value the type NULL, which a query can take for any type."""
+    for number, name in enumerate(table.column_names):
+        if name in columns and table.column(number).null_count == table.num_rows:
+            table = table.set_column(number, name, pa.nulls(table.num_rows))
+    return table

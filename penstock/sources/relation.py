@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -16,9 +17,10 @@ from penstock.database.types import TIMESTAMP
 from penstock.errors import MissingColumns, MixedTypes
 from penstock.interval import DataInterval, as_utc
 from penstock.run_types import Bound, Partition, RowGroup, SourcePlan
+from penstock.sources.event_time import TimeType, read_times, sql_type_name
 from penstock.sources.groups import pack_groups
 from penstock.sources.postgres_types import is_ordered, readable
-from penstock.sources.sqlite_time import sqlite_time_bounds
+from penstock.sources.sqlite_time import sqlite_within
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Relation:
     declared: pa.Schema | None = None
     whole_groups: bool = False
     """Whether `partition_by` is that of the spec: a value's rows are never cut, and partitions keep to their size."""
+    declares_columns: bool = False
+    """Whether the spec can declare the types of the columns."""
 
     @property
     def columns(self) -> list[sa.ColumnElement[Any]]:
@@ -101,27 +105,40 @@ class Relation:
     ) -> pa.Table:
         """Read the interval's rows, or one slice of them, or any `limit` of them."""
         self.check_columns()
+        if self.time is not None:
+            _ = self._time_type  # a sample of all intervals has no condition that would look at it
         slice_ = self._slice(partition) if partition else []
         conditions = [*self._within(interval, slice_), *slice_]
-        return read(self.database, sa.select(*self.columns).where(*conditions).limit(limit), self._declared())
+        table = read(self.database, sa.select(*self.columns).where(*conditions).limit(limit), self._declared())
+        if self.time is None or self.database.dialect != "sqlite":
+            return table
+        times = read_times(self.source, self.time, table[self.time])
+        return table.set_column(table.column_names.index(self.time), self.time, times)
 
     def count_without_time(self) -> int:
         """Count the rows whose event time is NULL or infinite. No interval contains them."""
         if self.time is None:
             return 0
-        time = self.rows.c[self.time]
-        endless = isinstance(time.type, sa.DateTime) and self.database.dialect in ("postgresql", "duckdb")
-        outside = sa.or_(time.is_(None), sa.not_(sa.func.isfinite(time))) if endless else time.is_(None)
+        time: sa.ColumnElement[Any] = self.rows.c[self.time]
+        if self.database.dialect == "sqlite":
+            time = sa.func.nullif(sa.type_coerce(time, sa.Text()), "")
+        outside: sa.ColumnElement[bool] = time.is_(None)
+        if self._time_type is not None:
+            outside = sa.or_(outside, sa.not_(self._time_type.is_finite(time)))
         lacking = sa.select(sa.func.count()).select_from(self.rows).where(outside)
         with self.database.reading() as connection:
             return int(connection.execute(lacking).scalar_one())
 
     def _declared(self) -> pa.Schema | None:
-        """Return the declared types, with the event time as a timestamp whatever the database declares."""
+        """Return the declared types, with the event time as a timestamp whatever the database declares.
+
+        SQLite's times are read as they are stored, and `read_times` converts them.
+        """
         if self.time is None:
             return self.declared
         fields = [] if self.declared is None else [f for f in self.declared if f.name != self.time]
-        return pa.schema([*fields, pa.field(self.time, TIMESTAMP)])
+        stored = [] if self.database.dialect == "sqlite" else [pa.field(self.time, TIMESTAMP)]
+        return pa.schema([*fields, *stored])
 
     def _orderable(self, column: str) -> sa.ColumnElement[Any]:
         element = self.rows.c[column]
@@ -225,15 +242,35 @@ class Relation:
         column: sa.ColumnElement[Any] = self.rows.c[self.time]
         if self.database.dialect == "sqlite":
             with self.database.reading() as connection:
-                start, end = sqlite_time_bounds(connection, self.source, self.rows, self.time, interval, slice_)
-            kind: sa.types.TypeEngine[Any] = sa.Text() if isinstance(start, str) else sa.BigInteger()
-            column = sa.type_coerce(column, kind)
-            return [column >= sa.literal(start, kind), column < sa.literal(end, kind)]
-        aware = self.database.dialect in ("postgresql", "duckdb")
-        moments = [m if aware else m.replace(tzinfo=None) for m in (interval.start, interval.end)]
-        first, last = (sa.literal(m, sa.DateTime(timezone=aware)) for m in moments)
-        column = sa.type_coerce(column, sa.DateTime(timezone=aware))
+                return sqlite_within(connection, self.source, self.rows, self.time, interval, slice_)
+        if self._time_type is not None:
+            first, last = (self._time_type.literal(m) for m in (interval.start, interval.end))
+            return [sa.type_coerce(column, first.type) >= first, sa.type_coerce(column, last.type) < last]
+        first, last = (sa.literal(m.replace(tzinfo=None), sa.DateTime()) for m in (interval.start, interval.end))
+        column = sa.type_coerce(column, sa.DateTime())
         return [column >= first, column < last]
+
+    @cached_property
+    def _time_type(self) -> TimeType | None:
+        """The type of the event time in a database that has types of time, or None for databases not known here.
+
+        Raises:
+            UnreadableTime: the column has another type.
+        """
+        assert self.time is not None
+        column, dialect = self.rows.c[self.time], self.database.dialect
+        if dialect not in ("postgresql", "duckdb"):
+            return None
+        with self.database.reading() as connection:
+            name = sql_type_name(column.type)
+            if dialect == "duckdb":  # the reflected type does not show nanoseconds
+                described: Any = connection.execute(sa.select(column).limit(0)).cursor
+                name = str(described.description[0][1]).upper()
+            kind = TimeType(name)
+            if kind.is_time:
+                return kind
+            sample = connection.execute(sa.select(_as_text(column)).where(column.is_not(None)).limit(1)).scalar()
+        raise kind.error(self.source, self.time, "" if sample is None else str(sample), self.declares_columns)
 
 
 def _as_text(element: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -26,6 +26,7 @@ from penstock.interval import (
     parse_duration,
 )
 from penstock.spec.column_names import find_taken
+from penstock.spec.column_types import DeclaredType, TypeName
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.features_query import check_features
@@ -261,14 +262,28 @@ class FilesSource(ColumnSource):
     """As a secondary source: how far before the start of the interval its files are read. Needs `every`."""
     key: tuple[Column, ...] = Field(default=(ROW_ID,), max_length=8, examples=[["order_id"]])
     """Columns that identify a row. By default the key is made of file and row number."""
-    text: tuple[Column, ...] = Field(default=(), max_length=100, examples=[["postcode"]])
-    """Columns of CSV files that are always read as text, for example codes that are mostly digits."""
+    columns: dict[Column, TypeName | DeclaredType] = Field(
+        default_factory=dict, examples=[{"postcode": "string", "paid_at": {"type": "timestamp", "format": "%m/%d/%Y"}}]
+    )
+    """Columns and their types, for columns whose type the files do not show: codes of digits, dates like `03/01/2026`,
+    epoch numbers. Types of other columns of CSV and JSON files are guessed until an interval is published. From then
+    on they are the contract, by which later files are read."""
+    text: tuple[Column, ...] = Field(
+        default=(), max_length=100, examples=[["postcode"]], json_schema_extra={"deprecated": True}
+    )
+    """Deprecated, use `columns: {postcode: string}`. Columns of CSV files that are always read as text."""
 
     @model_validator(mode="after")
     def _only_csv_guesses(self) -> Self:
         if self.text and self.format != "csv":
             raise ValueError(f"`text` is for csv files, whose types are guessed; a {self.format} file has its own")
         return self
+
+    @cached_property
+    def declared_columns(self) -> dict[str, DeclaredType]:
+        """The declared types, those of `text` included."""
+        declared = {c: DeclaredType(type="string") for c in self.text}
+        return declared | {c: DeclaredType(type=t) if isinstance(t, str) else t for c, t in self.columns.items()}
 
     @model_validator(mode="after")
     def _pieces_are_named_by_the_path(self) -> Self:

@@ -24,7 +24,6 @@ from penstock.errors import (
     NoFiles,
     QueryFailed,
     SettingsError,
-    UnreadableTime,
 )
 from penstock.interval import DataInterval, Grid
 from penstock.run.extract import land_logs
@@ -259,24 +258,6 @@ def test_each_style_of_time_in_sqlite_finds_its_interval(sqlite: Database, write
 
     assert [source.plan(i, 100).rows for i in six] == [6, 6, 6, 6]
     assert source.read(DAY)["created_at"].to_pylist() == moments[3:27]
-
-
-@pytest.mark.parametrize(
-    ("values", "culprit"),
-    [
-        (["2026-01-01 05:00:00", "2026-01-01T06:00:00"], "different styles"),
-        (["2026-01-01T05:00:00+02:00"], "zones other than UTC"),
-        (["2026-01-01 05:00:00", 1767225600], "a number in some rows"),
-    ],
-)
-def test_mixed_styles_of_time_are_refused_not_guessed(sqlite: Database, values: list[Any], culprit: str) -> None:
-    with sqlite.writing() as connection:
-        connection.execute(sa.text("create table t(id integer, created_at)"))
-        connection.execute(
-            sa.text("insert into t values (:id, :at)"), [{"id": i, "at": v} for i, v in enumerate(values)]
-        )
-    with pytest.raises(UnreadableTime, match=culprit):
-        reader(pipeline(sql(table="t")), sqlite).plan(DAY, 10)
 
 
 # --- connections ---------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ def check_pipeline(
     check = _Check(spec, settings, connector(settings), report, interval, trial)
     check.check_privacy()
     check.check_destination()
+    if accept:
+        check.accept_columns()
     samples = check.read_samples()
     features = check.build_features(samples) if samples is not None else None
     models = check.load_models()
@@ -124,6 +126,7 @@ class _Check:
             subject = f"source `{name}`"
             with self.report.about(subject):
                 self.report.ok(subject, inspect_source(self.pipeline, name, interval, self.connect))
+                self._note_deprecated(subject, name)
                 samples[name] = sampler.sample(name)
                 if name == self.pipeline.primary:
                     self._note_timeless(
@@ -135,12 +138,25 @@ class _Check:
         self._check_key(samples[self.pipeline.primary].rows)
         return samples
 
+    def accept_columns(self) -> None:
+        """Make the sources' present columns the contract, and report what changed."""
+        from penstock.run.schema_contract import accept_columns
+
+        with self.report.about("contract"):
+            for compared in accept_columns(self.pipeline, self.interval, self.connect):
+                for difference in compared.differences:
+                    self.report.note(compared.subject, f"{difference.text}; accepted")
+
     def compare_columns(self, models: "dict[str, ModelVersion]", *, accept: bool) -> None:
-        """Report differences between the sources' columns and outputs and those of the last published run."""
+        """Report differences between the sources' columns and outputs and those of the last published run.
+
+        Args:
+            accept: Make the outputs of now the contract.
+        """
         from penstock.models.needs import needed_columns
         from penstock.models.registry import Registry
         from penstock.privacy.masking import NO_MASKING
-        from penstock.run.schema_contract import accept_columns, compare_sources
+        from penstock.run.schema_contract import accept_outputs, compare_sources
         from penstock.scoring_steps import ScoringSteps
 
         manifests = {step: model.manifest for step, model in models.items()}
@@ -152,11 +168,12 @@ class _Check:
             sources = compare_sources(self.pipeline, self.interval, self.connect, needed)
             for compared in (*sources, *([outputs] if outputs else [])):
                 for difference in compared.differences:
-                    text = f"{difference.text}{'; accepted' if accept else ''}"
-                    halts = difference in compared.halts and not accept
+                    accepted = accept and compared is outputs
+                    text = f"{difference.text}{'; accepted' if accepted else ''}"
+                    halts = difference in compared.halts and not accepted
                     (self.report.problem if halts else self.report.note)(compared.subject, text)
-            if accept:
-                accept_columns(self.pipeline, self.interval, self.connect, outputs)
+            if accept and outputs:
+                accept_outputs(self.pipeline, self.connect, outputs)
 
     def build_features(self, samples: dict[str, Sample]) -> "pa.Table | None":
         from penstock.run.cut_check import check_cut
@@ -233,6 +250,14 @@ class _Check:
             scores = check_steps(self.pipeline, models, features, size, options, self.report)
             if scores is not None:
                 self.trial.judge(SCORES, scores, size)
+
+    def _note_deprecated(self, subject: str, name: str) -> None:
+        from penstock.spec.pipeline import FilesSource
+
+        source = self.pipeline.sources[name]
+        if isinstance(source, FilesSource) and source.text:
+            columns = ", ".join(f"{column}: string" for column in source.text)
+            self.report.note(subject, f"`text` is deprecated and goes in 0.3; write `columns: {{{columns}}}` instead")
 
     def _note_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:
