@@ -949,7 +949,8 @@ class OverBudget(Halted):
 class DestinationMismatch(TerminalError):
     """The history table does not fit the rows.
 
-    Cause: the key, a column or a type of the spec has changed since the table was made, or a column's name is taken.
+    Cause: the key, a column or a type of the spec has changed since the table was made, a column's name is taken, or
+        the schema is missing.
     Remedy: follow the message: change the spec back, rename the column, or choose another `destination.table`.
     """
 
