@@ -19,9 +19,10 @@ from penstock.errors import PenstockError
 from penstock.ledger.reader import list_runs
 from penstock.models.registry import Registry
 from penstock.models.training import train
+from penstock.privacy.masking import make_masking
 from penstock.run.planning import Mode
 from penstock.run_types import interval_label
-from penstock.settings import Settings
+from penstock.settings import Settings, load_settings
 from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connector
 from penstock.upkeep.verify import verify_ledger
@@ -99,6 +100,14 @@ class ChangingPlace:
         assert old in text
         self.spec.write_text(text.replace(old, new))
 
+    def add(self, line: str) -> None:
+        """Add a line to the spec."""
+        self.spec.write_text(f"{self.spec.read_text()}{line}\n")
+
+    @property
+    def interval_line(self) -> str:
+        return next(line for line in self.spec.read_text().splitlines(keepends=True) if line.startswith("interval:"))
+
     def move(self, name: str, dialect: str) -> None:
         """Point a connection at an empty database."""
         self.connections[name] = self.database_url(dialect, f"new_{name}")
@@ -114,7 +123,8 @@ class ChangingPlace:
 
     @property
     def driver(self) -> Driver:
-        return Driver(load_pipeline(self.spec), connector(), self.registry)
+        pipeline = load_pipeline(self.spec)
+        return Driver(pipeline, connector(), self.registry, make_masking(pipeline, load_settings()))
 
     @property
     def warehouse(self) -> Database:
@@ -190,7 +200,7 @@ class ChangingPlace:
             found = list(connection.execute(sa.text(f"select * from {table} limit 0")).keys())
         return [name for name in found if name not in RUN_COLUMNS]
 
-    def scores(self, *days: int, version: str = "1", name: str = "card-risk") -> dict[int, float]:
+    def scores(self, *days: int, version: str = "1", name: str = "card-risk") -> dict[int, Any]:
         """Return the model's scores of the payments of some days, without a run."""
         rows = payments()
         scored = self.registry.load(self.registry.resolve(f"{name}@{version}")).score(rows)
@@ -198,7 +208,7 @@ class ChangingPlace:
         wanted = set(keys(*days))
         return {key: score for key, score in pairs if key in wanted}
 
-    def seen_scores(self, table: str = "card_risk_scores") -> dict[int, float]:
+    def seen_scores(self, table: str = "card_risk_scores") -> dict[int, Any]:
         return dict(self.view("score", table=table))
 
     def verify(self) -> None:
