@@ -17,7 +17,7 @@ ACCEPTED = "accepted"
 OUTPUTS = "(outputs)"
 """Replaces the source where the columns are those that models and decisions give. No source can have this name."""
 EVENT_TIME = "(event time)"
-"""Replaces the source where the ledger keeps the column that decides a row's interval."""
+"""Replaces the source where the columns are what decides a row's interval, by destination."""
 
 
 _NO_COLUMNS = {"contract", "private", "every", "lookback", "columns", "text"}

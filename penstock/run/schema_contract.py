@@ -25,16 +25,16 @@ from penstock.sources.column_types import NOTHING
 from penstock.sources.files import POSITION, FileRelation, files_relation
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
+from penstock.spec.parts import write_grain
 from penstock.spec.pipeline import ROW_ID, SCORES, FilesSource, Pipeline, SqlSource
 
 CONTRACT = "contract"
-_EVENT_COLUMN = "interval.column"
 _WAY_OUT = ("fix the source", "its columns")
 _WAYS_OUT = {
     OUTPUTS: ("promote a version that has them", "the outputs of now"),
     EVENT_TIME: (
-        "set it back, for a row whose two times lie in different intervals would be shown twice or never",
-        "the new column, and then restate all published intervals,",
+        "set it back, because rows could be shown twice or never",
+        "the change (and restate all published intervals)",
     ),
 }
 """What to do about a break of the contract, and what to accept."""
@@ -178,17 +178,22 @@ def compare_sources(
 
 
 def compare_event_time(pipeline: Pipeline, connect: Connector) -> Iterator[Comparison]:
-    """Compare the column that decides a row's interval with that of the last published run in the same table.
+    """Compare what decides the interval of a row with the last published run in the same table.
 
     With another column, a row that is published in one interval may lie in a later one too, or in none that is due.
+    With another grain, a path with the interval in it may name only some of the files of an interval.
     """
     if pipeline.interval is None:
         return
-    now = pipeline.interval.column
-    known = read_contract(connect(pipeline.destination.connection), pipeline.name, EVENT_TIME, _place(pipeline))
-    was = (known or {}).get(_EVENT_COLUMN, now)
-    differences = (Difference(_EVENT_COLUMN, was, now, True),) if was != now else ()
-    yield Comparison(EVENT_TIME, "evolve", _place(pipeline), {_EVENT_COLUMN: now}, was != now or not known, differences)
+    place = _place(pipeline)
+    now = {"interval.column": pipeline.interval.column}
+    if any(isinstance(s, FilesSource) and s.is_one_file_an_interval for s in pipeline.sources.values()):
+        now["interval.grain"] = write_grain(pipeline.interval.grain)
+    known = read_contract(connect(pipeline.destination.connection), pipeline.name, EVENT_TIME, EVENT_TIME) or {}
+    was = {fact: known.get(f"{place} {fact}", value) for fact, value in now.items()}
+    columns = known | {f"{place} {fact}": value for fact, value in now.items()}  # of all tables, also those of before
+    differences = tuple(Difference(fact, was[fact], now[fact], True) for fact in now if was[fact] != now[fact])
+    yield Comparison(EVENT_TIME, "evolve", EVENT_TIME, columns, columns != known, differences)
 
 
 def compare_outputs(

@@ -17,7 +17,12 @@ from tests.conftest import DIALECTS
 
 PAGE = Path("docs/changing.md")
 ROW = re.compile(r"^\|.*\| `(test_\w+)` \|$", re.MULTILINE)
-PAGE_TESTS = {"test_each_row_of_the_page_is_a_test", "test_a_table_in_other_case", "test_an_older_ledger_learns"}
+NO_ROWS = {
+    "test_each_row_of_the_page_is_a_test",
+    "test_the_event_time_of_each_table_is_kept",
+    "test_an_older_ledger_learns",
+}
+"""Tests that are no change of a pipeline."""
 EVERYWHERE = pytest.mark.parametrize("changing_place", DIALECTS, indirect=True)
 """For changes that touch types, schemas or views."""
 D1, D2, D3 = "2026-01-01 → 01-02", "2026-01-02 → 01-03", "2026-01-03 → 01-04"
@@ -63,7 +68,7 @@ def failed(place: ChangingPlace, day: float, reason: str) -> None:
 
 def test_each_row_of_the_page_is_a_test() -> None:
     shown = ROW.findall(PAGE.read_text(encoding="utf-8"))
-    tests = {name for name in globals() if name.startswith("test_")} - PAGE_TESTS
+    tests = {name for name in globals() if name.startswith("test_")} - NO_ROWS
 
     assert len(shown) >= 20
     assert sorted(shown) == sorted(tests)
@@ -204,6 +209,34 @@ def test_event_time_column(place: ChangingPlace) -> None:
     assert place.run(5) == published(D5)
 
 
+def test_grain_of_files_by_interval(place: ChangingPlace) -> None:
+    """Of a path with the interval in it, a longer interval would read the first file only."""
+    rows = payments()
+    for day in (1, 2, 3, 4, 5, 6):
+        parquet.write_table(rows.slice((day - 1) * 4, 4), place.folder / f"2026-01-0{day}.parquet")
+    files = '{kind: files, path: "{interval_start:%Y-%m-%d}.parquet", format: parquet, key: [payment_id]}'
+    place.edit("{kind: sql, connection: shop, table: payments, key: [payment_id], updated_column: updated_at}", files)
+    assert place.run(4) == published(D4)
+    place.edit("grain: 1d", "grain: 2d")
+
+    assert place.plan(6) == due("2026-01-05 → 01-07")
+    halted(place, 6, "spec: `interval.grain` was 1d and is 2d now; set it back")
+    assert place.view() == keys(1, 2, 3, 4)
+
+    place.edit("format: parquet", "format: parquet, every: 1d")
+    assert place.run(6) == published("2026-01-05 → 01-07")
+    assert place.seen_scores() == place.scores(1, 2, 3, 4, 5, 6)
+
+
+def test_the_event_time_of_each_table_is_kept(place: ChangingPlace) -> None:
+    place.edit("column: created_at", "column: updated_at")
+    place.edit("table: card_risk_scores", "table: other_scores")
+    assert place.run(3) == published(D1, D2, D3)
+    place.edit("table: other_scores", "table: card_risk_scores")
+
+    halted(place, 4, "`interval.column` was created_at and is updated_at now")
+
+
 def test_an_older_ledger_learns(place: ChangingPlace) -> None:
     """A ledger of 0.1 does not have the column of the event time. The next published run records it."""
     with place.warehouse.writing() as connection:
@@ -287,7 +320,7 @@ def test_table(place: ChangingPlace) -> None:
 
 
 @pytest.mark.parametrize("changing_place", ["sqlite", "duckdb"], indirect=True)
-def test_a_table_in_other_case(place: ChangingPlace) -> None:
+def test_table_in_other_case(place: ChangingPlace) -> None:
     place.edit("table: card_risk_scores", "table: Card_Risk_scores")
 
     assert "Write `table: card_risk_scores`" in place.refused_plan(4)
