@@ -13,12 +13,13 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.deployments.worker.process import WORKER_NAME
+from penstock.tasks.fan_out import PAGE, online_workers
 
 UNFINISHED = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 DIED = (
@@ -50,8 +51,7 @@ def end_dead_runs(client: SyncPrefectClient) -> int:
 
 def list_online_workers(client: SyncPrefectClient) -> set[str]:
     """Return the names of the workers of our pool that are online."""
-    workers = client.read_workers_for_work_pool(WORK_POOL, offset=0, limit=200)
-    return {worker.name for worker in workers if worker.status is WorkerStatus.ONLINE}
+    return set(online_workers(client, WORK_POOL))
 
 
 def _end_family(client: SyncPrefectClient, run: FlowRun) -> None:
@@ -65,16 +65,20 @@ def _end_family(client: SyncPrefectClient, run: FlowRun) -> None:
 
 
 def _unfinished(client: SyncPrefectClient, *, pool: str | None = None, parent: UUID | None = None) -> list[FlowRun]:
-    """Return unfinished flow runs, at most the oldest 200."""
-    return client.read_flow_runs(
+    """Return all unfinished flow runs."""
+    found: list[FlowRun] = []
+    while page := client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(UNFINISHED))),
             parent_flow_run_id=None if parent is None else FlowRunFilterParentFlowRunId(any_=[parent]),
         ),
         work_pool_filter=None if pool is None else WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
-        sort=FlowRunSort.START_TIME_ASC,
-        limit=200,
-    )
+        sort=FlowRunSort.ID_DESC,  # ids are unique, so that no page repeats a flow run or leaves one out
+        limit=PAGE,
+        offset=len(found),
+    ):
+        found += page
+    return found
 
 
 def _lives(pid: str) -> bool:

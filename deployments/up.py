@@ -11,19 +11,18 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
-    DeploymentFilterTags,
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
-from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from penstock.deployments.dead_runs import end_dead_runs, list_online_workers
 from penstock.deployments.deploy.changes import Change
-from penstock.deployments.deploy.definition import PENSTOCK_TAG, define_deployment
-from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.deploy.definition import define_deployment
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines, list_ours
 from penstock.deployments.deploy.specs import load_specs
 from penstock.deployments.deploy.work_pool import ensure_work_pool
 from penstock.deployments.server.local import LocalServer
@@ -123,8 +122,7 @@ def list_deployed(api_url: str) -> tuple[Deployed, ...]:
     """Return our deployments with their next runs. The server plans a run some seconds after a deployment changed."""
     deadline = time.monotonic() + SCHEDULE_SECONDS
     with client_of(api_url) as client:
-        ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[PENSTOCK_TAG]))
-        found = client.read_deployments(deployment_filter=ours, sort=DeploymentSort.NAME_ASC, limit=200)
+        found = list_ours(client)
         flows = {each.flow_id: client.read_flow(each.flow_id).name for each in found}
         while True:
             deployed = [

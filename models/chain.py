@@ -13,7 +13,14 @@ import pyarrow as pa
 from penstock.errors import ModelMismatch
 from penstock.models.manifest import Manifest
 from penstock.models.registry import Registry
-from penstock.models.scoring import Scores, add_unstorable, judge_scores, refuse_clash, skip_scoring
+from penstock.models.scoring import (
+    Scores,
+    add_unstorable,
+    judge_scores,
+    note_large_integers,
+    refuse_clash,
+    skip_scoring,
+)
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner
 from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
@@ -42,13 +49,18 @@ def score_step(
     rows, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, rows, misfits)
     if misfits:
         places = _places(pipeline, step, rows, options.statement_seconds)
-    scores = model.score(take_inputs(step, model.manifest, _at(rows, places)))
+    inputs = take_inputs(step, model.manifest, _at(rows, places))
+    notes = tuple(
+        replace(n, expectation=f"step {step.name}: {n.expectation}") for n in note_large_integers(model, inputs)
+    )
+    scores = model.score(inputs)
     for output, name in names.items():
         rows = rows.append_column(name, _spread(scores[output], places, rows.num_rows))
     return replace(
         features,
         table=rows,
         refusals=features.refusals + refused,
+        validations=features.validations + notes,
         outputs={**features.outputs, step.name: tuple(names.values())},
     )
 
@@ -65,7 +77,8 @@ def judge_steps(run: ScoringRun, partition: Partition, features: Features, optio
         return skip_scoring(features)
     deciding = features.outputs[run.pipeline.steps[-1].name][0]
     given = features.table.select(features.output_columns)
-    plain = replace(features, table=features.table.drop_columns(features.output_columns))
+    validations = tuple(replace(v, partition=partition.index) for v in features.validations)  # notes of steps have none
+    plain = replace(features, table=features.table.drop_columns(features.output_columns), validations=validations)
     return judge_scores(run, partition, plain, Scores(given, deciding), options)
 
 

@@ -13,11 +13,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.database.decimals import to_float
 from penstock.models.manifest import Feature, Scalar
 from penstock.run_types import Misfit
 
 _LARGEST = float(np.finfo(np.float32).max)
 """XGBoost computes in 32 bits: larger numbers become infinite."""
+
+_FLOAT32_EXACT = 2.0**24
+"""A float32 holds every whole number up to this one."""
 
 _SHOWN = 80
 """Characters of an unseen category that a reason shows. The quarantined row has all of them."""
@@ -84,6 +88,19 @@ def is_number(type_: pa.DataType) -> bool:
     return pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
 
 
+def count_large_integers(column: "pa.ChunkedArray[Any]") -> int:
+    """Count the whole numbers beyond 2^24 of an integer column. Columns of other types have none."""
+    kind = column.type
+    if not (pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)):
+        return 0
+    extremes: Any = pc.min_max(column).as_py()
+    if extremes["min"] is None or max(abs(extremes["min"]), abs(extremes["max"])) <= _FLOAT32_EXACT:
+        return 0
+    numbers = column.cast(pa.float64(), safe=False) if pa.types.is_integer(kind) else to_float(column)
+    values: Numbers = numbers.to_numpy()
+    return int(np.count_nonzero(np.abs(values) > _FLOAT32_EXACT))
+
+
 def _all_missing(feature: Feature, rows: int) -> FeatureColumn:
     if feature.dtype == "category":
         return FeatureColumn(feature, np.full(rows, -1, np.int32))
@@ -105,7 +122,9 @@ def _numbers(array: "pa.Array[Any]") -> Numbers:
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
         array = array.cast(pa.float32()) if array.null_count else array
-    elif pa.types.is_decimal(array.type) or pa.types.is_float16(array.type):
+    elif pa.types.is_decimal(array.type):
+        array = to_float(array)
+    elif pa.types.is_float16(array.type):
         array = array.cast(pa.float64())
     elif pa.types.is_integer(array.type) and array.null_count:
         # Directly to 32 bits, as XGBoost does: by way of 64 bits a number would be rounded twice, and a row's score
@@ -167,9 +186,9 @@ def category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":
     """Return categories as text. Whole floats become integers: an integer column with NULLs is read as float."""
     if is_text(array.type):
         return array.cast(pa.string()) if pa.types.is_string_view(array.type) else array
-    if pa.types.is_integer(array.type):
+    if pa.types.is_integer(array.type) or (pa.types.is_decimal(array.type) and array.type.scale == 0):
         return array.cast(pa.string())
-    numbers = array.cast(pa.float64())
+    numbers = to_float(array) if pa.types.is_decimal(array.type) else array.cast(pa.float64())
     numbers = pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
     whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), pa.scalar(2.0**53)))
     as_integers = pc.if_else(whole, numbers, 0.0).cast(pa.int64()).cast(pa.string())

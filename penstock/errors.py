@@ -4,7 +4,8 @@ PenstockError
 ├── TransientError
 │   ├── DatabaseUnavailable
 │   │   ├── DatabaseLocked
-│   │   └── DatabaseFull
+│   │   ├── DatabaseFull
+│   │   └── StandbyConflict
 │   ├── KeyCollision
 │   ├── ClusterUnreachable
 │   └── WorkerLost
@@ -30,7 +31,9 @@ PenstockError
 │   │   ├── NoFiles
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
+│   │   ├── FilesChanged
 │   │   ├── LinesPruned
+│   │   ├── InexactColumn
 │   │   ├── UnreadableTime
 │   │   ├── UnfitValue
 │   │   ├── AmbiguousDate
@@ -48,7 +51,8 @@ PenstockError
 │   ├── DestinationMismatch
 │   ├── PartitionMoved
 │   ├── ReconciliationFailed
-│   └── TakenOver
+│   ├── TakenOver
+│   └── LeaseEnded
 └── IntervalBusy
 
 Tasks retry a `TransientError` and nothing else. Each class has its facts as fields and survives pickling. Its
@@ -172,6 +176,25 @@ class DatabaseFull(DatabaseUnavailable):
             f"connection `{self.connection}` has no disk space left: {self.reason}. The published rows are unchanged. "
             "Free some space, then run again. `penstock prune` removes rows that no reader sees any more."
         )
+
+
+_ON_STANDBY = (
+    "If it happens often, set `hot_standby_feedback = on` on the standby or raise its `max_standby_streaming_delay`, "
+    "or connect to the primary server."
+)
+
+
+@dataclass(eq=False)
+class StandbyConflict(DatabaseUnavailable):
+    """A standby cancelled a read.
+
+    Cause: the read needed rows that the primary server has removed, and the standby had to replay that.
+    Remedy: none at first: a task retries it. If it happens often, set `hot_standby_feedback = on` on the standby, raise
+        its `max_standby_streaming_delay`, or connect to the primary server.
+    """
+
+    def message(self) -> str:
+        return f"connection `{self.connection}` is a standby that cancelled a read: {self.reason}. {_ON_STANDBY}"
 
 
 @dataclass(eq=False)
@@ -474,21 +497,33 @@ class OverlappingRuns(UsageError):
     cover_start: str = ""
     """Start of a range of whole intervals that covers them. Empty if the pipeline's grid has none."""
     cover_end: str = ""
+    table: str = ""
+    """With the next two: where and from when to when live runs must be withdrawn together, or the rest would stay."""
+    live_start: str = ""
+    live_end: str = ""
 
     def message(self) -> str:
         named = ", ".join(self.runs[:5]) + (f" and {len(self.runs) - 5} more" if len(self.runs) > 5 else "")
         restate = (
-            f"restate a range that covers them: `penstock run {self.pipeline} --restate --start {self.cover_start} "
-            f"--end {self.cover_end}`; or "
+            f"restate a range that covers them: {self._restate(self.cover_start, self.cover_end)}; or "
             if self.cover_start
-            else "change `grain` and `start` back, so that the intervals cover them; or "
+            else "change `interval` back, so that the intervals cover them; or "
         )
-        ids = " ".join(run.split()[0] for run in self.runs[:5])
         return (
             f"`{self.pipeline}` {self.interval} overlaps live runs that it does not cover: {named}. Publishing it "
             f"would show rows twice, so nothing was changed. Two ways out: {restate}take them out of the view with "
-            f"`penstock withdraw {ids}`, and run again."
+            f"{self._withdraw()}."
         )
+
+    def _restate(self, start: str, end: str) -> str:
+        return f"`penstock run {self.pipeline} --restate --start {start} --end {end}`"
+
+    def _withdraw(self) -> str:
+        if not self.live_start:
+            return f"`penstock withdraw {' '.join(run.split()[0] for run in self.runs[:5])}`, and run again"
+        start, end = self.live_start, self.live_end
+        withdraw = f"`penstock withdraw --pipeline {self.pipeline} --table {self.table} --start {start} --end {end}`"
+        return f"{withdraw}, and score what was withdrawn again with {self._restate(start, end)}"
 
 
 @dataclass(eq=False)
@@ -671,6 +706,28 @@ class BrokenFile(SourceError):
 
 
 @dataclass(eq=False)
+class FilesChanged(SourceError):
+    """Files of a source changed while a run read them.
+
+    Cause: a file was renamed, replaced, extended or removed after the run was planned.
+    Remedy: none at first: the flow reads the interval again once. Write files under another name, and rename them
+        into the folder when they are complete.
+    """
+
+    source: str
+    changes: tuple[str, ...]
+
+    def message(self) -> str:
+        shown = "; ".join(self.changes[:3])
+        more = f"; and {len(self.changes) - 3} more" if len(self.changes) > 3 else ""
+        return (
+            f"source `{self.source}`: files changed after the run was planned: {shown}{more}. Rows of two states of "
+            "the files cannot be combined, so nothing was published. Run again to read the interval from the start. "
+            "Write files under another name, and rename them into the folder when they are complete."
+        )
+
+
+@dataclass(eq=False)
 class LinesPruned(SourceError):
     """Landed log lines that the interval needs have been pruned.
 
@@ -688,6 +745,25 @@ class LinesPruned(SourceError):
             f"{self.pruned_before} have been pruned. Keep the scores that the history table has for it, or start "
             "later. Raise `log_lines` in `retention:` to keep lines longer."
         )
+
+
+@dataclass(eq=False)
+class InexactColumn(SourceError):
+    """A key or a column to keep has values that would lose digits.
+
+    Cause: times with nanoseconds, or numbers that the file's reader would round.
+    Remedy: write the values as text at the source, or cast them there to a type that the message names.
+    """
+
+    column: str
+    reason: str
+    remedy: str = "Cast it to text or to a coarser type at the source, or take it out of `keep`"
+    source: str = ""
+    """Empty where the name is not known yet."""
+
+    def message(self) -> str:
+        where = f"source `{self.source}`: " if self.source else ""
+        return f"{where}column `{self.column}`, a key or in `keep`, {self.reason}. {self.remedy}."
 
 
 @dataclass(eq=False)
@@ -798,17 +874,30 @@ class QueryFailed(SourceError):
 class SnapshotLost(TerminalError):
     """The database snapshot of a run is gone.
 
-    Cause: the session that held it has ended: a server restart, a lost connection or an administrator.
-    Remedy: none at first: the flow reads the interval again once. If it fails again, run again later.
+    Cause: the session that held it has ended: a server restart, a switch to another server, a lost connection, an
+        administrator, or a standby that had to replay changes.
+    Remedy: none at first: the flow reads the interval again once. If it fails again, run again later. For a standby,
+        set `hot_standby_feedback`.
     """
 
     connection: str
+    conflict: bool = False
+    """Whether a standby ended the session because of changes that it had to replay."""
 
     def message(self) -> str:
+        why, remedy = (
+            ("the standby ended the session that held it, to replay changes of the primary server", f" {_ON_STANDBY}")
+            if self.conflict
+            else (
+                "the session that held it has ended (a server restart, a switch to another server, a lost connection "
+                "or an administrator)",
+                "",
+            )
+        )
         return (
-            f"connection `{self.connection}`: the snapshot that all partitions read is gone, because the session that "
-            "held it has ended (a server restart, a lost connection or an administrator). Partitions of two snapshots "
-            "cannot be combined, so nothing was published. Run again to read the interval from the start."
+            f"connection `{self.connection}`: the snapshot that all partitions read is gone, because {why}. "
+            "Partitions of two snapshots cannot be combined, so nothing was published. "
+            f"Run again to read the interval from the start.{remedy}"
         )
 
 
@@ -1014,4 +1103,22 @@ class TakenOver(TerminalError):
         return (
             f"run {self.run_id} lost its interval (its state is `{self.state}`): its lease ended and another run took "
             "over. Nothing of this run was published. Look at the newer run with `penstock runs`."
+        )
+
+
+@dataclass(eq=False)
+class LeaseEnded(TerminalError):
+    """A run could not renew its lease, and the lease has ended.
+
+    Cause: the ledger could not be written for as long as a lease lasts. Nothing of this run was published.
+    Remedy: correct the cause that the message names, then run again.
+    """
+
+    run_id: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"run {self.run_id} could not renew its lease before the lease ended: {self.reason}. Another run may take "
+            "the interval, so this one stopped. Nothing of it was published. Correct the cause, then run again."
         )

@@ -13,18 +13,16 @@ from penstock.database.connections import close_engines
 from penstock.interval import as_utc
 from penstock.ledger.backfills import PinnedBackfill, end_backfills, pin_backfill
 from penstock.ledger.coverage import read_coverage
-from penstock.ledger.destinations import refuse_others
-from penstock.ledger.reader import list_runs
+from penstock.ledger.destinations import LIVE, PlacedRun, destination_name, find_overlapping, refuse_others
 from penstock.run.extract import source_horizon
 from penstock.run.planning import Mode, Plan, PlannedInterval, plan_range
-from penstock.run_types import Pins, interval_key
+from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline, SqlSource
 from penstock.spec.steps import choose_models
 from penstock.tasks.process_resources import connect, registry
 from penstock.tasks.retries import RETRIED
 
 LOOK_SECONDS = 5.0
-BUSY_RUNS = 1000
 
 
 @dataclass(frozen=True)
@@ -88,20 +86,21 @@ def end_backfill(asked: Backfill) -> None:
 
 @task(name="wait-for-others", **RETRIED)
 def wait_for_others(pipeline: Pipeline, intervals: Sequence[PlannedInterval]) -> None:
-    """Wait until every run of the intervals has ended, or its lease has expired."""
-    wanted = {interval_key(each.interval) for each in intervals}
-    while wanted & _find_busy(pipeline):
+    """Wait until every run that overlaps the intervals has ended, or its lease has expired."""
+    wanted = [each.interval for each in intervals]
+    while any(run.overlaps(interval) for run in find_busy(pipeline) for interval in wanted):
         time.sleep(LOOK_SECONDS)
 
 
-def _find_busy(pipeline: Pipeline) -> set[str]:
-    """Return the intervals of running runs whose lease has not expired."""
+def find_busy(pipeline: Pipeline) -> list[PlacedRun]:
+    """Return the destination's running runs whose lease has not expired."""
     warehouse = connect(pipeline.destination.connection)
-    running = list_runs(warehouse, pipeline.name, BUSY_RUNS, ("running",))
     with warehouse.reading() as connection:
+        place = destination_name(connection, pipeline.destination)
+        running = find_overlapping(connection, place, LIVE, None, "running")
         now = warehouse.now(connection)
     close_files(pipeline)
-    return {run.interval_key for run in running if run.lease_until > now}
+    return [run for run in running if run.lease_until > now]
 
 
 def takes_turns(pipeline: Pipeline) -> bool:

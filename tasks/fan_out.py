@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import count
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStatusError
 from prefect.states import Cancelled
 
 from penstock.errors import SettingsError
@@ -37,6 +38,8 @@ UNATTENDED_SECONDS, FULL_SECONDS = 10.0, 60.0
 """Seconds without a start before a message says that no worker is online, or that none has a free slot."""
 ROUNDS = 5
 """How often to try an interval that another run was scoring."""
+PAGE = 200
+"""Prefect's server returns at most so many objects for a request."""
 NOT_BEGUN = (StateType.SCHEDULED, StateType.PENDING)
 
 
@@ -150,11 +153,14 @@ class FanOut:
         running = self._list_running()
         if not running:
             return
-        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.flow_run_id for run in running]))
-        seen_runs = self._client.read_flow_runs(
-            flow_run_filter=wanted, sort=FlowRunSort.START_TIME_ASC, limit=len(running)
-        )
-        found = {each.id: each for each in seen_runs}
+        found: dict[UUID, FlowRun] = {}
+        for first in range(0, len(running), PAGE):
+            ids = [run.flow_run_id for run in running[first : first + PAGE]]
+            wanted = FlowRunFilter(id=FlowRunFilterId(any_=ids))
+            seen_runs = self._client.read_flow_runs(
+                flow_run_filter=wanted, sort=FlowRunSort.START_TIME_ASC, limit=len(ids)
+            )
+            found |= {each.id: each for each in seen_runs}
         for run in running:
             seen = found.get(run.flow_run_id)
             gone = IntervalRun(run.planned, run.flow_run_id, StateType.CANCELLED, "Deleted", "its flow run was deleted")
@@ -198,10 +204,19 @@ def fanning_out(asked: Backfill, pins: Pins, logger: Logger) -> Iterator[FanOut]
 def has_worker(client: SyncPrefectClient, pool: str) -> bool:
     """Whether a worker of the pool is online."""
     try:
-        workers = client.read_workers_for_work_pool(pool, offset=0, limit=200)
-    except ObjectNotFound:
-        return False
-    return any(worker.status is WorkerStatus.ONLINE for worker in workers)
+        return next(online_workers(client, pool), None) is not None
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
+        return False  # there is no such pool
+
+
+def online_workers(client: SyncPrefectClient, pool: str) -> Iterator[str]:
+    """Yield the names of the pool's workers that are online, those with the newest heartbeat first."""
+    offset = 0
+    while page := client.read_workers_for_work_pool(pool, offset=offset, limit=PAGE):
+        yield from (worker.name for worker in page if worker.status is WorkerStatus.ONLINE)
+        offset += len(page)
 
 
 def _cancel_quietly(fan_out: FanOut, logger: Logger) -> None:

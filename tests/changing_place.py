@@ -1,6 +1,7 @@
 """A pipeline that has scored some days of a tiny shop, and that people then change."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -148,6 +149,11 @@ class ChangingPlace:
         code, text = self.command_on(day, "plan", str(self.spec), *options)
         assert code != 0, text
         return " ".join(text.split())
+
+    @staticmethod
+    def read_commands(text: str) -> list[str]:
+        """Return the arguments of the commands that a message names."""
+        return re.findall(r"`penstock ([^`]+)`", text)
 
     def command_on(self, day: float, *arguments: str) -> tuple[int, str]:
         now = end_of(day)

@@ -113,7 +113,7 @@ def _reconcile_orphans(
     """Remove or report deployments of this project folder that have no definition."""
     known = {definition.full_name for definition in definitions}
     changes = []
-    for deployment in _list_ours(client):
+    for deployment in list_ours(client):
         full_name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
         if full_name in known or recorded_folder(deployment.pull_steps) != folder:
             continue
@@ -127,7 +127,7 @@ def _reconcile_orphans(
     return changes
 
 
-def _list_ours(client: SyncPrefectClient) -> list[DeploymentResponse]:
+def list_ours(client: SyncPrefectClient) -> list[DeploymentResponse]:
     """Return every deployment on the server with our tag."""
     ours: list[DeploymentResponse] = []
     only = DeploymentFilter(tags=DeploymentFilterTags(all_=[PENSTOCK_TAG]))

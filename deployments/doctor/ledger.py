@@ -11,11 +11,12 @@ from penstock.deployments.doctor.finding import Finding, broken, ok, warning
 from penstock.errors import AccessDenied, DatabaseUnavailable, QueryFailed
 from penstock.interval import iso
 from penstock.ledger.migrations import LATEST
-from penstock.ledger.reader import fetch_runs, select_runs
 from penstock.ledger.tables import metadata, runs, schema
 from penstock.upkeep.verify import verify_ledger
 
 BUSY_PROBE_MS = 3000
+SHOWN = 20
+"""Most dead runs that are named."""
 LONG_DEAD_SECONDS = 86_400.0
 
 
@@ -112,17 +113,26 @@ def _check_sqlite(database: Database) -> Iterator[Finding]:
 
 
 def _check_leases(database: Database, lease_seconds: float) -> Iterator[Finding]:
-    running = fetch_runs(database, select_runs().where(runs.c.state == "running").order_by(runs.c.started_at))
+    """Report the runs whose lease has ended, the first ones by name."""
     with database.reading() as connection:
         now = database.now(connection)
-    stale = [run for run in running if run.lease_until < now]
-    for run in stale:
-        late = (now - run.lease_until).total_seconds()
+        running = sa.select(runs.c.run_id, runs.c.pipeline, runs.c.lease_until).where(runs.c.state == "running")
+        stale = running.where(runs.c.lease_until < now)
+        first = connection.execute(stale.order_by(runs.c.started_at).limit(SHOWN)).all()
+        number, number_stale = (
+            int(connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one())
+            for query in (running, stale)
+        )
+    for run_id, pipeline, lease_until in first:
+        late = (now - lease_until).total_seconds()
         long = "; no run has started since: check its schedule and the worker" if late > LONG_DEAD_SECONDS else ""
         yield warning(
             database.name,
-            f"run {run.run_id[:8]} of {run.pipeline} died: its lease ended {iso(run.lease_until)}{long}",
-            f"The next run takes over: `penstock run {run.pipeline}`.",
+            f"run {run_id[:8]} of {pipeline} died: its lease ended {iso(lease_until)}{long}",
+            f"The next run takes over: `penstock run {pipeline}`.",
         )
-    if not stale:
-        yield ok(database.name, f"no stale lease; {len(running)} running, leases of {lease_seconds:.0f} s")
+    if number_stale > len(first):
+        more = f"{number_stale - len(first):,} more runs died"
+        yield warning(database.name, more, "`penstock runs --state running --limit 1000` lists them.")
+    if not number_stale:
+        yield ok(database.name, f"no stale lease; {number} running, leases of {lease_seconds:.0f} s")

@@ -8,26 +8,25 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
-    DeploymentFilterTags,
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.schemas.automations import EventTrigger
 from prefect.exceptions import ObjectNotFound
 
 from penstock.deployments.dead_runs import list_online_workers
 from penstock.deployments.deploy.automations import define_zombie_automation
-from penstock.deployments.deploy.definition import PENSTOCK_TAG, is_of_old_version
+from penstock.deployments.deploy.definition import is_of_old_version
+from penstock.deployments.deploy.deploy_pipelines import list_ours
 from penstock.deployments.deploy.work_pool import WORK_POOL, starts_old_engine
 from penstock.deployments.doctor.asking import client_of
 
 HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 PREFECTS_HEARTBEAT = 180
-PAGE = 200
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Facts:
 def read_facts(api_url: str, now: datetime) -> Facts:
     """Read the deployments with their next runs, the work pool, and the zombie automation."""
     with client_of(api_url) as client:
-        found = _read_deployments(client)
+        found = list_ours(client)
         flows = {each.flow_id: client.read_flow(each.flow_id).name for each in found}
         return Facts(
             now=now,
@@ -84,16 +83,6 @@ def read_facts(api_url: str, now: datetime) -> Facts:
             pool=_read_pool(client),
             zombie_seconds=_read_patience(client),
         )
-
-
-def _read_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[PENSTOCK_TAG]))
-    found: list[DeploymentResponse] = []
-    while page := client.read_deployments(
-        deployment_filter=ours, sort=DeploymentSort.NAME_ASC, limit=PAGE, offset=len(found)
-    ):
-        found += page
-    return found
 
 
 def _describe(client: SyncPrefectClient, deployment: DeploymentResponse, name: str, now: datetime) -> Deployed:

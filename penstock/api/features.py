@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from penstock.database.connections import Connector
+from penstock.database.decimals import to_float
 from penstock.errors import FeaturesError, SettingsError
 from penstock.interval import DataInterval, as_utc
 from penstock.run.extract import land_logs
@@ -32,7 +33,8 @@ def apply_features(
         statement_seconds: How long the query may take.
 
     Returns:
-        One row for each key: the key, the features and the kept columns.
+        One row for each key: the key, the features and the kept columns. Decimals other than the key are float64,
+        as the model takes them.
 
     Raises:
         FeaturesError: the query fails or does not select the key.
@@ -51,7 +53,9 @@ def apply_features(
             "Give one Arrow table for each source.",
         )
     others = {name: rows[name] for name in pipeline.sources if name != pipeline.primary}
-    return build_features(pipeline, ROWS_AT_HAND, rows[pipeline.primary], others, statement_seconds)
+    return _as_floats(
+        pipeline, build_features(pipeline, ROWS_AT_HAND, rows[pipeline.primary], others, statement_seconds)
+    )
 
 
 def read_past_features(
@@ -67,10 +71,19 @@ def read_past_features(
     land_logs(pipeline, connect)
     tables = [_read_span(pipeline, connect, span, statement_seconds) for span in spans]
     try:
-        return pa.concat_tables(tables, promote_options="permissive")  # a day of whole amounts reads as integers
+        whole = pa.concat_tables(tables, promote_options="permissive")  # a day of whole amounts reads as integers
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         reason = f"returns columns of different types for different times: {error}. Cast them in `features:`."
         raise FeaturesError(pipeline.name, reason) from error
+    return _as_floats(pipeline, whole)
+
+
+def _as_floats(pipeline: Pipeline, features: pa.Table) -> pa.Table:
+    """Return the decimals as float64, but for the key."""
+    for position, field in enumerate(features.schema):
+        if pa.types.is_decimal(field.type) and field.name not in pipeline.key:
+            features = features.set_column(position, field.name, to_float(features.column(position)))
+    return features
 
 
 def _spans(

@@ -30,7 +30,9 @@ def show_runs(
     settings = open_settings()
     database, name = open_ledger(settings, pipeline)
     found = list_runs(database, name, limit, tuple(state or ()))
-    shifts = [shift_between(run, previous_published(database, run) if run.score_quantiles else None) for run in found]
+    compares = as_json or name is not None
+    before = (previous_published(database, run) if compares and run.score_quantiles else None for run in found)
+    shifts = [shift_between(run, other) for run, other in zip(found, before, strict=True)]
     if as_json:
         ui, compared = find_ui(settings), zip(found, shifts, strict=True)
         write_json([run_object(run, shift, flow_run_link(run, ui)) for run, shift in compared])

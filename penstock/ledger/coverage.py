@@ -1,13 +1,13 @@
 """Which spans of event time a destination has scores for. A plan reads this instead of all runs."""
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.interval import DataInterval, is_covered, merge
+from penstock.interval import DataInterval, merge
 from penstock.ledger.destinations import LIVE, PlacedRun, destination_name, find_overlapping
 from penstock.ledger.migrations import migrate
 from penstock.ledger.tables import runs
@@ -55,27 +55,33 @@ def read_coverage(database: Database, pipeline: Pipeline) -> Coverage:
         with database.reading() as connection:
             return find_overlapping(connection, place, LIVE, interval)
 
-    return Coverage(published, tuple(i for i in withdrawn if not is_covered(i, published)), find_live)
+    starts = [span.start for span in published]
+
+    def is_published(interval: DataInterval) -> bool:
+        before = bisect_right(starts, interval.start)
+        return before > 0 and published[before - 1].covers(interval)
+
+    return Coverage(published, tuple(i for i in withdrawn if not is_published(i)), find_live)
 
 
 def _read_spans(connection: sa.Connection, place: str) -> tuple[DataInterval, ...]:
-    """Return the spans of published runs: a span ends where no run begins, and begins where none ends.
+    """Return the spans of published runs: a span ends where no run begins, and the next one begins with the next run.
 
-    Published runs do not overlap, so an index finds both. A table scan in Python would take seconds for a year of
-    short intervals.
+    Published runs do not overlap, so an index finds both. If the runs of an older ledger overlap, the spans leave out
+    a part of them.
     """
-    run, neighbour = runs.alias("run"), runs.alias("neighbour")
-
-    def edges(column: str, opposite: str) -> list[datetime]:
-        touching = sa.exists().where(*_in_state(place, "published", neighbour), neighbour.c[opposite] == run.c[column])
-        query = sa.select(run.c[column]).where(*_in_state(place, "published", run), ~touching)
-        return sorted(connection.execute(query).scalars())
-
-    ends = edges("interval_end", "interval_start")
-    if len(ends) == 1:
-        first = sa.select(sa.func.min(run.c.interval_start)).where(*_in_state(place, "published", run))
-        return (DataInterval(connection.execute(first).scalar_one(), ends[0]),)
-    return tuple(DataInterval(*edge) for edge in zip(edges("interval_start", "interval_end"), ends, strict=True))
+    run, other = runs.alias("run"), runs.alias("other")
+    there = _in_state(place, "published", other)
+    touching = sa.exists().where(*there, other.c.interval_start == run.c.interval_end)
+    following = sa.select(sa.func.min(other.c.interval_start)).where(*there)
+    following_start = following.where(other.c.interval_start > run.c.interval_end).scalar_subquery()
+    last_runs = sa.select(run.c.interval_end, following_start).where(*_in_state(place, "published", run), ~touching)
+    start, spans = connection.execute(following).scalar(), []
+    for end, next_start in sorted(connection.execute(last_runs).tuples(), key=lambda row: row[0]):
+        if start is not None and start < end:
+            spans.append(DataInterval(start, end))
+            start = next_start
+    return tuple(spans)
 
 
 def _in_state(place: str, state: str, table: sa.FromClause = runs) -> tuple[sa.ColumnElement[bool], ...]:

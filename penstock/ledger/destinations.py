@@ -213,18 +213,48 @@ def _count_runs(connection: sa.Connection, name: str, *where: sa.ColumnElement[b
 def find_dispute(connection: sa.Connection, name: str, limit: int = 5) -> Dispute | None:
     """Return what breaks the rules of the destination, with the first overlaps. None: nothing does."""
     pipelines = tuple(sorted(_count_runs(connection, name, runs.c.state == "published")))
+    found = [*_find_overlapping_pairs(connection, name, limit), *_find_beside_snapshots(connection, name, limit)][
+        :limit
+    ]
+    return Dispute(name, pipelines, tuple(found)) if found or len(pipelines) > 1 else None
+
+
+def _find_overlapping_pairs(connection: sa.Connection, name: str, limit: int) -> list[tuple[PlacedRun, PlacedRun]]:
+    """Return the first pairs of published intervals that overlap.
+
+    An index gives the runs in the order of their starts. Only those that begin before the end of an earlier one are
+    compared with others, because a comparison of all with all would take hours for a year of short intervals.
+    """
+    here = (runs.c.destination == name, runs.c.variant == LIVE, runs.c.state == "published")
+    reached = sa.func.max(runs.c.interval_end).over(order_by=runs.c.interval_start, rows=(None, -1)).label("reached")
+    ordered = sa.select(runs.c.interval_start, reached).where(*here, runs.c.interval_start.is_not(None)).subquery()
+    late = sa.select(ordered.c.interval_start).where(ordered.c.interval_start < ordered.c.reached).distinct()
+    starts = connection.execute(late.order_by(ordered.c.interval_start).limit(limit)).scalars().all()
+    if not starts:
+        return []
     one, two = _published(name, "one"), _published(name, "two")
     begins_inside = sa.and_(two.c.interval_start >= one.c.interval_start, two.c.interval_start < one.c.interval_end)
     later = sa.or_(two.c.interval_start > one.c.interval_start, two.c.run_id > one.c.run_id)
+    return _fetch_pairs(connection, one, two, limit, two.c.interval_start.in_(starts), begins_inside, later)
+
+
+def _find_beside_snapshots(connection: sa.Connection, name: str, limit: int) -> list[tuple[PlacedRun, PlacedRun]]:
+    """Return published snapshots with other published runs, which they overlap. Two snapshots are one pair."""
+    one, two = _published(name, "one"), _published(name, "two")
+    other = sa.or_(two.c.interval_start.is_not(None), two.c.run_id > one.c.run_id)
+    return _fetch_pairs(connection, one, two, limit, one.c.interval_start.is_(None), other)
+
+
+def _fetch_pairs(
+    connection: sa.Connection, one: sa.Subquery, two: sa.Subquery, limit: int, *where: sa.ColumnElement[bool]
+) -> list[tuple[PlacedRun, PlacedRun]]:
     query = (
         sa.select(*(c.label(f"one_{c.name}") for c in one.c), *(c.label(f"two_{c.name}") for c in two.c))
-        .where(sa.or_(sa.and_(begins_inside, later), _is_other_than_snapshot(one, two)))
+        .where(*where)
         .order_by(one.c.interval_start, two.c.interval_start)
         .limit(limit)
     )
-    found = connection.execute(query).mappings().all()
-    overlaps = tuple((_placed_run(row, "one_"), _placed_run(row, "two_")) for row in found)
-    return Dispute(name, pipelines, overlaps) if overlaps or len(pipelines) > 1 else None
+    return [(_placed_run(r, "one_"), _placed_run(r, "two_")) for r in connection.execute(query).mappings()]
 
 
 def find_overlapping(
@@ -269,14 +299,6 @@ def _published(name: str, alias: str) -> sa.Subquery:
     return sa.select(*_COLUMNS).where(*here).subquery(alias)
 
 
-def _is_other_than_snapshot(one: sa.Subquery, two: sa.Subquery) -> sa.ColumnElement[bool]:
-    """Whether `one` is a snapshot, which overlaps all, and `two` another run. Two snapshots are found once."""
-    return sa.and_(
-        one.c.interval_start.is_(None),
-        sa.or_(two.c.interval_start.is_not(None), two.c.run_id > one.c.run_id),
-    )
-
-
 def _owner(name: str) -> "sa.Select[tuple[str]]":
     return sa.select(destinations.c.pipeline).where(destinations.c.destination == name)
 
@@ -290,6 +312,7 @@ def _refuse_shared_names(connection: sa.Connection, name: str, pipeline: str) ->
     """Refuse a new destination one of whose names is a view or a table of another one."""
     schema, table = split_name(name)
     names = {f"{schema}.{table}{ending}" for ending in VIEWS}
-    for known, owner in connection.execute(sa.select(destinations.c.destination, destinations.c.pipeline)):
+    others = sa.select(destinations.c.destination, destinations.c.pipeline).where(destinations.c.destination != name)
+    for known, owner in connection.execute(others):
         for clash in sorted(names & {f"{known}{ending}" for ending in VIEWS}):
             raise DestinationTaken(split_name(clash)[1], pipeline, owner, 0)

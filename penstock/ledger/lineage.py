@@ -4,29 +4,32 @@ The transaction that claims or publishes a run retires the runs that it replaces
 `replaced_by_run_id`.
 """
 
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import runs
 
+_PUBLISHED_ONCE = ("published", "superseded")
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
 
 def previous_published(database: Database, run: RunRecord) -> RunRecord | None:
     """Return the pipeline's published run of the interval before, for comparison."""
-    query = (
-        select_runs()
-        .where(
-            runs.c.destination == run.destination,
-            runs.c.variant == run.variant,
-            runs.c.run_id != run.run_id,
-            runs.c.state.in_(("published", "superseded")),
-            runs.c.started_at <= run.started_at,
-        )
-        .order_by(runs.c.interval_start.desc(), runs.c.started_at.desc())
+    query = select_runs().where(
+        runs.c.destination == run.destination,
+        runs.c.variant == run.variant,
+        runs.c.run_id != run.run_id,
+        runs.c.started_at <= run.started_at,
     )
     if run.interval_start is not None:
         query = query.where(runs.c.interval_start < run.interval_start)
-    return next(iter(fetch_runs(database, query.limit(1))), None)
+    newest = query.order_by(runs.c.interval_start.desc(), runs.c.started_at.desc()).limit(1)
+    # One query a state: an index has each state's runs in this order.
+    found = [r for state in _PUBLISHED_ONCE for r in fetch_runs(database, newest.where(runs.c.state == state))]
+    return max(found, key=lambda r: (r.interval_start or _EARLIEST, r.started_at), default=None)
 
 
 def earlier_runs(database: Database, run: RunRecord, limit: int = 5) -> list[RunRecord]:

@@ -6,7 +6,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from penstock.ledger.destinations import find_dispute, qualified_name
-from penstock.ledger.tables import destination_indexes, destinations, runs, validations
+from penstock.ledger.tables import destinations, later_indexes, runs, validations
 
 
 def _fill_successors_and_observations(connection: sa.Connection) -> None:
@@ -90,7 +90,7 @@ def _fill_destinations(connection: sa.Connection) -> None:
     if connection.dialect.name in ("postgresql", "sqlite"):
         for state in ("running", "published"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS penstock_runs_one_{state}")
-        for index in destination_indexes:
+        for index in later_indexes:
             index.create(connection, checkfirst=True)
 
 

@@ -172,6 +172,13 @@ def has_published(database: Database, pipeline: Pipeline) -> bool:
         return connection.execute(found).first() is not None
 
 
+def list_own_runs(database: Database, pipeline: str, owner: str, since: datetime) -> list[RunRecord]:
+    """Return the pipeline's runs that a process claimed since a moment, the oldest first."""
+    migrate(database)
+    own = (runs.c.pipeline == pipeline, runs.c.started_at >= since, runs.c.lease_owner == owner)
+    return fetch_runs(database, select_runs().where(*own).order_by(runs.c.started_at, runs.c.interval_key))
+
+
 def find_run(database: Database, prefix: str) -> RunRecord:
     """Return the run whose id begins with the prefix.
 
@@ -179,7 +186,9 @@ def find_run(database: Database, prefix: str) -> RunRecord:
         RunNotFound: no id begins with it, or several do.
     """
     migrate(database)
-    found = fetch_runs(database, select_runs().where(runs.c.run_id.startswith(prefix, autoescape=True)).limit(5))
+    # A range, because SQLite has no index for LIKE. Ids are hexadecimal, so `~` is after all their characters.
+    begins = (runs.c.run_id >= prefix, runs.c.run_id <= f"{prefix}~")
+    found = fetch_runs(database, select_runs().where(*begins).order_by(runs.c.run_id).limit(5))
     if len(found) != 1:
         raise RunNotFound(prefix, tuple(run.run_id for run in found))
     return found[0]

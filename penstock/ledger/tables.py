@@ -68,7 +68,7 @@ def _has_partial_indexes(_ddl: Any, _item: Any, _connection: Any, **about: Any) 
 _where_partial: Any = _has_partial_indexes  # SQLAlchemy's protocol for it cannot be met by a plain function
 
 
-destination_indexes = (
+later_indexes = (
     *(
         # A database that has partial indexes enforces by itself that an interval has one such run.
         sa.Index(
@@ -89,11 +89,14 @@ destination_indexes = (
         runs.c.variant,
         runs.c.state,
         runs.c.interval_start,
+        runs.c.started_at,
         runs.c.interval_end,
     ),
+    sa.Index("penstock_runs_by_start", runs.c.pipeline, runs.c.started_at, runs.c.state),
+    sa.Index("penstock_runs_newest", runs.c.started_at, runs.c.state),
 )
-"""Indexes that migration 8 puts in place of those by pipeline. DuckDB has none: it scans columns."""
-for _index in destination_indexes:
+"""Indexes of version 8. Some of them replace older ones by pipeline. DuckDB has none, because it scans columns."""
+for _index in later_indexes:
     _index.ddl_if(callable_=_where_partial)
 
 destinations = sa.Table(
@@ -260,6 +263,16 @@ log_horizons = sa.Table(
     info={"since": 3},
 )
 """The time before which landed lines may have been pruned. An interval that begins earlier cannot be read."""
+
+log_sources = sa.Table(
+    "penstock_log_sources",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("landings", sa.BigInteger, nullable=False),
+    info={"since": 8},
+)
+"""One row a log source. Every transaction that lands lines writes it first, and counts itself."""
 
 source_columns = sa.Table(
     "penstock_source_columns",

@@ -15,6 +15,8 @@ from penstock.resources.memory import MemoryProfile, read_fit
 from penstock.resources.usage import Prices, format_bytes
 
 PAST_RUNS = 20
+RECENT_RUNS = 1_000
+"""The runs, also failed ones, among which past runs are looked for."""
 _ALIKE = 1.5
 """If the past runs' row counts differ by less than this factor, fixed and per-row time cannot be separated."""
 
@@ -45,22 +47,24 @@ class Estimate:
 def past_runs(database: Database, pipeline: str, variant: str = "live") -> list[RunRecord]:
     """Return the newest runs that were published with rows, also if they were superseded or withdrawn since."""
     migrate(database)
-    query = (
-        select_runs()
-        .where(runs.c.pipeline == pipeline, runs.c.variant == variant)
-        .where(runs.c.published_at.is_not(None), runs.c.rows_extracted > 0)
-        .order_by(sa.desc(runs.c.published_at))
-        .limit(PAST_RUNS)
-    )
-    return fetch_runs(database, query)
+    published = (runs.c.variant == variant, runs.c.published_at.is_not(None), runs.c.rows_extracted > 0)
+    query = select_runs().where(_is_recent(pipeline), *published).order_by(sa.desc(runs.c.published_at))
+    return fetch_runs(database, query.limit(PAST_RUNS))
 
 
 def newest_memory_profile(database: Database, pipeline: str) -> MemoryProfile | None:
     """Return the memory profile of the newest run that measured one."""
     migrate(database)
-    query = select_runs().where(runs.c.pipeline == pipeline, runs.c.memory.is_not(None))
+    query = select_runs().where(_is_recent(pipeline), runs.c.memory.is_not(None))
     found = fetch_runs(database, query.order_by(sa.desc(runs.c.started_at)).limit(1))
     return read_fit(found[0].memory).footprint if found and found[0].memory else None
+
+
+def _is_recent(pipeline: str) -> sa.ColumnElement[bool]:
+    """Whether a run is one of the pipeline's newest. No index finds those with rows or with a profile among all."""
+    recent = runs.alias("recent")
+    mine = sa.select(recent.c.run_id).where(recent.c.pipeline == pipeline)
+    return runs.c.run_id.in_(mine.order_by(recent.c.started_at.desc()).limit(RECENT_RUNS))
 
 
 def estimate_run(rows: int, past: Sequence[RunRecord], prices: Prices) -> Estimate:

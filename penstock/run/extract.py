@@ -11,7 +11,7 @@ from penstock.ledger.releases import waivers_of
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.resources.memory import MemoryPlan
 from penstock.run_types import ExtractedRows, Horizon, Partition, ScoringRun, SourcePlan, interval_label
-from penstock.sources import open_source
+from penstock.sources import open_source, read_file_states
 from penstock.sources.logs.landed import Landing, LogReader, land_lines
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
@@ -48,14 +48,12 @@ def plan_partitions(
     pipeline, wanted = run.pipeline, partition_rows or run.pipeline.partition_rows
     with ExitStack() as opening:
         snapshots = _export_snapshots(pipeline, connect, opening) if keep_open is not None else {}
-        reader = open_source(pipeline, pipeline.primary, _connect_at(snapshots, connect))
+        files = dict(read_file_states(pipeline, [pipeline.primary], run.interval, connect))
+        reader = open_source(pipeline, pipeline.primary, _connect_at(snapshots, connect), files)
 
         def cut(size: int) -> SourcePlan:
             source_plan = reader.plan(run.interval, size)
-            partitions = tuple(replace(partition, snapshots=snapshots) for partition in source_plan.partitions)
-            return replace(
-                source_plan, fingerprint=_masked(pipeline, source_plan.fingerprint, masking), partitions=partitions
-            )
+            return replace(source_plan, fingerprint=_masked(pipeline, source_plan.fingerprint, masking))
 
         source_plan = cut(wanted)
         fitted, in_memory = fit(source_plan, wanted), False
@@ -64,9 +62,12 @@ def plan_partitions(
             wanted, in_memory = fitted.partition_rows, True
         if reason := describe_large_group(pipeline, source_plan, wanted, in_memory=in_memory):
             raise Halted(pipeline.name, interval_label(run.interval), (reason,))
+        if source_plan.partitions:
+            files |= read_file_states(pipeline, _others(pipeline), run.interval, connect)
         if keep_open is not None:
             keep_open.enter_context(opening.pop_all())
-    return replace(source_plan, fit=fitted)
+    partitions = tuple(replace(each, snapshots=snapshots, files=files) for each in source_plan.partitions)
+    return replace(source_plan, partitions=partitions, fit=fitted)
 
 
 def describe_large_group(
@@ -90,12 +91,12 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connector)
 
     Raises:
         SnapshotLost: the snapshot that the partition was planned in is closed.
+        FilesChanged: a file is not as it was when the partition was planned.
     """
-    pipeline, then = run.pipeline, _connect_at(partition.snapshots, connect)
-    others = [name for name in pipeline.sources if name != pipeline.primary]
+    pipeline, then, files = run.pipeline, _connect_at(partition.snapshots, connect), partition.files
     return ExtractedRows(
-        primary=open_source(pipeline, pipeline.primary, then).read(run.interval, partition),
-        others={name: open_source(pipeline, name, then).read(run.interval) for name in others},
+        primary=open_source(pipeline, pipeline.primary, then, files).read(run.interval, partition),
+        others={name: open_source(pipeline, name, then, files).read(run.interval) for name in _others(pipeline)},
         waivers=waivers_of(connect(pipeline.destination.connection), run),
     )
 
@@ -103,10 +104,9 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connector)
 def extract_first(run: ScoringRun, rows: int, connect: Connector) -> ExtractedRows:
     """Read the first rows that the source returns for the interval, as a sample partition."""
     pipeline = run.pipeline
-    others = [name for name in pipeline.sources if name != pipeline.primary]
     return ExtractedRows(
         primary=open_source(pipeline, pipeline.primary, connect).read(run.interval, limit=rows),
-        others={name: open_source(pipeline, name, connect).read(run.interval) for name in others},
+        others={name: open_source(pipeline, name, connect).read(run.interval) for name in _others(pipeline)},
     )
 
 
@@ -140,6 +140,11 @@ def count_malformed(
     """Return by log source how many lines of the interval could not be read, and how many lines there are."""
     readers = {name: open_source(pipeline, name, connect) for name in pipeline.sources}
     return {name: r.count_malformed(interval) for name, r in readers.items() if isinstance(r, LogReader)}
+
+
+def _others(pipeline: Pipeline) -> list[str]:
+    """Return the names of the secondary sources."""
+    return [name for name in pipeline.sources if name != pipeline.primary]
 
 
 def _export_snapshots(pipeline: Pipeline, connect: Connect, keep_open: ExitStack) -> dict[str, str]:

@@ -21,8 +21,9 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.schema_contracts import EVENT_TIME, OUTPUTS, read_contract, record_columns, source_definition
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
+from penstock.sources import exact_columns
 from penstock.sources.column_types import NOTHING
-from penstock.sources.files import POSITION, FileRelation, files_relation
+from penstock.sources.files import POSITION, FileRelation, files_relation, matching_files
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.parts import write_grain
@@ -38,6 +39,8 @@ _WAYS_OUT = {
     ),
 }
 """What to do about a break of the contract, and what to accept."""
+_DECIMAL = "decimal"
+"""Versions before 0.2 called decimals `float`, so a change from that is none."""
 _NAMES = {pa.string(): "text", pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.date32(): "date"}
 
 
@@ -254,11 +257,10 @@ def _columns(
         return {f.name: _type_name(f.type) for f in _schema(relation)}
     assert isinstance(source, FilesSource)
     time = pipeline.interval.column if pipeline.interval and name == pipeline.primary else None
-    private, roots = pipeline.private_columns, connect.allowed_roots
+    private, exact = pipeline.private_columns, exact_columns(pipeline)
     try:
-        with files_relation(
-            name, source, time, interval, roots, contract=known, private=private, zone=pipeline.timezone
-        ) as rows:
+        files = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone)
+        with files_relation(name, source, time, files, contract=known, private=private, exact=exact) as rows:
             if rows.kinds is not None:
                 return _of_text_files(rows, rows.kinds)
             return {f.name: _type_name(f.type) for f in _schema(rows) if f.name not in (ROW_ID, POSITION)}
@@ -281,6 +283,8 @@ def _of_text_files(relation: FileRelation, kinds: Mapping[str, str]) -> dict[str
 
 
 def _type_name(kind: pa.DataType) -> str:
+    if pa.types.is_decimal(kind):
+        return _DECIMAL
     return _NAMES.get(kind, "timestamp")
 
 
@@ -289,6 +293,8 @@ def _differences(
 ) -> Iterator[Difference]:
     for column in dict.fromkeys((*known, *seen)):
         was, now = known.get(column), seen.get(column)
+        if (was, now) == ("float", _DECIMAL):
+            continue
         if was != now and not (was == NOTHING and now is not None) and not _only_adds_a_format(was, now):
             # A declared type is a change on purpose.
             yield Difference(column, was, now, column in used and not (now is not None and column in declared))

@@ -6,9 +6,9 @@
 import glob
 import json
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -18,12 +18,13 @@ from sqlalchemy.pool import StaticPool
 
 from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
-from penstock.errors import AmbiguousDate, BrokenFile, NoFiles, PenstockError, QueryFailed, UnfitValue
+from penstock.errors import AmbiguousDate, BrokenFile, InexactColumn, NoFiles, PenstockError, QueryFailed, UnfitValue
 from penstock.interval import DataInterval, Grid, calendar_boundaries, is_fixed
 from penstock.privacy.masking import hide_values
 from penstock.run_types import Partition
 from penstock.sources.allowed_paths import check_files, check_pattern
 from penstock.sources.column_types import NUMBER, ColumnType, as_text, declared_types, family, identifier, quoted
+from penstock.sources.guessed_numbers import exact_reader
 from penstock.sources.relation import Relation
 from penstock.sources.text_files import TypedFiles, no_rows, read_text_files
 from penstock.spec.pipeline import ROW_ID, FilesSource
@@ -106,37 +107,34 @@ def files_relation(
     name: str,
     source: FilesSource,
     time: str | None,
-    interval: DataInterval | None,
-    roots: tuple[str, ...],
+    files: Sequence[Path],
     partition: Partition | None = None,
     partition_by: str | None = None,
     contract: Mapping[str, str] | None = None,
     private: Container[str] = (),
-    *,
-    zone: str,
+    exact: Collection[str] = (),
 ) -> Iterator[FileRelation]:
-    """Yield the rows of the matching files as a relation. Partitions follow the order of files and rows.
+    """Yield the rows of files as a relation. Partitions follow the order of files and rows.
 
     Args:
-        roots: the folders that may be read; empty: no limit.
         partition: the only one that will be read; rows of Parquet files outside of it are skipped.
         partition_by: the column whose values partitions keep whole.
         contract: types of columns of text files, as earlier runs read them.
         private: columns whose values no error shows, in lower case.
-        zone: the time zone of the dates in the path.
+        exact: keys and columns to keep, which must not lose a digit.
 
     Raises:
-        NoFiles: nothing matches.
-        OutsideRoots: the path, or a file's link, leads out of the folders that may be read.
-        BrokenFile: DuckDB cannot read what matches.
+        InexactColumn: one of them would.
+        BrokenFile: DuckDB cannot read the files.
         AmbiguousDate: dates of a column can be read in several ways.
         UnfitValue: a value does not fit the type of its column. Raised where the relation is used.
     """
-    files = matching_files(name, source, interval, roots, zone=zone)
     database = Database(name, sa.create_engine("duckdb:///:memory:", poolclass=StaticPool))
     try:
         with hide_values(private):
-            relation = _open_relation(name, source, time, files, database, partition, partition_by, contract or {})
+            relation = _open_relation(
+                name, source, time, files, database, partition, partition_by, contract or {}, exact
+            )
             try:
                 yield relation
             except QueryFailed:
@@ -152,30 +150,36 @@ def _open_relation(
     name: str,
     source: FilesSource,
     time: str | None,
-    files: list[Path],
+    files: Sequence[Path],
     database: Database,
     partition: Partition | None,
     partition_by: str | None,
     contract: Mapping[str, str],
+    exact: Collection[str],
 ) -> FileRelation:
     try:
         with translated_errors(database), database.engine.connect() as connection:
             connection.exec_driver_sql("SET TimeZone='UTC'")
             typed = _open_reader(connection, name, source, time, files, contract)
             listed = _listed(files)
+            reader, digits = exact_reader(connection, source, listed, typed.reader, {*exact} - {*typed.conversions})
             if source.format == "parquet" and not _has_column(connection, listed, "file_row_number"):
-                numbered = _number_by_footer(connection, typed.reader, listed, None if partition_by else partition)
+                numbered = _number_by_footer(connection, reader, listed, None if partition_by else partition)
             else:
-                numbered = _number_by_reading(typed.reader)
+                numbered = _number_by_reading(reader)
+            connection.exec_driver_sql(f"create view numbered_rows as {numbered}")
             row_id = f", {_row_id(source)} as {ROW_ID}" if ROW_ID in source.key else ""
-            converted = ", ".join(f"{k.strict(as_text(c))} as {identifier(c)}" for c, k in typed.conversions.items())
+            expressions = {c: k.strict(as_text(c)) for c, k in typed.conversions.items()} | digits
+            converted = ", ".join(f"{sql} as {identifier(c)}" for c, sql in expressions.items())
             replaced = f" replace ({converted})" if converted else ""
             columns = f"* exclude (_file, _row_of_file){replaced}{row_id}"
-            connection.exec_driver_sql(f"create view source_rows as select {columns} from ({numbered})")  # noqa: S608 # names, quoted
+            connection.exec_driver_sql(f"create view source_rows as select {columns} from numbered_rows")  # noqa: S608 # names, quoted
             names = list(connection.exec_driver_sql("select * from source_rows limit 0").keys())
             connection.commit()
     except AmbiguousDate:
         raise
+    except InexactColumn as error:
+        raise replace(error, source=name) from None
     except PenstockError as error:
         raise BrokenFile(name, ", ".join(map(str, files[:3])), str(getattr(error, "reason", error))) from None
     rows = sa.table("source_rows", *(sa.column(sa.quoted_name(n, quote=True)) for n in names))
@@ -187,6 +191,7 @@ def _open_relation(
         partition_by or POSITION,
         time,
         whole_groups=partition_by is not None,
+        exact=frozenset(exact),
         declares_columns=True,
         conversions=typed.conversions,
         kinds=None if source.format == "parquet" else typed.kinds,
@@ -200,7 +205,7 @@ def _open_reader(
     name: str,
     source: FilesSource,
     time: str | None,
-    files: list[Path],
+    files: Sequence[Path],
     contract: Mapping[str, str],
 ) -> TypedFiles:
     """Decide how the columns of the files are read."""
@@ -233,7 +238,7 @@ def _differs(declared: ColumnType, stored: str) -> bool:
     return family(stored) != wanted
 
 
-def _listed(files: list[Path]) -> str:
+def _listed(files: Sequence[Path]) -> str:
     return "[" + ", ".join(quoted(str(f)) for f in files) + "]"
 
 
@@ -291,4 +296,12 @@ def _footer_slice(files: Mapping[str, range], partition: Partition) -> str:
 
 def file_marks(files: list[Path]) -> str:
     """Return a fingerprint of the files: their paths, sizes and times."""
-    return json.dumps([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
+    return json.dumps([_mark(file) for file in files])
+
+
+def _mark(file: Path) -> tuple[str, int | None, int | None]:
+    try:
+        status = file.stat()
+    except FileNotFoundError:  # removed since the folder was listed
+        return str(file), None, None
+    return str(file), status.st_size, status.st_mtime_ns

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +14,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from penstock.database.bulk import read
 from penstock.database.connections import Database
+from penstock.database.decimals import write_decimal
 from penstock.database.types import TIMESTAMP
-from penstock.errors import MissingColumns, MixedTypes
+from penstock.errors import InexactColumn, MissingColumns, MixedTypes
 from penstock.interval import DataInterval, as_utc
 from penstock.run_types import Bound, Partition, RowGroup, SourcePlan
 from penstock.sources.event_time import TimeType, read_times, sql_type_name
@@ -39,6 +41,8 @@ class Relation:
     declared: pa.Schema | None = None
     whole_groups: bool = False
     """Whether `partition_by` is that of the spec: a value's rows are never cut, and partitions keep to their size."""
+    exact: frozenset[str] = frozenset()
+    """Keys and columns to keep, which must not lose a digit."""
     declares_columns: bool = False
     """Whether the spec can declare the types of the columns."""
 
@@ -109,7 +113,11 @@ class Relation:
             _ = self._time_type  # a sample of all intervals has no condition that would look at it
         slice_ = self._slice(partition) if partition else []
         conditions = [*self._within(interval, slice_), *slice_]
-        table = read(self.database, sa.select(*self.columns).where(*conditions).limit(limit), self._declared())
+        statement = sa.select(*self.columns).where(*conditions).limit(limit)
+        try:
+            table = read(self.database, statement, self._declared(), self.exact)
+        except InexactColumn as error:
+            raise replace(error, source=self.source) from None
         if self.time is None or self.database.dialect != "sqlite":
             return table
         times = read_times(self.source, self.time, table[self.time])
@@ -284,4 +292,6 @@ def _mark(value: Any) -> Any:
 def _plain(value: Any) -> Bound:
     if isinstance(value, datetime):
         return as_utc(value)
+    if isinstance(value, Decimal) and value.is_finite():
+        return write_decimal(value)
     return value if isinstance(value, int | float | str) else str(value)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,7 @@ def _query(name: str, source: SqlSource, database: Database, interval: DataInter
     bound = sa.text(bindable(source.query, sqlite=database.dialect == "sqlite"))
     for parameter, moment in zip(PARAMETERS, (interval.start, interval.end) if interval else (None, None), strict=True):
         if parameter in bound._bindparams:
-            aware = database.dialect in ("postgresql", "duckdb")
-            value = moment if aware or moment is None else moment.replace(tzinfo=None)
-            bound = bound.bindparams(sa.bindparam(parameter, value, sa.DateTime(timezone=aware)))
+            bound = bound.bindparams(_bind(parameter, moment, database.dialect))
     with database.reading() as connection:
         probe = sa.select(sa.text("*")).select_from(bound.columns().subquery("q")).limit(0)
         result = connection.execute(probe)
@@ -91,6 +90,16 @@ def _query(name: str, source: SqlSource, database: Database, interval: DataInter
     kinds = [type_of_oid(c[1]) for c in described] if database.dialect == "postgresql" else [None] * len(names)
     columns = (sa.column(sa.quoted_name(n, quote=True), kind) for n, kind in zip(names, kinds, strict=True))
     return bound.columns(*columns).subquery("q")
+
+
+def _bind(parameter: str, moment: datetime | None, dialect: str) -> sa.BindParameter[Any]:
+    if dialect == "sqlite":
+        # As short as it can be: SQLite compares texts, and `10:00:00` would be before `10:00:00.000000`.
+        text = None if moment is None else moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
+        return sa.bindparam(parameter, text, sa.Text())
+    aware = dialect in ("postgresql", "duckdb")
+    value = moment if aware or moment is None else moment.replace(tzinfo=None)
+    return sa.bindparam(parameter, value, sa.DateTime(timezone=aware))
 
 
 def _twins_of_query(query: sa.TextClause, names: Sequence[str], connection: sa.Connection) -> tuple[str, ...]:

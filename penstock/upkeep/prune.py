@@ -6,10 +6,11 @@ run's rows are deleted under its interval's lock row, and only in a state in whi
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from sys import intern
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -19,7 +20,6 @@ from penstock.ledger.coverage import Coverage, read_coverage
 from penstock.ledger.destinations import lock_run, split_name
 from penstock.ledger.log_retention import move_cutoff
 from penstock.ledger.migrations import migrate
-from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import log_lines, quarantine, runs
 from penstock.run.history_table import history_name
 from penstock.sources.logs.landed import landed_table
@@ -46,34 +46,48 @@ class Pruned:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class PrunableRun:
+    """An ended run, and where its rows are."""
+
+    run_id: str
+    destination: str | None
+    destination_table: str
+
+    @property
+    def history(self) -> sa.TableClause:
+        schema, _ = split_name(self.destination or "")
+        return history_name(self.destination_table, schema or None)
+
+
 @dataclass(frozen=True)
 class Prune:
     """The runs and lines that a prune of one pipeline would remove."""
 
     pipeline: Pipeline
-    unpublished: tuple[RunRecord, ...]
-    replaced: tuple[RunRecord, ...]
-    quarantine: tuple[RunRecord, ...]
+    unpublished: tuple[PrunableRun, ...]
+    replaced: tuple[PrunableRun, ...]
+    quarantine: tuple[str, ...]
+    """The runs that have refused rows to remove."""
     cutoffs: dict[str, datetime]
     """By log source: lines before this time are removed."""
 
 
 def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
-    """Find the rows to remove by the pipeline's `retention`. Running and published runs keep their rows."""
+    """Find the rows to remove by the pipeline's `retention`. Running and published runs keep their rows.
+
+    The ledger's database chooses the runs, because a pipeline may have hundreds of thousands.
+    """
     migrate(database)
     policy = pipeline.retention
-    ended = fetch_runs(
-        database,
-        select_runs().where(runs.c.pipeline == pipeline.name, runs.c.state != "running").order_by(runs.c.started_at),
-    )
-    holding = _with_history(database, ended)
-    return Prune(
-        pipeline,
-        tuple(r for r in holding if r.state in UNPUBLISHED and _is_older(r, now, policy.unpublished)),
-        _beyond([r for r in holding if r.state in REPLACED], policy.keep_runs),
-        tuple(r for r in ended if _is_older(r, now, policy.quarantine)),
-        _line_cutoffs(database, pipeline, now),
-    )
+    with database.reading() as connection:
+        holding = _with_history(connection, pipeline.name)
+        unpublished = (
+            () if policy.unpublished is None else _list_unpublished(connection, holding, now - policy.unpublished)
+        )
+        replaced = () if policy.keep_runs is None else _list_replaced(connection, holding, policy.keep_runs)
+        refusing = () if policy.quarantine is None else _list_refusing(connection, pipeline, now - policy.quarantine)
+    return Prune(pipeline, unpublished, replaced, refusing, _line_cutoffs(database, pipeline, now))
 
 
 def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
@@ -98,8 +112,8 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
     counted = count_prune(database, plan)
     for run in (*plan.unpublished, *plan.replaced):
         _prune_run(database, run, batch_rows)
-    for run in plan.quarantine:
-        _delete(database, quarantine, [quarantine.c.run_id == run.run_id], batch_rows)
+    for run_ids in _chunks(plan.quarantine):
+        _delete(database, quarantine, [quarantine.c.run_id.in_(run_ids)], batch_rows)
     for each in counted:
         if each.kind == "log lines":
             cutoff = plan.cutoffs[each.of]
@@ -109,10 +123,13 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
     return counted
 
 
-def needed_from(pipeline: Pipeline, coverage: Coverage, running: Sequence[RunRecord], now: datetime) -> datetime:
+def needed_from(pipeline: Pipeline, coverage: Coverage, running: datetime | None, now: datetime) -> datetime:
     """Return the start of the oldest interval that a run may still read: unpublished, inside `lookback` or running.
 
     A withdrawn interval counts as done.
+
+    Args:
+        running: start of the oldest interval of a running run.
     """
     spec = pipeline.interval
     assert spec is not None  # a spec that prunes a snapshot's lines is refused
@@ -121,21 +138,63 @@ def needed_from(pipeline: Pipeline, coverage: Coverage, running: Sequence[RunRec
     first = spec.start if spec.catch_up == "all" else max(spec.grid.previous(over), spec.start)
     lacking = [gap.start for gap in gaps(first, over, coverage.done)][:1]
     watched = max(spec.grid.previous(over, spec.lookback), spec.start)
-    return min([over, watched, *lacking, *(r.interval_start for r in running if r.interval_start)])
+    return min([over, watched, *lacking, *([running] if running else [])])
 
 
-def _is_older(run: RunRecord, now: datetime, age: timedelta | None) -> bool:
-    return age is not None and (run.finished_at or run.started_at) <= now - age
+def _with_history(connection: sa.Connection, pipeline: str) -> sa.ColumnElement[bool]:
+    """Return the condition for the pipeline's replaced and unpublished runs that may have rows in an existing table."""
+    mine = (runs.c.pipeline == pipeline, runs.c.state.in_((*UNPUBLISHED, *REPLACED)), runs.c.rows_pruned_at.is_(None))
+    places = connection.execute(sa.select(runs.c.destination, runs.c.destination_table).where(*mine).distinct())
+    inspector = sa.inspect(connection)
+    there = [
+        sa.and_(runs.c.destination.is_not_distinct_from(destination), runs.c.destination_table == table)
+        for destination, table in places.all()
+        if _exists(inspector, PrunableRun("", destination, table).history)
+    ]
+    return sa.and_(*mine, sa.or_(sa.false(), *there))
 
 
-def _beyond(replaced: Sequence[RunRecord], keep_runs: int | None) -> tuple[RunRecord, ...]:
+def _exists(inspector: sa.Inspector, table: sa.TableClause) -> bool:
+    return inspector.has_table(table.name, schema=table.schema)
+
+
+def _list_unpublished(
+    connection: sa.Connection, holding: sa.ColumnElement[bool], before: datetime
+) -> tuple[PrunableRun, ...]:
+    query = sa.select(*_PRUNABLE).where(holding, runs.c.state.in_(UNPUBLISHED), _ended_at <= before)
+    return _read_prunable(connection, query.order_by(runs.c.started_at))
+
+
+def _list_replaced(
+    connection: sa.Connection, holding: sa.ColumnElement[bool], keep_runs: int
+) -> tuple[PrunableRun, ...]:
     """Return all runs but the newest `keep_runs` of each interval."""
-    if keep_runs is None:
-        return ()
-    by_interval: dict[tuple[str, str], list[RunRecord]] = {}
-    for run in replaced:
-        by_interval.setdefault((run.interval_key, run.variant), []).append(run)
-    return tuple(run for same in by_interval.values() for run in same[: max(len(same) - keep_runs, 0)])
+    newest = (runs.c.started_at.desc(), runs.c.run_id.desc())
+    age = sa.func.row_number().over(partition_by=(runs.c.interval_key, runs.c.variant), order_by=newest)
+    columns = (*_PRUNABLE, runs.c.started_at, age.label("age"))
+    ranked = sa.select(*columns).where(holding, runs.c.state.in_(REPLACED)).subquery()
+    query = sa.select(*(ranked.c[column.name] for column in _PRUNABLE)).where(ranked.c.age > keep_runs)
+    return _read_prunable(connection, query.order_by(ranked.c.started_at))
+
+
+def _list_refusing(connection: sa.Connection, pipeline: Pipeline, before: datetime) -> tuple[str, ...]:
+    """Return the runs that ended before a time and have rows in the quarantine."""
+    refused = sa.exists().where(quarantine.c.run_id == runs.c.run_id)
+    mine = (runs.c.pipeline == pipeline.name, runs.c.state != "running", _ended_at <= before)
+    return tuple(
+        connection.execute(sa.select(runs.c.run_id).where(*mine, refused).order_by(runs.c.started_at)).scalars()
+    )
+
+
+_PRUNABLE = (runs.c.run_id, runs.c.destination, runs.c.destination_table)
+_ended_at = sa.func.coalesce(runs.c.finished_at, runs.c.started_at)
+
+
+def _read_prunable(connection: sa.Connection, query: sa.Select[Any]) -> tuple[PrunableRun, ...]:
+    return tuple(
+        PrunableRun(run_id, destination and intern(destination), intern(table))
+        for run_id, destination, table in connection.execute(query)
+    )
 
 
 def _line_cutoffs(database: Database, pipeline: Pipeline, now: datetime) -> dict[str, datetime]:
@@ -145,7 +204,9 @@ def _line_cutoffs(database: Database, pipeline: Pipeline, now: datetime) -> dict
         return {}
     with database.reading() as connection:
         there = sa.inspect(connection).get_table_names()
-    running = fetch_runs(database, select_runs().where(runs.c.pipeline == pipeline.name, runs.c.state == "running"))
+        first = sa.select(sa.func.min(runs.c.interval_start))
+        mine = (runs.c.pipeline == pipeline.name, runs.c.state == "running")
+        running = connection.execute(first.where(*mine)).scalar()
     needed = needed_from(pipeline, read_coverage(database, pipeline), running, now)
     return {
         name: min(now - kept, needed - (timedelta(0) if name == pipeline.primary else source.lookback))
@@ -160,39 +221,28 @@ def _line_tables(pipeline: str, source: str, cutoff: datetime) -> list[tuple[sa.
     return [(landed, [landed.c.time < cutoff]), (log_lines, [*owner, log_lines.c.time < cutoff])]
 
 
-def _history_of(run: RunRecord) -> sa.TableClause:
-    schema, _ = split_name(run.destination or "")
-    return history_name(run.destination_table, schema or None)
-
-
-def _with_history(database: Database, ended: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the runs that may still have rows in an existing table."""
-    unpruned = [run for run in ended if run.rows_pruned_at is None]
-    with database.reading() as connection:
-        inspector = sa.inspect(connection)
-        tables = {(table.schema, table.name) for table in map(_history_of, unpruned)}
-        there = {(schema, name) for schema, name in tables if inspector.has_table(name, schema=schema)}
-    return [run for run in unpruned if (_history_of(run).schema, _history_of(run).name) in there]
-
-
-def _count_of_runs(database: Database, table: sa.FromClause, ended: Sequence[RunRecord]) -> tuple[str, int]:
+def _count_of_runs(database: Database, table: sa.FromClause, run_ids: Sequence[str]) -> tuple[str, int]:
     """Return (`3 runs`, rows) for the runs that have rows in a table."""
     runs_with, rows = 0, 0
     count = sa.select(table.c.run_id, sa.func.count()).group_by(table.c.run_id)
     with database.reading() as connection:
-        for begin in range(0, len(ended), _IDS_AT_ONCE):
-            ids = [run.run_id for run in ended[begin : begin + _IDS_AT_ONCE]]
-            for _, number in connection.execute(count.where(table.c.run_id.in_(ids))):
+        for chunk in _chunks(run_ids):
+            for _, number in connection.execute(count.where(table.c.run_id.in_(chunk))):
                 runs_with, rows = runs_with + 1, rows + int(number)
     return f"{runs_with:,} run{'s' if runs_with != 1 else ''}", rows
 
 
-def _count_history(database: Database, pipeline: Pipeline, ended: Sequence[RunRecord], kind: Kind) -> list[Pruned]:
-    by_table: dict[str, list[RunRecord]] = {}
+def _chunks(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (run_ids[begin : begin + _IDS_AT_ONCE] for begin in range(0, len(run_ids), _IDS_AT_ONCE))
+
+
+def _count_history(database: Database, pipeline: Pipeline, ended: Sequence[PrunableRun], kind: Kind) -> list[Pruned]:
+    by_table: dict[str, list[PrunableRun]] = {}
     for run in ended:
         by_table.setdefault(run.destination or run.destination_table, []).append(run)
     return [
-        Pruned(pipeline.name, kind, *_count_of_runs(database, _history_of(same[0]), same)) for same in by_table.values()
+        Pruned(pipeline.name, kind, *_count_of_runs(database, same[0].history, [run.run_id for run in same]))
+        for same in by_table.values()
     ]
 
 
@@ -201,9 +251,9 @@ def _count_lines(database: Database, table: sa.Table, where: Sequence[sa.ColumnE
         return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one())
 
 
-def _prune_run(database: Database, run: RunRecord, batch_rows: int) -> None:
+def _prune_run(database: Database, run: PrunableRun, batch_rows: int) -> None:
     """Delete one run's rows from the history table, then mark the run."""
-    history, mine = _history_of(run), runs.c.run_id == run.run_id
+    history, mine = run.history, runs.c.run_id == run.run_id
     done = False
     while not done:
         with database.writing() as connection:

@@ -8,9 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
+from penstock.interval import DataInterval
 from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
 from penstock.ledger.tables import destinations, forgotten, partitions, quarantine, runs, validations
 from penstock.run.history_table import HistoryRunId, history_name
+from penstock.run_types import interval_key
 
 ENDED_WITH_COUNTS = ("published", "audited", "superseded", "withdrawn")
 SHOWN = 20
@@ -41,9 +43,12 @@ def verify_ledger(database: Database) -> tuple[Violation, ...]:
 
 
 def _one_run_an_interval(connection: sa.Connection) -> Iterator[Violation]:
-    same = (runs.c.destination, runs.c.interval_key, runs.c.variant, runs.c.state)
+    # Grouped in the order of an index. The key of an interval consists of its start and its end.
+    same = (runs.c.destination, runs.c.variant, runs.c.state, runs.c.interval_start, runs.c.interval_end)
     twice = sa.select(*same, sa.func.count()).where(runs.c.state.in_(("running", "published"))).group_by(*same)
-    for place, key, variant, state, number in connection.execute(twice.having(sa.func.count() > 1).limit(SHOWN)):
+    found = connection.execute(twice.having(sa.func.count() > 1).limit(SHOWN))
+    for place, variant, state, start, end, number in found:
+        key = interval_key(None if start is None else DataInterval(start, end))
         remedy = "Withdraw all but one." if state == "published" else "Wait until their leases end, then run again."
         yield Violation(f"one {state} run an interval", str(place), (f"{key} {variant}: {number}",), remedy)
 
@@ -119,29 +124,36 @@ def _readers_see_the_published_rows(connection: sa.Connection) -> Iterator[Viola
             yield from _lost_table(connection, place)
             continue
         history = history_name(name, schema)
-        found = sa.select(history.c.run_id, sa.func.count().label("rows")).group_by(history.c.run_id).subquery("found")
-        joined = runs.outerjoin(found, found.c.run_id == sa.cast(runs.c.run_id, HistoryRunId))
-        number = sa.func.coalesce(found.c.rows, 0)
-        here = (runs.c.destination == place, runs.c.state == "published")
-        query = sa.select(runs.c.run_id, runs.c.rows_scored, number).select_from(joined)
-        differing = connection.execute(query.where(*here, number != runs.c.rows_scored)).all()
-        missing = sum(scored - rows for _, scored, rows in differing)
-        if any(rows > scored for _, scored, rows in differing) or missing > _count_forgotten(connection, history.name):
-            rows = tuple(f"{run_id}: {seen} rows, {scored} scored" for run_id, scored, seen in differing[:SHOWN])
-            yield Violation("a published run has its rows", place, rows, "Restate the intervals of these runs.")
-        unknown = ~sa.exists().where(sa.cast(runs.c.run_id, HistoryRunId) == history.c.run_id)
-        orphans = connection.execute(sa.select(history.c.run_id).where(unknown).distinct().limit(SHOWN)).scalars().all()
+        yield from _compare_rows(connection, place, history, sa.table(name, schema=schema))
+        # EXCEPT, because a comparison of each row with `runs` by a cast finds no index.
+        mine = sa.select(history.c.run_id).except_(sa.select(sa.cast(runs.c.run_id, HistoryRunId)))
+        orphans = connection.execute(mine.limit(SHOWN)).scalars().all()
         if orphans:
             rows = tuple(map(str, orphans))
             yield Violation("every row belongs to a run", history.name, rows, "Restore the ledger's backup.")
-        if inspector.has_table(name, schema=schema):
-            view = sa.select(sa.func.count()).select_from(sa.table(name, schema=schema))
-            shown = int(connection.execute(view).scalar_one())
-            kept = sa.select(sa.func.sum(number)).select_from(joined).where(*here, runs.c.variant == LIVE)
-            held = int(connection.execute(kept).scalar_one() or 0)
-            if shown != held:
-                rows = (f"{shown} rows in the view, {held} of published runs",)
-                yield Violation("the view shows the published rows", place, rows, "Drop the view; a run makes it anew.")
+
+
+def _compare_rows(
+    connection: sa.Connection, place: str, history: sa.TableClause, view: sa.TableClause
+) -> Iterator[Violation]:
+    """Compare the rows of published runs with the ledger's counts and with the view."""
+    found = sa.select(history.c.run_id, sa.func.count().label("rows")).group_by(history.c.run_id).subquery("found")
+    joined = runs.outerjoin(found, found.c.run_id == sa.cast(runs.c.run_id, HistoryRunId))
+    there, scored = sa.func.coalesce(found.c.rows, 0), runs.c.rows_scored
+    here = (runs.c.destination == place, runs.c.state == "published")
+    live = sa.case((runs.c.variant == LIVE, there), else_=0)
+    sums = sa.select(sa.func.sum(scored - there), sa.func.sum(sa.case((there > scored, 1), else_=0)), sa.func.sum(live))
+    missing, exceeding, held = (int(n or 0) for n in connection.execute(sums.select_from(joined).where(*here)).one())
+    if exceeding or missing > _count_forgotten(connection, history.name):
+        query = sa.select(runs.c.run_id, scored, there).select_from(joined).where(*here, there != scored)
+        first = connection.execute(query.order_by(runs.c.run_id).limit(SHOWN))
+        rows = tuple(f"{run_id}: {seen} rows, {number} scored" for run_id, number, seen in first)
+        yield Violation("a published run has its rows", place, rows, "Restate the intervals of these runs.")
+    if sa.inspect(connection).has_table(view.name, schema=view.schema):
+        shown = int(connection.execute(sa.select(sa.func.count()).select_from(view)).scalar_one())
+        if shown != held:
+            rows = (f"{shown} rows in the view, {held} of published runs",)
+            yield Violation("the view shows the published rows", place, rows, "Drop the view; a run makes it anew.")
 
 
 def _lost_table(connection: sa.Connection, place: str) -> Iterator[Violation]:

@@ -172,6 +172,37 @@ def test_start_inside_an_interval(place: ChangingPlace) -> None:
     assert place.view() == [*keys(1, 2, 3), 41, 42, 43]  # the row of 21:00 lies in the next interval
 
 
+def test_start_inside_an_interval_by_withdrawal(place: ChangingPlace) -> None:
+    """The second way out shows every row again, too."""
+    place.edit("start: 2026-01-01T00", "start: 2025-12-31T18")
+    withdraw, restate = place.read_commands(place.refused_plan(4))[1:]
+
+    assert withdraw == (
+        "withdraw --pipeline card-risk --table card_risk_scores --start 2026-01-01T00:00:00Z --end 2026-01-04T00:00:00Z"
+    )
+    assert restate == "run card-risk --restate --start 2026-01-01T00:00:00Z --end 2026-01-04T00:00:00Z"
+    place.command(*withdraw.replace("card-risk ", f"{place.spec} ").split(), "--yes")
+    assert place.view() == []
+    place.run(4.75, "restate", "2026-01-01T00:00", "2026-01-04T00:00")
+    assert place.view() == [*keys(1, 2, 3), 41, 42, 43]
+    assert place.plan(4.5) == []
+
+
+def test_start_later_inside_an_interval(place: ChangingPlace) -> None:
+    """No range of the new intervals covers the old ones, so only the second way out is left."""
+    place.edit("start: 2026-01-01T00", "start: 2026-01-01T12")
+
+    refused = place.refused_plan(4)
+    assert "change `interval` back, so that the intervals cover them; or" in refused
+    withdraw, restate = place.read_commands(refused)
+    place.command(*withdraw.replace("card-risk ", f"{place.spec} ").split(), "--yes")
+    assert "--restate --start 2026-01-01T00:00:00Z --end 2026-01-04T00:00:00Z" in restate
+    place.run(4.5, "restate", "2026-01-01T00:00", "2026-01-04T00:00")
+    assert place.view() == [13, 14, *keys(2, 3), 41, 42]
+    assert place.run(5) == published("2026-01-04 12:00 → 01-05 12:00")
+    assert place.view() == [13, 14, *keys(2, 3, 4), 51, 52]
+
+
 def test_delay(place: ChangingPlace) -> None:
     place.edit("lookback: 1", "lookback: 1, delay: 12h")
 

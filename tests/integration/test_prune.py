@@ -28,7 +28,7 @@ from penstock.sources.logs.landed import LogReader, land_lines, landed_table
 from penstock.spec.pipeline import LogSource, Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.upkeep import prune as pruning
-from penstock.upkeep.prune import count_prune, needed_from, plan_prune, prune
+from penstock.upkeep.prune import PrunableRun, count_prune, needed_from, plan_prune, prune
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
 
@@ -89,7 +89,8 @@ def prune_at(
 
 def held(database: Database, run: ScoringRun) -> int:
     """Count a run's rows in the history table, live or not."""
-    history = pruning._history_of(find_run(database, run.run_id))
+    record = find_run(database, run.run_id)
+    history = PrunableRun(run.run_id, record.destination, record.destination_table).history
     with database.reading() as connection:
         query = sa.select(sa.func.count()).select_from(history).where(history.c.run_id == run.run_id)
         return int(connection.execute(query).scalar_one())
@@ -167,8 +168,9 @@ def test_running_and_published_runs_lose_nothing_whatever_the_retention(warehous
 def test_a_plan_that_is_old_removes_no_row_of_a_run_that_is_not_what_it_was(warehouse: Database) -> None:
     running = take(warehouse)
     fill(warehouse, running, [1, 2])
-    record = replace(find_run(warehouse, running.run_id), state="failed")
-    plan = replace(plan_prune(warehouse, PIPELINE, datetime.now(UTC)), unpublished=(record,))
+    record = find_run(warehouse, running.run_id)
+    failed = PrunableRun(record.run_id, record.destination, record.destination_table)
+    plan = replace(plan_prune(warehouse, PIPELINE, datetime.now(UTC)), unpublished=(failed,))
 
     prune(warehouse, plan)
 
@@ -306,8 +308,8 @@ def test_an_interval_whose_lines_were_pruned_is_refused_and_never_scored_from_wh
 
 def test_intervals_that_catch_up_passes_over_need_no_lines() -> None:
     late = replace_interval(catch_up="latest", lookback=0)
-    assert needed_from(late, NOTHING_DONE, (), NOW) == day(9).start
-    assert needed_from(LOGS, NOTHING_DONE, (), NOW) == FIRST
+    assert needed_from(late, NOTHING_DONE, None, NOW) == day(9).start
+    assert needed_from(LOGS, NOTHING_DONE, None, NOW) == FIRST
 
 
 def test_lines_of_an_unpublished_month_of_a_zone_stay_from_its_local_start_on() -> None:
@@ -318,10 +320,10 @@ def test_lines_of_an_unpublished_month_of_a_zone_stay_from_its_local_start_on() 
     now = datetime(2026, 5, 2, tzinfo=UTC)
     done = Coverage(tuple(months[:3]), (), lambda _: [])
 
-    assert needed_from(monthly, done, (), now) == datetime(2026, 3, 31, 22, tzinfo=UTC)
-    assert needed_from(monthly, replace(done, published=tuple(months)), (), now) == months[-1].start
+    assert needed_from(monthly, done, None, now) == datetime(2026, 3, 31, 22, tzinfo=UTC)
+    assert needed_from(monthly, replace(done, published=tuple(months)), None, now) == months[-1].start
     late = replace_interval(grain="month", timezone="Europe/Berlin", start=start, lookback=3)
-    assert needed_from(late, replace(done, published=tuple(months)), (), now) == months[1].start
+    assert needed_from(late, replace(done, published=tuple(months)), None, now) == months[1].start
 
 
 def test_lines_that_a_secondary_source_reaches_back_for_stay(warehouse: Database) -> None:

@@ -73,6 +73,23 @@ def test_only_the_two_parameters_of_a_query_are_bound(events: Database, query: s
     assert read_in_slices(reader(events, query))["id"].to_pylist() == list(range(24))
 
 
+@pytest.mark.parametrize("style", ["{}", "{}.000", "{}.000000"])
+def test_a_row_at_the_very_start_belongs_to_the_interval_in_a_query_too(
+    use_settings: Callable[..., Any], database_url: Callable[[str, str], str], style: str
+) -> None:
+    """SQLite compares texts, and applications write fractions or leave them out."""
+    shop = open_database(use_settings(shop=database_url("sqlite", "shop")), "shop")
+    times = {1: "2025-12-31 23:59:59", 2: "2026-01-01 00:00:00", 3: "2026-01-01 23:59:59", 4: "2026-01-02 00:00:00"}
+    with shop.writing() as connection:
+        connection.exec_driver_sql("create table events (id integer, created_at text)")
+        for key, time in times.items():
+            connection.exec_driver_sql("insert into events values (?, ?)", (key, style.format(time)))
+
+    source = reader(shop, f"{ROWS} and created_at >= :interval_start")
+
+    assert source.read(DAY)["id"].to_pylist() == [2, 3]
+
+
 def test_casts_regexes_and_slices_reach_the_database_as_they_are(events: Database) -> None:
     if events.dialect == "sqlite":
         pytest.skip("SQLite has no `::`, no regular expressions and no slices")

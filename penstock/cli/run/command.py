@@ -118,7 +118,7 @@ def run_pipeline(
     if plan.stall:
         _warn(plan.stall, console)
     ensure_ready(spec, settings, plan.intervals[0].interval, resolve_models(spec, settings, model), connect)
-    runs = own_runs_from_now(connect(spec.destination.connection), spec.name, len(plan.intervals))
+    runs = own_runs_from_now(connect(spec.destination.connection), spec.name)
     with load_while_waiting(spec) as loaded, prefect_api(settings, verbose=verbose) as api_url:
         loaded()
         with shown_progress(runs, len(plan.intervals), console):

@@ -13,25 +13,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnRuns:
-    """Runs of a pipeline that this process claimed since a moment. At most `at_most` runs are read."""
+    """Runs of a pipeline that this process claimed since a moment."""
 
     database: "Database"
     pipeline: str
     since: datetime
-    at_most: int
 
     def records(self) -> "tuple[RunRecord, ...]":
         """Return the runs, oldest interval first."""
-        from penstock.ledger.reader import list_runs
+        from penstock.ledger.reader import list_own_runs
 
-        owner = f"{socket.gethostname()}:{os.getpid()}"
-        newest = list_runs(self.database, self.pipeline, limit=self.at_most)
-        own = [run for run in newest if run.lease_owner == owner and run.started_at >= self.since]
-        return tuple(sorted(own, key=lambda run: (run.started_at, run.interval_key)))
+        return tuple(list_own_runs(self.database, self.pipeline, f"{socket.gethostname()}:{os.getpid()}", self.since))
 
 
-def own_runs_from_now(database: "Database", pipeline: str, intervals: int) -> OwnRuns:
+def own_runs_from_now(database: "Database", pipeline: str) -> OwnRuns:
     """Return a reader of the runs that this process claims from now on, by the ledger's clock."""
     with database.reading() as connection:
-        since = database.now(connection)
-    return OwnRuns(database, pipeline, since, 2 * intervals + 50)  # other processes may have newer runs
+        return OwnRuns(database, pipeline, database.now(connection))
