@@ -497,21 +497,33 @@ class OverlappingRuns(UsageError):
     cover_start: str = ""
     """Start of a range of whole intervals that covers them. Empty if the pipeline's grid has none."""
     cover_end: str = ""
+    table: str = ""
+    """With the next two: where and from when to when live runs must be withdrawn together, or the rest would stay."""
+    live_start: str = ""
+    live_end: str = ""
 
     def message(self) -> str:
         named = ", ".join(self.runs[:5]) + (f" and {len(self.runs) - 5} more" if len(self.runs) > 5 else "")
         restate = (
-            f"restate a range that covers them: `penstock run {self.pipeline} --restate --start {self.cover_start} "
-            f"--end {self.cover_end}`; or "
+            f"restate a range that covers them: {self._restate(self.cover_start, self.cover_end)}; or "
             if self.cover_start
-            else "change `grain` and `start` back, so that the intervals cover them; or "
+            else "change `interval` back, so that the intervals cover them; or "
         )
-        ids = " ".join(run.split()[0] for run in self.runs[:5])
         return (
             f"`{self.pipeline}` {self.interval} overlaps live runs that it does not cover: {named}. Publishing it "
             f"would show rows twice, so nothing was changed. Two ways out: {restate}take them out of the view with "
-            f"`penstock withdraw {ids}`, and run again."
+            f"{self._withdraw()}."
         )
+
+    def _restate(self, start: str, end: str) -> str:
+        return f"`penstock run {self.pipeline} --restate --start {start} --end {end}`"
+
+    def _withdraw(self) -> str:
+        if not self.live_start:
+            return f"`penstock withdraw {' '.join(run.split()[0] for run in self.runs[:5])}`, and run again"
+        start, end = self.live_start, self.live_end
+        withdraw = f"`penstock withdraw --pipeline {self.pipeline} --table {self.table} --start {start} --end {end}`"
+        return f"{withdraw}, and score what was withdrawn again with {self._restate(start, end)}"
 
 
 @dataclass(eq=False)
@@ -1026,7 +1038,8 @@ class OverBudget(Halted):
 class DestinationMismatch(TerminalError):
     """The history table does not fit the rows.
 
-    Cause: the key, a column or a type of the spec has changed since the table was made, or a column's name is taken.
+    Cause: the key, a column or a type of the spec has changed since the table was made, a column's name is taken, or
+        the schema is missing.
     Remedy: follow the message: change the spec back, rename the column, or choose another `destination.table`.
     """
 

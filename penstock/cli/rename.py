@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.deploy import print_changes
-from penstock.cli.opening import connector, open_pipeline, open_settings
+from penstock.cli.opening import connector, open_pipeline, open_settings, pipeline_files
 from penstock.cli.output import console, count, make_table
 from penstock.cli.prefect_api import prefect_api
-from penstock.errors import PipelineNotFound, RenameRefused
+from penstock.errors import RenameRefused, SpecError
 
 if TYPE_CHECKING:
     from penstock.settings import Settings
@@ -43,12 +43,16 @@ def rename(
 
 
 def _refuse_old_spec(old: str, spec: "Pipeline", settings: "Settings") -> None:
-    try:
-        other = open_pipeline(old, settings)
-    except PipelineNotFound:
-        return
-    if other.name == old:
-        raise RenameRefused(old, spec.name, f"a spec still has the name `{old}`, so they are two pipelines")
+    """Refuse if a file of the pipelines folder still has the old name, whatever the file's own name is."""
+    from penstock.spec.yaml_file import load_pipeline
+
+    for file in pipeline_files(settings):
+        try:
+            name = load_pipeline(file).name
+        except SpecError:
+            continue  # `penstock check` reports it
+        if name == old:
+            raise RenameRefused(old, spec.name, f"{file.name} still has the name `{old}`, so they are two pipelines")
 
 
 def _rename_deployment(old: str, spec: "Pipeline", settings: "Settings") -> None:

@@ -68,7 +68,9 @@ class AdbcTransaction:
     def append(self, table: sa.Table, rows: pa.Table) -> None:
         if rows.num_rows:
             typed = self._typed(table, rows)
-            self._answers.wait(self._cursor.adbc_ingest, table.name, typed, mode="append", db_schema_name=table.schema)
+            # A cursor of its own, because the driver keeps the schema of an append for all later ones of a cursor.
+            cursor = self._opened.enter_context(closing(self._connection.cursor()))
+            self._answers.wait(cursor.adbc_ingest, table.name, typed, mode="append", db_schema_name=table.schema)
 
     def _typed(self, table: sa.Table, rows: pa.Table) -> pa.Table:
         fields = [(f.name, _sent_type(table.c[f.name].type, f.type)) for f in rows.schema]

@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.errors import DestinationDisputed, DestinationTaken, KeyCollision
+from penstock.errors import DestinationDisputed, DestinationMismatch, DestinationTaken, KeyCollision
 from penstock.interval import DataInterval
 from penstock.ledger.tables import destinations, intervals, runs
 from penstock.run_types import interval_label
@@ -146,11 +146,13 @@ def refuse_others(database: Database, pipeline: Pipeline) -> str:
     """Return the destination's name, if the pipeline may write there.
 
     Raises:
+        DestinationMismatch: its schema is missing, or the database has the table in other upper and lower case.
         DestinationTaken: it belongs to another pipeline, or its names collide with those of another destination.
         DestinationDisputed: its live runs overlap, or belong to several pipelines.
     """
     with database.reading() as connection:
         name = destination_name(connection, pipeline.destination)
+        _refuse_missing_place(connection, pipeline.destination)
         if not sa.inspect(connection).has_table(destinations.name):
             return name  # a check looks before the first run has made the ledger
         row = connection.execute(sa.select(destinations).where(destinations.c.destination == name)).mappings().first()
@@ -163,6 +165,26 @@ def refuse_others(database: Database, pipeline: Pipeline) -> str:
             if others:
                 raise _taken(name, pipeline.name, others)
     return name
+
+
+def _refuse_missing_place(connection: sa.Connection, destination: Destination) -> None:
+    """Refuse a schema that is missing, and a table that the database has in other upper and lower case.
+
+    Raises:
+        DestinationMismatch: the schema is missing, or the history table is spelled otherwise.
+    """
+    inspector, schema = sa.inspect(connection), destination.schema_
+    if schema is not None and not inspector.has_schema(schema):
+        remedy = "Take `schema` out" if connection.dialect.name == "sqlite" else f"Create it: `create schema {schema}`"
+        raise DestinationMismatch(destination.table, f"the database has no schema `{schema}`", remedy)
+    if connection.dialect.name == "postgresql":
+        return
+    wanted = destination.table + VIEWS[-1]
+    for table in inspector.get_table_names(schema=schema or connection.dialect.default_schema_name):
+        if table != wanted and table.casefold() == wanted.casefold():
+            spelled = table.removesuffix(VIEWS[-1])
+            reason = f"the database has it as `{spelled}`, and makes no difference between upper and lower case"
+            raise DestinationMismatch(destination.table, reason, f"Write `table: {spelled}`")
 
 
 def refuse_dispute(connection: sa.Connection, name: str, pipeline: str) -> None:

@@ -15,6 +15,8 @@ from penstock.spec.pipeline import IntervalSpec, Pipeline
 Mode = Literal["due", "backfill", "restate", "release"]
 _MOST_STEPS = 100
 """How often to widen a range until it covers the published runs that it touches."""
+_STEPS_BY_RUN = 8
+"""How often of these by single runs. After that it takes all runs that follow each other without a gap."""
 Reason = Literal["due", "late rows", "backfill", "restate", "release", "snapshot"]
 
 
@@ -173,26 +175,54 @@ def _refuse_partial_overlaps(request: PlanRequest, spec: IntervalSpec, plan: Pla
         if partial:
             first = next(i for i in inside if partial[0].overlaps(i))
             named = tuple(f"{run.run_id[:8]} {run.label}" for run in partial)
-            raise OverlappingRuns(request.pipeline.name, first.label, named, *_find_cover(request, spec, partial))
+            raise _overlapping(request, spec, first, named, _find_touched(request, spec, partial))
 
 
-def _find_cover(request: PlanRequest, spec: IntervalSpec, partial: Sequence[PlacedRun]) -> tuple[str, ...]:
-    """Return start and end of grid intervals that cover the runs and all others that they touch, if there are any."""
-    live = [run.interval for run in partial]
-    last = spec.grid.align_down(request.now - spec.delay)
-    for _ in range(_MOST_STEPS):
-        if any(interval is None or interval.start < spec.start for interval in live):
-            return ()
+def _overlapping(
+    request: PlanRequest,
+    spec: IntervalSpec,
+    interval: DataInterval,
+    named: tuple[str, ...],
+    touched: DataInterval | None,
+) -> OverlappingRuns:
+    """Describe the refusal with both ways out. `touched`: the time of the live runs that must give way together."""
+    error = OverlappingRuns(request.pipeline.name, interval.label, named)
+    if touched is None:
+        return error
+    grid = spec.grid.covering(max(touched.start, spec.start), touched.end)
+    covered = touched.start >= spec.start and grid[-1].end <= spec.grid.align_down(request.now - spec.delay)
+    return replace(
+        error,
+        cover_start=iso(grid[0].start) if covered else "",
+        cover_end=iso(grid[-1].end) if covered else "",
+        table=request.pipeline.destination.table,
+        live_start=iso(touched.start),
+        live_end=iso(touched.end),
+    )
+
+
+def _find_touched(request: PlanRequest, spec: IntervalSpec, partial: Sequence[PlacedRun]) -> DataInterval | None:
+    """Return the time of the runs, widened until no grid interval that touches it overlaps another live run.
+
+    None: there is a snapshot, or no end was found.
+    """
+    live: list[DataInterval | None] = [run.interval for run in partial]
+    found: DataInterval | None = None
+    for step in range(_MOST_STEPS):
         spans = [interval for interval in live if interval]
-        grid = spec.grid.covering(min(i.start for i in spans), max(i.end for i in spans))
-        cover = DataInterval(grid[0].start, grid[-1].end)
-        if cover.end > last:
-            return ()
-        touched = [run.interval for run in request.coverage.find_live(cover)]
-        if all(covers(cover, interval) for interval in touched):
-            return iso(cover.start), iso(cover.end)
-        live = touched
-    return ()
+        if len(spans) < len(live):
+            return None
+        wider = DataInterval(min(i.start for i in spans), max(i.end for i in spans))
+        if wider == found:
+            return found
+        found = wider
+        grid = spec.grid.covering(max(found.start, spec.start), found.end)
+        reach = DataInterval(min(found.start, grid[0].start), max(found.end, grid[-1].end))
+        if step < _STEPS_BY_RUN:
+            live = [found, *(run.interval for run in request.coverage.find_live(reach))]
+        else:
+            live = [found, *(span for span in request.coverage.published if span.overlaps(reach))]
+    return None
 
 
 def _limit(request: PlanRequest, spec: IntervalSpec, chosen: list[PlannedInterval]) -> Plan:

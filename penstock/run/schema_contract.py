@@ -18,7 +18,7 @@ from penstock.database.connections import Connector
 from penstock.errors import AmbiguousDate, Halted, NoFiles, UnfitValue
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
-from penstock.ledger.schema_contracts import OUTPUTS, read_contract, record_columns, source_definition
+from penstock.ledger.schema_contracts import EVENT_TIME, OUTPUTS, read_contract, record_columns, source_definition
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
 from penstock.sources import exact_columns
@@ -26,9 +26,19 @@ from penstock.sources.column_types import NOTHING
 from penstock.sources.files import POSITION, FileRelation, files_relation, matching_files
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
+from penstock.spec.parts import write_grain
 from penstock.spec.pipeline import ROW_ID, SCORES, FilesSource, Pipeline, SqlSource
 
 CONTRACT = "contract"
+_WAY_OUT = ("fix the source", "its columns")
+_WAYS_OUT = {
+    OUTPUTS: ("promote a version that has them", "the outputs of now"),
+    EVENT_TIME: (
+        "set it back, because rows could be shown twice or never",
+        "the change (and restate all published intervals)",
+    ),
+}
+"""What to do about a break of the contract, and what to accept."""
 _DECIMAL = "decimal"
 """Versions before 0.2 called decimals `float`, so a change from that is none."""
 _NAMES = {pa.string(): "text", pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.date32(): "date"}
@@ -72,7 +82,7 @@ class Comparison:
 
     @property
     def subject(self) -> str:
-        return "outputs" if self.source == OUTPUTS else f"source `{self.source}`"
+        return {OUTPUTS: "outputs", EVENT_TIME: "spec"}.get(self.source, f"source `{self.source}`")
 
     @property
     def halts(self) -> tuple[Difference, ...]:
@@ -93,7 +103,7 @@ def keep_contract(
         sources = list(compare_sources(pipeline, run.interval, connect, model_columns))
     except (AmbiguousDate, UnfitValue) as error:
         raise Halted(pipeline.name, run.label, (str(error),)) from None
-    compared = [*sources, *([outputs] if outputs else [])]
+    compared = [*sources, *compare_event_time(pipeline, connect), *([outputs] if outputs else [])]
     found = [_validation(c, d) for c in compared for d in c.differences]
     if found:
         record_validations(warehouse, run, found, CONTRACT_STAGE)
@@ -107,18 +117,18 @@ def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: S
     """Raise Halted if columns break a contract. The reasons name each of them."""
     stops = tuple(f"{c.subject}: {d.text}" for c in compared for d in c.halts)
     if stops:
-        only_outputs = all(c.source == OUTPUTS for c in compared if c.halts)
-        first = "promote a version that has them" if only_outputs else "fix the source"
-        its = "the outputs of now" if only_outputs else "its columns"
+        ways = {_WAYS_OUT.get(c.source, _WAY_OUT) for c in compared if c.halts}
+        first, its = ways.pop() if len(ways) == 1 else _WAY_OUT
         way_out = f"{first}, or accept {its} with `penstock check {pipeline.name} --accept`"
         raise Halted(pipeline.name, interval_label(interval), (*stops, way_out))
 
 
 def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: Connector) -> tuple[Comparison, ...]:
-    """Make the sources' columns of now the contract. Return the differences."""
+    """Make the sources' columns and the event time of now the contract. Return the differences."""
     warehouse = connect(pipeline.destination.connection)
     migrate(warehouse)
-    compared = tuple(compare_sources(pipeline, interval, connect, (), guess_anew=True))
+    sources = compare_sources(pipeline, interval, connect, (), guess_anew=True)
+    compared = (*sources, *compare_event_time(pipeline, connect))
     for c in compared:
         record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns)
     return compared
@@ -170,6 +180,25 @@ def compare_sources(
         yield Comparison(name, source.contract, definition, seen, seen != known, differences)
 
 
+def compare_event_time(pipeline: Pipeline, connect: Connector) -> Iterator[Comparison]:
+    """Compare what decides the interval of a row with the last published run in the same table.
+
+    With another column, a row that is published in one interval may lie in a later one too, or in none that is due.
+    With another grain, a path with the interval in it may name only some of the files of an interval.
+    """
+    if pipeline.interval is None:
+        return
+    place = _place(pipeline)
+    now = {"interval.column": pipeline.interval.column}
+    if any(isinstance(s, FilesSource) and s.is_one_file_an_interval for s in pipeline.sources.values()):
+        now["interval.grain"] = write_grain(pipeline.interval.grain)
+    known = read_contract(connect(pipeline.destination.connection), pipeline.name, EVENT_TIME, EVENT_TIME) or {}
+    was = {fact: known.get(f"{place} {fact}", value) for fact, value in now.items()}
+    columns = known | {f"{place} {fact}": value for fact, value in now.items()}  # of all tables, also those of before
+    differences = tuple(Difference(fact, was[fact], now[fact], True) for fact in now if was[fact] != now[fact])
+    yield Comparison(EVENT_TIME, "evolve", EVENT_TIME, columns, columns != known, differences)
+
+
 def compare_outputs(
     pipeline: Pipeline,
     connect: Connector,
@@ -184,14 +213,17 @@ def compare_outputs(
         outputs: the outputs of now, with their types.
         read_before: returns those of the last published run, if the ledger has no contract of them.
     """
-    place = pipeline.destination
-    definition = f"{place.schema_ or ''}.{place.table}"
-    known = read_contract(connect(place.connection), pipeline.name, OUTPUTS, definition)
+    definition = _place(pipeline)
+    known = read_contract(connect(pipeline.destination.connection), pipeline.name, OUTPUTS, definition)
     contract = read_before() if known is None else known
     # A type that changes is no matter of the contract: the history table refuses it by name.
     was = {name: outputs.get(name, kind) for name, kind in (contract or outputs).items()}
     differences = tuple(_differences(was, outputs, set(was), ()))
     return Comparison(OUTPUTS, "evolve", definition, dict(outputs), outputs != known, differences)
+
+
+def _place(pipeline: Pipeline) -> str:
+    return f"{pipeline.destination.schema_ or ''}.{pipeline.destination.table}"
 
 
 def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns: Sequence[str]) -> set[str]:
@@ -279,5 +311,5 @@ def _validation(compared: Comparison, difference: Difference) -> Validation:
     label = f"{CONTRACT}: {compared.rule}"
     severity: Literal["critical", "info"] = "critical" if halts else "info"
     # The label names the column, so that differences of one source are not added up.
-    stage = SCORES if compared.source == OUTPUTS else compared.source
+    stage = {OUTPUTS: SCORES, EVENT_TIME: CONTRACT}.get(compared.source, compared.source)
     return Validation(stage, f"{label} {difference.column}", severity, 0, 0, outcome, difference.text, CONTRACT_STAGE)

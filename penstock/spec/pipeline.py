@@ -297,6 +297,11 @@ class FilesSource(ColumnSource):
             raise ValueError(f"`every` must be longer than zero, and `lookback` at most {_MOST_PIECES:,} times as long")
         return self
 
+    @property
+    def is_one_file_an_interval(self) -> bool:
+        """Whether the path is that of one interval, so that another grain names other files."""
+        return self.every is None and _INTERVAL_PLACE.search(self.path) is not None
+
     @field_validator("path")
     @classmethod
     def _holds_only_the_interval(cls, value: str) -> str:

@@ -1,6 +1,7 @@
 """A project that deploys on the tests' own Prefect server, and leaves none of its deployments there."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from penstock.database.connections import open_database
 from penstock.deployments.deploy.definition import PENSTOCK_TAG
-from penstock.settings import load_settings
+from penstock.models.registry import Registry
+from penstock.settings import Settings, load_settings
+from tests.changing_place import ChangingPlace, fill_shop, train_models
 from tests.project import Project
 
 
@@ -38,3 +42,32 @@ def project(
     """An empty project in a folder of its own, which is the working folder."""
     monkeypatch.chdir(tmp_path)
     return Project(prefect_api, load_settings())
+
+
+@pytest.fixture(scope="session")
+def changing_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the models that a changing pipeline scores with."""
+    return train_models(tmp_path_factory.mktemp("models")).folder
+
+
+@pytest.fixture
+def changing_place(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    changing_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use_settings: Callable[..., Settings],
+    database_url: Callable[[str, str], str],
+) -> ChangingPlace:
+    """A pipeline that has scored three days, in the dialect of the parameter."""
+    dialect = getattr(request, "param", "sqlite")
+    connections = {name: database_url(dialect, name) for name in ("shop", "warehouse")}
+    settings = use_settings(**connections)
+    shop = open_database(settings, "shop")
+    fill_shop(shop)
+    shutil.copytree(changing_models, settings.models_folder)
+    registry = Registry(settings.models_folder)
+    place = ChangingPlace(tmp_path, settings, shop, registry, monkeypatch, use_settings, database_url, connections)
+    days = ("2026-01-01 → 01-02", "2026-01-02 → 01-03", "2026-01-03 → 01-04")
+    assert place.run(3) == [f"published {day}" for day in days]
+    return place

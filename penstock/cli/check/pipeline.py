@@ -108,9 +108,9 @@ class _Check:
         from penstock.ledger.destinations import refuse_others
         from penstock.run.planning import PlanRequest, plan_intervals
 
+        refuse_others(database, self.pipeline)
         if not has_ledger(database):
             return
-        refuse_others(database, self.pipeline)
         coverage = read_coverage(database, self.pipeline)
         plan_intervals(PlanRequest(self.pipeline, coverage, datetime.now(UTC), lambda _: ""))
 
@@ -156,7 +156,7 @@ class _Check:
         from penstock.models.needs import needed_columns
         from penstock.models.registry import Registry
         from penstock.privacy.masking import NO_MASKING
-        from penstock.run.schema_contract import accept_outputs, compare_sources
+        from penstock.run.schema_contract import accept_outputs, compare_event_time, compare_sources
         from penstock.scoring_steps import ScoringSteps
 
         manifests = {step: model.manifest for step, model in models.items()}
@@ -166,7 +166,8 @@ class _Check:
             steps = ScoringSteps(self.pipeline, self.settings, self.connect, registry, NO_MASKING)
             outputs = steps.compare_outputs(manifests) if manifests else None
             sources = compare_sources(self.pipeline, self.interval, self.connect, needed)
-            for compared in (*sources, *([outputs] if outputs else [])):
+            event_time = compare_event_time(self.pipeline, self.connect)
+            for compared in (*sources, *event_time, *([outputs] if outputs else [])):
                 for difference in compared.differences:
                     accepted = accept and compared is outputs
                     text = f"{difference.text}{'; accepted' if accepted else ''}"
