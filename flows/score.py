@@ -10,8 +10,8 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from penstock.errors import Halted, IntervalBusy, PenstockError
-from penstock.ledger.run_lease import run_lease
+from penstock.errors import Halted, IntervalBusy
+from penstock.ledger.run_lease import describe_error, run_lease
 from penstock.run.planning import Mode, PlannedInterval
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
@@ -33,7 +33,7 @@ from penstock.tasks.interval import (
 from penstock.tasks.naming import flow_run_name
 from penstock.tasks.partitions import score_partitions
 from penstock.tasks.process_resources import connect, settings
-from penstock.tasks.retries import has_lost_its_snapshot
+from penstock.tasks.retries import must_read_again
 from penstock.tasks.runners import connected_runner, in_flight
 from penstock.tasks.warm_up import warm_up
 
@@ -81,7 +81,7 @@ def score(
         ended = []
         for planned in todo.intervals:
             state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
-            if has_lost_its_snapshot(state):  # all partitions must be read again, in another run
+            if must_read_again(state):  # all partitions must be read again, in another run
                 state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
             ended.append((planned, state))
     return conclude(todo, ended)
@@ -98,6 +98,7 @@ def score_interval(
 ) -> State[object]:
     """Score one data interval with one version of each model. Publish it if no gate halts it."""
     logger = get_run_logger()
+    warehouse = connect(pipeline.destination.connection)
     try:
         run = claim_interval(pipeline, planned, pins, flow_run.id)
     except IntervalBusy as busy:
@@ -105,8 +106,7 @@ def score_interval(
     if run is None:
         return Completed(name="Skipped", message=f"{planned.label} is published already")
     try:
-        warehouse = connect(pipeline.destination.connection)
-        with heartbeat(), run_lease(warehouse, run, settings().lease_seconds, settings().prices) as active:
+        with run_lease(warehouse, run, settings().lease_seconds, settings().prices) as active, heartbeat():
             with ExitStack() as snapshots:
                 source_plan = prepare_partitions(run, partition_rows, snapshots)
                 logger.info("%s: %d rows in %d partitions", run.label, source_plan.rows, len(source_plan.partitions))
@@ -124,15 +124,16 @@ def score_interval(
             active.totals = result.totals
             if result.halts:
                 raise Halted(pipeline.name, planned.label, result.halts)
+            active.check()
             publication = publish_run(run, result, active.meter.read())
             logger.info("%s: %s", run.label, publication.describe(result.totals.scored))
     except Halted as halted:
         report(run, return_state=True)
         announce(run, "halted", str(halted))
         return Failed(name="Halted", message=str(halted))
-    except PenstockError as error:
+    except Exception as error:
         report(run, return_state=True)
-        announce(run, "failed", str(error))
+        announce(run, "failed", describe_error(run, error))
         raise
     report(run, return_state=True)
     if not publication.waits_to_cover:

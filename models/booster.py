@@ -20,8 +20,10 @@ import xgboost as xgb
 
 from penstock.errors import ModelMismatch, ModelRefused
 from penstock.models.booster_facts import BoosterFacts, check_manifest
-from penstock.models.columns import FeatureColumn, Numbers, read_column
+from penstock.models.category_names import StoredNames
+from penstock.models.columns import FeatureColumn, Numbers, read_column, read_margin
 from penstock.models.golden import check_golden_rows, golden_table
+from penstock.models.links import LINKS
 from penstock.models.manifest import PREDICTED_CLASS, Feature, Manifest
 from penstock.models.model_file import inspect_file, refuse_newer
 from penstock.run_types import Misfit
@@ -45,18 +47,18 @@ class ModelVersion:
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def check_columns(self, columns: Collection[str]) -> None:
-        """Raise `ModelMismatch` naming the features that are not among `columns`."""
-        missing = tuple(name for name in self.manifest.feature_names if name not in columns)
+        """Raise `ModelMismatch` naming the features and base margins that are not among `columns`."""
+        missing = tuple(name for name in self.manifest.input_names if name not in columns)
         if missing:
             raise ModelMismatch(self.manifest.label, missing, "needs columns that the batch does not have")
 
     def refused_rows(self, table: pa.Table) -> dict[int, tuple[Misfit, ...]]:
-        """Return position and reasons of every row that the model cannot take. NULL is never a reason.
+        """Return position and reasons of every row that the model cannot take. A feature may always be NULL.
 
         The reasons contain values of the rows: mask them before they are shown or stored.
         """
         reasons: dict[int, tuple[Misfit, ...]] = {}
-        for column in self.read(table):
+        for column in self.read(table) + self.read_margins(table):
             for row, misfit in column.misfits.items():
                 reasons[row] = (*reasons.get(row, ()), misfit)
         return dict(sorted(reasons.items()))
@@ -70,8 +72,8 @@ class ModelVersion:
             ModelMismatch: a feature is missing, or `refused_rows` would return a row.
             ModelRefused: the model returns another number of rows, or a score that is not finite.
         """
-        columns = self.read(table)
-        for column in columns:
+        columns, margins = self.read(table), self.read_margins(table)
+        for column in columns + margins:
             if column.misfits:
                 raise ModelMismatch(
                     self.manifest.label,
@@ -79,7 +81,7 @@ class ModelVersion:
                     f"cannot take {len(column.misfits):,} of {table.num_rows:,} rows "
                     f"({next(iter(column.misfits.values())).why}); `refused_rows` returns them",
                 )
-        scores = self._predict(build_frame(columns, self._indexes), threads)
+        scores = self._predict(columns, margins, threads)
         expected = (table.num_rows, len(self.manifest.score_columns))
         if scores.shape != expected:
             raise ModelRefused(self.manifest.label, f"it returned scores of shape {scores.shape}, not {expected}.")
@@ -93,37 +95,56 @@ class ModelVersion:
     def read(self, table: pa.Table) -> list[FeatureColumn]:
         """Convert the features' columns, in the manifest's order. Raise `ModelMismatch` if one is missing."""
         self.check_columns(set(table.column_names))
-        twice = tuple(name for name in self.manifest.feature_names if table.column_names.count(name) > 1)
+        twice = tuple(name for name in self.manifest.input_names if table.column_names.count(name) > 1)
         if twice:
             raise ModelMismatch(self.manifest.label, twice, "was given a column more than once")
-        return [read_column(feature, table.column(feature.name)) for feature in self.manifest.features]
+        missing = self.manifest.missing
+        return [read_column(feature, table.column(feature.name), missing) for feature in self.manifest.features]
+
+    def read_margins(self, table: pa.Table) -> list[FeatureColumn]:
+        """Convert the columns of the base margin."""
+        return [read_margin(name, table.column(name)) for name in self.manifest.base_margin]
 
     @cached_property
-    def _indexes(self) -> "dict[str, pd.Index[Any]]":
+    def _indexes(self) -> "dict[str, pd.Index[Any]] | None":
+        """The categories of each feature. None if XGBoost cannot find them by their names, which it may have cut."""
         exported = read_categories(self.booster)
-        return {f.name: pd.Index(exported.get(f.name, f.categories)) for f in self.manifest.features}
+        if any(isinstance(names, StoredNames) for names in exported.values()):
+            return None
+        known: dict[str, Any] = dict(exported)
+        return {f.name: pd.Index(known.get(f.name, f.categories)) for f in self.manifest.features}
 
     @cached_property
-    def _linear(self) -> bool:
-        return _is_linear(self.booster)
+    def _needs_matrix(self) -> bool:
+        """Whether `inplace_predict` is not for it.
 
-    def _predict(self, frame: pd.DataFrame, threads: int | None) -> Numbers:
-        """Predict as (rows, outputs), with the best iteration only."""
-        objective, best = self.manifest.objective, self.manifest.best_iteration
+        It takes trees only, warns about a frame on a GPU, takes no codes where the file has names, and multiplies the
+        base margin of DART (XGBoost 3.2.0).
+        """
+        kind = _kind_of(self.booster)
+        dart = kind == "dart" and self.manifest.base_margin
+        return bool(kind == "gblinear" or self.device == "cuda" or self._indexes is None or dart)
+
+    def _predict(self, columns: list[FeatureColumn], margins: list[FeatureColumn], threads: int | None) -> Numbers:
+        """Predict as (rows, outputs), with the rounds, base margin and link of the manifest."""
+        frame = build_frame(columns, self._indexes)
         if not len(frame):
             return np.empty((0, len(self.manifest.score_columns)), np.float32)
         booster = self.booster if threads is None else self._booster_with(threads)
-        rounds = (0, 0) if best is None else (0, best + 1)
-        margins = objective == "multi:softmax"
-        if self._linear or self.device == "cuda":  # inplace_predict takes trees only, and warns about a frame on a GPU
-            matrix = xgb.DMatrix(frame, nthread=threads, enable_categorical=True)
-            scores = booster.predict(matrix, output_margin=margins, iteration_range=rounds)
+        rounds = (0, self.manifest.rounds)
+        link = self.manifest.link or ("softmax" if self.manifest.objective == "multi:softmax" else None)
+        base = np.column_stack([m.values for m in margins]).astype(np.float32) if margins else None
+        if base is not None and base.shape[1] == 1:
+            base = base[:, 0]
+        if self._needs_matrix:
+            matrix = xgb.DMatrix(frame, base_margin=base, nthread=threads, enable_categorical=True)
+            scores = booster.predict(matrix, output_margin=link is not None, iteration_range=rounds)
         else:
-            kind = "margin" if margins else "value"
-            scores = booster.inplace_predict(frame, iteration_range=rounds, predict_type=kind)
+            kind = "value" if link is None else "margin"
+            scores = booster.inplace_predict(frame, base_margin=base, iteration_range=rounds, predict_type=kind)
         scores = np.asarray(scores)
         scores = scores[:, np.newaxis] if scores.ndim == 1 else scores
-        return _softmax(scores) if margins else scores
+        return LINKS[link](scores) if link else scores
 
     def _booster_with(self, threads: int) -> xgb.Booster:
         """Return a copy with its own thread count: setting it on the shared booster would affect other threads."""
@@ -159,15 +180,18 @@ def open_booster(content: bytes, model: str, file_name: str) -> tuple[xgb.Booste
         raise ModelRefused(model, f"XGBoost cannot read {file_name}: {_first_line(error)}") from None
     learner = json.loads(booster.save_config())["learner"]
     objective, shape = learner["learner_train_param"]["objective"], learner["learner_model_param"]
-    best = booster.attr("best_iteration")
+    best, linear = booster.attr("best_iteration"), _kind_of(booster) == "gblinear"
     facts = BoosterFacts(
         features=_read_features(booster, model),
         objective=objective,
-        classes=int(shape["num_class"]) if objective.startswith("multi:") else 0,
+        classes=int(shape["num_class"]),
         targets=int(shape["num_target"]),
-        best_iteration=None if best is None or _is_linear(booster) else int(best),
+        best_iteration=None if best is None or linear else int(best),
+        rounds=None if linear else booster.num_boosted_rounds(),
         saved_by=file.saved_by_text,
         format=file.format,
+        may_be_custom=_may_be_custom(booster, objective, shape, file.saved_by),
+        stored_names={n: names for n, names in read_categories(booster).items() if isinstance(names, StoredNames)},
     )
     return booster, facts
 
@@ -183,7 +207,7 @@ def open_version(manifest: Manifest, content: bytes, device: Device = "cpu") -> 
     """
     booster, facts = open_booster(content, manifest.label, manifest.file)
     check_manifest(facts, manifest)
-    device = "cpu" if _is_linear(booster) else available_device(device)
+    device = "cpu" if _kind_of(booster) == "gblinear" else available_device(device)
     if device == "cuda":
         booster.set_param({"device": device})
     version = ModelVersion(manifest, booster, device)
@@ -213,27 +237,44 @@ def find_gpu_fault() -> str | None:
     return None if used.startswith("cuda") else "XGBoost finds no GPU that it can use"
 
 
-def read_categories(booster: xgb.Booster) -> dict[str, list[Any]]:
-    """Return the categories of each category feature, if the file has them (frames, XGBoost 3.1 or later)."""
-    if _is_linear(booster):
+def read_categories(booster: xgb.Booster) -> dict[str, list[Any] | StoredNames]:
+    """Return the categories of each category feature, if the file has them (frames, XGBoost 3.1 or later).
+
+    Names beyond ASCII are given as they are stored.
+    """
+    if _kind_of(booster) == "gblinear":
         return {}  # XGBoost raises: a linear booster has no categories
     exported = booster.get_categories(export_to_arrow=True)
     if exported is None or exported.empty():
         return {}
-    return {name: values.to_pylist() for name, values in exported.to_arrow() if values is not None}
+    return {name: _read_names(values) for name, values in exported.to_arrow() if values is not None}
 
 
-def build_frame(columns: Sequence[FeatureColumn], indexes: "Mapping[str, pd.Index[Any]]") -> pd.DataFrame:
-    """Build a frame of the named columns, in their order, without a copy."""
-    return pd.DataFrame(
-        {
-            c.feature.name: pd.Categorical.from_codes(c.values, categories=indexes[c.feature.name])
-            if c.feature.dtype == "category"
-            else c.values
-            for c in columns
-        },
-        copy=False,
-    )
+def _read_names(values: "pa.Array[Any]") -> list[Any] | StoredNames:
+    if pa.types.is_string(values.type):
+        stored = StoredNames.of_array(values)
+        if not stored.is_ascii:
+            return stored
+    return list(values.to_pylist())
+
+
+def build_frame(columns: Sequence[FeatureColumn], indexes: "Mapping[str, pd.Index[Any]] | None") -> pd.DataFrame:
+    """Build a frame of the named columns, in their order, without a copy.
+
+    Args:
+        indexes: by category feature, its categories; None for the codes as numbers.
+    """
+
+    def values_of(column: FeatureColumn) -> Any:
+        if column.feature.dtype != "category":
+            return column.values
+        if indexes is not None:
+            return pd.Categorical.from_codes(column.values, categories=indexes[column.feature.name])
+        codes = column.values.astype(np.float32)
+        codes[codes < 0] = np.nan
+        return codes
+
+    return pd.DataFrame({c.feature.name: values_of(c) for c in columns}, copy=False)
 
 
 @dataclass(frozen=True)
@@ -243,6 +284,8 @@ class Fitted:
     content: bytes
     best_iteration: int | None
     metrics: dict[str, float]
+    predicted: Numbers
+    """What the booster predicts of the rows that it was fitted on, with the best iteration."""
 
 
 def fit_booster(
@@ -262,14 +305,13 @@ def fit_booster(
     Raises:
         ModelRefused: XGBoost refuses the names, the labels or the parameters.
     """
-    frame = build_frame(columns, {c.feature.name: pd.Index(c.feature.categories) for c in columns})
     types = [_TYPES[c.feature.dtype] for c in columns]
-    cut = len(frame) - holdout
+    cut = len(label) - holdout
     evaluations: dict[str, dict[str, list[float]]] = {}
     try:
         training, evaluating = (
             xgb.DMatrix(
-                frame.iloc[part],
+                _arrow_table(columns, part),
                 label[part],
                 feature_types=types,
                 enable_categorical=True,
@@ -291,11 +333,26 @@ def fit_booster(
     best = booster.attr("best_iteration")
     at = -1 if best is None else int(best)
     values = {name: float(series[at]) for name, series in evaluations.get("holdout", {}).items()}
+    used = 0 if best is None or _kind_of(booster) == "gblinear" else at + 1
     return Fitted(
         content=bytes(booster.save_raw("ubj")),
         best_iteration=None if best is None else at,
         metrics={name: value for name, value in values.items() if np.isfinite(value)},
+        predicted=np.asarray(booster.predict(training, iteration_range=(0, used))),
     )
+
+
+def _arrow_table(columns: Sequence[FeatureColumn], part: slice) -> pa.Table:
+    """Build a table of some rows to fit on. XGBoost cuts the category names of a pandas frame, but not of Arrow's."""
+
+    def array_of(column: FeatureColumn) -> "pa.Array[Any]":
+        values = column.values[part]
+        if column.feature.dtype != "category":
+            return pa.array(values)
+        codes = pa.array(values, pa.int32(), mask=values < 0)
+        return pa.DictionaryArray.from_arrays(codes, pa.array(column.feature.categories, pa.string()))
+
+    return pa.table({c.feature.name: array_of(c) for c in columns})
 
 
 def _read_features(booster: xgb.Booster, model: str) -> tuple[Feature, ...]:
@@ -311,20 +368,31 @@ def _read_features(booster: xgb.Booster, model: str) -> tuple[Feature, ...]:
             model, f"XGBoost does not accept `[`, `]` or `<` in feature names, nor a name twice: {bad or names}."
         )
     types = booster.feature_types or ["float"] * len(names)
-    categories = read_categories(booster)
+    exported = read_categories(booster)
+    known = {n: tuple(str(c) for c in names) for n, names in exported.items() if not isinstance(names, StoredNames)}
     return tuple(
-        Feature(name=name, dtype=_DTYPES[kind], categories=tuple(str(c) for c in categories.get(name, ())))
+        Feature(name=name, dtype=_DTYPES[kind], categories=known.get(name, ()))
         for name, kind in zip(names, types, strict=True)
     )
 
 
-def _is_linear(booster: xgb.Booster) -> bool:
-    return bool(json.loads(booster.save_config())["learner"]["gradient_booster"]["name"] == "gblinear")
+def _kind_of(booster: xgb.Booster) -> str:
+    """Return the kind of booster: gbtree, dart or gblinear."""
+    return str(json.loads(booster.save_config())["learner"]["gradient_booster"]["name"])
 
 
-def _softmax(margins: Numbers) -> Numbers:
-    exponents = np.exp(margins.astype(np.float64) - margins.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+def _may_be_custom(
+    booster: xgb.Booster, objective: str, shape: Mapping[str, str], saved_by: tuple[int, int, int]
+) -> bool:
+    """Return whether a custom objective may have fitted it. The file then names XGBoost's default objective instead.
+
+    XGBoost's own objectives estimate the base score from the labels, custom ones leave it as it was given.
+    """
+    base = [float(number) for number in shape["base_score"].strip("[]").split(",")]
+    if objective == "reg:squarederror":
+        estimator = json.loads(booster.attr("scikit_learn") or "{}").get("_estimator_type")
+        return estimator == "classifier" or shape.get("boost_from_average") != "1" or set(base) == {0.5}
+    return objective == "multi:softmax" and set(base) == {0.5} and saved_by >= (3, 1, 0)
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,14 @@ import pyarrow as pa
 from penstock.errors import ModelMismatch
 from penstock.models.manifest import Manifest
 from penstock.models.registry import Registry
-from penstock.models.scoring import Scores, add_unstorable, judge_scores, refuse_clash, skip_scoring
+from penstock.models.scoring import (
+    Scores,
+    add_unstorable,
+    judge_scores,
+    note_large_integers,
+    refuse_clash,
+    skip_scoring,
+)
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner
 from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
@@ -42,13 +49,18 @@ def score_step(
     rows, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, rows, misfits)
     if misfits:
         places = _places(pipeline, step, rows, options.statement_seconds)
-    scores = model.score(take_inputs(step, model.manifest, _at(rows, places)))
+    inputs = take_inputs(step, model.manifest, _at(rows, places))
+    notes = tuple(
+        replace(n, expectation=f"step {step.name}: {n.expectation}") for n in note_large_integers(model, inputs)
+    )
+    scores = model.score(inputs)
     for output, name in names.items():
         rows = rows.append_column(name, _spread(scores[output], places, rows.num_rows))
     return replace(
         features,
         table=rows,
         refusals=features.refusals + refused,
+        validations=features.validations + notes,
         outputs={**features.outputs, step.name: tuple(names.values())},
     )
 
@@ -58,14 +70,15 @@ def judge_steps(run: ScoringRun, partition: Partition, features: Features, optio
 
     Raises:
         MissingColumns: a column to keep is missing.
-        FeaturesError: a column has a name that the live view needs.
+        DestinationMismatch: a column has a name that the live view needs, or that of another column.
         ExpressionError: a column of `decide:` cannot be evaluated.
     """
     if features.halts:
         return skip_scoring(features)
     deciding = features.outputs[run.pipeline.steps[-1].name][0]
     given = features.table.select(features.output_columns)
-    plain = replace(features, table=features.table.drop_columns(features.output_columns))
+    validations = tuple(replace(v, partition=partition.index) for v in features.validations)  # notes of steps have none
+    plain = replace(features, table=features.table.drop_columns(features.output_columns), validations=validations)
     return judge_scores(run, partition, plain, Scores(given, deciding), options)
 
 
@@ -79,16 +92,16 @@ def score_in_steps(
 
 
 def take_inputs(step: ScoreStep, manifest: Manifest, rows: pa.Table) -> pa.Table:
-    """Return the columns that a step's model takes, under the names of its features.
+    """Return the columns that a step's model takes, under the names of its features and base margin.
 
     Raises:
         ModelMismatch: a column is missing, or `inputs` names a feature that the model does not have.
     """
-    unknown = tuple(feature for feature in step.inputs if feature not in manifest.feature_names)
+    unknown = tuple(feature for feature in step.inputs if feature not in manifest.input_names)
     if unknown:
         reason = f"does not have the features that `inputs` of step `{step.name}` names"
         raise ModelMismatch(manifest.label, unknown, reason)
-    taken = {feature: step.inputs.get(feature, feature) for feature in manifest.feature_names}
+    taken = {feature: step.inputs.get(feature, feature) for feature in manifest.input_names}
     lacking = tuple(column for column in taken.values() if column not in rows.column_names)
     if lacking:
         reason = f"needs columns for step `{step.name}` that are neither features nor outputs of earlier steps"

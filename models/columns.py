@@ -13,11 +13,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.database.decimals import to_float
 from penstock.models.manifest import Feature, Scalar
 from penstock.run_types import Misfit
 
 _LARGEST = float(np.finfo(np.float32).max)
 """XGBoost computes in 32 bits: larger numbers become infinite."""
+
+_FLOAT32_EXACT = 2.0**24
+"""A float32 holds every whole number up to this one."""
 
 _SHOWN = 80
 """Characters of an unseen category that a reason shows. The quarantined row has all of them."""
@@ -46,14 +50,28 @@ class FeatureColumn:
         return int(value) if self.feature.dtype == "int" else float(value)
 
 
-def read_column(feature: Feature, column: "pa.ChunkedArray[Any]") -> FeatureColumn:
-    """Convert a table's column for its feature. Copy only if its type, NULLs or chunks need it."""
+def read_column(feature: Feature, column: "pa.ChunkedArray[Any]", missing: float | None = None) -> FeatureColumn:
+    """Convert a table's column for its feature. Copy only if its type, NULLs or chunks need it.
+
+    Args:
+        missing: a number, or the code of a category, that is a missing value, compared in 32 bits as XGBoost does.
+    """
     array: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     if pa.types.is_null(array.type):
         return _all_missing(feature, len(array))
-    return _read_category(feature, array) if feature.dtype == "category" else _read_number(feature, array)
+    if feature.dtype == "category":
+        return _read_category(feature, array, missing)
+    return _read_number(feature, array, missing)
+
+
+def read_margin(name: str, column: "pa.ChunkedArray[Any]") -> FeatureColumn:
+    """Convert a column of base margins. Unlike a feature, it needs a number in each row."""
+    margin = read_column(Feature(name=name, dtype="float"), column)
+    lacking = np.flatnonzero(np.isnan(margin.values)).tolist()
+    misfits = dict.fromkeys(lacking, Misfit(name, "no base margin")) | margin.misfits
+    return FeatureColumn(margin.feature, margin.values, misfits)
 
 
 def golden_array(feature: Feature, values: list[Scalar]) -> "pa.Array[Any]":
@@ -70,16 +88,29 @@ def is_number(type_: pa.DataType) -> bool:
     return pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
 
 
+def count_large_integers(column: "pa.ChunkedArray[Any]") -> int:
+    """Count the whole numbers beyond 2^24 of an integer column. Columns of other types have none."""
+    kind = column.type
+    if not (pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)):
+        return 0
+    extremes: Any = pc.min_max(column).as_py()
+    if extremes["min"] is None or max(abs(extremes["min"]), abs(extremes["max"])) <= _FLOAT32_EXACT:
+        return 0
+    numbers = column.cast(pa.float64(), safe=False) if pa.types.is_integer(kind) else to_float(column)
+    values: Numbers = numbers.to_numpy()
+    return int(np.count_nonzero(np.abs(values) > _FLOAT32_EXACT))
+
+
 def _all_missing(feature: Feature, rows: int) -> FeatureColumn:
     if feature.dtype == "category":
         return FeatureColumn(feature, np.full(rows, -1, np.int32))
     return FeatureColumn(feature, np.full(rows, np.nan, np.float32))
 
 
-def _read_number(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
+def _read_number(feature: Feature, array: "pa.Array[Any]", missing: float | None) -> FeatureColumn:
     if not (is_number(array.type) or pa.types.is_boolean(array.type)):
         return _wrong_type(feature, array)
-    values = _numbers(array)
+    values = _without(_numbers(array), missing)
     misfits: dict[int, Misfit] = {}
     if not pa.types.is_boolean(array.type):
         for bad, why in _misfit_numbers(feature, values):
@@ -91,13 +122,29 @@ def _numbers(array: "pa.Array[Any]") -> Numbers:
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
         array = array.cast(pa.float32()) if array.null_count else array
-    elif pa.types.is_decimal(array.type) or pa.types.is_float16(array.type):
+    elif pa.types.is_decimal(array.type):
+        array = to_float(array)
+    elif pa.types.is_float16(array.type):
         array = array.cast(pa.float64())
     elif pa.types.is_integer(array.type) and array.null_count:
         # Directly to 32 bits, as XGBoost does: by way of 64 bits a number would be rounded twice, and a row's score
         # would depend on whether another row of its partition is NULL.
         array = array.cast(pa.float32(), safe=False)
     values: Numbers = array.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _without(values: Numbers, missing: float | None) -> Numbers:
+    """Return the numbers with NaN for those that are the missing value."""
+    if missing is None:
+        return values
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    found = narrow == np.float32(missing)
+    if not found.any():
+        return values
+    values = values.copy() if values.dtype == np.float64 else narrow
+    values[found] = np.nan
     return values
 
 
@@ -112,10 +159,10 @@ def _misfit_numbers(feature: Feature, values: Numbers) -> Iterator[tuple[Numbers
         yield (values != 0) & (values != 1) & ~np.isnan(values), "not a boolean"
 
 
-def _read_category(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
+def _read_category(feature: Feature, array: "pa.Array[Any]", missing: float | None) -> FeatureColumn:
     if not (is_text(array.type) or is_number(array.type)):
         return _wrong_type(feature, array)
-    text = _category_text(array)
+    text = category_text(array)
     found = pc.index_in(text, value_set=pa.array(feature.categories, text.type))
     codes = found.fill_null(-1).to_numpy(zero_copy_only=False)
     misfits: dict[int, Misfit] = {}
@@ -126,20 +173,22 @@ def _read_category(feature: Feature, array: "pa.Array[Any]") -> FeatureColumn:
             int(row): Misfit(feature.name, "unseen category", _shortened(name))
             for row, name in zip(unseen, names, strict=True)
         }
-    return FeatureColumn(feature, codes, misfits)
+    return FeatureColumn(
+        feature, codes if missing is None else np.where(codes == missing, np.int32(-1), codes), misfits
+    )
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":
+def category_text(array: "pa.Array[Any]") -> "pa.Array[Any]":
     """Return categories as text. Whole floats become integers: an integer column with NULLs is read as float."""
     if is_text(array.type):
         return array.cast(pa.string()) if pa.types.is_string_view(array.type) else array
-    if pa.types.is_integer(array.type):
+    if pa.types.is_integer(array.type) or (pa.types.is_decimal(array.type) and array.type.scale == 0):
         return array.cast(pa.string())
-    numbers = array.cast(pa.float64())
+    numbers = to_float(array) if pa.types.is_decimal(array.type) else array.cast(pa.float64())
     numbers = pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
     whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), pa.scalar(2.0**53)))
     as_integers = pc.if_else(whole, numbers, 0.0).cast(pa.int64()).cast(pa.string())

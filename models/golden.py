@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.errors import ModelRefused
 from penstock.models.columns import FeatureColumn, golden_array
-from penstock.models.manifest import GoldenRow, Manifest, Scalar
+from penstock.models.manifest import Feature, GoldenRow, Manifest, Scalar
 
 GOLDEN_ROWS = 5
 TOLERANCE = 1e-6
@@ -15,13 +16,10 @@ TOLERANCE = 1e-6
 REGISTER_AGAIN = "Register the file again as a new version."
 
 
-def choose_golden_rows(columns: list[FeatureColumn], rows: int, refused: set[int]) -> list[int]:
+def choose_golden_rows(columns: list[FeatureColumn], usable: npt.NDArray[np.int64]) -> list[int]:
     """Choose evenly spread positions of rows that can be scored. If any row has a missing value, include one."""
-    usable = np.setdiff1d(np.arange(rows), np.fromiter(refused, np.int64, len(refused)))
-    if not len(usable):
-        return []
     chosen = {int(usable[at]) for at in np.linspace(0, len(usable) - 1, GOLDEN_ROWS).round().astype(int)}
-    missing = np.zeros(rows, np.bool_)
+    missing = np.zeros(len(columns[0].values), np.bool_)
     for column in columns:
         missing |= column.values < 0 if column.feature.dtype == "category" else np.isnan(column.values)
     with_missing = usable[missing[usable]]
@@ -37,8 +35,10 @@ def read_inputs(columns: list[FeatureColumn], rows: list[int]) -> list[dict[str,
 
 def golden_table(manifest: Manifest) -> pa.Table:
     """Build a table of the golden rows' inputs for `ModelVersion.score`."""
+    margins = [Feature(name=name, dtype="float") for name in manifest.base_margin]
+    columns = {feature.name: feature for feature in (*manifest.features, *margins)}
     return pa.table(
-        {f.name: golden_array(f, [row.inputs.get(f.name) for row in manifest.golden]) for f in manifest.features}
+        {name: golden_array(f, [row.inputs.get(name) for row in manifest.golden]) for name, f in columns.items()}
     )
 
 

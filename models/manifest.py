@@ -11,6 +11,8 @@ VERSION = r"[1-9][0-9]{0,8}"
 QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Where `Distribution.quantiles` are taken."""
 PREDICTED_CLASS = "predicted_class"
+Link = Literal["sigmoid", "exp", "identity", "softmax"]
+"""The function that makes outputs of a model's raw margins."""
 
 Scalar = bool | int | FiniteFloat | str | None
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -58,13 +60,27 @@ class Manifest(Part):
     group: tuple[str, ...] = ()
     """Columns that group the rows of a ranking model. Its `score` is comparable only within a group."""
     best_iteration: int | None = Field(default=None, ge=0)
-    """Last boosting round that is used to score. `None` means all rounds."""
+    """Last boosting round that the file says is best. `None` means that it names none."""
+    iterations: int | None = Field(default=None, ge=1)
+    """Boosting rounds that score, if the registration names them. Otherwise they end with the best one."""
+    missing: FiniteFloat | None = None
+    """Value of a feature that means missing, beside NULL and NaN."""
+    base_margin: tuple[str, ...] = ()
+    """Column of each row's base margin. Of a model with several outputs, a column for each, in their order."""
+    link: Link | None = None
+    """Function that makes the outputs of raw margins. `None` means the objective's own."""
     saved_by: str
     """XGBoost version that wrote the file."""
     trained_from: UtcDatetime | None = None
     trained_until: UtcDatetime | None = None
     metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     reference: dict[str, Distribution] = Field(default_factory=dict)
+    reference_rows: int | None = Field(default=None, ge=0)
+    """Reference rows at registration. `None` in manifests of 0.1."""
+    unscorable_rows: int = Field(default=0, ge=0)
+    """Reference rows that the model cannot take."""
+    verified_rows: int | None = Field(default=None, ge=1)
+    """Reference rows that score as the training code said. `None` if its outputs were not given."""
     golden: tuple[GoldenRow, ...] = ()
     created_at: UtcDatetime
 
@@ -86,6 +102,16 @@ class Manifest(Part):
     @property
     def feature_names(self) -> tuple[str, ...]:
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The columns that rows need: the features, then the base margin."""
+        return (*self.feature_names, *(name for name in self.base_margin if name not in self.feature_names))
+
+    @property
+    def rounds(self) -> int:
+        """Number of boosting rounds that score. 0 means all."""
+        return self.iterations or (0 if self.best_iteration is None else self.best_iteration + 1)
 
     @property
     def score_columns(self) -> tuple[str, ...]:

@@ -1,21 +1,24 @@
 """Draft a manifest from a model file and its reference rows. The registry writes it."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
 from penstock.errors import ModelMismatch, ModelRefused
 from penstock.models.booster import ModelVersion, open_booster
 from penstock.models.booster_facts import BoosterFacts
-from penstock.models.columns import is_text
+from penstock.models.category_names import find_categories
+from penstock.models.expected import Expected, compare_outputs, largest_rows, read_expected
 from penstock.models.golden import choose_golden_rows, golden_table, read_inputs, with_outputs
-from penstock.models.manifest import PREDICTED_CLASS, Feature, GoldenRow, Manifest
+from penstock.models.manifest import PREDICTED_CLASS, Feature, GoldenRow, Link, Manifest
 from penstock.models.reference import describe_column
+from penstock.run_types import Misfit
 
 
 @dataclass(frozen=True)
@@ -32,22 +35,31 @@ class Candidate:
     trained_from: datetime | None = None
     trained_until: datetime | None = None
     group: Sequence[str] = ()
+    missing: float | None = None
+    base_margin: Sequence[str] = ()
+    link: Link | None = None
+    iterations: int | None = None
+    expected: Expected | None = None
+    max_unscorable: float = 0.0
 
 
 def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
     """Build the manifest, under version 1. Golden rows and distributions come from the reference rows.
 
     Raises:
-        ModelRefused: the file, its classes or its categories do not fit together.
-        ModelMismatch: the reference rows lack a feature, or none of them can be scored.
+        ModelRefused: the file and the arguments do not fit together, or it does not score as the training code did.
+        ModelMismatch: the reference rows lack a column, or too many of them cannot be scored.
     """
     label = candidate.name
     booster, facts = open_booster(candidate.content, label, candidate.file_name)
-    missing = tuple(f.name for f in facts.features if f.name not in candidate.reference.column_names)
+    needed = dict.fromkeys((*(f.name for f in facts.features), *candidate.base_margin))
+    missing = tuple(name for name in needed if name not in candidate.reference.column_names)
     if missing:
         raise ModelMismatch(label, missing, "needs columns that the reference rows do not have")
-    facts = replace(facts, features=tuple(_with_categories(f, candidate) for f in facts.features))
+    facts = replace(facts, features=tuple(_with_categories(f, facts, candidate) for f in facts.features))
     classes = _classes(facts, candidate)
+    outputs = _outputs(facts, classes)
+    _check_arguments(facts, candidate, len(classes) or facts.targets)
     try:
         draft = Manifest(
             name=candidate.name,
@@ -56,10 +68,14 @@ def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
             sha256=hashlib.sha256(candidate.content).hexdigest(),
             features=facts.features,
             objective=facts.objective,
-            outputs=_outputs(facts, classes),
+            outputs=outputs,
             classes=classes,
             group=tuple(candidate.group),
             best_iteration=facts.best_iteration,
+            iterations=candidate.iterations,
+            missing=None if candidate.missing is None or math.isnan(candidate.missing) else candidate.missing,
+            base_margin=tuple(candidate.base_margin),
+            link=candidate.link,
             saved_by=facts.saved_by,
             trained_from=candidate.trained_from,
             trained_until=candidate.trained_until,
@@ -70,55 +86,89 @@ def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ModelRefused(label, f"an argument of its registration is not valid: `{where}`: {first['msg']}.") from None
-    return _with_golden_rows(ModelVersion(draft, booster), candidate.reference)
+    return _with_golden_rows(ModelVersion(draft, booster), candidate, facts)
 
 
-def _with_golden_rows(version: ModelVersion, reference: pa.Table) -> Manifest:
-    manifest = version.manifest
-    columns = version.read(reference)
-    refused = {row for column in columns for row in column.misfits}
-    rows = choose_golden_rows(columns, reference.num_rows, refused)
-    if not rows:
-        why = next((misfit.text for column in columns for misfit in column.misfits.values()), "there are none")
-        raise ModelMismatch(
-            manifest.name, manifest.feature_names, f"needs reference rows that it can score ({why}), with these columns"
-        )
-    inputs = read_inputs(columns, rows)
+def _with_golden_rows(version: ModelVersion, candidate: Candidate, facts: BoosterFacts) -> Manifest:
+    manifest, reference = version.manifest, candidate.reference
+    columns, margins = version.read(reference), version.read_margins(reference)
+    refused = {row: misfit for column in columns + margins for row, misfit in column.misfits.items()}
+    _check_share(candidate, manifest, refused)
+    usable = np.setdiff1d(np.arange(reference.num_rows), np.fromiter(refused, np.int64, len(refused)))
+    rows = choose_golden_rows(columns, usable)
+    expected = None
+    if candidate.expected is not None:
+        expected = read_expected(manifest, candidate.expected, reference, usable)
+        compare_outputs(version, facts.rounds, reference.take(pa.array(usable, pa.int64())), expected)
+        rows = sorted({*rows, *(int(usable[at]) for at in largest_rows(expected))})
+    inputs = read_inputs(columns + margins, rows)
     unscored = manifest.model_copy(update={"golden": tuple(GoldenRow(inputs=given, outputs={}) for given in inputs)})
+    outputs = version.score(golden_table(unscored))
+    if expected is not None:
+        golden = expected.take(pa.array(np.searchsorted(usable, rows), pa.int64()))
+        for name in golden.column_names:
+            outputs = outputs.set_column(outputs.column_names.index(name), name, golden.column(name))
     return unscored.model_copy(
         update={
-            "golden": with_outputs(inputs, version.score(golden_table(unscored))),
+            "golden": with_outputs(inputs, outputs),
             "reference": {column.feature.name: describe_column(column) for column in columns},
+            "reference_rows": reference.num_rows,
+            "unscorable_rows": len(refused),
+            "verified_rows": None if expected is None else len(usable),
         }
     )
 
 
-def _with_categories(feature: Feature, candidate: Candidate) -> Feature:
-    """Take the categories from the model, then from the caller, then from a dictionary-encoded reference column.
-
-    They are never collected from the values: a category without a row would shift the codes of all others.
-    """
-    given = candidate.categories.get(feature.name)
-    if feature.dtype != "category":
-        if given is not None:
-            raise ModelRefused(candidate.name, f"`{feature.name}` is a {feature.dtype} in the file, not a category.")
-        return feature
-    if feature.categories:
-        if given is not None and tuple(given) != feature.categories:
-            raise ModelRefused(
-                candidate.name, f"the categories given for `{feature.name}` are not the file's: {feature.categories}."
-            )
-        return feature
-    column: Any = candidate.reference.column(feature.name)
-    if given is None and pa.types.is_dictionary(column.type) and is_text(column.type.value_type):
-        given = column.combine_chunks().dictionary.to_pylist()
-    if not given:
+def _check_share(candidate: Candidate, manifest: Manifest, refused: Mapping[int, Misfit]) -> None:
+    """Refuse reference rows of which none can be scored, or too few."""
+    rows = candidate.reference.num_rows
+    why = refused[min(refused)].text if refused else "there are none"
+    if len(refused) == rows:
+        reason = f"needs reference rows that it can score ({why}), with these columns"
+        raise ModelMismatch(candidate.name, manifest.input_names, reason)
+    if len(refused) > candidate.max_unscorable * rows:
         raise ModelRefused(
             candidate.name,
-            f"the file has no categories of `{feature.name}` (saved by an XGBoost before 3.1, or trained on "
-            "codes). Give them in the order of their codes with `categories`.",
+            f"it cannot score {len(refused):,} of {rows:,} reference rows, the first because of {why}. The share that "
+            f"may be so is {candidate.max_unscorable:g}: correct the rows, or allow more with `max_unscorable`.",
         )
-    return feature.model_copy(update={"categories": tuple(given)})
+
+
+def _check_arguments(facts: BoosterFacts, candidate: Candidate, outputs: int) -> None:
+    """Refuse arguments that do not fit the file, and a file that may need one that is not given."""
+    margins, rounds, link = len(candidate.base_margin), candidate.iterations, candidate.link
+    if margins not in (0, outputs):
+        what = f"{margins} columns are given as its base margin, and it has {outputs} outputs. Give one for each."
+        raise ModelRefused(candidate.name, what)
+    if rounds is not None and (facts.rounds is None or rounds > facts.rounds):
+        has = "a linear model always scores with all of them" if facts.rounds is None else f"it has {facts.rounds}"
+        raise ModelRefused(candidate.name, f"it cannot score with {rounds} boosting rounds: {has}.")
+    if link == "softmax" and outputs == 1:
+        raise ModelRefused(candidate.name, "the link `softmax` needs a model with several classes, and it has none.")
+    if not 0 <= candidate.max_unscorable <= 1:
+        raise ModelRefused(
+            candidate.name, f"`max_unscorable` is {candidate.max_unscorable:g}, not a share from 0 to 1."
+        )
+    if facts.may_be_custom and link is None and candidate.expected is None:
+        raise ModelRefused(
+            candidate.name,
+            f"a custom objective may have trained it: its file says `{facts.objective}` and has no base score that was "
+            "estimated from labels, so raw margins might be published. Say what makes outputs of margins with `link`: "
+            f"{'softmax' if facts.classes else 'identity'}, sigmoid or exp; or give the training code's outputs with "
+            "`expected`.",
+        )
+
+
+def _with_categories(feature: Feature, facts: BoosterFacts, candidate: Candidate) -> Feature:
+    given = candidate.categories.get(feature.name)
+    if feature.dtype == "category":
+        column, stored = candidate.reference.column(feature.name), facts.stored_names.get(feature.name)
+        return feature.model_copy(
+            update={"categories": find_categories(candidate.name, feature, stored, given, column)}
+        )
+    if given is not None:
+        raise ModelRefused(candidate.name, f"`{feature.name}` is a {feature.dtype} in the file, not a category.")
+    return feature
 
 
 def _classes(facts: BoosterFacts, candidate: Candidate) -> tuple[str, ...]:

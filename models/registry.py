@@ -22,7 +22,8 @@ from pydantic import ValidationError
 
 from penstock.errors import ModelNotFound, ModelRefused
 from penstock.models.aliases import AliasMove, check_alias, move_alias, read_aliases
-from penstock.models.manifest import MODEL_NAME, VERSION, Manifest
+from penstock.models.expected import Expected
+from penstock.models.manifest import MODEL_NAME, VERSION, Link, Manifest
 from penstock.models.store_files import read_inside, refuse_links, sync_folder, write_durably
 from penstock.run_types import ModelPin
 from penstock.settings import Device
@@ -126,6 +127,12 @@ class Registry:
         trained_until: datetime | None = None,
         classes: Sequence[str] = (),
         group: Sequence[str] = (),
+        missing: float | None = None,
+        base_margin: Sequence[str] = (),
+        link: Link | None = None,
+        iterations: int | None = None,
+        expected: Expected | None = None,
+        max_unscorable: float = 0.0,
         now: datetime | None = None,
     ) -> Manifest:
         """Register a model file as the next version, and move `alias` to it if given.
@@ -141,11 +148,19 @@ class Registry:
             trained_until: end of them.
             classes: labels of a multi-class model, in the order of its class numbers.
             group: columns that group the rows of a ranking model.
+            missing: value of a feature that means missing, as the training code gave it to XGBoost.
+            base_margin: column of each row's base margin; for a model with several outputs one for each.
+            link: function that makes outputs of raw margins; needed after training with a custom objective.
+            iterations: boosting rounds to score with, instead of those up to the best one.
+            expected: outputs of the training code on the reference rows: the column that has them, one for each
+                output, or a table with a row for each reference row. They must agree within 1e-6.
+            max_unscorable: share of the reference rows that the model need not be able to score.
             now: time of the registration.
 
         Raises:
-            ModelRefused: the name, the alias or the file is not valid.
-            ModelMismatch: the reference rows lack a feature, or none of them can be scored.
+            ModelRefused: the name, the alias, the file or an argument is not valid; it does not score as expected; or
+                too many reference rows cannot be scored.
+            ModelMismatch: the reference rows lack a column, or none of them can be scored.
         """
         from penstock.models.registration import Candidate, draft_manifest
 
@@ -158,7 +173,7 @@ class Registry:
         moment = now or datetime.now(UTC)
         candidate = Candidate(
             name, file.read_bytes(), file.name, reference, categories or {}, classes, metrics or {},
-            trained_from, trained_until, group,
+            trained_from, trained_until, group, missing, base_margin, link, iterations, expected, max_unscorable,
         )  # fmt: skip
         manifest = self._store(draft_manifest(candidate, moment), candidate.content)
         if alias is not None:

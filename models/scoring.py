@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from penstock.database.decimals import to_float
 from penstock.database.unstorable import unstorable_rows
-from penstock.errors import FeaturesError, MissingColumns
+from penstock.errors import DestinationMismatch, FeaturesError, MissingColumns
+from penstock.models.columns import count_large_integers
 from penstock.quality import columns_needed, judge_rows
-from penstock.run.history_table import check_names
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner, count_released, failed_expectations, sample_rows
-from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
+from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun, Validation
+from penstock.spec.column_names import find_taken
 from penstock.spec.pipeline import MODEL, SCORES, Pipeline
 from penstock.spec.steps import SCORE
 
@@ -36,7 +38,7 @@ def score_features(
     Raises:
         ModelMismatch: a feature of the manifest is missing.
         MissingColumns: a column to keep is missing.
-        FeaturesError: a column has a name that the live view needs.
+        DestinationMismatch: a column has a name that the live view needs, or that of another column.
         ExpressionError: a column of `decide:` cannot be evaluated.
     """
     pipeline = run.pipeline
@@ -46,7 +48,9 @@ def score_features(
     misfits = add_unstorable(pipeline, features.table, model.refused_rows(features.table))
     taken, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, features.table, misfits)
     scores = Scores(model.score(taken), model.manifest.outputs[0])
-    passed = replace(features, table=taken, refusals=features.refusals + refused)
+    notes = (replace(note, partition=partition.index) for note in note_large_integers(model, taken))
+    noted = (*features.validations, *notes)
+    passed = replace(features, table=taken, refusals=features.refusals + refused, validations=noted)
     return judge_scores(run, partition, passed, scores, options)
 
 
@@ -101,6 +105,17 @@ def add_unstorable(
     return refused | {row: (*refused.get(row, ()), *reasons) for row, reasons in found.items()}
 
 
+def note_large_integers(model: "ModelVersion", rows: pa.Table) -> tuple[Validation, ...]:
+    """Return a note for each integer feature with values that XGBoost's 32 bits may round. A run adds them up."""
+    found = []
+    for feature in model.manifest.features:
+        large = count_large_integers(rows[feature.name]) if feature.dtype != "category" else 0
+        if large:
+            label, observed = f"`{feature.name}` beyond 2^24", "XGBoost rounds them to 24 bits"
+            found.append(Validation(MODEL, label, "info", rows.num_rows, large, "noted", observed))
+    return tuple(found)
+
+
 def _assemble(run: ScoringRun, features: pa.Table, scores: Scores, statement_seconds: int) -> tuple[pa.Table, str]:
     """Return key, outputs, decided and kept columns, and the name of the deciding column."""
     pipeline, outputs, deciding = run.pipeline, scores.table, scores.deciding
@@ -113,12 +128,8 @@ def _assemble(run: ScoringRun, features: pa.Table, scores: Scores, statement_sec
     if lacking:
         raise MissingColumns("the features, for `destination.keep`,", lacking, tuple(features.column_names))
     table = _joined(features.select([*pipeline.key]), outputs, features.select(kept))
-    taken = check_names(tuple(table.column_names))
-    if taken:
-        names = ", ".join(f"`{c}`" for c in taken)
-        raise FeaturesError(
-            pipeline.name, f"gives {names}, which the live view needs for itself. Rename it in the query."
-        )
+    for taken in find_taken(table.column_names, outputs.column_names):
+        raise DestinationMismatch(pipeline.destination.table, f"`{taken.column}` {taken.why}", taken.remedy)
     return table, deciding
 
 
@@ -152,7 +163,9 @@ def _joined(*tables: pa.Table) -> pa.Table:
 
 def _quantiles(rows: pa.Table, column: str) -> tuple[float, ...]:
     """Return the column's 101 quantiles. Rows that its step left out do not count."""
-    if not pa.types.is_floating(rows[column].type):
+    scores = rows[column]
+    scores = to_float(scores) if pa.types.is_decimal(scores.type) else scores
+    if not pa.types.is_floating(scores.type):
         return ()
-    values = rows[column].drop_null().to_numpy()
+    values = scores.drop_null().to_numpy()
     return tuple(float(v) for v in np.quantile(values, np.linspace(0, 1, 101))) if len(values) else ()

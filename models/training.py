@@ -20,7 +20,7 @@ from penstock.errors import ModelMismatch, ModelRefused
 from penstock.models.booster import fit_booster
 from penstock.models.columns import is_number, is_text, read_column
 from penstock.models.groups import cut_between_groups, gather_groups
-from penstock.models.manifest import Feature, Manifest
+from penstock.models.manifest import PREDICTED_CLASS, Feature, Manifest
 from penstock.models.registry import Registry
 
 _NAME = "to be trained"
@@ -49,6 +49,8 @@ class Trained:
     trained_from: datetime | None
     trained_until: datetime | None
     group: tuple[str, ...] = ()
+    expected: pa.Table | None = None
+    """What the booster predicts of the reference rows: the registered version must give the same."""
 
     def save(self, path: Path) -> Path:
         """Write the model file. Its name ends in `.ubj`."""
@@ -70,6 +72,7 @@ class Trained:
                 trained_until=self.trained_until,
                 classes=self.classes,
                 group=self.group,
+                expected=self.expected,
             )
 
 
@@ -146,7 +149,16 @@ def train(
         trained_from=first,
         trained_until=last,
         group=tuple(group),
+        expected=_as_outputs(fitted.predicted[spread], classes),
     )
+
+
+def _as_outputs(predicted: npt.NDArray[Any], classes: tuple[str, ...]) -> pa.Table:
+    """Return predictions as columns, in the order of a model's outputs. Numbers of classes become their labels."""
+    if classes and predicted.ndim == 1:
+        return pa.table({PREDICTED_CLASS: [classes[int(number)] for number in predicted]})
+    columns = [pa.array(column) for column in predicted.reshape(len(predicted), -1).T]
+    return pa.table(columns, names=[str(at) for at in range(len(columns))])
 
 
 def _infer_feature(name: str, column: "pa.ChunkedArray[Any]") -> Feature:

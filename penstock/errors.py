@@ -4,7 +4,8 @@ PenstockError
 ├── TransientError
 │   ├── DatabaseUnavailable
 │   │   ├── DatabaseLocked
-│   │   └── DatabaseFull
+│   │   ├── DatabaseFull
+│   │   └── StandbyConflict
 │   ├── KeyCollision
 │   ├── ClusterUnreachable
 │   └── WorkerLost
@@ -16,16 +17,26 @@ PenstockError
 │   │   ├── PipelineNotFound
 │   │   ├── RunNotFound
 │   │   ├── WrongState
-│   │   └── MemoryTooSmall
+│   │   ├── MemoryTooSmall
+│   │   ├── DestinationTaken
+│   │   ├── DestinationDisputed
+│   │   ├── OverlappingRuns
+│   │   └── RenameRefused
 │   ├── AccessDenied
 │   ├── SourceError
 │   │   ├── MissingTable
 │   │   ├── MissingColumns
+│   │   ├── AmbiguousColumns
+│   │   ├── MixedTypes
 │   │   ├── NoFiles
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
+│   │   ├── FilesChanged
 │   │   ├── LinesPruned
+│   │   ├── InexactColumn
 │   │   ├── UnreadableTime
+│   │   ├── UnfitValue
+│   │   ├── AmbiguousDate
 │   │   ├── HorizonHidden
 │   │   └── QueryFailed
 │   ├── SnapshotLost
@@ -40,7 +51,8 @@ PenstockError
 │   ├── DestinationMismatch
 │   ├── PartitionMoved
 │   ├── ReconciliationFailed
-│   └── TakenOver
+│   ├── TakenOver
+│   └── LeaseEnded
 └── IntervalBusy
 
 Tasks retry a `TransientError` and nothing else. Each class has its facts as fields and survives pickling. Its
@@ -164,6 +176,25 @@ class DatabaseFull(DatabaseUnavailable):
             f"connection `{self.connection}` has no disk space left: {self.reason}. The published rows are unchanged. "
             "Free some space, then run again. `penstock prune` removes rows that no reader sees any more."
         )
+
+
+_ON_STANDBY = (
+    "If it happens often, set `hot_standby_feedback = on` on the standby or raise its `max_standby_streaming_delay`, "
+    "or connect to the primary server."
+)
+
+
+@dataclass(eq=False)
+class StandbyConflict(DatabaseUnavailable):
+    """A standby cancelled a read.
+
+    Cause: the read needed rows that the primary server has removed, and the standby had to replay that.
+    Remedy: none at first: a task retries it. If it happens often, set `hot_standby_feedback = on` on the standby, raise
+        its `max_standby_streaming_delay`, or connect to the primary server.
+    """
+
+    def message(self) -> str:
+        return f"connection `{self.connection}` is a standby that cancelled a read: {self.reason}. {_ON_STANDBY}"
 
 
 @dataclass(eq=False)
@@ -392,6 +423,113 @@ class MemoryTooSmall(UsageError):
         )
 
 
+@dataclass(eq=False)
+class DestinationTaken(UsageError):
+    """The destination belongs to another pipeline.
+
+    Cause: the pipeline was renamed, or two pipelines have the same `destination.table`.
+    Remedy: `penstock rename OLD NEW` for a renamed pipeline; otherwise another `destination.table`.
+    """
+
+    table: str
+    pipeline: str
+    owner: str
+    runs: int
+    """Its published and running runs there. 0: only a name collides with one of its view or table names."""
+
+    def message(self) -> str:
+        if not self.runs:
+            return (
+                f"`{self.table}` is a view or a table of pipeline `{self.owner}`, and `{self.pipeline}` would write "
+                "one of that name too. Nothing was changed. Choose another `destination.table`."
+            )
+        return (
+            f"`{self.table}` belongs to pipeline `{self.owner}`, which has {self.runs:,} live "
+            f"run{'' if self.runs == 1 else 's'} in it, so `{self.pipeline}` cannot write there. Nothing was changed. "
+            f"If `{self.owner}` was renamed: `penstock rename {self.owner} {self.pipeline}`. If not, give "
+            f"`{self.pipeline}` a `destination.table` of its own, or take the rows of `{self.owner}` out with "
+            f"`penstock withdraw --pipeline {self.owner}`."
+        )
+
+
+@dataclass(eq=False)
+class DestinationDisputed(UsageError):
+    """A destination has overlapping live runs, or those of several pipelines.
+
+    Cause: an older Penstock allowed it, after a change of grain, start or name.
+    Remedy: withdraw runs until none overlap; `penstock ledger verify` lists them.
+    """
+
+    table: str
+    pipeline: str
+    pipelines: tuple[str, ...]
+    overlaps: tuple[str, ...]
+    """The first overlaps, each as two runs with their intervals."""
+
+    def message(self) -> str:
+        found = [f"the runs {pair} overlap" for pair in self.overlaps]
+        if len(self.pipelines) > 1:
+            found.insert(0, f"the pipelines {', '.join(f'`{p}`' for p in self.pipelines)} have live runs in it")
+        others = [p for p in self.pipelines if p != self.pipeline]
+        way_out = (
+            f"Keep one pipeline's runs: `penstock withdraw --pipeline {others[0]}`"
+            if others
+            else "Take out one run of each pair: `penstock withdraw RUN_ID`"
+        )
+        return (
+            f"`{self.table}` shows rows twice: {'; '.join(found)}. It takes no new run until that is resolved, and the "
+            f"upgrade has changed nothing. {way_out}. `penstock ledger verify` lists all of them."
+        )
+
+
+@dataclass(eq=False)
+class OverlappingRuns(UsageError):
+    """An interval overlaps live runs that it does not cover.
+
+    Cause: the grain, the start or the time zone of the pipeline has changed.
+    Remedy: restate a range that covers the named runs, or withdraw them.
+    """
+
+    pipeline: str
+    interval: str
+    runs: tuple[str, ...]
+    """The live runs, each as ID and interval."""
+    cover_start: str = ""
+    """Start of a range of whole intervals that covers them. Empty if the pipeline's grid has none."""
+    cover_end: str = ""
+
+    def message(self) -> str:
+        named = ", ".join(self.runs[:5]) + (f" and {len(self.runs) - 5} more" if len(self.runs) > 5 else "")
+        restate = (
+            f"restate a range that covers them: `penstock run {self.pipeline} --restate --start {self.cover_start} "
+            f"--end {self.cover_end}`; or "
+            if self.cover_start
+            else "change `grain` and `start` back, so that the intervals cover them; or "
+        )
+        ids = " ".join(run.split()[0] for run in self.runs[:5])
+        return (
+            f"`{self.pipeline}` {self.interval} overlaps live runs that it does not cover: {named}. Publishing it "
+            f"would show rows twice, so nothing was changed. Two ways out: {restate}take them out of the view with "
+            f"`penstock withdraw {ids}`, and run again."
+        )
+
+
+@dataclass(eq=False)
+class RenameRefused(UsageError):
+    """A pipeline cannot be renamed in the ledger.
+
+    Cause: follow the message: a run works, the old name is unknown, or the two names are two pipelines.
+    Remedy: follow the message, then repeat the command. Nothing was changed.
+    """
+
+    old: str
+    new: str
+    reason: str
+
+    def message(self) -> str:
+        return f"`{self.old}` cannot become `{self.new}`: {self.reason}. Nothing was changed."
+
+
 # --- sources -----------------------------------------------------------------------------------
 
 
@@ -458,6 +596,46 @@ class MissingColumns(SourceError):
 
 
 @dataclass(eq=False)
+class AmbiguousColumns(SourceError):
+    """A source has two columns of one name.
+
+    Cause: a query such as `select u.*, t.*`, or names that differ only in upper and lower case.
+    Remedy: select the columns by name, and give each a name of its own.
+    """
+
+    where: str
+    columns: tuple[str, ...]
+
+    def message(self) -> str:
+        names = ", ".join(f"`{c}`" for c in self.columns)
+        return (
+            f"{self.where} has more than one column of a name: {names} (upper and lower case are the same). "
+            "Select the columns in a `query:` by name, and give each a name of its own, as in `t.id as order_id`."
+        )
+
+
+@dataclass(eq=False)
+class MixedTypes(SourceError):
+    """The column of `partition_by` has values of several types.
+
+    Cause: a SQLite column with numbers and texts, or with bytes. `1` and `'1'` are two values in the database and one
+        in the features query, so their rows could be in two partitions.
+    Remedy: convert the column to one type in a `query:`.
+    """
+
+    source: str
+    column: str
+    kinds: tuple[str, ...]
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: `{self.column}`, the column of `partition_by`, has values of the types "
+            f"{', '.join(self.kinds)}, so rows that belong together could be in two partitions. Convert it to one type "
+            "in a `query:`, as in `cast(… as text)`."
+        )
+
+
+@dataclass(eq=False)
 class NoFiles(SourceError):
     """No file matches the path of a source.
 
@@ -516,6 +694,28 @@ class BrokenFile(SourceError):
 
 
 @dataclass(eq=False)
+class FilesChanged(SourceError):
+    """Files of a source changed while a run read them.
+
+    Cause: a file was renamed, replaced, extended or removed after the run was planned.
+    Remedy: none at first: the flow reads the interval again once. Write files under another name, and rename them
+        into the folder when they are complete.
+    """
+
+    source: str
+    changes: tuple[str, ...]
+
+    def message(self) -> str:
+        shown = "; ".join(self.changes[:3])
+        more = f"; and {len(self.changes) - 3} more" if len(self.changes) > 3 else ""
+        return (
+            f"source `{self.source}`: files changed after the run was planned: {shown}{more}. Rows of two states of "
+            "the files cannot be combined, so nothing was published. Run again to read the interval from the start. "
+            "Write files under another name, and rename them into the folder when they are complete."
+        )
+
+
+@dataclass(eq=False)
 class LinesPruned(SourceError):
     """Landed log lines that the interval needs have been pruned.
 
@@ -536,21 +736,92 @@ class LinesPruned(SourceError):
 
 
 @dataclass(eq=False)
-class UnreadableTime(SourceError):
-    """The event time of a source is not stored in one format.
+class InexactColumn(SourceError):
+    """A key or a column to keep has values that would lose digits.
 
-    Cause: a SQLite column mixes numbers, texts, formats or time zones.
-    Remedy: store the event time in one format, in UTC, or convert it in a `query:`.
+    Cause: times with nanoseconds, or numbers that the file's reader would round.
+    Remedy: write the values as text at the source, or cast them there to a type that the message names.
+    """
+
+    column: str
+    reason: str
+    remedy: str = "Cast it to text or to a coarser type at the source, or take it out of `keep`"
+    source: str = ""
+    """Empty where the name is not known yet."""
+
+    def message(self) -> str:
+        where = f"source `{self.source}`: " if self.source else ""
+        return f"{where}column `{self.column}`, a key or in `keep`, {self.reason}. {self.remedy}."
+
+
+@dataclass(eq=False)
+class UnreadableTime(SourceError):
+    """The event time of a source cannot be read as a time.
+
+    Cause: the column has another type, or a value is in no format that Penstock reads.
+    Remedy: store the event time in ISO 8601 or as epoch numbers, convert it in a `query:`, or declare its format in
+        `columns:`. The message has a value and the way to write it.
     """
 
     source: str
     column: str
     reason: str
+    value: str = ""
+    remedy: str = "Store it in one format, in ISO 8601 or as epoch numbers, or convert it in a `query:`."
+
+    def message(self) -> str:
+        shown = f", as `{self.value}`" if self.value else ""
+        return (
+            f"source `{self.source}`: the event time `{self.column}` {self.reason}{shown}, so rows could fall into the "
+            f"wrong interval. {self.remedy}"
+        )
+
+
+@dataclass(eq=False)
+class UnfitValue(SourceError):
+    """A value in a file does not fit the type of its column.
+
+    Cause: the file has changed, or the declared type is wrong. The type comes from `columns:` or, once an interval is
+        published, from the contract.
+    Remedy: correct the file, declare another type in `columns:`, or accept the files as they are now with
+        `penstock check PIPELINE --accept`.
+    """
+
+    source: str
+    file: str
+    row: int
+    column: str
+    value: str
+    kind: str
 
     def message(self) -> str:
         return (
-            f"source `{self.source}`: the event time `{self.column}` {self.reason}, so rows could fall into the wrong "
-            "interval. Store it in one format, in UTC, or convert it in a `query:`."
+            f"source `{self.source}`: `{self.column}` is {self.kind}, and row {self.row:,} of {self.file} has "
+            f"`{self.value}`. Correct the file, or declare the type of the column under `columns:` of the source, as "
+            f"in `{self.column}: string`."
+        )
+
+
+@dataclass(eq=False)
+class AmbiguousDate(SourceError):
+    """The dates of a column can be read in several ways.
+
+    Cause: all values fit several formats, such as day first and month first.
+    Remedy: declare the format in `columns:` of the source.
+    """
+
+    source: str
+    column: str
+    value: str
+    kind: str
+    formats: tuple[str, ...]
+
+    def message(self) -> str:
+        ways = " or ".join(f"`{each}`" for each in self.formats)
+        return (
+            f"source `{self.source}`: `{self.column}` has dates like `{self.value}`, and all of them can be read as "
+            f"{ways}. Declare the column under `columns:` of the source, with `type: {self.kind}` and "
+            f'`format: "{self.formats[0]}"` or another of them.'
         )
 
 
@@ -591,17 +862,30 @@ class QueryFailed(SourceError):
 class SnapshotLost(TerminalError):
     """The database snapshot of a run is gone.
 
-    Cause: the session that held it has ended: a server restart, a lost connection or an administrator.
-    Remedy: none at first: the flow reads the interval again once. If it fails again, run again later.
+    Cause: the session that held it has ended: a server restart, a switch to another server, a lost connection, an
+        administrator, or a standby that had to replay changes.
+    Remedy: none at first: the flow reads the interval again once. If it fails again, run again later. For a standby,
+        set `hot_standby_feedback`.
     """
 
     connection: str
+    conflict: bool = False
+    """Whether a standby ended the session because of changes that it had to replay."""
 
     def message(self) -> str:
+        why, remedy = (
+            ("the standby ended the session that held it, to replay changes of the primary server", f" {_ON_STANDBY}")
+            if self.conflict
+            else (
+                "the session that held it has ended (a server restart, a switch to another server, a lost connection "
+                "or an administrator)",
+                "",
+            )
+        )
         return (
-            f"connection `{self.connection}`: the snapshot that all partitions read is gone, because the session that "
-            "held it has ended (a server restart, a lost connection or an administrator). Partitions of two snapshots "
-            "cannot be combined, so nothing was published. Run again to read the interval from the start."
+            f"connection `{self.connection}`: the snapshot that all partitions read is gone, because {why}. "
+            "Partitions of two snapshots cannot be combined, so nothing was published. "
+            f"Run again to read the interval from the start.{remedy}"
         )
 
 
@@ -742,8 +1026,8 @@ class OverBudget(Halted):
 class DestinationMismatch(TerminalError):
     """The history table does not fit the rows.
 
-    Cause: the key, a column or a type of the spec has changed since the table was made.
-    Remedy: follow the message: change the spec back, or choose another `destination.table`.
+    Cause: the key, a column or a type of the spec has changed since the table was made, or a column's name is taken.
+    Remedy: follow the message: change the spec back, rename the column, or choose another `destination.table`.
     """
 
     table: str
@@ -752,112 +1036,6 @@ class DestinationMismatch(TerminalError):
 
     def message(self) -> str:
         return f"`{self.table}` cannot take these rows: {self.reason}. {self.remedy}."
-
-
-@dataclass(eq=False)
-class DestinationTaken(UsageError):
-    """The destination belongs to another pipeline.
-
-    Cause: the pipeline was renamed, or two pipelines have the same `destination.table`.
-    Remedy: `penstock rename OLD NEW` for a renamed pipeline; otherwise another `destination.table`.
-    """
-
-    table: str
-    pipeline: str
-    owner: str
-    runs: int | None
-    """Its published and running runs there. None: only a name collides with one of its view or table names."""
-
-    def message(self) -> str:
-        if self.runs is None:
-            return (
-                f"`{self.table}` is a view or a table of pipeline `{self.owner}`, and `{self.pipeline}` would write "
-                "one of that name too. Nothing was changed. Choose another `destination.table`."
-            )
-        return (
-            f"`{self.table}` belongs to pipeline `{self.owner}`, which has {self.runs:,} live "
-            f"run{'' if self.runs == 1 else 's'} in it, so `{self.pipeline}` cannot write there. Nothing was changed. "
-            f"If `{self.owner}` was renamed: `penstock rename {self.owner} {self.pipeline}`. If not, give "
-            f"`{self.pipeline}` a `destination.table` of its own, or take the rows of `{self.owner}` out with "
-            f"`penstock withdraw --pipeline {self.owner}`."
-        )
-
-
-@dataclass(eq=False)
-class DestinationDisputed(UsageError):
-    """A destination has overlapping live runs, or those of several pipelines.
-
-    Cause: an older Penstock allowed it, after a change of grain, start or name.
-    Remedy: withdraw runs until none overlap; `penstock ledger verify` lists them.
-    """
-
-    table: str
-    pipeline: str
-    pipelines: tuple[str, ...]
-    overlaps: tuple[str, ...]
-    """The first overlaps, each as two runs with their intervals."""
-
-    def message(self) -> str:
-        found = [f"the runs {pair} overlap" for pair in self.overlaps]
-        if len(self.pipelines) > 1:
-            found.insert(0, f"the pipelines {', '.join(f'`{p}`' for p in self.pipelines)} have live runs in it")
-        others = [p for p in self.pipelines if p != self.pipeline]
-        way_out = (
-            f"Keep one pipeline's runs: `penstock withdraw --pipeline {others[0]}`"
-            if others
-            else "Take out one run of each pair: `penstock withdraw RUN_ID`"
-        )
-        return (
-            f"`{self.table}` shows rows twice: {'; '.join(found)}. It takes no new run until that is resolved, and the "
-            f"upgrade has changed nothing. {way_out}. `penstock ledger verify` lists all of them."
-        )
-
-
-@dataclass(eq=False)
-class OverlappingRuns(UsageError):
-    """An interval overlaps live runs that it does not cover.
-
-    Cause: the grain, the start or the time zone of the pipeline has changed.
-    Remedy: restate a range that covers the named runs, or withdraw them.
-    """
-
-    pipeline: str
-    interval: str
-    runs: tuple[str, ...]
-    """The live runs, each as ID and interval."""
-    covering: tuple[str, str] | None
-    """Start and end of a range that covers them whole intervals. None if the pipeline's grid has none."""
-
-    def message(self) -> str:
-        named = ", ".join(self.runs[:5]) + (f" and {len(self.runs) - 5} more" if len(self.runs) > 5 else "")
-        restate = (
-            f"restate a range that covers them: `penstock run {self.pipeline} --restate --start {self.covering[0]} "
-            f"--end {self.covering[1]}`; or "
-            if self.covering
-            else "change `grain` and `start` back, so that the intervals cover them; or "
-        )
-        ids = " ".join(run.split()[0] for run in self.runs[:5])
-        return (
-            f"`{self.pipeline}` {self.interval} overlaps live runs that it does not cover: {named}. Publishing it "
-            f"would show rows twice, so nothing was changed. Two ways out: {restate}take them out of the view with "
-            f"`penstock withdraw {ids}`, and run again."
-        )
-
-
-@dataclass(eq=False)
-class RenameRefused(UsageError):
-    """A pipeline cannot be renamed in the ledger.
-
-    Cause: follow the message: a run works, the old name is unknown, or the two names are two pipelines.
-    Remedy: follow the message, then repeat the command. Nothing was changed.
-    """
-
-    old: str
-    new: str
-    reason: str
-
-    def message(self) -> str:
-        return f"`{self.old}` cannot become `{self.new}`: {self.reason}. Nothing was changed."
 
 
 @dataclass(eq=False)
@@ -912,4 +1090,22 @@ class TakenOver(TerminalError):
         return (
             f"run {self.run_id} lost its interval (its state is `{self.state}`): its lease ended and another run took "
             "over. Nothing of this run was published. Look at the newer run with `penstock runs`."
+        )
+
+
+@dataclass(eq=False)
+class LeaseEnded(TerminalError):
+    """A run could not renew its lease, and the lease has ended.
+
+    Cause: the ledger could not be written for as long as a lease lasts. Nothing of this run was published.
+    Remedy: correct the cause that the message names, then run again.
+    """
+
+    run_id: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"run {self.run_id} could not renew its lease before the lease ended: {self.reason}. Another run may take "
+            "the interval, so this one stopped. Nothing of it was published. Correct the cause, then run again."
         )

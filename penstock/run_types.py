@@ -69,6 +69,21 @@ def interval_label(interval: DataInterval | None) -> str:
     return interval.label if interval else "snapshot"
 
 
+@dataclass(frozen=True)
+class FileState:
+    """A file as a run was planned with it."""
+
+    path: str
+    size: int
+    written_ns: int
+    digest: str
+    """Of samples of its content."""
+    machine: str
+    """The host that saw it so."""
+    changed_ns: int
+    """When its content or its name changed last, as the host's system says."""
+
+
 Bound = int | float | str | datetime
 
 
@@ -86,10 +101,22 @@ class Partition:
     rows: int
     snapshots: dict[str, str] = field(default_factory=dict)
     """By connection: the snapshot in which all slices of the interval are read, if the database has one."""
+    compare_cut: bool = False
+    """Whether the features query is tried on its first rows, whole and cut."""
+    files: Mapping[str, tuple[FileState, ...]] = field(default_factory=dict)
+    """By source of files: those that all slices of the interval are read from."""
 
     @property
     def label(self) -> str:
         return f"{self.index + 1}/{self.of}"
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """The rows of the primary source with one value of `partition_by`."""
+
+    value: str
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +129,8 @@ class SourcePlan:
     partitions: tuple[Partition, ...]
     fit: MemoryPlan | None = None
     """The plan that keeps a run within its memory limit. None without a limit."""
+    largest_group: RowGroup | None = None
+    """With `partition_by`: the value with the most rows."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The steps of a run, one function each. Prefect tasks, the Python face and the tests' driver call them."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,10 +13,12 @@ from penstock.errors import SourceError
 from penstock.ledger import writer
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.destinations import refuse_others
-from penstock.ledger.reader import find_run
+from penstock.ledger.reader import find_run, has_published
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
-from penstock.models.needs import needed_columns
+from penstock.ledger.schema_contracts import read_published_models
+from penstock.models.manifest import Manifest
+from penstock.models.needs import given_columns, needed_columns, outputs_of
 from penstock.models.registry import Registry
 from penstock.privacy.masking import MaskingPolicy
 from penstock.resources.memory import MemoryPlan, RequestedLoad
@@ -32,7 +34,7 @@ from penstock.run.extract import (
 from penstock.run.load import count_rows, load_partition
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
-from penstock.run.schema_contract import compare_sources, keep_contract, refuse_breaks
+from penstock.run.schema_contract import Comparison, compare_outputs, compare_sources, keep_contract, refuse_breaks
 from penstock.run_types import (
     ExtractedRows,
     Features,
@@ -127,31 +129,51 @@ class ScoringSteps:
             in_flight: Most partitions of a process at once.
 
         Raises:
-            Halted: a required column is gone or has another type.
+            Halted: a required column is gone or has another type, or a value of `partition_by` has too many rows.
             OverBudget: the estimate exceeds the spec's budget.
             MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY.
         """
         pins = run.steps or {self.pipeline.steps[0].name: run.model}
         manifests = {step: self.registry.manifest(pin.name, pin.version) for step, pin in pins.items()}
-        keep_contract(run, self.connect, needed_columns(self.pipeline, manifests))
+        keep_contract(run, self.connect, needed_columns(self.pipeline, manifests), self.compare_outputs(manifests))
 
         def consider(source_plan: SourcePlan, at_most: int) -> MemoryPlan | None:
             writer.record_plan(self.warehouse, run, source_plan)
             keep_budget(run, source_plan.rows, self.warehouse, self.settings.prices)
-            return self._fit_memory(run, source_plan.rows, at_most, in_flight)
+            return self._fit_memory(run, source_plan, at_most, in_flight)
 
         source_plan = plan_partitions(run, self.connect, self.masking, partition_rows, snapshots, consider)
         if source_plan.fit:
             writer.record_plan(self.warehouse, run, source_plan)
+        if source_plan.partitions and not has_published(self.warehouse, self.pipeline):
+            first, *rest = source_plan.partitions
+            source_plan = replace(source_plan, partitions=(replace(first, compare_cut=True), *rest))
         return source_plan
 
-    def _fit_memory(self, run: ScoringRun, rows: int, partition_rows: int, in_flight: int) -> MemoryPlan | None:
-        limit = self.settings.memory
+    def compare_outputs(self, manifests: Mapping[str, Manifest]) -> Comparison:
+        """Compare the outputs of models and decisions with those of the last published run.
+
+        Args:
+            manifests: by step.
+        """
+        pipeline = self.pipeline
+
+        def read_before() -> dict[str, str] | None:
+            pins = read_published_models(self.warehouse, pipeline.name, pipeline.destination.table)
+            return outputs_of(pins, self.registry)
+
+        return compare_outputs(pipeline, self.connect, given_columns(pipeline, manifests), read_before)
+
+    def _fit_memory(
+        self, run: ScoringRun, source_plan: SourcePlan, partition_rows: int, in_flight: int
+    ) -> MemoryPlan | None:
+        limit, rows = self.settings.memory, source_plan.rows
         if limit is None or not rows:
             return None
         from penstock.models.memory_profile import SampleRun, fit_memory  # not above: it imports pandas
 
-        requested = RequestedLoad(self.pipeline.name, rows, partition_rows, in_flight, self.pipeline.audit_rows)
+        group = source_plan.largest_group.rows if source_plan.largest_group else 0
+        requested = RequestedLoad(self.pipeline.name, rows, partition_rows, in_flight, self.pipeline.audit_rows, group)
         return fit_memory(SampleRun(run, self.connect, self.registry, self.options()), limit, requested)
 
     def extract(self, run: ScoringRun, partition: Partition) -> ExtractedRows:

@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.tasks import exponential_backoff
 
-from penstock.errors import SnapshotLost, TransientError
+from penstock.errors import FilesChanged, SnapshotLost, TransientError
 
 
 def if_transient(_task: Any, _task_run: Any, state: Any) -> bool:
@@ -14,9 +14,9 @@ def if_transient(_task: Any, _task_run: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
-def has_lost_its_snapshot(state: State[Any]) -> bool:
-    """Whether an interval's run failed only because it lost its source's snapshot."""
-    return state.is_failed() and isinstance(state.result(raise_on_failure=False), SnapshotLost)
+def must_read_again(state: State[Any]) -> bool:
+    """Whether an interval's run failed only because its source did not stay as it was planned."""
+    return state.is_failed() and isinstance(state.result(raise_on_failure=False), SnapshotLost | FilesChanged)
 
 
 RETRIED: dict[str, Any] = {

@@ -23,6 +23,7 @@ from penstock.models.registry import Registry
 from penstock.run_types import ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
+from penstock.upkeep.verify import verify_ledger
 from tests.driver import Driver, lapse_leases
 from tests.shop import COUNTRIES, SPEC, START, payments_table
 
@@ -235,6 +236,7 @@ class History:
             if rows is not None:
                 assert run.rows_extracted == len(rows), f"{run.interval_key} has not seen all rows"
                 assert seen.get(run.run_id, {}) == self._scored(rows), f"{run.interval_key} does not show what it read"
+        assert verify_ledger(self.driver.warehouse) == ()
 
     def check_complete(self) -> None:
         """What is due and free is published, and inside the lookback it is what the shop holds now."""

@@ -1,7 +1,8 @@
 """Run the tutorial as a reader would, and write what really came out: `python -m docs.generator.session`.
 
 A `python` or `yaml` block with a title is a file. A `console` block holds commands, each after `$`, with their output.
-A last line `…` stands for the rest of an output. Dates in files are moved so that the newest day is yesterday.
+A last line `…` stands for the rest of an output. Dates in files and commands are moved, so that the newest day is
+yesterday.
 """
 
 import os
@@ -80,7 +81,7 @@ class Session:
 
     def _run(self, command: str, shown: str) -> str:
         """Run one command. Return it with its output, cut where the page cuts it."""
-        actual = _ID.sub(lambda found: self.ids.get(found[0], found[0]), command)
+        actual = _ID.sub(lambda found: self.ids.get(found[0], found[0]), _DATE.sub(self._move_date, command))
         if command.startswith("cd "):
             self.folder /= command.removeprefix("cd ")
             if not self.folder.is_dir():

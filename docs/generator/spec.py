@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from penstock.spec.expectation_arguments import ARGUMENTS, REFUSED
 from penstock.spec.expectation_types import AGGREGATE_TYPES, ROW_COUNT_TYPES, ROW_TYPES, SCHEMA_TYPES
 from penstock.spec.json_schema import json_schema
 
@@ -19,6 +20,7 @@ SECTIONS = {
     "LogSource": "log source",
     "RegexFormat": "log format",
     "FilesSource": "files source",
+    "DeclaredType": "file column",
     "Expectation": "expectation",
     "ScoreStep": "model step",
     "Destination": "destination keys",
@@ -40,7 +42,13 @@ _NAMES = {"string": "text", "integer": "whole number", "number": "number", "bool
 _TYPES = """## Expectation types
 
 A *row* expectation judges each row alone, so it may put rows into quarantine (`severity: warning`). All others judge
-the whole interval in the audit. The documentation of Great Expectations describes their arguments.
+the whole interval in the audit. The documentation of Great Expectations describes the arguments. Each type has the
+arguments that are listed here; those in brackets are optional. Any other is refused, and so is a value of another kind:
+`strict_min: "no"`, `mostly: 95`, or a bound that is text but not a time.
+
+Fields of Great Expectations that a spec cannot use are refused too:
+{refused}.
+To judge only some rows, choose them in the source's `query:` or in the features. Write notes as YAML comments.
 """
 
 
@@ -94,11 +102,12 @@ def render_spec() -> str:
                 f"## {SECTIONS[section][:1].upper()}{SECTIONS[section][1:]}\n\n{_joined(summaries[section])}\n"
             )
         parts.append(_render_key(key))
-    return "\n".join([*parts, _TYPES, *_render_types()])
+    refused = ", ".join(f"`{name}`" for name in sorted(REFUSED))
+    return "\n".join([*parts, _TYPES.format(refused=refused), *_render_types()])
 
 
 def _render_key(key: Key) -> str:
-    facts = [_describe_type(key.schema, key.name), *_limits(key.schema)]
+    facts = [_describe_type(key.schema, key.name if key.section == "Expectation" else ""), *_limits(key.schema)]
     facts.append("required" if key.is_required else _describe_default(key.schema.get("default")))
     examples = "\n".join(write_example(key.name, example) for example in key.examples)
     return (
@@ -166,7 +175,14 @@ def _render_types() -> list[str]:
         ("Row count", ROW_COUNT_TYPES),
         ("Schema", SCHEMA_TYPES),
     )
-    return ["\n".join([f"**{title}**\n", *(f"- `{name}`" for name in sorted(names)), ""]) for title, names in kinds]
+    return ["\n".join([f"**{title}**\n", *map(_render_type, sorted(names)), ""]) for title, names in kinds]
+
+
+def _render_type(name: str) -> str:
+    arguments = ARGUMENTS[name].items()
+    required = ", ".join(f"`{argument}`" for argument, rule in arguments if rule.required)
+    optional = ", ".join(f"`{argument}`" for argument, rule in arguments if not rule.required)
+    return f"- `{name}`: {' '.join(filter(None, (required, f'[{optional}]' if optional else '')))}"
 
 
 def write_example(name: str, value: Any) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from penstock.database.connections import Connector
+from penstock.database.decimals import to_float
 from penstock.errors import FeaturesError, SettingsError
 from penstock.interval import DataInterval, as_utc
 from penstock.run.extract import land_logs
@@ -32,7 +33,8 @@ def apply_features(
         statement_seconds: How long the query may take.
 
     Returns:
-        One row for each key: the key, the features and the kept columns.
+        One row for each key: the key, the features and the kept columns. Decimals other than the key are float64,
+        as the model takes them.
 
     Raises:
         FeaturesError: the query fails or does not select the key.
@@ -51,7 +53,9 @@ def apply_features(
             "Give one Arrow table for each source.",
         )
     others = {name: rows[name] for name in pipeline.sources if name != pipeline.primary}
-    return build_features(pipeline, ROWS_AT_HAND, rows[pipeline.primary], others, statement_seconds)
+    return _as_floats(
+        pipeline, build_features(pipeline, ROWS_AT_HAND, rows[pipeline.primary], others, statement_seconds)
+    )
 
 
 def read_past_features(
@@ -67,10 +71,19 @@ def read_past_features(
     land_logs(pipeline, connect)
     tables = [_read_span(pipeline, connect, span, statement_seconds) for span in spans]
     try:
-        return pa.concat_tables(tables, promote_options="permissive")  # a day of whole amounts reads as integers
+        whole = pa.concat_tables(tables, promote_options="permissive")  # a day of whole amounts reads as integers
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         reason = f"returns columns of different types for different times: {error}. Cast them in `features:`."
         raise FeaturesError(pipeline.name, reason) from error
+    return _as_floats(pipeline, whole)
+
+
+def _as_floats(pipeline: Pipeline, features: pa.Table) -> pa.Table:
+    """Return the decimals as float64, but for the key."""
+    for position, field in enumerate(features.schema):
+        if pa.types.is_decimal(field.type) and field.name not in pipeline.key:
+            features = features.set_column(position, field.name, to_float(features.column(position)))
+    return features
 
 
 def _spans(
@@ -87,11 +100,25 @@ def _spans(
     if first is None or last is None or first >= last:
         raise SettingsError(f"there is no range from {start} to {end}", "Give a start, and an end after it.")
     if step is None:
-        return pipeline.interval.grid.cut(first, last)
+        return _check_whole(pipeline, pipeline.interval.grid.cut(first, last))
     if step <= timedelta(0):
         raise SettingsError(f"there is no step of {step}", "Give a step above zero, or leave it out for the grain.")
     count = -(-(last - first) // step)
-    return [DataInterval(first + i * step, min(first + (i + 1) * step, last), zone) for i in range(count)]
+    spans = [DataInterval(first + i * step, min(first + (i + 1) * step, last), zone) for i in range(count)]
+    return _check_whole(pipeline, spans)
+
+
+def _check_whole(pipeline: Pipeline, spans: list[DataInterval]) -> list[DataInterval]:
+    """Refuse spans other than the pipeline's intervals if features look at the rows of a whole interval."""
+    assert pipeline.interval is not None
+    first, last = spans[0].start, spans[-1].end
+    if pipeline.partition_by is not None and spans != pipeline.interval.grid.covering(first, last):
+        raise SettingsError(
+            f"`{pipeline.name}` has `partition_by`, so its features look at the rows of whole intervals, and "
+            f"{first} to {last} is cut into others",
+            "Begin and end with intervals of the pipeline, and leave the step out.",
+        )
+    return spans
 
 
 def _read_span(pipeline: Pipeline, connect: Connector, span: DataInterval | None, statement_seconds: int) -> pa.Table:

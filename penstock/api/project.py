@@ -244,7 +244,8 @@ class Project:
         """Return the pipeline's runs in the ledger, the newest first.
 
         Args:
-            states: Only runs in these states: running, published, superseded, withdrawn, halted, failed, abandoned.
+            states: Only runs in these states: running, audited, published, superseded, withdrawn,
+                halted, failed, abandoned.
 
         Example:
             >>> [(run.interval_key, run.state, run.rows_scored) for run in project.list_runs(pipeline)]

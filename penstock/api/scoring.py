@@ -18,12 +18,14 @@ def score_claimed(steps: ScoringSteps, run: ScoringRun, partition_rows: int | No
     Raises:
         Halted: a gate refused the interval; nothing was published.
         TakenOver: the lease was lost and another run took over; nothing was published.
+        LeaseEnded: the lease could not be renewed; nothing was published.
     """
     with steps.lease(run) as active:
         result = steps.audit(run, _score_partitions(steps, run, partition_rows, active))
         active.totals = result.totals
         if result.halts:
             raise Halted(steps.pipeline.name, interval_label(run.interval), result.halts)
+        active.check()
         steps.publish(run, result, active.meter.read())
 
 

@@ -1,7 +1,7 @@
 """`penstock models`: list, register and promote the versions in the model store."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from penstock.models.registry import Registry
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
+
+_NOT_VERIFIED = (
+    "not verified: missing value, base margin, link and rounds, which are not in the file; give the training code's "
+    "outputs with `--expected`"
+)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -44,6 +49,13 @@ def show_models(as_json: AsJson = False) -> None:
                     "features": list(manifest.feature_names),
                     "outputs": list(manifest.outputs),
                     "metrics": manifest.metrics,
+                    "missing": manifest.missing,
+                    "base_margin": list(manifest.base_margin),
+                    "link": manifest.link,
+                    "rounds": manifest.rounds or None,
+                    "reference_rows": manifest.reference_rows,
+                    "unscorable_rows": manifest.unscorable_rows,
+                    "verified_rows": manifest.verified_rows,
                     "saved_by": manifest.saved_by,
                     "digest": manifest.sha256,
                     "created_at": manifest.created_at,
@@ -56,7 +68,7 @@ def show_models(as_json: AsJson = False) -> None:
         console().print(f"no models in {registry.folder}; add one with `penstock models register`", markup=False)
         return
     table = make_table(
-        "model", "aliases", "objective", "features", "metrics", "registered", "digest", right=("features",)
+        "model", "aliases", "objective", "features", "metrics", "verified", "registered", "digest", right=("features",)
     )
     for row in rows:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in row["metrics"].items())
@@ -66,6 +78,7 @@ def show_models(as_json: AsJson = False) -> None:
             str(row["objective"]),
             str(len(row["features"])),
             metrics,
+            f"{row['verified_rows']:,} rows" if row["verified_rows"] else "no",
             f"{row['created_at']:%Y-%m-%d %H:%M}",
             str(row["digest"])[:12],
         )
@@ -84,17 +97,66 @@ def register_model(
         ),
     ],
     alias: Annotated[str | None, typer.Option(help="Alias for the new version.")] = None,
+    expected: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|FILE",
+            help="Outputs of the training code on the reference rows: columns (a,b,c) or a .parquet or .csv file.",
+        ),
+    ] = None,
+    missing: Annotated[
+        float | None, typer.Option(help="Value of a feature that means missing, as given to XGBoost in training.")
+    ] = None,
+    base_margin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column of each row's base margin. Of several outputs one for each."),
+    ] = None,
+    link: Annotated[
+        Literal["sigmoid", "exp", "identity", "softmax"] | None,
+        typer.Option(help="Function that makes outputs of raw margins, after a custom objective."),
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Boosting rounds to score with. Default: up to the best one.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Labels of the classes, in the order of their numbers: low,mid,high.")
+    ] = None,
     categories: Annotated[
         list[str] | None,
         typer.Option(help="Categories that are not in the file, in the order of their codes: country=DE,FR,IT."),
     ] = None,
+    max_unscorable: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the reference rows that the model need not be able to score.")
+    ] = 0.0,
 ) -> None:
     """Register a model file in the store as the next version."""
+    rows = _read_rows(reference, "reference rows")
     manifest = _registry().register(
-        name, file, _read_reference(reference), alias, categories=dict(map(_read_categories, categories or []))
+        name,
+        file,
+        rows,
+        alias,
+        categories=dict(map(_read_categories, categories or [])),
+        classes=classes.split(",") if classes else (),
+        missing=missing,
+        base_margin=base_margin or (),
+        link=link,
+        iterations=iterations,
+        expected=_read_expected(expected, rows.column_names),
+        max_unscorable=max_unscorable,
     )
     note = f", alias `{alias}`" if alias else ""
-    console().print(f"registered {manifest.label}, digest {manifest.sha256[:12]}{note}", markup=False)
+    out = console()
+    out.print(f"registered {manifest.label}, digest {manifest.sha256[:12]}{note}", markup=False)
+    if manifest.unscorable_rows:
+        text = f"{manifest.unscorable_rows:,} of {manifest.reference_rows:,} reference rows cannot be scored"
+        out.print(text, style="yellow", markup=False)
+    if manifest.verified_rows:
+        out.print(
+            f"verified: {manifest.verified_rows:,} reference rows score as expected", markup=False, soft_wrap=True
+        )
+    else:
+        out.print(_NOT_VERIFIED, style="yellow", markup=False, soft_wrap=True)
 
 
 def promote_model(
@@ -123,7 +185,15 @@ def _read_categories(text: str) -> tuple[str, list[str]]:
     return feature, values.split(",")
 
 
-def _read_reference(path: Path) -> "pa.Table":
+def _read_expected(text: str | None, columns: list[str]) -> "list[str] | pa.Table | None":
+    """Return the named columns, or the rows of the file if no column has such a name."""
+    if text is None or text in columns:
+        return None if text is None else [text]
+    path = Path(text)
+    return _read_rows(path, "expected outputs") if path.suffix.lower() in (".csv", ".parquet") else text.split(",")
+
+
+def _read_rows(path: Path, what: str) -> "pa.Table":
     import pyarrow as pa
     from pyarrow import csv, parquet
 
@@ -133,6 +203,4 @@ def _read_reference(path: Path) -> "pa.Table":
         return parquet.read_table(path)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise SettingsError(
-            f"the reference rows in {path} cannot be read: {reason}", "Give a Parquet or CSV file."
-        ) from None
+        raise SettingsError(f"the {what} in {path} cannot be read: {reason}", "Give a Parquet or CSV file.") from None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from penstock.resources.memory import MemoryPlan, MemoryProfile
     from penstock.run.estimate import Estimate
     from penstock.run.planning import Mode, Plan, PlannedInterval
-    from penstock.run_types import Pins
+    from penstock.run_types import Pins, SourcePlan
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
@@ -199,12 +199,15 @@ class _Forecaster:
     footprint: "MemoryProfile | None"
     in_one_process: int
 
-    def fit(self, pipeline: "Pipeline", rows: int, partition_rows: int) -> "MemoryPlan | None":
+    def fit(self, pipeline: "Pipeline", source_plan: "SourcePlan", partition_rows: int) -> "MemoryPlan | None":
         from penstock.resources.memory import RequestedLoad, fit_partitions
 
+        rows, group = source_plan.rows, source_plan.largest_group
         if self.limit is None or self.footprint is None or not rows:
             return None
-        wanted = RequestedLoad(pipeline.name, rows, partition_rows, self.in_one_process, pipeline.audit_rows)
+        wanted = RequestedLoad(
+            pipeline.name, rows, partition_rows, self.in_one_process, pipeline.audit_rows, group.rows if group else 0
+        )
         return fit_partitions(self.limit, self.footprint, wanted)
 
 
@@ -216,6 +219,7 @@ def _forecast(
     forecaster: "_Forecaster",
 ) -> IntervalForecast:
     from penstock.run.budget import over_budget
+    from penstock.run.extract import describe_large_group
     from penstock.sources import open_source
 
     interval = planned.interval
@@ -224,10 +228,13 @@ def _forecast(
     if problem is None:
         try:
             source = open_source(pipeline, pipeline.primary, connect)
-            source_plan = source.plan(interval, partition_rows or pipeline.partition_rows)
-            fit = forecaster.fit(pipeline, source_plan.rows, partition_rows or pipeline.partition_rows)
-            if fit and fit.partition_rows < min(partition_rows or pipeline.partition_rows, source_plan.rows):
+            wanted = partition_rows or pipeline.partition_rows
+            source_plan = source.plan(interval, wanted)
+            fit = forecaster.fit(pipeline, source_plan, wanted)
+            if fit and fit.partition_rows < min(wanted, source_plan.rows):
                 source_plan = source.plan(interval, fit.partition_rows)
+            size = fit.partition_rows if fit else wanted
+            problem = describe_large_group(pipeline, source_plan, size, in_memory=size < wanted)
             rows, partitions = source_plan.rows, len(source_plan.partitions)
         except (NoFiles, MemoryTooSmall) as error:
             problem = str(error)

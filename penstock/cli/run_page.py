@@ -22,6 +22,7 @@ STATUS_STYLES = {
     "running": "yellow",
     "halted": "red",
     "failed": "red",
+    "audited": "yellow",
     "abandoned": "red",
 }
 

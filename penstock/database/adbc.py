@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import asyncpg
 
 from penstock.database.connections import Database
-from penstock.database.types import arrow_type
+from penstock.database.types import ExactNumber, arrow_type
 from penstock.database.unstorable import mend_infinity
 
 Statement = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
@@ -71,10 +71,17 @@ class AdbcTransaction:
             self._answers.wait(self._cursor.adbc_ingest, table.name, typed, mode="append", db_schema_name=table.schema)
 
     def _typed(self, table: sa.Table, rows: pa.Table) -> pa.Table:
-        return rows.cast(pa.schema([(name, arrow_type(table.c[name].type)) for name in rows.column_names]))
+        fields = [(f.name, _sent_type(table.c[f.name].type, f.type)) for f in rows.schema]
+        return rows.cast(pa.schema(fields))
 
     def commit(self) -> None:
         self._answers.wait(self._connection.commit)
+
+
+def _sent_type(stored: sa.types.TypeEngine[Any], given: pa.DataType) -> pa.DataType:
+    """Return the type in which values are sent. A `numeric` without a limit takes any decimal."""
+    free = isinstance(stored, ExactNumber) and stored.precision is None
+    return given if free and pa.types.is_decimal(given) else arrow_type(stored)
 
 
 class _TypedLiterals(asyncpg.PGCompiler_asyncpg):

@@ -4,7 +4,7 @@ A read returns the same few types for every database; see `normalize`.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
 from penstock.database.normalize import normalized
 
+_WIDE = ("UHUGEINT", "BIGNUM")
+"""DuckDB's integers that its Arrow bridge gives wrongly or as bytes."""
 _one_at_a_time = threading.Lock()
 """SQLite's driver releases Python's lock at every row. Two threads that read at once would slow each other down."""
 
@@ -28,11 +30,17 @@ class BulkTransaction(Protocol):
     def append(self, table: sa.Table, rows: pa.Table) -> None: ...
 
 
-def read(database: Database, statement: sa.Select[Any], declared: pa.Schema | None = None) -> pa.Table:
+def read(
+    database: Database, statement: sa.Select[Any], declared: pa.Schema | None = None, exact: Collection[str] = ()
+) -> pa.Table:
     """Read a select's rows.
 
     Args:
         declared: column types that the database declares, needed where values do not show them (SQLite).
+        exact: keys and columns to keep, which must not lose a digit.
+
+    Raises:
+        InexactColumn: a column of `exact` has values that the rows' types cannot hold.
     """
     with translated_errors(database):
         if database.dialect in ADBC:
@@ -44,7 +52,7 @@ def read(database: Database, statement: sa.Select[Any], declared: pa.Schema | No
         else:
             with database.engine.connect() as connection:
                 table = _generic_fetch(connection, statement)
-    return normalized(table, declared)
+    return normalized(table, declared, exact)
 
 
 @contextmanager
@@ -79,8 +87,26 @@ def _duckdb_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
     compiled = statement.compile(dialect=connection.dialect)
     parameters = [compiled.params[name] for name in compiled.positiontup or ()]
     raw: Any = connection.connection.driver_connection
-    rows: pa.Table = raw.sql(str(compiled), params=parameters).to_arrow_table()  # a DB-API cursor would copy the rows
-    return rows
+    return fetch_relation(raw.sql(str(compiled), params=parameters))  # a DB-API cursor would copy the rows
+
+
+def fetch_relation(relation: Any) -> pa.Table:
+    """Return a DuckDB relation's rows. Integers that are too wide for Arrow become numbers written as text."""
+    kinds = [str(kind) for kind in relation.types]
+    wide = [name for name, kind in zip(relation.columns, kinds, strict=True) if kind in _WIDE]
+    if not wide:
+        table: pa.Table = relation.to_arrow_table()
+        return table
+    quoted = {name: '"' + name.replace('"', '""') + '"' for name in relation.columns}
+    table = relation.project(
+        ", ".join(f"cast({q} as varchar) as {q}" if name in wide else q for name, q in quoted.items())
+    ).to_arrow_table()
+    numeric: Any = pa.opaque(pa.string(), "numeric", "Penstock")
+    for position, name in enumerate(table.column_names):
+        if name in wide:
+            chunks = [pa.ExtensionArray.from_storage(numeric, chunk) for chunk in table.column(position).chunks]
+            table = table.set_column(position, name, pa.chunked_array(chunks, numeric))
+    return table
 
 
 def _duckdb_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:

@@ -37,7 +37,10 @@ class Database:
     name: str
     engine: sa.Engine
     snapshot: str | None = None
-    """A snapshot that another connection exports. All reads here see its moment."""
+    """A snapshot that another connection exports, as `name/lock`. All reads here see its moment.
+
+    The lock is an advisory one that the other connection has while its snapshot exists.
+    """
 
     @property
     def dialect(self) -> str:
@@ -65,9 +68,17 @@ class Database:
         """Return the statements that let a transaction enter the snapshot, if there is one."""
         if self.snapshot is None:
             return ()
-        if not re.fullmatch(r"[0-9A-F-]+", self.snapshot):
-            raise ValueError(f"`{self.snapshot}` is not a snapshot name")
-        return (*READ_ONLY, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'")
+        found = re.fullmatch(r"(?P<name>[0-9A-F-]+)/(?P<lock>[0-9]+)", self.snapshot)
+        if not found:
+            raise ValueError(f"`{self.snapshot}` is not a snapshot")
+        # Another server, or this one after a crash, may have another snapshot of that name. So ask for the lock too.
+        exporter_is_gone = f"pg_try_advisory_xact_lock_shared({found['lock']})"
+        missing = f"raise exception 'snapshot {self.snapshot} does not exist'"
+        return (
+            *READ_ONLY,
+            f"SET TRANSACTION SNAPSHOT '{found['name']}'",
+            f"DO $$ begin if {exporter_is_gone} then {missing}; end if; end $$",
+        )
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:

@@ -19,6 +19,7 @@ from penstock.errors import (
     PenstockError,
     QueryFailed,
     SnapshotLost,
+    StandbyConflict,
 )
 
 _DENIED = re.compile(
@@ -41,6 +42,9 @@ _DENIED_STATES = ("28", "42501", "3D000")
 _SNAPSHOT_IS_GONE = re.compile(r"invalid snapshot identifier|snapshot .* does not exist")
 
 
+_CONFLICT_ON_STANDBY = "due to conflict with recovery"
+
+
 class Origin(Protocol):
     """The database of an error, as messages name it."""
 
@@ -61,6 +65,8 @@ def translated_errors(database: Origin) -> Iterator[None]:
         yield
     except PenstockError:
         raise
+    except sa.exc.TimeoutError as error:
+        raise DatabaseUnavailable(database.name, "all its connections in this process are in use") from error
     except sa.exc.DBAPIError as error:
         raise _translate(database, error.orig or error) from _without_values(error)
     except Exception as error:  # every error is raised again below
@@ -95,6 +101,8 @@ def _translate(database: Origin, error: BaseException) -> PenstockError:
         return DatabaseFull(database.name, reason)
     if state == "55P03" or _LOCKED.search(reason):
         return DatabaseLocked(database.name, reason)
+    if _CONFLICT_ON_STANDBY in reason:
+        return StandbyConflict(database.name, reason)
     if state.startswith(_TRANSIENT_STATES):
         return DatabaseUnavailable(database.name, reason)
     if re.search(r"TransactionContext Error|Conflict", reason) or (

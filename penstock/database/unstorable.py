@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from penstock.database.decimals import write_decimal
 from penstock.database.types import TIMESTAMP, compute
 from penstock.run_types import Misfit
 
@@ -27,10 +28,13 @@ def unstorable_rows(table: pa.Table, columns: Iterable[str]) -> dict[int, tuple[
 
 
 def to_records(table: pa.Table) -> list[dict[str, Any]]:
-    """Return the rows as Python values. A column with times outside Python's calendar becomes text."""
+    """Return the rows as Python values. Decimals, and a column with times outside Python's calendar, become text."""
     for number, name in enumerate(table.column_names):
         column = table.column(number)
-        if _off_calendar(column) is not None:
+        if pa.types.is_decimal(column.type):
+            texts = [None if value is None else write_decimal(value) for value in column.to_pylist()]
+            table = table.set_column(number, name, pa.array(texts, pa.string()))
+        elif _off_calendar(column) is not None:
             table = table.set_column(number, name, pa.array(_written(column), pa.string()))
     return table.to_pylist()
 

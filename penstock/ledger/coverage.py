@@ -35,6 +35,12 @@ NOTHING_DONE = Coverage((), (), lambda _: [])
 """The coverage of a destination without runs."""
 
 
+def has_ledger(database: Database) -> bool:
+    """Whether the warehouse has a ledger. A command that only looks does not make one."""
+    with database.reading() as connection:
+        return sa.inspect(connection).has_table(runs.name)
+
+
 def read_coverage(database: Database, pipeline: Pipeline) -> Coverage:
     """Read from the ledger what of the pipeline's destination is done."""
     migrate(database)

@@ -294,4 +294,4 @@ def _refuse_shared_names(connection: sa.Connection, name: str, pipeline: str) ->
     others = sa.select(destinations.c.destination, destinations.c.pipeline).where(destinations.c.destination != name)
     for known, owner in connection.execute(others):
         for clash in sorted(names & {f"{known}{ending}" for ending in VIEWS}):
-            raise DestinationTaken(split_name(clash)[1], pipeline, owner, None)
+            raise DestinationTaken(split_name(clash)[1], pipeline, owner, 0)

@@ -164,6 +164,14 @@ def list_runs(
     return fetch_runs(database, query)
 
 
+def has_published(database: Database, pipeline: Pipeline) -> bool:
+    """Whether a run with this very spec has been published."""
+    same = (runs.c.pipeline == pipeline.name, runs.c.spec_fingerprint == pipeline.fingerprint)
+    with database.reading() as connection:
+        found = sa.select(runs.c.run_id).where(*same, runs.c.published_at.is_not(None)).limit(1)
+        return connection.execute(found).first() is not None
+
+
 def list_own_runs(database: Database, pipeline: str, owner: str, since: datetime) -> list[RunRecord]:
     """Return the pipeline's runs that a process claimed since a moment, the oldest first."""
     migrate(database)

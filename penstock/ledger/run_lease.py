@@ -1,15 +1,18 @@
 """Keep the lease of a claimed run while it works, and record in the ledger how it ends."""
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from penstock.database.connections import Database
-from penstock.errors import PenstockError, TakenOver, TransientError
+from penstock.errors import PenstockError
 from penstock.ledger.lease import LeaseKeeper
 from penstock.ledger.writer import Totals, end_run
 from penstock.privacy.masking import HIDDEN
 from penstock.resources.usage import NO_PRICES, Prices, RunMeter, Usage
 from penstock.run_types import ScoringRun
+
+logger = logging.getLogger(__name__)
 
 CANCELLED = "cancelled before it was done: its process was stopped"
 """The error of a run that is stopped by a signal or from Prefect's UI."""
@@ -29,27 +32,33 @@ def run_lease(
     database: Database, run: ScoringRun, lease_seconds: float, prices: Prices = NO_PRICES
 ) -> Iterator[ActiveRun]:
     """Keep the run's lease. An error in the block ends the run as `halted` or `failed`, with its text."""
-    with LeaseKeeper(database, run, lease_seconds) as keeper:
+    with closing(LeaseKeeper(database, run, lease_seconds)) as keeper:
         active = ActiveRun(keeper, prices)
         ended = "failed", CANCELLED
         try:
+            keeper.start()
             yield active
             ended = "", ""
-        except PenstockError as error:
-            ended = ("halted" if error.exit_code == 3 else "failed"), str(error)
-            raise
         except Exception as error:
-            message = HIDDEN if run.pipeline.private_columns else str(error)  # a library's message may quote a value
-            ended = "failed", f"{type(error).__name__}: {message}"
+            halted = isinstance(error, PenstockError) and error.exit_code == 3
+            ended = "halted" if halted else "failed", describe_error(run, error)
             raise
         finally:
             if ended[0]:
                 _end(database, run, ended, active.totals, active.meter.read())
 
 
+def describe_error(run: ScoringRun, error: Exception) -> str:
+    """Return the text of an error that ended a run, without private values."""
+    if isinstance(error, PenstockError):
+        return str(error)
+    message = HIDDEN if run.pipeline.private_columns else str(error)  # a library's message may quote a value
+    return f"{type(error).__name__}: {message}"
+
+
 def _end(database: Database, run: ScoringRun, ended: tuple[str, str], totals: Totals | None, usage: Usage) -> None:
     try:
         end_run(database, run, *ended, totals, usage)
-    except (TransientError, TakenOver):
-        # The database is gone as well: the lease ends, and the next run marks this one `abandoned`.
-        return
+    except Exception as error:  # noqa: BLE001 # the error that ended the run matters more
+        # The lease ends, and the next run marks this one `abandoned`.
+        logger.warning("could not record in the ledger how run %s ended: %s", run.run_id, error)

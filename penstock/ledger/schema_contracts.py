@@ -1,15 +1,38 @@
-"""The contract of a source's columns in the ledger."""
+"""The contracts of the sources' columns and of the outputs in the ledger."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
+from penstock.ledger.pins import read_pins
 from penstock.ledger.tables import runs, source_columns
+from penstock.run_types import ModelPin, Pins
+from penstock.spec.pipeline import ColumnSource, FilesSource
 
 ACCEPTED = "accepted"
 """Replaces the run ID if a person accepted the columns."""
+OUTPUTS = "(outputs)"
+"""Replaces the source where the columns are those that models and decisions give. No source can have this name."""
+
+
+_NO_COLUMNS = {"contract", "private", "every", "lookback", "columns", "text"}
+"""Keys of a source that do not define where its columns come from."""
+
+
+def source_definition(source: ColumnSource) -> str:
+    """Return a fingerprint of where the columns come from: an edit of the spec is a change on purpose."""
+    body = source.model_dump(mode="json", exclude=_NO_COLUMNS, by_alias=True)
+    if isinstance(source, FilesSource):
+        body["text"] = []  # 0.1 had this key in the fingerprint
+    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def contract_of(database: Database, pipeline: str, name: str, source: ColumnSource) -> dict[str, str] | None:
+    """Return the contract of a source as the spec defines it now."""
+    return read_contract(database, pipeline, name, source_definition(source))
 
 
 def read_contract(database: Database, pipeline: str, source: str, definition: str) -> dict[str, str] | None:
@@ -46,3 +69,25 @@ def record_columns(
         seen_at = database.now(connection)
         text = json.dumps(list(columns.items()), ensure_ascii=False)
         connection.execute(source_columns.insert().values(**values, columns=text, seen_at=seen_at))
+
+
+def read_published_models(database: Database, pipeline: str, table: str) -> Pins:
+    """Return the models of the newest run that was published into a table, by step; a single model without a step.
+
+    A ledger of 0.1 has no contract of outputs. It follows from these models.
+    """
+    known = runs.c
+    query = (
+        sa.select(known.model_name, known.model_version, known.model_digest, known.step_models)
+        .where(known.pipeline == pipeline, known.destination_table == table, known.published_at.is_not(None))
+        .order_by(known.published_at.desc())
+        .limit(1)
+    )
+    with database.reading() as connection:
+        inspector = sa.inspect(connection)
+        if not inspector.has_table(runs.name) or "step_models" not in {
+            c["name"] for c in inspector.get_columns(runs.name)
+        }:
+            return {}
+        row = connection.execute(query).first()
+    return {} if row is None else read_pins(row[3]) or {"": ModelPin(row[0], row[1], row[2])}

@@ -264,6 +264,16 @@ log_horizons = sa.Table(
 )
 """The time before which landed lines may have been pruned. An interval that begins earlier cannot be read."""
 
+log_sources = sa.Table(
+    "penstock_log_sources",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("landings", sa.BigInteger, nullable=False),
+    info={"since": 8},
+)
+"""One row a log source. Every transaction that lands lines writes it first, and counts itself."""
+
 source_columns = sa.Table(
     "penstock_source_columns",
     metadata,

@@ -160,7 +160,7 @@ def refuse_partial_overlaps(run: ScoringRun, published: Sequence[PlacedRun]) -> 
     partial = [other for other in published if not covers(run.interval, other.interval)]
     if partial:
         named = tuple(f"{other.run_id[:8]} {other.label}" for other in partial)
-        raise OverlappingRuns(run.pipeline.name, interval_label(run.interval), named, None)
+        raise OverlappingRuns(run.pipeline.name, interval_label(run.interval), named)
 
 
 def renew(database: Database, run: ScoringRun, lease_seconds: float) -> None:

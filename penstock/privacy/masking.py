@@ -2,11 +2,12 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penstock.errors import SettingsError
+from penstock.errors import AmbiguousDate, SettingsError, UnfitValue, UnreadableTime
 from penstock.run_types import Misfit, Reason
 from penstock.settings import Settings
 from penstock.spec.pipeline import Masking, Pipeline
@@ -48,6 +49,17 @@ class MaskingPolicy:
         if value is None:
             return None
         return _HASHED + hmac.new(self.secret, str(value).encode(), hashlib.sha256).hexdigest()[:_DIGITS]
+
+
+@contextmanager
+def hide_values(private: Container[str]) -> Iterator[None]:
+    """Take the value out of an error of the block if its column is private. Names are in lower case."""
+    try:
+        yield
+    except (UnreadableTime, UnfitValue, AmbiguousDate) as error:
+        if error.column.casefold() not in private or not error.value:
+            raise
+        raise replace(error, value=HIDDEN) from None
 
 
 NO_MASKING = MaskingPolicy()

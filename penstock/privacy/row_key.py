@@ -1,12 +1,19 @@
-"""A row's key as people type it: the value, or a JSON object for a key of several columns."""
+"""A row's key as people type it: the value, or a JSON object for a key of several columns.
+
+Numbers are compared digit by digit, never as floats.
+"""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from penstock.errors import SettingsError
 from penstock.privacy.masking import MaskingPolicy
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,4})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,14 @@ def same_value(value: Any, text: str, masking: MaskingPolicy) -> bool:
         return False
     if isinstance(value, bool):
         return str(value).lower() == text.lower()
-    if isinstance(value, int | float):
-        try:
-            return float(text) == value
-        except ValueError:
-            return False
+    if isinstance(value, int | float | Decimal):
+        return read_number(text) == Decimal(str(value))
     return str(value) in (text, masking.hash(text) if masking.columns else text)
+
+
+def read_number(text: str) -> Decimal | None:
+    """Read a typed number with all its digits. None if the text is not a finite number."""
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
 def read_row_key(text: str, columns: tuple[str, ...]) -> RowKey:
@@ -47,7 +56,7 @@ def read_row_key(text: str, columns: tuple[str, ...]) -> RowKey:
         return RowKey({columns[0]: text})
     shown = json.dumps(dict.fromkeys(columns, "…"), ensure_ascii=False)
     try:
-        named = json.loads(text)
+        named = json.loads(text, parse_int=str, parse_float=str)  # a float would lose digits
     except ValueError:
         named = None
     if not isinstance(named, dict) or set(named) != set(columns):

@@ -24,10 +24,6 @@ _FORMAT = {
 }
 _OBSERVED_FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": 3}
 
-# The library reads these as float64, whatever the spec says.
-_BOUNDS = ("min_value", "max_value", "sum_total")
-_INEXACT = "is not a number that float64 holds exactly; round it"
-
 # Warnings of pandas about the library's calls. The author of an expectation cannot act on them.
 _HARMLESS = (
     "This pattern is interpreted as a regular expression, and has match groups",
@@ -49,8 +45,6 @@ class _Engine:
     suite: Any
     find_type: Any
     invalid: type[Exception]
-    shared_fields: frozenset[str]
-    """Fields that every type of expectation has."""
 
 
 class InvalidArguments(Exception):
@@ -100,7 +94,6 @@ def _make_engine() -> _Engine:
     import great_expectations as gx
     from great_expectations.compatibility.pydantic import ValidationError
     from great_expectations.execution_engine import pandas_execution_engine
-    from great_expectations.expectations.expectation import Expectation
     from great_expectations.expectations.registry import get_expectation_impl
 
     # The library hashes every batch for an id that is not used here; that takes half of the time.
@@ -113,34 +106,20 @@ def _make_engine() -> _Engine:
         suite=gx.ExpectationSuite,
         find_type=get_expectation_impl,
         invalid=ValidationError,
-        shared_fields=frozenset(Expectation.__fields__),
     )
-
-
-def list_arguments(type_: str) -> tuple[str, ...]:
-    """Return the arguments of a type, without those that every type has."""
-    engine = _loaded()
-    return tuple(sorted(set(engine.find_type(type_).__fields__) - engine.shared_fields))
 
 
 def build_expectation(type_: str, severity: Severity, arguments: Mapping[str, Any], position: int = 0) -> Any:
     """Build one expectation of the library. `position` identifies its result, since results come in another order.
 
     Raises:
-        InvalidArguments: an argument is missing, unknown or of the wrong kind.
+        InvalidArguments: the library refuses what the spec's own check took.
     """
     engine = _loaded()
-    inexact = [(n, _INEXACT) for n in _BOUNDS if isinstance(arguments.get(n), int) and not _is_exact(arguments[n])]
-    if inexact:
-        raise InvalidArguments(inexact)
     try:
         return engine.find_type(type_)(**arguments, severity=severity, meta={"position": position})
     except engine.invalid as error:
         raise InvalidArguments(_read_complaints(error)) from None
-
-
-def _is_exact(number: int) -> bool:
-    return abs(number) <= 2**1000 and int(float(number)) == number
 
 
 def _read_complaints(error: Any) -> list[tuple[str, str]]:

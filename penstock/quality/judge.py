@@ -159,14 +159,13 @@ def _validate_aggregate(
 
 def _validate_count(stage: str, expectation: Expectation, rows: int) -> Validation:
     """Compare the exact count here, since the engine needs a frame of that many rows."""
-    _build(stage, expectation, expectation.arguments)
     arguments = expectation.arguments
     if expectation.type == "expect_table_row_count_to_equal":
-        holds = rows == int(arguments["value"])
+        holds = rows == arguments["value"]
     else:
         low, high = arguments.get("min_value"), arguments.get("max_value")
-        above = low is None or (rows > int(low) if arguments.get("strict_min") else rows >= int(low))
-        below = high is None or (rows < int(high) if arguments.get("strict_max") else rows <= int(high))
+        above = low is None or (rows > low if arguments.get("strict_min") else rows >= low)
+        below = high is None or (rows < high if arguments.get("strict_max") else rows <= high)
         holds = above and below
     outcome: Outcome = "passed" if holds else _REACTIONS[expectation.severity]
     return Validation(stage, expectation.label, expectation.severity, rows, 0, outcome, f"observed {rows:,} rows")

@@ -33,6 +33,7 @@ LinkTo = Callable[[str], str]
 
 _MARKS = {
     "published": "✓",
+    "audited": "•",
     "passed": "✓",
     "vacuous": "∅",
     "noted": "•",

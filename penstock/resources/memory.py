@@ -73,6 +73,8 @@ class RequestedLoad:
     in_flight: int
     """Partitions at once in one process."""
     audit_rows: int
+    group_rows: int = 0
+    """Rows of the largest value of `partition_by`, which must fit into one partition."""
 
 
 def fit_partitions(limit: int, footprint: MemoryProfile, wanted: RequestedLoad) -> MemoryPlan:
@@ -89,7 +91,8 @@ def fit_partitions(limit: int, footprint: MemoryProfile, wanted: RequestedLoad) 
     audit_bytes = AUDIT_COPIES * footprint.audit_row_bytes * min(wanted.rows, wanted.audit_rows)
     room = limit * (1 - RESERVE) - footprint.base_bytes - audit_bytes
     most = max(min(wanted.partition_rows, wanted.rows), 1)
-    for at_once, least in (*((n, GOOD_ROWS) for n in range(wanted.in_flight, 0, -1)), (1, LEAST_ROWS)):
+    enough = max(GOOD_ROWS, wanted.group_rows)
+    for at_once, least in (*((n, enough) for n in range(wanted.in_flight, 0, -1)), (1, LEAST_ROWS)):
         size = math.floor((room / at_once - footprint.partition_bytes) / max(footprint.row_bytes, 1.0))
         if size >= min(least, most):
             return MemoryPlan(limit, footprint, min(size, wanted.partition_rows), at_once)

@@ -10,6 +10,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from penstock.database.bulk import fetch_relation
+from penstock.database.decimals import to_float
 from penstock.database.normalize import normalized
 from penstock.errors import ExpressionError
 from penstock.privacy.masking import HIDDEN
@@ -17,6 +19,9 @@ from penstock.run.features import closed_duckdb, time_limit
 from penstock.spec.expression import ROWS
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ScoreStep
+
+_FLOAT_DIGITS = 15
+"""A float64 holds every decimal of so many digits."""
 
 
 def choose_rows(pipeline: Pipeline, step: ScoreStep, rows: pa.Table, statement_seconds: int) -> "pa.ChunkedArray[Any]":
@@ -45,7 +50,17 @@ def decide_columns(pipeline: Pipeline, rows: pa.Table, statement_seconds: int) -
         for name, expression in pipeline.decide.items():
             with _named_errors(pipeline, f"`{name}` in `decide`", statement_seconds):
                 decided = decided.project(f"*, (\n{expression}\n) as {_quoted(name)}")
-        return normalized(decided.project(", ".join(map(_quoted, pipeline.decide))).to_arrow_table())
+        return _few_digits_as_floats(
+            normalized(fetch_relation(decided.project(", ".join(map(_quoted, pipeline.decide)))))
+        )
+
+
+def _few_digits_as_floats(table: pa.Table) -> pa.Table:
+    """Return decimals that a float64 holds as float64: DuckDB reads `0.5` in an expression as a decimal."""
+    for position, field in enumerate(table.schema):
+        if pa.types.is_decimal(field.type) and field.type.precision <= _FLOAT_DIGITS:
+            table = table.set_column(position, field.name, to_float(table.column(position)))
+    return table
 
 
 @contextmanager

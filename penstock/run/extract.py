@@ -5,12 +5,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from penstock.database.connections import Connect, Connector
+from penstock.errors import Halted
 from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
-from penstock.privacy.masking import MaskingPolicy
+from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.resources.memory import MemoryPlan
-from penstock.run_types import ExtractedRows, Horizon, Partition, ScoringRun, SourcePlan
-from penstock.sources import open_source
+from penstock.run_types import ExtractedRows, Horizon, Partition, ScoringRun, SourcePlan, interval_label
+from penstock.sources import open_source, read_file_states
 from penstock.sources.logs.landed import Landing, LogReader, land_lines
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
@@ -40,26 +41,49 @@ def plan_partitions(
         keep_open: keeps one snapshot of each Postgres source open, for all partitions to read; without it each
             partition is read at a moment of its own.
         fit: takes the plan and the most rows of its partitions; returns what fits into memory, or refuses the run.
+
+    Raises:
+        Halted: a value of `partition_by` has more rows than a partition may have.
     """
     pipeline, wanted = run.pipeline, partition_rows or run.pipeline.partition_rows
     with ExitStack() as opening:
         snapshots = _export_snapshots(pipeline, connect, opening) if keep_open is not None else {}
-        reader = open_source(pipeline, pipeline.primary, _connect_at(snapshots, connect))
+        files = dict(read_file_states(pipeline, [pipeline.primary], run.interval, connect))
+        reader = open_source(pipeline, pipeline.primary, _connect_at(snapshots, connect), files)
 
         def cut(size: int) -> SourcePlan:
             source_plan = reader.plan(run.interval, size)
-            partitions = tuple(replace(partition, snapshots=snapshots) for partition in source_plan.partitions)
-            return replace(
-                source_plan, fingerprint=_masked(pipeline, source_plan.fingerprint, masking), partitions=partitions
-            )
+            return replace(source_plan, fingerprint=_masked(pipeline, source_plan.fingerprint, masking))
 
         source_plan = cut(wanted)
-        fitted = fit(source_plan, wanted)
+        fitted, in_memory = fit(source_plan, wanted), False
         if fitted and fitted.partition_rows < min(wanted, source_plan.rows):
             source_plan = cut(fitted.partition_rows)
+            wanted, in_memory = fitted.partition_rows, True
+        if reason := describe_large_group(pipeline, source_plan, wanted, in_memory=in_memory):
+            raise Halted(pipeline.name, interval_label(run.interval), (reason,))
+        if source_plan.partitions:
+            files |= read_file_states(pipeline, _others(pipeline), run.interval, connect)
         if keep_open is not None:
             keep_open.enter_context(opening.pop_all())
-    return replace(source_plan, fit=fitted)
+    partitions = tuple(replace(each, snapshots=snapshots, files=files) for each in source_plan.partitions)
+    return replace(source_plan, partitions=partitions, fit=fitted)
+
+
+def describe_large_group(
+    pipeline: Pipeline, source_plan: SourcePlan, partition_rows: int, *, in_memory: bool
+) -> str | None:
+    """Name the value of `partition_by` that has more rows than a partition may have. None if all fit."""
+    largest, column = source_plan.largest_group, pipeline.partition_by
+    if largest is None or largest.rows <= partition_rows:
+        return None
+    value = HIDDEN if str(column).casefold() in pipeline.private_columns else f"`{largest.value}`"
+    limit = f"{partition_rows:,} ({'what fits PENSTOCK_MEMORY' if in_memory else '`partition_rows`'})"
+    remedy = "Raise PENSTOCK_MEMORY" if in_memory else "Raise `partition_rows`"
+    return (
+        f"`partition_by: {column}`: the value {value} has {largest.rows:,} rows, and a partition takes at most "
+        f"{limit}. {remedy}, or partition by a column with fewer rows of a value"
+    )
 
 
 def extract_partition(run: ScoringRun, partition: Partition, connect: Connector) -> ExtractedRows:
@@ -67,12 +91,12 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connector)
 
     Raises:
         SnapshotLost: the snapshot that the partition was planned in is closed.
+        FilesChanged: a file is not as it was when the partition was planned.
     """
-    pipeline, then = run.pipeline, _connect_at(partition.snapshots, connect)
-    others = [name for name in pipeline.sources if name != pipeline.primary]
+    pipeline, then, files = run.pipeline, _connect_at(partition.snapshots, connect), partition.files
     return ExtractedRows(
-        primary=open_source(pipeline, pipeline.primary, then).read(run.interval, partition),
-        others={name: open_source(pipeline, name, then).read(run.interval) for name in others},
+        primary=open_source(pipeline, pipeline.primary, then, files).read(run.interval, partition),
+        others={name: open_source(pipeline, name, then, files).read(run.interval) for name in _others(pipeline)},
         waivers=waivers_of(connect(pipeline.destination.connection), run),
     )
 
@@ -80,10 +104,9 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connector)
 def extract_first(run: ScoringRun, rows: int, connect: Connector) -> ExtractedRows:
     """Read the first rows that the source returns for the interval, as a sample partition."""
     pipeline = run.pipeline
-    others = [name for name in pipeline.sources if name != pipeline.primary]
     return ExtractedRows(
         primary=open_source(pipeline, pipeline.primary, connect).read(run.interval, limit=rows),
-        others={name: open_source(pipeline, name, connect).read(run.interval) for name in others},
+        others={name: open_source(pipeline, name, connect).read(run.interval) for name in _others(pipeline)},
     )
 
 
@@ -117,6 +140,11 @@ def count_malformed(
     """Return by log source how many lines of the interval could not be read, and how many lines there are."""
     readers = {name: open_source(pipeline, name, connect) for name in pipeline.sources}
     return {name: r.count_malformed(interval) for name, r in readers.items() if isinstance(r, LogReader)}
+
+
+def _others(pipeline: Pipeline) -> list[str]:
+    """Return the names of the secondary sources."""
+    return [name for name in pipeline.sources if name != pipeline.primary]
 
 
 def _export_snapshots(pipeline: Pipeline, connect: Connect, keep_open: ExitStack) -> dict[str, str]:

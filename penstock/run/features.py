@@ -12,10 +12,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from penstock.database.bulk import fetch_relation
 from penstock.database.normalize import normalized
 from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
+from penstock.spec.parts import twin_names
 from penstock.spec.pipeline import Pipeline
 
 _SHOWN = 5
@@ -93,7 +95,8 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
         if len(kinds) != 1 or kinds[0] not in _QUERIES:
             raise FeaturesError(pipeline.name, "must be a single `select`. Fix `features:` in the spec.")
         with time_limit(connection, seconds):
-            return normalized(connection.sql(query).to_arrow_table())
+            exact = (*pipeline.key, *pipeline.destination.keep)
+            features = normalized(fetch_relation(connection.sql(query)), exact=exact)
     except duckdb.InterruptException as error:
         reason = f"took longer than {seconds} s. Fix its joins, or set PENSTOCK_STATEMENT_SECONDS to more."
         raise FeaturesError(pipeline.name, reason) from error
@@ -103,6 +106,11 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
             hidden = f"fails: {type(error).__name__} {HIDDEN}. Fix `features:` in the spec."
             raise FeaturesError(pipeline.name, hidden) from None
         raise FeaturesError(pipeline.name, f"fails: {reason}. Fix `features:` in the spec.") from error
+    if twins := twin_names(features.column_names):
+        names = ", ".join(f"`{name}`" for name in twins)
+        reason = f"has more than one column of a name: {names} (upper and lower case are the same)."
+        raise FeaturesError(pipeline.name, f"{reason} Select each once, or give it another name with `as`.")
+    return features
 
 
 def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> tuple[str, ...]:
@@ -133,7 +141,7 @@ def _with_kept(
     key, source = _quoted(pipeline.key), _quoted((pipeline.primary,))
     kept = ", ".join(f"p.{_quoted((column,))}" for column in more)
     joined = f"select f.*, {kept} from penstock_features f join {source} p using ({key})"  # noqa: S608 # names, quoted
-    return normalized(connection.sql(joined).to_arrow_table())
+    return normalized(fetch_relation(connection.sql(joined)), exact=more)
 
 
 def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:

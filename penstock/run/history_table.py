@@ -1,42 +1,43 @@
 """The append-only history table, and the two views of its live rows.
 
 `<table>` shows the rows of published runs. `<table>_latest` shows one row for each key, from the newest interval. A new
-column of the pipeline is added to the table, empty in older rows. No column is dropped or changes its type.
+column of the pipeline is added to the table, empty in older rows. No column is dropped. A column changes its type only
+if every stored value survives it (`run/retype`): a column without a value takes any type, and a float column becomes an
+exact one.
 """
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
+from penstock.database.bulk import BulkTransaction
 from penstock.database.connections import Database
-from penstock.database.types import arrow_type, declared_arrow_type, sql_type
+from penstock.database.types import MAX_DIGITS, ExactNumber, arrow_type, sql_type, stored_type
 from penstock.errors import DestinationMismatch, QueryFailed
 from penstock.ledger.tables import runs
+from penstock.run.retype import Retype, drops_fractions, has_value, is_exact, retype_statements, wider_type
+from penstock.spec.column_names import RANK, STEP_MODELS
 from penstock.spec.pipeline import Destination
 
-RUN_COLUMNS = ("interval_start", "interval_end", "model_name", "model_version", "model_digest", "scored_at", "run_id")
-"""Columns that the views add to the rows. No key, score or kept column may have their names."""
 HistoryRunId = sa.Text().with_variant(sa.Uuid(as_uuid=False), "postgresql")
 """16 bytes instead of 32 in each row and its index entry, which makes loads a fifth faster."""
 _OWN = ("run_id", "partition")
-STEP_MODELS = "step_models"
-"""A view's column for pipelines with several steps: each step's model, version and digest, as JSON."""
-_RESERVED = (*RUN_COLUMNS, STEP_MODELS, "partition")
+_INT64 = pa.decimal128(19, 0)
+"""The decimal that every int64 is."""
+_DECLARED = "declared"
+"""What `Table.info` has: the declared types when the process looked."""
+_DEPENDED_ON = "2BP01"
+"""Postgres's code for an object that others depend on."""
 _REPLACING = ("postgresql", "duckdb")
 """Databases that replace a view in place, so that it keeps its grants and the views on it."""
 _ADVISORY_LOCK = 7_305_821_190_665
 _ready: dict[tuple[str, str], sa.Table] = {}
 _lock = threading.Lock()
-
-
-def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the columns whose names are reserved for the views or used twice."""
-    folded = [c.casefold() for c in columns]
-    return tuple(c for c in columns if c.casefold() in _RESERVED or folded.count(c.casefold()) > 1)
 
 
 def history_name(table: str, schema: str | None) -> sa.TableClause:
@@ -47,7 +48,12 @@ def history_name(table: str, schema: str | None) -> sa.TableClause:
 def history_table(destination: Destination, key: tuple[str, ...], rows: pa.Schema) -> sa.Table:
     """Return the table with all runs' rows: `(run_id, partition, key…, scores…, kept…)`."""
     columns = [
-        sa.Column(sa.quoted_name(f.name, quote=True), sql_type(f.type), nullable=f.name not in key, autoincrement=False)
+        sa.Column(
+            sa.quoted_name(f.name, quote=True),
+            sql_type(f.type, key=f.name in key),
+            nullable=f.name not in key,
+            autoincrement=False,
+        )
         for f in rows
     ]
     return sa.Table(
@@ -62,12 +68,19 @@ def history_table(destination: Destination, key: tuple[str, ...], rows: pa.Schem
 
 
 def prepare(
-    database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table, *, steps: bool = False
+    database: Database,
+    destination: Destination,
+    key: tuple[str, ...],
+    rows: pa.Table,
+    *,
+    steps: bool = False,
+    again: bool = False,
 ) -> sa.Table:
     """Create the history table and its views if they are missing. Add new columns, and drop none.
 
     Args:
         steps: Whether several models score, so that the views show each one's version.
+        again: Whether to look at the table even if this process knows it.
 
     Raises:
         DestinationMismatch: the table has another key, or a column of another type.
@@ -77,8 +90,8 @@ def prepare(
     wanted = history_table(destination, key, rows.schema)
     with _lock:
         known = _ready.get(identity)
-        if known is None or not _takes(known, wanted, _empty_columns(rows)):
-            known = _ready[identity] = _prepare(database, destination, wanted, _empty_columns(rows), steps)
+        if again or known is None or not _takes(known, wanted, rows):
+            known = _ready[identity] = _prepare(database, destination, wanted, rows, steps)
         return known
 
 
@@ -90,14 +103,67 @@ def check_rows(database: Database, destination: Destination, key: tuple[str, ...
     """
     wanted = history_table(destination, key, rows.schema)
     with database.reading() as connection:
-        inspector = sa.inspect(connection)
-        if inspector.has_table(wanted.name, schema=wanted.schema):
-            _match_existing(inspector, destination, wanted, _empty_columns(rows))
+        if sa.inspect(connection).has_table(wanted.name, schema=wanted.schema):
+            _match_existing(connection, destination, wanted, rows)
 
 
-def _prepare(
-    database: Database, destination: Destination, wanted: sa.Table, empty: Sequence[str], steps: bool
-) -> sa.Table:
+def keeps_types(transaction: BulkTransaction, dialect: str, history: sa.Table) -> bool:
+    """Whether the table still has the types that `prepare` saw. They cannot change before the transaction ends."""
+    columns = [column for column in history.columns if column.name not in _OWN]
+    if dialect == "postgresql":
+        transaction.execute(sa.select(*columns).where(sa.false()))  # the lock lasts until the transaction ends
+    declared: Any = transaction.execute(_declared_types(dialect, history))
+    return {str(name): kind for name, kind in declared} == dict(history.info[_DECLARED])
+
+
+def _declared_types(dialect: str, table: sa.Table) -> sa.Select[Any]:
+    """Return the query for the names and declared types of a table's columns."""
+    if dialect == "sqlite":
+        described = sa.func.pragma_table_info(table.name).table_valued("name", "type")
+        return sa.select(described.c.name, described.c.type)
+    known = sa.table(
+        "columns",
+        *(sa.column(name) for name in ("table_schema", "table_name", "column_name", "data_type", "numeric_scale")),
+        schema="information_schema",
+    )
+    schema = sa.func.current_schema() if table.schema is None else sa.literal(table.schema, sa.Text())
+    shown = known.c.data_type + sa.literal(" ") + sa.func.coalesce(sa.cast(known.c.numeric_scale, sa.Text), "")
+    mine = (known.c.table_schema == schema, known.c.table_name == sa.literal(table.name, sa.Text()))
+    return sa.select(known.c.column_name, shown).where(*mine)
+
+
+def fit_rows(rows: pa.Table, table: sa.Table) -> pa.Table | None:
+    """Return the rows in the types of the table. None if a value would not be the same there."""
+    columns = []
+    for name in rows.column_names:
+        column = fit_column(rows[name], table.c[name].type) if name in table.c else None
+        if column is None:
+            return None
+        columns.append(column)
+    return pa.table(columns, names=rows.column_names)
+
+
+def fit_column(column: "pa.ChunkedArray[Any]", stored: sa.types.TypeEngine[Any]) -> "pa.ChunkedArray[Any] | None":
+    """Return the values in the Arrow type of a stored column. None if one of them would not be the same."""
+    given, target = column.type, arrow_type(stored)
+    if given == target:
+        return column
+    if column.null_count == len(column):
+        return pa.chunked_array([pa.array([None] * len(column), target)])
+    exact = pa.types.is_integer(given) or pa.types.is_decimal(given)
+    if isinstance(stored, ExactNumber) and exact and stored.precision is None:
+        return column if pa.types.is_decimal(given) else column.cast(_INT64)
+    if not exact or not isinstance(stored, sa.Integer | ExactNumber | sa.Double):
+        return None
+    try:
+        if isinstance(stored, sa.Double):
+            return column.cast(target) if pa.types.is_integer(given) else None
+        return (column if pa.types.is_decimal(given) else column.cast(_INT64)).cast(target)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _prepare(database: Database, destination: Destination, wanted: sa.Table, rows: pa.Table, steps: bool) -> sa.Table:
     with database.writing() as connection:
         if database.dialect == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
@@ -107,39 +173,59 @@ def _prepare(
             raise QueryFailed(database.name, f"`{name}` is a table, and the view of the live rows needs its name")
         if not inspector.has_table(wanted.name, schema=schema):
             connection.execute(CreateTable(wanted))
-            _write_views(connection, destination, wanted, steps)
-            return wanted
-        whole, new = _match_existing(inspector, destination, wanted, empty)
+            stored, _, _ = _match_existing(connection, destination, wanted, rows)
+            _write_views(connection, destination, stored, steps)
+            return stored
+        stored, new, statements = _match_existing(connection, destination, wanted, rows)
         preparer = connection.dialect.identifier_preparer
+        order, grants = _view_columns(connection, destination), _view_grants(connection, destination)
+        _execute_all(connection, wanted.name, statements)
         for column in new:
             kind, quoted = column.type.compile(connection.dialect), preparer.format_column(column)
             connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(wanted)} ADD COLUMN {quoted} {kind}")
-        views = inspector.get_view_names(schema=schema)
+        if new or statements:
+            stored, _, _ = _match_existing(connection, destination, wanted, rows)
+        views = sa.inspect(connection).get_view_names(schema=schema)
         if new or not all(view in views for view in _view_names(destination)):
-            _write_views(connection, destination, whole, steps)
-        return whole
+            _write_views(connection, destination, stored, steps, order)
+            _execute_all(connection, wanted.name, grants if statements else ())
+        return stored
 
 
-def _takes(known: sa.Table, wanted: sa.Table, empty: Sequence[str]) -> bool:
+def _execute_all(connection: sa.Connection, table: str, statements: Sequence[str]) -> None:
+    """Execute statements that change the table's types.
+
+    Raises:
+        DestinationMismatch: something that is not Penstock's depends on the views.
+    """
+    try:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _DEPENDED_ON:
+            raise
+        raise DestinationMismatch(
+            table,
+            "a column gets another type, and other views depend on the views of its rows",
+            f"Drop those views, run again, and create them anew. Penstock will run: {'; '.join(statements)}",
+        ) from None
+
+
+def _takes(known: sa.Table, wanted: sa.Table, rows: pa.Table) -> bool:
     same_key = set(known.primary_key.columns.keys()) == set(wanted.primary_key.columns.keys())
-    return same_key and all(
-        c.name in known.c and (c.name in empty or _fits(arrow_type(c.type), arrow_type(known.c[c.name].type)))
-        for c in wanted.columns
-    )
+    return same_key and fit_rows(rows, known) is not None
 
 
 def _match_existing(
-    inspector: sa.Inspector, destination: Destination, wanted: sa.Table, empty: Sequence[str]
-) -> tuple[sa.Table, list[sa.Column[Any]]]:
-    """Return the table with all its columns, and the columns that must be added.
-
-    Args:
-        empty: Columns without a value. They match any type.
+    connection: sa.Connection, destination: Destination, wanted: sa.Table, rows: pa.Table
+) -> tuple[sa.Table, list[sa.Column[Any]], list[str]]:
+    """Return the table as it is stored, the columns that must be added, and the statements that change its types.
 
     Raises:
-        DestinationMismatch: the key or a type differs.
+        DestinationMismatch: the key differs, or a type differs and a stored value would not survive the change.
     """
-    there = {c["name"]: c for c in inspector.get_columns(wanted.name, schema=wanted.schema)}
+    dialect = connection.dialect
+    there = {c["name"]: c for c in sa.inspect(connection).get_columns(wanted.name, schema=wanted.schema)}
     key = {name for name, column in there.items() if not column["nullable"]} - set(_OWN)
     asked = {c.name for c in wanted.primary_key.columns} - set(_OWN)
     if key != asked:
@@ -148,37 +234,72 @@ def _match_existing(
             f"its key is {_listed(key)}, and the pipeline's is {_listed(asked)}",
             "Name another `destination.table` for the new key; the old table stays as it is",
         )
-    kinds = {name: declared_arrow_type(column["type"]) or pa.string() for name, column in there.items()}
-    retyped = [
-        f"`{c.name}` is {kinds[c.name]} there, and {arrow_type(c.type)} now"
-        for c in wanted.columns
-        if c.name in there and c.name not in (*_OWN, *empty) and not _fits(arrow_type(c.type), kinds[c.name])
+    kinds = {
+        name: wanted.c[name].type if name in _OWN else stored_type(column["type"], dialect.name, key=name in key)
+        for name, column in there.items()
+    }
+    columns = [
+        sa.Column(sa.quoted_name(n, quote=True), kinds[n], nullable=c["nullable"], autoincrement=False)
+        for n, c in there.items()
     ]
+    primary = sa.PrimaryKeyConstraint(*(c.name for c in wanted.primary_key.columns))
+    stored = sa.Table(wanted.name, sa.MetaData(), *columns, primary, schema=wanted.schema)
+    declared = connection.execute(_declared_types(dialect.name, stored))
+    stored.info[_DECLARED] = {str(name): kind for name, kind in declared}
+    unfit = [n for n in rows.column_names if n in there and fit_column(rows[n], kinds[n]) is None]
+    changes = [Retype(n, kinds[n], wanted.c[n].type) for n in unfit]
+    statements = _plan_retype(connection, destination, stored, changes, key, rows) if changes else []
+    return stored, [c for c in wanted.columns if c.name not in there], statements
+
+
+def _plan_retype(
+    connection: sa.Connection,
+    destination: Destination,
+    stored: sa.Table,
+    changes: Sequence[Retype],
+    key: set[str],
+    rows: pa.Table,
+) -> list[str]:
+    """Return the statements that change the types.
+
+    Raises:
+        DestinationMismatch: a stored value would not survive it.
+    """
+    valued = {c.column: has_value(connection, stored, c.column) for c in changes}
+    planned, retyped, rounded = [], [], []
+    for change in changes:
+        kind = wider_type(change.stored, change.wanted, key=change.column in key) if valued[change.column] else None
+        planned.append(replace(change, wanted=kind) if kind is not None else change)
+        if isinstance(kind, ExactNumber) and connection.dialect.name == "duckdb":
+            limited = ExactNumber(kind.scale, MAX_DIGITS, key=kind.key)
+            kind = kind if fit_column(rows[change.column], limited) is not None else None
+        if valued[change.column] and (kind is None or drops_fractions(connection, stored, planned[-1])):
+            retyped.append(
+                f"`{change.column}` is {_described(change.stored)} there, and {_described(change.wanted)} now"
+            )
+        elif valued[change.column] and not is_exact(connection, stored, planned[-1]):
+            rounded.append(change.column)
     if retyped:
         raise DestinationMismatch(
-            wanted.name,
+            stored.name,
             ", ".join(retyped),
             "Cast it back or rename it in the features query, or name another `destination.table`",
         )
-    new = [c for c in wanted.columns if c.name not in there]
-    columns = [_copied(c, kinds.get(c.name)) for c in wanted.columns]
-    older = [sa.Column(sa.quoted_name(n, quote=True), sql_type(kinds[n])) for n in there if n not in wanted.c]
-    primary = sa.PrimaryKeyConstraint(*(c.name for c in wanted.primary_key.columns))
-    return sa.Table(wanted.name, sa.MetaData(), *columns, *older, primary, schema=wanted.schema), new
+    views = tuple(reversed(_view_names(destination)))
+    statements = retype_statements(connection.dialect, stored, planned, views, valued)
+    if rounded:
+        kinds = {change.column: _described(change.stored) for change in changes}
+        raise DestinationMismatch(
+            stored.name,
+            ", ".join(f"`{name}` is {kinds[name]} there, and some of its values have lost digits" for name in rounded),
+            "New rows are exact. To keep the stored values as they are, run these statements and then the pipeline: "
+            f"{'; '.join(statements)}. Or name another `destination.table` and score the intervals again",
+        )
+    return statements
 
 
-def _copied(column: "sa.Column[Any]", kind: pa.DataType | None) -> "sa.Column[Any]":
-    """Return the column with the type in the table. Integers may be stored as floats, and empty columns as any type."""
-    stored = column.type if kind is None or column.name in _OWN else sql_type(kind)
-    return sa.Column(column.name, stored, nullable=column.nullable, autoincrement=False)
-
-
-def _fits(kind: pa.DataType, stored: pa.DataType) -> bool:
-    return kind == stored or (pa.types.is_integer(kind) and pa.types.is_floating(stored))
-
-
-def _empty_columns(rows: pa.Table) -> tuple[str, ...]:
-    return tuple(name for name in rows.column_names if rows[name].null_count == rows.num_rows)
+def _described(kind: sa.types.TypeEngine[Any]) -> str:
+    return "decimal" if isinstance(kind, ExactNumber) else str(arrow_type(kind))
 
 
 def _listed(names: set[str]) -> str:
@@ -189,12 +310,34 @@ def _view_names(destination: Destination) -> tuple[str, str]:
     return destination.table, f"{destination.table}_latest"
 
 
-def _write_views(connection: sa.Connection, destination: Destination, history: sa.Table, steps: bool) -> None:
-    """Write both views. Existing columns keep their positions, and new ones come last."""
+def _view_columns(connection: sa.Connection, destination: Destination) -> list[str]:
+    """Return the columns of the views in their order. Empty without a view."""
+    inspector, schema = sa.inspect(connection), destination.schema_
+    there = [name for name in _view_names(destination) if name in inspector.get_view_names(schema=schema)]
+    return [c["name"] for c in inspector.get_columns(there[0], schema=schema)] if there else []
+
+
+def _view_grants(connection: sa.Connection, destination: Destination) -> list[str]:
+    """Return the statements that give others their rights on the views again."""
+    if connection.dialect.name != "postgresql":
+        return []
+    grants = sa.text(
+        "select format('GRANT %s ON %s TO %s%s', a.privilege_type, c.oid::regclass, "
+        "case when a.grantee = 0 then 'PUBLIC' else quote_ident(pg_get_userbyid(a.grantee)) end, "
+        "case when a.is_grantable then ' WITH GRANT OPTION' else '' end) "
+        "from pg_class c, aclexplode(c.relacl) a where c.oid = to_regclass(:view) and a.grantee <> c.relowner"
+    )
+    preparer, schema = connection.dialect.identifier_preparer, destination.schema_
+    views = [preparer.format_table(sa.table(name, schema=schema)) for name in _view_names(destination)]
+    return [statement for view in views for statement in connection.execute(grants, {"view": view}).scalars()]
+
+
+def _write_views(
+    connection: sa.Connection, destination: Destination, history: sa.Table, steps: bool, order: Sequence[str] = ()
+) -> None:
+    """Write both views. Columns in `order` keep their positions, and new ones come last."""
     names, schema = _view_names(destination), destination.schema_
-    inspector = sa.inspect(connection)
-    there = [name for name in names if name in inspector.get_view_names(schema=schema)]
-    order = [c["name"] for c in inspector.get_columns(there[0], schema=schema)] if there else []
+    there = [name for name in names if name in sa.inspect(connection).get_view_names(schema=schema)]
     live, latest = _view_queries(history, order, steps)
     preparer = connection.dialect.identifier_preparer
     replacing = connection.dialect.name in _REPLACING
@@ -228,6 +371,6 @@ def _view_queries(
     newest = sa.func.row_number().over(
         partition_by=key, order_by=[runs.c.interval_start.desc(), runs.c.published_at.desc()]
     )
-    ranked = live.add_columns(newest.label("penstock_rank")).subquery("ranked")
-    latest = sa.select(*(c for c in ranked.c if c.name != "penstock_rank")).where(ranked.c.penstock_rank == 1)
+    ranked = live.add_columns(newest.label(RANK)).subquery("ranked")
+    latest = sa.select(*(c for c in ranked.c if c.name != RANK)).where(ranked.c[RANK] == 1)
     return live, latest

@@ -5,17 +5,19 @@ Publishing moves a pointer in the ledger (`ledger.writer.publish`); the rows sta
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.bulk import BulkTransaction, bulk_transaction
 from penstock.database.connections import Database
-from penstock.errors import PartitionMoved, TakenOver
+from penstock.errors import DatabaseUnavailable, PartitionMoved, TakenOver
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
 from penstock.resources.usage import PartitionMeter, Spent
-from penstock.run.history_table import history_name, prepare
+from penstock.run.history_table import fit_rows, history_name, keeps_types, prepare
 from penstock.run_types import Partition, Receipt, Refusal, ScoredRows, ScoringRun
 
 _COUNTS = ("extracted", "scored", "quarantined", "excluded")
@@ -41,19 +43,41 @@ def load_partition(
         PartitionMoved: a copy has loaded other numbers of rows.
     """
     begun = time.perf_counter()
-    if not scored.halts:
-        several = bool(run.steps)
-        history = prepare(database, run.pipeline.destination, run.pipeline.key, scored.table, steps=several)
-    with bulk_transaction(database) as transaction:
+    with _fitting(database, run, scored) as (transaction, history):
         if _is_loaded(transaction, run, make_receipt(run, partition, scored, {})):
             return make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
-        if not scored.halts:
-            transaction.append(history, _owned(scored.table, run.run_id, partition.index))
+        if history is not None:
+            fitted = fit_rows(scored.table, history)
+            assert fitted is not None
+            transaction.append(history, _owned(fitted, run.run_id, partition.index))
         _append_rows(transaction, quarantine, _refusal_rows(run, partition.index, scored.refusals))
         _append_rows(transaction, validations, validation_rows(run.run_id, scored.validations))
         receipt = make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
         _append_rows(transaction, partitions, [_receipt_row(run, receipt, attempts)])
     return receipt
+
+
+@contextmanager
+def _fitting(
+    database: Database, run: ScoringRun, scored: ScoredRows
+) -> Iterator[tuple[BulkTransaction, sa.Table | None]]:
+    """Open a transaction in which the history table takes the rows. The table is None for a halted partition.
+
+    Another partition may change a type between the look at the table and the transaction. Then look again.
+    """
+    destination, history = run.pipeline.destination, None
+    with ExitStack() as opened:
+        for again in (False, True, True):
+            if not scored.halts:
+                several = bool(run.steps)
+                history = prepare(database, destination, run.pipeline.key, scored.table, steps=several, again=again)
+            transaction = opened.enter_context(bulk_transaction(database))
+            if history is None or keeps_types(transaction, database.dialect, history):
+                break
+            opened.close()
+        else:
+            raise DatabaseUnavailable(database.name, f"the types of `{destination.table}` change all the time")
+        yield transaction, history
 
 
 def _taken(

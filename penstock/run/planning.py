@@ -172,26 +172,26 @@ def _refuse_partial_overlaps(request: PlanRequest, spec: IntervalSpec, plan: Pla
         if partial:
             first = next(i for i in inside if partial[0].overlaps(i))
             named = tuple(f"{run.run_id[:8]} {run.label}" for run in partial)
-            raise OverlappingRuns(request.pipeline.name, first.label, named, _find_cover(request, spec, partial))
+            raise OverlappingRuns(request.pipeline.name, first.label, named, *_find_cover(request, spec, partial))
 
 
-def _find_cover(request: PlanRequest, spec: IntervalSpec, partial: Sequence[PlacedRun]) -> tuple[str, str] | None:
-    """Return start and end of grid intervals that cover the runs, and all others that they touch."""
+def _find_cover(request: PlanRequest, spec: IntervalSpec, partial: Sequence[PlacedRun]) -> tuple[str, ...]:
+    """Return start and end of grid intervals that cover the runs and all others that they touch, if there are any."""
     live = [run.interval for run in partial]
     last = spec.grid.align_down(request.now - spec.delay)
     for _ in range(_MOST_STEPS):
         if any(interval is None or interval.start < spec.start for interval in live):
-            return None
+            return ()
         spans = [interval for interval in live if interval]
         grid = spec.grid.covering(min(i.start for i in spans), max(i.end for i in spans))
         cover = DataInterval(grid[0].start, grid[-1].end)
         if cover.end > last:
-            return None
+            return ()
         touched = [run.interval for run in request.coverage.find_live(cover)]
         if all(covers(cover, interval) for interval in touched):
             return iso(cover.start), iso(cover.end)
         live = touched
-    return None
+    return ()
 
 
 def _limit(request: PlanRequest, spec: IntervalSpec, chosen: list[PlannedInterval]) -> Plan:

@@ -16,6 +16,7 @@ from penstock.errors import Halted
 from penstock.ledger.quarantine import digest_row
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
+from penstock.run.cut_check import check_cut
 from penstock.run.features import build_features, duplicate_keys
 from penstock.run.partition_options import PartitionOptions
 from penstock.run_types import (
@@ -45,7 +46,7 @@ def validate_partition(
 
     Raises:
         Halted: the key is not unique.
-        FeaturesError: the features query fails.
+        FeaturesError: the features query fails, or depends on how rows are cut into partitions.
         SpecError: an expectation cannot be evaluated.
     """
     pipeline, name = run.pipeline, run.pipeline.primary
@@ -59,7 +60,10 @@ def validate_partition(
         halts += stops
         if partition.index == 0:  # every partition reads the same rows of the other sources: recorded once
             refusals, validations = refusals + refused, validations + found
-    features = build_features(pipeline, interval_label(run.interval), accepted, others, options.statement_seconds)
+    label, seconds = interval_label(run.interval), options.statement_seconds
+    if partition.compare_cut:
+        check_cut(pipeline, label, accepted, others, seconds)
+    features = build_features(pipeline, label, accepted, others, seconds)
     passed, late, found, stops = judge(FEATURES, features, {}, rows_of=accepted)
     audit = {
         stage: _sample(table, columns_needed(pipeline.expectations_of(stage)), options.sample_share)

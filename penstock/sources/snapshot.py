@@ -1,6 +1,7 @@
 """Let all readers of a Postgres source see one moment: one transaction exports its snapshot, others enter it."""
 
 import logging
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import READ_ONLY, Database
 from penstock.database.driver_errors import translated_errors
-from penstock.errors import QueryFailed, SnapshotLost
+from penstock.errors import PenstockError, QueryFailed, SnapshotLost, StandbyConflict
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +20,14 @@ _TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
 
 @contextmanager
 def exported_snapshot(database: Database) -> Iterator[str | None]:
-    """Export a snapshot and yield its name, with which others enter it (`Database.snapshot`).
+    """Export a snapshot and yield what others enter it with (`Database.snapshot`).
 
     Yields None if the database has no snapshots, or if a pooler or balancer hides the snapshot of one connection from
     another. Then the log says so, and the reads see different moments.
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
+        SnapshotLost: it was raised in the block. The reason is added if a standby took the snapshot.
     """
     if database.dialect != "postgresql":
         yield None
@@ -34,6 +36,10 @@ def exported_snapshot(database: Database) -> Iterator[str | None]:
         connection = database.engine.connect()
     try:
         yield _export(database, connection)
+    except SnapshotLost as lost:
+        if lost.connection == database.name and _was_in_conflict(database, connection):
+            raise SnapshotLost(lost.connection, conflict=True) from lost
+        raise
     finally:
         _end(database, connection)
 
@@ -45,7 +51,10 @@ def _export(database: Database, connection: sa.Connection) -> str | None:
             for statement in READ_ONLY:
                 connection.exec_driver_sql(statement)
             connection.execute(lift, {"names": list(_TIMEOUTS)})
-            snapshot = str(connection.execute(sa.select(sa.func.pg_export_snapshot())).scalar_one())
+            lock = secrets.randbits(63)
+            name = connection.execute(sa.select(sa.func.pg_export_snapshot())).scalar_one()
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+            snapshot = f"{name}/{lock}"
             with replace(database, snapshot=snapshot).reading() as other:
                 other.execute(sa.select(1))
     except (QueryFailed, SnapshotLost) as error:
@@ -53,6 +62,16 @@ def _export(database: Database, connection: sa.Connection) -> str | None:
         connection.rollback()
         return None
     return snapshot
+
+
+def _was_in_conflict(database: Database, connection: sa.Connection) -> bool:
+    """Whether a standby has ended the exporting session."""
+    try:
+        with translated_errors(database):
+            connection.execute(sa.select(1))
+    except PenstockError as error:
+        return isinstance(error, StandbyConflict)
+    return False
 
 
 def _end(database: Database, connection: sa.Connection) -> None:

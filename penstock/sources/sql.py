@@ -1,5 +1,8 @@
 """Rows of a table or a query in a SQL database."""
 
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,33 +11,46 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.database.types import declared_arrow_type
-from penstock.errors import DatabaseUnavailable, MissingTable
+from penstock.errors import AmbiguousColumns, DatabaseUnavailable, MissingTable
 from penstock.interval import DataInterval
 from penstock.sources.postgres_types import base_type, type_of_oid
 from penstock.sources.relation import Relation
+from penstock.spec.parts import twin_names
 from penstock.spec.pipeline import SqlSource
+from penstock.spec.query_text import PARAMETERS, bindable
 
 
 def sql_relation(
-    name: str, source: SqlSource, database: Database, time: str | None, interval: DataInterval | None
+    name: str,
+    source: SqlSource,
+    database: Database,
+    time: str | None,
+    interval: DataInterval | None,
+    partition_by: str | None = None,
 ) -> Relation:
     """Return the source's rows as a relation.
 
     Args:
         time: event-time column that selects the rows; None selects all.
         interval: values of `:interval_start` and `:interval_end` in a query.
+        partition_by: the column whose values partitions keep whole. Default: partitions are cut along the key.
 
     Raises:
         MissingTable: the table does not exist; the error names the nearest one that does.
+        AmbiguousColumns: two columns have one name.
     """
     if database.dialect == "sqlite" and database.url.database and not Path(database.url.database).exists():
         raise DatabaseUnavailable(database.name, f"there is no file {database.url.database}")
-    rows = _table(source, database) if source.table is not None else _query(source, database, interval)
+    rows = _table(source, database) if source.table is not None else _query(name, source, database, interval)
+    if twins := twin_names([str(column.name) for column in rows.c]):
+        raise AmbiguousColumns(f"source `{name}`", twins)
     declared = None
     if database.dialect == "sqlite":  # values may differ from the declared types, so read them as they are
         declared, rows = _declared(rows), _untyped(rows)
-    partition_by = source.key[0] if source.key else None
-    return Relation(name, database, rows, source.key, partition_by, time, source.updated_column, declared)
+    along = partition_by or (source.key[0] if source.key else None)
+    return Relation(
+        name, database, rows, source.key, along, time, source.updated_column, declared, partition_by is not None
+    )
 
 
 def _table(source: SqlSource, database: Database) -> sa.FromClause:
@@ -58,26 +74,45 @@ def _table(source: SqlSource, database: Database) -> sa.FromClause:
     )
 
 
-def _query(source: SqlSource, database: Database, interval: DataInterval | None) -> sa.FromClause:
+def _query(name: str, source: SqlSource, database: Database, interval: DataInterval | None) -> sa.FromClause:
     assert source.query is not None
-    text = source.query.strip().rstrip(";")
-    bound = sa.text(text)
-    for parameter, moment in (
-        ("interval_start", interval.start if interval else None),
-        ("interval_end", interval.end if interval else None),
-    ):
+    bound = sa.text(bindable(source.query, sqlite=database.dialect == "sqlite"))
+    for parameter, moment in zip(PARAMETERS, (interval.start, interval.end) if interval else (None, None), strict=True):
         if parameter in bound._bindparams:
-            aware = database.dialect in ("postgresql", "duckdb")
-            value = moment if aware or moment is None else moment.replace(tzinfo=None)
-            bound = bound.bindparams(sa.bindparam(parameter, value, sa.DateTime(timezone=aware)))
+            bound = bound.bindparams(_bind(parameter, moment, database.dialect))
     with database.reading() as connection:
         probe = sa.select(sa.text("*")).select_from(bound.columns().subquery("q")).limit(0)
         result = connection.execute(probe)
         names = list(result.keys())
+        if twins := _twins_of_query(bound, names, connection):
+            raise AmbiguousColumns(f"source `{name}`", twins)
         described: Any = result.cursor.description if result.cursor else ()
     kinds = [type_of_oid(c[1]) for c in described] if database.dialect == "postgresql" else [None] * len(names)
     columns = (sa.column(sa.quoted_name(n, quote=True), kind) for n, kind in zip(names, kinds, strict=True))
     return bound.columns(*columns).subquery("q")
+
+
+def _bind(parameter: str, moment: datetime | None, dialect: str) -> sa.BindParameter[Any]:
+    if dialect == "sqlite":
+        # As short as it can be: SQLite compares texts, and `10:00:00` would be before `10:00:00.000000`.
+        text = None if moment is None else moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
+        return sa.bindparam(parameter, text, sa.Text())
+    aware = dialect in ("postgresql", "duckdb")
+    value = moment if aware or moment is None else moment.replace(tzinfo=None)
+    return sa.bindparam(parameter, value, sa.DateTime(timezone=aware))
+
+
+def _twins_of_query(query: sa.TextClause, names: Sequence[str], connection: sa.Connection) -> tuple[str, ...]:
+    """Return the names that two of a query's columns have. SQLite and DuckDB rename such columns of a subquery."""
+    if connection.dialect.name == "duckdb":
+        described = sa.text(f"describe {query.text}")
+        described._bindparams = query._bindparams
+        return twin_names([str(row[0]) for row in connection.execute(described)])
+    if connection.dialect.name == "sqlite":
+        plain = {n.casefold() for n in names}
+        renamed = {n: n.rpartition(":")[0] for n in names if re.search(r":\d+$", n)}
+        return twin_names([renamed[n] if renamed.get(n, "").casefold() in plain else n for n in names])
+    return twin_names(names)
 
 
 def _untyped(rows: sa.FromClause) -> sa.FromClause:

@@ -2,17 +2,18 @@
 
 from typing import Any, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_serializer, model_validator
 
 from penstock.errors import nearest
+from penstock.spec.expectation_arguments import find_problems
 from penstock.spec.expectation_types import AGGREGATE_TYPES, ALL_TYPES, ROW_TYPES, ExpectationType, Severity
-from penstock.spec.parts import Part
+from penstock.spec.parts import Part, refuse_parts
 
 
 class Expectation(Part):
     """One expectation of Great Expectations with a severity. Other keys are the arguments of the expectation."""
 
-    type: ExpectationType = Field(examples=["expect_column_values_to_be_between"])
+    type: ExpectationType = Field(examples=["expect_column_values_to_not_be_null"])
     """Name of the expectation in Great Expectations."""
     severity: Severity = Field(default="critical", examples=["warning"])
     """What a failure does: `critical` halts the run, `warning` puts the rows into quarantine, `info` is only noted."""
@@ -39,6 +40,14 @@ class Expectation(Part):
         if value not in ALL_TYPES:
             named = str(value)[:100]
             raise ValueError(f"unknown expectation type `{named}`.{nearest(named, ALL_TYPES)}")
+        return value
+
+    @field_validator("arguments")
+    @classmethod
+    def _arguments_are_right(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "type" in info.data:  # otherwise the type is unknown, and so are its arguments
+            problems = find_problems(info.data["type"], value)
+            refuse_parts(cls, [((name,), value.get(name, value), what) for name, what in problems])
         return value
 
     @model_validator(mode="after")

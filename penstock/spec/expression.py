@@ -5,9 +5,9 @@ dice. What it evaluates to is `deciding`'s matter.
 """
 
 import json
-from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+
+from penstock.spec.sql_tree import CLOCK_NAMES, Node, function_kind, serialize, walk
 
 ROWS = "penstock_rows"
 """The name of the rows in the query that evaluates the expression."""
@@ -18,8 +18,6 @@ _NO_PART = {
     "PARAMETER": "a parameter",
     "DEFAULT": "a default",
 }
-_MOMENTS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
-"""Names that DuckDB reads as the clock if no column has them."""
 
 
 @lru_cache(maxsize=256)
@@ -32,7 +30,7 @@ def read_expression(text: str) -> frozenset[str]:
     if not text.strip():
         raise ValueError("the expression is empty")
     columns: set[str] = set()
-    for node in _walk(_parse(text)):
+    for node in walk(_parse(text)):
         kind = node.get("class")
         if kind in _NO_PART:
             raise ValueError(f"`{text}` contains {_NO_PART[kind]}; an expression may only use one row and its columns")
@@ -41,13 +39,13 @@ def read_expression(text: str) -> frozenset[str]:
                 raise ValueError(f"`{text}` names `{'.'.join(node['column_names'])}`; write a column's name alone")
             columns.add(str(node["column_names"][0]).casefold())
         if kind == "FUNCTION":
-            _check_function(text, str(node["function_name"]).casefold())
-    if moments := columns & _MOMENTS:
+            _check_function(text, node)
+    if moments := columns & CLOCK_NAMES:
         raise ValueError(_describe_unsteady(text, moments.pop()))
     return frozenset(columns)
 
 
-def _parse(text: str) -> dict[str, Any]:
+def _parse(text: str) -> Node:
     parsed = _serialize(text)
     if parsed["error"]:
         raise ValueError(f"`{text}` is no SQL expression: {parsed['error_message']}")
@@ -60,55 +58,29 @@ def _parse(text: str) -> dict[str, Any]:
     return chosen
 
 
-def _chosen(parsed: dict[str, Any]) -> list[dict[str, Any]]:
-    chosen: list[dict[str, Any]] = parsed["statements"][0]["node"]["select_list"]
+def _serialize(text: str) -> Node:
+    return serialize(f"select (\n{text}\n)")  # on lines of its own, so that a comment cannot swallow the bracket
+
+
+def _chosen(parsed: Node) -> list[Node]:
+    chosen: list[Node] = parsed["statements"][0]["node"]["select_list"]
     return chosen
 
 
-def _bare(node: dict[str, Any]) -> str:
+def _bare(node: Node) -> str:
     """Return the parts around the expression. There must be none, such as a `from` clause."""
     rest = {name: part for name, part in node.items() if name != "select_list"}
     return json.dumps(rest | {"from_table": rest.get("from_table", {}).get("type")}, sort_keys=True)
 
 
-def _serialize(text: str) -> dict[str, Any]:
-    import duckdb  # not above: a spec without expressions loads faster without it
-
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        # On lines of its own, so that a comment cannot swallow the bracket.
-        row = connection.execute("select json_serialize_sql(?)", [f"select (\n{text}\n)"]).fetchone()
-    assert row is not None
-    parsed: dict[str, Any] = json.loads(row[0])
-    return parsed
-
-
-def _walk(part: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(part, dict):
-        yield part
-    for child in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-        yield from _walk(child)
-
-
-def _check_function(text: str, name: str) -> None:
-    kind = _unfit_functions().get(name)
+def _check_function(text: str, node: Node) -> None:
+    name = str(node["function_name"]).casefold()
+    kind = function_kind(node)
     if kind == "unsteady":
         raise ValueError(_describe_unsteady(text, name))
-    if kind is not None:
+    if kind is not None or name == "unnest":
         raise ValueError(f"`{text}` calls `{name}`, which needs many rows; an expression may only use one")
 
 
 def _describe_unsteady(text: str, name: str) -> str:
     return f"`{text}` calls `{name}`, which changes with each call; the same rows must give the same scores"
-
-
-@lru_cache(maxsize=1)
-def _unfit_functions() -> dict[str, str]:
-    import duckdb
-
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        found = connection.execute(
-            "select lower(function_name), function_type from duckdb_functions() "
-            "where function_type in ('aggregate', 'window') or stability <> 'CONSISTENT'"
-        ).fetchall()
-    many = {"unnest": "many"}
-    return {name: "unsteady" if kind == "scalar" else "many" for name, kind in found} | many

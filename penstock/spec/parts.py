@@ -1,9 +1,9 @@
 """Types that all parts of a spec share, and the parts for schedule, notifications, budget and retention."""
 
 import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any, Self, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -12,11 +12,15 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationError,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from penstock.interval import CalendarGrain, Grain, as_utc, parse_duration
+from penstock.spec.schedule_times import check_cron, check_rule, check_timezone
 
 MAX_NAME = 63
 """Longest name in bytes that every database keeps. Postgres truncates longer names silently, so two could collide."""
@@ -31,6 +35,14 @@ def _check_name(name: str) -> str:
 
 _DURATION: dict[str, Any] = {"type": "string", "pattern": r"^\d+\s*[mhdw]$", "examples": ["15m", "1h", "1d"]}
 _CALENDAR_GRAINS: tuple[str, ...] = get_args(CalendarGrain)
+
+
+def twin_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that more than one column has. Upper and lower case are the same."""
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        spelled.setdefault(name.casefold(), []).append(name)
+    return tuple(dict.fromkeys(name for same in spelled.values() if len(same) > 1 for name in same))
 
 
 def write_duration(value: timedelta) -> str:
@@ -78,10 +90,7 @@ GrainText = Annotated[
 
 
 def _check_zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"there is no time zone `{value}`; write it as in `Europe/Paris`") from None
+    check_timezone(value)
     return value
 
 
@@ -99,6 +108,38 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values, validated like a new one.
+
+        Pydantic's own copy checks nothing and keeps cached values, so it would score with the steps of the original.
+
+        Raises:
+            ValidationError: the values are wrong, or do not fit the others.
+        """
+        values = {name: getattr(self, name) for name in type(self).model_fields} | dict(update or {})
+        return type(self).model_validate(values, by_alias=True, by_name=True)
+
+
+Place: TypeAlias = tuple[str | int, ...]
+"""Keys and positions that lead to a value of a spec."""
+
+
+def refuse_parts(part: type[Part], problems: Iterable[tuple[Place, Any, str]]) -> None:
+    """Refuse values of a spec, each at its own place, so that a message gets its line.
+
+    Args:
+        problems: Place, value and what is wrong. An empty text means that the key is missing.
+
+    Raises:
+        ValidationError: there is a problem.
+    """
+    errors: list[InitErrorDetails] = [
+        {"type": PydanticCustomError("part", what) if what else "missing", "loc": place, "input": value}
+        for place, value, what in problems
+    ]
+    if errors:
+        raise ValidationError.from_exception_data(part.__name__, errors)
+
 
 class Schedule(Part):
     """When runs start. Give exactly one of `cron`, `interval` and `rrule`."""
@@ -111,6 +152,27 @@ class Schedule(Part):
     """Recurrence rule of iCalendar (RFC 5545)."""
     timezone: TimeZone = Field(default="UTC", examples=["Europe/Paris"])
     """IANA time zone of the schedule. The data intervals have a zone of their own, `interval.timezone`."""
+
+    @field_validator("cron")
+    @classmethod
+    def _cron_is_read(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_cron(value)
+        return value
+
+    @field_validator("rrule")
+    @classmethod
+    def _rule_is_read(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_rule(value)
+        return value
+
+    @field_validator("interval")
+    @classmethod
+    def _interval_is_positive(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and value <= timedelta(0):
+            raise ValueError("the time between two runs must be longer than zero")
+        return value
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

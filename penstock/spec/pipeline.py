@@ -25,8 +25,11 @@ from penstock.interval import (
     iso,
     parse_duration,
 )
+from penstock.spec.column_names import find_taken
+from penstock.spec.column_types import DeclaredType, TypeName
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
+from penstock.spec.features_query import check_features
 from penstock.spec.parts import (
     Budget,
     Column,
@@ -36,13 +39,16 @@ from penstock.spec.parts import (
     Identifier,
     Notify,
     Part,
+    Place,
     Retention,
     Schedule,
     SchemaName,
     TableName,
     TimeZone,
+    refuse_parts,
     write_duration,
 )
+from penstock.spec.query_text import parameters_in
 from penstock.spec.steps import (
     ModelRef,
     ScoreStep,
@@ -175,7 +181,7 @@ class SqlSource(ColumnSource):
     schema_: SchemaName | None = Field(default=None, alias="schema", examples=["sales"])
     """Schema of the table. Without it the table is in the default schema of the connection."""
     query: str | None = Field(default=None, min_length=1, examples=["select * from payments where status <> 'test'"])
-    """A select instead of a table. It may use `:interval_start` and `:interval_end`."""
+    """A select instead of a table. It may use `:interval_start` and `:interval_end`, and no other parameter."""
     key: tuple[Column, ...] = Field(default=(), max_length=8, examples=[["payment_id"]])
     """Columns that identify a row. The primary source needs them. Partitions are cut along the first one."""
     updated_column: Column | None = Field(default=None, examples=["updated_at"])
@@ -187,6 +193,8 @@ class SqlSource(ColumnSource):
             raise ValueError("give either `table` or `query`")
         if self.query is not None and self.schema_ is not None:
             raise ValueError("`schema` goes with `table`; write it inside the query")
+        if self.query is not None:
+            parameters_in(self.query)
         return self
 
 
@@ -254,14 +262,28 @@ class FilesSource(ColumnSource):
     """As a secondary source: how far before the start of the interval its files are read. Needs `every`."""
     key: tuple[Column, ...] = Field(default=(ROW_ID,), max_length=8, examples=[["order_id"]])
     """Columns that identify a row. By default the key is made of file and row number."""
-    text: tuple[Column, ...] = Field(default=(), max_length=100, examples=[["postcode"]])
-    """Columns of CSV files that are always read as text, for example codes that are mostly digits."""
+    columns: dict[Column, TypeName | DeclaredType] = Field(
+        default_factory=dict, examples=[{"postcode": "string", "paid_at": {"type": "timestamp", "format": "%m/%d/%Y"}}]
+    )
+    """Columns and their types, for columns whose type the files do not show: codes of digits, dates like `03/01/2026`,
+    epoch numbers. Types of other columns of CSV and JSON files are guessed until an interval is published. From then
+    on they are the contract, by which later files are read."""
+    text: tuple[Column, ...] = Field(
+        default=(), max_length=100, examples=[["postcode"]], json_schema_extra={"deprecated": True}
+    )
+    """Deprecated, use `columns: {postcode: string}`. Columns of CSV files that are always read as text."""
 
     @model_validator(mode="after")
     def _only_csv_guesses(self) -> Self:
         if self.text and self.format != "csv":
             raise ValueError(f"`text` is for csv files, whose types are guessed; a {self.format} file has its own")
         return self
+
+    @cached_property
+    def declared_columns(self) -> dict[str, DeclaredType]:
+        """The declared types, those of `text` included."""
+        declared = {c: DeclaredType(type="string") for c in self.text}
+        return declared | {c: DeclaredType(type=t) if isinstance(t, str) else t for c, t in self.columns.items()}
 
     @model_validator(mode="after")
     def _pieces_are_named_by_the_path(self) -> Self:
@@ -322,11 +344,14 @@ class Pipeline(Part):
         examples=[{"payments": {"kind": "sql", "connection": "shop", "table": "payments", "key": ["payment_id"]}}],
     )
     """Sources by name. The first one is the primary source: each of its rows gets one score."""
+    partition_by: Column | None = Field(default=None, examples=["customer_id"])
+    """Column of the primary source whose rows with one value stay in one partition, so that windows and groups over it
+    in `features` see all of them. A value with more rows than `partition_rows` halts the run."""
     features: str | None = Field(
         default=None, min_length=1, examples=["select payment_id, amount, hour(created_at) as hour from payments"]
     )
-    """DuckDB SQL over the sources that returns one row per key. Each row must depend only on its own primary row.
-    Without it the features are the columns of the primary source."""
+    """DuckDB SQL over the sources that returns one row per key. Each row must depend only on its own primary row, or on
+    the rows with its value of `partition_by`. Without it the features are the columns of the primary source."""
     private: dict[Column, Masking] = Field(default_factory=dict, examples=[{"contact": "hash"}])
     """Private columns of the features that have another name than in their source."""
     expectations: dict[str, tuple[Expectation, ...]] = Field(
@@ -374,6 +399,14 @@ class Pipeline(Part):
             )
         return value
 
+    @field_validator("features")
+    @classmethod
+    def _features_do_not_depend_on_partitions(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("sources") and "partition_by" in info.data:
+            primary, source = next(iter(info.data["sources"].items()))
+            check_features(value, primary, source.key, info.data["partition_by"])
+        return value
+
     @field_validator("models")
     @classmethod
     def _steps_have_an_order(cls, value: tuple[ScoreStep, ...], info: ValidationInfo) -> tuple[ScoreStep, ...]:
@@ -405,6 +438,21 @@ class Pipeline(Part):
                 raise ValueError(
                     f"`decide` makes `{column}`, which the key or `keep` has already; give it another name"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_have_names_of_their_own(self) -> Self:
+        places: list[tuple[Place, str]] = [
+            (("sources", self.primary, "key", number), column) for number, column in enumerate(self.key)
+        ]
+        places += [(("decide", column), column) for column in self.decide]
+        places += [
+            (("destination", "keep", number), column)
+            for number, column in enumerate(self.destination.keep)
+            if column not in self.key
+        ]
+        taken = {name.column: str(name) for name in find_taken([column for _, column in places])}
+        refuse_parts(type(self), [(place, column, taken[column]) for place, column in places if column in taken])
         return self
 
     @model_validator(mode="after")

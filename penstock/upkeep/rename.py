@@ -10,7 +10,16 @@ from penstock.errors import RenameRefused
 from penstock.ledger.destinations import find_dispute
 from penstock.ledger.migrations import migrate
 from penstock.ledger.schema_contracts import ACCEPTED
-from penstock.ledger.tables import destinations, intervals, log_files, metadata, releases, runs, source_columns
+from penstock.ledger.tables import (
+    destinations,
+    intervals,
+    log_files,
+    log_sources,
+    metadata,
+    releases,
+    runs,
+    source_columns,
+)
 from penstock.ledger.writer import LEASE_ENDED
 from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import LogSource, Pipeline
@@ -109,6 +118,9 @@ def _drop_collisions(connection: sa.Connection, old: str, new: str) -> None:
         other = table.alias("other")
         twin = sa.exists().where(other.c.pipeline == new, *(other.c[c.name] == c for c in columns))
         connection.execute(sa.delete(table).where(table.c.pipeline == old, twin))
+    landed = sa.select(log_sources.c.source).where(log_sources.c.pipeline == old)
+    # The other way round: a landing under the new name must see that the count has changed.
+    connection.execute(sa.delete(log_sources).where(log_sources.c.pipeline == new, log_sources.c.source.in_(landed)))
     known, other = source_columns.c, source_columns.alias("other")
     twin = sa.exists().where(other.c.pipeline == new, other.c.source == known.source, other.c.run_id == ACCEPTED)
     connection.execute(sa.delete(source_columns).where(known.pipeline == old, known.run_id == ACCEPTED, twin))

@@ -11,6 +11,7 @@ from penstock.database.connections import Database, close_engines, open_database
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.models.registry import Registry
+from penstock.run.planning import Mode
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 from tests.driver import Driver
@@ -97,8 +98,10 @@ class OneTable:
 
     def score(self, key: str = "id", keep: Sequence[str] = (), **changed: Any) -> Outcome:
         """Score the first day."""
+        mode: Mode = changed.pop("mode", "due")
+        span = (START, START + timedelta(days=1)) if mode == "restate" else (None, None)
         driver = Driver(self.pipeline(key, keep, **changed), self.connect, self.registry)
-        said = driver.run(START + timedelta(days=1))[-1]
+        said = driver.run(START + timedelta(days=1), mode, *span)[-1]
         return self.outcome(said, key)
 
     def outcome(self, said: str, key: str = "id") -> Outcome:

@@ -17,7 +17,7 @@ from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import partitions_of, validations_of
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish
 from penstock.run import history_table as history
-from penstock.run.history_table import check_names, prepare
+from penstock.run.history_table import prepare
 from penstock.run.load import count_rows, load_partition
 from penstock.run_types import (
     FailedExpectation,
@@ -189,12 +189,3 @@ def test_names_that_need_quotes_work_as_keys_and_kept_columns(warehouse: Databas
     with warehouse.reading() as connection:
         rows = connection.execute(sa.text('select "Order", "select", "at", "Mixed Case" from "Group" order by 2')).all()
     assert [tuple(r) for r in rows] == [(1, "a", 1, "x"), (1, "b", 2, None)]
-
-
-def test_columns_that_the_view_needs_for_itself_are_named() -> None:
-    assert check_names(("id", "Score", "run_id", "score", "scored_at")) == (
-        "Score",
-        "run_id",
-        "score",
-        "scored_at",
-    )

@@ -9,12 +9,12 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.client.schemas.sorting import TaskRunSort
+from prefect.client.schemas.sorting import ArtifactSort, TaskRunSort
 
 from penstock.ledger.reader import list_runs
-from tests.shop import Place
+from tests.shop import SPEC, Place
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -109,6 +109,45 @@ def test_a_column_that_is_missing_fails_at_the_first_attempt_and_the_states_say_
     assert told in flow_run_message(run.flow_run_id)
     assert told in flow_run_message(state.state_details.flow_run_id)
     assert told in str(run.error)
+
+
+def read_card(flow_run_id: str | None) -> str:
+    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(flow_run_id)]))
+    with get_client(sync_client=True) as client:
+        cards = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.KEY_ASC, limit=10)
+    [card] = [str(each.data) for each in cards if each.key == "run-card-card-risk"]
+    return card
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_an_error_that_is_not_penstocks_leaves_a_failed_run_a_card_and_an_event(
+    make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "a secret for hashing that is long enough")
+    spec = SPEC.replace("    updated_column:", "    private: {items: drop}\n    updated_column:") if private else SPEC
+    place = make_place(days=1, spec=spec)
+
+    def fail(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO penstock_validations"):
+            raise RuntimeError("out of order: 12.50")
+
+    sa.event.listen(place.warehouse.engine, "before_cursor_execute", fail)
+    state = run_score(place)
+
+    message = "RuntimeError: (private)" if private else "RuntimeError: out of order: 12.50"
+    assert state.is_failed()
+    [run] = list_runs(place.warehouse)
+    assert (run.state, run.error) == ("failed", message)
+    assert message in read_card(run.flow_run_id)
+    wanted = {"event": {"name": ["penstock.run.failed"]}, "resource": {"id": ["penstock.pipeline.card-risk"]}}
+    with get_client(sync_client=True) as client:
+
+        def find_event() -> Any:
+            events = client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]
+            return [event for event in events if event["payload"]["run_id"] == run.run_id]
+
+        [event] = wait_until(find_event)
+    assert event["payload"]["message"] == message
 
 
 def test_a_halted_run_says_what_was_wrong_where_and_what_to_do_in_both_flow_runs(

@@ -92,10 +92,14 @@ def test_late_rows_of_a_day_of_a_zone_are_shown_with_its_date(warehouse: Databas
     ]
 
 
-def test_a_month_is_withdrawn_by_its_local_dates_and_no_neighbour_with_it(warehouse: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])  # one on each side of UTC
+def test_a_month_is_withdrawn_by_its_local_dates_and_no_neighbour_with_it(
+    warehouse: Database, tmp_path: Path, zone: str
+) -> None:
     file = tmp_path / "card-risk.yaml"
-    file.write_text(spec_of(f"grain: month, {BERLIN}"))
-    assert score(warehouse, pipeline(f"grain: month, {BERLIN}"), NOW + timedelta(days=60)) == [
+    interval = f"grain: month, timezone: {zone}, start: 2026-03-01T00:00"
+    file.write_text(spec_of(interval))
+    assert score(warehouse, pipeline(interval), NOW + timedelta(days=60)) == [
         "2026-03-01 → 04-01",
         "2026-04-01 → 05-01",
         "2026-05-01 → 06-01",

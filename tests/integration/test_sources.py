@@ -24,7 +24,6 @@ from penstock.errors import (
     NoFiles,
     QueryFailed,
     SettingsError,
-    UnreadableTime,
 )
 from penstock.interval import DataInterval, Grid
 from penstock.run.extract import land_logs
@@ -189,7 +188,7 @@ def test_types_come_out_alike_from_every_database(database: Database) -> None:
     assert {f.name: f.type for f in table.schema} == {
         "id": pa.int64(),
         "small": pa.int64(),
-        "money": pa.float64(),
+        "money": pa.float64() if database.dialect == "sqlite" else pa.decimal128(12, 2),  # SQLite stores floats
         "flag": pa.bool_(),
         "day": pa.date32(),
         "empty": pa.float64(),
@@ -259,24 +258,6 @@ def test_each_style_of_time_in_sqlite_finds_its_interval(sqlite: Database, write
 
     assert [source.plan(i, 100).rows for i in six] == [6, 6, 6, 6]
     assert source.read(DAY)["created_at"].to_pylist() == moments[3:27]
-
-
-@pytest.mark.parametrize(
-    ("values", "culprit"),
-    [
-        (["2026-01-01 05:00:00", "2026-01-01T06:00:00"], "different styles"),
-        (["2026-01-01T05:00:00+02:00"], "zones other than UTC"),
-        (["2026-01-01 05:00:00", 1767225600], "a number in some rows"),
-    ],
-)
-def test_mixed_styles_of_time_are_refused_not_guessed(sqlite: Database, values: list[Any], culprit: str) -> None:
-    with sqlite.writing() as connection:
-        connection.execute(sa.text("create table t(id integer, created_at)"))
-        connection.execute(
-            sa.text("insert into t values (:id, :at)"), [{"id": i, "at": v} for i, v in enumerate(values)]
-        )
-    with pytest.raises(UnreadableTime, match=culprit):
-        reader(pipeline(sql(table="t")), sqlite).plan(DAY, 10)
 
 
 # --- connections ---------------------------------------------------------------------------------

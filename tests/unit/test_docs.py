@@ -132,6 +132,10 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
     "LogSource": (LOG, lambda part: {"sources": {"orders": part}}),
     "RegexFormat": ({"regex": "(?P<time>.+)"}, lambda part: {"sources": {"orders": LOG | {"format": part}}}),
     "FilesSource": (FILES, lambda part: {"sources": {"orders": part}}),
+    "DeclaredType": (
+        {"type": "date"},
+        lambda part: {"sources": {"orders": FILES | {"columns": {"day": part}}}},
+    ),
     "Expectation": (NOT_NULL, lambda part: {"expectations": {"orders": [part]}}),
     "ScoreStep": (
         SCREEN,

@@ -17,6 +17,7 @@ CONCRETE = [c for c in CLASSES if "message" in vars(c) and c is not errors.Penst
 def example(kind: type[errors.PenstockError]) -> errors.PenstockError:
     problem = errors.Problem(3, "a.b", "culprit")
     values = {
+        bool: True,
         int: 3,
         str: "culprit",
         tuple[str, ...]: ("culprit",),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.arguments import AsJson
+from penstock.cli.arguments import AsJson, End, Start
 from penstock.cli.check.report import MARKS, STYLES, CheckReport
 from penstock.cli.opening import open_settings, pipeline_files
 from penstock.cli.output import console, plural, write_json
@@ -25,11 +25,16 @@ def check(
         list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files. Default: all.")
     ] = None,
     accept: Annotated[
-        bool, typer.Option("--accept", help="Accept the sources' present columns as their contract.")
+        bool, typer.Option("--accept", help="Accept the present columns of the sources, and the present outputs.")
     ] = False,
+    start: Start = None,
+    end: End = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find what would fail in a run: spec, connections, columns, features, model. Writes no rows."""
+    """Find what would fail in a run: spec, connections, columns, features, expectations, model. Writes no rows.
+
+    Sample rows are those of the newest interval, or of the newest one that --start and --end touch.
+    """
     from penstock.cli.check.pipeline import check_pipeline
 
     settings = open_settings()
@@ -37,18 +42,21 @@ def check(
     found: list[CheckReport] = []
     out = console()
     for name in names:
-        report = check_pipeline(name, settings, accept=accept)
+        report = check_pipeline(name, settings, accept=accept, start=start, end=end)
         found.append(report)
         if not as_json:
             _print_report(report, out)
     if as_json:
         write_json(found)
     else:
-        problems = sum(f.problems for f in found)
-        out.print(
-            f"{plural(len(found), 'pipeline')} checked: {plural(problems, 'problem') if problems else 'all well'}"
-        )
+        out.print(f"{plural(len(found), 'pipeline')} checked: {_summarize(found)}")
     raise typer.Exit(max(f.exit_code for f in found))
+
+
+def _summarize(found: list[CheckReport]) -> str:
+    problems, warnings = sum(f.problems for f in found), sum(f.warnings for f in found)
+    counts = [plural(number, word) for number, word in ((problems, "problem"), (warnings, "warning")) if number]
+    return " and ".join(counts) or "all well"
 
 
 def _all_names(settings: "Settings") -> list[str]:

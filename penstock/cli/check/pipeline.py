@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from penstock.cli.check.report import CheckReport
+from penstock.cli.check.expectations import Trial
+from penstock.cli.check.report import CheckReport, SampleSize
+from penstock.cli.check.samples import Sample, Sampler, choose_interval
 from penstock.cli.check.steps import subject_of
 from penstock.cli.opening import connector, open_pipeline
 from penstock.cli.output import count, plural
@@ -12,34 +14,57 @@ from penstock.cli.output import count, plural
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from penstock.database.connections import Connector
+    from penstock.database.connections import Connector, Database
+    from penstock.interval import DataInterval
     from penstock.models.booster import ModelVersion
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
 
-def check_pipeline(name: str, settings: "Settings", *, accept: bool = False) -> CheckReport:
-    """Check the pipeline of a name or a path. `accept` makes its sources' present columns their contract."""
+def check_pipeline(
+    name: str,
+    settings: "Settings",
+    *,
+    accept: bool = False,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> CheckReport:
+    """Check the pipeline of a name or a path on rows of one interval.
+
+    Args:
+        accept: make its sources' present columns their contract.
+        start: with `end`: sample rows of the newest interval that touches `[start, end)`.
+    """
+    from penstock.privacy.masking import MaskingPolicy
+
     report = CheckReport(name)
     spec: Pipeline | None = None
     with report.about("spec"):
         spec = open_pipeline(name, settings)
     if spec is None:
         return report
+    interval: DataInterval | None = None
+    with report.about("range"):
+        interval = choose_interval(spec, datetime.now(UTC), start, end)
+    if report.problems:
+        return report
     report.ok("spec", f"{plural(len(spec.sources), 'source')}, primary `{spec.primary}`")
-    check = _Check(spec, settings, connector(settings), report)
+    trial = Trial(spec, MaskingPolicy(spec.private_columns), report)
+    check = _Check(spec, settings, connector(settings), report, interval, trial)
     check.check_privacy()
-    check.check_expectations()
     check.check_destination()
-    rows = check.read_samples()
-    features = check.build_features(rows) if rows is not None else None
+    if accept:
+        check.accept_columns()
+    samples = check.read_samples()
+    features = check.build_features(samples) if samples is not None else None
     models = check.load_models()
     if models:
         check.check_names(models)
     check.compare_columns(models, accept=accept)
-    if rows is not None and features is not None:
-        check.check_contract(rows, features, models)
+    if samples is not None and features is not None:
+        check.check_contract(samples, features, models)
         check.check_history(features)
+    trial.conclude()
     return report
 
 
@@ -49,6 +74,8 @@ class _Check:
     settings: "Settings"
     connect: "Connector"
     report: CheckReport
+    interval: "DataInterval | None"
+    trial: Trial
 
     def check_privacy(self) -> None:
         """Check that private columns can be hashed."""
@@ -58,17 +85,6 @@ class _Check:
             hidden = make_masking(self.pipeline, self.settings).columns
             if hidden:
                 self.report.ok("private", f"{', '.join(sorted(hidden))} are never shown")
-
-    def check_expectations(self) -> None:
-        if not self.pipeline.expectations:
-            self.report.note("expectations", "none: every row is scored as it is")
-            return
-        from penstock.quality import check_expectations
-
-        with self.report.about("expectations"):
-            check_expectations(self.pipeline)
-            number = sum(len(stage) for stage in self.pipeline.expectations.values())
-            self.report.ok("expectations", f"{number} can be evaluated")
 
     def check_destination(self) -> None:
         """Connect to the warehouse, and check that the live view's name is free."""
@@ -83,62 +99,97 @@ class _Check:
                 what = f"`{destination.table}` is already a table, but the view of the live rows needs this name"
                 self.report.problem("destination", what)
             else:
+                self._check_ledger(database)
                 self.report.ok("destination", f"`{destination.table}` in `{destination.connection}`")
 
-    def read_samples(self) -> "dict[str, pa.Table] | None":
+    def _check_ledger(self, database: "Database") -> None:
+        """Raise what would refuse the next run: another owner, or live runs that the next intervals overlap."""
+        from penstock.ledger.coverage import has_ledger, read_coverage
+        from penstock.ledger.destinations import refuse_others
+        from penstock.run.planning import PlanRequest, plan_intervals
+
+        if not has_ledger(database):
+            return
+        refuse_others(database, self.pipeline)
+        coverage = read_coverage(database, self.pipeline)
+        plan_intervals(PlanRequest(self.pipeline, coverage, datetime.now(UTC), lambda _: ""))
+
+    def read_samples(self) -> dict[str, Sample] | None:
         """Check every source and read a few rows of each. None if one cannot be read."""
-        from penstock.cli.check.samples import Sampler, newest_interval
         from penstock.cli.check.source import inspect_source
         from penstock.sources import open_source
 
-        interval = newest_interval(self.pipeline, datetime.now(UTC))
+        interval = self.interval
         sampler = Sampler(self.pipeline, interval, self.connect, self.report)
-        rows: dict[str, pa.Table] = {}
+        samples: dict[str, Sample] = {}
         for name in self.pipeline.sources:
             subject = f"source `{name}`"
             with self.report.about(subject):
                 self.report.ok(subject, inspect_source(self.pipeline, name, interval, self.connect))
-                rows[name] = sampler.sample(name)
+                self._note_deprecated(subject, name)
+                samples[name] = sampler.sample(name)
                 if name == self.pipeline.primary:
                     self._note_timeless(
                         subject, open_source(self.pipeline, name, self.connect).count_without_time(interval)
                     )
-                self._check_stage(name, rows[name].column_names)
-        if len(rows) < len(self.pipeline.sources):
+                self.trial.judge(name, samples[name].rows, self._size(name, samples[name]))
+        if len(samples) < len(self.pipeline.sources):
             return None
-        self._check_key(rows[self.pipeline.primary])
-        return rows
+        self._check_key(samples[self.pipeline.primary].rows)
+        return samples
+
+    def accept_columns(self) -> None:
+        """Make the sources' present columns the contract, and report what changed."""
+        from penstock.run.schema_contract import accept_columns
+
+        with self.report.about("contract"):
+            for compared in accept_columns(self.pipeline, self.interval, self.connect):
+                for difference in compared.differences:
+                    self.report.note(compared.subject, f"{difference.text}; accepted")
 
     def compare_columns(self, models: "dict[str, ModelVersion]", *, accept: bool) -> None:
-        """Report differences between the sources' columns and those of the last published run."""
-        from penstock.cli.check.samples import newest_interval
-        from penstock.models.needs import needed_columns
-        from penstock.run.schema_contract import accept_columns, compare_sources
+        """Report differences between the sources' columns and outputs and those of the last published run.
 
-        interval = newest_interval(self.pipeline, datetime.now(UTC))
+        Args:
+            accept: Make the outputs of now the contract.
+        """
+        from penstock.models.needs import needed_columns
+        from penstock.models.registry import Registry
+        from penstock.privacy.masking import NO_MASKING
+        from penstock.run.schema_contract import accept_outputs, compare_sources
+        from penstock.scoring_steps import ScoringSteps
+
         manifests = {step: model.manifest for step, model in models.items()}
         needed = needed_columns(self.pipeline, manifests) if manifests else ()
         with self.report.about("contract"):
-            for compared in compare_sources(self.pipeline, interval, self.connect, needed):
+            registry = Registry(self.settings.models_folder)
+            steps = ScoringSteps(self.pipeline, self.settings, self.connect, registry, NO_MASKING)
+            outputs = steps.compare_outputs(manifests) if manifests else None
+            sources = compare_sources(self.pipeline, self.interval, self.connect, needed)
+            for compared in (*sources, *([outputs] if outputs else [])):
                 for difference in compared.differences:
-                    text = f"{difference.text}{'; accepted' if accept else ''}"
-                    halts = difference in compared.halts and not accept
-                    (self.report.problem if halts else self.report.note)(f"source `{compared.source}`", text)
-            if accept:
-                accept_columns(self.pipeline, interval, self.connect)
+                    accepted = accept and compared is outputs
+                    text = f"{difference.text}{'; accepted' if accepted else ''}"
+                    halts = difference in compared.halts and not accepted
+                    (self.report.problem if halts else self.report.note)(compared.subject, text)
+            if accept and outputs:
+                accept_outputs(self.pipeline, self.connect, outputs)
 
-    def build_features(self, rows: "dict[str, pa.Table]") -> "pa.Table | None":
+    def build_features(self, samples: dict[str, Sample]) -> "pa.Table | None":
+        from penstock.run.cut_check import check_cut
         from penstock.run.features import build_features
         from penstock.spec.pipeline import FEATURES
 
-        others = {name: table for name, table in rows.items() if name != self.pipeline.primary}
+        others = {name: sample.rows for name, sample in samples.items() if name != self.pipeline.primary}
+        primary = samples[self.pipeline.primary]
         with self.report.about("features"):
             features = build_features(
-                self.pipeline, "of the sample", rows[self.pipeline.primary], others, self.settings.statement_seconds
+                self.pipeline, "of the sample", primary.rows, others, self.settings.statement_seconds
             )
+            check_cut(self.pipeline, "of the sample", primary.rows, others, self.settings.statement_seconds)
             size = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"
             self.report.ok("features", size if self.pipeline.features else f"the primary source as it is: {size}")
-            self._check_stage(FEATURES, features.column_names)
+            self.trial.judge(FEATURES, features, self._size(self.pipeline.primary, primary))
             return features
         return None
 
@@ -158,18 +209,14 @@ class _Check:
         return loaded if len(loaded) == len(self.pipeline.steps) else {}
 
     def check_names(self, models: "dict[str, ModelVersion]") -> None:
-        """Check that no score or kept column has a name that the live view needs."""
-        from penstock.run.history_table import check_names
-        from penstock.spec.pipeline import SCORES
+        """Check that no column of the destination has a name that is taken."""
+        from penstock.spec.column_names import find_taken
 
         kept = [c for c in self.pipeline.destination.keep if c not in self.pipeline.key]
         steps = self.pipeline.steps
         outputs = [self.pipeline.name_output(s, name) for s in steps for name in models[s.name].manifest.outputs]
-        columns = (*self.pipeline.key, *outputs, *self.pipeline.decide, *kept)
-        for name in dict.fromkeys(check_names(columns)):
-            what = f"`{name}` is a column of the live view itself, or appears twice. Rename it in the features query."
-            self.report.problem("destination", what)
-        self._check_stage(SCORES, columns)
+        for taken in find_taken((*self.pipeline.key, *outputs, *self.pipeline.decide, *kept), outputs):
+            self.report.problem("destination", str(taken))
 
     def check_history(self, features: "pa.Table") -> None:
         """Check that an existing history table accepts the key and the kept columns."""
@@ -182,27 +229,40 @@ class _Check:
             check_rows(self.connect(destination.connection), destination, key, table)
 
     def check_contract(
-        self, rows: "dict[str, pa.Table]", features: "pa.Table", models: "dict[str, ModelVersion]"
+        self, samples: dict[str, Sample], features: "pa.Table", models: "dict[str, ModelVersion]"
     ) -> None:
         """Check that the features have the columns of the models, the decisions and the destination."""
         from penstock.cli.check.steps import check_steps
         from penstock.errors import MissingColumns
         from penstock.privacy.masking import MaskingPolicy
         from penstock.run.partition_options import PartitionOptions
+        from penstock.spec.pipeline import SCORES
 
-        known = (*features.column_names, *rows[self.pipeline.primary].column_names)
+        primary = samples[self.pipeline.primary]
+        known = tuple(dict.fromkeys((*features.column_names, *primary.rows.column_names)))
         lacking = tuple(c for c in self.pipeline.destination.keep if c not in known)
         with self.report.about("destination"):
             if lacking:
                 raise MissingColumns("the features, for `destination.keep`,", lacking, known)
         if models:
             options = PartitionOptions(MaskingPolicy(self.pipeline.private_columns), self.settings.statement_seconds)
-            check_steps(self.pipeline, models, features, options, self.report)
+            size = SampleSize(features.num_rows, primary.is_whole, self.pipeline.quarantine_limit)
+            scores = check_steps(self.pipeline, models, features, size, options, self.report)
+            if scores is not None:
+                self.trial.judge(SCORES, scores, size)
+
+    def _note_deprecated(self, subject: str, name: str) -> None:
+        from penstock.spec.pipeline import FilesSource
+
+        source = self.pipeline.sources[name]
+        if isinstance(source, FilesSource) and source.text:
+            columns = ", ".join(f"{column}: string" for column in source.text)
+            self.report.note(subject, f"`text` is deprecated and goes in 0.3; write `columns: {{{columns}}}` instead")
 
     def _note_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:
             column = self.pipeline.interval.column
-            self.report.note(subject, f"{rows:,} rows have no `{column}`: they are in no interval and never scored")
+            self.report.warning(subject, f"{rows:,} rows have no `{column}`: they are in no interval and never scored")
 
     def _check_key(self, primary: "pa.Table") -> None:
         from penstock.run.features import duplicate_keys
@@ -212,11 +272,7 @@ class _Check:
             key = ", ".join(f"`{c}`" for c in self.pipeline.key)
             self.report.problem(f"source `{self.pipeline.primary}`", f"key {key} is not unique: {', '.join(twice)}")
 
-    def _check_stage(self, stage: str, columns: "list[str] | tuple[str, ...]") -> None:
-        from penstock.errors import MissingColumns
-
-        wanted = [c for expectation in self.pipeline.expectations_of(stage) for c in expectation.columns]
-        lacking = tuple(dict.fromkeys(c for c in wanted if c not in columns))
-        with self.report.about("expectations"):
-            if lacking:
-                raise MissingColumns(f"`{stage}`, for its expectations,", lacking, tuple(columns))
+    def _size(self, name: str, sample: Sample) -> SampleSize:
+        """Return the size of a sample. Refused rows of other sources than the primary one do not halt a run."""
+        is_whole = sample.is_whole and name == self.pipeline.primary
+        return SampleSize(sample.rows.num_rows, is_whole, self.pipeline.quarantine_limit)

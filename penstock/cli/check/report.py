@@ -5,9 +5,9 @@ from typing import Literal
 
 from penstock.errors import Halted, PenstockError, SpecError
 
-State = Literal["ok", "note", "problem"]
-MARKS: dict[State, str] = {"ok": "✓", "note": "•", "problem": "✗"}
-STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "problem": "red"}
+State = Literal["ok", "note", "warning", "problem"]
+MARKS: dict[State, str] = {"ok": "✓", "note": "•", "warning": "!", "problem": "✗"}
+STYLES: dict[State, str] = {"ok": "green", "note": "yellow", "warning": "yellow", "problem": "red"}
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,17 @@ class CheckResult:
     subject: str
     state: State
     what: str
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """How many rows were sampled, and how many of them may be refused."""
+
+    rows: int
+    is_whole: bool
+    """Whether the sample has all rows of the interval."""
+    limit: float
+    """The pipeline's `quarantine_limit`."""
 
 
 @dataclass
@@ -34,6 +45,19 @@ class CheckReport:
     def note(self, subject: str, what: str) -> None:
         self.results.append(CheckResult(subject, "note", what))
 
+    def warning(self, subject: str, what: str) -> None:
+        self.results.append(CheckResult(subject, "warning", what))
+
+    def refused(self, subject: str, rows: int, reason: str, sample: SampleSize) -> None:
+        """Report sample rows that a run would quarantine: a problem if the run would certainly halt for them."""
+        what = f"{rows} of {sample.rows} sample rows would be quarantined, as {reason}"
+        if rows <= sample.limit * sample.rows:
+            self.note(subject, what)
+        elif sample.is_whole or rows == sample.rows:
+            self.problem(subject, f"{what}. The run would halt, for `quarantine_limit` is {sample.limit:g}")
+        else:
+            self.warning(subject, f"{what}. `quarantine_limit` is {sample.limit:g}")
+
     def problem(self, subject: str, what: str, exit_code: int = 1) -> None:
         self.results.append(CheckResult(subject, "problem", what))
         self.exit_code = max(self.exit_code, exit_code)
@@ -44,7 +68,14 @@ class CheckReport:
 
     @property
     def problems(self) -> int:
-        return sum(1 for result in self.results if result.state == "problem")
+        return self._count("problem")
+
+    @property
+    def warnings(self) -> int:
+        return self._count("warning")
+
+    def _count(self, state: State) -> int:
+        return sum(1 for result in self.results if result.state == state)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from penstock.cli.check.report import CheckReport
-from penstock.errors import NoFiles
+from penstock.errors import NoFiles, SettingsError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +19,15 @@ ROWS = 200
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Rows of one source."""
+
+    rows: "pa.Table"
+    is_whole: bool
+    """Whether these are all rows of the interval."""
+
+
+@dataclass(frozen=True)
 class Sampler:
     """Reads a sample of a pipeline's sources, from one interval if it has rows."""
 
@@ -27,7 +36,7 @@ class Sampler:
     connect: "Connector"
     report: CheckReport
 
-    def sample(self, name: str) -> "pa.Table":
+    def sample(self, name: str) -> Sample:
         """Return up to `ROWS` rows of a source, and report which ones.
 
         Raises:
@@ -39,15 +48,16 @@ class Sampler:
         if isinstance(source, LogSource):
             fresh = self._fresh_lines(name, source)
             if fresh is not None:
-                return fresh
+                return Sample(fresh, is_whole=False)
         rows = self._read(name, self.interval)
-        where = f"of {self.interval.label}" if self.interval else "of all"
+        where, is_whole = f"of {self.interval.label}" if self.interval else "of all", rows.num_rows < ROWS
         if not rows.num_rows and self.interval is not None and name == self.pipeline.primary:
-            self.report.note(subject, f"no rows in {self.interval.label}, the newest interval")
+            self.report.note(subject, f"no rows in {self.interval.label}")
+            is_whole = False
             with suppress(NoFiles):  # a path with the interval cannot match all files
                 rows, where = self._read(name, None), "of other intervals"
         self.report.ok(subject, f"{rows.num_rows:,} rows {where} read as a sample")
-        return rows
+        return Sample(rows, is_whole)
 
     def _read(self, name: str, interval: "DataInterval | None") -> "pa.Table":
         from penstock.sources import open_source
@@ -81,6 +91,29 @@ class Sampler:
         rows = parser.parse(batch.lines.take(first), times.take(first))
         ids = [f"{batch.file.file_id}:{offset}" for offset in batch.offsets.take(first).to_pylist()]
         return rows.append_column(ROW_ID, pa.array(ids, pa.string()))
+
+
+def choose_interval(
+    pipeline: "Pipeline", now: datetime, start: datetime | None, end: datetime | None
+) -> "DataInterval | None":
+    """Return the newest interval that is over and touches the range. Without a range, the newest one of all.
+
+    Raises:
+        SettingsError: no interval touches the range, or the pipeline has none.
+    """
+    from penstock.ledger.coverage import NOTHING_DONE
+    from penstock.run.planning import PlanRequest, plan_intervals
+
+    if start is None and end is None:
+        return newest_interval(pipeline, now)
+    request = PlanRequest(pipeline, NOTHING_DONE, now, lambda _: "", "backfill", start, end, whole=True)
+    touched = plan_intervals(request).intervals
+    if not touched:
+        raise SettingsError(
+            f"no interval of `{pipeline.name}` that is over touches the range",
+            "Give another --start and --end, or leave them out.",
+        )
+    return touched[-1].interval
 
 
 def newest_interval(pipeline: "Pipeline", now: datetime) -> "DataInterval | None":

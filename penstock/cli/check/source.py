@@ -23,7 +23,8 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
     source = pipeline.sources[name]
     if isinstance(source, SqlSource):
         time = pipeline.interval.column if name == pipeline.primary and pipeline.interval else None
-        relation = sql_relation(name, source, connect(source.connection), time, interval)
+        partition_by = pipeline.partition_by if name == pipeline.primary else None
+        relation = sql_relation(name, source, connect(source.connection), time, interval, partition_by)
         relation.check_columns()
         if name == pipeline.primary:
             source_horizon(pipeline, connect)

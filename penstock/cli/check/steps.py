@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.cli.check.report import CheckReport
+from penstock.cli.check.report import CheckReport, SampleSize
 from penstock.cli.output import plural
 
 if TYPE_CHECKING:
@@ -25,20 +25,43 @@ def check_steps(
     pipeline: "Pipeline",
     models: "Mapping[str, ModelVersion]",
     sample: "pa.Table",
+    size: SampleSize,
     options: "PartitionOptions",
     report: CheckReport,
-) -> None:
-    """Score the sample with every step and try the decisions. The first failing step ends the check."""
+) -> "pa.Table | None":
+    """Score the sample with every step and try the decisions. The first failing step ends the check.
+
+    Returns:
+        The rows as they would be judged: key, outputs, decisions and kept columns.
+    """
+    import pyarrow as pa
+
     if pipeline.models:
-        rows = _try_steps(pipeline, models, sample, options, report)
+        rows = _try_steps(pipeline, models, sample, size, options, report)
     else:
-        rows = _try_model(pipeline, models[pipeline.steps[0].name], sample, options, report)
-    if rows is not None and pipeline.decide:
-        _try_decisions(pipeline, rows, options, report)
+        rows = _try_model(pipeline, models[pipeline.steps[0].name], sample, size, options, report)
+    if rows is None:
+        return None
+    features, outputs = rows
+    parts = [outputs]
+    if pipeline.decide:
+        decided = _try_decisions(pipeline, rows, options, report)
+        if decided is None:
+            return None
+        parts.append(decided)
+    kept = dict.fromkeys((*pipeline.key, *pipeline.destination.keep))
+    parts.append(features.select([c for c in kept if c in features.column_names]))
+    names = [name for part in parts for name in part.column_names]
+    return pa.table([column for part in parts for column in part.columns], names=names)
 
 
 def _try_model(
-    pipeline: "Pipeline", model: "ModelVersion", sample: "pa.Table", options: "PartitionOptions", report: CheckReport
+    pipeline: "Pipeline",
+    model: "ModelVersion",
+    sample: "pa.Table",
+    size: SampleSize,
+    options: "PartitionOptions",
+    report: CheckReport,
 ) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rows that the model accepts, and its outputs."""
     import pyarrow as pa
@@ -48,7 +71,7 @@ def _try_model(
         report.ok("model", f"its {plural(len(model.manifest.features), 'feature')} are there")
         refused = model.refused_rows(sample)
         first = [options.masking.mask_reason(misfits[0]).text for misfits in refused.values()]
-        _note_refused("model", first, sample, report)
+        _note_refused("model", first, size, report)
         taken = sample.take(pa.array([row for row in range(sample.num_rows) if row not in refused], pa.int64()))
         return taken, model.score(taken)
     return None
@@ -58,6 +81,7 @@ def _try_steps(
     pipeline: "Pipeline",
     models: "Mapping[str, ModelVersion]",
     sample: "pa.Table",
+    size: SampleSize,
     options: "PartitionOptions",
     report: CheckReport,
 ) -> "tuple[pa.Table, pa.Table] | None":
@@ -77,24 +101,24 @@ def _try_steps(
             scored = rows.table.num_rows - rows.table[rows.output_columns[-1]].null_count
             report.ok(subject, f"scores {scored} of {rows.table.num_rows} sample rows: {step.when}")
         refused = rows.refusals[len(before.refusals) :]
-        _note_refused(subject, [refusal.reasons[0].text for refusal in refused], sample, report)
+        _note_refused(subject, [refusal.reasons[0].text for refusal in refused], size, report)
     outputs = rows.output_columns
     return rows.table.drop_columns(outputs), rows.table.select(outputs)
 
 
-def _note_refused(subject: str, reasons: "Sequence[str]", sample: "pa.Table", report: CheckReport) -> None:
+def _note_refused(subject: str, reasons: "Sequence[str]", size: SampleSize, report: CheckReport) -> None:
     if reasons:
-        text = f"{len(reasons)} of {sample.num_rows} sample rows would be quarantined, as {reasons[0]}"
-        report.note(subject, text)
+        report.refused(subject, len(reasons), reasons[0], size)
 
 
 def _try_decisions(
     pipeline: "Pipeline", rows: "tuple[pa.Table, pa.Table]", options: "PartitionOptions", report: CheckReport
-) -> None:
+) -> "pa.Table | None":
     from penstock.models.scoring import decide
 
     with report.about("decide"):
-        columns = ", ".join(
-            f"`{field.name}` ({field.type})" for field in decide(pipeline, *rows, options.statement_seconds).schema
-        )
+        decided = decide(pipeline, *rows, options.statement_seconds)
+        columns = ", ".join(f"`{field.name}` ({field.type})" for field in decided.schema)
         report.ok("decide", f"gives {columns}")
+        return decided
+    return None

@@ -92,7 +92,7 @@ def play(stage: DemoContext, shown: Path, rows: int, seed: int) -> None:
         with stage.clock.phase("train the model"):
             train_champion(stage, shop)
         with stage.clock.phase("load the engines"):
-            load_engines(stage)
+            load_engines()
         from penstock.cli.demo.show import show_end
         from penstock.cli.prefect_api import prefect_api
 

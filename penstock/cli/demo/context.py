@@ -178,9 +178,8 @@ def server_ahead(settings: "Settings") -> Iterator[None]:
         starting.result()
 
 
-def load_engines(stage: DemoContext) -> None:
+def load_engines() -> None:
     """Do the slow imports one by one, while the server starts in its own process."""
-    from penstock.quality import check_expectations, load_engine
+    from penstock.quality import load_engine
 
     load_engine()
-    check_expectations(stage.pipeline)

@@ -45,7 +45,7 @@ def play_pack(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None, s
         with stage.clock.phase("train"):
             _train(stage, pack, size)
         with stage.clock.phase("load the engines"):
-            load_engines(stage)
+            load_engines()
         from penstock.api.project import Project
         from penstock.cli.prefect_api import prefect_api
         from penstock.examples.scenario import play

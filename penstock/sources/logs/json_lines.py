@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from penstock.database.types import TIMESTAMP
+from penstock.database.types import LARGEST_EXACT, TIMESTAMP
 from penstock.sources.logs.times import open_engine, read_epoch, read_iso
 from penstock.sources.logs.values import ARROW_TYPES, ValueKind, read_values
 
@@ -69,7 +69,11 @@ def _column(column: ValueKind, kinds: Any, texts: Any) -> tuple[Any, Any]:
         return values, pc.and_not(present, pc.is_valid(values))
     fits = pc.is_in(kinds, pa.array(_FITTING[column]))
     read = read_values(pc.if_else(fits, texts, None), column)
-    return read.values, pc.or_(pc.and_not(present, fits), read.wrong)
+    wrong = pc.or_(pc.and_not(present, fits), read.wrong)
+    if column == "int":  # a number with a point was a float64 before it became text: `9007199254740993.0` ends in 2
+        rounded = pc.and_(pc.equal(kinds, "DOUBLE"), pc.greater_equal(pc.abs_checked(read.values), LARGEST_EXACT))
+        wrong = pc.or_(wrong, pc.fill_null(rounded, False))
+    return pc.if_else(wrong, None, read.values), wrong
 
 
 def _first(given: list[Any], arrays: list[Any]) -> Any:

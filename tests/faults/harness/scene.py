@@ -16,6 +16,7 @@ from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.models.registry import Registry
 from penstock.settings import Settings
+from penstock.upkeep.verify import verify_ledger
 from tests.driver import lapse_leases
 from tests.faults.harness.child import Fault, How, Order
 from tests.faults.harness.running import Ending, Running, start_child
@@ -188,3 +189,4 @@ class Trial:
         for run in live:
             assert run.rows_extracted == run.rows_scored + run.rows_quarantined + run.rows_excluded == self.scene.a_day
         assert sum(run.rows_scored for run in live) == len(found.rows)
+        assert verify_ledger(self.warehouse) == ()

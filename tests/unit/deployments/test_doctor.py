@@ -31,6 +31,7 @@ from penstock.deployments.doctor.server import Exposure, judge_access, measure_e
 from penstock.deployments.doctor.stores import check_pipeline_model, check_store
 from penstock.errors import ModelNotFound, SettingsError
 from penstock.settings import Settings
+from penstock.spec.pipeline import IntervalSpec, Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC, train_model
 
@@ -125,6 +126,13 @@ def test_telemetry_that_somebody_turned_on_is_told(tmp_path: Path) -> None:
 
 def test_time_zones_are_looked_up(tmp_path: Path) -> None:
     assert state(check_time_zones(case(tmp_path))) == "ok"
+
+    pipeline = parse_pipeline(SPEC.encode(), "card-risk.yaml")
+    assert pipeline.interval is not None
+    interval = IntervalSpec.model_construct(**dict(pipeline.interval) | {"timezone": "Mars/Olympus"})
+    elsewhere = Pipeline.model_construct(**dict(pipeline) | {"interval": interval})  # loaded where the zone is known
+    [finding] = check_time_zones(replace(case(tmp_path), pipelines=(elsewhere,)))
+    assert (finding.state, finding.what) == ("broken", "unknown here: Mars/Olympus")
 
 
 @pytest.mark.parametrize(

@@ -116,3 +116,10 @@ def test_needed_columns_are_those_that_no_step_and_no_decision_gives(models: Mod
     needed = needed_columns(read(), {step: model.manifest for step, model in models.items()})
 
     assert sorted(needed) == ["amount", "country", "first", "items"]
+
+
+def test_a_base_margin_is_needed_like_a_feature(models: Models) -> None:
+    manifests = {step: model.manifest for step, model in models.items()}
+    manifests["deep"] = manifests["deep"].model_copy(update={"base_margin": ("exposure",)})
+
+    assert "exposure" in needed_columns(read(), manifests)

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pytest
 
 from penstock.errors import SpecError
-from penstock.quality import check_expectations, columns_needed, judge_rows, judge_shares, judge_whole
+from penstock.quality import columns_needed, judge_rows, judge_shares, judge_whole
 from penstock.run_types import Validation, Verdict
 from penstock.spec.expectation import Expectation
-from penstock.spec.pipeline import Pipeline
 
 BETWEEN = "expect_column_values_to_be_between"
 IN_SET = "expect_column_values_to_be_in_set"
@@ -36,24 +35,6 @@ def refused_by(values: pa.Array, type_: str, **arguments: Any) -> list[int]:
 def judge_aggregate(values: Any, expectation: Expectation, **options: Any) -> Validation:
     table = pa.table({"x": values})
     return judge_whole("scores", table, table.num_rows, ["x"], [expectation], **options).validations[0]
-
-
-def pipeline(*expectations: Expectation) -> Pipeline:
-    return Pipeline.model_validate(
-        {
-            "name": "card-risk",
-            "sources": {"payments": {"kind": "sql", "connection": "shop", "table": "payments", "key": ["id"]}},
-            "model": "card-risk@champion",
-            "destination": {"table": "scores"},
-            "expectations": {"payments": list(expectations)},
-        }
-    )
-
-
-def problems_of(*expectations: Expectation) -> list[str]:
-    with pytest.raises(SpecError) as caught:
-        check_expectations(pipeline(*expectations), "card-risk.yaml")
-    return [str(problem) for problem in caught.value.problems]
 
 
 # --- outcomes ----------------------------------------------------------------------------------
@@ -204,12 +185,6 @@ def test_big_integers_are_told_apart(null: list[None]) -> None:
     assert refused_by(values, "expect_column_values_to_not_be_in_set", value_set=[BIG]) == [0]
 
 
-def test_bound_that_float64_cannot_hold_is_refused() -> None:
-    (found,) = problems_of(expect(BETWEEN, column="x", min_value=BIG))
-
-    assert "`min_value`: is not a number that float64 holds exactly" in found
-
-
 def test_unsigned_integers_beyond_int64_are_judged() -> None:
     values = pa.array([2**64 - 1, 1], pa.uint64())
 
@@ -328,45 +303,6 @@ def test_expectation_that_cannot_judge_the_type_is_a_fault_of_the_spec(expectati
 def test_mean_of_text_is_a_fault_of_the_spec() -> None:
     with pytest.raises(SpecError, match="cannot be judged"):
         judge_aggregate(["a"], expect(MEAN, "critical", column="x", min_value=1))
-
-
-def test_check_gathers_all_problems() -> None:
-    problems = problems_of(
-        expect(BETWEEN, column="x", min_valu=1, max_value=9),
-        expect(IN_SET, column="x"),
-        expect(NOT_NULL, column="x"),
-        expect(IN_SET, "info", column="x", value_set=3, mostly=2),
-    )
-
-    assert problems == [
-        f"`expectations.payments[0]`: `{BETWEEN}` has no argument `min_valu`. Did you mean `min_value`?",
-        "`expectations.payments[1]`: `value_set`: field required",
-        "`expectations.payments[3]`: `mostly`: ensure this value is less than or equal to 1.0",
-        "`expectations.payments[3]`: `value_set`: value is not a valid list",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("expectation", "problem"),
-    [
-        (expect(BETWEEN, column="x"), "min_value and max_value cannot both be None"),
-        (expect(BETWEEN, column="x", min_value=9, max_value=1), "`min_value` 9 is above `max_value` 1"),
-        (expect(MEAN, "info", column="x"), "without them the expectation always passes"),
-        (expect("expect_column_values_to_match_regex", column="x", regex="("), "is not a regular expression"),
-        (expect(NOT_NULL, column="x", result_format="BASIC"), "`result_format` is not allowed here; leave it out"),
-        (expect(NOT_NULL, column="x", row_condition="y > 1"), "`row_condition` is not allowed here; choose the rows"),
-    ],
-)
-def test_check_finds_what_could_only_fail_later(expectation: Expectation, problem: str) -> None:
-    (found,) = problems_of(expectation)
-
-    assert problem in found
-
-
-def test_check_names_the_file_and_accepts_a_right_spec() -> None:
-    with pytest.raises(SpecError, match=r"^card-risk\.yaml: 1 problem"):
-        check_expectations(pipeline(expect(NOT_NULL)), "card-risk.yaml")
-    check_expectations(pipeline(expect(NOT_NULL, column="x")))
 
 
 # --- shares ------------------------------------------------------------------------------------

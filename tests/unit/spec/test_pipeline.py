@@ -5,10 +5,12 @@ import pickle
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from penstock.errors import PipelineNotFound, SpecError
 from penstock.spec.json_schema import json_schema
 from penstock.spec.pipeline import Pipeline
+from penstock.spec.steps import ModelRef
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline, parse_pipeline
 from tests.shop import SPEC
 
@@ -106,6 +108,25 @@ def test_the_fingerprint_ignores_defaults_and_order_and_sees_a_changed_bound() -
 
     assert spelled_out.fingerprint == pipeline.fingerprint
     assert changed.fingerprint != pipeline.fingerprint
+
+
+def test_a_changed_copy_is_validated_and_has_nothing_of_the_original_left() -> None:
+    pipeline = parse_pipeline(SPEC.encode(), "x")
+    before = pipeline.fingerprint, pipeline.steps, pipeline.private_columns
+
+    copy = pipeline.model_copy(update={"model": ModelRef(name="other", selector="1"), "private": {"note": "drop"}})
+
+    assert [str(step.model) for step in copy.steps] == ["other@1"]
+    assert copy.fingerprint != before[0]
+    assert copy.private_columns == {"note": "drop"}
+    assert (pipeline.fingerprint, pipeline.steps, pipeline.private_columns) == before
+    assert pipeline.model_copy() == pipeline
+    for update in ({"modle": None}, {"empty": "stop"}, {"model": None}):
+        with pytest.raises(ValidationError):
+            pipeline.model_copy(update=update)
+    with pytest.raises(ValidationError, match="run_id"):
+        pipeline.model_copy(update={"destination": pipeline.destination.model_copy(update={"keep": ("run_id",)})})
+    assert pipeline.destination.model_copy(update={"schema_": "scores"}).schema_ == "scores"
 
 
 def test_a_pipeline_is_found_by_name_and_by_path(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_an_input_that_nothing_can_give_is_told_with_the_nearest_output(step: st
         "select * from payments",
         "select payment_id, p.* from payments p",
         "from payments",
-        "pivot payments on country using sum(amount)",
+        "select * from payments pivot (sum(amount) for country in ('DE') group by payment_id)",
         "select columns('a.*') from payments",
     ],
 )

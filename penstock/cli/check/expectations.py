@@ -1,0 +1,64 @@
+"""Try the expectations on sample rows, so that a check finds what a run could not judge, and what it would refuse."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from penstock.cli.check.report import CheckReport, SampleSize
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from penstock.privacy.masking import MaskingPolicy
+    from penstock.spec.pipeline import Pipeline
+
+SUBJECT = "expectations"
+
+
+@dataclass
+class Trial:
+    """The expectations of a pipeline, and how many of them were tried."""
+
+    pipeline: "Pipeline"
+    masking: "MaskingPolicy"
+    report: CheckReport
+    tried: int = field(default=0, init=False)
+
+    def judge(self, stage: str, rows: "pa.Table", size: SampleSize) -> None:
+        """Judge the rows of one stage.
+
+        Expectations about the whole interval are tried, and what they find is left out: a sample is not the interval.
+        """
+        from penstock.errors import MissingColumns
+        from penstock.quality import columns_needed, judge_rows, judge_whole
+
+        expectations = self.pipeline.expectations_of(stage)
+        if not expectations:
+            return
+        with self.report.about(SUBJECT):
+            wanted = dict.fromkeys(c for expectation in expectations for c in expectation.columns)
+            lacking = tuple(c for c in wanted if c not in rows.column_names)
+            if lacking:
+                raise MissingColumns(f"`{stage}`, for its expectations,", lacking, tuple(rows.column_names))
+            verdict = judge_rows(stage, rows, expectations, masking=self.masking)
+            judged = rows.select(columns_needed(expectations))
+            judge_whole(
+                stage, judged, rows.num_rows, rows.column_names, expectations, sampled=True, masking=self.masking
+            )
+            self.tried += len(expectations)
+            for found in verdict.validations:
+                if found.outcome == "halted":
+                    what = f"{stage}: {found.expectation}: {found.detail}. It is critical, so the run would halt"
+                    self.report.problem(SUBJECT, what)
+            if verdict.refused:
+                labels = next(iter(verdict.refused.values()))
+                self.report.refused(SUBJECT, len(verdict.refused), f"{stage}: {labels[0]}", size)
+
+    def conclude(self) -> None:
+        """Report how many expectations can be judged."""
+        number = sum(len(stage) for stage in self.pipeline.expectations.values())
+        if not number:
+            self.report.note(SUBJECT, "none: every row is scored as it is")
+        elif self.tried < number:
+            self.report.note(SUBJECT, f"{self.tried} of {number} were tried on sample rows")
+        else:
+            self.report.ok(SUBJECT, f"{number} can be evaluated")
