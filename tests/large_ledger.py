@@ -86,9 +86,6 @@ def fill_ledger(database: Database, pipeline: Pipeline, count: int, *, parts: bo
             if not changes:
                 transaction.append(intervals, _repeat(keys, pipeline=pipeline.name, variant="live", guard=2))
             transaction.append(history, _scored_rows(pipeline, ids))
-    if database.dialect in ("sqlite", "postgresql"):
-        with database.writing() as connection:
-            connection.exec_driver_sql("ANALYZE")
 
 
 _COUNTS = {"rows_extracted": 1, "rows_scored": 1, "rows_quarantined": 0, "rows_excluded": 0}

@@ -312,6 +312,7 @@ def _refuse_shared_names(connection: sa.Connection, name: str, pipeline: str) ->
     """Refuse a new destination one of whose names is a view or a table of another one."""
     schema, table = split_name(name)
     names = {f"{schema}.{table}{ending}" for ending in VIEWS}
+    # Another run may have just made the row of this one.
     others = sa.select(destinations.c.destination, destinations.c.pipeline).where(destinations.c.destination != name)
     for known, owner in connection.execute(others):
         for clash in sorted(names & {f"{known}{ending}" for ending in VIEWS}):

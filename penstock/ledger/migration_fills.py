@@ -88,8 +88,8 @@ def _fill_destinations(connection: sa.Connection) -> None:
         connection.execute(sa.update(runs).where(*unnamed).values(destination=name))
     _fill_owners(connection)
     if connection.dialect.name in ("postgresql", "sqlite"):
-        for state in ("running", "published"):
-            connection.exec_driver_sql(f"DROP INDEX IF EXISTS penstock_runs_one_{state}")
+        for older in ("one_running", "one_published", "by_interval"):
+            connection.exec_driver_sql(f"DROP INDEX IF EXISTS penstock_runs_{older}")
         for index in later_indexes:
             index.create(connection, checkfirst=True)
 

@@ -58,7 +58,6 @@ runs = sa.Table(
     sa.Column("timezone", sa.Text, info={"since": 8}),  # of the interval's dates; NULL: UTC
     sa.Column("destination", sa.Text, info={"since": 8}),  # `schema.table`, see `destinations`
 )
-sa.Index("penstock_runs_by_interval", runs.c.pipeline, runs.c.interval_key, runs.c.variant)
 
 
 def _has_partial_indexes(_ddl: Any, _item: Any, _connection: Any, **about: Any) -> bool:
@@ -92,6 +91,7 @@ later_indexes = (
         runs.c.started_at,
         runs.c.interval_end,
     ),
+    sa.Index("penstock_runs_of_interval", runs.c.pipeline, runs.c.interval_key, runs.c.variant, runs.c.started_at),
     sa.Index("penstock_runs_by_start", runs.c.pipeline, runs.c.started_at, runs.c.state),
     sa.Index("penstock_runs_newest", runs.c.started_at, runs.c.state),
 )

@@ -14,7 +14,7 @@ from penstock.errors import RunNotFound
 from penstock.interval import merge
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.destinations import destination_name, find_dispute
-from penstock.ledger.lineage import previous_published
+from penstock.ledger.lineage import earlier_runs, previous_published, replaced_runs
 from penstock.ledger.reader import RunRecord, find_run, list_runs
 from penstock.ledger.tables import runs
 from penstock.run import estimate
@@ -192,7 +192,9 @@ def read_plans(database: Database, operation: Callable[[], Any]) -> list[str]:
         ]
 
 
-BY_DESTINATION, BY_START, NEWEST = (f"penstock_runs_{name}" for name in ("by_destination", "by_start", "newest"))
+BY_DESTINATION, BY_START, NEWEST, OF_INTERVAL = (
+    f"penstock_runs_{name}" for name in ("by_destination", "by_start", "newest", "of_interval")
+)
 
 
 @pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
@@ -207,6 +209,8 @@ BY_DESTINATION, BY_START, NEWEST = (f"penstock_runs_{name}" for name in ("by_des
         pytest.param(lambda database: newest_memory_profile(database, PIPELINE.name), BY_START, id="memory"),
         pytest.param(lambda database: read_coverage(database, PIPELINE), BY_DESTINATION, id="plan"),
         pytest.param(lambda database: previous_published(database, run_of(database, 20)), BY_DESTINATION, id="shift"),
+        pytest.param(lambda database: earlier_runs(database, run_of(database, 20)), OF_INTERVAL, id="earlier runs"),
+        pytest.param(lambda database: replaced_runs(database, run_of(database, 20)), OF_INTERVAL, id="replaced runs"),
         pytest.param(lambda _database: find_busy(PIPELINE), BY_DESTINATION, id="busy runs"),
     ],
 )
@@ -214,5 +218,7 @@ def test_the_queries_of_every_day_read_runs_by_an_index(
     warehouse: Database, operation: Callable[[Database], Any], index: str
 ) -> None:
     plan = read_plans(warehouse, lambda: operation(warehouse))
-    assert [step for step in plan if step.startswith("SCAN") and "INDEX" not in step] == []
+    assert [
+        step for step in plan if step.startswith(("SCAN penstock_runs", "SCAN recent")) and "INDEX" not in step
+    ] == []
     assert any(f"INDEX {index}" in step for step in plan), plan
