@@ -68,14 +68,22 @@ def pending_releases(database: Database, pipeline: str) -> dict[str, int]:
 
 
 def _seen_by(run_id: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the conditions for releases of the run's interval before its claim."""
+    """Return the conditions for releases before the run's claim of rows that may lie in its interval.
+
+    After a change of the grain a row lies in another interval than that of the run that refused it.
+    """
+    run, refusing = runs.alias("run"), runs.alias("refusing")
 
     def of_run(column: "sa.Column[Any]") -> "sa.ScalarSelect[Any]":
         return sa.select(column).where(runs.c.run_id == run_id).scalar_subquery()
 
+    either_is_a_snapshot = sa.or_(run.c.interval_start.is_(None), refusing.c.interval_start.is_(None))
+    overlap = sa.and_(refusing.c.interval_start < run.c.interval_end, refusing.c.interval_end > run.c.interval_start)
+    both = (run.c.run_id == run_id, refusing.c.run_id == releases.c.refused_by_run)
+    touched = sa.exists().where(*both, sa.or_(either_is_a_snapshot, overlap))
     return (
         releases.c.pipeline == of_run(runs.c.pipeline),
-        releases.c.interval_key == of_run(runs.c.interval_key),
+        sa.or_(releases.c.interval_key == of_run(runs.c.interval_key), touched),
         releases.c.released_at <= of_run(runs.c.started_at),
     )
 

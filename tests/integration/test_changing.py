@@ -631,6 +631,32 @@ def test_quarantine_limit(place: ChangingPlace) -> None:
     assert place.view() == [*keys(1, 2, 3), 42, 43, 44]
 
 
+@EVERYWHERE
+@pytest.mark.parametrize("grain", ["3d", "12h"])
+def test_grain_after_a_release(place: ChangingPlace, grain: str) -> None:
+    """A row that a person released stays released in intervals of another length."""
+    place.change("update payments set amount = -1 where payment_id = 41")
+    place.add(
+        "expectations: {payments: [{type: expect_column_values_to_be_between, column: amount, min_value: 0, "
+        "severity: warning}]}"
+    )
+    place.add("quarantine_limit: 0.5")
+    assert place.run(4) == published(D4)
+    assert place.view() == [*keys(1, 2, 3), 42, 43, 44]
+    code, text = place.command(
+        "quarantine", "release", str(place.spec), "--key", "41", "--reason", "checked", "--yes", "--no-run"
+    )
+    assert code == 0, text
+    assert place.plan(4) == [(D4, "release")]
+
+    place.edit("grain: 1d", f"grain: {grain}")
+    place.run(6)
+    assert place.view() == keys(1, 2, 3, 4, 5, 6)
+    place.run(6, "restate", "2026-01-04T00:00", "2026-01-07T00:00")
+    assert place.view() == keys(1, 2, 3, 4, 5, 6)
+    assert place.plan(6) == []
+
+
 def test_private_column(place: ChangingPlace) -> None:
     place.monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "k" * 40)
     before = place.view("score", "run_id")
