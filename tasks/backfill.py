@@ -40,6 +40,12 @@ class Backfill:
     """Score again all intervals whose last run is older than this. None: only missing intervals."""
 
     @property
+    def range_in_utc(self) -> tuple[datetime | None, datetime | None]:
+        """The range; a moment without a zone is in the pipeline's."""
+        start, end = (as_utc(m, self.pipeline.timezone) if m else None for m in (self.start, self.end))
+        return start, end
+
+    @property
     def mode(self) -> Mode:
         return "backfill" if self.restate_since is None else "restate"
 
@@ -68,8 +74,7 @@ def pin_models(asked: Backfill) -> PinnedBackfill:
         connect(pipeline.destination.connection),
         pipeline,
         str(flow_run.id),
-        asked.start,
-        asked.end,
+        *asked.range_in_utc,
         restate=asked.restate_since is not None,
         resolve=resolve,
     )
@@ -80,7 +85,7 @@ def pin_models(asked: Backfill) -> PinnedBackfill:
 @task(name="end-backfill", **RETRIED)
 def end_backfill(asked: Backfill) -> None:
     """Record that every interval of the range is published."""
-    end_backfills(connect(asked.pipeline.destination.connection), asked.pipeline, asked.start, asked.end)
+    end_backfills(connect(asked.pipeline.destination.connection), asked.pipeline, *asked.range_in_utc)
     close_files(asked.pipeline)
 
 
