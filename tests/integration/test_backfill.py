@@ -89,7 +89,7 @@ def test_each_interval_is_a_flow_run_and_at_most_so_many_are_in_flight(works: Wo
     ended = works.backfill(name, parallel=2, **RANGE)
 
     children = works.children(name)
-    assert told(ended) == ("Completed", "3 intervals published")
+    assert told(ended) == ("Completed", "3 intervals published; scored with card-risk/1")
     assert ended.name == "wide backfill 2026-01-01 → 01-04"
     assert [child.name for child in children] == [f"wide backfill 2026-01-0{d} → 01-0{d + 1}" for d in range(1, 4)]
     assert overlap(children) == 2
@@ -126,7 +126,9 @@ def test_a_halted_interval_stops_no_other_and_the_next_backfill_scores_only_that
     assert state == "Halted"
     assert message.startswith("1 of 3 intervals not published:\n- 2026-01-02 → 01-03: Halted. `sick`")
     assert message.endswith("then start the same backfill again: it scores only what is missing.")
-    assert told(second) == ("Completed", "1 intervals published")
+    state, message = told(second)
+    assert state == "Completed"
+    assert message.startswith("1 intervals published; scored with card-risk/1, the versions of the unfinished backfill")
     assert scored(works, name) == DAYS_SCORED
 
 
@@ -171,7 +173,7 @@ def test_duckdb_is_backfilled_one_interval_at_a_time(works: Works) -> None:
 
     ended = works.backfill(name, parallel=3, **RANGE)
 
-    assert told(ended) == ("Completed", "3 intervals published")
+    assert told(ended) == ("Completed", "3 intervals published; scored with card-risk/1")
     assert overlap(works.children(name)) == 1
     assert scored(works, name, "duck") == DAYS_SCORED
 
@@ -185,7 +187,7 @@ def test_the_command_shows_where_it_runs_and_ends_with_its_outcome(works: Works)
 
     told_end = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
-    assert (told_end["state"], told_end["message"]) == ("Completed", "1 intervals published")
+    assert (told_end["state"], told_end["message"]) == ("Completed", "1 intervals published; scored with card-risk/1")
     assert f"/runs/flow-run/{told_end['flow_run_id']}" in told_end["url"]
     assert wrong.returncode == 2
     assert "a restate needs a range" in wrong.stderr
