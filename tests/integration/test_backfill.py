@@ -154,6 +154,7 @@ def test_a_killed_backfill_started_again_joins_what_is_under_way(works: Works) -
 def test_cancelling_cancels_what_has_not_begun_and_lets_the_rest_end(works: Works) -> None:
     name = works.deploy("stopped")
     begun = works.trigger("backfill/any_pipeline", pipeline=name, parallel=8, **RANGE)
+    wait_until(lambda: works.children(name))  # the backfill itself has written its versions by then
     with held(works):  # so that what is under way cannot end and make room for what waits
         wait_until(lambda: any(child.state_type is StateType.RUNNING for child in works.children(name)))
 
