@@ -17,6 +17,7 @@ from prefect.states import Cancelling
 
 from penstock.database.connections import close_engines
 from penstock.deployments.server.local import client_environment
+from tests.shop import train_model
 from tests.waiting import SECONDS, wait_until
 from tests.works import DAYS, Works, running_works
 
@@ -130,6 +131,29 @@ def test_a_halted_interval_stops_no_other_and_the_next_backfill_scores_only_that
     assert state == "Completed"
     assert message.startswith("1 intervals published; scored with card-risk/1, the versions of the unfinished backfill")
     assert scored(works, name) == DAYS_SCORED
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_resumed_backfill_scores_the_rest_with_the_version_of_the_first(works: Works) -> None:
+    def versions() -> set[str]:
+        return {run.model_version for run in works.ledger(name) if run.state == "published"}
+
+    store = works.settings.models_folder
+    train_model(store, "moved")
+    name = works.deploy("moved", **{"card-risk@champion": "moved@champion"})
+    change(works, "update payments set amount = null where created_at >= '2026-01-02' and created_at < '2026-01-03'")
+    assert told(works.backfill(name, **RANGE))[0] == "Halted"
+    train_model(store, "moved")  # the alias moves to version 2
+    change(works, "update payments set amount = 10 where amount is null")
+
+    resumed = works.backfill(name, **RANGE)
+
+    assert "scored with moved/1, the versions of the unfinished backfill" in told(resumed)[1]
+    assert versions() == {"1"}
+    restated = works.backfill(name, restate=True, **RANGE)
+    assert told(restated) == ("Completed", "3 intervals published; scored with moved/2")
+    assert versions() == {"2"}
+    assert "scored with moved/2" in artifacts(works, restated.id)["markdown"]
 
 
 @pytest.mark.usefixtures("worker")
