@@ -31,7 +31,7 @@ _ID = re.compile(r"\b[0-9a-f]{8}\b")
 _SCORED_DAYS = timedelta(days=3)
 _VOLATILE = (
     (r"\b[0-9a-f]{8,}(?:-[0-9a-f]{4,})*\b", "<id>"),
-    (r"\b(?:\d{4}-)?\d\d-\d\d\b", "<date>"),
+    (r"\b(?:\d{4}-)?\d\d-\d\d(?:\b|(?=T))", "<date>"),
     (r"\b\d\d:\d\d(?::\d\d)?\b", "<time>"),
     (r"\d+\.\d+", "<number>"),
     (r"[\d,]+ rows/s", "<number> rows/s"),
