@@ -107,7 +107,9 @@ class ChangingHistory(History):
         if name == old.name:
             return
         self.change(name=name)
-        self.run_if_allowed()  # a person may forget the command
+        self.now += timedelta(days=1)
+        self.run_if_allowed()  # the schedule comes before the command
+        self.check()
         try:
             rename_pipeline(self.driver.warehouse, old.name, self.pipeline)
         except RenameRefused:
