@@ -18,6 +18,7 @@ from penstock.interval import DataInterval, covers, is_covered, iso
 from penstock.ledger.destinations import (
     PlacedRun,
     adopt_older_runs,
+    destination_name,
     ensure_locks,
     find_overlapping,
     lock_pointer,
@@ -262,7 +263,7 @@ def publish(
         OverlappingRuns: the interval covers a published run in part, and the run is no restate.
     """
     with database.writing() as connection:
-        place = str(connection.execute(sa.select(runs.c.destination).where(runs.c.run_id == run.run_id)).scalar_one())
+        place = destination_name(connection, run.pipeline.destination)
         lock_pointer(connection, place, run.pipeline.name, run.interval_key, run.variant)
         columns = (runs.c.state, runs.c.lease_token, runs.c.reason)
         state, token, reason = connection.execute(sa.select(*columns).where(runs.c.run_id == run.run_id)).one()

@@ -51,7 +51,7 @@ def test_a_run_that_finds_the_duckdb_file_taken_says_by_whom_and_writes_nothing(
     scenes: Callable[[str], Scene], tell: Tell
 ) -> None:
     trial = scenes("duckdb").trial()
-    holder = trial.start(Fault("wait", name="before UPDATE penstock_intervals"), "flow")
+    holder = trial.start(Fault("wait", name="before UPDATE penstock_destinations"), "flow")
     holder.wait_until_reached()
 
     other = trial.run(how="flow")

@@ -57,7 +57,7 @@ def test_a_run_stopped_beyond_its_lease_publishes_nothing_when_it_goes_on(
     scenes: Callable[[str], Scene], dialect: str, tell: Tell
 ) -> None:
     scene = scenes(dialect)
-    number = find_boundary_before(scene.trial().run(how="flow").boundaries, "UPDATE penstock_intervals")
+    number = find_boundary_before(scene.trial().run(how="flow").boundaries, "UPDATE penstock_destinations")
     trial = scene.trial(PENSTOCK_LEASE_SECONDS="2")
     zombie = trial.start(Fault("stop", number), "flow")
     zombie.wait_until_stopped()
