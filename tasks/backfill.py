@@ -58,8 +58,9 @@ def plan_backfill(asked: Backfill) -> Plan:
     refuse_others(warehouse, pipeline)
     coverage = read_coverage(warehouse, pipeline)
     horizon = source_horizon(pipeline, connect)
-    close_files(pipeline)
-    return plan_range(pipeline, coverage, asked.now, asked.start, asked.end, asked.restate_since, horizon)
+    plan = plan_range(pipeline, coverage, asked.now, asked.start, asked.end, asked.restate_since, horizon)
+    close_files(pipeline)  # after the plan, which reads the live runs
+    return plan
 
 
 @task(name="pin-models", **RETRIED)
