@@ -226,8 +226,9 @@ class ChangingHistory(History):
         for run in live:
             assert run.interval is not None
             if watched and run.interval.overlaps(DataInterval(watched[0].start, watched[-1].end)):
-                if any(run.interval.overlaps(other) for other in held):
-                    continue
+                covering = [each for each in (run.interval, *due) if each.overlaps(run.interval)]
+                if any(each.overlaps(other) for each in covering for other in held):
+                    continue  # a run that died has it until its lease ends
                 assert self.shown[run.run_id] == self.rows_of(run.interval), f"{run.interval_key} is stale"
 
     def finish(self) -> None:

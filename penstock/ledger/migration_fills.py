@@ -78,7 +78,7 @@ def _fill_destinations(connection: sa.Connection) -> None:
     tables = connection.execute(sa.select(runs.c.destination_table).distinct()).scalars().all()
     for table in tables:
         unnamed = (runs.c.destination_table == table, runs.c.destination.is_(None))
-        holding = [s for s in inspector.get_schema_names() if inspector.has_table(f"{table}__history", schema=s)]
+        holding = [s for s in _schema_names(connection) if inspector.has_table(f"{table}__history", schema=s)]
         for schema in holding if len(holding) > 1 else ():
             history = sa.table(f"{table}__history", sa.column("run_id"), schema=schema)
             name = qualified_name(connection, schema, table)
@@ -92,6 +92,14 @@ def _fill_destinations(connection: sa.Connection) -> None:
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS penstock_runs_{older}")
         for index in later_indexes:
             index.create(connection, checkfirst=True)
+
+
+def _schema_names(connection: sa.Connection) -> list[str]:
+    if connection.dialect.name != "duckdb":
+        return sa.inspect(connection).get_schema_names()
+    # The inspector's names have the database in front, and those of other databases are among them.
+    own = "select schema_name from information_schema.schemata where catalog_name = current_database()"
+    return [str(name) for name in connection.exec_driver_sql(own).scalars()]
 
 
 def _fill_owners(connection: sa.Connection) -> None:
