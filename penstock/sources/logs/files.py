@@ -16,7 +16,9 @@ Limits:
 """
 
 import glob
+import gzip
 import stat
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -41,6 +43,8 @@ from penstock.sources.logs.content import (
 )
 from penstock.sources.logs.pieces import cut_pieces
 from penstock.sources.logs.split import Lines, split_lines
+
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -240,11 +244,14 @@ class _Scan:
         """Return how many bytes were already read if this is a copy that is shorter than its original."""
         end = content.end_of_lines(reached)
         for file in self.known.values():
-            if end == reached or file.offset < end or file.path == str(path) or file.complete:
+            if end == reached or file.offset < end or file.path == str(path):
                 continue
             if end >= file.head_bytes and digest(content.head[: file.head_bytes]) != file.head_hash:
                 continue
-            if self._still_there(file):
+            if file.complete and self._still_there(file):
+                if _gzip_begins_as(Path(file.path), content, end):
+                    return end
+            elif self._still_there(file):
                 with self._open(Path(file.path)) as longer:
                     if isinstance(longer, Content) and longer.begins_as(content, end):
                         return end
@@ -255,3 +262,15 @@ class _Scan:
         while (file_id := name if number == 1 else f"{name}-{number}") in self.known:
             number += 1
         return file_id
+
+
+def _gzip_begins_as(path: Path, content: Content, end: int) -> bool:
+    """Whether a gzip's content begins with the first bytes of another. It is unpacked up to the first difference."""
+    try:
+        with gzip.open(path) as packed:
+            return all(
+                packed.read(min(_CHUNK, end - offset)) == content.read_at(offset, min(_CHUNK, end - offset))
+                for offset in range(0, end, _CHUNK)
+            )
+    except (OSError, EOFError, zlib.error):  # it is being replaced
+        return False

@@ -361,6 +361,7 @@ STEPS = st.lists(
 
 
 @example(steps=[("copy", 0), ("crash", 0), ("append", 0), ("touch", 0), ("rename", 0)], header=HEADER)
+@example(steps=[("copy", 0), ("append", 0), ("rename", 0), ("pack", 1), ("touch", 0)], header=b"")
 @given(steps=STEPS, header=st.sampled_from([b"", HEADER]))
 @settings(max_examples=400, deadline=None)
 def test_whatever_happens_to_the_files_each_line_comes_once_and_in_order(
