@@ -131,7 +131,7 @@ def score_interval(
         report(run, return_state=True)
         announce(run, "halted", str(halted))
         return Failed(name="Halted", message=str(halted))
-    except Exception as error:
+    except Exception as error:  # whatever it is, the run gets its card and its event, and the error is raised again
         report(run, return_state=True)
         announce(run, "failed", describe_error(run, error))
         raise

@@ -142,8 +142,8 @@ def owns(connection: sa.Connection, name: str, pipeline: str) -> bool:
     return bool(connection.execute(_owner(name)).scalar() == pipeline)
 
 
-def refuse_others(database: Database, pipeline: Pipeline) -> str:
-    """Return the destination's name, if the pipeline may write there.
+def refuse_others(database: Database, pipeline: Pipeline) -> None:
+    """Refuse a pipeline that may not write to its destination.
 
     Raises:
         DestinationMismatch: its schema is missing, or the database has the table in other upper and lower case.
@@ -154,7 +154,7 @@ def refuse_others(database: Database, pipeline: Pipeline) -> str:
         name = destination_name(connection, pipeline.destination)
         _refuse_missing_place(connection, pipeline.destination)
         if not sa.inspect(connection).has_table(destinations.name):
-            return name  # a check looks before the first run has made the ledger
+            return  # a check looks before the first run has made the ledger
         row = connection.execute(sa.select(destinations).where(destinations.c.destination == name)).mappings().first()
         if row is None:
             _refuse_shared_names(connection, name, pipeline.name)
@@ -164,7 +164,6 @@ def refuse_others(database: Database, pipeline: Pipeline) -> str:
             others = _find_others(connection, name, pipeline.name, database.now(connection))
             if others:
                 raise _taken(name, pipeline.name, others)
-    return name
 
 
 def _refuse_missing_place(connection: sa.Connection, destination: Destination) -> None:

@@ -72,7 +72,7 @@ def _counts_text(dialect: str) -> sa.ColumnElement[str]:
 def _fill_destinations(connection: sa.Connection) -> None:
     """Give every run the name of its destination, and every destination its owner.
 
-    Version 7 kept the table's name alone. A table that is in several schemas is told by the rows of the run.
+    Version 7 recorded the table without its schema. If several schemas have the table, the rows of a run show which.
     """
     inspector = sa.inspect(connection)
     tables = connection.execute(sa.select(runs.c.destination_table).distinct()).scalars().all()

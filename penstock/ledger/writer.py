@@ -104,7 +104,7 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
         take_ownership(connection, place, pipeline.name, now)
         for other in find_overlapping(connection, place, run.variant, interval, "running"):
             if other.lease_until > now:
-                if is_own_orphan(connection, other, run):
+                if _is_own_orphan(connection, other, run):
                     return replace(run, run_id=other.run_id, lease_token=other.lease_token)
                 raise _busy(run, other)
             _retire(connection, other.run_id, "abandoned", now, run.run_id, LEASE_ENDED)
@@ -112,7 +112,7 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
         if not request.again and any(other.interval == interval for other in published):
             return None
         if request.reason != RESTATE:
-            refuse_partial_overlaps(run, published)
+            _refuse_partial_overlaps(run, published)
         for other in find_overlapping(connection, place, run.variant, interval, "audited"):
             _retire(connection, other.run_id, "abandoned", now, run.run_id, "a newer run of its interval began")
         connection.execute(
@@ -143,7 +143,7 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
     return run
 
 
-def is_own_orphan(connection: sa.Connection, other: PlacedRun, run: ScoringRun) -> bool:
+def _is_own_orphan(connection: sa.Connection, other: PlacedRun, run: ScoringRun) -> bool:
     """Whether this process claimed the run before, for the same flow run, and the answer to its COMMIT was lost."""
     if run.flow_run_id is None or other.interval != run.interval or other.pipeline != run.pipeline.name:
         return False
@@ -152,7 +152,7 @@ def is_own_orphan(connection: sa.Connection, other: PlacedRun, run: ScoringRun) 
     return tuple(row) == (run.flow_run_id, _this_process(), None)
 
 
-def refuse_partial_overlaps(run: ScoringRun, published: Sequence[PlacedRun]) -> None:
+def _refuse_partial_overlaps(run: ScoringRun, published: Sequence[PlacedRun]) -> None:
     """Refuse an interval that overlaps a published run which it does not cover.
 
     Raises:
@@ -276,7 +276,7 @@ def publish(
         now = database.now(connection)
         group = _find_group(connection, place, run)
         if group.uncovered and reason != RESTATE:
-            refuse_partial_overlaps(run, group.replaced)
+            _refuse_partial_overlaps(run, group.replaced)
         values = {
             "rows_extracted": totals.extracted,
             "rows_scored": totals.scored,

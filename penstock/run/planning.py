@@ -137,15 +137,20 @@ def _plan_due(request: PlanRequest, spec: IntervalSpec, due: DataInterval) -> Pl
         wanted = [i for i in missing if i in released]
     # A missing interval reads the rows of the published ones inside it anew.
     reasons = {i: reason for i, reason in reasons.items() if not any(i.overlaps(other) for other in wanted)}
-    again = len(reasons)
+    again = {grid for i in reasons if i.overlaps(due) for grid in _touched_grid(spec, due, i)}
     reasons |= dict.fromkeys(wanted, "backfill" if mode == "backfill" else "due")
     unpublished = len(_missing(spec, due, coverage.published)) if coverage.withdrawn else len(missing)
     return replace(
         _limit(request, spec, [PlannedInterval(i, reasons[i]) for i in sorted(reasons)]),
-        published=spec.grid.count(due.start, due.end) - unpublished - again,
+        published=spec.grid.count(due.start, due.end) - unpublished - len(again),
         withdrawn=unpublished - len(missing),
         passed_over=len(missing) - len(wanted) if mode == "due" else 0,
     )
+
+
+def _touched_grid(spec: IntervalSpec, due: DataInterval, interval: DataInterval) -> list[DataInterval]:
+    """Return the due intervals of the grid that a run's interval touches: several after a change of the grain."""
+    return spec.grid.covering(max(interval.start, due.start), min(interval.end, due.end))
 
 
 def _missing(spec: IntervalSpec, due: DataInterval, done: Iterable[DataInterval]) -> list[DataInterval]:

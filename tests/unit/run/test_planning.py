@@ -100,6 +100,12 @@ def test_a_late_interval_inside_a_missing_one_is_not_scored_twice() -> None:
     assert [(p.label, p.reason) for p in plan.intervals] == [("2026-01-01 → 01-08", "due")]
 
 
+def test_late_runs_of_a_finer_grain_before_are_not_counted_as_intervals_of_the_grid() -> None:
+    weeks = pipeline(grain="7d", lookback=1)
+    plan = plan_intervals(PlanRequest(weeks, coverage(*range(7)), NOW, lambda _: "other"))
+    assert (len(plan.intervals), {p.reason for p in plan.intervals}, plan.published) == (7, {"late rows"}, 0)
+
+
 def test_a_withdrawn_interval_waits_for_a_restate() -> None:
     records = coverage(*range(9), withdrawn=[9])
     plan = plan_intervals(PlanRequest(pipeline(lookback=3), records, NOW, lambda _: "same"))
