@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.flows import flow
@@ -24,13 +25,18 @@ def client(prefect_client: SyncPrefectClient) -> SyncPrefectClient:
     return prefect_client
 
 
-def test_every_worker_is_seen(client: SyncPrefectClient) -> None:
+def test_every_worker_is_seen(client: SyncPrefectClient, prefect_api: str) -> None:
     assert not has_worker(client, "no-such-pool")
-    names = {f"worker {number}" for number in range(MANY)}
-    for name in names:
-        client.send_worker_heartbeat(WORK_POOL, name)
-    assert has_worker(client, WORK_POOL)
-    assert names <= list_online_workers(client)
+    names = {f"worker-{number}" for number in range(MANY)}
+    try:
+        for name in names:
+            client.send_worker_heartbeat(WORK_POOL, name)
+        assert has_worker(client, WORK_POOL)
+        assert names <= list_online_workers(client)
+    finally:  # tests that share the server look for a pool without workers
+        for name in names:
+            httpx.delete(f"{prefect_api}/work_pools/{WORK_POOL}/workers/{name}").raise_for_status()
+    assert not has_worker(client, WORK_POOL)
 
 
 @flow
@@ -43,11 +49,14 @@ def test_every_dead_flow_run_is_ended(client: SyncPrefectClient) -> None:
     ended.wait()
     flow_id = client.create_flow(nothing)
     deployment = client.create_deployment(flow_id, "many", work_pool_name=WORK_POOL, tags=["mine"])
-    for _ in range(MANY):
-        run = client.create_flow_run_from_deployment(deployment, state=Running())
-        client.update_flow_run(run.id, infrastructure_pid=str(ended.pid))
-    assert end_dead_runs(client) == MANY
-    assert end_dead_runs(client) == 0
+    try:
+        for _ in range(MANY):
+            run = client.create_flow_run_from_deployment(deployment, state=Running())
+            client.update_flow_run(run.id, infrastructure_pid=str(ended.pid))
+        assert end_dead_runs(client) == MANY
+        assert end_dead_runs(client) == 0
+    finally:
+        client.delete_deployment(deployment)
 
 
 def test_up_lists_every_deployment(client: SyncPrefectClient, prefect_api: str) -> None:
