@@ -35,6 +35,7 @@ from penstock.tasks.partitions import score_partitions
 from penstock.tasks.process_resources import connect, settings
 from penstock.tasks.retries import must_read_again
 from penstock.tasks.runners import connected_runner, in_flight
+from penstock.tasks.status_page import show_status
 from penstock.tasks.warm_up import warm_up
 
 
@@ -73,6 +74,7 @@ def score(
         show_plan(spec, todo, pins)
         return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
     if not todo.intervals:
+        show_status(spec)
         return conclude(todo, [])
     warm_up(spec)
     # The intervals' runs get our tags too, so that the search for dead runs finds them.
@@ -84,6 +86,7 @@ def score(
             if must_read_again(state):  # all partitions must be read again, in another run
                 state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
             ended.append((planned, state))
+    show_status(spec)
     return conclude(todo, ended)
 
 

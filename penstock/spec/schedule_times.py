@@ -52,6 +52,11 @@ def check_cron(text: str) -> None:
         raise ValueError(f"`{text}` never comes, since none of its months has a day {min(days)}")
 
 
+def read_field(text: str, name: str) -> set[int]:
+    """Return the numbers of a field that is known to be right."""
+    return _read_field(text, next(field for field in _FIELDS if field.name == name))
+
+
 def _read_field(text: str, field: _Field) -> set[int]:
     """Return the numbers of a field. Empty if it has others, such as the last day of a month."""
     numbers: set[int] = set()
