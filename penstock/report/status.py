@@ -236,7 +236,8 @@ def _count_quarantined(database: Database, pipeline: str, since: datetime) -> in
     same = (later.c[name] == runs.c[name] for name in ("pipeline", "interval_key", "variant"))
     replaced = sa.exists().where(*same, later.c.started_at > runs.c.started_at, later.c.state.in_(ENDED))
     recent = (runs.c.pipeline == pipeline, runs.c.variant == LIVE, runs.c.started_at >= since)
-    standing = sa.select(runs.c.run_id).where(*recent, runs.c.state.in_(ENDED), ~replaced)
+    refused = sa.func.coalesce(runs.c.rows_quarantined, 1) > 0  # a run that failed early has no count
+    standing = sa.select(runs.c.run_id).where(*recent, runs.c.state.in_(ENDED), refused, ~replaced)
     query = sa.select(sa.func.count()).select_from(quarantine)
     held = query.where(quarantine.c.run_id.in_(standing), quarantine.c.state == "held")
     with database.reading() as connection:

@@ -58,7 +58,7 @@ def describe_pause(pause: Pause, zone: str = "UTC") -> str:
 
 
 def _list_pipelines(found: Sequence[PipelineStatus], zone: str) -> Table:
-    names = ("pipeline", f"{DAYS} days", "last published", "at", "missing", "halted", "failed", "refused", "next run")
+    names = ("pipeline", f"{DAYS} days", "last published", "missing", "halted", "failed", "refused", "next run")
     rows: list[list[Inline]] = []
     for s in found:
         rows.append(
@@ -66,15 +66,16 @@ def _list_pipelines(found: Sequence[PipelineStatus], zone: str) -> Table:
                 s.pipeline,
                 "".join(SIGNS[day.mark] for day in s.week),
                 s.last_interval or "–",
-                describe_moment(s.last_published_at, zone) if s.last_published_at else "–",
                 f"{s.missing:,}",
                 f"{s.halted:,}",
                 f"{s.failed:,}",
                 f"{s.quarantined_rows:,}",
                 _describe_next(s, zone),
+                f"at {describe_moment(s.last_published_at, zone)}" if s.last_published_at else "",
             ]
         )
-    return Table([Column(name, number=name in ("missing", "halted", "failed", "refused")) for name in names], rows)
+    columns = [Column(name, number=name in ("missing", "halted", "failed", "refused")) for name in names]
+    return Table([*columns, Column("at", below="last published")], rows)
 
 
 def _describe_next(status: PipelineStatus, zone: str) -> str:
@@ -82,14 +83,13 @@ def _describe_next(status: PipelineStatus, zone: str) -> str:
         return "paused"
     if status.next_run is None:
         return "not planned yet" if status.next_run_from else "no schedule"
-    computed = ", by the file" if status.next_run_from == "schedule" else ""
-    return f"{describe_moment(status.next_run, zone)}{computed}"
+    return f"{'~' if status.next_run_from == 'schedule' else ''}{describe_moment(status.next_run, zone)}"
 
 
 def _explain(found: Sequence[PipelineStatus]) -> list[Block]:
     lines: list[Line] = [(f"Days, the last one is today: {LEGEND}. A day shows the worst of what became due on it.",)]
     if any(status.next_run_from == "schedule" for status in found):
-        lines.append(("By the file: computed from the schedule, since no Prefect server was asked.",))
+        lines.append(("~ computed from the file's schedule, without a Prefect server.",))
     lines += [
         (f"{status.pipeline}: {_count(status.released_rows, 'released row')} for the next run",)
         for status in found
