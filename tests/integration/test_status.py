@@ -254,7 +254,6 @@ def test_a_status_without_a_server_is_quick_and_imports_little(place: Place) -> 
 
     assert done.stdout.rstrip().endswith("[]"), done.stdout[-200:]
     assert took < 10, took  # a second or two where nothing else runs
-    print(f"{took:.2f} s")
 
 
 def test_a_file_that_does_not_load_needs_a_person_and_the_others_are_shown(
