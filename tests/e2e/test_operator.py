@@ -29,6 +29,7 @@ def test_a_pause_and_its_reason_are_on_the_deployments_page(page: Any, stack: St
     assert paused.returncode == 0, paused.stderr
 
     page.goto(f"{ui}/deployments/deployment/{stack.deployment('card-risk')['id']}")
+    page.get_by_text("Description", exact=True).first.click()
     page.get_by_text(WHY).first.wait_for()
     page.wait_for_load_state("networkidle")
     keep_picture(page, f"paused{ui.replace('/', '-')}")
