@@ -22,6 +22,7 @@ def show_runs(
     as_json: AsJson = False,
 ) -> None:
     """List the scoring runs in the ledger, newest first. For one pipeline, also show the shift of its scores."""
+    from penstock.ledger.dead_runs import find_unfinished
     from penstock.ledger.lineage import previous_published
     from penstock.ledger.reader import list_runs
     from penstock.report.document import run_object, shift_between
@@ -58,6 +59,8 @@ def show_runs(
             f"{run.started_at:%m-%d %H:%M}",
         )
     console().print(table)
+    for dead in find_unfinished(database, name):
+        console().print(dead.describe(), style="yellow", markup=False, soft_wrap=True)
 
 
 def _styled(state: str) -> str:

@@ -108,8 +108,12 @@ def run_pipeline(
     Raises:
         PenstockError: a check before the start fails.
     """
+    from penstock.ledger.known_ledgers import open_ledger
+
     spec = open_pipeline(pipeline, settings)
     connect = connector(settings)
+    open_ledger(connect(spec.destination.connection), settings.home)
+    _warn_of_unfinished(spec, connect, console)
     plan = _find_due(spec, connect, datetime.now(UTC), mode, start, end)
     if not plan.intervals:
         message = describe_idle(plan)
@@ -133,6 +137,16 @@ def run_pipeline(
             )
         _keep_history(api_url, ended, console)
     return _print_outcome(spec, plan, runs, ended, console)
+
+
+def _warn_of_unfinished(pipeline: "Pipeline", connect: "Connector", console: "Console") -> None:
+    """Name the restates and backfills that died, because no due run repeats them."""
+    from penstock.ledger.dead_runs import abandon_dead_runs, find_unfinished
+
+    warehouse = connect(pipeline.destination.connection)
+    abandon_dead_runs(warehouse, pipeline.name)
+    for run in find_unfinished(warehouse, pipeline.name):
+        _warn(run.describe(), console)
 
 
 def _find_due(
