@@ -556,12 +556,10 @@ class AccessDenied(TerminalError):
 
     connection: str
     reason: str
+    remedy: str = "Have the missing grant added to the user."
 
     def message(self) -> str:
-        return (
-            f"connection `{self.connection}` was refused: {self.reason}. "
-            f"Check user, password and grants in PENSTOCK_CONNECTIONS__{self.connection.upper()}."
-        )
+        return f"connection `{self.connection}` was refused: {self.reason}. {self.remedy}"
 
 
 @dataclass(eq=False)
@@ -909,14 +907,15 @@ class QueryFailed(SourceError):
     """A database refused a statement.
 
     Cause: a mistake in a query of the spec, or a table that has changed.
-    Remedy: correct the query or the table.
+    Remedy: follow the message: correct the query or the table, or look at the ledger with `penstock doctor`.
     """
 
     connection: str
     reason: str
+    remedy: str = "Correct the query or the table."
 
     def message(self) -> str:
-        return f"connection `{self.connection}` refused a statement: {self.reason}. Correct the query or the table."
+        return f"connection `{self.connection}` refused a statement: {self.reason}. {self.remedy}"
 
 
 @dataclass(eq=False)

@@ -4,7 +4,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +65,10 @@ class Database:
     def missing_file(self) -> Path | None:
         """The file of a SQLite or DuckDB database that does not exist."""
         file = embedded_file(self.url)
-        return None if file is None or file.exists() else file
+        try:
+            return None if file is None or file.exists() else file
+        except PermissionError:
+            return None  # the driver says so
 
     def require_file(self) -> None:
         """Refuse a SQLite or DuckDB database whose file is missing.
@@ -287,7 +290,8 @@ def _make_folder(_dialect: Any, _record: Any, arguments: Sequence[Any], options:
     """Make the folder of a file when it is first opened, so that a connection that is never used leaves nothing."""
     name = str(arguments[0] if arguments else options.get("database", ""))
     if name and not name.startswith((":memory:", "file:", "md:")):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # the driver says what is wrong with the path
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:

@@ -61,16 +61,15 @@ def open_ledger(database: Database, home: Path, recorded: Iterable[KnownLedger] 
 def refuse_lost(database: Database, home: Path, recorded: Iterable[KnownLedger] = ()) -> KnownLedger | None:
     """Return the ledger of a warehouse. None where there is none and the project has never had one.
 
+    The home folder knows of the same place only: a test or a trial may send a connection to a database of its own.
+
     Raises:
         LedgerLost: the project has had a ledger, and this is none or another one.
     """
-    found, here = identify_ledger(database), read_records(home)
+    found, place = identify_ledger(database), (database.name, database.place)
     opened = [_opened[database.place]] if database.place in _opened else []
-    records = [*opened, *recorded, *(each for each in here if each.connection == database.name)]
-    for known in records:
-        # The home may know several places of a connection. Only one that it does not know may have another ledger.
-        elsewhere = known in here and known.place != database.place
-        if found is None or (found.made_at != known.made_at and not elsewhere):
+    for known in (*recorded, *opened, *(each for each in read_records(home) if (each.connection, each.place) == place)):
+        if found is None or found.made_at != known.made_at:
             raise _lost(database, found, known)
     return found
 
@@ -91,14 +90,14 @@ def remember_ledger(home: Path, known: KnownLedger) -> None:
     before = read_records(home)
     if known in before:
         return
-    others = [each for each in before if (each.connection, each.place) != (known.connection, known.place)]
+    others = (each for each in before if (each.connection, each.place) != (known.connection, known.place))
     _write_records(home, [*others, known])
 
 
 def accept_ledger(database: Database, home: Path) -> KnownLedger:
-    """Take the warehouse as it is: make a ledger where there is none, and forget what was known of its connection."""
+    """Take the warehouse as it is: make a ledger where there is none, and record it in place of the one before."""
     known = identify_ledger(database) or _make(database)
-    _write_records(home, [*(each for each in read_records(home) if each.connection != database.name), known])
+    remember_ledger(home, known)
     _opened[known.place] = known
     return known
 

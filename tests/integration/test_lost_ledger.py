@@ -14,7 +14,6 @@ from penstock.deployments.doctor.databases import Connection, check_connection
 from penstock.errors import LedgerLost
 from penstock.ledger import known_ledgers
 from penstock.ledger.known_ledgers import RECORDS, identify_ledger
-from penstock.ledger.migrations import migrate
 from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import metadata
 from penstock.settings import load_settings
@@ -175,24 +174,31 @@ def test_a_ledger_that_was_replaced_by_another_is_refused(make_place: Callable[.
         score_first_day(place)
 
 
-def test_a_connection_that_leads_to_an_empty_database_is_refused_and_one_with_a_ledger_is_not(
+def test_a_connection_that_is_sent_to_a_database_of_its_own_gets_a_ledger_there(
     make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, database_url: Callable[[str, str], str]
 ) -> None:
     place = make_place(days=1)
     score_first_day(place)
-    url = database_url("sqlite", "other")
-    monkeypatch.setenv("PENSTOCK_CONNECTIONS__WAREHOUSE", url)
-    with pytest.raises(LedgerLost, match=r"there is no file .*other\.sqlite"):
-        score_first_day(place)
-    project = Project()
-    migrate(project.connect("warehouse"))
+    monkeypatch.setenv("PENSTOCK_CONNECTIONS__WAREHOUSE", database_url("sqlite", "trial"))
 
     score_first_day(place)
 
-    assert {each.place for each in known_ledgers.read_records(load_settings().home)} == {
-        place.warehouse.place,
-        project.connect("warehouse").place,
-    }
+    known = {each.place for each in known_ledgers.read_records(load_settings().home)}
+    assert known == {place.warehouse.place, Project().connect("warehouse").place}
+
+
+def test_a_run_with_a_wrong_home_makes_no_ledger_there(
+    make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = make_place(days=1)
+    monkeypatch.delenv("PENSTOCK_CONNECTIONS__WAREHOUSE")
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "unmounted"))
+
+    ended = invoke("run", "card-risk.yaml")
+
+    assert ended.exit_code == 1
+    assert place.spec.exists()
+    assert not (tmp_path / "unmounted" / "warehouse.db").exists()
 
 
 def test_a_file_that_goes_away_in_mid_run_is_not_made_anew(make_place: Callable[..., Place]) -> None:

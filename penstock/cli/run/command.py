@@ -112,6 +112,7 @@ def run_pipeline(
 
     spec = open_pipeline(pipeline, settings)
     connect = connector(settings)
+    pins = resolve_models(spec, settings, model)  # a wrong home has no models, and must get no ledger
     open_ledger(connect(spec.destination.connection), settings.home)
     _warn_of_unfinished(spec, connect, console)
     plan = _find_due(spec, connect, datetime.now(UTC), mode, start, end)
@@ -121,7 +122,7 @@ def run_pipeline(
         return RunSummary((), True, 0, message)
     if plan.stall:
         _warn(plan.stall, console)
-    ensure_ready(spec, settings, plan.intervals[0].interval, resolve_models(spec, settings, model), connect)
+    ensure_ready(spec, settings, plan.intervals[0].interval, pins, connect)
     runs = own_runs_from_now(connect(spec.destination.connection), spec.name)
     with load_while_waiting(spec) as loaded, prefect_api(settings, verbose=verbose) as api_url:
         loaded()
