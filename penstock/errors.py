@@ -604,7 +604,7 @@ class LedgerLost(TerminalError):
 
     def message(self) -> str:
         return (
-            f"connection `{self.connection}` has lost its ledger: {self.reason}. This project has {self.before}. With "
+            f"connection `{self.connection}` has lost its ledger: {self.reason}. This project had {self.before}. With "
             "a new one, a run would land all log lines and publish the whole history again, so nothing was done. "
             + self.remedy
         )

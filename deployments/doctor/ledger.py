@@ -58,7 +58,7 @@ def find_lost(database: Database, home: Path) -> Finding | None:
     try:
         refuse_lost(database, home)
     except LedgerLost as lost:
-        return broken(database.name, f"its ledger is lost: {lost.reason}. This project has {lost.before}", lost.remedy)
+        return broken(database.name, f"its ledger is lost: {lost.reason}. This project had {lost.before}", lost.remedy)
     return None
 
 
