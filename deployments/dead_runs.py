@@ -1,7 +1,7 @@
 """End flow runs whose process died. Otherwise Prefect shows them as running for ever and keeps their slot."""
 
-import os
-from pathlib import Path
+import logging
+from collections.abc import Collection
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -17,13 +17,22 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed, Scheduled
 
+from penstock.database.connections import close_engines
 from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.deployments.worker.process import WORKER_NAME
+from penstock.errors import PenstockError, SpecError
+from penstock.ledger.dead_runs import abandon_runs_of
+from penstock.resources.processes import is_alive
+from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks import process_resources
 from penstock.tasks.fan_out import PAGE, online_workers
+
+logger = logging.getLogger(__name__)
 
 UNFINISHED = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 DIED = (
-    "Its process died with its worker. What it published stays; the next run heals the rest once its lease has ended."
+    "Its process died with its worker. What it published stays, and the next run scores what is missing. "
+    "A restate must be started again: `penstock doctor` names the command."
 )
 
 
@@ -31,11 +40,12 @@ def end_dead_runs(client: SyncPrefectClient) -> int:
     """Set flow runs of our work pool whose process is gone to Crashed. Return their number.
 
     Call this while our worker is not running, for a server on this machine, because process ids are only valid here. A
-    run without a process goes back to the queue, unless another worker may be starting it.
+    run without a process goes back to the queue, unless another worker may be starting it. The leases of the dead runs
+    end, so that the next run need not wait for them.
     """
     runs = _unfinished(client, pool=WORK_POOL)
     alone = not (list_online_workers(client) - {WORKER_NAME})
-    ended = 0
+    dead: list[FlowRun] = []
     for run in runs:
         if run.infrastructure_pid is None and not alone:
             continue
@@ -44,9 +54,36 @@ def end_dead_runs(client: SyncPrefectClient) -> int:
         if run.state_type is StateType.PENDING and run.infrastructure_pid is None:
             client.set_flow_run_state(run.id, Scheduled(), force=True)
             continue
-        _end_family(client, run)
-        ended += 1
-    return ended
+        dead.append(run)
+    families = [_family(client, run) for run in dead]
+    release_leases({str(each.id) for family in families for each in family})
+    for each in (each for family in families for each in family):
+        _end(client, each)
+    return len(dead)
+
+
+def release_leases(flow_run_ids: Collection[str]) -> None:
+    """End the leases of dead flow runs in every ledger of this project. One that does not answer keeps its leases."""
+    if not flow_run_ids:
+        return
+    for name in _warehouses():
+        try:
+            abandon_runs_of(process_resources.connect(name), flow_run_ids)
+        except PenstockError as error:  # the leases end by themselves
+            logger.warning("could not end the leases of dead runs in `%s`: %s", name, error)
+        finally:
+            close_engines()  # a DuckDB file that stays open would keep the runs out
+
+
+def _warehouses() -> set[str]:
+    """Return the connections that a pipeline of the folder writes to, and the default one."""
+    names = {"warehouse"}
+    for file in process_resources.settings().pipelines.glob("*.yaml"):
+        try:
+            names.add(load_pipeline(file).destination.connection)
+        except SpecError:
+            continue  # its leases end by themselves
+    return names
 
 
 def list_online_workers(client: SyncPrefectClient) -> set[str]:
@@ -54,11 +91,13 @@ def list_online_workers(client: SyncPrefectClient) -> set[str]:
     return set(online_workers(client, WORK_POOL))
 
 
-def _end_family(client: SyncPrefectClient, run: FlowRun) -> None:
-    """End a flow run and its subflows, but not child runs of deployments, which have their own process."""
-    for child in _unfinished(client, parent=run.id):
-        if child.deployment_id is None:
-            _end_family(client, child)
+def _family(client: SyncPrefectClient, run: FlowRun) -> list[FlowRun]:
+    """Return a flow run after its subflows, without child runs of deployments, which have their own process."""
+    children = [child for child in _unfinished(client, parent=run.id) if child.deployment_id is None]
+    return [*(each for child in children for each in _family(client, child)), run]
+
+
+def _end(client: SyncPrefectClient, run: FlowRun) -> None:
     cancelling = run.state_type is StateType.CANCELLING
     state: State[object] = Cancelled(message=DIED) if cancelling else Crashed(message=DIED)
     client.set_flow_run_state(run.id, state, force=True)
@@ -83,13 +122,4 @@ def _unfinished(client: SyncPrefectClient, *, pool: str | None = None, parent: U
 
 def _lives(pid: str) -> bool:
     """Whether a process of this machine has the id. IDs of other machines count as alive."""
-    if not pid.isdecimal():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    status = Path("/proc", pid, "stat")  # a dead process that is not reaped still accepts signals
-    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+    return not pid.isdecimal() or is_alive(int(pid))

@@ -23,6 +23,8 @@ PenstockError
 │   │   ├── OverlappingRuns
 │   │   └── RenameRefused
 │   ├── AccessDenied
+│   ├── DatabaseUnusable
+│   ├── LedgerLost
 │   ├── SourceError
 │   │   ├── MissingTable
 │   │   ├── MissingColumns
@@ -140,12 +142,10 @@ class DatabaseUnavailable(TransientError):
 
     connection: str
     reason: str
+    remedy: str = "Check that the database is running and reachable from this machine, then run again."
 
     def message(self) -> str:
-        return (
-            f"connection `{self.connection}` is not available: {self.reason}. "
-            "Check that the database is running and reachable from this machine, then run again."
-        )
+        return f"connection `{self.connection}` is not available: {self.reason}. {self.remedy}"
 
 
 @dataclass(eq=False)
@@ -260,7 +260,8 @@ class WorkerLost(TransientError):
 class IntervalBusy(PenstockError):
     """Another run is scoring the interval.
 
-    Cause: two runs started for the same interval. The second one skips it and completes.
+    Cause: two runs started for the same interval. The second one skips it and completes. It first waits for a lease
+        that ends within a minute.
     Remedy: wait for the first run. If it was abandoned, run again after its lease has ended.
     """
 
@@ -555,11 +556,57 @@ class AccessDenied(TerminalError):
 
     connection: str
     reason: str
+    remedy: str = "Have the missing grant added to the user."
+
+    def message(self) -> str:
+        return f"connection `{self.connection}` was refused: {self.reason}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class DatabaseUnusable(TerminalError):
+    """A database is there, or should be, and cannot be used as it is.
+
+    Cause: its file is missing, damaged, a folder, of a newer version or not to be read or written; or the server and
+        the URL do not agree on encryption.
+    Remedy: follow the message. It depends on what is wrong.
+    """
+
+    connection: str
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        return f"connection `{self.connection}` cannot be used: {self.reason}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class LedgerLost(TerminalError):
+    """The ledger that the project had is gone, or is another one.
+
+    Cause: a volume that is not mounted, a wrong `PENSTOCK_HOME`, a deleted or emptied database, or the URL of another
+        one. Nothing was read or written.
+    Remedy: bring the ledger back, or correct the URL. If a new ledger is meant: `penstock ledger accept`.
+    """
+
+    connection: str
+    reason: str
+    """What is in its place."""
+    before: str
+    """The ledger that is known."""
+
+    @property
+    def remedy(self) -> str:
+        """The ways out."""
+        return (
+            "Mount the volume, restore the database, or correct PENSTOCK_HOME or "
+            f"PENSTOCK_CONNECTIONS__{self.connection.upper()}. If it is meant, run `penstock ledger accept`."
+        )
 
     def message(self) -> str:
         return (
-            f"connection `{self.connection}` was refused: {self.reason}. "
-            f"Check user, password and grants in PENSTOCK_CONNECTIONS__{self.connection.upper()}."
+            f"connection `{self.connection}` has lost its ledger: {self.reason}. This project had {self.before}. With "
+            "a new one, a run would land all log lines and publish the whole history again, so nothing was done. "
+            + self.remedy
         )
 
 
@@ -860,14 +907,15 @@ class QueryFailed(SourceError):
     """A database refused a statement.
 
     Cause: a mistake in a query of the spec, or a table that has changed.
-    Remedy: correct the query or the table.
+    Remedy: follow the message: correct the query or the table, or look at the ledger with `penstock doctor`.
     """
 
     connection: str
     reason: str
+    remedy: str = "Correct the query or the table."
 
     def message(self) -> str:
-        return f"connection `{self.connection}` refused a statement: {self.reason}. Correct the query or the table."
+        return f"connection `{self.connection}` refused a statement: {self.reason}. {self.remedy}"
 
 
 @dataclass(eq=False)
@@ -1090,9 +1138,10 @@ class ReconciliationFailed(TerminalError):
 
 @dataclass(eq=False)
 class TakenOver(TerminalError):
-    """Another run took the interval over.
+    """The run lost its interval.
 
-    Cause: the process was stopped or cut off for longer than its lease. Nothing of this run was published.
+    Cause: the process was stopped or cut off for longer than its lease, so that the run was given up or another run
+        took over. Nothing of this run was published.
     Remedy: none: look at the newer run with `penstock runs`.
     """
 
@@ -1101,8 +1150,8 @@ class TakenOver(TerminalError):
 
     def message(self) -> str:
         return (
-            f"run {self.run_id} lost its interval (its state is `{self.state}`): its lease ended and another run took "
-            "over. Nothing of this run was published. Look at the newer run with `penstock runs`."
+            f"run {self.run_id} lost its interval (its state is `{self.state}`): its lease ended, and it was given up "
+            "or another run took over. Nothing of this run was published. Look at the newer run with `penstock runs`."
         )
 
 

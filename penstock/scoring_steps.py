@@ -1,7 +1,8 @@
 """The steps of a run, one function each. Prefect tasks, the Python face and the tests' driver call them."""
 
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,10 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.database.connections import Connector, Database
-from penstock.errors import SourceError
+from penstock.errors import IntervalBusy, SourceError
 from penstock.ledger import writer
 from penstock.ledger.coverage import read_coverage
+from penstock.ledger.dead_runs import UnfinishedRun, abandon_dead_runs, find_unfinished
 from penstock.ledger.destinations import refuse_others
+from penstock.ledger.known_ledgers import KnownLedger, open_ledger, refuse_lost
+from penstock.ledger.lease_wait import wait_for_lease
 from penstock.ledger.reader import find_run, has_published
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
@@ -53,6 +57,8 @@ from penstock.spec.steps import ScoreStep
 if TYPE_CHECKING:
     from penstock.run.audit import AuditResult
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class ScoringSteps:
@@ -75,16 +81,29 @@ class ScoringSteps:
         """Return the options of this process for validating and scoring a partition."""
         return PartitionOptions(self.masking, self.settings.statement_seconds, sample_share)
 
-    def plan(self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
-        """Decide which intervals to score.
+    def open_ledger(self, recorded: Sequence[KnownLedger] = ()) -> KnownLedger:
+        """Make the ledger where the project has never had one, and bring it up to this version.
+
+        Args:
+            recorded: What the Prefect server knows of it, for a deployed pipeline.
 
         Raises:
+            LedgerLost: the project has had a ledger, and this is none or another one.
+        """
+        return open_ledger(self.warehouse, self.settings.home, recorded)
+
+    def plan(self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
+        """Decide which intervals to score. The ledger need not exist.
+
+        Raises:
+            LedgerLost: the project has had a ledger, and this is none or another one.
             DestinationTaken: the destination belongs to another pipeline.
             DestinationDisputed: live runs of the destination overlap.
             OverlappingRuns: an interval overlaps published runs that the plan does not cover.
             Halted: the source cannot be read, because a column is gone or has another type.
         """
         pipeline, connect = self.pipeline, self.connect
+        refuse_lost(self.warehouse, self.settings.home)
         horizon = source_horizon(pipeline, connect)  # before any rows are read
         refuse_others(self.warehouse, pipeline)
         coverage = read_coverage(self.warehouse, pipeline)
@@ -97,12 +116,30 @@ class ScoringSteps:
             refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))
             raise
 
-    def claim(self, planned: PlannedInterval, pins: Pins, flow_run_id: str | None = None) -> ScoringRun | None:
+    def abandon_dead_runs(self) -> list[UnfinishedRun]:
+        """Mark the pipeline's runs whose lease has ended as abandoned. Return those that a person must start again."""
+        abandon_dead_runs(self.warehouse, self.pipeline.name)
+        return find_unfinished(self.warehouse, self.pipeline.name)
+
+    def claim(
+        self,
+        planned: PlannedInterval,
+        pins: Pins,
+        flow_run_id: str | None = None,
+        log: Callable[[str], None] = logger.warning,
+    ) -> ScoringRun | None:
         """Take an interval under a lease. None if another run has published it since the plan.
+
+        If another run has it, and its lease ends within a minute, wait until the lease has ended or was renewed.
+
+        Args:
+            log: Writes what is waited for.
 
         Raises:
             IntervalBusy: another run holds it.
+            LedgerLost: the ledger has gone since the plan.
         """
+        self.open_ledger()
         request = writer.ClaimRequest(
             self.pipeline,
             planned.interval,
@@ -113,6 +150,11 @@ class ScoringSteps:
             flow_run_id=flow_run_id,
             steps=pins if self.pipeline.models else {},
         )
+        try:
+            return writer.claim(self.warehouse, request)
+        except IntervalBusy as busy:
+            if not wait_for_lease(self.warehouse, busy.run_id, log):
+                raise
         return writer.claim(self.warehouse, request)
 
     def lease(self, run: ScoringRun) -> AbstractContextManager[ActiveRun]:

@@ -19,6 +19,7 @@ from penstock.run.planning import Mode, Plan, PlannedInterval, plan_range
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline, SqlSource
 from penstock.spec.steps import choose_models
+from penstock.tasks.ledger_record import open_ledger
 from penstock.tasks.process_resources import connect, registry
 from penstock.tasks.retries import RETRIED
 
@@ -54,6 +55,7 @@ class Backfill:
 def plan_backfill(asked: Backfill) -> Plan:
     """Return the intervals of the range that still have to be scored."""
     pipeline = asked.pipeline
+    open_ledger(pipeline)
     warehouse = connect(pipeline.destination.connection)
     refuse_others(warehouse, pipeline)
     coverage = read_coverage(warehouse, pipeline)

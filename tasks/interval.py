@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from prefect import task
+from prefect import get_run_logger, task
 
 from penstock.ledger.writer import Publication
 from penstock.resources.usage import Usage
@@ -15,6 +15,7 @@ from penstock.run_types import ModelPin, Pins, Receipt, ScoringRun, SourcePlan
 from penstock.sources.logs.landed import Landing
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models
+from penstock.tasks.ledger_record import open_ledger
 from penstock.tasks.process_resources import connector, registry, scoring_steps, settings
 from penstock.tasks.retries import ONCE, RETRIED
 
@@ -39,7 +40,12 @@ def resolve_models(pipeline: Pipeline, choice: str = "") -> Pins:
 
 @task(name="collect-logs", task_run_name="collect logs", **RETRIED)
 def collect_logs(pipeline: Pipeline) -> dict[str, Landing]:
-    """Land the log lines that are new since the committed offsets."""
+    """Land the log lines that are new since the committed offsets.
+
+    Raises:
+        LedgerLost: the project has had a ledger, and the warehouse has none or another one; not retried.
+    """
+    open_ledger(pipeline)
     return land_logs(pipeline, connector())
 
 
@@ -48,8 +54,12 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
     """Find the intervals to score.
 
     Raises:
+        LedgerLost: the project has had a ledger, and the warehouse has none or another one; not retried.
         Halted: the source cannot be read, because a column is gone or has another type; not retried.
     """
+    open_ledger(pipeline)
+    for run in scoring_steps(pipeline).abandon_dead_runs():
+        get_run_logger().warning("%s", run.describe())
     return scoring_steps(pipeline).plan(now, mode, start, end)
 
 
@@ -57,8 +67,11 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
 def claim_interval(
     pipeline: Pipeline, planned: PlannedInterval, pins: Pins, flow_run_id: str | None
 ) -> ScoringRun | None:
-    """Take the interval under a lease. None if another run has published it since the plan."""
-    return scoring_steps(pipeline).claim(planned, pins, flow_run_id)
+    """Take the interval under a lease. None if another run has published it since the plan.
+
+    If another run has it, and its lease ends within a minute, wait until the lease has ended or was renewed.
+    """
+    return scoring_steps(pipeline).claim(planned, pins, flow_run_id, get_run_logger().info)
 
 
 @task(name="plan-partitions", task_run_name="plan partitions", **RETRIED)

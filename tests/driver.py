@@ -4,11 +4,13 @@ A run is a generator. To kill it, take no more steps; to overlap two runs, take 
 kill, nothing is written to the ledger, and the lease stays until `lapse_leases` ends it.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -25,7 +27,8 @@ from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 
-SETTINGS = Settings(_env_file=None, lease_seconds=3600)
+SETTINGS = Settings(_env_file=None, home=Path(os.devnull, "home"), lease_seconds=3600)
+"""The home cannot exist, so runs on one warehouse after another do not know of the one before."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Driver:
         self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
     ) -> Iterator[str]:
         """Score the intervals of `mode`; yield the name of each step when it is done."""
+        self.does.open_ledger()
         pins = {step.name: self.registry.resolve(step.model) for step in self.pipeline.steps}
         yield "resolve"
         land_logs(self.pipeline, self.does.connect)

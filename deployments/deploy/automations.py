@@ -62,7 +62,8 @@ def define_zombie_automation(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> Auto
             ChangeFlowRunState(
                 state=StateType.CRASHED,
                 message=f"no heartbeat for {patience} s: its process is gone. "
-                "The next run takes over its interval when the lease ends.",
+                "What it published stays, and the next run scores what is missing once its lease has ended. "
+                "A restate must be started again: `penstock doctor` names the command.",
             )
         ],
     )

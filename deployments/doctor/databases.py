@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database, open_database
 from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
-from penstock.deployments.doctor.ledger import check_ledger
+from penstock.deployments.doctor.ledger import check_ledger, find_lost
 from penstock.deployments.doctor.machine import nearest_folder
 from penstock.deployments.doctor.mounts import network_kind, read_mounts
 from penstock.errors import DatabaseUnavailable
@@ -62,14 +62,15 @@ def check_connection(case: CheckContext, connection: Connection) -> Iterator[Fin
     settings = case.settings.model_copy(update={"statement_seconds": STATEMENT_SECONDS})
     missing = _find_missing_file(settings, connection)
     if missing is not None:
-        yield missing
+        lost = find_lost(open_database(settings, connection.name), settings.home) if connection.is_warehouse else None
+        yield lost or missing
         return
     database = open_database(settings, connection.name, resolve_block)
     try:
         yield from _check_file(case, database, connection)
         try:
             with database.reading() as opened:
-                yield ok(connection.name, f"{describe(database)} answers")
+                yield ok(connection.name, f"{database.place} answers")
                 yield from _check_clock(database, opened)
         except DatabaseUnavailable as error:
             if database.dialect != "duckdb" or "lock" not in error.reason:
@@ -79,18 +80,9 @@ def check_connection(case: CheckContext, connection: Connection) -> Iterator[Fin
             )
             return
         if connection.is_warehouse:
-            yield from check_ledger(database, case.settings.lease_seconds)
+            yield from check_ledger(database, case.settings)
     finally:
         database.engine.dispose()
-
-
-def describe(database: Database) -> str:
-    """Describe a database without user and password."""
-    url = database.url
-    if database.dialect in ("sqlite", "duckdb"):
-        return f"{database.dialect} {url.database}"
-    port = f":{url.port}" if url.port else ""
-    return f"{database.dialect} {url.database} at {url.host or 'a local socket'}{port}"
 
 
 def _is_block(settings: Settings, name: str) -> bool:

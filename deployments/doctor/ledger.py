@@ -1,17 +1,21 @@
-"""Checks of a warehouse's ledger that leave it unchanged."""
+"""Checks of a warehouse's ledger. They mark dead runs as abandoned, and leave everything else unchanged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import sqlalchemy as sa
 
 from penstock.database.connections import BUSY_SECONDS, Database
 from penstock.deployments.doctor.finding import Finding, broken, ok, warning
-from penstock.errors import AccessDenied, DatabaseUnavailable, QueryFailed
+from penstock.errors import AccessDenied, DatabaseUnavailable, LedgerLost, QueryFailed
 from penstock.interval import iso
-from penstock.ledger.migrations import LATEST
-from penstock.ledger.tables import metadata, runs, schema
+from penstock.ledger.dead_runs import abandon_dead_runs, find_unfinished
+from penstock.ledger.known_ledgers import refuse_lost
+from penstock.ledger.migrations import LATEST, read_version
+from penstock.ledger.tables import metadata, runs
+from penstock.settings import Settings
 from penstock.upkeep.verify import verify_ledger
 
 BUSY_PROBE_MS = 3000
@@ -20,12 +24,16 @@ SHOWN = 20
 LONG_DEAD_SECONDS = 86_400.0
 
 
-def check_ledger(database: Database, lease_seconds: float) -> Iterator[Finding]:
-    """Check whether the ledger can be written, is up to date, and has dead runs."""
+def check_ledger(database: Database, settings: Settings) -> Iterator[Finding]:
+    """Check whether the ledger is the known one, can be written, is up to date, and has dead runs."""
     name = database.name
     writing = _check_writing(database)
     yield writing
     if writing.state == "broken":
+        return
+    lost = find_lost(database, settings.home)
+    if lost is not None:
+        yield lost
         return
     if database.dialect == "sqlite":
         yield from _check_sqlite(database)
@@ -41,8 +49,17 @@ def check_ledger(database: Database, lease_seconds: float) -> Iterator[Finding]:
         yield warning(name, what, remedy)
     else:
         yield ok(name, f"the ledger is at version {version}, which is this Penstock's")
-        yield from _check_leases(database, lease_seconds)
+        yield from _check_leases(database, settings.lease_seconds)
         yield from _verify(database)
+
+
+def find_lost(database: Database, home: Path) -> Finding | None:
+    """Return a finding if the project has had a ledger, and this is none or another one."""
+    try:
+        refuse_lost(database, home)
+    except LedgerLost as lost:
+        return broken(database.name, f"its ledger is lost: {lost.reason}. This project had {lost.before}", lost.remedy)
+    return None
 
 
 def _verify(database: Database) -> Iterator[Finding]:
@@ -53,14 +70,6 @@ def _verify(database: Database) -> Iterator[Finding]:
         yield broken(database.name, what, f"{violation.remedy} `penstock ledger verify` lists all.")
     if not violations:
         yield ok(database.name, "every invariant of the ledger holds")
-
-
-def read_version(database: Database) -> int | None:
-    """Return the ledger's version without a migration. None if there is no ledger."""
-    with database.reading() as connection:
-        if not sa.inspect(connection).has_table(schema.name):
-            return None
-        return int(connection.execute(sa.select(sa.func.max(schema.c.version))).scalar() or 0)
 
 
 def _check_writing(database: Database) -> Finding:
@@ -113,6 +122,19 @@ def _check_sqlite(database: Database) -> Iterator[Finding]:
 
 
 def _check_leases(database: Database, lease_seconds: float) -> Iterator[Finding]:
+    """Report the runs whose lease has ended, and mark them as abandoned. Name those that a person must start again."""
+    yield from _report_stale(database, lease_seconds)
+    abandon_dead_runs(database)
+    unfinished = find_unfinished(database)
+    for run in unfinished[:SHOWN]:
+        what = f"run {run.run_id[:8]} of {run.pipeline} ({run.reason} of {run.interval.label}) died before it was done"
+        yield warning(database.name, what, f"No due run repeats it. Start it again: `{run.command}`.")
+    if len(unfinished) > SHOWN:
+        more = f"{len(unfinished) - SHOWN:,} more runs died before they were done"
+        yield warning(database.name, more, "`penstock runs --state abandoned --limit 1000` lists them.")
+
+
+def _report_stale(database: Database, lease_seconds: float) -> Iterator[Finding]:
     """Report the runs whose lease has ended, the first ones by name."""
     with database.reading() as connection:
         now = database.now(connection)
@@ -129,10 +151,10 @@ def _check_leases(database: Database, lease_seconds: float) -> Iterator[Finding]
         yield warning(
             database.name,
             f"run {run_id[:8]} of {pipeline} died: its lease ended {iso(lease_until)}{long}",
-            f"The next run takes over: `penstock run {pipeline}`.",
+            f"It is marked as abandoned now. `penstock run {pipeline}` scores what is missing.",
         )
     if number_stale > len(first):
         more = f"{number_stale - len(first):,} more runs died"
-        yield warning(database.name, more, "`penstock runs --state running --limit 1000` lists them.")
+        yield warning(database.name, more, "`penstock runs --state abandoned --limit 1000` lists them.")
     if not number_stale:
         yield ok(database.name, f"no stale lease; {number} running, leases of {lease_seconds:.0f} s")

@@ -164,14 +164,17 @@ class Project:
             `intervals`, oldest first, each with its `reason`, and counts of the other ones.
 
         Raises:
+            LedgerLost: the project has had a ledger, and the warehouse has none or another one.
             Halted: a column of the source is gone or has another type.
             SettingsError: a snapshot pipeline is given a range, or a restate is given none.
 
         Example:
             >>> [(planned.label, planned.reason) for planned in project.plan(pipeline).intervals]
         """
+        steps = self._steps(pipeline)
+        steps.open_ledger()
         land_logs(pipeline, self._connector)
-        return self._steps(pipeline).plan(now or datetime.now(UTC), mode, start, end)
+        return steps.plan(now or datetime.now(UTC), mode, start, end)
 
     def score_interval(
         self, pipeline: Pipeline, planned: PlannedInterval, *, model: str = "", partition_rows: int | None = None
@@ -293,6 +296,8 @@ class Project:
             >>> features = project.read_features(pipeline, datetime(2026, 1, 1), datetime(2026, 2, 1))
             >>> labelled = features.join(labels, "payment_id", join_type="inner")
         """
+        if any(source.kind == "log" for source in pipeline.sources.values()):
+            self._steps(pipeline).open_ledger()  # the landed lines are in the warehouse
         return read_past_features(pipeline, self._connector, start, end, step, self.settings.statement_seconds)
 
     def _steps(self, pipeline: Pipeline) -> ScoringSteps:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.arguments import PipelineName
-from penstock.cli.opening import connector, open_pipeline, open_settings
+from penstock.cli.opening import ledger_connector, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table
 from penstock.errors import SettingsError, nearest
 
@@ -46,7 +46,7 @@ def forget_rows(
     spec = open_pipeline(pipeline, settings)
     asked, masking = _read_asked(spec, key, where), make_masking(spec, settings)
     secret = None if dry_run else read_secret(settings, "the record of the removal has a hash of the key")
-    warehouse = connector(settings)(spec.destination.connection)
+    warehouse = ledger_connector(settings)(spec.destination.connection)
     _print_counts(erase(warehouse, asked, masking, None), "would be removed")
     if secret is None:
         return

@@ -45,6 +45,25 @@ def connector(settings: "Settings") -> "Connector":
     return Connector(connect, settings.allowed_roots)
 
 
+def ledger_connector(settings: "Settings") -> "Connector":
+    """Return what opens a warehouse whose ledger a command reads or changes. It makes none.
+
+    Raises:
+        LedgerLost: on opening, the project has had a ledger, and the warehouse has none or another one.
+    """
+    from penstock.database.connections import Connector
+    from penstock.ledger.known_ledgers import refuse_lost
+
+    plain = connector(settings)
+
+    def connect(name: str) -> "Database":
+        database = plain(name)
+        refuse_lost(database, settings.home)
+        return database
+
+    return Connector(connect, settings.allowed_roots)
+
+
 def close_databases() -> None:
     """Close the connections of every database that a command opened."""
     for database in _opened.values():
@@ -65,11 +84,14 @@ def _resolve_block(reference: str) -> str:
 
 
 def open_ledger(settings: "Settings", pipeline: str | None = None) -> "tuple[Database, str | None]":
-    """Return the warehouse with a pipeline's runs, and the pipeline's name.
+    """Return the warehouse with a pipeline's runs, and the pipeline's name. A missing ledger is not made.
 
     If the pipeline's file is gone, its name is looked up in the default warehouse.
+
+    Raises:
+        LedgerLost: the project has had a ledger, and the warehouse has none or another one.
     """
-    connect = connector(settings)
+    connect = ledger_connector(settings)
     if pipeline is None:
         return connect("warehouse"), None
     try:
@@ -85,17 +107,27 @@ def open_ledger(settings: "Settings", pipeline: str | None = None) -> "tuple[Dat
 
 
 def open_ledgers(settings: "Settings") -> "list[Database]":
-    """Return every warehouse that a pipeline of the folder writes to, the default one first."""
+    """Return every warehouse that a pipeline of the folder writes to, the default one first.
+
+    Raises:
+        LedgerLost: the project has had a ledger, and a warehouse has none or another one.
+    """
+    connect = ledger_connector(settings)
+    return [connect(name) for name in pipelines_by_warehouse(settings)]
+
+
+def pipelines_by_warehouse(settings: "Settings") -> dict[str, list[str]]:
+    """Return the names of the folder's pipelines by the connection that they write to, the default one first."""
     from penstock.spec.yaml_file import load_pipeline
 
-    names = ["warehouse"]
+    found: dict[str, list[str]] = {"warehouse": []}
     for file in pipeline_files(settings):
         try:
-            names.append(load_pipeline(file).destination.connection)
+            pipeline = load_pipeline(file)
         except SpecError:
             continue  # `penstock check` reports it; the runs of the others can still be found
-    connect = connector(settings)
-    return [connect(name) for name in dict.fromkeys(names)]
+        found.setdefault(pipeline.destination.connection, []).append(pipeline.name)
+    return found
 
 
 def locate_run(settings: "Settings", prefix: str) -> "tuple[Database, RunRecord]":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.arguments import AsJson
-from penstock.cli.opening import connector, open_pipeline, open_settings, pipeline_files
+from penstock.cli.opening import ledger_connector, open_pipeline, open_settings, pipeline_files
 from penstock.cli.output import console, count, make_table, plural, write_json
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _plan(pipelines: list[str] | None) -> "list[tuple[Database, Prune]]":
     from penstock.upkeep.prune import plan_prune
 
     settings = open_settings()
-    connect = connector(settings)
+    connect = ledger_connector(settings)
     names = pipelines or [str(file) for file in pipeline_files(settings)]
     specs = [open_pipeline(name, settings) for name in names]
     now = datetime.now(UTC)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.deploy import print_changes
-from penstock.cli.opening import connector, open_pipeline, open_settings, pipeline_files
+from penstock.cli.opening import ledger_connector, open_pipeline, open_settings, pipeline_files
 from penstock.cli.output import console, count, make_table
 from penstock.cli.prefect_api import prefect_api
 from penstock.errors import RenameRefused, SpecError
@@ -32,7 +32,7 @@ def rename(
     settings = open_settings()
     spec = open_pipeline(new, settings)
     _refuse_old_spec(old, spec, settings)
-    moved = rename_pipeline(connector(settings)(spec.destination.connection), old, spec)
+    moved = rename_pipeline(ledger_connector(settings)(spec.destination.connection), old, spec)
     table = make_table("table", "rows moved", right=("rows moved",), title=f"{old} is {new} now")
     for name, rows in moved.rows.items():
         table.add_row(name, count(rows))

@@ -33,6 +33,7 @@ def show_runs(
     as_json: AsJson = False,
 ) -> None:
     """List the scoring runs in the ledger, newest first. For one pipeline, also show the shift of its scores."""
+    from penstock.ledger.dead_runs import find_unfinished
     from penstock.ledger.lineage import previous_published
     from penstock.ledger.reader import count_runs, list_runs
     from penstock.report.document import run_object, shift_between
@@ -54,6 +55,8 @@ def show_runs(
     _print_table(found, shifts, timezone or settings.timezone, of_one=name is not None)
     if len(found) == limit:
         console().print(describe_cut(limit, count_runs(database, name, states), "run", "the newest"), markup=False)
+    for dead in find_unfinished(database, name):
+        console().print(dead.describe(), style="yellow", markup=False, soft_wrap=True)
 
 
 def _print_table(

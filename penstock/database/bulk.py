@@ -42,6 +42,7 @@ def read(
     Raises:
         InexactColumn: a column of `exact` has values that the rows' types cannot hold.
     """
+    database.require_file()
     with translated_errors(database):
         if database.dialect in ADBC:
             with ADBC[database.dialect](database) as transaction:

@@ -3,8 +3,8 @@
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +15,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from penstock.database.driver_errors import translated_errors
-from penstock.errors import SettingsError
+from penstock.errors import DatabaseUnavailable, SettingsError
 from penstock.settings import Settings
 
+EMBEDDED = ("sqlite", "duckdb")
+"""The databases that are a file on this machine."""
 BUSY_SECONDS = 60
 ANSWER_SECONDS = 10
 """Extra seconds to wait for Postgres after a statement's limit, so that its own timeout reports first."""
@@ -52,13 +54,47 @@ class Database:
         return self.engine.url
 
     @property
+    def place(self) -> str:
+        """Where the database is, without user and password."""
+        if self.dialect in EMBEDDED:
+            return f"{self.dialect} {embedded_file(self.url) or self.url.database}"
+        port = f":{self.url.port}" if self.url.port else ""
+        return f"{self.dialect} {self.url.database} at {self.url.host or 'a local socket'}{port}"
+
+    @property
+    def missing_file(self) -> Path | None:
+        """The file of a SQLite or DuckDB database that does not exist."""
+        file = embedded_file(self.url)
+        try:
+            return None if file is None or file.exists() else file
+        except PermissionError:
+            return None  # the driver says so
+
+    def require_file(self) -> None:
+        """Refuse a SQLite or DuckDB database whose file is missing.
+
+        Raises:
+            DatabaseUnavailable: it is.
+        """
+        if self.missing_file is not None:
+            remedy = f"Mount its volume, or correct the path in PENSTOCK_CONNECTIONS__{self.name.upper()}."
+            raise DatabaseUnavailable(self.name, f"there is no file {self.missing_file}", remedy)
+
+    @property
     def answer_seconds(self) -> float:
         """How long the database may be silent before it counts as gone."""
         return float(self.engine.get_execution_options()["penstock_answer_seconds"])
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Yield a connection for reading, with driver errors translated to Penstock's."""
+        """Yield a connection for reading, with driver errors translated to Penstock's.
+
+        A file that does not exist is read as an empty database, because opening it would create it.
+        """
+        if self.missing_file is not None:
+            with sa.create_engine(f"{self.dialect}:///:memory:").connect() as empty:
+                yield empty
+            return
         with translated_errors(self), self.engine.connect() as connection:
             for statement in self.enter_snapshot():
                 connection.exec_driver_sql(statement)
@@ -212,16 +248,16 @@ def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
         url = url.update_query_dict({"options": " ".join(options)})
         return _make_postgres_engine(url, statement_seconds + ANSWER_SECONDS)
     if backend == "sqlite":
-        _make_folder(url)
         if "timeout" not in url.query:
             url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
         engine = sa.create_engine(url, hide_parameters=True, poolclass=NullPool)
+        sa.event.listen(engine, "do_connect", _make_folder)
         sa.event.listen(engine, "connect", _sqlite_connect)
         sa.event.listen(engine, "begin", _sqlite_begin)
         return engine
     if backend == "duckdb":
-        _make_folder(url)
         engine = sa.create_engine(url, hide_parameters=True)
+        sa.event.listen(engine, "do_connect", _make_folder)
         sa.event.listen(engine, "connect", _duckdb_connect)
         return engine
     return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True)
@@ -242,9 +278,20 @@ def _make_postgres_engine(url: URL, answer_seconds: int) -> sa.Engine:
     return engine
 
 
-def _make_folder(url: URL) -> None:
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+def embedded_file(url: URL) -> Path | None:
+    """Return the file of a SQLite or DuckDB database. None for others, for one in memory and for a URI."""
+    name = url.database or ""
+    if url.get_backend_name() not in EMBEDDED or not name or name.startswith((":memory:", "file:", "md:")):
+        return None
+    return Path(name).absolute()
+
+
+def _make_folder(_dialect: Any, _record: Any, arguments: Sequence[Any], options: dict[str, Any]) -> None:
+    """Make the folder of a file when it is first opened, so that a connection that is never used leaves nothing."""
+    name = str(arguments[0] if arguments else options.get("database", ""))
+    if name and not name.startswith((":memory:", "file:", "md:")):
+        with suppress(OSError):  # the driver says what is wrong with the path
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
+from penstock.database.remedies import LEDGER_STATEMENT, find_fault
 from penstock.errors import (
     AccessDenied,
     DatabaseFull,
@@ -22,11 +23,7 @@ from penstock.errors import (
     StandbyConflict,
 )
 
-_DENIED = re.compile(
-    r"password authentication failed|no password supplied|role .* does not exist|database .* does not exist"
-    r"|permission denied|no pg_hba\.conf entry|Access denied",
-    re.IGNORECASE,
-)
+_DENIED = re.compile(r"permission denied|Access denied", re.IGNORECASE)
 _VALUES = re.compile(
     r"(?P<said>Key \([^)]*\)=|Failing row contains |Duplicate key |invalid input syntax for type [\w ]+: "
     r"|Could not decode to UTF-8 column '[^']*' with text )"
@@ -66,9 +63,10 @@ def translated_errors(database: Origin) -> Iterator[None]:
     except PenstockError:
         raise
     except sa.exc.TimeoutError as error:
-        raise DatabaseUnavailable(database.name, "all its connections in this process are in use") from error
+        what, remedy = "all its connections in this process are in use", "Run fewer partitions at once, then run again."
+        raise DatabaseUnavailable(database.name, what, remedy) from error
     except sa.exc.DBAPIError as error:
-        raise _translate(database, error.orig or error) from _without_values(error)
+        raise _translate(database, error.orig or error, error.statement or "") from _without_values(error)
     except Exception as error:  # every error is raised again below
         # Compare driver modules (ADBC, DuckDB, sqlite3) by name, because importing them all takes seconds.
         if type(error).__module__.partition(".")[0] not in (
@@ -87,7 +85,7 @@ def _without_values(error: Exception) -> Exception | None:
     return None if _VALUES.search(str(error)) else error
 
 
-def _translate(database: Origin, error: BaseException) -> PenstockError:
+def _translate(database: Origin, error: BaseException, statement: str = "") -> PenstockError:
     state = str(getattr(error, "sqlstate", None) or "")
     kind = type(error).__name__
     reason = _one_line(str(error), database.url)
@@ -95,6 +93,11 @@ def _translate(database: Origin, error: BaseException) -> PenstockError:
         return KeyCollision(database.name, reason)
     if database.snapshot and _SNAPSHOT_IS_GONE.search(reason):
         return SnapshotLost(database.name)
+    fault = find_fault(reason)
+    if fault is not None:
+        return fault.kind(
+            database.name, reason, fault.remedy.replace("{url}", f"PENSTOCK_CONNECTIONS__{database.name.upper()}")
+        )
     if state.startswith(_DENIED_STATES) or _DENIED.search(reason):
         return AccessDenied(database.name, reason)
     if state == "53100" or _FULL.search(reason):
@@ -111,6 +114,8 @@ def _translate(database: Origin, error: BaseException) -> PenstockError:
         and not _is_sql_mistake(error, reason)
     ):
         return DatabaseUnavailable(database.name, reason)
+    if "penstock_" in statement:
+        return QueryFailed(database.name, reason, LEDGER_STATEMENT)
     return QueryFailed(database.name, reason)
 
 

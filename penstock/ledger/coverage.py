@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.interval import DataInterval, merge
 from penstock.ledger.destinations import LIVE, PlacedRun, destination_name, find_overlapping
-from penstock.ledger.migrations import migrate
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import runs
 from penstock.spec.pipeline import Pipeline
 
@@ -35,15 +35,10 @@ NOTHING_DONE = Coverage((), (), lambda _: [])
 """The coverage of a destination without runs."""
 
 
-def has_ledger(database: Database) -> bool:
-    """Whether the warehouse has a ledger. A command that only looks does not make one."""
-    with database.reading() as connection:
-        return sa.inspect(connection).has_table(runs.name)
-
-
 def read_coverage(database: Database, pipeline: Pipeline) -> Coverage:
     """Read from the ledger what of the pipeline's destination is done."""
-    migrate(database)
+    if not has_ledger(database):
+        return NOTHING_DONE
     with database.reading() as connection:
         place = destination_name(connection, pipeline.destination)
         published = _read_spans(connection, place)

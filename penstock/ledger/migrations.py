@@ -2,7 +2,6 @@
 
 import threading
 from datetime import UTC, datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -18,32 +17,52 @@ _lock = threading.Lock()
 
 
 def migrate(database: Database) -> None:
-    """Apply the missing migrations. Later calls of this process return at once.
+    """Make the ledger, or bring it up to this version. Later calls of this process return at once.
+
+    A run first calls `known_ledgers.open_ledger`, which refuses to make a ledger in place of a lost one.
 
     Raises:
         SettingsError: the ledger was written by a newer Penstock.
     """
+    _bring_up(database, make=True)
+
+
+def make_ledger(database: Database) -> None:
+    """Make a ledger in a warehouse that has none, even if this process has seen one there before."""
+    with _lock:
+        _done.discard(database.url.render_as_string(hide_password=False))
+    migrate(database)
+
+
+def has_ledger(database: Database) -> bool:
+    """Whether the warehouse has a ledger, which is brought up to this version. Readers make none.
+
+    Raises:
+        SettingsError: the ledger was written by a newer Penstock.
+    """
+    return _bring_up(database, make=False)
+
+
+def _bring_up(database: Database, *, make: bool) -> bool:
     with _lock:
         url = database.url.render_as_string(hide_password=False)
-        if url in _done and not _file_is_gone(database):
-            return
-        if _read_version(database) != LATEST:  # a reader of a current ledger takes no lock and needs no right to write
+        if url in _done and database.missing_file is None:
+            return True
+        version = read_version(database)
+        if version is None and not make:
+            return False
+        if version != LATEST:  # a reader of a current ledger takes no lock and needs no right to write
             _migrate(database)
         _done.add(url)
+        return True
 
 
-def _read_version(database: Database) -> int | None:
-    if _file_is_gone(database):
-        return None
+def read_version(database: Database) -> int | None:
+    """Return the ledger's version without a migration. None if there is no ledger."""
     with database.reading() as connection:
         if not sa.inspect(connection).has_table(schema.name):
             return None
-        version: int | None = connection.execute(sa.select(sa.func.max(schema.c.version))).scalar()
-        return version
-
-
-def _file_is_gone(database: Database) -> bool:
-    return database.dialect in ("sqlite", "duckdb") and not Path(database.url.database or "").exists()
+        return int(connection.execute(sa.select(sa.func.max(schema.c.version))).scalar() or 0)
 
 
 def _migrate(database: Database, target: int = LATEST) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.interval import DataInterval
-from penstock.ledger.migrations import migrate
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import quarantine, releases, runs
 
 ENDED = ("published", "halted", "failed")
@@ -90,7 +90,8 @@ def quarantined_rows(
     database: Database, pipeline: str | None = None, run_id: str | None = None, limit: int = 50
 ) -> list[QuarantinedRow]:
     """Return refused rows, newest runs first."""
-    migrate(database)
+    if not has_ledger(database):
+        return []
     conditions = [quarantine.c.pipeline == pipeline] if pipeline is not None else []
     conditions += [quarantine.c.run_id == run_id] if run_id is not None else []
     newest = (runs.c.started_at.desc(), runs.c.run_id)
@@ -127,7 +128,8 @@ def standing_runs(database: Database, pipeline: str | None = None) -> list[str]:
 
     A run that was superseded or taken over is left out: its successor has judged the rows again.
     """
-    migrate(database)
+    if not has_ledger(database):
+        return []
     newest = sa.func.row_number().over(
         partition_by=[runs.c.pipeline, runs.c.interval_key, runs.c.variant], order_by=runs.c.started_at.desc()
     )

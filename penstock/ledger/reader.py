@@ -12,7 +12,7 @@ from penstock.database.connections import Database
 from penstock.errors import RunNotFound
 from penstock.interval import DataInterval
 from penstock.ledger.destinations import LIVE, destination_name
-from penstock.ledger.migrations import migrate
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.pins import read_pins
 from penstock.ledger.tables import partitions, runs, validations
 from penstock.run_types import Pins, Validation
@@ -155,7 +155,8 @@ def list_runs(
     database: Database, pipeline: str | None = None, limit: int = 50, states: Sequence[str] = ()
 ) -> list[RunRecord]:
     """Return the newest runs first."""
-    migrate(database)
+    if not has_ledger(database):
+        return []
     query = select_runs().order_by(runs.c.started_at.desc(), runs.c.interval_start.desc()).limit(limit)
     if pipeline is not None:
         query = query.where(runs.c.pipeline == pipeline)
@@ -185,7 +186,8 @@ def has_published(database: Database, pipeline: Pipeline) -> bool:
 
 def list_own_runs(database: Database, pipeline: str, owner: str, since: datetime) -> list[RunRecord]:
     """Return the pipeline's runs that a process claimed since a moment, the oldest first."""
-    migrate(database)
+    if not has_ledger(database):
+        return []
     own = (runs.c.pipeline == pipeline, runs.c.started_at >= since, runs.c.lease_owner == owner)
     return fetch_runs(database, select_runs().where(*own).order_by(runs.c.started_at, runs.c.interval_key))
 
@@ -196,7 +198,8 @@ def find_run(database: Database, prefix: str) -> RunRecord:
     Raises:
         RunNotFound: no id begins with it, or several do.
     """
-    migrate(database)
+    if not has_ledger(database):
+        raise RunNotFound(prefix)
     # A range, because SQLite has no index for LIKE. Ids are hexadecimal, so `~` is after all their characters.
     begins = (runs.c.run_id >= prefix, runs.c.run_id <= f"{prefix}~")
     found = fetch_runs(database, select_runs().where(*begins).order_by(runs.c.run_id).limit(5))
@@ -213,7 +216,8 @@ def list_published(
     Args:
         start, end: Take only intervals that touch `[start, end)`.
     """
-    migrate(database)
+    if not has_ledger(database):
+        return []
     query = select_runs().where(runs.c.pipeline == pipeline, runs.c.state == "published", runs.c.variant == LIVE)
     if start is not None:
         query = query.where(runs.c.interval_end > start)
@@ -228,7 +232,8 @@ def find_published(database: Database, pipeline: Pipeline, key: str) -> RunRecor
     Raises:
         RunNotFound: there is none.
     """
-    migrate(database)
+    if not has_ledger(database):
+        raise RunNotFound(key)
     with database.reading() as connection:
         place = destination_name(connection, pipeline.destination)
     here = (runs.c.destination == place, runs.c.interval_key == key, runs.c.state == "published")

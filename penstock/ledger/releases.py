@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.errors import WrongState
+from penstock.errors import RunNotFound, WrongState
 from penstock.ledger.destinations import lock_run
-from penstock.ledger.migrations import migrate
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.quarantine import ENDED, QuarantinedRow
 from penstock.ledger.tables import quarantine, releases, runs
 from penstock.run_types import ScoringRun
@@ -31,7 +31,8 @@ def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow]
     Raises:
         WrongState: the run was replaced meanwhile, or has not ended.
     """
-    migrate(database)
+    if not has_ledger(database):
+        raise RunNotFound(run_id)
     with database.writing() as connection:
         run = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().one()
         lock_run(connection, run)
@@ -60,7 +61,8 @@ def settle_releases(connection: sa.Connection, run_id: str) -> None:
 
 def pending_releases(database: Database, pipeline: str) -> dict[str, int]:
     """Return by interval key how many released rows wait for a run."""
-    migrate(database)
+    if not has_ledger(database):
+        return {}
     waiting = (releases.c.pipeline == pipeline, releases.c.settled_by_run.is_(None))
     query = sa.select(releases.c.interval_key, sa.func.count()).where(*waiting).group_by(releases.c.interval_key)
     with database.reading() as connection:

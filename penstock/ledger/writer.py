@@ -27,7 +27,7 @@ from penstock.ledger.destinations import (
     read_placed,
     take_ownership,
 )
-from penstock.ledger.migrations import migrate
+from penstock.ledger.migrations import has_ledger, migrate
 from penstock.ledger.pins import write_pins
 from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import runs, validations
@@ -107,14 +107,15 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
                 if _is_own_orphan(connection, other, run):
                     return replace(run, run_id=other.run_id, lease_token=other.lease_token)
                 raise _busy(run, other)
-            _retire(connection, other.run_id, "abandoned", now, run.run_id, LEASE_ENDED)
+            retire(connection, other.run_id, "abandoned", now, run.run_id, LEASE_ENDED)
+        _follow_abandoned(connection, place, run)
         published = find_overlapping(connection, place, run.variant, interval)
         if not request.again and any(other.interval == interval for other in published):
             return None
         if request.reason != RESTATE:
             _refuse_partial_overlaps(run, published)
         for other in find_overlapping(connection, place, run.variant, interval, "audited"):
-            _retire(connection, other.run_id, "abandoned", now, run.run_id, "a newer run of its interval began")
+            retire(connection, other.run_id, "abandoned", now, run.run_id, "a newer run of its interval began")
         connection.execute(
             runs.insert().values(
                 run_id=run.run_id,
@@ -141,6 +142,14 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
             )
         )
     return run
+
+
+def _follow_abandoned(connection: sa.Connection, place: str, run: ScoringRun) -> None:
+    """Record the run as the successor of the dead runs of its interval that have none."""
+    dead = [other.run_id for other in find_overlapping(connection, place, run.variant, run.interval, "abandoned")]
+    without = (runs.c.run_id.in_(dead), runs.c.replaced_by_run_id.is_(None))
+    if dead:
+        connection.execute(sa.update(runs).where(*without).values(replaced_by_run_id=run.run_id))
 
 
 def _is_own_orphan(connection: sa.Connection, other: PlacedRun, run: ScoringRun) -> bool:
@@ -296,7 +305,7 @@ def publish(
             return Publication(waits_to_cover=tuple(group.uncovered))
         for other in group.replaced:
             newer = next(m for m in group.members if m.overlaps(other.interval))
-            _retire(connection, other.run_id, "superseded", now, newer.run_id)
+            retire(connection, other.run_id, "superseded", now, newer.run_id)
         connection.execute(sa.update(runs).where(itself).values(**values))
         for member in group.members:
             shown = {"state": "published", "published_at": now}
@@ -363,7 +372,8 @@ def withdraw(database: Database, run_id: str) -> str:
     Raises:
         WrongState: the run is not published.
     """
-    migrate(database)
+    if not has_ledger(database):
+        raise RunNotFound(run_id)
     with database.writing() as connection:
         row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().first()
         if row is None:
@@ -372,7 +382,7 @@ def withdraw(database: Database, run_id: str) -> str:
         state, _ = _state(connection, run_id)
         if state != "published":
             raise WrongState(run_id, state, "published")
-        _retire(connection, run_id, "withdrawn", database.now(connection))
+        retire(connection, run_id, "withdrawn", database.now(connection))
         return state
 
 
@@ -395,7 +405,7 @@ def _check_lease(connection: sa.Connection, run: ScoringRun) -> None:
         raise TakenOver(run.run_id, state)
 
 
-def _retire(
+def retire(
     connection: sa.Connection,
     run_id: str,
     state: str,
@@ -403,6 +413,7 @@ def _retire(
     replaced_by_run_id: str | None = None,
     error: str | None = None,
 ) -> None:
+    """Move a run to the state of one that was replaced or given up. Part of a transaction that has locked it."""
     values: dict[str, Any] = {"state": state, "retired_at": now, "replaced_by_run_id": replaced_by_run_id}
     if error is not None:
         values |= {"error": error, "finished_at": now}

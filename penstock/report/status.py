@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.errors import OverlappingRuns
 from penstock.interval import DataInterval, covers, iso
-from penstock.ledger.coverage import NOTHING_DONE, Coverage, has_ledger, read_coverage
+from penstock.ledger.coverage import NOTHING_DONE, Coverage, read_coverage
 from penstock.ledger.destinations import LIVE, destination_name
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.quarantine import ENDED
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.releases import pending_releases

@@ -8,7 +8,7 @@ from statistics import median
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.ledger.migrations import migrate
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import runs
 from penstock.resources.memory import MemoryProfile, read_fit
@@ -46,7 +46,8 @@ class Estimate:
 
 def past_runs(database: Database, pipeline: str, variant: str = "live") -> list[RunRecord]:
     """Return the newest runs that were published with rows, also if they were superseded or withdrawn since."""
-    migrate(database)
+    if not has_ledger(database):
+        return []
     published = (runs.c.variant == variant, runs.c.published_at.is_not(None), runs.c.rows_extracted > 0)
     query = select_runs().where(_is_recent(pipeline), *published).order_by(sa.desc(runs.c.published_at))
     return fetch_runs(database, query.limit(PAST_RUNS))
@@ -54,7 +55,8 @@ def past_runs(database: Database, pipeline: str, variant: str = "live") -> list[
 
 def newest_memory_profile(database: Database, pipeline: str) -> MemoryProfile | None:
     """Return the memory profile of the newest run that measured one."""
-    migrate(database)
+    if not has_ledger(database):
+        return None
     query = select_runs().where(_is_recent(pipeline), runs.c.memory.is_not(None))
     found = fetch_runs(database, query.order_by(sa.desc(runs.c.started_at)).limit(1))
     return read_fit(found[0].memory).footprint if found and found[0].memory else None

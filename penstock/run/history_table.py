@@ -170,7 +170,11 @@ def _prepare(database: Database, destination: Destination, wanted: sa.Table, row
         inspector = sa.inspect(connection)
         name, schema = destination.table, destination.schema_
         if name in inspector.get_table_names(schema=schema):
-            raise QueryFailed(database.name, f"`{name}` is a table, and the view of the live rows needs its name")
+            raise QueryFailed(
+                database.name,
+                f"`{name}` is a table, and the view of the live rows needs its name",
+                "Rename the table, or choose another `destination.table`.",
+            )
         if not inspector.has_table(wanted.name, schema=schema):
             connection.execute(CreateTable(wanted))
             stored, _, _ = _match_existing(connection, destination, wanted, rows)

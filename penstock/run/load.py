@@ -76,7 +76,11 @@ def _fitting(
                 break
             opened.close()
         else:
-            raise DatabaseUnavailable(database.name, f"the types of `{destination.table}` change all the time")
+            raise DatabaseUnavailable(
+                database.name,
+                f"the types of `{destination.table}` change all the time",
+                "Run again when no other run changes them.",
+            )
         yield transaction, history
 
 

@@ -17,7 +17,7 @@ from penstock.database.bulk import read
 from penstock.database.connections import Connector
 from penstock.errors import AmbiguousDate, Halted, NoFiles, UnfitValue
 from penstock.interval import DataInterval
-from penstock.ledger.migrations import migrate
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.schema_contracts import EVENT_TIME, OUTPUTS, read_contract, record_columns, source_definition
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
@@ -126,10 +126,9 @@ def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: S
 def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: Connector) -> tuple[Comparison, ...]:
     """Make the sources' columns and the event time of now the contract. Return the differences."""
     warehouse = connect(pipeline.destination.connection)
-    migrate(warehouse)
     sources = compare_sources(pipeline, interval, connect, (), guess_anew=True)
     compared = (*sources, *compare_event_time(pipeline, connect))
-    for c in compared:
+    for c in compared if has_ledger(warehouse) else ():  # before the first run there is no contract
         record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns)
     return compared
 
@@ -137,8 +136,8 @@ def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: C
 def accept_outputs(pipeline: Pipeline, connect: Connector, outputs: Comparison) -> None:
     """Make the outputs of now the contract."""
     warehouse = connect(pipeline.destination.connection)
-    migrate(warehouse)
-    record_columns(warehouse, pipeline.name, outputs.source, outputs.definition, outputs.columns)
+    if has_ledger(warehouse):  # before the first run there is no contract
+        record_columns(warehouse, pipeline.name, outputs.source, outputs.definition, outputs.columns)
 
 
 def compare_sources(

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +10,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.database.types import declared_arrow_type
-from penstock.errors import AmbiguousColumns, DatabaseUnavailable, MissingTable
+from penstock.errors import AmbiguousColumns, MissingTable
 from penstock.interval import DataInterval
 from penstock.sources.postgres_types import base_type, type_of_oid
 from penstock.sources.relation import Relation
@@ -39,8 +38,7 @@ def sql_relation(
         MissingTable: the table does not exist; the error names the nearest one that does.
         AmbiguousColumns: two columns have one name.
     """
-    if database.dialect == "sqlite" and database.url.database and not Path(database.url.database).exists():
-        raise DatabaseUnavailable(database.name, f"there is no file {database.url.database}")
+    database.require_file()
     rows = _table(source, database) if source.table is not None else _query(name, source, database, interval)
     if twins := twin_names([str(column.name) for column in rows.c]):
         raise AmbiguousColumns(f"source `{name}`", twins)

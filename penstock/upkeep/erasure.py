@@ -22,7 +22,7 @@ from penstock.database.types import MAX_DIGITS, TIMESTAMP, UtcDateTime
 from penstock.errors import SettingsError
 from penstock.interval import as_utc
 from penstock.ledger.destinations import destination_name, split_name
-from penstock.ledger.migrations import migrate
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine, releases, runs
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey, read_number, same_value
@@ -74,7 +74,8 @@ def erase(database: Database, asked: ErasureRequest, masking: MaskingPolicy, sec
     Raises:
         SettingsError: a value is not of its column's type.
     """
-    migrate(database)
+    if not has_ledger(database):
+        return {}
     with database.writing() as connection:
         work = _Work(connection, dry_run=secret is None)
         if asked.source is None:

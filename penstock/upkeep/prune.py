@@ -19,7 +19,7 @@ from penstock.interval import gaps
 from penstock.ledger.coverage import Coverage, read_coverage
 from penstock.ledger.destinations import lock_run, split_name
 from penstock.ledger.log_retention import move_cutoff
-from penstock.ledger.migrations import migrate
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import log_lines, quarantine, runs
 from penstock.run.history_table import history_name
 from penstock.sources.logs.landed import landed_table
@@ -78,7 +78,8 @@ def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
 
     The ledger's database chooses the runs, because a pipeline may have hundreds of thousands.
     """
-    migrate(database)
+    if not has_ledger(database):
+        return Prune(pipeline, (), (), (), {})
     policy = pipeline.retention
     with database.reading() as connection:
         holding = _with_history(connection, pipeline.name)

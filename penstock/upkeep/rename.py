@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.errors import RenameRefused
 from penstock.ledger.destinations import find_dispute
-from penstock.ledger.migrations import migrate
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.schema_contracts import ACCEPTED
 from penstock.ledger.tables import (
     destinations,
@@ -44,8 +44,9 @@ def rename_pipeline(database: Database, old: str, pipeline: Pipeline) -> Renamed
         RenameRefused: the ledger does not know the old name, a run of one of the two works, both have landed log lines
             of one source, or their live runs overlap.
     """
-    migrate(database)
     new = pipeline.name
+    if not has_ledger(database):
+        raise RenameRefused(old, new, f"the ledger has no runs of `{old}`")
     with database.writing() as connection:
         _lock_destinations(connection, old, new)
         if not connection.execute(sa.select(runs.c.run_id).where(runs.c.pipeline == old).limit(1)).first():

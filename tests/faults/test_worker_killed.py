@@ -1,11 +1,9 @@
-"""kill -9 of the worker in mid-run: the next run takes over when the lease ends, and the history says so."""
+"""kill -9 of the worker in mid-run: the next run takes over, and the history says so."""
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -35,7 +33,7 @@ def test_a_run_whose_worker_is_killed_is_taken_over_and_the_history_says_so(
 ) -> None:
     place = make_place(spec=SPEC.replace("partition_rows: 150", "partition_rows: 25"), days=1)
     monkeypatch.setenv("PENSTOCK_PIPELINES", str(tmp_path))
-    monkeypatch.setenv("PENSTOCK_LEASE_SECONDS", "8")
+    monkeypatch.setenv("PENSTOCK_LEASE_SECONDS", "3600")
     monkeypatch.setenv("PENSTOCK_RUNNER", "threads:1")
     from penstock.settings import load_settings
 
@@ -48,9 +46,8 @@ def test_a_run_whose_worker_is_killed_is_taken_over_and_the_history_says_so(
         [killed] = list_runs(place.warehouse)
         assert killed.state == "running"
         assert view_rows(place.warehouse) == []
-        time.sleep(max(0.0, (killed.lease_until - datetime.now(UTC)).total_seconds()) + 0.2)
         with client_of(server.api_url) as client:
-            assert end_dead_runs(client)  # as `penstock up` does when it starts the worker again
+            assert end_dead_runs(client)  # as `penstock up` does when it starts the worker again: the lease ends too
 
         second = trigger(server.api_url)
         with worker(server.api_url, tmp_path):
@@ -61,7 +58,7 @@ def test_a_run_whose_worker_is_killed_is_taken_over_and_the_history_says_so(
     healed, dead = list_runs(place.warehouse)
     assert (healed.state, dead.state, dead.run_id) == ("published", "abandoned", killed.run_id)
     assert [row[0] for row in view_rows(place.warehouse)] == list(range(1, 251))
-    told = f"**Takes over from run** {dead.run_id[:8]} (abandoned: its lease ended without being renewed)"
+    told = f"**Takes over from run** {dead.run_id[:8]} (abandoned: its process died)"
     assert told in run_card(place.warehouse, healed.run_id)
 
 

@@ -35,6 +35,7 @@ from penstock.deployments.doctor.finding import Finding
 from penstock.deployments.doctor.reaching import reach_server
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import _migrate, migrate
+from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import ClaimRequest, claim
 from penstock.run_types import ModelPin
@@ -117,7 +118,9 @@ def test_a_run_whose_lease_has_ended_is_told_with_what_heals_it(settings: Settin
     [stale] = [finding for finding in look_at(make_case(settings)) if finding.state == "warning"]
 
     assert "of card-risk died: its lease ended" in stale.what
-    assert stale.remedy == "The next run takes over: `penstock run card-risk`."
+    assert stale.remedy == "It is marked as abandoned now. `penstock run card-risk` scores what is missing."
+    assert [run.state for run in list_runs(warehouse)] == ["abandoned"]
+    warehouse.engine.dispose()
 
 
 def test_of_many_dead_runs_the_first_are_named_and_the_others_counted(settings: Settings) -> None:

@@ -118,4 +118,4 @@ def test_a_missing_grant_is_told_with_what_to_do(granted: Granted) -> None:
     state: Any = score(str(granted.place.spec), end=datetime(2026, 1, 2, tzinfo=UTC), return_state=True)
 
     assert "permission denied for table payments" in state.message
-    assert "Check user, password and grants" in state.message
+    assert "Have the missing grant added" in state.message

@@ -104,10 +104,13 @@ class _Check:
 
     def _check_ledger(self, database: "Database") -> None:
         """Raise what would refuse the next run: another owner, or live runs that the next intervals overlap."""
-        from penstock.ledger.coverage import has_ledger, read_coverage
+        from penstock.ledger.coverage import read_coverage
         from penstock.ledger.destinations import refuse_others
+        from penstock.ledger.known_ledgers import refuse_lost
+        from penstock.ledger.migrations import has_ledger
         from penstock.run.planning import PlanRequest, plan_intervals
 
+        refuse_lost(database, self.settings.home)
         refuse_others(database, self.pipeline)
         if not has_ledger(database):
             return

@@ -43,14 +43,15 @@ def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector
     import sqlalchemy as sa
 
     from penstock.errors import NoFiles
-    from penstock.ledger.migrations import migrate
+    from penstock.ledger.migrations import has_ledger
     from penstock.ledger.tables import log_files
     from penstock.sources.logs.files import find_files
 
     with suppress(NoFiles):
         return f"{len(find_files(name, path, connect.allowed_roots)):,} files match {path}"
     database = connect(pipeline.destination.connection)
-    migrate(database)
+    if not has_ledger(database):
+        raise NoFiles(name, path)
     landed = sa.select(log_files.c.file_id).where(log_files.c.pipeline == pipeline.name, log_files.c.source == name)
     with database.reading() as connection:
         if connection.execute(landed.limit(1)).first() is None:

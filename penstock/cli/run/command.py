@@ -108,8 +108,13 @@ def run_pipeline(
     Raises:
         PenstockError: a check before the start fails.
     """
+    from penstock.ledger.known_ledgers import open_ledger
+
     spec = open_pipeline(pipeline, settings)
     connect = connector(settings)
+    pins = resolve_models(spec, settings, model)  # a wrong home has no models, and must get no ledger
+    open_ledger(connect(spec.destination.connection), settings.home)
+    _warn_of_unfinished(spec, connect, console)
     plan = _find_due(spec, connect, datetime.now(UTC), mode, start, end)
     if not plan.intervals:
         message = describe_idle(plan)
@@ -117,7 +122,7 @@ def run_pipeline(
         return RunSummary((), True, 0, message)
     if plan.stall:
         _warn(plan.stall, console)
-    ensure_ready(spec, settings, plan.intervals[0].interval, resolve_models(spec, settings, model), connect)
+    ensure_ready(spec, settings, plan.intervals[0].interval, pins, connect)
     runs = own_runs_from_now(connect(spec.destination.connection), spec.name)
     with load_while_waiting(spec) as loaded, prefect_api(settings, verbose=verbose) as api_url:
         loaded()
@@ -133,6 +138,16 @@ def run_pipeline(
             )
         _keep_history(api_url, ended, console)
     return _print_outcome(spec, plan, runs, ended, console)
+
+
+def _warn_of_unfinished(pipeline: "Pipeline", connect: "Connector", console: "Console") -> None:
+    """Name the restates and backfills that died, because no due run repeats them."""
+    from penstock.ledger.dead_runs import abandon_dead_runs, find_unfinished
+
+    warehouse = connect(pipeline.destination.connection)
+    abandon_dead_runs(warehouse, pipeline.name)
+    for run in find_unfinished(warehouse, pipeline.name):
+        _warn(run.describe(), console)
 
 
 def _find_due(
