@@ -135,6 +135,8 @@ def _show(
 
 
 def _describe_next_run(deployed: "Deployed") -> str:
+    if deployed.pause:
+        return deployed.pause
     if deployed.next_run is not None:
         return f"{deployed.next_run.astimezone():%Y-%m-%d %H:%M %Z}"
     return "not planned yet" if deployed.scheduled else "when triggered"

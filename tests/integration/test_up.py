@@ -293,6 +293,16 @@ def test_killed_up_leaves_no_process_and_the_next_one_tells_of_its_run(shop: Sho
         assert "died with their worker" in second.told
 
 
+def test_a_paused_schedule_is_shown_as_paused_and_named_by_doctor(shop: Shop) -> None:
+    spec = shop.folder / "pipelines" / "card-risk.yaml"
+    before = spec.read_text()
+    spec.write_text(before.replace("Paris}", "Paris, active: false}"))
+    with shop.up() as up:
+        assert "paused (15 2 * * * Europe/Paris)" in up.told
+        assert "score/card-risk is paused (15 2 * * * Europe/Paris)" in shop.run("doctor").stdout
+    spec.write_text(before)
+
+
 @pytest.mark.skipif(find_programs() is None, reason="no Postgres is installed on this machine")
 def test_up_on_postgres_runs_a_pipeline_and_leaves_no_process_when_killed(open_folder: Path) -> None:
     shop = make_shop(open_folder)
