@@ -16,7 +16,8 @@ def conclude(plan: Plan, ended: Sequence[tuple[PlannedInterval, State[Any]]]) ->
     """Return the flow run's state. Its message names the intervals that failed, and quotes the first failure.
 
     `Halted` if gates halted every interval that failed, `Failed` if there was another error, `Cancelled` if intervals
-    were cancelled and none failed, `Skipped` if nothing was published. A flow run of one interval ends with that interval's own message.
+    were cancelled and none failed, `Skipped` if nothing was published. A flow run of one interval ends with that
+    interval's own message.
     """
     failed = [(planned, state) for planned, state in ended if state.is_failed() or state.is_crashed()]
     if failed:

@@ -202,7 +202,7 @@ def describe_schedule(schedule: SCHEDULE_TYPES) -> str:
 
 
 def describe_pause(deployment: DeploymentResponse) -> str:
-    """Return `paused (15 2 * * * Europe/Paris)` for a deployment that would run if nothing paused it. Else return ``."""
+    """Return `paused (15 2 * * * Europe/Paris)` if a pause keeps all runs from starting. Otherwise return no text."""
     off = [each for each in deployment.schedules if deployment.paused or not each.active]
     if not deployment.paused and (not off or len(off) < len(deployment.schedules)):
         return ""

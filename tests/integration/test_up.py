@@ -72,6 +72,10 @@ class Up:
     def state_of(self, flow_run: str) -> str:
         return str(self.ask("GET", f"/flow_runs/{flow_run}")["state"]["type"])
 
+    def log_of(self, flow_run: str) -> list[str]:
+        wanted = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "sort": "TIMESTAMP_ASC"}
+        return [str(line["message"]) for line in self.ask("POST", "/logs/filter", wanted)]
+
     def worker_is_online(self) -> bool:
         workers = self.ask("POST", "/work_pools/penstock/workers/filter", {})
         return any(each["name"] == WORKER_NAME and each["status"] == "ONLINE" for each in workers)
@@ -215,6 +219,47 @@ def test_triggered_run_is_scored_in_the_project_by_the_worker(up: Up, shop: Shop
     assert up.state_of(flow_run) == "COMPLETED", log
     with closing(sqlite3.connect(shop.home / "warehouse.db")) as warehouse:
         assert warehouse.execute("select count(*) from card_risk_scores").fetchone() == (250,)
+
+
+def test_health_page_answers_for_the_server_and_the_worker(up: Up) -> None:
+    with urlopen(up.api.removesuffix("/api") + "/health") as answer:
+        assert json.load(answer) == {"server": "ok", "workers": [WORKER_NAME]}
+
+
+def test_new_and_changed_files_are_deployed_while_up_runs(up: Up, shop: Shop) -> None:
+    spec = (shop.folder / "pipelines" / "card-risk.yaml").read_text()
+    new = shop.folder / "pipelines" / "card-loss.yaml"
+    new.write_text(spec.replace("card-risk", "card-loss", 1).replace("card_risk_scores", "card_loss_scores"))
+    wait_until(lambda: "created deployment score/card-loss" in up.told)
+
+    new.write_text("name: card-loss\nsource: none\n")
+    wait_until(lambda: "Not deployed: pipelines/card-loss.yaml" in up.told)
+    new.unlink()
+    (shop.folder / "pipelines" / "broken.yaml").unlink()
+    wait_until(lambda: "deployment score/card-loss: its file is gone. Run `penstock deploy`" in up.told)
+
+    (shop.folder / "pipelines" / "broken.yaml").write_text("name: broken\nsource: none\n")
+    assert up.worker_is_online()
+
+
+def test_waiting_run_says_once_which_run_it_waits_for(up: Up, shop: Shop) -> None:
+    with shop.held_warehouse():
+        first = up.trigger(pipeline="card-risk", dry_run=False, mode="backfill")
+        wait_until(lambda: up.state_of(first) == "RUNNING")
+        second = up.trigger(pipeline="card-risk", dry_run=True)
+        wait_until(lambda: any("waits:" in line for line in up.log_of(second)))
+        time.sleep(12)  # the server lets it try every 5 s
+        lines = up.log_of(second)
+    name = up.ask("GET", f"/flow_runs/{first}")["name"]
+
+    assert [line for line in lines if "waits:" in line] == [
+        f"waits: the runs of this deployment start one after another. It starts when `{name}` ({first}) has ended"
+    ]
+    assert not any("Aborted submission" in line for line in lines)
+    assert len(lines) <= 3, lines
+    wait_until(lambda: up.state_of(second) in ENDED)
+    assert up.state_of(second) == "COMPLETED"
+    assert any("its turn has come" in line for line in up.log_of(second))
 
 
 def test_run_on_the_same_home_uses_the_server_that_is_up(up: Up, shop: Shop) -> None:
