@@ -110,7 +110,7 @@ def score_interval(
         return Completed(name="Skipped", message=f"{planned.label} is published already")
     try:
         with run_lease(warehouse, run, settings().lease_seconds, settings().prices) as active, heartbeat():
-            with watching_cancel() as watch, ExitStack() as snapshots:
+            with watching_cancel(run.run_id) as watch, ExitStack() as snapshots:
                 source_plan = prepare_partitions(run, partition_rows, snapshots)
                 logger.info("%s: %d rows in %d partitions", run.label, source_plan.rows, len(source_plan.partitions))
                 if source_plan.fit:

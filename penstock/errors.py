@@ -1133,5 +1133,10 @@ class IntervalCancelled(TerminalError):
     Remedy: none: the next run tries the interval again.
     """
 
+    run_id: str
+
     def message(self) -> str:
-        return "cancelled in Prefect before it was done: nothing was published. The next run tries the interval again."
+        return (
+            f"cancelled in Prefect before it was done: nothing of run {self.run_id} was published. The next run tries "
+            "the interval again."
+        )

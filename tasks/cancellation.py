@@ -30,7 +30,8 @@ POLL_SECONDS = 5.0
 class CancelWatch:
     """Whether someone has cancelled a flow run, or the flow run around it."""
 
-    def __init__(self, outer: "CancelWatch | None") -> None:
+    def __init__(self, run_id: str, outer: "CancelWatch | None") -> None:
+        self._run_id = run_id
         self._asked = threading.Event()
         self._outer = outer
 
@@ -48,16 +49,20 @@ class CancelWatch:
             IntervalCancelled: someone cancelled it in Prefect.
         """
         if self.is_asked:
-            raise IntervalCancelled
+            raise IntervalCancelled(self._run_id)
 
 
 _outer: ContextVar[CancelWatch | None] = ContextVar("penstock_cancel_watch", default=None)
 
 
 @contextmanager
-def watching_cancel() -> Iterator[CancelWatch]:
-    """Look every few seconds whether someone cancelled the calling flow run."""
-    watch, over = CancelWatch(_outer.get()), threading.Event()
+def watching_cancel(run_id: str = "") -> Iterator[CancelWatch]:
+    """Look every few seconds whether someone cancelled the calling flow run.
+
+    Args:
+        run_id: The run in the ledger that it works on, if it is an interval's.
+    """
+    watch, over = CancelWatch(run_id, _outer.get()), threading.Event()
     thread = threading.Thread(
         target=copy_context().run, args=(_look, UUID(flow_run.id), watch, over), name="cancellation", daemon=True
     )
