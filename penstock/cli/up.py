@@ -139,8 +139,13 @@ def _work(
             elif change.kind != "unchanged":
                 console.print(f"{change.kind} {change.what}", markup=False, soft_wrap=True)
         for error in broken:
-            warn(f"Not deployed: {error}")
+            if str(error) not in named:
+                warn(f"Not deployed: {error}")
+        named.clear()
+        named.update(str(error) for error in broken)
 
+    named: set[str] = set()
+    """The errors of the last deploy, which are not printed again."""
     log = server.log.with_name("worker.log")
     rotate_log(log, 0)
     plan = WorkerPlan(server.api_url, WORK_POOL, project, log, limit, log_level)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -243,8 +244,10 @@ def test_new_and_changed_files_are_deployed_while_up_runs(up: Up, shop: Shop) ->
 
 
 def test_waiting_run_says_once_which_run_it_waits_for(up: Up, shop: Shop) -> None:
+    made = up.trigger(pipeline="card-risk", dry_run=True)  # the ledger's tables
+    wait_until(lambda: up.state_of(made) in ENDED)
     with shop.held_warehouse():
-        first = up.trigger(pipeline="card-risk", dry_run=False, mode="backfill")
+        first = up.trigger(pipeline="card-risk", mode="backfill")
         wait_until(lambda: up.state_of(first) == "RUNNING")
         second = up.trigger(pipeline="card-risk", dry_run=True)
         wait_until(lambda: any("waits:" in line for line in up.log_of(second)))
@@ -346,6 +349,55 @@ def test_a_paused_schedule_is_shown_as_paused_and_named_by_doctor(shop: Shop) ->
         assert "paused (15 2 * * * Europe/Paris)" in up.told
         assert "score/card-risk is paused (15 2 * * * Europe/Paris)" in shop.run("doctor").stdout
     spec.write_text(before)
+
+
+def test_command_of_the_systemd_unit_reports_and_a_restart_takes_the_cut_off_run_over(shop: Shop) -> None:
+    port = free_port()
+    unit = shop.run("up", "--systemd", "--port", str(port)).stdout
+    settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and not line.startswith("#"))
+    command = shlex.split(settings["ExecStart"])
+    kept = {name: os.environ[name] for name in ("HOME", "PYTHONPATH") if name in os.environ}
+    address = f"{tempfile.mkdtemp()}/notify"
+    up = Up(None, shop.folder, f"http://127.0.0.1:{port}/api", shop.folder / "service.log")  # type: ignore[arg-type]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(SECONDS)
+
+        def start() -> subprocess.Popen[bytes]:
+            with up.output.open("wb") as output:
+                process = subprocess.Popen(
+                    command,
+                    cwd=settings["WorkingDirectory"],
+                    env=kept | {"PATH": os.defpath, "NOTIFY_SOCKET": address},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            while systemd.recv(100) != b"READY=1":
+                pass
+            assert systemd.recv(100) == b"WATCHDOG=1"
+            return process
+
+        process = start()
+        made = up.trigger(pipeline="card-risk", dry_run=True)  # the ledger's tables
+        wait_until(lambda: up.state_of(made) in ENDED)
+        with shop.held_warehouse():
+            cut_off = up.trigger(pipeline="card-risk", mode="restate", start="2026-01-01", end="2026-01-02")
+            wait_until(lambda: up.state_of(cut_off) == "RUNNING")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+        assert shop.processes() == []
+
+        process = start()
+        try:
+            assert up.state_of(cut_off) in ("CRASHED", "FAILED")
+            again = up.trigger(pipeline="card-risk", mode="restate", start="2026-01-01", end="2026-01-02")
+            wait_until(lambda: up.state_of(again) in ENDED)
+            assert up.state_of(again) == "COMPLETED"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(SECONDS)
+    assert (shop.home / "prefect" / "worker.log.1").exists()  # the log of the first start
 
 
 @pytest.mark.skipif(find_programs() is None, reason="no Postgres is installed on this machine")
