@@ -36,6 +36,7 @@ from penstock.tasks.partitions import score_partitions
 from penstock.tasks.process_resources import connect, settings
 from penstock.tasks.retries import must_read_again
 from penstock.tasks.runners import connected_runner, in_flight
+from penstock.tasks.status_page import show_status
 from penstock.tasks.warm_up import warm_up
 
 
@@ -74,6 +75,7 @@ def score(
         show_plan(spec, todo, pins)
         return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
     if not todo.intervals:
+        show_status(spec)
         return conclude(todo, [])
     warm_up(spec)
     # The intervals' runs get our tags too, so that the search for dead runs finds them.
@@ -87,6 +89,7 @@ def score(
             ended.append((planned, settle_cancelled(state, connect(spec.destination.connection))))
             if watch.is_asked:  # a worker would have killed this process
                 break
+    show_status(spec)
     return conclude(todo, ended)
 
 

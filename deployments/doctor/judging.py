@@ -11,8 +11,8 @@ PLANNING = timedelta(minutes=2)
 """How long the scheduler may take to plan the runs of a deployment that has just changed."""
 LATE = timedelta(minutes=15)
 RESUME = (
-    "When it should run again, turn its schedule on in the UI, under Deployments. If its file has `active: false`, "
-    "change the file and run `penstock deploy`."
+    "When it should run again, run `penstock resume NAME`, or turn its schedule on in the UI. If its file has "
+    "`active: false`, change the file and run `penstock deploy`."
 )
 HEARTBEATS = 3
 """Number of heartbeats in a row that must be missing before a run counts as dead."""
@@ -24,7 +24,7 @@ def judge_schedules(facts: Facts) -> Iterator[Finding]:
     for deployment in facts.deployments:
         if deployment.pause:
             what = f"{deployment.name} is {deployment.pause}: no run starts by itself"
-            yield warning("schedules", what, RESUME)
+            yield warning("schedules", what, RESUME.replace("NAME", deployment.name.partition("/")[2]))
         if not deployment.is_scheduled:
             continue
         if deployment.next_run is None:

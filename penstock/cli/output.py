@@ -75,6 +75,17 @@ def count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
+def describe_cut(shown: int, whole: int, noun: str, which: str = "the first", more: str = "") -> str:
+    """Say how much of a list is printed, and how to see the rest.
+
+    Args:
+        more: The command that shows the rest. Empty: the same one with a larger `--limit`.
+    """
+    if shown >= whole:
+        return f"all {plural(whole, noun)}"
+    return f"{shown:,} of {plural(whole, noun)}, {which}; {more or f'`--limit {whole}` shows all'}"
+
+
 def plural(number: int, noun: str) -> str:
     """Write `1 interval`, `2 intervals`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

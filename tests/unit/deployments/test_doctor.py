@@ -246,7 +246,7 @@ def test_a_paused_schedule_is_named_with_how_to_resume_it() -> None:
 
     assert named.state == "warning"
     assert named.what == "score/card-risk is paused (15 2 * * * Europe/Paris): no run starts by itself"
-    assert "turn its schedule on" in (named.remedy or "")
+    assert "`penstock resume card-risk`" in named.remedy
     assert (rest.state, rest.what) == ("ok", "none is active")
 
 
