@@ -373,9 +373,14 @@ def test_command_of_the_systemd_unit_reports_and_a_restart_takes_the_cut_off_run
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
-            while systemd.recv(100) != b"READY=1":
-                pass
-            assert systemd.recv(100) == b"WATCHDOG=1"
+            try:
+                while systemd.recv(100) != b"READY=1":
+                    pass
+                assert systemd.recv(100) == b"WATCHDOG=1"
+            except BaseException:
+                process.kill()
+                process.wait(SECONDS)
+                raise
             return process
 
         process = start()
