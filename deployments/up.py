@@ -23,6 +23,7 @@ from penstock.deployments.dead_runs import end_dead_runs, list_online_workers
 from penstock.deployments.deploy.changes import Change
 from penstock.deployments.deploy.definition import define_deployment
 from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines, list_ours
+from penstock.deployments.deploy.reconcile import describe_pause
 from penstock.deployments.deploy.specs import load_specs
 from penstock.deployments.deploy.work_pool import ensure_work_pool
 from penstock.deployments.server.local import LocalServer
@@ -34,6 +35,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before a dead worker is restarted, doubled each time."""
 STEADY_SECONDS = 120.0
 """A worker that ran for so long is restarted after the first pause."""
+TICK_SECONDS = 2.0
 SCHEDULE_SECONDS = 10.0
 ONLINE_SECONDS = 60.0
 
@@ -46,10 +48,17 @@ class Deployed:
     """As in `score/card-risk`."""
     scheduled: bool
     next_run: datetime | None
+    pause: str = ""
+    """As in `paused (15 2 * * * Europe/Paris)`. Empty if nothing is paused."""
 
 
-def deploy_folder(api_url: str, settings: Settings) -> tuple[tuple[Change, ...], tuple[SpecError, ...]]:
+def deploy_folder(
+    api_url: str, settings: Settings, *, remove_orphans: bool = True
+) -> tuple[tuple[Change, ...], tuple[SpecError, ...]]:
     """Deploy the pipelines of the folder that load. If one does not, remove nothing.
+
+    Args:
+        remove_orphans: Remove the deployments of files that are gone.
 
     Raises:
         SettingsError: the server refuses the request.
@@ -63,11 +72,15 @@ def deploy_folder(api_url: str, settings: Settings) -> tuple[tuple[Change, ...],
         else:
             sound.append(file)
     files = sound if broken or not settings.pipelines.is_dir() else None
-    return deploy_pipelines(api_url, settings, files, remove_orphans=files is None), tuple(broken)
+    return deploy_pipelines(api_url, settings, files, remove_orphans=remove_orphans and files is None), tuple(broken)
 
 
 def keep_worker(
-    server: LocalServer, plan: WorkerPlan, on_start: Callable[[], None], warn: Callable[[str], None]
+    server: LocalServer,
+    plan: WorkerPlan,
+    on_start: Callable[[], None],
+    warn: Callable[[str], None],
+    on_tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Keep a worker running until the server ends. Restart it if it dies.
 
@@ -75,6 +88,7 @@ def keep_worker(
         server: A server that this process started.
         on_start: Called once, when the first worker's process exists. It may not be ready yet.
         warn: Called with one sentence about each failure and its repair.
+        on_tick: Called every two seconds while the worker runs.
     """
     pause, first = FIRST_PAUSE, True
     while not has_ended(server.pid):
@@ -85,8 +99,12 @@ def keep_worker(
                 if first:
                     on_start()
                 first = False
+                ticked = time.monotonic()
                 while not worker.has_died() and not has_ended(server.pid):
                     time.sleep(0.5)
+                    if time.monotonic() - ticked > TICK_SECONDS:
+                        on_tick()
+                        ticked = time.monotonic()
         except KeyboardInterrupt:
             _end_dead_runs(server.api_url, warn)  # those that did not report in their last moment
             raise
@@ -130,6 +148,7 @@ def list_deployed(api_url: str) -> tuple[Deployed, ...]:
                     f"{flows[each.flow_id]}/{each.name}",
                     not each.paused and any(schedule.active for schedule in each.schedules),
                     _next_run(client, each.id),
+                    describe_pause(each),
                 )
                 for each in found
             ]

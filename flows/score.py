@@ -8,15 +8,16 @@ from typing import Annotated
 from prefect import flow, get_run_logger, tags
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
-from penstock.errors import Halted, IntervalBusy
+from penstock.errors import Halted, IntervalBusy, IntervalCancelled
 from penstock.ledger.run_lease import describe_error, run_lease
 from penstock.run.planning import Mode, PlannedInterval
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 from penstock.tasks.artifacts import Progress, report, show_plan
+from penstock.tasks.cancellation import settle_cancelled, watching_cancel
 from penstock.tasks.conclusion import conclude
 from penstock.tasks.events import announce
 from penstock.tasks.form import ModelChoice, Moment, PartitionRows, labelled
@@ -78,14 +79,16 @@ def score(
         return conclude(todo, [])
     warm_up(spec)
     # The intervals' runs get our tags too, so that the search for dead runs finds them.
-    with connected_runner(spec) as task_runner, tags(*flow_run.tags), without_prefects():
+    with connected_runner(spec) as task_runner, tags(*flow_run.tags), without_prefects(), watching_cancel() as watch:
         score_one = score_interval.with_options(task_runner=task_runner)
         ended = []
         for planned in todo.intervals:
             state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
             if must_read_again(state):  # all partitions must be read again, in another run
                 state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
-            ended.append((planned, state))
+            ended.append((planned, settle_cancelled(state, connect(spec.destination.connection))))
+            if watch.is_asked:  # a worker would have killed this process
+                break
     show_status(spec)
     return conclude(todo, ended)
 
@@ -110,14 +113,15 @@ def score_interval(
         return Completed(name="Skipped", message=f"{planned.label} is published already")
     try:
         with run_lease(warehouse, run, settings().lease_seconds, settings().prices) as active, heartbeat():
-            with ExitStack() as snapshots:
+            with watching_cancel(run.run_id) as watch, ExitStack() as snapshots:
                 source_plan = prepare_partitions(run, partition_rows, snapshots)
                 logger.info("%s: %d rows in %d partitions", run.label, source_plan.rows, len(source_plan.partitions))
                 if source_plan.fit:
                     logger.info("%s: %s", run.label, source_plan.fit.describe())
                 progress, receipts, done = Progress(run.label, source_plan.rows, len(source_plan.partitions)), [], 0
                 share = min(1.0, pipeline.audit_rows / max(source_plan.rows, 1))
-                for receipt in score_partitions(run, source_plan.partitions, in_flight(source_plan.fit), share):
+                at_once = in_flight(source_plan.fit)
+                for receipt in score_partitions(run, source_plan.partitions, at_once, share, watch.check):
                     receipts.append(receipt)
                     active.meter.add(receipt.spent)
                     done += receipt.extracted
@@ -128,12 +132,16 @@ def score_interval(
             if result.halts:
                 raise Halted(pipeline.name, planned.label, result.halts)
             active.check()
+            watch.check()
             publication = publish_run(run, result, active.meter.read())
             logger.info("%s: %s", run.label, publication.describe(result.totals.scored))
     except Halted as halted:
         report(run, return_state=True)
         announce(run, "halted", str(halted))
         return Failed(name="Halted", message=str(halted))
+    except IntervalCancelled as cancelled:
+        report(run, return_state=True)
+        return Cancelled(message=str(cancelled))
     except Exception as error:  # whatever it is, the run gets its card and its event, and the error is raised again
         report(run, return_state=True)
         announce(run, "failed", describe_error(run, error))

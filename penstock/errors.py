@@ -54,7 +54,8 @@ PenstockError
 │   ├── PartitionMoved
 │   ├── ReconciliationFailed
 │   ├── TakenOver
-│   └── LeaseEnded
+│   ├── LeaseEnded
+│   └── IntervalCancelled
 └── IntervalBusy
 
 Tasks retry a `TransientError` and nothing else. Each class has its facts as fields and survives pickling. Its
@@ -1170,4 +1171,21 @@ class LeaseEnded(TerminalError):
         return (
             f"run {self.run_id} could not renew its lease before the lease ended: {self.reason}. Another run may take "
             "the interval, so this one stopped. Nothing of it was published. Correct the cause, then run again."
+        )
+
+
+@dataclass(eq=False)
+class IntervalCancelled(TerminalError):
+    """Someone cancelled an interval's flow run in Prefect while it worked.
+
+    Cause: a cancel in Prefect's UI or API. Nothing of this run was published, and the other intervals go on.
+    Remedy: none: the next run tries the interval again.
+    """
+
+    run_id: str
+
+    def message(self) -> str:
+        return (
+            f"cancelled in Prefect before it was done: nothing of run {self.run_id} was published. The next run tries "
+            "the interval again."
         )

@@ -3,10 +3,11 @@
 A partition's steps are called inside its task, and only its receipt is returned: rows are never results of the flow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from queue import Empty, SimpleQueue
 
 from prefect import task
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectFuture
 from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
@@ -16,6 +17,9 @@ from penstock.scoring_steps import timed
 from penstock.tasks.retries import RETRIED
 from penstock.tasks.runners import outcome_of
 from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, score_rows, validate
+
+CHECK_SECONDS = 1.0
+"""Seconds between two calls of the check while partitions run."""
 
 
 @task(name="score-partition", task_run_name="partition {partition.label}", **(RETRIED | {"retries": 1}))
@@ -49,12 +53,20 @@ def _score_in_steps(
 
 
 def score_partitions(
-    run: ScoringRun, partitions: Sequence[Partition], in_flight: int, sample_share: float
+    run: ScoringRun,
+    partitions: Sequence[Partition],
+    in_flight: int,
+    sample_share: float,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Receipt]:
     """Score the partitions, at most `in_flight` at once. Yield each receipt when its partition is done.
 
     After a partition fails or is halted, no other one is started, and the running ones are awaited.
+
+    Args:
+        check: Called every second. It raises if the run is to end at once.
     """
+    ended: SimpleQueue[PrefectFuture[Receipt]] = SimpleQueue()
     waiting = list(reversed(partitions))
     running: dict[PrefectFuture[Receipt], Partition] = {}
     failure: Exception | None = None
@@ -62,8 +74,10 @@ def score_partitions(
     while running or (waiting and not stopped):
         while waiting and not stopped and len(running) < in_flight:
             partition = waiting.pop()
-            running[score_partition.submit(run, partition, sample_share)] = partition
-        done = next(iter(as_completed(list(running))))
+            future = score_partition.submit(run, partition, sample_share)
+            running[future] = partition
+            future.add_done_callback(ended.put)
+        done = _wait_for_one(ended, check)
         result = outcome_of(done, running.pop(done).label)
         if isinstance(result, Exception):
             failure, stopped = failure or result, True
@@ -72,3 +86,12 @@ def score_partitions(
         yield result
     if failure is not None:
         raise failure
+
+
+def _wait_for_one(ended: "SimpleQueue[PrefectFuture[Receipt]]", check: Callable[[], None]) -> PrefectFuture[Receipt]:
+    while True:
+        check()
+        try:
+            return ended.get(timeout=CHECK_SECONDS)
+        except Empty:
+            continue

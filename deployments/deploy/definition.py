@@ -45,6 +45,8 @@ class Definition:
     tags: tuple[str, ...]
     parameters: dict[str, Any] = field(default_factory=dict)
     schedule: SCHEDULE_TYPES | None = None
+    active: bool | None = None
+    """Whether the schedule starts runs. None: as a person set it on the server, and active in a new deployment."""
     concurrency_limit: int | None = None
     work_pool: str = WORK_POOL
     enforce_parameter_schema: bool = True
@@ -81,6 +83,7 @@ def define_deployment(pipeline: Pipeline, file: str) -> Definition:
         tags=(PENSTOCK_TAG, pipeline.name),
         parameters={"pipeline": pipeline.name},
         schedule=None if pipeline.schedule is None else _read_schedule(pipeline.schedule, file),
+        active=None if pipeline.schedule is None else pipeline.schedule.active,
         concurrency_limit=1,
     )
 

@@ -77,7 +77,8 @@ def deploy_pipelines(
 def _reconciliation(client: SyncPrefectClient, definition: Definition, folder: str) -> Reconciliation:
     """Compare a definition with the server's deployment, whose pause is part of the description."""
     existing = read_existing(client, definition.full_name)
-    pause = read_pause(client, existing) if existing else None
+    ends = definition.active is True  # the spec resumes it
+    pause = read_pause(client, existing) if existing and not ends else None
     return Reconciliation(describe_paused(definition, pause), folder, existing)
 
 

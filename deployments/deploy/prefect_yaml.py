@@ -76,7 +76,8 @@ def _write_definition(definition: Definition) -> dict[str, Any]:
     }
     if definition.concurrency_options is not None:
         written["concurrency_limit"] = {"limit": definition.concurrency_limit} | definition.concurrency_options
-    written["schedules"] = [] if definition.schedule is None else [_write_schedule(definition.schedule)]
+    active = {} if definition.active is None else {"active": definition.active}
+    written["schedules"] = [] if definition.schedule is None else [_write_schedule(definition.schedule) | active]
     return written
 
 

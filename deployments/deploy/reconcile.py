@@ -1,7 +1,7 @@
 """Make one deployment on a Prefect server match its definition.
 
-A deploy leaves two things as a person set them: whether a deployment or its schedule is paused (a changed schedule
-stays paused, and the change says so), and job variables other than our own.
+A deploy leaves two things as a person set them: job variables other than our own, and whether a deployment or its
+schedule is paused, unless the spec has `active:` (a changed schedule stays paused, and the change says so).
 """
 
 from dataclasses import dataclass
@@ -76,11 +76,13 @@ class Reconciliation:
         if self.existing is None:
             if not dry_run:
                 self._create(client)
-            return Change("created", what, (f"schedule: {describe_schedule(schedule)}",) if schedule else ())
+            paused = " (paused)" if self.definition.active is False else ""
+            return Change("created", what, (f"schedule: {describe_schedule(schedule)}{paused}",) if schedule else ())
         details = self.differences()
         if details and not dry_run:
             client.update_deployment(self.existing.id, DeploymentUpdate.model_validate(self.wanted))
-        details += reconcile_schedules(client, self.existing, schedule, dry_run=dry_run)
+        active = self.definition.active
+        details += reconcile_schedules(client, self.existing, schedule, active=active, dry_run=dry_run)
         return Change("updated" if details else "unchanged", what, tuple(details))
 
     def _create(self, client: SyncPrefectClient) -> None:
@@ -88,7 +90,9 @@ class Reconciliation:
             flow_id=client.create_flow_from_name(self.definition.flow), name=self.definition.name, **self.wanted
         )
         if self.definition.schedule is not None:
-            client.create_deployment_schedules(created, [(self.definition.schedule, True)])
+            client.create_deployment_schedules(
+                created, [(self.definition.schedule, self.definition.active is not False)]
+            )
 
 
 def read_existing(client: SyncPrefectClient, full_name: str) -> DeploymentResponse | None:
@@ -124,27 +128,65 @@ def read_form(entrypoint: str) -> dict[str, Any]:
 
 
 def reconcile_schedules(
-    client: SyncPrefectClient, deployment: DeploymentResponse, wanted: SCHEDULE_TYPES | None, *, dry_run: bool
+    client: SyncPrefectClient,
+    deployment: DeploymentResponse,
+    wanted: SCHEDULE_TYPES | None,
+    *,
+    active: bool | None,
+    dry_run: bool,
 ) -> list[str]:
-    """Give the deployment the wanted schedule and no other. Return one line for each change."""
+    """Give the deployment the wanted schedule and no other. Return one line for each change.
+
+    Args:
+        active: Whether the schedule starts runs. None: as it is.
+    """
     existing = deployment.schedules
     same = [schedule for schedule in existing if _is_same(schedule.schedule, wanted) and not schedule.parameters]
     kept: DeploymentSchedule | None = None if wanted is None else next(iter(same or existing), None)
     details = []
     if wanted is not None and not same:
         old = describe_schedule(kept.schedule) if kept else "none"
-        paused = "" if kept is None or kept.active else " (stays paused: resume it in the UI)"
+        paused = ""
+        if kept is not None and not kept.active and active is None:
+            paused = " (stays paused: resume it in the UI)"
+        elif kept is None and active is False:
+            paused = " (paused)"
         details.append(f"schedule: {old} → {describe_schedule(wanted)}{paused}")
         if kept is None and not dry_run:
-            client.create_deployment_schedules(deployment.id, [(wanted, True)])
+            client.create_deployment_schedules(deployment.id, [(wanted, active is not False)])
         elif kept is not None and not dry_run:
             client.update_deployment_schedule(deployment.id, kept.id, schedule=wanted, parameters={})
+    if active is not None and wanted is not None:
+        details += _set_active(client, deployment, kept, active, dry_run=dry_run)
     for schedule in existing:
         if schedule is not kept:
             details.append(f"schedule: {describe_schedule(schedule.schedule)} → none")
             if not dry_run:
                 client.delete_deployment_schedule(deployment.id, schedule.id)
     return details
+
+
+def _set_active(
+    client: SyncPrefectClient,
+    deployment: DeploymentResponse,
+    schedule: DeploymentSchedule | None,
+    active: bool,
+    *,
+    dry_run: bool,
+) -> list[str]:
+    """Pause or resume a schedule as its spec says. A paused deployment starts no runs either, so resume it too."""
+    before = not deployment.paused and (active if schedule is None else schedule.active)
+    if before == active:
+        return []
+    if not dry_run and schedule is not None and schedule.active != active:
+        client.update_deployment_schedule(deployment.id, schedule.id, active=active)
+    if not dry_run and active and deployment.paused:
+        client.resume_deployment(deployment.id)
+    return [f"schedule: {_state_word(before)} → {_state_word(active)}"]
+
+
+def _state_word(active: bool) -> str:
+    return "active" if active else "paused"
 
 
 def describe_schedule(schedule: SCHEDULE_TYPES) -> str:
@@ -157,6 +199,15 @@ def describe_schedule(schedule: SCHEDULE_TYPES) -> str:
         case RRuleSchedule():
             return f"{_without_begin(schedule.rrule)} {schedule.timezone}"
     return "never"
+
+
+def describe_pause(deployment: DeploymentResponse) -> str:
+    """Return `paused (15 2 * * * Europe/Paris)` if a pause keeps all runs from starting. Otherwise return no text."""
+    off = [each for each in deployment.schedules if deployment.paused or not each.active]
+    if not deployment.paused and (not off or len(off) < len(deployment.schedules)):
+        return ""
+    schedules = ", ".join(describe_schedule(each.schedule) for each in off)
+    return f"paused ({schedules})" if schedules else "paused"
 
 
 def _add_variables(existing: DeploymentResponse | None, ours: dict[str, Any]) -> dict[str, Any]:

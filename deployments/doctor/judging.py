@@ -10,6 +10,10 @@ from penstock.deployments.doctor.reading import Facts
 PLANNING = timedelta(minutes=2)
 """How long the scheduler may take to plan the runs of a deployment that has just changed."""
 LATE = timedelta(minutes=15)
+RESUME = (
+    "When it should run again, run `penstock resume NAME`, or turn its schedule on in the UI. If its file has "
+    "`active: false`, change the file and run `penstock deploy`."
+)
 HEARTBEATS = 3
 """Number of heartbeats in a row that must be missing before a run counts as dead."""
 
@@ -18,6 +22,9 @@ def judge_schedules(facts: Facts) -> Iterator[Finding]:
     """Check whether each schedule has planned runs, and whether due runs have started."""
     well = 0
     for deployment in facts.deployments:
+        if deployment.pause:
+            what = f"{deployment.name} is {deployment.pause}: no run starts by itself"
+            yield warning("schedules", what, RESUME.replace("NAME", deployment.name.partition("/")[2]))
         if not deployment.is_scheduled:
             continue
         if deployment.next_run is None:

@@ -22,6 +22,7 @@ from penstock.deployments.dead_runs import list_online_workers
 from penstock.deployments.deploy.automations import define_zombie_automation
 from penstock.deployments.deploy.definition import is_of_old_version
 from penstock.deployments.deploy.deploy_pipelines import list_ours
+from penstock.deployments.deploy.reconcile import describe_pause
 from penstock.deployments.deploy.work_pool import WORK_POOL, starts_old_engine
 from penstock.deployments.doctor.asking import client_of
 
@@ -42,6 +43,8 @@ class Deployed:
     """Time since the last change. The server plans the runs some seconds after a change."""
     next_run: datetime | None
     """Of the runs that have not started, the one that should start first."""
+    pause: str = ""
+    """As in `paused (15 2 * * * Europe/Paris)`. Empty if nothing is paused."""
     is_of_old_version: bool = False
     """Whether it names its flow or its pull step as 0.1 did."""
 
@@ -96,6 +99,7 @@ def _describe(client: SyncPrefectClient, deployment: DeploymentResponse, name: s
         heartbeat_seconds=int(variables.get(HEARTBEAT, PREFECTS_HEARTBEAT)),
         age=now - deployment.updated if deployment.updated else timedelta.max,
         next_run=find_next_run(client, deployment) if scheduled else None,
+        pause=describe_pause(deployment),
         is_of_old_version=is_of_old_version(deployment.entrypoint, deployment.pull_steps),
     )
 

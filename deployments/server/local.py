@@ -29,6 +29,7 @@ from penstock.deployments.server.lock import (
     not_started,
     wait_until_gone,
 )
+from penstock.deployments.server.log_rotation import rotate_log
 from penstock.errors import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -190,7 +191,8 @@ def _start(folder: Path, wanted: _Wanted, life: IO[str], started: list[subproces
     """Start the server process. It inherits the bound socket and the lock of a live server."""
     (folder / "server.json").unlink(missing_ok=True)
     log = folder / "server.log"
-    with closing(_bound_socket(wanted.port)) as listening, log.open("wb") as output:
+    rotate_log(log, 0)
+    with closing(_bound_socket(wanted.port)) as listening, log.open("ab") as output:
         api_url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         process = subprocess.Popen(
             # -P: the script's folder must not become an import root.

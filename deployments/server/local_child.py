@@ -32,7 +32,7 @@ def main(users: Path, listening: socket.socket) -> None:
     lock_before_reading()
     server = Server(
         Config(
-            "prefect.server.api.server:create_app",
+            "penstock.deployments.server.health:create_app_with_health",
             factory=True,
             lifespan="on",
             log_level="warning",

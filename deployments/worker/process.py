@@ -34,6 +34,8 @@ class WorkerPlan:
     log: Path
     limit: int
     """Flow runs at once."""
+    log_level: str = "INFO"
+    """Of the worker and its flow runs."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def _environment(plan: WorkerPlan) -> dict[str, str]:
     own = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PENSTOCK_PROJECT": str(plan.project),
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",  # goes to the log file
+        "PREFECT_LOGGING_LEVEL": plan.log_level,
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": plan.log_level,  # goes to the log file
         # So that a run whose process died is found within minutes.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "PREFECT_WORKER_QUERY_SECONDS": "2",  # frequent queries are cheap on the same machine

@@ -4,13 +4,25 @@ The group includes the flow runs and ends with the process that started it. The 
 however the process dies.
 """
 
+import logging
 import os
 import signal
 import sys
 import threading
 from functools import partial
+from uuid import UUID
 
 import anyio
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.logging.loggers import PrefectLogAdapter
 from prefect.settings import get_current_settings
 from prefect.utilities.services import critical_service_loop
 from prefect.workers.process import ProcessWorker
@@ -19,6 +31,64 @@ LEAVE_SECONDS = 5.0
 """Seconds for running flow runs to finish after the worker is asked to stop."""
 REPORT_SECONDS = 10.0
 """Seconds for them to report to Prefect after SIGTERM."""
+
+
+NAMED = 3
+"""Most runs that a waiting run's log names."""
+TAKES_SLOT = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+
+
+class QuietWorker(ProcessWorker):
+    """Log once why a run waits for its deployment's slot. Prefect's worker logs three lines at every try."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        self._waiting: set[UUID] = set()
+        self._proposing: set[UUID] = set()
+
+    def get_flow_run_logger(self, flow_run: FlowRun) -> PrefectLogAdapter:
+        logger = super().get_flow_run_logger(flow_run)
+        if flow_run.id not in self._waiting | self._proposing:
+            return logger
+        quiet = logging.getLogger(f"{logger.logger.name}.waiting")
+        quiet.setLevel(logging.WARNING)
+        return PrefectLogAdapter(quiet, extra=dict(logger.extra or {}))
+
+    async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
+        self._proposing.add(flow_run.id)
+        try:
+            ready = await super()._propose_pending_state(flow_run)
+        finally:
+            self._proposing.discard(flow_run.id)
+        if ready:
+            if flow_run.id in self._waiting:
+                self._waiting.discard(flow_run.id)
+                self.get_flow_run_logger(flow_run).info("its turn has come: it starts")
+            return True
+        now = await self.client.read_flow_run(flow_run.id)
+        name = now.state.name if now.state else None
+        if name != "AwaitingConcurrencySlot":
+            self._waiting.discard(flow_run.id)
+            self.get_flow_run_logger(flow_run).info("not started: the server keeps it %s", name)
+        elif flow_run.id not in self._waiting:
+            reason = await self._describe_wait(flow_run)
+            self.get_flow_run_logger(flow_run).info("%s", reason)
+            self._waiting.add(flow_run.id)
+        return False
+
+    async def _describe_wait(self, flow_run: FlowRun) -> str:
+        assert flow_run.deployment_id is not None  # only deployments have slots
+        others = await self.client.read_flow_runs(
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[flow_run.deployment_id])),
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=TAKES_SLOT))),
+            sort=FlowRunSort.START_TIME_ASC,
+            limit=NAMED,
+        )
+        names = ", ".join(f"`{other.name}` ({other.id})" for other in others)
+        rule = "waits: the runs of this deployment start one after another"
+        if not names:
+            return f"{rule}, and the slot of the last one is not free yet"
+        return f"{rule}. It starts when {names} has ended"
 
 
 def end_with_starter(pipe: int) -> None:
@@ -70,7 +140,7 @@ async def wait_for_runs(worker: ProcessWorker, seconds: float) -> None:
 def main(pipe: int, pool: str, name: str, limit: int) -> None:
     """Work until SIGTERM. The process that started the worker kills what is left of the group."""
     threading.Thread(target=end_with_starter, args=(pipe,), daemon=True).start()
-    worker = ProcessWorker(work_pool_name=pool, name=name, limit=limit, create_pool_if_not_found=False)
+    worker = QuietWorker(work_pool_name=pool, name=name, limit=limit, create_pool_if_not_found=False)
     anyio.run(work, worker)
 
 

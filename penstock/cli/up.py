@@ -2,10 +2,11 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +14,7 @@ from penstock.cli.ending import print_error
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console as stdout
 from penstock.cli.output import make_table
+from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from penstock.deployments.server.local import LocalServer
     from penstock.deployments.up import Deployed
     from penstock.settings import Settings
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -37,21 +41,33 @@ def up(
             "without it, an installed Postgres is started here.",
         ),
     ] = False,
+    log_level: Annotated[
+        LogLevel, typer.Option("--log-level", help="How much the worker and its flow runs log.")
+    ] = "info",
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="Print a systemd unit that runs this command as a service, and end.")
+    ] = False,
 ) -> None:
     """Run everything on this machine: Prefect's server and UI, a worker, all pipelines on their schedules.
 
-    Runs until Ctrl-C, then stops everything. Only this machine can reach it. For a shared server see
-    docs/production.md.
+    Deploys new and changed pipeline files by itself. Runs until Ctrl-C, then stops everything. Only this machine can
+    reach it. For a shared server see docs/production.md.
     """
     settings, console = open_settings(), stdout()
+    if systemd:
+        from penstock.deployments.systemd import render_unit
+
+        options = ["--port", str(port), "--limit", str(limit), "--log-level", log_level]
+        typer.echo(render_unit(Path.cwd(), [*options, *(["--postgres"] if postgres else [])]), nl=False)
+        return
     with _interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         try:
-            _run_all(settings, console, port, limit, postgres)
+            _run_all(settings, console, port, postgres, partial(_work, limit=limit, log_level=log_level.upper()))
         except KeyboardInterrupt:
             console.print("Stopped.")
 
 
-def _run_all(settings: "Settings", console: "Console", port: int, limit: int, postgres: bool) -> None:
+def _run_all(settings: "Settings", console: "Console", port: int, postgres: bool, work: Callable[..., None]) -> None:
     from concurrent.futures import ThreadPoolExecutor
     from importlib import import_module
 
@@ -66,20 +82,32 @@ def _run_all(settings: "Settings", console: "Console", port: int, limit: int, po
         console.print(f"Warning: {message}", style="yellow", markup=False, soft_wrap=True)
     os.environ.update(client_environment(f"http://127.0.0.1:{port}/api", patient=True))
     os.environ["PENSTOCK_PROJECT"] = str(project)  # deployments of this folder run in this folder
+    if not any(settings.pipelines.glob("*.yaml")):
+        message = (
+            f"There is no pipeline in {settings.pipelines}. `penstock init FOLDER` makes a project with one. "
+            "A YAML file that you put there is deployed by itself."
+        )
+        console.print(message, style="yellow", markup=False, soft_wrap=True)
     first = not (settings.home / "prefect").exists()
     console.print(f"Starting Prefect's server{': the first start takes 10 to 30 s' if first else ''} …")
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(import_module, "penstock.deployments.up")  # while the server starts in its own process
         with full_server(settings.home, port=port, find_database=find_postgres if postgres else None) as server:
             loading.result()
-            _work(settings, console, server, project, limit)
+            work(settings, console, server, project)
     print_error(f"the Prefect server died. Read {server.log}, and start again.")
     raise typer.Exit(1)
 
 
-def _work(settings: "Settings", console: "Console", server: "LocalServer", project: Path, limit: int) -> None:
+def _work(
+    settings: "Settings", console: "Console", server: "LocalServer", project: Path, *, limit: int, log_level: str
+) -> None:
     """Deploy, and keep the worker running. Return only when the server has ended."""
+    from penstock.deployments.deploy.deploy_pipelines import LEFT_ALONE
     from penstock.deployments.deploy.work_pool import WORK_POOL
+    from penstock.deployments.folder_watch import FolderWatch
+    from penstock.deployments.server.log_rotation import rotate_log
+    from penstock.deployments.systemd import notify_systemd
     from penstock.deployments.up import deploy_folder, keep_worker, list_deployed, wait_for_worker
     from penstock.deployments.worker.process import WorkerPlan
 
@@ -91,24 +119,41 @@ def _work(settings: "Settings", console: "Console", server: "LocalServer", proje
         _show(console, server, project, plan, list_deployed(server.api_url))
         if not online:
             warn(f"The worker is not online yet. Its log: {plan.log}")
-        if not any(settings.pipelines.glob("*.yaml")):
-            warn(
-                f"No pipelines in {settings.pipelines}: put a YAML file there and run `penstock deploy`, "
-                "or make a project with `penstock init FOLDER`."
-            )
+        notify_systemd("READY=1")
 
+    def tick() -> None:
+        notify_systemd("WATCHDOG=1")
+        rotate_log(log)
+        rotate_log(server.log)
+        if watch.has_changed():
+            try:
+                deploy(remove_orphans=False)
+            except PenstockError as error:
+                warn(f"Not deployed: {error}")
+
+    def deploy(*, remove_orphans: bool) -> None:
+        changes, broken = deploy_folder(server.api_url, settings, remove_orphans=remove_orphans)
+        for change in changes:
+            if LEFT_ALONE in change.details:
+                warn(f"{change.what}: its file is gone. Run `penstock deploy` to remove it.")
+            elif change.kind != "unchanged":
+                console.print(f"{change.kind} {change.what}", markup=False, soft_wrap=True)
+        for error in broken:
+            if str(error) not in named:
+                warn(f"Not deployed: {error}")
+        named.clear()
+        named.update(str(error) for error in broken)
+
+    named: set[str] = set()
+    """The errors of the last deploy, which are not printed again."""
     log = server.log.with_name("worker.log")
-    log.write_bytes(b"")
-    plan = WorkerPlan(server.api_url, WORK_POOL, project, log, limit)
+    rotate_log(log, 0)
+    plan = WorkerPlan(server.api_url, WORK_POOL, project, log, limit, log_level)
+    watch = FolderWatch(settings.pipelines)
     # Before the worker starts, because deployments of an older version may name modules that are gone.
-    changes, broken = deploy_folder(server.api_url, settings)
-    for change in changes:
-        if change.kind != "unchanged":
-            console.print(f"{change.kind} {change.what}", markup=False, soft_wrap=True)
-    for error in broken:
-        warn(f"Not deployed: {error}")
+    deploy(remove_orphans=True)
     try:
-        keep_worker(server, plan, show_all, warn)
+        keep_worker(server, plan, show_all, warn, tick)
     except KeyboardInterrupt:
         console.print("The worker and its flow runs have ended; the server follows …")
         raise
@@ -121,6 +166,7 @@ def _show(
     facts = {
         "UI": server.ui_url,
         "API": server.api_url,
+        "health": f"{server.ui_url}/health, 200 if the server and a worker are well",
         "project": project,
         "worker": f"{plan.limit} flow runs at once, log in {plan.log}",
     }
@@ -135,6 +181,8 @@ def _show(
 
 
 def _describe_next_run(deployed: "Deployed") -> str:
+    if deployed.pause:
+        return deployed.pause
     if deployed.next_run is not None:
         return f"{deployed.next_run.astimezone():%Y-%m-%d %H:%M %Z}"
     return "not planned yet" if deployed.scheduled else "when triggered"

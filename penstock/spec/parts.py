@@ -148,6 +148,8 @@ class Schedule(Part):
     """Recurrence rule of iCalendar (RFC 5545)."""
     timezone: TimeZone = Field(default="UTC", examples=["Europe/Paris"])
     """IANA time zone of the schedule. The data intervals have a zone of their own, `interval.timezone`."""
+    active: bool | None = Field(default=None, examples=[False])
+    """Whether the schedule starts runs. Each deploy sets it so on the server. Null keeps a pause made there."""
 
     @field_validator("cron")
     @classmethod

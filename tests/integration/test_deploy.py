@@ -159,6 +159,34 @@ def test_a_paused_deployment_stays_paused(project: Project, prefect_client: Sync
     assert read(prefect_client, "card-risk").paused
 
 
+def test_a_spec_that_says_active_wins_over_the_server(project: Project, prefect_client: SyncPrefectClient) -> None:
+    paused, active = (CRON.replace("}", f", active: {word}}}") for word in ("false", "true"))
+
+    project.write("card-risk", paused)
+    created = project.deploy()["deployment score/card-risk"]
+    made = read(prefect_client, "card-risk")
+    assert created.details == ("schedule: 15 2 * * * Europe/Paris (paused)",)
+    assert [each.active for each in made.schedules] == [False]
+
+    prefect_client.update_deployment_schedule(made.id, made.schedules[0].id, active=True)
+    assert project.deploy(dry_run=True)["deployment score/card-risk"].details == ("schedule: active → paused",)
+    assert project.deploy()["deployment score/card-risk"].details == ("schedule: active → paused",)
+    assert [each.active for each in read(prefect_client, "card-risk").schedules] == [False]
+    assert project.deploy()["deployment score/card-risk"].kind == "unchanged"
+
+    project.write("card-risk", active)
+    prefect_client.pause_deployment(made.id)
+    assert "schedule: paused → active" in project.deploy()["deployment score/card-risk"].details
+    resumed = read(prefect_client, "card-risk")
+    assert ([each.active for each in resumed.schedules], resumed.paused) == ([True], False)
+
+    project.write("card-risk")
+    project.deploy()
+    project.write("card-risk", paused)
+    assert "schedule: none → 15 2 * * * Europe/Paris (paused)" in project.deploy()["deployment score/card-risk"].details
+    assert [each.active for each in read(prefect_client, "card-risk").schedules] == [False]
+
+
 def test_what_somebody_changed_on_the_server_is_set_right_but_for_job_variables(
     project: Project, prefect_client: SyncPrefectClient
 ) -> None:

@@ -24,7 +24,7 @@ def test_prefect_deploy_makes_the_same_deployments(
     project: Project, prefect_client: SyncPrefectClient, tmp_path: Path
 ) -> None:
     project.write("card-risk", CRON)
-    project.write("churn", INTERVAL)
+    project.write("churn", INTERVAL.replace("}", ", active: false}"))
     project.write("fraud", RRULE)
     project.deploy()
     names = ("card-risk", "churn", "fraud", ANY_PIPELINE)

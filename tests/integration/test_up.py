@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -71,6 +72,10 @@ class Up:
 
     def state_of(self, flow_run: str) -> str:
         return str(self.ask("GET", f"/flow_runs/{flow_run}")["state"]["type"])
+
+    def log_of(self, flow_run: str) -> list[str]:
+        wanted = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "sort": "TIMESTAMP_ASC"}
+        return [str(line["message"]) for line in self.ask("POST", "/logs/filter", wanted)]
 
     def worker_is_online(self) -> bool:
         workers = self.ask("POST", "/work_pools/penstock/workers/filter", {})
@@ -217,6 +222,49 @@ def test_triggered_run_is_scored_in_the_project_by_the_worker(up: Up, shop: Shop
         assert warehouse.execute("select count(*) from card_risk_scores").fetchone() == (250,)
 
 
+def test_health_page_answers_for_the_server_and_the_worker(up: Up) -> None:
+    with urlopen(up.api.removesuffix("/api") + "/health") as answer:
+        assert json.load(answer) == {"server": "ok", "workers": [WORKER_NAME]}
+
+
+def test_new_and_changed_files_are_deployed_while_up_runs(up: Up, shop: Shop) -> None:
+    spec = (shop.folder / "pipelines" / "card-risk.yaml").read_text()
+    new = shop.folder / "pipelines" / "card-loss.yaml"
+    new.write_text(spec.replace("card-risk", "card-loss", 1).replace("card_risk_scores", "card_loss_scores"))
+    wait_until(lambda: "created deployment score/card-loss" in up.told)
+
+    new.write_text("name: card-loss\nsource: none\n")
+    wait_until(lambda: "Not deployed: pipelines/card-loss.yaml" in up.told)
+    new.unlink()
+    (shop.folder / "pipelines" / "broken.yaml").unlink()
+    wait_until(lambda: "deployment score/card-loss: its file is gone. Run `penstock deploy`" in up.told)
+
+    (shop.folder / "pipelines" / "broken.yaml").write_text("name: broken\nsource: none\n")
+    assert up.worker_is_online()
+
+
+def test_waiting_run_says_once_which_run_it_waits_for(up: Up, shop: Shop) -> None:
+    made = up.trigger(pipeline="card-risk", dry_run=True)  # the ledger's tables
+    wait_until(lambda: up.state_of(made) in ENDED)
+    with shop.held_warehouse():
+        first = up.trigger(pipeline="card-risk", mode="backfill")
+        wait_until(lambda: up.state_of(first) == "RUNNING")
+        second = up.trigger(pipeline="card-risk", dry_run=True)
+        wait_until(lambda: any("waits:" in line for line in up.log_of(second)))
+        time.sleep(12)  # the server lets it try every 5 s
+        lines = up.log_of(second)
+    name = up.ask("GET", f"/flow_runs/{first}")["name"]
+
+    assert [line for line in lines if "waits:" in line] == [
+        f"waits: the runs of this deployment start one after another. It starts when `{name}` ({first}) has ended"
+    ]
+    assert not any("Aborted submission" in line for line in lines)
+    assert len(lines) <= 3, lines
+    wait_until(lambda: up.state_of(second) in ENDED)
+    assert up.state_of(second) == "COMPLETED"
+    assert any("its turn has come" in line for line in up.log_of(second))
+
+
 def test_run_on_the_same_home_uses_the_server_that_is_up(up: Up, shop: Shop) -> None:
     ended = shop.run("run", "card-risk", "--start", "2026-01-02", "--end", "2026-01-03")
 
@@ -291,6 +339,70 @@ def test_killed_up_leaves_no_process_and_the_next_one_tells_of_its_run(shop: Sho
     with shop.up() as second:
         assert second.state_of(flow_run) == "CRASHED"
         assert "died with their worker" in second.told
+
+
+def test_a_paused_schedule_is_shown_as_paused_and_named_by_doctor(shop: Shop) -> None:
+    spec = shop.folder / "pipelines" / "card-risk.yaml"
+    before = spec.read_text()
+    spec.write_text(before.replace("Paris}", "Paris, active: false}"))
+    with shop.up() as up:
+        assert "paused (15 2 * * * Europe/Paris)" in up.told
+        assert "score/card-risk is paused (15 2 * * * Europe/Paris)" in shop.run("doctor").stdout
+    spec.write_text(before)
+
+
+def test_command_of_the_systemd_unit_reports_and_a_restart_takes_the_cut_off_run_over(shop: Shop) -> None:
+    port = free_port()
+    unit = shop.run("up", "--systemd", "--port", str(port)).stdout
+    settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and not line.startswith("#"))
+    command = shlex.split(settings["ExecStart"])
+    kept = {name: os.environ[name] for name in ("HOME", "PYTHONPATH") if name in os.environ}
+    address = f"{tempfile.mkdtemp()}/notify"
+    up = Up(None, shop.folder, f"http://127.0.0.1:{port}/api", shop.folder / "service.log")  # type: ignore[arg-type]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(SECONDS)
+
+        def start() -> subprocess.Popen[bytes]:
+            with up.output.open("wb") as output:
+                process = subprocess.Popen(
+                    command,
+                    cwd=settings["WorkingDirectory"],
+                    env=kept | {"PATH": os.defpath, "NOTIFY_SOCKET": address},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            try:
+                while systemd.recv(100) != b"READY=1":
+                    pass
+                assert systemd.recv(100) == b"WATCHDOG=1"
+            except BaseException:
+                process.kill()
+                process.wait(SECONDS)
+                raise
+            return process
+
+        process = start()
+        made = up.trigger(pipeline="card-risk", dry_run=True)  # the ledger's tables
+        wait_until(lambda: up.state_of(made) in ENDED)
+        with shop.held_warehouse():
+            cut_off = up.trigger(pipeline="card-risk", mode="restate", start="2026-01-01", end="2026-01-02")
+            wait_until(lambda: up.state_of(cut_off) == "RUNNING")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+        assert shop.processes() == []
+
+        process = start()
+        try:
+            assert up.state_of(cut_off) in ("CRASHED", "FAILED")
+            again = up.trigger(pipeline="card-risk", mode="restate", start="2026-01-01", end="2026-01-02")
+            wait_until(lambda: up.state_of(again) in ENDED)
+            assert up.state_of(again) == "COMPLETED"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(SECONDS)
+    assert (shop.home / "prefect" / "worker.log.1").exists()  # the log of the first start
 
 
 @pytest.mark.skipif(find_programs() is None, reason="no Postgres is installed on this machine")

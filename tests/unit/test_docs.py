@@ -126,7 +126,10 @@ NOT_NULL = {"type": "expect_column_values_to_not_be_null", "column": "amount"}
 PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "Pipeline": (BARE, lambda part: part),
     "IntervalSpec": (INTERVAL, lambda part: {"interval": part}),
-    "Schedule": ({}, lambda part: {"schedule": {"cron": "0 0 * * *"} | part if "timezone" in part else part}),
+    "Schedule": (
+        {},
+        lambda part: {"schedule": {"cron": "0 0 * * *"} | part if {"timezone", "active"} & part.keys() else part},
+    ),
     "Notify": ({}, lambda part: {"notify": part}),
     "SqlSource": (SQL, lambda part: {"sources": {"orders": part}}),
     "LogSource": (LOG, lambda part: {"sources": {"orders": part}}),

@@ -239,6 +239,17 @@ def test_no_worker_is_broken_where_a_schedule_waits_for_one() -> None:
 # --- one check and the others ------------------------------------------------------------------
 
 
+def test_a_paused_schedule_is_named_with_how_to_resume_it() -> None:
+    paused = replace(SOUND, is_scheduled=False, next_run=None, pause="paused (15 2 * * * Europe/Paris)")
+
+    named, rest = judge_schedules(replace(FACTS, deployments=(paused,)))
+
+    assert named.state == "warning"
+    assert named.what == "score/card-risk is paused (15 2 * * * Europe/Paris): no run starts by itself"
+    assert "`penstock resume card-risk`" in named.remedy
+    assert (rest.state, rest.what) == ("ok", "none is active")
+
+
 def test_a_check_that_fails_in_an_unforeseen_way_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> Iterator[Finding]:
         yield ok("odd", "begun")
