@@ -4,6 +4,7 @@ A deploy leaves two things as a person set them: whether a deployment or its sch
 stays paused, and the change says so), and job variables other than our own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -52,7 +53,7 @@ class Reconciliation:
             "tags": list(definition.tags),
             "entrypoint": definition.entrypoint,
             "parameters": definition.parameters,
-            "parameter_openapi_schema": read_form(definition.entrypoint),
+            "parameter_openapi_schema": read_form(definition.entrypoint, definition.fixed),
             "enforce_parameter_schema": definition.enforce_parameter_schema,
             "pull_steps": pull_steps(self.folder),
             "work_pool_name": definition.work_pool,
@@ -118,9 +119,16 @@ def read_fields(deployment: DeploymentResponse) -> dict[str, Any]:
     }
 
 
-def read_form(entrypoint: str) -> dict[str, Any]:
-    """Return the JSON Schema of a flow's parameters, which is its form in the UI."""
-    return parameter_schema(import_object(entrypoint)).model_dump(mode="json", exclude_unset=True)
+def read_form(entrypoint: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a flow's parameters, which is its form in the UI.
+
+    Args:
+        fixed: Parameters that take only this value. They are marked as Prefect's own `freeze` marks them.
+    """
+    form = parameter_schema(import_object(entrypoint)).model_dump(mode="json", exclude_unset=True)
+    for name, value in fixed.items():
+        form["properties"][name] |= {"readOnly": True, "enum": [value]}
+    return form
 
 
 def reconcile_schedules(
