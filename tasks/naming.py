@@ -1,4 +1,4 @@
-"""Name the flow runs in the run history."""
+"""Name the flow runs in the run history. A run from a deployment has only the parameters that were set."""
 
 from datetime import datetime
 from typing import Any
@@ -15,14 +15,14 @@ _LONGEST = 60
 def flow_run_name() -> str:
     """Name a run of the scoring flow by its parameters: `card-risk due`, `card-risk restate 2026-01-01 → 01-05`."""
     asked: dict[str, Any] = flow_run.parameters
-    dry = "(dry run)" if asked["dry_run"] is True else ""
-    return _join(_pipeline(asked), _word(asked["mode"]), _range(asked), dry)
+    dry = "(dry run)" if asked.get("dry_run") is True else ""
+    return _join(_pipeline(asked), _word(asked.get("mode") or "due"), _range(asked), dry)
 
 
 def backfill_run_name() -> str:
     """Name a run of the backfill flow: `card-risk backfill 2026-01-01 → 02-01`."""
     asked: dict[str, Any] = flow_run.parameters
-    return _join(_pipeline(asked), "restate" if asked["restate"] is True else "backfill", _range(asked))
+    return _join(_pipeline(asked), "restate" if asked.get("restate") is True else "backfill", _range(asked))
 
 
 def _join(*words: str) -> str:
@@ -30,7 +30,7 @@ def _join(*words: str) -> str:
 
 
 def _pipeline(asked: dict[str, Any]) -> str:
-    return _word(str(asked["pipeline"]).rpartition("/")[2].strip().removesuffix(".yaml"))
+    return _word(str(asked.get("pipeline", "")).rpartition("/")[2].strip().removesuffix(".yaml"))
 
 
 def _word(value: object) -> str:
@@ -38,7 +38,7 @@ def _word(value: object) -> str:
 
 
 def _range(asked: dict[str, Any]) -> str:
-    start, end = (_read_bound(asked[name]) for name in ("start", "end"))
+    start, end = (_read_bound(asked.get(name)) for name in ("start", "end"))
     if start and end and start < end:
         return interval_label(DataInterval(start, end))
     bounds = [f"{word} {moment:%Y-%m-%d %H:%M}" for word, moment in (("from", start), ("until", end)) if moment]

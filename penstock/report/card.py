@@ -21,7 +21,7 @@ from penstock.report.blocks import (
     Strong,
     Table,
 )
-from penstock.report.chart import draw_histogram
+from penstock.report.chart import describe_histogram, draw_histogram
 from penstock.report.document import read_document
 from penstock.report.sections import build_sections, describe_models
 from penstock.run.planning import Plan
@@ -86,7 +86,12 @@ def _block(block: Block, link_to: LinkTo | None) -> str:
         case Histogram(quantiles, before):
             labels = ["this run", *(["the run before"] if before else [])]
             encoded = base64.b64encode(draw_histogram(quantiles, before, labels).encode()).decode()
-            return f"![score histogram](data:image/svg+xml;base64,{encoded})"
+            return f"![{_escape_alt(describe_histogram(quantiles, before))}](data:image/svg+xml;base64,{encoded})"
+
+
+def _escape_alt(text: str) -> str:
+    """Keep a text from ending the description of a picture."""
+    return text.replace("[", "(").replace("]", ")")
 
 
 def _table(table: Table, link_to: LinkTo | None = None) -> str:
