@@ -133,13 +133,18 @@ def _describe_cost(run: RunRecord) -> dict[str, str]:
 
 def _list_validations(document: RunDocument) -> Table:
     """List the validations. An expectation about whole columns has no unexpected rows: it shows what it observed."""
-    columns = ("outcome", "found", "expectation")
     rows: list[list[Inline]] = []
     for v in document.validations:
         counts = f"{v.unexpected:,} of {v.evaluated:,}{'' if v.unit == 'rows' else f' {v.unit}'}"
         found, detail = (v.observed, "") if _is_observation(v) else (counts, v.note)
         rows.append([Status(v.outcome), found, f"{v.stage}: {v.expectation}, {v.severity}", detail])
-    return Table([*_columns(columns), Column("detail", below="expectation")], rows)
+    columns = [
+        Column("outcome"),
+        Column("found", width=28),
+        Column("expectation"),
+        Column("detail", below="expectation"),
+    ]
+    return Table(columns, rows)
 
 
 def _is_observation(validation: Validation) -> bool:
@@ -207,7 +212,8 @@ def _list_runs(run: RunRecord, earlier: Sequence[RunRecord]) -> Table:
         shift = shift_between(run, other)
         psi, started = f"{shift.psi:.3f}" if shift else "–", f"{other.started_at:%Y-%m-%d %H:%M:%S}"
         rows.append([_name(other), started, Status(other.state), other.models, psi, other.error or other.reason])
-    return Table(_columns(("run", "started (UTC)", "state", "model", "PSI to it", "why"), numbers=("PSI to it",)), rows)
+    columns = _columns(("run", "started (UTC)", "state", "model", "PSI to it"), numbers=("PSI to it",))
+    return Table([*columns, Column("why", width=40)], rows)
 
 
 def _columns(names: Sequence[str], numbers: Sequence[str] = ()) -> list[Column]:

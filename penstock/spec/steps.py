@@ -140,7 +140,8 @@ def choose_models(steps: Sequence[ScoreStep], choice: str = "") -> dict[str, Mod
             remedy = f"Write step=name@version, as in `{next(reversed(models))}={text}`."
             raise SettingsError(f"`{text}` is chosen for no step, and the pipeline has {len(models)}", remedy)
         if name not in models:
-            raise SettingsError(f"`{part}` is chosen for a step that is not there.{nearest(name, tuple(models))}", "")
+            known = nearest(name, tuple(models)).strip()
+            raise SettingsError(f"`{part}` is chosen for a step that is not there", known)
         if name in named:
             raise SettingsError(f"the models of step `{name}` are chosen twice", "Choose one model for a step.")
         named.add(name)
