@@ -22,7 +22,7 @@ demo: $(STAMP) ## try Penstock on a made-up shop
 # Each process runs one file at a time, in the order of their paths, so that the long end-to-end tests come first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(STAMP) ## run the fast tests, in at most 6 minutes (ARGS="-k name" for some)
+test: $(STAMP) ## run the fast tests, in at most 10 minutes (ARGS="-k name" for some)
 	$(PYTEST) $(ARGS)
 
 # The sample of soak tests and the random cases change every day.

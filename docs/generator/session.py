@@ -1,8 +1,8 @@
-"""Run the tutorial as a reader would, and write what really came out: `python -m docs.generator.session`.
+"""Run the pages with sessions as a reader would, and write the real output: `python -m docs.generator.session [PAGE…]`.
 
 A `python` or `yaml` block with a title is a file. A `console` block holds commands, each after `$`, with their output.
 A last line `…` stands for the rest of an output. Dates in files and commands are moved, so that the newest day is
-yesterday.
+yesterday. `penstock up &` runs until `kill %1`, or until the page ends.
 """
 
 import os
@@ -18,7 +18,7 @@ from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "tutorial.md"
+PAGES = {name: ROOT / "docs" / f"{name}.md" for name in ("tutorial",)}
 SHOWN_FOLDER = "/home/me"
 SHOWN_PORT = "4200"
 COMMAND_SECONDS = 240
@@ -58,15 +58,20 @@ class Session:
         self.ids: dict[str, str] = {}
         """Run ids of the page, and those that this session got in their place."""
         self.printed = ""
-        first = re.search(r"^ *start: (\d{4}-\d\d-\d\d)", page, re.MULTILINE)
+        self.up: tuple[subprocess.Popen[str], str] | None = None
+        """The running `penstock up` with its port."""
+        first = re.search(r"^(?: *start: |\$ .*?)(\d{4}-\d\d-\d\d)", page, re.MULTILINE)
         if first is None:
-            raise ValueError("the page has no pipeline with a `start:`")
+            raise ValueError("the page has no date, neither in a pipeline's `start:` nor in a command")
         self.moved = datetime.now(UTC).date() - _SCORED_DAYS - date.fromisoformat(first[1])
         self.environment = self._make_environment()
 
     def follow(self) -> str:
         """Write every file and run every command. Return the page with the real output."""
-        return _BLOCK.sub(self._follow_block, self.page)
+        try:
+            return _BLOCK.sub(self._follow_block, self.page)
+        finally:
+            self._stop_up()
 
     def _follow_block(self, block: re.Match[str]) -> str:
         fence = block[0].splitlines()[0]
@@ -87,8 +92,7 @@ class Session:
             if not self.folder.is_dir():
                 raise ValueError(f"there is no folder {self.folder}; the command before printed: {self.printed}")
             return f"$ {command}\n"
-        output = self._run_up(actual) if command == "penstock up" else self._run_to_end(actual)
-        self.printed = output = output.replace(str(self.home), SHOWN_FOLDER)
+        self.printed = output = self._print(actual).replace(str(self.home), SHOWN_FOLDER)
         lines = [line.rstrip() for line in output.splitlines()]
         kept = list(takewhile(lambda line: line != _REST, shown.rstrip("\n").splitlines()))
         if len(kept) < len(shown.rstrip("\n").splitlines()):
@@ -96,6 +100,21 @@ class Session:
         self.ids |= dict(zip(_ID.findall(shown), _ID.findall("\n".join(lines)), strict=False))
         space = "\n" if shown.endswith("\n\n") or shown == "\n" else ""
         return "\n".join([f"$ {actual}", *lines, ""]) + space
+
+    def _print(self, command: str) -> str:
+        """Return what the command prints, with the page's port in place of the real one."""
+        if command == "penstock up &":
+            return self._start_up()
+        if command == "penstock up":
+            output = self._start_up()
+            self._stop_up()
+            return output
+        if command == "kill %1":
+            return self._stop_up()
+        if self.up is None:
+            return self._run_to_end(command)
+        port = self.up[1]
+        return self._run_to_end(command.replace(SHOWN_PORT, port)).replace(port, SHOWN_PORT)
 
     def _run_to_end(self, command: str) -> str:
         return subprocess.run(
@@ -109,30 +128,35 @@ class Session:
             check=False,
         ).stdout
 
-    def _run_up(self, command: str) -> str:
-        """Start everything, read until it is up, and stop it again."""
+    def _start_up(self) -> str:
+        """Start everything, and read until it is up."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
         process = subprocess.Popen(
-            [*command.split(), "--port", port],
+            ["penstock", "up", "--port", port],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.up = process, port
         assert process.stdout is not None
-        lines: list[str] = []
-        try:
-            for line in process.stdout:
-                lines.append(line)
-                if line.startswith("Ctrl-C"):
-                    break
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=COMMAND_SECONDS)
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("Ctrl-C"):
+                break
         return "".join(lines).replace(port, SHOWN_PORT)
+
+    def _stop_up(self) -> str:
+        """Stop `penstock up`, and return what it has printed since it was up."""
+        if self.up is None:
+            return ""
+        (process, port), self.up = self.up, None
+        process.send_signal(signal.SIGINT)
+        return process.communicate(timeout=COMMAND_SECONDS)[0].replace(port, SHOWN_PORT)
 
     def _move_date(self, found: re.Match[str]) -> str:
         return (date.fromisoformat(found[0]) + self.moved).isoformat()
@@ -154,6 +178,7 @@ class Session:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        text = Session(PAGE.read_text(encoding="utf-8"), Path(folder)).follow()
-    PAGE.write_text(text, encoding="utf-8")
+    for name in sys.argv[1:] or PAGES:
+        with tempfile.TemporaryDirectory() as folder:
+            text = Session(PAGES[name].read_text(encoding="utf-8"), Path(folder)).follow()
+        PAGES[name].write_text(text, encoding="utf-8")

@@ -27,6 +27,10 @@ BROWSER = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine; install the package `chromium`"),
 ]
+UIS = ("", "/v2")
+"""Where Prefect's two user interfaces are: V1 and V2."""
+OPENED = "/v2"
+"""The one that the server's address opens."""
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.e2e.stack import (
     BROWSER,
+    OPENED,
+    UIS,
     Stack,
     artifact_of,
     fill_range,
@@ -20,6 +22,11 @@ from tests.e2e.stack import (
 from tests.waiting import wait_until
 
 pytestmark = BROWSER
+SWITCHES = {
+    "": (".p-toggle__control--checked", ".p-toggle__control:not(.p-toggle__control--checked)", ".p-toggle__slider"),
+    "/v2": ("[role=switch][aria-checked=true]", "[role=switch][aria-checked=false]", "[role=switch]"),
+}
+"""The switch of a schedule in each UI: when it is on, when it is off, and what to click."""
 
 
 def test_a_run_triggered_by_the_form_completes_and_its_card_shows_the_histogram(page: Any, stack: Stack) -> None:
@@ -31,18 +38,19 @@ def test_a_run_triggered_by_the_form_completes_and_its_card_shows_the_histogram(
 
     assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Completed"), run["state"]
     assert run["name"] == "card-risk backfill 2026-01-01 → 01-02"
-    page.goto(f"/runs/flow-run/{run['id']}")
-    page.get_by_text("Completed", exact=True).first.wait_for()
-    page.locator(".p-tab", has_text="Subflow Runs").click()
-    page.get_by_text("2026-01-01 → 01-02").nth(1).wait_for()
-    keep_picture(page, "run")
     card = artifact_of(stack, "card-risk 2026-01-01 → 01-02")
-    page.goto(f"/artifacts/artifact/{card['id']}")
-    picture = page.locator("img[src^='data:image/svg']").first
-    picture.wait_for()
-    assert picture.evaluate("image => image.complete && image.naturalWidth") > 0
-    assert page.get_by_text("column_values_to_not_be_null").count()
-    keep_picture(page, "card", whole=True)
+    for ui in UIS:  # the one that opens comes last, and gives the pictures
+        page.goto(f"{ui}/runs/flow-run/{run['id']}")
+        page.get_by_text("Completed", exact=True).first.wait_for()
+        page.get_by_text("Subflow Runs", exact=True).first.click()
+        page.get_by_text("2026-01-01 → 01-02").nth(1).wait_for()
+        keep_picture(page, "run")
+        page.goto(f"{ui}/artifacts/artifact/{card['id']}")
+        picture = page.locator("img[src^='data:image/svg']").first
+        picture.wait_for()
+        assert picture.evaluate("image => image.complete && image.naturalWidth") > 0
+        assert page.get_by_text("column_values_to_not_be_null").count()
+        keep_picture(page, "card", whole=True)
 
 
 def test_a_second_trigger_of_a_published_interval_ends_skipped(page: Any, stack: Stack) -> None:
@@ -86,22 +94,24 @@ def test_a_dry_run_shows_the_plan_and_scores_nothing(page: Any, stack: Stack) ->
     assert "| 2026-01-02 → 01-03 | due |" in plan["data"]
 
 
-def test_a_schedule_is_paused_and_resumed(page: Any, stack: Stack) -> None:
+@pytest.mark.parametrize("ui", UIS)
+def test_a_schedule_is_paused_and_resumed(page: Any, stack: Stack, ui: str) -> None:
     def is_active() -> bool:
         return bool(stack.deployment("card-risk")["schedules"][0]["active"])
 
+    on, off, switch = SWITCHES[ui]
     assert is_active()
-    page.goto(f"/deployments/deployment/{stack.deployment('card-risk')['id']}")
-    switch = page.locator(".p-toggle__slider").first
-    page.locator(".p-toggle__control--checked").first.wait_for()
+    page.goto(f"{ui}/deployments/deployment/{stack.deployment('card-risk')['id']}")
+    page.locator(on).first.wait_for()
     page.wait_for_load_state("networkidle")
-    keep_picture(page, "deployment")
+    if ui == OPENED:
+        keep_picture(page, "deployment")
 
-    click_until(switch, lambda: not is_active())
-    page.locator(".p-toggle__control:not(.p-toggle__control--checked)").first.wait_for()
+    click_until(page.locator(switch).first, lambda: not is_active())
+    page.locator(off).first.wait_for()
     page.wait_for_load_state("networkidle")
 
-    click_until(switch, is_active)
+    click_until(page.locator(switch).first, is_active)
 
 
 def test_a_scheduled_run_starts_by_itself_within_its_minute(stack: Stack, page: Any) -> None:
@@ -112,9 +122,16 @@ def test_a_scheduled_run_starts_by_itself_within_its_minute(stack: Stack, page: 
 
     first = started()[-1]
     assert first["estimated_start_time_delta"] < 60
-    page.goto("/runs")
-    page.get_by_text("ticker due").first.wait_for()
+    for ui in UIS:
+        page.goto(f"{ui}/runs")
+        page.get_by_text("ticker due").first.wait_for()
     keep_picture(page, "runs")
+
+
+def test_the_server_opens_the_ui_of_the_pictures(stack: Stack, page: Any) -> None:
+    page.goto("/")
+
+    page.wait_for_url(f"**{OPENED}/dashboard**")
 
 
 def click_until(switch: Any, changed: Callable[[], bool]) -> None:
