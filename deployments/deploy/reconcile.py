@@ -32,6 +32,8 @@ SHOWN_IN_FULL = (
 )
 """Short fields, shown with both values. Of other fields only the fact of a change is shown."""
 
+FIXED = "This deployment scores only its own pipeline."
+"""The form's help of a parameter that takes one value."""
 SERVERS_BEGIN = "DTSTART:20200101T000000"
 
 
@@ -127,7 +129,7 @@ def read_form(entrypoint: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
     """
     form = parameter_schema(import_object(entrypoint)).model_dump(mode="json", exclude_unset=True)
     for name, value in fixed.items():
-        form["properties"][name] |= {"readOnly": True, "enum": [value]}
+        form["properties"][name] |= {"readOnly": True, "enum": [value], "description": FIXED}
     return form
 
 

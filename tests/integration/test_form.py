@@ -138,6 +138,11 @@ def test_the_page_on_triggers_has_the_table() -> None:
 
 def write_table() -> str:
     """Write the table of the page."""
-    rows = [(LABELS[typed.field], f"`{typed.value}`", typed.form, typed.run) for typed in TYPED if typed.value != ""]
+    shown = {"": "nothing", "  ": "blanks"}
+    rows = [(LABELS[t.field], shown.get(t.value, f"`{t.value}`"), t.form, t.run or _write_taken(t)) for t in TYPED]
     lines = [f"| {' | '.join(part or 'takes it' for part in row)} |" for row in rows]
     return "\n".join(["| field | value | the form says | the run says |", "|---|---|---|---|", *lines]) + "\n"
+
+
+def _write_taken(typed: Typed) -> str:
+    return f"takes it: {typed.begin}" if typed.begin else ""
