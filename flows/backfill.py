@@ -1,15 +1,13 @@
 """Backfill a pipeline: score a range of intervals, each in its own flow run on the work pool."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
-from pydantic import Field
 
-from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
+from penstock.errors import WrongParameters
+from penstock.tasks.asked import read_asked_backfill
 from penstock.tasks.backfill import (
     Backfill,
     end_backfill,
@@ -21,31 +19,35 @@ from penstock.tasks.backfill import (
 )
 from penstock.tasks.backfill_page import BackfillPage, describe_nothing_to_do, describe_pins, describe_unpublished
 from penstock.tasks.fan_out import ROUNDS, fanning_out
-from penstock.tasks.form import Moment, labelled
+from penstock.tasks.form import EndField, ParallelField, PipelineField, RestateField, StartField
 from penstock.tasks.naming import backfill_run_name
-from penstock.tasks.process_resources import settings
 
 
-@flow(name="backfill", flow_run_name=backfill_run_name, persist_result=False)
+@flow(name="backfill", flow_run_name=backfill_run_name, persist_result=False, validate_parameters=False)
 def backfill(
-    pipeline: Annotated[str, labelled("Pipeline")],
-    start: Annotated[Moment, labelled("Begin of the range")] = "",
-    end: Annotated[Moment, labelled("End of the range")] = "",
-    parallel: Annotated[int, Field(ge=1, le=64), labelled("Intervals at once")] = 2,
-    restate: Annotated[bool, labelled("Restate")] = False,
+    pipeline: PipelineField,
+    start: StartField = "",
+    end: EndField = "",
+    parallel: ParallelField = 2,
+    restate: RestateField = False,
 ) -> State[object]:
     """Score the missing intervals of a range, each in its own flow run. Repeat it to continue where it stopped.
 
     Args:
         pipeline: Name in the pipelines folder, or path of a YAML file.
-        start: 2026-01-31 or 2026-01-31T06:00, in the pipeline's time zone; empty: from the pipeline's own start.
-        end: 2026-01-31 or 2026-01-31T06:00, in the pipeline's time zone, not included; empty: until now.
+        start: 2026-01-31 or 2026-01-31T06:00, in the pipeline's time zone unless it ends in Z or an offset as +02:00.
+            Empty: from the pipeline's own start. Every interval that the range touches is scored, as a whole.
+        end: 2026-01-31 or 2026-01-31T06:00, not included, in the same zone. Empty: until now.
         parallel: Most flow runs at once. The workers must have slots for them and for this one.
         restate: Also score published intervals of the range again. Needs start and end.
     """
     now, logger = datetime.now(UTC), get_run_logger()
-    spec = load_pipeline(find_pipeline_file(pipeline, Path(settings().pipelines)))
-    asked = Backfill(pipeline, spec, start or None, end or None, now, first_start() if restate else None)
+    try:
+        form = read_asked_backfill(pipeline, start, end, parallel, restate)
+    except WrongParameters as error:
+        return Failed(message=str(error), data=error)
+    spec, parallel = form.pipeline, form.parallel
+    asked = Backfill(form.named, spec, form.start, form.end, now, first_start() if form.restate else None)
     todo = plan_backfill(asked)
     if not todo.intervals:
         end_backfill(asked)

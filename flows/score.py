@@ -2,25 +2,31 @@
 
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
 
 from prefect import flow, get_run_logger, tags
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from penstock.errors import Halted, IntervalBusy, IntervalCancelled
+from penstock.errors import Halted, IntervalBusy, IntervalCancelled, WrongParameters
 from penstock.ledger.run_lease import describe_error, run_lease
-from penstock.run.planning import Mode, PlannedInterval
+from penstock.run.planning import PlannedInterval
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
-from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 from penstock.tasks.artifacts import Progress, report, show_plan
+from penstock.tasks.asked import read_asked_score
 from penstock.tasks.cancellation import settle_cancelled, watching_cancel
 from penstock.tasks.conclusion import conclude
 from penstock.tasks.events import announce
-from penstock.tasks.form import ModelChoice, Moment, PartitionRows, labelled
+from penstock.tasks.form import (
+    DryRunField,
+    EndField,
+    ModeField,
+    ModelField,
+    PipelineField,
+    RowsField,
+    StartField,
+)
 from penstock.tasks.heartbeat import heartbeat, without_prefects
 from penstock.tasks.interval import (
     audit_run,
@@ -40,38 +46,44 @@ from penstock.tasks.status_page import show_status
 from penstock.tasks.warm_up import warm_up
 
 
-@flow(name="score", flow_run_name=flow_run_name, persist_result=False)
+@flow(name="score", flow_run_name=flow_run_name, persist_result=False, validate_parameters=False)
 def score(
-    pipeline: Annotated[str, labelled("Pipeline")],
-    mode: Annotated[Mode, labelled("What to score")] = "due",
-    start: Annotated[Moment, labelled("Begin of the range")] = "",
-    end: Annotated[Moment, labelled("End of the range")] = "",
-    model: Annotated[ModelChoice, labelled("Model")] = "",
-    partition_rows: Annotated[PartitionRows, labelled("Rows of a partition")] = 0,
-    dry_run: Annotated[bool, labelled("Dry run")] = False,
+    pipeline: PipelineField,
+    mode: ModeField = "due",
+    start: StartField = "",
+    end: EndField = "",
+    model: ModelField = "",
+    partition_rows: RowsField = 0,
+    dry_run: DryRunField = False,
 ) -> State[object]:
     """Score the due intervals of a pipeline.
 
     Args:
         pipeline: Name in the pipelines folder, or path of a YAML file.
         mode: due = missing intervals and those that late rows changed; backfill = missing intervals of a range;
-            restate = all intervals of a range again; release = intervals with rows released from quarantine.
-        start: 2026-01-31 or 2026-01-31T06:00, in the pipeline's time zone; empty: from the pipeline's own start.
-        end: 2026-01-31 or 2026-01-31T06:00, in the pipeline's time zone, not included; empty: until now.
+            restate = every interval that the range touches, again; release = intervals with rows released from
+            quarantine.
+        start: 2026-01-31 or 2026-01-31T06:00, in the pipeline's time zone unless it ends in Z or an offset as +02:00.
+            Empty: from the pipeline's own start. A restate scores every interval that the range touches, as a whole.
+        end: 2026-01-31 or 2026-01-31T06:00, not included, in the same zone. Empty: until now. A restate needs both.
         model: name@alias or name@version, as in card-risk@champion. With several models: step=name@version, separated
             by commas. Empty: the pipeline's own.
         partition_rows: Smaller partitions need less memory; 0: the pipeline's own.
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
     now = datetime.now(UTC)
-    spec = load_pipeline(find_pipeline_file(pipeline, Path(settings().pipelines)))
-    pins = resolve_models(spec, model)
+    try:
+        asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run)
+    except WrongParameters as error:
+        return Failed(message=str(error), data=error)
+    spec, rows = asked.pipeline, asked.partition_rows
+    pins = resolve_models(spec, asked.model)
     if any(source.kind == "log" for source in spec.sources.values()):
         collect_logs(spec)
-    todo = plan(spec, now, mode, start or None, end or None)
+    todo = plan(spec, now, asked.mode, asked.start, asked.end)
     if todo.stall:
         get_run_logger().warning("%s", todo.stall)
-    if dry_run:
+    if asked.dry_run:
         show_plan(spec, todo, pins)
         return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
     if not todo.intervals:
@@ -83,9 +95,9 @@ def score(
         score_one = score_interval.with_options(task_runner=task_runner)
         ended = []
         for planned in todo.intervals:
-            state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
+            state = score_one(spec, planned, pins, rows, return_state=True)
             if must_read_again(state):  # all partitions must be read again, in another run
-                state = score_one(spec, planned, pins, partition_rows or None, return_state=True)
+                state = score_one(spec, planned, pins, rows, return_state=True)
             ended.append((planned, settle_cancelled(state, connect(spec.destination.connection))))
             if watch.is_asked:  # a worker would have killed this process
                 break

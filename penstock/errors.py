@@ -14,6 +14,7 @@ PenstockError
 │   │   ├── SpecError
 │   │   ├── SpecErrors
 │   │   ├── SettingsError
+│   │   ├── WrongParameters
 │   │   ├── PipelineNotFound
 │   │   ├── RunNotFound
 │   │   ├── WrongState
@@ -337,6 +338,22 @@ class SettingsError(UsageError):
 
     def message(self) -> str:
         return f"{self.what}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class WrongParameters(UsageError):
+    """Values in the form of a flow run cannot be used.
+
+    Cause: a date that the calendar does not have, a word that is no choice, a model of no step, or the pipeline of
+        another deployment.
+    Remedy: correct the fields that the message names, and start the run again.
+    """
+
+    problems: tuple[str, ...]
+    """One for each wrong field, which begins with the field's label in the form."""
+
+    def message(self) -> str:
+        return " ".join(self.problems)
 
 
 @dataclass(eq=False)

@@ -4,7 +4,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import cached_property
 from itertools import accumulate, pairwise, repeat
 from operator import add
@@ -19,6 +19,14 @@ WEEKDAYS: tuple[Weekday, ...] = ("monday", "tuesday", "wednesday", "thursday", "
 _DAY, _SECOND, _INSTANT = timedelta(days=1), timedelta(seconds=1), timedelta(microseconds=1)
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": _DAY, "w": timedelta(weeks=1)}
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
+_DATE = r"([0-9]{4})(?:-(0?[1-9]|1[0-2])-(0?[1-9]|[12][0-9]|3[01])|(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01]))"
+_CLOCK = r"([01]?[0-9]|2[0-3])(?::([0-5][0-9])(?::([0-5][0-9])(?:[.,]([0-9]+))?)?)?"
+_OFFSET = r"[Zz]|[Uu][Tt][Cc]|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?"
+MOMENT_PATTERN = rf"{_DATE}(?:(?:[Tt]| +){_CLOCK} *({_OFFSET})?)?"
+"""How people write a date or a time. The form in the UI refuses what does not match, except blanks around it."""
+_SHOWN = 60
+"""Most characters of a wrong text that a message repeats."""
+MOMENT_EXAMPLES = "2026-01-31 or 2026-01-31T06:00"
 
 
 def parse_duration(text: str) -> timedelta:
@@ -31,6 +39,50 @@ def parse_duration(text: str) -> timedelta:
     if match is None:
         raise ValueError(f"`{text}` is not a duration; write a number and m, h, d or w, as in `15m` or `1d`")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def parse_moment(text: str) -> datetime:
+    """Read `2026-01-31`, `2026-1-5 6:00` or `2026-01-31T06:00+02:00`. Without an offset the result is naive.
+
+    Raises:
+        ValueError: the text is no date or time, or none of the calendar. The message says how to write one.
+    """
+    match = re.fullmatch(MOMENT_PATTERN, text.strip())
+    moment = _read_moment(match) if match else None
+    if moment is None:
+        what = "a date or time" if re.search(r"[:T]|[0-9]\s+[0-9]", text) else "a date"
+        raise ValueError(f"`{_shorten(text.strip())}` is not {what}. Write {MOMENT_EXAMPLES}.")
+    return moment
+
+
+def _read_moment(match: re.Match[str]) -> datetime | None:
+    """Return the moment, or None if the calendar has no such day or it is a day from an end of what Python counts."""
+    year, month, day, compact_month, compact_day, hour, minute, second, fraction, offset = match.groups()
+    clock = timedelta(
+        hours=int(hour or 0),
+        minutes=int(minute or 0),
+        seconds=int(second or 0),
+        microseconds=int((fraction or "0")[:6].ljust(6, "0")),
+    )
+    zone = _read_offset(offset) if offset else None
+    try:
+        midnight = datetime(int(year), int(month or compact_month), int(day or compact_day), tzinfo=zone)
+        _ = midnight - _DAY, midnight + 2 * _DAY
+    except (ValueError, OverflowError):
+        return None
+    return midnight + clock
+
+
+def _read_offset(text: str) -> tzinfo:
+    if text[0] not in "+-":
+        return UTC
+    digits = text[1:].replace(":", "").ljust(4, "0")
+    span = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+    return timezone(-span if text[0] == "-" else span)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def as_utc(moment: datetime, zone: str = "UTC") -> datetime:

@@ -1,23 +1,28 @@
-"""Name the flow runs in the run history."""
+"""Name the flow runs in the run history. A run from a deployment has only the parameters that were set."""
 
+from datetime import datetime
 from typing import Any
 
 from prefect.runtime import flow_run
 
-from penstock.interval import DataInterval, as_utc
+from penstock.interval import DataInterval, as_utc, parse_moment
 from penstock.run_types import interval_label
+
+_LONGEST = 60
+"""Most characters of one parameter in a name."""
 
 
 def flow_run_name() -> str:
     """Name a run of the scoring flow by its parameters: `card-risk due`, `card-risk restate 2026-01-01 → 01-05`."""
     asked: dict[str, Any] = flow_run.parameters
-    return _join(_pipeline(asked), asked["mode"], _range(asked), "(dry run)" if asked["dry_run"] else "")
+    dry = "(dry run)" if asked.get("dry_run") is True else ""
+    return _join(_pipeline(asked), _word(asked.get("mode") or "due"), _range(asked), dry)
 
 
 def backfill_run_name() -> str:
     """Name a run of the backfill flow: `card-risk backfill 2026-01-01 → 02-01`."""
     asked: dict[str, Any] = flow_run.parameters
-    return _join(_pipeline(asked), "restate" if asked["restate"] else "backfill", _range(asked))
+    return _join(_pipeline(asked), "restate" if asked.get("restate") is True else "backfill", _range(asked))
 
 
 def _join(*words: str) -> str:
@@ -25,12 +30,24 @@ def _join(*words: str) -> str:
 
 
 def _pipeline(asked: dict[str, Any]) -> str:
-    return str(asked["pipeline"]).rpartition("/")[2].removesuffix(".yaml")
+    return _word(str(asked.get("pipeline", "")).rpartition("/")[2].strip().removesuffix(".yaml"))
+
+
+def _word(value: object) -> str:
+    return str(value).strip()[:_LONGEST]
 
 
 def _range(asked: dict[str, Any]) -> str:
-    start, end = (as_utc(asked[name]) if asked[name] else None for name in ("start", "end"))
+    start, end = (_read_bound(asked.get(name)) for name in ("start", "end"))
     if start and end and start < end:
         return interval_label(DataInterval(start, end))
     bounds = [f"{word} {moment:%Y-%m-%d %H:%M}" for word, moment in (("from", start), ("until", end)) if moment]
     return " ".join(bounds)
+
+
+def _read_bound(value: object) -> datetime | None:
+    """Return a bound of the range. None if it is empty or wrong: the run's message says so."""
+    try:
+        return as_utc(value if isinstance(value, datetime) else parse_moment(str(value or ""))) if value else None
+    except (ValueError, OverflowError):
+        return None

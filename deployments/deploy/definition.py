@@ -57,6 +57,11 @@ class Definition:
         return f"{self.flow}/{self.name}"
 
     @property
+    def fixed(self) -> dict[str, Any]:
+        """The parameters that a person cannot change in the form: a pipeline's deployment scores only its own."""
+        return {name: value for name, value in self.parameters.items() if name == "pipeline"}
+
+    @property
     def job_variables(self) -> dict[str, Any]:
         """The values that Penstock sets for the work pool's job template. A person may set others."""
         return {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}

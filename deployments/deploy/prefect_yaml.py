@@ -26,8 +26,9 @@ HEADER = """\
 #   prefect deploy --all --prefect-file deployments/prefect.yaml
 #
 # Both ways give the same deployments. Only `penstock deploy` also creates the work pool, with a command that starts
-# flow runs seconds sooner; removes schedules and deployments that have no spec any more; keeps pauses and job variables
-# that a person set; creates the automations of `notify:`; and changes nothing if you repeat it.
+# flow runs seconds sooner; fixes the pipeline in each form (else only the flow refuses another); removes schedules
+# and deployments that have no spec any more; keeps pauses and job variables that a person set; creates the automations
+# of `notify:`; and changes nothing if you repeat it.
 """
 
 

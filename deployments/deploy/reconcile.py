@@ -4,6 +4,7 @@ A deploy leaves two things as a person set them: job variables other than our ow
 schedule is paused, unless the spec has `active:` (a changed schedule stays paused, and the change says so).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,6 +32,8 @@ SHOWN_IN_FULL = (
 )
 """Short fields, shown with both values. Of other fields only the fact of a change is shown."""
 
+FIXED = "This deployment scores only its own pipeline."
+"""The form's help of a parameter that takes one value."""
 SERVERS_BEGIN = "DTSTART:20200101T000000"
 
 
@@ -52,7 +55,7 @@ class Reconciliation:
             "tags": list(definition.tags),
             "entrypoint": definition.entrypoint,
             "parameters": definition.parameters,
-            "parameter_openapi_schema": read_form(definition.entrypoint),
+            "parameter_openapi_schema": read_form(definition.entrypoint, definition.fixed),
             "enforce_parameter_schema": definition.enforce_parameter_schema,
             "pull_steps": pull_steps(self.folder),
             "work_pool_name": definition.work_pool,
@@ -122,9 +125,16 @@ def read_fields(deployment: DeploymentResponse) -> dict[str, Any]:
     }
 
 
-def read_form(entrypoint: str) -> dict[str, Any]:
-    """Return the JSON Schema of a flow's parameters, which is its form in the UI."""
-    return parameter_schema(import_object(entrypoint)).model_dump(mode="json", exclude_unset=True)
+def read_form(entrypoint: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a flow's parameters, which is its form in the UI.
+
+    Args:
+        fixed: Parameters that take only this value. They are marked as Prefect's own `freeze` marks them.
+    """
+    form = parameter_schema(import_object(entrypoint)).model_dump(mode="json", exclude_unset=True)
+    for name, value in fixed.items():
+        form["properties"][name] |= {"readOnly": True, "enum": [value], "description": FIXED}
+    return form
 
 
 def reconcile_schedules(

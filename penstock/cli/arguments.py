@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
+from penstock.interval import parse_moment
 
-def parse_moment(text: str) -> datetime:
-    """Read `2026-01-31` or `2026-01-31T06:00:00Z`. A value without a zone is in the pipeline's time zone."""
+
+def read_moment(text: str) -> datetime:
+    """Read an option's date or time. A value without a zone is in the pipeline's time zone."""
     try:
-        return datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise typer.BadParameter(f"`{text}` is not a date or time; write 2026-01-31 or 2026-01-31T06:00:00Z") from None
+        return parse_moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def parse_timezone(text: str) -> str:
@@ -45,14 +47,14 @@ Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of 
 Start = Annotated[
     datetime | None,
     typer.Option(
-        parser=parse_moment,
+        parser=read_moment,
         metavar="TIME",
         help="Start of the range: a date or an ISO time, in the pipeline's zone.",
     ),
 ]
 End = Annotated[
     datetime | None,
-    typer.Option(parser=parse_moment, metavar="TIME", help="End of the range, in the pipeline's zone, not included."),
+    typer.Option(parser=read_moment, metavar="TIME", help="End of the range, in the pipeline's zone, not included."),
 ]
 Restate = Annotated[bool, typer.Option("--restate", help="Score the range again, including published intervals.")]
 ModelOption = Annotated[

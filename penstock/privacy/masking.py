@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,11 @@ class MaskingPolicy:
         if value is None:
             return None
         return _HASHED + hmac.new(self.secret, str(value).encode(), hashlib.sha256).hexdigest()[:_DIGITS]
+
+
+def is_hash(value: object) -> bool:
+    """Whether a stored value is the hash of a private one."""
+    return isinstance(value, str) and re.fullmatch(rf"{_HASHED}[0-9a-f]{{{_DIGITS}}}", value) is not None
 
 
 @contextmanager

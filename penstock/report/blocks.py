@@ -82,6 +82,8 @@ class Column:
     number: bool = False
     below: str = ""
     """The column under whose cells a narrow renderer prints this one."""
+    width: int = 60
+    """Characters after which a renderer whose tables do not wrap breaks a cell's text."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The run card: a run's document as markdown, and the plan of a run."""
 
 import base64
+import textwrap
 from collections.abc import Callable, Sequence
 
 from penstock.database.connections import Database
@@ -21,7 +22,7 @@ from penstock.report.blocks import (
     Strong,
     Table,
 )
-from penstock.report.chart import draw_histogram
+from penstock.report.chart import describe_histogram, draw_histogram
 from penstock.report.document import read_document
 from penstock.report.sections import build_sections, describe_models
 from penstock.run.planning import Plan
@@ -31,6 +32,7 @@ from penstock.spec.pipeline import Pipeline
 LinkTo = Callable[[str], str]
 """Makes the address of a flow run's page from its id."""
 
+_BREAK = "<br>"
 _MARKS = {
     "published": "✓",
     "audited": "•",
@@ -91,16 +93,36 @@ def _block(block: Block, link_to: LinkTo | None) -> str:
         case Histogram(quantiles, before):
             labels = ["this run", *(["the run before"] if before else [])]
             encoded = base64.b64encode(draw_histogram(quantiles, before, labels).encode()).decode()
-            return f"![score histogram](data:image/svg+xml;base64,{encoded})"
+            return f"![{_escape_alt(describe_histogram(quantiles, before))}](data:image/svg+xml;base64,{encoded})"
+
+
+def _escape_alt(text: str) -> str:
+    """Keep a text from ending the description of a picture."""
+    return text.replace("[", "(").replace("]", ")")
 
 
 def _table(table: Table, link_to: LinkTo | None = None) -> str:
-    rows = [[_inline(cell, link_to) for cell in row] for row in table.rows]
+    """Write a table. Prefect's V1 UI does not wrap cells, so long texts are broken here."""
+    shown = [column for column in table.columns if not column.below]
+    rows = [_cells(table, row, link_to) for row in table.rows]
     if table.strong_row is not None:
         rows[table.strong_row] = [f"**{cell}**" for cell in rows[table.strong_row]]
-    sides = ["--:" if column.number else "---" for column in table.columns]
-    names = [column.name for column in table.columns]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, sides, *rows))
+    sides = ["--:" if column.number else "---" for column in shown]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in ([c.name for c in shown], sides, *rows))
+
+
+def _cells(table: Table, row: Sequence[Inline], link_to: LinkTo | None) -> list[str]:
+    """Write the cells of a row, each with what belongs below it."""
+    cells: dict[str, str] = {}
+    for column, part in zip(table.columns, row, strict=True):
+        text = _BREAK.join(map(_escape, _wrap(part, column.width))) if isinstance(part, str) else _inline(part, link_to)
+        place = column.below or column.name
+        cells[place] = _BREAK.join(filter(None, (cells.get(place, ""), text)))
+    return list(cells.values())
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def _line(line: Sequence[Inline], link_to: LinkTo | None = None) -> str:

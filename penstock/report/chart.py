@@ -1,11 +1,14 @@
 """The score histogram as SVG: this run as bars, the run before as an outline."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from penstock.monitor.score_shift import bin_edges, bin_shares
 
 _BINS, _WIDTH, _HEIGHT = 20, 640, 170
 _TOP, _LEFT, _BOTTOM = 26, 44, 24
+_WORDED_BINS = 5
+"""Bins of the description in words."""
 _BLUE, _ORANGE, _GREY = "#3b82f6", "#d97706", "#757f8d"
 """Legible on white and on Prefect's dark grey, since the picture has no background."""
 
@@ -25,6 +28,20 @@ def draw_histogram(quantiles: Sequence[float], before: Sequence[float] = (), lab
     width, height = _LEFT + _WIDTH + 8, _TOP + _HEIGHT + _BOTTOM
     frame = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {frame}>{"".join(drawn)}</svg>'
+
+
+def describe_histogram(quantiles: Sequence[float], before: Sequence[float] = ()) -> str:
+    """Write the histogram's bins in words, for readers who do not see the picture."""
+    text = f"Score histogram of this run: {_list_shares(quantiles, before)}."
+    return f"{text} The run before: {_list_shares(before, quantiles)}." if before else text
+
+
+def _list_shares(quantiles: Sequence[float], other: Sequence[float]) -> str:
+    edges = bin_edges(_WORDED_BINS, quantiles, other)
+    if edges[0] == edges[-1]:
+        return f"all at {edges[0]:.3g}"
+    binned = zip(bin_shares(quantiles, edges), pairwise(edges), strict=True)
+    return ", ".join(f"{share:.0%} from {low:.3g} to {high:.3g}" for share, (low, high) in binned if share > 0)
 
 
 class _Plot:

@@ -1,17 +1,23 @@
 """One run as a document, read from the ledger alone. `sections` lays it out, `card` and `penstock show` render it."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from json import loads
 from typing import Any
 
 from penstock.database.connections import Database
 from penstock.ledger.lineage import count_earlier_runs, earlier_runs, previous_published, replaced_by, replaced_runs
-from penstock.ledger.quarantine import RefusalCount, count_refusals
+from penstock.ledger.quarantine import RefusalCount, count_refusals, quarantined_rows
 from penstock.ledger.reader import PartitionRecord, RunRecord, partitions_of, validations_of
 from penstock.monitor.score_shift import ScoreShift, measure_shift
+from penstock.privacy.masking import is_hash
 from penstock.run_types import ModelPin, Pins, Validation
+
+SAMPLE_KEYS = 5
+"""Most keys of refused rows that a document shows."""
+_READ_KEYS = 50
+"""Rows to read for them: a row that was refused at two stages has two."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class RunDocument:
     """The worst outcome first."""
     refusals: Sequence[RefusalCount]
     """Most frequent first."""
+    refused_keys: Sequence[str]
+    """Keys of the first refused rows, as text. None if a key column is private."""
     before: RunRecord | None
     """The published run of the interval before, with which the scores are compared."""
     earlier: Sequence[RunRecord]
@@ -96,12 +104,30 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
         partitions_of(database, run.run_id),
         validations_of(database, run.run_id),
         count_refusals(database, run.run_id),
+        _sample_keys(database, run.run_id),
         previous_published(database, run),
         earlier_runs(database, run),
         count_earlier_runs(database, run),
         replaced_runs(database, run),
         replaced_by(database, run),
     )
+
+
+def _sample_keys(database: Database, run_id: str) -> list[str]:
+    """Return the keys of the first refused rows, each once. A key of several columns is `column=value, …`."""
+    found: dict[str, None] = {}
+    for row in quarantined_rows(database, run_id=run_id, limit=_READ_KEYS):
+        key = json.loads(row.key)
+        if any(is_hash(value) for value in key.values()):
+            return []
+        found[_write_key(key)] = None
+    return list(found)[:SAMPLE_KEYS]
+
+
+def _write_key(key: dict[str, Any]) -> str:
+    if len(key) == 1:
+        return str(next(iter(key.values())))
+    return ", ".join(f"{column}={value}" for column, value in key.items())
 
 
 def shift_between(run: RunRecord, before: RunRecord | None) -> ScoreShift | None:
@@ -118,7 +144,7 @@ def partition_seconds(partition: PartitionRecord) -> float:
 def run_object(run: RunRecord, shift: ScoreShift | None, link: str | None) -> dict[str, Any]:
     """Return a run as JSON shows it. `link` is the address of its flow run."""
     record = {field.name: getattr(run, field.name) for field in fields(run)}
-    record["memory"] = loads(run.memory) if run.memory else None
+    record["memory"] = json.loads(run.memory) if run.memory else None
     figures = {"seconds": run.seconds, "cost_per_million": run.cost_per_million, "psi": shift.psi if shift else None}
     return record | figures | {"flow_run_link": link}
 
@@ -132,6 +158,7 @@ def document_object(document: RunDocument, link: str | None) -> dict[str, Any]:
             "outcomes": document.outcomes,
             "validations": [asdict(v) | {"detail": v.detail} for v in document.validations],
             "refusals": [asdict(refusal) for refusal in document.refusals],
+            "refused_keys": document.refused_keys,
             "steps": [asdict(step) for step in document.steps],
             "loaded_partitions": document.partitions,
             "compared_with": document.before.run_id if document.before else None,

@@ -25,7 +25,7 @@ from penstock.report.blocks import (
 from penstock.report.document import RunDocument, partition_seconds, shift_between
 from penstock.resources.memory import read_fit
 from penstock.resources.usage import format_bytes
-from penstock.run_types import Pins, interval_label
+from penstock.run_types import Pins, Validation, interval_label
 from penstock.timezones import describe_moment
 
 DIGEST = 12
@@ -137,22 +137,39 @@ def _describe_cost(run: RunRecord) -> dict[str, str]:
 
 
 def _list_validations(document: RunDocument) -> Table:
-    columns = ("outcome", "unexpected", "expectation", "severity")
+    """List the validations. An expectation about whole columns has no unexpected rows: it shows what it observed."""
     rows: list[list[Inline]] = []
     for v in document.validations:
-        unit = "" if v.unit == "rows" else f" {v.unit}"
-        counts = f"{v.unexpected:,} of {v.evaluated:,}{unit}"
-        rows.append([Status(v.outcome), counts, f"{v.stage}: {v.expectation}", v.severity, v.note])
-    return Table([*_columns(columns, numbers=("unexpected",)), Column("detail", below="expectation")], rows)
+        counts = f"{v.unexpected:,} of {v.evaluated:,}{'' if v.unit == 'rows' else f' {v.unit}'}"
+        found, detail = (v.observed, "") if _is_observation(v) else (counts, v.note)
+        rows.append([Status(v.outcome), found, f"{v.stage}: {v.expectation}, {v.severity}", detail])
+    columns = [
+        Column("outcome"),
+        Column("found", width=28),
+        Column("expectation"),
+        Column("detail", below="expectation"),
+    ]
+    return Table(columns, rows)
+
+
+def _is_observation(validation: Validation) -> bool:
+    """Whether the observed value says more than the count of unexpected rows, which is 0."""
+    return bool(validation.observed) and not validation.unexpected and not validation.released
 
 
 def _list_refusals(document: RunDocument) -> list[Block]:
+    """List the counts of refused rows, some of their keys, and the command that shows the rows."""
     rows = [[f"{r.rows:,}", r.stage, ", ".join(r.reasons)] for r in document.refusals]
-    hint = f"See the rows with `penstock quarantine show {document.run.run_id[:SHORT_ID]}`."
-    return [
-        Table(_columns(("rows", "stage", "reasons"), numbers=("rows",)), rows),
-        Paragraph((hint,)),
-    ]
+    blocks: list[Block] = [Table(_columns(("rows", "stage", "reasons"), numbers=("rows",)), rows)]
+    if document.refused_keys:
+        keys: list[Inline] = []
+        for key in document.refused_keys:
+            keys += [", " if keys else "", Code(key)]
+        left = sum(r.rows for r in document.refusals) - len(document.refused_keys)
+        more = f" and {left:,} more." if left > 0 else "."
+        blocks.append(Paragraph(("Keys of the rows: ", *keys, more)))
+    command = f"penstock quarantine show {document.run.run_id[:SHORT_ID]}"
+    return [*blocks, Paragraph(("See the rows in the project's folder with ", Code(command), "."))]
 
 
 def _describe_scores(document: RunDocument) -> list[Block]:
@@ -164,9 +181,9 @@ def _describe_scores(document: RunDocument) -> list[Block]:
         other = f", scored by {before.models}" if before.models != run.models else ""
         blocks.append(Paragraph((Strong(_describe_shift(shift)), compared, _name(before), f"{other}).")))
     blocks.append(Paragraph((f"5 % below {low:.4g}, median {middle:.4g}, 95 % below {high:.4g}.",)))
-    blocks.append(Histogram(run.score_quantiles, before.score_quantiles if before else ()))
+    histogram = Histogram(run.score_quantiles, before.score_quantiles if before else ())
     note = "Share of the rows in bins of equal width, read from 101 quantiles: exact to about one per cent."
-    return [*blocks, Paragraph((note,))]
+    return [*blocks, histogram, Paragraph((note,))]
 
 
 def _describe_shift(shift: ScoreShift) -> str:
@@ -201,8 +218,8 @@ def _list_runs(document: RunDocument, zone: str) -> list[Block]:
         shift = shift_between(run, other)
         psi, started = f"{shift.psi:.3f}" if shift else "–", describe_moment(other.started_at, zone, seconds=True)
         rows.append([_name(other), started, Status(other.state), other.models, psi, other.error or other.reason])
-    names = ("run", "started", "state", "model", "PSI to it", "why")
-    blocks: list[Block] = [Table(_columns(names, numbers=("PSI to it",)), rows)]
+    columns = _columns(("run", "started", "state", "model", "PSI to it"), numbers=("PSI to it",))
+    blocks: list[Block] = [Table([*columns, Column("why", width=40)], rows)]
     if document.earlier_count > len(earlier):
         listed = f"penstock runs {run.pipeline} --limit 1000"
         blocks.append(Paragraph((f"The newest {len(earlier)} of {document.earlier_count:,}; `{listed}` lists more.",)))

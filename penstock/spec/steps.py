@@ -24,9 +24,10 @@ from penstock.spec.parts import Column, Part
 
 _ONE_MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}@[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _STEP_NAME = r"[a-z][a-z0-9_]{0,23}"
-MODEL_PATTERN = rf"^({_ONE_MODEL}|{_STEP_NAME}={_ONE_MODEL}(,{_STEP_NAME}={_ONE_MODEL})*)$"
-ModelText = Annotated[str, Field(pattern=MODEL_PATTERN)]
-"""Models as people choose them for a run: `card-risk@champion`, or by step `screen=screen@2,deep=deep@3`."""
+_ONE_STEP = rf"{_STEP_NAME} *= *{_ONE_MODEL}"
+CHOICE_PATTERN = rf"{_ONE_MODEL}|{_ONE_STEP}( *, *{_ONE_STEP})*"
+"""Models as people choose them for a run: `card-risk@champion`, or by step `screen=screen@2, deep=deep@3`."""
+MODEL_EXAMPLES = "name@alias or name@version, as in card-risk@champion"
 _NAMELESS = frozenset(
     {"pivot", "pivot_wider", "unpivot", "columns", "unnest", "describe", "summarize", "show", "table"}
 )
@@ -127,11 +128,11 @@ def choose_models(steps: Sequence[ScoreStep], choice: str = "") -> dict[str, Mod
         choice: `name@version` where there is one step, else `step=name@version`, several with commas; empty for none.
 
     Raises:
-        SettingsError: it is not written so, or names no step.
+        SettingsError: it is not written so, names no step, or names a step twice.
     """
-    models = {step.name: step.model for step in steps}
-    for part in filter(None, choice.split(",")):
-        name, equals, text = part.rpartition("=")
+    models, named = {step.name: step.model for step in steps}, set[str]()
+    for part in filter(None, (part.strip() for part in choice.split(","))):
+        name, equals, text = (piece.strip() for piece in part.rpartition("="))
         if not equals and len(models) == 1:
             name = next(iter(models))
         chosen = parse_model(text)
@@ -139,7 +140,11 @@ def choose_models(steps: Sequence[ScoreStep], choice: str = "") -> dict[str, Mod
             remedy = f"Write step=name@version, as in `{next(reversed(models))}={text}`."
             raise SettingsError(f"`{text}` is chosen for no step, and the pipeline has {len(models)}", remedy)
         if name not in models:
-            raise SettingsError(f"`{part}` is chosen for a step that is not there.{nearest(name, tuple(models))}", "")
+            known = nearest(name, tuple(models)).strip()
+            raise SettingsError(f"`{part}` is chosen for a step that is not there", known)
+        if name in named:
+            raise SettingsError(f"the models of step `{name}` are chosen twice", "Choose one model for a step.")
+        named.add(name)
         models[name] = chosen
     return models
 
@@ -156,7 +161,7 @@ def parse_model(text: str) -> ModelRef:
         SettingsError: it is not written so.
     """
     if not re.fullmatch(_ONE_MODEL, text):
-        raise SettingsError(f"`{text}` is no model", "Write name@alias or name@version: `card-risk@champion`.")
+        raise SettingsError(f"`{text[:60]}` is no model", f"Write {MODEL_EXAMPLES}.")
     return ModelRef.model_validate(text)
 
 

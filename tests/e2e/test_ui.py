@@ -19,6 +19,7 @@ from tests.e2e.stack import (
     submit,
     wait_for_run,
 )
+from tests.form_values import EXPECTED_MODEL, EXPECTED_TIME
 from tests.waiting import wait_until
 
 pytestmark = BROWSER
@@ -67,8 +68,8 @@ def test_a_second_trigger_of_a_published_interval_ends_skipped(page: Any, stack:
 @pytest.mark.parametrize(
     ("field", "value", "told"),
     [
-        ("Begin of the range", "31.01.2026", "does not match"),
-        ("Model", "newest", "does not match"),
+        ("Begin of the range", "31.01.2026", EXPECTED_TIME),
+        ("Model", "newest", EXPECTED_MODEL),
         ("Rows of a partition", "-5", "less than the minimum"),
     ],
 )

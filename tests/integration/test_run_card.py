@@ -16,7 +16,7 @@ from penstock.database.connections import Database, open_database
 from penstock.interval import Grid
 from penstock.ledger.lineage import earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.reader import RunRecord, find_run, list_runs
-from penstock.ledger.tables import partitions
+from penstock.ledger.tables import partitions, validations
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
 from penstock.report.card import run_card
 from penstock.report.document import read_document
@@ -150,7 +150,7 @@ def test_a_halted_runs_card_begins_with_what_halted_it(scored: Place) -> None:
 
     assert card.startswith("# card-risk 2026-01-03 → 01-04: ✗ halted\n\n> `card-risk`")
     assert "Nothing was published" in card
-    assert "| ✗ **halted** | 100 of 250 | volume: quarantine_limit | critical |" in card
+    assert "| ✗ **halted** | 100 of 250 | volume: quarantine_limit, critical<br>40.0% were refused" in card
     assert "](/" not in card  # nobody said where flow runs are seen
     assert "## Scores" not in card
 
@@ -255,3 +255,76 @@ def test_runs_of_one_pipeline_are_listed_with_the_shift_of_their_scores(scored: 
     assert max(map(len, table.splitlines())) <= 100
     assert [run["psi"] is None for run in objects] == [True, False, False, True]
     assert objects[0]["flow_run_link"].endswith(f"/runs/flow-run/{objects[0]['flow_run_id']}")
+
+
+def test_the_card_leads_to_the_refused_rows(scored: Place) -> None:
+    run = of(scored, "2026-01-02", "published")
+
+    card, page = run_card(scored.warehouse, run.run_id), tell("show", run.run_id)
+    rows = tell("quarantine", "show", run.run_id[:8])
+
+    assert "Keys of the rows: `251`, `252`." in card
+    assert f"with `penstock quarantine show {run.run_id[:8]}`." in card
+    assert "Keys of the rows: 251, 252." in page
+    assert '{"payment_id": 251}' in rows
+    halted = of(scored, "2026-01-03", "halted")
+    assert "Keys of the rows: `501`, `502`, `503`, `504`, `505` and 95 more." in run_card(
+        scored.warehouse, halted.run_id
+    )
+
+
+def test_private_keys_are_on_no_card(
+    make_place: Callable[..., Place], prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "a secret of more than sixteen characters")
+    private = SPEC.replace("key: [payment_id]", "key: [payment_id]\n    private: {payment_id: hash}")
+    place = make_place(spec=private)
+    change(place.shop, "update payments set amount = null where payment_id in (1, 2)")
+    run_score(place, end="2026-01-02")
+    run = of(place, "2026-01-01", "published")
+
+    card, page = run_card(place.warehouse, run.run_id), tell("show", run.run_id)
+
+    assert "| 2 | payments |" in card
+    for text in (card, page):
+        assert "Keys of the rows" not in text
+        assert "hash:" not in text
+        assert f"penstock quarantine show {run.run_id[:8]}" in text
+    assert json.loads(tell("show", run.run_id, "--json"))["refused_keys"] == []
+
+
+def test_an_aggregate_shows_what_it_observed(scored: Place) -> None:
+    """The limit stands in the expectation. `0 of 250` beside a halt would say nothing."""
+    run = of(scored, "2026-01-01", "published")
+    with scored.warehouse.writing() as connection:
+        of_run = (validations.c.run_id == run.run_id) & validations.c.expectation.like("%mean%")
+        connection.execute(sa.update(validations).where(of_run).values(outcome="halted"))
+
+    card, page = run_card(scored.warehouse, run.run_id).replace("<br>", " "), tell("show", run.run_id)
+
+    limit = r"scores: score column_mean_to_be_between \(min_value=0.0001, max_value=0.9999\),"
+    assert re.search(rf"\| ✗ \*\*halted\*\* \| observed 0\.\d+ \| {limit}", card)
+    assert re.search(r"halted +observed 0\.\d+ ", page)
+    assert "0 of 250 values" not in card + page
+
+
+def test_no_line_of_a_cards_table_is_too_long_for_a_page_that_does_not_wrap(scored: Place) -> None:
+    run = of(scored, "2026-01-03", "halted")
+    with scored.warehouse.writing() as connection:
+        names = {"expectation": f"country {'in_set ' * 30}", "observed": f"{'observed ' * 40}{'x' * 200}"}
+        connection.execute(sa.update(validations).where(validations.c.run_id == run.run_id).values(**names))
+
+    card = run_card(scored.warehouse, run.run_id)
+
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    assert max(len(part) for row in rows for cell in row.split(" | ") for part in cell.split("<br>")) <= 64
+
+
+def test_the_histogram_has_its_bins_in_words(scored: Place) -> None:
+    card = run_card(scored.warehouse, of(scored, "2026-01-02", "published").run_id)
+
+    [words] = re.findall(r"!\[([^\]]*)\]\(data:", card)
+    now, before = words.split(" The run before: ")
+    assert now.startswith("Score histogram of this run: ")
+    for text in (now, before):
+        assert 98 <= sum(int(share) for share in re.findall(r"(\d+)% from 0\.\d+ to 0\.\d+", text)) <= 102

@@ -23,6 +23,7 @@ from penstock.interval import (
     merge,
     parse_duration,
     parse_key,
+    parse_moment,
 )
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -342,3 +343,44 @@ def test_ten_years_of_quarter_hours_are_split_and_compared_in_a_moment() -> None
     seconds = time.process_time() - began
     assert (len(tiles), len(lacking)) == (350_688, 175_344)
     assert seconds < 8  # 0.8 s on a quiet machine; with a loop in the loop it is hours
+
+
+@given(
+    st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1)),  # noqa: DTZ001
+    st.sampled_from(["", "Z", "+02:00", "-1130", "+05", " UTC"]),
+    st.sampled_from(["T", "t", " ", "  "]),
+    st.sampled_from(["", " ", "\n", "\t "]),
+)
+def test_every_way_to_write_a_moment_gives_what_python_reads_from_the_iso_form(
+    local: datetime, offset: str, between: str, around: str
+) -> None:
+    text = f"{around}{local.isoformat(between[0])}{offset}{around}".replace(between[0], between, 1)
+    zone = offset.strip().replace("UTC", "Z")
+
+    assert parse_moment(text) == datetime.fromisoformat(local.isoformat() + zone)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("2026-1-5", "2026-01-05T00:00:00"),
+        ("20260105", "2026-01-05T00:00:00"),
+        ("2026-1-5 6", "2026-01-05T06:00:00"),
+        ("2026-01-05 6:07", "2026-01-05T06:07:00"),
+        ("2026-01-05T06:07:08.123456789", "2026-01-05T06:07:08.123456"),
+        ("2024-02-29", "2024-02-29T00:00:00"),
+    ],
+)
+def test_people_write_moments_in_more_ways(text: str, read: str) -> None:
+    assert parse_moment(text) == datetime.fromisoformat(read)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "now", "2026", "2026-01", "2026115", "2026-02-29", "2026-01-05T24:00", "2026-01-05T06:60", "2026-01-05+02:00",
+     "0001-01-01", "9999-12-31", "10000-01-01", "٢٠٢٦-٠١-٠٥", "2026-01-05T06:00+24:00", "x" * 5000],
+)  # fmt: skip
+def test_what_is_no_moment_is_refused_with_a_short_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Write 2026-01-31 or 2026-01-31T06:00\.$") as refused:
+        parse_moment(text)
+    assert len(str(refused.value)) < 160

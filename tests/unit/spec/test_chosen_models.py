@@ -24,6 +24,7 @@ def test_a_single_model_is_chosen_by_its_name_alone() -> None:
 def test_of_several_those_that_are_named_change_and_the_order_stays() -> None:
     assert chosen(TWO, "deep=d@3") == ["screen@champion", "d@3"]
     assert chosen(TWO, "deep=d@3,screen=s@4") == ["s@4", "d@3"]
+    assert chosen(TWO, " deep = d@3 , screen = s@4 ") == ["s@4", "d@3"]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,7 @@ def test_of_several_those_that_are_named_change_and_the_order_stays() -> None:
         ("d@3", "is chosen for no step, and the pipeline has 2"),
         ("dep=d@3", "a step that is not there. Did you mean `deep`?"),
         ("deep=d", "`d` is no model"),
+        ("deep=d@1, deep=d@2", "the models of step `deep` are chosen twice"),
     ],
 )
 def test_a_choice_that_fits_no_step_is_told(choice: str, told: str) -> None:

@@ -1,0 +1,188 @@
+"""Read what a person asked of a flow: all wrong values are named in one error, by the labels of the form.
+
+A value may come from the form, the API, an automation or Python. So text stands for a number or a yes too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
+
+from penstock.errors import SpecError, UsageError, WrongParameters, nearest
+from penstock.interval import parse_moment
+from penstock.run.planning import Mode
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.steps import choose_models
+from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
+from penstock.tasks.form import LABELS, MOST_PARALLEL, MOST_ROWS
+from penstock.tasks.process_resources import settings
+
+_Value = TypeVar("_Value")
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+@dataclass(frozen=True)
+class AskedScore:
+    """What one run of the scoring flow is to do."""
+
+    pipeline: Pipeline
+    mode: Mode
+    start: datetime | None
+    end: datetime | None
+    model: str
+    partition_rows: int | None
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class AskedBackfill:
+    """What one run of the backfill flow is to do."""
+
+    named: str
+    """The pipeline's name or path."""
+    pipeline: Pipeline
+    start: datetime | None
+    end: datetime | None
+    parallel: int
+    restate: bool
+
+
+def read_asked_score(
+    pipeline: object, mode: object, start: object, end: object, model: object, partition_rows: object, dry_run: object
+) -> AskedScore:
+    """Read the parameters of the scoring flow.
+
+    Raises:
+        WrongParameters: one or more values cannot be used.
+        SpecError: the pipeline's file is wrong.
+    """
+    reader = _Reader()
+    spec = reader.read("pipeline", pipeline, _load_own)
+    asked = (
+        reader.read("mode", mode, _read_mode),
+        reader.read("start", start, _read_moment),
+        reader.read("end", end, _read_moment),
+        reader.read("model", model, lambda value: _read_model(value, spec)),
+        reader.read("partition_rows", partition_rows, lambda value: _read_number(value, 0, MOST_ROWS)),
+        reader.read("dry_run", dry_run, _read_flag),
+    )
+    reader.refuse_wrong()
+    known, start_at, end_at, models, rows, is_dry = asked
+    assert spec is not None
+    return AskedScore(spec, known or "due", start_at, end_at, models or "", rows or None, bool(is_dry))
+
+
+def read_asked_backfill(
+    pipeline: object, start: object, end: object, parallel: object, restate: object
+) -> AskedBackfill:
+    """Read the parameters of the backfill flow.
+
+    Raises:
+        WrongParameters: one or more values cannot be used.
+        SpecError: the pipeline's file is wrong.
+    """
+    reader = _Reader()
+    spec = reader.read("pipeline", pipeline, _load_own)
+    asked = (
+        reader.read("start", start, _read_moment),
+        reader.read("end", end, _read_moment),
+        reader.read("parallel", parallel, lambda value: _read_number(value, 1, MOST_PARALLEL)),
+        reader.read("restate", restate, _read_flag),
+    )
+    reader.refuse_wrong()
+    start_at, end_at, most, again = asked
+    assert spec is not None
+    return AskedBackfill(str(pipeline).strip(), spec, start_at, end_at, most or 1, bool(again))
+
+
+class _Reader:
+    """Reads one parameter after the other and collects what is wrong."""
+
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+
+    def read(self, name: str, value: object, parse: Callable[[object], _Value]) -> _Value | None:
+        try:
+            return parse(value.strip() if isinstance(value, str) else value)
+        except SpecError:
+            raise
+        except (ValueError, UsageError) as error:
+            self._problems.append(f"{LABELS[name]}: {error}")
+            return None
+
+    def refuse_wrong(self) -> None:
+        if self._problems:
+            raise WrongParameters(tuple(self._problems))
+
+
+def _read_moment(value: object) -> datetime | None:
+    if value is None or value == "":
+        return None
+    return value if isinstance(value, datetime) else parse_moment(str(value))
+
+
+def _read_mode(value: object) -> Mode:
+    word = str(value).casefold()
+    if word not in _MODES:
+        raise ValueError(f"`{_show(value)}` is no choice.{nearest(word, _MODES)} Write {', '.join(_MODES)}.")
+    return word
+
+
+def _read_model(value: object, spec: Pipeline | None) -> str:
+    choice = "" if value is None else str(value)
+    if spec is not None:
+        choose_models(spec.steps, choice)
+    return choice
+
+
+def _read_number(value: object, least: int, most: int) -> int:
+    text = "" if isinstance(value, bool) else str(value)
+    number = int(text) if text.isdecimal() and len(text) < 20 else -1
+    if not least <= number <= most:
+        raise ValueError(f"`{_show(value)}` is not a whole number from {least:,} to {most:,}.")
+    return number
+
+
+def _read_flag(value: object) -> bool:
+    known = _WORDS.get(str(value).casefold())
+    if known is None:
+        raise ValueError(f"`{_show(value)}` is neither true nor false.")
+    return known
+
+
+def _show(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _load_own(value: object) -> Pipeline:
+    """Load the pipeline, unless this flow run comes from the deployment of another one.
+
+    A deployment whose own parameters name a pipeline has that pipeline's history, tags and slot.
+    """
+    own = _own_pipeline()
+    if own is not None and value != own:
+        raise ValueError(
+            f"the deployment `score/{own}` scores only `{own}`, not `{_show(value)}`. "
+            "Start the run from that pipeline's own deployment, or from `score/any_pipeline`."
+        )
+    return load_pipeline(find_pipeline_file(str(value), Path(settings().pipelines)))
+
+
+def _own_pipeline() -> Any:
+    """Return the pipeline that this flow run's own deployment names. None without a deployment."""
+    context = FlowRunContext.get()
+    deployment_id = context.flow_run.deployment_id if context and context.flow_run else None
+    if deployment_id is None:
+        return None
+    try:
+        with get_client(sync_client=True) as client:
+            return client.read_deployment(deployment_id).parameters.get("pipeline")
+    except ObjectNotFound:  # deleted since the run was scheduled
+        return None
