@@ -75,11 +75,6 @@ def count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def plural(number: int, noun: str) -> str:
-    """Write `1 interval`, `2 intervals`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 

@@ -7,8 +7,9 @@ import typer
 
 from penstock.cli.arguments import End, Start
 from penstock.cli.opening import locate_run, open_ledger, open_settings
-from penstock.cli.output import console, count, plural
+from penstock.cli.output import console, count
 from penstock.errors import WrongState
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database
@@ -39,12 +40,14 @@ def withdraw_runs(
 ) -> None:
     """Remove published runs' rows from the live view. Only a restatement scores their intervals again."""
     from penstock.ledger.writer import withdraw
+    from penstock.run.planning import refuse_empty_range
     from penstock.run_types import interval_label
 
     if bool(run_ids) == bool(pipeline):
         raise typer.BadParameter("give either RUN_IDs or --pipeline")
     if run_ids and (table or start or end):
         raise typer.BadParameter("--table, --start and --end go with --pipeline")
+    refuse_empty_range(start, end)
     settings = open_settings()
     if pipeline:
         found = _find_published(settings, pipeline, table, start, end)

@@ -9,7 +9,8 @@ from penstock.cli.check.report import CheckReport, SampleSize
 from penstock.cli.check.samples import Sample, Sampler, choose_interval
 from penstock.cli.check.steps import subject_of
 from penstock.cli.opening import connector, open_pipeline
-from penstock.cli.output import count, plural
+from penstock.cli.output import count
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,8 +19,9 @@ from penstock.cli.demo.context import (
 from penstock.cli.demo.pack import find_pack, play_pack, write_settings
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console as stdout
-from penstock.cli.output import make_table, plural
+from penstock.cli.output import make_table
 from penstock.cli.own_settings import alone_in
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.cli.demo.context import DemoContext, load_engines, server_ahead, stop
-from penstock.cli.output import make_table, plural
+from penstock.cli.output import make_table
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from datetime import datetime

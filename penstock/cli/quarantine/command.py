@@ -7,10 +7,11 @@ import typer
 
 from penstock.cli.arguments import AsJson, Limit, OptionalPipeline, RunId
 from penstock.cli.opening import locate_run, open_ledger, open_settings
-from penstock.cli.output import console, count, make_table, plural, short, write_json
+from penstock.cli.output import console, count, make_table, short, write_json
 from penstock.cli.quarantine.export import export_quarantine
 from penstock.cli.quarantine.release import release_quarantine
 from penstock.errors import SettingsError
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.ledger.quarantine import QuarantinedRow
