@@ -15,7 +15,7 @@ from penstock.run.planning import Mode, PlannedInterval, describe_range
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
-from penstock.tasks.artifacts import Progress, report, show_plan, show_summary
+from penstock.tasks.artifacts import Progress, describe_ended, report, show_plan, show_summary
 from penstock.tasks.conclusion import conclude
 from penstock.tasks.events import announce, announce_halt
 from penstock.tasks.form import ModelChoice, Moment, PartitionRows, labelled
@@ -69,7 +69,8 @@ def score(
         if any(source.kind == "log" for source in spec.sources.values()):
             collect_logs(spec)
         todo = plan(spec, now, mode, start or None, end or None)
-        for note in filter(None, (describe_range(todo), todo.stall)):
+        notes = [note for note in (describe_range(todo), todo.stall) if note]
+        for note in notes:
             logger.warning("%s", note)
         if dry_run:
             show_plan(spec, todo, pins)
@@ -86,7 +87,7 @@ def score(
                 if must_read_again(state):  # all partitions must be read again, in another run
                     state = score_one(spec, each, pins, partition_rows or None, return_state=True)
                 ended.append((each, state))
-        show_summary(spec, todo, ended, now)
+        show_summary(spec, notes, describe_ended(ended), now, return_state=True)
         return end_with(conclude(todo, ended))
     except Halted as halt:  # outside an interval: a source cannot be read for the plan
         announce_halt(spec, halt)

@@ -19,6 +19,7 @@ from penstock.models.golden import choose_golden_rows, golden_table, read_inputs
 from penstock.models.manifest import PREDICTED_CLASS, Feature, GoldenRow, Link, Manifest
 from penstock.models.reference import describe_column
 from penstock.run_types import Misfit
+from penstock.wording import plural
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,8 @@ def _check_share(candidate: Candidate, manifest: Manifest, refused: Mapping[int,
     if len(refused) > candidate.max_unscorable * rows:
         raise ModelRefused(
             candidate.name,
-            f"it cannot score {len(refused):,} of {rows:,} reference rows, the first because of {why}. The share that "
-            f"may be so is {candidate.max_unscorable:g}: correct the rows, or allow more with `max_unscorable`.",
+            f"it cannot score {len(refused):,} of {plural(rows, 'reference row')}, the first because of {why}. The "
+            f"share that may be so is {candidate.max_unscorable:g}: correct the rows, or allow more with `max_unscorable`.",
         )
 
 
@@ -176,7 +177,7 @@ def _classes(facts: BoosterFacts, candidate: Candidate) -> tuple[str, ...]:
     if len(classes) != facts.classes or len(set(classes)) != len(classes):
         raise ModelRefused(
             candidate.name,
-            f"{len(classes)} class labels were given, and `{facts.objective}` has {facts.classes} classes. "
+            f"{plural(len(classes), 'class label')} given, and `{facts.objective}` has {facts.classes} classes. "
             "Give one label a class of a multi-class model, in the order of its numbers, and none for other models.",
         )
     return classes

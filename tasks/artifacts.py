@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,10 +20,10 @@ from penstock.ledger.reader import RunRecord, list_own_runs
 from penstock.ledger.writer import this_process
 from penstock.report.card import plan_card, run_card
 from penstock.report.summary import IntervalEnd, run_summary
-from penstock.run.planning import Plan, PlannedInterval, describe_range
+from penstock.run.planning import Plan, PlannedInterval
 from penstock.run_types import Pins, ScoringRun
 from penstock.spec.pipeline import Pipeline
-from penstock.tasks.outcome import describe_outcome, find_outcome
+from penstock.tasks.outcome import FlowOutcome, describe_outcome, find_outcome
 from penstock.tasks.process_resources import connect
 from penstock.tasks.retries import ONCE
 from penstock.wording import plural
@@ -92,41 +93,52 @@ def show_plan(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
     return card
 
 
+@dataclass(frozen=True)
+class EndedRun:
+    """How the flow run of one interval ended. Prefect would replace a state that a task is given by its result."""
+
+    label: str
+    flow_run_id: str
+    outcome: FlowOutcome
+    why: str
+
+
+def describe_ended(ended: Sequence[Ended]) -> list[EndedRun]:
+    """Return what a summary needs of the intervals' states."""
+    return [
+        EndedRun(planned.label, str(state.state_details.flow_run_id), find_outcome(state), describe_outcome(state))
+        for planned, state in ended
+    ]
+
+
 @task(name="show-summary", task_run_name="show summary", **ONCE)
-def show_summary(pipeline: Pipeline, plan: Plan, ended: Sequence[Ended], since: datetime) -> str:
+def show_summary(pipeline: Pipeline, notes: Sequence[str], ended: Sequence[EndedRun], since: datetime) -> str:
     """Write how each interval of this flow run ended as an artifact, and return its markdown.
 
     Args:
+        notes: what people should know about the plan.
         since: the start of this flow run, by this machine's clock.
     """
-    ids = [str(state.state_details.flow_run_id) for _, state in ended]
     records = _read_records(pipeline, since)
     cards: dict[str, str] = {}
     with _logged_errors("the links to the run cards"):
-        cards = _read_cards(f"run-card-{pipeline.name}", ids)
-    ends = [
-        _describe_end(planned, state, records.get(run_id), cards.get(run_id))
-        for (planned, state), run_id in zip(ended, ids, strict=True)
-    ]
-    summary = run_summary(pipeline.name, ends, [note for note in (describe_range(plan), plan.stall) if note])
+        cards = _read_cards(f"run-card-{pipeline.name}", [run.flow_run_id for run in ended])
+    ends = [_describe_end(run, records.get(run.flow_run_id), cards.get(run.flow_run_id)) for run in ended]
+    summary = run_summary(pipeline.name, ends, notes)
     with _logged_errors("the summary"):
         create_markdown_artifact(summary, key=f"summary-{pipeline.name}", description=f"Summary of {pipeline.name}")
     return summary
 
 
-def _describe_end(
-    planned: PlannedInterval, state: State[Any], record: RunRecord | None, card: str | None
-) -> IntervalEnd:
-    outcome = find_outcome(state)
-    good = outcome == "published"
-    page = f"../../artifacts/artifact/{card}" if card else f"../../runs/flow-run/{state.state_details.flow_run_id}"
+def _describe_end(run: EndedRun, record: RunRecord | None, card: str | None) -> IntervalEnd:
+    good = run.outcome == "published"
     return IntervalEnd(
-        planned.label,
-        record.state if good and record else outcome,
-        "" if good and (record is None or record.state == "published") else describe_outcome(state),
+        run.label,
+        record.state if good and record else run.outcome,
+        "" if good and (record is None or record.state == "published") else run.why,
         record.rows_scored if record else None,
         record.rows_quarantined if record else None,
-        page,
+        f"../../artifacts/artifact/{card}" if card else f"../../runs/flow-run/{run.flow_run_id}",
     )
 
 

@@ -60,7 +60,9 @@ def _conclude_unpublished(outcome: FlowOutcome, found: dict[FlowOutcome, list[En
         decides = "" if outcome == "halted" else f" {outcome}"
         also = "".join(f", {counts[kind]:,} {kind}" for kind in _UNPUBLISHED if counts[kind] and kind != outcome)
         of = plural(total, "interval")
-        first = f"{counts[outcome]:,} of {of}{decides}{also}; first: {first}{_list_others(undone)}"
+        first = f"{counts[outcome]:,} of {of}{decides}{also}; first: {first}"
+        others = _list_others(undone)
+        first = f"{first.removesuffix('.')}. {others}" if others else first
     error = find_error(undone[0][1])
     if isinstance(error, Halted):
         return halted(first, error)
@@ -77,4 +79,4 @@ def _describe_failure(planned: PlannedInterval, state: State[Any]) -> str:
 def _list_others(undone: Sequence[Ended]) -> str:
     others = ", ".join(planned.label for planned, _ in undone[1 : 1 + NAMED])
     more = f" and {len(undone) - 1 - NAMED:,} more" if len(undone) > 1 + NAMED else ""
-    return f" The others: {others}{more}." if others else ""
+    return f"The others: {others}{more}." if others else ""

@@ -7,7 +7,7 @@ import typer
 
 from penstock.cli.arguments import End, Start
 from penstock.cli.opening import locate_run, open_ledger, open_settings
-from penstock.cli.output import console, count
+from penstock.cli.output import console
 from penstock.errors import WrongState
 from penstock.wording import plural
 
@@ -59,7 +59,7 @@ def withdraw_runs(
     if not found:
         console().print("nothing to withdraw: no published run matches")
         return
-    named = [f"{count(r.rows_scored)} scores of {r.pipeline} {interval_label(r.interval)}" for _, r in found]
+    named = [f"{plural(r.rows_scored or 0, 'score')} of {r.pipeline} {interval_label(r.interval)}" for _, r in found]
     tables = ", ".join(f"`{name}`" for name in dict.fromkeys(run.destination_table for _, run in found))
     what = named[0] if len(named) == 1 else plural(len(named), "run")
     if not yes:
@@ -68,7 +68,8 @@ def withdraw_runs(
         typer.confirm(f"Remove {what} from {tables}?", abort=True)
     for database, run in found:
         withdraw(database, run.run_id)
-    are = "are" if len(named) == 1 else f"({sum(r.rows_scored or 0 for _, r in found):,} scores) are"
+    scores = plural(sum(r.rows_scored or 0 for _, r in found), "score")
+    are = "are" if len(named) == 1 else f"({scores}) are"
     console().print(f"withdrawn: {what} {are} no longer in {tables}", markup=False)
 
 

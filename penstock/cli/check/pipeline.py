@@ -189,7 +189,7 @@ class _Check:
                 self.pipeline, "of the sample", primary.rows, others, self.settings.statement_seconds
             )
             check_cut(self.pipeline, "of the sample", primary.rows, others, self.settings.statement_seconds)
-            size = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"
+            size = f"{count(features.num_rows)} rows, {plural(len(features.column_names), 'column')}"
             self.report.ok("features", size if self.pipeline.features else f"the primary source as it is: {size}")
             self.trial.judge(FEATURES, features, self._size(self.pipeline.primary, primary))
             return features
@@ -264,7 +264,7 @@ class _Check:
     def _note_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:
             column = self.pipeline.interval.column
-            self.report.warning(subject, f"{rows:,} rows have no `{column}`: they are in no interval and never scored")
+            self.report.warning(subject, f"{plural(rows, 'row')} without `{column}`: in no interval, so never scored")
 
     def _check_key(self, primary: "pa.Table") -> None:
         from penstock.run.features import duplicate_keys
