@@ -131,7 +131,8 @@ def _check_share(candidate: Candidate, manifest: Manifest, refused: Mapping[int,
         raise ModelRefused(
             candidate.name,
             f"it cannot score {len(refused):,} of {plural(rows, 'reference row')}, the first because of {why}. The "
-            f"share that may be so is {candidate.max_unscorable:g}: correct the rows, or allow more with `max_unscorable`.",
+            f"share that may be so is {candidate.max_unscorable:g}: correct the rows, or allow more with "
+            "`max_unscorable`.",
         )
 
 

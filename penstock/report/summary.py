@@ -50,7 +50,7 @@ def run_summary(pipeline: str, ends: Sequence[IntervalEnd], notes: Sequence[str]
     ]
     if len(listed) < len(ends):
         cut = plural(len(ends) - len(listed), "other interval")
-        parts.append(f"{cut} not listed here. `penstock runs {pipeline} --limit {len(ends)}` lists all of them.")
+        parts.append(f"{cut} not listed here. `penstock runs {pipeline} --limit {len(ends)}` lists them all.")
     return "\n\n".join(parts)
 
 

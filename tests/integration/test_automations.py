@@ -256,8 +256,7 @@ def test_a_halt_before_any_interval_is_told_once_as_a_halt(
     make_place: Callable[..., Place],
     deploy: Callable[[Place], Pipeline],
 ) -> None:
-    spec = spec_named("unplanned").replace("lookback: 0", "lookback: 3").replace("grain: 1d", "grain: 1d, lookback: 3")
-    place = make_place(spec=spec)
+    place = make_place(spec=spec_named("unplanned"))
     assert penstock_run(api, place, "2026-01-02") == 0
     deploy(place)
     change(place, "alter table payments drop column updated_at")
