@@ -55,7 +55,7 @@ def plan_card(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
     parts = [f"# {pipeline.name}: what would be scored", _line(describe_models(pins)) + "."]
     if plan.intervals:
         rows = [[planned.label, planned.reason] for planned in plan.intervals]
-        parts.append(write_table(Table([Column("interval"), Column("why")], rows)))
+        parts.append(_table(Table([Column("interval"), Column("why")], rows)))
     else:
         parts.append("Nothing is due.")
     if plan.stall:
@@ -66,6 +66,11 @@ def plan_card(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
         "are due as well, and left for a later run": plan.left_over,
     }
     return "\n\n".join([*parts, *(f"{count:,} {what}." for what, count in counts.items() if count)])
+
+
+def write_blocks(*blocks: Block) -> str:
+    """Return blocks as markdown, for another page than the card."""
+    return "\n\n".join(_block(block, None) for block in blocks)
 
 
 def _write(section: Section, level: str, link_to: LinkTo | None) -> list[str]:
@@ -82,15 +87,14 @@ def _block(block: Block, link_to: LinkTo | None) -> str:
         case Paragraph(line):
             return _line(line, link_to)
         case Table():
-            return write_table(block, link_to)
+            return _table(block, link_to)
         case Histogram(quantiles, before):
             labels = ["this run", *(["the run before"] if before else [])]
             encoded = base64.b64encode(draw_histogram(quantiles, before, labels).encode()).decode()
             return f"![score histogram](data:image/svg+xml;base64,{encoded})"
 
 
-def write_table(table: Table, link_to: LinkTo | None = None) -> str:
-    """Return a table as markdown."""
+def _table(table: Table, link_to: LinkTo | None = None) -> str:
     rows = [[_inline(cell, link_to) for cell in row] for row in table.rows]
     if table.strong_row is not None:
         rows[table.strong_row] = [f"**{cell}**" for cell in rows[table.strong_row]]

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from penstock.report.blocks import Column, Inline, Status, Table
-from penstock.report.card import write_table
+from penstock.report.blocks import Column, Inline, Items, Status, Table
+from penstock.report.card import write_blocks
 from penstock.wording import plural
 
 ROWS = 400
@@ -26,7 +26,7 @@ class IntervalEnd:
     scored: int | None
     quarantined: int | None
     """None if the interval was not claimed, or its rows were not counted."""
-    page: str | None
+    page: str
     """Address of its run card, or of its flow run."""
 
 
@@ -35,19 +35,19 @@ def run_summary(pipeline: str, ends: Sequence[IntervalEnd], notes: Sequence[str]
     counts = Counter(end.outcome for end in ends)
     title = ", ".join(f"{number:,} {outcome}" for outcome, number in counts.items())
     listed = _choose(ends)
-    columns = [Column("interval"), Column("outcome"), Column("scored", number=True), Column("quarantined", number=True)]
-    rows: list[list[Inline]] = [
-        [end.label, Status(end.outcome), _count(end.scored), _count(end.quarantined), _shorten(end.reason)]
-        for end in listed
-    ]
-    lines = write_table(Table([*columns, Column("reason")], rows)).split("\n")
-    # Links are written here: a cell's text would be escaped.
-    links = ["page", "---", *(f"[card]({end.page})" if end.page else "" for end in listed)]
+    columns = [Column("outcome"), Column("scored", number=True), Column("quarantined", number=True)]
+    rows: list[list[Inline]] = [[Status(end.outcome), _count(end.scored), _count(end.quarantined)] for end in listed]
+    lines = write_blocks(Table(columns, rows)).split("\n")
+    # The links are written here, because a cell's text is escaped.
+    links = ["interval", "---", *(f"[{end.label}]({end.page})" for end in listed)]
     parts = [
         f"# {pipeline}: {plural(len(ends), 'interval')}, {title}",
         *(f"{note}." for note in notes),
-        "\n".join(f"{line} {link} |" for line, link in zip(lines, links, strict=True)),
+        "\n".join(f"| {link} {line}" for link, line in zip(links, lines, strict=True)),
     ]
+    reasons = Items([(f"{end.label}: {_shorten(end.reason)}",) for end in listed if end.reason])
+    if reasons.lines:  # below the table: a table as wide as its texts scrolls sideways
+        parts += ["## Why", write_blocks(reasons)]
     if len(listed) < len(ends):
         cut = plural(len(ends) - len(listed), "other interval")
         parts.append(f"{cut} not listed here. `penstock runs {pipeline} --limit {len(ends)}` lists them all.")

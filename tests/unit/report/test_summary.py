@@ -13,10 +13,12 @@ def test_each_interval_has_a_line_with_its_counts_its_reason_and_its_card() -> N
     assert run_summary("card-risk", [end(1), halted], ["the pipeline starts later"]) == (
         "# card-risk: 2 intervals, 1 published, 1 halted\n\n"
         "the pipeline starts later.\n\n"
-        "| interval | outcome | scored | quarantined | reason | page |\n"
-        "| --- | --- | --: | --: | --- | --- |\n"
-        "| day 1 | ✓ published | 240 | 10 |  | [card](../../artifacts/artifact/1) |\n"
-        "| day 2 | ✗ **halted** | – | – | 150 of 250 rows \\| refused | [card](../../runs/flow-run/2) |"
+        "| interval | outcome | scored | quarantined |\n"
+        "| --- | --- | --: | --: |\n"
+        "| [day 1](../../artifacts/artifact/1) | ✓ published | 240 | 10 |\n"
+        "| [day 2](../../runs/flow-run/2) | ✗ **halted** | – | – |\n\n"
+        "## Why\n\n"
+        "- day 2: 150 of 250 rows \\| refused"
     )
 
 
@@ -25,9 +27,9 @@ def test_of_too_many_intervals_those_that_were_not_published_are_listed_and_the_
 
     summary = run_summary("card-risk", ends)
 
-    lines = [line for line in summary.split("\n") if line.startswith("| day")]
+    lines = [line for line in summary.split("\n") if line.startswith("| [day")]
     assert len(lines) == ROWS
-    assert [line.split("|")[1].strip() for line in lines[-3:]] == [f"day {n}" for n in (ROWS - 3, ROWS, ROWS + 1)]
+    assert [line.split("]")[0] for line in lines[-3:]] == [f"| [day {n}" for n in (ROWS - 3, ROWS, ROWS + 1)]
     assert summary.endswith(
         "2 other intervals not listed here. `penstock runs card-risk --limit 402` lists all of them."
     )
