@@ -231,22 +231,22 @@ def test_a_halt_of_a_deployed_run_is_told_once_as_a_halt_and_not_as_a_failure(
     make_place: Callable[..., Place],
     deploy: Callable[[Place], Pipeline],
 ) -> None:
-    place = make_place(spec=spec_named("halting-nightly"))
+    place = make_place(spec=spec_named("halts-after-dark"))
     change(place, "update payments set amount = null where payment_id <= 150")
     deploy(place)
 
-    with deployed_run(api, client, place, "score/halting-nightly") as (flow_run, process):
+    with deployed_run(api, client, place, "score/halts-after-dark") as (flow_run, process):
         process.wait(timeout=SECONDS)
 
     ended = client.read_flow_run(flow_run.id)
     assert (ended.state_name, read_outcome(ended)) == ("Failed", "halted")
     assert ended.state is not None
     assert str(ended.state.message).startswith("Halted: 2026-01-01 → 01-02: ")
-    wait_until(lambda: mailbox.about("halting-nightly"), tell=lambda: what_happened(client, place))
+    wait_until(lambda: mailbox.about("halts-after-dark"), tell=lambda: what_happened(client, place))
     wait_until(lambda: events_of(client, "prefect.flow-run.Failed", f"prefect.flow-run.{flow_run.id}"))
     time.sleep(3)
-    [message] = mailbox.about("halting-nightly")
-    assert message["subject"] == "halting-nightly halted: 2026-01-01 → 01-02"
+    [message] = mailbox.about("halts-after-dark")
+    assert message["subject"] == "halts-after-dark halted: 2026-01-01 → 01-02"
 
 
 def test_a_halt_before_any_interval_is_told_once_as_a_halt(
@@ -284,7 +284,7 @@ def test_a_failure_of_a_run_by_hand_is_told_once(
     wait_until(lambda: mailbox.about("by-hand"))
     time.sleep(3)
     [message] = mailbox.about("by-hand")
-    assert message["subject"] == "by-hand failed: by-hand 2026-01-01 → 01-02"
+    assert message["subject"] == "by-hand failed: by-hand 2026-01-01 to 01-02"
     assert "needs columns that the batch does not have: `country`. Add or correct them" in message["body"]
 
 
