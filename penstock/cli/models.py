@@ -150,7 +150,8 @@ def register_model(
     out = console()
     out.print(f"registered {manifest.label}, digest {manifest.sha256[:12]}{note}", markup=False)
     if manifest.unscorable_rows:
-        text = f"{manifest.unscorable_rows:,} of {plural(manifest.reference_rows or 0, 'reference row')} cannot be scored"
+        rows = plural(manifest.reference_rows or 0, "reference row")
+        text = f"{manifest.unscorable_rows:,} of {rows} cannot be scored"
         out.print(text, style="yellow", markup=False)
     if manifest.verified_rows:
         out.print(

@@ -30,9 +30,7 @@ def test_of_too_many_intervals_those_that_were_not_published_are_listed_and_the_
     lines = [line for line in summary.split("\n") if line.startswith("| [day")]
     assert len(lines) == ROWS
     assert [line.split("]")[0] for line in lines[-3:]] == [f"| [day {n}" for n in (ROWS - 3, ROWS, ROWS + 1)]
-    assert summary.endswith(
-        "2 other intervals not listed here. `penstock runs card-risk --limit 402` lists them all."
-    )
+    assert summary.endswith("2 other intervals not listed here. `penstock runs card-risk --limit 402` lists them all.")
 
 
 def test_a_long_reason_is_shortened() -> None:
