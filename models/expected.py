@@ -133,10 +133,8 @@ def _name_columns(manifest: Manifest, given: Sequence[str]) -> Iterator[tuple[st
         yield PREDICTED_CLASS, given[0]
     else:
         outputs = ", ".join(f"`{output}`" for output in manifest.outputs)
-        raise ModelRefused(
-            manifest.name,
-            f"expected outputs were given in {plural(len(given), 'column')}, and its outputs are {outputs}.",
-        )
+        columns = plural(len(given), "column of expected outputs was", "columns of expected outputs were")
+        raise ModelRefused(manifest.name, f"{columns} given, and its outputs are {outputs}.")
 
 
 def _read_output(manifest: Manifest, output: str, column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
@@ -148,7 +146,7 @@ def _read_output(manifest: Manifest, output: str, column: "pa.ChunkedArray[Any]"
     if output != PREDICTED_CLASS:
         lacking = len(values) - int(np.isfinite(values.to_numpy()).sum())
     if lacking:
-        raise ModelRefused(
-            manifest.name, f"NULL or infinite: {plural(lacking, 'expected value')} of `{output}`. Give them."
-        )
+        is_null = "is" if lacking == 1 else "are"
+        what = f"{plural(lacking, 'expected value')} of `{output}` {is_null} NULL or infinite. Give them."
+        raise ModelRefused(manifest.name, what)
     return values

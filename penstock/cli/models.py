@@ -155,7 +155,7 @@ def register_model(
         out.print(text, style="yellow", markup=False)
     if manifest.verified_rows:
         out.print(
-            f"verified: {plural(manifest.verified_rows, 'reference row')} scored as expected",
+            f"verified: {plural(manifest.verified_rows, 'reference row scores', 'reference rows score')} as expected",
             markup=False,
             soft_wrap=True,
         )

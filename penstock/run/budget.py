@@ -31,7 +31,7 @@ def over_budget(pipeline: Pipeline, estimate: Estimate) -> tuple[str, ...]:
     """Return one line for each limit of the budget that an estimate exceeds. An unknown figure exceeds none."""
     budget, exceeded = pipeline.budget, []
     if budget.rows is not None and estimate.rows > budget.rows:
-        exceeded.append(f"{plural(estimate.rows, 'row')}: more than the {budget.rows:,} of `budget.rows`")
+        exceeded.append(f"{plural(estimate.rows, 'row is', 'rows are')} more than the {budget.rows:,} of `budget.rows`")
     runs = f"{plural(estimate.past_runs, 'past run')}"
     if budget.minutes is not None and estimate.seconds is not None and estimate.seconds > 60 * budget.minutes:
         exceeded.append(

@@ -264,7 +264,9 @@ class _Check:
     def _note_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:
             column = self.pipeline.interval.column
-            self.report.warning(subject, f"{plural(rows, 'row')} without `{column}`: in no interval, so never scored")
+            self.report.warning(
+                subject, f"{plural(rows, 'row has', 'rows have')} no `{column}`: in no interval, so never scored"
+            )
 
     def _check_key(self, primary: "pa.Table") -> None:
         from penstock.run.features import duplicate_keys

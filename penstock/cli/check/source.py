@@ -37,7 +37,7 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
     if "{" in source.path and pipeline.empty == "publish":
         return f"files by interval, {source.path}"  # an interval without a file is allowed
     found = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone)
-    return f"{plural(len(found), 'file')} at {source.path}"
+    return f"{plural(len(found), 'file matches', 'files match')} {source.path}"
 
 
 def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector") -> str:
@@ -50,7 +50,8 @@ def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector
     from penstock.sources.logs.files import find_files
 
     with suppress(NoFiles):
-        return f"{plural(len(find_files(name, path, connect.allowed_roots)), 'file')} at {path}"
+        files = find_files(name, path, connect.allowed_roots)
+        return f"{plural(len(files), 'file matches', 'files match')} {path}"
     database = connect(pipeline.destination.connection)
     migrate(database)
     landed = sa.select(log_files.c.file_id).where(log_files.c.pipeline == pipeline.name, log_files.c.source == name)
