@@ -140,7 +140,8 @@ def _check_arguments(facts: BoosterFacts, candidate: Candidate, outputs: int) ->
     """Refuse arguments that do not fit the file, and a file that may need one that is not given."""
     margins, rounds, link = len(candidate.base_margin), candidate.iterations, candidate.link
     if margins not in (0, outputs):
-        what = f"{plural(margins, 'column is', 'columns are')} given as its base margin, and it has {outputs} outputs. Give one for each."
+        given = plural(margins, "column is", "columns are")
+        what = f"{given} given as its base margin, and it has {plural(outputs, 'output')}. Give one for each."
         raise ModelRefused(candidate.name, what)
     if rounds is not None and (facts.rounds is None or rounds > facts.rounds):
         has = "a linear model always scores with all of them" if facts.rounds is None else f"it has {facts.rounds}"
@@ -176,9 +177,10 @@ def _with_categories(feature: Feature, facts: BoosterFacts, candidate: Candidate
 def _classes(facts: BoosterFacts, candidate: Candidate) -> tuple[str, ...]:
     classes = tuple(candidate.classes) or tuple(str(number) for number in range(facts.classes))
     if len(classes) != facts.classes or len(set(classes)) != len(classes):
+        given = plural(len(classes), "class label was", "class labels were")
         raise ModelRefused(
             candidate.name,
-            f"{plural(len(classes), 'class label was', 'class labels were')} given, and `{facts.objective}` has {facts.classes} classes. "
+            f"{given} given, and `{facts.objective}` has {facts.classes} classes. "
             "Give one label a class of a multi-class model, in the order of its numbers, and none for other models.",
         )
     return classes
