@@ -35,6 +35,7 @@ from penstock.tasks.partitions import score_partitions
 from penstock.tasks.process_resources import connect, settings
 from penstock.tasks.retries import must_read_again
 from penstock.tasks.runners import connected_runner, in_flight
+from penstock.tasks.status_page import show_status
 from penstock.tasks.warm_up import warm_up
 from penstock.wording import plural
 
@@ -76,6 +77,7 @@ def score(
             show_plan(spec, todo, pins)
             return end_with(planned(f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"))
         if not todo.intervals:
+            show_status(spec)
             return end_with(conclude(todo, []))
         warm_up(spec)
         # The intervals' runs get our tags too, so that the search for dead runs finds them.
@@ -88,6 +90,7 @@ def score(
                     state = score_one(spec, each, pins, partition_rows or None, return_state=True)
                 ended.append((each, state))
         show_summary(spec, notes, describe_ended(ended), now, return_state=True)
+        show_status(spec)
         return end_with(conclude(todo, ended))
     except Halted as halt:  # outside an interval: a source cannot be read for the plan
         announce_halt(spec, halt)

@@ -14,6 +14,7 @@ from penstock.errors import SettingsError, nearest
 from penstock.resources.memory import read_size
 from penstock.resources.runner import Runner, parse_runner
 from penstock.resources.usage import Prices
+from penstock.timezones import check_timezone
 
 Device = Literal["cpu", "cuda"]
 
@@ -48,6 +49,8 @@ class Settings(BaseSettings):
     """Folders that `files` and `log` sources may read, separated by the path separator. Empty: no limit."""
     memory: Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(read_size)] = None
     """Memory limit of a scoring process. Partitions are cut to fit. Unset: the spec and the runner decide."""
+    timezone: Annotated[str, AfterValidator(check_timezone)] = "UTC"
+    """IANA time zone in which commands print times, as in `Europe/Paris`. `--timezone` sets another one."""
     price_cpu_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Price of one processor for an hour, in any currency."""
     price_gb_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

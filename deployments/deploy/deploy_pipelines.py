@@ -21,6 +21,7 @@ from penstock.deployments.deploy.definition import (
     define_deployment,
     recorded_folder,
 )
+from penstock.deployments.deploy.pauses import describe_paused, keep_pause, read_pause
 from penstock.deployments.deploy.reconcile import Reconciliation, read_existing
 from penstock.deployments.deploy.specs import load_specs
 from penstock.deployments.deploy.work_pool import ensure_work_pool
@@ -61,16 +62,33 @@ def deploy_pipelines(
     definitions += [define_any_pipeline(), define_backfill()]
     folder = record_project()["folder"]
     with client_of(api_url) as client:
-        todo = [Reconciliation(each, folder, read_existing(client, each.full_name)) for each in definitions]
+        todo = [_reconciliation(client, each, folder) for each in definitions]
         for reconciliation in todo:
             _refuse_foreign(reconciliation)
         find_blocks(client, pipelines)  # a missing block stops here, before anything is changed
         changes = [ensure_work_pool(client, dry_run=dry_run)]
-        changes += [reconciliation.apply(client, dry_run=dry_run) for reconciliation in todo]
+        changes += [_apply(client, reconciliation, dry_run=dry_run) for reconciliation in todo]
         if files is None:
             changes += _reconcile_orphans(client, definitions, folder, remove=remove_orphans, dry_run=dry_run)
         changes += apply_automations(client, pipelines, whole_folder=files is None, dry_run=dry_run)
     return tuple(changes)
+
+
+def _reconciliation(client: SyncPrefectClient, definition: Definition, folder: str) -> Reconciliation:
+    """Compare a definition with the server's deployment, whose pause is part of the description."""
+    existing = read_existing(client, definition.full_name)
+    pause = read_pause(client, existing) if existing else None
+    return Reconciliation(describe_paused(definition, pause), folder, existing)
+
+
+def _apply(client: SyncPrefectClient, reconciliation: Reconciliation, *, dry_run: bool) -> Change:
+    """Apply a reconciliation. A pause keeps its reason when its schedule changes."""
+    existing = reconciliation.existing
+    pause = read_pause(client, existing) if existing else None
+    change = reconciliation.apply(client, dry_run=dry_run)
+    if existing and pause and not dry_run and change.kind == "updated":
+        keep_pause(client, client.read_deployment(existing.id), pause)
+    return change
 
 
 @contextmanager

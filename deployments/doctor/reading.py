@@ -95,12 +95,13 @@ def _describe(client: SyncPrefectClient, deployment: DeploymentResponse, name: s
         collision=options.collision_strategy if options else None,
         heartbeat_seconds=int(variables.get(HEARTBEAT, PREFECTS_HEARTBEAT)),
         age=now - deployment.updated if deployment.updated else timedelta.max,
-        next_run=_find_next_run(client, deployment) if scheduled else None,
+        next_run=find_next_run(client, deployment) if scheduled else None,
         is_of_old_version=is_of_old_version(deployment.entrypoint, deployment.pull_steps),
     )
 
 
-def _find_next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datetime | None:
+def find_next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datetime | None:
+    """Return when the first of the planned runs that have not started should start."""
     planned = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
         flow_run_filter=FlowRunFilter(

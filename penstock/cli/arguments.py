@@ -14,6 +14,16 @@ def parse_moment(text: str) -> datetime:
         raise typer.BadParameter(f"`{text}` is not a date or time; write 2026-01-31 or 2026-01-31T06:00:00Z") from None
 
 
+def parse_timezone(text: str) -> str:
+    """Read the name of a time zone."""
+    from penstock.timezones import check_timezone
+
+    try:
+        return check_timezone(text.strip())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 PipelineName = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="Name in the pipelines folder, or path of a YAML file.")
 ]
@@ -22,6 +32,15 @@ OptionalPipeline = Annotated[
 ]
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of a run, or its beginning.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout instead of a table.")]
+Timezone = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone",
+        parser=parse_timezone,
+        metavar="NAME",
+        help="Time zone of the printed times, as in Europe/Paris. Default: PENSTOCK_TIMEZONE, else UTC.",
+    ),
+]
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows, newest first.")]
 Start = Annotated[
     datetime | None,

@@ -19,7 +19,7 @@ def verify(as_json: AsJson = False) -> None:
 
     Each warehouse that a pipeline writes to is checked. The exit code is 1 if an invariant does not hold.
     """
-    from penstock.upkeep.verify import verify_ledger
+    from penstock.upkeep.verify import SHOWN, verify_ledger
 
     found = [(database.name, each) for database in open_ledgers(open_settings()) for each in verify_ledger(database)]
     if as_json:
@@ -32,6 +32,8 @@ def verify(as_json: AsJson = False) -> None:
             screen.print(f"{name}: {each.where}: broken: {each.invariant}", style="red", markup=False, soft_wrap=True)
             for row in each.rows:
                 screen.print(f"  {row}", markup=False, soft_wrap=True)
+            if len(each.rows) == SHOWN:
+                screen.print(f"  the first {SHOWN}; there may be more", markup=False)
             screen.print(f"  {each.remedy}", markup=False, soft_wrap=True)
         screen.print(f"{plural(len(found), 'violation')}; nothing was changed", markup=False)
     if found:

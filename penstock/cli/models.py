@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from penstock.cli.arguments import AsJson
+from penstock.cli.arguments import AsJson, Timezone
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console, make_table, write_json
 from penstock.errors import SettingsError
@@ -33,9 +33,11 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(group, name="models")
 
 
-def show_models(as_json: AsJson = False) -> None:
+def show_models(timezone: Timezone = None, as_json: AsJson = False) -> None:
     """List the models' versions with their aliases and training data."""
-    registry = _registry()
+    from penstock.timezones import describe_moment
+
+    registry, zone = _registry(), timezone or open_settings().timezone
     rows: list[dict[str, Any]] = []
     for name in registry.names():
         aliases = registry.aliases(name)
@@ -80,7 +82,7 @@ def show_models(as_json: AsJson = False) -> None:
             str(len(row["features"])),
             metrics,
             plural(row["verified_rows"], "row") if row["verified_rows"] else "no",
-            f"{row['created_at']:%Y-%m-%d %H:%M}",
+            describe_moment(row["created_at"], zone),
             str(row["digest"])[:12],
         )
     console().print(table)

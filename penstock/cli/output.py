@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 from rich.console import Console
 
+from penstock.wording import plural
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -73,6 +75,17 @@ def make_table(*columns: str, right: Sequence[str] = (), title: str | None = Non
 def count(value: int | None) -> str:
     """Write a number of rows, or a dash if it is unknown."""
     return "–" if value is None else f"{value:,}"
+
+
+def describe_cut(shown: int, whole: int, noun: str, which: str = "the first", more: str = "") -> str:
+    """Say how much of a list is printed, and how to see the rest.
+
+    Args:
+        more: The command that shows the rest. Empty: the same one with a larger `--limit`.
+    """
+    if shown >= whole:
+        return f"all {plural(whole, noun)}"
+    return f"{shown:,} of {plural(whole, noun)}, {which}; {more or f'`--limit {whole}` shows all'}"
 
 
 def seconds(value: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.arguments import AsJson, End, ModelOption, PipelineName, Restate, Start
+from penstock.cli.arguments import AsJson, End, ModelOption, PipelineName, Restate, Start, Timezone
 from penstock.cli.opening import connector, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table, write_json
 from penstock.errors import MemoryTooSmall, NoFiles
@@ -54,6 +54,7 @@ def show_plan(
     restate: Restate = False,
     model: ModelOption = None,
     partition_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a partition.")] = None,
+    timezone: Timezone = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the intervals that would run now, with rows, partitions, model, time and cost.
@@ -63,7 +64,19 @@ def show_plan(
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
     mode = choose_mode(start, end, restate)
+    if not as_json:
+        _print_pause(spec, settings, timezone or settings.timezone)
     print_plan(spec, settings, mode, start, end, model, partition_rows, as_json=as_json)
+
+
+def _print_pause(pipeline: "Pipeline", settings: "Settings", zone: str) -> None:
+    """Say that the schedule is paused, if a Prefect server answers and knows so."""
+    from penstock.cli.status import read_states
+    from penstock.report.status_sections import describe_pause
+
+    state = read_states(settings, [pipeline]).get(pipeline.name)
+    if state and state.pause:
+        console().print(f"the schedule is {describe_pause(state.pause, zone)}", style="yellow", markup=False)
 
 
 def choose_mode(start: datetime | None, end: datetime | None, restate: bool) -> "Mode":

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from penstock.settings import Settings
 
 DRAIN_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
 _own: list[str] = []
 
 
@@ -42,6 +43,36 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
                 yield server.api_url
         finally:
             _own.remove(server.api_url)
+
+
+@contextmanager
+def found_server(settings: "Settings", *, small: bool = False) -> Iterator[str | None]:
+    """Yield the URL of a Prefect server that answers, or None. No server is started.
+
+    Args:
+        small: Also take the server of a `penstock run` that is going on. It has no deployments.
+    """
+    from penstock.deployments.server.local import running_server
+    from penstock.settings import prefect_api_url
+
+    named = prefect_api_url()
+    own = None if named else running_server(settings.home)
+    if (named is None and (own is None or not (own.full or small))) or (named and not _answers(named)):
+        yield None
+        return
+    with prefect_api(settings) as api_url:
+        yield api_url
+
+
+def _answers(api_url: str) -> bool:
+    """Whether a server is there, whatever it answers."""
+    import httpx
+
+    try:
+        httpx.get(f"{api_url.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+    except httpx.HTTPError:
+        return False
+    return True
 
 
 def is_own(api_url: str) -> bool:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from penstock.report.blocks import Block, Inline, Table
+    from penstock.report.blocks import Block, Inline, Section, Table
     from penstock.report.document import RunDocument
 
 BINS = 12
@@ -27,11 +27,16 @@ STATUS_STYLES = {
 }
 
 
-def print_document(document: "RunDocument", link: str | None, console: "Console") -> None:
-    """Print a run's document. `link` is the address of its flow run."""
+def print_document(document: "RunDocument", link: str | None, console: "Console", zone: str = "UTC") -> None:
+    """Print a run's document. `link` is the address of its flow run, `zone` the time zone of the times."""
     from penstock.report.sections import build_sections
 
-    for section in build_sections(document):
+    print_sections(build_sections(document, zone), link, console)
+
+
+def print_sections(sections: "Sequence[Section]", link: str | None, console: "Console") -> None:
+    """Print the sections of a document."""
+    for section in sections:
         title = _join(section.title, link)
         title.stylize("bold")
         console.print(title)

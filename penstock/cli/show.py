@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.cli.arguments import AsJson, RunId
+from penstock.cli.arguments import AsJson, RunId, Timezone
 from penstock.cli.flow_run_link import find_ui, flow_run_link
 from penstock.cli.opening import locate_run, open_settings
 from penstock.cli.output import console, write_json
@@ -12,7 +12,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("show", epilog="Example: penstock show 1a2b3c4d")(show_run)
 
 
-def show_run(run_id: RunId, as_json: AsJson = False) -> None:
+def show_run(run_id: RunId, timezone: Timezone = None, as_json: AsJson = False) -> None:
     """Show one run: counts, validations, quarantine, timings, scores and their shift, the interval's earlier runs."""
     from penstock.cli.run_page import print_document
     from penstock.report.document import document_object, read_document
@@ -23,4 +23,4 @@ def show_run(run_id: RunId, as_json: AsJson = False) -> None:
     if as_json:
         write_json(document_object(document, link))
     else:
-        print_document(document, link, console())
+        print_document(document, link, console(), timezone or settings.timezone)

@@ -38,6 +38,14 @@ def earlier_runs(database: Database, run: RunRecord, limit: int = 5) -> list[Run
     return fetch_runs(database, query.order_by(runs.c.started_at.desc()).limit(limit))
 
 
+def count_earlier_runs(database: Database, run: RunRecord) -> int:
+    """Count the runs of the same interval that started before."""
+    earlier = sa.select(sa.func.count()).select_from(runs)
+    with database.reading() as connection:
+        counted = connection.execute(earlier.where(*_same_interval(run), runs.c.started_at < run.started_at))
+        return int(counted.scalar_one())
+
+
 def replaced_runs(database: Database, run: RunRecord) -> list[RunRecord]:
     """Return the runs that this run replaced, oldest first: a dead one at its claim, a published one at its publish."""
     query = select_runs().where(*_same_interval(run), runs.c.replaced_by_run_id == run.run_id)

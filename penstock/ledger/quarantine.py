@@ -97,6 +97,15 @@ def quarantined_rows(
     return _fetch(database, _select().where(*conditions).order_by(*newest, *_PLACE).limit(limit))
 
 
+def count_rows(database: Database, pipeline: str | None = None, run_id: str | None = None) -> int:
+    """Count the rows that `quarantined_rows` would return without a limit."""
+    conditions = [quarantine.c.pipeline == pipeline] if pipeline is not None else []
+    conditions += [quarantine.c.run_id == run_id] if run_id is not None else []
+    counted = sa.select(sa.func.count()).select_from(quarantine).where(*conditions)
+    with database.reading() as connection:
+        return int(connection.execute(counted).scalar_one())
+
+
 def pages_of(database: Database, run_id: str) -> Iterator[list[QuarantinedRow]]:
     """Yield all of a run's refused rows in their order, some thousands at a time."""
     after = (-1, -1)

@@ -164,6 +164,17 @@ def list_runs(
     return fetch_runs(database, query)
 
 
+def count_runs(database: Database, pipeline: str | None = None, states: Sequence[str] = ()) -> int:
+    """Count the runs that `list_runs` would return without a limit."""
+    query = sa.select(sa.func.count()).select_from(runs)
+    if pipeline is not None:
+        query = query.where(runs.c.pipeline == pipeline)
+    if states:
+        query = query.where(runs.c.state.in_(states))
+    with database.reading() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def has_published(database: Database, pipeline: Pipeline) -> bool:
     """Whether a run with this very spec has been published."""
     same = (runs.c.pipeline == pipeline.name, runs.c.spec_fingerprint == pipeline.fingerprint)

@@ -46,8 +46,13 @@ _MARKS = {
 
 def run_card(database: Database, run_id: str, link_to: LinkTo | None = None) -> str:
     """Return a run's card. `link_to` makes the addresses of flow runs, without it runs are named and not linked."""
-    head, *sections = build_sections(read_document(database, find_run(database, run_id)))
-    return "\n\n".join([*_write(head, "#", link_to), *(part for s in sections for part in _write(s, "##", link_to))])
+    return "\n\n".join(write_sections(build_sections(read_document(database, find_run(database, run_id))), link_to))
+
+
+def write_sections(sections: Sequence[Section], link_to: LinkTo | None = None) -> list[str]:
+    """Write sections as paragraphs of markdown. The first one is the title."""
+    head, *others = sections
+    return [*_write(head, "#", link_to), *(part for s in others for part in _write(s, "##", link_to))]
 
 
 def plan_card(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:

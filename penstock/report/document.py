@@ -7,7 +7,7 @@ from json import loads
 from typing import Any
 
 from penstock.database.connections import Database
-from penstock.ledger.lineage import earlier_runs, previous_published, replaced_by, replaced_runs
+from penstock.ledger.lineage import count_earlier_runs, earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.quarantine import RefusalCount, count_refusals
 from penstock.ledger.reader import PartitionRecord, RunRecord, partitions_of, validations_of
 from penstock.monitor.score_shift import ScoreShift, measure_shift
@@ -39,6 +39,8 @@ class RunDocument:
     """The published run of the interval before, with which the scores are compared."""
     earlier: Sequence[RunRecord]
     """The last runs of the same interval that started before, newest first."""
+    earlier_count: int
+    """How many there are in all."""
     replaced: Sequence[RunRecord]
     """The runs that this run took over or superseded."""
     successor: RunRecord | None
@@ -96,6 +98,7 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
         count_refusals(database, run.run_id),
         previous_published(database, run),
         earlier_runs(database, run),
+        count_earlier_runs(database, run),
         replaced_runs(database, run),
         replaced_by(database, run),
     )

@@ -26,17 +26,22 @@ from penstock.report.document import RunDocument, partition_seconds, shift_betwe
 from penstock.resources.memory import read_fit
 from penstock.resources.usage import format_bytes
 from penstock.run_types import Pins, interval_label
+from penstock.timezones import describe_moment
 
 DIGEST = 12
 """Characters of a digest that are shown."""
 
 
-def build_sections(document: RunDocument) -> list[Section]:
-    """Lay a document out. The first section is the run itself. A section without content is left out."""
+def build_sections(document: RunDocument, zone: str = "UTC") -> list[Section]:
+    """Lay a document out. The first section is the run itself. A section without content is left out.
+
+    Args:
+        zone: Time zone of the times. An interval is named in its pipeline's own zone.
+    """
     run, earlier = document.run, document.earlier
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in document.outcomes.items())
     head: Line = (f"{run.pipeline} {interval_label(run.interval)}: ", Status(run.state))
-    sections = [Section(head, [*_describe_run(document), *_count_rows(document)])]
+    sections = [Section(head, [*_describe_run(document, zone), *_count_rows(document)])]
     if document.validations:
         sections.append(Section((f"Validations: {outcomes}",), [_list_validations(document)]))
     if document.refusals:
@@ -46,7 +51,7 @@ def build_sections(document: RunDocument) -> list[Section]:
     if document.steps:
         sections.append(Section(("Seconds by step, all partitions added up",), _list_steps(document)))
     if earlier:
-        sections.append(Section(("Earlier runs of this interval",), [_list_runs(run, earlier)]))
+        sections.append(Section(("Earlier runs of this interval",), _list_runs(document, zone)))
     return sections
 
 
@@ -60,39 +65,39 @@ def describe_models(pins: Pins) -> Line:
     return tuple(line)
 
 
-def _describe_run(document: RunDocument) -> list[Block]:
+def _describe_run(document: RunDocument, zone: str) -> list[Block]:
     run = document.run
     lines: list[Line] = [("Run ", Code(run.run_id), f", {run.reason}, by {run.lease_owner}")]
     if run.flow_run_id:
         lines.append((FlowRunPage(run.flow_run_id),))
     lines += [
         (*describe_models(document.pins), ", spec ", Code(run.spec_fingerprint[:DIGEST])),
-        (_describe_times(run),),
+        (_describe_times(run, zone),),
     ]
-    lines += [_describe_replaced(replaced) for replaced in document.replaced]
+    lines += [_describe_replaced(replaced, zone) for replaced in document.replaced]
     if document.successor:
         replaced_by = "Taken over by run" if run.state == "abandoned" else "Superseded by run"
         lines.append((Strong(replaced_by), " ", _name(document.successor)))
     return [*([Alert(run.error)] if run.error else []), Items(lines)]
 
 
-def _describe_times(run: RunRecord) -> str:
-    text = f"Started {run.started_at:%Y-%m-%d %H:%M:%S} UTC"
-    if run.state == "running":
-        text += f", lease until {run.lease_until:%H:%M:%S}"
-    if run.finished_at:
-        text += f", ended {run.finished_at:%H:%M:%S}"
-    if run.retired_at:
-        text += f", {run.state} {run.retired_at:%Y-%m-%d %H:%M:%S}"
-    if run.rows_pruned_at:
-        text += f", its rows were pruned {run.rows_pruned_at:%Y-%m-%d %H:%M:%S}"
-    return text
+def _describe_times(run: RunRecord, zone: str) -> str:
+    times = {
+        "Started": run.started_at,
+        "lease until": run.lease_until if run.state == "running" else None,
+        "ended": run.finished_at,
+        run.state: run.retired_at,
+        "its rows were pruned": run.rows_pruned_at,
+    }
+    written = [f"{what} {describe_moment(time, zone, seconds=True)}" for what, time in times.items() if time]
+    return ", ".join(written)
 
 
-def _describe_replaced(run: RunRecord) -> Line:
+def _describe_replaced(run: RunRecord, zone: str) -> Line:
     if run.state == "abandoned":
         return Strong("Takes over from run"), " ", _name(run), f" (abandoned: {run.error})"
-    return Strong("Supersedes run"), " ", _name(run), f" (published {run.published_at:%Y-%m-%d %H:%M} UTC)"
+    published = f" (published {describe_moment(run.published_at, zone)})" if run.published_at else ""
+    return Strong("Supersedes run"), " ", _name(run), published
 
 
 def _count_rows(document: RunDocument) -> list[Block]:
@@ -189,13 +194,19 @@ def _list_steps(document: RunDocument) -> list[Block]:
     return blocks
 
 
-def _list_runs(run: RunRecord, earlier: Sequence[RunRecord]) -> Table:
+def _list_runs(document: RunDocument, zone: str) -> list[Block]:
+    run, earlier = document.run, document.earlier
     rows: list[list[Inline]] = []
     for other in earlier:
         shift = shift_between(run, other)
-        psi, started = f"{shift.psi:.3f}" if shift else "–", f"{other.started_at:%Y-%m-%d %H:%M:%S}"
+        psi, started = f"{shift.psi:.3f}" if shift else "–", describe_moment(other.started_at, zone, seconds=True)
         rows.append([_name(other), started, Status(other.state), other.models, psi, other.error or other.reason])
-    return Table(_columns(("run", "started (UTC)", "state", "model", "PSI to it", "why"), numbers=("PSI to it",)), rows)
+    names = ("run", "started", "state", "model", "PSI to it", "why")
+    blocks: list[Block] = [Table(_columns(names, numbers=("PSI to it",)), rows)]
+    if document.earlier_count > len(earlier):
+        listed = f"penstock runs {run.pipeline} --limit 1000"
+        blocks.append(Paragraph((f"The newest {len(earlier)} of {document.earlier_count:,}; `{listed}` lists more.",)))
+    return blocks
 
 
 def _columns(names: Sequence[str], numbers: Sequence[str] = ()) -> list[Column]:

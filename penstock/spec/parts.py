@@ -20,7 +20,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from penstock.interval import CalendarGrain, Grain, as_utc, parse_duration
-from penstock.spec.schedule_times import check_cron, check_rule, check_timezone
+from penstock.spec.schedule_times import check_cron, check_rule
+from penstock.timezones import check_timezone
 
 MAX_NAME = 63
 """Longest name in bytes that every database keeps. Postgres truncates longer names silently, so two could collide."""
@@ -89,12 +90,7 @@ GrainText = Annotated[
 ]
 
 
-def _check_zone(value: str) -> str:
-    check_timezone(value)
-    return value
-
-
-TimeZone = Annotated[str, AfterValidator(_check_zone)]
+TimeZone = Annotated[str, AfterValidator(check_timezone)]
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_check_name)]
 """A name in a database, spelled as the database spells it."""
 Column = Identifier

@@ -2,9 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache
-from zoneinfo import available_timezones
 
 from penstock.errors import nearest
 
@@ -53,6 +50,11 @@ def check_cron(text: str) -> None:
     days, months = read[2], read[3]
     if days and parts[4] in ("*", "?") and all(min(days) > _DAYS_OF_MONTHS[m - 1] for m in months or range(1, 13)):
         raise ValueError(f"`{text}` never comes, since none of its months has a day {min(days)}")
+
+
+def read_field(text: str, name: str) -> set[int]:
+    """Return the numbers of a field that is known to be right."""
+    return _read_field(text, next(field for field in _FIELDS if field.name == name))
 
 
 def _read_field(text: str, field: _Field) -> set[int]:
@@ -116,22 +118,3 @@ def check_rule(text: str) -> None:
         raise ValueError(
             f"`{text[:60]}` is not a rule ({why}); write it as in `FREQ=WEEKLY;BYDAY=MO;BYHOUR=6;BYMINUTE=0`"
         ) from None
-
-
-@cache
-def _read_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def check_timezone(name: str) -> None:
-    """Require the name of an IANA time zone.
-
-    Raises:
-        ValueError: there is no such zone, with the nearest name.
-    """
-    zones = _read_zones()
-    if name not in zones:
-        folded = {zone.casefold(): zone for zone in zones}
-        close = get_close_matches(name[:60].casefold(), folded, n=1, cutoff=0.9)
-        hint = f". Did you mean `{folded[close[0]]}`?" if close else "; write it as in `Europe/Paris`"
-        raise ValueError(f"there is no time zone `{name[:60]}`{hint}")

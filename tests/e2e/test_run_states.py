@@ -1,11 +1,6 @@
 """What an operator finds in both versions of Prefect's UI after a halt, a skip and a plan."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,51 +8,17 @@ import sqlalchemy as sa
 
 from penstock.database.connections import open_database
 from penstock.settings import Settings
-from tests.e2e.test_ui import CHROMIUM, Stack, free_port, keep_picture, make_project, page
-from tests.waiting import SECONDS, wait_until
+from tests.e2e.stack import BROWSER, UIS, Stack, keep_picture
+from tests.waiting import wait_until
 
-__all__ = ["page"]
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine; install the package `chromium`"),
-]
-V1, V2 = "", "/v2"
-UIS = pytest.mark.parametrize("ui", [V1, V2], ids=["v1", "v2"])
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`penstock up` in a folder whose second day halts."""
-    folder = tmp_path_factory.mktemp("project")
-    make_project(folder)
-    (folder / "pipelines" / "ticker.yaml").unlink()
-    settings = Settings(_env_file=None, home=folder, connections={"shop": f"sqlite:///{folder / 'shop.db'}"})
-    shop = open_database(settings, "shop")
-    with shop.writing() as connection:
-        connection.execute(
-            sa.text(
-                "update payments set amount = null where payment_id in (select payment_id from payments "
-                "where created_at >= '2026-01-02' and created_at < '2026-01-03' limit 150)"
-            )
-        )
-    shop.engine.dispose()
-    port = free_port()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
-    command = [sys.executable, "-c", "from penstock.cli import main; main()", "up", "--port", str(port)]
-    with (folder / "up.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        wait_until(lambda: "Penstock is up" in (folder / "up.log").read_text() or process.poll() is not None)
-        assert process.poll() is None, (folder / "up.log").read_text()
-        yield Stack(folder, f"http://127.0.0.1:{port}")
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(SECONDS)
+pytestmark = BROWSER
+EACH_UI = pytest.mark.parametrize("ui", UIS, ids=["v1", "v2"])
 
 
 @pytest.fixture(scope="module")
 def runs(stack: Stack) -> dict[str, dict[str, Any]]:
     """The deployment's runs by what they are: a halt of two intervals, a skip, and a plan."""
+    spoil_the_second_day(stack)
     whole = {"mode": "backfill", "start": "2026-01-01", "end": "2026-01-03"}
     first = {"mode": "backfill", "start": "2026-01-01", "end": "2026-01-02"}
     return {
@@ -67,6 +28,15 @@ def runs(stack: Stack) -> dict[str, dict[str, Any]]:
         "empty": run(stack, mode="backfill", start="2026-01-02", end="2026-01-01"),
         "future": run(stack, mode="due", start="2099-01-01"),
     }
+
+
+def spoil_the_second_day(stack: Stack) -> None:
+    settings = Settings(_env_file=None, connections={"shop": f"sqlite:///{stack.folder / 'shop.db'}"})
+    day = "select payment_id from payments where created_at >= '2026-01-02' and created_at < '2026-01-03' limit 150"
+    shop = open_database(settings, "shop")
+    with shop.writing() as connection:
+        connection.execute(sa.text(f"update payments set amount = null where payment_id in ({day})"))
+    shop.engine.dispose()
 
 
 def run(stack: Stack, **parameters: Any) -> dict[str, Any]:
@@ -99,12 +69,12 @@ def test_the_states_have_prefects_names_and_the_messages_open_with_the_word(runs
     assert message["future"].startswith("Skipped: nothing to do: no interval of the range is over yet")
 
 
-@UIS
+@EACH_UI
 def test_the_deployments_own_page_lists_a_halt_a_skip_and_a_plan(
     page: Any, stack: Stack, runs: dict[str, dict[str, Any]], ui: str
 ) -> None:
     page.goto(f"{ui}/deployments/deployment/{stack.deployment('card-risk')['id']}")
-    if ui == V1:
+    if ui == "":
         page.locator(".p-tab", has_text="Runs").click()
 
     for what in ("halt", "skip", "plan"):
@@ -113,7 +83,7 @@ def test_the_deployments_own_page_lists_a_halt_a_skip_and_a_plan(
     assert not page.get_by_text(re.compile(r"^0 Flow runs")).count()
 
 
-@UIS
+@EACH_UI
 def test_the_run_that_a_person_opens_has_a_summary_with_links(
     page: Any, stack: Stack, runs: dict[str, dict[str, Any]], ui: str
 ) -> None:
@@ -129,7 +99,7 @@ def test_the_run_that_a_person_opens_has_a_summary_with_links(
     page.get_by_text("column_values_to_not_be_null").first.wait_for()
 
 
-@UIS
+@EACH_UI
 def test_the_run_is_drawn_in_the_timeline_with_names_that_have_glyphs(
     page: Any, runs: dict[str, dict[str, Any]], ui: str
 ) -> None:

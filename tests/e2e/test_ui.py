@@ -1,113 +1,32 @@
-"""What users do every day, in a real browser: trigger a run by the form, look at its card, pause a schedule.
+"""What users do every day, in a real browser: trigger a run by the form, look at its card, pause a schedule."""
 
-With SCREENSHOTS=<folder> the pages are also kept as pictures: `docs/images` comes from here.
-"""
-
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
-from penstock.database.connections import open_database
-from penstock.settings import Settings
-from tests.shop import SPEC, payments, train_model, write_payments
-from tests.waiting import SECONDS, wait_until
+from tests.e2e.stack import (
+    BROWSER,
+    OPENED,
+    UIS,
+    Stack,
+    artifact_of,
+    fill_range,
+    keep_picture,
+    labelled,
+    open_form,
+    submit,
+    wait_for_run,
+)
+from tests.waiting import wait_until
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine; install the package `chromium`"),
-]
-SCREENSHOTS = os.environ.get("SCREENSHOTS")
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A running `penstock up`, and a project folder that it works in."""
-
-    folder: Path
-    url: str
-
-    def api(self, path: str, body: Any = None) -> Any:
-        """Ask the API; with a body by POST."""
-        url = f"{self.url}/api/{path}"
-        with httpx.Client(trust_env=False, timeout=30) as client:
-            answer = client.get(url) if body is None else client.post(url, json=body)
-        answer.raise_for_status()
-        return answer.json()
-
-    def deployment(self, name: str) -> dict[str, Any]:
-        return dict(self.api(f"deployments/name/score/{name}"))
-
-    def flow_runs(self, deployment: str) -> list[dict[str, Any]]:
-        """Return a deployment's runs that are more than planned, newest first."""
-        begun = {"state": {"type": {"not_any_": ["SCHEDULED"]}}}
-        wanted = {"deployments": {"name": {"any_": [deployment]}}, "flow_runs": begun, "sort": "START_TIME_DESC"}
-        return list(self.api("flow_runs/filter", wanted | {"limit": 50}))
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`penstock up` in a folder with two pipelines: one that people trigger, one that is due every minute."""
-    folder = tmp_path_factory.mktemp("project")
-    make_project(folder)
-    port = free_port()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
-    command = [sys.executable, "-c", "from penstock.cli import main; main()", "up", "--port", str(port)]
-    with (folder / "up.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        wait_until(lambda: "Penstock is up" in (folder / "up.log").read_text() or process.poll() is not None)
-        assert process.poll() is None, (folder / "up.log").read_text()
-        yield Stack(folder, f"http://127.0.0.1:{port}")
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(SECONDS)
-
-
-def make_project(folder: Path) -> None:
-    """Make a shop, a model and two specs."""
-    (folder / ".env").write_text(
-        "PENSTOCK_PIPELINES=pipelines\nPENSTOCK_CONNECTIONS__SHOP=sqlite:///shop.db\nPENSTOCK_LEASE_SECONDS=10\n"
-    )
-    settings = Settings(
-        _env_file=None, home=folder / ".penstock", connections={"shop": f"sqlite:///{folder / 'shop.db'}"}
-    )
-    shop = open_database(settings, "shop")
-    write_payments(shop, payments())
-    shop.engine.dispose()
-    train_model(settings.models_folder)
-    (folder / "pipelines").mkdir()
-    nightly = 'schedule: {cron: "15 2 * * *", timezone: Europe/Paris}\n'
-    (folder / "pipelines" / "card-risk.yaml").write_text(SPEC + nightly)
-    minutely = 'schedule: {cron: "* * * * *"}\n'
-    ticker = re.sub("interval: .*\n", "", SPEC)  # a snapshot: each run has something to score
-    ticker = ticker.replace("name: card-risk", "name: ticker").replace("card_risk_scores", "ticker_scores")
-    (folder / "pipelines" / "ticker.yaml").write_text(ticker + minutely)
-
-
-@pytest.fixture
-def page(stack: Stack) -> Iterator[Any]:
-    """A browser's page, as wide as a laptop's."""
-    from playwright.sync_api import sync_playwright
-
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-extensions"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000}, base_url=stack.url)
-        page.set_default_timeout(SECONDS * 1000)
-        yield page
-        browser.close()
+pytestmark = BROWSER
+SWITCHES = {
+    "": (".p-toggle__control--checked", ".p-toggle__control:not(.p-toggle__control--checked)", ".p-toggle__slider"),
+    "/v2": ("[role=switch][aria-checked=true]", "[role=switch][aria-checked=false]", "[role=switch]"),
+}
+"""The switch of a schedule in each UI: when it is on, when it is off, and what to click."""
 
 
 def test_a_run_triggered_by_the_form_completes_and_its_card_shows_the_histogram(page: Any, stack: Stack) -> None:
@@ -119,18 +38,19 @@ def test_a_run_triggered_by_the_form_completes_and_its_card_shows_the_histogram(
 
     assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Completed"), run["state"]
     assert run["name"] == "card-risk backfill 2026-01-01 to 01-02"
-    page.goto(f"/runs/flow-run/{run['id']}")
-    page.get_by_text("Completed", exact=True).first.wait_for()
-    page.locator(".p-tab", has_text="Subflow Runs").click()
-    page.get_by_text("2026-01-01 to 01-02").nth(1).wait_for()
-    keep_picture(page, "run")
     card = artifact_of(stack, "card-risk 2026-01-01 → 01-02")
-    page.goto(f"/artifacts/artifact/{card['id']}")
-    picture = page.locator("img[src^='data:image/svg']").first
-    picture.wait_for()
-    assert picture.evaluate("image => image.complete && image.naturalWidth") > 0
-    assert page.get_by_text("column_values_to_not_be_null").count()
-    keep_picture(page, "card", whole=True)
+    for ui in UIS:  # the one that opens comes last, and gives the pictures
+        page.goto(f"{ui}/runs/flow-run/{run['id']}")
+        page.get_by_text("Completed", exact=True).first.wait_for()
+        page.get_by_text("Subflow Runs", exact=True).first.click()
+        page.get_by_text("2026-01-01 to 01-02").nth(1).wait_for()
+        keep_picture(page, "run")
+        page.goto(f"{ui}/artifacts/artifact/{card['id']}")
+        picture = page.locator("img[src^='data:image/svg']").first
+        picture.wait_for()
+        assert picture.evaluate("image => image.complete && image.naturalWidth") > 0
+        assert page.get_by_text("column_values_to_not_be_null").count()
+        keep_picture(page, "card", whole=True)
 
 
 def test_a_second_trigger_of_a_published_interval_ends_skipped(page: Any, stack: Stack) -> None:
@@ -176,22 +96,24 @@ def test_a_dry_run_shows_the_plan_and_scores_nothing(page: Any, stack: Stack) ->
     assert "| 2026-01-02 → 01-03 | due |" in plan["data"]
 
 
-def test_a_schedule_is_paused_and_resumed(page: Any, stack: Stack) -> None:
+@pytest.mark.parametrize("ui", UIS)
+def test_a_schedule_is_paused_and_resumed(page: Any, stack: Stack, ui: str) -> None:
     def is_active() -> bool:
         return bool(stack.deployment("card-risk")["schedules"][0]["active"])
 
+    on, off, switch = SWITCHES[ui]
     assert is_active()
-    page.goto(f"/deployments/deployment/{stack.deployment('card-risk')['id']}")
-    switch = page.locator(".p-toggle__slider").first
-    page.locator(".p-toggle__control--checked").first.wait_for()
+    page.goto(f"{ui}/deployments/deployment/{stack.deployment('card-risk')['id']}")
+    page.locator(on).first.wait_for()
     page.wait_for_load_state("networkidle")
-    keep_picture(page, "deployment")
+    if ui == OPENED:
+        keep_picture(page, "deployment")
 
-    click_until(switch, lambda: not is_active())
-    page.locator(".p-toggle__control:not(.p-toggle__control--checked)").first.wait_for()
+    click_until(page.locator(switch).first, lambda: not is_active())
+    page.locator(off).first.wait_for()
     page.wait_for_load_state("networkidle")
 
-    click_until(switch, is_active)
+    click_until(page.locator(switch).first, is_active)
 
 
 def test_a_scheduled_run_starts_by_itself_within_its_minute(stack: Stack, page: Any) -> None:
@@ -202,70 +124,16 @@ def test_a_scheduled_run_starts_by_itself_within_its_minute(stack: Stack, page: 
 
     first = started()[-1]
     assert first["estimated_start_time_delta"] < 60
-    page.goto("/runs")
-    page.get_by_text("ticker due").first.wait_for()
+    for ui in UIS:
+        page.goto(f"{ui}/runs")
+        page.get_by_text("ticker due").first.wait_for()
     keep_picture(page, "runs")
 
 
-def open_form(page: Any, stack: Stack) -> None:
-    page.goto("/deployments")
-    page.get_by_role("link", name="card-risk", exact=True).first.click()
-    page.get_by_role("button", name="Run", exact=True).first.click()
-    page.get_by_text("Custom run").first.click()
-    labelled(page, "Rows of a partition").wait_for()
+def test_the_server_opens_the_ui_of_the_pictures(stack: Stack, page: Any) -> None:
+    page.goto("/")
 
-
-def labelled(page: Any, text: str) -> Any:
-    """Return a form's field with its label."""
-    return page.locator(".p-label").filter(has_text=re.compile(f"^{re.escape(text)}")).last
-
-
-def fill_range(page: Any, start: str, end: str) -> None:
-    choice = labelled(page, "What to score").locator(".p-select-button__control")
-    choice.focus()
-    page.keyboard.press("Space")
-    page.locator(".p-select-option", has_text="backfill").first.click()
-    labelled(page, "What to score").locator(".p-select-button__value", has_text="backfill").wait_for()
-    labelled(page, "Begin of the range").locator("textarea").fill(start)
-    labelled(page, "End of the range").locator("textarea").fill(end)
-
-
-def submit(page: Any) -> str:
-    """Start the run and return its id; where the server is busy, click again as a person would."""
-
-    def started() -> str:
-        with page.expect_response(re.compile(r"/create_flow_run$")) as answer:
-            page.get_by_role("button", name="Submit").click()
-        if answer.value.status == 503:
-            page.wait_for_timeout(1000)
-            return ""
-        return str(answer.value.json()["id"])
-
-    return wait_until(started)
-
-
-def wait_for_run(stack: Stack, wanted: str) -> dict[str, Any]:
-    """Wait until a run has ended, and return it."""
-
-    def ended() -> list[dict[str, Any]]:
-        terminal = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        return [run for run in stack.flow_runs("card-risk") if run["id"] == wanted and run["state_type"] in terminal]
-
-    wait_until(lambda: bool(ended()))
-    return ended()[0]
-
-
-def artifact_of(stack: Stack, label: str) -> dict[str, Any]:
-    found = stack.api(
-        "artifacts/filter", {"artifacts": {"key": {"any_": ["run-card-card-risk"]}}, "sort": "CREATED_DESC"}
-    )
-    return next(artifact for artifact in found if label in artifact["description"])
-
-
-def keep_picture(page: Any, name: str, *, whole: bool = False) -> None:
-    if SCREENSHOTS:
-        page.wait_for_timeout(1_500)  # the UI fades things in
-        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=whole)
+    page.wait_for_url(f"**{OPENED}/dashboard**")
 
 
 def click_until(switch: Any, changed: Callable[[], bool]) -> None:
@@ -278,11 +146,3 @@ def click_until(switch: Any, changed: Callable[[], bool]) -> None:
                 return
             time.sleep(0.3)
     raise AssertionError("three clicks changed nothing")
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -7,11 +7,10 @@ import typer
 
 from penstock.cli.arguments import AsJson, Limit, OptionalPipeline, RunId
 from penstock.cli.opening import locate_run, open_ledger, open_settings
-from penstock.cli.output import console, count, make_table, short, write_json
+from penstock.cli.output import console, count, describe_cut, make_table, short, write_json
 from penstock.cli.quarantine.export import export_quarantine
 from penstock.cli.quarantine.release import release_quarantine
 from penstock.errors import SettingsError
-from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.ledger.quarantine import QuarantinedRow
@@ -36,7 +35,7 @@ def show_quarantine(pipeline: OptionalPipeline = None, as_json: AsJson = False) 
     """
     from rich.markup import escape
 
-    from penstock.ledger.quarantine import count_reasons, quarantined_rows, standing_runs
+    from penstock.ledger.quarantine import count_reasons, count_rows, quarantined_rows, standing_runs
 
     database, name = open_ledger(open_settings(), pipeline)
     counted = count_reasons(database, standing_runs(database, name))
@@ -56,6 +55,8 @@ def show_quarantine(pipeline: OptionalPipeline = None, as_json: AsJson = False) 
     console().print("A row that failed several expectations counts in each.")
     console().print("The first rows:", style="bold")
     _print_rows(rows)
+    whole, more = count_rows(database, name), "`penstock quarantine show RUN_ID` shows those of a run"
+    console().print(describe_cut(len(rows), whole, "row", "the newest runs first", more), markup=False)
 
 
 def show_rows(
@@ -65,7 +66,7 @@ def show_rows(
     as_json: AsJson = False,
 ) -> None:
     """Show the refused rows of one run as they were read, with their reasons and state."""
-    from penstock.ledger.quarantine import quarantined_rows
+    from penstock.ledger.quarantine import count_rows, quarantined_rows
 
     database, run = locate_run(open_settings(), run_id)
     rows = quarantined_rows(database, run_id=run.run_id, limit=limit if row is None else 1_000_000)
@@ -80,7 +81,8 @@ def show_rows(
     elif rows:
         _print_rows(rows)
         if row is None and len(rows) == limit:
-            console().print(f"the first {plural(limit, 'row')}; --limit shows more")
+            whole = count_rows(database, run_id=run.run_id)
+            console().print(describe_cut(limit, whole, "row"), markup=False)
     else:
         console().print(f"run {short(run.run_id)} refused no rows", markup=False)
 

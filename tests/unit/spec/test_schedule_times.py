@@ -4,8 +4,9 @@ import pytest
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
 from penstock.errors import SpecError
-from penstock.spec.schedule_times import check_cron, check_rule, check_timezone
+from penstock.spec.schedule_times import check_cron, check_rule
 from penstock.spec.yaml_file import parse_pipeline
+from penstock.timezones import check_timezone
 from tests.shop import SPEC
 
 RIGHT = [

@@ -1,0 +1,136 @@
+"""The status of pipelines as sections, for the terminal and for an artifact: all of their texts."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from penstock.report.blocks import SHORT_ID, Block, Code, Column, Inline, Items, Line, Paragraph, Section, Strong, Table
+from penstock.report.status import DAYS, Mark, Need, Pause, PipelineStatus
+from penstock.spec.parts import write_duration
+from penstock.timezones import describe_moment
+
+SIGNS: dict[Mark, str] = {
+    "published": "✓",
+    "halted": "✗",
+    "failed": "F",
+    "missing": "!",
+    "running": "…",
+    "withdrawn": "w",
+    "none": "·",
+}
+LEGEND = ", ".join(f"{SIGNS[mark]} {mark if mark != 'none' else 'nothing due'}" for mark in SIGNS)
+SHOWN_NEEDS = 5
+"""Needs of one pipeline that are listed."""
+_LONGEST_REASON = 200
+
+
+def build_status(found: Sequence[PipelineStatus], now: datetime, zone: str = "UTC") -> list[Section]:
+    """Lay out how pipelines stand: a table, what needs a person, and the pauses."""
+    sections = [
+        Section((f"Pipelines at {describe_moment(now, zone)}",), [_list_pipelines(found, zone), *_explain(found)])
+    ]
+    needs: list[Line] = []
+    for status in found:
+        needs += [_describe_need(status.pipeline, need, now, zone) for need in status.needs[:SHOWN_NEEDS]]
+        more = len(status.needs) - SHOWN_NEEDS
+        if more > 0:
+            listed = Code(f"penstock status {status.pipeline} --json")
+            needs.append((Strong(status.pipeline), f": {more:,} more, see ", listed))
+    title = f"{_count(sum(len(status.needs) for status in found), 'thing')} to do for a person"
+    blocks: list[Block] = [Items(needs)] if needs else [Paragraph(("Nothing needs a person.",))]
+    sections.append(Section((title,) if needs else ("To do",), blocks))
+    paused: list[Line] = [
+        (
+            Strong(status.pipeline),
+            f": {describe_pause(status.pause, zone)}; ",
+            Code(f"penstock resume {status.pipeline}"),
+        )
+        for status in found
+        if status.pause
+    ]
+    return [*sections, Section(("Paused",), [Items(paused)])] if paused else sections
+
+
+def describe_pause(pause: Pause, zone: str = "UTC") -> str:
+    """Write who paused a schedule, when and why."""
+    if not pause.reason or pause.since is None:
+        return "paused in Prefect, without a reason"
+    return f"paused by {pause.by} since {describe_moment(pause.since, zone)}: {pause.reason}"
+
+
+def _list_pipelines(found: Sequence[PipelineStatus], zone: str) -> Table:
+    names = ("pipeline", f"{DAYS} days", "last published", "missing", "halted", "failed", "refused", "next run")
+    rows: list[list[Inline]] = []
+    for s in found:
+        rows.append(
+            [
+                s.pipeline,
+                "".join(SIGNS[day.mark] for day in s.week),
+                s.last_interval or "–",
+                f"{s.missing:,}",
+                f"{s.halted:,}",
+                f"{s.failed:,}",
+                f"{s.quarantined_rows:,}",
+                _describe_next(s, zone),
+                f"at {describe_moment(s.last_published_at, zone)}" if s.last_published_at else "",
+            ]
+        )
+    columns = [Column(name, number=name in ("missing", "halted", "failed", "refused")) for name in names]
+    return Table([*columns, Column("at", below="last published")], rows)
+
+
+def _describe_next(status: PipelineStatus, zone: str) -> str:
+    if status.pause:
+        return "paused"
+    if status.next_run is None:
+        return "not planned yet" if status.next_run_from else "no schedule"
+    return f"{'~' if status.next_run_from == 'schedule' else ''}{describe_moment(status.next_run, zone)}"
+
+
+def _explain(found: Sequence[PipelineStatus]) -> list[Block]:
+    lines: list[Line] = [(f"Days, the last one is today: {LEGEND}. A day shows the worst of what became due on it.",)]
+    if any(status.next_run_from == "schedule" for status in found):
+        lines.append(("~ computed from the file's schedule, without a Prefect server.",))
+    lines += [
+        (f"{status.pipeline}: {_count(status.released_rows, 'released row')} for the next run",)
+        for status in found
+        if status.released_rows
+    ]
+    return [Items(lines)]
+
+
+def _describe_need(pipeline: str, need: Need, now: datetime, zone: str) -> Line:
+    since = describe_moment(need.since, zone) if need.since else ""
+    run = f" (run {need.run_id[:SHORT_ID]}, {since})" if need.run_id else ""
+    match need.kind:
+        case "halted" | "failed":
+            what = f"{need.interval} {need.kind}{run}: {_shorten(need.why)}"
+        case "restate":
+            what = f"the restate of {need.interval} did not finish{run}, and the earlier scores stand"
+        case "late":
+            many = f"{_count(need.number, 'interval')} from {need.interval} on" if need.interval else "the next run"
+            what = f"{many} should have been scored by a run at {since}, {_describe_age(need, now)} ago"
+        case "no schedule":
+            many = f"{_count(need.number, 'interval')} from {need.interval} on" if need.interval else "the first run"
+            what = f"{many} must be started by hand: the pipeline has no schedule"
+        case "not started":
+            what = f"the run of {since} has not started: no worker takes it"
+        case "overlap":
+            what = f"no run can be planned: {_shorten(need.why)}"
+        case "released":
+            what = f"{_count(need.number, 'released row')} must be scored by a run that somebody starts"
+    return Strong(pipeline), f": {what} → ", Code(need.command)
+
+
+def _describe_age(need: Need, now: datetime) -> str:
+    age = now - (need.since or now)
+    days = timedelta(days=1)
+    return write_duration(age - age % days if age >= 2 * days else age)
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

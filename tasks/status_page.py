@@ -1,0 +1,50 @@
+"""The status of the pipelines as an artifact, renewed after each run. An error here never fails a run."""
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect.artifacts import create_markdown_artifact
+
+from penstock.errors import PenstockError
+from penstock.report.card import write_sections
+from penstock.report.status import PipelineStatus, read_status
+from penstock.report.status_sections import build_status
+from penstock.settings import Settings
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks.process_resources import connect, settings
+
+KEY = "penstock-status"
+"""Prefect's list of artifacts shows one line for a key, with the newest version."""
+MOST_PIPELINES = 30
+"""Pipelines on the page: it is written after each run, and reading a file takes a while."""
+
+logger = logging.getLogger(__name__)
+
+
+def show_status(pipeline: Pipeline) -> None:
+    """Write how this pipeline and the others of its folder and warehouse stand, as one artifact."""
+    try:
+        now, known = datetime.now(UTC), settings()
+        found = _read_all(pipeline, known, now)
+        parts = write_sections(build_status(found, now, known.timezone))
+        parts.append("The next runs are computed from the files; a paused schedule is not known here.")
+        create_markdown_artifact("\n\n".join(parts), key=KEY, description="How the pipelines stand")
+    except Exception as error:  # noqa: BLE001 # a page about the run must not fail a run that has published
+        logger.warning("could not write the status page: %s", error)
+
+
+def _read_all(pipeline: Pipeline, known: Settings, now: datetime) -> list[PipelineStatus]:
+    warehouse = connect(pipeline.destination.connection)
+    specs = {pipeline.name: pipeline}
+    for file in sorted(Path(known.pipelines).glob("*.yaml")):
+        if len(specs) == MOST_PIPELINES:
+            break
+        try:
+            other = load_pipeline(file)
+        except PenstockError:
+            continue  # the pipeline's own run reports it
+        if other.destination.connection == pipeline.destination.connection:
+            specs.setdefault(other.name, other)
+    return [read_status(warehouse, specs[name], now, known.timezone) for name in sorted(specs)]
