@@ -152,8 +152,8 @@ def register_model(
     out = console()
     out.print(f"registered {manifest.label}, digest {manifest.sha256[:12]}{note}", markup=False)
     if manifest.unscorable_rows:
-        rows = plural(manifest.reference_rows or 0, "reference row")
-        text = f"{manifest.unscorable_rows:,} of {rows} cannot be scored"
+        whole = plural(manifest.reference_rows or 0, "reference row")
+        text = f"{manifest.unscorable_rows:,} of {whole} cannot be scored"
         out.print(text, style="yellow", markup=False)
     if manifest.verified_rows:
         out.print(
