@@ -18,6 +18,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from penstock import Project, RunRecord
 from penstock.examples.schedule_steps import HourSchedule
+from penstock.tasks.outcome import read_outcome
 
 ENOUGH = 200
 
@@ -79,7 +80,7 @@ def judge(project: Project, schedule: HourSchedule, begin: datetime, history: Se
     """Compare the plan, Prefect's history and the ledger."""
     ledger = project.list_runs(project.load_pipeline(schedule.pipeline), limit=ENOUGH)
     planned = schedule.moments(begin)
-    good = [each.run for each in history if each.run.state_name == "Completed"]
+    good = [each.run for each in history if read_outcome(each.run) == "published"]
     wrong = [*_missing(planned, history), *_unpublished(schedule, ledger), *_unlike(history, ledger)]
     live = [run for run in ledger if run.state == "published"]
     return HourResult(
@@ -104,10 +105,10 @@ def _missing(planned: Sequence[datetime], history: Sequence[DeploymentRun]) -> l
     counted = [f"{there[moment]} runs at {moment:%H:%M:%S}, not one" for moment in planned if there[moment] != 1]
     unplanned = [f"a run at {moment:%H:%M:%S}, unplanned" for moment in there if moment not in planned and moment]
     bad = [
-        f"the run of {each.run.expected_start_time:%H:%M:%S} is {each.run.state_name}: "
+        f"the run of {each.run.expected_start_time:%H:%M:%S} is {read_outcome(each.run)}: "
         f"{each.run.state.message if each.run.state else ''}"
         for each in history
-        if each.run.state_name != "Completed"
+        if read_outcome(each.run) != "published"
     ]
     return [*counted, *unplanned, *bad]
 

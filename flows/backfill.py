@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 
-from penstock.errors import WrongParameters
+from penstock.errors import PenstockError
+from penstock.run.planning import describe_range
 from penstock.tasks.asked import read_asked_backfill
 from penstock.tasks.backfill import (
     Backfill,
@@ -17,10 +17,12 @@ from penstock.tasks.backfill import (
     takes_turns,
     wait_for_others,
 )
-from penstock.tasks.backfill_page import BackfillPage, describe_nothing_to_do, describe_pins, describe_unpublished
+from penstock.tasks.backfill_page import BackfillPage, conclude_unpublished, describe_nothing_to_do, describe_pins
 from penstock.tasks.fan_out import ROUNDS, fanning_out
 from penstock.tasks.form import EndField, ParallelField, PipelineField, RestateField, StartField
 from penstock.tasks.naming import backfill_run_name
+from penstock.tasks.outcome import end_with, failed, published, skipped
+from penstock.wording import plural
 
 
 @flow(name="backfill", flow_run_name=backfill_run_name, persist_result=False, validate_parameters=False)
@@ -44,35 +46,37 @@ def backfill(
     now, logger = datetime.now(UTC), get_run_logger()
     try:
         form = read_asked_backfill(pipeline, start, end, parallel, restate)
-    except WrongParameters as error:
-        return Failed(message=str(error), data=error)
-    spec, parallel = form.pipeline, form.parallel
-    asked = Backfill(form.named, spec, form.start, form.end, now, first_start() if form.restate else None)
-    todo = plan_backfill(asked)
-    if not todo.intervals:
+        spec, parallel = form.pipeline, form.parallel
+        asked = Backfill(form.named, spec, form.start, form.end, now, first_start() if form.restate else None)
+        todo = plan_backfill(asked)
+        if not todo.intervals:
+            end_backfill(asked)
+            return end_with(skipped(describe_nothing_to_do(asked, todo)))
+        for note in filter(None, (describe_range(todo), todo.stall)):
+            logger.warning("%s", note)
+        if parallel > 1 and takes_turns(spec):
+            why = "only one process at a time can open a DuckDB file"
+            logger.warning("one interval at a time, not %d: %s", parallel, why)
+            parallel = 1
+        pinned = pin_models(asked)
+        logger.info("%s", describe_pins(pinned))
+        with fanning_out(asked, pinned.pins, logger) as fan_out:
+            page = BackfillPage(asked, pinned, todo.intervals)
+            left = undone = todo.intervals
+            for _ in range(ROUNDS):
+                for obstacle in fan_out.score(left, parallel):
+                    page.show(fan_out, obstacle)
+                undone = plan_backfill(asked).intervals
+                left = fan_out.list_skipped(undone)
+                if not left:
+                    break
+                logger.info("waiting for other runs, which are scoring %s", plural(len(left), "interval"))
+                wait_for_others(spec, left)
+        if undone:
+            return end_with(conclude_unpublished(asked, undone, len(todo.intervals), fan_out))
         end_backfill(asked)
-        return Completed(name="Skipped", message=describe_nothing_to_do(asked, todo))
-    if parallel > 1 and takes_turns(spec):
-        logger.warning("one interval at a time, not %d: only one process at a time can open a DuckDB file", parallel)
-        parallel = 1
-    pinned = pin_models(asked)
-    logger.info("%s", describe_pins(pinned))
-    with fanning_out(asked, pinned.pins, logger) as fan_out:
-        page = BackfillPage(asked, pinned, todo.intervals)
-        left = undone = todo.intervals
-        for _ in range(ROUNDS):
-            for obstacle in fan_out.score(left, parallel):
-                page.show(fan_out, obstacle)
-            undone = plan_backfill(asked).intervals
-            left = fan_out.list_skipped(undone)
-            if not left:
-                break
-            logger.info("waiting for other runs, which are scoring %d of the intervals", len(left))
-            wait_for_others(spec, left)
-    if undone:
-        halted = all(fan_out.was_halted(each) for each in undone)
-        message = describe_unpublished(asked, undone, len(todo.intervals), fan_out)
-        return Failed(name="Halted" if halted else "Failed", message=message)
-    end_backfill(asked)
-    waiting = f"; {todo.stall}" if todo.stall else ""
-    return Completed(message=f"{len(todo.intervals)} intervals published{waiting}; {describe_pins(pinned)}")
+        notes = "".join(f"; {note}" for note in (todo.stall, describe_range(todo), describe_pins(pinned)) if note)
+        return end_with(published(f"{plural(len(todo.intervals), 'interval')} published{notes}"))
+    except PenstockError as error:
+        logger.error("%s", error, exc_info=True)
+        return end_with(failed(error))

@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 from prefect import flow, get_run_logger, tags
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled
 
-from penstock.errors import Halted, IntervalBusy, IntervalCancelled, WrongParameters
+from penstock.errors import Halted, IntervalBusy, IntervalCancelled, PenstockError
 from penstock.ledger.run_lease import describe_error, run_lease
-from penstock.run.planning import PlannedInterval
+from penstock.run.planning import PlannedInterval, describe_range
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
-from penstock.tasks.artifacts import Progress, report, show_plan
+from penstock.tasks.artifacts import Progress, describe_ended, report, show_plan, show_summary
 from penstock.tasks.asked import read_asked_score
 from penstock.tasks.cancellation import settle_cancelled, watching_cancel
 from penstock.tasks.conclusion import conclude
-from penstock.tasks.events import announce
+from penstock.tasks.events import announce, announce_halt
 from penstock.tasks.form import (
     DryRunField,
     EndField,
@@ -38,12 +38,14 @@ from penstock.tasks.interval import (
     resolve_models,
 )
 from penstock.tasks.naming import flow_run_name
+from penstock.tasks.outcome import describe_halt, end_with, failed, halted, planned, published, skipped
 from penstock.tasks.partitions import score_partitions
 from penstock.tasks.process_resources import connect, settings
 from penstock.tasks.retries import must_read_again
 from penstock.tasks.runners import connected_runner, in_flight
 from penstock.tasks.status_page import show_status
 from penstock.tasks.warm_up import warm_up
+from penstock.wording import plural
 
 
 @flow(name="score", flow_run_name=flow_run_name, persist_result=False, validate_parameters=False)
@@ -71,43 +73,54 @@ def score(
         partition_rows: Smaller partitions need less memory; 0: the pipeline's own.
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
-    now = datetime.now(UTC)
+    now, logger = datetime.now(UTC), get_run_logger()
     try:
         asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run)
-    except WrongParameters as error:
-        return Failed(message=str(error), data=error)
-    spec, rows = asked.pipeline, asked.partition_rows
-    pins = resolve_models(spec, asked.model)
-    if any(source.kind == "log" for source in spec.sources.values()):
-        collect_logs(spec)
-    todo = plan(spec, now, asked.mode, asked.start, asked.end)
-    if todo.stall:
-        get_run_logger().warning("%s", todo.stall)
-    if asked.dry_run:
-        show_plan(spec, todo, pins)
-        return Completed(name="Planned", message=f"{len(todo.intervals)} intervals would be scored; nothing was")
-    if not todo.intervals:
+        spec, rows = asked.pipeline, asked.partition_rows
+        pins = resolve_models(spec, asked.model)
+        if any(source.kind == "log" for source in spec.sources.values()):
+            collect_logs(spec)
+        todo = plan(spec, now, asked.mode, asked.start, asked.end)
+        notes = [note for note in (describe_range(todo), todo.stall) if note]
+        for note in notes:
+            logger.warning("%s", note)
+        if asked.dry_run:
+            show_plan(spec, todo, pins)
+            return end_with(planned(f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"))
+        if not todo.intervals:
+            show_status(spec)
+            return end_with(conclude(todo, []))
+        warm_up(spec)
+        # The intervals' runs get our tags too, so that the search for dead runs finds them.
+        with (
+            connected_runner(spec) as task_runner,
+            tags(*flow_run.tags),
+            without_prefects(),
+            watching_cancel() as watch,
+        ):
+            score_one = score_interval.with_options(task_runner=task_runner)
+            ended = []
+            for each in todo.intervals:
+                state = score_one(spec, each, pins, rows, return_state=True)
+                if must_read_again(state):  # all partitions must be read again, in another run
+                    state = score_one(spec, each, pins, rows, return_state=True)
+                ended.append((each, settle_cancelled(state, connect(spec.destination.connection))))
+                if watch.is_asked:  # a worker would have killed this process
+                    break
+        show_summary(spec, notes, describe_ended(ended), now, return_state=True)
         show_status(spec)
-        return conclude(todo, [])
-    warm_up(spec)
-    # The intervals' runs get our tags too, so that the search for dead runs finds them.
-    with connected_runner(spec) as task_runner, tags(*flow_run.tags), without_prefects(), watching_cancel() as watch:
-        score_one = score_interval.with_options(task_runner=task_runner)
-        ended = []
-        for planned in todo.intervals:
-            state = score_one(spec, planned, pins, rows, return_state=True)
-            if must_read_again(state):  # all partitions must be read again, in another run
-                state = score_one(spec, planned, pins, rows, return_state=True)
-            ended.append((planned, settle_cancelled(state, connect(spec.destination.connection))))
-            if watch.is_asked:  # a worker would have killed this process
-                break
-    show_status(spec)
-    return conclude(todo, ended)
+        return end_with(conclude(todo, ended))
+    except Halted as halt:  # outside an interval: a source cannot be read for the plan
+        announce_halt(spec, halt)
+        return end_with(halted(halt.describe_reasons(), halt))
+    except PenstockError as error:
+        logger.error("%s", error, exc_info=True)
+        return end_with(failed(error))
 
 
 @flow(
     name="score-interval",
-    flow_run_name="{pipeline.name} {planned.label}",
+    flow_run_name="{pipeline.name} {planned.plain_label}",
     persist_result=False,
     validate_parameters=False,
 )
@@ -120,9 +133,12 @@ def score_interval(
     try:
         run = claim_interval(pipeline, planned, pins, flow_run.id)
     except IntervalBusy as busy:
-        return Completed(name="Skipped", message=str(busy))
+        return skipped(str(busy))
+    except PenstockError as error:
+        logger.error("%s", error, exc_info=True)
+        return failed(error)
     if run is None:
-        return Completed(name="Skipped", message=f"{planned.label} is published already")
+        return skipped(f"{planned.label} is published already")
     try:
         with run_lease(warehouse, run, settings().lease_seconds, settings().prices) as active, heartbeat():
             with watching_cancel(run.run_id) as watch, ExitStack() as snapshots:
@@ -147,18 +163,19 @@ def score_interval(
             watch.check()
             publication = publish_run(run, result, active.meter.read())
             logger.info("%s: %s", run.label, publication.describe(result.totals.scored))
-    except Halted as halted:
+    except Halted as halt:
         report(run, return_state=True)
-        announce(run, "halted", str(halted))
-        return Failed(name="Halted", message=str(halted))
+        announce(run, "halted", str(halt))
+        return halted(describe_halt(halt), halt)
     except IntervalCancelled as cancelled:
         report(run, return_state=True)
         return Cancelled(message=str(cancelled))
-    except Exception as error:  # whatever it is, the run gets its card and its event, and the error is raised again
+    except Exception as error:  # whatever it is, the run gets its card and its event
+        logger.error("%s", describe_error(run, error), exc_info=True)
         report(run, return_state=True)
         announce(run, "failed", describe_error(run, error))
-        raise
+        return failed(error, describe_error(run, error))
     report(run, return_state=True)
     if not publication.waits_to_cover:
-        announce(run, "published", f"{result.totals.scored} scores published", result.totals)
-    return Completed(message=publication.describe(result.totals.scored))
+        announce(run, "published", f"{plural(result.totals.scored, 'score')} published", result.totals)
+    return published(publication.describe(result.totals.scored))

@@ -28,6 +28,7 @@ from penstock.models.manifest import PREDICTED_CLASS, Feature, Manifest
 from penstock.models.model_file import inspect_file, refuse_newer
 from penstock.run_types import Misfit
 from penstock.settings import Device
+from penstock.wording import plural
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class ModelVersion:
                 raise ModelMismatch(
                     self.manifest.label,
                     (column.feature.name,),
-                    f"cannot take {len(column.misfits):,} of {table.num_rows:,} rows "
+                    f"cannot take {len(column.misfits):,} of {plural(table.num_rows, 'row')} "
                     f"({next(iter(column.misfits.values())).why}); `refused_rows` returns them",
                 )
         scores = self._predict(columns, margins, threads)

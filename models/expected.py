@@ -13,6 +13,7 @@ from penstock.errors import ModelRefused
 from penstock.models.columns import is_number
 from penstock.models.golden import TOLERANCE
 from penstock.models.manifest import PREDICTED_CLASS, Manifest
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.models.booster import ModelVersion
@@ -37,7 +38,7 @@ def read_expected(
     if given.num_rows != reference.num_rows:
         raise ModelRefused(
             manifest.name,
-            f"{given.num_rows:,} expected outputs were given for {reference.num_rows:,} reference rows. "
+            f"{given.num_rows:,} expected outputs were given for {plural(reference.num_rows, 'reference row')}. "
             "Give one row of outputs for each reference row, in their order.",
         )
     outputs = list(_name_columns(manifest, given.column_names))
@@ -89,8 +90,8 @@ def compare_outputs(version: "ModelVersion", rounds: int | None, rows: pa.Table,
             break
     raise ModelRefused(
         version.manifest.name,
-        f"its outputs differ from the expected ones in {len(differing):,} of {rows.num_rows:,} rows; the first gives "
-        f"`{output}` {gives!r}, and {wanted!r} is expected. {remedy}",
+        f"its outputs differ from the expected ones in {len(differing):,} of {plural(rows.num_rows, 'row')}; the first "
+        f"gives `{output}` {gives!r}, and {wanted!r} is expected. {remedy}",
     )
 
 
@@ -132,9 +133,8 @@ def _name_columns(manifest: Manifest, given: Sequence[str]) -> Iterator[tuple[st
         yield PREDICTED_CLASS, given[0]
     else:
         outputs = ", ".join(f"`{output}`" for output in manifest.outputs)
-        raise ModelRefused(
-            manifest.name, f"{len(given)} columns of expected outputs were given, and its outputs are {outputs}."
-        )
+        columns = plural(len(given), "column of expected outputs was", "columns of expected outputs were")
+        raise ModelRefused(manifest.name, f"{columns} given, and its outputs are {outputs}.")
 
 
 def _read_output(manifest: Manifest, output: str, column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
@@ -146,5 +146,7 @@ def _read_output(manifest: Manifest, output: str, column: "pa.ChunkedArray[Any]"
     if output != PREDICTED_CLASS:
         lacking = len(values) - int(np.isfinite(values.to_numpy()).sum())
     if lacking:
-        raise ModelRefused(manifest.name, f"{lacking:,} expected values of `{output}` are NULL or infinite. Give them.")
+        is_null = "is" if lacking == 1 else "are"
+        what = f"{plural(lacking, 'expected value')} of `{output}` {is_null} NULL or infinite. Give them."
+        raise ModelRefused(manifest.name, what)
     return values

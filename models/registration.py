@@ -19,6 +19,7 @@ from penstock.models.golden import choose_golden_rows, golden_table, read_inputs
 from penstock.models.manifest import PREDICTED_CLASS, Feature, GoldenRow, Link, Manifest
 from penstock.models.reference import describe_column
 from penstock.run_types import Misfit
+from penstock.wording import plural
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,9 @@ def _check_share(candidate: Candidate, manifest: Manifest, refused: Mapping[int,
     if len(refused) > candidate.max_unscorable * rows:
         raise ModelRefused(
             candidate.name,
-            f"it cannot score {len(refused):,} of {rows:,} reference rows, the first because of {why}. The share that "
-            f"may be so is {candidate.max_unscorable:g}: correct the rows, or allow more with `max_unscorable`.",
+            f"it cannot score {len(refused):,} of {plural(rows, 'reference row')}, the first because of {why}. The "
+            f"share that may be so is {candidate.max_unscorable:g}: correct the rows, or allow more with "
+            "`max_unscorable`.",
         )
 
 
@@ -138,7 +140,8 @@ def _check_arguments(facts: BoosterFacts, candidate: Candidate, outputs: int) ->
     """Refuse arguments that do not fit the file, and a file that may need one that is not given."""
     margins, rounds, link = len(candidate.base_margin), candidate.iterations, candidate.link
     if margins not in (0, outputs):
-        what = f"{margins} columns are given as its base margin, and it has {outputs} outputs. Give one for each."
+        given = plural(margins, "column is", "columns are")
+        what = f"{given} given as its base margin, and it has {plural(outputs, 'output')}. Give one for each."
         raise ModelRefused(candidate.name, what)
     if rounds is not None and (facts.rounds is None or rounds > facts.rounds):
         has = "a linear model always scores with all of them" if facts.rounds is None else f"it has {facts.rounds}"
@@ -174,9 +177,10 @@ def _with_categories(feature: Feature, facts: BoosterFacts, candidate: Candidate
 def _classes(facts: BoosterFacts, candidate: Candidate) -> tuple[str, ...]:
     classes = tuple(candidate.classes) or tuple(str(number) for number in range(facts.classes))
     if len(classes) != facts.classes or len(set(classes)) != len(classes):
+        given = plural(len(classes), "class label was", "class labels were")
         raise ModelRefused(
             candidate.name,
-            f"{len(classes)} class labels were given, and `{facts.objective}` has {facts.classes} classes. "
+            f"{given} given, and `{facts.objective}` has {facts.classes} classes. "
             "Give one label a class of a multi-class model, in the order of its numbers, and none for other models.",
         )
     return classes

@@ -22,6 +22,7 @@ from penstock.models.columns import is_number, is_text, read_column
 from penstock.models.groups import cut_between_groups, gather_groups
 from penstock.models.manifest import PREDICTED_CLASS, Feature, Manifest
 from penstock.models.registry import Registry
+from penstock.wording import plural
 
 _NAME = "to be trained"
 _REFERENCE_ROWS = 10_000
@@ -115,7 +116,8 @@ def train(
     if objective.startswith("rank:") != bool(group):
         raise ModelRefused(
             _NAME,
-            f"`{objective}` was given {len(group)} columns in `group`. Only `rank:*` takes `group`, and needs it.",
+            f"`{objective}` was given {plural(len(group), 'column')} in `group`. Only `rank:*` takes `group`, and "
+            "needs it.",
         )
     names = tuple(features or (c for c in frame.column_names if c not in (label, order_by, *group)))
     named = (*names, label, *([order_by] if order_by else []), *group)
@@ -182,7 +184,9 @@ def _read_label(
     column: "pa.ChunkedArray[Any]", label: str, objective: str
 ) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
     if column.null_count:
-        raise ModelRefused(_NAME, f"the label `{label}` is NULL in {column.null_count:,} rows. Leave those rows out.")
+        raise ModelRefused(
+            _NAME, f"the label `{label}` is NULL in {plural(column.null_count, 'row')}. Leave such rows out."
+        )
     if objective.startswith("multi:"):
         values: list[Any] = pc.unique(column).to_pylist()
         known = sorted(values)

@@ -69,6 +69,8 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
+from penstock.wording import plural
+
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """Say which known word was probably meant, or list the known ones. Empty when there are none."""
@@ -307,7 +309,7 @@ class SpecError(UsageError):
     problems: tuple[Problem, ...]
 
     def message(self) -> str:
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
+        count = plural(len(self.problems), "problem")
         return "\n".join([f"{self.file}: {count} in the pipeline spec.", *(f"  {p}" for p in self.problems)])
 
 
@@ -1078,9 +1080,12 @@ class Halted(TerminalError):
     exit_code: ClassVar[int] = 3
 
     def message(self) -> str:
-        reasons = "; ".join(self.reasons)
+        return f"`{self.pipeline}` {self.interval} halted: {self.describe_reasons()}"
+
+    def describe_reasons(self) -> str:
+        """Say why the interval was halted, and what to do next."""
         return (
-            f"`{self.pipeline}` {self.interval} halted: {reasons}. Nothing was published. "
+            f"{'; '.join(self.reasons)}. Nothing was published. "
             "Correct the data or the expectation. The next run tries the interval again."
         )
 
@@ -1094,8 +1099,14 @@ class OverBudget(Halted):
     """
 
     def message(self) -> str:
+        return f"`{self.pipeline}` {self.interval} halted over budget: {self._describe_excess()}"
+
+    def describe_reasons(self) -> str:
+        return f"over budget: {self._describe_excess()}"
+
+    def _describe_excess(self) -> str:
         return (
-            f"`{self.pipeline}` {self.interval} halted over budget: {'; '.join(self.reasons)}. No row was read. "
+            f"{'; '.join(self.reasons)}. No row was read. "
             "To score it anyway, raise `budget:` in the spec. The next run tries the interval again."
         )
 

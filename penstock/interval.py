@@ -136,6 +136,11 @@ class DataInterval:
             until = end.strftime(f"{year}%m-%d{clock}")
         return f"{start.strftime(f'%Y-%m-%d{clock}')} → {until}{zone}"
 
+    @property
+    def plain_label(self) -> str:
+        """The label in ASCII, as in `2026-01-01 to 01-02`: the timeline in Prefect's UI has glyphs for no more."""
+        return self.label.replace("→", "to")
+
 
 def parse_key(key: str, zone: str = "UTC") -> DataInterval | None:
     """Read an interval's name in the ledger. None for the name of a snapshot."""

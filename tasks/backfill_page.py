@@ -12,13 +12,18 @@ import httpx
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
+from prefect.states import Failed
 
+from penstock.errors import Halted
 from penstock.interval import iso
 from penstock.ledger.backfills import PinnedBackfill
-from penstock.run.planning import Plan, PlannedInterval
+from penstock.run.planning import Plan, PlannedInterval, describe_idle
 from penstock.tasks.backfill import Backfill
 from penstock.tasks.fan_out import FanOut, IntervalRun
+from penstock.tasks.outcome import halted
+from penstock.wording import plural
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +46,7 @@ class BackfillPage:
     def show(self, fan_out: FanOut, obstacle: str = "") -> None:
         """Update the artifacts if anything has changed."""
         done = sum(1 for each in self._intervals if (run := fan_out.find(each)) and run.ended)
-        summary = f"{self._asked.pipeline.name}: {done} of {len(self._intervals)} intervals"
+        summary = f"{self._asked.pipeline.name}: {done:,} of {plural(len(self._intervals), 'interval')}"
         summary = f"{summary} · {obstacle}" if obstacle else summary
         content = summary, self._table(fan_out, summary)
         if content == self._shown:
@@ -74,7 +79,7 @@ class BackfillPage:
         ]
         lines += [_write_row(each, fan_out.find(each)) for each in self._intervals[:ROWS]]
         if len(self._intervals) > ROWS:
-            lines.append(f"| and {len(self._intervals) - ROWS} later ones | | | |")
+            lines.append(f"| and {plural(len(self._intervals) - ROWS, 'later one')} | | | |")
         return "\n".join(lines)
 
 
@@ -99,32 +104,37 @@ def describe_pins(pinned: PinnedBackfill) -> str:
 
 def describe_nothing_to_do(asked: Backfill, plan: Plan) -> str:
     """Say why there is nothing to score."""
-    if plan.stall:
-        return f"nothing to do yet: {plan.stall}"
-    if not plan.published and not plan.withdrawn:
-        return "nothing to do: no interval of the range is over yet, or the pipeline starts later"
-    if asked.restate_since is not None:
-        return f"nothing to do: {plan.published} intervals have been scored again since this backfill first started"
-    message = f"nothing to do: {plan.published} intervals are published already"
-    message += f", {plan.withdrawn} withdrawn" if plan.withdrawn else ""
-    return f"{message}; a restate scores them again"
+    if asked.restate_since is not None and plan.published:
+        have = "has" if plan.published == 1 else "have"
+        return f"{plural(plan.published, 'interval')} {have} been scored again since this backfill first started"
+    again = "it" if plan.published == 1 else "them"
+    return describe_idle(plan) + (f"; a restate scores {again} again" if plan.published and not plan.stall else "")
 
 
-def describe_unpublished(asked: Backfill, undone: Sequence[PlannedInterval], total: int, fan_out: FanOut) -> str:
-    """Say which intervals are not published, why, and what to do."""
+def conclude_unpublished(asked: Backfill, undone: Sequence[PlannedInterval], total: int, fan_out: FanOut) -> State[Any]:
+    """Return the final state of a backfill that left intervals unpublished: which they are, why, and what to do."""
+    message = _describe_unpublished(asked, undone, total, fan_out)
+    if not all(fan_out.was_halted(each) for each in undone):
+        return Failed(message=message)
+    return halted(message, Halted(asked.pipeline.name, undone[0].label, (message,)))
+
+
+def _describe_unpublished(asked: Backfill, undone: Sequence[PlannedInterval], total: int, fan_out: FanOut) -> str:
     lines = [_describe_interval(each, fan_out.find(each)) for each in undone[:LISTED]]
     if len(undone) > LISTED:
-        lines.append(f"… and {len(undone) - LISTED} more, see the artifact backfill-{asked.pipeline.name}")
+        lines.append(f"… and {len(undone) - LISTED:,} more, see the artifact backfill-{asked.pipeline.name}")
     again = (
         "start the same backfill again: it scores only what is missing"
         if asked.restate_since is None
         else "retry this flow run: it scores only these; a new restate would score the whole range"
     )
     listed = "\n".join(f"- {line}" for line in lines)
-    return f"{len(undone)} of {total} intervals not published:\n{listed}\nFix the causes above, then {again}."
+    of = plural(total, "interval")
+    return f"{len(undone):,} of {of} not published:\n{listed}\nFix the causes above, then {again}."
 
 
 def _describe_interval(planned: PlannedInterval, run: IntervalRun | None) -> str:
     if run is None:
         return f"{planned.label}: not started"
-    return f"{planned.label}: {run.state}. {run.message or 'See its flow run.'}"
+    message = run.message or f"{run.state}. See its flow run."
+    return message if planned.label in message else f"{planned.label}: {message}"

@@ -1,57 +1,91 @@
 """Conclude the final state of a scoring flow from the states of its intervals."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled, Failed
 
-from penstock.run.planning import Plan, PlannedInterval
+from penstock.errors import Halted
+from penstock.run.planning import Plan, PlannedInterval, describe_idle, describe_range
+from penstock.tasks.artifacts import Ended
+from penstock.tasks.outcome import (
+    FlowOutcome,
+    describe_outcome,
+    failed,
+    find_error,
+    find_outcome,
+    halted,
+    published,
+    skipped,
+)
+from penstock.wording import plural
 
 NAMED = 5
 """Most further intervals that a failure names."""
+_UNPUBLISHED: tuple[FlowOutcome, ...] = ("failed", "halted", "cancelled")
+"""The outcomes of intervals that were not published, the one that decides first."""
 
 
-def conclude(plan: Plan, ended: Sequence[tuple[PlannedInterval, State[Any]]]) -> State[Any]:
-    """Return the flow run's state. Its message names the intervals that failed, and quotes the first failure.
+def conclude(plan: Plan, ended: Sequence[Ended]) -> State[Any]:
+    """Return the flow run's state. Its message begins with the reason, and quotes the first failure.
 
-    `Halted` if gates halted every interval that failed, `Failed` if there was another error, `Cancelled` if intervals
-    were cancelled and none failed, `Skipped` if nothing was published. A flow run of one interval ends with that
-    interval's own message.
+    The outcome is `failed` if there was an error, else `halted` if a gate halted an interval, else `cancelled` if
+    intervals were cancelled or not begun, and `skipped` if there was nothing to do. A flow run of one interval ends
+    with that interval's own message.
     """
-    failed = [(planned, state) for planned, state in ended if state.is_failed() or state.is_crashed()]
-    if failed:
-        name = "Halted" if all(state.name == "Halted" for _, state in failed) else "Failed"
-        count = f"{len(failed)} of {len(ended)} intervals: " if len(ended) > 1 else ""
-        return Failed(name=name, message=f"{count}{_describe_failure(*failed[0])}{_list_others(failed)}")
-    cancelled = [planned.label for planned, state in ended if state.is_cancelled()]
-    if cancelled or len(ended) < len(plan.intervals):
-        return Cancelled(message=_describe_cancelled(cancelled, len(plan.intervals), ended))
-    waiting = f"; {plan.stall}" if plan.stall else ""
-    published = [planned for planned, state in ended if state.name != "Skipped"]
-    if not published:
-        why = ended[0][1].message if ended else f"{plan.published} intervals are published already"
-        return Completed(name="Skipped", message=f"nothing to do: {why}{waiting}")
-    skipped = f", {len(ended) - len(published)} skipped" if len(published) < len(ended) else ""
-    return Completed(message=f"{len(published)} intervals published{skipped}{waiting}")
+    by_outcome: dict[FlowOutcome, list[Ended]] = {}
+    for each in ended:
+        by_outcome.setdefault(find_outcome(each[1]), []).append(each)
+    for outcome in ("failed", "halted"):
+        if outcome in by_outcome:
+            return _conclude_unpublished(outcome, by_outcome, len(ended))
+    if "cancelled" in by_outcome or len(ended) < len(plan.intervals):
+        return Cancelled(message=_describe_cancelled(by_outcome, len(ended), len(plan.intervals)))
+    waiting = "".join(f"; {note}" for note in (plan.stall, describe_range(plan)) if note)
+    if not ended:
+        return skipped(describe_idle(plan))
+    left = by_outcome.get("skipped", [])
+    if len(left) == len(ended):
+        others = f"; {plural(len(left) - 1, 'other interval')} likewise" if len(left) > 1 else ""
+        return skipped(f"{describe_outcome(left[0][1])}{others}{waiting}")
+    also = f", {len(left):,} skipped" if left else ""
+    return published(f"{plural(len(ended) - len(left), 'interval')} published{also}{waiting}")
 
 
-def _describe_cancelled(
-    cancelled: Sequence[str], planned: int, ended: Sequence[tuple[PlannedInterval, State[Any]]]
-) -> str:
-    published = sum(state.is_completed() and state.name != "Skipped" for _, state in ended)
-    more = f" and {len(cancelled) - NAMED} more" if len(cancelled) > NAMED else ""
+def _conclude_unpublished(outcome: FlowOutcome, found: dict[FlowOutcome, list[Ended]], total: int) -> State[Any]:
+    """Return the state of a flow run with intervals that were not published: `outcome` is the one that decides."""
+    undone = [each for kind in _UNPUBLISHED for each in found.get(kind, [])]
+    first = _describe_failure(*undone[0])
+    if total > 1:
+        counts = Counter({kind: len(found.get(kind, [])) for kind in _UNPUBLISHED})
+        decides = "" if outcome == "halted" else f" {outcome}"
+        also = "".join(f", {counts[kind]:,} {kind}" for kind in _UNPUBLISHED if counts[kind] and kind != outcome)
+        of = plural(total, "interval")
+        first = f"{counts[outcome]:,} of {of}{decides}{also}; first: {first}"
+        others = _list_others(undone)
+        first = f"{first.removesuffix('.')}. {others}" if others else first
+    error = find_error(undone[0][1])
+    if isinstance(error, Halted):
+        return halted(first, error)
+    return failed(error, first) if error else Failed(message=first)
+
+
+def _describe_cancelled(found: dict[FlowOutcome, list[Ended]], ended: int, total: int) -> str:
+    cancelled = [planned.label for planned, _ in found.get("cancelled", [])]
+    more = f" and {len(cancelled) - NAMED:,} more" if len(cancelled) > NAMED else ""
     names = f"; cancelled: {', '.join(cancelled[:NAMED])}{more}" if cancelled else ""
-    waiting = f"; {planned - len(ended)} not begun" if len(ended) < planned else ""
-    return f"{published} of {planned} intervals published{names}{waiting}"
+    waiting = f"; {total - ended:,} not begun" if ended < total else ""
+    return f"{len(found.get('published', [])):,} of {plural(total, 'interval')} published{names}{waiting}"
 
 
 def _describe_failure(planned: PlannedInterval, state: State[Any]) -> str:
-    message = state.message or state.name or ""
+    message = describe_outcome(state)
     return message if planned.label in message else f"{planned.label}: {message}"
 
 
-def _list_others(failed: Sequence[tuple[PlannedInterval, State[Any]]]) -> str:
-    others = ", ".join(planned.label for planned, _ in failed[1 : 1 + NAMED])
-    more = f" and {len(failed) - 1 - NAMED} more" if len(failed) > 1 + NAMED else ""
-    return f" Also failed: {others}{more}." if others else ""
+def _list_others(undone: Sequence[Ended]) -> str:
+    others = ", ".join(planned.label for planned, _ in undone[1 : 1 + NAMED])
+    more = f" and {len(undone) - 1 - NAMED:,} more" if len(undone) > 1 + NAMED else ""
+    return f"The others: {others}{more}." if others else ""

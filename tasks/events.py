@@ -1,6 +1,7 @@
 """Emit one Prefect event at the end of a run, for automations. An error here never fails a run."""
 
 import logging
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -9,8 +10,11 @@ from prefect.events import emit_event
 from prefect.exceptions import PrefectException
 from prefect.runtime import deployment
 
+from penstock.errors import Halted
+from penstock.ledger.destinations import LIVE
 from penstock.ledger.writer import Totals
 from penstock.run_types import ScoringRun, interval_label
+from penstock.spec.pipeline import Pipeline
 
 Outcome = Literal["published", "halted", "failed"]
 
@@ -26,22 +30,13 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
     The labels of the resource are for matching, the payload is for templates. Prefect's worker sends it in the
     background and adds the flow run.
     """
-    pipeline, interval = run.pipeline, run.interval
-    named: dict[str, str] = {
-        "model": str(run.model),
-        "table": pipeline.destination.table,
-        "connection": pipeline.destination.connection,
-        "variant": run.variant,
-    }
+    interval = run.interval
     payload: dict[str, Any] = {
-        "pipeline": pipeline.name,
         "run_id": run.run_id,
         "interval": interval_label(interval),
         "interval_start": interval.start.isoformat() if interval else None,
         "interval_end": interval.end.isoformat() if interval else None,
-        "message": message[:LONGEST_MESSAGE],
         "models": {step: str(pin) for step, pin in run.steps.items()} or {"score": str(run.model)},
-        **named,
     }
     if totals is not None:
         payload["rows"] = {
@@ -50,6 +45,25 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
             "quarantined": totals.quarantined,
             "excluded": totals.excluded,
         }
+    _emit(run.pipeline, outcome, message, {"model": str(run.model), "variant": run.variant}, payload)
+
+
+def announce_halt(pipeline: Pipeline, halt: Halted) -> None:
+    """Emit `penstock.run.halted` for a halt before any interval was claimed. It has no run."""
+    payload: dict[str, Any] = {
+        "run_id": "none",
+        "interval": "before the first interval",
+        "interval_start": None,
+        "interval_end": None,
+        "models": {},
+    }
+    _emit(pipeline, "halted", str(halt), {"model": "none", "variant": LIVE}, payload)
+
+
+def _emit(
+    pipeline: Pipeline, outcome: Outcome, message: str, labels: Mapping[str, str], payload: Mapping[str, Any]
+) -> None:
+    named = {"table": pipeline.destination.table, "connection": pipeline.destination.connection, **labels}
     deployment_id, deployment_name = _deployment()
     emit_event(
         event=f"penstock.run.{outcome}",
@@ -61,7 +75,7 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
             **{f"penstock.{label}": value for label, value in named.items()},
         },
         related=_deployment_resource(deployment_id, deployment_name),
-        payload=payload,
+        payload={"pipeline": pipeline.name, "message": message[:LONGEST_MESSAGE], **payload, **named},
     )
 
 

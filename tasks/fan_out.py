@@ -29,6 +29,8 @@ from penstock.run.planning import PlannedInterval
 from penstock.run_types import Pins, interval_key
 from penstock.spec.steps import write_choice
 from penstock.tasks.backfill import Backfill
+from penstock.tasks.outcome import FlowOutcome, read_outcome
+from penstock.wording import plural
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -51,8 +53,10 @@ class IntervalRun:
     flow_run_id: UUID
     kind: StateType
     state: str
-    """The state's name, as in `Halted`."""
+    """What people read: the state's name, or how the run ended, as in `Halted`."""
     message: str
+    outcome: FlowOutcome | None = None
+    """How it ended. None while it has not."""
 
     @property
     def ended(self) -> bool:
@@ -89,12 +93,12 @@ class FanOut:
 
     def list_skipped(self, intervals: Sequence[PlannedInterval]) -> tuple[PlannedInterval, ...]:
         """Return the intervals whose flow run was skipped because another run was scoring them."""
-        return tuple(each for each in intervals if (run := self.find(each)) and run.state == "Skipped")
+        return tuple(each for each in intervals if (run := self.find(each)) and run.outcome == "skipped")
 
     def was_halted(self, planned: PlannedInterval) -> bool:
         """Whether a gate halted the interval."""
         run = self.find(planned)
-        return run is not None and run.state == "Halted"
+        return run is not None and run.outcome == "halted"
 
     def cancel_waiting(self) -> None:
         """Cancel the flow runs that no worker has taken yet, and log how many continue."""
@@ -109,9 +113,9 @@ class FanOut:
             cancelled: State[object] = Cancelled(message="The backfill that started it ended before it began.")
             self._client.set_flow_run_state(run.flow_run_id, cancelled)
         self._logger.warning(
-            "ended early: cancelled %d flow runs that had not begun; %d running ones continue",
-            len(idle),
-            len(running) - len(idle),
+            "ended early: cancelled %s that had not begun; %s",
+            plural(len(idle), "flow run"),
+            f"{plural(len(running) - len(idle), 'running one')} will finish",
         )
 
     def _list_running(self) -> list[IntervalRun]:
@@ -121,7 +125,7 @@ class FanOut:
         """Start the interval's flow run, or join the one that has not ended."""
         interval, asked = planned.interval, self._asked
         assert interval is not None  # a snapshot has no range
-        name = f"{asked.pipeline.name} {asked.mode} {planned.label}"
+        name = f"{asked.pipeline.name} {asked.mode} {planned.plain_label}"
         for number in count():
             flow_run = self._client.create_flow_run_from_deployment(
                 self._deployment.id,
@@ -145,7 +149,7 @@ class FanOut:
     def _has_just_ended(self, flow_run: FlowRun, key: str) -> bool:
         """Whether another backfill's run scored the interval after our planning, so that we need no new one."""
         ended = flow_run.end_time
-        scored = flow_run.state is not None and flow_run.state.name == "Completed"
+        scored = read_outcome(flow_run) == "published"
         return key not in self.runs and scored and ended is not None and ended >= self._asked.now
 
     def _poll(self) -> None:
@@ -163,10 +167,9 @@ class FanOut:
             found |= {each.id: each for each in seen_runs}
         for run in running:
             seen = found.get(run.flow_run_id)
-            gone = IntervalRun(run.planned, run.flow_run_id, StateType.CANCELLED, "Deleted", "its flow run was deleted")
-            new = gone if seen is None else _describe(run.planned, seen)
+            new = _describe_deleted(run) if seen is None else _describe(run.planned, seen)
             if new.ended:
-                summary = f"{new.planned.label}: {new.state} {new.message}"
+                summary = f"{new.planned.label}: {new.state}. {new.message}"
                 self._logger.log(logging.INFO if new.kind is StateType.COMPLETED else logging.WARNING, "%s", summary)
             self.runs[interval_key(new.planned.interval)] = new
 
@@ -239,5 +242,12 @@ def _read_deployment(client: SyncPrefectClient) -> DeploymentResponse:
 def _describe(planned: PlannedInterval, flow_run: FlowRun) -> IntervalRun:
     state = flow_run.state
     assert state is not None  # the server creates them as Scheduled
+    outcome = read_outcome(flow_run) if state.is_final() else None
     name = state.name or state.type.value.title()
-    return IntervalRun(planned, flow_run.id, state.type, name, state.message or "")
+    shown = outcome.title() if outcome in ("halted", "skipped", "planned") else name
+    return IntervalRun(planned, flow_run.id, state.type, shown, state.message or "", outcome)
+
+
+def _describe_deleted(run: IntervalRun) -> IntervalRun:
+    why = "its flow run was deleted"
+    return IntervalRun(run.planned, run.flow_run_id, StateType.CANCELLED, "Deleted", why, "cancelled")

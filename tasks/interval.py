@@ -63,7 +63,7 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
     return scoring_steps(pipeline).plan(now, mode, start, end)
 
 
-@task(name="claim", task_run_name="claim {planned.label}", **RETRIED | {"retries": 2})
+@task(name="claim", task_run_name="claim {planned.plain_label}", **RETRIED | {"retries": 2})
 def claim_interval(
     pipeline: Pipeline, planned: PlannedInterval, pins: Pins, flow_run_id: str | None
 ) -> ScoringRun | None:

@@ -6,21 +6,20 @@ from typing import Any
 from prefect.runtime import flow_run
 
 from penstock.interval import DataInterval, as_utc, parse_moment
-from penstock.run_types import interval_label
 
 _LONGEST = 60
 """Most characters of one parameter in a name."""
 
 
 def flow_run_name() -> str:
-    """Name a run of the scoring flow by its parameters: `card-risk due`, `card-risk restate 2026-01-01 → 01-05`."""
+    """Name a run of the scoring flow by its parameters: `card-risk due`, `card-risk restate 2026-01-01 to 01-05`."""
     asked: dict[str, Any] = flow_run.parameters
     dry = "(dry run)" if asked.get("dry_run") is True else ""
     return _join(_pipeline(asked), _word(asked.get("mode") or "due"), _range(asked), dry)
 
 
 def backfill_run_name() -> str:
-    """Name a run of the backfill flow: `card-risk backfill 2026-01-01 → 02-01`."""
+    """Name a run of the backfill flow: `card-risk backfill 2026-01-01 to 02-01`."""
     asked: dict[str, Any] = flow_run.parameters
     return _join(_pipeline(asked), "restate" if asked.get("restate") is True else "backfill", _range(asked))
 
@@ -40,7 +39,7 @@ def _word(value: object) -> str:
 def _range(asked: dict[str, Any]) -> str:
     start, end = (_read_bound(asked.get(name)) for name in ("start", "end"))
     if start and end and start < end:
-        return interval_label(DataInterval(start, end))
+        return DataInterval(start, end).plain_label
     bounds = [f"{word} {moment:%Y-%m-%d %H:%M}" for word, moment in (("from", start), ("until", end)) if moment]
     return " ".join(bounds)
 

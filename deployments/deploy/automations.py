@@ -16,12 +16,16 @@ from penstock.deployments.deploy.changes import Change
 from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import SettingsError, nearest
 from penstock.spec.pipeline import Pipeline
+from penstock.tasks.outcome import HALTED_OPENING
 
 PREFIX = "penstock: "
 """Prefix of our automations' names. Together with the tag it marks them as ours."""
 TAG = "penstock"
 ENDINGS = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Halted", "Skipped", "Planned")
-"""Names of the final states of our flow runs. A run in a state that is missing here would count as dead."""
+"""Names of the final states of our flow runs. A run in a state that is missing here would count as dead.
+
+The last three are those of workers that still have Penstock 0.1.
+"""
 
 PAGE = 200
 LINK = "{% set page = flow_run|ui_url %}{% if page %}\n\nFlow run: {{ page }}{% endif %}"
@@ -151,7 +155,8 @@ def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCor
     names = tuple(dict.fromkeys(pipeline.notify.on_failure))
     of_deployment = EventTrigger(
         expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
-        match={"prefect.resource.id": "prefect.flow-run.*"},
+        # A halt is `Failed` too, and `on_halt` announces it. The event's only text of ours is the state's message.
+        match={"prefect.resource.id": "prefect.flow-run.*", "prefect.state-message": f"!{HALTED_OPENING}*"},
         match_related=[
             {"prefect.resource.role": "deployment", "prefect.resource.name": pipeline.name},
             {"prefect.resource.role": "flow", "prefect.resource.name": "score"},

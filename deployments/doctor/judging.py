@@ -36,7 +36,7 @@ def judge_schedules(facts: Facts) -> Iterator[Finding]:
                 yield broken("schedules", what, remedy)
         elif deployment.next_run < facts.now - LATE:
             what = f"{deployment.name} should have started at {deployment.next_run:%Y-%m-%d %H:%M} UTC"
-            yield warning("schedules", what, "Start a worker. One run catches up, and the late ones end as Skipped.")
+            yield warning("schedules", what, "Start a worker. One run catches up, and the late ones are skipped.")
         else:
             well += 1
     if well or not facts.is_scheduled:

@@ -17,6 +17,7 @@ from penstock.ledger.migrations import LATEST, read_version
 from penstock.ledger.tables import metadata, runs
 from penstock.settings import Settings
 from penstock.upkeep.verify import verify_ledger
+from penstock.wording import plural
 
 BUSY_PROBE_MS = 3000
 SHOWN = 20
@@ -44,7 +45,7 @@ def check_ledger(database: Database, settings: Settings) -> Iterator[Finding]:
         what = f"the ledger is at version {version}, and this Penstock knows {LATEST}"
         yield broken(name, what, "Install the newer Penstock that wrote it.")
     elif version < LATEST:
-        what = f"{LATEST - version} pending migrations, from version {version} to {LATEST}"
+        what = f"{plural(LATEST - version, 'pending migration')}, from version {version} to {LATEST}"
         remedy = "Run `penstock runs`, which applies them. The ledger is not checked further before that."
         yield warning(name, what, remedy)
     else:
@@ -154,7 +155,7 @@ def _report_stale(database: Database, lease_seconds: float) -> Iterator[Finding]
             f"It is marked as abandoned now. `penstock run {pipeline}` scores what is missing.",
         )
     if number_stale > len(first):
-        more = f"{number_stale - len(first):,} more runs died"
+        more = f"{plural(number_stale - len(first), 'more run')} died"
         yield warning(database.name, more, "`penstock runs --state abandoned --limit 1000` lists them.")
     if not number_stale:
         yield ok(database.name, f"no stale lease; {number} running, leases of {lease_seconds:.0f} s")

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, ok, warning
+from penstock.wording import plural
 
 OLDEST_PYTHON = (3, 11)
 LITTLE_BYTES, TOO_FEW_BYTES = 2 << 30, 100 << 20
@@ -66,7 +67,9 @@ def check_disk(case: CheckContext) -> Iterator[Finding]:
         return
     found = os.statvfs(folder)
     if found.f_files and found.f_favail < FEW_INODES:
-        yield warning("disk", f"space for only {found.f_favail:,} more files", "Delete small files on that disk.")
+        yield warning(
+            "disk", f"space for only {plural(found.f_favail, 'more file')}", "Delete small files on that disk."
+        )
 
 
 def nearest_folder(path: Path) -> Path:

@@ -11,6 +11,7 @@ from penstock.models.booster import find_gpu_fault  # imports XGBoost while only
 from penstock.models.model_file import FileFacts, refuse_newer
 from penstock.models.registry import Registry
 from penstock.spec.pipeline import Pipeline
+from penstock.wording import plural
 
 
 def list_checks(case: CheckContext) -> tuple[Check, ...]:
@@ -32,7 +33,7 @@ def check_store(registry: Registry) -> Iterator[Finding]:
     yield from problems
     if not problems:
         versions = sum(len(registry.versions(name)) for name in names)
-        yield ok("store", f"{len(names)} models, {versions} versions in {registry.folder}")
+        yield ok("store", f"{plural(len(names), 'model')}, {plural(versions, 'version')} in {registry.folder}")
 
 
 def check_gpu() -> Iterator[Finding]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
-EXIT_CODES = {"Completed": 0, "Skipped": 0, "Halted": 3}
+EXIT_CODES = {"started": 0, "published": 0, "skipped": 0, "halted": 3}
+"""By outcome; all others are 1."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class BackfillEnd:
     flow_run_id: str
     url: str
     state: str
+    """The name of its state in Prefect."""
+    outcome: str
+    """`published`, `skipped`, `halted`, `failed` or `cancelled`; with --detach `started`."""
     message: str
 
 
@@ -63,26 +67,27 @@ def backfill(
         url = f"{find_ui(settings)}/runs/flow-run/{begun}"
         screen.print(f"Flow run: {url}", markup=False, soft_wrap=True)
         if detach:
-            ended = BackfillEnd(begun, url, "Scheduled", "goes on without this command")
+            ended = BackfillEnd(begun, url, "Scheduled", "started", "goes on without this command")
         else:
             try:
-                state, message = watch_backfill(api_url, begun, screen)
+                ending = watch_backfill(api_url, begun, screen)
             except KeyboardInterrupt:
                 screen.print("Cancelling: running intervals finish …", markup=False)
-                state, message = cancel_backfill(api_url, begun)
-            ended = BackfillEnd(begun, url, state, message)
+                ending = cancel_backfill(api_url, begun)
+            ended = BackfillEnd(begun, url, *ending)
     if as_json:
         write_json(ended)
     else:
         _print_end(ended)
-    raise typer.Exit(0 if detach else EXIT_CODES.get(ended.state, 1))
+    raise typer.Exit(EXIT_CODES.get(ended.outcome, 1))
 
 
 def _print_end(ended: BackfillEnd) -> None:
-    good = EXIT_CODES.get(ended.state, 0 if ended.state == "Scheduled" else 1) == 0
+    good = EXIT_CODES.get(ended.outcome, 1) == 0
     screen = console() if good else error_console()
-    style = "green" if good else "red"
-    screen.print(f"{ended.state}: {ended.message}", style=style, markup=False, soft_wrap=True)
+    opens_with_word = ended.outcome in ("halted", "skipped")
+    line = ended.message if opens_with_word else f"{ended.state}: {ended.message}"
+    screen.print(line, style="green" if good else "red", markup=False, soft_wrap=True)
 
 
 def _refuse_wrong(pipeline: "Pipeline", start: datetime | None, end: datetime | None, restate: bool) -> None:

@@ -43,8 +43,8 @@ def start_backfill(
         return str(client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id)
 
 
-def watch_backfill(api_url: str, flow_run_id: str, console: "Console") -> tuple[str, str]:
-    """Show the progress until the backfill has ended. Return its state and message."""
+def watch_backfill(api_url: str, flow_run_id: str, console: "Console") -> tuple[str, str, str]:
+    """Show the progress until the backfill has ended. Return its state, its outcome and its message."""
     begun, shown = time.monotonic(), ""
     with _client_of(api_url) as client, console.status("waiting for a worker") as status:
         while True:
@@ -60,8 +60,8 @@ def watch_backfill(api_url: str, flow_run_id: str, console: "Console") -> tuple[
             time.sleep(POLL_SECONDS)
 
 
-def cancel_backfill(api_url: str, flow_run_id: str) -> tuple[str, str]:
-    """Ask Prefect to cancel the backfill, and wait at most a minute. Return its state and message."""
+def cancel_backfill(api_url: str, flow_run_id: str) -> tuple[str, str, str]:
+    """Ask Prefect to cancel the backfill, and wait at most a minute. Return its state, outcome and message."""
     from prefect.client.schemas.objects import State
     from prefect.states import Cancelling
 
@@ -93,13 +93,17 @@ def _client_of(api_url: str) -> "Iterator[SyncPrefectClient]":
         ) from error
 
 
-def _ending(flow_run: "FlowRun") -> tuple[str, str]:
+def _ending(flow_run: "FlowRun") -> tuple[str, str, str]:
+    from penstock.tasks.outcome import read_outcome
+
     state = flow_run.state
     if state is None:
-        return "Unknown", "Prefect reports no state"
+        return "Unknown", "failed", "Prefect reports no state"
     if state.is_cancelled() or state.type.value == "CANCELLING":
-        return state.name or "Cancelled", "intervals that had not begun are cancelled; running ones finish"
-    return state.name or state.type.value.title(), state.message or "see the flow run for details"
+        message = "intervals that had not begun are cancelled; running ones finish"
+        return state.name or "Cancelled", "cancelled", message
+    name = state.name or state.type.value.title()
+    return name, read_outcome(flow_run), state.message or "see the flow run for details"
 
 
 def _read_progress(client: "SyncPrefectClient", flow_run: "FlowRun") -> str:

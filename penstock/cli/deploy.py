@@ -9,9 +9,10 @@ import typer
 
 from penstock.cli.arguments import AsJson
 from penstock.cli.opening import open_settings
-from penstock.cli.output import console, error_console, make_table, plural, write_json
+from penstock.cli.output import console, error_console, make_table, write_json
 from penstock.cli.prefect_api import prefect_api
 from penstock.errors import SettingsError
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.deployments.deploy.changes import Change

@@ -10,8 +10,9 @@ import typer
 
 from penstock.cli.arguments import AsJson
 from penstock.cli.opening import open_settings
-from penstock.cli.output import console, error_console, plural, write_json
+from penstock.cli.output import console, error_console, write_json
 from penstock.errors import SettingsError
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.deployments.doctor.finding import Finding, Section

@@ -4,7 +4,8 @@ import typer
 
 from penstock.cli.arguments import AsJson
 from penstock.cli.opening import connector, open_ledgers, open_settings, pipelines_by_warehouse
-from penstock.cli.output import console, error_console, plural, write_json
+from penstock.cli.output import console, error_console, write_json
+from penstock.wording import plural
 
 
 def add_commands(app: typer.Typer) -> None:

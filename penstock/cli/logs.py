@@ -7,7 +7,8 @@ import typer
 
 from penstock.cli.arguments import AsJson, RunId, Timezone
 from penstock.cli.opening import locate_run, open_settings
-from penstock.cli.output import console, plural, short, write_json
+from penstock.cli.output import console, short, write_json
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database

@@ -9,6 +9,7 @@ from penstock.cli.arguments import AsJson, Timezone
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console, make_table, write_json
 from penstock.errors import SettingsError
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,7 +81,7 @@ def show_models(timezone: Timezone = None, as_json: AsJson = False) -> None:
             str(row["objective"]),
             str(len(row["features"])),
             metrics,
-            f"{row['verified_rows']:,} rows" if row["verified_rows"] else "no",
+            plural(row["verified_rows"], "row") if row["verified_rows"] else "no",
             describe_moment(row["created_at"], zone),
             str(row["digest"])[:12],
         )
@@ -151,11 +152,14 @@ def register_model(
     out = console()
     out.print(f"registered {manifest.label}, digest {manifest.sha256[:12]}{note}", markup=False)
     if manifest.unscorable_rows:
-        text = f"{manifest.unscorable_rows:,} of {manifest.reference_rows:,} reference rows cannot be scored"
+        whole = plural(manifest.reference_rows or 0, "reference row")
+        text = f"{manifest.unscorable_rows:,} of {whole} cannot be scored"
         out.print(text, style="yellow", markup=False)
     if manifest.verified_rows:
         out.print(
-            f"verified: {manifest.verified_rows:,} reference rows score as expected", markup=False, soft_wrap=True
+            f"verified: {plural(manifest.verified_rows, 'reference row scores', 'reference rows score')} as expected",
+            markup=False,
+            soft_wrap=True,
         )
     else:
         out.print(_NOT_VERIFIED, style="yellow", markup=False, soft_wrap=True)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 from rich.console import Console
 
+from penstock.wording import plural
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -84,11 +86,6 @@ def describe_cut(shown: int, whole: int, noun: str, which: str = "the first", mo
     if shown >= whole:
         return f"all {plural(whole, noun)}"
     return f"{shown:,} of {plural(whole, noun)}, {which}; {more or f'`--limit {whole}` shows all'}"
-
-
-def plural(number: int, noun: str) -> str:
-    """Write `1 interval`, `2 intervals`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def seconds(value: float | None) -> str:

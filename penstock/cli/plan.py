@@ -9,8 +9,9 @@ import typer
 
 from penstock.cli.arguments import AsJson, End, ModelOption, PipelineName, Restate, Start, Timezone
 from penstock.cli.opening import connector, open_pipeline, open_settings
-from penstock.cli.output import console, count, make_table, plural, write_json
+from penstock.cli.output import console, count, make_table, write_json
 from penstock.errors import MemoryTooSmall, NoFiles
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.database.connections import Connector
@@ -138,7 +139,9 @@ def print_plan(
             out.print(_describe_memory(forecasts, forecaster.footprint), markup=False)
         _print_rest(out.print, plan)
     else:
-        out.print(describe_idle(plan), markup=False)
+        from penstock.run.planning import describe_idle
+
+        out.print(describe_idle(plan), markup=False, soft_wrap=True)
 
 
 def find_intervals(
@@ -168,39 +171,20 @@ def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None
     return {step: registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model or "").items()}
 
 
-def describe_idle(plan: "Plan") -> str:
-    """Say why there is nothing to do."""
-    if plan.stall:
-        return f"nothing to do yet: {plan.stall}"
-    missed = f"; {_describe_passed_over(plan)}" if plan.passed_over else ""
-    if not plan.published and not plan.withdrawn:
-        return f"nothing to do: no interval is due{missed}"
-    message = f"nothing to do: {plural(plan.published, 'interval')} {_are(plan.published)} published already"
-    if plan.withdrawn:
-        message += f", {plan.withdrawn} {_are(plan.withdrawn)} withdrawn (only a restate scores them again)"
-    return message + missed
-
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
 def _print_rest(write: Callable[[str], None], plan: "Plan") -> None:
+    from penstock.run.planning import describe_passed_over, describe_published, describe_range
+
     if plan.published:
-        write(f"{plural(plan.published, 'interval')} {_are(plan.published)} published already")
+        write(describe_published(plan))
     if plan.withdrawn:
-        write(f"{plural(plan.withdrawn, 'interval')} withdrawn: only a restate scores them again")
+        them = "it" if plan.withdrawn == 1 else "them"
+        write(f"{plural(plan.withdrawn, 'interval')} withdrawn: only a restate scores {them} again")
     if plan.left_over:
-        write(f"{plural(plan.left_over, 'interval')} {_are(plan.left_over)} left for a later run")
+        write(f"{plural(plan.left_over, 'interval')} {'is' if plan.left_over == 1 else 'are'} left for a later run")
     if plan.passed_over:
-        write(_describe_passed_over(plan))
-    if plan.stall:
-        write(plan.stall)
-
-
-def _describe_passed_over(plan: "Plan") -> str:
-    missed = f"{plural(plan.passed_over, 'missed interval')} {_are(plan.passed_over)} left out by `catch_up: latest`"
-    return f"{missed}; a backfill scores them"
+        write(describe_passed_over(plan))
+    for note in filter(None, (describe_range(plan), plan.stall)):
+        write(note)
 
 
 @dataclass(frozen=True)
@@ -289,6 +273,7 @@ def _unlanded(pipeline: "Pipeline", connect: "Connector") -> str | None:
 
 
 def _as_object(pipeline: "Pipeline", pins: "Pins", plan: "Plan", forecasts: list[IntervalForecast]) -> dict[str, Any]:
+    from penstock.run.planning import describe_range
     from penstock.run_types import deciding_model
 
     return {
@@ -301,4 +286,5 @@ def _as_object(pipeline: "Pipeline", pins: "Pins", plan: "Plan", forecasts: list
         "left_over": plan.left_over,
         "stalled": plan.stalled,
         "stall": plan.stall,
+        "range": describe_range(plan),
     }

@@ -7,7 +7,8 @@ import typer
 
 from penstock.cli.arguments import AsJson
 from penstock.cli.opening import ledger_connector, open_pipeline, open_settings, pipeline_files
-from penstock.cli.output import console, count, make_table, plural, write_json
+from penstock.cli.output import console, count, make_table, write_json
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database

@@ -7,8 +7,9 @@ import typer
 
 from penstock.cli.arguments import End, Start
 from penstock.cli.opening import locate_run, open_ledger, open_settings
-from penstock.cli.output import console, count, plural
+from penstock.cli.output import console
 from penstock.errors import WrongState
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database
@@ -39,12 +40,14 @@ def withdraw_runs(
 ) -> None:
     """Remove published runs' rows from the live view. Only a restatement scores their intervals again."""
     from penstock.ledger.writer import withdraw
+    from penstock.run.planning import refuse_empty_range
     from penstock.run_types import interval_label
 
     if bool(run_ids) == bool(pipeline):
         raise typer.BadParameter("give either RUN_IDs or --pipeline")
     if run_ids and (table or start or end):
         raise typer.BadParameter("--table, --start and --end go with --pipeline")
+    refuse_empty_range(start, end)
     settings = open_settings()
     if pipeline:
         found = _find_published(settings, pipeline, table, start, end)
@@ -56,7 +59,7 @@ def withdraw_runs(
     if not found:
         console().print("nothing to withdraw: no published run matches")
         return
-    named = [f"{count(r.rows_scored)} scores of {r.pipeline} {interval_label(r.interval)}" for _, r in found]
+    named = [f"{plural(r.rows_scored or 0, 'score')} of {r.pipeline} {interval_label(r.interval)}" for _, r in found]
     tables = ", ".join(f"`{name}`" for name in dict.fromkeys(run.destination_table for _, run in found))
     what = named[0] if len(named) == 1 else plural(len(named), "run")
     if not yes:
@@ -65,7 +68,8 @@ def withdraw_runs(
         typer.confirm(f"Remove {what} from {tables}?", abort=True)
     for database, run in found:
         withdraw(database, run.run_id)
-    are = "are" if len(named) == 1 else f"({sum(r.rows_scored or 0 for _, r in found):,} scores) are"
+    scores = plural(sum(r.rows_scored or 0 for _, r in found), "score")
+    are = "are" if len(named) == 1 else f"({scores}) are"
     console().print(f"withdrawn: {what} {are} no longer in {tables}", markup=False)
 
 

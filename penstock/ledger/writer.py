@@ -34,6 +34,7 @@ from penstock.ledger.tables import runs, validations
 from penstock.resources.usage import Usage
 from penstock.run_types import ModelPin, Pins, ScoringRun, SourcePlan, Validation, interval_label
 from penstock.spec.pipeline import Pipeline
+from penstock.wording import plural
 
 INTERVAL_STAGE = -1
 """The partition number of what was judged over the whole interval."""
@@ -135,7 +136,7 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
                 destination_table=pipeline.destination.table,
                 destination=place,
                 lease_token=run.lease_token,
-                lease_owner=_this_process(),
+                lease_owner=this_process(),
                 lease_until=now + timedelta(seconds=request.lease_seconds),
                 flow_run_id=run.flow_run_id,
                 started_at=now,
@@ -158,7 +159,7 @@ def _is_own_orphan(connection: sa.Connection, other: PlacedRun, run: ScoringRun)
         return False
     columns = (runs.c.flow_run_id, runs.c.lease_owner, runs.c.rows_planned)
     row = connection.execute(sa.select(*columns).where(runs.c.run_id == other.run_id)).one()
-    return tuple(row) == (run.flow_run_id, _this_process(), None)
+    return tuple(row) == (run.flow_run_id, this_process(), None)
 
 
 def _refuse_partial_overlaps(run: ScoringRun, published: Sequence[PlacedRun]) -> None:
@@ -249,8 +250,9 @@ class Publication:
         """Say what readers see of the run's scores now."""
         if self.waits_to_cover:
             named = ", ".join(f"{run.run_id[:8]} ({run.label})" for run in self.waits_to_cover)
-            return f"{scores} scores audited; they are published when all intervals that cover run {named} are scored"
-        return f"{scores} scores published" + self._describe_others()
+            audited = plural(scores, "score")
+            return f"{audited} audited; they are published when all intervals that cover run {named} are scored"
+        return f"{plural(scores, 'score')} published" + self._describe_others()
 
     def _describe_others(self) -> str:
         together = f", together with the runs {', '.join(self.together_with)}" if self.together_with else ""
@@ -390,7 +392,8 @@ def _spent(usage: Usage | None) -> dict[str, Any]:
     return {} if usage is None else asdict(usage)
 
 
-def _this_process() -> str:
+def this_process() -> str:
+    """Return the owner of the leases that this process takes."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 

@@ -16,6 +16,7 @@ from penstock.quality.frames import View, find_broken_json, fit_arguments, make_
 from penstock.run_types import Unit, Validation, Verdict
 from penstock.spec.expectation import Expectation
 from penstock.spec.expectation_types import ROW_COUNT_TYPES, SCHEMA_TYPES, Outcome, Severity
+from penstock.wording import plural
 
 _REACTIONS: dict[Severity, Outcome] = {"critical": "halted", "warning": "quarantined", "info": "noted"}
 
@@ -127,7 +128,7 @@ def judge_whole(
         SpecError: an expectation names a column that does not exist, or cannot be judged on these types.
     """
     aggregates = [e for e in expectations if e.is_aggregate]
-    sample_note = f"on a sample of {sample.num_rows:,} rows" if sampled else ""
+    sample_note = f"on a sample of {plural(sample.num_rows, 'row')}" if sampled else ""
     judged = dict(zip(map(id, aggregates), _find(stage, sample, aggregates, positions=False), strict=True))
     validations = []
     for expectation in expectations:
@@ -168,7 +169,9 @@ def _validate_count(stage: str, expectation: Expectation, rows: int) -> Validati
         below = high is None or (rows < high if arguments.get("strict_max") else rows <= high)
         holds = above and below
     outcome: Outcome = "passed" if holds else _REACTIONS[expectation.severity]
-    return Validation(stage, expectation.label, expectation.severity, rows, 0, outcome, f"observed {rows:,} rows")
+    return Validation(
+        stage, expectation.label, expectation.severity, rows, 0, outcome, f"observed {plural(rows, 'row')}"
+    )
 
 
 def _validate_schema(stage: str, expectation: Expectation, columns: Sequence[str]) -> Validation:
@@ -178,7 +181,7 @@ def _validate_schema(stage: str, expectation: Expectation, columns: Sequence[str
         raise _spec_error(stage, expectation, evaluation.broken)
     outcome: Outcome = "passed" if evaluation.success else _REACTIONS[expectation.severity]
     shown = ", ".join(columns[:12]) + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
-    observed = f"observed {len(columns)} columns: {shown}"
+    observed = f"observed {plural(len(columns), 'column')}: {shown}"
     return Validation(stage, expectation.label, expectation.severity, len(columns), 0, outcome, observed)
 
 

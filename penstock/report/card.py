@@ -75,6 +75,11 @@ def plan_card(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
     return "\n\n".join([*parts, *(f"{count:,} {what}." for what, count in counts.items() if count)])
 
 
+def write_blocks(*blocks: Block) -> str:
+    """Return blocks as markdown, for another page than the card."""
+    return "\n\n".join(_block(block, None) for block in blocks)
+
+
 def _write(section: Section, level: str, link_to: LinkTo | None) -> list[str]:
     title = "".join(_mark(part) if isinstance(part, Status) else _inline(part, link_to) for part in section.title)
     return [f"{level} {title}", *(_block(block, link_to) for block in section.blocks)]

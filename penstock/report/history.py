@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from penstock.report.document import RunDocument, partition_seconds
+from penstock.wording import plural
 
 Kind = Literal["started", "partition", "validation", "refused", "error", "ended", "published", "retired", "pruned"]
 
@@ -32,7 +33,7 @@ def _of_start(document: RunDocument) -> Iterator[RunEvent]:
         what = f"took over from run {other.run_id}" if other.state == "abandoned" else f"supersedes run {other.run_id}"
         yield RunEvent(run.started_at if other.state == "abandoned" else None, "started", what)
     if run.rows_planned is not None:
-        yield RunEvent(None, "started", f"planned {run.rows_planned:,} rows in {run.partitions} partitions")
+        yield RunEvent(None, "started", f"planned {plural(run.rows_planned, 'row')} in {run.partitions} partitions")
 
 
 def _of_partitions(document: RunDocument) -> Iterator[RunEvent]:
@@ -49,7 +50,7 @@ def _of_validations(document: RunDocument) -> Iterator[RunEvent]:
         text = f"{v.stage}: {v.expectation}: {v.outcome}, {v.unexpected:,} of {v.evaluated:,} unexpected"
         yield RunEvent(None, "validation", f"{text} ({v.note})" if v.note else text)
     for refusal in document.refusals:
-        text = f"refused {refusal.rows:,} rows of {refusal.stage}: {', '.join(refusal.reasons)}"
+        text = f"refused {plural(refusal.rows, 'row')} of {refusal.stage}: {', '.join(refusal.reasons)}"
         yield RunEvent(None, "refused", text)
 
 
@@ -58,7 +59,7 @@ def _of_end(document: RunDocument) -> Iterator[RunEvent]:
     if run.error:
         yield RunEvent(run.finished_at, "error", run.error)
     if run.published_at:
-        yield RunEvent(run.published_at, "published", f"published {run.rows_scored or 0:,} scores")
+        yield RunEvent(run.published_at, "published", f"published {plural(run.rows_scored or 0, 'score')}")
     if run.state == "running":
         yield RunEvent(run.lease_until, "ended", "running: its lease ends then")
     elif run.finished_at and not run.published_at:

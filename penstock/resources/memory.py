@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 
 from penstock.errors import MemoryTooSmall
 from penstock.resources.usage import format_bytes
+from penstock.wording import plural
 
 RESERVE = 0.1
 """Share of the limit that stays free, for wider rows and for memory that allocators keep."""
@@ -48,7 +49,7 @@ class MemoryPlan:
         held, row = format_bytes(self.footprint.base_bytes), format_bytes(round(self.footprint.row_bytes))
         at_once = "one at a time" if self.in_flight == 1 else f"{self.in_flight} at once"
         return (
-            f"{format_bytes(self.limit_bytes)} allow partitions of {self.partition_rows:,} rows, {at_once}: "
+            f"{format_bytes(self.limit_bytes)} allow partitions of {plural(self.partition_rows, 'row')}, {at_once}: "
             f"without one the process holds {held}, and a row takes {row}"
         )
 

@@ -13,6 +13,7 @@ from penstock.quality import columns_needed, judge_shares, judge_whole
 from penstock.run_types import Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.spec.expectation_types import Outcome
 from penstock.spec.pipeline import FEATURES, SCORES, LogSource
+from penstock.wording import plural
 
 VOLUME = "volume"
 
@@ -57,11 +58,12 @@ def reconcile(
         )
         raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
     if totals.scored != rows_in_database:
-        difference = f"scored {totals.scored:,}, but the history table has {rows_in_database:,} rows of the run"
+        difference = f"scored {totals.scored:,}, but the history table has {plural(rows_in_database, 'row')} of the run"
         raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
     if planned not in (None, totals.extracted) and any(receipt.partition.snapshots for receipt in receipts):
+        counted = plural(planned, "row was", "rows were")
         difference = (
-            f"{planned:,} rows were counted, but {totals.extracted:,} extracted in the same snapshot, "
+            f"{counted} counted, but {totals.extracted:,} extracted in the same snapshot, "
             "because the table was emptied or rewritten meanwhile"
         )
         raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
@@ -111,7 +113,8 @@ def _judge_volume(run: ScoringRun, totals: Totals, planned: int) -> list[Validat
     limit, empty = run.pipeline.quarantine_limit, run.pipeline.empty
     found = []
     if planned != totals.extracted:
-        observed = f"{planned:,} rows were counted and {totals.extracted:,} read: the source changed while it was read"
+        counted = plural(planned, "row was", "rows were")
+        observed = f"{counted} counted and {totals.extracted:,} read: the source changed while it was read"
         found.append(Validation(VOLUME, "rows as counted", "info", planned, 0, "noted", observed))
     if totals.extracted == 0 and empty == "halt":
         observed = f"source `{run.pipeline.primary}` has no rows; if that is normal, set `empty: publish`"

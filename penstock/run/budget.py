@@ -9,6 +9,7 @@ from penstock.run.estimate import Estimate, describe_seconds, estimate_run, past
 from penstock.run_types import ScoringRun, interval_label
 from penstock.spec.parts import Budget
 from penstock.spec.pipeline import Pipeline
+from penstock.wording import plural
 
 
 def make_estimator(pipeline: Pipeline, warehouse: Database, prices: Prices) -> Callable[[int], Estimate]:
@@ -30,8 +31,8 @@ def over_budget(pipeline: Pipeline, estimate: Estimate) -> tuple[str, ...]:
     """Return one line for each limit of the budget that an estimate exceeds. An unknown figure exceeds none."""
     budget, exceeded = pipeline.budget, []
     if budget.rows is not None and estimate.rows > budget.rows:
-        exceeded.append(f"{estimate.rows:,} rows are more than the {budget.rows:,} of `budget.rows`")
-    runs = f"{estimate.past_runs} past run{'s' if estimate.past_runs > 1 else ''}"
+        exceeded.append(f"{plural(estimate.rows, 'row is', 'rows are')} more than the {budget.rows:,} of `budget.rows`")
+    runs = f"{plural(estimate.past_runs, 'past run')}"
     if budget.minutes is not None and estimate.seconds is not None and estimate.seconds > 60 * budget.minutes:
         exceeded.append(
             f"it would take {describe_seconds(estimate.seconds)}, by {runs}, and `budget.minutes` is {budget.minutes:g}"

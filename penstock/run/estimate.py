@@ -13,6 +13,7 @@ from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import runs
 from penstock.resources.memory import MemoryProfile, read_fit
 from penstock.resources.usage import Prices, format_bytes
+from penstock.wording import plural
 
 PAST_RUNS = 20
 RECENT_RUNS = 1_000
@@ -41,7 +42,7 @@ class Estimate:
             parts += [f"{describe_seconds(self.cpu_seconds)} CPU", f"{format_bytes(self.peak_bytes)} memory"]
         if self.cost is not None:
             parts.append(f"cost {self.cost:.4g}")
-        return f"{', '.join(parts)} (from {self.past_runs} past run{'s' if self.past_runs > 1 else ''})"
+        return f"{', '.join(parts)} (from {plural(self.past_runs, 'past run')})"
 
 
 def past_runs(database: Database, pipeline: str, variant: str = "live") -> list[RunRecord]:

@@ -16,6 +16,7 @@ from penstock.sources.logs.landed import Landing, LogReader, land_lines
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.pipeline import LogSource, Pipeline, SqlSource
+from penstock.wording import plural
 
 
 def land_logs(pipeline: Pipeline, connect: Connector) -> dict[str, Landing]:
@@ -81,7 +82,7 @@ def describe_large_group(
     limit = f"{partition_rows:,} ({'what fits PENSTOCK_MEMORY' if in_memory else '`partition_rows`'})"
     remedy = "Raise PENSTOCK_MEMORY" if in_memory else "Raise `partition_rows`"
     return (
-        f"`partition_by: {column}`: the value {value} has {largest.rows:,} rows, and a partition takes at most "
+        f"`partition_by: {column}`: the value {value} has {plural(largest.rows, 'row')}, and a partition takes at most "
         f"{limit}. {remedy}, or partition by a column with fewer rows of a value"
     )
 

@@ -11,6 +11,7 @@ from penstock.ledger.coverage import Coverage
 from penstock.ledger.destinations import PlacedRun
 from penstock.run_types import Horizon, interval_key, interval_label
 from penstock.spec.pipeline import IntervalSpec, Pipeline
+from penstock.wording import plural
 
 Mode = Literal["due", "backfill", "restate", "release"]
 _MOST_STEPS = 100
@@ -32,9 +33,37 @@ class PlannedInterval:
         return interval_label(self.interval)
 
     @property
+    def plain_label(self) -> str:
+        """The label for the names of flow and task runs."""
+        return self.interval.plain_label if self.interval else self.label
+
+    @property
     def again(self) -> bool:
         """Whether a published run of the interval is to be superseded."""
         return self.reason in ("late rows", "restate", "release", "snapshot")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a requested range meets the pipeline's own limits. Without a request, only the pipeline's limits."""
+
+    first: datetime
+    """The pipeline's start."""
+    over: datetime
+    """The end of the last interval that is over. It may be before the start."""
+    start: datetime | None
+    end: datetime | None
+    zone: str
+
+    @property
+    def too_early(self) -> bool:
+        """Whether the range ends before the pipeline's start."""
+        return self.end is not None and self.end <= self.first
+
+    @property
+    def too_late(self) -> bool:
+        """Whether no interval of the range is over yet."""
+        return not self.too_early and max(self.start or self.first, self.first) >= self.over
 
 
 @dataclass(frozen=True)
@@ -54,13 +83,15 @@ class Plan:
     """Intervals that have ended, but wait because an open transaction may still write into them."""
     blocker: str = ""
     """The session or transaction that they wait for, as text."""
+    limits: Limits | None = None
+    """None for a snapshot."""
 
     @property
     def stall(self) -> str:
         """How many intervals wait, and for which transaction, as a sentence. Empty if none waits."""
         if not self.stalled:
             return ""
-        waiting = "1 interval waits" if self.stalled == 1 else f"{self.stalled:,} intervals wait"
+        waiting = f"{plural(self.stalled, 'interval')} {'waits' if self.stalled == 1 else 'wait'}"
         return f"{waiting} for open transactions: {self.blocker}"
 
 
@@ -77,7 +108,7 @@ class PlanRequest:
     """Returns the primary source's current fingerprint of an interval. Called only inside `lookback`."""
     mode: Mode = "due"
     start: datetime | None = None
-    """With `end`: take only intervals that touch `[start, end)`. Naive means the pipeline's time zone."""
+    """With `end`: in every mode, take only intervals that touch `[start, end)`. Naive means the pipeline's zone."""
     end: datetime | None = None
     whole: bool = False
     """Take all of the intervals, beyond `max_intervals`."""
@@ -91,7 +122,7 @@ def plan_intervals(request: PlanRequest) -> Plan:
     """Decide which intervals to score.
 
     Raises:
-        SettingsError: a snapshot pipeline is given a range, or a restate is given none.
+        SettingsError: a range is empty, a snapshot pipeline is given one, or a restate is given none.
         OverlappingRuns: an interval overlaps published runs that the plan does not cover.
     """
     spec = request.pipeline.interval
@@ -101,15 +132,88 @@ def plan_intervals(request: PlanRequest) -> Plan:
         raise SettingsError(
             "a restate needs a range", "Give start and end; every interval that they touch is scored again."
         )
-    due = _due(spec, request)
+    limits = _find_limits(spec, request)
+    due = _due(spec, limits)
     if due is None:
-        return Plan(())
+        return Plan((), limits=limits)
     if request.mode == "restate":
         plan = _limit(request, spec, [PlannedInterval(i, "restate") for i in spec.grid.covering(due.start, due.end)])
     else:
         plan = _plan_due(request, spec, due)
     _refuse_partial_overlaps(request, spec, plan)
-    return plan
+    return replace(plan, limits=limits)
+
+
+def refuse_empty_range(start: datetime | None, end: datetime | None, zone: str = "UTC") -> None:
+    """Refuse a range that does not end after its begin. A moment without a zone is in `zone`.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    if start is None or end is None or as_utc(start, zone) < as_utc(end, zone):
+        return
+    begin, until = _write_moment(start, zone), _write_moment(end, zone)
+    raise SettingsError(
+        f"the range is empty: its end, {until}, is not after its begin, {begin}",
+        "The end is not included: 2026-01-31 to 2026-02-01 is the one day of 2026-01-31.",
+    )
+
+
+def describe_idle(plan: Plan) -> str:
+    """Say why there is nothing to score."""
+    if plan.stall:
+        return f"nothing to do yet: {plan.stall}"
+    missed = f"; {describe_passed_over(plan)}" if plan.passed_over else ""
+    if not plan.published and not plan.withdrawn:
+        return f"nothing to do: {_describe_none(plan)}{missed}"
+    message = f"nothing to do: {describe_published(plan)}" if plan.published else "nothing to do"
+    if plan.withdrawn:
+        are = "is" if plan.withdrawn == 1 else "are"
+        message += f", {plural(plan.withdrawn, 'interval')} {are} withdrawn (only a restate scores them again)"
+    cut = describe_range(plan)
+    return message + missed + (f"; {cut}" if cut else "")
+
+
+def describe_published(plan: Plan) -> str:
+    """Say how many intervals are left alone."""
+    return f"{plural(plan.published, 'interval')} {'is' if plan.published == 1 else 'are'} published already"
+
+
+def describe_passed_over(plan: Plan) -> str:
+    """Say what `catch_up: latest` leaves out."""
+    are = "is" if plan.passed_over == 1 else "are"
+    missed = f"{plural(plan.passed_over, 'missed interval')} {are} left out by `catch_up: latest`"
+    return f"{missed}; a backfill scores {'it' if plan.passed_over == 1 else 'them'}"
+
+
+def describe_range(plan: Plan) -> str:
+    """Say what a requested range has that no run can score. Empty if nothing was left out, or the whole range was."""
+    limits = plan.limits
+    if limits is None or limits.too_early or limits.too_late:
+        return ""
+    notes = []
+    if limits.start is not None and limits.start < limits.first:
+        notes.append(f"the pipeline starts at {iso(limits.first, limits.zone)}, so the range begins there")
+    if limits.end is not None and limits.end > limits.over:
+        notes.append(f"no interval after {iso(limits.over, limits.zone)} is over yet, so the range ends there")
+    return "; ".join(notes)
+
+
+def _describe_none(plan: Plan) -> str:
+    """Say why no interval at all can be scored."""
+    limits = plan.limits
+    if limits is None or not (limits.too_early or limits.too_late):
+        return "no interval is due"
+    first, over = (iso(moment, limits.zone) for moment in (limits.first, limits.over))
+    if limits.too_early:
+        return f"the whole range is before the pipeline's start, {first}"
+    what = "no interval of the range is over yet" if limits.start or limits.end else "no interval is over yet"
+    last = f"the last one that is over ended at {over}, and " if limits.over > limits.first else ""
+    return f"{what}; {last}the pipeline starts at {first}"
+
+
+def _write_moment(moment: datetime, zone: str) -> str:
+    return iso(as_utc(moment, zone), zone)
 
 
 def _plan_snapshot(request: PlanRequest) -> Plan:
@@ -259,7 +363,7 @@ def plan_range(
         restate_since: score every interval again that was not scored since then; None: only what is missing.
 
     Raises:
-        SettingsError: the pipeline is a snapshot, or a restate names no range.
+        SettingsError: the pipeline is a snapshot, the range is empty, or a restate names no range.
         OverlappingRuns: an interval overlaps published runs that it does not cover.
     """
     if pipeline.interval is None:
@@ -280,11 +384,21 @@ def plan_range(
     return replace(plan, intervals=left, published=len(plan.intervals) - len(left))
 
 
-def _due(spec: IntervalSpec, request: PlanRequest) -> DataInterval | None:
-    """Return the span of the grid intervals that are over, with their delay, and touch the range of the request."""
-    grid, over = spec.grid, spec.grid.align_down(request.now - spec.delay)
+def _find_limits(spec: IntervalSpec, request: PlanRequest) -> Limits:
+    """Compare the range of the request with what the pipeline can score now.
+
+    Raises:
+        SettingsError: the range is empty.
+    """
+    refuse_empty_range(request.start, request.end, spec.timezone)
     start, end = (as_utc(moment, spec.timezone) if moment else None for moment in (request.start, request.end))
-    first, last = max(start or spec.start, spec.start), min(end or over, over)
+    return Limits(spec.start, spec.grid.align_down(request.now - spec.delay), start, end, spec.timezone)
+
+
+def _due(spec: IntervalSpec, limits: Limits) -> DataInterval | None:
+    """Return the span of the grid intervals that are over, with their delay, and touch the range of the request."""
+    grid = spec.grid
+    first, last = max(limits.start or limits.first, limits.first), min(limits.end or limits.over, limits.over)
     if first >= last:
         return None
     return DataInterval(grid.align_down(first), grid.next(grid.previous(last)), spec.timezone)

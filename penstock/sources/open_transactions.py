@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from penstock.database.connections import READER, Database
 from penstock.errors import HorizonHidden
 from penstock.run_types import Horizon
+from penstock.wording import plural
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
@@ -60,7 +61,7 @@ def read_horizon(database: Database) -> Horizon:
 
 
 def _count_others(count: int) -> str:
-    return f", and {count} later one{'s' if count > 1 else ''}" if count else ""
+    return f", and {plural(count, 'later one')}" if count else ""
 
 
 def _write(moment: datetime) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from penstock.errors import PipelineNotFound, Problem, SpecError, nearest
 from penstock.spec.pipeline import Pipeline
+from penstock.wording import plural
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -65,7 +66,7 @@ def parse_pipeline(content: bytes, file: str) -> Pipeline:
         described = (_describe(root, e) for e in found[:MAX_PROBLEMS])
         problems = sorted(dict.fromkeys(described), key=lambda problem: problem.line)
         if len(found) > MAX_PROBLEMS:
-            problems.append(Problem(0, "", f"and {len(found) - MAX_PROBLEMS:,} more problems"))
+            problems.append(Problem(0, "", f"and {plural(len(found) - MAX_PROBLEMS, 'more problem')}"))
         raise SpecError(file, tuple(problems)) from None
 
 

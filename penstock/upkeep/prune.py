@@ -24,6 +24,7 @@ from penstock.ledger.tables import log_lines, quarantine, runs
 from penstock.run.history_table import history_name
 from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import LogSource, Pipeline
+from penstock.wording import plural
 
 Kind = Literal["unpublished rows", "replaced rows", "refused rows", "log lines"]
 BATCH_ROWS = 50_000
@@ -230,7 +231,7 @@ def _count_of_runs(database: Database, table: sa.FromClause, run_ids: Sequence[s
         for chunk in _chunks(run_ids):
             for _, number in connection.execute(count.where(table.c.run_id.in_(chunk))):
                 runs_with, rows = runs_with + 1, rows + int(number)
-    return f"{runs_with:,} run{'s' if runs_with != 1 else ''}", rows
+    return f"{plural(runs_with, 'run')}", rows
 
 
 def _chunks(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -38,13 +38,13 @@ def test_a_run_triggered_by_the_form_completes_and_its_card_shows_the_histogram(
     run = wait_for_run(stack, submit(page))
 
     assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Completed"), run["state"]
-    assert run["name"] == "card-risk backfill 2026-01-01 → 01-02"
+    assert run["name"] == "card-risk backfill 2026-01-01 to 01-02"
     card = artifact_of(stack, "card-risk 2026-01-01 → 01-02")
     for ui in UIS:  # the one that opens comes last, and gives the pictures
         page.goto(f"{ui}/runs/flow-run/{run['id']}")
         page.get_by_text("Completed", exact=True).first.wait_for()
         page.get_by_text("Subflow Runs", exact=True).first.click()
-        page.get_by_text("2026-01-01 → 01-02").nth(1).wait_for()
+        page.get_by_text("2026-01-01 to 01-02").nth(1).wait_for()
         keep_picture(page, "run")
         page.goto(f"{ui}/artifacts/artifact/{card['id']}")
         picture = page.locator("img[src^='data:image/svg']").first
@@ -60,9 +60,9 @@ def test_a_second_trigger_of_a_published_interval_ends_skipped(page: Any, stack:
 
     run = wait_for_run(stack, submit(page))
 
-    assert run["state"]["name"] == "Skipped", run["state"]
-    page.goto(f"/runs/flow-run/{run['id']}")
-    page.get_by_text("Skipped", exact=True).first.wait_for()
+    assert run["state"]["name"] == "Completed", run["state"]
+    assert run["state"]["message"] == "Skipped: nothing to do: 1 interval is published already"
+    assert run["labels"]["penstock.outcome"] == "skipped"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,9 @@ def test_a_dry_run_shows_the_plan_and_scores_nothing(page: Any, stack: Stack) ->
 
     run = wait_for_run(stack, submit(page))
 
-    assert run["state"]["name"] == "Planned", run["state"]
+    assert run["state"]["name"] == "Completed", run["state"]
+    assert run["state"]["message"].startswith("Planned: ")
+    assert run["labels"]["penstock.outcome"] == "planned"
     [plan] = stack.api("artifacts/filter", {"artifacts": {"key": {"any_": ["plan-card-risk"]}}})
     assert "| 2026-01-02 → 01-03 | due |" in plan["data"]
 

@@ -38,6 +38,7 @@ from penstock.errors import SettingsError
 from penstock.settings import load_settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
+from penstock.tasks.outcome import read_outcome
 from tests.prefect_home import prepare_home
 from tests.shop import SPEC, Place
 from tests.waiting import SECONDS, wait_until
@@ -223,6 +224,54 @@ def test_a_halt_is_told_once_with_pipeline_interval_and_reason(
     assert len(mailbox.about("halting")) == 1
 
 
+def test_a_halt_of_a_deployed_run_is_told_once_as_a_halt_and_not_as_a_failure(
+    api: str,
+    client: SyncPrefectClient,
+    mailbox: Mailbox,
+    make_place: Callable[..., Place],
+    deploy: Callable[[Place], Pipeline],
+) -> None:
+    place = make_place(spec=spec_named("halts-after-dark"))
+    change(place, "update payments set amount = null where payment_id <= 150")
+    deploy(place)
+
+    with deployed_run(api, client, place, "score/halts-after-dark") as (flow_run, process):
+        process.wait(timeout=SECONDS)
+
+    ended = client.read_flow_run(flow_run.id)
+    assert (ended.state_name, read_outcome(ended)) == ("Failed", "halted")
+    assert ended.state is not None
+    assert str(ended.state.message).startswith("Halted: 2026-01-01 → 01-02: ")
+    wait_until(lambda: mailbox.about("halts-after-dark"), tell=lambda: what_happened(client, place))
+    wait_until(lambda: events_of(client, "prefect.flow-run.Failed", f"prefect.flow-run.{flow_run.id}"))
+    time.sleep(3)
+    [message] = mailbox.about("halts-after-dark")
+    assert message["subject"] == "halts-after-dark halted: 2026-01-01 → 01-02"
+
+
+def test_a_halt_before_any_interval_is_told_once_as_a_halt(
+    api: str,
+    client: SyncPrefectClient,
+    mailbox: Mailbox,
+    make_place: Callable[..., Place],
+    deploy: Callable[[Place], Pipeline],
+) -> None:
+    place = make_place(spec=spec_named("unplanned"))
+    assert penstock_run(api, place, "2026-01-02") == 0
+    deploy(place)
+    change(place, "alter table payments drop column updated_at")
+
+    with deployed_run(api, client, place, "score/unplanned") as (flow_run, process):
+        process.wait(timeout=SECONDS)
+
+    assert read_outcome(client.read_flow_run(flow_run.id)) == "halted", what_happened(client, place)
+    wait_until(lambda: mailbox.about("unplanned"), tell=lambda: what_happened(client, place))
+    time.sleep(3)
+    [message] = mailbox.about("unplanned")
+    assert message["subject"] == "unplanned halted: before the first interval"
+    assert "`updated_at` was timestamp and is gone" in message["body"]
+
+
 def test_a_failure_of_a_run_by_hand_is_told_once(
     api: str, client: SyncPrefectClient, mailbox: Mailbox, make_place: Callable[..., Place]
 ) -> None:
@@ -235,7 +284,7 @@ def test_a_failure_of_a_run_by_hand_is_told_once(
     wait_until(lambda: mailbox.about("by-hand"))
     time.sleep(3)
     [message] = mailbox.about("by-hand")
-    assert message["subject"] == "by-hand failed: by-hand 2026-01-01 → 01-02"
+    assert message["subject"] == "by-hand failed: by-hand 2026-01-01 to 01-02"
     assert "needs columns that the batch does not have: `country`. Add or correct them" in message["body"]
 
 
@@ -489,8 +538,10 @@ def test_a_missing_block_is_named_with_its_pipeline_and_its_remedy_before_anythi
     assert client.read_automations(sort=AutomationSort.NAME_ASC, limit=200) == []
 
 
-def test_every_state_that_a_flow_of_ours_ends_in_counts_as_an_end_for_the_zombie_automation() -> None:
-    sources = "".join(file.read_text() for file in sorted((CHECKOUT / "flows").glob("*.py")))
+def test_flows_end_in_states_with_prefects_own_names_which_its_ui_lists() -> None:
+    sources = "".join(
+        file.read_text() for room in ("flows", "tasks") for file in sorted((CHECKOUT / room).glob("*.py"))
+    )
 
-    assert set(re.findall(r'(?:Completed|Failed)\(name="(\w+)"', sources)) | {"Halted"} <= set(ENDINGS)
-    assert set(re.findall(r'name = "(\w+)" if', sources)) <= set(ENDINGS)
+    assert not re.findall(r"(?:Completed|Failed|Cancelled|Crashed)\(\s*name=", sources)
+    assert {"Completed", "Failed", "Crashed", "Cancelled", "TimedOut"} <= set(ENDINGS)

@@ -17,6 +17,7 @@ from prefect.states import Cancelling
 
 from penstock.database.connections import close_engines
 from penstock.deployments.server.local import client_environment
+from penstock.tasks.outcome import read_outcome
 from tests.shop import train_model
 from tests.waiting import SECONDS, wait_until
 from tests.works import DAYS, Works, running_works
@@ -80,7 +81,7 @@ def test_a_backfill_without_a_worker_says_so_and_goes_on_when_one_comes(works: W
         here.wait()
 
     assert scored(works, name) == ["2026-01-01"]
-    assert latest_progress(works, name) == "lonely: 1 of 1 intervals"
+    assert latest_progress(works, name) == "lonely: 1 of 1 interval"
 
 
 @pytest.mark.usefixtures("worker")
@@ -91,8 +92,8 @@ def test_each_interval_is_a_flow_run_and_at_most_so_many_are_in_flight(works: Wo
 
     children = works.children(name)
     assert told(ended) == ("Completed", "3 intervals published; scored with card-risk/1")
-    assert ended.name == "wide backfill 2026-01-01 → 01-04"
-    assert [child.name for child in children] == [f"wide backfill 2026-01-0{d} → 01-0{d + 1}" for d in range(1, 4)]
+    assert ended.name == "wide backfill 2026-01-01 to 01-04"
+    assert [child.name for child in children] == [f"wide backfill 2026-01-0{d} to 01-0{d + 1}" for d in range(1, 4)]
     assert overlap(children) == 2
     assert scored(works, name, "pg") == DAYS_SCORED
     shown = artifacts(works, ended.id)
@@ -110,7 +111,11 @@ def test_what_is_published_is_left_alone_and_a_restate_scores_it_again_each_time
     works.backfill(name, **asked, restate=True)
     works.backfill(name, **asked, restate=True)
 
-    assert told(idle) == ("Skipped", "nothing to do: 2 intervals are published already; a restate scores them again")
+    assert told(idle) == (
+        "Completed",
+        "Skipped: nothing to do: 2 intervals are published already; a restate scores them again",
+    )
+    assert read_outcome(idle) == "skipped"
     assert scored(works, name) == sorted(DAYS_SCORED[:2] * 3)
 
 
@@ -124,12 +129,12 @@ def test_a_halted_interval_stops_no_other_and_the_next_backfill_scores_only_that
     second = works.backfill(name, **RANGE)
 
     state, message = told(first)
-    assert state == "Halted"
-    assert message.startswith("1 of 3 intervals not published:\n- 2026-01-02 → 01-03: Halted. `sick`")
+    assert (state, read_outcome(first)) == ("Failed", "halted")
+    assert message.startswith("Halted: 1 of 3 intervals not published:\n- Halted: 2026-01-02 → 01-03: ")
     assert message.endswith("then start the same backfill again: it scores only what is missing.")
     state, message = told(second)
     assert state == "Completed"
-    assert message.startswith("1 intervals published; scored with card-risk/1, the versions of the unfinished backfill")
+    assert message.startswith("1 interval published; scored with card-risk/1, the versions of the unfinished backfill")
     assert scored(works, name) == DAYS_SCORED
 
 
@@ -142,7 +147,7 @@ def test_a_resumed_backfill_scores_the_rest_with_the_version_of_the_first(works:
     train_model(store, "moved")
     name = works.deploy("moved", **{"card-risk@champion": "moved@champion"})
     change(works, "update payments set amount = null where created_at >= '2026-01-02' and created_at < '2026-01-03'")
-    assert told(works.backfill(name, **RANGE))[0] == "Halted"
+    assert read_outcome(works.backfill(name, **RANGE)) == "halted"
     train_model(store, "moved")  # the alias moves to version 2
     change(works, "update payments set amount = 10 where amount is null")
 
@@ -212,10 +217,29 @@ def test_the_command_shows_where_it_runs_and_ends_with_its_outcome(works: Works)
 
     told_end = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
-    assert (told_end["state"], told_end["message"]) == ("Completed", "1 intervals published; scored with card-risk/1")
+    assert (told_end["state"], told_end["message"]) == ("Completed", "1 interval published; scored with card-risk/1")
     assert f"/runs/flow-run/{told_end['flow_run_id']}" in told_end["url"]
     assert wrong.returncode == 2
     assert "a restate needs a range" in wrong.stderr
+    assert told_end["outcome"] == "published"
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_command_ends_with_3_after_a_halt_and_refuses_an_empty_range(works: Works) -> None:
+    name = works.deploy("typed-halt")
+    change(works, "update payments set amount = null where created_at >= '2026-01-02' and created_at < '2026-01-03'")
+
+    halted = penstock(works, "backfill", name, "--start", "2026-01-02", "--end", "2026-01-03")
+    change(works, "update payments set amount = 10 where amount is null")
+    empty = penstock(works, "backfill", name, "--start", "2026-01-03", "--end", "2026-01-02")
+    future = penstock(works, "backfill", name, "--start", "2099-01-01", "--end", "2099-01-02")
+
+    assert halted.returncode == 3, halted.stderr
+    assert "Halted: 1 of 1 interval not published:" in halted.stderr
+    assert empty.returncode == 2
+    assert "the range is empty" in empty.stderr
+    assert future.returncode == 0
+    assert "Skipped: nothing to do: no interval of the range is over yet" in future.stdout
 
 
 @pytest.mark.usefixtures("worker")

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from penstock.ledger.reader import RunRecord, list_runs, partitions_of
+from tests.outcomes import outcome_of
 from tests.shop import SPEC, Place
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -52,7 +53,7 @@ def test_too_many_rows_halt_before_a_row_is_read_and_a_raised_budget_lets_them_t
     state = run_score(place, end="2026-01-02")
 
     run = newest(place)
-    assert (state.name, run.state) == ("Halted", "halted")
+    assert (outcome_of(state), run.state) == ("halted", "halted")
     for told in (state.message, run.error):
         assert "250 rows are more than the 249 of `budget.rows`" in told
         assert "No row was read" in told
@@ -77,7 +78,7 @@ def test_time_and_cost_are_held_to_what_past_runs_took(
 
     state = run_score(place, end="2026-01-03")
 
-    assert state.name == "Halted"
+    assert outcome_of(state) == "halted"
     assert "it would take 60 min, by 1 past run, and `budget.minutes` is 1" in state.message
     assert "it would cost 2, by 1 past run, and `budget.cost` is 1.5" in state.message
 

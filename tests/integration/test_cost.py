@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from penstock.ledger.reader import list_runs, partitions_of
 from penstock.report.card import run_card
 from penstock.resources.usage import GB
+from tests.outcomes import outcome_of
 from tests.shop import Place
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -78,7 +79,7 @@ def test_cost_is_told_by_the_card_and_the_command_line(priced: None, make_place:
 def test_without_prices_and_rows_nothing_is_made_up(make_place: Callable[..., Place]) -> None:
     place = make_place(days=1)
 
-    assert run_score(place, start="2026-01-02", end="2026-01-03").name == "Halted"
+    assert outcome_of(run_score(place, start="2026-01-02", end="2026-01-03")) == "halted"
 
     [run] = list_runs(place.warehouse)
     assert run.cpu_seconds > 0

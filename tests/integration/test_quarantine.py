@@ -16,6 +16,7 @@ from penstock.ledger.quarantine import count_reasons, quarantined_rows, standing
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.releases import pending_releases, release_rows
 from tests.conftest import DIALECTS, view_rows
+from tests.outcomes import outcome_of
 from tests.shop import SPEC, Place
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -101,7 +102,7 @@ def test_a_release_left_to_the_next_run_is_scored_by_it_and_once(make_place: Cal
 
     assert "1 released row of 1 interval: the next run of `card-risk` scores them" in told
     assert [row.fate for row in waiting] == ["released, waits for the next run"]
-    assert (state.is_completed(), again.name) == (True, "Skipped")
+    assert (state.is_completed(), outcome_of(again)) == (True, "skipped")
     assert [(run.reason, run.rows_scored) for run in published(place)] == [("due", 96), ("release", 100)]
     assert 150 in [row[0] for row in view_rows(place.warehouse)]
 
@@ -155,7 +156,7 @@ def test_a_waiver_outlives_a_restate_and_the_run_card_tells_of_it(make_place: Ca
 def test_a_release_lifts_a_halted_interval_under_its_limit(make_place: Callable[..., Place]) -> None:
     place = make_place(a_day=100)
     change(place.shop, "update payments set amount = -1 where payment_id between 1 and 30")
-    assert run_score(place, end="2026-01-02").name == "Halted"
+    assert outcome_of(run_score(place, end="2026-01-02")) == "halted"
     [halted] = list_runs(place.warehouse)
 
     told = invoke("quarantine", "release", "card-risk.yaml", "--yes")

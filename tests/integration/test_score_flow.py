@@ -12,6 +12,7 @@ from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import list_runs, partitions_of, validations_of
 from penstock.ledger.writer import withdraw
 from tests.conftest import view_rows
+from tests.outcomes import outcome_of
 from tests.shop import SPEC, Place, payments, payments_table
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -103,7 +104,7 @@ def test_dirty_rows_go_to_quarantine_and_a_halt_leaves_the_view_untouched(
     before = dump_view(place.warehouse)
     change(place.shop, "update payments set amount = null where payment_id > 300 and payment_id <= 400")
     halted = run_score(place)
-    assert halted.name == "Halted"
+    assert outcome_of(halted) == "halted"
     assert "quarantine_limit" in halted.message or "refused" in halted.message
     assert dump_view(place.warehouse) == before
     assert list_runs(place.warehouse)[0].state == "halted"
@@ -121,7 +122,7 @@ def test_a_second_run_changes_nothing_and_a_restate_supersedes_and_a_withdraw_ta
     first = dump_view(place.warehouse)
 
     again = run_score(place)
-    assert again.name == "Skipped"
+    assert outcome_of(again) == "skipped"
     assert dump_view(place.warehouse) == first
     assert len(list_runs(place.warehouse)) == 3
 
@@ -141,7 +142,7 @@ def test_a_second_run_changes_nothing_and_a_restate_supersedes_and_a_withdraw_ta
     )
     withdraw(place.warehouse, newest.run_id)
     assert len(dump_view(place.warehouse)) == 500
-    assert run_score(place).name == "Skipped"
+    assert outcome_of(run_score(place)) == "skipped"
 
 
 def test_late_rows_restate_only_the_interval_they_touch(make_place: Callable[..., Place]) -> None:
@@ -166,7 +167,7 @@ def test_an_empty_interval_halts_unless_the_spec_says_that_it_is_normal(make_pla
     place = make_place(days=2)
 
     state = run_score(place, start="2026-01-03")
-    assert state.name == "Halted"
+    assert outcome_of(state) == "halted"
     assert "`payments` has no rows" in state.message
 
     text = SPEC.replace("partition_rows", "empty: publish\npartition_rows").replace(
@@ -202,7 +203,7 @@ def test_features_that_break_the_key_halt(make_place: Callable[..., Place], feat
 
     state = run_score(place, end="2026-01-02")
 
-    assert state.name == "Halted"
+    assert outcome_of(state) == "halted"
     assert culprit in state.message
 
 
@@ -213,7 +214,7 @@ def test_a_critical_row_expectation_halts_with_its_findings_kept(make_place: Cal
 
     state = run_score(place, end="2026-01-02")
 
-    assert state.name == "Halted"
+    assert outcome_of(state) == "halted"
     run = list_runs(place.warehouse)[0]
     halted = [v for v in validations_of(place.warehouse, run.run_id) if v.outcome == "halted"]
     assert [(v.stage, v.unexpected) for v in halted] == [("payments", 1)]
@@ -241,7 +242,7 @@ def test_a_key_that_is_not_unique_halts_and_names_it(make_place: Callable[..., P
 
     state = run_score(place, end="2026-01-02")
 
-    assert state.name == "Halted"
+    assert outcome_of(state) == "halted"
     assert "42 (2 rows)" in state.message
 
 

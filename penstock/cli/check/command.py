@@ -7,8 +7,9 @@ import typer
 from penstock.cli.arguments import AsJson, End, Start
 from penstock.cli.check.report import MARKS, STYLES, CheckReport
 from penstock.cli.opening import open_settings, pipeline_files
-from penstock.cli.output import console, plural, write_json
+from penstock.cli.output import console, write_json
 from penstock.errors import PipelineNotFound
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import Console

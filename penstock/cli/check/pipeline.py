@@ -9,7 +9,8 @@ from penstock.cli.check.report import CheckReport, SampleSize
 from penstock.cli.check.samples import Sample, Sampler, choose_interval
 from penstock.cli.check.steps import subject_of
 from penstock.cli.opening import connector, open_pipeline
-from penstock.cli.output import count, plural
+from penstock.cli.output import count
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -191,7 +192,7 @@ class _Check:
                 self.pipeline, "of the sample", primary.rows, others, self.settings.statement_seconds
             )
             check_cut(self.pipeline, "of the sample", primary.rows, others, self.settings.statement_seconds)
-            size = f"{count(features.num_rows)} rows, {len(features.column_names)} columns"
+            size = f"{count(features.num_rows)} rows, {plural(len(features.column_names), 'column')}"
             self.report.ok("features", size if self.pipeline.features else f"the primary source as it is: {size}")
             self.trial.judge(FEATURES, features, self._size(self.pipeline.primary, primary))
             return features
@@ -266,7 +267,9 @@ class _Check:
     def _note_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:
             column = self.pipeline.interval.column
-            self.report.warning(subject, f"{rows:,} rows have no `{column}`: they are in no interval and never scored")
+            self.report.warning(
+                subject, f"{plural(rows, 'row has', 'rows have')} no `{column}`: in no interval, so never scored"
+            )
 
     def _check_key(self, primary: "pa.Table") -> None:
         from penstock.run.features import duplicate_keys

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock.cli.check.report import CheckReport
 from penstock.errors import NoFiles, SettingsError
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +57,7 @@ class Sampler:
             is_whole = False
             with suppress(NoFiles):  # a path with the interval cannot match all files
                 rows, where = self._read(name, None), "of other intervals"
-        self.report.ok(subject, f"{rows.num_rows:,} rows {where} read as a sample")
+        self.report.ok(subject, f"{plural(rows.num_rows, 'row')} {where} read as a sample")
         return Sample(rows, is_whole)
 
     def _read(self, name: str, interval: "DataInterval | None") -> "pa.Table":
@@ -82,7 +83,7 @@ class Sampler:
             return None
         times = parser.times(batch.lines, batch.seen_at)
         bad = times.null_count
-        result = f"{len(batch.lines):,} lines of {batch.file.path} read, {bad:,} do not match the format"
+        result = f"{plural(len(batch.lines), 'line')} of {batch.file.path} read, {bad:,} do not match the format"
         if bad > source.max_malformed * len(batch.lines):
             self.report.problem(f"source `{name}`", f"{result}: more than `max_malformed` {source.max_malformed:g}")
         else:

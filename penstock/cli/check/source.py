@@ -3,6 +3,8 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from penstock.wording import plural
+
 if TYPE_CHECKING:
     from penstock.database.connections import Connector
     from penstock.interval import DataInterval
@@ -29,13 +31,13 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
         if name == pipeline.primary:
             source_horizon(pipeline, connect)
         where = f"table `{source.table}`" if source.table else "query"
-        return f"{where} of `{source.connection}`, {len(relation.rows.c)} columns"
+        return f"{where} of `{source.connection}`, {plural(len(relation.rows.c), 'column')}"
     if isinstance(source, LogSource):
         return _inspect_log(pipeline, name, source.path, connect)
     if "{" in source.path and pipeline.empty == "publish":
         return f"files by interval, {source.path}"  # an interval without a file is allowed
     found = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone)
-    return f"{len(found):,} files match {source.path}"
+    return f"{plural(len(found), 'file matches', 'files match')} {source.path}"
 
 
 def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector") -> str:
@@ -48,7 +50,8 @@ def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector
     from penstock.sources.logs.files import find_files
 
     with suppress(NoFiles):
-        return f"{len(find_files(name, path, connect.allowed_roots)):,} files match {path}"
+        files = find_files(name, path, connect.allowed_roots)
+        return f"{plural(len(files), 'file matches', 'files match')} {path}"
     database = connect(pipeline.destination.connection)
     if not has_ledger(database):
         raise NoFiles(name, path)

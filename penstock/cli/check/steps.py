@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from penstock.cli.check.report import CheckReport, SampleSize
-from penstock.cli.output import plural
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

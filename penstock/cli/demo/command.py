@@ -19,8 +19,9 @@ from penstock.cli.demo.context import (
 from penstock.cli.demo.pack import find_pack, play_pack, write_settings
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console as stdout
-from penstock.cli.output import make_table, plural
+from penstock.cli.output import make_table
 from penstock.cli.own_settings import alone_in
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -134,8 +135,10 @@ def open_shop(stage: DemoContext, shown: Path, rows: int, seed: int) -> "Shop":
     Path("pipelines", f"{PIPELINE}.yaml").write_text(text.replace(old, new), encoding="utf-8")
     table = make_table("made", "what", "bytes", right=("bytes",))
     contents = {
-        "shop.db": f"{plural(shop.payments, 'payment')} of {shop.customers:,} customers in {len(shop.days)} days",
-        "logs": f"{shop.log_lines:,} lines of an access log, rotated twice, {shop.planted.broken_lines} of them broken",
+        "shop.db": f"{plural(shop.payments, 'payment')} of {shop.customers:,} customers in "
+        f"{plural(len(shop.days), 'day')}",
+        "logs": f"{plural(shop.log_lines, 'line')} of an access log, rotated twice, "
+        f"{shop.planted.broken_lines} of them broken",
         "lake": "exchange rates, a CSV file a day",
         "pipelines": f"{PIPELINE}.yaml: sources, features, expectations, model, destination",
     }
@@ -165,7 +168,7 @@ def train_champion(stage: DemoContext, shop: "Shop") -> "Manifest":
     landed = land_logs(pipeline, stage.connector)
     for name, landing in landed.items():
         stage.write(
-            f"Landed {landing.lines:,} lines of `{name}` from {plural(landing.files, 'file')}; "
+            f"Landed {plural(landing.lines, 'line')} of `{name}` from {plural(landing.files, 'file')}; "
             f"{landing.malformed} lines cannot be read and are set aside."
         )
     frames = [_features_of(stage, pipeline, day) for day in shop.training_days]
@@ -179,7 +182,7 @@ def train_champion(stage: DemoContext, shop: "Shop") -> "Manifest":
     manifest = trained.register(Registry(stage.settings.models_folder), ref.name, ref.selector)
     judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
     stage.write(
-        f"Trained on {frame.num_rows:,} payments of {len(frames)} days, {len(learned)} features: "
+        f"Trained on {plural(frame.num_rows, 'payment')} of {plural(len(frames), 'day')}, {len(learned)} features: "
         f"{judged} on the last {HOLDOUT:.0%}, which are not used for training."
     )
     stage.write(f"Registered as [bold]{manifest.label}[/bold], alias `{ref.selector}`.")
@@ -229,7 +232,7 @@ def meet_broken_day(stage: DemoContext, shop: "Shop") -> None:
         stop(f"The run should have been halted, but ended with exit code {summary.exit_code}. Report it.")
     table = stage.pipeline.destination.table
     for moment, (rows, digest) in (("before:", before), ("after: ", after)):
-        stage.write(f"Readers of `{table}` {moment} {rows:,} rows, sha256 {digest[:32]}…")
+        stage.write(f"Readers of `{table}` {moment} {plural(rows, 'row')}, sha256 {digest[:32]}…")
     if before != after:
         stop("The halted run has changed what readers see. Report it.")
     stage.write(f"Exit code {summary.exit_code}, and readers still see the same rows, to the byte.")
@@ -245,7 +248,9 @@ def heal(stage: DemoContext, shop: "Shop") -> None:
     stage.title("The shop repairs its data, and the next run scores the day")
     day = shop.scored_days[-1]
     repaired = repair_amounts(stage.connect("shop"), day, datetime.now(UTC).replace(microsecond=0))
-    stage.write(f"Repaired {repaired:,} payments in the shop. Their mean amount is now {mean_amount(stage, day):,.2f}.")
+    stage.write(
+        f"Repaired {plural(repaired, 'payment')} in the shop. Their mean amount is now {mean_amount(stage, day):,.2f}."
+    )
     with stage.clock.phase("healing run"):
         summary = _run(stage, end=day.end)
     _expect(summary, "have published", 1)
@@ -254,7 +259,8 @@ def heal(stage: DemoContext, shop: "Shop") -> None:
     _expect(again, "have found nothing to do", 0)
     rows, _ = digest_view(stage)
     stage.write(
-        f"The second run changed nothing. Readers of `{stage.pipeline.destination.table}` see {rows:,} rows now."
+        f"The second run changed nothing. Readers of `{stage.pipeline.destination.table}` see "
+        f"{plural(rows, 'row')} now."
     )
 
 

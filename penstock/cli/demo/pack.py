@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.cli.demo.context import DemoContext, load_engines, server_ahead, stop
-from penstock.cli.output import make_table, plural
+from penstock.cli.output import make_table
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -116,7 +117,7 @@ def _show_act(stage: DemoContext, act: "Act") -> None:
         stop(f"{went_wrong}. Report it.")
     for note in act.notes:
         stage.write(f"Note: {escape(note)}")
-    seen = f"Readers see {act.after.rows:,} rows"
+    seen = f"Readers see {plural(act.after.rows, 'row')}"
     stage.write(f"{seen}, the same as before, to the byte." if act.before == act.after else f"{seen} now.")
     if act.incident is not None:
         stage.write(f"[dim]Repaired:[/dim] {escape(act.incident.remedy)}")
@@ -131,7 +132,7 @@ def _show_labels(stage: DemoContext, pack: "Pack", size: "Size") -> None:
     stage.write(f"{plural(pack.deliver_labels(project, size), 'label')} arrived.")
     for name, labels in pack.labels.items():
         rows, figure = judge_published(project, pack, name)
-        stage.write(f"{name}: {labels.metric} {figure:.3f} over {rows:,} live scores")
+        stage.write(f"{name}: {labels.metric} {figure:.3f} over {plural(rows, 'live score')}")
 
 
 def _show_end(stage: DemoContext, pack: "Pack", shown: Path) -> None:

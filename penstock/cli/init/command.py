@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from penstock.cli.output import console, make_table, plural, program_name
+from penstock.cli.output import console, make_table, program_name
 from penstock.cli.own_settings import alone_in
 from penstock.errors import SettingsError
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import Console

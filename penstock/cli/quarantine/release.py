@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.opening import locate_run, open_ledger, open_pipeline, open_settings
-from penstock.cli.output import console, plural
+from penstock.cli.output import console
 from penstock.errors import PipelineNotFound, SettingsError
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database

@@ -10,14 +10,15 @@ from penstock.cli.arguments import End, ModelOption, PipelineName, Restate, Star
 from penstock.cli.ending import VERBOSE, print_error
 from penstock.cli.opening import connector, open_pipeline, open_settings
 from penstock.cli.output import console as stdout_console
-from penstock.cli.output import plural, short
-from penstock.cli.plan import choose_mode, describe_idle, find_intervals, print_plan, resolve_models
+from penstock.cli.output import short
+from penstock.cli.plan import choose_mode, find_intervals, print_plan, resolve_models
 from penstock.cli.prefect_api import is_own, prefect_api
 from penstock.cli.run.flow_call import FlowEnd, call_score
 from penstock.cli.run.own_runs import OwnRuns, own_runs_from_now
 from penstock.cli.run.progress import shown_progress
 from penstock.cli.run.readiness import ensure_ready, load_while_waiting
 from penstock.errors import PenstockError
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,6 +110,7 @@ def run_pipeline(
         PenstockError: a check before the start fails.
     """
     from penstock.ledger.known_ledgers import open_ledger
+    from penstock.run.planning import describe_idle, describe_range
 
     spec = open_pipeline(pipeline, settings)
     connect = connector(settings)
@@ -118,10 +120,10 @@ def run_pipeline(
     plan = _find_due(spec, connect, datetime.now(UTC), mode, start, end)
     if not plan.intervals:
         message = describe_idle(plan)
-        console.print(message, markup=False)
+        console.print(message, markup=False, soft_wrap=True)
         return RunSummary((), True, 0, message)
-    if plan.stall:
-        _warn(plan.stall, console)
+    for note in filter(None, (describe_range(plan), plan.stall)):
+        _warn(note, console)
     ensure_ready(spec, settings, plan.intervals[0].interval, pins, connect)
     runs = own_runs_from_now(connect(spec.destination.connection), spec.name)
     with load_while_waiting(spec) as loaded, prefect_api(settings, verbose=verbose) as api_url:

@@ -1,7 +1,5 @@
 """The scoring runs of one call in this process, from the ledger."""
 
-import os
-import socket
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -22,8 +20,9 @@ class OwnRuns:
     def records(self) -> "tuple[RunRecord, ...]":
         """Return the runs, oldest interval first."""
         from penstock.ledger.reader import list_own_runs
+        from penstock.ledger.writer import this_process
 
-        return tuple(list_own_runs(self.database, self.pipeline, f"{socket.gethostname()}:{os.getpid()}", self.since))
+        return tuple(list_own_runs(self.database, self.pipeline, this_process(), self.since))
 
 
 def own_runs_from_now(database: "Database", pipeline: str) -> OwnRuns:

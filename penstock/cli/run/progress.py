@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock.cli.run.own_runs import OwnRuns
 from penstock.errors import TransientError
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,9 +55,9 @@ def _measure(runs: OwnRuns, intervals: int) -> tuple[float, str]:
     ended = sum(1 for run in records if run.state != "running")
     current = next((run for run in records if run.state == "running"), None)
     if current is None:
-        return ended, f"{runs.pipeline}: {ended} of {intervals} intervals"
+        return ended, f"{runs.pipeline}: {ended} of {plural(intervals, 'interval')}"
     where = f"{interval_label(current.interval)} ({min(ended + 1, intervals)} of {intervals})"
     if not current.rows_planned:
         return ended, f"{where}: planning"
     done = rows_done(runs.database, [current.run_id])
-    return ended + min(done / current.rows_planned, 1.0), f"{where}: {done:,} of {current.rows_planned:,} rows"
+    return ended + min(done / current.rows_planned, 1.0), f"{where}: {done:,} of {plural(current.rows_planned, 'row')}"

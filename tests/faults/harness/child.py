@@ -112,9 +112,11 @@ def _act(action: Action, folder: Path) -> None:
 
 def _run_flow(order: Order) -> dict[str, Any]:
     from penstock.flows.score import score
+    from penstock.tasks.outcome import find_outcome
 
     state = score(str(order.spec), **order.parameters, return_state=True)  # type: ignore[arg-type]
-    return {"state": state.name, "message": state.message}
+    outcome = find_outcome(state)
+    return {"state": "Skipped" if outcome == "skipped" else state.name, "message": state.message}
 
 
 def _run_steps(order: Order) -> dict[str, Any]:

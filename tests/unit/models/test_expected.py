@@ -176,7 +176,7 @@ def test_a_model_of_several_classes_has_a_margin_for_each(registry: Registry, sa
     booster = xgb.train({"objective": "multi:softprob", "num_class": 3}, matrix, 4)
     wanted = booster.predict(matrix)
 
-    with pytest.raises(ModelRefused, match="1 columns are given as its base margin, and it has 3 outputs"):
+    with pytest.raises(ModelRefused, match="1 column is given as its base margin, and it has 3 outputs"):
         registry.register("risk", save(booster), numbers, base_margin=["second"])
     model = register(
         registry,
@@ -349,10 +349,10 @@ def test_an_error_in_small_outputs_is_found_beside_a_large_one(
         (["income", "children"], "2 columns of expected outputs were given, and its outputs are `score`"),
         (pa.table({"score": [0.5]}), "1 expected outputs were given for 400 reference rows"),
         (pa.table({"score": ["a"] * ROWS}), "are string, not numbers"),
-        (pa.table({"score": [None, *[0.5] * (ROWS - 1)]}), "1 expected values of `score` are NULL"),
+        (pa.table({"score": [None, *[0.5] * (ROWS - 1)]}), "1 expected value of `score` is NULL"),
         (
             pa.table({"score": [float("nan"), *[0.5] * (ROWS - 1)]}),
-            "1 expected values of `score` are NULL",
+            "1 expected value of `score` is NULL",
         ),
     ],
 )
