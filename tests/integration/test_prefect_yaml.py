@@ -53,7 +53,7 @@ def test_only_the_pipeline_in_the_form_is_left_to_do_after_prefect_deploy(
     changes = project.deploy()
     changed = [change for change in changes.values() if change.kind != "unchanged"]
     assert [(change.what, change.details) for change in changed] == [
-        ("deployment score/card-risk", ("parameter_openapi_schema differs",))
+        ("deployment score/card-risk", ("parameter_openapi_schema: changed",))
     ]
     assert {change.kind for change in project.deploy().values()} == {"unchanged"}
 
