@@ -100,8 +100,10 @@ def describe_paused(definition: Definition, pause: Pause | None) -> Definition:
     """Return the definition with the pause's reason in its description, which both UIs show."""
     if pause is None or not pause.reason:
         return definition
-    told = " ".join(describe_pause(pause).split())
-    note = f"**{told[0].upper()}{told[1:]}** {NOTE}"
+    told = " ".join(describe_pause(pause).split()).rstrip(".")
+    for mark in "\\*<[`":  # the UIs render markdown, and a reason is plain text
+        told = told.replace(mark, f"\\{mark}")
+    note = f"**{told[0].upper()}{told[1:]}.** {NOTE}"
     return replace(definition, description=f"{note}\n\n{definition.description}")
 
 
