@@ -51,7 +51,7 @@ def test_the_status_is_one_line_of_the_artifacts_and_renewed(page: Any, stack: S
     assert "| card-risk |" in latest["data"]
     page.goto(f"{ui}/artifacts")
     page.get_by_text("penstock-status").first.wait_for()
-    page.goto(f"{ui}/artifacts/key/penstock-status")
+    page.goto(f"{ui}/artifacts/artifact/{latest['latest_id']}")
     page.get_by_text("card-risk").first.wait_for()
     page.wait_for_load_state("networkidle")
     keep_picture(page, f"status{ui.replace('/', '-')}", whole=True)
