@@ -23,7 +23,7 @@ from penstock.deployments.dead_runs import end_dead_runs, list_online_workers
 from penstock.deployments.deploy.changes import Change
 from penstock.deployments.deploy.definition import define_deployment
 from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines, list_ours
-from penstock.deployments.deploy.reconcile import describe_pause
+from penstock.deployments.deploy.reconcile import describe_paused_schedules
 from penstock.deployments.deploy.specs import load_specs
 from penstock.deployments.deploy.work_pool import ensure_work_pool
 from penstock.deployments.server.local import LocalServer
@@ -148,7 +148,7 @@ def list_deployed(api_url: str) -> tuple[Deployed, ...]:
                     f"{flows[each.flow_id]}/{each.name}",
                     not each.paused and any(schedule.active for schedule in each.schedules),
                     _next_run(client, each.id),
-                    describe_pause(each),
+                    describe_paused_schedules(each),
                 )
                 for each in found
             ]

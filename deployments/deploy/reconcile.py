@@ -158,7 +158,7 @@ def reconcile_schedules(
         old = describe_schedule(kept.schedule) if kept else "none"
         paused = ""
         if kept is not None and not kept.active and active is None:
-            paused = " (stays paused: resume it in the UI)"
+            paused = " (stays paused until `penstock resume`)"
         elif kept is None and active is False:
             paused = " (paused)"
         details.append(f"schedule: {old} → {describe_schedule(wanted)}{paused}")
@@ -211,7 +211,7 @@ def describe_schedule(schedule: SCHEDULE_TYPES) -> str:
     return "never"
 
 
-def describe_pause(deployment: DeploymentResponse) -> str:
+def describe_paused_schedules(deployment: DeploymentResponse) -> str:
     """Return `paused (15 2 * * * Europe/Paris)` if a pause keeps all runs from starting. Otherwise return no text."""
     off = [each for each in deployment.schedules if deployment.paused or not each.active]
     if not deployment.paused and (not off or len(off) < len(deployment.schedules)):

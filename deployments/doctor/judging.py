@@ -14,6 +14,8 @@ RESUME = (
     "When it should run again, run `penstock resume NAME`, or turn its schedule on in the UI. If its file has "
     "`active: false`, change the file and run `penstock deploy`."
 )
+SHOWN = 3
+"""Names of workers in a finding."""
 HEARTBEATS = 3
 """Number of heartbeats in a row that must be missing before a run counts as dead."""
 
@@ -70,8 +72,9 @@ def judge_workers(facts: Facts) -> Iterator[Finding]:
         resume = f"`prefect work-pool resume {WORK_POOL}`"
         yield warning("work pool", f"`{WORK_POOL}` is paused: nothing starts", f"Resume it: {resume}.")
     if facts.pool.workers:
-        names = ", ".join(sorted(facts.pool.workers)[:3])
-        yield ok("workers", f"{len(facts.pool.workers)} online: {names}")
+        names = sorted(facts.pool.workers)
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        yield ok("workers", f"{len(names)} online: {', '.join(names[:SHOWN])}{more}")
         return
     report = broken if facts.is_scheduled else warning
     yield report(

@@ -21,6 +21,8 @@ from penstock.wording import plural
 
 BUSY_PROBE_MS = 3000
 SHOWN = 20
+ROWS = 3
+"""Rows of a violation in a finding."""
 """Most dead runs that are named."""
 LONG_DEAD_SECONDS = 86_400.0
 
@@ -67,7 +69,9 @@ def _verify(database: Database) -> Iterator[Finding]:
     """Check the ledger's invariants, as `penstock ledger verify` does."""
     violations = verify_ledger(database)
     for violation in violations:
-        what = f"{violation.where} breaks an invariant: {violation.invariant}: {', '.join(violation.rows[:3])}"
+        more = f" and {len(violation.rows) - ROWS} more" if len(violation.rows) > ROWS else ""
+        rows = f"{', '.join(violation.rows[:ROWS])}{more}"
+        what = f"{violation.where} breaks an invariant: {violation.invariant}: {rows}"
         yield broken(database.name, what, f"{violation.remedy} `penstock ledger verify` lists all.")
     if not violations:
         yield ok(database.name, "every invariant of the ledger holds")

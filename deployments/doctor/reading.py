@@ -22,7 +22,7 @@ from penstock.deployments.dead_runs import list_online_workers
 from penstock.deployments.deploy.automations import define_zombie_automation
 from penstock.deployments.deploy.definition import is_of_old_version
 from penstock.deployments.deploy.deploy_pipelines import list_ours
-from penstock.deployments.deploy.reconcile import describe_pause
+from penstock.deployments.deploy.reconcile import describe_paused_schedules
 from penstock.deployments.deploy.work_pool import WORK_POOL, starts_old_engine
 from penstock.deployments.doctor.asking import client_of
 
@@ -99,7 +99,7 @@ def _describe(client: SyncPrefectClient, deployment: DeploymentResponse, name: s
         heartbeat_seconds=int(variables.get(HEARTBEAT, PREFECTS_HEARTBEAT)),
         age=now - deployment.updated if deployment.updated else timedelta.max,
         next_run=find_next_run(client, deployment) if scheduled else None,
-        pause=describe_pause(deployment),
+        pause=describe_paused_schedules(deployment),
         is_of_old_version=is_of_old_version(deployment.entrypoint, deployment.pull_steps),
     )
 

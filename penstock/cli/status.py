@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.arguments import AsJson, Timezone
-from penstock.cli.opening import connector, open_pipeline, open_settings, pipeline_files
+from penstock.cli.opening import ledger_connector, open_pipeline, open_settings, pipeline_files
 from penstock.cli.output import console, error_console, write_json
 from penstock.errors import SpecError
 
@@ -56,7 +56,7 @@ def read_all(settings: "Settings", pipelines: "list[Pipeline]", now: datetime, z
     """Read how these pipelines stand. A Prefect server that answers gives the next runs and the pauses."""
     from penstock.report.status import read_status
 
-    states, connect = read_states(settings, pipelines), connector(settings)
+    states, connect = read_states(settings, pipelines), ledger_connector(settings)
     return [
         read_status(connect(spec.destination.connection), spec, now, zone, states.get(spec.name)) for spec in pipelines
     ]

@@ -67,7 +67,7 @@ def read_version(database: Database) -> int | None:
 
 def _migrate(database: Database, target: int = LATEST) -> None:
     if database.dialect == "sqlite":
-        with database.engine.connect() as connection:
+        with database.reading() as connection:  # no transaction yet: the driver's connection runs the PRAGMA
             raw = connection.connection.driver_connection
             assert raw is not None
             raw.execute("PRAGMA journal_mode=WAL")  # readers and the one writer do not wait for each other

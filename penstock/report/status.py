@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import OverlappingRuns
-from penstock.interval import DataInterval, covers, iso
+from penstock.interval import DataInterval, covers
 from penstock.ledger.coverage import NOTHING_DONE, Coverage, read_coverage
+from penstock.ledger.dead_runs import UnfinishedRun
 from penstock.ledger.destinations import LIVE, destination_name
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.quarantine import ENDED
@@ -39,11 +40,13 @@ NeedKind = Literal["halted", "failed", "restate", "late", "no schedule", "not st
 
 @dataclass(frozen=True)
 class Pause:
-    """Who paused a schedule, when and why. Without a reason it was paused in Prefect itself."""
+    """Who paused a schedule, when and why. Without a reason it was paused in Prefect itself, or in the spec."""
 
     reason: str = ""
     by: str = ""
     since: datetime | None = None
+    in_spec: bool = False
+    """Whether the spec says `active: false`."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def read_status(
     running = {each.run.interval for each in unresolved if each.state == "running"}
     missing = [interval for interval in missing if interval not in running]
     last = _find_last(database, pipeline) if known else None
-    pause = state.pause if state else None
+    pause = _find_pause(pipeline, state)
     facts = _Facts(pipeline, now, tuple(missing), tuple(unresolved), last, pause)
     spec = pipeline.interval
     days = _list_days(now, zone)
@@ -175,6 +178,14 @@ class _Facts:
 
     def find(self, state: str) -> list[_Unresolved]:
         return [each for each in self.unresolved if each.state == state]
+
+
+def _find_pause(pipeline: Pipeline, state: ScheduleState | None) -> Pause | None:
+    """Return the pause that the server knows. Without a server, a schedule is paused if its spec says so."""
+    stopped = pipeline.schedule is not None and pipeline.schedule.active is False
+    if state is None:
+        return Pause(in_spec=True) if stopped else None
+    return Pause(in_spec=True) if stopped and state.pause == Pause() else state.pause
 
 
 def _find_next(facts: _Facts, state: ScheduleState | None) -> datetime | None:
@@ -252,8 +263,7 @@ def _list_needs(facts: _Facts, state: ScheduleState | None) -> Iterator[Need]:
         run, label = each.run, interval_label(each.run.interval)
         since = run.finished_at or run.started_at
         if each.stands and run.reason == "restate" and each.state in ("failed", "abandoned") and run.interval:
-            bounds = f"--start {iso(run.interval.start)} --end {iso(run.interval.end)}"
-            again = f"penstock run {name} --restate {bounds}"
+            again = UnfinishedRun(run.run_id, name, run.interval, run.reason).command
             yield Need("restate", again, label, run.run_id, since, run.error or "")
         elif each.state in ("halted", "failed"):
             told.add(run.interval)

@@ -52,6 +52,8 @@ def build_status(found: Sequence[PipelineStatus], now: datetime, zone: str = "UT
 
 def describe_pause(pause: Pause, zone: str = "UTC") -> str:
     """Write who paused a schedule, when and why."""
+    if pause.in_spec:
+        return "paused by `active: false` in its file"
     if not pause.reason or pause.since is None:
         return "paused in Prefect, without a reason"
     return f"paused by {pause.by} since {describe_moment(pause.since, zone)}: {pause.reason}"

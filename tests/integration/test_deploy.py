@@ -142,7 +142,7 @@ def test_a_paused_schedule_stays_paused_also_when_the_spec_changes_it(
     changed = project.deploy()["deployment score/card-risk"]
 
     assert unchanged.kind == "unchanged"
-    assert any("(stays paused: resume it in the UI)" in detail for detail in changed.details)
+    assert any("(stays paused until `penstock resume`)" in detail for detail in changed.details)
     assert [(each.schedule.cron, each.active) for each in read(prefect_client, "card-risk").schedules] == [
         ("30 4 * * *", False)
     ]

@@ -151,6 +151,25 @@ def test_an_interval_that_was_withdrawn_needs_nobody(warehouse: Database) -> Non
     assert (status.missing, status.needs, strip(status)[-1]) == (0, (), "withdrawn")
 
 
+@pytest.mark.parametrize(
+    ("state", "pause"),
+    [
+        (None, Pause(in_spec=True)),
+        (ScheduleState(None, Pause()), Pause(in_spec=True)),
+        (ScheduleState(None, Pause("the shop migrates", "ann", START)), Pause("the shop migrates", "ann", START)),
+        (ScheduleState(day(5).end, None), None),  # someone resumed it in Prefect, until the next deploy
+    ],
+)
+def test_a_schedule_that_its_file_pauses_is_shown_as_it_is_on_the_server(
+    warehouse: Database, state: ScheduleState | None, pause: Pause | None
+) -> None:
+    pipeline = pipeline_of('schedule: {cron: "15 2 * * *", active: false}')
+
+    status = read_status(warehouse, pipeline, day(4).end, state=state)
+
+    assert (status.pause, status.next_run) == (pause, day(5).end if pause is None else None)
+
+
 def test_a_pause_is_no_need_and_its_missing_intervals_are_shown(warehouse: Database) -> None:
     pipeline = pipeline_of(NIGHTLY)
     write_runs(warehouse, pipeline, "published")
