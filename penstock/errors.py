@@ -1071,7 +1071,7 @@ class Halted(TerminalError):
     """A gate refused the interval. Readers see the same rows as before.
 
     Cause: a critical expectation failed, or too many rows were refused. Nothing was published.
-    Remedy: correct the data or the expectation. The next run tries the interval again.
+    Remedy: correct the data or the expectation. The next run tries the interval again, unless it is published.
     """
 
     pipeline: str
@@ -1086,7 +1086,7 @@ class Halted(TerminalError):
         """Say why the interval was halted, and what to do next."""
         return (
             f"{'; '.join(self.reasons)}. Nothing was published. "
-            "Correct the data or the expectation. The next run tries the interval again."
+            "Correct the data or the expectation. The next run tries the interval again, unless it is published."
         )
 
 
@@ -1095,7 +1095,7 @@ class OverBudget(Halted):
     """The estimate of a run is above its budget.
 
     Cause: the interval has more rows, or would take longer or cost more, than `budget:` allows. No row was read.
-    Remedy: raise `budget:` in the spec. The next run tries the interval again.
+    Remedy: raise `budget:` in the spec. The next run tries the interval again, unless it is published.
     """
 
     def message(self) -> str:
@@ -1107,7 +1107,8 @@ class OverBudget(Halted):
     def _describe_excess(self) -> str:
         return (
             f"{'; '.join(self.reasons)}. No row was read. "
-            "To score it anyway, raise `budget:` in the spec. The next run tries the interval again."
+            "To score it anyway, raise `budget:` in the spec. "
+            "The next run tries the interval again, unless it is published."
         )
 
 

@@ -58,9 +58,12 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
         Halted: the source cannot be read, because a column is gone or has another type; not retried.
     """
     open_ledger(pipeline)
-    for run in scoring_steps(pipeline).abandon_dead_runs():
-        get_run_logger().warning("%s", run.describe())
-    return scoring_steps(pipeline).plan(now, mode, start, end)
+    unfinished = scoring_steps(pipeline).abandon_dead_runs()
+    found = scoring_steps(pipeline).plan(now, mode, start, end)
+    for run in unfinished:
+        if not found.scores(run.interval):
+            get_run_logger().warning("%s", run.describe())
+    return found
 
 
 @task(name="claim", task_run_name="claim {planned.plain_label}", **RETRIED | {"retries": 2})

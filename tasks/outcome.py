@@ -99,6 +99,8 @@ def _find_data(state: State[Any]) -> Any:
 
 def record_outcome(outcome: FlowOutcome) -> None:
     """Label this flow run with its outcome, for other processes. Without the label a halt counts as a failure."""
+    if flow_run.id is None:  # the flow's function was called outside Prefect
+        return
     try:
         with get_client(sync_client=True) as client:
             client.update_flow_run_labels(flow_run.id, {LABEL: outcome})

@@ -18,7 +18,7 @@ from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = {name: ROOT / "docs" / f"{name}.md" for name in ("tutorial",)}
+PAGES = {name: ROOT / "docs" / f"{name}.md" for name in ("tutorial", "operations")}
 SHOWN_FOLDER = "/home/me"
 SHOWN_PORT = "4200"
 COMMAND_SECONDS = 240

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -35,7 +36,6 @@ def add_commands(app: typer.Typer) -> None:
 
 def show_models(timezone: Timezone = None, as_json: AsJson = False) -> None:
     """List the models' versions with their aliases and training data."""
-    from penstock.timezones import describe_moment
 
     registry, zone = _registry(), timezone or open_settings().timezone
     rows: list[dict[str, Any]] = []
@@ -82,7 +82,7 @@ def show_models(timezone: Timezone = None, as_json: AsJson = False) -> None:
             str(len(row["features"])),
             metrics,
             plural(row["verified_rows"], "row") if row["verified_rows"] else "no",
-            describe_moment(row["created_at"], zone),
+            f"{row['created_at'].astimezone(ZoneInfo(zone)):%Y-%m-%d}",
             str(row["digest"])[:12],
         )
     console().print(table)

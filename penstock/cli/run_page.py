@@ -45,7 +45,7 @@ def print_sections(sections: "Sequence[Section]", link: str | None, console: "Co
 
 
 def _print_block(block: "Block", link: str | None, console: "Console") -> None:
-    from penstock.report.blocks import Alert, Histogram, Items, Paragraph, Table
+    from penstock.report.blocks import Alert, Command, Histogram, Items, Paragraph, Table
 
     match block:
         case Alert(text):
@@ -53,6 +53,8 @@ def _print_block(block: "Block", link: str | None, console: "Console") -> None:
         case Items(lines):
             for line in lines:
                 console.print(_join(line, link), soft_wrap=_has_address(line))
+        case Command(text):
+            console.print(f"  {text}", markup=False, soft_wrap=True)
         case Paragraph(line):
             console.print(_join(line, link))
         case Table():

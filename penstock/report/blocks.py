@@ -63,6 +63,13 @@ class Alert:
 
 
 @dataclass(frozen=True)
+class Command:
+    """A command to copy, on a line of its own."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Items:
     """A list of lines."""
 
@@ -101,7 +108,7 @@ class Histogram:
     before: Sequence[float]
 
 
-Block = Alert | Items | Paragraph | Table | Histogram
+Block = Alert | Command | Items | Paragraph | Table | Histogram
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from penstock.report.blocks import (
     Block,
     Code,
     Column,
+    Command,
     FlowRunPage,
     Histogram,
     Inline,
@@ -91,6 +92,8 @@ def _block(block: Block, link_to: LinkTo | None) -> str:
             return "> " + _escape(text)
         case Items(lines):
             return "\n".join(f"- {_line(line, link_to)}" for line in lines)
+        case Command(text):
+            return f"```sh\n{text}\n```"
         case Paragraph(line):
             return _line(line, link_to)
         case Table():

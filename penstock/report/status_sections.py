@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from penstock.report.blocks import SHORT_ID, Block, Code, Column, Inline, Items, Line, Paragraph, Section, Strong, Table
+from penstock.report.blocks import (
+    SHORT_ID,
+    Block,
+    Column,
+    Command,
+    Inline,
+    Items,
+    Line,
+    Paragraph,
+    Section,
+    Strong,
+    Table,
+)
 from penstock.report.status import DAYS, Mark, Need, Pause, PipelineStatus
 from penstock.spec.parts import write_duration
 from penstock.timezones import describe_moment
@@ -28,26 +40,24 @@ def build_status(found: Sequence[PipelineStatus], now: datetime, zone: str = "UT
     sections = [
         Section((f"Pipelines at {describe_moment(now, zone)}",), [_list_pipelines(found, zone), *_explain(found)])
     ]
-    needs: list[Line] = []
+    needs: list[Block] = []
     for status in found:
-        needs += [_describe_need(status.pipeline, need, now, zone) for need in status.needs[:SHOWN_NEEDS]]
+        for need in status.needs[:SHOWN_NEEDS]:
+            needs += [Paragraph(_describe_need(status.pipeline, need, now, zone)), Command(need.command)]
         more = len(status.needs) - SHOWN_NEEDS
         if more > 0:
-            listed = Code(f"penstock status {status.pipeline} --json")
-            needs.append((Strong(status.pipeline), f": {more:,} more, see ", listed))
+            listed = Command(f"penstock status {status.pipeline} --json")
+            needs += [Paragraph((Strong(status.pipeline), f": {more:,} more")), listed]
     title = f"{_count(sum(len(status.needs) for status in found), 'thing')} to do for a person"
-    blocks: list[Block] = [Items(needs)] if needs else [Paragraph(("Nothing needs a person.",))]
-    sections.append(Section((title,) if needs else ("To do",), blocks))
-    paused: list[Line] = [
-        (
-            Strong(status.pipeline),
-            f": {describe_pause(status.pause, zone)}; ",
-            Code(f"penstock resume {status.pipeline}"),
-        )
-        for status in found
-        if status.pause
-    ]
-    return [*sections, Section(("Paused",), [Items(paused)])] if paused else sections
+    sections.append(
+        Section((title,), needs) if needs else Section(("To do",), [Paragraph(("Nothing needs a person.",))])
+    )
+    paused: list[Block] = []
+    for status in found:
+        if status.pause:
+            what = f": {describe_pause(status.pause, zone)}"
+            paused += [Paragraph((Strong(status.pipeline), what)), Command(f"penstock resume {status.pipeline}")]
+    return [*sections, Section(("Paused",), paused)] if paused else sections
 
 
 def describe_pause(pause: Pause, zone: str = "UTC") -> str:
@@ -120,7 +130,7 @@ def _describe_need(pipeline: str, need: Need, now: datetime, zone: str) -> Line:
             what = f"no run can be planned: {_shorten(need.why)}"
         case "released":
             what = f"{_count(need.number, 'released row')} must be scored by a run that somebody starts"
-    return Strong(pipeline), f": {what} → ", Code(need.command)
+    return Strong(pipeline), f": {what}"
 
 
 def _describe_age(need: Need, now: datetime) -> str:

@@ -86,6 +86,10 @@ class Plan:
     limits: Limits | None = None
     """None for a snapshot."""
 
+    def scores(self, interval: DataInterval) -> bool:
+        """Whether one of the intervals covers this one."""
+        return any(planned.interval is None or planned.interval.covers(interval) for planned in self.intervals)
+
     @property
     def stall(self) -> str:
         """How many intervals wait, and for which transaction, as a sentence. Empty if none waits."""

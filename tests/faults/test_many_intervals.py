@@ -208,4 +208,4 @@ def verify(url: str, _count: int) -> tuple[Violation, ...]:
 
 
 def ask_doctor(url: str, _count: int) -> list[str]:
-    return [finding.what for finding in check_ledger(open_warehouse(url), 60.0)]
+    return [finding.what for finding in check_ledger(open_warehouse(url), Settings(_env_file=None))]

@@ -572,7 +572,7 @@ def test_a_model_is_registered_with_what_its_file_does_not_tell(place: Place, wh
     listed = [model for model in json.loads(invoke("models", "list", "--json").stdout) if model["name"] == "offset"]
     assert [model["verified_rows"] for model in listed] == [None, 200]
     assert (listed[1]["missing"], listed[1]["base_margin"], listed[1]["rounds"]) == (-999, ["offset"], 6)
-    assert [line.split()[-4] for line in invoke("models", "list").stdout.splitlines() if "offset/" in line] == [
+    assert [line.split()[-3] for line in invoke("models", "list").stdout.splitlines() if "offset/" in line] == [
         "no",
         "rows",
     ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from penstock.database.connections import Connector
+    from penstock.ledger.dead_runs import UnfinishedRun
     from penstock.ledger.reader import RunRecord
     from penstock.run.planning import Mode, Plan
     from penstock.settings import Settings
@@ -116,8 +117,11 @@ def run_pipeline(
     connect = connector(settings)
     pins = resolve_models(spec, settings, model)  # a wrong home has no models, and must get no ledger
     open_ledger(connect(spec.destination.connection), settings.home)
-    _warn_of_unfinished(spec, connect, console)
+    unfinished = _find_unfinished(spec, connect)
     plan = _find_due(spec, connect, datetime.now(UTC), mode, start, end)
+    for run in unfinished:
+        if not plan.scores(run.interval):
+            _warn(run.describe(), console)
     if not plan.intervals:
         message = describe_idle(plan)
         console.print(message, markup=False, soft_wrap=True)
@@ -142,14 +146,13 @@ def run_pipeline(
     return _print_outcome(spec, plan, runs, ended, console)
 
 
-def _warn_of_unfinished(pipeline: "Pipeline", connect: "Connector", console: "Console") -> None:
-    """Name the restates and backfills that died, because no due run repeats them."""
+def _find_unfinished(pipeline: "Pipeline", connect: "Connector") -> "list[UnfinishedRun]":
+    """Mark dead runs as abandoned, and return the restates and backfills among them, which no due run repeats."""
     from penstock.ledger.dead_runs import abandon_dead_runs, find_unfinished
 
     warehouse = connect(pipeline.destination.connection)
     abandon_dead_runs(warehouse, pipeline.name)
-    for run in find_unfinished(warehouse, pipeline.name):
-        _warn(run.describe(), console)
+    return find_unfinished(warehouse, pipeline.name)
 
 
 def _find_due(

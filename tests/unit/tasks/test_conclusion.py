@@ -34,7 +34,7 @@ def test_a_run_of_one_interval_ends_with_its_message() -> None:
         "halted",
         "Failed",
         "Halted: 2026-01-01 → 01-02: 150 of 250 rows refused. Nothing was published. "
-        "Correct the data or the expectation. The next run tries the interval again.",
+        "Correct the data or the expectation. The next run tries the interval again, unless it is published.",
     )
 
 
@@ -52,7 +52,7 @@ def test_a_run_of_several_intervals_begins_with_the_reason_and_names_those_that_
     assert (outcome, name) == ("halted", "Failed")
     assert message == (
         "Halted: 7 of 8 intervals; first: 2026-01-02 → 01-03: 150 of 250 rows refused. Nothing was published. "
-        "Correct the data or the expectation. The next run tries the interval again. "
+        "Correct the data or the expectation. The next run tries the interval again, unless it is published. "
         "The others: 2026-01-03 → 01-04, 2026-01-04 → 01-05, 2026-01-05 → 01-06, 2026-01-06 → 01-07, "
         "2026-01-07 → 01-08 and 1 more."
     )
@@ -72,7 +72,7 @@ def test_a_cancelled_interval_is_not_counted_as_published() -> None:
     outcome, name, message = ending(Plan(tuple(DAYS[:2])), published("250 scores"), Cancelled(message="by a person"))
 
     assert (outcome, name) == ("cancelled", "Cancelled")
-    assert message == "1 of 2 intervals cancelled; first: 2026-01-02 → 01-03: by a person"
+    assert message == "1 of 2 intervals published; cancelled: 2026-01-02 → 01-03"
 
 
 def test_a_message_that_begins_as_a_halt_does_not_make_one() -> None:
