@@ -15,6 +15,7 @@ from penstock.cli.opening import open_settings
 from penstock.cli.output import console as stdout
 from penstock.cli.output import make_table
 from penstock.errors import PenstockError
+from penstock.timezones import describe_moment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,7 +117,7 @@ def _work(
 
     def show_all() -> None:
         online = wait_for_worker(server.api_url)
-        _show(console, server, project, plan, list_deployed(server.api_url))
+        _show(console, server, project, plan, list_deployed(server.api_url), settings.timezone)
         if not online:
             warn(f"The worker is not online yet. Its log: {plan.log}")
         notify_systemd("READY=1")
@@ -160,9 +161,9 @@ def _work(
 
 
 def _show(
-    console: "Console", server: "LocalServer", project: Path, plan: Any, deployed: "tuple[Deployed, ...]"
+    console: "Console", server: "LocalServer", project: Path, plan: Any, deployed: "tuple[Deployed, ...]", zone: str
 ) -> None:
-    """Print the addresses, folders and logs, and each deployment's next run."""
+    """Print the addresses, folders and logs, and each deployment's next run in a time zone."""
     facts = {
         "UI": server.ui_url,
         "API": server.api_url,
@@ -175,16 +176,16 @@ def _show(
         console.print(f"  {name:<8} {fact}", markup=False, soft_wrap=True)
     table = make_table("deployment", "next run")
     for each in deployed:
-        table.add_row(each.name, _describe_next_run(each))
+        table.add_row(each.name, _describe_next_run(each, zone))
     console.print(table)
     console.print("Ctrl-C stops everything.")
 
 
-def _describe_next_run(deployed: "Deployed") -> str:
+def _describe_next_run(deployed: "Deployed", zone: str) -> str:
     if deployed.pause:
         return deployed.pause
     if deployed.next_run is not None:
-        return f"{deployed.next_run.astimezone():%Y-%m-%d %H:%M %Z}"
+        return describe_moment(deployed.next_run, zone)
     return "not planned yet" if deployed.scheduled else "when triggered"
 
 
