@@ -17,7 +17,7 @@ from penstock.tasks.artifacts import Progress, describe_ended, report, show_plan
 from penstock.tasks.asked import read_asked_score
 from penstock.tasks.cancellation import settle_cancelled, watching_cancel
 from penstock.tasks.conclusion import conclude
-from penstock.tasks.events import announce, announce_halt
+from penstock.tasks.events import announce, announce_halt, end_score
 from penstock.tasks.form import (
     DryRunField,
     EndField,
@@ -38,7 +38,7 @@ from penstock.tasks.interval import (
     resolve_models,
 )
 from penstock.tasks.naming import flow_run_name
-from penstock.tasks.outcome import describe_halt, end_with, failed, halted, planned, published, skipped
+from penstock.tasks.outcome import describe_halt, failed, halted, planned, published, skipped
 from penstock.tasks.partitions import score_partitions
 from penstock.tasks.process_resources import connect, settings
 from penstock.tasks.retries import must_read_again
@@ -74,9 +74,11 @@ def score(
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
     now, logger = datetime.now(UTC), get_run_logger()
+    named: Pipeline | str = str(pipeline)
     try:
         asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run)
-        spec, rows = asked.pipeline, asked.partition_rows
+        named = spec = asked.pipeline
+        rows = asked.partition_rows
         pins = resolve_models(spec, asked.model)
         if any(source.kind == "log" for source in spec.sources.values()):
             collect_logs(spec)
@@ -86,10 +88,10 @@ def score(
             logger.warning("%s", note)
         if asked.dry_run:
             show_plan(spec, todo, pins)
-            return end_with(planned(f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"))
+            return end_score(named, planned(f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"))
         if not todo.intervals:
             show_status(spec)
-            return end_with(conclude(todo, []))
+            return end_score(named, conclude(todo, []))
         warm_up(spec)
         # The intervals' runs get our tags too, so that the search for dead runs finds them.
         with (
@@ -109,13 +111,16 @@ def score(
                     break
         show_summary(spec, notes, describe_ended(ended), now, return_state=True)
         show_status(spec)
-        return end_with(conclude(todo, ended))
+        return end_score(named, conclude(todo, ended))
     except Halted as halt:  # outside an interval: a source cannot be read for the plan
         announce_halt(spec, halt)
-        return end_with(halted(halt.describe_reasons(), halt))
+        return end_score(named, halted(halt.describe_reasons(), halt))
     except PenstockError as error:
         logger.error("%s", error, exc_info=True)
-        return end_with(failed(error))
+        return end_score(named, failed(error))
+    except Exception as error:  # Prefect ends the flow run as failed, and logs the traceback
+        end_score(named, failed(error, f"{type(error).__name__}: {error}"))
+        raise
 
 
 @flow(

@@ -72,7 +72,7 @@ def test_a_cancelled_interval_is_not_counted_as_published() -> None:
     outcome, name, message = ending(Plan(tuple(DAYS[:2])), published("250 scores"), Cancelled(message="by a person"))
 
     assert (outcome, name) == ("cancelled", "Cancelled")
-    assert message == "1 of 2 intervals cancelled; first: 2026-01-02 → 01-03: by a person"
+    assert message == "1 of 2 intervals published; cancelled: 2026-01-02 → 01-03"
 
 
 def test_a_message_that_begins_as_a_halt_does_not_make_one() -> None:
