@@ -74,10 +74,10 @@ def score(
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
     now, logger = datetime.now(UTC), get_run_logger()
-    named: Pipeline | str = str(pipeline)
+    known: Pipeline | None = None
     try:
         asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run)
-        named = spec = asked.pipeline
+        known = spec = asked.pipeline
         rows = asked.partition_rows
         pins = resolve_models(spec, asked.model)
         if any(source.kind == "log" for source in spec.sources.values()):
@@ -88,10 +88,12 @@ def score(
             logger.warning("%s", note)
         if asked.dry_run:
             show_plan(spec, todo, pins)
-            return end_score(named, planned(f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"))
+            return end_score(
+                spec or pipeline, planned(f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was")
+            )
         if not todo.intervals:
             show_status(spec)
-            return end_score(named, conclude(todo, []))
+            return end_score(spec, conclude(todo, []))
         warm_up(spec)
         # The intervals' runs get our tags too, so that the search for dead runs finds them.
         with (
@@ -111,15 +113,15 @@ def score(
                     break
         show_summary(spec, notes, describe_ended(ended), now, return_state=True)
         show_status(spec)
-        return end_score(named, conclude(todo, ended))
+        return end_score(spec, conclude(todo, ended))
     except Halted as halt:  # outside an interval: a source cannot be read for the plan
         announce_halt(spec, halt)
-        return end_score(named, halted(halt.describe_reasons(), halt))
+        return end_score(spec, halted(halt.describe_reasons(), halt))
     except PenstockError as error:
         logger.error("%s", error, exc_info=True)
-        return end_score(named, failed(error))
+        return end_score(known or pipeline, failed(error))
     except Exception as error:  # Prefect ends the flow run as failed, and logs the traceback
-        end_score(named, failed(error, f"{type(error).__name__}: {error}"))
+        end_score(known or pipeline, failed(error, describe_error(known, error)))
         raise
 
 
@@ -176,10 +178,10 @@ def score_interval(
         report(run, return_state=True)
         return Cancelled(message=str(cancelled))
     except Exception as error:  # whatever it is, the run gets its card and its event
-        logger.error("%s", describe_error(run, error), exc_info=True)
+        logger.error("%s", describe_error(pipeline, error), exc_info=True)
         report(run, return_state=True)
-        announce(run, "failed", describe_error(run, error))
-        return failed(error, describe_error(run, error))
+        announce(run, "failed", describe_error(pipeline, error))
+        return failed(error, describe_error(pipeline, error))
     report(run, return_state=True)
     if not publication.waits_to_cover:
         announce(run, "published", f"{plural(result.totals.scored, 'score')} published", result.totals)

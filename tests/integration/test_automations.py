@@ -293,7 +293,7 @@ def test_a_run_by_hand_with_three_failed_intervals_is_told_once(
     wait_until(lambda: mailbox.about("by-hand"))
     time.sleep(3)
     [message] = mailbox.about("by-hand")
-    assert message["subject"] == "by-hand failed: by-hand due until 2026-01-04 00:00"
+    assert message["subject"] == "by-hand failed: card-risk backfill until 2026-01-04 00:00"
     assert message["body"].startswith("3 of 3 intervals failed; first: 2026-01-01 → 01-02: ")
     assert "needs columns that the batch does not have: `country`. Add or correct them" in message["body"]
 
