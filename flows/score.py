@@ -88,9 +88,8 @@ def score(
             logger.warning("%s", note)
         if asked.dry_run:
             show_plan(spec, todo, pins)
-            return end_score(
-                spec or pipeline, planned(f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was")
-            )
+            would = f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"
+            return end_score(spec, planned(would))
         if not todo.intervals:
             show_status(spec)
             return end_score(spec, conclude(todo, []))
