@@ -6,11 +6,29 @@ workspace before the flow's process, and each imports Prefect.
 
 import atexit
 import gc
+import logging
 import os
 import runpy
 import sys
 import warnings
 from typing import NoReturn
+
+UNEXPECTED = "Engine execution exited with unexpected exception"
+"""What Prefect logs, with a traceback, for every flow run that did not complete."""
+
+
+def is_unexpected(record: logging.LogRecord) -> bool:
+    """Whether to log a record of a flow run. The end of a run by our own decision is not unexpected.
+
+    Prefect raises such an end as our error or, if the state has no error, as its own `FailedRun` or `CancelledRun`.
+    """
+    if record.msg != UNEXPECTED or not record.exc_info:
+        return True
+    from prefect.exceptions import CancelledRun, FailedRun
+
+    from penstock.errors import PenstockError
+
+    return not isinstance(record.exc_info[1], PenstockError | FailedRun | CancelledRun)
 
 
 def load() -> None:
@@ -37,6 +55,7 @@ def end(exit_code: int) -> NoReturn:
 
 if __name__ == "__main__":
     load()
+    logging.getLogger("prefect.flow_runs").addFilter(is_unexpected)
     warnings.filterwarnings("ignore", message="'prefect.engine' found in sys.modules", category=RuntimeWarning)
     try:
         runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

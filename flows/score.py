@@ -17,7 +17,7 @@ from penstock.tasks.artifacts import Progress, describe_ended, report, show_plan
 from penstock.tasks.asked import read_asked_score
 from penstock.tasks.cancellation import settle_cancelled, watching_cancel
 from penstock.tasks.conclusion import conclude
-from penstock.tasks.events import announce, announce_halt
+from penstock.tasks.events import announce, announce_halt, end_score
 from penstock.tasks.form import (
     DryRunField,
     EndField,
@@ -38,7 +38,7 @@ from penstock.tasks.interval import (
     resolve_models,
 )
 from penstock.tasks.naming import flow_run_name
-from penstock.tasks.outcome import describe_halt, end_with, failed, halted, planned, published, skipped
+from penstock.tasks.outcome import describe_halt, failed, halted, planned, published, skipped
 from penstock.tasks.partitions import score_partitions
 from penstock.tasks.process_resources import connect, settings
 from penstock.tasks.retries import must_read_again
@@ -74,9 +74,11 @@ def score(
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
     now, logger = datetime.now(UTC), get_run_logger()
+    known: Pipeline | None = None
     try:
         asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run)
-        spec, rows = asked.pipeline, asked.partition_rows
+        known = spec = asked.pipeline
+        rows = asked.partition_rows
         pins = resolve_models(spec, asked.model)
         if any(source.kind == "log" for source in spec.sources.values()):
             collect_logs(spec)
@@ -86,10 +88,11 @@ def score(
             logger.warning("%s", note)
         if asked.dry_run:
             show_plan(spec, todo, pins)
-            return end_with(planned(f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"))
+            would = f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"
+            return end_score(spec, planned(would))
         if not todo.intervals:
             show_status(spec)
-            return end_with(conclude(todo, []))
+            return end_score(spec, conclude(todo, []))
         warm_up(spec)
         # The intervals' runs get our tags too, so that the search for dead runs finds them.
         with (
@@ -109,13 +112,16 @@ def score(
                     break
         show_summary(spec, notes, describe_ended(ended), now, return_state=True)
         show_status(spec)
-        return end_with(conclude(todo, ended))
+        return end_score(spec, conclude(todo, ended))
     except Halted as halt:  # outside an interval: a source cannot be read for the plan
         announce_halt(spec, halt)
-        return end_with(halted(halt.describe_reasons(), halt))
+        return end_score(spec, halted(halt.describe_reasons(), halt))
     except PenstockError as error:
         logger.error("%s", error, exc_info=True)
-        return end_with(failed(error))
+        return end_score(known or pipeline, failed(error))
+    except Exception as error:  # Prefect ends the flow run as failed, and logs the traceback
+        end_score(known or pipeline, failed(error, describe_error(known, error)))
+        raise
 
 
 @flow(
@@ -171,10 +177,10 @@ def score_interval(
         report(run, return_state=True)
         return Cancelled(message=str(cancelled))
     except Exception as error:  # whatever it is, the run gets its card and its event
-        logger.error("%s", describe_error(run, error), exc_info=True)
+        logger.error("%s", describe_error(pipeline, error), exc_info=True)
         report(run, return_state=True)
-        announce(run, "failed", describe_error(run, error))
-        return failed(error, describe_error(run, error))
+        announce(run, "failed", describe_error(pipeline, error))
+        return failed(error, describe_error(pipeline, error))
     report(run, return_state=True)
     if not publication.waits_to_cover:
         announce(run, "published", f"{plural(result.totals.scored, 'score')} published", result.totals)

@@ -1,4 +1,7 @@
-"""Emit one Prefect event at the end of a run, for automations. An error here never fails a run."""
+"""Emit Prefect events for automations: one at the end of each run, and one for a flow run that failed.
+
+An error here never fails a run.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -6,6 +9,7 @@ from functools import cache
 from typing import Any, Literal
 
 import httpx
+from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.exceptions import PrefectException
 from prefect.runtime import deployment
@@ -15,11 +19,17 @@ from penstock.ledger.destinations import LIVE
 from penstock.ledger.writer import Totals
 from penstock.run_types import ScoringRun, interval_label
 from penstock.spec.pipeline import Pipeline
+from penstock.tasks.naming import read_name
+from penstock.tasks.outcome import find_outcome, record_outcome
 
 Outcome = Literal["published", "halted", "failed"]
+FLOW_RUN_FAILED = "penstock.flow-run.failed"
+"""The event of a scoring flow run that failed, once, however many of its intervals failed."""
 
 logger = logging.getLogger(__name__)
 
+ANY_PIPELINE = "any_pipeline"
+"""Name of the deployment that takes any pipeline. The others have their pipeline's name."""
 LONGEST_MESSAGE = 4000
 """Most characters of the message, because Prefect drops an event that is too large."""
 
@@ -60,23 +70,48 @@ def announce_halt(pipeline: Pipeline, halt: Halted) -> None:
     _emit(pipeline, "halted", str(halt), {"model": "none", "variant": LIVE}, payload)
 
 
+def end_score(asked: Pipeline | str, state: State[Any]) -> State[Any]:
+    """Record the outcome of a scoring flow run and return its state. If it failed, emit `penstock.flow-run.failed`.
+
+    `asked` is the pipeline, or the name or path that was asked for if its spec could not be read.
+    """
+    outcome = find_outcome(state)
+    record_outcome(outcome)
+    if outcome == "failed":
+        resource, related = _describe_resource(asked)
+        message = (state.message or "")[:LONGEST_MESSAGE]
+        payload = {"pipeline": resource["prefect.resource.name"], "message": message}
+        emit_event(event=FLOW_RUN_FAILED, resource=resource, related=related, payload=payload)
+    return state
+
+
 def _emit(
     pipeline: Pipeline, outcome: Outcome, message: str, labels: Mapping[str, str], payload: Mapping[str, Any]
 ) -> None:
     named = {"table": pipeline.destination.table, "connection": pipeline.destination.connection, **labels}
-    deployment_id, deployment_name = _deployment()
+    resource, related = _describe_resource(pipeline)
     emit_event(
         event=f"penstock.run.{outcome}",
-        resource={
-            "prefect.resource.id": f"penstock.pipeline.{pipeline.name}",
-            "prefect.resource.name": pipeline.name,
-            # Always present: a trigger with `!name` does not match an event without the label.
-            "penstock.deployment": deployment_name,
-            **{f"penstock.{label}": value for label, value in named.items()},
-        },
-        related=_deployment_resource(deployment_id, deployment_name),
+        resource=resource | {f"penstock.{label}": value for label, value in named.items()},
+        related=related,
         payload={"pipeline": pipeline.name, "message": message[:LONGEST_MESSAGE], **payload, **named},
     )
+
+
+def _describe_resource(asked: Pipeline | str) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Return the resource of a pipeline's events, and the related deployment."""
+    deployment_id, deployment_name = _deployment()
+    if isinstance(asked, Pipeline):
+        name = asked.name
+    else:
+        name = deployment_name if deployment_name and deployment_name != ANY_PIPELINE else read_name(asked)
+    resource = {
+        "prefect.resource.id": f"penstock.pipeline.{name}",
+        "prefect.resource.name": name,
+        # Always present: a trigger with `!name` does not match an event without the label.
+        "penstock.deployment": deployment_name,
+    }
+    return resource, _deployment_resource(deployment_id, deployment_name)
 
 
 def _deployment() -> tuple[str, str]:

@@ -29,12 +29,13 @@ from penstock.run.planning import PlannedInterval
 from penstock.run_types import Pins, interval_key
 from penstock.spec.steps import write_choice
 from penstock.tasks.backfill import Backfill
+from penstock.tasks.events import ANY_PIPELINE
 from penstock.tasks.outcome import FlowOutcome, read_outcome
 from penstock.wording import plural
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
-DEPLOYMENT = "score/any_pipeline"
+DEPLOYMENT = f"score/{ANY_PIPELINE}"
 POLL_SECONDS = 2.0
 UNATTENDED_SECONDS, FULL_SECONDS = 10.0, 60.0
 """Seconds without a start before a message says that no worker is online, or that none has a free slot."""

@@ -29,7 +29,12 @@ def _join(*words: str) -> str:
 
 
 def _pipeline(asked: dict[str, Any]) -> str:
-    return _word(str(asked.get("pipeline", "")).rpartition("/")[2].strip().removesuffix(".yaml"))
+    return read_name(asked.get("pipeline", ""))
+
+
+def read_name(pipeline: object) -> str:
+    """Return the name in what was asked for, which may be a path: `card-risk` for `pipelines/card-risk.yaml`."""
+    return _word(str(pipeline).rpartition("/")[2].strip().removesuffix(".yaml"))
 
 
 def _word(value: object) -> str:

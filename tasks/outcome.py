@@ -22,8 +22,6 @@ FlowOutcome = Literal["published", "halted", "failed", "cancelled", "skipped", "
 
 LABEL = "penstock.outcome"
 """The flow run's label that has its outcome."""
-HALTED_OPENING = "Halted: "
-"""How the message of a halted flow run begins. Prefect's event has no other text by which a trigger can tell a halt."""
 _OLD_NAMES: dict[str, FlowOutcome] = {"Halted": "halted", "Skipped": "skipped", "Planned": "planned"}
 """Names of states that flow runs ended in until 0.2."""
 
@@ -56,7 +54,7 @@ def planned(what: str) -> State[Any]:
 
 def halted(why: str, error: Halted) -> State[Any]:
     """Return the state of a flow run whose intervals were refused by gates, and by nothing else."""
-    return Failed(message=f"{HALTED_OPENING}{why}", data=error)
+    return Failed(message=f"Halted: {why}", data=error)
 
 
 def failed(error: BaseException, message: str = "") -> State[Any]:

@@ -16,7 +16,7 @@ from penstock.deployments.deploy.changes import Change
 from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import SettingsError, nearest
 from penstock.spec.pipeline import Pipeline
-from penstock.tasks.outcome import HALTED_OPENING
+from penstock.tasks.events import FLOW_RUN_FAILED
 
 PREFIX = "penstock: "
 """Prefix of our automations' names. Together with the tag it marks them as ours."""
@@ -132,7 +132,7 @@ def _on_halt(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
         name=_names(pipeline.name)[0],
         description=f"Notifies {', '.join(names)} when a gate halts an interval of {pipeline.name}.",
         tags=[TAG],
-        trigger=_own_event(pipeline, "halted"),
+        trigger=_own_event(pipeline, "penstock.run.halted"),
         actions=[
             SendNotification(
                 block_document_id=blocks[name],
@@ -146,28 +146,26 @@ def _on_halt(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
 
 
 def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
-    """Return the automation that sends one message per failure.
+    """Return the automation that sends one message per flow run that failed or whose process died.
 
-    For a flow run of the pipeline's deployment, the trigger is its final state. This covers failures without an event
-    of ours: a wrong spec, a database that is down, a process that died. For runs of other deployments (backfills) and
-    runs by hand, the trigger is our own event.
+    A flow run that failed says so by an event of ours. Prefect ends the others as Crashed: those of a process that
+    died, did not start or could not import the flow.
     """
     names = tuple(dict.fromkeys(pipeline.notify.on_failure))
-    of_deployment = EventTrigger(
-        expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
-        # A halt is `Failed` too, and `on_halt` announces it. The event's only text of ours is the state's message.
-        match={"prefect.resource.id": "prefect.flow-run.*", "prefect.state-message": f"!{HALTED_OPENING}*"},
+    died = EventTrigger(
+        expect={"prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
         match_related=[
             {"prefect.resource.role": "deployment", "prefect.resource.name": pipeline.name},
             {"prefect.resource.role": "flow", "prefect.resource.name": "score"},
         ],
     )
-    elsewhere = _own_event(pipeline, "failed", {"penstock.deployment": f"!{pipeline.name}"})
+    failed = _own_event(pipeline, FLOW_RUN_FAILED)
     return AutomationCore(
         name=_names(pipeline.name)[1],
         description=f"Notifies {', '.join(names)} when a run of {pipeline.name} fails or its process dies.",
         tags=[TAG],
-        trigger=CompoundTrigger(require="any", triggers=[of_deployment, elsewhere]),
+        trigger=CompoundTrigger(require="any", triggers=[failed, died]),
         actions=[
             SendNotification(
                 block_document_id=blocks[name],
@@ -180,11 +178,8 @@ def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCor
     )
 
 
-def _own_event(pipeline: Pipeline, outcome: str, labels: Mapping[str, str] | None = None) -> EventTrigger:
-    return EventTrigger(
-        expect={f"penstock.run.{outcome}"},
-        match={"prefect.resource.id": f"penstock.pipeline.{pipeline.name}", **(labels or {})},
-    )
+def _own_event(pipeline: Pipeline, event: str) -> EventTrigger:
+    return EventTrigger(expect={event}, match={"prefect.resource.id": f"penstock.pipeline.{pipeline.name}"})
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore, existing: Automation | None, dry_run: bool) -> Change:

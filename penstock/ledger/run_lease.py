@@ -11,6 +11,7 @@ from penstock.ledger.writer import Totals, end_run
 from penstock.privacy.masking import HIDDEN
 from penstock.resources.usage import NO_PRICES, Prices, RunMeter, Usage
 from penstock.run_types import ScoringRun
+from penstock.spec.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +42,18 @@ def run_lease(
             ended = "", ""
         except Exception as error:
             halted = isinstance(error, PenstockError) and error.exit_code == 3
-            ended = "halted" if halted else "failed", describe_error(run, error)
+            ended = "halted" if halted else "failed", describe_error(run.pipeline, error)
             raise
         finally:
             if ended[0]:
                 _end(database, run, ended, active.totals, active.meter.read())
 
 
-def describe_error(run: ScoringRun, error: Exception) -> str:
-    """Return the text of an error that ended a run, without private values."""
+def describe_error(pipeline: Pipeline | None, error: Exception) -> str:
+    """Return the text of an error that ended a run, without private values. None: a pipeline that could not be read."""
     if isinstance(error, PenstockError):
         return str(error)
-    message = HIDDEN if run.pipeline.private_columns else str(error)  # a library's message may quote a value
+    message = HIDDEN if pipeline and pipeline.private_columns else str(error)  # a library's message may quote a value
     return f"{type(error).__name__}: {message}"
 
 

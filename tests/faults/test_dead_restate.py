@@ -24,6 +24,7 @@ from penstock.run.planning import Mode, PlannedInterval
 from penstock.settings import load_settings
 from tests.conftest import DIALECTS, view_rows
 from tests.integration.test_cli import invoke
+from tests.outcomes import outcome_of
 from tests.shop import SPEC, Place
 
 CHECKOUT = Path(__file__).parents[2]
@@ -100,6 +101,27 @@ def test_a_restate_that_died_is_named_with_its_command_until_it_is_scored_again(
     assert find_unfinished(place.warehouse) == []
     newest = list_runs(place.warehouse)[0]
     assert [run.replaced_by_run_id for run in list_runs(place.warehouse) if run.run_id == dead] == [newest.run_id]
+    place.warehouse.engine.dispose()
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_a_flow_run_with_nothing_to_do_gives_up_a_dead_restate(
+    make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, warehouse: str
+) -> None:
+    from penstock.flows.score import score as score_flow
+
+    place = make_place(warehouse=warehouse, days=1)
+    assert score(place) == "published"
+    dead = die(place, "restate", 3600, monkeypatch)
+    end_leases(place.warehouse)
+    place.warehouse.engine.dispose()
+
+    ended = score_flow(str(place.spec), end="2026-01-02", return_state=True)
+
+    assert outcome_of(ended) == "skipped", ended.message
+    assert [run.run_id for run in list_runs(place.warehouse, states=("abandoned",))] == [dead]
+    assert [unfinished.command for unfinished in find_unfinished(place.warehouse)] == [COMMAND]
     place.warehouse.engine.dispose()
 
 

@@ -23,17 +23,26 @@ import pytest
 import sqlalchemy as sa
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, SendgridEmail, SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterParentFlowRunId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Failed, Pending, Running
+from prefect.states import Crashed, Failed, Pending, Running
 
 from penstock.deployments.deploy.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
 from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
+from penstock.deployments.deploy.work_pool import WORK_POOL
+from penstock.deployments.engine import UNEXPECTED
 from penstock.deployments.server.local import client_environment, full_server
+from penstock.deployments.worker.process import WorkerPlan, running_worker
 from penstock.errors import SettingsError
 from penstock.settings import load_settings
 from penstock.spec.pipeline import Pipeline
@@ -149,10 +158,12 @@ def penstock_run(api: str, place: Place, end: str) -> int:
 
 
 @contextmanager
-def deployed_run(api: str, client: SyncPrefectClient, place: Place, name: str, **variables: str) -> Iterator[Any]:
+def deployed_run(
+    api: str, client: SyncPrefectClient, place: Place, name: str, end: str = "2026-01-02", **variables: str
+) -> Iterator[Any]:
     """Run a deployment once, as the worker's command does; give its flow run and its process."""
     deployment = client.read_deployment_by_name(name)
-    flow_run = client.create_flow_run_from_deployment(deployment.id, parameters={"end": "2026-01-02"}, state=Pending())
+    flow_run = client.create_flow_run_from_deployment(deployment.id, parameters={"end": end}, state=Pending())
     with (place.folder / "engine.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "penstock.deployments.engine"],
@@ -185,6 +196,12 @@ def what_happened(client: SyncPrefectClient, place: Place) -> str:
 def events_of(client: SyncPrefectClient, name: str, resource: str) -> list[dict[str, Any]]:
     wanted = {"event": {"name": [name]}, "resource": {"id": [resource]}}
     return client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]  # type: ignore[no-any-return]
+
+
+def logs_of(client: SyncPrefectClient, flow_run_id: UUID) -> str:
+    """Return what the flow run's page shows under Logs."""
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id]))
+    return "\n".join(log.message for log in client.read_logs(of_run))
 
 
 @pytest.fixture
@@ -236,7 +253,11 @@ def test_a_halt_of_a_deployed_run_is_told_once_as_a_halt_and_not_as_a_failure(
     deploy(place)
 
     with deployed_run(api, client, place, "score/halts-after-dark") as (flow_run, process):
-        process.wait(timeout=SECONDS)
+        assert process.wait(timeout=SECONDS) == 0
+    log = logs_of(client, flow_run.id)
+    assert "Halted: 2026-01-01 → 01-02: " in log
+    assert "unexpected exception" not in log
+    assert "Traceback" not in log
 
     ended = client.read_flow_run(flow_run.id)
     assert (ended.state_name, read_outcome(ended)) == ("Failed", "halted")
@@ -272,23 +293,24 @@ def test_a_halt_before_any_interval_is_told_once_as_a_halt(
     assert "`updated_at` was timestamp and is gone" in message["body"]
 
 
-def test_a_failure_of_a_run_by_hand_is_told_once(
+def test_a_run_by_hand_with_three_failed_intervals_is_told_once(
     api: str, client: SyncPrefectClient, mailbox: Mailbox, make_place: Callable[..., Place]
 ) -> None:
     place = make_place(spec=spec_named("by-hand"))
     change(place, "alter table payments drop column country")
     apply_automations(client, [pipeline_of(place.spec.read_text())], whole_folder=False, dry_run=False)
 
-    assert penstock_run(api, place, "2026-01-02") == 1
+    assert penstock_run(api, place, "2026-01-04") == 1
 
     wait_until(lambda: mailbox.about("by-hand"))
     time.sleep(3)
     [message] = mailbox.about("by-hand")
-    assert message["subject"] == "by-hand failed: by-hand 2026-01-01 to 01-02"
+    assert message["subject"] == "by-hand failed: card-risk backfill until 2026-01-04 00:00"
+    assert message["body"].startswith("3 of 3 intervals failed; first: 2026-01-01 → 01-02: ")
     assert "needs columns that the batch does not have: `country`. Add or correct them" in message["body"]
 
 
-def test_a_failure_of_a_deployed_run_is_told_once(
+def test_a_deployed_run_with_three_failed_intervals_is_told_once(
     api: str,
     client: SyncPrefectClient,
     mailbox: Mailbox,
@@ -299,15 +321,118 @@ def test_a_failure_of_a_deployed_run_is_told_once(
     change(place, "alter table payments drop column country")
     deploy(place)
 
-    with deployed_run(api, client, place, "score/nightly") as (_, process):
+    with deployed_run(api, client, place, "score/nightly", end="2026-01-04") as (_, process):
         process.wait(timeout=SECONDS)
 
     wait_until(lambda: mailbox.about("nightly"), tell=lambda: what_happened(client, place))
-    wait_until(lambda: events_of(client, "penstock.run.failed", "penstock.pipeline.nightly"))
+    wait_until(lambda: len(events_of(client, "penstock.run.failed", "penstock.pipeline.nightly")) == 3)
     time.sleep(3)
     [message] = mailbox.about("nightly")
-    assert message["subject"] == "nightly failed: nightly due until 2026-01-02 00:00"
-    assert "2026-01-01 → 01-02: " in message["body"]
+    assert message["subject"] == "nightly failed: nightly due until 2026-01-04 00:00"
+    assert message["body"].startswith("3 of 3 intervals failed; first: 2026-01-01 → 01-02: ")
+
+
+def test_a_run_with_a_halted_and_a_failed_interval_is_told_once_as_a_halt_and_once_as_a_failure(
+    api: str,
+    client: SyncPrefectClient,
+    mailbox: Mailbox,
+    make_place: Callable[..., Place],
+    deploy: Callable[[Place], Pipeline],
+) -> None:
+    place = make_place(spec=spec_named("both-ways"))
+    change(place, "update payments set amount = null where payment_id <= 150")
+    change(place, "alter table payments rename to rows_of_payments")
+    overflow = "case when payment_id = 300 then abs(-9223372036854775807 - 1) else items end"  # SQLite cannot read it
+    columns = f"payment_id, created_at, updated_at, amount, {overflow} as items, country, first"
+    change(place, f"create view payments as select {columns} from rows_of_payments")
+    deploy(place)
+
+    with deployed_run(api, client, place, "score/both-ways", end="2026-01-04") as (flow_run, process):
+        process.wait(timeout=SECONDS)
+
+    assert read_outcome(client.read_flow_run(flow_run.id)) == "failed", what_happened(client, place)
+    wait_until(lambda: len(mailbox.about("both-ways")) == 2, tell=lambda: what_happened(client, place))
+    time.sleep(3)
+    halt, failure = sorted(mailbox.about("both-ways"), key=lambda message: " failed: " in message["subject"])
+    assert halt["subject"] == "both-ways halted: 2026-01-01 → 01-02"
+    assert failure["subject"] == "both-ways failed: both-ways due until 2026-01-04 00:00"
+    assert failure["body"].startswith("1 of 3 intervals failed, 1 halted; first: 2026-01-02 → 01-03: ")
+
+
+def test_a_database_that_is_down_is_told_once(
+    api: str,
+    client: SyncPrefectClient,
+    mailbox: Mailbox,
+    make_place: Callable[..., Place],
+    deploy: Callable[[Place], Pipeline],
+) -> None:
+    place = make_place(spec=spec_named("no-database"))
+    deploy(place)
+
+    nobody = "postgresql+psycopg://nobody@127.0.0.1:9/warehouse"
+    with deployed_run(api, client, place, "score/no-database", PENSTOCK_CONNECTIONS__WAREHOUSE=nobody) as (_, process):
+        process.wait(timeout=SECONDS)
+
+    wait_until(lambda: mailbox.about("no-database"), tell=lambda: what_happened(client, place))
+    time.sleep(3)
+    [message] = mailbox.about("no-database")
+    assert message["subject"] == "no-database failed: no-database due until 2026-01-02 00:00"
+    assert "`warehouse`" in message["body"]
+
+
+def test_an_unexpected_exception_outside_an_interval_is_told_once(
+    api: str,
+    client: SyncPrefectClient,
+    mailbox: Mailbox,
+    make_place: Callable[..., Place],
+    deploy: Callable[[Place], Pipeline],
+) -> None:
+    place = make_place(spec=spec_named("surprised"))
+    deploy(place)
+    (place.folder / "sitecustomize.py").write_text(
+        "import sqlalchemy\n"
+        "def create_engine(*_, **__): raise ZeroDivisionError('nobody expects it')\n"
+        "sqlalchemy.create_engine = create_engine\n"
+    )
+
+    path = f"{place.folder}:{CHECKOUT}"
+    with deployed_run(api, client, place, "score/surprised", PYTHONPATH=path) as (flow_run, process):
+        assert process.wait(timeout=SECONDS) == 0
+    assert UNEXPECTED in logs_of(client, flow_run.id)
+
+    state = client.read_flow_run(flow_run.id).state
+    assert state is not None
+    assert state.is_failed(), what_happened(client, place)
+    wait_until(lambda: mailbox.about("surprised"), tell=lambda: what_happened(client, place))
+    time.sleep(3)
+    [message] = mailbox.about("surprised")
+    assert message["body"].startswith("ZeroDivisionError: nobody expects it")
+
+
+def test_a_flow_that_cannot_be_imported_ends_as_crashed_and_is_told_once(
+    api: str,
+    client: SyncPrefectClient,
+    mailbox: Mailbox,
+    make_place: Callable[..., Place],
+    deploy: Callable[[Place], Pipeline],
+) -> None:
+    place = make_place(spec=spec_named("unimportable"))
+    deploy(place)
+    deployment = client.read_deployment_by_name("score/unimportable")
+    gone = {"entrypoint": "penstock.flows.gone.score"}
+    client.request("PATCH", "/deployments/{id}", path_params={"id": deployment.id}, json=gone)
+    flow_run = client.create_flow_run_from_deployment(deployment.id)
+
+    log = place.folder / "worker.log"
+    with running_worker(WorkerPlan(api, WORK_POOL, place.folder, log, limit=1)):
+        [state] = wait_until(lambda: ended_states(client, [flow_run.id]))
+
+    assert state.is_crashed(), f"{state} {log.read_text()[-2000:]}"
+    wait_until(lambda: mailbox.about("unimportable"), tell=lambda: what_happened(client, place))
+    time.sleep(3)
+    [message] = mailbox.about("unimportable")
+    assert message["subject"] == f"unimportable failed: {flow_run.name}"
+    assert message["body"].startswith("Process exited with status code: 1.")
 
 
 def test_failures_at_the_same_time_are_each_told_once(
@@ -319,18 +444,27 @@ def test_failures_at_the_same_time_are_each_told_once(
 ) -> None:
     deploy(make_place(spec=spec_named("storm")))
     deployment_id = client.read_deployment_by_name("score/storm").id
-    heartbeat = {"event": "prefect.flow-run.heartbeat", "payload": {}}
     of_ours = [{"prefect.resource.id": "prefect.tag.penstock", "prefect.resource.role": "tag"}]
+    pipeline = {"prefect.resource.id": "penstock.pipeline.storm"}
 
     def fail(number: int) -> None:
         with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as own:
             flow_run = own.create_flow_run_from_deployment(deployment_id, state=Pending(), name=f"run {number:02}")
             own.set_flow_run_state(flow_run.id, Running())
             resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"}
-            now = {"id": str(uuid4()), "occurred": datetime.now(UTC).isoformat()}
-            own.request("POST", "/events", json=[heartbeat | now | {"resource": resource, "related": of_ours}])
+
+            def emit(name: str, about: dict[str, str], related: list[dict[str, str]]) -> None:
+                now = {"id": str(uuid4()), "occurred": datetime.now(UTC).isoformat()}
+                event = {"event": name, "resource": about, "related": related, "payload": {}}
+                own.request("POST", "/events", json=[event | now])
+
+            emit("prefect.flow-run.heartbeat", resource, of_ours)
             time.sleep(0.3)
-            own.set_flow_run_state(flow_run.id, Failed(message="the warehouse is gone"))
+            if number % 2:
+                own.set_flow_run_state(flow_run.id, Crashed(message="no heartbeat"))
+            else:
+                emit("penstock.flow-run.failed", pipeline, [resource | {"prefect.resource.role": "flow-run"}])
+                own.set_flow_run_state(flow_run.id, Failed(message="the warehouse is gone"))
 
     with ThreadPoolExecutor(8) as at_once:
         list(at_once.map(fail, range(32)))
@@ -356,7 +490,9 @@ def test_a_spec_that_does_not_load_is_told_though_no_interval_was_claimed(
     with deployed_run(api, client, place, "score/broken") as (_, process):
         process.wait(timeout=SECONDS)
 
-    [message] = wait_until(lambda: mailbox.about("broken"))
+    wait_until(lambda: mailbox.about("broken"), tell=lambda: what_happened(client, place))
+    time.sleep(3)
+    [message] = mailbox.about("broken")
     assert "not YAML" in message["body"]
     assert not events_of(client, "penstock.run.failed", "penstock.pipeline.broken")
 
@@ -393,7 +529,7 @@ def test_a_run_whose_process_was_killed_ends_as_crashed_and_is_told(
     assert all(state.is_crashed() for state in states)
     assert all("no heartbeat for 15 s: its process is gone." in state.message for state in states)
     [message] = wait_until(lambda: mailbox.about("killed"))
-    assert "The next run takes over its interval when the lease ends." in message["body"]
+    assert "the next run scores what is missing once its lease has ended." in message["body"]
 
 
 @pytest.mark.usefixtures("mailbox")
@@ -502,6 +638,26 @@ def test_an_automation_that_a_person_paused_stays_paused_when_it_is_updated(clie
     [halts] = client.read_automations_by_name(f"{PREFIX}card-risk on halt")
     assert not halts.enabled
     assert halts.description.startswith("Notifies custom-webhook/ops")
+
+
+@pytest.mark.usefixtures("mailbox")
+def test_an_older_automation_that_waits_for_the_state_failed_is_updated(client: SyncPrefectClient) -> None:
+    apply_automations(client, [pipeline_of(TOLD)], whole_folder=False, dry_run=False)
+    [failures] = client.read_automations_by_name(f"{PREFIX}card-risk on failure")
+    old = EventTrigger(
+        expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
+        match={"prefect.resource.id": "prefect.flow-run.*", "prefect.state-message": "!Halted: *"},
+        match_related={"prefect.resource.role": "deployment", "prefect.resource.name": "card-risk"},
+    )
+    other = failures.model_dump(exclude={"id", "owner_resource"}) | {"trigger": old.model_dump()}
+    client.update_automation(failures.id, AutomationCore.model_validate(other))
+
+    changes = apply_automations(client, [pipeline_of(TOLD)], whole_folder=False, dry_run=False)
+
+    assert [(c.kind, c.details) for c in changes][2] == ("updated", ("trigger differs",))
+    [failures] = client.read_automations_by_name(f"{PREFIX}card-risk on failure")
+    assert "penstock.flow-run.failed" in failures.model_dump_json()
+    assert "Halted" not in failures.model_dump_json()
 
 
 @pytest.mark.usefixtures("mailbox")
