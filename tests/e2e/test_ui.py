@@ -131,7 +131,6 @@ def test_a_scheduled_run_starts_by_itself_within_its_minute(stack: Stack, page: 
     for ui in UIS:
         page.goto(f"{ui}/runs")
         page.get_by_text("ticker due at 20").first.wait_for()
-    keep_picture(page, "runs")
 
 
 def test_the_server_opens_the_ui_of_the_pictures(stack: Stack, page: Any) -> None:
