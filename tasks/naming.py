@@ -12,10 +12,16 @@ _LONGEST = 60
 
 
 def flow_run_name() -> str:
-    """Name a run of the scoring flow by its parameters: `card-risk due`, `card-risk restate 2026-01-01 to 01-05`."""
+    """Name a run by its parameters: `card-risk due at 2026-01-05 01:15`, `card-risk restate 2026-01-01 to 01-05`.
+
+    The nightly runs of a pipeline have equal parameters. Their scheduled start, in UTC, tells them apart.
+    """
     asked: dict[str, Any] = flow_run.parameters
+    mode, bounds = _word(asked.get("mode") or "due"), _range(asked)
+    if mode == "due" and not bounds:
+        bounds = f"at {as_utc(flow_run.scheduled_start_time):%Y-%m-%d %H:%M}"
     dry = "(dry run)" if asked.get("dry_run") is True else ""
-    return _join(_pipeline(asked), _word(asked.get("mode") or "due"), _range(asked), dry)
+    return _join(_pipeline(asked), mode, bounds, dry)
 
 
 def backfill_run_name() -> str:

@@ -3,6 +3,7 @@
 With SCREENSHOTS=<folder> the pages are also kept as pictures: `docs/images` comes from here.
 """
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -119,6 +121,12 @@ def open_form(page: Any, stack: Stack) -> None:
     page.get_by_role("button", name="Run", exact=True).first.click()
     page.get_by_text("Custom run").first.click()
     labelled(page, "Rows of a partition").wait_for()
+
+
+def form_address(stack: Stack, ui: str, **parameters: Any) -> str:
+    """Return the address of the form with parameters filled in."""
+    filled = quote(json.dumps({"pipeline": "card-risk"} | parameters))
+    return f"{ui}/deployments/deployment/{stack.deployment('card-risk')['id']}/run?parameters={filled}"
 
 
 def labelled(page: Any, text: str) -> Any:

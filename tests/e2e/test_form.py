@@ -3,14 +3,12 @@
 `tests/integration/test_form.py` sends every value of the table through the server's schema and through the flow.
 """
 
-import json
 import re
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
-from tests.e2e.stack import BROWSER, OPENED, UIS, Stack, labelled, submit, wait_for_run
+from tests.e2e.stack import BROWSER, OPENED, UIS, Stack, form_address, labelled, submit, wait_for_run
 from tests.form_values import TYPED
 
 pytestmark = BROWSER
@@ -25,8 +23,7 @@ BUBBLES = {"-5": "greater than or equal to 0", "1000000000": "less than or equal
 
 def open_form(page: Any, stack: Stack, ui: str, **parameters: Any) -> None:
     """Open the form as a link with parameters does."""
-    address = f"{ui}/deployments/deployment/{stack.deployment('card-risk')['id']}/run"
-    page.goto(f"{address}?parameters={quote(json.dumps({'pipeline': 'card-risk'} | parameters))}")
+    page.goto(form_address(stack, ui, **parameters))
     field(page, ui, "Rows of a partition").wait_for()
 
 

@@ -13,6 +13,7 @@ from tests.e2e.stack import (
     Stack,
     artifact_of,
     fill_range,
+    form_address,
     keep_picture,
     labelled,
     open_form,
@@ -31,9 +32,11 @@ SWITCHES = {
 
 
 def test_a_run_triggered_by_the_form_completes_and_its_card_shows_the_histogram(page: Any, stack: Stack) -> None:
+    page.goto(form_address(stack, OPENED, mode="backfill", start="2026-01-01", end="2026-01-02"))
+    page.get_by_label("Rows of a partition").wait_for()
+    keep_picture(page, "form")
     open_form(page, stack)
     fill_range(page, "2026-01-01", "2026-01-02")
-    keep_picture(page, "form")
 
     run = wait_for_run(stack, submit(page))
 
@@ -127,8 +130,7 @@ def test_a_scheduled_run_starts_by_itself_within_its_minute(stack: Stack, page: 
     assert first["estimated_start_time_delta"] < 60
     for ui in UIS:
         page.goto(f"{ui}/runs")
-        page.get_by_text("ticker due").first.wait_for()
-    keep_picture(page, "runs")
+        page.get_by_text("ticker due at 20").first.wait_for()
 
 
 def test_the_server_opens_the_ui_of_the_pictures(stack: Stack, page: Any) -> None:
