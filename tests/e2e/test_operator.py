@@ -33,6 +33,10 @@ def test_a_pause_and_its_reason_are_on_the_deployments_page(page: Any, stack: St
     page.get_by_text(WHY).first.wait_for()
     page.wait_for_load_state("networkidle")
     keep_picture(page, f"paused{ui.replace('/', '-')}")
+    if ui == OPENED:  # the list of V1 has no sign of a pause
+        page.goto(f"{ui}/deployments")
+        page.get_by_text("Paused").first.wait_for()
+        keep_picture(page, f"paused-list{ui.replace('/', '-')}")
 
     resumed = penstock(stack, "resume", "card-risk")
     assert WHY in resumed.stdout
