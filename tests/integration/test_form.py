@@ -34,11 +34,19 @@ names = [f"{typed.field}={typed.value!r}" for typed in TYPED]
 def place(make_place: Any, prefect_client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A place whose pipeline has its deployment on the server."""
     place: Place = make_place()
+    forget_ledgers(prefect_client)
     monkeypatch.setenv("PENSTOCK_PIPELINES", str(place.folder))
     monkeypatch.chdir(place.folder)
     process_resources.settings.cache_clear()
     deploy_pipelines(str(prefect_client.api_url), load_settings(), [place.spec])
     return place
+
+
+def forget_ledgers(client: SyncPrefectClient) -> None:
+    """Forget the ledgers of earlier tests, which had a pipeline of the same name on this server."""
+    for variable in client.request("POST", "/variables/filter", json={}).json():
+        if variable["name"].startswith("penstock_ledger_"):
+            client.request("DELETE", "/variables/name/{name}", path_params={"name": variable["name"]})
 
 
 def start(client: SyncPrefectClient, deployment: str, parameters: dict[str, Any], enforced: bool = True) -> FlowRun:
