@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
+from penstock.database.driver_errors import translated_errors
 from penstock.errors import SettingsError
 from penstock.ledger.migration_fills import FILLS
 from penstock.ledger.tables import metadata, schema, since
@@ -67,7 +68,7 @@ def read_version(database: Database) -> int | None:
 
 def _migrate(database: Database, target: int = LATEST) -> None:
     if database.dialect == "sqlite":
-        with database.reading() as connection:  # no transaction yet: the driver's connection runs the PRAGMA
+        with translated_errors(database), database.engine.connect() as connection:
             raw = connection.connection.driver_connection
             assert raw is not None
             raw.execute("PRAGMA journal_mode=WAL")  # readers and the one writer do not wait for each other
