@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Connector, Database
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger import writer
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import runs
 from penstock.models.registry import Registry
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
@@ -128,6 +129,8 @@ class Driver:
 
 def lapse_leases(warehouse: Database) -> None:
     """End the leases of all runs, as time would."""
+    if not has_ledger(warehouse):
+        return
     with warehouse.writing() as connection:
         over = sa.update(runs).where(runs.c.state == "running").values(lease_until=datetime(2000, 1, 1, tzinfo=UTC))
         connection.execute(over)
