@@ -66,9 +66,11 @@ def refuse_lost(database: Database, home: Path, recorded: Iterable[KnownLedger] 
     Raises:
         LedgerLost: the project has had a ledger, and this is none or another one.
     """
-    found, place = identify_ledger(database), (database.name, database.place)
+    place = (database.name, database.place)
     opened = [_opened[database.place]] if database.place in _opened else []
-    for known in (*recorded, *opened, *(each for each in read_records(home) if (each.connection, each.place) == place)):
+    at_home = [each for each in read_records(home) if (each.connection, each.place) == place]
+    found = identify_ledger(database)  # after the records: another process may be making the ledger right now
+    for known in (*recorded, *opened, *at_home):
         if found is None or found.made_at != known.made_at:
             raise _lost(database, found, known)
     return found

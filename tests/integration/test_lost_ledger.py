@@ -1,14 +1,18 @@
 """A ledger that is gone is refused by name. A first one is made only by what scores."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from penstock.api.project import Project
-from penstock.database.connections import close_engines
+from penstock.database.connections import close_engines, open_database
 from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.databases import Connection, check_connection
 from penstock.errors import LedgerLost
@@ -16,7 +20,7 @@ from penstock.ledger import known_ledgers
 from penstock.ledger.known_ledgers import RECORDS, identify_ledger
 from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import metadata
-from penstock.settings import load_settings
+from penstock.settings import Settings, load_settings
 from tests.integration.test_cli import LOG_LINE, LOG_SPEC, invoke
 from tests.shop import Place
 from tests.works import Works, running_works
@@ -258,3 +262,40 @@ def test_a_deployed_pipeline_whose_file_was_deleted_fails_by_name_even_with_anot
 def _file_of(works: Works) -> Path:
     close_engines()
     return Path(str(works.open("warehouse").url.database))
+
+
+MAKE = """
+import sys
+from pathlib import Path
+from penstock.database.connections import open_database
+from penstock.ledger.known_ledgers import open_ledger
+from penstock.settings import Settings
+home = Path(sys.argv[1])
+connections = {"warehouse": f"sqlite:///{home}/warehouse.db"}
+open_ledger(open_database(Settings(_env_file=None, connections=connections), "warehouse"), home)
+"""
+
+
+def test_a_ledger_that_another_process_makes_during_the_look_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def make_after_the_first(look: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any) -> Any:
+            found = look(*arguments)
+            looks.append(look)
+            if len(looks) == 1:
+                subprocess.run([sys.executable, "-c", MAKE, str(tmp_path)], check=True)
+            return found
+
+        return wrapped
+
+    for name in ("identify_ledger", "read_records"):
+        monkeypatch.setattr(known_ledgers, name, make_after_the_first(getattr(known_ledgers, name)))
+    connections = {"warehouse": SecretStr(f"sqlite:///{tmp_path}/warehouse.db")}
+    warehouse = open_database(Settings(_env_file=None, connections=connections), "warehouse")
+
+    known_ledgers.open_ledger(warehouse, tmp_path)
+
+    assert known_ledgers.read_records(tmp_path) == [identify_ledger(warehouse)]

@@ -71,9 +71,9 @@ def _watch_failures(tell: Reached) -> None:
 
     translate = driver_errors._translate
 
-    def told(database: Any, error: BaseException) -> Any:
+    def told(database: Any, error: BaseException, *statement: str) -> Any:
         tell(f"failed {' '.join(str(error).split())}")
-        return translate(database, error)
+        return translate(database, error, *statement)
 
     driver_errors._translate = told
 
