@@ -111,7 +111,7 @@ def test_a_resume_in_the_ui_ends_the_reason_also_for_a_later_pause(
     pause = pause_of()
     deployed.deploy()
 
-    assert pause == {"reason": "", "by": "", "since": None}
+    assert pause == {"reason": "", "by": "", "since": None, "in_spec": False}
     assert WHY not in str(read(prefect_client).description)
     assert "without a reason" in invoke("status")[1]
 
