@@ -135,7 +135,7 @@ def _check_leases(database: Database, lease_seconds: float) -> Iterator[Finding]
         what = f"run {run.run_id[:8]} of {run.pipeline} ({run.reason} of {run.interval.label}) died before it was done"
         yield warning(database.name, what, f"No due run repeats it. Start it again: `{run.command}`.")
     if len(unfinished) > SHOWN:
-        more = f"{len(unfinished) - SHOWN:,} more runs died before they were done"
+        more = f"{plural(len(unfinished) - SHOWN, 'more run')} died before the end"
         yield warning(database.name, more, "`penstock runs --state abandoned --limit 1000` lists them.")
 
 

@@ -94,7 +94,8 @@ def _translate(database: Origin, error: BaseException, statement: str = "") -> P
     if database.snapshot and _SNAPSHOT_IS_GONE.search(reason):
         return SnapshotLost(database.name)
     fault = find_fault(reason)
-    if fault is not None:
+    passes = state.startswith(_TRANSIENT_STATES)  # by its code it may pass: a lock, a standby, a server that starts
+    if fault is not None and (fault.kind is DatabaseUnavailable or not passes):
         return fault.kind(
             database.name, reason, fault.remedy.replace("{url}", f"PENSTOCK_CONNECTIONS__{database.name.upper()}")
         )

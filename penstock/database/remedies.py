@@ -92,7 +92,7 @@ FAULTS = (
     ),
     Fault(r"schema .* does not exist", QueryFailed, "Correct `schema` in the spec, or create the schema."),
     Fault(
-        r"(no such table: |relation \"|Table with name )(\w+\.)?penstock_\w+",
+        r"no such table: (\w+\.)?penstock_|(relation \"|Table with name )(\w+\.)?penstock_\w+\"? does not exist",
         QueryFailed,
         "A table of the ledger is missing. Restore the database from a backup, or correct {url}.",
     ),

@@ -70,7 +70,7 @@ def test_training_stops_early_and_keeps_the_best_iteration(rows: pa.Table) -> No
 def test_a_null_label_is_an_error_not_a_dropped_row(labelled: pa.Table) -> None:
     holes = labelled.set_column(4, "late", pa.array([None, *labelled["late"].to_pylist()[1:]]))
 
-    with pytest.raises(ModelRefused, match="`late` is NULL in 1 rows"):
+    with pytest.raises(ModelRefused, match=r"`late` is NULL in 1 row\."):
         train(holes, "late")
 
 
