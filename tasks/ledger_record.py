@@ -4,7 +4,9 @@ It is a variable of the server, one a pipeline. Runs that no deployment started 
 """
 
 import re
+from contextlib import suppress
 
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.runtime import deployment
 from prefect.variables import Variable
 
@@ -33,7 +35,8 @@ def read_record(pipeline: str) -> KnownLedger | None:
 
 def write_record(pipeline: str, known: KnownLedger) -> None:
     """Record the pipeline's ledger on the server, in place of what it knew."""
-    Variable.set(variable_name(pipeline), known.to_json(), tags=["penstock"], overwrite=True)
+    with suppress(ObjectAlreadyExists):  # runs that begin at once write the same
+        Variable.set(variable_name(pipeline), known.to_json(), tags=["penstock"], overwrite=True)
 
 
 def variable_name(pipeline: str) -> str:

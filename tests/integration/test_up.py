@@ -266,7 +266,7 @@ def test_waiting_run_says_once_which_run_it_waits_for(up: Up, shop: Shop) -> Non
 
 
 def test_run_on_the_same_home_uses_the_server_that_is_up(up: Up, shop: Shop) -> None:
-    ended = shop.run("run", "card-risk", "--start", "2026-01-02", "--end", "2026-01-03")
+    ended = shop.run("run", "card-risk", "--start", "2026-01-02", "--end", "2026-01-03", "--restate")
 
     assert ended.returncode == 0, ended.stderr
     own = {"flows": {"name": {"any_": ["score"]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
