@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from prefect.client.orchestration import SyncPrefectClient
 from pydantic import SecretStr
 
 from penstock.api.project import Project
@@ -17,10 +18,11 @@ from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.databases import Connection, check_connection
 from penstock.errors import LedgerLost
 from penstock.ledger import known_ledgers
-from penstock.ledger.known_ledgers import RECORDS, identify_ledger
+from penstock.ledger.known_ledgers import RECORDS, KnownLedger, identify_ledger
 from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import metadata
 from penstock.settings import Settings, load_settings
+from penstock.tasks.ledger_record import read_record, write_record
 from tests.integration.test_cli import LOG_LINE, LOG_SPEC, invoke
 from tests.shop import Place
 from tests.works import Works, running_works
@@ -262,6 +264,17 @@ def test_a_deployed_pipeline_whose_file_was_deleted_fails_by_name_even_with_anot
 def _file_of(works: Works) -> Path:
     close_engines()
     return Path(str(works.open("warehouse").url.database))
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_runs_that_begin_at_once_record_the_ledger_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = KnownLedger("warehouse", "sqlite /shop/warehouse.db", "2026-01-01T00:00:00.000000+00:00")
+    with monkeypatch.context() as patched:  # each run has looked before another one writes
+        patched.setattr(SyncPrefectClient, "read_variable_by_name", lambda *_: None)
+        for _ in range(2):
+            write_record("at-once", known)
+
+    assert read_record("at-once") == known
 
 
 MAKE = """
