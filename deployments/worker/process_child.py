@@ -42,7 +42,7 @@ class QuietWorker(ProcessWorker):
     """Log once why a run waits for its deployment's slot. Prefect's worker logs three lines at every try."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        super().__init__(*arguments, **options)  # type: ignore[arg-type] # Prefect's own arguments, passed on
         self._waiting: set[UUID] = set()
         self._proposing: set[UUID] = set()
 

@@ -1,6 +1,5 @@
 """`penstock pause`: stop pipelines' schedules in Prefect, and keep the reason."""
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ import typer
 from penstock.cli.arguments import Timezone
 from penstock.cli.opening import open_settings
 from penstock.cli.output import console
+from penstock.cli.user_name import find_user_name
 from penstock.errors import SettingsError, SpecError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def pause(
         from penstock.report.status import Pause
         from penstock.report.status_sections import describe_pause
 
-        made = Pause(reason, getpass.getuser(), datetime.now(UTC).replace(microsecond=0))
+        made = Pause(reason, find_user_name(), datetime.now(UTC).replace(microsecond=0))
         for deployment in deployments:
             pause_schedule(client, deployment, made)
             describe_on_server(client, deployment, settings, made)

@@ -19,6 +19,7 @@ from penstock.report.blocks import (
 from penstock.report.status import DAYS, Mark, Need, Pause, PipelineStatus
 from penstock.spec.parts import write_duration
 from penstock.timezones import describe_moment
+from penstock.wording import plural
 
 SIGNS: dict[Mark, str] = {
     "published": "✓",
@@ -48,7 +49,7 @@ def build_status(found: Sequence[PipelineStatus], now: datetime, zone: str = "UT
         if more > 0:
             listed = Command(f"penstock status {status.pipeline} --json")
             needs += [Paragraph((Strong(status.pipeline), f": {more:,} more")), listed]
-    title = f"{_count(sum(len(status.needs) for status in found), 'thing')} to do for a person"
+    title = f"{plural(sum(len(status.needs) for status in found), 'thing')} to do for a person"
     sections.append(
         Section((title,), needs) if needs else Section(("To do",), [Paragraph(("Nothing needs a person.",))])
     )
@@ -103,7 +104,7 @@ def _explain(found: Sequence[PipelineStatus]) -> list[Block]:
     if any(status.next_run_from == "schedule" for status in found):
         lines.append(("~ computed from the file's schedule, without a Prefect server.",))
     lines += [
-        (f"{status.pipeline}: {_count(status.released_rows, 'released row')} for the next run",)
+        (f"{status.pipeline}: {plural(status.released_rows, 'released row')} for the next run",)
         for status in found
         if status.released_rows
     ]
@@ -119,17 +120,17 @@ def _describe_need(pipeline: str, need: Need, now: datetime, zone: str) -> Line:
         case "restate":
             what = f"the restate of {need.interval} did not finish{run}, and the earlier scores stand"
         case "late":
-            many = f"{_count(need.number, 'interval')} from {need.interval} on" if need.interval else "the next run"
+            many = f"{plural(need.number, 'interval')} from {need.interval} on" if need.interval else "the next run"
             what = f"{many} should have been scored by a run at {since}, {_describe_age(need, now)} ago"
         case "no schedule":
-            many = f"{_count(need.number, 'interval')} from {need.interval} on" if need.interval else "the first run"
+            many = f"{plural(need.number, 'interval')} from {need.interval} on" if need.interval else "the first run"
             what = f"{many} must be started by hand: the pipeline has no schedule"
         case "not started":
             what = f"the run of {since} has not started: no worker takes it"
         case "overlap":
             what = f"no run can be planned: {_shorten(need.why)}"
         case "released":
-            what = f"{_count(need.number, 'released row')} must be scored by a run that somebody starts"
+            what = f"{plural(need.number, 'released row')} must be scored by a run that somebody starts"
     return Strong(pipeline), f": {what}"
 
 
@@ -142,7 +143,3 @@ def _describe_age(need: Need, now: datetime) -> str:
 def _shorten(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

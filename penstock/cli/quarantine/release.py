@@ -1,6 +1,5 @@
 """`penstock quarantine release`: release refused rows, and score their intervals again."""
 
-import getpass
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from penstock.cli.opening import locate_run, open_ledger, open_pipeline, open_settings
 from penstock.cli.output import console
+from penstock.cli.user_name import find_user_name
 from penstock.errors import PipelineNotFound, SettingsError
 from penstock.wording import plural
 
@@ -43,7 +43,7 @@ def release_quarantine(
     if selected.held:
         if not yes:
             typer.confirm(f"Release {plural(selected.held, 'row')} of `{target.pipeline}`?", abort=True)
-        done = release_selected(target.database, selected, getpass.getuser(), reason)
+        done = release_selected(target.database, selected, find_user_name(), reason)
         console().print(f"released {plural(done, 'row')}", markup=False)
     _score(settings, target, run=run)
 
