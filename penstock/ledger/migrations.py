@@ -1,11 +1,13 @@
 """Bring the ledger's tables up to this version, all missing steps in one transaction."""
 
+import sqlite3
 import threading
+import time
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from penstock.database.connections import Database
+from penstock.database.connections import BUSY_SECONDS, Database
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import SettingsError
 from penstock.ledger.migration_fills import FILLS
@@ -68,10 +70,7 @@ def read_version(database: Database) -> int | None:
 
 def _migrate(database: Database, target: int = LATEST) -> None:
     if database.dialect == "sqlite":
-        with translated_errors(database), database.engine.connect() as connection:
-            raw = connection.connection.driver_connection
-            assert raw is not None
-            raw.execute("PRAGMA journal_mode=WAL")  # readers and the one writer do not wait for each other
+        _write_ahead(database)
     with database.writing() as connection:
         if database.dialect == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
@@ -85,6 +84,26 @@ def _migrate(database: Database, target: int = LATEST) -> None:
         for step in range(version + 1, target + 1):
             _apply(connection, step)
             connection.execute(schema.insert().values(version=step, applied_at=datetime.now(UTC)))
+
+
+def _write_ahead(database: Database) -> None:
+    """Let readers and the one writer of a SQLite file not wait for each other.
+
+    SQLite does not wait for a writer here, whatever the timeout. So when two processes make a ledger at once, one of
+    them waits in this loop.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    with translated_errors(database), database.engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        while True:
+            try:
+                raw.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
 
 def _apply(connection: sa.Connection, step: int) -> None:

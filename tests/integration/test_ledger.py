@@ -1,9 +1,11 @@
 """The ledger on real databases: one run holds an interval, one run is live, and nobody publishes what is not theirs."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,6 +201,20 @@ def test_migrating_twice_changes_nothing_and_a_newer_ledger_is_refused(warehouse
         connection.execute(schema.insert().values(version=99, applied_at=datetime.now(UTC)))
     with pytest.raises(SettingsError, match="version 99"):
         migrations._migrate(warehouse)
+
+
+def test_a_new_ledger_in_a_file_that_another_process_writes_to_waits_for_it(
+    tmp_path: Path, use_settings: Callable[..., Any]
+) -> None:
+    warehouse = open_database(use_settings(warehouse=f"sqlite:///{tmp_path}/new.sqlite"), "warehouse")
+    other = sqlite3.connect(tmp_path / "new.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("begin immediate")
+    threading.Timer(0.5, other.commit).start()
+
+    migrations.migrate(warehouse)
+
+    assert migrations.read_version(warehouse) == migrations.LATEST
+    other.close()
 
 
 def test_who_reads_a_ledger_in_a_new_process_does_not_wait_for_who_writes(

@@ -31,9 +31,10 @@ class Standby(Cluster):
         return self
 
     def follow(self) -> None:
-        """Wait until the standby has replayed what the primary has committed."""
+        """Wait until the standby has replayed what the primary has done. A vacuum's end does not write the log, so ask
+        for the end of what is to be written."""
         with psycopg.connect(self._primary.url(), autocommit=True) as connection:
-            [(reached,)] = connection.execute("select pg_current_wal_lsn()::text").fetchall()
+            [(reached,)] = connection.execute("select pg_current_wal_insert_lsn()::text").fetchall()
         wait_until(lambda: self._has_replayed(reached))
 
     def promote(self) -> None:
