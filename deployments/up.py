@@ -22,7 +22,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from penstock.deployments.dead_runs import end_dead_runs, list_online_workers
 from penstock.deployments.deploy.changes import Change
 from penstock.deployments.deploy.definition import define_deployment
-from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines, list_ours
+from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
 from penstock.deployments.deploy.reconcile import describe_paused_schedules
 from penstock.deployments.deploy.specs import load_specs
 from penstock.deployments.deploy.work_pool import ensure_work_pool
@@ -30,6 +30,7 @@ from penstock.deployments.server.local import LocalServer
 from penstock.deployments.worker.process import WORKER_NAME, WorkerPlan, has_ended, running_worker
 from penstock.errors import SpecError
 from penstock.settings import Settings
+from penstock.tasks.deployed import list_ours
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before a dead worker is restarted, doubled each time."""

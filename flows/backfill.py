@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
 from penstock.errors import PenstockError
-from penstock.run.planning import describe_range
+from penstock.run.plan_notes import describe_range
 from penstock.tasks.asked import read_asked_backfill
 from penstock.tasks.backfill import (
     Backfill,

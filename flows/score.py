@@ -10,7 +10,8 @@ from prefect.states import Cancelled
 
 from penstock.errors import Halted, IntervalBusy, IntervalCancelled, PenstockError
 from penstock.ledger.run_lease import describe_error, run_lease
-from penstock.run.planning import PlannedInterval, describe_range
+from penstock.run.plan_notes import describe_range
+from penstock.run.planning import PlannedInterval
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.artifacts import Progress, describe_ended, report, show_plan, show_summary

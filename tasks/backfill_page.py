@@ -19,7 +19,8 @@ from prefect.states import Failed
 from penstock.errors import Halted
 from penstock.interval import iso
 from penstock.ledger.backfills import PinnedBackfill
-from penstock.run.planning import Plan, PlannedInterval, describe_idle
+from penstock.run.plan_notes import describe_idle
+from penstock.run.planning import Plan, PlannedInterval
 from penstock.tasks.backfill import Backfill
 from penstock.tasks.fan_out import FanOut, IntervalRun
 from penstock.tasks.outcome import halted

@@ -8,7 +8,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
 from penstock.errors import Halted
-from penstock.run.planning import Plan, PlannedInterval, describe_idle, describe_range
+from penstock.run.plan_notes import describe_idle, describe_range
+from penstock.run.planning import Plan, PlannedInterval
 from penstock.tasks.artifacts import Ended
 from penstock.tasks.outcome import (
     FlowOutcome,

@@ -19,6 +19,7 @@ from penstock.ledger.destinations import LIVE
 from penstock.ledger.writer import Totals
 from penstock.run_types import ScoringRun, interval_label
 from penstock.spec.pipeline import Pipeline
+from penstock.tasks.deployed import ANY_PIPELINE
 from penstock.tasks.naming import read_name
 from penstock.tasks.outcome import find_outcome, record_outcome
 
@@ -28,8 +29,6 @@ FLOW_RUN_FAILED = "penstock.flow-run.failed"
 
 logger = logging.getLogger(__name__)
 
-ANY_PIPELINE = "any_pipeline"
-"""Name of the deployment that takes any pipeline. The others have their pipeline's name."""
 LONGEST_MESSAGE = 4000
 """Most characters of the message, because Prefect drops an event that is too large."""
 

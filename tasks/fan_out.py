@@ -29,7 +29,7 @@ from penstock.run.planning import PlannedInterval
 from penstock.run_types import Pins, interval_key
 from penstock.spec.steps import write_choice
 from penstock.tasks.backfill import Backfill
-from penstock.tasks.events import ANY_PIPELINE
+from penstock.tasks.deployed import ANY_PIPELINE
 from penstock.tasks.outcome import FlowOutcome, read_outcome
 from penstock.wording import plural
 

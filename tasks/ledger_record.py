@@ -39,6 +39,14 @@ def write_record(pipeline: str, known: KnownLedger) -> None:
         Variable.set(variable_name(pipeline), known.to_json(), tags=["penstock"], overwrite=True)
 
 
+def move_record(old: str, new: str) -> None:
+    """Give a renamed pipeline what the server knows of its ledger."""
+    known = read_record(old)
+    if known is not None:
+        write_record(new, known)
+        Variable.unset(variable_name(old))
+
+
 def variable_name(pipeline: str) -> str:
     """Return the name of the pipeline's variable. Prefect takes small letters, digits and underscores."""
     return f"penstock_ledger_{re.sub('[^a-z0-9]', '_', pipeline.lower())}"

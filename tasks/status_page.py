@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 
 from penstock.errors import PenstockError
 from penstock.report.card import write_sections
@@ -13,6 +14,7 @@ from penstock.report.status_sections import build_status
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks.deployed import read_schedule_states
 from penstock.tasks.process_resources import connect, settings
 
 KEY = "penstock-status"
@@ -28,9 +30,8 @@ def show_status(pipeline: Pipeline) -> None:
     try:
         now, known = datetime.now(UTC), settings()
         found = _read_all(pipeline, known, now)
-        parts = write_sections(build_status(found, now, known.timezone))
-        parts.append("The next runs are computed from the files; a paused schedule is not known here.")
-        create_markdown_artifact("\n\n".join(parts), key=KEY, description="How the pipelines stand")
+        page = "\n\n".join(write_sections(build_status(found, now, known.timezone)))
+        create_markdown_artifact(page, key=KEY, description="How the pipelines stand")
     except Exception as error:  # noqa: BLE001 # a page about the run must not fail a run that has published
         logger.warning("could not write the status page: %s", error)
 
@@ -47,4 +48,6 @@ def _read_all(pipeline: Pipeline, known: Settings, now: datetime) -> list[Pipeli
             continue  # the pipeline's own run reports it
         if other.destination.connection == pipeline.destination.connection:
             specs.setdefault(other.name, other)
-    return [read_status(warehouse, specs[name], now, known.timezone) for name in sorted(specs)]
+    with get_client(sync_client=True) as client:
+        states = read_schedule_states(client, [spec.name for spec in specs.values() if spec.schedule])
+    return [read_status(warehouse, specs[name], now, known.timezone, states.get(name)) for name in sorted(specs)]

@@ -14,11 +14,8 @@ from penstock.errors import Problem, SpecError
 from penstock.interval import iso
 from penstock.spec.parts import Schedule, write_duration
 from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, Source, SqlSource
+from penstock.tasks.deployed import ANY_PIPELINE, PENSTOCK_TAG
 
-PENSTOCK_TAG = "penstock"
-"""The tag of all our deployments."""
-ANY_PIPELINE = "any_pipeline"
-"""Name of the deployments that take any pipeline. A pipeline's own name cannot contain the underscore."""
 COLLISION = "ENQUEUE"
 """A run waits while another one is running. With `CANCEL_NEW`, a dead worker would stop the schedule permanently."""
 GRACE_SECONDS = 120

@@ -6,33 +6,29 @@ from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.sorting import DeploymentSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from penstock.deployments.deploy.automations import apply_automations, find_blocks
 from penstock.deployments.deploy.changes import Change
 from penstock.deployments.deploy.definition import (
-    PENSTOCK_TAG,
     Definition,
     define_any_pipeline,
     define_backfill,
     define_deployment,
     recorded_folder,
 )
-from penstock.deployments.deploy.pauses import describe_paused, keep_pause, read_pause
+from penstock.deployments.deploy.pauses import describe_paused, keep_pause
 from penstock.deployments.deploy.reconcile import Reconciliation, read_existing
 from penstock.deployments.deploy.specs import load_specs
 from penstock.deployments.deploy.work_pool import ensure_work_pool
 from penstock.deployments.pull import record_project
 from penstock.errors import SettingsError
 from penstock.settings import Settings
+from penstock.tasks.deployed import list_ours, read_pause
 
 LEFT_ALONE = "it has no spec; left alone"
 """Detail of an orphan that was not removed."""
 NO_SPEC = "it has no spec"
-PAGE = 200
 
 
 def deploy_pipelines(
@@ -144,14 +140,3 @@ def _reconcile_orphans(
             client.delete_deployment(deployment.id)
         changes.append(Change("removed", what, (NO_SPEC,)))
     return changes
-
-
-def list_ours(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    """Return every deployment on the server with our tag."""
-    ours: list[DeploymentResponse] = []
-    only = DeploymentFilter(tags=DeploymentFilterTags(all_=[PENSTOCK_TAG]))
-    while page := client.read_deployments(
-        deployment_filter=only, sort=DeploymentSort.NAME_ASC, limit=PAGE, offset=len(ours)
-    ):
-        ours += page
-    return ours

@@ -1,42 +1,20 @@
-"""Pause and resume a pipeline's schedule in Prefect, with a reason.
-
-The reason is a Prefect variable, beside the schedule that it is about. It counts only while the schedule is as the
-pause left it: who resumes the schedule in the UI and pauses it again has another reason.
-"""
+"""Pause and resume a pipeline's schedule in Prefect, with a reason."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate, VariableCreate, VariableUpdate
 from prefect.client.schemas.responses import DeploymentResponse
 
-from penstock.deployments.deploy.definition import ANY_PIPELINE, Definition
+from penstock.deployments.deploy.definition import Definition
 from penstock.errors import SettingsError, nearest
 from penstock.interval import iso
 from penstock.report.status import Pause
 from penstock.report.status_sections import describe_pause
+from penstock.tasks.deployed import ANY_PIPELINE, list_versions, pause_variable
 
-_PREFIX = "penstock_pause_"
 NOTE = "The schedule's switch on this page shows whether it is still paused."
-
-
-def is_paused(deployment: DeploymentResponse) -> bool:
-    """Whether the deployment has a schedule and starts no runs by it."""
-    return bool(deployment.schedules) and (deployment.paused or not any(each.active for each in deployment.schedules))
-
-
-def read_pause(client: SyncPrefectClient, deployment: DeploymentResponse) -> Pause | None:
-    """Return the pause of a deployment's schedule. None if it is active, or if there is no schedule."""
-    if not is_paused(deployment):
-        return None
-    variable = client.read_variable_by_name(_variable_of(deployment.name))
-    value: Any = variable.value if variable else None
-    if not isinstance(value, dict) or value.get("schedules") != _versions_of(deployment):
-        return Pause()
-    return Pause(str(value["reason"]), str(value["by"]), datetime.fromisoformat(str(value["since"])))
 
 
 def find_deployment(client: SyncPrefectClient, deployed: Sequence[DeploymentResponse], name: str) -> DeploymentResponse:
@@ -74,7 +52,12 @@ def resume_schedule(client: SyncPrefectClient, deployment: DeploymentResponse) -
             client.update_deployment_schedule(deployment.id, schedule.id, active=True)
     if deployment.paused:
         client.resume_deployment(deployment.id)
-    name = _variable_of(deployment.name)
+    forget_pause(client, deployment.name)
+
+
+def forget_pause(client: SyncPrefectClient, pipeline: str) -> None:
+    """Forget why a pipeline was paused."""
+    name = pause_variable(pipeline)
     if client.read_variable_by_name(name):
         client.delete_variable_by_name(name)
 
@@ -83,12 +66,12 @@ def keep_pause(client: SyncPrefectClient, deployment: DeploymentResponse, pause:
     """Write the reason for a deployment as it is now, also after a deploy has changed a paused schedule."""
     if pause.since is None:
         return
-    name = _variable_of(deployment.name)
+    name = pause_variable(deployment.name)
     value = {
         "reason": pause.reason,
         "by": pause.by,
         "since": iso(pause.since),
-        "schedules": _versions_of(deployment),
+        "schedules": list_versions(deployment),
     }
     if client.read_variable_by_name(name):
         client.update_variable(VariableUpdate(name=name, value=value))
@@ -111,12 +94,3 @@ def write_description(client: SyncPrefectClient, deployment: DeploymentResponse,
     """Write a definition's description to the server, if it differs."""
     if deployment.description != definition.description:
         client.update_deployment(deployment.id, DeploymentUpdate(description=definition.description))
-
-
-def _versions_of(deployment: DeploymentResponse) -> dict[str, str]:
-    """Return when each schedule was last changed, which includes its switch."""
-    return {str(each.id): iso(each.updated) if each.updated else "" for each in deployment.schedules}
-
-
-def _variable_of(pipeline: str) -> str:
-    return _PREFIX + pipeline.replace("-", "_")

@@ -57,7 +57,7 @@ def judge_changes(changes: Sequence[Change]) -> Iterator[Finding]:
 
 def check_running(case: CheckContext) -> Iterator[Finding]:
     """Check whether the deployments will run: schedules, limits, workers, heartbeats."""
-    facts = read_facts(case.server, case.now)
+    facts = read_facts(case.server, case.now, case.settings.timezone)
     yield from judge_schedules(facts)
     yield from judge_versions(facts)
     yield from judge_limits(facts)

@@ -26,6 +26,7 @@ def judge_schedules(facts: Facts) -> Iterator[Finding]:
     for deployment in facts.deployments:
         if deployment.pause:
             what = f"{deployment.name} is {deployment.pause}: no run starts by itself"
+            what += f"; {deployment.reason}" if deployment.reason else ""
             yield warning("schedules", what, RESUME.replace("NAME", deployment.name.partition("/")[2]))
         if not deployment.is_scheduled:
             continue

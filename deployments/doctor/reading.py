@@ -5,26 +5,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.schemas.automations import EventTrigger
 from prefect.exceptions import ObjectNotFound
 
 from penstock.deployments.dead_runs import list_online_workers
 from penstock.deployments.deploy.automations import define_zombie_automation
 from penstock.deployments.deploy.definition import is_of_old_version
-from penstock.deployments.deploy.deploy_pipelines import list_ours
 from penstock.deployments.deploy.reconcile import describe_paused_schedules
 from penstock.deployments.deploy.work_pool import WORK_POOL, starts_old_engine
 from penstock.deployments.doctor.asking import client_of
+from penstock.report.status_sections import describe_pause
+from penstock.tasks.deployed import find_next_run, list_ours, read_pause
 
 HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 PREFECTS_HEARTBEAT = 180
@@ -45,6 +37,8 @@ class Deployed:
     """Of the runs that have not started, the one that should start first."""
     pause: str = ""
     """As in `paused (15 2 * * * Europe/Paris)`. Empty if nothing is paused."""
+    reason: str = ""
+    """Who paused it, when and why, if that was said."""
     is_of_old_version: bool = False
     """Whether it names its flow or its pull step as 0.1 did."""
 
@@ -75,23 +69,32 @@ class Facts:
         return any(deployment.is_scheduled for deployment in self.deployments)
 
 
-def read_facts(api_url: str, now: datetime) -> Facts:
-    """Read the deployments with their next runs, the work pool, and the zombie automation."""
+def read_facts(api_url: str, now: datetime, zone: str = "UTC") -> Facts:
+    """Read the deployments with their next runs, the work pool, and the zombie automation.
+
+    Args:
+        zone: Time zone of the times in texts.
+    """
     with client_of(api_url) as client:
         found = list_ours(client)
         flows = {each.flow_id: client.read_flow(each.flow_id).name for each in found}
         return Facts(
             now=now,
-            deployments=tuple(_describe(client, each, f"{flows[each.flow_id]}/{each.name}", now) for each in found),
+            deployments=tuple(
+                _describe(client, each, f"{flows[each.flow_id]}/{each.name}", now, zone) for each in found
+            ),
             pool=_read_pool(client),
             zombie_seconds=_read_patience(client),
         )
 
 
-def _describe(client: SyncPrefectClient, deployment: DeploymentResponse, name: str, now: datetime) -> Deployed:
+def _describe(
+    client: SyncPrefectClient, deployment: DeploymentResponse, name: str, now: datetime, zone: str
+) -> Deployed:
     scheduled = not deployment.paused and any(schedule.active for schedule in deployment.schedules)
     variables: dict[str, Any] = deployment.job_variables.get("env") or {}
     options = deployment.concurrency_options
+    pause = read_pause(client, deployment)
     return Deployed(
         name=name,
         is_scheduled=scheduled,
@@ -100,21 +103,9 @@ def _describe(client: SyncPrefectClient, deployment: DeploymentResponse, name: s
         age=now - deployment.updated if deployment.updated else timedelta.max,
         next_run=find_next_run(client, deployment) if scheduled else None,
         pause=describe_paused_schedules(deployment),
+        reason=describe_pause(pause, zone) if pause and pause.reason else "",
         is_of_old_version=is_of_old_version(deployment.entrypoint, deployment.pull_steps),
     )
-
-
-def find_next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datetime | None:
-    """Return when the first of the planned runs that have not started should start."""
-    planned = client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
-        ),
-        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-        limit=1,
-    )
-    return planned[0].expected_start_time if planned else None
 
 
 def _read_pool(client: SyncPrefectClient) -> Pool | None:

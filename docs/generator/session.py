@@ -1,4 +1,5 @@
 """Run the pages with sessions as a reader would, and write the real output: `python -m docs.generator.session [PAGE…]`.
+The session in the README is the tutorial's.
 
 A `python` or `yaml` block with a title is a file. A `console` block holds commands, each after `$`, with their output.
 A last line `…` stands for the rest of an output. Dates in files and commands are moved, so that the newest day is
@@ -177,8 +178,32 @@ class Session:
         return inherited | {"PATH": path, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "100"}
 
 
+def copy_session(tutorial: str, readme: str) -> str:
+    """Return the README with the tutorial's last outputs of its commands, in their order."""
+    block = re.search(r"^```console\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    if block is None:
+        raise ValueError("README.md shows no session")
+    shown = "".join(found["body"] for found in _BLOCK.finditer(tutorial) if found["language"] == "console")
+    ran = [part.split("\n", 1) for part in re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]]
+    copied: list[str] = []
+    for part in reversed(re.split(r"^(?=\$ |# )", block[1], flags=re.MULTILINE)):
+        if part.startswith("# ") or not part:
+            copied.append(part)
+            continue
+        command = part.removeprefix("$ ").split("\n", 1)[0]
+        while ran and ran[-1][0] != command:
+            ran.pop()
+        if not ran:
+            raise ValueError(f"the tutorial does not run `{command}` in this order")
+        copied.append(f"$ {command}\n{ran.pop()[1].rstrip()}\n\n")
+    return readme[: block.start(1)] + "".join(reversed(copied)).rstrip() + "\n" + readme[block.end(1) :]
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:] or PAGES:
         with tempfile.TemporaryDirectory() as folder:
             text = Session(PAGES[name].read_text(encoding="utf-8"), Path(folder)).follow()
         PAGES[name].write_text(text, encoding="utf-8")
+        if name == "tutorial":
+            readme = ROOT / "README.md"
+            readme.write_text(copy_session(text, readme.read_text(encoding="utf-8")), encoding="utf-8")

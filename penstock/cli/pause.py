@@ -82,8 +82,9 @@ def deployed_pipelines(
                 f"the Prefect server at {named} does not answer" if named else "there is no Prefect server here",
                 "A schedule is paused and resumed on the server: start it with `penstock up`, or set PREFECT_API_URL.",
             )
-        from penstock.deployments.deploy.deploy_pipelines import client_of, list_ours
+        from penstock.deployments.deploy.deploy_pipelines import client_of
         from penstock.deployments.deploy.pauses import find_deployment
+        from penstock.tasks.deployed import list_ours
 
         with client_of(api_url) as client:
             deployed = list_ours(client)

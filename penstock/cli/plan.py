@@ -11,7 +11,6 @@ from penstock.cli.arguments import AsJson, End, ModelOption, PipelineName, Resta
 from penstock.cli.opening import connector, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table, write_json
 from penstock.errors import MemoryTooSmall, NoFiles
-from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.database.connections import Connector
@@ -139,7 +138,7 @@ def print_plan(
             out.print(_describe_memory(forecasts, forecaster.footprint), markup=False)
         _print_rest(out.print, plan)
     else:
-        from penstock.run.planning import describe_idle
+        from penstock.run.plan_notes import describe_idle
 
         out.print(describe_idle(plan), markup=False, soft_wrap=True)
 
@@ -172,15 +171,20 @@ def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None
 
 
 def _print_rest(write: Callable[[str], None], plan: "Plan") -> None:
-    from penstock.run.planning import describe_passed_over, describe_published, describe_range
+    from penstock.run.plan_notes import (
+        describe_left_over,
+        describe_passed_over,
+        describe_published,
+        describe_range,
+        describe_withdrawn,
+    )
 
     if plan.published:
         write(describe_published(plan))
     if plan.withdrawn:
-        them = "it" if plan.withdrawn == 1 else "them"
-        write(f"{plural(plan.withdrawn, 'interval')} withdrawn: only a restate scores {them} again")
+        write(describe_withdrawn(plan))
     if plan.left_over:
-        write(f"{plural(plan.left_over, 'interval')} {'is' if plan.left_over == 1 else 'are'} left for a later run")
+        write(describe_left_over(plan))
     if plan.passed_over:
         write(describe_passed_over(plan))
     for note in filter(None, (describe_range(plan), plan.stall)):
@@ -273,7 +277,7 @@ def _unlanded(pipeline: "Pipeline", connect: "Connector") -> str | None:
 
 
 def _as_object(pipeline: "Pipeline", pins: "Pins", plan: "Plan", forecasts: list[IntervalForecast]) -> dict[str, Any]:
-    from penstock.run.planning import describe_range
+    from penstock.run.plan_notes import describe_range
     from penstock.run_types import deciding_model
 
     return {

@@ -19,8 +19,9 @@ def resume(pipelines: Names, timezone: Timezone = None) -> None:
     """
     settings = open_settings()
     with deployed_pipelines(settings, pipelines) as (client, deployments):
-        from penstock.deployments.deploy.pauses import read_pause, resume_schedule
+        from penstock.deployments.deploy.pauses import resume_schedule
         from penstock.report.status_sections import describe_pause
+        from penstock.tasks.deployed import read_pause
 
         for deployment in deployments:
             before = read_pause(client, deployment)

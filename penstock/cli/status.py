@@ -8,7 +8,7 @@ import typer
 from penstock.cli.arguments import AsJson, Timezone
 from penstock.cli.opening import ledger_connector, open_pipeline, open_settings, pipeline_files
 from penstock.cli.output import console, error_console, write_json
-from penstock.errors import SpecError
+from penstock.errors import PenstockError, SpecError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,27 +39,44 @@ def show_status(
     settings, now = open_settings(), datetime.now(UTC)
     zone = timezone or settings.timezone
     loaded, broken = _load(pipelines, settings)
-    found = read_all(settings, loaded, now, zone)
+    found, unread = read_all(settings, loaded, now, zone)
     if as_json:
-        write_json({"now": now, "pipelines": found, "broken_files": [str(file) for file, _ in broken]})
-    elif not found and not broken:
+        errors = {name: str(error) for name, error in unread.items()}
+        files = [str(file) for file, _ in broken]
+        write_json({"now": now, "pipelines": found, "broken_files": files, "unread": errors})
+    elif not found and not broken and not unread:
         console().print(f"no pipelines in {settings.pipelines}; make a project with `penstock init`", markup=False)
     else:
         if found:
             print_sections(build_status(found, now, zone), None, console())
         for file, error in broken:
             error_console().print(f"{file} cannot be read: {error}", style="red", markup=False, soft_wrap=True)
-    raise typer.Exit(1 if broken or any(status.needs for status in found) else 0)
+        for name, failure in unread.items():
+            error_console().print(
+                f"{name}: its ledger cannot be read: {failure}", style="red", markup=False, soft_wrap=True
+            )
+    raise typer.Exit(1 if broken or unread or any(status.needs for status in found) else 0)
 
 
-def read_all(settings: "Settings", pipelines: "list[Pipeline]", now: datetime, zone: str) -> "list[PipelineStatus]":
-    """Read how these pipelines stand. A Prefect server that answers gives the next runs and the pauses."""
+def read_all(
+    settings: "Settings", pipelines: "list[Pipeline]", now: datetime, zone: str
+) -> "tuple[list[PipelineStatus], dict[str, PenstockError]]":
+    """Read how these pipelines stand. A Prefect server that answers gives the next runs and the pauses.
+
+    Returns:
+        The pipelines, and the errors of those whose ledger cannot be read.
+    """
     from penstock.report.status import read_status
 
     states, connect = read_states(settings, pipelines), ledger_connector(settings)
-    return [
-        read_status(connect(spec.destination.connection), spec, now, zone, states.get(spec.name)) for spec in pipelines
-    ]
+    found: list[PipelineStatus] = []
+    unread: dict[str, PenstockError] = {}
+    for spec in pipelines:
+        try:
+            found.append(read_status(connect(spec.destination.connection), spec, now, zone, states.get(spec.name)))
+        except PenstockError as error:
+            unread[spec.name] = error
+    return found, unread
 
 
 def read_states(settings: "Settings", pipelines: "list[Pipeline]") -> "dict[str, ScheduleState]":
@@ -72,9 +89,11 @@ def read_states(settings: "Settings", pipelines: "list[Pipeline]") -> "dict[str,
     with found_server(settings) as api_url:
         if api_url is None:
             return {}
-        from penstock.deployments.schedule_states import read_schedule_states
+        from penstock.deployments.deploy.deploy_pipelines import client_of
+        from penstock.tasks.deployed import read_schedule_states
 
-        return read_schedule_states(api_url, scheduled)
+        with client_of(api_url) as client:
+            return read_schedule_states(client, scheduled)
 
 
 def _load(names: list[str] | None, settings: "Settings") -> "tuple[list[Pipeline], list[tuple[Path, SpecError]]]":

@@ -24,7 +24,7 @@ def wait_for_lease(database: Database, run_id: str, log: Callable[[str], None]) 
     is not waited for. The whole wait is at most a minute.
     """
     until, owner, seconds = _read_lease(database, run_id)
-    if seconds > LONGEST_SECONDS or _lives_here(owner):
+    if not _may_be_dead(owner, seconds):
         return False
     if seconds > 0:
         log(f"waiting {seconds:.0f} s for the lease of run {run_id[:8]}, whose process may be dead")
@@ -35,6 +35,25 @@ def wait_for_lease(database: Database, run_id: str, log: Callable[[str], None]) 
         if now_until > until:
             return False
     return True
+
+
+def find_waits(database: Database, pipeline: str) -> dict[str, str]:
+    """Return the keys of intervals whose new run would wait for a lease, each with a sentence about it."""
+    columns = (runs.c.run_id, runs.c.interval_key, runs.c.lease_owner, runs.c.lease_until)
+    running = sa.select(*columns).where(runs.c.pipeline == pipeline, runs.c.state == "running")
+    with database.reading() as connection:
+        now = database.now(connection)
+        found = connection.execute(running.order_by(runs.c.started_at)).all()
+    left = ((run_id, key, owner, (until - now).total_seconds()) for run_id, key, owner, until in found)
+    return {
+        key: f"run {run_id[:8]} holds it, and its process may be dead; waiting up to {seconds:.0f} s for its lease"
+        for run_id, key, owner, seconds in left
+        if seconds > 0 and _may_be_dead(owner, seconds)
+    }
+
+
+def _may_be_dead(owner: str, seconds: float) -> bool:
+    return seconds <= LONGEST_SECONDS and not _lives_here(owner)
 
 
 def _read_lease(database: Database, run_id: str) -> tuple[datetime, str, float]:

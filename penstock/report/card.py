@@ -26,6 +26,13 @@ from penstock.report.blocks import (
 from penstock.report.chart import describe_histogram, draw_histogram
 from penstock.report.document import read_document
 from penstock.report.sections import build_sections, describe_models
+from penstock.run.plan_notes import (
+    describe_idle,
+    describe_left_over,
+    describe_published,
+    describe_range,
+    describe_withdrawn,
+)
 from penstock.run.planning import Plan
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
@@ -61,19 +68,19 @@ def write_sections(sections: Sequence[Section], link_to: LinkTo | None = None) -
 def plan_card(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
     """Return what a run would do now, as markdown."""
     parts = [f"# {pipeline.name}: what would be scored", _line(describe_models(pins)) + "."]
-    if plan.intervals:
-        rows = [[planned.label, planned.reason] for planned in plan.intervals]
-        parts.append(_table(Table([Column("interval"), Column("why")], rows)))
-    else:
-        parts.append("Nothing is due.")
-    if plan.stall:
-        parts.append(f"{plan.stall}.")
-    counts = {
-        "published intervals are left alone": plan.published,
-        "were withdrawn; only a restate scores them again": plan.withdrawn,
-        "are due as well, and left for a later run": plan.left_over,
-    }
-    return "\n\n".join([*parts, *(f"{count:,} {what}." for what, count in counts.items() if count)])
+    if not plan.intervals:
+        return "\n\n".join([*parts, _sentence(describe_idle(plan))])
+    rows = [[planned.label, planned.reason] for planned in plan.intervals]
+    parts.append(_table(Table([Column("interval"), Column("why")], rows)))
+    notes = [plan.stall, describe_range(plan)]
+    notes += [describe_published(plan)] if plan.published else []
+    notes += [describe_withdrawn(plan)] if plan.withdrawn else []
+    notes += [describe_left_over(plan)] if plan.left_over else []
+    return "\n\n".join([*parts, *(_sentence(note) for note in notes if note)])
+
+
+def _sentence(text: str) -> str:
+    return f"{_line((text[0].upper() + text[1:],))}."
 
 
 def write_blocks(*blocks: Block) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from penstock.report.blocks import (
     SHORT_ID,
     Block,
+    Code,
     Column,
     Command,
     Inline,
@@ -77,7 +78,7 @@ def _list_pipelines(found: Sequence[PipelineStatus], zone: str) -> Table:
         rows.append(
             [
                 s.pipeline,
-                "".join(SIGNS[day.mark] for day in s.week),
+                Code("".join(SIGNS[day.mark] for day in s.week)),
                 s.last_interval or "–",
                 f"{s.missing:,}",
                 f"{s.halted:,}",
@@ -102,7 +103,7 @@ def _describe_next(status: PipelineStatus, zone: str) -> str:
 def _explain(found: Sequence[PipelineStatus]) -> list[Block]:
     lines: list[Line] = [(f"Days, the last one is today: {LEGEND}. A day shows the worst of what became due on it.",)]
     if any(status.next_run_from == "schedule" for status in found):
-        lines.append(("~ computed from the file's schedule, without a Prefect server.",))
+        lines.append(("~ computed from the file's schedule: no Prefect server has planned the run.",))
     lines += [
         (f"{status.pipeline}: {plural(status.released_rows, 'released row')} for the next run",)
         for status in found
@@ -116,7 +117,8 @@ def _describe_need(pipeline: str, need: Need, now: datetime, zone: str) -> Line:
     run = f" (run {need.run_id[:SHORT_ID]}, {since})" if need.run_id else ""
     match need.kind:
         case "halted" | "failed":
-            what = f"{need.interval} {need.kind}{run}: {_shorten(need.why)}"
+            why = need.why.removeprefix(f"`{pipeline}` {need.interval} {need.kind}: ")
+            what = f"{need.interval} {need.kind}{run}: {_shorten(why)}"
         case "restate":
             what = f"the restate of {need.interval} did not finish{run}, and the earlier scores stand"
         case "late":

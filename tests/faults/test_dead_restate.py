@@ -155,6 +155,20 @@ def test_the_lease_of_a_run_that_died_is_waited_for_and_its_interval_taken_over(
     place.warehouse.engine.dispose()
 
 
+def test_the_command_says_that_it_waits_for_the_lease_of_a_run_that_died(
+    make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_place(days=1)
+    dead = die(place, "backfill", 12, monkeypatch)
+
+    result = invoke("run", str(place.spec), "--start", "2026-01-01", "--end", "2026-01-02")
+
+    assert result.exit_code == 0, result.text
+    told = f"2026-01-01 → 01-02: run {dead[:8]} holds it, and its process may be dead; waiting up to "
+    assert told in " ".join(result.text.split())
+    assert [run.state for run in list_runs(place.warehouse)] == ["published", "abandoned"]
+
+
 @pytest.mark.parametrize("warehouse", ["sqlite", "postgresql"])
 def test_a_live_run_of_another_machine_is_left_alone_after_its_next_renewal(
     make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, warehouse: str

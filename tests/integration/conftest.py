@@ -11,9 +11,9 @@ from prefect.client.schemas.sorting import AutomationSort, DeploymentSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from penstock.database.connections import open_database
-from penstock.deployments.deploy.definition import PENSTOCK_TAG
 from penstock.models.registry import Registry
 from penstock.settings import Settings, load_settings
+from penstock.tasks.deployed import PENSTOCK_TAG
 from tests.changing_place import ChangingPlace, fill_shop, train_models
 from tests.project import Project
 

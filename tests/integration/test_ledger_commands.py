@@ -8,10 +8,14 @@ import sqlalchemy as sa
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from penstock.database.connections import Database
+from penstock.ledger.known_ledgers import KnownLedger
 from penstock.ledger.reader import list_runs
 from penstock.settings import load_settings
+from penstock.tasks.deployed import read_pause
+from penstock.tasks.ledger_record import read_record, write_record
 from tests.changing_place import ChangingPlace, keys
 from tests.project import CRON, Project
 
@@ -106,6 +110,33 @@ def test_rename_replaces_the_deployment_as_paused_as_it_was(
         prefect_client.read_deployment_by_name("score/card-risk")
     assert not any(change.kind == "created" for change in project.deploy().values())
     assert prefect_client.read_deployment_by_name("score/payment-risk").paused is paused
+
+
+@pytest.mark.slow
+def test_rename_takes_along_why_the_pipeline_is_paused_and_what_the_server_knows_of_its_ledger(
+    place: ChangingPlace, prefect_client: SyncPrefectClient, prefect_api: str
+) -> None:
+    place.add(CRON)
+    project = Project(prefect_api, load_settings())
+    project.deploy()
+    assert place.command("pause", "card-risk", "--reason", "the shop migrates")[0] == 0
+    known = KnownLedger("warehouse", "sqlite:///w", "2026-01-01T00:00:00Z")
+    with temporary_settings({PREFECT_API_URL: prefect_api}):
+        write_record("card-risk", known)
+    give_new_name(place)
+
+    assert place.command("rename", "card-risk", "payment-risk")[0] == 0
+
+    deployment = prefect_client.read_deployment_by_name("score/payment-risk")
+    pause = read_pause(prefect_client, deployment)
+    assert pause is not None
+    assert pause.reason == "the shop migrates"
+    assert pause.reason in str(deployment.description)
+    assert [deployment.schedules[0].active, deployment.paused] == [False, False]
+    with temporary_settings({PREFECT_API_URL: prefect_api}):
+        assert [read_record(name) for name in ("card-risk", "payment-risk")] == [None, known]
+    assert prefect_client.read_variable_by_name("penstock_pause_card_risk") is None
+    assert project.deploy()["deployment score/payment-risk"].kind == "unchanged"
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ from prefect.flows import flow
 from prefect.states import Running
 
 from penstock.deployments.dead_runs import end_dead_runs, list_online_workers
-from penstock.deployments.deploy.definition import PENSTOCK_TAG
 from penstock.deployments.deploy.work_pool import WORK_POOL, ensure_work_pool
 from penstock.deployments.up import list_deployed
+from penstock.tasks.deployed import PENSTOCK_TAG
 from penstock.tasks.fan_out import has_worker
 
 pytestmark = pytest.mark.slow

@@ -4,11 +4,16 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import ArtifactSort
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
+from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks.status_page import KEY, show_status
 from tests.project import CRON, Project
 
 pytestmark = pytest.mark.slow
@@ -64,6 +69,21 @@ def test_a_pause_turns_the_uis_switch_and_its_reason_is_shown(
     assert datetime.now(UTC) - datetime.fromisoformat(pause["since"]) < timedelta(minutes=5)
     assert WHY in invoke("status")[1]
     assert WHY in invoke("plan", "card-risk")[1]
+
+
+def test_the_doctor_and_the_page_in_prefect_show_the_reason(
+    deployed: Project, prefect_client: SyncPrefectClient
+) -> None:
+    invoke("pause", "card-risk", "--reason", WHY)
+
+    flow(show_status, validate_parameters=False)(load_pipeline(deployed.settings.pipelines / "churn.yaml"))
+
+    assert WHY in invoke("doctor")[1]
+    newest = ArtifactFilter(key=ArtifactFilterKey(any_=[KEY]))
+    [page] = prefect_client.read_artifacts(artifact_filter=newest, sort=ArtifactSort.UPDATED_DESC, limit=1)
+    rows = [line for line in str(page.data).splitlines() if line.startswith("| card-risk |")]
+    assert WHY in str(page.data)
+    assert [row.split("|")[-2].strip() for row in rows] == ["paused"], page.data
 
 
 def test_the_reason_survives_a_deploy_also_of_another_schedule(

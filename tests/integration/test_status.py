@@ -291,6 +291,23 @@ def test_a_file_that_does_not_load_needs_a_person_and_the_others_are_shown(
     assert "broken.yaml cannot be read" in told
 
 
+def test_a_warehouse_that_cannot_be_read_needs_a_person_and_the_others_are_shown(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PIPELINES", str(place.folder / "many"))
+    (place.folder / "many").mkdir()
+    (place.folder / "many" / "card-risk.yaml").write_text(SPEC)
+    other = SPEC.replace("name: card-risk", "name: other").replace("connection: warehouse", "connection: nowhere")
+    (place.folder / "many" / "other.yaml").write_text(other)
+
+    code, told = status()
+
+    assert code == 1
+    assert "penstock run card-risk" in told
+    assert "other: its ledger cannot be read: connection `nowhere`" in " ".join(told.split())
+    assert list(json.loads(status("--json")[1])["unread"]) == ["other"]
+
+
 def test_an_unknown_pipeline_is_refused_with_the_nearest_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_PIPELINES", str(place.folder))
     code, told = status("card-rusk")

@@ -111,7 +111,9 @@ def run_pipeline(
         PenstockError: a check before the start fails.
     """
     from penstock.ledger.known_ledgers import open_ledger
-    from penstock.run.planning import describe_idle, describe_range
+    from penstock.ledger.lease_wait import find_waits
+    from penstock.run.plan_notes import describe_idle, describe_range
+    from penstock.run_types import interval_key
 
     spec = open_pipeline(pipeline, settings)
     connect = connector(settings)
@@ -128,6 +130,10 @@ def run_pipeline(
         return RunSummary((), True, 0, message)
     for note in filter(None, (describe_range(plan), plan.stall)):
         _warn(note, console)
+    waits = find_waits(connect(spec.destination.connection), spec.name)
+    for planned in plan.intervals:
+        if (key := interval_key(planned.interval)) in waits:
+            _warn(f"{planned.label}: {waits[key]}", console)
     ensure_ready(spec, settings, plan.intervals[0].interval, pins, connect)
     runs = own_runs_from_now(connect(spec.destination.connection), spec.name)
     with load_while_waiting(spec) as loaded, prefect_api(settings, verbose=verbose) as api_url:

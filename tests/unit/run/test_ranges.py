@@ -7,7 +7,8 @@ import pytest
 
 from penstock.errors import SettingsError
 from penstock.ledger.coverage import NOTHING_DONE
-from penstock.run.planning import Mode, Plan, PlanRequest, describe_idle, describe_range, plan_intervals, plan_range
+from penstock.run.plan_notes import describe_idle, describe_range
+from penstock.run.planning import Mode, Plan, PlanRequest, plan_intervals, plan_range
 from tests.unit.run.test_planning import NOW, coverage, days_of, pipeline, same
 
 MODES: tuple[Mode, ...] = ("due", "backfill", "restate", "release")
