@@ -114,7 +114,7 @@ def find_busy(pipeline: Pipeline) -> list[PlacedRun]:
 def takes_turns(pipeline: Pipeline) -> bool:
     """Whether runs of the pipeline exclude each other: only one process at a time can open a DuckDB file."""
     names = [source.connection for source in pipeline.sources.values() if isinstance(source, SqlSource)]
-    return any(connect(name).dialect == "duckdb" for name in (pipeline.destination.connection, *names))
+    return any(connect(name).sql.one_process for name in (pipeline.destination.connection, *names))
 
 
 def close_files(pipeline: Pipeline) -> None:

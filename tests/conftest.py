@@ -26,6 +26,7 @@ hypothesis.settings.load_profile("busy machine")
 
 from penstock.database.connections import Database, close_engines, open_database  # noqa: E402 # after the environment is clean
 from penstock.settings import Settings  # noqa: E402 # after the environment is clean
+from tests.mariadb import INSTALLED, SKIPPED, MariadbServer  # noqa: E402 # after the environment is clean
 from tests.prefect_home import prepare_home  # noqa: E402 # after the environment is clean
 from tests.shop import SPEC, Place, payments, train_model, write_payments  # noqa: E402 # after the environment is clean
 
@@ -70,6 +71,21 @@ def postgres() -> Iterator[Any]:
     server.psql("select pg_reload_conf();")
     yield server
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """A MariaDB server in a folder of its own. Its path must stay short, for the socket's sake."""
+    pytest.importorskip("pymysql", reason="PyMySQL is not installed (the extra `mysql`)")
+    if INSTALLED is None:
+        pytest.skip(SKIPPED)
+    folder = Path(tempfile.mkdtemp(prefix="maria"))
+    server = MariadbServer(folder)
+    server.install()
+    server.start()
+    yield server
+    server.stop()
     shutil.rmtree(folder, ignore_errors=True)
 
 

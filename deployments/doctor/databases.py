@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from penstock.database.connections import Database, open_database
+from penstock.database.dialects import find_dialect
 from penstock.deployments.doctor.context import CheckContext
 from penstock.deployments.doctor.finding import Check, Finding, broken, not_checked, ok, warning
 from penstock.deployments.doctor.ledger import check_ledger, find_lost
@@ -53,8 +54,7 @@ def list_connections(case: CheckContext) -> tuple[Connection, ...]:
 def embedded_warehouses(case: CheckContext) -> tuple[str, ...]:
     """Return the warehouses that are a file on this machine."""
     names = (connection.name for connection in list_connections(case) if connection.is_warehouse)
-    embedded = ("sqlite", "duckdb")
-    return tuple(n for n in names if n in case.settings.urls and case.settings.url_of(n).startswith(embedded))
+    return tuple(n for n in names if n in case.settings.urls and _is_file(case.settings.url_of(n)))
 
 
 def check_connection(case: CheckContext, connection: Connection) -> Iterator[Finding]:
@@ -73,7 +73,7 @@ def check_connection(case: CheckContext, connection: Connection) -> Iterator[Fin
                 yield ok(connection.name, f"{database.place} answers")
                 yield from _check_clock(database, opened)
         except DatabaseUnavailable as error:
-            if database.dialect != "duckdb" or "lock" not in error.reason:
+            if not database.sql.one_process or "lock" not in error.reason:
                 raise
             yield warning(
                 connection.name, "another process has the DuckDB file", "A run may use it. Check again later."
@@ -85,6 +85,11 @@ def check_connection(case: CheckContext, connection: Connection) -> Iterator[Fin
         database.engine.dispose()
 
 
+def _is_file(text: str) -> bool:
+    """Whether a URL is that of a database in a file. A URL that cannot be read is reported elsewhere."""
+    return find_dialect(text.partition(":")[0].partition("+")[0]).is_file
+
+
 def _is_block(settings: Settings, name: str) -> bool:
     return name in settings.urls and settings.url_of(name).startswith("block:")
 
@@ -92,7 +97,7 @@ def _is_block(settings: Settings, name: str) -> bool:
 def _find_missing_file(settings: Settings, connection: Connection) -> Finding | None:
     """Return a finding if the database file is missing, because opening it would create it."""
     text = settings.url_of(connection.name)
-    if not text.startswith(("sqlite", "duckdb")) or ":memory:" in text:
+    if not _is_file(text) or ":memory:" in text:
         return None
     file = Path(sa.make_url(text).database or "")
     if file.is_file():
@@ -106,7 +111,7 @@ def _find_missing_file(settings: Settings, connection: Connection) -> Finding | 
 
 def _check_file(case: CheckContext, database: Database, connection: Connection) -> Iterator[Finding]:
     """Check where an embedded database is, and how many processes use it."""
-    if database.dialect not in ("sqlite", "duckdb"):
+    if not database.sql.is_file:
         return
     kind = network_kind(Path(database.url.database or ""), read_mounts())
     if kind is not None:
@@ -117,17 +122,17 @@ def _check_file(case: CheckContext, database: Database, connection: Connection) 
             "Move it to a local disk, or use Postgres.",
         )
     processes = connection.is_warehouse and case.settings.partition_runner.kind != "threads"
-    if processes and database.dialect == "sqlite":
+    if processes and database.sql.one_writer:
         what = f"SQLite allows one writer at a time, and PENSTOCK_RUNNER is {case.settings.runner}"
         yield warning(connection.name, what, "Use threads with SQLite, or use Postgres.")
-    if processes and database.dialect == "duckdb":
+    if processes and database.sql.one_process:
         yield broken(
             connection.name,
             f"DuckDB allows one process, and PENSTOCK_RUNNER is {case.settings.runner}",
             "Set PENSTOCK_RUNNER to threads:n, or use Postgres.",
         )
     sharing = sum(p.destination.connection == connection.name for p in case.pipelines)
-    if database.dialect == "duckdb" and sharing > 1:
+    if database.sql.one_process and sharing > 1:
         yield warning(
             connection.name,
             f"DuckDB allows one process, and {sharing} pipelines write here: their runs wait for each other",
@@ -136,7 +141,7 @@ def _check_file(case: CheckContext, database: Database, connection: Connection) 
 
 
 def _check_clock(database: Database, connection: sa.Connection) -> Iterator[Finding]:
-    if database.dialect != "postgresql":
+    if not database.sql.has_server_clock:
         return
     apart = (database.now(connection) - datetime.now(UTC)).total_seconds()
     if abs(apart) > APART_SECONDS:

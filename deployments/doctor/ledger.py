@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from penstock.database.connections import BUSY_SECONDS, Database
+from penstock.database.connections import Database
+from penstock.database.dialects.base import BUSY_SECONDS
 from penstock.deployments.doctor.finding import Finding, broken, ok, warning
 from penstock.errors import AccessDenied, DatabaseUnavailable, LedgerLost, QueryFailed
 from penstock.interval import iso
@@ -38,7 +39,7 @@ def check_ledger(database: Database, settings: Settings) -> Iterator[Finding]:
     if lost is not None:
         yield lost
         return
-    if database.dialect == "sqlite":
+    if database.sql.one_writer:
         yield from _check_sqlite(database)
     version = read_version(database)
     if version is None:
@@ -103,10 +104,10 @@ def _check_writing(database: Database) -> Finding:
 def _rolled_back(database: Database) -> Iterator[sa.Connection]:
     """Yield a connection in one transaction that is rolled back."""
     with database.reading() as connection:
-        if database.dialect == "sqlite":
+        if database.sql.one_writer:
             connection.connection.driver_connection.execute(f"PRAGMA busy_timeout={BUSY_PROBE_MS}")  # type: ignore[union-attr] # sqlite3's
-        if database.dialect == "postgresql":
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_PROBE_MS}")
+        if (limit := database.sql.wait_for_lock(BUSY_PROBE_MS)) is not None:
+            connection.exec_driver_sql(limit)
         connection = connection.execution_options(penstock_write=True)  # noqa: PLW2901 # the same connection with a write option
         yield connection
         connection.rollback()

@@ -121,7 +121,7 @@ def _driver_database(address: str) -> Any:
     return adbc_driver_postgresql.connect(address)
 
 
-class _PostgresTransaction(AdbcTransaction):
+class PostgresTransaction(AdbcTransaction):
     def _connect(self, database: Database) -> Any:
         from adbc_driver_manager import AdbcConnection, dbapi
 
@@ -163,11 +163,3 @@ def _uuid_bytes(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
 def _is_plain(value: Any) -> bool:
     """Whether a value can be safely written into the statement. Text cannot, so it stays a parameter."""
     return type(value) in (int, datetime) or (type(value) is float and math.isfinite(value))
-
-
-ADBC: dict[str, type[AdbcTransaction]] = {"postgresql": _PostgresTransaction}
-"""The dialects that use ADBC.
-
-SQLite does not: ADBC's driver contains a second SQLite library, and two such libraries in one process break each
-other's POSIX locks on a file (https://www.sqlite.org/howtocorrupt.html, 2.2.1). See docs/adr/0007.
-"""

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.adbc import ADBC, Statement
+from penstock.database.adbc import PostgresTransaction, Statement
 from penstock.database.connections import Database
+from penstock.database.dialects import dialect_of, find_dialect
 from penstock.database.driver_errors import translated_errors
 from penstock.database.normalize import normalized
 
@@ -44,10 +45,10 @@ def read(
     """
     database.require_file()
     with translated_errors(database):
-        if database.dialect in ADBC:
-            with ADBC[database.dialect](database) as transaction:
+        if database.sql.bulk == "adbc":
+            with PostgresTransaction(database) as transaction:
                 table = transaction.fetch(statement)
-        elif database.dialect == "duckdb":
+        elif database.sql.bulk == "duckdb":
             with database.engine.connect() as connection:
                 table = _duckdb_fetch(connection, statement)
         else:
@@ -60,12 +61,12 @@ def read(
 def bulk_transaction(database: Database) -> Iterator[BulkTransaction]:
     """Open a transaction that can append Arrow tables. Commit at the end, roll back on any error."""
     with translated_errors(database):
-        if database.dialect in ADBC:
-            with ADBC[database.dialect](database) as transaction:
+        if database.sql.bulk == "adbc":
+            with PostgresTransaction(database) as transaction:
                 yield transaction
                 transaction.commit()
         else:
-            append = _duckdb_append if database.dialect == "duckdb" else _generic_append
+            append = _duckdb_append if database.sql.bulk == "duckdb" else _generic_append
             with database.writing() as connection:
                 yield _SqlAlchemyTransaction(connection, append)
 
@@ -120,18 +121,27 @@ def _duckdb_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) -
 
 
 def _generic_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
-    result = connection.execute(statement)
+    dialect, result = dialect_of(connection), connection.execute(statement)
     # Columns of SQLite sources have no types (`sources.sql`), so SQLAlchemy changes no value. This saves half the time.
     plain: Any = result.cursor if _comes_as_it_is(statement, connection.dialect) else result
-    with _one_at_a_time if connection.dialect.name == "sqlite" else nullcontext():
-        names, rows = list(result.keys()), plain.fetchall()
+    with _one_at_a_time if dialect.reads_one_at_a_time else nullcontext():
+        names = list(result.keys())
+        kinds = dialect.describe(result.cursor, names)
+        rows = plain.fetchall()
     columns = zip(*rows, strict=True) if rows else ((),) * len(names)
-    return pa.table([_as_array(values) for values in columns], names=names)
+    arrays = []
+    for values, kind in zip(columns, kinds, strict=True):
+        described = dialect.as_array(values, kind)
+        arrays.append(_as_array(values) if described is None else described)
+    return pa.table(arrays, names=names)
 
 
 def _comes_as_it_is(statement: Statement, dialect: sa.Dialect) -> bool:
-    """Whether SQLAlchemy passes SQLite's values on unchanged. It converts times and booleans of a typed table."""
-    if dialect.name != "sqlite" or not isinstance(statement, sa.Select):
+    """Whether to take the driver's values. SQLAlchemy converts SQLite's times and booleans of a typed table."""
+    known = find_dialect(dialect.name)
+    if known.takes_driver_values:
+        return True
+    if known.values_as_declared or not isinstance(statement, sa.Select):
         return False
     kinds = [column.type.dialect_impl(dialect) for column in statement.selected_columns]
     return all(kind.result_processor(dialect, None) is None for kind in kinds)

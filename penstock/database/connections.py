@@ -3,33 +3,20 @@
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
-from sqlalchemy.pool import NullPool
 
+from penstock.database.dialects import SqlDialect, find_dialect
+from penstock.database.dialects.files import NOT_A_PATH
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import DatabaseUnavailable, SettingsError
 from penstock.settings import Settings
-
-EMBEDDED = ("sqlite", "duckdb")
-"""The databases that are a file on this machine."""
-BUSY_SECONDS = 60
-ANSWER_SECONDS = 10
-"""Extra seconds to wait for Postgres after a statement's limit, so that its own timeout reports first."""
-READER = "penstock reader"
-"""The application name of a session that reads under a snapshot. It cannot write, so `settle` need not wait for it."""
-READ_ONLY = (
-    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-    f"SET LOCAL application_name = '{READER}'",
-)
-"""The first statements of a read-only transaction on Postgres that sees one moment."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +37,18 @@ class Database:
         return self.engine.dialect.name
 
     @property
+    def sql(self) -> SqlDialect:
+        """What is known of the database's dialect."""
+        return find_dialect(self.dialect)
+
+    @property
     def url(self) -> URL:
         return self.engine.url
 
     @property
     def place(self) -> str:
         """Where the database is, without user and password."""
-        if self.dialect in EMBEDDED:
+        if self.sql.is_file:
             return f"{self.dialect} {embedded_file(self.url) or self.url.database}"
         port = f":{self.url.port}" if self.url.port else ""
         return f"{self.dialect} {self.url.database} at {self.url.host or 'a local socket'}{port}"
@@ -80,6 +72,17 @@ class Database:
             remedy = f"Mount its volume, or correct the path in PENSTOCK_CONNECTIONS__{self.name.upper()}."
             raise DatabaseUnavailable(self.name, f"there is no file {self.missing_file}", remedy)
 
+    def require_warehouse(self) -> None:
+        """Refuse a database that cannot have the ledger and the scores.
+
+        Raises:
+            SettingsError: it cannot.
+        """
+        if not self.sql.is_warehouse:
+            what = f"connection `{self.name}` is {self.sql.title}, which is read as a source and is no warehouse"
+            remedy = "Name a Postgres, SQLite or DuckDB database as `destination.connection`."
+            raise SettingsError(what, remedy)
+
     @property
     def answer_seconds(self) -> float:
         """How long the database may be silent before it counts as gone."""
@@ -102,19 +105,7 @@ class Database:
 
     def enter_snapshot(self) -> tuple[str, ...]:
         """Return the statements that let a transaction enter the snapshot, if there is one."""
-        if self.snapshot is None:
-            return ()
-        found = re.fullmatch(r"(?P<name>[0-9A-F-]+)/(?P<lock>[0-9]+)", self.snapshot)
-        if not found:
-            raise ValueError(f"`{self.snapshot}` is not a snapshot")
-        # Another server, or this one after a crash, may have another snapshot of that name. So ask for the lock too.
-        exporter_is_gone = f"pg_try_advisory_xact_lock_shared({found['lock']})"
-        missing = f"raise exception 'snapshot {self.snapshot} does not exist'"
-        return (
-            *READ_ONLY,
-            f"SET TRANSACTION SNAPSHOT '{found['name']}'",
-            f"DO $$ begin if {exporter_is_gone} then {missing}; end if; end $$",
-        )
+        return () if self.snapshot is None else self.sql.enter_snapshot(self.snapshot)
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -132,10 +123,7 @@ class Database:
 
     def now(self, connection: sa.Connection) -> datetime:
         """Read the clock for leases: the server's on Postgres, otherwise this machine's."""
-        if self.dialect == "postgresql":
-            moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-            return moment.astimezone(UTC)
-        return datetime.now(UTC)
+        return self.sql.now(connection)
 
 
 Connect = Callable[[str], Database]
@@ -214,7 +202,9 @@ def close_engines() -> None:
 
 def _engine(text: str, statement_seconds: int, owner: int) -> sa.Engine:
     """Return the engine of a URL, the same one each time."""
-    folder = os.getcwd() if text.startswith(("sqlite", "duckdb")) else ""  # a server needs none, and it may be gone
+    folder = (
+        os.getcwd() if find_dialect(re.split(r"[+:]", text)[0]).is_file else ""
+    )  # a server needs none, and it may be gone
     key = (text, statement_seconds, owner, folder)
     with _engines_lock:
         if key not in _engines:
@@ -224,84 +214,16 @@ def _engine(text: str, statement_seconds: int, owner: int) -> sa.Engine:
 
 def _make_engine(text: str, statement_seconds: int) -> sa.Engine:
     url = sa.make_url(text)
-    if url.drivername in ("postgresql", "postgres"):
-        url = url.set(drivername="postgresql+psycopg")
-    backend = url.get_backend_name()
-    if backend == "postgresql":
-        longest = statement_seconds * 1000
-        defaults = {
-            "connect_timeout": "10",
-            "application_name": "penstock",
-            "keepalives_idle": "30",
-            "keepalives_interval": "10",
-            "keepalives_count": "3",
-            "tcp_user_timeout": "60000",
-        }
-        url = url.update_query_dict({k: v for k, v in defaults.items() if k not in url.query})
-        given = url.query.get("options", ())
-        options = (
-            f"-c statement_timeout={longest} -c lock_timeout={BUSY_SECONDS * 1000}",
-            f"-c idle_in_transaction_session_timeout={longest}",  # an abandoned session must not keep its locks
-            *((given,) if isinstance(given, str) else given),
-            "-c timezone=UTC",  # last, so that it wins: a time without a zone is UTC, whatever the URL sets
-        )
-        url = url.update_query_dict({"options": " ".join(options)})
-        return _make_postgres_engine(url, statement_seconds + ANSWER_SECONDS)
-    if backend == "sqlite":
-        if "timeout" not in url.query:
-            url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
-        engine = sa.create_engine(url, hide_parameters=True, poolclass=NullPool)
-        sa.event.listen(engine, "do_connect", _make_folder)
-        sa.event.listen(engine, "connect", _sqlite_connect)
-        sa.event.listen(engine, "begin", _sqlite_begin)
-        return engine
-    if backend == "duckdb":
-        engine = sa.create_engine(url, hide_parameters=True)
-        sa.event.listen(engine, "do_connect", _make_folder)
-        sa.event.listen(engine, "connect", _duckdb_connect)
-        return engine
-    return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True)
-
-
-def _make_postgres_engine(url: URL, answer_seconds: int) -> sa.Engine:
-    from penstock.database.timeouts import connect_bounded  # a late import, because it imports psycopg
-
-    engine = sa.create_engine(
-        url,
-        hide_parameters=True,
-        pool_pre_ping=True,
-        pool_size=8,
-        max_overflow=8,
-        execution_options={"penstock_answer_seconds": answer_seconds},
-    )
-    sa.event.listen(engine, "do_connect", connect_bounded(answer_seconds))
-    return engine
+    if url.drivername == "postgres":
+        url = url.set(drivername="postgresql")
+    dialect = find_dialect(url.get_backend_name())
+    if dialect.driver is not None and "+" not in url.drivername:
+        url = url.set(drivername=f"{url.drivername}+{dialect.driver}")
+    return dialect.make_engine(url, statement_seconds)
 
 
 def embedded_file(url: URL) -> Path | None:
     """Return the file of a SQLite or DuckDB database. None for others, for one in memory and for a URI."""
     name = url.database or ""
-    if url.get_backend_name() not in EMBEDDED or not name or name.startswith((":memory:", "file:", "md:")):
-        return None
-    return Path(name).absolute()
-
-
-def _make_folder(_dialect: Any, _record: Any, arguments: Sequence[Any], options: dict[str, Any]) -> None:
-    """Make the folder of a file when it is first opened, so that a connection that is never used leaves nothing."""
-    name = str(arguments[0] if arguments else options.get("database", ""))
-    if name and not name.startswith((":memory:", "file:", "md:")):
-        with suppress(OSError):  # the driver says what is wrong with the path
-            Path(name).parent.mkdir(parents=True, exist_ok=True)
-
-
-def _sqlite_connect(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # SQLAlchemy's "begin" event decides how a transaction starts
-
-
-def _sqlite_begin(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("penstock_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
-def _duckdb_connect(connection: Any, _record: Any) -> None:
-    connection.execute("SET TimeZone='UTC'")
+    is_file = find_dialect(url.get_backend_name()).is_file
+    return Path(name).absolute() if is_file and name and not name.startswith(NOT_A_PATH) else None

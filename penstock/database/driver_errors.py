@@ -1,7 +1,6 @@
 """Translate driver errors to Penstock's errors, without secrets and without quoted rows."""
 
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
@@ -10,6 +9,7 @@ from urllib.parse import quote, quote_plus
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
+from penstock.database.dialects import MODULES, find_dialect
 from penstock.database.remedies import LEDGER_STATEMENT, find_fault
 from penstock.errors import (
     AccessDenied,
@@ -23,23 +23,15 @@ from penstock.errors import (
     StandbyConflict,
 )
 
-_DENIED = re.compile(r"permission denied|Access denied", re.IGNORECASE)
 _VALUES = re.compile(
     r"(?P<said>Key \([^)]*\)=|Failing row contains |Duplicate key |invalid input syntax for type [\w ]+: "
-    r"|Could not decode to UTF-8 column '[^']*' with text )"
-    r"(\(.*?\)(?= already| is |\.|$)|\".*?\"(?= |$)|'.*'$)",
+    r"|Could not decode to UTF-8 column '[^']*' with text "
+    r"|Duplicate entry |Truncated incorrect \w+ value: |Incorrect [\w ]+ value: )"
+    r"(\(.*?\)(?= already| is |\.|$)|\".*?\"(?= |$)|'.*'(?= for | \(\d+\)$|\"?\)?$))",
     re.DOTALL,
 )
 """How databases quote refused rows. Error texts must not contain them."""
 _SECRET_OPTION = re.compile(r"password|passwd|secret|token|credential|key", re.IGNORECASE)
-_TRANSIENT_STATES = ("08", "40", "53", "57P", "57014", "55P03", "25P03")
-_FULL = re.compile(r"database or disk is full|No space left on device")
-_LOCKED = re.compile(r"database is locked|Could not set lock")
-_DENIED_STATES = ("28", "42501", "3D000")
-_SNAPSHOT_IS_GONE = re.compile(r"invalid snapshot identifier|snapshot .* does not exist")
-
-
-_CONFLICT_ON_STANDBY = "due to conflict with recovery"
 
 
 class Origin(Protocol):
@@ -68,14 +60,7 @@ def translated_errors(database: Origin) -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         raise _translate(database, error.orig or error, error.statement or "") from _without_values(error)
     except Exception as error:  # every error is raised again below
-        # Compare driver modules (ADBC, DuckDB, sqlite3) by name, because importing them all takes seconds.
-        if type(error).__module__.partition(".")[0] not in (
-            "adbc_driver_manager",
-            "duckdb",
-            "_duckdb",
-            "sqlite3",
-            "psycopg",
-        ):
+        if type(error).__module__.partition(".")[0] not in MODULES:
             raise
         raise _translate(database, error) from _without_values(error)
 
@@ -86,43 +71,31 @@ def _without_values(error: Exception) -> Exception | None:
 
 
 def _translate(database: Origin, error: BaseException, statement: str = "") -> PenstockError:
-    state = str(getattr(error, "sqlstate", None) or "")
-    kind = type(error).__name__
-    reason = _one_line(str(error), database.url)
-    if state == "23505" or "UNIQUE constraint failed" in reason or "Duplicate key" in reason:
+    dialect = find_dialect(database.url.get_backend_name())
+    code, reason = dialect.error_code(error), _one_line(dialect.error_text(error), database.url)
+    if code.startswith(dialect.collision_codes) or dialect.collision_words.search(reason):
         return KeyCollision(database.name, reason)
-    if database.snapshot and _SNAPSHOT_IS_GONE.search(reason):
+    if database.snapshot and dialect.lost_snapshot_words.search(reason):
         return SnapshotLost(database.name)
     fault = find_fault(reason)
-    passes = state.startswith(_TRANSIENT_STATES)  # by its code it may pass: a lock, a standby, a server that starts
+    passes = code.startswith(dialect.transient_codes)  # a lock, a standby, a server that starts
     if fault is not None and (fault.kind is DatabaseUnavailable or not passes):
         return fault.kind(
             database.name, reason, fault.remedy.replace("{url}", f"PENSTOCK_CONNECTIONS__{database.name.upper()}")
         )
-    if state.startswith(_DENIED_STATES) or _DENIED.search(reason):
+    if code.startswith(dialect.denied_codes) or dialect.denied_words.search(reason):
         return AccessDenied(database.name, reason)
-    if state == "53100" or _FULL.search(reason):
+    if code.startswith(dialect.full_codes) or dialect.full_words.search(reason):
         return DatabaseFull(database.name, reason)
-    if state == "55P03" or _LOCKED.search(reason):
+    if code.startswith(dialect.locked_codes) or dialect.locked_words.search(reason):
         return DatabaseLocked(database.name, reason)
-    if _CONFLICT_ON_STANDBY in reason:
+    if dialect.standby_words.search(reason):
         return StandbyConflict(database.name, reason)
-    if state.startswith(_TRANSIENT_STATES):
-        return DatabaseUnavailable(database.name, reason)
-    if re.search(r"TransactionContext Error|Conflict", reason) or (
-        not state
-        and (kind in ("OperationalError", "IOException", "InterfaceError"))
-        and not _is_sql_mistake(error, reason)
-    ):
+    if passes or (not code and dialect.is_passing(error, reason)):
         return DatabaseUnavailable(database.name, reason)
     if "penstock_" in statement:
         return QueryFailed(database.name, reason, LEDGER_STATEMENT)
     return QueryFailed(database.name, reason)
-
-
-def _is_sql_mistake(error: BaseException, reason: str) -> bool:
-    """Whether the SQL is wrong: sqlite3 raises OperationalError for that too."""
-    return isinstance(error, sqlite3.OperationalError) and not re.search(r"locked|disk|unable to open|I/O", reason)
 
 
 def _one_line(text: str, url: URL) -> str:

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute
 import sqlalchemy as sa
 
+from penstock.database.dialects import find_dialect
+
 compute: Any = pyarrow.compute
 """Arrow's compute functions, untyped, because the stubs lack some overloads."""
 
@@ -47,21 +49,12 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError(f"{value} has no time zone")
         utc = value.astimezone(UTC)
-        return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
+        return utc if find_dialect(dialect.name).writes_zones else utc.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class _Untyped(sa.types.UserDefinedType[Any]):
-    """A column of SQLite that stores each value as it comes. Any numeric type would change large numbers."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: object) -> str:
-        return ""
 
 
 class ExactNumber(sa.types.TypeDecorator[Any]):
@@ -84,24 +77,10 @@ class ExactNumber(sa.types.TypeDecorator[Any]):
         self.scale, self.precision, self.key = scale, precision, key
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        if dialect.name == "sqlite":
-            return _Untyped()
-        if dialect.name == "duckdb":
-            return sa.Numeric(MAX_DIGITS, self.scale)
-        return sa.Numeric() if self.precision is None else sa.Numeric(self.precision, self.scale)
+        return find_dialect(dialect.name).exact_number(self.scale, self.precision)
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
-        if dialect.name != "sqlite" or not isinstance(value, Decimal):
-            return value
-        return store_in_sqlite(value, key=self.key)
-
-
-def store_in_sqlite(value: Decimal, *, key: bool) -> int | str:
-    """Return a decimal as SQLite stores it exactly."""
-    if value.as_tuple().exponent == 0 or (key and value == value.to_integral_value()):
-        return int(value) if -(2**63) <= value < 2**63 else str(int(value))
-    text = format(value, "f")
-    return text.rstrip("0") if key else text
+        return find_dialect(dialect.name).bind_decimal(value, key=self.key) if isinstance(value, Decimal) else value
 
 
 def arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
@@ -142,7 +121,7 @@ def sql_type(kind: pa.DataType, *, key: bool = False) -> sa.types.TypeEngine[Any
 
 def stored_type(kind: sa.types.TypeEngine[Any], dialect: str, *, key: bool = False) -> sa.types.TypeEngine[Any]:
     """Return the type of a reflected column of Penstock's own tables."""
-    if dialect == "sqlite" and isinstance(kind, sa.types.NullType):
+    if not find_dialect(dialect).values_as_declared and isinstance(kind, sa.types.NullType):
         return ExactNumber(key=key)
     if isinstance(kind, sa.Numeric) and not isinstance(kind, sa.Float):
         return ExactNumber(kind.scale or 0, kind.precision, key=key)

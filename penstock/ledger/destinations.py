@@ -7,6 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
+from penstock.database.dialects import dialect_of
 from penstock.errors import DestinationDisputed, DestinationMismatch, DestinationTaken, KeyCollision
 from penstock.interval import DataInterval
 from penstock.ledger.tables import destinations, intervals, runs
@@ -57,7 +58,7 @@ def destination_name(connection: sa.Connection, destination: Destination) -> str
 def qualified_name(connection: sa.Connection, schema: str | None, table: str) -> str:
     """Return `schema.table` with the connection's default schema for None."""
     name = f"{schema or connection.dialect.default_schema_name or ''}.{table}"
-    return name if connection.dialect.name == "postgresql" else name.casefold()
+    return name if dialect_of(connection).case_sensitive_tables else name.casefold()
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -174,9 +175,10 @@ def _refuse_missing_place(connection: sa.Connection, destination: Destination) -
     """
     inspector, schema = sa.inspect(connection), destination.schema_
     if schema is not None and not inspector.has_schema(schema):
-        remedy = "Take `schema` out" if connection.dialect.name == "sqlite" else f"Create it: `create schema {schema}`"
+        has_schemas = dialect_of(connection).has_schemas
+        remedy = f"Create it: `create schema {schema}`" if has_schemas else "Take `schema` out"
         raise DestinationMismatch(destination.table, f"the database has no schema `{schema}`", remedy)
-    if connection.dialect.name == "postgresql":
+    if dialect_of(connection).case_sensitive_tables:
         return
     wanted = destination.table + VIEWS[-1]
     for table in inspector.get_table_names(schema=schema or connection.dialect.default_schema_name):

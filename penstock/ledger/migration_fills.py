@@ -5,6 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from penstock.database.dialects import SqlDialect, dialect_of
 from penstock.ledger.destinations import find_dispute, qualified_name
 from penstock.ledger.tables import destinations, later_indexes, runs, validations
 
@@ -43,7 +44,7 @@ def _fill_observed(connection: sa.Connection) -> None:
     detail = validations.c.detail
     # `12 of 1,000 lines (1.20%) cannot be read`: the only detail that did not count rows
     lines = validations.c.expectation == "max_malformed"
-    counts = _counts_text(connection.dialect.name) + sa.case((lines, " lines"), else_=" rows")
+    counts = _counts_text(dialect_of(connection)) + sa.case((lines, " lines"), else_=" rows")
     rest = sa.func.substr(detail, sa.func.length(counts) + 1)
     observed = sa.case(
         (detail == counts, ""),
@@ -57,16 +58,10 @@ def _fill_observed(connection: sa.Connection) -> None:
     connection.execute(sa.update(validations).values(unit=unit, observed=observed, released=0))
 
 
-def _counts_text(dialect: str) -> sa.ColumnElement[str]:
+def _counts_text(dialect: SqlDialect) -> sa.ColumnElement[str]:
     """Return `1,234 of 56,789`, written from the columns of a validation."""
-    unexpected, evaluated = validations.c.unexpected, validations.c.evaluated
-    if dialect == "postgresql":
-        pattern = "FM999,999,999,999,999,999,990"
-        bad, all_rows = (sa.func.to_char(count, pattern, type_=sa.Text) for count in (unexpected, evaluated))
-        return bad + " of " + all_rows
-    if dialect == "duckdb":
-        return sa.func.format("{:,} of {:,}", unexpected, evaluated, type_=sa.Text)
-    return sa.func.printf("%,d of %,d", unexpected, evaluated, type_=sa.Text)
+    bad, all_rows = (dialect.grouped_number(count) for count in (validations.c.unexpected, validations.c.evaluated))
+    return bad + sa.literal(" of ", sa.Text()) + all_rows
 
 
 def _fill_destinations(connection: sa.Connection) -> None:
@@ -76,9 +71,10 @@ def _fill_destinations(connection: sa.Connection) -> None:
     """
     inspector = sa.inspect(connection)
     tables = connection.execute(sa.select(runs.c.destination_table).distinct()).scalars().all()
+    schemas = dialect_of(connection).schema_names(connection)
     for table in tables:
         unnamed = (runs.c.destination_table == table, runs.c.destination.is_(None))
-        holding = [s for s in _schema_names(connection) if inspector.has_table(f"{table}__history", schema=s)]
+        holding = [s for s in schemas if inspector.has_table(f"{table}__history", schema=s)]
         for schema in holding if len(holding) > 1 else ():
             history = sa.table(f"{table}__history", sa.column("run_id"), schema=schema)
             name = qualified_name(connection, schema, table)
@@ -87,19 +83,11 @@ def _fill_destinations(connection: sa.Connection) -> None:
         name = qualified_name(connection, holding[0] if len(holding) == 1 else None, table)
         connection.execute(sa.update(runs).where(*unnamed).values(destination=name))
     _fill_owners(connection)
-    if connection.dialect.name in ("postgresql", "sqlite"):
+    if dialect_of(connection).has_partial_indexes:
         for older in ("one_running", "one_published", "by_interval"):
             connection.exec_driver_sql(f"DROP INDEX IF EXISTS penstock_runs_{older}")
         for index in later_indexes:
             index.create(connection, checkfirst=True)
-
-
-def _schema_names(connection: sa.Connection) -> list[str]:
-    if connection.dialect.name != "duckdb":
-        return sa.inspect(connection).get_schema_names()
-    # The inspector's names have the database in front, and those of other databases are among them.
-    own = "select schema_name from information_schema.schemata where catalog_name = current_database()"
-    return [str(name) for name in connection.exec_driver_sql(own).scalars()]
 
 
 def _fill_owners(connection: sa.Connection) -> None:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from penstock.database.connections import BUSY_SECONDS, Database
+from penstock.database.connections import Database
+from penstock.database.dialects.base import BUSY_SECONDS
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import SettingsError
 from penstock.ledger.migration_fills import FILLS
@@ -25,7 +26,7 @@ def migrate(database: Database) -> None:
     A run first calls `known_ledgers.open_ledger`, which refuses to make a ledger in place of a lost one.
 
     Raises:
-        SettingsError: the ledger was written by a newer Penstock.
+        SettingsError: the ledger was written by a newer Penstock, or the database is no warehouse.
     """
     _bring_up(database, make=True)
 
@@ -41,7 +42,7 @@ def has_ledger(database: Database) -> bool:
     """Whether the warehouse has a ledger, which is brought up to this version. Readers make none.
 
     Raises:
-        SettingsError: the ledger was written by a newer Penstock.
+        SettingsError: the ledger was written by a newer Penstock, or the database is no warehouse.
     """
     return _bring_up(database, make=False)
 
@@ -61,7 +62,12 @@ def _bring_up(database: Database, *, make: bool) -> bool:
 
 
 def read_version(database: Database) -> int | None:
-    """Return the ledger's version without a migration. None if there is no ledger."""
+    """Return the ledger's version without a migration. None if there is no ledger.
+
+    Raises:
+        SettingsError: the database is no warehouse.
+    """
+    database.require_warehouse()
     with database.reading() as connection:
         if not sa.inspect(connection).has_table(schema.name):
             return None
@@ -69,11 +75,11 @@ def read_version(database: Database) -> int | None:
 
 
 def _migrate(database: Database, target: int = LATEST) -> None:
-    if database.dialect == "sqlite":
+    if database.sql.one_writer:
         _write_ahead(database)
     with database.writing() as connection:
-        if database.dialect == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        if (lock := database.sql.lock_transaction(_ADVISORY_LOCK)) is not None:
+            connection.execute(lock)
         schema.create(connection, checkfirst=True)
         version = connection.execute(sa.select(sa.func.max(schema.c.version))).scalar() or 0
         if version > LATEST:

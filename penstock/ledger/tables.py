@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from penstock.database.dialects import find_dialect
 from penstock.database.types import UtcDateTime
 
 metadata = sa.MetaData()
@@ -61,7 +62,7 @@ runs = sa.Table(
 
 
 def _has_partial_indexes(_ddl: Any, _item: Any, _connection: Any, **about: Any) -> bool:
-    return about["dialect"].name in ("postgresql", "sqlite")
+    return find_dialect(about["dialect"].name).has_partial_indexes
 
 
 _where_partial: Any = _has_partial_indexes  # SQLAlchemy's protocol for it cannot be met by a plain function

@@ -17,7 +17,8 @@ from sqlalchemy.schema import CreateTable
 
 from penstock.database.bulk import BulkTransaction
 from penstock.database.connections import Database
-from penstock.database.types import MAX_DIGITS, ExactNumber, arrow_type, sql_type, stored_type
+from penstock.database.dialects import SqlDialect, dialect_of
+from penstock.database.types import ExactNumber, arrow_type, sql_type, stored_type
 from penstock.errors import DestinationMismatch, QueryFailed
 from penstock.ledger.tables import runs
 from penstock.run.retype import Retype, drops_fractions, has_value, is_exact, retype_statements, wider_type
@@ -33,8 +34,6 @@ _DECLARED = "declared"
 """What `Table.info` has: the declared types when the process looked."""
 _DEPENDED_ON = "2BP01"
 """Postgres's code for an object that others depend on."""
-_REPLACING = ("postgresql", "duckdb")
-"""Databases that replace a view in place, so that it keeps its grants and the views on it."""
 _ADVISORY_LOCK = 7_305_821_190_665
 _ready: dict[tuple[str, str], sa.Table] = {}
 _lock = threading.Lock()
@@ -107,29 +106,13 @@ def check_rows(database: Database, destination: Destination, key: tuple[str, ...
             _match_existing(connection, destination, wanted, rows)
 
 
-def keeps_types(transaction: BulkTransaction, dialect: str, history: sa.Table) -> bool:
+def keeps_types(transaction: BulkTransaction, dialect: SqlDialect, history: sa.Table) -> bool:
     """Whether the table still has the types that `prepare` saw. They cannot change before the transaction ends."""
     columns = [column for column in history.columns if column.name not in _OWN]
-    if dialect == "postgresql":
-        transaction.execute(sa.select(*columns).where(sa.false()))  # the lock lasts until the transaction ends
-    declared: Any = transaction.execute(_declared_types(dialect, history))
+    if (keeping := dialect.keep_types(columns)) is not None:
+        transaction.execute(keeping)
+    declared: Any = transaction.execute(dialect.declared_types(history))
     return {str(name): kind for name, kind in declared} == dict(history.info[_DECLARED])
-
-
-def _declared_types(dialect: str, table: sa.Table) -> sa.Select[Any]:
-    """Return the query for the names and declared types of a table's columns."""
-    if dialect == "sqlite":
-        described = sa.func.pragma_table_info(table.name).table_valued("name", "type")
-        return sa.select(described.c.name, described.c.type)
-    known = sa.table(
-        "columns",
-        *(sa.column(name) for name in ("table_schema", "table_name", "column_name", "data_type", "numeric_scale")),
-        schema="information_schema",
-    )
-    schema = sa.func.current_schema() if table.schema is None else sa.literal(table.schema, sa.Text())
-    shown = known.c.data_type + sa.literal(" ") + sa.func.coalesce(sa.cast(known.c.numeric_scale, sa.Text), "")
-    mine = (known.c.table_schema == schema, known.c.table_name == sa.literal(table.name, sa.Text()))
-    return sa.select(known.c.column_name, shown).where(*mine)
 
 
 def fit_rows(rows: pa.Table, table: sa.Table) -> pa.Table | None:
@@ -165,8 +148,8 @@ def fit_column(column: "pa.ChunkedArray[Any]", stored: sa.types.TypeEngine[Any])
 
 def _prepare(database: Database, destination: Destination, wanted: sa.Table, rows: pa.Table, steps: bool) -> sa.Table:
     with database.writing() as connection:
-        if database.dialect == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        if (lock := database.sql.lock_transaction(_ADVISORY_LOCK)) is not None:
+            connection.execute(lock)
         inspector = sa.inspect(connection)
         name, schema = destination.table, destination.schema_
         if name in inspector.get_table_names(schema=schema):
@@ -248,7 +231,7 @@ def _match_existing(
     ]
     primary = sa.PrimaryKeyConstraint(*(c.name for c in wanted.primary_key.columns))
     stored = sa.Table(wanted.name, sa.MetaData(), *columns, primary, schema=wanted.schema)
-    declared = connection.execute(_declared_types(dialect.name, stored))
+    declared = connection.execute(dialect_of(connection).declared_types(stored))
     stored.info[_DECLARED] = {str(name): kind for name, kind in declared}
     unfit = [n for n in rows.column_names if n in there and fit_column(rows[n], kinds[n]) is None]
     changes = [Retype(n, kinds[n], wanted.c[n].type) for n in unfit]
@@ -274,8 +257,8 @@ def _plan_retype(
     for change in changes:
         kind = wider_type(change.stored, change.wanted, key=change.column in key) if valued[change.column] else None
         planned.append(replace(change, wanted=kind) if kind is not None else change)
-        if isinstance(kind, ExactNumber) and connection.dialect.name == "duckdb":
-            limited = ExactNumber(kind.scale, MAX_DIGITS, key=kind.key)
+        if isinstance(kind, ExactNumber) and (digits := dialect_of(connection).max_digits) is not None:
+            limited = ExactNumber(kind.scale, digits, key=kind.key)
             kind = kind if fit_column(rows[change.column], limited) is not None else None
         if valued[change.column] and (kind is None or drops_fractions(connection, stored, planned[-1])):
             retyped.append(
@@ -323,17 +306,9 @@ def _view_columns(connection: sa.Connection, destination: Destination) -> list[s
 
 def _view_grants(connection: sa.Connection, destination: Destination) -> list[str]:
     """Return the statements that give others their rights on the views again."""
-    if connection.dialect.name != "postgresql":
-        return []
-    grants = sa.text(
-        "select format('GRANT %s ON %s TO %s%s', a.privilege_type, c.oid::regclass, "
-        "case when a.grantee = 0 then 'PUBLIC' else quote_ident(pg_get_userbyid(a.grantee)) end, "
-        "case when a.is_grantable then ' WITH GRANT OPTION' else '' end) "
-        "from pg_class c, aclexplode(c.relacl) a where c.oid = to_regclass(:view) and a.grantee <> c.relowner"
-    )
     preparer, schema = connection.dialect.identifier_preparer, destination.schema_
     views = [preparer.format_table(sa.table(name, schema=schema)) for name in _view_names(destination)]
-    return [statement for view in views for statement in connection.execute(grants, {"view": view}).scalars()]
+    return [grant for view in views for grant in dialect_of(connection).view_grants(connection, view)]
 
 
 def _write_views(
@@ -344,7 +319,7 @@ def _write_views(
     there = [name for name in names if name in sa.inspect(connection).get_view_names(schema=schema)]
     live, latest = _view_queries(history, order, steps)
     preparer = connection.dialect.identifier_preparer
-    replacing = connection.dialect.name in _REPLACING
+    replacing = dialect_of(connection).replaces_views
     for name, query in zip(names, (live, latest), strict=True):
         body = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
         view = preparer.format_table(sa.table(name, schema=schema))

@@ -72,7 +72,7 @@ def _fitting(
                 several = bool(run.steps)
                 history = prepare(database, destination, run.pipeline.key, scored.table, steps=several, again=again)
             transaction = opened.enter_context(bulk_transaction(database))
-            if history is None or keeps_types(transaction, database.dialect, history):
+            if history is None or keeps_types(transaction, database.sql, history):
                 break
             opened.close()
         else:

@@ -26,7 +26,7 @@ def check_databases(runner: Runner, pipeline: Pipeline, connect: Connect, elsewh
                 f"{runner}",
                 "Set PENSTOCK_RUNNER to threads:n, or move the data to Postgres.",
             )
-        if elsewhere and database.dialect in ("sqlite", "duckdb"):
+        if elsewhere and database.sql.is_file:
             raise SettingsError(
                 f"connection `{name}` is a file on this machine, and workers of {runner} run on "
                 f"{', '.join(sorted(elsewhere)[:3])}",
@@ -37,4 +37,4 @@ def check_databases(runner: Runner, pipeline: Pipeline, connect: Connect, elsewh
 def shuts_others_out(database: Database) -> bool:
     """Whether the database is a file that only one process at a time can open."""
     mode = database.url.query.get("access_mode", "")
-    return database.dialect == "duckdb" and str(mode).casefold() != "read_only"
+    return database.sql.one_process and str(mode).casefold() != "read_only"

@@ -11,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
-from penstock.database.types import LARGEST_EXACT, MAX_DIGITS, ExactNumber
+from penstock.database.dialects import SqlDialect, dialect_of, find_dialect
+from penstock.database.types import LARGEST_EXACT, ExactNumber
 
 _FLOAT_DIGITS = 15
 """Every decimal of so many digits can be read back from its float64."""
@@ -48,7 +49,7 @@ def has_value(connection: sa.Connection, table: sa.Table, column: str) -> bool:
 def is_exact(connection: sa.Connection, table: sa.Table, change: Retype) -> bool:
     """Whether every stored value of the column is the same after the change of its type."""
     name = connection.dialect.identifier_preparer.quote(change.column)
-    return _all(connection, table, name, _survives(connection.dialect.name, name, change))
+    return _all(connection, table, name, _survives(dialect_of(connection), name, change))
 
 
 def drops_fractions(connection: sa.Connection, table: sa.Table, change: Retype) -> bool:
@@ -56,7 +57,7 @@ def drops_fractions(connection: sa.Connection, table: sa.Table, change: Retype) 
     if not isinstance(change.stored, sa.Double) or isinstance(change.wanted, sa.Double) or _scale(change.wanted):
         return False
     name = connection.dialect.identifier_preparer.quote(change.column)
-    return not _all(connection, table, name, f"{name} = {_whole(connection.dialect.name, name)}")
+    return not _all(connection, table, name, f"{name} = {dialect_of(connection).whole(name)}")
 
 
 def _all(connection: sa.Connection, table: sa.Table, name: str, condition: str) -> bool:
@@ -85,7 +86,7 @@ def retype_statements(
         for change in changes
     }
     full = preparer.format_table(table)
-    if dialect.name == "postgresql":
+    if find_dialect(dialect.name).alters_types:
         altered = ", ".join(
             f"ALTER COLUMN {preparer.quote(name)} TYPE {_compiled(kind, dialect)} USING {converted[name]}"
             for name, kind in wanted.items()
@@ -117,53 +118,33 @@ def _column(column: "sa.Column[Any]", kind: Kind) -> "sa.Column[Any]":
 
 
 def _compiled(kind: Kind, dialect: sa.Dialect) -> str:
-    return "TEXT" if dialect.name == "sqlite" and isinstance(kind, ExactNumber) else kind.compile(dialect)
+    if isinstance(kind, ExactNumber):
+        return find_dialect(dialect.name).exact_type(kind, dialect)
+    return kind.compile(dialect)
 
 
-def _survives(dialect: str, name: str, change: Retype) -> str:
+def _survives(dialect: SqlDialect, name: str, change: Retype) -> str:
     """Return the SQL condition under which a stored value is the same after the change."""
     stored, wanted = change.stored, change.wanted
-    if isinstance(stored, sa.BigInteger):
-        if isinstance(wanted, sa.Double):
-            return f"abs({name}) <= {LARGEST_EXACT}"
-        return f"abs({name}) < 1e{MAX_DIGITS - _scale(wanted)}" if dialect == "duckdb" else "1 = 1"
-    if isinstance(stored, ExactNumber):
-        return f"abs({name}) < 1e{MAX_DIGITS - _scale(wanted)}" if dialect == "duckdb" else "1 = 1"
     scale = _scale(wanted)
+    if isinstance(stored, sa.BigInteger) and isinstance(wanted, sa.Double):
+        return f"abs({name}) <= {LARGEST_EXACT}"
+    if isinstance(stored, sa.BigInteger | ExactNumber):
+        return "1 = 1" if dialect.max_digits is None else f"abs({name}) < 1e{dialect.max_digits - scale}"
     if scale == 0:
-        return f"abs({name}) < {LARGEST_EXACT} and {name} = {_whole(dialect, name)}"
-    few = f"abs({name}) < 1e{_FLOAT_DIGITS - scale}"
-    if dialect == "sqlite":
-        return f"{few} and cast(printf('%.{scale}f', {name}) as real) = {name}"
-    if dialect == "duckdb":
-        written = f"try_cast(cast({name} as varchar) as decimal({MAX_DIGITS}, {scale}))"
-        return f"{few} and cast({written} as double) = {name}"
-    number = f"cast(cast({name} as text) as numeric)"
-    return f"{few} and {number} = round({number}, {scale})"
-
-
-def _whole(dialect: str, name: str) -> str:
-    return f"round({name})" if dialect == "sqlite" else f"floor({name})"
+        return f"abs({name}) < {LARGEST_EXACT} and {name} = {dialect.whole(name)}"
+    return f"abs({name}) < 1e{_FLOAT_DIGITS - scale} and {dialect.reads_back(name, scale)}"
 
 
 def _conversion(dialect: sa.Dialect, name: str, change: Retype) -> str:
     """Return the SQL expression of a stored value in its new type, rounded where it must be."""
-    wanted, scale = change.wanted, _scale(change.wanted)
+    wanted, known = change.wanted, find_dialect(dialect.name)
+    compiled = wanted.compile(dialect)
     if not isinstance(wanted, ExactNumber):
-        return f"cast({name} as {wanted.compile(dialect)})"
+        return f"cast({name} as {compiled})"
     if not isinstance(change.stored, sa.Double):
-        return name if dialect.name == "sqlite" else f"cast({name} as {wanted.compile(dialect)})"
-    if dialect.name == "postgresql":
-        return f"round(cast(cast({name} as text) as numeric), {scale})"
-    if dialect.name == "duckdb":
-        return f"cast(cast({name} as varchar) as {wanted.compile(dialect)})"
-    whole = f"cast({name} as integer)"
-    if scale == 0:
-        return whole
-    text = f"printf('%.{scale}f', {name})"
-    if not wanted.key:
-        return text
-    return f"case when {name} = {whole} then {whole} else rtrim({text}, '0') end"
+        return known.convert_exact(name, compiled)
+    return known.convert_float(name, wanted.scale, compiled, key=wanted.key)
 
 
 def _scale(kind: Kind) -> int:

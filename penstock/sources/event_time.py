@@ -1,5 +1,6 @@
 """The event time of a source: which types of columns can be compared with an interval, and how they are read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,11 +43,14 @@ class TimeType:
             time = sa.cast(time, sa.TIMESTAMP(timezone=True))
         return sa.func.isfinite(time)
 
-    def error(self, source: str, column: str, value: str, declared: bool) -> UnreadableTime:
+    def error(
+        self, source: str, column: str, value: str, declared: bool, as_time: Callable[..., str]
+    ) -> UnreadableTime:
         """Return the error for a column that is no time.
 
         Args:
             declared: whether the spec declares the types of the source's columns.
+            as_time: returns the SQL of a time from a column of another type.
         """
         number = self.name.startswith(_NUMBERS) or "INT" in self.name
         text = self.name.startswith(("VARCHAR", "TEXT"))
@@ -55,8 +59,7 @@ class TimeType:
             format_ = _likely_format(value) if number else "%d.%m.%Y %H:%M"
             way = f'Declare it in the source: `columns: {{{column}: {{type: timestamp, format: "{format_}"}}}}`.'
             return UnreadableTime(source, column, kind, value, way)
-        converted = f"to_timestamp({column})" if number else f"cast({column} as timestamptz)"
-        return UnreadableTime(source, column, kind, value, convert_in_query(converted))
+        return UnreadableTime(source, column, kind, value, convert_in_query(as_time(column, is_number=number)))
 
 
 def _likely_format(value: str) -> str:

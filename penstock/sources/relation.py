@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from penstock.database.bulk import read
 from penstock.database.connections import Database
@@ -21,7 +20,6 @@ from penstock.interval import DataInterval, as_utc
 from penstock.run_types import Bound, Partition, RowGroup, SourcePlan
 from penstock.sources.event_time import TimeType, read_times, sql_type_name
 from penstock.sources.groups import pack_groups
-from penstock.sources.postgres_types import is_ordered, readable
 from penstock.sources.sqlite_time import sqlite_within
 
 
@@ -49,7 +47,7 @@ class Relation:
     @property
     def columns(self) -> list[sa.ColumnElement[Any]]:
         """The expression to select for each column."""
-        return [readable(c) for c in self.rows.c] if self.database.dialect == "postgresql" else list(self.rows.c)
+        return [self.database.sql.readable(c) for c in self.rows.c]
 
     def check_columns(self) -> None:
         """Raise MissingColumns if the spec names columns that the relation lacks."""
@@ -62,11 +60,10 @@ class Relation:
     def count_and_fingerprint(self, interval: DataInterval | None) -> tuple[int, str]:
         """Count the interval's rows and take their fingerprint: count, extremes of the key, newest change.
 
-        On Postgres it includes a sum over all changes. The transaction that began first may commit last, and its
-        changes are then older than the newest one.
+        On Postgres it includes a sum over all changes.
         """
         self.check_columns()
-        extremes = [self._marked(f(self._orderable(c))) for c in self.key for f in (sa.func.min, sa.func.max)]
+        extremes = [self.database.sql.extreme(f, self.rows.c[c]) for c in self.key for f in (sa.func.min, sa.func.max)]
         counted = (
             sa.select(sa.func.count(), *extremes, *self._changes())
             .select_from(self.rows)
@@ -80,12 +77,8 @@ class Relation:
         if self.updated is None:
             return []
         changed = self.rows.c[self.updated]
-        newest = self._marked(sa.func.max(changed))
-        if self.database.dialect != "postgresql":
-            return [newest]
-        dated = isinstance(changed.type, sa.DateTime)  # the type's own hash takes a seventh of the time
-        hashed = sa.func.timestamp_hash(sa.cast(changed, sa.DateTime)) if dated else sa.func.hashtext(_as_text(changed))
-        return [newest, sa.func.sum(hashed)]
+        newest, summed = self.database.sql.extreme(sa.func.max, changed), self.database.sql.sum_of_changes(changed)
+        return [newest] if summed is None else [newest, summed]
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         """Cut the interval's rows into partitions of about `partition_rows`."""
@@ -118,7 +111,7 @@ class Relation:
             table = read(self.database, statement, self._declared(), self.exact)
         except InexactColumn as error:
             raise replace(error, source=self.source) from None
-        if self.time is None or self.database.dialect != "sqlite":
+        if self.time is None or self.database.sql.time_types != "none":
             return table
         times = read_times(self.source, self.time, table[self.time])
         return table.set_column(table.column_names.index(self.time), self.time, times)
@@ -128,10 +121,8 @@ class Relation:
         if self.time is None:
             return 0
         time: sa.ColumnElement[Any] = self.rows.c[self.time]
-        if self.database.dialect == "sqlite":
-            time = sa.func.nullif(sa.type_coerce(time, sa.Text()), "")
-        outside: sa.ColumnElement[bool] = time.is_(None)
-        if self._time_type is not None:
+        outside = self.database.sql.without_time(time)
+        if self._time_type is not None and self.database.sql.has_infinite_times:
             outside = sa.or_(outside, sa.not_(self._time_type.is_finite(time)))
         lacking = sa.select(sa.func.count()).select_from(self.rows).where(outside)
         with self.database.reading() as connection:
@@ -145,31 +136,14 @@ class Relation:
         if self.time is None:
             return self.declared
         fields = [] if self.declared is None else [f for f in self.declared if f.name != self.time]
-        stored = [] if self.database.dialect == "sqlite" else [pa.field(self.time, TIMESTAMP)]
+        stored = [] if self.database.sql.time_types == "none" else [pa.field(self.time, TIMESTAMP)]
         return pa.schema([*fields, *stored])
-
-    def _orderable(self, column: str) -> sa.ColumnElement[Any]:
-        element = self.rows.c[column]
-        if self.database.dialect == "postgresql":
-            return element if is_ordered(element.type) else _as_text(element)
-        return _as_text(element) if isinstance(element.type, sa.Uuid | sa.Boolean) else element
-
-    def _marked(self, element: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """Return an extreme for the fingerprint. Postgres has times that Python lacks, such as `infinity`."""
-        postgres = self.database.dialect == "postgresql"
-        return _as_text(element) if postgres and isinstance(element.type, sa.Date | sa.DateTime) else element
 
     def _along(self) -> sa.ColumnElement[Any]:
         """Return the expression that partitions are cut along."""
         assert self.partition_by is not None
-        element = self.rows.c[self.partition_by]
-        if (
-            not self.whole_groups
-            or self.database.dialect != "duckdb"
-            or isinstance(element.type, sa.Integer | sa.String)
-        ):
-            return self._orderable(self.partition_by)
-        return _as_text(element)  # a bound of another type may not compare with the column as it is
+        element, dialect = self.rows.c[self.partition_by], self.database.sql
+        return dialect.cut_by(element) if self.whole_groups else dialect.orderable(element)
 
     def _pack_groups(self, interval: DataInterval | None, size: int) -> tuple[tuple[Partition, ...], RowGroup | None]:
         """Count the rows of each value of `partition_by`, and fill partitions with them.
@@ -182,7 +156,7 @@ class Relation:
         counted = sa.select(along, numbered).select_from(self.rows).where(*within, along.is_not(None))
         without = sa.select(numbered).select_from(self.rows).where(*within, along.is_(None))
         with self.database.reading() as connection:
-            if self.database.dialect == "sqlite":
+            if self.database.sql.mixes_types:
                 self._refuse_mixed(connection, within)
             nulls = int(connection.execute(without).scalar_one())
             groups = connection.execution_options(yield_per=10_000).execute(counted.group_by(along).order_by(along))
@@ -197,26 +171,20 @@ class Relation:
 
     def _boundaries(self, interval: DataInterval | None, size: int, rows: int) -> list[Bound]:
         along = self._along()
-        if self.database.dialect == "postgresql" and isinstance(along.type, sa.Integer | sa.DateTime):
-            return self._percentiles(interval, along, [(n + 0.5) / rows for n in range(size, rows, size)])
+        shares = [(n + 0.5) / rows for n in range(size, rows, size)]
+        if (wanted := self.database.sql.percentiles(along, shares)) is not None:
+            with self.database.reading() as connection:
+                picked = connection.execute(sa.select(wanted).where(*self._within(interval))).scalar_one() or []
+            return sorted({_plain(value) for value in picked})
         numbered = (
             sa.select(along.label("bound"), sa.func.row_number().over(order_by=along).label("number"))
             .where(*self._within(interval), along.is_not(None))
             .subquery()
         )
         bound = numbered.c.bound
-        picked = sa.select(bound).where(numbered.c.number > 1, (numbered.c.number - 1) % size == 0)
+        chosen = sa.select(bound).where(numbered.c.number > 1, (numbered.c.number - 1) % size == 0)
         with self.database.reading() as connection:
-            return [_plain(value) for value in connection.execute(picked.distinct().order_by(bound)).scalars()]
-
-    def _percentiles(
-        self, interval: DataInterval | None, along: sa.ColumnElement[Any], shares: list[float]
-    ) -> list[Bound]:
-        """Find the boundaries by sorting the bare values, which takes a third of the window function's time."""
-        wanted = sa.func.percentile_disc(sa.literal(shares, ARRAY(sa.Double))).within_group(along)
-        with self.database.reading() as connection:
-            picked = connection.execute(sa.select(wanted).where(*self._within(interval))).scalar_one() or []
-        return sorted({_plain(value) for value in picked})
+            return [_plain(value) for value in connection.execute(chosen.distinct().order_by(bound)).scalars()]
 
     def _slice(self, partition: Partition) -> list[sa.ColumnElement[bool]]:
         if self.partition_by is None:
@@ -248,7 +216,7 @@ class Relation:
         if self.time is None or interval is None:
             return []
         column: sa.ColumnElement[Any] = self.rows.c[self.time]
-        if self.database.dialect == "sqlite":
+        if self.database.sql.time_types == "none":
             with self.database.reading() as connection:
                 return sqlite_within(connection, self.source, self.rows, self.time, interval, slice_)
         if self._time_type is not None:
@@ -266,23 +234,18 @@ class Relation:
             UnreadableTime: the column has another type.
         """
         assert self.time is not None
-        column, dialect = self.rows.c[self.time], self.database.dialect
-        if dialect not in ("postgresql", "duckdb"):
+        column, dialect = self.rows.c[self.time], self.database.sql
+        if dialect.time_types != "named":
             return None
         with self.database.reading() as connection:
-            name = sql_type_name(column.type)
-            if dialect == "duckdb":  # the reflected type does not show nanoseconds
-                described: Any = connection.execute(sa.select(column).limit(0)).cursor
-                name = str(described.description[0][1]).upper()
-            kind = TimeType(name)
+            kind = TimeType(dialect.time_type_name(connection, column) or sql_type_name(column.type))
             if kind.is_time:
                 return kind
-            sample = connection.execute(sa.select(_as_text(column)).where(column.is_not(None)).limit(1)).scalar()
-        raise kind.error(self.source, self.time, "" if sample is None else str(sample), self.declares_columns)
-
-
-def _as_text(element: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    return sa.cast(element, sa.Text)
+            text = sa.select(sa.cast(column, sa.Text)).where(column.is_not(None)).limit(1)
+            sample = connection.execute(text).scalar()
+        raise kind.error(
+            self.source, self.time, "" if sample is None else str(sample), self.declares_columns, dialect.as_time
+        )
 
 
 def _mark(value: Any) -> Any:

@@ -1,21 +1,17 @@
-"""Let all readers of a Postgres source see one moment: one transaction exports its snapshot, others enter it."""
+"""Let all readers of a source see one moment: one transaction exports its snapshot, others enter it."""
 
 import logging
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import sqlalchemy as sa
 
-from penstock.database.connections import READ_ONLY, Database
+from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import PenstockError, QueryFailed, SnapshotLost, StandbyConflict
 
 logger = logging.getLogger(__name__)
-
-_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
-"""Settings that would end the idle exporting transaction. The second is new in Postgres 17."""
 
 
 @contextmanager
@@ -29,7 +25,7 @@ def exported_snapshot(database: Database) -> Iterator[str | None]:
         DatabaseUnavailable: the database cannot be reached.
         SnapshotLost: it was raised in the block. The reason is added if a standby took the snapshot.
     """
-    if database.dialect != "postgresql":
+    if not database.sql.shares_snapshots:
         yield None
         return
     with translated_errors(database):
@@ -45,16 +41,9 @@ def exported_snapshot(database: Database) -> Iterator[str | None]:
 
 
 def _export(database: Database, connection: sa.Connection) -> str | None:
-    lift = sa.text("select set_config(name, '0', true) from pg_settings where name = any(:names)")
     try:
         with translated_errors(database):
-            for statement in READ_ONLY:
-                connection.exec_driver_sql(statement)
-            connection.execute(lift, {"names": list(_TIMEOUTS)})
-            lock = secrets.randbits(63)
-            name = connection.execute(sa.select(sa.func.pg_export_snapshot())).scalar_one()
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
-            snapshot = f"{name}/{lock}"
+            snapshot = database.sql.export_snapshot(connection)
             with replace(database, snapshot=snapshot).reading() as other:
                 other.execute(sa.select(1))
     except (QueryFailed, SnapshotLost) as error:

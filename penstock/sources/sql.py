@@ -1,6 +1,5 @@
 """Rows of a table or a query in a SQL database."""
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,10 +8,10 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
+from penstock.database.dialects import SqlDialect, dialect_of
 from penstock.database.types import declared_arrow_type
 from penstock.errors import AmbiguousColumns, MissingTable
 from penstock.interval import DataInterval
-from penstock.sources.postgres_types import base_type, type_of_oid
 from penstock.sources.relation import Relation
 from penstock.spec.parts import twin_names
 from penstock.spec.pipeline import SqlSource
@@ -43,7 +42,7 @@ def sql_relation(
     if twins := twin_names([str(column.name) for column in rows.c]):
         raise AmbiguousColumns(f"source `{name}`", twins)
     declared = None
-    if database.dialect == "sqlite":  # values may differ from the declared types, so read them as they are
+    if not database.sql.values_as_declared:  # read them as they are
         declared, rows = _declared(rows), _untyped(rows)
     along = partition_by or (source.key[0] if source.key else None)
     return Relation(
@@ -67,50 +66,46 @@ def _table(source: SqlSource, database: Database) -> sa.FromClause:
             raise MissingTable(database.name, source.table, known)
     return sa.table(
         sa.quoted_name(source.table, quote=True),
-        *(sa.column(sa.quoted_name(c["name"], quote=True), base_type(c["type"])) for c in columns),
+        *(sa.column(sa.quoted_name(c["name"], quote=True), database.sql.reflected(c["type"])) for c in columns),
         schema=source.schema_,
     )
 
 
 def _query(name: str, source: SqlSource, database: Database, interval: DataInterval | None) -> sa.FromClause:
     assert source.query is not None
-    bound = sa.text(bindable(source.query, sqlite=database.dialect == "sqlite"))
+    bound = sa.text(bindable(source.query, sqlite=database.sql.time_types == "none"))
     for parameter, moment in zip(PARAMETERS, (interval.start, interval.end) if interval else (None, None), strict=True):
         if parameter in bound._bindparams:
-            bound = bound.bindparams(_bind(parameter, moment, database.dialect))
+            bound = bound.bindparams(_bind(parameter, moment, database.sql))
     with database.reading() as connection:
         probe = sa.select(sa.text("*")).select_from(bound.columns().subquery("q")).limit(0)
         result = connection.execute(probe)
         names = list(result.keys())
         if twins := _twins_of_query(bound, names, connection):
             raise AmbiguousColumns(f"source `{name}`", twins)
-        described: Any = result.cursor.description if result.cursor else ()
-    kinds = [type_of_oid(c[1]) for c in described] if database.dialect == "postgresql" else [None] * len(names)
+        kinds = database.sql.describe(result.cursor, names)
     columns = (sa.column(sa.quoted_name(n, quote=True), kind) for n, kind in zip(names, kinds, strict=True))
     return bound.columns(*columns).subquery("q")
 
 
-def _bind(parameter: str, moment: datetime | None, dialect: str) -> sa.BindParameter[Any]:
-    if dialect == "sqlite":
+def _bind(parameter: str, moment: datetime | None, dialect: SqlDialect) -> sa.BindParameter[Any]:
+    if dialect.time_types == "none":
         # As short as it can be: SQLite compares texts, and `10:00:00` would be before `10:00:00.000000`.
         text = None if moment is None else moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
         return sa.bindparam(parameter, text, sa.Text())
-    aware = dialect in ("postgresql", "duckdb")
+    aware = dialect.compares_zones
     value = moment if aware or moment is None else moment.replace(tzinfo=None)
     return sa.bindparam(parameter, value, sa.DateTime(timezone=aware))
 
 
 def _twins_of_query(query: sa.TextClause, names: Sequence[str], connection: sa.Connection) -> tuple[str, ...]:
     """Return the names that two of a query's columns have. SQLite and DuckDB rename such columns of a subquery."""
-    if connection.dialect.name == "duckdb":
-        described = sa.text(f"describe {query.text}")
+    dialect = dialect_of(connection)
+    if (description := dialect.query_columns(query.text)) is not None:
+        described = sa.text(description)
         described._bindparams = query._bindparams
         return twin_names([str(row[0]) for row in connection.execute(described)])
-    if connection.dialect.name == "sqlite":
-        plain = {n.casefold() for n in names}
-        renamed = {n: n.rpartition(":")[0] for n in names if re.search(r":\d+$", n)}
-        return twin_names([renamed[n] if renamed.get(n, "").casefold() in plain else n for n in names])
-    return twin_names(names)
+    return twin_names(dialect.original_names(names))
 
 
 def _untyped(rows: sa.FromClause) -> sa.FromClause:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
+from penstock.database.dialects import dialect_of
 from penstock.interval import gaps
 from penstock.ledger.coverage import Coverage, read_coverage
 from penstock.ledger.destinations import lock_run, split_name
@@ -33,7 +34,6 @@ REPLACED = ("superseded", "withdrawn")
 _IDS_AT_ONCE = 500
 _OTHERS_TURN_SECONDS = 0.02
 """Pause between two batches, so that waiting processes get the database."""
-_ROW_ADDRESS = {"postgresql": "ctid", "sqlite": "_rowid_", "duckdb": "rowid"}
 
 
 @dataclass(frozen=True)
@@ -284,13 +284,12 @@ def _delete_batch(
     target: sa.TableClause = table  # type: ignore[assignment] # what `delete` takes
     first = sa.select(sa.literal(1)).select_from(table).where(*where).limit(batch_rows).subquery()
     found = int(connection.execute(sa.select(sa.func.count()).select_from(first)).scalar_one())
-    address = _ROW_ADDRESS.get(connection.dialect.name)
+    dialect = dialect_of(connection)
+    address = dialect.row_address
     if address is None or found < batch_rows:
         connection.execute(sa.delete(target).where(*where))
         return True
     place: sa.ColumnClause[str] = sa.literal_column(address)
     chosen = sa.select(place).select_from(table).where(*where).limit(batch_rows).correlate(None)
-    # With an array Postgres goes straight to the addresses. With a subquery it would read the whole table.
-    here = place == sa.func.any(sa.func.array(chosen.scalar_subquery())) if address == "ctid" else place.in_(chosen)
-    connection.execute(sa.delete(target).where(*where, here))
+    connection.execute(sa.delete(target).where(*where, dialect.at_addresses(place, chosen)))
     return False

@@ -6,7 +6,7 @@ from itertools import cycle
 
 import pytest
 
-import penstock.database.connections
+import penstock.database.dialects.base
 from penstock.database.connections import Database, close_engines, open_database
 from penstock.ledger.reader import list_runs
 from penstock.models.registry import Registry
@@ -30,7 +30,7 @@ Clock = Callable[[Callable[[], datetime]], None]
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Set the clock that leases and the ledger go by."""
-    real = penstock.database.connections.datetime
+    real = penstock.database.dialects.base.datetime
 
     def let_it_be(tell: Callable[[], datetime]) -> None:
         class Faked(real):  # type: ignore[misc, valid-type] # a class that is found at run time
@@ -38,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
             def now(cls, tz: tzinfo | None = None) -> datetime:
                 return tell().astimezone(tz)
 
-        monkeypatch.setattr(penstock.database.connections, "datetime", Faked)
+        monkeypatch.setattr(penstock.database.dialects.base, "datetime", Faked)
 
     return let_it_be
 
@@ -195,9 +195,9 @@ def test_the_real_flow_under_a_jumping_clock_shows_the_same_rows(
     place = make_place(dialect, dialect)
     assert score(str(place.spec), end="2026-01-04", return_state=True).name == "Completed"
     calm = view_rows(place.warehouse)
-    real, jumps = penstock.database.connections.datetime, cycle(JUMPS)
+    real, jumps = penstock.database.dialects.base.datetime, cycle(JUMPS)
     clock(lambda: real.now().astimezone() + next(jumps))
-    monkeypatch.setattr("penstock.flows.score.datetime", penstock.database.connections.datetime)
+    monkeypatch.setattr("penstock.flows.score.datetime", penstock.database.dialects.base.datetime)
 
     again = score(str(place.spec), mode="restate", start="2026-01-01", end="2026-01-04", return_state=True)
 

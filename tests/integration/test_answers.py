@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.database import bulk, connections
+from penstock.database import bulk
 from penstock.database.connections import Database, close_engines, open_database
+from penstock.database.dialects import base
 from penstock.errors import DatabaseUnavailable
 from penstock.settings import Settings
 from tests.faults.harness.proxy import Harm, Proxy
@@ -17,7 +18,7 @@ QUESTION = sa.select(sa.literal(42).label("answer"))
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.setattr(connections, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(base, "ANSWER_SECONDS", 1)
     with Proxy() as standing_in_front:
         yield standing_in_front
         close_engines()

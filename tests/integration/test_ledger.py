@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.database.connections import BUSY_SECONDS, Database, open_database
+from penstock.database.connections import Database, open_database
+from penstock.database.dialects.base import BUSY_SECONDS
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
 from penstock.ledger import migration_fills, migrations

@@ -570,20 +570,21 @@ def test_landed_lines_are_read_in_partitions_of_their_time(tmp_path: Path, datab
 # --- any other SQLAlchemy URL --------------------------------------------------------------------
 
 
-def test_the_generic_path_gives_what_the_fast_one_gives(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.database import bulk
-
+def test_the_generic_path_gives_what_the_fast_one_gives(
+    use_settings: Callable[..., Any], database_url: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = open_database(use_settings(shop=database_url("postgresql", "shop")), "shop")
     columns = [sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False), sa.Column("name", sa.Text)]
     table = sa.Table("plain", sa.MetaData(), *columns)
-    table.create(sqlite.engine)
+    table.create(database.engine)
     rows = pa.table({"id": pa.array(range(20), pa.int64()), "name": pa.array([None, "x"] * 10)})
-    monkeypatch.setattr(bulk, "ADBC", {})  # as for a database that has neither ADBC nor Arrow
-
-    with bulk_transaction(sqlite) as transaction:
+    with bulk_transaction(database) as transaction:
         transaction.append(table, rows)
-    slow, count = read_in_slices(reader(pipeline(sql(table="plain"), None), sqlite), None, 6)
+
+    monkeypatch.setattr(type(database.sql), "bulk", "rows")  # as for a database that has neither ADBC nor Arrow
+    slow, count = read_in_slices(reader(pipeline(sql(table="plain"), None), database), None, 6)
     monkeypatch.undo()
-    fast, _ = read_in_slices(reader(pipeline(sql(table="plain"), None), sqlite), None, 6)
+    fast, _ = read_in_slices(reader(pipeline(sql(table="plain"), None), database), None, 6)
 
     assert count == 20
     assert pa.concat_tables(slow) == pa.concat_tables(fast)

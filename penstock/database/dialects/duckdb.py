@@ -1,0 +1,72 @@
+"""DuckDB: a file that one process at a time can write, with Arrow in and out."""
+
+import re
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from penstock.database.dialects.base import Element, SqlDialect, Type, as_text
+from penstock.database.dialects.files import make_folder
+
+_MAX_DIGITS = 38
+
+
+class DuckdbDialect(SqlDialect):
+    names = ("duckdb",)
+    is_warehouse = is_tested = True
+    is_file = one_process = True
+    modules = ("duckdb", "_duckdb")
+    bulk = "duckdb"
+    compares_zones = True
+    time_types = "named"
+    has_infinite_times = True
+    max_digits = _MAX_DIGITS
+    replaces_views = True
+    row_address = "rowid"
+
+    collision_words = re.compile(r"Duplicate key")
+    locked_words = re.compile(r"Could not set lock")
+
+    def is_passing(self, error: BaseException, reason: str) -> bool:
+        return bool(re.search(r"TransactionContext Error|Conflict", reason)) or super().is_passing(error, reason)
+
+    def make_engine(self, url: URL, statement_seconds: int) -> sa.Engine:
+        engine = sa.create_engine(url, hide_parameters=True)
+        sa.event.listen(engine, "do_connect", make_folder)
+        sa.event.listen(engine, "connect", _connect)
+        return engine
+
+    def cut_by(self, element: Element) -> Element:
+        if isinstance(element.type, sa.Integer | sa.String):
+            return self.orderable(element)
+        return as_text(element)  # a bound of another type may not compare with the column as it is
+
+    def query_columns(self, query: str) -> str | None:
+        return f"describe {query}"
+
+    def time_type_name(self, connection: sa.Connection, column: Element) -> str | None:
+        described: Any = connection.execute(sa.select(column).limit(0)).cursor  # reflection hides nanoseconds
+        return str(described.description[0][1]).upper()
+
+    def exact_number(self, scale: int, precision: int | None) -> Type:
+        return sa.Numeric(_MAX_DIGITS, scale)
+
+    def schema_names(self, connection: sa.Connection) -> list[str]:
+        # The inspector's names have the database in front, and those of other databases are among them.
+        own = "select schema_name from information_schema.schemata where catalog_name = current_database()"
+        return [str(name) for name in connection.exec_driver_sql(own).scalars()]
+
+    def grouped_number(self, number: Element) -> Element:
+        return sa.func.format("{:,}", number, type_=sa.Text)
+
+    def reads_back(self, name: str, scale: int) -> str:
+        written = f"try_cast(cast({name} as varchar) as decimal({_MAX_DIGITS}, {scale}))"
+        return f"cast({written} as double) = {name}"
+
+    def convert_float(self, name: str, scale: int, compiled: str, *, key: bool) -> str:
+        return f"cast(cast({name} as varchar) as {compiled})"
+
+
+def _connect(connection: Any, _record: Any) -> None:
+    connection.execute("SET TimeZone='UTC'")
