@@ -795,6 +795,28 @@ class FilesChanged(SourceError):
 
 
 @dataclass(eq=False)
+class SourceChanged(SourceError):
+    """Rows of a source changed while a run read them in several partitions.
+
+    Cause: a database whose connections cannot share a snapshot (MariaDB, MySQL): its partitions read different moments,
+        and the fingerprint after the last one differs from the one before the first.
+    Remedy: none at first: the flow reads the interval again once. Let the interval end before it is read (`delay:`),
+        raise `partition_rows` until one partition reads it, or read from a replica that stands still.
+    """
+
+    source: str
+    connection: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: rows of `{self.connection}` changed while the run read them in several "
+            "partitions, and its connections cannot share a snapshot. Nothing was published. Run again to read the "
+            "interval from the start. If it happens again, read it later (`delay:`), raise `partition_rows` until one "
+            "partition reads the interval, or read from a replica that stands still."
+        )
+
+
+@dataclass(eq=False)
 class LinesPruned(SourceError):
     """Landed log lines that the interval needs have been pruned.
 

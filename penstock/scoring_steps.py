@@ -32,6 +32,7 @@ from penstock.run.extract import (
     count_malformed,
     extract_partition,
     plan_partitions,
+    refuse_changed_rows,
     source_fingerprint,
     source_horizon,
 )
@@ -287,12 +288,14 @@ class ScoringSteps:
 
         Raises:
             ReconciliationFailed: rows are unaccounted for.
+            SourceChanged: partitions of a database without shared snapshots read different rows.
         """
         from penstock.run.audit import audit_interval  # not above: it imports pandas
 
         malformed = count_malformed(self.pipeline, run.interval, self.connect)
-        planned = find_run(self.warehouse, run.run_id).rows_planned
-        result = audit_interval(run, receipts, count_rows(self.warehouse, run), malformed, planned)
+        planned = find_run(self.warehouse, run.run_id)
+        refuse_changed_rows(run, len(receipts), planned.source_fingerprint, self.connect, self.masking)
+        result = audit_interval(run, receipts, count_rows(self.warehouse, run), malformed, planned.rows_planned)
         writer.record_validations(self.warehouse, run, result.validations)
         return result
 

@@ -120,6 +120,9 @@ def database_url(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[st
     """Make an empty database of a dialect and return its URL."""
 
     def make(dialect: str, name: str) -> str:
+        if dialect == "mariadb":
+            maria: MariadbServer = request.getfixturevalue("mariadb")
+            return maria.url(maria.make_database())
         if dialect != "postgresql":
             return f"{dialect}:///{tmp_path / name}.{dialect}"
         server = request.getfixturevalue("postgres")

@@ -72,6 +72,8 @@ def check_connection(case: CheckContext, connection: Connection) -> Iterator[Fin
             with database.reading() as opened:
                 yield ok(connection.name, f"{database.place} answers")
                 yield from _check_clock(database, opened)
+            if database.untested is not None:
+                yield not_checked(connection.name, database.untested)
         except DatabaseUnavailable as error:
             if not database.sql.one_process or "lock" not in error.reason:
                 raise

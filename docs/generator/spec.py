@@ -137,6 +137,8 @@ def _describe_type(schema: dict[str, Any], name: str = "") -> str:
         return "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
         return f"list of {_describe_type(schema['items'])}"
+    if "properties" in schema:
+        return f"`{{{', '.join(f'{name}: …' for name in schema['properties'])}}}`"
     if schema.get("type") == "object":
         values = schema.get("additionalProperties") or next(iter(schema.get("patternProperties", {}).values()))
         return f"mapping of names to {_describe_type(values)}"

@@ -72,6 +72,16 @@ class Database:
             remedy = f"Mount its volume, or correct the path in PENSTOCK_CONNECTIONS__{self.name.upper()}."
             raise DatabaseUnavailable(self.name, f"there is no file {self.missing_file}", remedy)
 
+    @property
+    def untested(self) -> str | None:
+        """A note on a database that Penstock's tests do not read. None for one that they read."""
+        if self.sql.is_tested:
+            return None
+        return (
+            f"Penstock is not tested with {self.sql.title}: its rows are read as SQLAlchemy gives them, each partition "
+            "at a moment of its own. Compare counts and values of one interval, and see docs/databases.md"
+        )
+
     def require_warehouse(self) -> None:
         """Refuse a database that cannot have the ledger and the scores.
 
@@ -170,6 +180,12 @@ def open_database(settings: Settings, name: str, resolve_block: SecretResolver |
         )
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         reason = type(error).__name__ if isinstance(error, sa.exc.ArgumentError) else str(error)
+        extra = find_dialect(re.split(r"[+:]", text)[0]).extra
+        if isinstance(error, ModuleNotFoundError) and extra is not None:
+            raise SettingsError(
+                f"connection `{name}` cannot be opened: {reason}",
+                f"Install its driver: `pip install penstock[{extra}]`.",
+            ) from None
         raise SettingsError(
             f"connection `{name}` cannot be opened: {reason}",
             f"Set PENSTOCK_CONNECTIONS__{name.upper()} to a SQLAlchemy URL whose driver is installed, "
@@ -202,9 +218,8 @@ def close_engines() -> None:
 
 def _engine(text: str, statement_seconds: int, owner: int) -> sa.Engine:
     """Return the engine of a URL, the same one each time."""
-    folder = (
-        os.getcwd() if find_dialect(re.split(r"[+:]", text)[0]).is_file else ""
-    )  # a server needs none, and it may be gone
+    is_file = find_dialect(re.split(r"[+:]", text)[0]).is_file
+    folder = os.getcwd() if is_file else ""  # a server needs none, and it may be gone
     key = (text, statement_seconds, owner, folder)
     with _engines_lock:
         if key not in _engines:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from penstock.database.connections import Connect, Connector
-from penstock.errors import Halted
+from penstock.errors import Halted, SourceChanged
 from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
@@ -116,6 +116,23 @@ def source_fingerprint(
 ) -> str:
     """Return the fingerprint of the primary source's rows of an interval now, to compare with that of a run."""
     return _masked(pipeline, open_source(pipeline, pipeline.primary, connect).fingerprint(interval), masking)
+
+
+def refuse_changed_rows(
+    run: ScoringRun, partitions: int, planned: str | None, connect: Connector, masking: MaskingPolicy
+) -> None:
+    """Compare the rows with their fingerprint at planning, where the partitions could not read one moment.
+
+    Raises:
+        SourceChanged: they differ.
+    """
+    source = run.pipeline.primary_source
+    if partitions < 2 or not isinstance(source, SqlSource):  # one statement reads one moment
+        return
+    if not connect(source.connection).sql.changes_between_reads:
+        return
+    if source_fingerprint(run.pipeline, run.interval, connect, masking) != planned:
+        raise SourceChanged(run.pipeline.primary, source.connection)
 
 
 def _masked(pipeline: Pipeline, fingerprint: str, masking: MaskingPolicy) -> str:

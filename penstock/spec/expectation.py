@@ -18,10 +18,14 @@ class Expectation(Part):
     severity: Severity = Field(default="critical", examples=["warning"])
     """What a failure does: `critical` halts the run, `warning` puts the rows into quarantine, `info` is only noted."""
     arguments: dict[str, Any] = Field(default_factory=dict)
+    suite: str = Field(default="", exclude=True)
+    """The file of the suite that it was read from."""
+    note: str = Field(default="", exclude=True)
+    """What was changed when it was read from a suite."""
 
     model_config = ConfigDict(
         json_schema_extra=lambda schema: (
-            schema["properties"].pop("arguments"),
+            [schema["properties"].pop(name) for name in ("arguments", "suite", "note")],
             schema.update(additionalProperties=True),
         )[-1]
     )

@@ -5,6 +5,7 @@ import json
 import re
 from datetime import datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -58,7 +59,10 @@ from penstock.spec.steps import (
     is_output,
     order_steps,
 )
+from penstock.spec.suites import SUITE, read_suite
 
+FOLDER = "folder"
+"""The validation context has the folder of the spec, which paths of suites start from."""
 FEATURES = "features"
 SCORES = "scores"
 MODEL = "model"
@@ -329,6 +333,17 @@ class Destination(Part):
     """Columns of the features or of the primary source that are stored beside the score."""
 
 
+def _allow_suites(schema: dict[str, Any]) -> None:
+    """Let the JSON Schema take a suite in place of a list of expectations."""
+    suite = {
+        "type": "object",
+        "properties": {SUITE: {"type": "string", "minLength": 1}},
+        "required": [SUITE],
+        "additionalProperties": False,
+    }
+    schema["additionalProperties"] = {"anyOf": [schema["additionalProperties"], suite]}
+
+
 class Pipeline(Part):
     """One pipeline: sources, features, expectations, model, destination and schedule."""
 
@@ -362,8 +377,10 @@ class Pipeline(Part):
     expectations: dict[str, tuple[Expectation, ...]] = Field(
         default_factory=dict,
         examples=[{"payments": [{"type": "expect_column_values_to_not_be_null", "column": "amount"}]}],
+        json_schema_extra=_allow_suites,
     )
-    """Expectations by stage. A stage is the name of a source, `features` or `scores`."""
+    """Expectations by stage. A stage is the name of a source, `features` or `scores`. `{suite: payments.json}` reads a
+    stage's expectations from a suite of Great Expectations 1.x. Its path starts at the folder of the spec."""
     quarantine_limit: float = Field(default=0.05, ge=0, le=1, examples=[0.02])
     """Largest share of the rows of an interval that may be refused. Above it the run halts."""
     empty: Literal["halt", "publish"] = Field(default="halt", examples=["publish"])
@@ -479,6 +496,29 @@ class Pipeline(Part):
         if self.interval and self.interval.settle == "horizon" and not isinstance(self.primary_source, SqlSource):
             raise ValueError("`settle: horizon` asks a Postgres database: the primary source must be `kind: sql`")
         return self
+
+    @field_validator("expectations", mode="before")
+    @classmethod
+    def _suites_are_read(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, dict):
+            return value
+        folder = Path((info.context or {}).get(FOLDER, "."))
+        read: dict[str, Any] = dict(value)
+        problems: list[tuple[Place, Any, str]] = []
+        for stage, listed in value.items():
+            if not isinstance(listed, dict):
+                continue
+            if listed.keys() != {SUITE} or not isinstance(listed[SUITE], str):
+                problems.append(
+                    ((stage,), listed, "write a list of expectations here, or `{suite: payments.json}` alone")
+                )
+                continue
+            try:
+                read[stage] = read_suite(folder / listed[SUITE], listed[SUITE])
+            except ValueError as error:
+                problems.append(((stage, SUITE), listed[SUITE], str(error)))
+        refuse_parts(cls, problems)
+        return read
 
     @model_validator(mode="after")
     def _stages_exist(self) -> Self:

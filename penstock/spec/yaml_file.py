@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from penstock.errors import PipelineNotFound, Problem, SpecError, nearest
-from penstock.spec.pipeline import Pipeline
+from penstock.spec.pipeline import FOLDER, Pipeline
 from penstock.wording import plural
 
 MAX_BYTES = 1_000_000
@@ -57,10 +57,10 @@ def load_pipeline(path: Path) -> Pipeline:
 
 
 def parse_pipeline(content: bytes, file: str) -> Pipeline:
-    """Read a pipeline from the bytes of a file. Errors name it as `file`."""
+    """Read a pipeline from the bytes of a file. Errors name it as `file`, and suites lie beside it."""
     root, data = _read_yaml(content, file)
     try:
-        return Pipeline.model_validate(data)
+        return Pipeline.model_validate(data, context={FOLDER: Path(file).parent})
     except ValidationError as error:
         found = [dict(e) for e in error.errors(include_url=False) if not _is_other_branch(dict(e))]
         described = (_describe(root, e) for e in found[:MAX_PROBLEMS])

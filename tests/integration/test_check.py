@@ -14,6 +14,7 @@ from penstock.cli.app import app
 from penstock.database.connections import Database
 from penstock.errors import DestinationMismatch
 from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks.process_resources import settings
 from tests.conftest import DIALECTS
 from tests.shop import Place, payments
 
@@ -162,3 +163,37 @@ def test_classes_that_differ_only_in_case_are_refused_by_check_and_by_the_run(pl
         Project().score_interval(spec, Project().plan(spec).intervals[0])
 
     assert any(line.startswith("✗ destination: `score_A` differs from `score_a` only in case") for line in told), told
+
+
+def test_a_suite_of_great_expectations_is_tried_and_what_it_becomes_is_noted(place: Place) -> None:
+    suite = {
+        "name": "payments",
+        "expectations": [
+            {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "amount"}, "severity": "warning"},
+            {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "amount", "min_value": 1}},
+            {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}, "severity": "warning"},
+        ],
+    }
+    (place.folder / "payments.json").write_text(json.dumps(suite))
+    spec = place.spec.read_text()
+    start, end = spec.index("  payments:\n    - {type"), spec.index("  scores:\n")
+    place.spec.write_text(f"{spec[:start]}  payments: {{suite: payments.json}}\n{spec[end:]}")
+
+    told = check("--end", "2026-01-02")
+
+    assert "✓ expectations: 4 can be evaluated" in told
+    assert "• expectations: payments: payments.json: 1 are judged by row, 2 in the audit, of the whole interval" in told
+    [changed] = [line for line in told if "`warning` is `info`" in line]
+    assert "table_row_count_to_be_between (min_value=1): it judges the interval as a whole" in changed
+
+
+def test_a_database_that_the_tests_do_not_read_is_noted(place: Place) -> None:
+    sa.dialects.registry.register("oddbase", "tests.oddbase", "OddDialect")
+    url = str(place.shop.url).replace("sqlite", "oddbase")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PENSTOCK_CONNECTIONS__SHOP", url)
+        settings.cache_clear()
+        told = check("--end", "2026-01-02")
+
+    [note] = [line for line in told if "not tested" in line]
+    assert note.startswith("• source `payments`: Penstock is not tested with oddbase: its rows are read as SQLAlchemy")

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -25,7 +25,12 @@ from penstock.interval import DataInterval
 from penstock.sources import SourceReader, open_source
 from penstock.sources.open_transactions import read_horizon
 from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks.process_resources import connect
+from tests.conftest import DIALECTS, view_rows
+from tests.driver import Driver
 from tests.mariadb import MariadbServer
+from tests.shop import START, Place
 
 DAY = DataInterval(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC))
 
@@ -394,6 +399,60 @@ def test_an_error_quotes_no_value_of_a_row(shop: Database, execute: Callable[...
             "begin not atomic set sql_mode = 'STRICT_ALL_TABLES'; insert into numbers select v from secret; end"
         )
     assert "my-secret" not in str(failed.value)
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+NOW = START + timedelta(days=10)
+
+
+def driver(place: Place, **more: Any) -> Driver:
+    return Driver(load_pipeline(place.spec).model_copy(update=more), connect, place.registry)
+
+
+@pytest.mark.parametrize("warehouse", DIALECTS)
+def test_a_pipeline_scores_rows_of_mariadb_as_those_of_sqlite(make_place: Callable[..., Place], warehouse: str) -> None:
+    other = make_place("sqlite", "duckdb" if warehouse == "sqlite" else "sqlite")
+    driver(other).run(NOW)
+    expected = view_rows(other.warehouse)
+
+    place = make_place("mariadb", warehouse)
+    steps = driver(place, partition_rows=40).run(NOW)
+
+    assert steps.count("publish") == 3
+    assert len(expected) == 750
+    assert view_rows(place.warehouse) == expected
+
+
+def test_rows_that_change_between_two_partitions_fail_the_run_by_name_and_are_read_again(
+    make_place: Callable[..., Place], mariadb: MariadbServer
+) -> None:
+    place = make_place("mariadb", "sqlite", days=1, a_day=60)
+    steps = driver(place, partition_rows=20).steps(NOW)
+    for step in steps:
+        if "load" in step:
+            break
+    mariadb.execute(
+        "update payments set amount = amount + 1, updated_at = now() limit 1", database=place.shop.url.database
+    )
+    [failed] = [step for step in steps if "failed" in step]
+    assert "source `payments`: rows of `shop` changed while the run read them" in failed
+
+    driver(place, partition_rows=20).run(NOW)
+    assert [row[0] for row in view_rows(place.warehouse)] == [*range(1, 61)]
+
+
+def test_one_partition_reads_one_moment_and_needs_no_second_look(
+    make_place: Callable[..., Place], mariadb: MariadbServer
+) -> None:
+    place = make_place("mariadb", "sqlite", days=1, a_day=60)
+    steps = driver(place, partition_rows=1000).steps(NOW)
+    for step in steps:
+        if "load" in step:
+            break
+    mariadb.execute("update payments set updated_at = now() limit 1", database=place.shop.url.database)
+
+    assert "publish" in list(steps)
 
 
 # --- what it cannot do ---------------------------------------------------------------------------

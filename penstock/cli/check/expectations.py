@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 from penstock.cli.check.report import CheckReport, SampleSize
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
     from penstock.privacy.masking import MaskingPolicy
+    from penstock.spec.expectation import Expectation
     from penstock.spec.pipeline import Pipeline
 
 SUBJECT = "expectations"
@@ -56,9 +59,26 @@ class Trial:
     def conclude(self) -> None:
         """Report how many expectations can be judged."""
         number = sum(len(stage) for stage in self.pipeline.expectations.values())
+        for stage, expectations in self.pipeline.expectations.items():
+            self._note_suite(stage, expectations)
         if not number:
             self.report.note(SUBJECT, "none: every row is scored as it is")
         elif self.tried < number:
             self.report.note(SUBJECT, f"{self.tried} of {number} were tried on sample rows")
         else:
             self.report.ok(SUBJECT, f"{number} can be evaluated")
+
+    def _note_suite(self, stage: str, expectations: "Sequence[Expectation]") -> None:
+        """Report which expectations of a suite are judged in the audit, and what was changed of them."""
+        suite = next((expectation.suite for expectation in expectations if expectation.suite), None)
+        if suite is None:
+            return
+        in_audit = [expectation for expectation in expectations if not expectation.is_row]
+        by_row = len(expectations) - len(in_audit)
+        self.report.note(
+            SUBJECT,
+            f"{stage}: {suite}: {by_row} are judged by row, {len(in_audit)} in the audit, of the whole interval",
+        )
+        for expectation in expectations:
+            if expectation.note:
+                self.report.note(SUBJECT, f"{stage}: {suite}: {expectation.label}: {expectation.note}")

@@ -130,6 +130,7 @@ class _Check:
             subject = f"source `{name}`"
             with self.report.about(subject):
                 self.report.ok(subject, inspect_source(self.pipeline, name, interval, self.connect))
+                self._note_untested(subject, name)
                 self._note_deprecated(subject, name)
                 samples[name] = sampler.sample(name)
                 if name == self.pipeline.primary:
@@ -255,6 +256,15 @@ class _Check:
             scores = check_steps(self.pipeline, models, features, size, options, self.report)
             if scores is not None:
                 self.trial.judge(SCORES, scores, size)
+
+    def _note_untested(self, subject: str, name: str) -> None:
+        """Say if Penstock's tests do not read such a database."""
+        from penstock.spec.pipeline import SqlSource
+
+        source = self.pipeline.sources[name]
+        note = self.connect(source.connection).untested if isinstance(source, SqlSource) else None
+        if note is not None:
+            self.report.note(subject, note)
 
     def _note_deprecated(self, subject: str, name: str) -> None:
         from penstock.spec.pipeline import FilesSource

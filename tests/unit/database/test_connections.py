@@ -1,11 +1,13 @@
 """Named connections: which engine a name opens."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from penstock.database.connections import close_engines, open_database
+from penstock.errors import SettingsError
 from penstock.settings import Settings
 
 
@@ -30,3 +32,13 @@ def test_a_server_is_opened_from_a_working_folder_that_is_gone(tmp_path: Path, m
     folder.rmdir()
 
     assert open_database(settings, "warehouse").dialect == "postgresql"
+
+
+def test_a_missing_driver_is_named_with_the_extra_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    settings = Settings(connections={"shop": "mysql://user:secret@host/shop"})
+
+    with pytest.raises(SettingsError, match=r"Install its driver: `pip install penstock\[mysql\]`") as error:
+        open_database(settings, "shop")
+
+    assert "secret" not in str(error.value)
