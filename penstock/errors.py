@@ -35,6 +35,7 @@ PenstockError
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
 │   │   ├── FilesChanged
+│   │   ├── SourceChanged
 │   │   ├── LinesPruned
 │   │   ├── InexactColumn
 │   │   ├── UnreadableTime

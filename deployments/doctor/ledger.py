@@ -29,7 +29,12 @@ LONG_DEAD_SECONDS = 86_400.0
 
 
 def check_ledger(database: Database, settings: Settings) -> Iterator[Finding]:
-    """Check whether the ledger is the known one, can be written, is up to date, and has dead runs."""
+    """Check whether the ledger is the known one, can be written, is up to date, and has dead runs.
+
+    Raises:
+        SettingsError: the database is no warehouse.
+    """
+    database.require_warehouse()  # first: the test table would stay in a database that commits it at once
     name = database.name
     writing = _check_writing(database)
     yield writing

@@ -189,7 +189,7 @@ def test_a_suite_of_great_expectations_is_tried_and_what_it_becomes_is_noted(pla
 
 def test_a_database_that_the_tests_do_not_read_is_noted(place: Place) -> None:
     sa.dialects.registry.register("oddbase", "tests.oddbase", "OddDialect")
-    url = str(place.shop.url).replace("sqlite", "oddbase")
+    url = str(place.shop.url).replace("sqlite", "oddbase", 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PENSTOCK_CONNECTIONS__SHOP", url)
         settings.cache_clear()

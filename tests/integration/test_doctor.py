@@ -34,6 +34,7 @@ from penstock.deployments.doctor.databases import list_checks
 from penstock.deployments.doctor.deployed import check_deployments, check_running
 from penstock.deployments.doctor.finding import Finding
 from penstock.deployments.doctor.reaching import reach_server
+from penstock.errors import SettingsError
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import _migrate, migrate
 from penstock.ledger.reader import list_runs
@@ -41,7 +42,7 @@ from penstock.ledger.tables import runs
 from penstock.ledger.writer import ClaimRequest, claim
 from penstock.run_types import ModelPin
 from penstock.settings import Settings
-from penstock.spec.yaml_file import parse_pipeline
+from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.fan_out import online_workers
 from tests.conftest import DIALECTS
 from tests.large_ledger import fill_ledger
@@ -515,3 +516,20 @@ def test_settings_of_a_server_that_hurt_are_told(use_settings: Callable[..., Set
         findings = list(server.check_settings(make_case(use_settings(), api_url)))
 
     assert [finding.state for finding in findings] == ["warning", "warning"]
+
+
+def test_a_source_in_a_database_that_the_tests_do_not_read_is_not_checked_and_a_warehouse_there_is_broken(
+    make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_place()
+    sa.dialects.registry.register("oddbase", "tests.oddbase", "OddDialect")
+    odd = str(place.shop.url).replace("sqlite", "oddbase", 1)
+    settings = Settings(connections={"shop": odd, "warehouse": odd}, home=place.folder / ".penstock")
+    case = CheckContext(settings, {}, datetime.now(UTC), pipelines=(load_pipeline(place.spec),))
+    findings = {check.subject: list(check.examine()) for check in list_checks(case) if check.subject == "shop"}
+
+    states = [(finding.state, "not tested with oddbase" in finding.what) for finding in findings["shop"]]
+    assert states == [("ok", False), ("not checked", True)]
+    warehouse = next(check for check in list_checks(case) if check.subject == "warehouse")
+    with pytest.raises(SettingsError, match="`warehouse` is oddbase, which is read as a source and is no warehouse"):
+        list(warehouse.examine())
