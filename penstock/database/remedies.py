@@ -54,7 +54,7 @@ FAULTS = (
     ),
     # servers
     Fault(
-        r"too many connections|too many clients|remaining connection slots",
+        r"[Tt]oo many connections|too many clients|remaining connection slots",
         DatabaseUnavailable,
         "Run fewer partitions and flow runs at once, or raise the limit of the server, the database or the role.",
     ),
@@ -74,7 +74,11 @@ FAULTS = (
         DatabaseUnusable,
         "Set `sslmode`, `sslrootcert` and `sslcert` in {url} as the server needs them.",
     ),
-    Fault(r"database .* does not exist", AccessDenied, "Correct the database's name in {url}, or create the database."),
+    Fault(
+        r"database .* does not exist|Unknown database",
+        AccessDenied,
+        "Correct the database's name in {url}, or create the database.",
+    ),
     Fault(
         r"password authentication failed|no password supplied|role .* does not exist|Access denied for user",
         AccessDenied,

@@ -24,6 +24,7 @@ from penstock.errors import (
     NoFiles,
     QueryFailed,
     SettingsError,
+    UnreadableTime,
 )
 from penstock.interval import DataInterval, Grid
 from penstock.run.extract import land_logs
@@ -588,3 +589,18 @@ def test_the_generic_path_gives_what_the_fast_one_gives(
 
     assert count == 20
     assert pa.concat_tables(slow) == pa.concat_tables(fast)
+
+
+@pytest.mark.parametrize(("kind", "value"), [("text", "'01.03.2026'"), ("integer", "1767225600")])
+def test_an_event_time_that_is_no_time_is_refused_in_a_database_that_is_not_known(
+    use_settings: Callable[..., Any], tmp_path: Path, kind: str, value: str
+) -> None:
+    sa.dialects.registry.register("oddbase", "tests.oddbase", "OddDialect")
+    odd = open_database(use_settings(shop=f"oddbase:///{tmp_path / 'shop.db'}"), "shop")
+    with odd.engine.begin() as connection:
+        connection.exec_driver_sql(f"create table rows_ (id integer primary key, created_at {kind}, at timestamp)")
+        connection.exec_driver_sql(f"insert into rows_ values (1, {value}, '2026-01-01 10:00:00.000000')")
+
+    with pytest.raises(UnreadableTime, match="created_at"):
+        reader(pipeline(sql(table="rows_")), odd).plan(DAY, 10)
+    assert reader(pipeline(sql(table="rows_"), "at"), odd).plan(DAY, 10).rows == 1
