@@ -39,7 +39,26 @@ A duration is a number and a unit: `15m`, `1h`, `7d` or `2w`. Column names are s
 """
 _DURATION = r"^\d+\s*[mhdw]$"
 _NAMES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
-_TYPES = """## Expectation types
+_TYPES = """## Suites of Great Expectations
+
+A stage may read its expectations from a suite that Great Expectations 1.x wrote:
+
+```yaml
+expectations:
+  payments: {{suite: suites/payments.json}}
+```
+
+The path starts at the folder of the spec. The content belongs to the spec: a suite with another expectation, argument
+or severity is another spec, and its notes, ids and `meta` change nothing. `critical`, `warning` and `info` mean what
+they mean here. A `warning` that cannot quarantine rows, because the expectation judges the whole interval or has
+`mostly`, becomes `info`. `penstock check` says which expectations are judged by row and which in the audit, and what
+was changed or left out (`result_format`, `catch_exceptions`, `batch_id`).
+
+A suite is refused, with every reason at once, if it has an expectation that Penstock cannot judge
+(`expect_column_values_to_be_of_type`, your own classes), a field that would change its verdict (`row_condition`,
+`windows`, `$PARAMETER`), or the format of Great Expectations 0.x.
+
+## Expectation types
 
 A *row* expectation judges each row alone, so it may put rows into quarantine (`severity: warning`). All others judge
 the whole interval in the audit. The documentation of Great Expectations describes the arguments. Each type has the

@@ -455,6 +455,23 @@ def test_one_partition_reads_one_moment_and_needs_no_second_look(
     assert "publish" in list(steps)
 
 
+def test_a_flow_whose_connection_is_killed_in_mid_read_reads_again_and_publishes(
+    make_place: Callable[..., Place], mariadb: MariadbServer, prefect_api: str
+) -> None:
+    from penstock.flows.score import score
+
+    place = make_place("mariadb", "sqlite", days=1, a_day=60)
+    slow = "query: select p.*, sleep(0.02) as nothing from payments p"
+    place.spec.write_text(place.spec.read_text().replace("table: payments\n", f"{slow}\n"))
+    killer = kill_when_reading(mariadb, "connection")
+
+    ended = score(str(place.spec), end="2026-01-02", return_state=True)
+    killer.join()
+
+    assert ended.name == "Completed", ended.message
+    assert [row[0] for row in view_rows(place.warehouse)] == [*range(1, 61)]
+
+
 # --- what it cannot do ---------------------------------------------------------------------------
 
 
