@@ -64,11 +64,10 @@ def _table(source: SqlSource, database: Database) -> sa.FromClause:
                 *inspector.get_view_names(schema=source.schema_),
             )
             raise MissingTable(database.name, source.table, known)
-    return sa.table(
-        sa.quoted_name(source.table, quote=True),
-        *(sa.column(sa.quoted_name(c["name"], quote=True), database.sql.reflected(c["type"])) for c in columns),
-        schema=source.schema_,
-    )
+    dialect = database.sql
+    names = (sa.quoted_name(dialect.reflected_name(c["name"]), quote=True) for c in columns)
+    typed = (sa.column(name, dialect.reflected(c["type"])) for name, c in zip(names, columns, strict=True))
+    return sa.table(sa.quoted_name(source.table, quote=True), *typed, schema=source.schema_)
 
 
 def _query(name: str, source: SqlSource, database: Database, interval: DataInterval | None) -> sa.FromClause:

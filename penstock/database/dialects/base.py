@@ -151,6 +151,10 @@ class SqlDialect:
 
     # Reading a source
 
+    def reflected_name(self, name: str) -> str:
+        """Return a column's name for a reflected one."""
+        return name
+
     def reflected(self, kind: Type) -> Type:
         """Return the type to work with for a reflected one."""
         return kind

@@ -85,6 +85,9 @@ class MysqlDialect(SqlDialect):
         sa.event.listen(engine, "connect", set_up)
         return engine
 
+    def reflected_name(self, name: str) -> str:
+        return name.replace("``", "`")  # SQLAlchemy 2.0 leaves it as `SHOW CREATE TABLE` quotes it
+
     def describe(self, cursor: Any, names: Sequence[str]) -> list[Type | None]:
         fields = getattr(getattr(cursor, "_result", None), "fields", ())  # PyMySQL's description has no flags
         if len(fields) != len(names):
@@ -96,15 +99,16 @@ class MysqlDialect(SqlDialect):
         kind = column.type
         if isinstance(kind, mysql.BIT):
             return _number_of_bits(column).label(name)
-        if isinstance(kind, sa.Float) and not isinstance(kind, sa.Double):
-            # A float32 is exact as a float64. As it is, the server writes it with six digits.
-            return column.op("+")(sa.literal_column("0e0")).label(name)
+        if _is_single(kind):
+            return _as_double(column).label(name)
         return as_text(column).label(name) if isinstance(kind, sa.Time) else column
 
     def orderable(self, element: Element) -> Element:
         kind = element.type
         if isinstance(kind, mysql.BIT):
             return _number_of_bits(element)
+        if _is_single(kind):
+            return _as_double(element)
         if isinstance(kind, sa.types._Binary):
             return sa.func.hex(element, type_=sa.Text)
         plain = isinstance(kind, sa.Integer | sa.Numeric | sa.String | sa.Date | sa.DateTime | mysql.YEAR)
@@ -180,6 +184,15 @@ def _number_of_bits(column: Element) -> Element:
     length = getattr(column.type, "length", None) or 1
     kind = mysql.BIGINT(unsigned=True) if length > 63 else sa.BigInteger()
     return sa.type_coerce(sa.cast(column, mysql.INTEGER(unsigned=length > 63)), kind)
+
+
+def _is_single(kind: Type) -> bool:
+    return isinstance(kind, sa.Float) and not isinstance(kind, sa.Double)
+
+
+def _as_double(column: Element) -> Element:
+    """Return a float32 as the float64 that it is. The server writes a float32 with six digits."""
+    return sa.type_coerce(column.op("+")(sa.literal_column("0e0")), sa.Double())
 
 
 def _as_times(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
