@@ -48,11 +48,11 @@ expectations:
   payments: {{suite: suites/payments.json}}
 ```
 
-The path starts at the folder of the spec. The content belongs to the spec: a suite with another expectation, argument
-or severity is another spec, and its notes, ids and `meta` change nothing. `critical`, `warning` and `info` mean what
-they mean here. A `warning` that cannot quarantine rows, because the expectation judges the whole interval or has
-`mostly`, becomes `info`. `penstock check` says which expectations are judged by row and which in the audit, and what
-was changed or left out (`result_format`, `catch_exceptions`, `batch_id`).
+The path starts at the folder of the spec, and the suite is deployed with it. The content belongs to the spec: a suite
+with another expectation, argument or severity is another spec. Its notes, ids and `meta` change nothing. `critical`,
+`warning` and `info` mean what they mean here. A `warning` that cannot quarantine rows, because the expectation judges
+the whole interval or has `mostly`, becomes `info`. `penstock check` says which expectations are judged by row and which
+in the audit, and what was changed or left out (`result_format`, `catch_exceptions`, `batch_id`).
 
 A suite is refused, with every reason at once, if it has an expectation that Penstock cannot judge
 (`expect_column_values_to_be_of_type`, your own classes), a field that would change its verdict (`row_condition`,

@@ -174,18 +174,17 @@ def open_database(settings: Settings, name: str, resolve_block: SecretResolver |
             )
         text = resolve_block(text.removeprefix("block:"))
     _check_url(name, text)
+    _check_driver(name, text)
     try:
         return Database(
             name, _engine(text, settings.statement_seconds, threading.get_ident() if ":memory:" in text else 0)
         )
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         reason = type(error).__name__ if isinstance(error, sa.exc.ArgumentError) else str(error)
-        extra = find_dialect(re.split(r"[+:]", text)[0]).extra
-        if isinstance(error, ModuleNotFoundError) and extra is not None:
-            raise SettingsError(
-                f"connection `{name}` cannot be opened: {reason}",
-                f"Install its driver: `pip install penstock[{extra}]`.",
-            ) from None
+        dialect = find_dialect(re.split(r"[+:]", text)[0])
+        if isinstance(error, ModuleNotFoundError) and dialect.extra is not None:
+            remedy = f"Install its driver: `pip install {dialect.driver}`, or Penstock's extra `{dialect.extra}`."
+            raise SettingsError(f"connection `{name}` cannot be opened: {reason}", remedy) from None
         raise SettingsError(
             f"connection `{name}` cannot be opened: {reason}",
             f"Set PENSTOCK_CONNECTIONS__{name.upper()} to a SQLAlchemy URL whose driver is installed, "
@@ -207,6 +206,20 @@ def _check_url(name: str, text: str) -> None:
             "Percent-encode special characters of the password (`@` is %40, `:` is %3A, `/` is %2F, "
             f"`%` is %25) in PENSTOCK_CONNECTIONS__{name.upper()}.",
         )
+
+
+def _check_driver(name: str, text: str) -> None:
+    """Refuse a driver whose values Penstock would read wrongly.
+
+    Raises:
+        SettingsError: the URL names one.
+    """
+    found = re.match(r"(?P<dialect>\w+)\+(?P<driver>\w+):", text)
+    dialect = find_dialect(found["dialect"]) if found else None
+    if found and dialect and dialect.only_driver and found["driver"] != dialect.driver:
+        what = f"connection `{name}` names the driver {found['driver']}, and Penstock reads {dialect.title} with "
+        remedy = f"Write `{found['dialect']}://…` without `+{found['driver']}` in PENSTOCK_CONNECTIONS__{name.upper()}."
+        raise SettingsError(f"{what}{dialect.driver}", remedy)
 
 
 def close_engines() -> None:

@@ -34,6 +34,8 @@ class SqlDialect:
     """Whether Penstock's tests read it."""
     driver: str | None = None
     """The driver for a URL that names none."""
+    only_driver = False
+    """Whether its values are right with this driver only."""
     extra: str | None = None
     """The extra of Penstock's package that installs the driver."""
     modules: tuple[str, ...] = ()

@@ -35,6 +35,7 @@ class MysqlDialect(SqlDialect):
     title = "MariaDB or MySQL"
     is_tested = True
     driver = "pymysql"
+    only_driver = True  # `describe` and `as_array` read its results
     extra = "mysql"
     modules = ("pymysql",)
     changes_between_reads = True

@@ -38,7 +38,17 @@ def test_a_missing_driver_is_named_with_the_extra_that_installs_it(monkeypatch: 
     monkeypatch.setitem(sys.modules, "pymysql", None)
     settings = Settings(connections={"shop": "mysql://user:secret@host/shop"})
 
-    with pytest.raises(SettingsError, match=r"Install its driver: `pip install penstock\[mysql\]`") as error:
+    with pytest.raises(
+        SettingsError, match="Install its driver: `pip install pymysql`, or Penstock's extra `mysql`"
+    ) as error:
         open_database(settings, "shop")
 
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("driver", ["mysqldb", "mysqlconnector", "asyncmy"])
+def test_another_driver_of_mariadb_is_refused_because_its_values_were_not_tried(driver: str) -> None:
+    settings = Settings(connections={"shop": f"mysql+{driver}://user:secret@host/shop"})
+
+    with pytest.raises(SettingsError, match=rf"with pymysql. Write `mysql://…` without `\+{driver}`"):
+        open_database(settings, "shop")
