@@ -30,6 +30,7 @@ from penstock.resources.usage import PartitionMeter, Usage
 from penstock.run.budget import keep_budget
 from penstock.run.extract import (
     count_malformed,
+    describe_logs,
     extract_partition,
     plan_partitions,
     source_fingerprint,
@@ -291,8 +292,9 @@ class ScoringSteps:
         from penstock.run.audit import audit_interval  # not above: it imports pandas
 
         malformed = count_malformed(self.pipeline, run.interval, self.connect)
+        notes = describe_logs(self.pipeline, run.interval, self.connect)
         planned = find_run(self.warehouse, run.run_id).rows_planned
-        result = audit_interval(run, receipts, count_rows(self.warehouse, run), malformed, planned)
+        result = audit_interval(run, receipts, count_rows(self.warehouse, run), malformed, planned, notes)
         writer.record_validations(self.warehouse, run, result.validations)
         return result
 

@@ -57,6 +57,7 @@ def test_combined_lines_become_columns() -> None:
             "size": 203,
             "referer": "http://x/",
             "agent": "Mozilla/5.0 (X)",
+            "extra": None,
         }
     ]
 
@@ -97,7 +98,9 @@ def test_a_request_that_is_none_stays_whole(request_: str, parts: tuple[str | No
         "",
         "hello",
         COMBINED[:-1],
-        COMBINED + " more",
+        COMBINED + "more",
+        COMBINED + ' "open',
+        COMBINED + "  two blanks",
         COMBINED.replace("200", "2x0"),
         COMBINED.replace("203", "9" * 19),
         COMBINED.replace("17/May", "31/Jun"),
@@ -164,7 +167,7 @@ def test_the_time_of_a_json_line_is_its_first_time_key(line: str, time: str | No
     [
         ("int", ["1", "-1", "5.0", "null"], ["1.5", '"1"', "true", "9223372036854775808", "1e30", "[1]"]),
         ("float", ["1", "1.5", "-1e3"], ['"1"', "1e999", "NaN", "{}"]),
-        ("string", ['"x"', '""'], ["1", "true", "[]", "{}"]),
+        ("string", ['"x"', '""', "[]", '{"a": 1}'], ["1", "true"]),
         ("bool", ["true", "false"], ["1", '"true"']),
         ("timestamp", ['"2024-01-01T00:00:00Z"', "0"], ['"x"', "true", '""']),
     ],
@@ -326,5 +329,7 @@ def test_a_combined_line_is_taken_apart_alike_with_and_without_quotes_around(age
     if times("combined", odd) != [None]:
         alone, together = rows("combined", odd), rows("combined", COMBINED, odd)
         assert alone[0] == together[1]
-        assert alone[0]["agent"] == (None if agent == "-" else agent)
+        read, extra = alone[0]["agent"], alone[0]["extra"]
+        written = "-" if read is None else read
+        assert (written if extra is None else f'{written}" {extra[:-1]}') == agent
         assert alone[0]["status"] == 200
