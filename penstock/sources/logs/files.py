@@ -18,6 +18,7 @@ Limits:
 """
 
 import glob
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -45,6 +46,7 @@ from penstock.sources.logs.pieces import cut_pieces
 from penstock.sources.logs.records import ONE_LINE, Layout
 from penstock.sources.logs.split import Lines, split_lines
 
+_ROTATED = re.compile(r"[._-](?:[0-9].*|old|prev|bak)")
 QUIET = timedelta(hours=1)
 """A file that was not written for so long counts as finished."""
 
@@ -354,7 +356,8 @@ class _Scan:
 
 def _is_rotated_from(path: Path, other: Path, written: int) -> bool:
     """Whether a file has the name of another with a suffix (`app.log.1`), and the other was written since."""
-    if other.parent != path.parent or not path.name.startswith((f"{other.name}.", f"{other.name}-", f"{other.name}_")):
+    name = path.name.removeprefix(other.name)
+    if other.parent != path.parent or name == path.name or not _ROTATED.fullmatch(name):
         return False
     try:
         status = other.stat()

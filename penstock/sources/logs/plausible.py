@@ -21,6 +21,8 @@ AHEAD = timedelta(days=366)
 """How far after its file was written a line's time may lie."""
 APART = timedelta(days=20 * 366)
 """How far a line's time may lie from the middle one of the lines that are read with it."""
+_LATER = timedelta(days=9 * 366)
+"""A file's time so much later gives all times without a year another one, a 29 February too."""
 _HALF_YEAR = timedelta(days=183)
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -46,7 +48,7 @@ def read_times(
     if far.sum() > max(0.5, source.max_malformed) * valid.sum():
         raise _implausible(name, batch, times, far, "is not one of a log that was written on")
     if source.year is None and _turns(micros[valid & ~far], after):
-        shifted = parser.times(batch.lines, batch.seen_at + AHEAD, after)
+        shifted = parser.times(batch.lines, batch.seen_at + _LATER, after)
         undated = valid & ~far & np.array(pc.fill_null(pc.not_equal(times, shifted), False))
         if _turns(micros[undated], after):
             why = "has no year, and lines before or after it are of another one; their file was written on"
