@@ -35,7 +35,7 @@ class LocalZone:
     def repeated(self, span: DataInterval) -> list[tuple[datetime, datetime]]:
         """Return the spans in UTC, within another, in which local times occur for the first of two times."""
         zone, step, found = ZoneInfo(self.name), timedelta(microseconds=_STEP), []
-        day = span.start - timedelta(days=1)
+        day = span.start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
         while day < span.end + timedelta(days=1):
             if day.astimezone(zone).utcoffset() != (day + timedelta(days=1)).astimezone(zone).utcoffset():
                 moments = [day + i * step for i in range(97)]
