@@ -35,6 +35,7 @@ _EPOCH = (
     r"(?:\.(?P<fraction>[0-9]*))?(?P<exponent>[eE]\+?[0-9]{1,3})?$"
 )
 EPOCH_UNITS = ("epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
+_LAST_SECOND = 253_402_300_799
 _UNIT_LIMITS = np.array([10**11, 10**14, 10**17])
 _MONTH_CODES = np.array([int.from_bytes(name.encode()) for name in MONTHS])
 _MONTH_ORDER = np.argsort(_MONTH_CODES)
@@ -113,8 +114,8 @@ def read_epoch(texts: pa.StringArray, unit: str | None = None) -> pa.TimestampAr
         units = np.searchsorted(_UNIT_LIMITS, number, side="right")
     else:
         units = np.full(len(number), EPOCH_UNITS.index(unit))
-    valid = found & (number < np.array([10**11, 10**14, 10**17, 2**63 - 1])[units])
-    kept = np.where(valid, number, 0)
+    valid, last = found, np.array([_LAST_SECOND, _LAST_SECOND * 10**3, _LAST_SECOND * 10**6, 2**63 - 1])
+    kept = np.where(valid, np.minimum(number, last[units]), 0)  # a number in another unit is of the year 9999
     micros = np.choose(
         units,
         [

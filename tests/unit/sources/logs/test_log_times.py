@@ -166,6 +166,8 @@ def test_dated_lines_may_go_back_as_they_like() -> None:
     [
         ("epoch_us", WRITTEN["epoch_ms"]),  # 1970
         ("epoch_s", "2051222400"),  # 2035
+        ("epoch_s", WRITTEN["epoch_ms"]),
+        ("epoch_ms", WRITTEN["epoch_ns"]),
         ("epoch_ns", "9150000000000000000"),  # 2259
         ("%Y-%m-%d", "1900-01-01"),
         ("%Y-%m-%d", "2262-04-11"),
