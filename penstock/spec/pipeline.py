@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -31,6 +33,7 @@ from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.features_query import check_features
 from penstock.spec.parts import (
+    MAX_NAME,
     Budget,
     Column,
     ConnectionName,
@@ -230,17 +233,53 @@ class JsonTime(Part):
     """As `time_format` of a regular expression."""
 
 
-class LogGroup(Part):
-    """Rows made of several lines: one for each key and interval, such as a session or a client."""
+def quote_column(name: str) -> str:
+    """Write a column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
 
-    key: tuple[Column, ...] = Field(min_length=1, max_length=8, examples=[["session"]])
-    """Columns of the lines. All lines of an interval with the same values make up one row."""
+
+def _read_key(value: Any) -> Any:
+    return {c: quote_column(c) for c in value if isinstance(c, str)} if isinstance(value, list | tuple) else value
+
+
+_COLUMN_NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+GroupKey = Annotated[
+    dict[Column, SqlExpression],
+    BeforeValidator(_read_key),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": _COLUMN_NAME},
+                {"type": "object", "additionalProperties": {"type": "string"}},
+            ]
+        }
+    ),
+]
+
+
+class LogGroup(Part):
+    """Rows made of several lines: one for each key and interval, such as a session, a client or an hour."""
+
+    key: GroupKey = Field(
+        min_length=1, max_length=8, examples=[["session"], {"client": "host", "hour": "date_trunc('hour', time)"}]
+    )
+    """Columns of the lines, or DuckDB expressions over a line by name. All lines of an interval with the same values
+    make up one row."""
     time: Literal["min", "max"] = Field(default="min", examples=["min"])
     """Whether `time` of the row is that of its first or of its last line in the interval."""
     columns: dict[Column, str] = Field(
         default_factory=dict, max_length=100, examples=[{"requests": "count(*)", "bytes": "sum(size)"}]
     )
     """Further columns of the row: DuckDB aggregates over the columns of its lines."""
+
+    @field_validator("key")
+    @classmethod
+    def _key_names_are_free(cls, value: dict[str, str]) -> dict[str, str]:
+        if taken := twin_names([*value, "time", ROW_ID]):
+            raise ValueError(
+                f"`{taken[0]}` cannot be a column of the key twice, or beside `time`; give it another name"
+            )
+        return value
 
     @field_validator("columns")
     @classmethod
@@ -307,7 +346,7 @@ class LogSource(RowSource):
 
     @property
     def key(self) -> tuple[str, ...]:
-        return self.group.key if self.group else (ROW_ID,)
+        return tuple(self.group.key) if self.group else (ROW_ID,)
 
 
 _MOST_PIECES = 1000

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey, read_number, same_value
 from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.landed import landed_table
+from penstock.sources.logs.line_groups import read_keys
 from penstock.spec.pipeline import ROW_ID, LogSource, Pipeline
 
 PAGE = 20_000
@@ -123,7 +125,7 @@ def _forget_lines(work: _Work, pipeline: Pipeline, name: str, source: LogSource,
     table = landed_table(pipeline.name, name)
     if not sa.inspect(work.connection).has_table(table.name):
         return []
-    found = list(_find_lines(work.connection, table, source, column, text))
+    found = list(_find_lines(work.connection, table, name, source, column, text))
     for file_id, offset, _ in found:
         work.delete(table.name, table, table.c.file_id == file_id, table.c.offset == offset)
     _forget_unreadable(work, pipeline, name, text)
@@ -135,7 +137,7 @@ def _times(lines: Sequence[Any]) -> Any:
 
 
 def _find_lines(
-    connection: sa.Connection, table: sa.Table, source: LogSource, column: str, text: str
+    connection: sa.Connection, table: sa.Table, name: str, source: LogSource, column: str, text: str
 ) -> Iterator[tuple[str, int, _Key]]:
     parser, no_masking = compile_format(source), MaskingPolicy()
     after = ("", -1)
@@ -149,16 +151,17 @@ def _find_lines(
         if column not in parsed.column_names:
             known = ", ".join(f"`{c}`" for c in parsed.column_names)
             raise SettingsError(f"its lines have no column `{column}`", f"Use one of {known}.")
-        for row, values in zip(page, parsed.to_pylist(), strict=True):
-            if same_value(values[column], text, no_masking):
-                yield row.file_id, row.offset, _key_of(source, values | {ROW_ID: f"{row.file_id}:{row.offset}"})
+        keys = read_keys(name, parsed, source.group).to_pylist() if source.group else repeat({})
+        for row, value, key in zip(page, parsed[column].to_pylist(), keys, strict=bool(source.group)):
+            if same_value(value, text, no_masking):
+                yield row.file_id, row.offset, _key_of(key or {ROW_ID: f"{row.file_id}:{row.offset}"})
         after = (page[-1].file_id, page[-1].offset)
 
 
-def _key_of(source: LogSource, values: dict[str, Any]) -> _Key:
+def _key_of(values: dict[str, Any]) -> _Key:
     """Return the key of the row that a line is in. Empty if a part of it is NULL, for such a row has no score."""
-    key = tuple((column, str(values[column])) for column in source.key if values[column] is not None)
-    return key if len(key) == len(source.key) else ()
+    key = tuple((column, str(value)) for column, value in values.items() if value is not None)
+    return key if len(key) == len(values) else ()
 
 
 def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, text: str) -> None:

@@ -292,6 +292,51 @@ def test_each_group_is_one_row_of_its_interval_and_in_one_partition(
     assert sorted(rows) == sorted(row["session"] for row in source.read(DAY).to_pylist())
 
 
+@pytest.mark.parametrize("size", [1, 100])
+def test_a_row_may_be_a_client_and_hour(tmp_path: Path, database: Database, size: int) -> None:
+    key = {"hour": "date_trunc('hour', time)", "client": "upper(session)"}
+    pipeline = spec(tmp_path, group={"key": key, "columns": {"n": "count(*)"}})
+    (tmp_path / "app.log").write_text(
+        "2026-01-01T01:00Z a\n2026-01-01T01:59Z A\n2026-01-01T02:00Z a\n2026-01-01T23:59Z b\n2026-01-02T00:00Z b\n"
+    )
+    land(pipeline, database)
+    source = open_source(pipeline, "web", connect(database))
+    plan = source.plan(DAY, size)
+    rows = [row for part in plan.partitions for row in source.read(DAY, part).to_pylist()]
+    assert [(row["hour"].hour, row["client"], row["n"], row["time"].minute) for row in rows] == [
+        (1, "A", 2, 0),
+        (2, "A", 1, 0),
+        (23, "B", 1, 59),
+    ]
+    assert (pipeline.key, plan.rows, len(plan.partitions)) == (("hour", "client"), 3, 3 if size == 1 else 1)
+    erase(database, ErasureRequest(pipeline, RowKey({"session": "b"}), "web"), MaskingPolicy(), b"x" * 32)
+    assert len(source.read(DAY)) == 2
+
+
+def test_partition_by_of_a_group_is_a_column_of_its_key(tmp_path: Path, sqlite: Database) -> None:
+    (tmp_path / "app.log").write_text("2026-01-01T01:00Z a 1\n2026-01-01T01:00Z b 1\n")
+    pipeline = grouped(tmp_path)
+    land(pipeline, sqlite)
+    whole = pipeline.model_copy(update={"partition_by": "session"})
+    assert len(open_source(whole, "web", connect(sqlite)).plan(DAY, 1).partitions) == 2
+    with pytest.raises(MissingColumns, match="the key of its `group` lacks `requests`"):
+        open_source(pipeline.model_copy(update={"partition_by": "requests"}), "web", connect(sqlite)).plan(DAY, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ({"n": "count(*)"}, "needs many rows"),
+        (["time"], "give it another name"),
+        (["a", "A"], "give it another name"),
+        ({}, "at least 1"),
+    ],
+)
+def test_a_key_that_is_no_column_of_a_line_is_refused(key: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        grouped(Path("x"), key=key)
+
+
 def test_a_late_line_changes_the_fingerprint_and_the_row_of_its_interval(tmp_path: Path, database: Database) -> None:
     pipeline = grouped(tmp_path, time="max")
     (tmp_path / "app.log").write_text("2026-01-01T01:00Z a 1\n2026-01-02T01:00Z a 2\n2026-01-01T03:00Z b 4\n")

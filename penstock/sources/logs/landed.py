@@ -23,12 +23,12 @@ from penstock.ledger.tables import log_lines
 from penstock.run_types import LogNotes, Partition, SourcePlan
 from penstock.sources.groups import pack_groups
 from penstock.sources.logs.formats import compile_format
-from penstock.sources.logs.line_groups import group_lines
+from penstock.sources.logs.line_groups import count_lines, group_lines, read_key_texts
 from penstock.sources.logs.set_aside import list_set_aside
 from penstock.sources.logs.zones import LocalZone
 from penstock.sources.relation import Relation
 from penstock.spec.parts import MAX_NAME
-from penstock.spec.pipeline import ROW_ID, LogSource
+from penstock.spec.pipeline import ROW_ID, LogGroup, LogSource
 
 _PIECE_ROWS = 50_000
 """Lines that are parsed at once where a partition needs all lines of an interval."""
@@ -142,10 +142,11 @@ class LogReader:
         lines: Counter[str | None] = Counter()
         keys: defaultdict[str | None, set[Any]] = defaultdict(set)
         for table in self._read_pieces(span):
-            values: list[str | None] = self._group_of(table).to_pylist()
-            lines.update(values)
-            for value, *key in zip(values, *(table[c].to_pylist() for c in self.source.group.key), strict=True):
-                keys[value].add(tuple(key))
+            for value, count, key in count_lines(
+                self.name, table, self.source.group, self._key_column(self.source.group)
+            ):
+                lines[value] += count
+                keys[value].add(key)
         known = sorted((value, count) for value, count in lines.items() if value is not None)
         partitions, _ = pack_groups(known, lines[None], partition_rows)
         sizes = [0] * len(partitions)
@@ -166,16 +167,22 @@ class LogReader:
         Raises:
             MissingColumns: the lines, or the key of the group, have no such column.
         """
-        group, column = self.source.group, self.partition_by
-        known = tuple(table.column_names)
-        if group is not None:
-            column = column or group.key[0]
-            known = group.key if self.partition_by else known
-        assert column is not None
-        if column not in known:
-            where = "the key of its `group`" if group and self.partition_by else ""
-            raise MissingColumns(f"source `{self.name}`" + (f": {where}" if where else ""), (column,), known)
-        return table[column].cast(pa.string())
+        if self.source.group is not None:
+            return read_key_texts(self.name, table, self.source.group, self._key_column(self.source.group))
+        assert self.partition_by is not None
+        if self.partition_by not in table.column_names:
+            raise MissingColumns(f"source `{self.name}`", (self.partition_by,), tuple(table.column_names))
+        return table[self.partition_by].cast(pa.string())
+
+    def _key_column(self, group: LogGroup) -> str:
+        """Return the column of a group's key that partitions keep whole."""
+        if self.partition_by is None:
+            return next(iter(group.key))
+        if self.partition_by not in group.key:
+            raise MissingColumns(
+                f"source `{self.name}`: the key of its `group`", (self.partition_by,), tuple(group.key)
+            )
+        return self.partition_by
 
     def count_without_time(self, interval: DataInterval | None) -> int:
         return 0  # a line without a time is malformed and counted as such
