@@ -34,8 +34,11 @@ PenstockError
 │   │   ├── NoFiles
 │   │   ├── OutsideRoots
 │   │   ├── BrokenFile
+│   │   │   └── BrokenArchive
 │   │   ├── FilesChanged
 │   │   ├── SourceChanged
+│   │   ├── ImplausibleTimes
+│   │   ├── GroupFailed
 │   │   ├── LinesPruned
 │   │   ├── InexactColumn
 │   │   ├── UnreadableTime
@@ -774,6 +777,15 @@ class BrokenFile(SourceError):
 
 
 @dataclass(eq=False)
+class BrokenArchive(BrokenFile):
+    """A compressed file of a source cannot be unpacked.
+
+    Cause: the archive is cut, corrupt, too large, or still being written. No row of it was used.
+    Remedy: replace the file, or move it out of the source's path. A log source reads its other files meanwhile.
+    """
+
+
+@dataclass(eq=False)
 class FilesChanged(SourceError):
     """Files of a source changed while a run read them.
 
@@ -815,6 +827,43 @@ class SourceChanged(SourceError):
             "interval from the start. If it happens again, read it later (`delay:`), raise `partition_rows` until one "
             "partition reads the interval, or read from a replica that stands still."
         )
+
+
+@dataclass(eq=False)
+class ImplausibleTimes(SourceError):
+    """The times of a log file cannot be right.
+
+    Cause: the lines lie in 1900, 1970 or 2262, as numbers read in the wrong unit do. Or they have no year, and the time
+        of their file does not tell it.
+    Remedy: correct `time_format`, or set `year` to the year of the file's first line. No line after it was landed.
+    """
+
+    source: str
+    file: str
+    offset: int
+    time: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: {self.file}, line at byte {self.offset}: the time {self.time} {self.reason}. "
+            "No line from there on was landed. Correct the time format, or set `year` for times without one."
+        )
+
+
+@dataclass(eq=False)
+class GroupFailed(SourceError):
+    """The lines of a log cannot be grouped.
+
+    Cause: an expression in `group.columns` names a column that the lines do not have, or does not fit its type.
+    Remedy: correct the expression.
+    """
+
+    source: str
+    reason: str
+
+    def message(self) -> str:
+        return f"source `{self.source}`: its lines cannot be grouped: {self.reason}. Correct `group` in the spec."
 
 
 @dataclass(eq=False)

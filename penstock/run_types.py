@@ -134,6 +134,17 @@ class SourcePlan:
 
 
 @dataclass(frozen=True)
+class LogNotes:
+    """What a person should know of the lines of a log source in one interval."""
+
+    set_aside: tuple[str, ...] = ()
+    """Archives that cannot be unpacked, each with the reason. Their lines are missing."""
+    repeated: int = 0
+    """Lines with a local time that occurs twice in autumn."""
+    timezone: str = ""
+
+
+@dataclass(frozen=True)
 class Horizon:
     """The time up to which a source is complete, and the transaction that blocks the rest."""
 

@@ -30,6 +30,7 @@ from penstock.resources.usage import PartitionMeter, Usage
 from penstock.run.budget import keep_budget
 from penstock.run.extract import (
     count_malformed,
+    describe_logs,
     extract_partition,
     plan_partitions,
     refuse_changed_rows,
@@ -293,9 +294,11 @@ class ScoringSteps:
         from penstock.run.audit import audit_interval  # not above: it imports pandas
 
         malformed = count_malformed(self.pipeline, run.interval, self.connect)
+        notes = describe_logs(self.pipeline, run.interval, self.connect)
         planned = find_run(self.warehouse, run.run_id)
         refuse_changed_rows(run, len(receipts), planned.source_fingerprint, self.connect, self.masking)
-        result = audit_interval(run, receipts, count_rows(self.warehouse, run), malformed, planned.rows_planned)
+        written = count_rows(self.warehouse, run)
+        result = audit_interval(run, receipts, written, malformed, planned.rows_planned, notes)
         writer.record_validations(self.warehouse, run, result.validations)
         return result
 

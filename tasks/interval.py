@@ -12,7 +12,7 @@ from penstock.resources.usage import Usage
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, Plan, PlannedInterval
 from penstock.run_types import ModelPin, Pins, Receipt, ScoringRun, SourcePlan
-from penstock.sources.logs.landed import Landing
+from penstock.sources.logs.landing import Landing
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models
 from penstock.tasks.ledger_record import open_ledger
@@ -46,7 +46,11 @@ def collect_logs(pipeline: Pipeline) -> dict[str, Landing]:
         LedgerLost: the project has had a ledger, and the warehouse has none or another one; not retried.
     """
     open_ledger(pipeline)
-    return land_logs(pipeline, connector())
+    landed = land_logs(pipeline, connector())
+    for name, landing in landed.items():
+        for file in landing.set_aside:
+            get_run_logger().warning("source `%s`: %s is set aside: %s", name, file.path, file.reason)
+    return landed
 
 
 @task(name="plan", task_run_name="plan", **RETRIED)

@@ -19,6 +19,8 @@ SECTIONS = {
     "SqlSource": "SQL source",
     "LogSource": "log source",
     "RegexFormat": "log format",
+    "JsonTime": "log time",
+    "LogGroup": "log group",
     "FilesSource": "files source",
     "DeclaredType": "file column",
     "Expectation": "expectation",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from penstock.errors import ReconciliationFailed
 from penstock.ledger.writer import Totals
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_shares, judge_whole
-from penstock.run_types import Receipt, ScoringRun, Validation, Verdict, interval_label
+from penstock.run_types import LogNotes, Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.spec.expectation_types import Outcome
 from penstock.spec.pipeline import FEATURES, SCORES, LogSource
 from penstock.wording import plural
@@ -76,12 +77,14 @@ def audit_interval(
     rows_in_database: int,
     malformed: Mapping[str, tuple[int, int]],
     planned: int | None = None,
+    notes: Mapping[str, LogNotes] = MappingProxyType({}),
 ) -> AuditResult:
     """Judge the interval as a whole.
 
     Args:
         malformed: by log source, the numbers of unreadable lines and of all lines.
         planned: the number of rows that planning counted.
+        notes: by log source, what a person should know of its lines.
 
     Raises:
         ReconciliationFailed: the counts do not add up.
@@ -91,6 +94,7 @@ def audit_interval(
     totals = sum_counts(receipts) if halted else reconcile(run, receipts, rows_in_database, planned)
     volume = _judge_volume(run, totals, totals.extracted if halted or planned is None else planned)
     found = [*volume, *(_judge_malformed(run, name, *counts) for name, counts in malformed.items())]
+    found += [note for name, each in notes.items() for note in _describe_lines(name, each)]
     if not halted:
         found += judge_shares(pipeline.expectations, [v for r in receipts for v in r.validations])
         rows = {
@@ -136,6 +140,19 @@ def _judge_malformed(run: ScoringRun, name: str, bad: int, lines: int) -> Valida
     outcome: Outcome = "halted" if share > source.max_malformed else "noted" if bad else "passed"
     observed = f"{share:.2%} cannot be read, the limit is {source.max_malformed:.2%}" if bad else ""
     return Validation(name, "max_malformed", "critical", lines, bad, outcome, observed, unit="lines")
+
+
+def _describe_lines(name: str, notes: LogNotes) -> list[Validation]:
+    found = []
+    if notes.set_aside:
+        count = len(notes.set_aside)
+        observed = f"{plural(count, 'archive is', 'archives are')} set aside: {'; '.join(notes.set_aside[:3])}"
+        found.append(Validation(name, "archives unpack", "warning", count, 0, "noted", observed))
+    if notes.repeated:
+        lines = plural(notes.repeated, "line has", "lines have")
+        observed = f"{lines} a time that occurs twice in {notes.timezone}; the first occurrence is taken"
+        found.append(Validation(name, "times occur once", "warning", notes.repeated, 0, "noted", observed))
+    return found
 
 
 def _judge_stage(run: ScoringRun, stage: str, rows: int, receipts: Sequence[Receipt]) -> Verdict:

@@ -10,9 +10,10 @@ from penstock.interval import DataInterval
 from penstock.ledger.releases import waivers_of
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.resources.memory import MemoryPlan
-from penstock.run_types import ExtractedRows, Horizon, Partition, ScoringRun, SourcePlan, interval_label
+from penstock.run_types import ExtractedRows, Horizon, LogNotes, Partition, ScoringRun, SourcePlan, interval_label
 from penstock.sources import open_source, read_file_states
-from penstock.sources.logs.landed import Landing, LogReader, land_lines
+from penstock.sources.logs.landed import LogReader
+from penstock.sources.logs.landing import Landing, land_lines
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.pipeline import LogSource, Pipeline, SqlSource
@@ -158,6 +159,12 @@ def count_malformed(
     """Return by log source how many lines of the interval could not be read, and how many lines there are."""
     readers = {name: open_source(pipeline, name, connect) for name in pipeline.sources}
     return {name: r.count_malformed(interval) for name, r in readers.items() if isinstance(r, LogReader)}
+
+
+def describe_logs(pipeline: Pipeline, interval: DataInterval | None, connect: Connector) -> dict[str, LogNotes]:
+    """Return by log source what a person should know of the interval's lines."""
+    readers = {name: open_source(pipeline, name, connect) for name in pipeline.sources}
+    return {name: r.describe(interval) for name, r in readers.items() if isinstance(r, LogReader)}
 
 
 def _others(pipeline: Pipeline) -> list[str]:

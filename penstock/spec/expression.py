@@ -21,15 +21,19 @@ _NO_PART = {
 
 
 @lru_cache(maxsize=256)
-def read_expression(text: str) -> frozenset[str]:
+def read_expression(text: str, *, aggregate: bool = False) -> frozenset[str]:
     """Return the columns that an expression names, in lower case.
 
+    Args:
+        aggregate: it speaks of the rows of one group, by aggregates.
+
     Raises:
-        ValueError: it is no single expression over the columns of one row; the message says why.
+        ValueError: it is no single expression over the columns of one row or group; the message says why.
     """
     if not text.strip():
         raise ValueError("the expression is empty")
     columns: set[str] = set()
+    grouped = False
     for node in walk(_parse(text)):
         kind = node.get("class")
         if kind in _NO_PART:
@@ -38,10 +42,16 @@ def read_expression(text: str) -> frozenset[str]:
             if len(node["column_names"]) > 1 or node["column_names"] == [ROWS]:
                 raise ValueError(f"`{text}` names `{'.'.join(node['column_names'])}`; write a column's name alone")
             columns.add(str(node["column_names"][0]).casefold())
-        if kind == "FUNCTION":
+        if kind == "FUNCTION" and aggregate and function_kind(node) == "aggregate":
+            grouped = True
+        elif kind == "FUNCTION":
             _check_function(text, node)
     if moments := columns & CLOCK_NAMES:
         raise ValueError(_describe_unsteady(text, moments.pop()))
+    if aggregate and not grouped:
+        raise ValueError(
+            f"`{text}` is no aggregate; write one such as `count(*)` or `max({sorted(columns or {'x'})[0]})`"
+        )
     return frozenset(columns)
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -32,6 +34,7 @@ from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.features_query import check_features
 from penstock.spec.parts import (
+    MAX_NAME,
     Budget,
     Column,
     ConnectionName,
@@ -47,6 +50,7 @@ from penstock.spec.parts import (
     TableName,
     TimeZone,
     refuse_parts,
+    twin_names,
     write_duration,
 )
 from penstock.spec.query_text import parameters_in
@@ -208,7 +212,9 @@ class RegexFormat(Part):
     regex: str = Field(examples=[r"(?P<time>\S+) (?P<level>\w+) (?P<text>.*)"])
     """Regular expression with named groups. Each group becomes a column, and one group must be named `time`."""
     time_format: str | None = Field(default=None, examples=["%d/%b/%Y:%H:%M:%S %z"])
-    """`strptime` format of the group `time`. Without it the time is ISO 8601."""
+    """`strptime` format of the group `time`, or `epoch_s`, `epoch_ms`, `epoch_us`, `epoch_ns` for numbers since 1970.
+    Without it the time is ISO 8601, or a number whose size tells its unit. A format without a year takes it from the
+    file's time, or from `year`."""
 
     @field_validator("regex")
     @classmethod
@@ -222,28 +228,129 @@ class RegexFormat(Part):
         return value
 
 
+class JsonTime(Part):
+    """The event time of JSON lines."""
+
+    key: str = Field(min_length=1, max_length=200, examples=["time_local"])
+    """Key of the time. A dot leads into an object."""
+    format: str | None = Field(default=None, min_length=1, max_length=60, examples=["%d/%b/%Y:%H:%M:%S %z"])
+    """As `time_format` of a regular expression."""
+
+
+def quote_column(name: str) -> str:
+    """Write a column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _read_key(value: Any) -> Any:
+    return {c: quote_column(c) for c in value if isinstance(c, str)} if isinstance(value, list | tuple) else value
+
+
+_COLUMN_NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+GroupKey = Annotated[
+    dict[Column, SqlExpression],
+    BeforeValidator(_read_key),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": _COLUMN_NAME},
+                {"type": "object", "additionalProperties": {"type": "string"}},
+            ]
+        }
+    ),
+]
+
+
+class LogGroup(Part):
+    """Rows made of several lines: one for each key and interval, such as a session, a client or an hour."""
+
+    key: GroupKey = Field(
+        min_length=1, max_length=8, examples=[["session"], {"client": "host", "hour": "date_trunc('hour', time)"}]
+    )
+    """Columns of the lines, or DuckDB expressions over a line by name. All lines of an interval with the same values
+    make up one row."""
+    time: Literal["min", "max"] = Field(default="min", examples=["min"])
+    """Whether `time` of the row is that of its first or of its last line in the interval."""
+    columns: dict[Column, str] = Field(
+        default_factory=dict, max_length=100, examples=[{"requests": "count(*)", "bytes": "sum(size)"}]
+    )
+    """Further columns of the row: DuckDB aggregates over the columns of its lines."""
+
+    @field_validator("key")
+    @classmethod
+    def _key_names_are_free(cls, value: dict[str, str]) -> dict[str, str]:
+        if taken := twin_names([*value, "time", ROW_ID]):
+            raise ValueError(
+                f"`{taken[0]}` cannot be a column of the key twice, or beside `time`; give it another name"
+            )
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_are_aggregates(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        for column, expression in value.items():
+            if twin_names([*info.data.get("key", ()), "time", ROW_ID, column]):
+                raise ValueError(f"`{column}` is already a column of the group; give it another name")
+            read_expression(expression, aggregate=True)
+        return value
+
+
 class LogSource(RowSource):
     """Lines of log files. Each line is copied into the warehouse once and read from there."""
 
     kind: Literal["log"] = Field(examples=["log"])
     """Kind of the source."""
     path: str = Field(min_length=1, max_length=1000, examples=["logs/access.log*"])
-    """Path or glob of the files, rotated and gzipped ones included."""
-    format: Literal["combined", "common", "json", "syslog"] | RegexFormat = Field(examples=["combined"])
+    """Path or glob of the files, rotated ones and those in .gz, .bz2, .xz and .zst included."""
+    format: Literal["combined", "common", "json", "syslog", "w3c"] | RegexFormat = Field(examples=["combined"])
     """Format of a line: one of the names, or a regular expression."""
     columns: dict[Column, Literal["string", "int", "float", "bool", "timestamp"]] = Field(
         default_factory=dict, examples=[{"user": "string", "duration_ms": "float"}]
     )
-    """Columns and their types. For JSON lines: the keys that become columns. For a regular expression: the types of its
-    groups, which are text without this."""
+    """Columns and their types. For JSON lines: the keys that become columns, with a dot for a nested one, as in
+    `process.pid`. For `w3c`: the fields that become columns. For a regular expression: the types of its groups, which
+    are text without this."""
+    time: JsonTime | None = Field(default=None, examples=[{"key": "time_local", "format": "%d/%b/%Y:%H:%M:%S %z"}])
+    """Event time of JSON lines. Without it: the first of the keys `time`, `timestamp`, `ts` and `@timestamp`."""
+    timezone: TimeZone | None = Field(default=None, examples=["Europe/Berlin"])
+    """IANA time zone of times without an offset. Without it they are UTC. In the repeated hour of autumn a time is read
+    as its first occurrence, and the run card has the number of such lines."""
+    year: int | None = Field(default=None, ge=1990, le=9999, examples=[2016])
+    """For times without a year: the year of each file's first line. Later lines go on across New Year. Without it the
+    year is the latest in which the time is not after the file's."""
+    record_start: str | None = Field(default=None, min_length=1, examples=[r"\[\d{4}-"])
+    """Regular expression that the first line of each record begins with. Lines that do not begin so continue the record
+    before, as in a stack trace. Without it each line is a record."""
+    group: LogGroup | None = Field(
+        default=None, examples=[{"key": ["session"], "time": "min", "columns": {"requests": "count(*)"}}]
+    )
+    """Makes one row of all lines of an interval that have the same key. Without it each line is a row."""
     lookback: Duration = Field(default=timedelta(0), examples=["1d"])
     """As a secondary source: how far before the start of the interval its rows are read."""
     max_malformed: float = Field(default=0.01, ge=0, le=1, examples=[0.001])
     """Largest share of unreadable lines. Above it the run halts."""
 
+    @field_validator("record_start")
+    @classmethod
+    def _begins_a_line(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                begins_all = re.compile(value).match("") is not None
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from None
+            if begins_all:
+                raise ValueError("the expression takes an empty line, so every line would begin a record")
+        return value
+
+    @model_validator(mode="after")
+    def _records_have_several_lines(self) -> Self:
+        if self.record_start is not None and self.format in ("combined", "common", "w3c"):
+            raise ValueError(f"each line of `format: {self.format}` is a record; leave `record_start` out")
+        return self
+
     @property
     def key(self) -> tuple[str, ...]:
-        return (ROW_ID,)
+        return tuple(self.group.key) if self.group else (ROW_ID,)
 
 
 _MOST_PIECES = 1000

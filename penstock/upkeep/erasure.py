@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey, read_number, same_value
 from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.landed import landed_table
+from penstock.sources.logs.line_groups import read_keys
 from penstock.spec.pipeline import ROW_ID, LogSource, Pipeline
 
 PAGE = 20_000
@@ -109,21 +111,25 @@ def _erase_where(work: _Work, pipeline: Pipeline, name: str, row_key: RowKey, ma
             work.delete(quarantine.name, quarantine, *(c == v for c, v in zip(places, place, strict=True)))
     source = pipeline.sources[name]
     if isinstance(source, LogSource):
-        for row_id in _forget_lines(work, pipeline, name, source, column, text):
+        for key in _forget_lines(work, pipeline, name, source, column, text):
             if name == pipeline.primary:
-                _erase_key(work, pipeline, RowKey({ROW_ID: row_id}), masking)
+                _erase_key(work, pipeline, RowKey(dict(key)), masking)
 
 
-def _forget_lines(work: _Work, pipeline: Pipeline, name: str, source: LogSource, column: str, text: str) -> list[str]:
-    """Delete the landed lines where the column has the value. Return their row ids."""
+_Key = tuple[tuple[str, str], ...]
+"""The columns and values of a row's key."""
+
+
+def _forget_lines(work: _Work, pipeline: Pipeline, name: str, source: LogSource, column: str, text: str) -> list[_Key]:
+    """Delete the landed lines where the column has the value. Return the keys of the rows that were made of them."""
     table = landed_table(pipeline.name, name)
     if not sa.inspect(work.connection).has_table(table.name):
         return []
-    found = list(_find_lines(work.connection, table, source, column, text))
-    for file_id, offset in found:
+    found = list(_find_lines(work.connection, table, name, source, column, text))
+    for file_id, offset, _ in found:
         work.delete(table.name, table, table.c.file_id == file_id, table.c.offset == offset)
     _forget_unreadable(work, pipeline, name, text)
-    return [f"{file_id}:{offset}" for file_id, offset in found]
+    return list(dict.fromkeys(key for *_, key in found if key))
 
 
 def _times(lines: Sequence[Any]) -> Any:
@@ -131,8 +137,8 @@ def _times(lines: Sequence[Any]) -> Any:
 
 
 def _find_lines(
-    connection: sa.Connection, table: sa.Table, source: LogSource, column: str, text: str
-) -> Iterator[tuple[str, int]]:
+    connection: sa.Connection, table: sa.Table, name: str, source: LogSource, column: str, text: str
+) -> Iterator[tuple[str, int, _Key]]:
     parser, no_masking = compile_format(source), MaskingPolicy()
     after = ("", -1)
     while True:
@@ -145,10 +151,17 @@ def _find_lines(
         if column not in parsed.column_names:
             known = ", ".join(f"`{c}`" for c in parsed.column_names)
             raise SettingsError(f"its lines have no column `{column}`", f"Use one of {known}.")
-        for row, value in zip(page, parsed[column].to_pylist(), strict=True):
+        keys = read_keys(name, parsed, source.group).to_pylist() if source.group else repeat({})
+        for row, value, key in zip(page, parsed[column].to_pylist(), keys, strict=bool(source.group)):
             if same_value(value, text, no_masking):
-                yield row.file_id, row.offset
+                yield row.file_id, row.offset, _key_of(key or {ROW_ID: f"{row.file_id}:{row.offset}"})
         after = (page[-1].file_id, page[-1].offset)
+
+
+def _key_of(values: dict[str, Any]) -> _Key:
+    """Return the key of the row that a line is in. Empty if a part of it is NULL, for such a row has no score."""
+    key = tuple((column, str(value)) for column, value in values.items() if value is not None)
+    return key if len(key) == len(values) else ()
 
 
 def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, text: str) -> None:

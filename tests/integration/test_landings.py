@@ -18,7 +18,7 @@ from penstock.errors import TransientError
 from penstock.interval import DataInterval
 from penstock.run.extract import land_logs
 from penstock.sources import open_source
-from penstock.sources.logs.landed import Landing
+from penstock.sources.logs.landing import Landing
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
 from tests.conftest import DIALECTS

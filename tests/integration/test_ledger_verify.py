@@ -19,7 +19,8 @@ from penstock.ledger.tables import destinations, partitions, runs
 from penstock.ledger.writer import ClaimRequest, Totals, claim, publish, withdraw
 from penstock.run.load import load_partition
 from penstock.run_types import Features, ModelPin, Partition, ScoredRows, ScoringRun
-from penstock.sources.logs.landed import land_lines, landed_table
+from penstock.sources.logs.landed import landed_table
+from penstock.sources.logs.landing import land_lines
 from penstock.spec.pipeline import LogSource, Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.upkeep.rename import rename_pipeline

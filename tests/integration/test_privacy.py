@@ -161,7 +161,7 @@ def test_unreadable_lines_of_a_private_log_are_kept_by_their_place_only(
     use_settings: Callable[..., Any], database_url: Callable[[str, str], str], tmp_path: Any
 ) -> None:
     from penstock.database.connections import open_database
-    from penstock.sources.logs.landed import land_lines
+    from penstock.sources.logs.landing import land_lines
     from penstock.spec.pipeline import LogSource
 
     warehouse = open_database(use_settings(warehouse=database_url("sqlite", "warehouse")), "warehouse")

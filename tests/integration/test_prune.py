@@ -24,7 +24,8 @@ from penstock.ledger.tables import runs
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
 from penstock.run.load import load_partition
 from penstock.run_types import FailedExpectation, Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun
-from penstock.sources.logs.landed import LogReader, land_lines, landed_table
+from penstock.sources.logs.landed import LogReader, landed_table
+from penstock.sources.logs.landing import land_lines
 from penstock.spec.pipeline import LogSource, Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.upkeep import prune as pruning

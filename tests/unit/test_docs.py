@@ -129,6 +129,8 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
     "SqlSource": (SQL, lambda part: {"sources": {"orders": part}}),
     "LogSource": (LOG, lambda part: {"sources": {"orders": part}}),
     "RegexFormat": ({"regex": "(?P<time>.+)"}, lambda part: {"sources": {"orders": LOG | {"format": part}}}),
+    "JsonTime": ({"key": "at"}, lambda part: {"sources": {"orders": LOG | {"time": part}}}),
+    "LogGroup": ({"key": ["session"]}, lambda part: {"sources": {"orders": LOG | {"group": part}}}),
     "FilesSource": (FILES, lambda part: {"sources": {"orders": part}}),
     "DeclaredType": (
         {"type": "date"},

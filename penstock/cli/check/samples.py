@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from penstock.database.connections import Connector
     from penstock.interval import DataInterval
+    from penstock.sources.logs.declared_columns import DeclaredColumns
     from penstock.spec.pipeline import LogSource, Pipeline
 
 ROWS = 200
@@ -70,28 +71,63 @@ class Sampler:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        from penstock.errors import BrokenArchive
+        from penstock.sources.logs.declared_columns import DeclaredColumns
         from penstock.sources.logs.files import read_new_lines
-        from penstock.sources.logs.formats import compile_format
+        from penstock.sources.logs.formats import compile_format, compile_layout
+        from penstock.sources.logs.line_groups import group_lines
+        from penstock.sources.logs.plausible import read_times
         from penstock.spec.pipeline import ROW_ID
 
-        parser = compile_format(source)
+        parser, subject = compile_format(source), f"source `{name}`"
+        declared = DeclaredColumns(name, tuple(source.columns), parser)
+        broken, sample = list[BrokenArchive](), None
+        roots, layout = self.connect.allowed_roots, compile_layout(source)
         try:
-            batch = next(iter(read_new_lines(name, source.path, [], self.connect.allowed_roots)), None)
+            for batch in read_new_lines(name, source.path, [], roots, layout=layout, set_aside=broken.append):
+                if not len(batch.lines):
+                    continue
+                times = read_times(name, source, parser, batch, None)
+                declared.see(batch.lines.filter(pc.is_valid(times)))
+                sample = sample or (batch, times)
+                if not declared.unseen:
+                    break
         except NoFiles:
             return None
-        if batch is None or not len(batch.lines):
+        for error in broken:
+            self.report.note(subject, f"{error.file} is set aside: {error.reason}")
+        if sample is None:
             return None
-        times = parser.times(batch.lines, batch.seen_at)
+        self._find_landed(name, declared)
+        batch, times = sample
         bad = times.null_count
         result = f"{plural(len(batch.lines), 'line')} of {batch.file.path} read, {bad:,} do not match the format"
         if bad > source.max_malformed * len(batch.lines):
-            self.report.problem(f"source `{name}`", f"{result}: more than `max_malformed` {source.max_malformed:g}")
+            self.report.problem(subject, f"{result}: more than `max_malformed` {source.max_malformed:g}")
         else:
-            self.report.ok(f"source `{name}`", result)
-        first = pc.indices_nonzero(pc.is_valid(times))[:ROWS]
+            self.report.ok(subject, result)
+        first = pc.indices_nonzero(pc.is_valid(times))
+        first = first if source.group else first[:ROWS]
         rows = parser.parse(batch.lines.take(first), times.take(first))
+        if source.group:
+            return group_lines(name, rows, source.group).slice(0, ROWS)
         ids = [f"{batch.file.file_id}:{offset}" for offset in batch.offsets.take(first).to_pylist()]
         return rows.append_column(ROW_ID, pa.array(ids, pa.string()))
+
+    def _find_landed(self, name: str, declared: "DeclaredColumns") -> None:
+        """Refuse declared columns that neither the files nor the landed lines have."""
+        import sqlalchemy as sa
+
+        from penstock.sources.logs.landed import landed_table
+
+        database = self.connect(self.pipeline.destination.connection)
+        table = landed_table(self.pipeline.name, name)
+        if declared.unseen:
+            with database.reading() as connection:
+                is_landed = sa.inspect(connection).has_table(table.name)
+            if is_landed:
+                declared.find_landed(database, table)
+        declared.refuse_unseen()
 
 
 def choose_interval(

@@ -48,14 +48,20 @@ def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector
     from penstock.ledger.migrations import has_ledger
     from penstock.ledger.tables import log_files
     from penstock.sources.logs.files import find_files
+    from penstock.sources.logs.set_aside import is_read, list_set_aside
 
+    database = connect(pipeline.destination.connection)
     with suppress(NoFiles):
         files = find_files(name, path, connect.allowed_roots)
-        return f"{plural(len(files), 'file matches', 'files match')} {path}"
-    database = connect(pipeline.destination.connection)
+        found = f"{plural(len(files), 'file matches', 'files match')} {path}"
+        aside = list_set_aside(database, pipeline.name, name) if has_ledger(database) else ()
+        named = "; ".join(f"{file.path} ({file.reason})" for file in aside[:3])
+        return f"{found}; the last run set {len(aside)} aside: {named}" if aside else found
     if not has_ledger(database):
         raise NoFiles(name, path)
-    landed = sa.select(log_files.c.file_id).where(log_files.c.pipeline == pipeline.name, log_files.c.source == name)
+    landed = sa.select(log_files.c.file_id).where(
+        log_files.c.pipeline == pipeline.name, log_files.c.source == name, is_read()
+    )
     with database.reading() as connection:
         if connection.execute(landed.limit(1)).first() is None:
             raise NoFiles(name, path)

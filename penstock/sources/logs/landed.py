@@ -1,13 +1,12 @@
-"""Land log lines in the warehouse, each once, and read them there by event time.
+"""Read the landed lines of a log by event time.
 
-Landing appends raw lines and moves the file's offset in one transaction, so a line is landed once or not yet. Processes
-that land one log at once take turns, and each reads the offsets anew that another has moved. The table of landed lines
-always has the columns `(file_id, offset, time, line)`. Reading parses the lines into columns.
+The table of landed lines always has the columns `(file_id, offset, time, line)`. Reading parses the lines into columns.
 """
 
-from collections import Counter
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -15,36 +14,24 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import BulkTransaction, bulk_transaction
 from penstock.database.connections import Database
-from penstock.database.types import TIMESTAMP, UtcDateTime, compute
-from penstock.errors import LinesPruned, MissingColumns, NoFiles
+from penstock.database.types import UtcDateTime, compute
+from penstock.errors import LinesPruned, MissingColumns
 from penstock.interval import DataInterval, iso
 from penstock.ledger.log_retention import read_cutoff
-from penstock.ledger.migrations import migrate
-from penstock.ledger.tables import log_files, log_lines
-from penstock.privacy.masking import HIDDEN
-from penstock.run_types import Partition, SourcePlan
+from penstock.ledger.tables import log_lines
+from penstock.run_types import LogNotes, Partition, SourcePlan
 from penstock.sources.groups import pack_groups
-from penstock.sources.logs.files import KnownFile, LineBatch, read_new_lines
 from penstock.sources.logs.formats import compile_format
-from penstock.sources.logs.landing_lock import count_landing, create_counter, lock_landings, select_landings
-from penstock.sources.logs.reappeared import LandedBefore
+from penstock.sources.logs.line_groups import count_lines, group_lines, read_key_texts
+from penstock.sources.logs.set_aside import list_set_aside
+from penstock.sources.logs.zones import LocalZone
 from penstock.sources.relation import Relation
 from penstock.spec.parts import MAX_NAME
-from penstock.spec.pipeline import ROW_ID, LogSource
+from penstock.spec.pipeline import ROW_ID, LogGroup, LogSource
 
 _PIECE_ROWS = 50_000
 """Lines that are parsed at once where a partition needs all lines of an interval."""
-
-
-@dataclass(frozen=True)
-class Landing:
-    """The counts of one landing."""
-
-    lines: int = 0
-    malformed: int = 0
-    files: int = 0
 
 
 def landed_table(pipeline: str, source: str) -> sa.Table:
@@ -66,118 +53,6 @@ def _index_name(table: str) -> str:
     """Name the index of a table's times. A name that is too long for a database ends in a digest."""
     name = f"{table}_time"
     return name if len(name) <= MAX_NAME else f"{table[: MAX_NAME - 9]}_{sha256(table.encode()).hexdigest()[:8]}"
-
-
-def land_lines(pipeline: str, name: str, source: LogSource, database: Database, roots: tuple[str, ...]) -> Landing:
-    """Append the lines that are new since the committed offsets. Repeating it adds nothing.
-
-    Args:
-        roots: the folders that may be read; empty: no limit.
-
-    Raises:
-        NoFiles: no file matches the path, and nothing was ever landed.
-        BrokenFile: a compressed file is truncated or corrupt. None of its lines is landed.
-    """
-    migrate(database)
-    log = _Log(pipeline, name, source, database)
-    total, files, overtaken = Landing(), set[str](), True
-    while overtaken:
-        overtaken = False
-        log.create_tables()
-        for file_id, landed in _land_batches(log, roots):
-            if landed is None:  # another process has landed lines since the offsets were read, so read them again
-                overtaken = True
-                break
-            files.add(file_id)
-            total = Landing(total.lines + landed.lines, total.malformed + landed.malformed, len(files))
-    return total
-
-
-def _land_batches(log: "_Log", roots: tuple[str, ...]) -> Iterator[tuple[str, Landing | None]]:
-    """Land the new lines. Yield each batch's file and counts, or None if another landing came before the batch."""
-    landings, known = log.read_state()
-    if landings is None:  # the pipeline was renamed in between
-        return
-    before = LandedBefore(log.database, log.table, log.pipeline, log.name, known)
-    try:
-        for batch in read_new_lines(log.name, log.source.path, known, roots):
-            yield batch.file.file_id, log.land(before.drop_again(batch), landings)
-            landings += 1
-    except NoFiles:
-        if not known:
-            raise
-
-
-class _Log:
-    """A log source and the tables that its lines are landed in."""
-
-    def __init__(self, pipeline: str, name: str, source: LogSource, database: Database) -> None:
-        self.pipeline = pipeline
-        self.name = name
-        self.source = source
-        self.database = database
-        self.table = landed_table(pipeline, name)
-        self._parser = compile_format(source)
-
-    def create_tables(self) -> None:
-        """Create the table of lines and the counter of landings, unless they are there."""
-        create_counter(self.database, self.pipeline, self.name)
-        with self.database.writing() as connection:
-            lock_landings(connection, self.pipeline, self.name)
-            self.table.metadata.create_all(connection)
-
-    def read_state(self) -> tuple[int | None, list[KnownFile]]:
-        """Return the number of landings so far, and how far each file was read.
-
-        The number is read first: a landing that commits in between is then found by its number.
-        """
-        columns = [log_files.c[field.name] for field in fields(KnownFile)]
-        query = sa.select(*columns).where(log_files.c.pipeline == self.pipeline, log_files.c.source == self.name)
-        with self.database.reading() as connection:
-            landings = connection.execute(select_landings(self.pipeline, self.name)).scalar()
-            return landings, [KnownFile(**row) for row in connection.execute(query).mappings()]
-
-    def land(self, batch: LineBatch, landings: int) -> Landing | None:
-        """Append a batch's lines and move its file's offset, in one transaction.
-
-        Returns None, and changes nothing, if there were other than `landings` landings before: the batch was read by
-        offsets that are no longer the last ones, so its lines may be landed already.
-        """
-        times = self._read_times(batch)
-        good = compute.is_valid(times)
-        count, bad = len(batch.lines), compute.invert(good)
-        malformed = count - (compute.sum(good).as_py() or 0)
-        ids = pa.array([batch.file.file_id] * count, pa.string())
-        landed = pa.table({"file_id": ids, "offset": batch.offsets, "time": times, "line": batch.lines})
-        with bulk_transaction(self.database) as transaction:
-            lock_landings(transaction, self.pipeline, self.name)
-            if transaction.execute(select_landings(self.pipeline, self.name)) != [(landings,)]:
-                return None
-            transaction.append(self.table, landed.filter(good))
-            if malformed:
-                near = compute.fill_null(
-                    compute.fill_null_backward(compute.fill_null_forward(times)), pa.scalar(batch.seen_at, TIMESTAMP)
-                )
-                kept = landed.set_column(2, "time", near).filter(bad)
-                if self.source.private:  # the private value may be anywhere in the line; keep only file and offset
-                    kept = kept.set_column(3, "line", pa.repeat(pa.scalar(HIDDEN), kept.num_rows))
-                self._append_owned(transaction, log_lines, kept)
-            owner = (log_files.c.pipeline == self.pipeline, log_files.c.source == self.name)
-            transaction.execute(sa.delete(log_files).where(*owner, log_files.c.file_id == batch.file.file_id))
-            self._append_owned(transaction, log_files, pa.Table.from_pylist([asdict(batch.file)]))
-            count_landing(transaction, self.pipeline, self.name)
-        return Landing(count - malformed, malformed)
-
-    def _read_times(self, batch: LineBatch) -> pa.TimestampArray:
-        times: pa.TimestampArray = compute.if_else(
-            batch.oversize, pa.scalar(None, TIMESTAMP), self._parser.times(batch.lines, batch.seen_at)
-        )
-        return times
-
-    def _append_owned(self, transaction: BulkTransaction, table: sa.Table, rows: pa.Table) -> None:
-        count = rows.num_rows
-        owned = rows.append_column("pipeline", pa.array([self.pipeline] * count, pa.string()))
-        transaction.append(table, owned.append_column("source", pa.array([self.name] * count, pa.string())))
 
 
 def _of_partition(group: Any, table: pa.Table, partition: Partition) -> pa.Table:
@@ -204,7 +79,9 @@ class LogReader:
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         span = self._span(interval)
-        if self.partition_by is None:
+        if self.source.group is not None:
+            source_plan = self._plan_line_groups(span, partition_rows)
+        elif self.partition_by is None:
             source_plan = self._relation().plan(span, partition_rows)
         else:
             source_plan = self._plan_groups(span, partition_rows)
@@ -218,13 +95,26 @@ class LogReader:
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
         span = self._span(interval)
-        if self.partition_by is not None and partition is not None:
+        if self.source.group is not None:
+            parsed = self._read_groups(span, partition)
+            parsed = parsed if limit is None else parsed.slice(0, limit)
+        elif self.partition_by is not None and partition is not None:
             tables = [_of_partition(self._group_of(t), t, partition) for t in self._read_pieces(span)]
             parsed = pa.concat_tables(tables, promote_options="default") if tables else self._parse(span, None, 0)
         else:
             parsed = self._parse(span, partition, limit)
         self._refuse_pruned(interval)
         return parsed
+
+    def _read_groups(self, span: DataInterval | None, partition: Partition | None) -> pa.Table:
+        """Return the rows of `group` that are in the partition, or all of them."""
+        group = self.source.group
+        assert group is not None
+        pieces = self._read_pieces(span)
+        if partition is not None:
+            pieces = (_of_partition(self._group_of(piece), piece, partition) for piece in pieces)
+        tables = list(pieces) or [self._parse(span, None, 0)]
+        return group_lines(self.name, pa.concat_tables(tables, promote_options="default"), group)
 
     def _parse(self, span: DataInterval | None, partition: Partition | None, limit: int | None) -> pa.Table:
         rows = self._relation().read(span, partition, limit)
@@ -245,21 +135,54 @@ class LogReader:
         partitions, largest = pack_groups(known, nulls, partition_rows)
         return SourcePlan(rows, fingerprint, partitions, largest_group=largest)
 
+    def _plan_line_groups(self, span: DataInterval | None, partition_rows: int) -> SourcePlan:
+        """Count the rows that `group` makes, and fill partitions with up to `partition_rows` lines of whole rows."""
+        assert self.source.group is not None
+        _, fingerprint = self._relation().count_and_fingerprint(span)
+        lines: Counter[str | None] = Counter()
+        keys: defaultdict[str | None, set[Any]] = defaultdict(set)
+        for table in self._read_pieces(span):
+            for value, count, key in count_lines(
+                self.name, table, self.source.group, self._key_column(self.source.group)
+            ):
+                lines[value] += count
+                keys[value].add(key)
+        known = sorted((value, count) for value, count in lines.items() if value is not None)
+        partitions, _ = pack_groups(known, lines[None], partition_rows)
+        sizes = [0] * len(partitions)
+        lowest = [str(p.lower) for p in partitions[1:]]
+        for value, found in keys.items():
+            sizes[0 if value is None else bisect_right(lowest, value)] += len(found)
+        counted = tuple(replace(p, rows=size) for p, size in zip(partitions, sizes, strict=True))
+        return SourcePlan(sum(sizes), fingerprint, counted)
+
     def _read_pieces(self, span: DataInterval | None) -> Iterator[pa.Table]:
         """Yield the parsed lines, some thousands at a time."""
         for piece in self._relation().plan(span, _PIECE_ROWS).partitions:
             yield self._parse(span, piece, None)
 
     def _group_of(self, table: pa.Table) -> "pa.ChunkedArray[Any]":
-        """Return the values of `partition_by` as text.
+        """Return the values that partitions keep whole, as text: those of `partition_by`, or of `group`.
 
         Raises:
-            MissingColumns: the format has no such column.
+            MissingColumns: the lines, or the key of the group, have no such column.
         """
+        if self.source.group is not None:
+            return read_key_texts(self.name, table, self.source.group, self._key_column(self.source.group))
         assert self.partition_by is not None
         if self.partition_by not in table.column_names:
             raise MissingColumns(f"source `{self.name}`", (self.partition_by,), tuple(table.column_names))
         return table[self.partition_by].cast(pa.string())
+
+    def _key_column(self, group: LogGroup) -> str:
+        """Return the column of a group's key that partitions keep whole."""
+        if self.partition_by is None:
+            return next(iter(group.key))
+        if self.partition_by not in group.key:
+            raise MissingColumns(
+                f"source `{self.name}`: the key of its `group`", (self.partition_by,), tuple(group.key)
+            )
+        return self.partition_by
 
     def count_without_time(self, interval: DataInterval | None) -> int:
         return 0  # a line without a time is malformed and counted as such
@@ -277,6 +200,34 @@ class LogReader:
                 sa.select(sa.func.count()).select_from(log_lines).where(*owner, *inside)
             ).scalar_one()
         return bad, bad + self._relation().count_and_fingerprint(span)[0]
+
+    def describe(self, interval: DataInterval | None) -> LogNotes:
+        """Return what a person should know of the interval's lines."""
+        aside = list_set_aside(self.database, self.pipeline, self.name)
+        repeated, zone = self._count_repeated(interval), self.source.timezone or ""
+        return LogNotes(tuple(f"{file.path}: {file.reason}" for file in aside), repeated, zone)
+
+    def _count_repeated(self, interval: DataInterval | None) -> int:
+        """Count the lines whose local time occurs twice. They were read as its first occurrence."""
+        if self.source.timezone is None:
+            return 0
+        first, second = compile_format(self.source), compile_format(self.source, second=True)
+        count, table = 0, landed_table(self.pipeline, self.name)
+        span = self._span(interval) or self._reach()
+        for begin, end in LocalZone(self.source.timezone).repeated(span) if span else ():
+            inside = sa.select(table.c.line).where(table.c.time >= begin, table.c.time < end)
+            with self.database.reading() as connection:
+                lines: Any = pa.array(connection.execute(inside).scalars().all(), pa.string())
+            times = (parser.times(lines, end + timedelta(days=1), begin) for parser in (first, second))
+            count += compute.sum(compute.not_equal(*times)).as_py() or 0
+        return count
+
+    def _reach(self) -> DataInterval | None:
+        """Return the span of all landed lines."""
+        table = landed_table(self.pipeline, self.name)
+        with self.database.reading() as connection:
+            first, last = connection.execute(sa.select(sa.func.min(table.c.time), sa.func.max(table.c.time))).one()
+        return DataInterval(first, last + timedelta(seconds=1)) if first and last else None
 
     def _refuse_pruned(self, interval: DataInterval | None) -> None:
         """Raise LinesPruned if lines of the interval may be gone.

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
-from penstock.sources.logs.times import read_iso, read_strptime
+from penstock.sources.logs.time_format import TimeFormat
 from penstock.sources.logs.values import ARROW_TYPES, ValueKind, read_values, replace_text
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
@@ -25,25 +25,25 @@ class RegexParser:
     """
 
     regex: str
-    time_format: str | None
+    time: TimeFormat
     groups: tuple[str, ...]
     columns: Mapping[str, ValueKind]
     in_bulk: bool
     """Whether the bulk engine can match the expression. Otherwise Python matches line by line."""
+    over_lines: bool = False
+    """Whether records have several lines. Then a dot matches a line end too."""
 
     @property
     def schema(self) -> pa.Schema:
         types = {name: ARROW_TYPES[self.columns.get(name, "string")] for name in self.groups} | {"time": TIMESTAMP}
         return pa.schema([*types.items(), ("line", pa.string())])
 
-    def times(self, lines: pa.StringArray, seen_at: datetime) -> pa.TimestampArray:
-        del seen_at
+    def times(self, lines: pa.StringArray, seen_at: datetime, after: datetime | None = None) -> pa.TimestampArray:
         groups = self._match(lines)
-        text = groups["time"]
-        times: Any = read_strptime(text, self.time_format) if self.time_format else read_iso(text)
+        times: Any = self.time.read(groups["time"], seen_at, after)
         for name, kind in self.columns.items():
             if name != "time":
-                times = pc.if_else(read_values(_filled(groups[name], kind), kind).wrong, None, times)
+                times = pc.if_else(read_values(_filled(groups[name], kind), kind, self.time.local).wrong, None, times)
         good: pa.TimestampArray = times
         return good
 
@@ -51,27 +51,30 @@ class RegexParser:
         columns = {}
         for name, texts in self._match(lines).items():
             kind = self.columns.get(name, "string")
-            columns[name] = times if name == "time" else read_values(_filled(texts, kind), kind).values
+            values = read_values(_filled(texts, kind), kind, self.time.local).values
+            columns[name] = times if name == "time" else values
         schema = self.schema
         return pa.table([*columns.values(), lines], schema=schema)
 
     def _match(self, lines: Any) -> dict[str, Any]:
         if self.in_bulk:
-            found = pc.extract_regex(lines, pattern=anchored(self.regex))
+            found = pc.extract_regex(lines, pattern=anchored(self.regex, self.over_lines))
             return {name: pc.struct_field(found, name) for name in self.groups}
-        compiled = re.compile(self.regex, re.ASCII)
+        compiled = re.compile(self.regex, re.ASCII | re.DOTALL if self.over_lines else re.ASCII)
         matches = [compiled.fullmatch(line) if line is not None else None for line in lines.to_pylist()]
         return {name: pa.array([m and m[name] for m in matches], pa.string()) for name in self.groups}
 
 
-def compile_regex(regex: str, time_format: str | None, columns: Mapping[str, ValueKind]) -> RegexParser:
+def compile_regex(
+    regex: str, time: TimeFormat, columns: Mapping[str, ValueKind], over_lines: bool = False
+) -> RegexParser:
     """Return the parser of an expression that Python accepts. The bulk engine may not support all of it."""
     groups = re.compile(regex).groupindex
-    return RegexParser(regex, time_format, tuple(groups), columns, _matches_in_bulk(regex))
+    return RegexParser(regex, time, tuple(groups), columns, _matches_in_bulk(regex), over_lines)
 
 
-def anchored(regex: str) -> str:
-    return rf"\A(?:{regex})\z"
+def anchored(regex: str, over_lines: bool = False) -> str:
+    return rf"\A(?{'s' if over_lines else ''}:{regex})\z"
 
 
 def _matches_in_bulk(regex: str) -> bool:

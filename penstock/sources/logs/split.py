@@ -61,6 +61,16 @@ def split_lines(data: bytes, base: int) -> Lines:
     return Lines(pa.array(starts + base, pa.int64()), text, _flags(broken), _flags(oversize))
 
 
+def split_spans(data: bytes, base: int, starts: "np.ndarray[Any, np.dtype[np.int64]]") -> Lines:
+    """Split bytes at the given offsets. Line ends inside a span become LF, those at its end are dropped."""
+    stops = np.append(starts[1:], base + len(data))
+    spans = [data[a - base : b - base].rstrip(b"\r\n") for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+    read = [_read_line(span.replace(b"\r\n", b"\n")) for span in spans]
+    oversize = np.array([len(span) > MAX_LINE for span in spans], np.bool_)
+    text: pa.StringArray = pa.array([line for line, _ in read], pa.string())
+    return Lines(pa.array(starts, pa.int64()), text, _flags(np.array([b for _, b in read], np.bool_)), _flags(oversize))
+
+
 def oversize_line(beginning: bytes, length: int, offset: int) -> Lines:
     """Return one line that is too long for memory."""
     text, broken = _shorten(beginning, length)

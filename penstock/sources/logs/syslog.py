@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
-from penstock.sources.logs.times import read_iso, read_rfc3164
+from penstock.sources.logs.time_format import TimeFormat
 from penstock.sources.logs.values import read_int, replace_text
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
@@ -18,11 +18,11 @@ _ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,]+(?:Z|[+-][0-9:]+)?"
 _TIME = rf"[A-Z][a-z]{{2}} [ 0-9]?[0-9] [0-9:]{{8}}|{_ISO}"
 _DATA = r'(?:-|(?:\[[^\]"]*(?:"(?:[^"\\]|\\.)*"[^\]"]*)*\])+)'
 _RFC5424 = (
-    rf"^<(?P<priority>{_PRIORITY})>[1-9][0-9]? (?P<time>{_ISO}) (?P<host>\S+) (?P<app>\S+) (?P<pid>\S+) \S+ {_DATA}"
+    rf"(?s)^<(?P<priority>{_PRIORITY})>[1-9][0-9]? (?P<time>{_ISO}) (?P<host>\S+) (?P<app>\S+) (?P<pid>\S+) \S+ {_DATA}"
     r"(?: (?P<message>.*))?$"
 )
-_RFC3164 = rf"^(?:<(?P<priority>{_PRIORITY})>)?(?P<time>{_TIME}) (?P<host>\S+) (?P<content>.*)$"
-_TAGGED = r"^(?P<app>[^\s\[\]:]+)(?:\[(?P<pid>[^\]]*)\])?:(?: (?P<message>.*))?$"
+_RFC3164 = rf"(?s)^(?:<(?P<priority>{_PRIORITY})>)?(?P<time>{_TIME}) (?P<host>\S+) (?P<content>.*)$"
+_TAGGED = r"(?s)^(?P<app>[^\s\[\]:]+)(?:\[(?P<pid>[^\]]*)\])?:(?: (?P<message>.*))?$"
 _NUMBER = "^[0-9]{1,18}$"
 
 
@@ -33,6 +33,8 @@ class SyslogParser:
     Without a tag (`app[pid]:`) the whole content is the message. A process id that is not a number is NULL. So are `-`
     and fields that a line lacks. Structured data and message id are only in `line`.
     """
+
+    time: TimeFormat
 
     @property
     def schema(self) -> pa.Schema:
@@ -46,11 +48,10 @@ class SyslogParser:
         ]
         return pa.schema([*fields, ("message", text), ("line", text)])
 
-    def times(self, lines: pa.StringArray, seen_at: datetime) -> pa.TimestampArray:
+    def times(self, lines: pa.StringArray, seen_at: datetime, after: datetime | None = None) -> pa.TimestampArray:
         new, old = _parts(lines)
         text = pc.coalesce(pc.struct_field(new, "time"), pc.struct_field(old, "time"))
-        times: pa.TimestampArray = pc.coalesce(read_iso(text), read_rfc3164(text, seen_at))
-        return times
+        return self.time.read_syslog(text, seen_at, after)
 
     def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
         new, old = _parts(lines)

@@ -4,7 +4,9 @@ Neither engine does this correctly: Arrow's `strptime` reads `31/Feb` as 3 March
 silently drops a zone offset.
 """
 
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
+from penstock.sources.logs.years import LEAP, Years
+from penstock.sources.logs.zones import LocalZone
 
 if TYPE_CHECKING:
     import duckdb
@@ -22,10 +26,17 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 _MONTH = f"(?:{'|'.join(MONTHS)})"
 _ISO = (
     r"^(?P<minute>[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2})(?P<second>:[0-9]{2})?"
-    r"(?:[.,](?P<fraction>[0-9]{1,9}))?(?:[Zz]| ?(?P<zone>[+-][0-9]{2}(?::?[0-9]{2})?))?$"
+    r"(?:[.,](?P<fraction>[0-9]{1,9}))?(?:(?P<utc>[Zz])| ?(?P<zone>[+-][0-9]{2}(?::?[0-9]{2})?))?$"
 )
 _CLF = rf"^[0-9]{{2}}/{_MONTH}/[0-9]{{4}}:[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}} [+-][0-9]{{4}}$"
 _RFC3164 = rf"^(?P<month>{_MONTH}) {{1,2}}(?P<day>[0-9]{{1,2}}) (?P<clock>[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}})$"
+_EPOCH = (
+    r"^(?P<sign>-?)0*(?P<whole>[0-9]{1,18}|[1-8][0-9]{18}|9[01][0-9]{17})"
+    r"(?:\.(?P<fraction>[0-9]*))?(?P<exponent>[eE]\+?[0-9]{1,3})?$"
+)
+EPOCH_UNITS = ("epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
+_LAST_SECOND = 253_402_300_799
+_UNIT_LIMITS = np.array([10**11, 10**14, 10**17])
 _MONTH_CODES = np.array([int.from_bytes(name.encode()) for name in MONTHS])
 _MONTH_ORDER = np.argsort(_MONTH_CODES)
 _DAY = 86_400_000_000
@@ -34,22 +45,27 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
-def read_iso(texts: pa.StringArray) -> pa.TimestampArray:
+def read_iso(texts: pa.StringArray, local: LocalZone | None = None) -> pa.TimestampArray:
     """Read ISO 8601 dates and times with `T` or a blank. Seconds, fraction and offset are optional.
 
-    Digits beyond the microsecond are dropped. A leap second (`:60`) is not a time.
+    Digits beyond the microsecond are dropped. A leap second (`:60`) is not a time. Times without offset are in the
+    local zone, or UTC.
     """
     parts = pc.extract_regex(texts, pattern=_ISO)
-    minute, second, fraction, zone = (pc.struct_field(parts, i) for i in range(4))
+    minute, second, fraction, utc, zone = (pc.struct_field(parts, i) for i in range(5))
     second = pc.if_else(pc.equal(second, ""), ":00", second)
     fraction = pc.utf8_rpad(pc.utf8_slice_codeunits(fraction, 0, 6), 6, "0")
+    bare = pc.and_(pc.equal(zone, ""), pc.equal(utc, ""))
     zone = pc.if_else(pc.equal(zone, ""), "+", pc.replace_substring(zone, ":", ""))
     joined = pc.binary_join_element_wise(minute, second, fraction, pc.utf8_rpad(zone, 5, "0"), "")
     cells, found = _cells(joined, 30)
     clock = [_number(cells, start, 2) for start in (11, 14, 17)]
     micros, valid = _moments(_number(cells, 0, 4), _number(cells, 5, 2), _number(cells, 8, 2), *clock)
     shift, shift_valid = _offsets(cells, 25)
-    return _timestamps(micros + _number(cells, 19, 6) - shift, found & valid & shift_valid)
+    micros, valid = micros + _number(cells, 19, 6) - shift, found & valid & shift_valid
+    if local is not None:
+        micros, valid = _from_local(micros, valid, local, _flags(bare))
+    return _timestamps(micros, valid)
 
 
 def read_clf(texts: pa.StringArray) -> pa.TimestampArray:
@@ -62,42 +78,75 @@ def read_clf(texts: pa.StringArray) -> pa.TimestampArray:
     return _timestamps(micros - shift, found & valid & shift_valid)
 
 
-def read_rfc3164(texts: pa.StringArray, seen_at: datetime) -> pa.TimestampArray:
-    """Read `Oct 11 22:14:15`. The year is the latest in which it is at most a day after `seen_at`."""
+def read_rfc3164(texts: pa.StringArray, years: Years, local: LocalZone | None = None) -> pa.TimestampArray:
+    """Read `Oct 11 22:14:15`, a time without year."""
     parts = pc.extract_regex(texts, pattern=_RFC3164)
     month, day, clock = (pc.struct_field(parts, i) for i in range(3))
     cells, found = _cells(pc.binary_join_element_wise(month, pc.utf8_lpad(day, 2, "0"), clock, ""), 13)
-    month_of, day_of = _months(cells, 0), _number(cells, 3, 2)
     clock_of = [_number(cells, start, 2) for start in (5, 8, 11)]
-    limit = seen_at.astimezone(UTC) + timedelta(days=1)
-    limit_micros = np.int64((limit - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
-    result = np.zeros(len(cells), np.int64)
-    open_ = found.copy()
-    for year in range(limit.year, limit.year - 9, -1):  # nine years contain a 29 February, even around 1900 and 2100
-        if not open_.any():
-            break
-        micros, valid = _moments(np.full(len(cells), year), month_of, day_of, *clock_of)
-        fits = open_ & valid & (micros <= limit_micros)
-        result[fits] = micros[fits]
-        open_ &= ~fits
-    return _timestamps(result, found & ~open_)
+    micros, valid = _moments(np.full(len(cells), LEAP), _months(cells, 0), _number(cells, 3, 2), *clock_of)
+    micros, valid = years.date(micros, found & valid)
+    if local is not None:
+        micros, valid = _from_local(micros, valid, local, valid)
+    return _timestamps(micros, valid)
 
 
-def read_epoch(texts: pa.StringArray) -> pa.TimestampArray:
-    """Read numbers as seconds since 1970, or as milliseconds from 1e11 on (1e11 seconds is the year 5138)."""
-    shaped = pc.fill_null(pc.match_substring_regex(texts, r"^-?[0-9]{1,15}(?:\.[0-9]*)?$"), False)
-    numbers = pc.cast(pc.if_else(shaped, texts, None), pa.float64()).to_numpy(zero_copy_only=False)
-    size = np.abs(numbers)
-    valid = size < 1e14
-    scaled = np.where(size < 1e11, numbers * 1e6, numbers * 1e3)
-    return _timestamps(np.rint(np.where(valid, scaled, 0)).astype(np.int64), valid)
+def read_epoch(texts: pa.StringArray, unit: str | None = None) -> pa.TimestampArray:
+    """Read numbers as the time since 1970, rounded to microseconds.
+
+    Args:
+        unit: one of `EPOCH_UNITS`. Without it the size tells: seconds up to 1e11 (the year 5138), milliseconds from
+            there to 1e14, microseconds to 1e17, and nanoseconds beyond.
+    """
+    parts = pc.extract_regex(texts, pattern=_EPOCH)
+    sign, whole, fraction, exponent = (pc.struct_field(parts, i) for i in range(4))
+    if pc.any(pc.not_equal(exponent, "")).as_py():  # a large float is written as 1.7e+18
+        plain = [
+            _write_out(text) if e else text for text, e in zip(texts.to_pylist(), exponent.to_pylist(), strict=True)
+        ]
+        return read_epoch(pa.array(plain, pa.string()), unit)
+    found = pc.is_valid(whole).to_numpy(zero_copy_only=False)
+    number = np.array(pc.fill_null(pc.cast(whole, pa.int64()), 0))
+    digits = np.array(
+        pc.fill_null(pc.cast(pc.utf8_rpad(pc.utf8_slice_codeunits(fraction, 0, 7), 7, "0"), pa.int64()), 0)
+    )
+    if unit is None:
+        units = np.searchsorted(_UNIT_LIMITS, number, side="right")
+    else:
+        units = np.full(len(number), EPOCH_UNITS.index(unit))
+    valid, last = found, np.array([_LAST_SECOND, _LAST_SECOND * 10**3, _LAST_SECOND * 10**6, 2**63 - 1])
+    kept = np.where(valid, np.minimum(number, last[units]), 0)  # a number in another unit is of the year 9999
+    micros = np.choose(
+        units,
+        [
+            np.where(units == 0, kept, 0) * 1_000_000 + (digits + 5) // 10,
+            np.where(units == 1, kept, 0) * 1_000 + (digits + 5_000) // 10_000,
+            kept + (digits >= 5_000_000),
+            kept // 1000 + (kept % 1000 >= 500),
+        ],
+    )
+    negative = _flags(pc.equal(sign, "-"))
+    return _timestamps(np.where(negative, -micros, micros), valid)
 
 
-def read_strptime(texts: pa.StringArray, time_format: str) -> pa.TimestampArray:
-    """Read times in a strptime format with Python's meaning. Times without offset are UTC.
+def _write_out(text: str | None) -> str | None:
+    number = Decimal(text or "0")
+    return f"{number:.7f}" if abs(number) < 10**19 else None
+
+
+def read_strptime(
+    texts: pa.StringArray, time_format: str, years: Years | None = None, local: LocalZone | None = None
+) -> pa.TimestampArray:
+    """Read times in a strptime format with Python's meaning. Times without offset are in the local zone, or UTC.
 
     DuckDB reads them in bulk. Python reads the rest one by one (codes that DuckDB lacks, `Z` for `%z`).
+
+    Args:
+        years: what is known of the years, for a format without one.
     """
+    if years is not None:
+        texts = pc.binary_join_element_wise(str(LEAP), texts, " ")
+        time_format = f"%Y {time_format}"
     encoded = pc.dictionary_encode(texts)
     unique, found = encoded.dictionary, _strptime_in_bulk(encoded.dictionary, time_format)
     rest = pc.is_null(found)
@@ -105,7 +154,31 @@ def read_strptime(texts: pa.StringArray, time_format: str) -> pa.TimestampArray:
         tried = pa.array([_strptime(text, time_format) for text in unique.filter(rest).to_pylist()], TIMESTAMP)
         found = pc.replace_with_mask(found, rest, tried)
     times: pa.TimestampArray = pc.take(found, encoded.indices)
-    return times
+    bare = local is not None and "%z" not in time_format
+    if years is None and not bare:
+        return times
+    valid = _flags(pc.is_valid(times))
+    micros = np.array(pc.fill_null(pc.cast(times, pa.int64()), 0))
+    if years is not None:
+        micros, valid = years.date(micros, valid)
+    if local is not None and bare:
+        micros, valid = _from_local(micros, valid, local, valid)
+    return _timestamps(micros, valid)
+
+
+def has_year(time_format: str) -> bool:
+    """Whether a strptime format has a year."""
+    return bool(_codes(time_format) & {"Y", "y", "G", "c", "x"})
+
+
+def has_day(time_format: str) -> bool:
+    """Whether a strptime format has a month and a day of it."""
+    codes = _codes(time_format)
+    return "d" in codes and bool(codes & {"m", "b", "B"})
+
+
+def _codes(time_format: str) -> set[str]:
+    return {code[-1] for code in re.findall(r"%-?.", time_format)}
 
 
 def is_time_format(time_format: str) -> bool:
@@ -145,6 +218,19 @@ def _strptime(text: str | None, time_format: str) -> datetime | None:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _from_local(micros: Ints, valid: Bools, local: LocalZone, bare: Bools) -> tuple[Ints, Bools]:
+    """Move those of the times that have no offset from local time to UTC. Some do not exist in local time."""
+    chosen = valid & bare
+    moved, exist = local.to_utc(micros[chosen])
+    result, kept = micros.copy(), valid.copy()
+    result[chosen], kept[chosen] = moved, exist
+    return result, kept
+
+
+def _flags(mask: Any) -> Bools:
+    return np.array(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _cells(texts: pa.StringArray, width: int) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Bools]:

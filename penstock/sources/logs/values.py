@@ -8,6 +8,7 @@ import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
 from penstock.sources.logs.times import read_epoch, read_iso
+from penstock.sources.logs.zones import LocalZone
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
@@ -33,9 +34,12 @@ class Values:
     wrong: pa.BooleanArray
 
 
-def read_values(texts: pa.StringArray, kind: ValueKind) -> Values:
-    """Read texts as a type: 64-bit integers (`5.0` is one), finite floats, true/false/1/0, ISO 8601 or epoch."""
-    values = _READERS[kind](texts)
+def read_values(texts: pa.StringArray, kind: ValueKind, local: LocalZone | None = None) -> Values:
+    """Read texts as a type: 64-bit integers (`5.0` is one), finite floats, true/false/1/0, ISO 8601 or epoch.
+
+    Times without offset are in the local zone, or UTC.
+    """
+    values = _read_timestamp(texts, local) if kind == "timestamp" else _READERS[kind](texts)
     return Values(values, pc.and_(pc.is_valid(texts), pc.is_null(values)))
 
 
@@ -69,8 +73,8 @@ def _read_bool(texts: pa.StringArray) -> Any:
     return pc.if_else(pc.or_(yes, no), yes, None)
 
 
-def _read_timestamp(texts: pa.StringArray) -> Any:
-    return pc.coalesce(read_iso(texts), read_epoch(texts))
+def _read_timestamp(texts: pa.StringArray, local: LocalZone | None) -> Any:
+    return pc.coalesce(read_iso(texts, local), read_epoch(texts))
 
 
 _READERS = {
@@ -78,5 +82,4 @@ _READERS = {
     "int": read_int,
     "float": _read_float,
     "bool": _read_bool,
-    "timestamp": _read_timestamp,
 }

@@ -57,6 +57,7 @@ def test_combined_lines_become_columns() -> None:
             "size": 203,
             "referer": "http://x/",
             "agent": "Mozilla/5.0 (X)",
+            "extra": None,
         }
     ]
 
@@ -97,7 +98,9 @@ def test_a_request_that_is_none_stays_whole(request_: str, parts: tuple[str | No
         "",
         "hello",
         COMBINED[:-1],
-        COMBINED + " more",
+        COMBINED + "more",
+        COMBINED + ' "open',
+        COMBINED + "  two blanks",
         COMBINED.replace("200", "2x0"),
         COMBINED.replace("203", "9" * 19),
         COMBINED.replace("17/May", "31/Jun"),
@@ -164,7 +167,7 @@ def test_the_time_of_a_json_line_is_its_first_time_key(line: str, time: str | No
     [
         ("int", ["1", "-1", "5.0", "null"], ["1.5", '"1"', "true", "9223372036854775808", "1e30", "[1]"]),
         ("float", ["1", "1.5", "-1e3"], ['"1"', "1e999", "NaN", "{}"]),
-        ("string", ['"x"', '""'], ["1", "true", "[]", "{}"]),
+        ("string", ['"x"', '""', "[]", '{"a": 1}'], ["1", "true"]),
         ("bool", ["true", "false"], ["1", '"true"']),
         ("timestamp", ['"2024-01-01T00:00:00Z"', "0"], ['"x"', "true", '""']),
     ],
@@ -224,6 +227,82 @@ def test_a_syslog_time_without_year_is_the_latest_that_is_not_in_the_future(text
 )
 def test_a_line_that_is_not_syslog_has_no_time(line: str) -> None:
     assert times("syslog", line) == [None]
+
+
+# --- web servers with more fields, nested JSON, W3C ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extra", ["0.123", '"10.1.1.1" 0.5 -', '"a \\" b"'])
+def test_fields_after_the_combined_format_are_together(extra: str) -> None:
+    read = rows("combined", f"{COMBINED} {extra}", COMBINED)
+    assert [row["extra"] for row in read] == [extra, None]
+    assert {row["agent"] for row in read} == {"Mozilla/5.0 (X)"}
+
+
+def test_a_dot_in_a_json_key_leads_into_an_object() -> None:
+    lines = (
+        '{"ts": 0, "process": {"pid": 7, "args": ["a", "b"]}, "tags": ["x", "y"]}',
+        '{"ts": 0, "process.pid": 8, "process": {"pid": 9}}',
+        '{"ts": 0, "process": 1}',
+    )
+    columns = {"process.pid": "int", "process.args": "string", "tags.1": "string"}
+    assert [list(row.values()) for row in rows("json", *lines, **columns)] == [
+        [7, '["a","b"]', "y"],
+        [8, None, None],
+        [None, None, None],
+    ]
+
+
+def test_objects_and_arrays_are_their_json_text() -> None:
+    [row] = rows("json", '{"ts": 0, "user": {"id": 1, "name": "Zoë"}}', user="string")
+    assert json.loads(row["user"]) == {"id": 1, "name": "Zoë"}
+
+
+def test_the_time_of_a_json_line_is_at_the_key_given() -> None:
+    spec = {"key": "log.time_local", "format": "%d/%b/%Y:%H:%M:%S %z"}
+    source = LogSource.model_validate({"kind": "log", "path": "x", "format": "json", "time": spec})
+    lines = pa.array(
+        [
+            '{"time": 0, "log": {"time_local": "17/May/2015:10:05:03 +0200"}}',
+            '{"time": 0}',
+            '{"log": {"time_local": 5}}',
+        ]
+    )
+    found = [t and t.isoformat() for t in compile_format(source).times(lines, SEEN_AT).to_pylist()]
+    assert found == ["2015-05-17T08:05:03+00:00", None, None]
+
+
+IIS = "#Fields: date time cs-method cs(User-Agent) sc-status"
+
+
+def test_w3c_fields_become_columns() -> None:
+    lines = (
+        f"{IIS}\n2026-01-01 10:00:00 GET Mozilla/5.0+(X) 200",
+        "#Fields: time date sc-status\n10:00:01\t2026-01-01\t-",
+        '#Fields: date time cs(User-Agent)\n2026-01-01 10:00:02 "a ""b"" c"',
+    )
+    columns = {"cs-method": "string", "cs(User-Agent)": "string", "sc-status": "int"}
+    assert times("w3c", *lines, **columns) == [f"2026-01-01T10:00:0{second}" for second in range(3)]
+    assert [list(row.values()) for row in rows("w3c", *lines, **columns)] == [
+        ["GET", "Mozilla/5.0+(X)", 200],
+        [None, None, None],
+        [None, 'a "b" c', None],
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026-01-01 10:00:00 GET a 200",  # no fields before it
+        f"{IIS}\n2026-01-01 10:00:00 GET a",
+        f"{IIS}\n2026-01-01 10:00:00 GET a 200 more",
+        f"{IIS}\n2026-01-01 25:00:00 GET a 200",
+        f"{IIS}\n2026-01-01 10:00:00 GET a OK",
+        "#Fields: time sc-status\n10:00:00 200",  # no date
+    ],
+)
+def test_a_w3c_line_that_does_not_fit_its_fields_has_no_time(line: str) -> None:
+    assert times("w3c", line, **{"sc-status": "int"}) == [None]
 
 
 # --- regular expressions ---------------------------------------------------------------------------------------------
@@ -292,7 +371,8 @@ FORMATS: list[tuple[Any, dict[str, str]]] = [
     ("combined", {}),
     ("common", {}),
     ("syslog", {}),
-    ("json", {"a": "int", "b": "string"}),
+    ("json", {"a": "int", "b": "string", "c.d": "float"}),
+    ("w3c", {"sc-status": "int"}),
     ({"regex": SIMPLE, "time_format": "%Y"}, {"ms": "float"}),
     ({"regex": PYTHON_ONLY}, {}),
 ]
@@ -326,5 +406,7 @@ def test_a_combined_line_is_taken_apart_alike_with_and_without_quotes_around(age
     if times("combined", odd) != [None]:
         alone, together = rows("combined", odd), rows("combined", COMBINED, odd)
         assert alone[0] == together[1]
-        assert alone[0]["agent"] == (None if agent == "-" else agent)
+        read, extra = alone[0]["agent"], alone[0]["extra"]
+        written = "-" if read is None else read
+        assert (written if extra is None else f'{written}" {extra[:-1]}') == agent
         assert alone[0]["status"] == 200
