@@ -73,9 +73,10 @@ COMPILE = PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile --quiet --universal --py
 lock: $(STAMP) ## resolve the dependencies into requirements.lock (ARGS=--upgrade for newer ones)
 	@test -n "$(UV)" || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@cp requirements.lock .venv/requirements.new
-	$(COMPILE) $(ARGS) --group dev --extra dask --extra ray -o .venv/requirements.new
+	$(COMPILE) $(ARGS) --group dev --extra dask --extra ray --extra sklearn -o .venv/requirements.new
 	@rm -f .venv/requirements-runtime.new
-	$(COMPILE) -c .venv/requirements.new --no-emit-package nvidia-nccl-cu12 -o .venv/requirements-runtime.new
+	$(COMPILE) -c .venv/requirements.new --no-emit-package nvidia-nccl-cu12 \
+		--no-emit-package nvidia-nccl-cu13 -o .venv/requirements-runtime.new
 	@if grep -nE 'https?://' .venv/requirements*.new; then echo "A lock names a web address; none was written." >&2; exit 1; fi
 	@cp .venv/requirements.new requirements.lock
 	@cp .venv/requirements-runtime.new requirements-runtime.lock

@@ -6,6 +6,7 @@ process. So the format is detected from the bytes, the whole structure is walked
 
 import json
 import struct
+import sys
 from dataclasses import dataclass
 from typing import Literal, Never
 
@@ -15,6 +16,10 @@ _PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib")
 _WIDTHS = {b"i": 1, b"U": 1, b"C": 1, b"I": 2, b"l": 4, b"d": 4, b"L": 8, b"D": 8, b"T": 0, b"F": 0, b"Z": 0, b"N": 0}
 _INTEGERS = {b"i": ">b", b"U": ">B", b"I": ">h", b"l": ">i", b"L": ">q"}
 _DEEPEST = 64
+_UNTRIED_MAJOR = 4
+"""The first major version of XGBoost that Penstock's requirement excludes."""
+_LAST_FOR_3_11 = (3, 2)
+"""The last minor version of XGBoost that Python 3.11 can install."""
 SAVE_AGAIN = "Save it with `Booster.save_model('model.ubj')` and register that file."
 
 
@@ -54,15 +59,30 @@ def inspect_file(content: bytes, model: str, file_name: str) -> FileFacts:
     return FileFacts("json" if is_json else "ubj", (version[0], version[1], version[2]))
 
 
-def refuse_newer(facts: FileFacts, installed: str, model: str) -> None:
-    """Raise `ModelRefused` where the file was written by a newer XGBoost (major.minor) than the installed one."""
+def refuse_newer(facts: FileFacts, installed: str, model: str, python: tuple[int, int] | None = None) -> None:
+    """Raise `ModelRefused` where the file was written by a newer XGBoost (major.minor) than the installed one.
+
+    Args:
+        python: the Python that the remedy is for. Default: the running one.
+    """
     major, minor = installed.split(".")[:2]
-    if facts.saved_by[:2] > (int(major), int(minor)):
-        _refuse(
-            model,
-            f"it was saved by XGBoost {facts.saved_by_text}, and {installed} is installed here, which may score it "
-            f"wrong. Install xgboost {facts.saved_by[0]}.{facts.saved_by[1]} or later, or train with {installed}.",
+    if facts.saved_by[:2] <= (int(major), int(minor)):
+        return
+    install = f"xgboost>={facts.saved_by[0]}.{facts.saved_by[1]},<{_UNTRIED_MAJOR}"
+    if facts.saved_by[0] >= _UNTRIED_MAJOR:
+        remedy = f"Penstock works with XGBoost below {_UNTRIED_MAJOR}: train with such a version"
+    elif facts.saved_by[:2] > _LAST_FOR_3_11 and (python or sys.version_info[:2]) < (3, 12):
+        remedy = (
+            f"Python 3.11 has no XGBoost after {_LAST_FOR_3_11[0]}.{_LAST_FOR_3_11[1]}: make an environment of Python "
+            f'3.12 or later with `pip install "{install}"`, or train with {installed}'
         )
+    else:
+        remedy = f'Run `pip install "{install}"`, or train with {installed}'
+    _refuse(
+        model,
+        f"it was saved by XGBoost {facts.saved_by_text}, and {installed} is installed here, which may score it wrong. "
+        f"{remedy}.",
+    )
 
 
 def _refuse(model: str, reason: str) -> Never:

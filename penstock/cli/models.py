@@ -96,7 +96,9 @@ def register_model(
     reference: Annotated[
         Path,
         typer.Option(
-            help="Rows it can score, usually its training rows: .parquet or .csv.", exists=True, dir_okay=False
+            help="Rows it can score, usually its training rows: .parquet, .csv or .json, also compressed.",
+            exists=True,
+            dir_okay=False,
         ),
     ],
     alias: Annotated[str | None, typer.Option(help="Alias for the new version.")] = None,
@@ -104,7 +106,7 @@ def register_model(
         str | None,
         typer.Option(
             metavar="COLUMN|FILE",
-            help="Outputs of the training code on the reference rows: columns (a,b,c) or a .parquet or .csv file.",
+            help="Outputs of the training code on the reference rows: columns (a,b,c), or a file of rows.",
         ),
     ] = None,
     missing: Annotated[
@@ -128,6 +130,14 @@ def register_model(
         list[str] | None,
         typer.Option(help="Categories that are not in the file, in the order of their codes: country=DE,FR,IT."),
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Names for a file without feature names, in the order of the training columns: one a line, or .fmap.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     max_unscorable: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the reference rows that the model need not be able to score.")
     ] = 0.0,
@@ -147,6 +157,7 @@ def register_model(
         iterations=iterations,
         expected=_read_expected(expected, rows.column_names),
         max_unscorable=max_unscorable,
+        features=features or (),
     )
     note = f", alias `{alias}`" if alias else ""
     out = console()
@@ -193,20 +204,19 @@ def _read_categories(text: str) -> tuple[str, list[str]]:
 
 def _read_expected(text: str | None, columns: list[str]) -> "list[str] | pa.Table | None":
     """Return the named columns, or the rows of the file if no column has such a name."""
+    from penstock.sources.given_file import is_rows_file
+
     if text is None or text in columns:
         return None if text is None else [text]
-    path = Path(text)
-    return _read_rows(path, "expected outputs") if path.suffix.lower() in (".csv", ".parquet") else text.split(",")
+    return _read_rows(Path(text), "expected outputs") if is_rows_file(text) else text.split(",")
 
 
 def _read_rows(path: Path, what: str) -> "pa.Table":
-    import pyarrow as pa
-    from pyarrow import csv, parquet
+    from penstock.errors import BrokenFile
+    from penstock.sources.given_file import read_given_file
 
     try:
-        if path.suffix.lower() == ".csv":
-            return csv.read_csv(path)
-        return parquet.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise SettingsError(f"the {what} in {path} cannot be read: {reason}", "Give a Parquet or CSV file.") from None
+        return read_given_file(what, path)
+    except BrokenFile as error:
+        remedy = "Give a Parquet, CSV or JSON-lines file."
+        raise SettingsError(f"the {what} in {path} cannot be read: {error.reason}", remedy) from None
