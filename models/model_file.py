@@ -49,9 +49,23 @@ def inspect_file(content: bytes, model: str, file_name: str) -> FileFacts:
         _refuse(model, f"{file_name} is a pickle, which runs code when it is opened. {SAVE_AGAIN}")
     if content[:1] != b"{":
         _refuse(model, f"{file_name} is neither UBJSON nor JSON (old binary `.model` files are not read). {SAVE_AGAIN}")
+    return _read_facts(content, model, file_name, None)
+
+
+def inspect_serialized(content: bytes, model: str, file_name: str) -> FileFacts:
+    """Return the format and version of a booster as pickles and skops files have it, with its configuration.
+
+    Raises:
+        ModelRefused: it is damaged, or has no version.
+    """
+    return _read_facts(content, model, file_name, "Model")
+
+
+def _read_facts(content: bytes, model: str, file_name: str, inside: str | None) -> FileFacts:
+    """Read the facts of a model, or of the one under a key."""
     is_json = content[1:].lstrip()[:1] in (b'"', b"}")
     try:
-        version = _json_version(content) if is_json else _UbjWalk(content).read_version()
+        version = _json_version(content, inside) if is_json else _UbjWalk(content).read_version(inside)
     except _DamagedError as damage:
         _refuse(model, f"{file_name} is damaged or not a model: {damage}. {SAVE_AGAIN}")
     if version is None or len(version) != 3:
@@ -89,32 +103,42 @@ def _refuse(model: str, reason: str) -> Never:
     raise ModelRefused(model, reason)
 
 
-def _json_version(content: bytes) -> list[int] | None:
+def _json_version(content: bytes, inside: str | None) -> list[int] | None:
     try:
-        version = json.loads(content).get("version")
-    except (ValueError, RecursionError) as error:
+        loaded = json.loads(content)
+        version = (loaded.get(inside, {}) if inside else loaded).get("version")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise _DamagedError(f"not JSON ({type(error).__name__})") from None
     return version if isinstance(version, list) and all(type(part) is int for part in version) else None
 
 
 class _UbjWalk:
-    """Walk a UBJSON object from the first byte to the last, and keep only the top-level `version`."""
+    """Walk a UBJSON object from the first byte to the last, and keep only one `version`."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._at = 0
 
-    def read_version(self) -> list[int] | None:
+    def read_version(self, inside: str | None) -> list[int] | None:
+        version = self._object_version(None if inside is None else inside.encode())
+        if self._at != len(self._content):
+            raise _DamagedError("bytes after its end")
+        return version
+
+    def _object_version(self, inside: bytes | None) -> list[int] | None:
+        """Walk an object and return its `version`, or that of the object under a key."""
         version: list[int] | None = None
-        self._take(1)
+        if self._take(1) != b"{":
+            raise _DamagedError(f"byte {self._at}: an object was expected")
         while self._peek() != b"}":
-            if self._string() == b"version" and self._peek() == b"[":
+            key = self._string()
+            if inside is None and key == b"version" and self._peek() == b"[":
                 version = self._integers()
+            elif inside is not None and key == inside:
+                version = self._object_version(None)
             else:
                 self._skip_value(self._take(1), 0)
         self._take(1)
-        if self._at != len(self._content):
-            raise _DamagedError("bytes after its end")
         return version
 
     def _peek(self) -> bytes:

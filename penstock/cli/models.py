@@ -31,6 +31,8 @@ def add_commands(app: typer.Typer) -> None:
     register_epilog = "Example: penstock models register card-risk model.ubj --reference rows.parquet --alias champion"
     group.command("register", epilog=register_epilog)(register_model)
     group.command("promote", epilog="Example: penstock models promote card-risk 7 champion")(promote_model)
+    import_epilog = "Example: penstock models import-sklearn risk model.skops --rows rows.parquet --source payments"
+    group.command("import-sklearn", epilog=import_epilog)(import_sklearn)
     app.add_typer(group, name="models")
 
 
@@ -174,6 +176,52 @@ def register_model(
         )
     else:
         out.print(_NOT_VERIFIED, style="yellow", markup=False, soft_wrap=True)
+
+
+def import_sklearn(
+    name: Name,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Fitted Pipeline that ends with XGBoost, saved by skops.", exists=True, dir_okay=False
+        ),
+    ],
+    rows: Annotated[
+        Path,
+        typer.Option(
+            help="Rows with the Pipeline's input columns, to verify with: .parquet, .csv or .json.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    source: Annotated[str, typer.Option(help="Name of the source in the features query.")],
+    key: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Key of the source. Default: the row's file and number.")
+    ] = None,
+    alias: Annotated[str | None, typer.Option(help="Alias for the new version.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the features query. Default: NAME.features.sql.")
+    ] = None,
+) -> None:
+    """Import a scikit-learn Pipeline: its steps as a features query, and its model."""
+    from penstock.models.sklearn_pipelines.importing import import_pipeline
+    from penstock.spec.pipeline import ROW_ID
+
+    target = output or Path(f"{name}.features.sql")
+    if target.exists():
+        raise SettingsError(f"{target} exists", "Give another file with --output, or remove it.")
+    given = _read_rows(rows, "rows")
+    imported = import_pipeline(_registry(), name, file, given, source=source, key=key or (ROW_ID,), alias=alias)
+    target.write_text(imported.features_sql, encoding="utf-8")
+    manifest, out = imported.manifest, console()
+    note = f", alias `{alias}`" if alias else ""
+    out.print(f"registered {manifest.label}, digest {manifest.sha256[:12]}{note}", markup=False)
+    out.print(
+        f"verified: {plural(imported.verified_rows, 'row')} have the features and outputs of the Pipeline",
+        markup=False,
+        soft_wrap=True,
+    )
+    out.print(f"wrote {target}: copy it to `features:` of the pipeline", markup=False, soft_wrap=True)
 
 
 def promote_model(
