@@ -199,7 +199,10 @@ def _named(
     if names is None:
         names = _new_names([column.name for column in columns], key)
     elif len(names) != len(columns):
-        _refuse(model, f"its Pipeline makes {len(columns)} columns, and its model has {len(names)} features.")
+        _refuse(
+            model,
+            f"its Pipeline makes {plural(len(columns), 'column')}, and its model has {plural(len(names), 'feature')}.",
+        )
     twins = twin_names([*names, *key])
     if twins:
         _refuse(model, f"features and key have names that differ only in case: {', '.join(twins)}.")

@@ -25,7 +25,11 @@ def translate_imputer(step: Any, columns: Sequence[SqlColumn]) -> list[SqlColumn
             if not step.keep_empty_features:
                 continue
             untranslated(f"keeps `{column.name}`, which had no value in training")
-        sql = f"case when {_missing(step, column)} then {literal(column, fill)} else {column.sql} end"
+        value = literal(column, fill)
+        if _is_null(step):
+            sql = f"coalesce({column.sql}, {value})"
+        else:
+            sql = f"case when {_missing(step, column)} then {value} else {column.sql} end"
         filled.append(SqlColumn(column.name, sql, column.kind))
     return filled + (translate_indicator(step.indicator_, columns) if step.add_indicator else [])
 
@@ -45,9 +49,14 @@ def translate_indicator(step: Any, columns: Sequence[SqlColumn]) -> list[SqlColu
 
 def _missing(step: Any, column: SqlColumn) -> str:
     """Return the condition under which a value is missing for the step."""
-    if is_missing(step.missing_values) or type(step.missing_values).__name__ == "NAType":
+    if _is_null(step):
         return f"{column.sql} is null"
     return f"coalesce({column.sql} = {literal(column, step.missing_values)}, false)"
+
+
+def _is_null(step: Any) -> bool:
+    """Return whether the step's missing value is NaN, None or pandas' NA: NULL in a source."""
+    return is_missing(step.missing_values) or type(step.missing_values).__name__ == "NAType"
 
 
 def translate_standard_scaler(step: Any, columns: Sequence[SqlColumn]) -> list[SqlColumn]:

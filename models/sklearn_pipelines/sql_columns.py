@@ -78,4 +78,4 @@ def any_of(column: SqlColumn, values: Sequence[Any]) -> str:
     known = ", ".join(literal(column, value) for value in values if not is_missing(value))
     conditions = [f"coalesce({column.sql} in ({known}), false)"] if known else []
     conditions += [f"{column.sql} is null"] if any(map(is_missing, values)) else []
-    return f"({' or '.join(conditions)})" if conditions else "false"
+    return f"({' or '.join(conditions)})" if len(conditions) > 1 else (conditions or ["false"])[0]
