@@ -37,16 +37,15 @@ def translate_one_hot(step: Any, columns: Sequence[SqlColumn]) -> list[SqlColumn
 
 
 def translate_ordinal(step: Any, columns: Sequence[SqlColumn]) -> list[SqlColumn]:
-    """Write an OrdinalEncoder: the position of a category, with the infrequent ones behind the others."""
+    """Write an OrdinalEncoder: the position of a category, then one for the infrequent ones. NaN has its own value."""
     encoded: list[SqlColumn] = []
     for position, (column, categories) in enumerate(zip(columns, _categories(step, columns), strict=True)):
         frequent, infrequent = _split(step, position, categories)
-        cases = [
-            f"when {any_of(column, [value])} then {number(step.encoded_missing_value if _is_nan(value) else code)}"
-            for code, value in enumerate(frequent)
-        ]
-        if infrequent:
-            cases.append(f"when {any_of(column, infrequent)} then {number(len(frequent))}")
+        coded = [value for value in frequent if not _is_nan(value)]
+        cases = [f"when {any_of(column, [value])} then {number(code)}" for code, value in enumerate(coded)]
+        cases += [f"when {any_of(column, infrequent)} then {number(len(coded))}"] if infrequent else []
+        if len(coded) < len(frequent):
+            cases.append(f"when {column.sql} is null then {number(step.encoded_missing_value)}")
         unknown = REFUSED_VALUE if step.handle_unknown == "error" else number(step.unknown_value)
         encoded.append(SqlColumn(column.name, f"case {' '.join(cases)} else {unknown} end"))
     return encoded
