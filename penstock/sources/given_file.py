@@ -52,7 +52,7 @@ def read_given_file(what: str, path: Path) -> pa.Table:
             raise BrokenFile(what, str(path), str(error).splitlines()[0].rstrip(".")) from None
     if "{" in str(path):
         raise BrokenFile(what, str(path), "its path has a brace, which begins a time in the path of a source")
-    source = {"kind": "files", "path": glob.escape(str(path)), "format": format_}
+    source: dict[str, Any] = {"kind": "files", "path": glob.escape(str(path)), "format": format_}
     if "max_malformed" in FilesSource.model_fields:
         source["max_malformed"] = 0  # a row that is left out would move all rows after it
     pipeline = Pipeline.model_validate(
