@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 ARGS ?=
-BIN := .venv/bin
-STAMP := .venv/.installed
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 TYPED := penstock
 
@@ -63,22 +64,23 @@ bench-full: $(STAMP) ## measure all workloads and write benchmarks/RESULTS.md
 bench-check: $(STAMP) ## fail if a ratio of W1 is worse than the stored one (ARGS="--workload all" for all)
 	$(BIN)/python -m benchmarks --check $(ARGS)
 
-# Pins that still fit are kept; ARGS=--upgrade changes all of them. Without uv on PATH, uv is installed into .venv.
+# Pins that still fit are kept; ARGS=--upgrade changes all of them. Without uv on PATH, uv goes into the environment.
 # The locks must work with every index, so they contain no web address.
 # The image's lock has the same pins without developer tools and cluster runners, and without nccl (470 MB that only
 # several GPUs need).
-COMPILE = PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+COMPILE = PATH="$$PATH:$(abspath $(BIN))" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml
 
 lock: $(STAMP) ## resolve the dependencies into requirements.lock (ARGS=--upgrade for newer ones)
 	@test -n "$(UV)" || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@cp requirements.lock .venv/requirements.new
-	$(COMPILE) $(ARGS) --group dev --extra dask --extra ray --extra mysql -o .venv/requirements.new
-	@rm -f .venv/requirements-runtime.new
-	$(COMPILE) -c .venv/requirements.new --no-emit-package nvidia-nccl-cu12 --extra mysql -o .venv/requirements-runtime.new
-	@if grep -nE 'https?://' .venv/requirements*.new; then echo "A lock names a web address; none was written." >&2; exit 1; fi
-	@cp .venv/requirements.new requirements.lock
-	@cp .venv/requirements-runtime.new requirements-runtime.lock
+	@cp requirements.lock $(VENV)/requirements.new
+	$(COMPILE) $(ARGS) --group dev --extra dask --extra ray --extra mysql --extra sklearn -o $(VENV)/requirements.new
+	@rm -f $(VENV)/requirements-runtime.new
+	$(COMPILE) -c $(VENV)/requirements.new --no-emit-package nvidia-nccl-cu12 \
+		--no-emit-package nvidia-nccl-cu13 --extra mysql -o $(VENV)/requirements-runtime.new
+	@if grep -nE 'https?://' $(VENV)/requirements*.new; then echo "A lock names a web address; none was written." >&2; exit 1; fi
+	@cp $(VENV)/requirements.new requirements.lock
+	@cp $(VENV)/requirements-runtime.new requirements-runtime.lock
 	@echo "requirements.lock and requirements-runtime.lock written; the next target installs them"
 
 $(STAMP): requirements.lock pyproject.toml
@@ -86,11 +88,11 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "Penstock needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
 		echo "Use another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 ifneq ($(UV),)
-	@test -x $(BIN)/python || uv venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+	@test -x $(BIN)/python || uv venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
 	uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 else
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@# --no-deps: the lock is complete, and pip would look for another sqlalchemy to satisfy prefect's `sqlalchemy[asyncio]`
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock

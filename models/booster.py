@@ -6,7 +6,7 @@ columns are in the wrong order without an error.
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from threading import Lock
@@ -22,6 +22,7 @@ from penstock.errors import ModelMismatch, ModelRefused
 from penstock.models.booster_facts import BoosterFacts, check_manifest
 from penstock.models.category_names import StoredNames
 from penstock.models.columns import FeatureColumn, Numbers, read_column, read_margin
+from penstock.models.feature_names import are_positions, check_names
 from penstock.models.golden import check_golden_rows, golden_table
 from penstock.models.links import LINKS
 from penstock.models.manifest import PREDICTED_CLASS, Feature, Manifest
@@ -166,24 +167,33 @@ class ModelVersion:
         return pa.table(outputs)
 
 
-def open_booster(content: bytes, model: str, file_name: str) -> tuple[xgb.Booster, BoosterFacts]:
+def open_booster(
+    content: bytes, model: str, file_name: str, name_features: Callable[[int], tuple[Feature, ...]]
+) -> tuple[xgb.Booster, BoosterFacts]:
     """Check the bytes of a model file, then open it from memory.
 
+    Args:
+        name_features: gives the features of a file without names, by their number.
+
     Raises:
-        ModelRefused: wrong format, saved by a newer XGBoost, not loadable, or without feature names.
+        ModelRefused: wrong format, saved by a newer XGBoost, or not loadable.
     """
     file = inspect_file(content, model, file_name)
     refuse_newer(file, xgb.__version__, model)
     booster = xgb.Booster()
     try:
-        booster.load_model(bytearray(content))
+        with xgb.config_context(verbosity=0):  # it warns of files from before 1.6, which it reads
+            booster.load_model(bytearray(content))
     except xgb.core.XGBoostError as error:
         raise ModelRefused(model, f"XGBoost cannot read {file_name}: {_first_line(error)}") from None
     learner = json.loads(booster.save_config())["learner"]
     objective, shape = learner["learner_train_param"]["objective"], learner["learner_model_param"]
     best, linear = booster.attr("best_iteration"), _kind_of(booster) == "gblinear"
+    named = not are_positions(booster.feature_names)
+    given = () if named else name_features(booster.num_features())
+    wrapper = json.loads(booster.attr("scikit_learn") or "{}")
     facts = BoosterFacts(
-        features=_read_features(booster, model),
+        features=_read_features(booster, model, given),
         objective=objective,
         classes=int(shape["num_class"]),
         targets=int(shape["num_target"]),
@@ -193,6 +203,10 @@ def open_booster(content: bytes, model: str, file_name: str) -> tuple[xgb.Booste
         format=file.format,
         may_be_custom=_may_be_custom(booster, objective, shape, file.saved_by),
         stored_names={n: names for n, names in read_categories(booster).items() if isinstance(names, StoredNames)},
+        named=named,
+        typed=booster.feature_types is not None,
+        labels=_read_labels(wrapper),
+        missing=_read_missing(wrapper),
     )
     return booster, facts
 
@@ -206,7 +220,7 @@ def open_version(manifest: Manifest, content: bytes, device: Device = "cpu") -> 
     Raises:
         ModelRefused: features, objective or categories differ, or a golden row gets another score than expected.
     """
-    booster, facts = open_booster(content, manifest.label, manifest.file)
+    booster, facts = open_booster(content, manifest.label, manifest.file, lambda _: manifest.features)
     check_manifest(facts, manifest)
     device = "cpu" if _kind_of(booster) == "gblinear" else available_device(device)
     if device == "cuda":
@@ -356,25 +370,45 @@ def _arrow_table(columns: Sequence[FeatureColumn], part: slice) -> pa.Table:
     return pa.table({c.feature.name: array_of(c) for c in columns})
 
 
-def _read_features(booster: xgb.Booster, model: str) -> tuple[Feature, ...]:
-    names = booster.feature_names
-    if not names:
-        raise ModelRefused(
-            model,
-            "it has no feature names, so columns could only be matched by position. Train it on a frame with names.",
-        )
-    bad = [name for name in names if set(name) & set("[]<")]
-    if bad or len(set(names)) != len(names):
-        raise ModelRefused(
-            model, f"XGBoost does not accept `[`, `]` or `<` in feature names, nor a name twice: {bad or names}."
-        )
-    types = booster.feature_types or ["float"] * len(names)
+def _read_features(booster: xgb.Booster, model: str, given: Sequence[Feature]) -> tuple[Feature, ...]:
+    """Return the features of the file.
+
+    Args:
+        given: the features of a file without names. They give it names and, if it has none, types.
+    """
+    types = booster.feature_types
+    if given:
+        if len(given) != booster.num_features():
+            raise ModelRefused(
+                model,
+                f"its file has {plural(booster.num_features(), 'feature')}, and {plural(len(given), 'name')} are "
+                "given. Give one for each.",
+            )
+        booster.feature_names = [feature.name for feature in given]
+        if types is None:
+            return tuple(given)
+    names = list(booster.feature_names or ())
+    check_names(model, names)
     exported = read_categories(booster)
     known = {n: tuple(str(c) for c in names) for n, names in exported.items() if not isinstance(names, StoredNames)}
+    by_name = {feature.name: feature.categories for feature in given}
     return tuple(
-        Feature(name=name, dtype=_DTYPES[kind], categories=known.get(name, ()))
-        for name, kind in zip(names, types, strict=True)
+        Feature(name=name, dtype=_DTYPES[kind], categories=known.get(name, by_name.get(name, ())))
+        for name, kind in zip(names, types or ["float"] * len(names), strict=True)
     )
+
+
+def _read_labels(wrapper: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the labels of the classes that wrappers of XGBoost 1 store. Later ones store none."""
+    encoder = wrapper.get("_le")
+    labels = encoder.get("classes_") if isinstance(encoder, dict) else wrapper.get("classes_")
+    return tuple(str(label) for label in labels) if isinstance(labels, list) else ()
+
+
+def _read_missing(wrapper: Mapping[str, Any]) -> float | None:
+    """Return the missing value that wrappers of XGBoost 1 store. None for NaN."""
+    missing = wrapper.get("missing")
+    return float(missing) if isinstance(missing, int | float) and np.isfinite(missing) else None
 
 
 def _kind_of(booster: xgb.Booster) -> str:

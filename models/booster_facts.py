@@ -29,6 +29,14 @@ class BoosterFacts:
     """Whether the file looks as one of a custom objective does, whose link it does not store."""
     stored_names: Mapping[str, StoredNames] = field(default_factory=dict)
     """Of category features with names beyond ASCII: the names as the file has them."""
+    named: bool = True
+    """Whether the file has names of its features, other than their positions."""
+    typed: bool = True
+    """Whether the file has types of its features."""
+    labels: tuple[str, ...] = ()
+    """Labels of the classes, which only wrappers of XGBoost 1 store."""
+    missing: float | None = None
+    """Missing value beside NaN, which only wrappers of XGBoost 1 store."""
 
 
 def check_manifest(facts: BoosterFacts, manifest: Manifest) -> None:

@@ -1,6 +1,6 @@
 """Category names as a model file stores them, and the whole names where XGBoost has cut them.
 
-XGBoost 3.1 and 3.2 store the names of a pandas frame wrong if one is not ASCII: they count characters instead of bytes.
+XGBoost 3.1 to 3.3 store the names of a pandas frame wrong if one is not ASCII: they count characters instead of bytes.
 All names are stored as one text, which is cut to as many bytes as it has characters. The lengths of the names in
 characters are right, so only the end of the text is lost. Names of an Arrow table are stored right.
 """

@@ -6,6 +6,7 @@ process. So the format is detected from the bytes, the whole structure is walked
 
 import json
 import struct
+import sys
 from dataclasses import dataclass
 from typing import Literal, Never
 
@@ -15,6 +16,10 @@ _PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib")
 _WIDTHS = {b"i": 1, b"U": 1, b"C": 1, b"I": 2, b"l": 4, b"d": 4, b"L": 8, b"D": 8, b"T": 0, b"F": 0, b"Z": 0, b"N": 0}
 _INTEGERS = {b"i": ">b", b"U": ">B", b"I": ">h", b"l": ">i", b"L": ">q"}
 _DEEPEST = 64
+_UNTRIED_MAJOR = 4
+"""The first major version of XGBoost that Penstock's requirement excludes."""
+_LAST_FOR_3_11 = (3, 2)
+"""The last minor version of XGBoost that Python 3.11 can install."""
 SAVE_AGAIN = "Save it with `Booster.save_model('model.ubj')` and register that file."
 
 
@@ -44,9 +49,23 @@ def inspect_file(content: bytes, model: str, file_name: str) -> FileFacts:
         _refuse(model, f"{file_name} is a pickle, which runs code when it is opened. {SAVE_AGAIN}")
     if content[:1] != b"{":
         _refuse(model, f"{file_name} is neither UBJSON nor JSON (old binary `.model` files are not read). {SAVE_AGAIN}")
+    return _read_facts(content, model, file_name, None)
+
+
+def inspect_serialized(content: bytes, model: str, file_name: str) -> FileFacts:
+    """Return the format and version of a booster as pickles and skops files have it, with its configuration.
+
+    Raises:
+        ModelRefused: it is damaged, or has no version.
+    """
+    return _read_facts(content, model, file_name, "Model")
+
+
+def _read_facts(content: bytes, model: str, file_name: str, inside: str | None) -> FileFacts:
+    """Read the facts of a model, or of the one under a key."""
     is_json = content[1:].lstrip()[:1] in (b'"', b"}")
     try:
-        version = _json_version(content) if is_json else _UbjWalk(content).read_version()
+        version = _json_version(content, inside) if is_json else _UbjWalk(content).read_version(inside)
     except _DamagedError as damage:
         _refuse(model, f"{file_name} is damaged or not a model: {damage}. {SAVE_AGAIN}")
     if version is None or len(version) != 3:
@@ -54,47 +73,72 @@ def inspect_file(content: bytes, model: str, file_name: str) -> FileFacts:
     return FileFacts("json" if is_json else "ubj", (version[0], version[1], version[2]))
 
 
-def refuse_newer(facts: FileFacts, installed: str, model: str) -> None:
-    """Raise `ModelRefused` where the file was written by a newer XGBoost (major.minor) than the installed one."""
+def refuse_newer(facts: FileFacts, installed: str, model: str, python: tuple[int, int] | None = None) -> None:
+    """Raise `ModelRefused` where the file was written by a newer XGBoost (major.minor) than the installed one.
+
+    Args:
+        python: the Python that the remedy is for. Default: the running one.
+    """
     major, minor = installed.split(".")[:2]
-    if facts.saved_by[:2] > (int(major), int(minor)):
-        _refuse(
-            model,
-            f"it was saved by XGBoost {facts.saved_by_text}, and {installed} is installed here, which may score it "
-            f"wrong. Install xgboost {facts.saved_by[0]}.{facts.saved_by[1]} or later, or train with {installed}.",
+    if facts.saved_by[:2] <= (int(major), int(minor)):
+        return
+    install = f"xgboost>={facts.saved_by[0]}.{facts.saved_by[1]},<{_UNTRIED_MAJOR}"
+    if facts.saved_by[0] >= _UNTRIED_MAJOR:
+        remedy = f"Penstock works with XGBoost below {_UNTRIED_MAJOR}: train with such a version"
+    elif facts.saved_by[:2] > _LAST_FOR_3_11 and (python or sys.version_info[:2]) < (3, 12):
+        remedy = (
+            f"Python 3.11 has no XGBoost after {_LAST_FOR_3_11[0]}.{_LAST_FOR_3_11[1]}: make an environment of Python "
+            f'3.12 or later with `pip install "{install}"`, or train with {installed}'
         )
+    else:
+        remedy = f'Run `pip install "{install}"`, or train with {installed}'
+    _refuse(
+        model,
+        f"it was saved by XGBoost {facts.saved_by_text}, and {installed} is installed here, which may score it wrong. "
+        f"{remedy}.",
+    )
 
 
 def _refuse(model: str, reason: str) -> Never:
     raise ModelRefused(model, reason)
 
 
-def _json_version(content: bytes) -> list[int] | None:
+def _json_version(content: bytes, inside: str | None) -> list[int] | None:
     try:
-        version = json.loads(content).get("version")
-    except (ValueError, RecursionError) as error:
+        loaded = json.loads(content)
+        version = (loaded.get(inside, {}) if inside else loaded).get("version")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise _DamagedError(f"not JSON ({type(error).__name__})") from None
     return version if isinstance(version, list) and all(type(part) is int for part in version) else None
 
 
 class _UbjWalk:
-    """Walk a UBJSON object from the first byte to the last, and keep only the top-level `version`."""
+    """Walk a UBJSON object from the first byte to the last, and keep only one `version`."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._at = 0
 
-    def read_version(self) -> list[int] | None:
+    def read_version(self, inside: str | None) -> list[int] | None:
+        version = self._object_version(None if inside is None else inside.encode())
+        if self._at != len(self._content):
+            raise _DamagedError("bytes after its end")
+        return version
+
+    def _object_version(self, inside: bytes | None) -> list[int] | None:
+        """Walk an object and return its `version`, or that of the object under a key."""
         version: list[int] | None = None
-        self._take(1)
+        if self._take(1) != b"{":
+            raise _DamagedError(f"byte {self._at}: an object was expected")
         while self._peek() != b"}":
-            if self._string() == b"version" and self._peek() == b"[":
+            key = self._string()
+            if inside is None and key == b"version" and self._peek() == b"[":
                 version = self._integers()
+            elif inside is not None and key == inside:
+                version = self._object_version(None)
             else:
                 self._skip_value(self._take(1), 0)
         self._take(1)
-        if self._at != len(self._content):
-            raise _DamagedError("bytes after its end")
         return version
 
     def _peek(self) -> bytes:

@@ -15,6 +15,7 @@ from penstock.models.booster import ModelVersion, open_booster
 from penstock.models.booster_facts import BoosterFacts
 from penstock.models.category_names import find_categories
 from penstock.models.expected import Expected, compare_outputs, largest_rows, read_expected
+from penstock.models.feature_names import GivenNames, name_by_position, read_features
 from penstock.models.golden import choose_golden_rows, golden_table, read_inputs, with_outputs
 from penstock.models.manifest import PREDICTED_CLASS, Feature, GoldenRow, Link, Manifest
 from penstock.models.reference import describe_column
@@ -42,6 +43,7 @@ class Candidate:
     iterations: int | None = None
     expected: Expected | None = None
     max_unscorable: float = 0.0
+    features: GivenNames = ()
 
 
 def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
@@ -52,11 +54,18 @@ def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
         ModelMismatch: the reference rows lack a column, or too many of them cannot be scored.
     """
     label = candidate.name
-    booster, facts = open_booster(candidate.content, label, candidate.file_name)
+    given = read_features(label, candidate.features) if candidate.features else ()
+    booster, facts = open_booster(
+        candidate.content, label, candidate.file_name, lambda count: given or _name_by_reference(candidate, count)
+    )
+    if given and facts.named and tuple(f.name for f in given) != tuple(f.name for f in facts.features):
+        names = ", ".join(f"`{feature.name}`" for feature in facts.features)
+        raise ModelRefused(label, f"its file has other feature names than those given: {names}. Leave `features` out.")
     needed = dict.fromkeys((*(f.name for f in facts.features), *candidate.base_margin))
     missing = tuple(name for name in needed if name not in candidate.reference.column_names)
     if missing:
         raise ModelMismatch(label, missing, "needs columns that the reference rows do not have")
+    candidate = replace(candidate, missing=_missing(facts, candidate))
     facts = replace(facts, features=tuple(_with_categories(f, facts, candidate) for f in facts.features))
     classes = _classes(facts, candidate)
     outputs = _outputs(facts, classes)
@@ -74,7 +83,7 @@ def draft_manifest(candidate: Candidate, created_at: datetime) -> Manifest:
             group=tuple(candidate.group),
             best_iteration=facts.best_iteration,
             iterations=candidate.iterations,
-            missing=None if candidate.missing is None or math.isnan(candidate.missing) else candidate.missing,
+            missing=candidate.missing,
             base_margin=tuple(candidate.base_margin),
             link=candidate.link,
             saved_by=facts.saved_by,
@@ -120,6 +129,34 @@ def _with_golden_rows(version: ModelVersion, candidate: Candidate, facts: Booste
     )
 
 
+def _name_by_reference(candidate: Candidate, features: int) -> tuple[Feature, ...]:
+    """Name the features of a file by the columns of the reference rows, which the expected outputs then verify."""
+    if candidate.expected is None:
+        raise ModelRefused(
+            candidate.name,
+            f"its file has {plural(features, 'feature')} without names. Give the names with `features`, in the order "
+            "of the training columns; or give the training code's outputs with `expected`, and the columns of the "
+            "reference rows are taken in their order.",
+        )
+    expected = candidate.expected
+    others = {expected} if isinstance(expected, str) else set() if isinstance(expected, pa.Table) else set(expected)
+    others |= set(candidate.base_margin)
+    columns = [name for name in candidate.reference.column_names if name not in others]
+    return name_by_position(candidate.name, columns, features)
+
+
+def _missing(facts: BoosterFacts, candidate: Candidate) -> float | None:
+    """Return the missing value: that of the file if it has one."""
+    given = None if candidate.missing is None or math.isnan(candidate.missing) else candidate.missing
+    if facts.missing is not None and candidate.missing is not None and given != facts.missing:
+        raise ModelRefused(
+            candidate.name,
+            f"its file says that {facts.missing:g} is the missing value, and {candidate.missing:g} is given. Leave "
+            "`missing` out.",
+        )
+    return given if facts.missing is None else facts.missing
+
+
 def _check_share(candidate: Candidate, manifest: Manifest, refused: Mapping[int, Misfit]) -> None:
     """Refuse reference rows of which none can be scored, or too few."""
     rows = candidate.reference.num_rows
@@ -146,6 +183,13 @@ def _check_arguments(facts: BoosterFacts, candidate: Candidate, outputs: int) ->
     if rounds is not None and (facts.rounds is None or rounds > facts.rounds):
         has = "a linear model always scores with all of them" if facts.rounds is None else f"it has {facts.rounds}"
         raise ModelRefused(candidate.name, f"it cannot score with {rounds} boosting rounds: {has}.")
+    best, has_rounds = facts.best_iteration, facts.rounds
+    if rounds is None and best is not None and has_rounds is not None and best >= has_rounds:
+        raise ModelRefused(
+            candidate.name,
+            f"its file says that round {best} is the best, counted from 0, and has {has_rounds}. Say "
+            "with `iterations` how many score.",
+        )
     if link == "softmax" and outputs == 1:
         raise ModelRefused(candidate.name, "the link `softmax` needs a model with several classes, and it has none.")
     if not 0 <= candidate.max_unscorable <= 1:
@@ -169,13 +213,16 @@ def _with_categories(feature: Feature, facts: BoosterFacts, candidate: Candidate
         return feature.model_copy(
             update={"categories": find_categories(candidate.name, feature, stored, given, column)}
         )
+    if given is not None and not facts.typed:
+        return feature.model_copy(update={"dtype": "category", "categories": tuple(given)})
     if given is not None:
         raise ModelRefused(candidate.name, f"`{feature.name}` is a {feature.dtype} in the file, not a category.")
     return feature
 
 
 def _classes(facts: BoosterFacts, candidate: Candidate) -> tuple[str, ...]:
-    classes = tuple(candidate.classes) or tuple(str(number) for number in range(facts.classes))
+    stored = facts.labels if len(facts.labels) == facts.classes else ()
+    classes = tuple(candidate.classes) or stored or tuple(str(number) for number in range(facts.classes))
     if len(classes) != facts.classes or len(set(classes)) != len(classes):
         given = plural(len(classes), "class label was", "class labels were")
         raise ModelRefused(

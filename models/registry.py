@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from penstock.errors import ModelNotFound, ModelRefused
 from penstock.models.aliases import AliasMove, check_alias, move_alias, read_aliases
 from penstock.models.expected import Expected
+from penstock.models.feature_names import GivenNames
 from penstock.models.manifest import MODEL_NAME, VERSION, Link, Manifest
 from penstock.models.store_files import read_inside, refuse_links, sync_folder, write_durably
 from penstock.run_types import ModelPin
@@ -133,6 +134,7 @@ class Registry:
         iterations: int | None = None,
         expected: Expected | None = None,
         max_unscorable: float = 0.0,
+        features: GivenNames = (),
         now: datetime | None = None,
     ) -> Manifest:
         """Register a model file as the next version, and move `alias` to it if given.
@@ -155,6 +157,9 @@ class Registry:
             expected: outputs of the training code on the reference rows: the column that has them, one for each
                 output, or a table with a row for each reference row. They must agree within 1e-6.
             max_unscorable: share of the reference rows that the model need not be able to score.
+            features: names for a file without feature names, in the order of the training columns, or a file of
+                them: one name a line, or an `.fmap`. By default they are the columns of the reference rows, in their
+                order, if `expected` verifies it.
             now: time of the registration.
 
         Raises:
@@ -174,6 +179,7 @@ class Registry:
         candidate = Candidate(
             name, file.read_bytes(), file.name, reference, categories or {}, classes, metrics or {},
             trained_from, trained_until, group, missing, base_margin, link, iterations, expected, max_unscorable,
+            features,
         )  # fmt: skip
         manifest = self._store(draft_manifest(candidate, moment), candidate.content)
         if alias is not None:

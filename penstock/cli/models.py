@@ -31,6 +31,8 @@ def add_commands(app: typer.Typer) -> None:
     register_epilog = "Example: penstock models register card-risk model.ubj --reference rows.parquet --alias champion"
     group.command("register", epilog=register_epilog)(register_model)
     group.command("promote", epilog="Example: penstock models promote card-risk 7 champion")(promote_model)
+    import_epilog = "Example: penstock models import-sklearn risk model.skops --rows rows.parquet --source payments"
+    group.command("import-sklearn", epilog=import_epilog)(import_sklearn)
     app.add_typer(group, name="models")
 
 
@@ -96,7 +98,9 @@ def register_model(
     reference: Annotated[
         Path,
         typer.Option(
-            help="Rows it can score, usually its training rows: .parquet or .csv.", exists=True, dir_okay=False
+            help="Rows it can score, usually its training rows: .parquet, .csv or .json, also compressed.",
+            exists=True,
+            dir_okay=False,
         ),
     ],
     alias: Annotated[str | None, typer.Option(help="Alias for the new version.")] = None,
@@ -104,7 +108,7 @@ def register_model(
         str | None,
         typer.Option(
             metavar="COLUMN|FILE",
-            help="Outputs of the training code on the reference rows: columns (a,b,c) or a .parquet or .csv file.",
+            help="Outputs of the training code on the reference rows: columns (a,b,c), or a file of rows.",
         ),
     ] = None,
     missing: Annotated[
@@ -128,6 +132,14 @@ def register_model(
         list[str] | None,
         typer.Option(help="Categories that are not in the file, in the order of their codes: country=DE,FR,IT."),
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Names for a file without feature names, in the order of the training columns: one a line, or .fmap.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     max_unscorable: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the reference rows that the model need not be able to score.")
     ] = 0.0,
@@ -147,6 +159,7 @@ def register_model(
         iterations=iterations,
         expected=_read_expected(expected, rows.column_names),
         max_unscorable=max_unscorable,
+        features=features or (),
     )
     note = f", alias `{alias}`" if alias else ""
     out = console()
@@ -163,6 +176,52 @@ def register_model(
         )
     else:
         out.print(_NOT_VERIFIED, style="yellow", markup=False, soft_wrap=True)
+
+
+def import_sklearn(
+    name: Name,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Fitted Pipeline that ends with XGBoost, saved by skops.", exists=True, dir_okay=False
+        ),
+    ],
+    rows: Annotated[
+        Path,
+        typer.Option(
+            help="Rows with the Pipeline's input columns, to verify with: .parquet, .csv or .json.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    source: Annotated[str, typer.Option(help="Name of the source in the features query.")],
+    key: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Key of the source. Default: the row's file and number.")
+    ] = None,
+    alias: Annotated[str | None, typer.Option(help="Alias for the new version.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the features query. Default: NAME.features.sql.")
+    ] = None,
+) -> None:
+    """Import a scikit-learn Pipeline: its steps as a features query, and its model."""
+    from penstock.models.sklearn_pipelines.importing import import_pipeline
+    from penstock.spec.pipeline import ROW_ID
+
+    target = output or Path(f"{name}.features.sql")
+    if target.exists():
+        raise SettingsError(f"{target} exists", "Give another file with --output, or remove it.")
+    given = _read_rows(rows, "rows")
+    imported = import_pipeline(_registry(), name, file, given, source=source, key=key or (ROW_ID,), alias=alias)
+    target.write_text(imported.features_sql, encoding="utf-8")
+    manifest, out = imported.manifest, console()
+    note = f", alias `{alias}`" if alias else ""
+    out.print(f"registered {manifest.label}, digest {manifest.sha256[:12]}{note}", markup=False)
+    out.print(
+        f"verified: {plural(imported.verified_rows, 'row')} have the features and outputs of the Pipeline",
+        markup=False,
+        soft_wrap=True,
+    )
+    out.print(f"wrote {target}: copy it to `features:` of the pipeline", markup=False, soft_wrap=True)
 
 
 def promote_model(
@@ -193,20 +252,19 @@ def _read_categories(text: str) -> tuple[str, list[str]]:
 
 def _read_expected(text: str | None, columns: list[str]) -> "list[str] | pa.Table | None":
     """Return the named columns, or the rows of the file if no column has such a name."""
+    from penstock.sources.given_file import is_rows_file
+
     if text is None or text in columns:
         return None if text is None else [text]
-    path = Path(text)
-    return _read_rows(path, "expected outputs") if path.suffix.lower() in (".csv", ".parquet") else text.split(",")
+    return _read_rows(Path(text), "expected outputs") if is_rows_file(text) else text.split(",")
 
 
 def _read_rows(path: Path, what: str) -> "pa.Table":
-    import pyarrow as pa
-    from pyarrow import csv, parquet
+    from penstock.errors import BrokenFile
+    from penstock.sources.given_file import read_given_file
 
     try:
-        if path.suffix.lower() == ".csv":
-            return csv.read_csv(path)
-        return parquet.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise SettingsError(f"the {what} in {path} cannot be read: {reason}", "Give a Parquet or CSV file.") from None
+        return read_given_file(what, path)
+    except BrokenFile as error:
+        remedy = "Give a Parquet, CSV or JSON-lines file."
+        raise SettingsError(f"the {what} in {path} cannot be read: {error.reason}", remedy) from None

@@ -105,8 +105,12 @@ class Database:
         A file that does not exist is read as an empty database, because opening it would create it.
         """
         if self.missing_file is not None:
-            with sa.create_engine(f"{self.dialect}:///:memory:").connect() as empty:
-                yield empty
+            nothing = sa.create_engine(f"{self.dialect}:///:memory:")
+            try:
+                with nothing.connect() as empty:
+                    yield empty
+            finally:
+                nothing.dispose()
             return
         with translated_errors(self), self.engine.connect() as connection:
             for statement in self.enter_snapshot():

@@ -578,6 +578,25 @@ def test_a_model_is_registered_with_what_its_file_does_not_tell(place: Place, wh
     ]
 
 
+def test_a_file_without_names_is_registered_with_rows_of_a_compressed_csv(place: Place) -> None:
+    frame = payments(days=1, a_day=50).select(["amount", "items"]).to_pandas()
+    matrix = xgb.DMatrix(frame.to_numpy(), frame["amount"] > 20)
+    booster = xgb.train({"objective": "binary:logistic", "seed": 1}, matrix, 4)
+    booster.save_model(place.folder / "model.ubj")
+    frame = frame.assign(predicted=booster.predict(matrix), note="NA")
+    frame.to_csv(place.folder / "rows.csv.gz", index=False)
+    (place.folder / "names.txt").write_text("amount\nitems\n")
+    register = ("models", "register", "bare", "model.ubj", "--reference", "rows.csv.gz", "--expected", "predicted")
+
+    bare = invoke(*register)
+    named = invoke(*register, "--features", "names.txt")
+
+    assert (bare.exit_code, named.exit_code) == (1, 0), bare.text + named.text
+    assert "2 features without names, and the reference rows have 3 columns" in bare.stderr
+    assert "verified: 50 reference rows score as expected" in named.stdout
+    assert place.registry.manifest("bare", "1").feature_names == ("amount", "items")
+
+
 def test_registration_says_how_many_reference_rows_cannot_be_scored(place: Place) -> None:
     file = place.registry.folder / "card-risk" / "1" / "model.ubj"
     rows = payments(days=1, a_day=50)

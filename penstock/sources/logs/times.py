@@ -267,7 +267,7 @@ def _moments(year: Ints, month: Ints, day: Ints, hour: Ints, minute: Ints, secon
     valid = (year >= 1) & (month >= 1) & (month <= 12) & (hour < 24) & (minute < 60) & (second < 60)
     months = ((year - 1970) * 12 + np.clip(month, 1, 12) - 1).astype("M8[M]")
     first = months.astype("M8[D]").astype(np.int64)
-    valid &= (day >= 1) & (day <= (months + 1).astype("M8[D]").astype(np.int64) - first)
+    valid &= (day >= 1) & (day <= (months + np.timedelta64(1, "M")).astype("M8[D]").astype(np.int64) - first)
     return (first + day - 1) * _DAY + ((hour * 60 + minute) * 60 + second) * 1_000_000, valid
 
 

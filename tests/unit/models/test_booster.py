@@ -251,7 +251,7 @@ def test_integer_categories_may_come_as_integers_text_or_floats(registry: Regist
 def test_a_model_without_feature_names_is_refused(registry: Registry, save: Save, rows: pa.Table) -> None:
     booster = xgb.train({}, xgb.DMatrix(np.ones((20, 2)), np.arange(20)), 2)
 
-    with pytest.raises(ModelRefused, match="no feature names"):
+    with pytest.raises(ModelRefused, match=r"2 features without names\. Give the names with `features`"):
         registry.register("risk", save(booster), rows)
 
 

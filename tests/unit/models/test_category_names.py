@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,28 @@ def fit_frame(names: Sequence[str], **columns: pd.Categorical) -> xgb.Booster:
         | columns
     )
     matrix = xgb.DMatrix(frame, rows["late"].to_numpy(), enable_categorical=True)
-    return xgb.train({"objective": "binary:logistic", "seed": 1, "max_depth": 4}, matrix, 6)
+    booster = xgb.train({"objective": "binary:logistic", "seed": 1, "max_depth": 4}, matrix, 6)
+    return booster if cuts_names() else cut_names(booster)
+
+
+def cuts_names() -> bool:
+    """Whether the installed XGBoost cuts names, as 3.1 to 3.3 do."""
+    return tuple(map(int, xgb.__version__.split(".")[:2])) < (3, 4)
+
+
+def cut_names(booster: xgb.Booster) -> xgb.Booster:
+    """Store the names as XGBoost 3.2.0 does."""
+    model = json.loads(booster.save_raw("json"))
+    for encoder in model["learner"]["gradient_booster"]["model"]["cats"]["enc"]:
+        if "offsets" not in encoder:
+            continue
+        text = bytes(byte % 256 for byte in encoder["values"])
+        ends = encoder["offsets"]
+        stored = cut([text[a:b].decode() for a, b in pairwise(ends)])
+        encoder["offsets"] = [sum(stored.lengths[:at]) for at in range(len(ends))]
+        encoder["values"] = [byte - 256 if byte > 127 else byte for byte in stored.content]
+    model["version"] = [3, 2, 0]
+    return xgb.Booster(model_file=bytearray(json.dumps(model).encode()))
 
 
 def fit_arrow(names: Sequence[str]) -> xgb.Booster:
@@ -110,6 +132,26 @@ def test_names_of_a_file_that_was_trained_on_arrow_are_whole(registry: Registry,
 
     assert model.manifest.features[0].categories == GERMAN
     np.testing.assert_array_equal(model.score(rows_of(GERMAN))["score"].to_numpy(), expected(GERMAN).astype(float))
+
+
+def test_a_cut_file_is_what_xgboost_3_2_saves() -> None:
+    booster = fit_frame(GERMAN)
+
+    [(_, stored)] = [pair for pair in booster.get_categories(export_to_arrow=True).to_arrow() if pair[1] is not None]
+    assert StoredNames.of_array(stored) == StoredNames((6, 4, 7, 6), "BerlinKölnMünchenZür".encode())
+
+
+@pytest.mark.skipif(cuts_names(), reason="XGBoost before 3.4 cuts the names")
+@pytest.mark.parametrize("names", [GERMAN, JAPANESE, MIXED, COLLIDING])
+def test_names_of_a_frame_are_whole_since_xgboost_3_4(
+    registry: Registry, save: Save, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.cut_names", lambda booster: booster)
+
+    model = register(registry, save(fit_frame(names)), rows_of(names))
+
+    assert model.manifest.features[0].categories == names
+    np.testing.assert_array_equal(model.score(rows_of(names))["score"].to_numpy(), expected(names).astype(float))
 
 
 @pytest.mark.parametrize("names", [JAPANESE, MIXED, COLLIDING])

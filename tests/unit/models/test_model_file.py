@@ -1,12 +1,16 @@
 """What a file says of itself, told without XGBoost."""
 
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 import xgboost as xgb
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from penstock.errors import ModelRefused
-from penstock.models.model_file import inspect_file, refuse_newer
+from penstock.models.model_file import FileFacts, inspect_file, refuse_newer
 
 
 @pytest.mark.parametrize("kind", ["ubj", "json"])
@@ -61,3 +65,31 @@ def test_only_a_newer_major_or_minor_is_refused(installed: str, refused: bool) -
             refuse_newer(facts, installed, "risk/1")
     else:
         refuse_newer(facts, installed, "risk/1")
+
+
+@pytest.mark.parametrize(
+    ("saved_by", "installed", "python", "remedy"),
+    [
+        ("3.4.1", "3.2.0", (3, 11), 'environment of Python 3.12 or later with `pip install "xgboost>=3.4,<4"`'),
+        ("3.4.1", "3.3.0", (3, 13), 'Run `pip install "xgboost>=3.4,<4"`, or train with 3.3.0'),
+        ("3.2.0", "3.1.0", (3, 11), 'Run `pip install "xgboost>=3.2,<4"`, or train with 3.1.0'),
+        ("4.0.0", "3.4.1", (3, 13), "Penstock works with XGBoost below 4: train with such a version"),
+    ],
+)
+def test_the_remedy_for_a_newer_file_is_an_install_that_can_be_made(
+    saved_by: str, installed: str, python: tuple[int, int], remedy: str
+) -> None:
+    facts = FileFacts("json", tuple(map(int, saved_by.split("."))))  # type: ignore[arg-type]  # three numbers
+
+    with pytest.raises(ModelRefused) as refused:
+        refuse_newer(facts, installed, "risk/1", python)
+
+    assert f"it was saved by XGBoost {saved_by}, and {installed} is installed here" in refused.value.reason
+    assert remedy in refused.value.reason
+
+
+def test_the_remedy_agrees_with_what_penstock_requires() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    [needed] = [r for r in project["dependencies"] if r.startswith("xgboost")]
+
+    assert Requirement(needed).specifier == SpecifierSet(">=3.2,<4")

@@ -1,0 +1,1 @@
+"""Import scikit-learn Pipelines: read them without a pickle, write them as SQL and a model, verify both."""
