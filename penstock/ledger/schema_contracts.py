@@ -20,7 +20,10 @@ EVENT_TIME = "(event time)"
 """Replaces the source where the columns are what decides a row's interval, by destination."""
 
 
-_NO_COLUMNS = {"contract", "private", "every", "lookback", "columns", "text"}
+_NO_COLUMNS = {
+    *("contract", "private", "every", "lookback", "columns", "text"),
+    *("csv", "json_", "timezone", "max_malformed", "stray"),
+}
 """Keys of a source that do not define where its columns come from."""
 
 
