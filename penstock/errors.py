@@ -40,6 +40,9 @@ PenstockError
 │   │   ├── UnreadableTime
 │   │   ├── UnfitValue
 │   │   ├── AmbiguousDate
+│   │   ├── AmbiguousDialect
+│   │   ├── AmbiguousNumber
+│   │   ├── DialectChanged
 │   │   ├── HorizonHidden
 │   │   └── QueryFailed
 │   ├── SnapshotLost
@@ -901,6 +904,82 @@ class AmbiguousDate(SourceError):
             f"source `{self.source}`: `{self.column}` has dates like `{self.value}`, and all of them can be read as "
             f"{ways}. Declare the column under `columns:` of the source, with `type: {self.kind}` and "
             f'`format: "{self.formats[0]}"` or another of them.'
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a file."""
+
+    spec: str
+    """What decides for it, as the spec takes it."""
+    shown: str
+    """What is read so."""
+
+
+@dataclass(eq=False)
+class AmbiguousDialect(SourceError):
+    """A text file can be read in several ways, and the result would differ.
+
+    Cause: the file does not show which way is right, as with a first row that may be a header or data.
+    Remedy: write one of the lines of the message into the source, and check it with `penstock check PIPELINE`.
+    """
+
+    source: str
+    file: str
+    line: int
+    what: str
+    readings: tuple[Reading, ...]
+
+    def message(self) -> str:
+        ways = "; or ".join(f"`{each.spec}` reads {each.shown}" for each in self.readings)
+        return (
+            f"source `{self.source}`: {self.file} line {self.line:,} is {self.what}. It can be read in several ways: "
+            f"{ways}. Write the right one under the source."
+        )
+
+
+@dataclass(eq=False)
+class AmbiguousNumber(SourceError):
+    """The numbers of a column can be read in two ways.
+
+    Cause: all values have one mark with three digits after it, as in `1.250`. The mark may be the decimal mark, or be
+        between groups of digits.
+    Remedy: write one of the lines of the message into the source.
+    """
+
+    source: str
+    column: str
+    value: str
+    readings: tuple[Reading, ...]
+
+    def message(self) -> str:
+        ways = "; or ".join(f"`{each.spec}` reads {each.shown}" for each in self.readings)
+        return (
+            f"source `{self.source}`: `{self.column}` has numbers like `{self.value}`, and all of them can be read in "
+            f"two ways: {ways}. Write the right one under the source."
+        )
+
+
+@dataclass(eq=False)
+class DialectChanged(SourceError):
+    """A file is not written as the files of the published intervals were.
+
+    Cause: the delimiter, the header or the encoding changed. The first published interval made them the contract.
+    Remedy: correct the file. If later files are written so too, accept it with `penstock check PIPELINE --accept`.
+    """
+
+    source: str
+    file: str
+    line: int
+    expected: str
+    found: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: {self.file} line {self.line:,} does not fit the contract: expected "
+            f"{self.expected}, found {self.found}. Correct the file. If later files are written so too, accept it with "
+            "`penstock check PIPELINE --accept`."
         )
 
 

@@ -1,10 +1,8 @@
-"""How the text files of a source are written, as it was stated, kept by the contract, or guessed."""
+"""How the text files of a source are written: every field is decided."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-from penstock.spec.pipeline import FilesSource
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 LINES, ARRAY = "lines", "array"
 """Where the records of a JSON file are: one a line, or in one array that is the whole file."""
@@ -47,16 +45,19 @@ class Dialect:
     records: str = LINES
     """Where the records of a JSON file are: `lines`, `array`, or keys with dots between them."""
 
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, str], base: "Dialect") -> "Dialect":
+        """Return a dialect with the values that a contract has."""
+        values = {name: json.loads(text) for name, text in facts.items() if name in _CONTRACT[base.format]}
+        return replace(base, **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
-def guess_dialect(
-    name: str, source: FilesSource, files: Sequence[Path], contract: Mapping[str, str] | None = None
-) -> Dialect:
-    """Decide how the files of a source are written: what is stated, else what the contract has, else a guess.
+    def facts(self) -> dict[str, str]:
+        """Return what becomes part of a contract: each value as JSON."""
+        return {name: json.dumps(getattr(self, name), ensure_ascii=False) for name in _CONTRACT[self.format]}
 
-    Args:
-        contract: the facts of an earlier guess, by which later files are read.
 
-    Raises:
-        AmbiguousDialect: the files can be read in several ways, and the spec does not say which one is meant.
-    """
-    raise NotImplementedError
+_CONTRACT = {
+    "csv": ("encoding", "delimiter", "quote", "escape", "header", "skip", "comment", "null", "decimal", "thousands"),
+    "json": ("encoding", "records"),
+}
+"""The fields that later files are read by."""
