@@ -7,7 +7,7 @@ its columns.
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -15,15 +15,15 @@ import sqlalchemy as sa
 
 from penstock.database.bulk import read
 from penstock.database.connections import Connector
-from penstock.errors import AmbiguousDate, Halted, NoFiles, UnfitValue
+from penstock.errors import AmbiguousDate, Halted, MalformedRows, NoFiles, UnfitValue
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.schema_contracts import EVENT_TIME, OUTPUTS, read_contract, record_columns, source_definition
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
-from penstock.sources import exact_columns
+from penstock.sources import open_files
 from penstock.sources.column_types import NOTHING
-from penstock.sources.files import POSITION, FileRelation, files_relation, matching_files
+from penstock.sources.parquet import POSITION
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.parts import write_grain
@@ -52,14 +52,15 @@ class Difference:
     was: str | None
     now: str | None
     used: bool
-    misfit: UnfitValue | None = None
-    """A value of a text file that the type in the contract does not take. The file cannot be read."""
+    misfit: MalformedRows | None = None
+    """Values of text files that the type in the contract does not take, in too many rows."""
 
     @property
     def text(self) -> str:
         if self.misfit is not None:
-            where = f"row {self.misfit.row:,} of {self.misfit.file}"
-            return f"`{self.column}` was {self.was}, and {where} has `{self.misfit.value}`"
+            where = f"line {self.misfit.line:,} of {self.misfit.file} has `{self.misfit.value}`"
+            rows = f"{self.misfit.refused:,} of {self.misfit.rows:,} rows cannot be read"
+            return f"`{self.column}` was {self.was}, and {where} ({rows}, `max_malformed` is {self.misfit.limit:.2%})"
         if self.was is None:
             return f"`{self.column}` ({self.now}) was added"
         return f"`{self.column}` was {self.was} and is " + ("gone" if self.now is None else f"{self.now} now")
@@ -101,7 +102,7 @@ def keep_contract(
     pipeline, warehouse = run.pipeline, connect(run.pipeline.destination.connection)
     try:
         sources = list(compare_sources(pipeline, run.interval, connect, model_columns))
-    except (AmbiguousDate, UnfitValue) as error:
+    except (AmbiguousDate, UnfitValue, MalformedRows) as error:
         raise Halted(pipeline.name, run.label, (str(error),)) from None
     compared = [*sources, *compare_event_time(pipeline, connect), *([outputs] if outputs else [])]
     found = [_validation(c, d) for c in compared for d in c.differences]
@@ -162,8 +163,8 @@ def compare_sources(
         declared = source.declared_columns if isinstance(source, FilesSource) else {}
         try:
             seen = _columns(pipeline, name, interval, connect, {} if guess_anew else known or {})
-        except UnfitValue as error:
-            if known is None or error.column in declared:
+        except MalformedRows as error:
+            if known is None or not error.column or error.column in declared:
                 raise
             misfit = Difference(error.column, error.kind, None, True, error)
             yield Comparison(name, source.contract, definition, known, False, (misfit,))
@@ -255,13 +256,11 @@ def _columns(
         relation = sql_relation(name, source, connect(source.connection), None, interval)
         return {f.name: _type_name(f.type) for f in _schema(relation)}
     assert isinstance(source, FilesSource)
-    time = pipeline.interval.column if pipeline.interval and name == pipeline.primary else None
-    private, exact = pipeline.private_columns, exact_columns(pipeline)
+    reader = replace(open_files(pipeline, name, source, connect), read_types=lambda: dict(known), empty_is_normal=False)
     try:
-        files = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone)
-        with files_relation(name, source, time, files, contract=known, private=private, exact=exact) as rows:
-            if rows.kinds is not None:
-                return _of_text_files(rows, rows.kinds)
+        with reader.open(interval) as rows:
+            if rows.staged is not None:
+                return dict(rows.staged.kinds)
             return {f.name: _type_name(f.type) for f in _schema(rows) if f.name not in (ROW_ID, POSITION)}
     except NoFiles:
         return None
@@ -269,16 +268,6 @@ def _columns(
 
 def _schema(relation: Relation) -> pa.Schema:
     return read(relation.database, sa.select(*relation.columns).limit(0), relation.declared).schema
-
-
-def _of_text_files(relation: FileRelation, kinds: Mapping[str, str]) -> dict[str, str]:
-    """Convert every value once, so that one which does not fit is found now. Find columns without a value."""
-    counted = [c for c in kinds if c in relation.guessed or c in relation.conversions]
-    filled = sa.select(*(sa.func.count(relation.rows.c[c]) for c in counted)).select_from(relation.rows)
-    with relation.database.reading() as connection:
-        counts = connection.execute(filled).one() if counted else ()
-    empty = {c for c, number in zip(counted, counts, strict=True) if not number}
-    return {c: NOTHING if c in empty and c in relation.guessed else kind for c, kind in kinds.items()}
 
 
 def _type_name(kind: pa.DataType) -> str:
