@@ -51,6 +51,13 @@ class CsvRows:
             else:
                 yield found
 
+    def read_raw(self) -> Iterator[Record | RefusedRecord]:
+        """Yield each record with the values that it has, or its refusal."""
+        if self._first is not None:
+            yield self._first
+        while (found := self._next_record()) is not None:
+            yield found
+
     def _read_columns(self) -> tuple[str, ...]:
         dialect = self._dialect
         if dialect.header:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 LINES, ARRAY = "lines", "array"
 """Where the records of a JSON file are: one a line, or in one array that is the whole file."""
@@ -48,8 +49,9 @@ class Dialect:
     @classmethod
     def from_facts(cls, facts: Mapping[str, str], base: "Dialect") -> "Dialect":
         """Return a dialect with the values that a contract has."""
-        values = {name: json.loads(text) for name, text in facts.items() if name in _CONTRACT[base.format]}
-        return replace(base, **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        read = {name: json.loads(text) for name, text in facts.items() if name in _CONTRACT[base.format]}
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in read.items()}
+        return replace(base, **values)
 
     def facts(self) -> dict[str, str]:
         """Return what becomes part of a contract: each value as JSON."""

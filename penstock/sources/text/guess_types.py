@@ -1,0 +1,251 @@
+"""Find the types of the columns of text files, judged on all rows: declared, kept by the contract, or guessed.
+
+A guess never changes what a text says. Codes with leading zeros, `1E5`, `0x1F` and `yes` are text. A sample only rules
+types out.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.errors import AmbiguousDate, AmbiguousNumber, Reading
+from penstock.sources.column_types import (
+    ISO,
+    NOTHING,
+    NUMBER,
+    TEXT,
+    ColumnType,
+    date_formats,
+    identifier,
+    quoted,
+)
+from penstock.sources.text.dialect import Dialect
+from penstock.sources.text.values import MISSING
+from penstock.spec.pipeline import FilesSource
+
+UNSEEN = ColumnType(NOTHING)
+"""The type of a column without a value."""
+_BOOL = ColumnType("bool")
+_SAMPLE = 2_000
+_COLUMNS_AT_ONCE = 25
+_WHOLE = "(0|[1-9][0-9]*)"
+_INFINITE = "[+-]?(nan|inf|infinity)"
+_JSON_NUMBER = "-?[0-9].*|(?i)nan|-?infinity"
+_MARKS = ((".", ""), (",", ""), (".", ","), (",", "."), (".", "'"), (",", " "), (".", " "), (",", "'"))
+"""Decimal mark and mark of thousands, the most common first."""
+_GROUPED = r"[+-]?[1-9][0-9]{0,2}([.,][0-9]{3})+"
+"""A number that has a meaning with each of the two marks between thousands, or as the decimal mark."""
+
+
+@dataclass(frozen=True)
+class GuessedTypes:
+    """The types of all columns, and the dialect with what only all rows show."""
+
+    types: dict[str, ColumnType]
+    dialect: Dialect
+    """With the texts that mean NULL, the decimal mark and the mark of thousands."""
+    guessed: frozenset[str] = frozenset()
+    """The columns whose type is neither declared nor in the contract."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Raw rows of one source in DuckDB."""
+
+    connection: sa.Connection
+    source: str
+    relation: str
+    missing: tuple[str, ...]
+    """Texts that are no value."""
+
+    def text(self, column: str) -> str:
+        """Return the SQL of a value without blanks around it, NULL if it is none."""
+        trimmed = f"trim({identifier(column)})"
+        return f"(case when {trimmed} in ({', '.join(map(quoted, self.missing))}) then null else {trimmed} end)"
+
+    def select(self, expressions: Sequence[str], *, sample: bool = False) -> list[Any]:
+        rows = f"(select * from {self.relation} limit {_SAMPLE})" if sample else self.relation  # noqa: S608 # paths, quoted
+        found: list[Any] = []
+        for begin in range(0, len(expressions), _COLUMNS_AT_ONCE):
+            some = expressions[begin : begin + _COLUMNS_AT_ONCE]
+            found += self.connection.exec_driver_sql(f"select {', '.join(some)} from {rows}").one()  # noqa: S608 # names, quoted
+        return found
+
+    def misfits(self, conditions: Sequence[tuple[str, str]]) -> list[bool]:
+        """Return whether a value of the column does not fulfil the condition, for each column and condition."""
+        counts = [
+            f"count(*) filter ({self.text(c)} is not null and not coalesce({sql}, false))" for c, sql in conditions
+        ]
+        sampled = self.select(counts, sample=True)
+        open_ = [place for place, count in enumerate(sampled) if not count]
+        found = dict(zip(open_, self.select([counts[place] for place in open_]) if open_ else (), strict=True))
+        return [bool(found.get(place, 1)) for place in range(len(counts))]
+
+
+def guess_types(
+    connection: sa.Connection,
+    name: str,
+    source: FilesSource,
+    relation: str,
+    columns: Mapping[str, Collection[str]],
+    dialect: Dialect,
+    known: Mapping[str, ColumnType],
+    *,
+    keep_dialect: bool = False,
+) -> GuessedTypes:
+    """Find the types of the columns of raw rows.
+
+    Args:
+        relation: the SQL of all rows, every value as text.
+        columns: the columns; for JSON files with the kinds of their values: string, number, bool, nested.
+        known: types that are declared or kept by the contract.
+        keep_dialect: keep the dialect as it is, because a contract has it.
+
+    Raises:
+        AmbiguousDate: all dates of a column can be read day first and month first.
+        AmbiguousNumber: the decimal mark cannot be known.
+    """
+    is_open = dialect.format == "csv" and not keep_dialect
+    stated = source.csv
+    missing = tuple(dict.fromkeys(("", *MISSING))) if is_open and stated.null is None else dialect.null
+    rows = _Rows(connection, name, relation, missing if dialect.format == "csv" else ("",))
+    types = {c: replace(kind, zone=source.timezone) for c, kind in known.items() if c in columns and kind.is_known}
+    open_ = [c for c in columns if c not in types]
+    counts = rows.select([f"count({rows.text(c)})" for c in open_]) if open_ else []
+    filled = [c for c, count in zip(open_, counts, strict=True) if count]
+    types |= {c: UNSEEN for c in open_ if c not in filled}
+    types |= _guess_times(rows, dialect, source.timezone, [c for c in filled if _may_be_text(columns[c])])
+    rest = [c for c in filled if c not in types]
+    types |= _guess_bools(rows, columns, rest)
+    rest = [c for c in rest if c not in types]
+    if dialect.format == "json":
+        types |= {c: ColumnType(NUMBER) if {*columns[c]} == {"number"} else TEXT for c in rest}
+    else:
+        numbers, dialect = _guess_numbers(rows, dialect, rest, is_open and stated.decimal is None, stated.thousands)
+        types |= {c: ColumnType(NUMBER) if c in numbers else TEXT for c in rest}
+    if is_open and stated.null is None:
+        dialect = replace(dialect, null=("", *_find_missing(rows, [c for c in filled if types[c] != TEXT])))
+        types |= _retype_empty(rows, dialect, [c for c in open_ if types[c] == UNSEEN])
+    return GuessedTypes({c: types[c] for c in columns}, dialect, frozenset(open_))
+
+
+def _may_be_text(kinds: Collection[str]) -> bool:
+    return not kinds or {*kinds} == {"string"}
+
+
+def _guess_times(rows: _Rows, dialect: Dialect, zone: str, columns: Sequence[str]) -> dict[str, ColumnType]:
+    """Find the columns of dates and timestamps. A column of several formats stays text."""
+    fixed = [ColumnType("date", ISO), ColumnType("timestamp", ISO)]
+    for kind, format_ in (("date", dialect.date_format), ("timestamp", dialect.timestamp_format)):
+        fixed += [ColumnType(kind, format_)] if format_ else []
+    types = _first_fitting(rows, dict.fromkeys(columns, fixed))
+    rest = [c for c in columns if c not in types]
+    samples = rows.select([f"max({rows.text(c)})" for c in rest]) if rest else []
+    shaped = {c: list(date_formats(str(sample))) for c, sample in zip(rest, samples, strict=True)}
+    types |= _first_fitting(rows, shaped, refuse_others=dict(zip(rest, samples, strict=True)))
+    return {c: replace(kind, zone=zone) for c, kind in types.items()}
+
+
+def _first_fitting(
+    rows: _Rows, candidates: Mapping[str, Sequence[ColumnType]], refuse_others: Mapping[str, str] | None = None
+) -> dict[str, ColumnType]:
+    """Return the first type that all values of a column fit.
+
+    Args:
+        refuse_others: by column a value to show if several types fit. Without it the order decides.
+    """
+    asked = [(c, kind) for c, kinds in candidates.items() for kind in kinds]
+    misfits = rows.misfits([(c, kind.fits(rows.text(c))) for c, kind in asked]) if asked else []
+    fitting: dict[str, list[ColumnType]] = {}
+    for (column, kind), misfit in zip(asked, misfits, strict=True):
+        if not misfit:
+            fitting.setdefault(column, []).append(kind)
+    for column, kinds in fitting.items():
+        if refuse_others is not None and len(kinds) > 1:
+            formats = tuple(k.format for k in kinds)
+            raise AmbiguousDate(rows.source, column, refuse_others[column], kinds[0].kind, formats)
+    return {c: kinds[0] for c, kinds in fitting.items()}
+
+
+def _guess_bools(
+    rows: _Rows, columns: Mapping[str, Collection[str]], candidates: Sequence[str]
+) -> dict[str, ColumnType]:
+    """Find the columns that have only `true` and `false`. `yes` and `1` stay what they are."""
+    asked = [c for c in candidates if not columns[c] or {*columns[c]} == {"bool"}]
+    misfits = rows.misfits([(c, f"lower({rows.text(c)}) in ('true', 'false')") for c in asked]) if asked else []
+    return {c: _BOOL for c, misfit in zip(asked, misfits, strict=True) if not misfit}
+
+
+def _guess_numbers(
+    rows: _Rows, dialect: Dialect, columns: Sequence[str], is_open: bool, thousands: str | None
+) -> tuple[set[str], Dialect]:
+    """Return the columns of numbers, and the dialect with the marks by which they are."""
+    marks = [(dialect.decimal, dialect.thousands)]
+    if is_open:
+        marks = [m for m in _MARKS if thousands is None or m[1] == thousands] or marks
+    asked = [(c, m) for c in columns for m in marks]
+    misfits = rows.misfits([(c, _is_number(rows.text(c), *m)) for c, m in asked]) if asked else []
+    fitting: dict[tuple[str, str], list[str]] = {m: [] for m in marks}
+    for (column, m), misfit in zip(asked, misfits, strict=True):
+        if not misfit:
+            fitting[m].append(column)
+    most = max(map(len, fitting.values()))
+    best = [m for m in marks if len(fitting[m]) == most]
+    chosen = best[0]
+    other = next((m for m in best if m[0] != chosen[0]), None)
+    if other is not None and (dialect.delimiter != "," or chosen[0] != "."):
+        _refuse_unclear_marks(rows, fitting[chosen], chosen, other)
+    numbers = {*fitting[chosen]} - _find_phones(rows, fitting[chosen])
+    return numbers, replace(dialect, decimal=chosen[0], thousands=chosen[1])
+
+
+def _refuse_unclear_marks(rows: _Rows, columns: Sequence[str], chosen: tuple[str, str], other: tuple[str, str]) -> None:
+    """Refuse columns whose numbers have another value with the other marks."""
+    samples = rows.select([f"max({rows.text(c)}) filter (regexp_matches({rows.text(c)}, '[.,]'))" for c in columns])
+    for column, sample in zip(columns, samples, strict=True):
+        if sample is not None:
+            readings = tuple(_number_reading(str(sample), *m) for m in (chosen, other))
+            raise AmbiguousNumber(rows.source, column, str(sample), readings)
+
+
+def _number_reading(sample: str, decimal: str, thousands: str) -> Reading:
+    value = (sample.replace(thousands, "") if thousands else sample).replace(decimal, ".")
+    return Reading(f'csv: {{decimal: "{decimal}", thousands: "{thousands}"}}', f"`{value}`")
+
+
+def _is_number(text: str, decimal: str, thousands: str) -> str:
+    """Return the SQL condition that a text is a number. Texts that may be codes are none."""
+    point = f"[{decimal}]"
+    whole = rf"({_WHOLE}|[1-9][0-9]{{0,2}}([{thousands}][0-9]{{3}})+)" if thousands else _WHOLE
+    fraction = f"({whole}{point}[0-9]*|{point}[0-9]+)"
+    number = f"[+-]?({whole}([eE][+-][0-9]+)?|{fraction}([eE][+-]?[0-9]+)?)|(?i){_INFINITE}"
+    return f"regexp_full_match({text}, {quoted(number)})"
+
+
+def _find_phones(rows: _Rows, columns: Sequence[str]) -> set[str]:
+    """Return the columns in which all numbers are long and begin with a plus, and those without a digit."""
+    asked = [
+        f"bool_and(regexp_full_match({rows.text(c)}, '[+][0-9]{{7,}}')) or not "
+        f"bool_or(regexp_matches({rows.text(c)}, '[0-9]'))"
+        for c in columns
+    ]
+    return {c for c, found in zip(columns, rows.select(asked) if asked else (), strict=True) if found}
+
+
+def _find_missing(rows: _Rows, columns: Sequence[str]) -> list[str]:
+    """Return the texts without a value in columns whose other values are numbers, times or booleans."""
+    found: set[str] = set()
+    for text in MISSING:
+        asked = [f"bool_or(trim({identifier(c)}) = {quoted(text)})" for c in columns]
+        found |= {text} if asked and any(rows.select(asked)) else set()
+    return [text for text in MISSING if text in found]
+
+
+def _retype_empty(rows: _Rows, dialect: Dialect, columns: Iterable[str]) -> dict[str, ColumnType]:
+    """Return text for columns that have only texts which turned out to be values, such as `None` alone."""
+    names = list(columns)
+    null = ", ".join(map(quoted, dialect.null))
+    asked = [f"count(*) filter (trim({identifier(c)}) not in ({null}))" for c in names]
+    return {c: TEXT for c, count in zip(names, rows.select(asked) if asked else (), strict=True) if count}
