@@ -8,6 +8,9 @@ from typing import Any
 LINES, ARRAY = "lines", "array"
 """Where the records of a JSON file are: one a line, or in one array that is the whole file."""
 
+SHOWN_BY_ALL_ROWS = ("null", "decimal", "thousands")
+"""Fields of a CSV dialect that are guessed from all rows, and not from the beginnings of the files."""
+
 
 def untitled_name(position: int) -> str:
     """Return the name of a column without a title. It is the same in files of any width."""
@@ -45,6 +48,10 @@ class Dialect:
     """Formats of columns that have none of their own. Empty: not stated."""
     records: str = LINES
     """Where the records of a JSON file are: `lines`, `array`, or keys with dots between them."""
+    timezone: str = "UTC"
+    """Time zone of timestamps without one."""
+    undecided: tuple[str, ...] = ()
+    """Fields that only all rows show: `guess_types` decides them."""
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, str], base: "Dialect") -> "Dialect":
