@@ -93,6 +93,13 @@ def _read_yaml(content: bytes, file: str) -> tuple[yaml.Node, Any]:
         raise SpecError(file, (problem,)) from None
 
 
+def compose_plain(text: str) -> yaml.Node:
+    """Return the nodes of a pipeline file that was read before."""
+    root = _PlainLoader(text).get_single_node()
+    assert root is not None
+    return root
+
+
 def _refuse_what_is_not_plain(text: str, file: str) -> None:
     """Look at the file's events, one by one, before anything is built of them."""
     depth = parts = 0

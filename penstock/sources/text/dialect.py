@@ -61,8 +61,9 @@ class Dialect:
         return replace(base, **values)
 
     def facts(self) -> dict[str, str]:
-        """Return what becomes part of a contract: each value as JSON."""
-        return {name: json.dumps(getattr(self, name), ensure_ascii=False) for name in _CONTRACT[self.format]}
+        """Return what becomes part of a contract, each value as JSON. Fields that are not decided are left out."""
+        decided = (name for name in _CONTRACT[self.format] if name not in self.undecided)
+        return {name: json.dumps(getattr(self, name), ensure_ascii=False) for name in decided}
 
 
 _CONTRACT = {

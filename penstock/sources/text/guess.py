@@ -38,7 +38,8 @@ def guess_dialect(
     known = Dialect.from_facts(contract, base) if contract else base
     encoding, heads = read_heads(name, files, stated.encoding or (known.encoding if contract else None))
     if contract:
-        kept = replace(_override(replace(known, encoding=encoding), source), undecided=())
+        kept = _override(replace(known, encoding=encoding), source)
+        kept = replace(kept, undecided=tuple(name for name in kept.undecided if name not in contract))
         _check_fit(name, kept, heads, frozenset({*expected, *source.declared_columns} - {ROW_ID}))
         return kept
     base = replace(base, encoding=encoding)

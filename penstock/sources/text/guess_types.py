@@ -44,7 +44,7 @@ class GuessedTypes:
 
     types: dict[str, ColumnType]
     dialect: Dialect
-    """With all fields decided: `value_text` and `plain_number` read values by it."""
+    """By which `value_text` and `plain_number` read values. The decimal mark stays undecided if no number has one."""
     guessed: frozenset[str] = frozenset()
     """The columns whose type is neither declared nor in the contract."""
 
@@ -110,13 +110,15 @@ def guess_types(
     if dialect.format == "json":
         types |= {c: ColumnType(NUMBER) if {*columns[c]} == {"number"} else TEXT for c in rest}
     else:
-        numbers, dialect = _guess_numbers(rows, dialect, rest)
+        read_before = [c for c, kind in types.items() if kind.kind == NUMBER] if "decimal" in undecided else []
+        numbers, dialect = _guess_numbers(rows, dialect, [*rest, *read_before])
         types |= {c: ColumnType(NUMBER) if c in numbers else TEXT for c in rest}
     if "null" in undecided:
         null = *dialect.null, *_find_missing(rows, [c for c in filled if types[c] != TEXT])
-        dialect = replace(dialect, null=tuple(dict.fromkeys(null)))
+        still = tuple(name for name in dialect.undecided if name != "null")
+        dialect = replace(dialect, null=tuple(dict.fromkeys(null)), undecided=still)
         types |= _retype_empty(rows, dialect, [c for c in open_ if types[c] == UNSEEN])
-    return GuessedTypes({c: types[c] for c in columns}, replace(dialect, undecided=()), frozenset(open_))
+    return GuessedTypes({c: types[c] for c in columns}, dialect, frozenset(open_))
 
 
 def value_text(column: str, dialect: Dialect) -> str:
@@ -188,20 +190,25 @@ def _guess_numbers(rows: _Rows, dialect: Dialect, columns: Sequence[str]) -> tup
     most = max(map(len, fitting.values()))
     best = [m for m in marks if len(fitting[m]) == most]
     chosen = best[0]
-    other = next((m for m in best if m[0] != chosen[0]), None)
-    if other is not None and (dialect.delimiter != "," or chosen[0] != "."):
-        _refuse_unclear_marks(rows, fitting[chosen], chosen, other)
     numbers = {*fitting[chosen]} - _find_phones(rows, fitting[chosen])
-    return numbers, replace(dialect, decimal=chosen[0], thousands=chosen[1])
+    other = next((m for m in best if m[0] != chosen[0]), None)
+    if other is not None:
+        marked = _find_marked(rows, fitting[chosen])
+        if not marked:
+            return numbers, dialect
+        if dialect.delimiter != "," or chosen[0] != ".":
+            [(column, sample), *_] = marked.items()
+            readings = tuple(_number_reading(sample, *m) for m in (chosen, other))
+            raise AmbiguousNumber(rows.source, column, sample, readings)
+    undecided = tuple(name for name in dialect.undecided if name not in ("decimal", "thousands"))
+    return numbers, replace(dialect, decimal=chosen[0], thousands=chosen[1], undecided=undecided)
 
 
-def _refuse_unclear_marks(rows: _Rows, columns: Sequence[str], chosen: tuple[str, str], other: tuple[str, str]) -> None:
-    """Refuse columns whose numbers have another value with the other marks."""
-    samples = rows.select([f"max({rows.text(c)}) filter (regexp_matches({rows.text(c)}, '[.,]'))" for c in columns])
-    for column, sample in zip(columns, samples, strict=True):
-        if sample is not None:
-            readings = tuple(_number_reading(str(sample), *m) for m in (chosen, other))
-            raise AmbiguousNumber(rows.source, column, str(sample), readings)
+def _find_marked(rows: _Rows, columns: Sequence[str]) -> dict[str, str]:
+    """Return a number with a point or a comma of each column that has one."""
+    asked = [f"max({rows.text(c)}) filter (regexp_matches({rows.text(c)}, '[.,]'))" for c in columns]
+    samples = rows.select(asked) if asked else ()
+    return {c: str(sample) for c, sample in zip(columns, samples, strict=True) if sample is not None}
 
 
 def _number_reading(sample: str, decimal: str, thousands: str) -> Reading:
