@@ -4,8 +4,8 @@ A guess never changes what a text says. Codes with leading zeros, `1E5`, `0x1F` 
 types out.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,6 +47,8 @@ class GuessedTypes:
     """By which `value_text` and `plain_number` read values. The decimal mark stays undecided if no number has one."""
     guessed: frozenset[str] = frozenset()
     """The columns whose type is neither declared nor in the contract."""
+    unclear: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Texts that may mean a missing value, by the columns of text that have them. The spec can say what they mean."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,17 @@ def guess_types(
         read_before = [c for c, kind in types.items() if kind.kind == NUMBER] if "decimal" in undecided else []
         numbers, dialect = _guess_numbers(rows, dialect, [*rest, *read_before])
         types |= {c: ColumnType(NUMBER) if c in numbers else TEXT for c in rest}
+    unclear: dict[str, tuple[str, ...]] = {}
     if "null" in undecided:
-        null = *dialect.null, *_find_missing(rows, [c for c in filled if types[c] != TEXT])
+        found = _find_missing(rows, open_)
+        typed = {c for c in filled if types[c] != TEXT}
+        null = dict.fromkeys((*dialect.null, *(text for text, where in found.items() if typed & {*where})))
         still = tuple(name for name in dialect.undecided if name != "null")
-        dialect = replace(dialect, null=tuple(dict.fromkeys(null)), undecided=still)
-        types |= _retype_empty(rows, dialect, [c for c in open_ if types[c] == UNSEEN])
-    return GuessedTypes({c: types[c] for c in columns}, dialect, frozenset(open_))
+        dialect = replace(dialect, null=tuple(null), undecided=still)
+        types |= {c: TEXT for text, where in found.items() for c in where if text not in null and types[c] == UNSEEN}
+        unclear = {text: tuple(c for c in where if types[c] == TEXT) for text, where in found.items()}
+    types = {c: types[c] for c in columns}
+    return GuessedTypes(types, dialect, frozenset(open_), {text: where for text, where in unclear.items() if where})
 
 
 def value_text(column: str, dialect: Dialect) -> str:
@@ -235,18 +242,12 @@ def _find_phones(rows: _Rows, columns: Sequence[str]) -> set[str]:
     return {c for c, found in zip(columns, rows.select(asked) if asked else (), strict=True) if found}
 
 
-def _find_missing(rows: _Rows, columns: Sequence[str]) -> list[str]:
-    """Return the texts without a value in columns whose other values are numbers, times or booleans."""
-    found: set[str] = set()
-    for text in MISSING:
-        asked = [f"bool_or(trim({identifier(c)}) = {quoted(text)})" for c in columns]
-        found |= {text} if asked and any(rows.select(asked)) else set()
-    return [text for text in MISSING if text in found]
-
-
-def _retype_empty(rows: _Rows, dialect: Dialect, columns: Iterable[str]) -> dict[str, ColumnType]:
-    """Return text for columns that have only texts which turned out to be values, such as `None` alone."""
-    names = list(columns)
-    null = ", ".join(map(quoted, dialect.null))
-    asked = [f"count(*) filter (trim({identifier(c)}) not in ({null}))" for c in names]
-    return {c: TEXT for c, count in zip(names, rows.select(asked) if asked else (), strict=True) if count}
+def _find_missing(rows: _Rows, columns: Sequence[str]) -> dict[str, list[str]]:
+    """Return the texts that may mean a missing value, each with the columns that have it."""
+    asked = [
+        f"list(distinct trim({identifier(c)})) filter (trim({identifier(c)}) in ({', '.join(map(quoted, MISSING))}))"
+        for c in columns
+    ]
+    by_column = dict(zip(columns, rows.select(asked) if asked else (), strict=True))
+    found = {text: [c for c in columns if text in (by_column[c] or ())] for text in MISSING}
+    return {text: where for text, where in found.items() if where}

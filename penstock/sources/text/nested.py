@@ -18,7 +18,9 @@ def nested_value(connection: sa.Connection, rows: str, text: str) -> str:
         rows: the SQL of all rows.
         text: the SQL of the JSON text.
     """
-    found = connection.exec_driver_sql(f"select cast(json_group_structure(cast({text} as JSON)) as VARCHAR) from {rows}").scalar()  # noqa: S608 # names, quoted
+    found = connection.exec_driver_sql(
+        f"select cast(json_group_structure(cast({text} as JSON)) as VARCHAR) from {rows}"
+    ).scalar()  # names, quoted
     shape = _settle(json.loads(found)) if found else "VARCHAR"
     if not isinstance(shape, dict | list):
         return text
@@ -30,7 +32,9 @@ def _settle(shape: Any) -> Any:
     """Return the shape with text where it is open."""
     if isinstance(shape, dict):
         twins = {name.casefold() for name in shape}
-        return {name: _settle(kind) for name, kind in shape.items()} if len(twins) == len(shape) and shape else "VARCHAR"
+        return (
+            {name: _settle(kind) for name, kind in shape.items()} if len(twins) == len(shape) and shape else "VARCHAR"
+        )
     if isinstance(shape, list):
         return [_settle(kind) for kind in shape]
     return "VARCHAR" if shape in _OPEN else shape

@@ -4,14 +4,14 @@ DuckDB alone would store twenty-digit ids as float64, where neighbours become eq
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import sqlalchemy as sa
 
 from penstock.database.types import MAX_DIGITS
-from penstock.sources.column_types import NUMBER, ColumnType, quoted
+from penstock.sources.column_types import quoted
 from penstock.sources.text.dialect import Dialect
 
 TEXT, WHOLE, FLOAT = "VARCHAR", "BIGINT", "DOUBLE"

@@ -72,9 +72,13 @@ def write_refused(
     misfits = _write_misfits(connection, request, raw, checked, files, folder)
     time = checked.get(request.time or "")
     place = f"{FILE}, {RECORD}, {LINE}, text"
-    nothing = "null::VARCHAR as column_name, null::VARCHAR as value, null::VARCHAR as kind, null::TIMESTAMPTZ as own_time"
+    nothing = (
+        "null::VARCHAR as column_name, null::VARCHAR as value, null::VARCHAR as kind, null::TIMESTAMPTZ as own_time"
+    )
     broken = f"select {place}, reason, {nothing} from {raw.refused_relation}"  # noqa: S608 # names, quoted
-    unfit = f"select {place}, null as reason, column_name, value, kind, own_time from read_parquet({quoted(str(misfits))})"  # noqa: S608 # names, quoted
+    unfit = (
+        f"select {place}, null as reason, column_name, value, kind, own_time from read_parquet({quoted(str(misfits))})"  # noqa: S608 # names, quoted
+    )
     paths = f"[{', '.join(quoted(str(file)) for file in files)}]"
     path = f"{paths}[{FILE} + 1]" if files else "''"
     times = "own_time"
@@ -112,7 +116,11 @@ def _write_misfits(
         if not checked:
             return target
         time = checked.get(request.time or "")
-        own = f"case when not {time.misfits} then cast({time.kind.strict(time.text)} as TIMESTAMPTZ) end" if time and time.is_time else "null::TIMESTAMPTZ"
+        own = (
+            f"case when not {time.misfits} then cast({time.kind.strict(time.text)} as TIMESTAMPTZ) end"
+            if time and time.is_time
+            else "null::TIMESTAMPTZ"
+        )
         cases = " ".join(f"when {each.misfits} then {n}" for n, each in enumerate(checked.values()))
         values = " ".join(f"when {each.misfits} then {identifier(c)}" for c, each in checked.items())
         condition = " or ".join(each.misfits for each in checked.values())
@@ -122,7 +130,11 @@ def _write_misfits(
         )
         found = connection.execution_options(stream_results=True).exec_driver_sql(query)
         names = [(c, str(each.kind)) for c, each in checked.items()]
-        rows = ((*row[:4], *names[row[4]], row[5], row[6]) for page in iter(lambda: found.fetchmany(_PAGE), []) for row in page)
+        rows = (
+            (*row[:4], *names[row[4]], row[5], row[6])
+            for page in iter(lambda: found.fetchmany(_PAGE), [])
+            for row in page
+        )
         batch: list[tuple[object, ...]] = []
         for position, group in groupby(rows, key=lambda row: int(row[0])):
             for row, text in _with_lines(files[position], request.dialect.encoding, group):
@@ -134,7 +146,9 @@ def _write_misfits(
     return target
 
 
-def _with_lines(file: Path, encoding: str, rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[tuple[object, ...], str]]:
+def _with_lines(
+    file: Path, encoding: str, rows: Iterator[tuple[object, ...]]
+) -> Iterator[tuple[tuple[object, ...], str]]:
     """Yield rows with their lines as they are in the file. The rows are in the order of the file."""
     with open_text(file, encoding) as text:
         number = 0
