@@ -59,15 +59,25 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "timestamp": st.integers(0, 2_840_140_800).map(lambda s: datetime.fromtimestamp(s, UTC)),
 }
 NAME = WORDS | st.sampled_from(["id", "2019", "2020", "Air temperature [K]", "x_1", "amount"])
-NAMES = st.lists(NAME, min_size=6, max_size=6, unique_by=str.casefold)
+
+
+def make_unique(names: Sequence[str], values: Sequence[Sequence[Any]]) -> tuple[str, ...]:
+    """Return names that differ, and that are no value of their own column. Such a row looks like one of data."""
+    unique: list[str] = []
+    for name, column in zip(names, values, strict=True):
+        while name.casefold() in {n.casefold() for n in unique} or name in column:
+            name += "q"
+        unique.append(name)
+    return tuple(unique)
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> Table:
     kinds = tuple(draw(st.lists(st.sampled_from(list(VALUES)), min_size=1, max_size=6)))
     values = [st.none() | VALUES[kind] if draw(st.booleans()) else VALUES[kind] for kind in kinds]
-    rows = draw(st.lists(st.tuples(*values), min_size=1, max_size=12))
-    return Table(tuple(draw(NAMES)[: len(kinds)]), kinds, tuple(rows))
+    rows = draw(st.lists(st.tuples(*values), min_size=1, max_size=20))
+    names = draw(st.lists(NAME, min_size=len(kinds), max_size=len(kinds)))
+    return Table(make_unique(names, list(zip(*rows, strict=True))), kinds, tuple(rows))
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,8 @@ class Written:
     encoding: str
     preamble: int
     comment: str
+    key: bool
+    """Whether the spec names a column."""
 
     def text(self, value: Any, kind: str) -> str:
         if value is None:
@@ -119,6 +131,7 @@ def dialects(draw: st.DrawFn) -> Written:
         draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"])),
         draw(st.sampled_from([0, 0, 0, 2])),
         draw(st.sampled_from(["", "", "# of today"])),
+        draw(st.booleans()),
     )
 
 
@@ -201,6 +214,8 @@ def check_csv(table: Table, how: Written) -> None:
         file = Path(folder) / "a.csv"
         write_csv(table, how if len(table.names) > 1 else replace(how, preamble=0, comment=""), file)
         spec = SPEC.format(format="csv")
+        if how.key and how.header:
+            spec = add_entries(spec, ("sources", "rows"), {"key": [table.names[0]]})
         try:
             found, raw, rows = read(source_of(spec), file)
         except AMBIGUOUS as error:
