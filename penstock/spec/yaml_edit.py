@@ -40,7 +40,7 @@ def replace_entry(text: str, path: Sequence[str], key: str, value: Any) -> str:
     end = _end(node)
     comments = _comments(text, old.start_mark.index, end)
     tail = "".join(f"  {comment}" for comment in comments)
-    return f"{text[: old.start_mark.index]}{_scalar(key)}: {write_flow(value)}{tail}{text[end:]}"
+    return f"{text[: old.start_mark.index]}{_key(key)}: {write_flow(value)}{tail}{text[end:]}"
 
 
 def remove_entry(text: str, path: Sequence[str]) -> str:
@@ -66,10 +66,15 @@ def remove_entry(text: str, path: Sequence[str]) -> str:
 def write_flow(value: Any) -> str:
     """Write a value as YAML in one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_scalar(key)}: {write_flow(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(key)}: {write_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(write_flow, value)) + "]"
     return _scalar(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _key(text: str) -> str:
+    """Return a key. Keys are always text, `null` too."""
+    return text if _PLAIN.fullmatch(text) and text.isprintable() else _scalar(text)
 
 
 def _scalar(text: str) -> str:
@@ -100,7 +105,7 @@ def _append(text: str, mapping: yaml.MappingNode, entries: Mapping[str, Any]) ->
     last_key, last_value = mapping.value[-1]
     end = _end(last_value)
     if mapping.flow_style:
-        added = "".join(f", {_scalar(key)}: {write_flow(value)}" for key, value in entries.items())
+        added = "".join(f", {_key(key)}: {write_flow(value)}" for key, value in entries.items())
         return text[:end] + added + text[end:]
     newline = _newline(text)
     if isinstance(last_value, yaml.ScalarNode) and last_value.style in ("|", ">"):
@@ -115,9 +120,9 @@ def _append(text: str, mapping: yaml.MappingNode, entries: Mapping[str, Any]) ->
 def _write_block(entries: Mapping[str, Any], column: int) -> Iterator[str]:
     indent = " " * column
     for key, value in entries.items():
-        line = f"{indent}{_scalar(key)}: {write_flow(value)}"
+        line = f"{indent}{_key(key)}: {write_flow(value)}"
         if isinstance(value, Mapping) and value and len(line) > _MOST_IN_A_LINE:
-            yield f"{indent}{_scalar(key)}:"
+            yield f"{indent}{_key(key)}:"
             yield from _write_block(value, column + 2)
         else:
             yield line

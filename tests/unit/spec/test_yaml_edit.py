@@ -1,9 +1,10 @@
 """Entries are added to a pipeline file, and all other bytes stay."""
 
 import pytest
-import yaml
 
+from penstock.spec.pipeline import FilesSource
 from penstock.spec.yaml_edit import add_entries, remove_entry, replace_entry
+from penstock.spec.yaml_file import parse_pipeline
 
 BLOCK = """\
 name: p  # the name
@@ -46,12 +47,14 @@ def test_a_key_that_is_removed_leaves_its_comment() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["true", "007", "a: b", "a#b", "ü", "Air temperature [K]", "-x", "", "a\nb", "~", "1e5"]
+    "name", ["true", "007", "a: b", "a#b", "ü", "Air temperature [K]", "-x", "a\nb", "~", "1e5", "null", "2019"]
 )
 def test_any_name_is_read_as_it_was_written(name: str) -> None:
     text = add_entries(BLOCK, ("sources", "rows", "columns"), {name: "string"})
 
-    assert yaml.safe_load(text)["sources"]["rows"]["columns"] == {name: "string"}
+    source = parse_pipeline((text + "destination: {table: t}\n").encode(), "p.yaml").sources["rows"]
+    assert isinstance(source, FilesSource)
+    assert source.columns == {name: "string"}
 
 
 def test_many_columns_get_a_line_each_and_line_ends_are_kept() -> None:

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-import yaml
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.pool import StaticPool
@@ -28,9 +28,22 @@ from penstock.sources.text.raw_rows import NUMBER, RawRows, copy_rows
 from penstock.sources.text.spec_form import guessed_columns, guessed_dialect
 from penstock.spec.pipeline import FilesSource
 from penstock.spec.yaml_edit import add_entries
+from penstock.spec.yaml_file import parse_pipeline
 
 AMBIGUOUS = (AmbiguousDate, AmbiguousDialect, AmbiguousNumber)
-SPEC = "sources:\n  rows:  # of the test\n    kind: files\n    path: x\n    format: {format}\n"
+SPEC = """\
+name: p
+sources:
+  rows:  # of the test
+    kind: files
+    path: x
+    format: {format}
+model: m@1
+destination: {{table: t}}
+"""
+    "sources:\n  rows:  # of the test\n    kind: files\n    path: x\n    format: {format}\n"
+    "name: p\nmodel: m@1\ndestination: {{table: t}}\n"
+)
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -65,9 +78,10 @@ def make_unique(names: Sequence[str], values: Sequence[Sequence[Any]]) -> tuple[
     """Return names that differ, and that are no value of their own column. Such a row looks like one of data."""
     unique: list[str] = []
     for name, column in zip(names, values, strict=True):
-        while name.casefold() in {n.casefold() for n in unique} or name in column:
-            name += "q"
-        unique.append(name)
+        taken = {n.casefold() for n in unique}
+        unique.append(
+            next(n for n in (name + "q" * i for i in count()) if n.casefold() not in taken and n not in column)
+        )
     return tuple(unique)
 
 
@@ -157,7 +171,9 @@ def write_csv(table: Table, how: Written, file: Path) -> None:
 
 
 def source_of(spec: str) -> FilesSource:
-    return FilesSource.model_validate(yaml.safe_load(spec)["sources"]["rows"])
+    source = parse_pipeline(spec.encode(), "p.yaml").sources["rows"]
+    assert isinstance(source, FilesSource)
+    return source
 
 
 def read(source: FilesSource, file: Path) -> tuple[GuessedTypes, RawRows, list[tuple[Any, ...]]]:
