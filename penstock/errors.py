@@ -45,6 +45,7 @@ PenstockError
 │   │   ├── DialectChanged
 │   │   ├── HorizonHidden
 │   │   └── QueryFailed
+│   │       └── FilesFailed
 │   ├── SnapshotLost
 │   ├── FeaturesError
 │   ├── ExpressionError
@@ -1049,6 +1050,20 @@ class QueryFailed(SourceError):
 
     def message(self) -> str:
         return f"connection `{self.connection}` refused a statement: {self.reason}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class FilesFailed(QueryFailed):
+    """The rows of a source's files cannot be read.
+
+    Cause: the files changed, or are of another kind than the spec says.
+    Remedy: correct the files, or the source in the spec.
+    """
+
+    remedy: str = "Correct the files, or what the spec says of them."
+
+    def message(self) -> str:
+        return f"source `{self.connection}`: its files cannot be read: {self.reason}. {self.remedy}"
 
 
 @dataclass(eq=False)

@@ -386,3 +386,5 @@ class Receipt:
     """The first score column's values at 0 %, 1 % … 100 %."""
     audit: dict[str, pa.Table] = field(default_factory=dict)
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    first_reason: str = ""
+    """Why the first quarantined row was refused, private values masked. Empty: no row was."""

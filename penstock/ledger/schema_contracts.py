@@ -40,6 +40,16 @@ def contract_of(database: Database, pipeline: str, name: str, source: ColumnSour
     return read_contract(database, pipeline, name, source_definition(source))
 
 
+def dialect_entry(source: str) -> str:
+    """Return what replaces the source where the columns are facts of its files' dialect."""
+    return f"{source} (dialect)"
+
+
+def dialect_of(database: Database, pipeline: str, name: str, source: ColumnSource) -> dict[str, str] | None:
+    """Return the dialect by which the text files of a source are read. None before the first published run."""
+    return read_contract(database, pipeline, dialect_entry(name), source_definition(source))
+
+
 def read_contract(database: Database, pipeline: str, source: str, definition: str) -> dict[str, str] | None:
     """Return the columns and types of the newest published run, or those that a person accepted since.
 

@@ -90,7 +90,8 @@ def audit_interval(
     pipeline = run.pipeline
     halted = tuple(dict.fromkeys(halt for receipt in receipts for halt in receipt.halts))
     totals = sum_counts(receipts) if halted else reconcile(run, receipts, rows_in_database, planned)
-    volume = _judge_volume(run, totals, totals.extracted if halted or planned is None else planned)
+    reason = next((receipt.first_reason for receipt in receipts if receipt.first_reason), "")
+    volume = _judge_volume(run, totals, totals.extracted if halted or planned is None else planned, reason)
     found = [*volume, *(_judge_malformed(run, name, *counts) for name, counts in malformed.items())]
     if not halted:
         found += judge_shares(pipeline.expectations, [v for r in receipts for v in r.validations])
@@ -110,7 +111,7 @@ def _refused_early(run: ScoringRun, receipts: Sequence[Receipt]) -> int:
     return sum(r.refused_at_source + r.excluded for r in receipts)
 
 
-def _judge_volume(run: ScoringRun, totals: Totals, planned: int) -> list[Validation]:
+def _judge_volume(run: ScoringRun, totals: Totals, planned: int, reason: str) -> list[Validation]:
     limit, empty = run.pipeline.quarantine_limit, run.pipeline.empty
     found = []
     if planned != totals.extracted:
@@ -123,7 +124,7 @@ def _judge_volume(run: ScoringRun, totals: Totals, planned: int) -> list[Validat
     if totals.quarantined:
         share = totals.quarantined / totals.extracted
         outcome: Outcome = "halted" if share > limit else "noted"
-        observed = f"{share:.1%} were refused, the limit is {limit:.1%}"
+        observed = f"{share:.1%} were refused, the limit is {limit:.1%}" + (f"; the first: {reason}" if reason else "")
         found.append(
             Validation(VOLUME, "quarantine_limit", "critical", totals.extracted, totals.quarantined, outcome, observed)
         )

@@ -121,7 +121,8 @@ def make_receipt(
 ) -> Receipt:
     """Sum up what a partition did. Refused rows of other sources do not count."""
     pipeline = run.pipeline
-    own = [r.stage for r in scored.refusals if r.stage not in pipeline.sources or r.stage == pipeline.primary]
+    refused = [r for r in scored.refusals if r.stage not in pipeline.sources or r.stage == pipeline.primary]
+    own = [r.stage for r in refused]
     return Receipt(
         partition=partition,
         extracted=scored.features.extracted,
@@ -136,6 +137,7 @@ def make_receipt(
         score_quantiles=scored.quantiles,
         audit=scored.audit,
         columns=scored.columns,
+        first_reason="; ".join(reason.text for reason in refused[0].reasons) if refused else "",
     )
 
 

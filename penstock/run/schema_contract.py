@@ -7,7 +7,7 @@ its columns.
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -15,10 +15,26 @@ import sqlalchemy as sa
 
 from penstock.database.bulk import read
 from penstock.database.connections import Connector
-from penstock.errors import AmbiguousDate, Halted, MalformedRows, NoFiles, UnfitValue
+from penstock.errors import (
+    AmbiguousDate,
+    AmbiguousDialect,
+    AmbiguousNumber,
+    DialectChanged,
+    Halted,
+    MalformedRows,
+    NoFiles,
+    UnfitValue,
+)
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.schema_contracts import EVENT_TIME, OUTPUTS, read_contract, record_columns, source_definition
+from penstock.ledger.schema_contracts import (
+    EVENT_TIME,
+    OUTPUTS,
+    dialect_entry,
+    read_contract,
+    record_columns,
+    source_definition,
+)
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
 from penstock.sources import open_files
@@ -80,6 +96,8 @@ class Comparison:
     is_new: bool
     """Whether the columns are not those of the contract, and become it."""
     differences: tuple[Difference, ...]
+    dialect: Mapping[str, str] = field(default_factory=dict)
+    """How text files are written, where that is new."""
 
     @property
     def subject(self) -> str:
@@ -102,7 +120,7 @@ def keep_contract(
     pipeline, warehouse = run.pipeline, connect(run.pipeline.destination.connection)
     try:
         sources = list(compare_sources(pipeline, run.interval, connect, model_columns))
-    except (AmbiguousDate, UnfitValue, MalformedRows) as error:
+    except (AmbiguousDate, AmbiguousDialect, AmbiguousNumber, DialectChanged, UnfitValue, MalformedRows) as error:
         raise Halted(pipeline.name, run.label, (str(error),)) from None
     compared = [*sources, *compare_event_time(pipeline, connect), *([outputs] if outputs else [])]
     found = [_validation(c, d) for c in compared for d in c.differences]
@@ -112,6 +130,8 @@ def keep_contract(
     for c in compared:
         if c.is_new:
             record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns, run.run_id)
+        if c.dialect:
+            record_columns(warehouse, pipeline.name, dialect_entry(c.source), c.definition, c.dialect, run.run_id)
 
 
 def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: Sequence[Comparison]) -> None:
@@ -131,6 +151,8 @@ def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: C
     compared = (*sources, *compare_event_time(pipeline, connect))
     for c in compared if has_ledger(warehouse) else ():  # before the first run there is no contract
         record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns)
+        if c.dialect:
+            record_columns(warehouse, pipeline.name, dialect_entry(c.source), c.definition, c.dialect)
     return compared
 
 
@@ -162,22 +184,25 @@ def compare_sources(
         known = read_contract(warehouse, pipeline.name, name, definition)
         declared = source.declared_columns if isinstance(source, FilesSource) else {}
         try:
-            seen = _columns(pipeline, name, interval, connect, {} if guess_anew else known or {})
+            found = _columns(
+                pipeline, name, interval, connect, {} if guess_anew else known or {}, guess_anew=guess_anew
+            )
         except MalformedRows as error:
             if known is None or not error.column or error.column in declared:
                 raise
             misfit = Difference(error.column, error.kind, None, True, error)
             yield Comparison(name, source.contract, definition, known, False, (misfit,))
             continue
-        if seen is None:
+        if found is None:
             continue
+        seen, dialect = found
         if known is None:
-            yield Comparison(name, source.contract, definition, seen, True, ())
+            yield Comparison(name, source.contract, definition, seen, True, (), dialect)
             continue
         seen = {c: known.get(c, kind) if kind == NOTHING else kind for c, kind in seen.items()}
         used = used_columns(pipeline, name, {*seen, *known}, model_columns)
         differences = tuple(_differences(known, seen, used, declared))
-        yield Comparison(name, source.contract, definition, seen, seen != known, differences)
+        yield Comparison(name, source.contract, definition, seen, seen != known, differences, dialect)
 
 
 def compare_event_time(pipeline: Pipeline, connect: Connector) -> Iterator[Comparison]:
@@ -248,20 +273,30 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
 
 
 def _columns(
-    pipeline: Pipeline, name: str, interval: DataInterval | None, connect: Connector, known: Mapping[str, str]
-) -> dict[str, str] | None:
+    pipeline: Pipeline,
+    name: str,
+    interval: DataInterval | None,
+    connect: Connector,
+    known: Mapping[str, str],
+    *,
+    guess_anew: bool,
+) -> tuple[dict[str, str], dict[str, str]] | None:
+    """Return the columns and the dialect that is new. None if the interval has no file."""
     source = pipeline.sources[name]
     if isinstance(source, SqlSource):
         # Without the event time: it would be cast, which hides a change of its type.
         relation = sql_relation(name, source, connect(source.connection), None, interval)
-        return {f.name: _type_name(f.type) for f in _schema(relation)}
+        return {f.name: _type_name(f.type) for f in _schema(relation)}, {}
     assert isinstance(source, FilesSource)
     reader = replace(open_files(pipeline, name, source, connect), read_types=lambda: dict(known), empty_is_normal=False)
+    if guess_anew:
+        reader = replace(reader, read_dialect=dict)
     try:
         with reader.open(interval) as rows:
-            if rows.staged is not None:
-                return dict(rows.staged.kinds)
-            return {f.name: _type_name(f.type) for f in _schema(rows) if f.name not in (ROW_ID, POSITION)}
+            if rows.staged is None:
+                return {f.name: _type_name(f.type) for f in _schema(rows) if f.name not in (ROW_ID, POSITION)}, {}
+            facts = rows.staged.dialect.facts()
+            return dict(rows.staged.kinds), {} if facts == reader.read_dialect() else facts
     except NoFiles:
         return None
 

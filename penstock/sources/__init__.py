@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from penstock.database.connections import Connector, Database
 from penstock.interval import DataInterval
-from penstock.ledger.schema_contracts import contract_of
+from penstock.ledger.schema_contracts import contract_of, dialect_of
 from penstock.privacy.masking import hide_values
 from penstock.run_types import FileState, Partition, SourcePlan
 from penstock.sources.files_reader import FilesReader
@@ -69,6 +69,9 @@ def open_files(pipeline: Pipeline, name: str, source: FilesSource, connect: Conn
     def read_types() -> dict[str, str]:
         return contract_of(connect(pipeline.destination.connection), pipeline.name, name, source) or {}
 
+    def read_dialect() -> dict[str, str]:
+        return dialect_of(connect(pipeline.destination.connection), pipeline.name, name, source) or {}
+
     return FilesReader(
         name,
         source,
@@ -80,6 +83,7 @@ def open_files(pipeline: Pipeline, name: str, source: FilesSource, connect: Conn
         frozenset(pipeline.private_columns),
         exact_columns(pipeline),
         read_types,
+        read_dialect,
     )
 
 

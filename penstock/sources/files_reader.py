@@ -37,6 +37,8 @@ class FilesReader:
     exact: frozenset[str]
     read_types: Callable[[], dict[str, str]]
     """Returns the types of the columns in the contract."""
+    read_dialect: Callable[[], dict[str, str]]
+    """Returns how text files are written, as the contract has it."""
     planned: tuple[FileState, ...] | None = None
     """The files that the run was planned with. They are read only if they have not changed."""
 
@@ -119,7 +121,7 @@ class FilesReader:
             self.time,
             self.partition_by,
             {} if self.source.format == "parquet" else self.read_types(),
-            {},
+            {} if self.source.format == "parquet" else self.read_dialect(),
             self.private,
             self.exact,
             self.connect.run_folder,

@@ -28,6 +28,7 @@ _CLEARLY = 0.1
 _RAGGED = 0.5
 """Share of equally wide rows from which a file may be a table with many broken rows."""
 _MOST_PREAMBLE = 100
+_BACKSLASHES = re.compile(r"\\+")
 _DISTURBING = re.compile(r",(?! )|[;\t|\"]")
 
 
@@ -136,6 +137,8 @@ def guess_delimiter(name: str, stated: CsvDialect, base: Dialect, heads: Sequenc
     delimiters = (stated.delimiter,) if stated.delimiter is not None else (*_CHARACTERS, BLANKS, " ")
     candidates = [_best_quote(stated, replace(base, delimiter=d), heads) for d in delimiters]
     best = candidates[0] if len(candidates) == 1 else _choose(name, candidates)
+    if stated.escape is None and best.dialect.quote and not best.dialect.escape:
+        _refuse_unclear_escape(name, best)
     if stated.skip is None:
         best = _leave_preamble_out(name, best)
     return best.dialect
@@ -213,6 +216,18 @@ def _as_one_column(name: str, candidates: Sequence[_Candidate]) -> _Candidate:
     if single.width > 1 or (ragged and ragged[0].consistency > _RAGGED):
         raise _ambiguous(name, *dict.fromkeys((*ragged[:1], single, *ragged[1:2])))
     return single
+
+
+def _refuse_unclear_escape(name: str, best: _Candidate) -> None:
+    """Refuse a file in which all backslashes stand in pairs. A pair means one where it is the escape."""
+    for head in (parsed.head for parsed in best.parsed):
+        runs = [(n, run) for n, line in enumerate(head.lines, start=1) for run in _BACKSLASHES.findall(line)]
+        if runs and all(len(run) % 2 == 0 for _, run in runs):
+            readings = (
+                Reading('csv: {escape: ""}', f"`{runs[0][1]}` as it is"),
+                Reading('csv: {escape: "\\\\"}', f"`{runs[0][1][::2]}`"),
+            )
+            raise AmbiguousDialect(name, str(head.file), runs[0][0], "not clear in its backslashes", readings)
 
 
 def _mostly_numbers(candidate: _Candidate) -> bool:

@@ -8,6 +8,9 @@ from typing import Any
 LINES, ARRAY = "lines", "array"
 """Where the records of a JSON file are: one a line, or in one array that is the whole file."""
 
+SHOWN_BY_ALL_ROWS = ("null", "decimal", "thousands")
+"""Fields of a CSV dialect that are guessed from all rows, and not from the beginnings of the files."""
+
 
 def untitled_name(position: int) -> str:
     """Return the name of a column without a title. It is the same in files of any width."""
@@ -45,6 +48,10 @@ class Dialect:
     """Formats of columns that have none of their own. Empty: not stated."""
     records: str = LINES
     """Where the records of a JSON file are: `lines`, `array`, or keys with dots between them."""
+    timezone: str = "UTC"
+    """Time zone of timestamps without one."""
+    undecided: tuple[str, ...] = ()
+    """Fields that only all rows show: `guess_types` decides them."""
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, str], base: "Dialect") -> "Dialect":
@@ -54,8 +61,9 @@ class Dialect:
         return replace(base, **values)
 
     def facts(self) -> dict[str, str]:
-        """Return what becomes part of a contract: each value as JSON."""
-        return {name: json.dumps(getattr(self, name), ensure_ascii=False) for name in _CONTRACT[self.format]}
+        """Return what becomes part of a contract, each value as JSON. Fields that are not decided are left out."""
+        decided = (name for name in _CONTRACT[self.format] if name not in self.undecided)
+        return {name: json.dumps(getattr(self, name), ensure_ascii=False) for name in decided}
 
 
 _CONTRACT = {

@@ -9,7 +9,7 @@ from typing import Any
 from penstock.errors import AmbiguousDialect, DialectChanged, Reading
 from penstock.sources.text.decoding import has_stray_bytes
 from penstock.sources.text.delimiters import Parsed, guess_delimiter, parse_head, show, show_fields
-from penstock.sources.text.dialect import ARRAY, LINES, Dialect
+from penstock.sources.text.dialect import ARRAY, LINES, SHOWN_BY_ALL_ROWS, Dialect
 from penstock.sources.text.headers import decide_header, judge_first_row
 from penstock.sources.text.heads import Head, read_heads
 from penstock.spec.pipeline import ROW_ID, FilesSource
@@ -39,6 +39,7 @@ def guess_dialect(
     encoding, heads = read_heads(name, files, stated.encoding or (known.encoding if contract else None))
     if contract:
         kept = _override(replace(known, encoding=encoding), source)
+        kept = replace(kept, undecided=tuple(name for name in kept.undecided if name not in contract))
         _check_fit(name, kept, heads, frozenset({*expected, *source.declared_columns} - {ROW_ID}))
         return kept
     base = replace(base, encoding=encoding)
@@ -56,7 +57,9 @@ def state_dialect(source: FilesSource) -> Dialect:
 
 def _override(dialect: Dialect, source: FilesSource) -> Dialect:
     stated = source.csv if source.format == "csv" else source.json_
-    return replace(dialect, **{k: v for k, v in dict(stated).items() if v is not None and k in stated.model_fields_set})
+    values = {k: v for k, v in dict(stated).items() if v is not None and (k != "names" or v)}
+    undecided = tuple(name for name in SHOWN_BY_ALL_ROWS if source.format == "csv" and name not in values)
+    return replace(dialect, **values, timezone=source.timezone, undecided=undecided)
 
 
 def _guess_csv(

@@ -4,8 +4,8 @@ A guess never changes what a text says. Codes with leading zeros, `1E5`, `0x1F` 
 types out.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,9 +22,11 @@ from penstock.sources.column_types import (
     quoted,
 )
 from penstock.sources.text.dialect import Dialect
+from penstock.sources.text.raw_rows import RawRows
 from penstock.sources.text.values import MISSING
-from penstock.spec.pipeline import FilesSource
 
+NESTED = ColumnType("json")
+"""The type of JSON objects and arrays."""
 UNSEEN = ColumnType(NOTHING)
 """The type of a column without a value."""
 _BOOL = ColumnType("bool")
@@ -32,11 +34,8 @@ _SAMPLE = 2_000
 _COLUMNS_AT_ONCE = 25
 _WHOLE = "(0|[1-9][0-9]*)"
 _INFINITE = "[+-]?(nan|inf|infinity)"
-_JSON_NUMBER = "-?[0-9].*|(?i)nan|-?infinity"
 _MARKS = ((".", ""), (",", ""), (".", ","), (",", "."), (".", "'"), (",", " "), (".", " "), (",", "'"))
 """Decimal mark and mark of thousands, the most common first."""
-_GROUPED = r"[+-]?[1-9][0-9]{0,2}([.,][0-9]{3})+"
-"""A number that has a meaning with each of the two marks between thousands, or as the decimal mark."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,11 @@ class GuessedTypes:
 
     types: dict[str, ColumnType]
     dialect: Dialect
-    """With the texts that mean NULL, the decimal mark and the mark of thousands."""
+    """By which `value_text` and `plain_number` read values. The decimal mark stays undecided if no number has one."""
     guessed: frozenset[str] = frozenset()
     """The columns whose type is neither declared nor in the contract."""
+    unclear: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Texts that may mean a missing value, by the columns of text that have them. The spec can say what they mean."""
 
 
 @dataclass(frozen=True)
@@ -85,57 +86,57 @@ class _Rows:
 
 
 def guess_types(
-    connection: sa.Connection,
-    name: str,
-    source: FilesSource,
-    relation: str,
-    columns: Mapping[str, Collection[str]],
-    dialect: Dialect,
-    known: Mapping[str, ColumnType],
-    *,
-    keep_dialect: bool = False,
+    connection: sa.Connection, name: str, raw: RawRows, dialect: Dialect, known: Mapping[str, ColumnType]
 ) -> GuessedTypes:
-    """Find the types of the columns of raw rows.
+    """Find the types of the columns of raw rows. Nested JSON values have the type `json`.
 
     Args:
-        relation: the SQL of all rows, every value as text.
-        columns: the columns; for JSON files with the kinds of their values: string, number, bool, nested.
         known: types that are declared or kept by the contract.
-        keep_dialect: keep the dialect as it is, because a contract has it.
 
     Raises:
         AmbiguousDate: all dates of a column can be read day first and month first.
         AmbiguousNumber: the decimal mark cannot be known.
     """
-    is_open = dialect.format == "csv" and not keep_dialect
-    stated = source.csv
-    missing = tuple(dict.fromkeys(("", *MISSING))) if is_open and stated.null is None else dialect.null
-    rows = _Rows(connection, name, relation, missing if dialect.format == "csv" else ("",))
-    types = {c: replace(kind, zone=source.timezone) for c, kind in known.items() if c in columns and kind.is_known}
+    columns, undecided = raw.columns, dialect.undecided
+    missing = tuple(dict.fromkeys((*dialect.null, *MISSING))) if "null" in undecided else dialect.null
+    rows = _Rows(connection, name, raw.relation, missing if dialect.format == "csv" else ("",))
+    types = {c: replace(k, zone=dialect.timezone) for c, k in known.items() if c in columns and k.is_known}
     open_ = [c for c in columns if c not in types]
     counts = rows.select([f"count({rows.text(c)})" for c in open_]) if open_ else []
     filled = [c for c, count in zip(open_, counts, strict=True) if count]
     types |= {c: UNSEEN for c in open_ if c not in filled}
-    types |= _guess_times(rows, dialect, source.timezone, [c for c in filled if _may_be_text(columns[c])])
+    types |= {c: NESTED for c in filled if {*columns[c]} == {"nested"}}
+    types |= _guess_times(rows, dialect, [c for c in filled if not columns[c] or {*columns[c]} == {"string"}])
+    types |= _guess_bools(rows, columns, [c for c in filled if c not in types])
     rest = [c for c in filled if c not in types]
-    types |= _guess_bools(rows, columns, rest)
-    rest = [c for c in rest if c not in types]
     if dialect.format == "json":
         types |= {c: ColumnType(NUMBER) if {*columns[c]} == {"number"} else TEXT for c in rest}
     else:
-        numbers, dialect = _guess_numbers(rows, dialect, rest, is_open and stated.decimal is None, stated.thousands)
+        read_before = [c for c, kind in types.items() if kind.kind == NUMBER] if "decimal" in undecided else []
+        numbers, dialect = _guess_numbers(rows, dialect, [*rest, *read_before])
         types |= {c: ColumnType(NUMBER) if c in numbers else TEXT for c in rest}
-    if is_open and stated.null is None:
-        dialect = replace(dialect, null=("", *_find_missing(rows, [c for c in filled if types[c] != TEXT])))
-        types |= _retype_empty(rows, dialect, [c for c in open_ if types[c] == UNSEEN])
-    return GuessedTypes({c: types[c] for c in columns}, dialect, frozenset(open_))
+    unclear: dict[str, tuple[str, ...]] = {}
+    if "null" in undecided:
+        found = _find_missing(rows, open_)
+        typed = {c for c in filled if types[c] != TEXT}
+        null = dict.fromkeys((*dialect.null, *(text for text, where in found.items() if typed & {*where})))
+        still = tuple(name for name in dialect.undecided if name != "null")
+        dialect = replace(dialect, null=tuple(null), undecided=still)
+        types |= {c: TEXT for text, where in found.items() for c in where if text not in null and types[c] == UNSEEN}
+        unclear = {text: tuple(c for c in where if types[c] == TEXT) for text, where in found.items()}
+    types = {c: types[c] for c in columns}
+    return GuessedTypes(types, dialect, frozenset(open_), {text: where for text, where in unclear.items() if where})
 
 
-def _may_be_text(kinds: Collection[str]) -> bool:
-    return not kinds or {*kinds} == {"string"}
+def value_text(column: str, dialect: Dialect) -> str:
+    """Return the SQL of a raw value, NULL for the texts that mean it."""
+    if dialect.format == "json" or dialect.null in ((), ("",)):
+        return identifier(column)
+    name = identifier(column)
+    return f"(case when trim({name}) in ({', '.join(map(quoted, dialect.null))}) then null else {name} end)"
 
 
-def _guess_times(rows: _Rows, dialect: Dialect, zone: str, columns: Sequence[str]) -> dict[str, ColumnType]:
+def _guess_times(rows: _Rows, dialect: Dialect, columns: Sequence[str]) -> dict[str, ColumnType]:
     """Find the columns of dates and timestamps. A column of several formats stays text."""
     fixed = [ColumnType("date", ISO), ColumnType("timestamp", ISO)]
     for kind, format_ in (("date", dialect.date_format), ("timestamp", dialect.timestamp_format)):
@@ -145,7 +146,7 @@ def _guess_times(rows: _Rows, dialect: Dialect, zone: str, columns: Sequence[str
     samples = rows.select([f"max({rows.text(c)})" for c in rest]) if rest else []
     shaped = {c: list(date_formats(str(sample))) for c, sample in zip(rest, samples, strict=True)}
     types |= _first_fitting(rows, shaped, refuse_others=dict(zip(rest, samples, strict=True)))
-    return {c: replace(kind, zone=zone) for c, kind in types.items()}
+    return {c: replace(kind, zone=dialect.timezone) for c, kind in types.items()}
 
 
 def _first_fitting(
@@ -178,13 +179,15 @@ def _guess_bools(
     return {c: _BOOL for c, misfit in zip(asked, misfits, strict=True) if not misfit}
 
 
-def _guess_numbers(
-    rows: _Rows, dialect: Dialect, columns: Sequence[str], is_open: bool, thousands: str | None
-) -> tuple[set[str], Dialect]:
+def _guess_numbers(rows: _Rows, dialect: Dialect, columns: Sequence[str]) -> tuple[set[str], Dialect]:
     """Return the columns of numbers, and the dialect with the marks by which they are."""
     marks = [(dialect.decimal, dialect.thousands)]
-    if is_open:
-        marks = [m for m in _MARKS if thousands is None or m[1] == thousands] or marks
+    if {"decimal", "thousands"} & {*dialect.undecided}:
+        free_decimal, free_thousands = (name in dialect.undecided for name in ("decimal", "thousands"))
+        possible = [
+            m for m in _MARKS if (free_decimal or m[0] == marks[0][0]) and (free_thousands or m[1] == marks[0][1])
+        ]
+        marks = possible or marks
     asked = [(c, m) for c in columns for m in marks]
     misfits = rows.misfits([(c, _is_number(rows.text(c), *m)) for c, m in asked]) if asked else []
     fitting: dict[tuple[str, str], list[str]] = {m: [] for m in marks}
@@ -194,20 +197,25 @@ def _guess_numbers(
     most = max(map(len, fitting.values()))
     best = [m for m in marks if len(fitting[m]) == most]
     chosen = best[0]
-    other = next((m for m in best if m[0] != chosen[0]), None)
-    if other is not None and (dialect.delimiter != "," or chosen[0] != "."):
-        _refuse_unclear_marks(rows, fitting[chosen], chosen, other)
     numbers = {*fitting[chosen]} - _find_phones(rows, fitting[chosen])
-    return numbers, replace(dialect, decimal=chosen[0], thousands=chosen[1])
+    other = next((m for m in best if m[0] != chosen[0]), None)
+    if other is not None:
+        marked = _find_marked(rows, fitting[chosen])
+        if not marked:
+            return numbers, dialect
+        if dialect.delimiter != "," or chosen[0] != ".":
+            [(column, sample), *_] = marked.items()
+            readings = tuple(_number_reading(sample, *m) for m in (chosen, other))
+            raise AmbiguousNumber(rows.source, column, sample, readings)
+    undecided = tuple(name for name in dialect.undecided if name not in ("decimal", "thousands"))
+    return numbers, replace(dialect, decimal=chosen[0], thousands=chosen[1], undecided=undecided)
 
 
-def _refuse_unclear_marks(rows: _Rows, columns: Sequence[str], chosen: tuple[str, str], other: tuple[str, str]) -> None:
-    """Refuse columns whose numbers have another value with the other marks."""
-    samples = rows.select([f"max({rows.text(c)}) filter (regexp_matches({rows.text(c)}, '[.,]'))" for c in columns])
-    for column, sample in zip(columns, samples, strict=True):
-        if sample is not None:
-            readings = tuple(_number_reading(str(sample), *m) for m in (chosen, other))
-            raise AmbiguousNumber(rows.source, column, str(sample), readings)
+def _find_marked(rows: _Rows, columns: Sequence[str]) -> dict[str, str]:
+    """Return a number with a point or a comma of each column that has one."""
+    asked = [f"max({rows.text(c)}) filter (regexp_matches({rows.text(c)}, '[.,]'))" for c in columns]
+    samples = rows.select(asked) if asked else ()
+    return {c: str(sample) for c, sample in zip(columns, samples, strict=True) if sample is not None}
 
 
 def _number_reading(sample: str, decimal: str, thousands: str) -> Reading:
@@ -234,18 +242,12 @@ def _find_phones(rows: _Rows, columns: Sequence[str]) -> set[str]:
     return {c for c, found in zip(columns, rows.select(asked) if asked else (), strict=True) if found}
 
 
-def _find_missing(rows: _Rows, columns: Sequence[str]) -> list[str]:
-    """Return the texts without a value in columns whose other values are numbers, times or booleans."""
-    found: set[str] = set()
-    for text in MISSING:
-        asked = [f"bool_or(trim({identifier(c)}) = {quoted(text)})" for c in columns]
-        found |= {text} if asked and any(rows.select(asked)) else set()
-    return [text for text in MISSING if text in found]
-
-
-def _retype_empty(rows: _Rows, dialect: Dialect, columns: Iterable[str]) -> dict[str, ColumnType]:
-    """Return text for columns that have only texts which turned out to be values, such as `None` alone."""
-    names = list(columns)
-    null = ", ".join(map(quoted, dialect.null))
-    asked = [f"count(*) filter (trim({identifier(c)}) not in ({null}))" for c in names]
-    return {c: TEXT for c, count in zip(names, rows.select(asked) if asked else (), strict=True) if count}
+def _find_missing(rows: _Rows, columns: Sequence[str]) -> dict[str, list[str]]:
+    """Return the texts that may mean a missing value, each with the columns that have it."""
+    asked = [
+        f"list(distinct trim({identifier(c)})) filter (trim({identifier(c)}) in ({', '.join(map(quoted, MISSING))}))"
+        for c in columns
+    ]
+    by_column = dict(zip(columns, rows.select(asked) if asked else (), strict=True))
+    found = {text: [c for c in columns if text in (by_column[c] or ())] for text in MISSING}
+    return {text: where for text, where in found.items() if where}

@@ -10,7 +10,8 @@ from penstock.sources.text.decoding import READ_ERRORS, find_encoding, open_byte
 
 _MOST_FILES = 16
 _MOST_BYTES = 1 << 20
-_MOST_LINES = 2_000
+_MOST_LINES = 4_000
+"""Lines of all files together."""
 _EIGHT_BIT = ("cp1252", "cp1250", "cp1251")
 """Encodings of one byte a character that are shown as readings. No rule tells them apart."""
 
@@ -36,17 +37,19 @@ def read_heads(name: str, files: Sequence[Path], encoding: str | None) -> tuple[
     chosen = files[::step] if step > 1 else files
     try:
         found = encoding or _guess_encoding(name, chosen)
-        heads = tuple(head for head in (_read_head(file, found) for file in chosen) if head.lines)
+        heads = tuple(
+            head for head in (_read_head(file, found, _MOST_LINES // len(chosen)) for file in chosen) if head.lines
+        )
     except READ_ERRORS as error:
         raise BrokenFile(name, ", ".join(map(str, chosen[:3])), str(error)) from None
     return found, heads
 
 
-def _read_head(file: Path, encoding: str) -> Head:
+def _read_head(file: Path, encoding: str, most: int) -> Head:
     lines: list[str] = []
     size = 0
     with open_text(file, encoding) as text:
-        for line in islice(text, _MOST_LINES):
+        for line in islice(text, most):
             lines.append(line)
             size += len(line)
             if size > _MOST_BYTES:

@@ -40,6 +40,7 @@ _VERSION = 1
 _GROUP_ROWS = 20_480
 """Rows that a slice reads at least. Groups are small, so that a slice costs little more than its own rows."""
 _FACTS, _ROWS, _REFUSED, _SPILL = "staged.json", "rows.parquet", "refused.parquet", "spill"
+_NESTED = "json"
 _NUMBERS = (NUMBER, "int", "float")
 
 
@@ -166,22 +167,13 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
     if not raw.rows and not raw.columns:  # JSON files without a record: no row, of the columns that are needed
         needed = (*known, *request.spec.key, *([request.time] if request.time else []))
         raw.columns |= {column: set() for column in needed if column != ROW_ID}
-    guess = guess_types(
-        connection,
-        request.source,
-        request.spec,
-        raw.relation,
-        raw.columns,
-        dialect,
-        known,
-        keep_dialect=bool(request.dialect),
-    )
+    guess = guess_types(connection, request.source, raw, dialect, known)
     dialect = guess.dialect
     texts = {column: _without_missing(identifier(column), dialect) for column in raw.columns}
     checked = {
         column: Checked(kind, plain_number(texts[column], dialect) if kind.kind in _NUMBERS else texts[column])
         for column, kind in guess.types.items()
-        if kind.kind not in (TEXT.kind, NOTHING)
+        if kind.kind not in (TEXT.kind, NOTHING, _NESTED)
     }
     misfits = " or ".join(each.misfits for each in checked.values()) or "false"
     good = f"(select * from {raw.relation} where not ({misfits}))"  # noqa: S608 # names, quoted
@@ -200,7 +192,9 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
     fixed = {*request.spec.declared_columns, request.time}
     facts = {
         "kinds": {column: str(kind) for column, kind in guess.types.items()},
-        "guessed": [c for c, kind in guess.types.items() if kind.kind in (TEXT.kind, NOTHING) and c not in fixed],
+        "guessed": [
+            c for c, kind in guess.types.items() if kind.kind in (TEXT.kind, NOTHING, _NESTED) and c not in fixed
+        ],
         "rows": raw.rows - (refused - raw.refused),
         "refused": refused,
         "dialect": asdict(dialect),
