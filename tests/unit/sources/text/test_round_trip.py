@@ -41,9 +41,6 @@ sources:
 model: m@1
 destination: {{table: t}}
 """
-    "sources:\n  rows:  # of the test\n    kind: files\n    path: x\n    format: {format}\n"
-    "name: p\nmodel: m@1\ndestination: {{table: t}}\n"
-)
 
 
 # --- tables --------------------------------------------------------------------------------------
