@@ -886,6 +886,40 @@ class UnfitValue(SourceError):
 
 
 @dataclass(eq=False)
+class MalformedRows(SourceError):
+    """Too many rows of a source's CSV or JSON files cannot be read.
+
+    Cause: lines are broken, or values do not fit the type of their column, which comes from `columns:` or, once an
+        interval is published, from the contract.
+    Remedy: correct the files, declare another type in `columns:`, raise `max_malformed`, or accept the files as they
+        are now with `penstock check PIPELINE --accept`.
+    """
+
+    source: str
+    refused: int
+    rows: int
+    """All rows of the files, refused ones included."""
+    limit: float
+    file: str
+    """That of the first refused row, as are its line and what is wrong with it."""
+    line: int
+    reason: str
+    """Empty if a value does not fit."""
+    column: str = ""
+    value: str = ""
+    kind: str = ""
+
+    def message(self) -> str:
+        share = f"{self.refused:,} of {self.rows:,} rows cannot be read, and `max_malformed` is {self.limit:.2%}"
+        why = f"`{self.column}` is {self.kind}, and the file has `{self.value}`" if self.column else self.reason
+        declare = f", or declare the column under `columns:` of the source, as in `{self.column}: string`"
+        return (
+            f"source `{self.source}`: {share}. The first is line {self.line:,} of {self.file}: {why}. "
+            f"Correct the file{declare if self.column else ', or raise `max_malformed` of the source'}."
+        )
+
+
+@dataclass(eq=False)
 class AmbiguousDate(SourceError):
     """The dates of a column can be read in several ways.
 

@@ -10,6 +10,7 @@ from penstock.errors import ReconciliationFailed
 from penstock.ledger.writer import Totals
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_shares, judge_whole
+from penstock.run.file_refusals import count_unread
 from penstock.run_types import Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.spec.expectation_types import Outcome
 from penstock.spec.pipeline import FEATURES, SCORES, LogSource
@@ -95,7 +96,7 @@ def audit_interval(
     if not halted:
         found += judge_shares(pipeline.expectations, [v for r in receipts for v in r.validations])
         rows = {
-            pipeline.primary: totals.extracted,
+            pipeline.primary: totals.extracted - count_unread(pipeline.primary, receipts),
             FEATURES: totals.extracted - _refused_early(run, receipts),
             SCORES: totals.scored,
         }

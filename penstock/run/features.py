@@ -41,7 +41,7 @@ def build_features(
         Halted: a key has two rows, or is not in the primary source.
     """
     if pipeline.features is None:
-        return primary
+        return normalized(primary)  # nested values become JSON
     with closed_duckdb({pipeline.primary: primary, **others}) as connection:
         features = _run_query(connection, pipeline, pipeline.features, statement_seconds)
         lacking = [c for c in pipeline.key if c not in features.column_names]

@@ -7,7 +7,7 @@ its columns.
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -15,19 +15,36 @@ import sqlalchemy as sa
 
 from penstock.database.bulk import read
 from penstock.database.connections import Connector
-from penstock.errors import AmbiguousDate, Halted, NoFiles, UnfitValue
+from penstock.errors import (
+    AmbiguousDate,
+    AmbiguousDialect,
+    AmbiguousNumber,
+    DialectChanged,
+    Halted,
+    MalformedRows,
+    NoFiles,
+    UnfitValue,
+)
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.schema_contracts import EVENT_TIME, OUTPUTS, read_contract, record_columns, source_definition
+from penstock.ledger.schema_contracts import (
+    EVENT_TIME,
+    OUTPUTS,
+    dialect_entry,
+    read_contract,
+    record_columns,
+    source_definition,
+    source_of_entry,
+)
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
-from penstock.sources import exact_columns
+from penstock.sources import open_files
 from penstock.sources.column_types import NOTHING
-from penstock.sources.files import POSITION, FileRelation, files_relation, matching_files
+from penstock.sources.parquet import POSITION
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.parts import write_grain
-from penstock.spec.pipeline import ROW_ID, SCORES, FilesSource, Pipeline, SqlSource
+from penstock.spec.pipeline import ROW_ID, SCORES, ColumnSource, FilesSource, Pipeline, SqlSource
 
 CONTRACT = "contract"
 _WAY_OUT = ("fix the source", "its columns")
@@ -52,14 +69,17 @@ class Difference:
     was: str | None
     now: str | None
     used: bool
-    misfit: UnfitValue | None = None
-    """A value of a text file that the type in the contract does not take. The file cannot be read."""
+    misfit: MalformedRows | DialectChanged | None = None
+    """Text files that cannot be read by the contract: values of another type in too many rows, or another dialect."""
 
     @property
     def text(self) -> str:
+        if isinstance(self.misfit, DialectChanged):
+            return f"{self.misfit.file} line {self.misfit.line:,} has {self.now} instead of {self.was}"
         if self.misfit is not None:
-            where = f"row {self.misfit.row:,} of {self.misfit.file}"
-            return f"`{self.column}` was {self.was}, and {where} has `{self.misfit.value}`"
+            where = f"line {self.misfit.line:,} of {self.misfit.file} has `{self.misfit.value}`"
+            rows = f"{self.misfit.refused:,} of {self.misfit.rows:,} rows cannot be read"
+            return f"`{self.column}` was {self.was}, and {where} ({rows}, `max_malformed` is {self.misfit.limit:.2%})"
         if self.was is None:
             return f"`{self.column}` ({self.now}) was added"
         return f"`{self.column}` was {self.was} and is " + ("gone" if self.now is None else f"{self.now} now")
@@ -82,7 +102,8 @@ class Comparison:
 
     @property
     def subject(self) -> str:
-        return {OUTPUTS: "outputs", EVENT_TIME: "spec"}.get(self.source, f"source `{self.source}`")
+        name = source_of_entry(self.source)
+        return {OUTPUTS: "outputs", EVENT_TIME: "spec"}.get(name, f"source `{name}`")
 
     @property
     def halts(self) -> tuple[Difference, ...]:
@@ -101,7 +122,7 @@ def keep_contract(
     pipeline, warehouse = run.pipeline, connect(run.pipeline.destination.connection)
     try:
         sources = list(compare_sources(pipeline, run.interval, connect, model_columns))
-    except (AmbiguousDate, UnfitValue) as error:
+    except (AmbiguousDate, AmbiguousDialect, AmbiguousNumber, UnfitValue, MalformedRows) as error:
         raise Halted(pipeline.name, run.label, (str(error),)) from None
     compared = [*sources, *compare_event_time(pipeline, connect), *([outputs] if outputs else [])]
     found = [_validation(c, d) for c in compared for d in c.differences]
@@ -160,16 +181,27 @@ def compare_sources(
         definition = source_definition(source)
         known = read_contract(warehouse, pipeline.name, name, definition)
         declared = source.declared_columns if isinstance(source, FilesSource) else {}
+        written = read_contract(warehouse, pipeline.name, dialect_entry(name), definition)
         try:
-            seen = _columns(pipeline, name, interval, connect, {} if guess_anew else known or {})
-        except UnfitValue as error:
-            if known is None or error.column in declared:
+            found = _columns(
+                pipeline, name, interval, connect, *(({}, {}) if guess_anew else (known or {}, written or {}))
+            )
+        except DialectChanged as error:
+            misfit = Difference("", error.expected, error.found, True, error)
+            yield Comparison(name, source.contract, definition, known or {}, False, (misfit,))
+            continue
+        except MalformedRows as error:
+            if known is None or not error.column or error.column in declared:
                 raise
             misfit = Difference(error.column, error.kind, None, True, error)
             yield Comparison(name, source.contract, definition, known, False, (misfit,))
             continue
-        if seen is None:
+        if found is None:
             continue
+        seen, facts = found
+        if facts:
+            changes = tuple(_dialect_changes(source, written or {}, facts))
+            yield Comparison(dialect_entry(name), "evolve", definition, facts, facts != written, changes)
         if known is None:
             yield Comparison(name, source.contract, definition, seen, True, ())
             continue
@@ -177,6 +209,14 @@ def compare_sources(
         used = used_columns(pipeline, name, {*seen, *known}, model_columns)
         differences = tuple(_differences(known, seen, used, declared))
         yield Comparison(name, source.contract, definition, seen, seen != known, differences)
+
+
+def _dialect_changes(source: ColumnSource, known: Mapping[str, str], facts: Mapping[str, str]) -> Iterator[Difference]:
+    """Yield the facts of a dialect that are other ones now, because the spec states them or a person accepts them."""
+    assert isinstance(source, FilesSource)
+    for fact in known:
+        if fact in facts and known[fact] != facts[fact]:
+            yield Difference(f"{source.format}.{fact}", known[fact], facts[fact], False)
 
 
 def compare_event_time(pipeline: Pipeline, connect: Connector) -> Iterator[Comparison]:
@@ -247,38 +287,37 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
 
 
 def _columns(
-    pipeline: Pipeline, name: str, interval: DataInterval | None, connect: Connector, known: Mapping[str, str]
-) -> dict[str, str] | None:
+    pipeline: Pipeline,
+    name: str,
+    interval: DataInterval | None,
+    connect: Connector,
+    known: Mapping[str, str],
+    written: Mapping[str, str],
+) -> tuple[dict[str, str], dict[str, str]] | None:
+    """Return the columns of a source, and of text files with rows the facts of their dialect."""
     source = pipeline.sources[name]
     if isinstance(source, SqlSource):
         # Without the event time: it would be cast, which hides a change of its type.
         relation = sql_relation(name, source, connect(source.connection), None, interval)
-        return {f.name: _type_name(f.type) for f in _schema(relation)}
+        return {f.name: _type_name(f.type) for f in _schema(relation)}, {}
     assert isinstance(source, FilesSource)
-    time = pipeline.interval.column if pipeline.interval and name == pipeline.primary else None
-    private, exact = pipeline.private_columns, exact_columns(pipeline)
+    reader = replace(
+        open_files(pipeline, name, source, connect),
+        read_types=lambda: dict(known),
+        read_dialect=lambda: dict(written),
+        empty_is_normal=False,
+    )
     try:
-        files = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone)
-        with files_relation(name, source, time, files, contract=known, private=private, exact=exact) as rows:
-            if rows.kinds is not None:
-                return _of_text_files(rows, rows.kinds)
-            return {f.name: _type_name(f.type) for f in _schema(rows) if f.name not in (ROW_ID, POSITION)}
+        with reader.open(interval) as rows:
+            if (staged := rows.staged) is not None:
+                return dict(staged.kinds), staged.dialect.facts() if staged.rows else {}
+            return {f.name: _type_name(f.type) for f in _schema(rows) if f.name not in (ROW_ID, POSITION)}, {}
     except NoFiles:
         return None
 
 
 def _schema(relation: Relation) -> pa.Schema:
     return read(relation.database, sa.select(*relation.columns).limit(0), relation.declared).schema
-
-
-def _of_text_files(relation: FileRelation, kinds: Mapping[str, str]) -> dict[str, str]:
-    """Convert every value once, so that one which does not fit is found now. Find columns without a value."""
-    counted = [c for c in kinds if c in relation.guessed or c in relation.conversions]
-    filled = sa.select(*(sa.func.count(relation.rows.c[c]) for c in counted)).select_from(relation.rows)
-    with relation.database.reading() as connection:
-        counts = connection.execute(filled).one() if counted else ()
-    empty = {c for c, number in zip(counted, counts, strict=True) if not number}
-    return {c: NOTHING if c in empty and c in relation.guessed else kind for c, kind in kinds.items()}
 
 
 def _type_name(kind: pa.DataType) -> str:
@@ -310,5 +349,5 @@ def _validation(compared: Comparison, difference: Difference) -> Validation:
     label = f"{CONTRACT}: {compared.rule}"
     severity: Literal["critical", "info"] = "critical" if halts else "info"
     # The label names the column, so that differences of one source are not added up.
-    stage = {OUTPUTS: SCORES, EVENT_TIME: CONTRACT}.get(compared.source, compared.source)
+    stage = {OUTPUTS: SCORES, EVENT_TIME: CONTRACT}.get(compared.source, source_of_entry(compared.source))
     return Validation(stage, f"{label} {difference.column}", severity, 0, 0, outcome, difference.text, CONTRACT_STAGE)

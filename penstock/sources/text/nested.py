@@ -18,9 +18,8 @@ def nested_value(connection: sa.Connection, rows: str, text: str) -> str:
         rows: the SQL of all rows.
         text: the SQL of the JSON text.
     """
-    found = connection.exec_driver_sql(
-        f"select cast(json_group_structure(cast({text} as JSON)) as VARCHAR) from {rows}"
-    ).scalar()  # names, quoted
+    shapes = f"select cast(json_group_structure(cast({text} as JSON)) as VARCHAR) from {rows}"  # noqa: S608 # names, quoted
+    found = connection.exec_driver_sql(shapes).scalar()
     shape = _settle(json.loads(found)) if found else "VARCHAR"
     if not isinstance(shape, dict | list):
         return text

@@ -1,6 +1,6 @@
 """Copy the rows of text files, as they are written, into Parquet files of text, which DuckDB judges and converts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,11 +122,12 @@ class _Copy:
     def _write_rows(self) -> None:
         names = self._name_columns()
         rows, self._rows = self._rows, []
-        if not rows:
+        if not rows and not names:
             return
         width = len(names)
-        padded = (row.values if len(row.values) == width else _pad(row.values, width) for row in rows)
-        columns = [self._without_nulls(pa.array(column, pa.string())) for column in zip(*padded, strict=True)]
+        padded = [row.values if len(row.values) == width else _pad(row.values, width) for row in rows]
+        values: Iterable[Sequence[str | None]] = zip(*padded, strict=True) if rows else [()] * width
+        columns = [self._without_nulls(pa.array(column, pa.string())) for column in values]
         places: list[Any] = [
             pa.repeat(pa.scalar(self._position, pa.int32()), len(rows)),
             pa.array([row.number for row in rows], pa.int64()),
