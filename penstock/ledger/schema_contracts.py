@@ -40,17 +40,9 @@ def contract_of(database: Database, pipeline: str, name: str, source: ColumnSour
     return read_contract(database, pipeline, name, source_definition(source))
 
 
-_DIALECT = " (dialect)"
-
-
 def dialect_entry(source: str) -> str:
     """Return what replaces the source where the columns are facts of its files' dialect."""
-    return source + _DIALECT
-
-
-def source_of_entry(entry: str) -> str:
-    """Return the source of an entry, which may be that of its dialect."""
-    return entry.removesuffix(_DIALECT)
+    return f"{source} (dialect)"
 
 
 def dialect_of(database: Database, pipeline: str, name: str, source: ColumnSource) -> dict[str, str] | None:

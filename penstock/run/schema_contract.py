@@ -7,14 +7,14 @@ its columns.
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.bulk import read
-from penstock.database.connections import Connector
+from penstock.database.connections import Connector, Database
 from penstock.errors import (
     AmbiguousDate,
     AmbiguousDialect,
@@ -28,13 +28,13 @@ from penstock.errors import (
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.schema_contracts import (
+    ACCEPTED,
     EVENT_TIME,
     OUTPUTS,
     dialect_entry,
     read_contract,
     record_columns,
     source_definition,
-    source_of_entry,
 )
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
@@ -69,6 +69,8 @@ class Difference:
     was: str | None
     now: str | None
     used: bool
+    is_dialect: bool = False
+    """Whether it is a fact of the dialect that the spec states now, or that a person accepts."""
     misfit: MalformedRows | DialectChanged | None = None
     """Text files that cannot be read by the contract: values of another type in too many rows, or another dialect."""
 
@@ -85,6 +87,8 @@ class Difference:
         return f"`{self.column}` was {self.was} and is " + ("gone" if self.now is None else f"{self.now} now")
 
     def stops(self, rule: Literal["evolve", "freeze"]) -> bool:
+        if self.is_dialect:
+            return False
         return rule == "freeze" or self.misfit is not None or (self.used and self.was is not None)
 
 
@@ -99,11 +103,12 @@ class Comparison:
     is_new: bool
     """Whether the columns are not those of the contract, and become it."""
     differences: tuple[Difference, ...]
+    dialect: Mapping[str, str] = field(default_factory=dict)
+    """The facts of how text files are written, which become part of the contract. Empty: without rows none is known."""
 
     @property
     def subject(self) -> str:
-        name = source_of_entry(self.source)
-        return {OUTPUTS: "outputs", EVENT_TIME: "spec"}.get(name, f"source `{name}`")
+        return {OUTPUTS: "outputs", EVENT_TIME: "spec"}.get(self.source, f"source `{self.source}`")
 
     @property
     def halts(self) -> tuple[Difference, ...]:
@@ -131,7 +136,7 @@ def keep_contract(
     refuse_breaks(pipeline, run.interval, compared)
     for c in compared:
         if c.is_new:
-            record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns, run.run_id)
+            _record(warehouse, pipeline.name, c, run.run_id)
 
 
 def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: Sequence[Comparison]) -> None:
@@ -150,8 +155,14 @@ def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: C
     sources = compare_sources(pipeline, interval, connect, (), guess_anew=True)
     compared = (*sources, *compare_event_time(pipeline, connect))
     for c in compared if has_ledger(warehouse) else ():  # before the first run there is no contract
-        record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns)
+        _record(warehouse, pipeline.name, c)
     return compared
+
+
+def _record(warehouse: Database, pipeline: str, c: Comparison, run_id: str = ACCEPTED) -> None:
+    record_columns(warehouse, pipeline, c.source, c.definition, c.columns, run_id)
+    if c.dialect:
+        record_columns(warehouse, pipeline, dialect_entry(c.source), c.definition, c.dialect, run_id)
 
 
 def accept_outputs(pipeline: Pipeline, connect: Connector, outputs: Comparison) -> None:
@@ -187,36 +198,33 @@ def compare_sources(
                 pipeline, name, interval, connect, *(({}, {}) if guess_anew else (known or {}, written or {}))
             )
         except DialectChanged as error:
-            misfit = Difference("", error.expected, error.found, True, error)
+            misfit = Difference("", error.expected, error.found, True, misfit=error)
             yield Comparison(name, source.contract, definition, known or {}, False, (misfit,))
             continue
         except MalformedRows as error:
             if known is None or not error.column or error.column in declared:
                 raise
-            misfit = Difference(error.column, error.kind, None, True, error)
+            misfit = Difference(error.column, error.kind, None, True, misfit=error)
             yield Comparison(name, source.contract, definition, known, False, (misfit,))
             continue
         if found is None:
             continue
         seen, facts = found
-        if facts:
-            changes = tuple(_dialect_changes(source, written or {}, facts))
-            yield Comparison(dialect_entry(name), "evolve", definition, facts, facts != written, changes)
         if known is None:
-            yield Comparison(name, source.contract, definition, seen, True, ())
+            yield Comparison(name, source.contract, definition, seen, True, (), facts)
             continue
         seen = {c: known.get(c, kind) if kind == NOTHING else kind for c, kind in seen.items()}
         used = used_columns(pipeline, name, {*seen, *known}, model_columns)
-        differences = tuple(_differences(known, seen, used, declared))
-        yield Comparison(name, source.contract, definition, seen, seen != known, differences)
+        differences = (*_differences(known, seen, used, declared), *_dialect_changes(source, written or {}, facts))
+        is_new = seen != known or (bool(facts) and facts != written)
+        yield Comparison(name, source.contract, definition, seen, is_new, differences, facts)
 
 
 def _dialect_changes(source: ColumnSource, known: Mapping[str, str], facts: Mapping[str, str]) -> Iterator[Difference]:
     """Yield the facts of a dialect that are other ones now, because the spec states them or a person accepts them."""
-    assert isinstance(source, FilesSource)
     for fact in known:
-        if fact in facts and known[fact] != facts[fact]:
-            yield Difference(f"{source.format}.{fact}", known[fact], facts[fact], False)
+        if isinstance(source, FilesSource) and fact in facts and known[fact] != facts[fact]:
+            yield Difference(f"{source.format}.{fact}", known[fact], facts[fact], False, is_dialect=True)
 
 
 def compare_event_time(pipeline: Pipeline, connect: Connector) -> Iterator[Comparison]:
@@ -349,5 +357,5 @@ def _validation(compared: Comparison, difference: Difference) -> Validation:
     label = f"{CONTRACT}: {compared.rule}"
     severity: Literal["critical", "info"] = "critical" if halts else "info"
     # The label names the column, so that differences of one source are not added up.
-    stage = {OUTPUTS: SCORES, EVENT_TIME: CONTRACT}.get(compared.source, source_of_entry(compared.source))
+    stage = {OUTPUTS: SCORES, EVENT_TIME: CONTRACT}.get(compared.source, compared.source)
     return Validation(stage, f"{label} {difference.column}", severity, 0, 0, outcome, difference.text, CONTRACT_STAGE)
