@@ -21,6 +21,8 @@ SECTIONS = {
     "RegexFormat": "log format",
     "FilesSource": "files source",
     "DeclaredType": "file column",
+    "CsvDialect": "CSV dialect",
+    "JsonDialect": "JSON dialect",
     "Expectation": "expectation",
     "ScoreStep": "model step",
     "Destination": "destination keys",

@@ -38,7 +38,7 @@ class FilesReader:
     read_types: Callable[[], dict[str, str]]
     """Returns the types of the columns in the contract."""
     read_dialect: Callable[[], dict[str, str]]
-    """Returns how text files are written, as the contract has it."""
+    """Returns how text files are written, as the contract has it. Empty: it has none."""
     planned: tuple[FileState, ...] | None = None
     """The files that the run was planned with. They are read only if they have not changed."""
 

@@ -21,6 +21,7 @@ from penstock.spec.dialects import BLANKS, CsvDialect
 
 _CHARACTERS = (",", ";", "\t", "|")
 _COMMENT = "#"
+_QUOTES = ('"', "'")
 _CONSISTENT = 0.9
 """Least share of rows that have the same number of fields."""
 _CLEARLY = 0.1
@@ -117,6 +118,13 @@ class _Candidate:
         return min(p.width for p in self.parsed)
 
     @cached_property
+    def torn(self) -> int:
+        """Fields with another quote at one end only. The wrong quote tears them."""
+        others = [quote for quote in _QUOTES if quote != self.dialect.quote]
+        fields = [v for rows in self.cells for row in rows for v in row if v]
+        return sum((v[0] in others) != (v[-1] in others) for v in fields)
+
+    @cached_property
     def is_table(self) -> bool:
         return self.width > 1 and self.consistency >= _CONSISTENT
 
@@ -147,7 +155,7 @@ def guess_delimiter(name: str, stated: CsvDialect, base: Dialect, heads: Sequenc
 def _best_quote(stated: CsvDialect, base: Dialect, heads: Sequence[Head]) -> _Candidate:
     """Return the quote, the escape and the comment with which most rows are equally wide."""
     tried = [_try(base_, heads) for base_ in _quotings(stated, base, heads)]
-    best = max(tried, key=lambda c: (round(c.consistency, 3), not c.has_preamble))
+    best = max(tried, key=lambda c: (round(c.consistency, 3), not c.has_preamble, -c.torn))
     if best.dialect.quote == '"' and stated.quote is None and _encloses(tried[0], "'"):
         best = _try(replace(base, quote="'"), heads)
     return best
@@ -181,12 +189,13 @@ def _try(dialect: Dialect, heads: Sequence[Head]) -> _Candidate:
 
 
 def _encloses(candidate: _Candidate, quote: str) -> bool:
-    """Whether all values of a column, at least two, are between quotes."""
+    """Whether all values of a column, at least two, are between quotes. Its title may be without."""
     for parsed in candidate.parsed:
         for column in zip(*parsed.rows, strict=False):
-            filled = [value for value in column[1:] if value]
-            if len(filled) > 1 and all(len(v) > 1 and v[0] == v[-1] == quote for v in filled):
-                return True
+            for values in (column, column[1:]):
+                filled = [value for value in values if value]
+                if len(filled) > 1 and all(len(v) > 1 and v[0] == v[-1] == quote for v in filled):
+                    return True
     return False
 
 

@@ -1,6 +1,7 @@
 """Decide how the text files of a source are written: what is stated, else what the contract has, else a guess."""
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ def guess_dialect(
     if contract:
         kept = _override(replace(known, encoding=encoding), source)
         kept = replace(kept, undecided=tuple(name for name in kept.undecided if name not in contract))
+        kept = _keep_old_names(kept, expected)
         _check_fit(name, kept, heads, frozenset({*expected, *source.declared_columns} - {ROW_ID}))
         return kept
     base = replace(base, encoding=encoding)
@@ -47,7 +49,8 @@ def guess_dialect(
         return base
     if source.format == "json":
         return replace(base, records=source.json_.records or _guess_records(name, heads))
-    return _guess_csv(name, source, base, heads, {*expected, *source.key, *source.declared_columns, *source.private})
+    named = {*expected, *source.key, *source.declared_columns, *source.private}
+    return _keep_old_names(_guess_csv(name, source, base, heads, named), expected)
 
 
 def state_dialect(source: FilesSource) -> Dialect:
@@ -60,6 +63,14 @@ def _override(dialect: Dialect, source: FilesSource) -> Dialect:
     values = {k: v for k, v in dict(stated).items() if v is not None and (k != "names" or v)}
     undecided = tuple(name for name in SHOWN_BY_ALL_ROWS if source.format == "csv" and name not in values)
     return replace(dialect, **values, timezone=source.timezone, undecided=undecided)
+
+
+def _keep_old_names(dialect: Dialect, columns: Collection[str]) -> Dialect:
+    """Keep the names that contracts of 0.1 have in files without a header of ten columns or more: `column00`."""
+    old = tuple(sorted(c for c in columns if re.fullmatch(r"column\d+", c)))
+    digits = len(str(len(old) - 1))
+    is_old = len(old) > 10 and old == tuple(f"column{n:0{digits}}" for n in range(len(old)))
+    return replace(dialect, names=old) if is_old and not dialect.header and not dialect.names else dialect
 
 
 def _guess_csv(

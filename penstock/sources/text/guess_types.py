@@ -25,8 +25,6 @@ from penstock.sources.text.dialect import Dialect
 from penstock.sources.text.raw_rows import RawRows
 from penstock.sources.text.values import MISSING
 
-NESTED = ColumnType("json")
-"""The type of JSON objects and arrays."""
 UNSEEN = ColumnType(NOTHING)
 """The type of a column without a value."""
 _BOOL = ColumnType("bool")
@@ -47,6 +45,8 @@ class GuessedTypes:
     """By which `value_text` and `plain_number` read values. The decimal mark stays undecided if no number has one."""
     guessed: frozenset[str] = frozenset()
     """The columns whose type is neither declared nor in the contract."""
+    nested: frozenset[str] = frozenset()
+    """Columns of JSON objects and arrays. Their type in a contract is text."""
     unclear: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Texts that may mean a missing value, by the columns of text that have them. The spec can say what they mean."""
 
@@ -88,7 +88,7 @@ class _Rows:
 def guess_types(
     connection: sa.Connection, name: str, raw: RawRows, dialect: Dialect, known: Mapping[str, ColumnType]
 ) -> GuessedTypes:
-    """Find the types of the columns of raw rows. Nested JSON values have the type `json`.
+    """Find the types of the columns of raw rows.
 
     Args:
         known: types that are declared or kept by the contract.
@@ -105,7 +105,8 @@ def guess_types(
     counts = rows.select([f"count({rows.text(c)})" for c in open_]) if open_ else []
     filled = [c for c, count in zip(open_, counts, strict=True) if count]
     types |= {c: UNSEEN for c in open_ if c not in filled}
-    types |= {c: NESTED for c in filled if {*columns[c]} == {"nested"}}
+    nested = {c for c in filled if {*columns[c]} == {"nested"}}
+    types |= dict.fromkeys(nested, TEXT)
     types |= _guess_times(rows, dialect, [c for c in filled if not columns[c] or {*columns[c]} == {"string"}])
     types |= _guess_bools(rows, columns, [c for c in filled if c not in types])
     rest = [c for c in filled if c not in types]
@@ -125,7 +126,8 @@ def guess_types(
         types |= {c: TEXT for text, where in found.items() for c in where if text not in null and types[c] == UNSEEN}
         unclear = {text: tuple(c for c in where if types[c] == TEXT) for text, where in found.items()}
     types = {c: types[c] for c in columns}
-    return GuessedTypes(types, dialect, frozenset(open_), {text: where for text, where in unclear.items() if where})
+    shown = {text: where for text, where in unclear.items() if where}
+    return GuessedTypes(types, dialect, frozenset(open_), frozenset(nested), shown)
 
 
 def value_text(column: str, dialect: Dialect) -> str:

@@ -77,7 +77,7 @@ def judge_first_row(rows: Sequence[Sequence[str]]) -> bool | None:
     for column, cell in enumerate(first):
         _look(signs, cell, [row[column] for row in body if not is_missing(row[column])])
     if signs.header:
-        is_clear = not signs.data and not signs.data_like
+        is_clear = _are_names(first) and not signs.data and not signs.data_like
         return True if is_clear and (not signs.numbers or _is_series(signs.numbers)) else None
     if signs.data:
         return False

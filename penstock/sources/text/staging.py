@@ -8,9 +8,9 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from penstock.sources.column_types import NOTHING, NUMBER, TEXT, ColumnType, dec
 from penstock.sources.file_states import unchanged_files
 from penstock.sources.text.dialect import Dialect
 from penstock.sources.text.guess import guess_dialect
-from penstock.sources.text.guess_types import guess_types
+from penstock.sources.text.guess_types import guess_types, value_text
 from penstock.sources.text.json_rows import NESTED
 from penstock.sources.text.nested import nested_value
 from penstock.sources.text.numbers import choose_storage, plain_number
@@ -57,6 +57,10 @@ class Staged:
     refused: int
     dialect: Dialect
     """With what only all rows show: the texts that mean NULL, and the marks in numbers."""
+    nested: frozenset[str] = frozenset()
+    """Columns of JSON objects and arrays."""
+    unclear: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Texts that may mean a missing value, by the columns of text that have them."""
 
     @property
     def rows_file(self) -> Path:
@@ -130,7 +134,14 @@ def stage_files(request: StagingRequest, folder: Path) -> Staged:
     facts = json.loads((target / _FACTS).read_text())
     written: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts["dialect"].items()}
     return Staged(
-        target, facts["kinds"], frozenset(facts["guessed"]), facts["rows"], facts["refused"], Dialect(**written)
+        target,
+        facts["kinds"],
+        frozenset(facts["guessed"]),
+        facts["rows"],
+        facts["refused"],
+        Dialect(**written),
+        frozenset(facts["nested"]),
+        facts["unclear"],
     )
 
 
@@ -157,10 +168,9 @@ def _duckdb(source: str, folder: Path) -> Iterator[sa.Connection]:
 
 def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> None:
     files = [Path(state.path) for state in request.files if state.size]
-    dialect, known = (
-        guess_dialect(request.source, request.spec, files, request.dialect or None, request.types),
-        request.known,
-    )
+    expected = (*request.types, *request.exact, *([request.time] if request.time else []))
+    dialect = guess_dialect(request.source, request.spec, files, request.dialect or None, expected)
+    known = request.known
     raw = copy_rows(request.source, files, dialect, folder)
     if not raw.columns and dialect.format == "csv":
         raise BrokenFile(request.source, ", ".join(f.path for f in request.files[:3]), "it is empty and has no header")
@@ -169,7 +179,7 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
         raw.columns |= {column: set() for column in needed if column != ROW_ID}
     guess = guess_types(connection, request.source, raw, dialect, known)
     dialect = guess.dialect
-    texts = {column: _without_missing(identifier(column), dialect) for column in raw.columns}
+    texts = {column: value_text(column, dialect) for column in raw.columns}
     checked = {
         column: Checked(kind, plain_number(texts[column], dialect) if kind.kind in _NUMBERS else texts[column])
         for column, kind in guess.types.items()
@@ -198,14 +208,10 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
         "rows": raw.rows - (refused - raw.refused),
         "refused": refused,
         "dialect": asdict(dialect),
+        "nested": sorted(guess.nested),
+        "unclear": dict(guess.unclear),
     }
     (folder / _FACTS).write_text(json.dumps(facts, ensure_ascii=False))
-
-
-def _without_missing(text: str, dialect: Dialect) -> str:
-    """Return the SQL of a column's text without the texts that mean NULL. The reader has left out the empty ones."""
-    null = [missing for missing in dialect.null if missing] if dialect.format == "csv" else []
-    return f"case when trim({text}) not in ({', '.join(map(quoted, null))}) then {text} end" if null else text
 
 
 def _values(

@@ -22,7 +22,7 @@ from sqlalchemy.pool import StaticPool
 from penstock.errors import AmbiguousDate, AmbiguousDialect, AmbiguousNumber
 from penstock.sources.column_types import NOTHING, declared_types
 from penstock.sources.text.guess import guess_dialect
-from penstock.sources.text.guess_types import NESTED, GuessedTypes, guess_types, value_text
+from penstock.sources.text.guess_types import GuessedTypes, guess_types, value_text
 from penstock.sources.text.numbers import plain_number
 from penstock.sources.text.raw_rows import NUMBER, RawRows, copy_rows
 from penstock.sources.text.spec_form import guessed_columns, guessed_dialect
@@ -41,9 +41,6 @@ sources:
 model: m@1
 destination: {{table: t}}
 """
-    "sources:\n  rows:  # of the test\n    kind: files\n    path: x\n    format: {format}\n"
-    "name: p\nmodel: m@1\ndestination: {{table: t}}\n"
-)
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -197,7 +194,7 @@ def sql_value(column: str, found: GuessedTypes) -> str:
     kind, text = found.types[column], value_text(column, found.dialect)
     if kind.kind == "number":
         return f"cast(trim({plain_number(text, found.dialect)}) as DECIMAL(38, 9))"
-    return text if kind.kind in ("text", NOTHING) or kind == NESTED else kind.strict(text)
+    return text if kind.kind in ("text", NOTHING) else kind.strict(text)
 
 
 def write_guess(spec: str, found: GuessedTypes) -> str:
