@@ -40,7 +40,6 @@ _VERSION = 1
 _GROUP_ROWS = 20_480
 """Rows that a slice reads at least. Groups are small, so that a slice costs little more than its own rows."""
 _FACTS, _ROWS, _REFUSED, _SPILL = "staged.json", "rows.parquet", "refused.parquet", "spill"
-_NESTED = "json"
 _NUMBERS = (NUMBER, "int", "float")
 
 
@@ -183,7 +182,7 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
     checked = {
         column: Checked(kind, plain_number(texts[column], dialect) if kind.kind in _NUMBERS else texts[column])
         for column, kind in guess.types.items()
-        if kind.kind not in (TEXT.kind, NOTHING, _NESTED)
+        if kind.kind not in (TEXT.kind, NOTHING)
     }
     misfits = " or ".join(each.misfits for each in checked.values()) or "false"
     good = f"(select * from {raw.relation} where not ({misfits}))"  # noqa: S608 # names, quoted
@@ -202,9 +201,7 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
     fixed = {*request.spec.declared_columns, request.time}
     facts = {
         "kinds": {column: str(kind) for column, kind in guess.types.items()},
-        "guessed": [
-            c for c, kind in guess.types.items() if kind.kind in (TEXT.kind, NOTHING, _NESTED) and c not in fixed
-        ],
+        "guessed": [c for c, kind in guess.types.items() if kind.kind in (TEXT.kind, NOTHING) and c not in fixed],
         "rows": raw.rows - (refused - raw.refused),
         "refused": refused,
         "dialect": asdict(dialect),
