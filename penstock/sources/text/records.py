@@ -10,7 +10,7 @@ MOST_TEXT = 2_000
 UNDECODED = "bytes that are not of the file's encoding"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Record:
     """One row as it is written. A record may have several lines."""
 
