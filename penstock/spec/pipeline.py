@@ -318,9 +318,14 @@ class FilesSource(ColumnSource):
         return self
 
     @property
+    def is_named_by_interval(self) -> bool:
+        """Whether the path contains the interval."""
+        return _INTERVAL_PLACE.search(self.path) is not None
+
+    @property
     def is_one_file_an_interval(self) -> bool:
         """Whether the path is that of one interval, so that another grain names other files."""
-        return self.every is None and _INTERVAL_PLACE.search(self.path) is not None
+        return self.every is None and self.is_named_by_interval
 
     @field_validator("path")
     @classmethod

@@ -29,7 +29,6 @@ _CLEARLY = 0.1
 _RAGGED = 0.5
 """Share of equally wide rows from which a file may be a table with many broken rows."""
 _MOST_PREAMBLE = 100
-_BACKSLASHES = re.compile(r"\\+")
 _DISTURBING = re.compile(r",(?! )|[;\t|\"]")
 
 
@@ -116,6 +115,10 @@ class _Candidate:
     @cached_property
     def width(self) -> int:
         return min(p.width for p in self.parsed)
+
+    @property
+    def ends_with_delimiter(self) -> bool:
+        return all(len(r.values) > 1 for p in self.parsed for r in p.records)
 
     @cached_property
     def torn(self) -> int:
@@ -219,7 +222,9 @@ def _best(name: str, candidates: Sequence[_Candidate]) -> _Candidate | None:
 
 def _as_one_column(name: str, candidates: Sequence[_Candidate]) -> _Candidate:
     """Return a reading in which a line is one value, if no delimiter makes a table of most lines."""
-    single = next((c for c in candidates if c.width == 1 and c.consistency >= _CONSISTENT), candidates[0])
+    singles = [c for c in candidates if c.width == 1 and c.consistency >= _CONSISTENT]
+    ended = [c for c in singles if c.dialect.delimiter in _CHARACTERS and c.ends_with_delimiter]
+    single = next(iter((*ended, *singles)), candidates[0])
     ragged = [c for c in candidates if c.width > 1 and c.dialect.delimiter in _CHARACTERS]
     ragged.sort(key=lambda c: c.consistency, reverse=True)
     if single.width > 1 or (ragged and ragged[0].consistency > _RAGGED):
@@ -228,15 +233,23 @@ def _as_one_column(name: str, candidates: Sequence[_Candidate]) -> _Candidate:
 
 
 def _refuse_unclear_escape(name: str, best: _Candidate) -> None:
-    """Refuse a file in which all backslashes stand in pairs. A pair means one where it is the escape."""
+    """Refuse a file whose backslashes may all be escapes, or all be text."""
+    dialect = best.dialect
+    after = re.escape("".join(mark for mark in (dialect.quote, dialect.delimiter, "\\") if len(mark) == 1))
     for head in (parsed.head for parsed in best.parsed):
-        runs = [(n, run) for n, line in enumerate(head.lines, start=1) for run in _BACKSLASHES.findall(line)]
-        if runs and all(len(run) % 2 == 0 for _, run in runs):
+        found = [(n, piece) for n, line in enumerate(head.lines, start=1) for piece in re.findall(r"\\(?s:.)", line)]
+        if not found or any(not re.fullmatch(rf"\\[{after}]", piece) for _, piece in found):
+            continue
+        escaped = _try(replace(dialect, escape="\\"), [head])
+        [plain] = [p.rows for p in best.parsed if p.head is head]
+        [rows] = escaped.cells
+        if escaped.consistency >= _CONSISTENT and len(rows) == len(plain) and rows != plain:
+            line, piece = found[0]
             readings = (
-                Reading('csv: {escape: ""}', f"`{runs[0][1]}` as it is"),
-                Reading('csv: {escape: "\\\\"}', f"`{runs[0][1][::2]}`"),
+                Reading('csv: {escape: ""}', f"`{piece}` as it is"),
+                Reading('csv: {escape: "\\\\"}', f"`{piece}` as `{piece[1]}`"),
             )
-            raise AmbiguousDialect(name, str(head.file), runs[0][0], "not clear in its backslashes", readings)
+            raise AmbiguousDialect(name, str(head.file), line, "not clear in its backslashes", readings)
 
 
 def _mostly_numbers(candidate: _Candidate) -> bool:

@@ -67,7 +67,7 @@ def _override(dialect: Dialect, source: FilesSource) -> Dialect:
 
 def _keep_old_names(dialect: Dialect, columns: Collection[str]) -> Dialect:
     """Keep the names that contracts of 0.1 have in files without a header of ten columns or more: `column00`."""
-    old = tuple(sorted(c for c in columns if re.fullmatch(r"column\d+", c)))
+    old = tuple(sorted({c for c in columns if re.fullmatch(r"column\d+", c)}))
     digits = len(str(len(old) - 1))
     is_old = len(old) > 10 and old == tuple(f"column{n:0{digits}}" for n in range(len(old)))
     return replace(dialect, names=old) if is_old and not dialect.header and not dialect.names else dialect

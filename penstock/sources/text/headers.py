@@ -126,7 +126,7 @@ def _judge_numbers(first: Sequence[str], rows: Sequence[Sequence[str]], numbers:
         return False
     if len(first) == 1:
         return None if numbers[0] in _YEARS or numbers[0] in (0, 1) else False
-    return None if all(a < b for a, b in pairwise(numbers)) else False
+    return None if all(n in _YEARS for n in numbers) or all(a < b for a, b in pairwise(numbers)) else False
 
 
 def _are_names(row: Sequence[str]) -> bool:
