@@ -11,8 +11,11 @@ import pytest
 
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs, validations_of
+from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.row_key import RowKey
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.tasks.process_resources import connect
+from penstock.upkeep.erasure import ErasureRequest, erase
 from tests.conftest import view_rows
 from tests.driver import Driver
 from tests.shop import Place
@@ -289,3 +292,14 @@ features: >-
     with days.place.warehouse.reading() as connection:
         found = connection.exec_driver_sql("select amount from card_risk_scores order by payment_id").scalars()
         assert list(found) == [1, 2, 3]
+
+
+def test_forgetting_a_key_deletes_refused_lines_with_it(days: Days) -> None:
+    days.write(1, [row(n) for n in range(100, 200)] + ["4711,1", "47110,1"])
+    driver = days.driver()
+    driver.run(DAY_2)
+
+    asked = ErasureRequest(driver.pipeline, RowKey({"payment_id": "4711"}))
+    erase(days.place.warehouse, asked, NO_MASKING, b"x" * 16)
+
+    assert [json.loads(refused.row)["text"] for refused in quarantined_rows(days.place.warehouse)] == ["47110,1"]
