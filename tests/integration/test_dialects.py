@@ -149,8 +149,11 @@ def test_a_contract_of_0_1_without_a_dialect_keeps_its_names(make_place: Callabl
     assert isinstance(source, FilesSource)
     migrate(place.warehouse)
     names = [f"column{n:02}" for n in range(12)]
-    record_columns(place.warehouse, "card-risk", "payments", source_definition(source), dict.fromkeys(names, "number"))
-    (place.folder / "2026-01-01.csv").write_text("".join(",".join(["7", *["1.5"] * 11]) + "\n" for _ in range(3)))
+    contract = dict.fromkeys(names[:11], "number") | {"column11": "date iso"}
+    record_columns(place.warehouse, "card-risk", "payments", source_definition(source), contract)
+    (place.folder / "2026-01-01.csv").write_text(
+        "".join(",".join(["7", *["1.5"] * 10, "2026-01-01"]) + "\n" for _ in range(3))
+    )
 
     day = DataInterval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
     table = open_source(pipeline, "payments", connector()).read(day)

@@ -235,7 +235,7 @@ def _as_one_column(name: str, candidates: Sequence[_Candidate]) -> _Candidate:
 def _refuse_unclear_escape(name: str, best: _Candidate) -> None:
     """Refuse a file whose backslashes may all be escapes, or all be text."""
     dialect = best.dialect
-    after = re.escape("".join(mark for mark in (dialect.quote, dialect.delimiter, "\\") if len(mark) == 1))
+    after = re.escape("".join(mark for mark in (*_QUOTES, dialect.delimiter, "\\") if len(mark) == 1))
     for head in (parsed.head for parsed in best.parsed):
         found = [(n, piece) for n, line in enumerate(head.lines, start=1) for piece in re.findall(r"\\(?s:.)", line)]
         if not found or any(not re.fullmatch(rf"\\[{after}]", piece) for _, piece in found):
