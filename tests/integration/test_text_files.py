@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +17,8 @@ from penstock.privacy.row_key import RowKey
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.tasks.process_resources import connect
 from penstock.upkeep.erasure import ErasureRequest, erase
-from tests.conftest import view_rows
-from tests.driver import Driver
+from tests.conftest import DIALECTS, view_rows
+from tests.driver import Driver, lapse_leases
 from tests.shop import Place
 
 SPEC = """
@@ -53,8 +54,8 @@ def row(number: int, day: int = 1, kind: str = "csv") -> str:
 
 
 @pytest.fixture
-def days(make_place: Callable[..., Place], tmp_path: Path) -> "Days":
-    return Days(make_place(days=1, a_day=50), tmp_path / "days")
+def days(make_place: Callable[..., Place], tmp_path: Path, request: pytest.FixtureRequest) -> "Days":
+    return Days(make_place(warehouse=getattr(request, "param", "sqlite"), days=1, a_day=50), tmp_path / "days")
 
 
 class Days:
@@ -113,6 +114,23 @@ def test_a_bad_row_is_refused_alone_and_kept_with_file_line_and_text(days: Days,
     assert (run.rows_extracted, run.rows_scored, run.rows_quarantined) == (100, 99, 1)
     [found] = [v for v in validations_of(days.place.warehouse, run.run_id) if v.expectation == "max_malformed"]
     assert (found.evaluated, found.unexpected) == (100, 1)
+
+
+@pytest.mark.parametrize("days", DIALECTS, indirect=True)
+def test_refused_rows_are_kept_once_in_every_warehouse_whatever_dies(days: Days) -> None:
+    days.write(1, [row(n) for n in range(100, 199)] + ["1,2"])
+    driver = days.driver()
+    list(takewhile(lambda step: step != "load 2/3", driver.steps(DAY_2)))  # the first partition is loaded
+    lapse_leases(days.place.warehouse)
+
+    assert "publish" in driver.run(DAY_2)
+
+    published = [run for run in list_runs(days.place.warehouse) if run.state == "published"]
+    [run] = published
+    [refused] = quarantined_rows(days.place.warehouse, run_id=run.run_id)
+    assert json.loads(refused.row)["text"] == "1,2"
+    assert (run.rows_extracted, run.rows_scored, run.rows_quarantined) == (100, 99, 1)
+    assert days.keys == [*range(100, 199)]
 
 
 def test_too_many_bad_rows_halt_with_the_first_reason_and_line_and_are_kept(days: Days) -> None:
