@@ -44,8 +44,12 @@ PenstockError
 │   │   ├── UnreadableTime
 │   │   ├── UnfitValue
 │   │   ├── AmbiguousDate
+│   │   ├── AmbiguousDialect
+│   │   ├── AmbiguousNumber
+│   │   ├── DialectChanged
 │   │   ├── HorizonHidden
 │   │   └── QueryFailed
+│   │       └── FilesFailed
 │   ├── SnapshotLost
 │   ├── FeaturesError
 │   ├── ExpressionError
@@ -954,6 +958,40 @@ class UnfitValue(SourceError):
 
 
 @dataclass(eq=False)
+class MalformedRows(SourceError):
+    """Too many rows of a source's CSV or JSON files cannot be read.
+
+    Cause: lines are broken, or values do not fit the type of their column, which comes from `columns:` or, once an
+        interval is published, from the contract.
+    Remedy: correct the files, declare another type in `columns:`, raise `max_malformed`, or accept the files as they
+        are now with `penstock check PIPELINE --accept`.
+    """
+
+    source: str
+    refused: int
+    rows: int
+    """All rows of the files, refused ones included."""
+    limit: float
+    file: str
+    """That of the first refused row, as are its line and what is wrong with it."""
+    line: int
+    reason: str
+    """Empty if a value does not fit."""
+    column: str = ""
+    value: str = ""
+    kind: str = ""
+
+    def message(self) -> str:
+        share = f"{self.refused:,} of {self.rows:,} rows cannot be read, and `max_malformed` is {self.limit:.2%}"
+        why = f"`{self.column}` is {self.kind}, and the file has `{self.value}`" if self.column else self.reason
+        declare = f", or declare the column under `columns:` of the source, as in `{self.column}: string`"
+        return (
+            f"source `{self.source}`: {share}. The first is line {self.line:,} of {self.file}: {why}. "
+            f"Correct the file{declare if self.column else ', or raise `max_malformed` of the source'}."
+        )
+
+
+@dataclass(eq=False)
 class AmbiguousDate(SourceError):
     """The dates of a column can be read in several ways.
 
@@ -973,6 +1011,82 @@ class AmbiguousDate(SourceError):
             f"source `{self.source}`: `{self.column}` has dates like `{self.value}`, and all of them can be read as "
             f"{ways}. Declare the column under `columns:` of the source, with `type: {self.kind}` and "
             f'`format: "{self.formats[0]}"` or another of them.'
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a file."""
+
+    spec: str
+    """What decides for it, as the spec takes it."""
+    shown: str
+    """What is read so."""
+
+
+@dataclass(eq=False)
+class AmbiguousDialect(SourceError):
+    """A text file can be read in several ways, and the result would differ.
+
+    Cause: the file does not show which way is right, as with a first row that may be a header or data.
+    Remedy: write one of the lines of the message into the source, and check it with `penstock check PIPELINE`.
+    """
+
+    source: str
+    file: str
+    line: int
+    what: str
+    readings: tuple[Reading, ...]
+
+    def message(self) -> str:
+        ways = "; or ".join(f"`{each.spec}` reads {each.shown}" for each in self.readings)
+        return (
+            f"source `{self.source}`: {self.file} line {self.line:,} is {self.what}. It can be read in several ways: "
+            f"{ways}. Write the right one under the source."
+        )
+
+
+@dataclass(eq=False)
+class AmbiguousNumber(SourceError):
+    """The numbers of a column can be read in two ways.
+
+    Cause: all values have one mark with three digits after it, as in `1.250`. The mark may be the decimal mark, or be
+        between groups of digits.
+    Remedy: write one of the lines of the message into the source.
+    """
+
+    source: str
+    column: str
+    value: str
+    readings: tuple[Reading, ...]
+
+    def message(self) -> str:
+        ways = "; or ".join(f"`{each.spec}` reads {each.shown}" for each in self.readings)
+        return (
+            f"source `{self.source}`: `{self.column}` has numbers like `{self.value}`, and all of them can be read in "
+            f"two ways: {ways}. Write the right one under the source."
+        )
+
+
+@dataclass(eq=False)
+class DialectChanged(SourceError):
+    """A file is not written as the files of the published intervals were.
+
+    Cause: the delimiter, the header or the encoding changed. The first published interval made them the contract.
+    Remedy: correct the file. If later files are written so too, accept it with `penstock check PIPELINE --accept`.
+    """
+
+    source: str
+    file: str
+    line: int
+    expected: str
+    found: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: {self.file} line {self.line:,} does not fit the contract: expected "
+            f"{self.expected}, found {self.found}. Correct the file. If later files are written so too, accept it with "
+            "`penstock check PIPELINE --accept`."
         )
 
 
@@ -1008,6 +1122,20 @@ class QueryFailed(SourceError):
 
     def message(self) -> str:
         return f"connection `{self.connection}` refused a statement: {self.reason}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class FilesFailed(QueryFailed):
+    """The rows of a source's files cannot be read.
+
+    Cause: the files changed, or are of another kind than the spec says.
+    Remedy: correct the files, or the source in the spec.
+    """
+
+    remedy: str = "Correct the files, or what the spec says of them."
+
+    def message(self) -> str:
+        return f"source `{self.connection}`: its files cannot be read: {self.reason}. {self.remedy}"
 
 
 @dataclass(eq=False)

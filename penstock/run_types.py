@@ -105,6 +105,8 @@ class Partition:
     """Whether the features query is tried on its first rows, whole and cut."""
     files: Mapping[str, tuple[FileState, ...]] = field(default_factory=dict)
     """By source of files: those that all slices of the interval are read from."""
+    stray: int = 0
+    """Rows of these files whose event time is outside the interval of their file. Only the first partition counts."""
 
     @property
     def label(self) -> str:
@@ -131,6 +133,8 @@ class SourcePlan:
     """The plan that keeps a run within its memory limit. None without a limit."""
     largest_group: RowGroup | None = None
     """With `partition_by`: the value with the most rows."""
+    stray: int = 0
+    """Rows of the interval's files whose event time is outside the interval of their file."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,20 @@ class FailedExpectation:
         return self.label
 
 
-Reason = Misfit | NullKey | FailedExpectation
+@dataclass(frozen=True)
+class BrokenRecord:
+    """Lines of a text file that are no row."""
+
+    why: str
+    """What is wrong with the lines, without a value of theirs."""
+
+    @property
+    def text(self) -> str:
+        """The reason as the quarantine stores it."""
+        return self.why
+
+
+Reason = Misfit | NullKey | FailedExpectation | BrokenRecord
 """Why a row is refused. Its `text` is made when the refusal is written or shown. Releases compare stored texts."""
 
 
@@ -273,6 +290,28 @@ class Refusal:
     """Identifies the row to a release."""
 
 
+@dataclass(frozen=True)
+class RefusedRow:
+    """A row of a text file that cannot be read."""
+
+    file: str
+    line: int
+    reason: Misfit | BrokenRecord
+    text: str | None
+    """The lines as they are in the file. None if the source has private columns."""
+
+
+@dataclass(frozen=True)
+class RefusedRows:
+    """The rows of a source's text files that cannot be read, of one run's interval."""
+
+    rows: tuple[RefusedRow, ...] = ()
+    of: int = 0
+    """The number of all rows of the files."""
+    limit: float = 1.0
+    """The largest share that does not halt the run."""
+
+
 Waivers = Mapping[str, frozenset[str]]
 """By a refused row's digest: the texts of the reasons that a release waives."""
 
@@ -284,6 +323,11 @@ class ExtractedRows:
     primary: pa.Table
     others: dict[str, pa.Table]
     waivers: Waivers = field(default_factory=dict)
+    refused: Mapping[str, RefusedRows] = field(default_factory=dict)
+    """By source of text files: the rows that cannot be read. Only the first partition has them."""
+    stray: pa.Table | None = None
+    """Rows of the primary source's files whose event time is outside the interval of their file. Only the first
+    partition has them, and only with `stray: quarantine`."""
 
     @property
     def nbytes(self) -> int:
@@ -353,3 +397,5 @@ class Receipt:
     """The first score column's values at 0 %, 1 % … 100 %."""
     audit: dict[str, pa.Table] = field(default_factory=dict)
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    first_reason: str = ""
+    """Why the first quarantined row was refused, private values masked. Empty: no row was."""

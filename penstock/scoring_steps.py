@@ -10,14 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.database.connections import Connector, Database
-from penstock.errors import IntervalBusy, SourceError
+from penstock.errors import Halted, IntervalBusy, SourceError
 from penstock.ledger import writer
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.dead_runs import UnfinishedRun, abandon_dead_runs, find_unfinished
 from penstock.ledger.destinations import refuse_others
 from penstock.ledger.known_ledgers import KnownLedger, open_ledger, refuse_lost
 from penstock.ledger.lease_wait import wait_for_lease
-from penstock.ledger.reader import find_run, has_published
+from penstock.ledger.reader import find_run, has_published, split_by_state
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
 from penstock.ledger.schema_contracts import read_published_models
@@ -53,6 +53,7 @@ from penstock.run_types import (
     deciding_model,
 )
 from penstock.settings import Settings
+from penstock.sources.text.staged_folders import remove_ended, remove_folder, staged_runs
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ScoreStep
 
@@ -179,20 +180,36 @@ class ScoringSteps:
         """
         pins = run.steps or {self.pipeline.steps[0].name: run.model}
         manifests = {step: self.registry.manifest(pin.name, pin.version) for step, pin in pins.items()}
-        keep_contract(run, self.connect, needed_columns(self.pipeline, manifests), self.compare_outputs(manifests))
+        connect = self.connect.of_run(run.run_id)
+        self._remove_staged()
+        if snapshots is not None and connect.run_folder is not None:
+            snapshots.callback(remove_folder, connect.run_folder)
+        try:
+            keep_contract(run, connect, needed_columns(self.pipeline, manifests), self.compare_outputs(manifests))
+        except Halted:
+            from penstock.run.file_refusals import keep_malformed  # not above: it imports pandas
+
+            keep_malformed(run, connect, self.masking)
+            raise
 
         def consider(source_plan: SourcePlan, at_most: int) -> MemoryPlan | None:
             writer.record_plan(self.warehouse, run, source_plan)
             keep_budget(run, source_plan.rows, self.warehouse, self.settings.prices)
             return self._fit_memory(run, source_plan, at_most, in_flight)
 
-        source_plan = plan_partitions(run, self.connect, self.masking, partition_rows, snapshots, consider)
+        source_plan = plan_partitions(run, connect, self.masking, partition_rows, snapshots, consider)
         if source_plan.fit:
             writer.record_plan(self.warehouse, run, source_plan)
         if source_plan.partitions and not has_published(self.warehouse, self.pipeline):
             first, *rest = source_plan.partitions
             source_plan = replace(source_plan, partitions=(replace(first, compare_cut=True), *rest))
         return source_plan
+
+    def _remove_staged(self) -> None:
+        """Remove the staged files of runs that have ended, for example because their process died."""
+        staging = self.connect.staging
+        if staging is not None and (staged := staged_runs(staging)):
+            remove_ended(staging, *split_by_state(self.warehouse, staged))
 
     def compare_outputs(self, manifests: Mapping[str, Manifest]) -> Comparison:
         """Compare the outputs of models and decisions with those of the last published run.
@@ -218,11 +235,13 @@ class ScoringSteps:
 
         group = source_plan.largest_group.rows if source_plan.largest_group else 0
         requested = RequestedLoad(self.pipeline.name, rows, partition_rows, in_flight, self.pipeline.audit_rows, group)
-        return fit_memory(SampleRun(run, self.connect, self.registry, self.options()), limit, requested)
+        return fit_memory(
+            SampleRun(run, self.connect.of_run(run.run_id), self.registry, self.options()), limit, requested
+        )
 
     def extract(self, run: ScoringRun, partition: Partition) -> ExtractedRows:
         """Read one slice of the primary source, and the other sources' rows."""
-        return extract_partition(run, partition, self.connect)
+        return extract_partition(run, partition, self.connect.of_run(run.run_id))
 
     def validate(
         self, run: ScoringRun, partition: Partition, extracted: ExtractedRows, sample_share: float
@@ -232,9 +251,11 @@ class ScoringSteps:
         Raises:
             Halted: the key is not unique.
         """
+        from penstock.run.file_refusals import add_rows_of_files
         from penstock.run.validate import validate_partition
 
-        return validate_partition(run, partition, extracted, self.options(sample_share))
+        features = validate_partition(run, partition, extracted, self.options(sample_share))
+        return add_rows_of_files(features, self.pipeline, self.masking, partition, extracted)
 
     def score(self, run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
         """Score one validated partition with the run's pinned model version.

@@ -9,6 +9,7 @@ from penstock.models.registry import Registry
 from penstock.privacy.masking import make_masking
 from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings, load_settings
+from penstock.sources.text.staged_folders import staging_folder
 from penstock.spec.pipeline import Pipeline
 
 
@@ -25,7 +26,7 @@ def connect(name: str) -> Database:
 
 def connector() -> Connector:
     """Return the connector for the connections and files that this process may read."""
-    return Connector(connect, settings().allowed_roots)
+    return Connector(connect, settings().allowed_roots, staging_folder(settings().home))
 
 
 def scoring_steps(pipeline: Pipeline) -> ScoringSteps:

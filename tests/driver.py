@@ -5,6 +5,7 @@ kill, nothing is written to the ledger, and the lease stays until `lapse_leases`
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ SETTINGS = Settings(_env_file=None, home=Path(os.devnull, "home"), lease_seconds
 """The home cannot exist, so runs on one warehouse after another do not know of the one before."""
 
 
+STAGING = Path(tempfile.gettempdir(), f"penstock-staged-{os.getpid()}")
+
+
 @dataclass(frozen=True)
 class Driver:
     """What the steps of a pipeline's runs need."""
@@ -45,7 +49,7 @@ class Driver:
     @property
     def does(self) -> ScoringSteps:
         """The steps, as tasks and the Python face call them."""
-        connector = Connector(self.connect, self.settings.allowed_roots)
+        connector = Connector(self.connect, self.settings.allowed_roots, STAGING)
         return ScoringSteps(self.pipeline, self.settings, connector, self.registry, self.masking)
 
     @property

@@ -23,6 +23,8 @@ SECTIONS = {
     "LogGroup": "log group",
     "FilesSource": "files source",
     "DeclaredType": "file column",
+    "CsvDialect": "CSV dialect",
+    "JsonDialect": "JSON dialect",
     "Expectation": "expectation",
     "ScoreStep": "model step",
     "Destination": "destination keys",

@@ -24,6 +24,7 @@ from penstock.run.planning import Mode, Plan, PlannedInterval
 from penstock.run_types import Validation, interval_key
 from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings, load_settings
+from penstock.sources.text.staged_folders import staging_folder
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import choose_models
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
@@ -306,7 +307,7 @@ class Project:
 
     @property
     def _connector(self) -> Connector:
-        return Connector(self.connect, self.settings.allowed_roots)
+        return Connector(self.connect, self.settings.allowed_roots, staging_folder(self.settings.home))
 
     def _scored(self, pipeline: Pipeline, run: RunRecord, state: Literal["published", "skipped"]) -> ScoredInterval:
         return ScoredInterval(

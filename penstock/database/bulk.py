@@ -32,13 +32,19 @@ class BulkTransaction(Protocol):
 
 
 def read(
-    database: Database, statement: sa.Select[Any], declared: pa.Schema | None = None, exact: Collection[str] = ()
+    database: Database,
+    statement: sa.Select[Any],
+    declared: pa.Schema | None = None,
+    exact: Collection[str] = (),
+    *,
+    nested: bool = False,
 ) -> pa.Table:
     """Read a select's rows.
 
     Args:
         declared: column types that the database declares, needed where values do not show them (SQLite).
         exact: keys and columns to keep, which must not lose a digit.
+        nested: keep structs, lists and maps, which are written as JSON without this.
 
     Raises:
         InexactColumn: a column of `exact` has values that the rows' types cannot hold.
@@ -54,7 +60,7 @@ def read(
         else:
             with database.engine.connect() as connection:
                 table = _generic_fetch(connection, statement)
-    return normalized(table, declared, exact)
+    return normalized(table, declared, exact, nested=nested)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -151,6 +151,14 @@ class Connector:
     open: Connect
     allowed_roots: tuple[str, ...]
     """Folders and remote prefixes that `files` and `log` sources may read. Empty: no limit."""
+    staging: Path | None = None
+    """Folder in which each run stages text files in a folder of its own. None: every read stages them anew."""
+    run_folder: Path | None = None
+    """That of the run which reads."""
+
+    def of_run(self, run_id: str) -> "Connector":
+        """Return the connector of a run's steps."""
+        return self if self.staging is None else replace(self, run_folder=self.staging / run_id)
 
     def __call__(self, name: str) -> Database:
         """Open a named connection."""

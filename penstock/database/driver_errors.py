@@ -16,6 +16,7 @@ from penstock.errors import (
     DatabaseFull,
     DatabaseLocked,
     DatabaseUnavailable,
+    FilesFailed,
     KeyCollision,
     PenstockError,
     QueryFailed,
@@ -93,6 +94,8 @@ def _translate(database: Origin, error: BaseException, statement: str = "") -> P
         return StandbyConflict(database.name, reason)
     if passes or (not code and dialect.is_passing(error, reason)):
         return DatabaseUnavailable(database.name, reason)
+    if database.url.get_backend_name() == "duckdb" and database.url.database == ":memory:":
+        return FilesFailed(database.name, reason)  # no connection of the settings: it reads the files of a source
     if "penstock_" in statement:
         return QueryFailed(database.name, reason, LEDGER_STATEMENT)
     return QueryFailed(database.name, reason)

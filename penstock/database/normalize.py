@@ -1,8 +1,8 @@
 """Convert columns from a database or a file to the few types of rows.
 
 These are bool, int64, float64, decimal128, string, date32 and `timestamp[us, UTC]` (a value without a zone is UTC).
-Integers that int64 cannot hold become decimals, all other types text. No value loses a digit here: only the model
-turns its features into floats.
+Integers that int64 cannot hold become decimals, nested values JSON, all other types text. No value loses a digit here:
+only the model turns its features into floats.
 """
 
 from collections.abc import Collection
@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.database.decimals import read_decimals
+from penstock.database.nested import write_nested
 from penstock.database.types import EPOCH_MILLISECONDS, MAX_DIGITS, TIMESTAMP, compute
 from penstock.errors import InexactColumn
 
@@ -20,10 +21,13 @@ _HEX = "\\x"
 """The begin of bytes that are written as hex. Text that begins so is written as hex too."""
 
 
-def normalized(table: pa.Table, declared: pa.Schema | None = None, exact: Collection[str] = ()) -> pa.Table:
+def normalized(
+    table: pa.Table, declared: pa.Schema | None = None, exact: Collection[str] = (), *, nested: bool = False
+) -> pa.Table:
     """Return the table with every column in one of the few types (see the module's docstring).
 
     Args:
+        nested: keep structs, lists and maps, which are written as JSON without this.
         exact: keys and columns to keep. A number of more than 38 digits stays text there. Elsewhere it is a float64.
 
     Raises:
@@ -36,7 +40,9 @@ def normalized(table: pa.Table, declared: pa.Schema | None = None, exact: Collec
         kept = field.name in exact
         if kept:
             _refuse_nanoseconds(field.name, column)
-        if _is_numeric_text(field.type):
+        if nested and pa.types.is_nested(field.type):
+            columns.append(column)
+        elif _is_numeric_text(field.type):
             columns.append(read_decimals(_storage(column), _postgres_decimal(field), exact=kept))
         else:
             columns.append(_normalize(column, field.name, wanted, exact=kept))
@@ -76,8 +82,8 @@ def _normalize(
     target = wanted if wanted is not None else _plain(column.type)
     if column.type.equals(target):
         return column
-    if pa.types.is_list(column.type) or pa.types.is_struct(column.type) or pa.types.is_map(column.type):
-        return pa.chunked_array([pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())])
+    if pa.types.is_nested(column.type):
+        return write_nested(column)
     try:
         if target.equals(TIMESTAMP):
             return _timestamps(column)

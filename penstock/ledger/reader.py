@@ -176,6 +176,15 @@ def count_runs(database: Database, pipeline: str | None = None, states: Sequence
         return int(connection.execute(query).scalar_one())
 
 
+def split_by_state(database: Database, run_ids: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return which of the runs are running, and which have ended. Unknown ones are in neither."""
+    query = sa.select(runs.c.run_id, runs.c.state).where(runs.c.run_id.in_(run_ids))
+    with database.reading() as connection:
+        states = {row.run_id: row.state for row in connection.execute(query)}
+    running = frozenset(run_id for run_id, state in states.items() if state == "running")
+    return running, frozenset(states) - running
+
+
 def has_published(database: Database, pipeline: Pipeline) -> bool:
     """Whether a run with this very spec has been published."""
     same = (runs.c.pipeline == pipeline.name, runs.c.spec_fingerprint == pipeline.fingerprint)

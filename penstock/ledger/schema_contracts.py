@@ -20,7 +20,10 @@ EVENT_TIME = "(event time)"
 """Replaces the source where the columns are what decides a row's interval, by destination."""
 
 
-_NO_COLUMNS = {"contract", "private", "every", "lookback", "columns", "text"}
+_NO_COLUMNS = {
+    *("contract", "private", "every", "lookback", "columns", "text"),
+    *("csv", "json_", "timezone", "max_malformed", "stray"),
+}
 """Keys of a source that do not define where its columns come from."""
 
 
@@ -35,6 +38,16 @@ def source_definition(source: ColumnSource) -> str:
 def contract_of(database: Database, pipeline: str, name: str, source: ColumnSource) -> dict[str, str] | None:
     """Return the contract of a source as the spec defines it now."""
     return read_contract(database, pipeline, name, source_definition(source))
+
+
+def dialect_entry(source: str) -> str:
+    """Return what replaces the source where the columns are facts of its files' dialect."""
+    return f"{source} (dialect)"
+
+
+def dialect_of(database: Database, pipeline: str, name: str, source: ColumnSource) -> dict[str, str] | None:
+    """Return the dialect by which the text files of a source are read. None before the first published run."""
+    return read_contract(database, pipeline, dialect_entry(name), source_definition(source))
 
 
 def read_contract(database: Database, pipeline: str, source: str, definition: str) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penstock.errors import AmbiguousDate, SettingsError, UnfitValue, UnreadableTime
+from penstock.errors import AmbiguousDate, MalformedRows, SettingsError, UnfitValue, UnreadableTime
 from penstock.run_types import Misfit, Reason
 from penstock.settings import Settings
 from penstock.spec.pipeline import Masking, Pipeline
@@ -62,7 +62,7 @@ def hide_values(private: Container[str]) -> Iterator[None]:
     """Take the value out of an error of the block if its column is private. Names are in lower case."""
     try:
         yield
-    except (UnreadableTime, UnfitValue, AmbiguousDate) as error:
+    except (UnreadableTime, UnfitValue, MalformedRows, AmbiguousDate) as error:
         if error.column.casefold() not in private or not error.value:
             raise
         raise replace(error, value=HIDDEN) from None

@@ -11,6 +11,7 @@ from penstock.errors import ReconciliationFailed
 from penstock.ledger.writer import Totals
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_shares, judge_whole
+from penstock.run.file_refusals import count_unread
 from penstock.run_types import LogNotes, Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.spec.expectation_types import Outcome
 from penstock.spec.pipeline import FEATURES, SCORES, LogSource
@@ -92,13 +93,14 @@ def audit_interval(
     pipeline = run.pipeline
     halted = tuple(dict.fromkeys(halt for receipt in receipts for halt in receipt.halts))
     totals = sum_counts(receipts) if halted else reconcile(run, receipts, rows_in_database, planned)
-    volume = _judge_volume(run, totals, totals.extracted if halted or planned is None else planned)
+    reason = next((receipt.first_reason for receipt in receipts if receipt.first_reason), "")
+    volume = _judge_volume(run, totals, totals.extracted if halted or planned is None else planned, reason)
     found = [*volume, *(_judge_malformed(run, name, *counts) for name, counts in malformed.items())]
     found += [note for name, each in notes.items() for note in _describe_lines(name, each)]
     if not halted:
         found += judge_shares(pipeline.expectations, [v for r in receipts for v in r.validations])
         rows = {
-            pipeline.primary: totals.extracted,
+            pipeline.primary: totals.extracted - count_unread(pipeline.primary, receipts),
             FEATURES: totals.extracted - _refused_early(run, receipts),
             SCORES: totals.scored,
         }
@@ -113,7 +115,7 @@ def _refused_early(run: ScoringRun, receipts: Sequence[Receipt]) -> int:
     return sum(r.refused_at_source + r.excluded for r in receipts)
 
 
-def _judge_volume(run: ScoringRun, totals: Totals, planned: int) -> list[Validation]:
+def _judge_volume(run: ScoringRun, totals: Totals, planned: int, reason: str) -> list[Validation]:
     limit, empty = run.pipeline.quarantine_limit, run.pipeline.empty
     found = []
     if planned != totals.extracted:
@@ -126,7 +128,7 @@ def _judge_volume(run: ScoringRun, totals: Totals, planned: int) -> list[Validat
     if totals.quarantined:
         share = totals.quarantined / totals.extracted
         outcome: Outcome = "halted" if share > limit else "noted"
-        observed = f"{share:.1%} were refused, the limit is {limit:.1%}"
+        observed = f"{share:.1%} were refused, the limit is {limit:.1%}" + (f"; the first: {reason}" if reason else "")
         found.append(
             Validation(VOLUME, "quarantine_limit", "critical", totals.extracted, totals.quarantined, outcome, observed)
         )

@@ -12,6 +12,7 @@ from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.resources.memory import MemoryPlan
 from penstock.run_types import ExtractedRows, Horizon, LogNotes, Partition, ScoringRun, SourcePlan, interval_label
 from penstock.sources import open_source, read_file_states
+from penstock.sources.files_reader import FilesReader
 from penstock.sources.logs.landed import LogReader
 from penstock.sources.logs.landing import Landing, land_lines
 from penstock.sources.open_transactions import read_horizon
@@ -64,12 +65,22 @@ def plan_partitions(
             wanted, in_memory = fitted.partition_rows, True
         if reason := describe_large_group(pipeline, source_plan, wanted, in_memory=in_memory):
             raise Halted(pipeline.name, interval_label(run.interval), (reason,))
+        if source_plan.stray and isinstance(reader, FilesReader) and reader.source.stray == "halt":
+            raise Halted(pipeline.name, interval_label(run.interval), (_describe_stray(pipeline, source_plan.stray),))
         if source_plan.partitions:
             files |= read_file_states(pipeline, _others(pipeline), run.interval, connect)
         if keep_open is not None:
             keep_open.enter_context(opening.pop_all())
     partitions = tuple(replace(each, snapshots=snapshots, files=files) for each in source_plan.partitions)
     return replace(source_plan, partitions=partitions, fit=fitted)
+
+
+def _describe_stray(pipeline: Pipeline, stray: int) -> str:
+    return (
+        f"source `{pipeline.primary}`: {plural(stray, 'row')} of the interval's files are outside the interval that "
+        "the files are named by, and the source says `stray: halt`. Correct the files, or write `stray: note` or "
+        "`stray: quarantine`"
+    )
 
 
 def describe_large_group(
@@ -96,10 +107,18 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connector)
         FilesChanged: a file is not as it was when the partition was planned.
     """
     pipeline, then, files = run.pipeline, _connect_at(partition.snapshots, connect), partition.files
+    readers = {name: open_source(pipeline, name, then, files) for name in pipeline.sources}
+    primary = readers[pipeline.primary]
+    file_readers = (
+        {name: r for name, r in readers.items() if isinstance(r, FilesReader)} if partition.index == 0 else {}
+    )
+    keeps_stray = partition.stray and isinstance(primary, FilesReader) and primary.source.stray == "quarantine"
     return ExtractedRows(
-        primary=open_source(pipeline, pipeline.primary, then, files).read(run.interval, partition),
-        others={name: open_source(pipeline, name, then, files).read(run.interval) for name in _others(pipeline)},
+        primary=primary.read(run.interval, partition),
+        others={name: readers[name].read(run.interval) for name in _others(pipeline)},
         waivers=waivers_of(connect(pipeline.destination.connection), run),
+        refused={name: reader.read_refused(run.interval) for name, reader in file_readers.items()},
+        stray=primary.read_stray(run.interval) if keeps_stray and isinstance(primary, FilesReader) else None,
     )
 
 

@@ -41,7 +41,7 @@ def build_features(
         Halted: a key has two rows, or is not in the primary source.
     """
     if pipeline.features is None:
-        return primary
+        return normalized(primary)  # nested values become JSON
     with closed_duckdb({pipeline.primary: primary, **others}) as connection:
         features = _run_query(connection, pipeline, pipeline.features, statement_seconds)
         lacking = [c for c in pipeline.key if c not in features.column_names]
@@ -147,6 +147,8 @@ def _with_kept(
 def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:
     """Return the first keys that have more than one row, with their counts. Empty if the key is unique."""
     key = pipeline.key
+    if not table.num_rows:
+        return ()
     if len(key) == 1 and compute.count_distinct(table[key[0]], mode="only_valid").as_py() == table.num_rows:
         return ()
     counted = table.select(list(key)).group_by(list(key)).aggregate([([], "count_all")])

@@ -5,7 +5,7 @@ Publishing moves a pointer in the ledger (`ledger.writer.publish`); the rows sta
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
@@ -55,6 +55,14 @@ def load_partition(
         receipt = make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
         _append_rows(transaction, partitions, [_receipt_row(run, receipt, attempts)])
     return receipt
+
+
+def keep_refusals(database: Database, run: ScoringRun, refusals: Sequence[Refusal]) -> None:
+    """Write refused rows of a run that halts before its first partition. Repeating it changes nothing."""
+    with bulk_transaction(database) as transaction:
+        kept = sa.select(quarantine.c.number).where(quarantine.c.run_id == run.run_id).limit(1)
+        if not transaction.execute(kept):
+            _append_rows(transaction, quarantine, _refusal_rows(run, 0, tuple(refusals)))
 
 
 @contextmanager
@@ -113,7 +121,8 @@ def make_receipt(
 ) -> Receipt:
     """Sum up what a partition did. Refused rows of other sources do not count."""
     pipeline = run.pipeline
-    own = [r.stage for r in scored.refusals if r.stage not in pipeline.sources or r.stage == pipeline.primary]
+    refused = [r for r in scored.refusals if r.stage not in pipeline.sources or r.stage == pipeline.primary]
+    own = [r.stage for r in refused]
     return Receipt(
         partition=partition,
         extracted=scored.features.extracted,
@@ -128,6 +137,7 @@ def make_receipt(
         score_quantiles=scored.quantiles,
         audit=scored.audit,
         columns=scored.columns,
+        first_reason="; ".join(reason.text for reason in refused[0].reasons) if refused else "",
     )
 
 

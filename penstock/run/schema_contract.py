@@ -7,27 +7,44 @@ its columns.
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.bulk import read
-from penstock.database.connections import Connector
-from penstock.errors import AmbiguousDate, Halted, NoFiles, UnfitValue
+from penstock.database.connections import Connector, Database
+from penstock.errors import (
+    AmbiguousDate,
+    AmbiguousDialect,
+    AmbiguousNumber,
+    DialectChanged,
+    Halted,
+    MalformedRows,
+    NoFiles,
+    UnfitValue,
+)
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.schema_contracts import EVENT_TIME, OUTPUTS, read_contract, record_columns, source_definition
+from penstock.ledger.schema_contracts import (
+    ACCEPTED,
+    EVENT_TIME,
+    OUTPUTS,
+    dialect_entry,
+    read_contract,
+    record_columns,
+    source_definition,
+)
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
 from penstock.run_types import ScoringRun, Validation, interval_label
-from penstock.sources import exact_columns
+from penstock.sources import open_files
 from penstock.sources.column_types import NOTHING
-from penstock.sources.files import POSITION, FileRelation, files_relation, matching_files
+from penstock.sources.parquet import POSITION
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.parts import write_grain
-from penstock.spec.pipeline import ROW_ID, SCORES, FilesSource, Pipeline, SqlSource
+from penstock.spec.pipeline import ROW_ID, SCORES, ColumnSource, FilesSource, Pipeline, SqlSource
 
 CONTRACT = "contract"
 _WAY_OUT = ("fix the source", "its columns")
@@ -52,19 +69,26 @@ class Difference:
     was: str | None
     now: str | None
     used: bool
-    misfit: UnfitValue | None = None
-    """A value of a text file that the type in the contract does not take. The file cannot be read."""
+    is_dialect: bool = False
+    """Whether it is a fact of the dialect that the spec states now, or that a person accepts."""
+    misfit: MalformedRows | DialectChanged | None = None
+    """Text files that cannot be read by the contract: values of another type in too many rows, or another dialect."""
 
     @property
     def text(self) -> str:
+        if isinstance(self.misfit, DialectChanged):
+            return f"{self.misfit.file} line {self.misfit.line:,} has {self.now} instead of {self.was}"
         if self.misfit is not None:
-            where = f"row {self.misfit.row:,} of {self.misfit.file}"
-            return f"`{self.column}` was {self.was}, and {where} has `{self.misfit.value}`"
+            where = f"line {self.misfit.line:,} of {self.misfit.file} has `{self.misfit.value}`"
+            rows = f"{self.misfit.refused:,} of {self.misfit.rows:,} rows cannot be read"
+            return f"`{self.column}` was {self.was}, and {where} ({rows}, `max_malformed` is {self.misfit.limit:.2%})"
         if self.was is None:
             return f"`{self.column}` ({self.now}) was added"
         return f"`{self.column}` was {self.was} and is " + ("gone" if self.now is None else f"{self.now} now")
 
     def stops(self, rule: Literal["evolve", "freeze"]) -> bool:
+        if self.is_dialect:
+            return False
         return rule == "freeze" or self.misfit is not None or (self.used and self.was is not None)
 
 
@@ -79,6 +103,8 @@ class Comparison:
     is_new: bool
     """Whether the columns are not those of the contract, and become it."""
     differences: tuple[Difference, ...]
+    dialect: Mapping[str, str] = field(default_factory=dict)
+    """The facts of how text files are written, which become part of the contract. Empty: without rows none is known."""
 
     @property
     def subject(self) -> str:
@@ -101,7 +127,7 @@ def keep_contract(
     pipeline, warehouse = run.pipeline, connect(run.pipeline.destination.connection)
     try:
         sources = list(compare_sources(pipeline, run.interval, connect, model_columns))
-    except (AmbiguousDate, UnfitValue) as error:
+    except (AmbiguousDate, AmbiguousDialect, AmbiguousNumber, UnfitValue, MalformedRows) as error:
         raise Halted(pipeline.name, run.label, (str(error),)) from None
     compared = [*sources, *compare_event_time(pipeline, connect), *([outputs] if outputs else [])]
     found = [_validation(c, d) for c in compared for d in c.differences]
@@ -110,7 +136,7 @@ def keep_contract(
     refuse_breaks(pipeline, run.interval, compared)
     for c in compared:
         if c.is_new:
-            record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns, run.run_id)
+            _record(warehouse, pipeline.name, c, run.run_id)
 
 
 def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: Sequence[Comparison]) -> None:
@@ -129,8 +155,14 @@ def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: C
     sources = compare_sources(pipeline, interval, connect, (), guess_anew=True)
     compared = (*sources, *compare_event_time(pipeline, connect))
     for c in compared if has_ledger(warehouse) else ():  # before the first run there is no contract
-        record_columns(warehouse, pipeline.name, c.source, c.definition, c.columns)
+        _record(warehouse, pipeline.name, c)
     return compared
+
+
+def _record(warehouse: Database, pipeline: str, c: Comparison, run_id: str = ACCEPTED) -> None:
+    record_columns(warehouse, pipeline, c.source, c.definition, c.columns, run_id)
+    if c.dialect:
+        record_columns(warehouse, pipeline, dialect_entry(c.source), c.definition, c.dialect, run_id)
 
 
 def accept_outputs(pipeline: Pipeline, connect: Connector, outputs: Comparison) -> None:
@@ -160,23 +192,39 @@ def compare_sources(
         definition = source_definition(source)
         known = read_contract(warehouse, pipeline.name, name, definition)
         declared = source.declared_columns if isinstance(source, FilesSource) else {}
+        written = read_contract(warehouse, pipeline.name, dialect_entry(name), definition)
         try:
-            seen = _columns(pipeline, name, interval, connect, {} if guess_anew else known or {})
-        except UnfitValue as error:
-            if known is None or error.column in declared:
+            found = _columns(
+                pipeline, name, interval, connect, *(({}, {}) if guess_anew else (known or {}, written or {}))
+            )
+        except DialectChanged as error:
+            misfit = Difference("", error.expected, error.found, True, misfit=error)
+            yield Comparison(name, source.contract, definition, known or {}, False, (misfit,))
+            continue
+        except MalformedRows as error:
+            if known is None or not error.column or error.column in declared:
                 raise
-            misfit = Difference(error.column, error.kind, None, True, error)
+            misfit = Difference(error.column, error.kind, None, True, misfit=error)
             yield Comparison(name, source.contract, definition, known, False, (misfit,))
             continue
-        if seen is None:
+        if found is None:
             continue
+        seen, facts = found
         if known is None:
-            yield Comparison(name, source.contract, definition, seen, True, ())
+            yield Comparison(name, source.contract, definition, seen, True, (), facts)
             continue
         seen = {c: known.get(c, kind) if kind == NOTHING else kind for c, kind in seen.items()}
         used = used_columns(pipeline, name, {*seen, *known}, model_columns)
-        differences = tuple(_differences(known, seen, used, declared))
-        yield Comparison(name, source.contract, definition, seen, seen != known, differences)
+        differences = (*_differences(known, seen, used, declared), *_dialect_changes(source, written or {}, facts))
+        is_new = seen != known or (bool(facts) and facts != written)
+        yield Comparison(name, source.contract, definition, seen, is_new, differences, facts)
+
+
+def _dialect_changes(source: ColumnSource, known: Mapping[str, str], facts: Mapping[str, str]) -> Iterator[Difference]:
+    """Yield the facts of a dialect that are other ones now, because the spec states them or a person accepts them."""
+    for fact in known:
+        if isinstance(source, FilesSource) and fact in facts and known[fact] != facts[fact]:
+            yield Difference(f"{source.format}.{fact}", known[fact], facts[fact], False, is_dialect=True)
 
 
 def compare_event_time(pipeline: Pipeline, connect: Connector) -> Iterator[Comparison]:
@@ -247,38 +295,37 @@ def used_columns(pipeline: Pipeline, name: str, columns: set[str], model_columns
 
 
 def _columns(
-    pipeline: Pipeline, name: str, interval: DataInterval | None, connect: Connector, known: Mapping[str, str]
-) -> dict[str, str] | None:
+    pipeline: Pipeline,
+    name: str,
+    interval: DataInterval | None,
+    connect: Connector,
+    known: Mapping[str, str],
+    written: Mapping[str, str],
+) -> tuple[dict[str, str], dict[str, str]] | None:
+    """Return the columns of a source, and of text files with rows the facts of their dialect."""
     source = pipeline.sources[name]
     if isinstance(source, SqlSource):
         # Without the event time: it would be cast, which hides a change of its type.
         relation = sql_relation(name, source, connect(source.connection), None, interval)
-        return {f.name: _type_name(f.type) for f in _schema(relation)}
+        return {f.name: _type_name(f.type) for f in _schema(relation)}, {}
     assert isinstance(source, FilesSource)
-    time = pipeline.interval.column if pipeline.interval and name == pipeline.primary else None
-    private, exact = pipeline.private_columns, exact_columns(pipeline)
+    reader = replace(
+        open_files(pipeline, name, source, connect),
+        read_types=lambda: dict(known),
+        read_dialect=lambda: dict(written),
+        empty_is_normal=False,
+    )
     try:
-        files = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone)
-        with files_relation(name, source, time, files, contract=known, private=private, exact=exact) as rows:
-            if rows.kinds is not None:
-                return _of_text_files(rows, rows.kinds)
-            return {f.name: _type_name(f.type) for f in _schema(rows) if f.name not in (ROW_ID, POSITION)}
+        with reader.open(interval) as rows:
+            if (staged := rows.staged) is not None:
+                return dict(staged.kinds), staged.dialect.facts() if staged.rows else {}
+            return {f.name: _type_name(f.type) for f in _schema(rows) if f.name not in (ROW_ID, POSITION)}, {}
     except NoFiles:
         return None
 
 
 def _schema(relation: Relation) -> pa.Schema:
     return read(relation.database, sa.select(*relation.columns).limit(0), relation.declared).schema
-
-
-def _of_text_files(relation: FileRelation, kinds: Mapping[str, str]) -> dict[str, str]:
-    """Convert every value once, so that one which does not fit is found now. Find columns without a value."""
-    counted = [c for c in kinds if c in relation.guessed or c in relation.conversions]
-    filled = sa.select(*(sa.func.count(relation.rows.c[c]) for c in counted)).select_from(relation.rows)
-    with relation.database.reading() as connection:
-        counts = connection.execute(filled).one() if counted else ()
-    empty = {c for c, number in zip(counted, counts, strict=True) if not number}
-    return {c: NOTHING if c in empty and c in relation.guessed else kind for c, kind in kinds.items()}
 
 
 def _type_name(kind: pa.DataType) -> str:

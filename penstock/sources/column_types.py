@@ -6,7 +6,7 @@ number, and would read 03/01/2026 as it likes.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.spec.column_types import STRPTIME, DeclaredType
 
@@ -19,6 +19,9 @@ _NUMERIC = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UBIGINT", "U
 _TRUE, _FALSE = "('true', 't', 'yes', 'y', '1')", "('false', 'f', 'no', 'n', '0')"
 _DAY = "[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}"
 _CLOCK = r"[ T][0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)? ?(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)?"
+_WITH_ZONE = r".*[0-9]:[0-9]{2}[0-9:.]* ?(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)"
+_CHANGES = (-120, -60, -30, 30, 60, 120)
+"""Minutes by which clocks are changed."""
 _FLOAT = r"(?i)[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)"
 _EPOCH_FACTORS = {
     "epoch_s": ("1000000", 12),
@@ -38,6 +41,8 @@ class ColumnType:
     kind: str
     format: str = ""
     """`iso`, an `epoch_…` format or a strptime format. Empty for other types, and if it is not known."""
+    zone: str = field(default="UTC", compare=False)
+    """Time zone of timestamps without one. A contract does not have it, the source does."""
 
     @classmethod
     def parse(cls, text: str) -> "ColumnType":
@@ -62,7 +67,27 @@ class ColumnType:
             return "true"
         if self.format in _EPOCH_FACTORS:
             return _matches(text, rf"[+-]?[0-9]{{1,{_EPOCH_FACTORS[self.format][1]}}}(\.[0-9]+)?")
-        return f"{_matches(text, self._pattern)} and {self._convert(raw, 'try_')} is not null"
+        known = f"{_matches(text, self._pattern)} and {self._convert(raw, 'try_')} is not null"
+        return f"{known} and {self._is_clear(text)}" if self._is_local else known
+
+    @property
+    def _is_local(self) -> bool:
+        """Whether times without a zone are local times of another zone than UTC."""
+        return self.kind == "timestamp" and self.zone != "UTC" and "%z" not in self.format
+
+    def _is_clear(self, text: str) -> str:
+        """Return the SQL condition that the clock of the zone shows a local time exactly once."""
+        local, zone = self._local(text, "try_"), quoted(self.zone)
+        moment = f"timezone({zone}, {local})"
+        twice = ", ".join(f"timezone({zone}, {moment} + to_minutes({m}))" for m in _CHANGES)
+        once = f"timezone({zone}, {moment}) = {local} and {local} not in ({twice})"
+        return once if self.format not in ("", ISO) else f"({_matches(text, _WITH_ZONE)} or ({once}))"
+
+    def _local(self, text: str, attempt: str) -> str:
+        """Return the SQL of a time without zone."""
+        if self.format in ("", ISO):
+            return f"{attempt}cast({text} as TIMESTAMP)"
+        return f"{attempt}strptime({text}, {quoted(self.format)})"
 
     def strict(self, raw: str) -> str:
         """Return the SQL value of a text. A text that does not fit fails the query."""
@@ -85,6 +110,11 @@ class ColumnType:
         if self.format in _EPOCH_FACTORS:
             micro = f"floor(cast({text} as DECIMAL(28, 9)) * {_EPOCH_FACTORS[self.format][0]})"
             return f"cast(make_timestamp(cast({micro} as BIGINT)) as {target})"
+        if self._is_local:
+            moment = f"timezone({quoted(self.zone)}, {self._local(text, attempt)})"
+            if self.format not in ("", ISO):
+                return moment
+            return f"case when {_matches(text, _WITH_ZONE)} then {attempt}cast({text} as {target}) else {moment} end"
         if self.format in ("", ISO):
             return f"{attempt}cast({text} as {target})"
         return f"cast({attempt}strptime({text}, {quoted(self.format)}) as {target})"

@@ -43,6 +43,8 @@ class Relation:
     """Keys and columns to keep, which must not lose a digit."""
     declares_columns: bool = False
     """Whether the spec can declare the types of the columns."""
+    nested: bool = False
+    """Whether structs, lists and maps are read as they are, for the features query. Without this they are JSON."""
 
     @property
     def columns(self) -> list[sa.ColumnElement[Any]]:
@@ -108,7 +110,7 @@ class Relation:
         conditions = [*self._within(interval, slice_), *slice_]
         statement = sa.select(*self.columns).where(*conditions).limit(limit)
         try:
-            table = read(self.database, statement, self._declared(), self.exact)
+            table = read(self.database, statement, self._declared(), self.exact, nested=self.nested)
         except InexactColumn as error:
             raise replace(error, source=self.source) from None
         if self.time is None or self.database.sql.time_types != "none":

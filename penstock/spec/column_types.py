@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from penstock.spec.parts import Part
 
-TypeName = Literal["string", "int", "float", "bool", "date", "timestamp"]
+TypeName = Literal["string", "number", "int", "float", "bool", "date", "timestamp"]
 EPOCH_FORMATS = ("epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
 STRPTIME = {
     "%Y": "[0-9]{4}",

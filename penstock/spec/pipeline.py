@@ -30,6 +30,7 @@ from penstock.interval import (
 )
 from penstock.spec.column_names import find_taken
 from penstock.spec.column_types import DeclaredType, TypeName
+from penstock.spec.dialects import CsvDialect, JsonDialect
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.features_query import check_features
@@ -383,11 +384,30 @@ class FilesSource(ColumnSource):
         default=(), max_length=100, examples=[["postcode"]], json_schema_extra={"deprecated": True}
     )
     """Deprecated, use `columns: {postcode: string}`. Columns of CSV files that are always read as text."""
+    csv: CsvDialect = Field(default=CsvDialect(), examples=[{"delimiter": ";", "decimal": ","}])
+    """How CSV files are written. What is left out is guessed, and `penstock check` shows it."""
+    json_: JsonDialect = Field(default=JsonDialect(), alias="json", examples=[{"records": "array"}])
+    """How JSON files are written. What is left out is guessed, and `penstock check` shows it."""
+    timezone: TimeZone = Field(default="UTC", examples=["Europe/Berlin"])
+    """IANA time zone of timestamps without a zone in CSV and JSON files. A row with a local time that the clock skips
+    or shows twice is refused."""
+    max_malformed: float = Field(default=0.01, ge=0, le=1, examples=[0.001])
+    """Largest share of refused lines and records of CSV and JSON files. Above it the run halts."""
+    stray: Literal["note", "quarantine", "halt"] = Field(default="note", examples=["halt"])
+    """What a run does with rows whose event time is outside the interval of their file: count them, keep them in
+    quarantine, or halt."""
 
     @model_validator(mode="after")
     def _only_csv_guesses(self) -> Self:
         if self.text and self.format != "csv":
             raise ValueError(f"`text` is for csv files, whose types are guessed; a {self.format} file has its own")
+        return self
+
+    @model_validator(mode="after")
+    def _a_dialect_is_of_its_format(self) -> Self:
+        for key, stated in (("csv", self.csv), ("json", self.json_)):
+            if key != self.format and stated.model_fields_set:
+                raise ValueError(f"`{key}` says how {key} files are written, and `format` is `{self.format}`")
         return self
 
     @cached_property
@@ -409,9 +429,14 @@ class FilesSource(ColumnSource):
         return self
 
     @property
+    def is_named_by_interval(self) -> bool:
+        """Whether the path contains the interval."""
+        return _INTERVAL_PLACE.search(self.path) is not None
+
+    @property
     def is_one_file_an_interval(self) -> bool:
         """Whether the path is that of one interval, so that another grain names other files."""
-        return self.every is None and _INTERVAL_PLACE.search(self.path) is not None
+        return self.every is None and self.is_named_by_interval
 
     @field_validator("path")
     @classmethod

@@ -93,6 +93,13 @@ def _read_yaml(content: bytes, file: str) -> tuple[yaml.Node, Any]:
         raise SpecError(file, (problem,)) from None
 
 
+def compose_plain(text: str) -> yaml.Node:
+    """Return the nodes of a pipeline file that was read before."""
+    root = _PlainLoader(text).get_single_node()
+    assert root is not None
+    return root
+
+
 def _refuse_what_is_not_plain(text: str, file: str) -> None:
     """Look at the file's events, one by one, before anything is built of them."""
     depth = parts = 0
@@ -111,10 +118,23 @@ def _refuse_what_is_not_plain(text: str, file: str) -> None:
 
 
 def _construct(loader: _PlainLoader, root: yaml.Node, file: str) -> Any:
+    _read_keys_as_text(root)
     try:
         return loader.construct_document(root)
     except ValueError:  # Python reads no number of more than 4,300 digits
         raise SpecError(file, (Problem(0, "", "a number is too long to be read"),)) from None
+
+
+def _read_keys_as_text(node: yaml.Node) -> None:
+    """Make keys text, such as `null` of a dialect, or a column `2019`."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"
+            _read_keys_as_text(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _read_keys_as_text(item)
 
 
 def _duplicate_keys(node: yaml.Node, path: str = "") -> list[Problem]:

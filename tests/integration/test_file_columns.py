@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from penstock.cli.app import app
 from penstock.database.connections import Connector, Database, open_database
-from penstock.errors import AmbiguousDate, BrokenFile, UnfitValue, UnreadableTime
+from penstock.errors import AmbiguousDate, BrokenFile, MalformedRows, UnreadableTime
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.schema_contracts import record_columns, source_definition
@@ -129,25 +129,26 @@ def test_a_declared_type_is_what_a_column_has(
         ({"type": "timestamp", "format": "epoch_s"}, "NA"),
     ],
 )
-def test_a_value_that_does_not_fit_is_named_with_its_file_and_row(
+def test_values_that_do_not_fit_are_named_with_file_and_line_if_they_are_too_many(
     tmp_path: Path, warehouse: Database, kind: str, declared: Any, text: str
 ) -> None:
     good = EACH_TYPE[[each[0] for each in EACH_TYPE].index(declared)][1] if isinstance(declared, str) else None
     write(tmp_path, kind, [{"id": 1, "x": good}, {"id": 2, "x": None}], "a")
     write(tmp_path, kind, [{"id": 3, "x": good}, {"id": 4, "x": text}, {"id": 5, "x": text}], "b")
 
-    with pytest.raises(UnfitValue) as caught:
+    with pytest.raises(MalformedRows) as caught:
         reader(pipeline(tmp_path, kind, columns={"x": declared}), warehouse).read(None)
 
-    error = caught.value
-    assert (Path(error.file).name, error.row, error.column, error.value) == (f"b.{kind}", 2, "x", text)
+    error, line = caught.value, 3 if kind == "csv" else 2
+    assert (Path(error.file).name, error.line, error.column, error.value) == (f"b.{kind}", line, "x", text)
+    assert (error.refused, error.rows) == (2, 5)
     assert "x: string" in str(error)
 
 
 def test_a_private_value_is_not_in_the_error(tmp_path: Path, warehouse: Database) -> None:
     write(tmp_path, "csv", [{"id": 1, "x": "secret"}])
     spec = pipeline(tmp_path, "csv", columns={"x": "int"}, private={"x": "hash"})
-    with pytest.raises(UnfitValue) as caught:
+    with pytest.raises(MalformedRows) as caught:
         reader(spec, warehouse).read(None)
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -277,10 +278,10 @@ def test_json_types_hold_below_any_sample(tmp_path: Path, warehouse: Database) -
     assert last == {"id": 2, "x": 2.75, "b": "2", "late": "here"}
 
 
-def test_mixed_json_values_are_their_text(tmp_path: Path, warehouse: Database) -> None:
+def test_mixed_json_values_are_their_text_and_nested_ones_sql_values(tmp_path: Path, warehouse: Database) -> None:
     write(tmp_path, "json", [{"id": 1, "o": {"a": 1}}, {"id": "2", "o": None}])
     assert reader(pipeline(tmp_path, "json"), warehouse).read(None).to_pylist() == [
-        {"id": "1", "o": '{"a":1}'},
+        {"id": "1", "o": {"a": 1}},
         {"id": "2", "o": None},
     ]
 
@@ -327,11 +328,13 @@ def test_a_value_that_breaks_the_contract_is_named(
     spec = pipeline(tmp_path, kind)
     keep(spec, warehouse, {"id": "number", "x": kept})
 
-    with pytest.raises(UnfitValue, match=f"row 2 of .*a.{kind} has `{text}`"):
+    line = 3 if kind == "csv" else 2
+    with pytest.raises(MalformedRows, match=f"line {line} of .*a.{kind}: `x` is {kept}, and the file has `{text}`"):
         reader(spec, warehouse).read(None)
     [compared] = compare_sources(spec, None, Connector(lambda _: warehouse, ()), ())
     [difference] = compared.halts
-    assert f"`x` was {kept}, and row 2 of" in difference.text
+    assert f"`x` was {kept}, and line {line} of" in difference.text
+    assert "1 of 2 rows cannot be read" in difference.text
 
 
 def test_a_declared_type_replaces_that_of_the_contract_and_only_it(tmp_path: Path, warehouse: Database) -> None:
@@ -479,7 +482,7 @@ def test_ambiguous_dates_halt_a_run_and_once_published_their_format_is_kept(make
     (folder / "04.csv").unlink()
     write_days(folder, "%d/%m/%Y", 13)
     broken = run("{}", 14)
-    assert any("halted" in step and "row 1 of" in step and "has `13/01/2026`" in step for step in broken)
+    assert any("halted" in step and "line 2 of" in step and "has `13/01/2026`" in step for step in broken)
     checked = CliRunner().invoke(app, ["check", str(place.spec)])
     assert (checked.exit_code, "has `13/01/2026`" in checked.stdout) == (1, True)
 

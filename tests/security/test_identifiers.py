@@ -116,7 +116,9 @@ def test_names_and_values_made_of_sql_go_through_a_run_as_they_are(
 
 
 def test_files_whose_names_are_made_of_sql_and_wildcards_are_read_each_once(tmp_path: Path) -> None:
-    from penstock.sources.files import files_relation, matching_files
+    from penstock.sources.file_paths import matching_files
+    from penstock.sources.file_states import read_states
+    from penstock.sources.files import FilesRequest, files_relation
     from penstock.spec.pipeline import FilesSource
 
     names = ("it's.csv", 'a"b.csv', "x'); drop table y; --.csv", "{b}.csv", "100%.csv", "%s.csv", ":x.csv", "ü💧 .csv")
@@ -125,7 +127,7 @@ def test_files_whose_names_are_made_of_sql_and_wildcards_are_read_each_once(tmp_
     source = FilesSource(kind="files", path=f"{tmp_path}/*.csv", format="csv")
 
     files = matching_files("odd", source, None, (), zone="UTC")
-    with files_relation("odd", source, None, files) as relation:
+    with files_relation(FilesRequest("odd", source, read_states("odd", files))) as relation:
         read = relation.read(None)
 
     assert sorted(read["n"].to_pylist()) == list(range(len(names)))

@@ -11,7 +11,7 @@ from penstock.cli.app import app
 from penstock.errors import NoFiles, OutsideRoots
 from penstock.interval import DataInterval
 from penstock.settings import Settings, load_settings
-from penstock.sources.files import matching_files
+from penstock.sources.file_paths import matching_files
 from penstock.sources.logs.files import find_files
 from penstock.spec.pipeline import FilesSource
 

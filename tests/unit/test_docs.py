@@ -136,6 +136,8 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
         {"type": "date"},
         lambda part: {"sources": {"orders": FILES | {"columns": {"day": part}}}},
     ),
+    "CsvDialect": ({}, lambda part: {"sources": {"orders": FILES | {"csv": part}}}),
+    "JsonDialect": ({}, lambda part: {"sources": {"orders": FILES | {"format": "json", "json": part}}}),
     "Expectation": (NOT_NULL, lambda part: {"expectations": {"orders": [part]}}),
     "ScoreStep": (
         SCREEN,
@@ -157,6 +159,8 @@ def as_pipeline(key: Key, example: Any) -> str:
     part = {name: value for name, value in least.items() if name != INSTEAD.get(key.name)} | shown
     if key.name == "first_day":
         part |= {"grain": "week", "start": "2026-01-04"}
+    if key.name == "json":
+        part |= {"format": "json"}
     pipeline = BARE | place(part)
     if key.name == "expectations":
         pipeline["sources"] = dict.fromkeys(shown["expectations"], SQL)

@@ -28,6 +28,9 @@ def check(
     accept: Annotated[
         bool, typer.Option("--accept", help="Accept the present columns of the sources, and the present outputs.")
     ] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write guesses of text files into the pipeline file. Comments stay.")
+    ] = False,
     start: Start = None,
     end: End = None,
     as_json: AsJson = False,
@@ -43,7 +46,7 @@ def check(
     found: list[CheckReport] = []
     out = console()
     for name in names:
-        report = check_pipeline(name, settings, accept=accept, start=start, end=end)
+        report = check_pipeline(name, settings, accept=accept, write=write, start=start, end=end)
         found.append(report)
         if not as_json:
             _print_report(report, out)

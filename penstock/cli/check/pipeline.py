@@ -1,5 +1,6 @@
 """Check one pipeline from its spec to its model's features. A problem does not stop the other checks."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from penstock.wording import plural
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from penstock.cli.check.write_spec import Guess
     from penstock.database.connections import Connector, Database
     from penstock.interval import DataInterval
     from penstock.models.booster import ModelVersion
@@ -27,6 +29,7 @@ def check_pipeline(
     settings: "Settings",
     *,
     accept: bool = False,
+    write: bool = False,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> CheckReport:
@@ -34,6 +37,7 @@ def check_pipeline(
 
     Args:
         accept: make its sources' present columns their contract.
+        write: write guesses into the pipeline file, and replace deprecated keys.
         start: with `end`: sample rows of the newest interval that touches `[start, end)`.
     """
     from penstock.privacy.masking import MaskingPolicy
@@ -55,7 +59,10 @@ def check_pipeline(
     check.check_privacy()
     check.check_destination()
     if accept:
-        check.accept_columns()
+        check.accept_columns(start)
+    guesses = check.show_guesses(start)
+    if write:
+        check.write_guesses(name, guesses)
     samples = check.read_samples()
     features = check.build_features(samples) if samples is not None else None
     models = check.load_models()
@@ -143,12 +150,38 @@ class _Check:
         self._check_key(samples[self.pipeline.primary].rows)
         return samples
 
-    def accept_columns(self) -> None:
+    def show_guesses(self, start: datetime | None) -> "dict[str, Guess]":
+        """Report how text files are read. A path with the interval in it may have no file now."""
+        from penstock.cli.check.guesses import newest_with_files, show_guess
+        from penstock.errors import NoFiles
+
+        interval = newest_with_files(self.pipeline, self.interval, start, self.connect)
+        found: dict[str, Guess] = {}
+        for name in self.pipeline.sources:
+            with self.report.about(f"source `{name}`"), suppress(NoFiles):
+                guess = show_guess(self.pipeline, name, interval, self.connect, self.report)
+                found |= {name: guess} if guess else {}
+        return found
+
+    def write_guesses(self, name: str, guesses: "dict[str, Guess]") -> None:
+        """Write guesses into the pipeline file."""
+        from penstock.cli.check.write_spec import write_guesses
+        from penstock.spec.yaml_file import find_pipeline_file
+
+        file = find_pipeline_file(name, self.settings.pipelines)
+        with self.report.about("spec"):
+            changed = write_guesses(file, guesses)
+            written = ", ".join(f"source `{name}`" for name in changed)
+            self.report.ok("spec", f"{file} is written: {written}" if changed else f"{file} has everything already")
+
+    def accept_columns(self, start: datetime | None) -> None:
         """Make the sources' present columns the contract, and report what changed."""
+        from penstock.cli.check.guesses import newest_with_files
         from penstock.run.schema_contract import accept_columns
 
         with self.report.about("contract"):
-            for compared in accept_columns(self.pipeline, self.interval, self.connect):
+            interval = newest_with_files(self.pipeline, self.interval, start, self.connect)
+            for compared in accept_columns(self.pipeline, interval, self.connect):
                 for difference in compared.differences:
                     self.report.note(compared.subject, f"{difference.text}; accepted")
 
@@ -272,7 +305,8 @@ class _Check:
         source = self.pipeline.sources[name]
         if isinstance(source, FilesSource) and source.text:
             columns = ", ".join(f"{column}: string" for column in source.text)
-            self.report.note(subject, f"`text` is deprecated and goes in 0.3; write `columns: {{{columns}}}` instead")
+            instead = f"write `columns: {{{columns}}}` instead, as `penstock check --write` does"
+            self.report.note(subject, f"`text` is deprecated and goes in 0.3; {instead}")
 
     def _note_timeless(self, subject: str, rows: int) -> None:
         if rows and self.pipeline.interval is not None:

@@ -59,7 +59,8 @@ class CheckReport:
             self.warning(subject, f"{what}. `quarantine_limit` is {sample.limit:g}")
 
     def problem(self, subject: str, what: str, exit_code: int = 1) -> None:
-        self.results.append(CheckResult(subject, "problem", what))
+        if not any(result.what == what for result in self.results if result.state == "problem"):
+            self.results.append(CheckResult(subject, "problem", what))
         self.exit_code = max(self.exit_code, exit_code)
 
     def about(self, subject: str) -> "Attempt":

@@ -18,7 +18,7 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
         SourceError: something is missing; the error names it.
     """
     from penstock.run.extract import source_horizon
-    from penstock.sources.files import matching_files
+    from penstock.sources.file_paths import matching_files
     from penstock.sources.sql import sql_relation
     from penstock.spec.pipeline import LogSource, SqlSource
 

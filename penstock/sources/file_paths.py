@@ -1,0 +1,82 @@
+"""Find the files of a source, and those of an interval if the path names it."""
+
+import glob
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from penstock.errors import NoFiles
+from penstock.interval import DataInterval, Grid, calendar_boundaries, is_fixed
+from penstock.run_types import FileState
+from penstock.sources.allowed_paths import check_files, check_pattern
+from penstock.spec.pipeline import FilesSource
+
+
+def matching_files(
+    name: str, source: FilesSource, interval: DataInterval | None, roots: tuple[str, ...], *, zone: str
+) -> list[Path]:
+    """Return the files of a source (of an interval, if the path contains it), sorted by name.
+
+    Args:
+        roots: the folders that may be read; empty: no limit.
+        zone: the time zone of the dates in the path.
+
+    Raises:
+        NoFiles: no file matches.
+        OutsideRoots: the path, or a file's link, points outside the allowed folders.
+    """
+    paths = _paths(source, interval, zone)
+    for path in paths:
+        check_pattern(name, path, roots)
+    found = sorted({Path(p) for path in paths for p in glob.glob(path, recursive=True) if Path(p).is_file()})
+    if not found:
+        raise NoFiles(name, paths[0] if len(paths) == 1 else f"{paths[0]} to {paths[-1]}")
+    check_files(name, source.path, found, roots)
+    return found
+
+
+def covered_span(source: FilesSource, interval: DataInterval, zone: str) -> DataInterval | None:
+    """Return the span of time that the interval's files are named by. None if the path does not name it."""
+    if "{" not in source.path:
+        return None
+    pieces = [interval] if source.every is None else _pieces(source.every, source.lookback, interval, zone)
+    return DataInterval(pieces[0].start, pieces[-1].end)
+
+
+def _paths(source: FilesSource, interval: DataInterval | None, zone: str) -> list[str]:
+    """Return the path of the interval. With `every`, one path per piece, beginning with those of `lookback`."""
+    if "{" not in source.path or interval is None:
+        return [source.path]
+    pieces = [interval] if source.every is None else _pieces(source.every, source.lookback, interval, zone)
+    bounds = ((piece.start.astimezone(ZoneInfo(zone)), piece.end.astimezone(ZoneInfo(zone))) for piece in pieces)
+    return [source.path.format(interval_start=start, interval_end=end) for start, end in bounds]
+
+
+def _pieces(every: timedelta, lookback: timedelta, interval: DataInterval, zone: str) -> list[DataInterval]:
+    """Return the span of each file. The last one may extend beyond the interval."""
+    if is_fixed(every, zone):
+        first = interval.start - lookback
+    else:
+        day, _ = calendar_boundaries(interval.start, every, zone)
+        first = Grid(day, every, zone).previous(day, -(-lookback // every))
+    return Grid(first, every, zone).covering(first, interval.end)
+
+
+def file_marks(files: list[Path]) -> str:
+    """Return a fingerprint of the files: their paths, sizes and times."""
+    return json.dumps([_mark(file) for file in files])
+
+
+def state_marks(states: Sequence[FileState]) -> str:
+    """Return the same fingerprint of files as a run was planned with them."""
+    return json.dumps([(state.path, state.size, state.written_ns) for state in states])
+
+
+def _mark(file: Path) -> tuple[str, int | None, int | None]:
+    try:
+        status = file.stat()
+    except FileNotFoundError:  # removed since the folder was listed
+        return str(file), None, None
+    return str(file), status.st_size, status.st_mtime_ns
