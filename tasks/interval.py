@@ -50,6 +50,8 @@ def collect_logs(pipeline: Pipeline) -> dict[str, Landing]:
     for name, landing in landed.items():
         for file in landing.set_aside:
             get_run_logger().warning("source `%s`: %s is set aside: %s", name, file.path, file.reason)
+        if landing.waiting:
+            get_run_logger().info("source `%s`: the last lines of %d files wait for their end", name, landing.waiting)
     return landed
 
 

@@ -105,6 +105,16 @@ def test_an_archive_of_another_kind_is_no_text(tmp_path: Path, name: str, beginn
     assert "pack it as .gz, .bz2, .xz or .zst" in str(error)
 
 
+def test_a_file_that_became_a_broken_archive_keeps_no_other_file_from_being_read(tmp_path: Path) -> None:
+    known = dict[str, KnownFile]()
+    (tmp_path / "a.log").write_bytes(b"1\n2\n")
+    assert read(tmp_path, known)[0] == ["1", "2"]
+    (tmp_path / "a.log").write_bytes(gzip.compress(b"1\n2\n3\n")[:-4])
+    (tmp_path / "b.log").write_bytes(b"1\n2\n4\n")
+    lines, [error] = read(tmp_path, known)
+    assert (lines, Path(error.file).name) == (["4"], "a.log")
+
+
 @SUFFIXES
 def test_a_packed_file_is_read_on_from_where_the_plain_one_ended(tmp_path: Path, suffix: str) -> None:
     log, known = tmp_path / "a.log", dict[str, KnownFile]()
