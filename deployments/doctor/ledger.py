@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from penstock.database.connections import BUSY_SECONDS, Database
 from penstock.deployments.doctor.finding import Finding, broken, ok, warning
 from penstock.errors import AccessDenied, DatabaseUnavailable, LedgerLost, QueryFailed
-from penstock.interval import iso
 from penstock.ledger.dead_runs import abandon_dead_runs, find_unfinished
 from penstock.ledger.known_ledgers import refuse_lost
 from penstock.ledger.migrations import LATEST, read_version
 from penstock.ledger.tables import metadata, runs
 from penstock.settings import Settings
+from penstock.timezones import describe_moment
 from penstock.upkeep.verify import verify_ledger
 from penstock.wording import plural
 
@@ -52,7 +52,7 @@ def check_ledger(database: Database, settings: Settings) -> Iterator[Finding]:
         yield warning(name, what, remedy)
     else:
         yield ok(name, f"the ledger is at version {version}, which is this Penstock's")
-        yield from _check_leases(database, settings.lease_seconds)
+        yield from _check_leases(database, settings)
         yield from _verify(database)
 
 
@@ -126,9 +126,9 @@ def _check_sqlite(database: Database) -> Iterator[Finding]:
         yield ok(database.name, what)
 
 
-def _check_leases(database: Database, lease_seconds: float) -> Iterator[Finding]:
+def _check_leases(database: Database, settings: Settings) -> Iterator[Finding]:
     """Report the runs whose lease has ended, and mark them as abandoned. Name those that a person must start again."""
-    yield from _report_stale(database, lease_seconds)
+    yield from _report_stale(database, settings)
     abandon_dead_runs(database)
     unfinished = find_unfinished(database)
     for run in unfinished[:SHOWN]:
@@ -139,7 +139,7 @@ def _check_leases(database: Database, lease_seconds: float) -> Iterator[Finding]
         yield warning(database.name, more, "`penstock runs --state abandoned --limit 1000` lists them.")
 
 
-def _report_stale(database: Database, lease_seconds: float) -> Iterator[Finding]:
+def _report_stale(database: Database, settings: Settings) -> Iterator[Finding]:
     """Report the runs whose lease has ended, the first ones by name."""
     with database.reading() as connection:
         now = database.now(connection)
@@ -151,15 +151,16 @@ def _report_stale(database: Database, lease_seconds: float) -> Iterator[Finding]
             for query in (running, stale)
         )
     for run_id, pipeline, lease_until in first:
+        ended = describe_moment(lease_until, settings.timezone)
         late = (now - lease_until).total_seconds()
         long = "; no run has started since: check its schedule and the worker" if late > LONG_DEAD_SECONDS else ""
         yield warning(
             database.name,
-            f"run {run_id[:8]} of {pipeline} died: its lease ended {iso(lease_until)}{long}",
+            f"run {run_id[:8]} of {pipeline} died: its lease ended {ended}{long}",
             f"It is marked as abandoned now. `penstock run {pipeline}` scores what is missing.",
         )
     if number_stale > len(first):
         more = f"{plural(number_stale - len(first), 'more run')} died"
         yield warning(database.name, more, "`penstock runs --state abandoned --limit 1000` lists them.")
     if not number_stale:
-        yield ok(database.name, f"no stale lease; {number} running, leases of {lease_seconds:.0f} s")
+        yield ok(database.name, f"no stale lease; {number} running, leases of {settings.lease_seconds:.0f} s")
