@@ -23,7 +23,7 @@ def read_features(model: str, given: GivenNames) -> tuple[Feature, ...]:
     Raises:
         ModelRefused: the file cannot be read, or a name is empty, there twice or one that XGBoost does not accept.
     """
-    features = _read_file(model, given) if isinstance(given, Path) else _as_floats(given)
+    features = _read_file(model, Path(given)) if isinstance(given, Path | str) else _as_floats(given)
     check_names(model, [feature.name for feature in features])
     return features
 

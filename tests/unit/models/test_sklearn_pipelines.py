@@ -412,6 +412,17 @@ def test_a_damaged_file_is_refused(registry: Registry, tmp_path: Path) -> None:
         import_pipeline(registry, "risk", tmp_path / "m.skops", pa.table({"a": [1]}), source="s")
 
 
+def test_a_booster_that_is_cut_off_never_reaches_xgboost(bring: Import, registry: Registry, tmp_path: Path) -> None:
+    bring(StandardScaler(), columns=NUMBERS)
+    with zipfile.ZipFile(tmp_path / "model.skops") as whole, zipfile.ZipFile(tmp_path / "cut.skops", "w") as cut:
+        for name in whole.namelist():
+            content = whole.read(name)
+            cut.writestr(name, content[: len(content) // 2] if name.endswith(".bin") else content)
+
+    with pytest.raises(ModelRefused, match=r"cut\.skops is damaged or not a model: cut off"):
+        import_pipeline(registry, "other", tmp_path / "cut.skops", pa.table({"age": [1.0]}), source="s")
+
+
 def test_a_booster_of_a_newer_xgboost_is_refused_before_it_is_read(
     bring: Import, monkeypatch: pytest.MonkeyPatch
 ) -> None:
