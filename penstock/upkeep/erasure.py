@@ -28,7 +28,7 @@ from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey, read_number, same_value
 from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.landed import landed_table
-from penstock.spec.pipeline import ROW_ID, LogSource, Pipeline
+from penstock.spec.pipeline import ROW_ID, FilesSource, LogSource, Pipeline
 
 PAGE = 20_000
 
@@ -96,6 +96,8 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
         theirs = [k for k in work.connection.execute(keys).scalars() if row_key.is_key(json.loads(k), masking)]
         for key in theirs:
             work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
+    for text in row_key.values.values():
+        _erase_refused_lines(work, pipeline, pipeline.primary, text)
     _forget_extremes(work, pipeline, set(row_key.values.values()))
 
 
@@ -107,11 +109,29 @@ def _erase_where(work: _Work, pipeline: Pipeline, name: str, row_key: RowKey, ma
     for *place, row in work.connection.execute(rows.where(*mine)).all():
         if same_value(json.loads(row).get(column), text, masking):
             work.delete(quarantine.name, quarantine, *(c == v for c, v in zip(places, place, strict=True)))
+    _erase_refused_lines(work, pipeline, name, text)
     source = pipeline.sources[name]
     if isinstance(source, LogSource):
         for row_id in _forget_lines(work, pipeline, name, source, column, text):
             if name == pipeline.primary:
                 _erase_key(work, pipeline, RowKey({ROW_ID: row_id}), masking)
+
+
+def _erase_refused_lines(work: _Work, pipeline: Pipeline, name: str, text: str) -> None:
+    """Delete refused lines of text files that contain the value as a word, since its column is unknown."""
+    if not isinstance(pipeline.sources[name], FilesSource):
+        return
+    mine = (quarantine.c.pipeline == pipeline.name, quarantine.c.source == name)
+    rows = sa.select(quarantine.c.run_id, quarantine.c.partition, quarantine.c.number, quarantine.c.row).where(*mine)
+    for run_id, partition, number, row in work.connection.execute(rows).all():
+        kept = json.loads(row)
+        if set(kept) == {"file", "line", "text"} and _is_word_of(text, str(kept["text"])):
+            place = (quarantine.c.run_id == run_id, quarantine.c.partition == partition, quarantine.c.number == number)
+            work.delete(quarantine.name, quarantine, *place)
+
+
+def _is_word_of(text: str, line: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(text)}(?!\w)", line) is not None
 
 
 def _forget_lines(work: _Work, pipeline: Pipeline, name: str, source: LogSource, column: str, text: str) -> list[str]:
@@ -153,13 +173,12 @@ def _find_lines(
 
 def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, text: str) -> None:
     """Delete unreadable lines that contain the value as a word, since its column is unknown."""
-    word = re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")
     mine = (log_lines.c.pipeline == pipeline.name, log_lines.c.source == name)
     near = sa.select(log_lines.c.file_id, log_lines.c.offset, log_lines.c.line).where(
         *mine, log_lines.c.line.contains(text, autoescape=True)
     )
     for file_id, offset, line in work.connection.execute(near).all():
-        if word.search(line):
+        if _is_word_of(text, line):
             work.delete(log_lines.name, log_lines, *mine, log_lines.c.file_id == file_id, log_lines.c.offset == offset)
 
 

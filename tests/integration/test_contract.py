@@ -163,7 +163,7 @@ def test_text_files_may_hold_whole_numbers_or_nothing_for_a_day(make_place: Call
 
     for text in ("id,amount\n1,2.5\n", "id,amount\n1,2\n", "id,amount\n1,\n", "id,amount\n1,3.5\n"):
         score_file(text)
-    with pytest.raises(Halted, match=r"`amount` was number, and row 1 of .*day\.csv has `much`"):
+    with pytest.raises(Halted, match=r"`amount` was number, and line 2 of .*day\.csv has `much`"):
         score_file("id,amount\n1,much\n")
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,10 +12,13 @@ import pytest
 
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs, validations_of
+from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.row_key import RowKey
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.tasks.process_resources import connect
-from tests.conftest import view_rows
-from tests.driver import Driver
+from penstock.upkeep.erasure import ErasureRequest, erase
+from tests.conftest import DIALECTS, view_rows
+from tests.driver import Driver, lapse_leases
 from tests.shop import Place
 
 SPEC = """
@@ -50,8 +54,8 @@ def row(number: int, day: int = 1, kind: str = "csv") -> str:
 
 
 @pytest.fixture
-def days(make_place: Callable[..., Place], tmp_path: Path) -> "Days":
-    return Days(make_place(days=1, a_day=50), tmp_path / "days")
+def days(make_place: Callable[..., Place], tmp_path: Path, request: pytest.FixtureRequest) -> "Days":
+    return Days(make_place(warehouse=getattr(request, "param", "sqlite"), days=1, a_day=50), tmp_path / "days")
 
 
 class Days:
@@ -110,6 +114,23 @@ def test_a_bad_row_is_refused_alone_and_kept_with_file_line_and_text(days: Days,
     assert (run.rows_extracted, run.rows_scored, run.rows_quarantined) == (100, 99, 1)
     [found] = [v for v in validations_of(days.place.warehouse, run.run_id) if v.expectation == "max_malformed"]
     assert (found.evaluated, found.unexpected) == (100, 1)
+
+
+@pytest.mark.parametrize("days", DIALECTS, indirect=True)
+def test_refused_rows_are_kept_once_in_every_warehouse_whatever_dies(days: Days) -> None:
+    days.write(1, [row(n) for n in range(100, 199)] + ["1,2"])
+    driver = days.driver()
+    list(takewhile(lambda step: step != "load 2/3", driver.steps(DAY_2)))  # the first partition is loaded
+    lapse_leases(days.place.warehouse)
+
+    assert "publish" in driver.run(DAY_2)
+
+    published = [run for run in list_runs(days.place.warehouse) if run.state == "published"]
+    [run] = published
+    [refused] = quarantined_rows(days.place.warehouse, run_id=run.run_id)
+    assert json.loads(refused.row)["text"] == "1,2"
+    assert (run.rows_extracted, run.rows_scored, run.rows_quarantined) == (100, 99, 1)
+    assert days.keys == [*range(100, 199)]
 
 
 def test_too_many_bad_rows_halt_with_the_first_reason_and_line_and_are_kept(days: Days) -> None:
@@ -289,3 +310,14 @@ features: >-
     with days.place.warehouse.reading() as connection:
         found = connection.exec_driver_sql("select amount from card_risk_scores order by payment_id").scalars()
         assert list(found) == [1, 2, 3]
+
+
+def test_forgetting_a_key_deletes_refused_lines_with_it(days: Days) -> None:
+    days.write(1, [row(n) for n in range(100, 200)] + ["4711,1", "47110,1"])
+    driver = days.driver()
+    driver.run(DAY_2)
+
+    asked = ErasureRequest(driver.pipeline, RowKey({"payment_id": "4711"}))
+    erase(days.place.warehouse, asked, NO_MASKING, b"x" * 16)
+
+    assert [json.loads(refused.row)["text"] for refused in quarantined_rows(days.place.warehouse)] == ["47110,1"]
