@@ -43,6 +43,7 @@ PenstockError
 │   │   ├── InexactColumn
 │   │   ├── UnreadableTime
 │   │   ├── UnfitValue
+│   │   ├── MalformedRows
 │   │   ├── AmbiguousDate
 │   │   ├── AmbiguousDialect
 │   │   ├── AmbiguousNumber

@@ -54,6 +54,11 @@ class ColumnType:
         return f"{self.kind} {self.format}".rstrip()
 
     @property
+    def expected(self) -> str:
+        """What a value has to be, for messages."""
+        return f"{self}, a time that clocks in {self.zone} show once" if self._is_local else str(self)
+
+    @property
     def is_known(self) -> bool:
         """Whether values can be read by this type. Contracts of 0.1 do not say how times are written."""
         return self.kind != NOTHING and (self.kind not in ("date", "timestamp") or bool(self.format))
@@ -133,12 +138,18 @@ class ColumnType:
 TEXT = ColumnType("text")
 
 
-def declared_types(declared: Mapping[str, DeclaredType]) -> dict[str, ColumnType]:
-    """Return the types that a source declares."""
+def declared_types(
+    declared: Mapping[str, DeclaredType], date_format: str | None = None, timestamp_format: str | None = None
+) -> dict[str, ColumnType]:
+    """Return the types that a source declares.
+
+    Args:
+        date_format: that of dates without a format of their own. By default they are ISO 8601.
+        timestamp_format: the same for timestamps.
+    """
+    usual = {"date": date_format or ISO, "timestamp": timestamp_format or ISO}
     return {
-        name: ColumnType(
-            _DECLARED.get(each.type, each.type), each.format or (ISO if each.type in ("date", "timestamp") else "")
-        )
+        name: ColumnType(_DECLARED.get(each.type, each.type), each.format or usual.get(each.type, ""))
         for name, each in declared.items()
     }
 

@@ -13,7 +13,7 @@ from sqlalchemy.pool import StaticPool
 from penstock.database.connections import Connector, Database
 from penstock.errors import BrokenFile
 from penstock.sources import open_source
-from penstock.spec.pipeline import ROW_ID, FilesSource, Pipeline
+from penstock.spec.pipeline import ROW_ID, Pipeline
 
 _FORMATS: dict[str, Literal["parquet", "csv", "json"]] = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".json": "json",
@@ -40,7 +40,7 @@ def read_given_file(what: str, path: Path) -> pa.Table:
     Raises:
         BrokenFile: the file is of another format, or damaged.
         AmbiguousDate: dates of a column can be read in several ways.
-        UnfitValue: a value does not fit the type of its column.
+        MalformedRows: a row cannot be read.
     """
     format_ = _format_of(path)
     if format_ is None:
@@ -52,9 +52,12 @@ def read_given_file(what: str, path: Path) -> pa.Table:
             raise BrokenFile(what, str(path), str(error).splitlines()[0].rstrip(".")) from None
     if "{" in str(path):
         raise BrokenFile(what, str(path), "its path has a brace, which begins a time in the path of a source")
-    source: dict[str, Any] = {"kind": "files", "path": glob.escape(str(path)), "format": format_}
-    if "max_malformed" in FilesSource.model_fields:
-        source["max_malformed"] = 0  # a row that is left out would move all rows after it
+    source = {
+        "kind": "files",
+        "path": glob.escape(str(path)),
+        "format": format_,
+        "max_malformed": 0,  # a row that is left out would move all rows after it
+    }
     pipeline = Pipeline.model_validate(
         {
             "name": "given-file",

@@ -1,14 +1,14 @@
 """What is guessed of text files is shown and kept: by the spec with `check --write`, else by the contract."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
 from penstock.interval import DataInterval
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.pipeline import FilesSource, Pipeline
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.process_resources import connector
 from tests.driver import Driver
@@ -159,3 +159,44 @@ def test_a_contract_of_0_1_without_a_dialect_keeps_its_names(make_place: Callabl
     table = open_source(pipeline, "payments", connector()).read(day)
 
     assert table.column_names[:12] == names
+
+
+def read_rows(place: Place, folder: Path, text: str, **source: object) -> list[dict[str, object]]:
+    """Read one CSV file as a source would."""
+    from penstock.sources import open_source
+
+    (folder / "a.csv").write_text(text)
+    rows = {"kind": "files", "path": str(folder / "a.csv"), "format": "csv", "max_malformed": 0.9} | source
+    spec = {"name": "p", "sources": {"rows": rows}, "model": "m@1", "destination": {"table": "t"}}
+    table = open_source(Pipeline.model_validate(spec), "rows", connector()).read(None)
+    return table.drop_columns(["_row_id"]).to_pylist()
+
+
+def test_numbers_are_read_by_the_guessed_marks(make_place: Callable[..., Place], tmp_path: Path) -> None:
+    rows = read_rows(make(make_place), tmp_path, "a;b;c\n+5;1.250,5;007\n-3;2,75;1E5\n?;;x\n")
+
+    assert rows == [
+        {"a": 5, "b": 1250.5, "c": "007"},
+        {"a": -3, "b": 2.75, "c": "1E5"},
+        {"a": None, "b": None, "c": "x"},
+    ]
+
+
+def test_a_stated_format_is_that_of_declared_and_guessed_dates(
+    make_place: Callable[..., Place], tmp_path: Path
+) -> None:
+    text = "a,b,c\n03/01/2026,03/01/2026,1\n04/02/2026,04/02/2026,2\n"
+    csv = {"date_format": "%m/%d/%Y"}
+    rows = read_rows(make(make_place), tmp_path, text, csv=csv, columns={"a": "date"})
+
+    assert [(row["a"], row["b"]) for row in rows] == [(date(2026, 3, 1),) * 2, (date(2026, 4, 2),) * 2]
+
+
+def test_the_hour_that_clocks_show_twice_is_refused(make_place: Callable[..., Place], tmp_path: Path) -> None:
+    text = "t,x\n2026-10-25 01:30,1\n2026-10-25 02:30,2\n2026-03-29 02:30,3\n2026-10-25 03:30,4\n"
+    rows = read_rows(make(make_place), tmp_path, text, timezone="Europe/Berlin")
+
+    assert [(row["x"], row["t"]) for row in rows] == [
+        (1, datetime(2026, 10, 24, 23, 30, tzinfo=UTC)),
+        (4, datetime(2026, 10, 25, 2, 30, tzinfo=UTC)),
+    ]

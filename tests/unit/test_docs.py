@@ -267,6 +267,14 @@ def test_every_test_that_the_docs_name_exists() -> None:
         assert sorted(names - there) == [], page
 
 
+def test_every_cell_of_the_features_of_files_names_a_test() -> None:
+    table = Path("docs/sources.md").read_text(encoding="utf-8").partition("| feature | CSV | JSON |\n")[2]
+    rows = [line.strip("|").split("|") for line in table.splitlines()[1:] if line.startswith("|")]
+
+    assert len(rows) > 15
+    assert [cell for _, *cells in rows for cell in cells if "`test_" not in cell] == []
+
+
 def test_every_marker_of_a_tier_is_documented() -> None:
     pytest_options = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
     page = Path("docs/testing.md").read_text()

@@ -1,8 +1,10 @@
 """Check one pipeline from its spec to its model's features. A problem does not stop the other checks."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from penstock.cli.check.expectations import Trial
@@ -54,25 +56,27 @@ def check_pipeline(
     if report.problems:
         return report
     report.ok("spec", f"{plural(len(spec.sources), 'source')}, primary `{spec.primary}`")
-    trial = Trial(spec, MaskingPolicy(spec.private_columns), report)
-    check = _Check(spec, settings, connector(settings), report, interval, trial)
-    check.check_privacy()
-    check.check_destination()
-    if accept:
-        check.accept_columns(start)
-    guesses = check.show_guesses(start)
-    if write:
-        check.write_guesses(name, guesses)
-    samples = check.read_samples()
-    features = check.build_features(samples) if samples is not None else None
-    models = check.load_models()
-    if models:
-        check.check_names(models)
-    check.compare_columns(models, accept=accept)
-    if samples is not None and features is not None:
-        check.check_contract(samples, features, models)
-        check.check_history(features)
-    trial.conclude()
+    with TemporaryDirectory(prefix="penstock-") as folder:  # text files are staged once for all that reads them
+        connect = replace(connector(settings), run_folder=Path(folder))
+        trial = Trial(spec, MaskingPolicy(spec.private_columns), report)
+        check = _Check(spec, settings, connect, report, interval, trial)
+        check.check_privacy()
+        check.check_destination()
+        if accept:
+            check.accept_columns(start)
+        guesses = check.show_guesses(start)
+        if write:
+            check.write_guesses(name, guesses)
+        samples = check.read_samples()
+        features = check.build_features(samples) if samples is not None else None
+        models = check.load_models()
+        if models:
+            check.check_names(models)
+        check.compare_columns(models, accept=accept)
+        if samples is not None and features is not None:
+            check.check_contract(samples, features, models)
+            check.check_history(features)
+        trial.conclude()
     return report
 
 

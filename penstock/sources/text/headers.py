@@ -85,10 +85,9 @@ def judge_first_row(rows: Sequence[Sequence[str]]) -> bool | None:
         return _judge_numbers(first, rows, signs.numbers)
     if signs.numbers and not _is_series(signs.numbers):
         return False if not signs.header_like else None
-    if signs.header_like and not signs.data_like:
-        return True if _are_names(first) else None
-    if signs.header_like:
-        return None
+    if signs.header_like:  # a word above codes is often a title, and at times a value
+        is_clear = len(signs.numbers) > 1 and not signs.data_like and _are_names(first)
+        return True if is_clear else None
     return False if signs.data_like or (body and not _are_names(first)) else None
 
 

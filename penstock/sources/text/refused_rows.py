@@ -118,7 +118,7 @@ def _find_misfits(
         f"select {FILE}, {RECORD}, {LINE}, {LAST_LINE}, case {which} end, case {value} end, "  # noqa: S608 # names, quoted
         f"cast({own} as TIMESTAMPTZ) from {raw.relation} where {condition} order by {FILE}, {RECORD}"
     )
-    names = [(column, str(each.kind)) for column, each in checked.items()]
+    names = [(column, each.kind.expected) for column, each in checked.items()]
     rows = (row for page in iter(lambda: found.fetchmany(_PAGE), []) for row in page)
     batch: list[tuple[object, ...]] = []
     for position, group in groupby(rows, key=lambda row: int(row[0])):

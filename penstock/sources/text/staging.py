@@ -92,7 +92,9 @@ class StagingRequest:
         """The types of columns that are declared or kept by the contract."""
         parsed = {column: ColumnType.parse(text) for column, text in self.types.items()}
         kept = {column: kind for column, kind in parsed.items() if kind.is_known}
-        return kept | declared_types(self.spec.declared_columns)
+        return kept | declared_types(
+            self.spec.declared_columns, self.spec.csv.date_format, self.spec.csv.timestamp_format
+        )
 
     @property
     def digest(self) -> str:

@@ -69,7 +69,6 @@ def test_names_of_files_are_told_from_names_of_columns() -> None:
     ] * 3
 
 
-@pytest.mark.skipif("max_malformed" not in FilesSource.model_fields, reason="DuckDB reads text files")
 def test_a_single_row_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """A row that is left out would move all rows after it away from their expected outputs."""
     good = "".join(f"{n},{n / 4}\n" for n in range(500))

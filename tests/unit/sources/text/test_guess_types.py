@@ -178,3 +178,10 @@ def test_a_local_time_is_read_if_its_clock_shows_it_once(
 
     assert bool(fits) is (moment is not None)
     assert value == moment
+
+
+def test_a_refused_local_time_names_the_zone() -> None:
+    assert ColumnType("timestamp", "iso", "Europe/Berlin").expected == (
+        "timestamp iso, a time that clocks in Europe/Berlin show once"
+    )
+    assert ColumnType("timestamp", "iso").expected == "timestamp iso"
