@@ -11,7 +11,6 @@ from pyarrow import parquet
 
 from penstock.errors import PenstockError
 from penstock.sources.given_file import is_rows_file, read_given_file
-from penstock.spec.pipeline import FilesSource
 
 CSV = "when,state,zip,age\n2026-01-05,NA,01234,41\n2026-01-06,,9876,\n2026-01-07,n/a,00001,7\n"
 
