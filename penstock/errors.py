@@ -39,6 +39,7 @@ PenstockError
 │   │   ├── InexactColumn
 │   │   ├── UnreadableTime
 │   │   ├── UnfitValue
+│   │   ├── MalformedRows
 │   │   ├── AmbiguousDate
 │   │   ├── AmbiguousDialect
 │   │   ├── AmbiguousNumber

@@ -76,8 +76,11 @@ def test_sql_text_is_written_only_where_names_alone_are_put_in() -> None:
         "penstock/ledger/migrations.py",
         "penstock/ledger/migration_fills.py",
         "penstock/sources/files.py",
-        "penstock/sources/guessed_numbers.py",
+        "penstock/sources/parquet.py",
         "penstock/sources/sql.py",  # the source's own query, described
-        "penstock/sources/text_files.py",
+        "penstock/sources/text/guess_types.py",
+        "penstock/sources/text/numbers.py",
+        "penstock/sources/text/refused_rows.py",
+        "penstock/sources/text/staging.py",
         "penstock/upkeep/rename.py",
     }

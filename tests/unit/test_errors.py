@@ -19,6 +19,7 @@ def example(kind: type[errors.PenstockError]) -> errors.PenstockError:
     values = {
         bool: True,
         int: 3,
+        float: 0.25,
         str: "culprit",
         tuple[str, ...]: ("culprit",),
         tuple[errors.Problem, ...]: (problem,),
