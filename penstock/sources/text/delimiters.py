@@ -122,10 +122,11 @@ class _Candidate:
 
     @cached_property
     def torn(self) -> int:
-        """Fields with another quote at one end only, or two of them alone. The wrong quote leaves them so."""
+        """Fields with another quote at one end only, alone in pairs, or doubled. The wrong quote leaves them so."""
         others = [quote for quote in _QUOTES if quote != self.dialect.quote]
         fields = [v for rows in self.cells for row in rows for v in row if v]
-        return sum((v[0] in others) != (v[-1] in others) or v in [2 * quote for quote in others] for v in fields)
+        torn = sum((v[0] in others) != (v[-1] in others) for v in fields)
+        return torn + sum(v[0] == v[-1] == q and (len(v) == 2 or 2 * q in v[1:-1]) for v in fields for q in others)
 
     @cached_property
     def is_table(self) -> bool:

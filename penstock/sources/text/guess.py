@@ -93,7 +93,8 @@ def _refuse_unclear_comment(name: str, parsed: Sequence[Parsed]) -> None:
     """Refuse a first row that begins like a comment and is followed by what may be a header."""
     for each in parsed:
         rows = each.rows
-        if rows[0][0].startswith("#") and len(rows) > 2 and judge_first_row(rows[1:]) is True:
+        is_title = len(rows[0]) > 1 and not (len(rows) > 2 and judge_first_row(rows[1:]) is True)
+        if rows[0][0].startswith("#") and len(rows) > 1 and not rows[1][0].startswith("#") and not is_title:
             readings = (
                 Reading('csv: {comment: ""}', f"columns {show_fields(rows[0])}"),
                 Reading('csv: {comment: "#"}', f"columns {show_fields(rows[1])}"),

@@ -114,7 +114,7 @@ def guess_types(
         types |= {c: ColumnType(NUMBER) if {*columns[c]} == {"number"} else TEXT for c in rest}
     else:
         read_before = [c for c, kind in types.items() if kind.kind == NUMBER] if "decimal" in undecided else []
-        numbers, dialect = _guess_numbers(rows, dialect, [*rest, *read_before])
+        numbers, dialect = _guess_numbers(rows, dialect, [*rest, *read_before], len(columns) == 1)
         types |= {c: ColumnType(NUMBER) if c in numbers else TEXT for c in rest}
     unclear: dict[str, tuple[str, ...]] = {}
     if "null" in undecided:
@@ -181,7 +181,7 @@ def _guess_bools(
     return {c: _BOOL for c, misfit in zip(asked, misfits, strict=True) if not misfit}
 
 
-def _guess_numbers(rows: _Rows, dialect: Dialect, columns: Sequence[str]) -> tuple[set[str], Dialect]:
+def _guess_numbers(rows: _Rows, dialect: Dialect, columns: Sequence[str], is_single: bool) -> tuple[set[str], Dialect]:
     """Return the columns of numbers, and the dialect with the marks by which they are."""
     marks = [(dialect.decimal, dialect.thousands)]
     if {"decimal", "thousands"} & {*dialect.undecided}:
@@ -205,7 +205,7 @@ def _guess_numbers(rows: _Rows, dialect: Dialect, columns: Sequence[str]) -> tup
         marked = _find_marked(rows, fitting[chosen])
         if not marked:
             return numbers, dialect
-        if dialect.delimiter != "," or chosen[0] != ".":
+        if dialect.delimiter != "," or chosen[0] != "." or is_single:  # one column shows no delimiter
             [(column, sample), *_] = marked.items()
             readings = tuple(_number_reading(sample, *m) for m in (chosen, other))
             raise AmbiguousNumber(rows.source, column, sample, readings)

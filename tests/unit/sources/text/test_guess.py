@@ -129,6 +129,7 @@ def test_two_delimiters_that_are_equally_good_are_both_shown(tmp_path: Path, tex
         ('id,t\n1,"a,b"\n2,"c\nd"\n', '"', ""),
         ("id,t\n1,'a,b'\n2,'c'\n", "'", ""),
         ("id,t\n1,'a'\n2,'c'\n", "'", ""),
+        ("id,t\n1,a\n2,'it''s'\n", "'", ""),
         ('id,t\n1,"say \\"a\\""\n2,"c"\n', '"', "\\"),
         ('id,t\n1,"C:\\"\n2,"c"\n', '"', ""),
         ("id,t\n1,it's\n2,that's\n", '"', ""),

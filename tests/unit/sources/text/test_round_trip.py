@@ -229,6 +229,8 @@ def assert_same(table: Table, rows: Sequence[tuple[Any, ...]], unclear: Mapping[
 def check_csv(table: Table, how: Written) -> None:
     if len(table.names) == 1:  # no delimiter and no width is seen
         how = replace(how, delimiter=",", preamble=0, comment="")
+    elif how.delimiter == "," and how.thousands == ".":  # files with commas are read with decimal points
+        how = replace(how, thousands="")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "a.csv"
         write_csv(table, how if len(table.names) > 1 else replace(how, preamble=0, comment=""), file)
