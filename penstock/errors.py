@@ -983,7 +983,9 @@ class MalformedRows(SourceError):
     kind: str = ""
 
     def message(self) -> str:
-        share = f"{self.refused:,} of {self.rows:,} rows cannot be read, and `max_malformed` is {self.limit:.2%}"
+        share = (
+            f"{self.refused:,} of {plural(self.rows, 'row')} cannot be read, and `max_malformed` is {self.limit:.2%}"
+        )
         why = f"`{self.column}` is {self.kind}, and the file has `{self.value}`" if self.column else self.reason
         declare = f", or declare the column under `columns:` of the source, as in `{self.column}: string`"
         return (

@@ -26,6 +26,7 @@ from penstock.sources import open_source
 from penstock.sources.files_reader import FilesReader
 from penstock.spec.expectation_types import Outcome
 from penstock.spec.pipeline import FilesSource, Pipeline
+from penstock.wording import plural
 
 MALFORMED, STRAY = "max_malformed", "stray"
 _MOST_KEPT = 1_000
@@ -102,7 +103,8 @@ def _judge_stray(pipeline: Pipeline, partition: Partition) -> Iterator[Validatio
     source = pipeline.primary_source
     if not partition.stray or not isinstance(source, FilesSource):
         return
-    observed = f"{partition.stray:,} rows of the files are outside the interval that the files are named by"
+    are = "is" if partition.stray == 1 else "are"
+    observed = f"{plural(partition.stray, 'row')} of the files {are} outside the interval that the files are named by"
     outcome: Outcome = "quarantined" if source.stray == "quarantine" else "noted"
     yield Validation(
         pipeline.primary,

@@ -45,6 +45,7 @@ from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.parts import write_grain
 from penstock.spec.pipeline import ROW_ID, SCORES, ColumnSource, FilesSource, Pipeline, SqlSource
+from penstock.wording import plural
 
 CONTRACT = "contract"
 _WAY_OUT = ("fix the source", "its columns")
@@ -80,7 +81,7 @@ class Difference:
             return f"{self.misfit.file} line {self.misfit.line:,} has {self.now} instead of {self.was}"
         if self.misfit is not None:
             where = f"line {self.misfit.line:,} of {self.misfit.file} has `{self.misfit.value}`"
-            rows = f"{self.misfit.refused:,} of {self.misfit.rows:,} rows cannot be read"
+            rows = f"{self.misfit.refused:,} of {plural(self.misfit.rows, 'row')} cannot be read"
             return f"`{self.column}` was {self.was}, and {where} ({rows}, `max_malformed` is {self.misfit.limit:.2%})"
         if self.was is None:
             return f"`{self.column}` ({self.now}) was added"

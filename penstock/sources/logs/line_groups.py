@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from penstock.database.types import TIMESTAMP
@@ -51,6 +50,8 @@ def _query(name: str, lines: pa.Table, group: LogGroup, chosen: list[str], claus
     plain = [column for column, expression in group.key.items() if expression == quote_column(column)]
     if missing := tuple(column for column in plain if column not in known):
         raise MissingColumns(f"source `{name}`", missing, tuple(known))
+    import duckdb  # a late import, because it takes a while and most pipelines have no groups
+
     with open_engine() as connection:
         connection.execute("set threads = 1; set TimeZone = 'UTC'")  # so that sums and firsts are those of the order
         connection.register("lines", lines.select(known))

@@ -19,6 +19,8 @@ from typing import BinaryIO, cast
 
 import pyarrow as pa
 
+from penstock.wording import plural
+
 _MAGIC = {
     "gzip": re.compile(rb"\x1f\x8b\x08"),
     "bz2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),
@@ -80,7 +82,7 @@ def _only_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     if len(members) == 1:
         return members[0]
     named = ", ".join(f"`{m.filename}`" for m in members[:5])
-    found = f"{len(members)} files in it ({named})" if members else "no file in it"
+    found = f"{plural(len(members), 'file')} in it ({named})" if members else "no file in it"
     raise UnreadableArchive(f"it is a zip file with {found}, and one is read; unpack it")
 
 
