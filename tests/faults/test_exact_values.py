@@ -19,6 +19,7 @@ from penstock.models.registry import Registry
 from penstock.privacy.masking import NO_MASKING
 from penstock.privacy.row_key import read_row_key, same_value
 from penstock.sources.logs.json_lines import JsonParser
+from penstock.sources.logs.time_format import TimeFormat
 from penstock.spec.pipeline import Pipeline
 from penstock.upkeep.erasure import ErasureRequest, erase
 from penstock.upkeep.quarantine_release import Choice, release_selected, select_rows
@@ -405,7 +406,7 @@ def test_keys_of_two_columns_and_of_odd_types_are_exact(
 
 def test_a_whole_number_with_a_point_in_a_log_is_malformed_if_it_was_rounded() -> None:
     lines = pa.array([f'{{"time": 1767225600, "id": {i}}}' for i in ("9007199254740993.0", "9007199254740993", "5.0")])
-    parser = JsonParser({"id": "int"})
+    parser = JsonParser({"id": "int"}, None, TimeFormat())
     times = parser.times(lines, START)
 
     assert times.is_valid().to_pylist() == [False, True, True]
