@@ -94,7 +94,8 @@ def audit_interval(
     halted = tuple(dict.fromkeys(halt for receipt in receipts for halt in receipt.halts))
     totals = sum_counts(receipts) if halted else reconcile(run, receipts, rows_in_database, planned)
     reason = next((receipt.first_reason for receipt in receipts if receipt.first_reason), "")
-    volume = _judge_volume(run, totals, totals.extracted if halted or planned is None else planned, reason)
+    counted = totals.extracted if halted or planned is None else planned
+    volume = _judge_volume(run, totals, counted, reason, notes.get(pipeline.primary))
     found = [*volume, *(_judge_malformed(run, name, *counts) for name, counts in malformed.items())]
     found += [note for name, each in notes.items() for note in _describe_lines(name, each)]
     if not halted:
@@ -115,7 +116,9 @@ def _refused_early(run: ScoringRun, receipts: Sequence[Receipt]) -> int:
     return sum(r.refused_at_source + r.excluded for r in receipts)
 
 
-def _judge_volume(run: ScoringRun, totals: Totals, planned: int, reason: str) -> list[Validation]:
+def _judge_volume(
+    run: ScoringRun, totals: Totals, planned: int, reason: str, lines: LogNotes | None
+) -> list[Validation]:
     limit, empty = run.pipeline.quarantine_limit, run.pipeline.empty
     found = []
     if planned != totals.extracted:
@@ -124,6 +127,8 @@ def _judge_volume(run: ScoringRun, totals: Totals, planned: int, reason: str) ->
         found.append(Validation(VOLUME, "rows as counted", "info", planned, 0, "noted", observed))
     if totals.extracted == 0 and empty == "halt":
         observed = f"source `{run.pipeline.primary}` has no rows; if that is normal, set `empty: publish`"
+        if lines and lines.set_aside:
+            observed = f"source `{run.pipeline.primary}` has no rows, and {_describe_set_aside(lines)}"
         found.append(Validation(VOLUME, "rows in the interval", "critical", 0, 0, "halted", observed))
     if totals.quarantined:
         share = totals.quarantined / totals.extracted
@@ -148,13 +153,17 @@ def _describe_lines(name: str, notes: LogNotes) -> list[Validation]:
     found = []
     if notes.set_aside:
         count = len(notes.set_aside)
-        observed = f"{plural(count, 'archive is', 'archives are')} set aside: {'; '.join(notes.set_aside[:3])}"
-        found.append(Validation(name, "archives unpack", "warning", count, 0, "noted", observed))
+        found.append(Validation(name, "archives unpack", "warning", count, 0, "noted", _describe_set_aside(notes)))
     if notes.repeated:
         lines = plural(notes.repeated, "line has", "lines have")
         observed = f"{lines} a time that occurs twice in {notes.timezone}; the first occurrence is taken"
         found.append(Validation(name, "times occur once", "warning", notes.repeated, 0, "noted", observed))
     return found
+
+
+def _describe_set_aside(notes: LogNotes) -> str:
+    count = len(notes.set_aside)
+    return f"{plural(count, 'archive is', 'archives are')} set aside: {'; '.join(notes.set_aside[:3])}"
 
 
 def _judge_stage(run: ScoringRun, stage: str, rows: int, receipts: Sequence[Receipt]) -> Verdict:
