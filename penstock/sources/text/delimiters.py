@@ -26,6 +26,8 @@ _CONSISTENT = 0.9
 """Least share of rows that have the same number of fields."""
 _CLEARLY = 0.1
 """A dialect is better if so many more of its fields look like values."""
+_PLAIN = 0.9
+"""Share of fields that look like values from which a dialect needs no other reason."""
 _RAGGED = 0.5
 """Share of equally wide rows from which a file may be a table with many broken rows."""
 _MOST_PREAMBLE = 100
@@ -37,18 +39,23 @@ class Parsed:
     """The head of one file, read with a dialect."""
 
     head: Head
+    dialect: Dialect
     records: tuple[Record, ...]
     broken: int
     """Lines that are no record, such as those with an open quote."""
 
     @cached_property
     def width(self) -> int:
-        """The number of fields that most rows have, without a last one that is always empty."""
+        """The number of fields that most rows have, without a last one that is always empty.
+
+        A delimiter that only ends the lines, and is no blank, makes two fields.
+        """
         widths = Counter(len(r.values) for r in self.records)
         if not widths:
             return 0
         most = max(widths, key=lambda width: (widths[width], width))
-        return max(1, *(_filled(r) for r in self.records if len(r.values) == most))
+        least = 1 if self.dialect.delimiter in (BLANKS, " ") else min(most, 2)
+        return max(least, *(_filled(r) for r in self.records if len(r.values) == most))
 
     @cached_property
     def first(self) -> int:
@@ -58,8 +65,17 @@ class Parsed:
     @cached_property
     def rows(self) -> list[list[str]]:
         """The rows from there on that are as wide, without blanks around the values."""
+        return [[value.strip() for value in values] for values in self._written]
+
+    @cached_property
+    def _written(self) -> list[list[str]]:
         chosen = (r.values for r in self.records[self.first :] if _fits(r, self.width))
-        return [[(value or "").strip() for value in values[: self.width]] for values in chosen]
+        return [[value or "" for value in values[: self.width]] for values in chosen]
+
+    @cached_property
+    def ends_lines(self) -> bool:
+        """Whether all rows end with the delimiter."""
+        return bool(self.records) and all(len(r.values) > _filled(r) for r in self.records[self.first :])
 
     @property
     def preamble(self) -> tuple[Record, ...]:
@@ -76,7 +92,7 @@ class Parsed:
     @cached_property
     def plainness(self) -> float:
         """The share of fields that look like a value, and not like several values in one."""
-        fields = [value for row in self.rows[1:] or self.rows for value in row if not is_missing(value)]
+        fields = [value for row in self._written[1:] or self._written for value in row]
         return sum(map(_is_plain, fields)) / len(fields) if fields else 1.0
 
 
@@ -87,7 +103,7 @@ def parse_head(head: Head, dialect: Dialect) -> Parsed:
     if not head.is_whole and found and not isinstance(found[-1], Record):
         found.pop()  # a record that ends beyond the head
     records = tuple(r for r in found if isinstance(r, Record))
-    return Parsed(head, records, len(found) - len(records))
+    return Parsed(head, dialect, records, len(found) - len(records))
 
 
 @dataclass(frozen=True)
@@ -117,15 +133,20 @@ class _Candidate:
         return min(p.width for p in self.parsed)
 
     @property
-    def ends_with_delimiter(self) -> bool:
-        return all(len(r.values) > 1 for p in self.parsed for r in p.records)
+    def ends_lines(self) -> bool:
+        return all(p.ends_lines for p in self.parsed)
+
+    @cached_property
+    def has_empty_lines(self) -> bool:
+        """Whether a line has delimiters and nothing else."""
+        return any(len(r.values) > 1 and not _filled(r) for p in self.parsed for r in p.records)
 
     @cached_property
     def torn(self) -> int:
-        """Fields with another quote at one end only, alone in pairs, or doubled. The wrong quote leaves them so."""
+        """Fields with half a pair of another quote, alone in pairs, or doubled. The wrong quote leaves them so."""
         others = [quote for quote in _QUOTES if quote != self.dialect.quote]
         fields = [v for rows in self.cells for row in rows for v in row if v]
-        torn = sum((v[0] in others) != (v[-1] in others) for v in fields)
+        torn = sum((v[0] == q) != (v[-1] == q) and v.count(q) % 2 for v in fields for q in others)
         return torn + sum(v[0] == v[-1] == q and (len(v) == 2 or 2 * q in v[1:-1]) for v in fields for q in others)
 
     @cached_property
@@ -159,10 +180,14 @@ def guess_delimiter(name: str, stated: CsvDialect, base: Dialect, heads: Sequenc
 def _best_quote(stated: CsvDialect, base: Dialect, heads: Sequence[Head]) -> _Candidate:
     """Return the quote, the escape and the comment with which most rows are equally wide."""
     tried = [_try(base_, heads) for base_ in _quotings(stated, base, heads)]
-    best = max(tried, key=lambda c: (round(c.consistency, 3), not c.has_preamble, -c.torn))
-    if best.dialect.quote == '"' and stated.quote is None and _encloses(tried[0], "'"):
-        best = _try(replace(base, quote="'"), heads)
+    best = max(tried, key=_fit)
+    if best.dialect.quote == '"' and stated.quote is None and _encloses(best, "'"):
+        return max((c for c in tried if c.dialect.quote == "'"), key=_fit)
     return best
+
+
+def _fit(candidate: _Candidate) -> tuple[float, bool, int]:
+    return round(candidate.consistency, 3), not candidate.has_preamble, -candidate.torn
 
 
 def _quotings(stated: CsvDialect, base: Dialect, heads: Sequence[Head]) -> Iterator[Dialect]:
@@ -207,27 +232,41 @@ def _choose(name: str, candidates: Sequence[_Candidate]) -> _Candidate:
     tables = [c for c in candidates if c.is_table]
     best = _best(name, [c for c in tables if c.dialect.delimiter in _CHARACTERS])
     blanks = next((c for c in tables if c.dialect.delimiter not in _CHARACTERS), None)
-    if blanks is not None and (best is None or blanks.plainness > best.plainness + _CLEARLY):
-        if best is None and not (blanks.width > 2 and _mostly_numbers(blanks)):
-            raise _ambiguous(name, blanks, _as_one_column(name, candidates))
+    if blanks is not None and (best is None or _is_plainer(blanks, best)):
+        if not _mostly_numbers(blanks) or (best is None and blanks.width < 3):
+            raise _ambiguous(name, blanks, best or _as_one_column(name, candidates))
         return blanks
     return best or _as_one_column(name, candidates)
 
 
 def _best(name: str, candidates: Sequence[_Candidate]) -> _Candidate | None:
+    """Return the table that is clearly the best one."""
     ranked = sorted(candidates, key=lambda c: c.rank, reverse=True)
-    if len(ranked) > 1 and ranked[0].rank - ranked[1].rank < _CLEARLY:
-        raise _ambiguous(name, ranked[0], ranked[1])
+    for other in ranked[1:]:
+        if not _is_clear(ranked[0], other):
+            raise _ambiguous(name, ranked[0], other)
     return ranked[0] if ranked else None
+
+
+def _is_clear(best: _Candidate, other: _Candidate) -> bool:
+    """Whether there is a reason to prefer one table to another."""
+    if best.rank - other.rank < _CLEARLY or (other.ends_lines and not best.ends_lines):
+        return False
+    return best.plainness >= _PLAIN or (other.has_preamble and not best.has_preamble)
+
+
+def _is_plainer(blanks: _Candidate, best: _Candidate) -> bool:
+    """Whether blanks make the better table. Tabs that make one alone are not taken for blanks."""
+    return best.dialect.delimiter != "\t" and blanks.plainness > best.plainness + _CLEARLY
 
 
 def _as_one_column(name: str, candidates: Sequence[_Candidate]) -> _Candidate:
     """Return a reading in which a line is one value, if no delimiter makes a table of most lines."""
-    singles = [c for c in candidates if c.width == 1 and c.consistency >= _CONSISTENT]
-    ended = [c for c in singles if c.dialect.delimiter in _CHARACTERS and c.ends_with_delimiter]
-    single = next(iter((*ended, *singles)), candidates[0])
-    ragged = [c for c in candidates if c.width > 1 and c.dialect.delimiter in _CHARACTERS]
+    characters = [c for c in candidates if c.dialect.delimiter in _CHARACTERS]
+    ragged = [c for c in characters if c.width > 1 or c.has_empty_lines]
     ragged.sort(key=lambda c: c.consistency, reverse=True)
+    singles = [c for c in candidates if c.width == 1 and c.consistency >= _CONSISTENT and c not in ragged]
+    single = next(iter(singles), candidates[0])
     if single.width > 1 or (ragged and ragged[0].consistency > _RAGGED):
         raise _ambiguous(name, *dict.fromkeys((*ragged[:1], single, *ragged[1:2])))
     return single
@@ -259,7 +298,10 @@ def _mostly_numbers(candidate: _Candidate) -> bool:
 
 
 def _is_plain(value: str) -> bool:
-    return kind_of(value) != "text" or not _DISTURBING.search(value)
+    """Whether a field looks like one value. A tab at its end is a sign that it does not."""
+    text = value.strip(" ")
+    is_nested = (text[:1], text[-1:]) in (("{", "}"), ("[", "]"))
+    return is_nested or kind_of(text) != "text" or not _DISTURBING.search(text)
 
 
 def _fits(record: Record, width: int) -> bool:
