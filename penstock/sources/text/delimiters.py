@@ -89,6 +89,11 @@ class Parsed:
             return 0.0
         return len(self.rows) / following
 
+    @property
+    def misfits(self) -> int:
+        """Records of another width, and lines that are no record."""
+        return len(self.records) - self.first + self.broken - len(self.rows) if self.consistency else len(self.records)
+
     @cached_property
     def plainness(self) -> float:
         """The share of fields that look like a value, and not like several values in one."""
@@ -187,7 +192,9 @@ def _best_quote(stated: CsvDialect, base: Dialect, heads: Sequence[Head]) -> _Ca
 
 
 def _fit(candidate: _Candidate) -> tuple[float, bool, int]:
-    return round(candidate.consistency, 3), not candidate.has_preamble, -candidate.torn
+    lines = sum(len(p.head.lines) for p in candidate.parsed)
+    misfits = sum(p.misfits for p in candidate.parsed)
+    return -round(misfits / lines, 3), not candidate.has_preamble, -candidate.torn
 
 
 def _quotings(stated: CsvDialect, base: Dialect, heads: Sequence[Head]) -> Iterator[Dialect]:

@@ -61,6 +61,8 @@ def test_a_row_of_names_is_a_header(tmp_path: Path, text: str) -> None:
         "2019\n5\n",
         "a,x\nk1,x\nk1,y\n",
         "sim,price\nS-1,x\nS-2,y\nS-3,x\n",
+        "colour,shop\nred,ab\ncolour,cd\n",
+        "id,x\n1,2\n3,4\nid,x\n5,6\n",
     ],
 )
 def test_a_first_row_that_may_be_both_shows_both(tmp_path: Path, text: str) -> None:
@@ -108,13 +110,32 @@ def test_files_with_and_without_a_header_are_refused(tmp_path: Path) -> None:
         ("id,when\n1,2019-01-01 10:00\n2,2019-01-02 11:00\n", ","),
         ("id;note\n1;Hello, you\n2;well, yes\n", ";"),
         ('id,note\n1,"a;b"\n2,"c;d"\n', ","),
+        ("1,000.0;\n1,000.0;\n", ";"),
+        ('"-0,25"\t""\n"1234,5"\t""\n', "\t"),
+        ("# of today\n1,5|\n1234,5|\n", "|"),
+        ("k1;\nk2;\nk3;\n", ";"),
+        ('say "hi"|zy\nsay "hi"|zb-77\nsay "hi"|x\n', "|"),
+        ('id\tpayload\n1\t{"a":1,"b":2}\n2\t{"a":3,"b":4}\n', "\t"),
+        ("id,range\n1,a;b\n2,c;d\n", ","),
+        ("Report 0\nReport 1\nz\ta\n1.5\tx|y\n2.5\ta;b\n3.5\ta,b\n", "\t"),
     ],
 )
 def test_the_delimiter_is_the_one_that_makes_a_table(tmp_path: Path, text: str, delimiter: str) -> None:
     assert guess(tmp_path, text).delimiter == delimiter
 
 
-@pytest.mark.parametrize("text", ["hello world\nfoo bar\nx y\n", "a,b;c\nd,e;f\ng,h;i\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello world\nfoo bar\nx y\n",
+        "a,b;c\nd,e;f\ng,h;i\n",
+        "a,b|\na,b|\na,b|\n",
+        "1,2,3,4,5,6,7,8,9,10;\n1,2,3,4,5,6,7,8,9,10;\n",
+        "false\ta;b\n\ta;b\n\ta;b\n",
+        "a;b,a;b\na;b,a;b\n",
+        "Report 0\nReport 1\n,\n",
+    ],
+)
 def test_two_delimiters_that_are_equally_good_are_both_shown(tmp_path: Path, text: str) -> None:
     with pytest.raises(AmbiguousDialect) as caught:
         guess(tmp_path, text)
@@ -133,6 +154,9 @@ def test_two_delimiters_that_are_equally_good_are_both_shown(tmp_path: Path, tex
         ('id,t\n1,"say \\"a\\""\n2,"c"\n', '"', "\\"),
         ('id,t\n1,"C:\\"\n2,"c"\n', '"', ""),
         ("id,t\n1,it's\n2,that's\n", '"', ""),
+        ("n,t\n" + "1,'ab'\n2,'cd'\n" * 9 + "3,'it\\'s'\n", "'", "\\"),
+        ("id,t\n1,say \"hi\"\n2,'it''s'\n", "'", ""),
+        ("id,t\n1,x\n2,'two\nlines'\n3,a,b\n4,k1\n5,'it''s'\n" + "6,yes\n" * 9, "'", ""),
     ],
 )
 def test_the_quote_is_the_one_that_makes_a_table(tmp_path: Path, text: str, quote: str, escape: str) -> None:
