@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from penstock.errors import AmbiguousDialect, Reading
-from penstock.sources.text.delimiters import Parsed, show_fields
 from penstock.sources.text.dialect import untitled_name
+from penstock.sources.text.parsed import Parsed
+from penstock.sources.text.readings import show_fields
 from penstock.sources.text.values import is_missing, is_number, kind_of, shape_of
 
 _MOST = 0.9
