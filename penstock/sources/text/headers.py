@@ -78,7 +78,8 @@ def judge_first_row(rows: Sequence[Sequence[str]]) -> bool | None:
     first, body = rows[0], rows[1:]
     found = _judge(first, body)
     others = [row for row in body if row != first]
-    if found is False and len(others) < len(body) and all(kind_of(cell) == "text" for cell in first):
+    is_repeated = len(first) > 1 and len(others) < len(body)
+    if found is False and is_repeated and all(kind_of(cell) == "text" for cell in first):
         return None if _judge(first, others) is not False else False  # files with headers, put into one
     return found
 
