@@ -78,7 +78,9 @@ class Parsed:
     @property
     def misfits(self) -> int:
         """Records of another width, and lines that are no record."""
-        return len(self.records) - self.first + self.broken - len(self.rows) if self.consistency else len(self.records)
+        if not self.consistency:
+            return len(self.head.lines)
+        return len(self.records) - self.first + self.broken - len(self.rows)
 
     @cached_property
     def plainness(self) -> float:
