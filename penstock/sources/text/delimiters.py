@@ -86,7 +86,7 @@ def _as_one_column(name: str, candidates: Sequence[Candidate]) -> Candidate:
     ragged = [c for c in characters if c.width > 1 or c.has_empty_lines]
     ragged.sort(key=lambda c: c.consistency, reverse=True)
     singles = [c for c in candidates if c.width == 1 and c.consistency >= CONSISTENT and c not in ragged]
-    single = next(iter(singles), candidates[0])
+    single = max(singles, key=lambda c: c.consistency, default=candidates[0])
     if single.width > 1 or (ragged and ragged[0].consistency > _RAGGED):
         raise _ambiguous(name, *dict.fromkeys((*ragged[:1], single, *ragged[1:2])))
     return single

@@ -116,6 +116,7 @@ def test_files_with_and_without_a_header_are_refused(tmp_path: Path) -> None:
         ('"-0,25"\t""\n"1234,5"\t""\n', "\t"),
         ("# of today\n1,5|\n1234,5|\n", "|"),
         ("k1;\nk2;\nk3;\n", ";"),
+        ("k1\n" * 20 + "a,b\n", ";"),
         ('say "hi"|zy\nsay "hi"|zb-77\nsay "hi"|x\n', "|"),
         ('1\t{"a":1,"b":2}\n2\t{"a":3,"b":4}\n', "\t"),
         ('id\tpayload\n1\t{"a":1,"b":2}\n2\t{"a":3,"b":4}\n', "\t"),
