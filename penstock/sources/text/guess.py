@@ -9,10 +9,12 @@ from typing import Any
 
 from penstock.errors import AmbiguousDialect, DialectChanged, Reading
 from penstock.sources.text.decoding import has_stray_bytes
-from penstock.sources.text.delimiters import Parsed, guess_delimiter, parse_head, show, show_fields
+from penstock.sources.text.delimiters import guess_delimiter
 from penstock.sources.text.dialect import ARRAY, LINES, SHOWN_BY_ALL_ROWS, Dialect
 from penstock.sources.text.headers import decide_header, judge_first_row
 from penstock.sources.text.heads import Head, read_heads
+from penstock.sources.text.parsed import Parsed, parse_head
+from penstock.sources.text.readings import show, show_fields
 from penstock.spec.pipeline import ROW_ID, FilesSource
 
 

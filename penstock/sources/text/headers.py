@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from penstock.errors import AmbiguousDialect, Reading
-from penstock.sources.text.delimiters import Parsed, show_fields
 from penstock.sources.text.dialect import untitled_name
+from penstock.sources.text.parsed import Parsed
+from penstock.sources.text.readings import show_fields
 from penstock.sources.text.values import is_missing, is_number, kind_of, shape_of
 
 _MOST = 0.9
@@ -26,6 +27,8 @@ class _Signs:
     """Columns of numbers or times whose first value is one too, and hardly a name."""
     data_like: int = 0
     """Columns of text whose first value looks like the others."""
+    recurring: int = 0
+    """How often first values of columns of text are found again in their columns."""
     numbers: list[int] = field(default_factory=list)
     """First values that fit a column of numbers, but are also names in many files, such as years."""
 
@@ -73,22 +76,32 @@ def header_readings(parsed: Parsed) -> tuple[Reading, ...]:
 def judge_first_row(rows: Sequence[Sequence[str]]) -> bool | None:
     """Return whether the first row of one file is a header. None if its rows do not show it."""
     first, body = rows[0], rows[1:]
+    found = _judge(first, body)
+    others = [row for row in body if row != first]
+    is_repeated = len(first) > 1 and len(others) < len(body)
+    if found is False and is_repeated and all(kind_of(cell) == "text" for cell in first):
+        return None if _judge(first, others) is not False else False  # files with headers, put into one
+    return found
+
+
+def _judge(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool | None:
     signs = _Signs()
     for column, cell in enumerate(first):
         _look(signs, cell, [row[column] for row in body if not is_missing(row[column])])
     if signs.header:
-        is_clear = _are_names(first) and not signs.data and not signs.data_like
+        is_clear = _are_names(first) and not (signs.data or signs.data_like or signs.recurring)
         return True if is_clear and (not signs.numbers or _is_series(signs.numbers)) else None
     if signs.data:
         return False
     if signs.numbers and len(signs.numbers) == len([cell for cell in first if not is_missing(cell)]):
-        return _judge_numbers(first, rows, signs.numbers)
+        return _judge_numbers(first, body, signs.numbers)
     if signs.numbers and not _is_series(signs.numbers):
         return False if not signs.header_like else None
     if signs.header_like:  # a word above codes is often a title, and at times a value
-        is_clear = len(signs.numbers) > 1 and not signs.data_like and _are_names(first)
+        is_clear = len(signs.numbers) > 1 and not (signs.data_like or signs.recurring) and _are_names(first)
         return True if is_clear else None
-    return False if signs.data_like or (body and not _are_names(first)) else None
+    is_data = signs.data_like or signs.recurring > 1  # a title may also be a value
+    return False if is_data or (body and not _are_names(first)) else None
 
 
 def _look(signs: _Signs, cell: str, body: Sequence[str]) -> None:
@@ -110,8 +123,11 @@ def _look_at_text(signs: _Signs, cell: str, body: Sequence[str]) -> None:
     shapes = Counter(map(shape_of, body))
     same = shapes[shape_of(cell)]
     has_digit = any(c.isdigit() for c in cell)
-    if cell in body or (has_digit and same >= _MOST * len(body)):
+    if has_digit and same >= _MOST * len(body):
         signs.data_like += 1
+        return
+    if cell in body:
+        signs.recurring += body.count(cell)
         return
     with_digit = sum(any(c.isdigit() for c in value) for value in body)
     is_repeated = len(body) > 3 and min(Counter(body).values()) > 1
@@ -119,9 +135,9 @@ def _look_at_text(signs: _Signs, cell: str, body: Sequence[str]) -> None:
         signs.header_like += 1
 
 
-def _judge_numbers(first: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> bool | None:
+def _judge_numbers(first: Sequence[str], body: Sequence[Sequence[str]], numbers: Sequence[int]) -> bool | None:
     """Judge a first row of natural numbers over columns of numbers. Years, and 0, 1, 2, are names in many files."""
-    if not _are_names(first) or _continues(rows):
+    if not _are_names(first) or _continues([first, *body]):
         return False
     if len(first) == 1:
         return None if numbers[0] in _YEARS or numbers[0] in (0, 1) else False

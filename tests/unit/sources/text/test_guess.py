@@ -28,6 +28,8 @@ def guess(folder: Path, *texts: str | bytes, kind: str = "csv", contract: Any = 
     "text",
     [
         "k1,red\nk2,blue\nk3,red\n",
+        "k1,red\nk2,blue\nk1,red\n",
+        "red\nblue\nred\ngreen\nred\n",
         "1,1,-0.0007\n1,2,0.0019\n2,1,0.0003\n",
         "28,1,NaN,28\n29,0,NaN,3\n",
         "1,100\n2,250\n3,180\n",
@@ -61,6 +63,8 @@ def test_a_row_of_names_is_a_header(tmp_path: Path, text: str) -> None:
         "2019\n5\n",
         "a,x\nk1,x\nk1,y\n",
         "sim,price\nS-1,x\nS-2,y\nS-3,x\n",
+        "colour,shop\nred,ab\ncolour,cd\n",
+        "id,x\n1,2\n3,4\nid,x\n5,6\n",
     ],
 )
 def test_a_first_row_that_may_be_both_shows_both(tmp_path: Path, text: str) -> None:
@@ -108,13 +112,35 @@ def test_files_with_and_without_a_header_are_refused(tmp_path: Path) -> None:
         ("id,when\n1,2019-01-01 10:00\n2,2019-01-02 11:00\n", ","),
         ("id;note\n1;Hello, you\n2;well, yes\n", ";"),
         ('id,note\n1,"a;b"\n2,"c;d"\n', ","),
+        ("1,000.0;\n1,000.0;\n", ";"),
+        ('"-0,25"\t""\n"1234,5"\t""\n', "\t"),
+        ("# of today\n1,5|\n1234,5|\n", "|"),
+        ("k1;\nk2;\nk3;\n", ";"),
+        ("k1\n" * 20 + "a,b\n", ";"),
+        ('say "hi"|zy\nsay "hi"|zb-77\nsay "hi"|x\n', "|"),
+        ('1\t{"a":1,"b":2}\n2\t{"a":3,"b":4}\n', "\t"),
+        ('id\tpayload\n1\t{"a":1,"b":2}\n2\t{"a":3,"b":4}\n', "\t"),
+        ("id,range\n1,a;b\n2,c;d\n", ","),
+        ("Report 0\nReport 1\nz\ta\n1.5\tx|y\n2.5\ta;b\n3.5\ta,b\n", "\t"),
     ],
 )
 def test_the_delimiter_is_the_one_that_makes_a_table(tmp_path: Path, text: str, delimiter: str) -> None:
     assert guess(tmp_path, text).delimiter == delimiter
 
 
-@pytest.mark.parametrize("text", ["hello world\nfoo bar\nx y\n", "a,b;c\nd,e;f\ng,h;i\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello world\nfoo bar\nx y\n",
+        "a,b;c\nd,e;f\ng,h;i\n",
+        "a,b|\na,b|\na,b|\n",
+        "a,b,c,d,e,f,g,h,i,j,k;\na,b,c,d,e,f,g,h,i,j,k;\n",
+        'u v w x"|y\nu v w z"|k\na b c x"|m\n',
+        "false\ta;b\n\ta;b\n\ta;b\n",
+        "a;b,a;b\na;b,a;b\n",
+        "Report 0\nReport 1\n,\n",
+    ],
+)
 def test_two_delimiters_that_are_equally_good_are_both_shown(tmp_path: Path, text: str) -> None:
     with pytest.raises(AmbiguousDialect) as caught:
         guess(tmp_path, text)
@@ -133,6 +159,9 @@ def test_two_delimiters_that_are_equally_good_are_both_shown(tmp_path: Path, tex
         ('id,t\n1,"say \\"a\\""\n2,"c"\n', '"', "\\"),
         ('id,t\n1,"C:\\"\n2,"c"\n', '"', ""),
         ("id,t\n1,it's\n2,that's\n", '"', ""),
+        ("n,t\n" + "1,'ab'\n2,'cd'\n" * 9 + "3,'it\\'s'\n", "'", "\\"),
+        ("id,t\n1,say \"hi\"\n2,'it''s'\n", "'", ""),
+        ("yes\nx\n'two\nlines'\na,b\nk1\n'it''s'\n" + "yes\n" * 9, "'", ""),
     ],
 )
 def test_the_quote_is_the_one_that_makes_a_table(tmp_path: Path, text: str, quote: str, escape: str) -> None:
