@@ -183,8 +183,9 @@ def _codes(time_format: str) -> set[str]:
 
 def is_time_format(time_format: str) -> bool:
     """Whether strptime knows all codes of a format."""
+    dated = time_format if has_year(time_format) else f"%Y {time_format}"  # Python 3.13 warns of a day without a year
     try:
-        datetime.strptime("", time_format)  # noqa: DTZ007  no time is kept
+        datetime.strptime("", dated)  # noqa: DTZ007  no time is kept
     except ValueError as error:
         return "does not match" in str(error)
     return True

@@ -70,6 +70,6 @@ def _in_year(micros: Ints, years: Ints) -> tuple[Ints, Bools]:
     days = np.floor_divide(micros, _DAY).astype("M8[D]")
     months = days.astype("M8[M]")
     day = (days - months.astype("M8[D]")).astype(np.int64)
-    moved = months + (years - LEAP) * 12
-    last = ((moved + 1).astype("M8[D]") - moved.astype("M8[D]")).astype(np.int64)
+    moved = months + ((years - LEAP) * 12).astype("m8[M]")
+    last = ((moved + np.timedelta64(1, "M")).astype("M8[D]") - moved.astype("M8[D]")).astype(np.int64)
     return (moved.astype("M8[D]").astype(np.int64) + day) * _DAY + np.mod(micros, _DAY), day < last
