@@ -285,3 +285,16 @@ def test_every_marker_of_a_tier_is_documented() -> None:
 def test_every_fault_of_the_catalogue_has_its_line() -> None:
     lines = re.findall(r"^\| F(\d+) \| [^|]+ \| [^|]{4,} \|$", Path("docs/guarantees.md").read_text(), re.MULTILINE)
     assert [int(number) for number in lines] == list(range(1, 56))
+
+
+def test_no_two_decisions_have_one_number() -> None:
+    numbers = [file.name[:4] for file in Path("docs/adr").glob("*.md")]
+
+    assert sorted(numbers) == sorted(set(numbers))
+
+
+def test_the_site_leads_to_every_page() -> None:
+    navigation = Path("mkdocs.yml").read_text()
+    pages = [str(page.relative_to("docs")) for page in Path("docs").rglob("*.md")]
+
+    assert [page for page in pages if f" {page}\n" not in navigation] == []

@@ -1,4 +1,4 @@
-"""Stage text files as typed Parquet: once a run, for all of its partitions. See docs/adr/0022.
+"""Stage text files as typed Parquet: once a run, for all of its partitions. See docs/adr/0024.
 
 A value that does not fit the type of its column makes its row a refused one. A staged folder is named by what it was
 made from. A partition on another machine that does not find it makes it again, and gets the same rows.
