@@ -260,6 +260,16 @@ def shows_decimal_comma(table: Table, how: Written) -> bool:
     return any("," in text and not re.fullmatch(r"-?[1-9]\d{0,2}(,\d{3})+", text) for text in texts)
 
 
+def is_utf8_by_chance(content: bytes, how: Written) -> bool:
+    """Whether bytes of another encoding are UTF-8 of other characters, as those of `ßœ` in windows-1252 are."""
+    if how.encoding != "cp1252":
+        return False
+    try:
+        return content.decode() != content.decode(how.encoding)
+    except UnicodeDecodeError:
+        return False
+
+
 def check_csv(table: Table, how: Written) -> None:
     assume(how.header or not looks_titled(table))
     if len(table.names) == 1:  # no width is seen
@@ -270,6 +280,7 @@ def check_csv(table: Table, how: Written) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "a.csv"
         write_csv(table, how, file)
+        assume(not is_utf8_by_chance(file.read_bytes(), how))
         spec = SPEC.format(format="csv")
         if how.key and how.header:
             spec = add_entries(spec, ("sources", "rows"), {"key": [table.names[0]]})
