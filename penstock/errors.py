@@ -1027,6 +1027,10 @@ class Reading:
     """What is read so."""
 
 
+def _describe_readings(readings: tuple[Reading, ...]) -> str:
+    return "; or ".join(f"`{each.spec}` reads {each.shown}" for each in readings)
+
+
 @dataclass(eq=False)
 class AmbiguousDialect(SourceError):
     """A text file can be read in several ways, and the result would differ.
@@ -1042,7 +1046,7 @@ class AmbiguousDialect(SourceError):
     readings: tuple[Reading, ...]
 
     def message(self) -> str:
-        ways = "; or ".join(f"`{each.spec}` reads {each.shown}" for each in self.readings)
+        ways = _describe_readings(self.readings)
         return (
             f"source `{self.source}`: {self.file} line {self.line:,} is {self.what}. It can be read in several ways: "
             f"{ways}. Write the right one under the source."
@@ -1064,7 +1068,7 @@ class AmbiguousNumber(SourceError):
     readings: tuple[Reading, ...]
 
     def message(self) -> str:
-        ways = "; or ".join(f"`{each.spec}` reads {each.shown}" for each in self.readings)
+        ways = _describe_readings(self.readings)
         return (
             f"source `{self.source}`: `{self.column}` has numbers like `{self.value}`, and all of them can be read in "
             f"two ways: {ways}. Write the right one under the source."

@@ -57,7 +57,7 @@ def _new_folder(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
-    except BaseException:  # Ctrl-C too
+    except BaseException:  # Ctrl-C too: half a project must not stay
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if not existed:

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from penstock.database.types import LARGEST_EXACT, TIMESTAMP
+from penstock.database.types import LARGEST_EXACT
 from penstock.sources.logs.time_format import TimeFormat
 from penstock.sources.logs.times import EPOCH_UNITS, open_engine, read_epoch, read_iso
-from penstock.sources.logs.values import ARROW_TYPES, ValueKind, read_values
+from penstock.sources.logs.values import ValueKind, declared_schema, read_values
 from penstock.sources.logs.zones import LocalZone
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
@@ -42,8 +42,7 @@ class JsonParser:
 
     @property
     def schema(self) -> pa.Schema:
-        declared = [(name, ARROW_TYPES[kind]) for name, kind in self.columns.items()]
-        return pa.schema([("time", TIMESTAMP), *declared, ("line", pa.string())])
+        return declared_schema(self.columns)
 
     def times(self, lines: pa.StringArray, seen_at: datetime, after: datetime | None = None) -> pa.TimestampArray:
         time_keys = (self.time_key,) if self.time_key else TIME_KEYS

@@ -1,5 +1,6 @@
 """Convert texts to a declared type, in bulk. Texts that do not fit are reported, never repaired."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,13 @@ ARROW_TYPES: dict[ValueKind, pa.DataType] = {
     "bool": pa.bool_(),
     "timestamp": TIMESTAMP,
 }
+
+
+def declared_schema(columns: Mapping[str, ValueKind]) -> pa.Schema:
+    """Return the columns of lines whose fields are declared: the time, the fields, and the line itself."""
+    declared = [(name, ARROW_TYPES[kind]) for name, kind in columns.items()]
+    return pa.schema([("time", TIMESTAMP), *declared, ("line", pa.string())])
+
 
 _INT = r"^(?:\+|(?P<sign>-))?0*(?P<digits>[0-9]{1,19})(?:\.0*)?$"
 _FLOAT = r"^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"

@@ -9,10 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from penstock.database.types import TIMESTAMP
 from penstock.sources.logs.records import FIELDS
 from penstock.sources.logs.time_format import TimeFormat
-from penstock.sources.logs.values import ARROW_TYPES, ValueKind, read_values
+from penstock.sources.logs.values import ValueKind, declared_schema, read_values
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
@@ -32,8 +31,7 @@ class W3cParser:
 
     @property
     def schema(self) -> pa.Schema:
-        declared = [(name, ARROW_TYPES[kind]) for name, kind in self.columns.items()]
-        return pa.schema([("time", TIMESTAMP), *declared, ("line", pa.string())])
+        return declared_schema(self.columns)
 
     def times(self, lines: pa.StringArray, seen_at: datetime, after: datetime | None = None) -> pa.TimestampArray:
         rows = _split(lines)

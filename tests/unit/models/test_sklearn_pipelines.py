@@ -379,7 +379,7 @@ def test_a_pickle_is_never_opened(registry: Registry, tmp_path: Path) -> None:
 
 
 class Foreign(StandardScaler):
-    """A step that nobody named."""
+    """A step whose type is not on the list of trusted types."""
 
 
 def test_types_that_nobody_named_are_not_loaded(bring: Import) -> None:
