@@ -70,14 +70,17 @@ bench-check: $(STAMP) ## fail if a ratio of W1 is worse than the stored one (ARG
 # several GPUs need).
 COMPILE = PATH="$$PATH:$(abspath $(BIN))" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml
+# The extras that read sources: the image has them too.
+READERS := --extra mysql --extra object-stores --extra delta --extra iceberg --extra documents
 
 lock: $(STAMP) ## resolve the dependencies into requirements.lock (ARGS=--upgrade for newer ones)
 	@test -n "$(UV)" || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@cp requirements.lock $(VENV)/requirements.new
-	$(COMPILE) $(ARGS) --group dev --extra dask --extra ray --extra mysql --extra sklearn -o $(VENV)/requirements.new
+	$(COMPILE) $(ARGS) --group dev --extra dask --extra ray --extra sklearn \
+		$(READERS) -o $(VENV)/requirements.new
 	@rm -f $(VENV)/requirements-runtime.new
 	$(COMPILE) -c $(VENV)/requirements.new --no-emit-package nvidia-nccl-cu12 \
-		--no-emit-package nvidia-nccl-cu13 --extra mysql -o $(VENV)/requirements-runtime.new
+		--no-emit-package nvidia-nccl-cu13 $(READERS) -o $(VENV)/requirements-runtime.new
 	@if grep -nE 'https?://' $(VENV)/requirements*.new; then echo "A lock names a web address; none was written." >&2; exit 1; fi
 	@cp $(VENV)/requirements.new requirements.lock
 	@cp $(VENV)/requirements-runtime.new requirements-runtime.lock
