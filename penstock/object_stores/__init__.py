@@ -4,15 +4,17 @@ from penstock.object_stores.access import ENVIRONMENT, StoreAccess
 from penstock.object_stores.listing import list_files
 from penstock.object_stores.reading import open_file, read_bytes, read_state
 from penstock.object_stores.urls import is_remote
-from penstock.object_stores.writing import write_bytes
+from penstock.object_stores.writing import create_object, read_versioned, replace_object
 
 __all__ = [
     "ENVIRONMENT",
     "StoreAccess",
+    "create_object",
     "is_remote",
     "list_files",
     "open_file",
     "read_bytes",
     "read_state",
-    "write_bytes",
+    "read_versioned",
+    "replace_object",
 ]

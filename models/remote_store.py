@@ -1,0 +1,182 @@
+"""A model store in an object store: the manifest is written last, and every write states its condition."""
+
+import glob
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+from penstock.errors import (
+    ModelRefused,
+    ObjectChanged,
+    ObjectNotFound,
+    SettingsError,
+    StoreRefused,
+    StoreUnavailable,
+)
+from penstock.models.store import MANIFEST_FILE
+from penstock.object_stores import (
+    StoreAccess,
+    create_object,
+    list_files,
+    open_file,
+    read_state,
+    read_versioned,
+    replace_object,
+)
+
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
+
+_PROBE = ".conditional-writes"
+_PROBE_BYTES = 1024
+_NOT_IMPLEMENTED = " 501"
+_MOST_CHANGES = 100
+"""Attempts of one update. Each that fails means that another one succeeded."""
+_NO_CONDITIONS = (
+    "it does not keep the condition of a write, so of two registrations at once one could overwrite the other"
+)
+_USE_ANOTHER = (
+    "Use a store with conditional writes (`If-None-Match`, `If-Match`), or register into a folder and copy it there."
+)
+
+
+@dataclass(frozen=True)
+class RemoteStore:
+    """Objects below a URL. There are no links in an object store."""
+
+    location: str
+    access: StoreAccess
+
+    @property
+    def is_listable(self) -> bool:
+        """Whether it is in an object store, and not on a web server."""
+        return not self.location.lower().startswith(("http://", "https://"))
+
+    def check_writable(self) -> None:
+        """Raise an error for a web server, and for a store without conditional writes."""
+        if not self.is_listable:
+            raise SettingsError(
+                f"the model store {self.location} is a web server, and models are only read from it",
+                "Set PENSTOCK_MODEL_STORE to the store that the server shows, and register there.",
+            )
+        _check_conditions(self.location, self.access)
+
+    def versions(self, model: str | None = None) -> Iterator[tuple[str, str]]:
+        return ((name, version) for name, version, file in self._files(model) if file == MANIFEST_FILE)
+
+    def numbers(self, model: str) -> Iterator[str]:
+        return iter({version for _, version, _ in self._files(model)})
+
+    def unfinished(self) -> Iterator[str]:
+        files = list(self._files())
+        whole = {(name, version) for name, version, file in files if file == MANIFEST_FILE}
+        left = {(name, version) for name, version, _ in files} - whole
+        return (f"{self.location}/{name}/{version}" for name, version in sorted(left))
+
+    def read(self, model: str, path: str, limit: int) -> bytes:
+        """Read a file that is written once."""
+        try:
+            state = read_state(f"{self.location}/{path}", self.access)
+            if state.size > limit:
+                what = f"{state.path} has {state.size:,} bytes. At most {limit:,} are read."
+                raise ModelRefused(model, f"{what} Register the model file again.")
+            with open_file(state, self.access) as file:
+                return file.read()
+        except ObjectNotFound as error:
+            raise FileNotFoundError(str(error)) from None
+
+    @contextmanager
+    def draft(self, model: str, file: str, content: bytes) -> Iterator["_DraftObject"]:
+        """Write nothing yet: the number of the version is part of the name."""
+        yield _DraftObject(self, model, file, content)
+
+    def update(self, model: str, path: str, limit: int, change: Callable[[bytes | None], bytes | None]) -> None:
+        url = f"{self.location}/{path}"
+        for _ in range(_MOST_CHANGES):
+            try:
+                present = read_versioned(url, limit, self.access)
+            except ObjectNotFound:
+                present = None
+            changed = change(None if present is None else present.content)
+            try:
+                if changed is None:
+                    return
+                if present is None:
+                    create_object(url, changed, self.access)
+                else:
+                    replace_object(url, changed, present.version, self.access)
+            except ObjectChanged:
+                continue  # or the store did it, and its answer was lost: the content shows it
+            return
+        raise ObjectChanged(url, f"was replaced {_MOST_CHANGES} times while it was to be changed")
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file that does not exist yet. Return `False` if there is another one in its place."""
+        url = f"{self.location}/{path}"
+        try:
+            create_object(url, content, self.access)
+        except ObjectChanged:
+            # A request that was repeated after its answer was lost finds its own object.
+            return read_state(url, self.access).size == len(content) and self.read(path, path, len(content)) == content
+        return True
+
+    def _files(self, model: str | None = None) -> Iterator[tuple[str, str, str]]:
+        """Return model, version and name of each file of a version."""
+        if not self.is_listable:
+            raise SettingsError(
+                f"the model store {self.location} is a web server, which does not list its models",
+                "Name a model with its version or alias, as in `churn@champion`.",
+            )
+        start = f"{self.location}/"
+        for state in list_files(glob.escape(start + (f"{model}/" if model else "")) + "**", self.access):
+            parts = state.path.removeprefix(start).split("/")
+            if len(parts) == 3:
+                yield parts[0], parts[1], parts[2]
+
+
+@dataclass(frozen=True)
+class _DraftObject:
+    store: RemoteStore
+    model: str
+    file: str
+    content: bytes
+
+    def publish(self, version: str, manifest: bytes) -> bool:
+        """Write the model file, which takes the number, and then the manifest, which makes the version."""
+        folder = f"{self.model}/{version}"
+        return self.store.create(f"{folder}/{self.file}", self.content) and self.store.create(
+            f"{folder}/{MANIFEST_FILE}", manifest
+        )
+
+
+@lru_cache(maxsize=64)
+def _check_conditions(location: str, access: StoreAccess) -> None:
+    """Try both conditions on an object of their own. Some servers accept and ignore them.
+
+    Raises:
+        StoreRefused: the store writes in spite of a condition that does not hold, or does not know conditions.
+    """
+    url = f"{location}/{_PROBE}"
+    lacking = StoreRefused(location, _NO_CONDITIONS, _USE_ANOTHER)
+    try:
+        _is_kept(partial(create_object, url, b"", access))  # from now on there is one
+        stale: UpdateVersion = {"e_tag": '"0"'}
+        if "version" in read_versioned(url, _PROBE_BYTES, access).version:
+            stale["version"] = "1"  # Google's versions are numbers
+        if not _is_kept(partial(create_object, url, b"", access)):
+            raise lacking
+        if not _is_kept(partial(replace_object, url, b"", stale, access)):
+            raise lacking
+    except (StoreRefused, StoreUnavailable) as error:
+        raise lacking if _NOT_IMPLEMENTED in error.reason else error from None
+
+
+def _is_kept(write: Callable[[], None]) -> bool:
+    """Whether the store refuses a write whose condition does not hold."""
+    try:
+        write()
+    except ObjectChanged:
+        return True
+    return False
