@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from penstock.object_stores.access import ENVIRONMENT, StoreAccess, open_store
+from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate, open_store
 from penstock.object_stores.store_errors import translated_store_errors
-from penstock.object_stores.urls import parse_url
 
 
 def write_bytes(
@@ -21,7 +20,7 @@ def write_bytes(
         StoreRefused: the store refuses the request.
         StoreUnavailable: the store does not answer. Whether the object was written is not known.
     """
-    location = parse_url(url)
+    location = locate(url)
     store = open_store(location, access)
     import obstore
 
