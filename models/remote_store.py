@@ -20,6 +20,7 @@ from penstock.object_stores import (
     StoreAccess,
     create_object,
     list_files,
+    locate,
     open_file,
     read_state,
     read_versioned,
@@ -52,7 +53,7 @@ class RemoteStore:
     @property
     def is_listable(self) -> bool:
         """Whether it is in an object store, and not on a web server."""
-        return not self.location.lower().startswith(("http://", "https://"))
+        return not locate(self.location).is_web
 
     def check_writable(self) -> None:
         """Raise an error for a web server, and for a store without conditional writes."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from penstock.object_stores import StoreAccess, is_remote
+from penstock.object_stores import StoreAccess, is_remote, locate
 
 MANIFEST_FILE = "manifest.json"
 
@@ -62,7 +62,7 @@ def open_model_store(location: str, access: StoreAccess) -> ModelStore:
     if is_remote(location):
         from penstock.models.remote_store import RemoteStore
 
-        return RemoteStore(location.rstrip("/"), access)
+        return RemoteStore(str(locate(location)).rstrip("/"), access)
     from penstock.models.local_store import LocalStore
 
     return LocalStore(location)

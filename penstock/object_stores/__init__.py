@@ -1,17 +1,19 @@
 """Objects by URL, in S3, Google Cloud Storage, Azure Blob Storage and on web servers. See docs/adr/0025."""
 
-from penstock.object_stores.access import ENVIRONMENT, StoreAccess
+from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate
 from penstock.object_stores.listing import list_files
-from penstock.object_stores.reading import open_file, read_bytes, read_state
-from penstock.object_stores.urls import is_remote
+from penstock.object_stores.reading import StoredObject, open_file, read_bytes, read_state
 from penstock.object_stores.writing import create_object, read_versioned, replace_object
+from penstock.object_urls import is_remote
 
 __all__ = [
     "ENVIRONMENT",
     "StoreAccess",
+    "StoredObject",
     "create_object",
     "is_remote",
     "list_files",
+    "locate",
     "open_file",
     "read_bytes",
     "read_state",

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import SettingsError
-from penstock.object_stores.urls import Location
+from penstock.object_urls import ObjectUrl, parse_url
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -35,7 +35,20 @@ ENVIRONMENT = StoreAccess()
 """All options from the environment."""
 
 
-def open_store(location: Location, access: StoreAccess) -> "ObjectStore":
+def locate(url: str) -> ObjectUrl:
+    """Take a URL apart.
+
+    Raises:
+        SettingsError: no store has such a URL, or it may contain a secret.
+    """
+    try:
+        return parse_url(url)
+    except ValueError as error:
+        what, _, remedy = str(error).partition("; ")
+        raise SettingsError(what, f"{remedy[:1].upper()}{remedy[1:]}.") from None
+
+
+def open_store(location: ObjectUrl, access: StoreAccess) -> "ObjectStore":
     """Return the store of an object. Stores are shared within this process.
 
     Raises:

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from penstock.errors import ObjectNotFound, SettingsError
-from penstock.object_stores.access import ENVIRONMENT, StoreAccess, open_store
+from penstock.errors import ObjectNotFound
+from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate, open_store
 from penstock.object_stores.reading import read_state, state_of
 from penstock.object_stores.store_errors import translated_store_errors
-from penstock.object_stores.urls import Location, parse_url
+from penstock.object_urls import ObjectUrl
 from penstock.run_types import FileState
 
 if TYPE_CHECKING:
@@ -29,15 +29,10 @@ def list_files(pattern: str, access: StoreAccess = ENVIRONMENT) -> list[FileStat
     Raises:
         StoreRefused: the store refuses the request, as for a bucket that does not exist.
         StoreUnavailable: the store does not answer.
-        SettingsError: the pattern has a wildcard, and the server cannot list.
+        SettingsError: no store has such a URL, as one of a web server with a wildcard.
     """
-    location = parse_url(pattern)
-    if location.is_web and _WILDCARD.search(pattern):
-        raise SettingsError(
-            f"`{pattern}` has a wildcard, and a web server does not list its files",
-            "Write the URL of one file. In a file's name `*` is %2A.",
-        )
-    if location.is_web or not _WILDCARD.search(location.key):
+    location = locate(pattern)
+    if not location.is_pattern:
         return _find_one(location, access)
     store = open_store(location, access)
     with translated_store_errors(location):
@@ -45,19 +40,19 @@ def list_files(pattern: str, access: StoreAccess = ENVIRONMENT) -> list[FileStat
     return sorted({state.path: state for state in found}.values(), key=lambda state: state.path)
 
 
-def _find_one(location: Location, access: StoreAccess) -> list[FileState]:
+def _find_one(location: ObjectUrl, access: StoreAccess) -> list[FileState]:
     name = location.key.rpartition("/")[2]
     if not name:
         return []
     try:
-        return [read_state(location.url, access)]
+        return [read_state(str(location), access)]
     except ObjectNotFound:
         if not location.is_web:
             _require_bucket(location, access)
         return []
 
 
-def _require_bucket(location: Location, access: StoreAccess) -> None:
+def _require_bucket(location: ObjectUrl, access: StoreAccess) -> None:
     """Refuse a bucket that does not exist. The answer for one object does not tell it from a missing object."""
     import obstore
 

@@ -1,14 +1,15 @@
 """Read objects in ranges. Each range is bound to the state that the object was seen in."""
 
 import io
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from penstock.errors import ObjectChanged, StoreRefused, StoreUnavailable
-from penstock.object_stores.access import ENVIRONMENT, StoreAccess, open_store
+from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate, open_store
 from penstock.object_stores.store_errors import translated_store_errors
-from penstock.object_stores.urls import Location, is_remote, parse_url
+from penstock.object_urls import ObjectUrl, is_remote
 from penstock.run_types import FileState
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def read_state(url: str, access: StoreAccess = ENVIRONMENT) -> FileState:
         StoreRefused: the store refuses the request, or does not say by what a replaced object is seen.
         StoreUnavailable: the store does not answer.
     """
-    location = parse_url(url)
+    location = locate(url)
     store = open_store(location, access)
     import obstore
 
@@ -37,14 +38,14 @@ def read_state(url: str, access: StoreAccess = ENVIRONMENT) -> FileState:
         return state_of(location, obstore.head(store, location.key))
 
 
-def state_of(location: Location, meta: "ObjectMeta") -> FileState:
+def state_of(location: ObjectUrl, meta: "ObjectMeta") -> FileState:
     """Return the state of an object as its store describes it."""
     etag = meta["e_tag"] or ""
     written = (meta["last_modified"] - _EPOCH) // timedelta(microseconds=1) * 1000
     if not etag and written <= 0:
         reason = "the server gives neither ETag nor Last-Modified, so a replaced file would not be seen"
-        raise StoreRefused(location.url, reason, "Download the file, or put it into an object store.")
-    return FileState(location.url, meta["size"], written, etag, "", 0)
+        raise StoreRefused(str(location), reason, "Download the file, or put it into an object store.")
+    return FileState(str(location), meta["size"], written, etag, "", 0)
 
 
 def open_file(state: FileState, access: StoreAccess = ENVIRONMENT, block_bytes: int = BLOCK_BYTES) -> BinaryIO:
@@ -74,12 +75,27 @@ def read_bytes(url: str, access: StoreAccess = ENVIRONMENT) -> bytes:
         return file.read()
 
 
+@dataclass(frozen=True)
+class StoredObject:
+    """An object in one state. It opens as a `Path` does."""
+
+    state: FileState
+    access: StoreAccess = ENVIRONMENT
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """Open the object for reading. See `open_file`."""
+        return open_file(self.state, self.access)
+
+    def __str__(self) -> str:
+        return self.state.path
+
+
 class _RemoteFile(io.RawIOBase):
     """An object in one state, as a file."""
 
     def __init__(self, state: FileState, access: StoreAccess) -> None:
         self._state = state
-        self._location = parse_url(state.path)
+        self._location = locate(state.path)
         self._store = open_store(self._location, access)
         self._position = 0
 

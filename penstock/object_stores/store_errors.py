@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from penstock.errors import ObjectChanged, ObjectNotFound, StoreRefused, StoreUnavailable
-from penstock.object_stores.urls import Location
+from penstock.object_urls import ObjectUrl
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
@@ -20,7 +20,7 @@ _NO_CREDENTIALS = re.compile(
 
 
 @contextmanager
-def translated_store_errors(location: Location) -> Iterator[None]:
+def translated_store_errors(location: ObjectUrl) -> Iterator[None]:
     """Translate obstore's errors of a block.
 
     Raises:
@@ -37,10 +37,10 @@ def translated_store_errors(location: Location) -> Iterator[None]:
         raise _translate(location, error) from None
 
 
-def _translate(location: Location, error: Exception) -> Exception:
+def _translate(location: ObjectUrl, error: Exception) -> Exception:
     from obstore import exceptions
 
-    url, text = location.url, str(error)
+    url, text = str(location), str(error)
     status = found[1] if (found := _STATUS.search(text)) else ""
     code = found[1] if (found := _CODE.search(text)) else ""
     answer = f"it answers {status} {code}".rstrip() if status else "it does not answer"
@@ -49,8 +49,10 @@ def _translate(location: Location, error: Exception) -> Exception:
         return StoreRefused(url, f"there is no {kind} `{location.store}`", "Correct its name, or the endpoint.")
     if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
         return ObjectNotFound(url)
-    if isinstance(error, exceptions.PreconditionError | exceptions.AlreadyExistsError | exceptions.NotModifiedError):
-        return ObjectChanged(url, "is not in the state that the request requires")
+    if isinstance(error, exceptions.AlreadyExistsError):
+        return ObjectChanged(url, "exists already")
+    if isinstance(error, exceptions.PreconditionError | exceptions.NotModifiedError):
+        return ObjectChanged(url, "was replaced")
     if status in ("401", "403") or isinstance(
         error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
     ):

@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import StoreRefused
-from penstock.object_stores.access import ENVIRONMENT, StoreAccess, open_store
+from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate, open_store
 from penstock.object_stores.store_errors import translated_store_errors
-from penstock.object_stores.urls import parse_url as locate  # until merged
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
