@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from penstock.models.store import MANIFEST_FILE
+from penstock.models.manifest import MANIFEST_FILE
 from penstock.models.store_files import (
     lock_file,
     read_inside,

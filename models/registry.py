@@ -21,8 +21,8 @@ from penstock.errors import ModelNotFound, ModelRefused
 from penstock.models.aliases import Aliases, AliasMove, check_alias, move_alias, read_aliases
 from penstock.models.expected import Expected
 from penstock.models.feature_names import GivenNames
-from penstock.models.manifest import MODEL_NAME, VERSION, Link, Manifest
-from penstock.models.store import MANIFEST_FILE, ModelStore, open_model_store
+from penstock.models.manifest import MANIFEST_FILE, MODEL_NAME, VERSION, Link, Manifest
+from penstock.models.store import ModelStore, open_model_store
 from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote
 from penstock.run_types import ModelPin
 from penstock.settings import Device

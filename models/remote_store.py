@@ -15,7 +15,7 @@ from penstock.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from penstock.models.store import MANIFEST_FILE
+from penstock.models.manifest import MANIFEST_FILE
 from penstock.object_stores import (
     StoreAccess,
     create_object,

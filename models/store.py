@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from penstock.models.local_store import LocalStore
+from penstock.models.remote_store import RemoteStore
 from penstock.object_stores import StoreAccess, is_remote, locate
-
-MANIFEST_FILE = "manifest.json"
 
 
 class DraftVersion(Protocol):
@@ -60,9 +60,5 @@ class ModelStore(Protocol):
 def open_model_store(location: str, access: StoreAccess) -> ModelStore:
     """Return the store in a folder or at a URL."""
     if is_remote(location):
-        from penstock.models.remote_store import RemoteStore
-
         return RemoteStore(str(locate(location)).rstrip("/"), access)
-    from penstock.models.local_store import LocalStore
-
     return LocalStore(location)

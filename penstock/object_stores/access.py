@@ -5,6 +5,7 @@ store is first opened, because most runs read none.
 """
 
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -20,6 +21,7 @@ _RETRIES = 6
 _RETRY_SECONDS, _CONNECT_SECONDS, _ANSWER_SECONDS = 60, 10, 120
 """A request is repeated for at most a minute. One request takes at most two minutes, its body included."""
 _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
+_ENDPOINT = re.compile("endpoint|base_url", re.IGNORECASE)
 _CLASSES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
 
@@ -98,5 +100,5 @@ def _open(
 
 def _has_plain_endpoint(options: dict[str, Any], environment: dict[str, str]) -> bool:
     """Whether an endpoint is stated with `http://`, as that of a server in one's own network."""
-    endpoints = {name: value for name, value in (environment | options).items() if "endpoint" in name.lower()}
+    endpoints = {name: value for name, value in (environment | options).items() if _ENDPOINT.search(name)}
     return any(str(value).startswith("http://") for value in endpoints.values())
