@@ -32,6 +32,12 @@ class ObjectUrl:
         """Whether it has a wildcard."""
         return not self.is_web and _WILDCARD.search(self.key) is not None
 
+    @property
+    def is_irregular(self) -> bool:
+        """Whether a part of the key is empty, `.` or `..`, which obstore does not read."""
+        *folders, name = self.key.split("/")
+        return any(part in ("", ".", "..") for part in folders) or name in (".", "..")
+
     def at(self, key: str) -> "ObjectUrl":
         """Return the URL of another object of the store."""
         return ObjectUrl(self.scheme, self.store, key)
@@ -68,10 +74,6 @@ def parse_url(url: str) -> ObjectUrl:
         raise ValueError(f"a `{scheme}://` URL names no bucket; write it as in `{scheme}://bucket/folder/file.parquet`")
     if scheme in ("http", "https"):
         key = _read_web_key(store, key)
-    if any(part in ("", ".", "..") for part in key.split("/")[:-1]) or key.endswith(("/.", "/..")):
-        raise ValueError(
-            f"the key of an object in `{scheme}://{store}` has an empty part, or one of dots; copy the object"
-        )
     return ObjectUrl(scheme, store, key)
 
 

@@ -4,6 +4,7 @@ obstore reads the environment as the stores' own tools do: `AWS_…`, `GOOGLE_�
 store is first opened, because most runs read none.
 """
 
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from penstock.object_urls import ObjectUrl, parse_url
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_RETRIES = 6
+_RETRIES = 8
 _RETRY_SECONDS, _CONNECT_SECONDS, _ANSWER_SECONDS = 60, 10, 120
 """A request is repeated for at most a minute. One request takes at most two minutes, its body included."""
 _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
@@ -41,13 +42,37 @@ def locate(url: str) -> ObjectUrl:
     """Take a URL apart.
 
     Raises:
-        SettingsError: no store has such a URL, or it may contain a secret.
+        SettingsError: no store has such a URL, or it may contain a secret, or its key is not read.
     """
     try:
-        return parse_url(url)
+        location = parse_url(url)
     except ValueError as error:
         what, _, remedy = str(error).partition("; ")
         raise SettingsError(what, f"{remedy[:1].upper()}{remedy[1:]}.") from None
+    if location.is_irregular:
+        what = f"the key of `{location}` has an empty part or one of dots, and such objects are not read"
+        raise SettingsError(what, "Correct the path, or copy the object to another key.")
+    return location
+
+
+def parse_access(name: str, text: str) -> StoreAccess:
+    """Return the options in the value of a named connection: a JSON object.
+
+    Raises:
+        SettingsError: it is none. The message does not show it.
+    """
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict) or not all(isinstance(value, str | bool) for value in options.values()):
+        raise SettingsError(
+            f"connection `{name}` does not have the options of an object store",
+            f"Set PENSTOCK_CONNECTIONS__{name.upper()} to a JSON object of texts, as in "
+            '`{"access_key_id": "…", "secret_access_key": "…"}`.',
+        )
+    written = {key: json.dumps(value) if isinstance(value, bool) else value for key, value in options.items()}
+    return StoreAccess(tuple(sorted(written.items())))
 
 
 def open_store(location: ObjectUrl, access: StoreAccess) -> "ObjectStore":

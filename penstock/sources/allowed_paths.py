@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from penstock.errors import OutsideRoots
-from penstock.object_stores import locate
-from penstock.object_urls import is_remote
+from penstock.object_urls import is_remote, parse_url
 from penstock.run_types import FileState
 
 FoundFile = Path | FileState
@@ -21,10 +20,9 @@ def check_pattern(source: str, path: str, roots: tuple[str, ...]) -> None:
 
     Raises:
         OutsideRoots: it is.
-        SettingsError: the path is a URL that no store has.
     """
     if is_remote(path):
-        _check_url(source, path, str(locate(path)), roots)
+        _check_url(source, path, path, roots)
         return
     fixed = re.split(r"[*?\[]", path)[0]
     check_files(source, path, [Path(fixed) if fixed == path or fixed.endswith("/") else Path(fixed).parent], roots)
@@ -49,7 +47,10 @@ def check_files(source: str, path: str, files: Iterable[FoundFile], roots: tuple
 
 
 def _check_url(source: str, path: str, url: str, roots: tuple[str, ...]) -> None:
-    """Refuse a URL that begins with none of the remote roots. A URL has no `..`."""
-    folders = [str(locate(root.rstrip("/") + "/x")).removesuffix("x") for root in roots if is_remote(root)]
-    if roots and not any((url + "/").startswith(folder) for folder in folders):
+    """Refuse a URL that begins with none of the remote roots, or that has `..` in it."""
+    if not roots:
+        return
+    found = parse_url(url)
+    folders = [f"{parse_url(root.rstrip('/'))}".rstrip("/") + "/" for root in roots if is_remote(root)]
+    if ".." in found.key.split("/") or not any(f"{found}/".startswith(folder) for folder in folders):
         raise OutsideRoots(source, path, url, roots)

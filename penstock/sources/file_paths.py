@@ -7,9 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from penstock.database.connections import Connector
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval, Grid, calendar_boundaries, is_fixed
-from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, list_files
+from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, list_files, parse_access
 from penstock.run_types import FileState
 from penstock.sources.allowed_paths import FoundFile, check_files, check_pattern
 from penstock.spec.pipeline import FilesSource
@@ -45,6 +46,17 @@ def matching_files(
         raise NoFiles(name, paths[0] if len(paths) == 1 else f"{paths[0]} to {paths[-1]}")
     check_files(name, source.path, found, roots)
     return found
+
+
+def store_access(source: FilesSource, connect: Connector) -> StoreAccess:
+    """Return the options that the object store of a source is opened with.
+
+    Raises:
+        SettingsError: the source's connection does not have such options.
+    """
+    if source.connection is None or connect.read_value is None:
+        return ENVIRONMENT
+    return parse_access(source.connection, connect.read_value(source.connection))
 
 
 def _list_local(paths: Sequence[str]) -> list[Path]:
