@@ -6,7 +6,7 @@ written once and never changes. The store is a folder, or a URL of an object sto
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -23,14 +23,16 @@ from penstock.models.expected import Expected
 from penstock.models.feature_names import GivenNames
 from penstock.models.manifest import MANIFEST_FILE, MODEL_NAME, VERSION, Link, Manifest
 from penstock.models.store import ModelStore, open_model_store
-from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote
+from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, parse_access
 from penstock.run_types import ModelPin
-from penstock.settings import Device
+from penstock.settings import Device, Settings
 from penstock.spec.steps import ModelRef, parse_model
 
 if TYPE_CHECKING:
     from penstock.models.booster import ModelVersion  # imports XGBoost: inside functions only
 
+STORE_CONNECTION = "model_store"
+"""The connection with the options of an object store, if they are not in the environment."""
 MANIFEST_BYTES = 64 * 2**20
 MODEL_BYTES = 8 * 2**30
 _KEPT_LOADED = 8
@@ -234,6 +236,21 @@ class Registry:
             return ModelNotFound(ref, str(self.folder), self.names())
         known = (*read_aliases(self.store, name).aliases, *versions)
         return ModelNotFound(ref, str(self.folder), tuple(f"{name}@{selector}" for selector in known))
+
+
+def open_registry(settings: Settings, read_value: Callable[[str], str], device: Device = "cpu") -> Registry:
+    """Return the model store of the settings.
+
+    Args:
+        read_value: returns the value of a named connection, which may be in a Prefect block.
+
+    Raises:
+        SettingsError: the connection `model_store` does not have the options of an object store.
+    """
+    folder = settings.models_folder
+    has_options = is_remote(str(folder)) and STORE_CONNECTION in settings.urls
+    access = parse_access(STORE_CONNECTION, read_value(STORE_CONNECTION)) if has_options else ENVIRONMENT
+    return Registry(folder, device, access)
 
 
 def _is_name(name: str) -> bool:
