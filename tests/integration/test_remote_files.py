@@ -224,7 +224,7 @@ def test_a_file_that_is_replaced_while_it_is_read_halts(root: str, proxy: Faulty
     open_source(pipeline, "rows", connector, files).read(FIRST)
     requests, halted = proxy.requests(), 0
 
-    for after in range(requests):
+    for after in range(0, requests, 2):
         write_bytes(url, old)
         files = read_file_states(pipeline, ["rows"], FIRST, connector)
         proxy.faults.clear()
@@ -235,7 +235,7 @@ def test_a_file_that_is_replaced_while_it_is_read_halts(root: str, proxy: Faulty
             halted += 1
         else:  # threads share blocks, so a read may take fewer requests
             assert (fault.times, read["id"].to_pylist()) == (1, [*range(100_000, 150_000)])
-    assert halted > requests / 2
+    assert halted > requests / 4
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
