@@ -1,8 +1,11 @@
 """Objects of real stores: lists, states, reads that are bound to a state, writes under a condition, and faults."""
 
 import os
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import obstore
@@ -10,6 +13,7 @@ import pytest
 
 from penstock.errors import ObjectChanged, ObjectNotFound, SettingsError, StoreRefused, StoreUnavailable, TransientError
 from penstock.object_stores import list_files, open_file, parse_access, read_bytes, read_state, write_bytes
+from tests.servers import web
 from tests.servers.azure import AzureServer
 from tests.servers.faulty import Fault, FaultyProxy
 from tests.servers.google import GoogleServer
@@ -279,3 +283,63 @@ def test_a_file_of_a_web_server_is_read_by_its_state(web_server: WebServer) -> N
     with open_file(state) as file, pytest.raises(ObjectChanged):
         file.read()
     assert list_files(f"{web_server.url}/none.csv") == []
+
+
+class _Odd(BaseHTTPRequestHandler):
+    """Answers with the headers and the status that a test states."""
+
+    status, headers_sent = 200, {"Content-Length": "5", "ETag": '"x"'}
+
+    def do_HEAD(self) -> None:
+        self.send_response(self.status)
+        for name, value in self.headers_sent.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(b"whole")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def odd_server(status: int, **headers: str) -> Iterator[str]:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    handler = type("Odd", (_Odd,), {"status": status, "headers_sent": sent})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/a.csv"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [
+        (200, {"Content_Length": "5"}, "neither ETag nor Last-Modified"),
+        (200, {"ETag": '"x"'}, "no length"),
+        (200, {"ETag": '"x"', "Content_Length": "5"}, "no part of it"),
+        (401, {}, "does not log in to a web server"),
+        (405, {}, "it answers 405"),
+    ],
+)
+def test_a_web_server_that_cannot_be_read_safely_is_refused(status: int, headers: dict[str, str], said: str) -> None:
+    with odd_server(status, **headers) as url, pytest.raises(StoreRefused, match=said):
+        read_bytes(url)
+
+
+def test_a_server_that_does_not_know_conditions_gives_no_other_file(
+    web_server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer says which file it is of."""
+    monkeypatch.setattr(web, "IF_MATCH", "X-Unknown")
+    (web_server.folder / "a.csv").write_bytes(b"first")
+    [state] = list_files(f"{web_server.url}/a.csv")
+    (web_server.folder / "a.csv").write_bytes(b"other")
+    with open_file(state) as file, pytest.raises(ObjectChanged, match="was replaced"):
+        file.read()
