@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
 
 from penstock.errors import (
     ModelRefused,
@@ -18,20 +17,16 @@ from penstock.errors import (
 from penstock.models.manifest import MANIFEST_FILE
 from penstock.object_stores import (
     StoreAccess,
-    create_object,
     list_files,
     locate,
     open_file,
     read_state,
-    read_versioned,
-    replace_object,
+    read_whole,
+    write_bytes,
 )
 
-if TYPE_CHECKING:
-    from obstore import UpdateVersion
-
 _PROBE = ".conditional-writes"
-_PROBE_BYTES = 1024
+_NO_ETAG = '"0"'
 _NOT_IMPLEMENTED = " 501"
 _MOST_CHANGES = 100
 """Attempts of one update. Each that fails means that another one succeeded."""
@@ -97,18 +92,15 @@ class RemoteStore:
         url = f"{self.location}/{path}"
         for _ in range(_MOST_CHANGES):
             try:
-                present = read_versioned(url, limit, self.access)
+                content, state = read_whole(url, limit, self.access)
+                changed, etag = change(content), state.digest
             except ObjectNotFound:
-                present = None
-            changed = change(None if present is None else present.content)
+                changed, etag = change(None), None
+            if changed is None:
+                return
             try:
-                if changed is None:
-                    return
-                if present is None:
-                    create_object(url, changed, self.access)
-                else:
-                    replace_object(url, changed, present.version, self.access)
-            except ObjectChanged:
+                write_bytes(url, changed, if_absent=etag is None, if_match=etag, access=self.access)
+            except (ObjectChanged, ObjectNotFound):
                 continue  # or the store did it, and its answer was lost: the content shows it
             return
         raise ObjectChanged(url, f"was replaced {_MOST_CHANGES} times while it was to be changed")
@@ -117,7 +109,7 @@ class RemoteStore:
         """Write a file that does not exist yet. Return `False` if there is another one in its place."""
         url = f"{self.location}/{path}"
         try:
-            create_object(url, content, self.access)
+            write_bytes(url, content, if_absent=True, access=self.access)
         except ObjectChanged:
             # A request that was repeated after its answer was lost finds its own object.
             return read_state(url, self.access).size == len(content) and self.read(path, path, len(content)) == content
@@ -161,20 +153,16 @@ def _check_conditions(location: str, access: StoreAccess) -> None:
     """
     url = f"{location}/{_PROBE}"
     lacking = StoreRefused(location, _NO_CONDITIONS, _USE_ANOTHER)
+    create = partial(write_bytes, url, b"", if_absent=True, access=access)
     try:
-        _is_kept(partial(create_object, url, b"", access))  # from now on there is one
-        stale: UpdateVersion = {"e_tag": '"0"'}
-        if "version" in read_versioned(url, _PROBE_BYTES, access).version:
-            stale["version"] = "1"  # Google's versions are numbers
-        if not _is_kept(partial(create_object, url, b"", access)):
-            raise lacking
-        if not _is_kept(partial(replace_object, url, b"", stale, access)):
+        _is_kept(create)  # from now on there is one
+        if not _is_kept(create) or not _is_kept(partial(write_bytes, url, b"", if_match=_NO_ETAG, access=access)):
             raise lacking
     except (StoreRefused, StoreUnavailable) as error:
         raise lacking if _NOT_IMPLEMENTED in error.reason else error from None
 
 
-def _is_kept(write: Callable[[], None]) -> bool:
+def _is_kept(write: Callable[[], object]) -> bool:
     """Whether the store refuses a write whose condition does not hold."""
     try:
         write()

@@ -14,6 +14,7 @@ _CREDENTIALS = (
     "Set the store's credentials, as in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, "
     "or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY. See docs/object-stores.md."
 )
+_NO_LOGIN = "Penstock does not log in to a web server. Download the file, or put it into an object store."
 _NO_CREDENTIALS = re.compile(
     r"169\.254\.|metadata\.google|/computeMetadata|/metadata/identity|[Cc]redential|/latest/api/token|oauth2|GCE_METADATA"
 )
@@ -47,7 +48,7 @@ def _translate(location: ObjectUrl, error: Exception) -> Exception:
     if code in ("NoSuchBucket", "ContainerNotFound"):
         kind = "container" if location.scheme == "az" else "bucket"
         return StoreRefused(url, f"there is no {kind} `{location.store}`", "Correct its name, or the endpoint.")
-    if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
+    if isinstance(error, FileNotFoundError | exceptions.NotFoundError) and status in ("", "404", "410"):
         return ObjectNotFound(url)
     if isinstance(error, exceptions.AlreadyExistsError):
         return ObjectChanged(url, "exists already")
@@ -56,7 +57,8 @@ def _translate(location: ObjectUrl, error: Exception) -> Exception:
     if status in ("401", "403") or isinstance(
         error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
     ):
-        return StoreRefused(url, f"access is denied: {answer}", _CREDENTIALS)
+        remedy = _NO_LOGIN if location.is_web else _CREDENTIALS
+        return StoreRefused(url, f"access is denied: {answer}", remedy)
     if _NO_CREDENTIALS.search(text):
         return StoreRefused(url, "there are no credentials", _CREDENTIALS)
     if "Content-Length" in text or ("Range" in text and not status):

@@ -1,72 +1,49 @@
-"""Small objects that several processes write: created once, or replaced if none has replaced them since."""
+"""Write an object whole, under a condition if one is stated."""
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import StoreRefused
+from penstock.errors import ObjectChanged
 from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate, open_store
+from penstock.object_stores.reading import quoted_etag
 from penstock.object_stores.store_errors import translated_store_errors
+from penstock.object_urls import ObjectUrl
 
 if TYPE_CHECKING:
-    from obstore import UpdateVersion
+    from obstore import ObjectMeta
 
 
-@dataclass(frozen=True)
-class VersionedContent:
-    """The content of an object, and by what a replaced one is known."""
+def write_bytes(
+    url: str, content: bytes, *, if_absent: bool = False, if_match: str | None = None, access: StoreAccess = ENVIRONMENT
+) -> str:
+    """Write an object. Readers see the old content or the new one, never a part. Return the new ETag.
 
-    content: bytes = field(repr=False)
-    version: "UpdateVersion"
-
-
-def read_versioned(url: str, limit: int, access: StoreAccess = ENVIRONMENT) -> VersionedContent:
-    """Read an object whole, by one request, with the version that `replace_object` takes.
+    Args:
+        if_absent: write only if there is no such object.
+        if_match: write only if the object has this ETag.
 
     Raises:
-        ObjectNotFound: there is none.
-        StoreRefused: it has more than `limit` bytes, or the store refuses the request.
-        StoreUnavailable: the store does not answer.
+        ObjectChanged: the condition does not hold. Nothing was written.
+        StoreRefused: the store refuses the request.
+        StoreUnavailable: the store does not answer. Whether the object was written is not known.
     """
     location = locate(url)
     store = open_store(location, access)
     import obstore
 
+    mode: Any = "create" if if_absent else {"e_tag": if_match} if if_match is not None else "overwrite"
     with translated_store_errors(location):
-        answer = obstore.get(store, location.key)
-        if answer.meta["size"] > limit:
-            raise StoreRefused(
-                url, f"it has {answer.meta['size']:,} bytes, and at most {limit:,} are read", "Restore it."
-            )
-        version: Any = {name: answer.meta.get(name) for name in ("e_tag", "version") if answer.meta.get(name)}
-        return VersionedContent(bytes(answer.bytes()), version)
+        if if_match is not None and location.scheme == "gs":
+            mode = {"version": _generation(location, obstore.head(store, location.key), if_match)}
+        written = obstore.put(store, location.key, content, mode=mode)
+    return quoted_etag(written["e_tag"])
 
 
-def create_object(url: str, content: bytes, access: StoreAccess = ENVIRONMENT) -> None:
-    """Write an object if there is none with this URL. Readers see it whole or not at all.
+def _generation(location: ObjectUrl, meta: "ObjectMeta", etag: str) -> str | None:
+    """Return the generation of an object with this ETag. Google takes it as a condition, and no ETag.
 
     Raises:
-        ObjectChanged: there is one. Nothing was written.
-        StoreRefused: the store refuses the request.
-        StoreUnavailable: the store does not answer. Whether the object was written is not known.
+        ObjectChanged: the object has another ETag.
     """
-    _put(url, content, "create", access)
-
-
-def replace_object(url: str, content: bytes, version: "UpdateVersion", access: StoreAccess = ENVIRONMENT) -> None:
-    """Replace an object if it still has this version. Readers see the old content or the new one.
-
-    Raises:
-        ObjectChanged: it has another version, or was removed. Nothing was written.
-        StoreRefused: the store refuses the request.
-        StoreUnavailable: the store does not answer. Whether the object was written is not known.
-    """
-    _put(url, content, version, access)
-
-
-def _put(url: str, content: bytes, mode: Any, access: StoreAccess) -> None:
-    location = locate(url)
-    store = open_store(location, access)
-    import obstore
-
-    with translated_store_errors(location):
-        obstore.put(store, location.key, content, mode=mode)
+    if quoted_etag(meta["e_tag"]) != etag:
+        raise ObjectChanged(str(location), "was replaced")
+    return meta["version"]
