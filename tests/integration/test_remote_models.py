@@ -5,12 +5,17 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from penstock.api.project import Project
+from penstock.cli.app import app
+from penstock.deployments.doctor.stores import check_store
 from penstock.errors import (
     ModelNotFound,
     ModelRefused,
@@ -20,12 +25,14 @@ from penstock.errors import (
 )
 from penstock.models import registry as registry_module
 from penstock.models import remote_store
-from penstock.models.registry import Registry
+from penstock.models.registry import Registry, open_registry
 from penstock.run_types import ModelPin
+from penstock.settings import load_settings
+from tests.conftest import view_rows
 from tests.servers.faulty import Fault, FaultyProxy
 from tests.servers.s3 import S3Server
 from tests.servers.web import WebServer
-from tests.shop import payments, train_model
+from tests.shop import START, Place, payments, train_model
 
 obstore = pytest.importorskip("obstore", reason="obstore is not installed (the extra `object-stores`)")
 SERVERS = ("s3", "azure", "google")
@@ -327,6 +334,76 @@ def test_a_store_that_does_not_know_conditional_writes_takes_no_version(
 
     with pytest.raises(StoreRefused, match="does not keep the condition of a write"):
         add_version(Registry(bucket.url), trained)
+
+
+def test_the_options_of_the_connection_model_store_open_it(
+    new_bucket: Callable[..., Bucket], trained: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = new_bucket()
+    add_version(Registry(bucket.url), trained, alias="champion")
+    for variable in s3_server.environment():
+        monkeypatch.delenv(variable)
+    options = {
+        "endpoint": s3_server.url,
+        "region": "us-east-1",
+        "access_key_id": "reader",
+        "secret_access_key": "reader-secret",
+    }
+    monkeypatch.setenv("PENSTOCK_MODEL_STORE", bucket.url)
+    monkeypatch.setenv("PENSTOCK_CONNECTIONS__MODEL_STORE", json.dumps(options))
+
+    shown = CliRunner().invoke(app, ["models", "list", "--json"])
+
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.output)[0]["version"] == "1"
+    assert "reader-secret" not in repr(open_registry(load_settings(), load_settings().url_of))
+    denied = CliRunner().invoke(app, ["models", "promote", "card-risk", "1", "other"])
+    assert denied.exit_code == 1
+    assert "access is denied" in denied.output
+    assert "reader-secret" not in denied.output
+
+
+def test_commands_register_promote_check_and_score_with_a_remote_store(
+    new_bucket: Callable[..., Bucket],
+    trained: Path,
+    make_place: Callable[..., Place],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place, bucket = make_place(days=1, a_day=40), new_bucket()
+    monkeypatch.setenv("PENSTOCK_MODEL_STORE", bucket.url)
+    (file,) = (trained / "card-risk/1").glob("model.*")
+    pq.write_table(payments(days=1), "rows.parquet")
+    for arguments in (
+        ["models", "register", "card-risk", str(file), "--reference", "rows.parquet", "--alias", "champion"],
+        ["models", "register", "card-risk", str(file), "--reference", "rows.parquet", "--alias", "champion"],
+        ["models", "promote", "card-risk", "1", "champion"],
+        ["check", "card-risk.yaml", "--end", "2026-01-02"],
+        ["plan", "card-risk.yaml", "--end", "2026-01-02"],
+    ):
+        ended = CliRunner().invoke(app, arguments)
+        assert ended.exit_code == 0, ended.output
+    assert "card-risk/1" in CliRunner().invoke(app, ["check", "card-risk.yaml", "--end", "2026-01-02"]).output
+    project = Project()
+    pipeline = project.load_pipeline("card-risk.yaml")
+
+    scored = project.score_interval(pipeline, project.plan(pipeline, now=START + timedelta(days=1)).intervals[0])
+
+    assert scored.scored == 40
+    assert len(view_rows(place.warehouse)) == 40
+
+
+def test_the_doctor_names_what_interrupted_registrations_left(new_bucket: Callable[..., Bucket], trained: Path) -> None:
+    bucket = new_bucket()
+    registry = Registry(bucket.url)
+    add_version(registry, trained)
+    assert [finding.state for finding in check_store(registry)] == ["ok"]
+
+    obstore.put(bucket.raw, "models/card-risk/2/model.ubj", b"half of it")
+
+    [finding] = check_store(registry)
+    assert (finding.state, f"{bucket.url}/card-risk/2" in finding.what) == ("warning", True)
+    [finding] = check_store(Registry("https://models.example/models"))
+    assert (finding.state, "web server" in finding.what) == ("not checked", True)
 
 
 def test_a_bucket_that_does_not_exist_is_named(new_bucket: Callable[..., Bucket]) -> None:
