@@ -162,7 +162,7 @@ def as_pipeline(key: Key, example: Any) -> str:
     if key.name == "json":
         part |= {"format": "json"}
     if (key.section, key.name) == ("FilesSource", "connection"):
-        part |= {"path": "s3://lake/sales/*.csv"}
+        part |= {"path": "s3://lake/sales/{interval_start:%Y-%m-%d}.csv"}
     pipeline = BARE | place(part)
     if key.name == "expectations":
         pipeline["sources"] = dict.fromkeys(shown["expectations"], SQL)
