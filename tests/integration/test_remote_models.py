@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -161,9 +165,6 @@ def test_a_registration_that_dies_between_its_files_is_no_version_and_the_next_o
     add_version(registry, trained)
     monkeypatch.setenv("AWS_ENDPOINT_URL", faulty_s3.url)
 
-    def die() -> None:
-        raise KeyboardInterrupt
-
     kinds = {"nothing": "/2/model.ubj", "model": "/2/manifest.json", "manifest": "/aliases.json"}
     faulty_s3.spoil(Fault(methods=("PUT",), path=kinds[survives], status=403))
     with pytest.raises(StoreRefused):
@@ -178,6 +179,31 @@ def test_a_registration_that_dies_between_its_files_is_no_version_and_the_next_o
 
     assert made.version == ("2" if survives == "nothing" else "3")
     assert registry.resolve("card-risk@champion").version == made.version
+    registry.load(registry.resolve("card-risk@champion"))
+
+
+def test_a_registration_that_is_killed_before_its_manifest_is_no_version(
+    new_bucket: Callable[..., Bucket], trained: Path, faulty_s3: FaultyProxy, s3_server: S3Server, tmp_path: Path
+) -> None:
+    bucket, running = new_bucket(), []
+    (file,) = (trained / "card-risk/1").glob("model.*")
+    rows = tmp_path / "rows.parquet"
+    pq.write_table(payments(days=1), rows)
+
+    def kill() -> None:
+        running[0].kill()
+
+    faulty_s3.spoil(Fault(methods=("PUT",), path="/1/manifest.json", first=kill, status=503))
+    environment = os.environ | s3_server.environment(endpoint=faulty_s3.url) | {"PENSTOCK_MODEL_STORE": bucket.url}
+    command = [sys.executable, "-c", "from penstock.cli import main; main()", "models", "register", "card-risk"]
+
+    running.append(subprocess.Popen([*command, str(file), "--reference", str(rows)], env=environment, cwd=tmp_path))
+
+    assert running[0].wait(60) == -signal.SIGKILL
+    registry = Registry(bucket.url)
+    assert (registry.names(), bucket.keys("models/card-risk")) == ((), ["models/card-risk/1/model.ubj"])
+    assert list(registry.store.unfinished()) == [f"{bucket.url}/card-risk/1"]
+    assert add_version(registry, trained, alias="champion").version == "2"
     registry.load(registry.resolve("card-risk@champion"))
 
 
