@@ -138,6 +138,31 @@ def test_registrations_and_promotions_at_once_are_all_kept(
     assert len(registry.alias_history("card-risk")) == 3
 
 
+@pytest.mark.parametrize("has_aliases", [False, True], ids=["first", "later"])
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_promotion_between_the_read_and_the_write_of_another_is_not_lost(
+    new_bucket: Callable[..., Bucket], trained: Path, request: pytest.FixtureRequest, name: str, has_aliases: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    bucket, server = new_bucket(name), request.getfixturevalue(f"{name}_server")
+    registry = Registry(bucket.url)
+    add_version(registry, trained, alias="old" if has_aliases else None)
+    (variable,) = (key for key, value in server.environment().items() if value == server.url)
+
+    def promote_another() -> None:
+        with monkeypatch.context() as direct:
+            direct.setenv(variable, server.url)
+            registry.promote("card-risk", "1", "theirs")
+
+    with FaultyProxy(server.url) as proxy:
+        monkeypatch.setenv(variable, proxy.url)
+        proxy.spoil(Fault(methods=("PUT",), path="aliases", first=promote_another))
+        registry.promote("card-risk", "1", "ours")
+
+    monkeypatch.setenv(variable, server.url)
+    assert set(registry.aliases("card-risk")) == {"ours", "theirs", *(["old"] if has_aliases else [])}
+
+
 def test_an_unknown_model_and_version_are_named_with_those_that_exist(
     new_bucket: Callable[..., Bucket], trained: Path
 ) -> None:
