@@ -1,6 +1,8 @@
 """Objects of real stores: lists, states, reads that are bound to a state, writes under a condition, and faults."""
 
 import os
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -343,3 +345,24 @@ def test_a_server_that_does_not_know_conditions_gives_no_other_file(
     (web_server.folder / "a.csv").write_bytes(b"other")
     with open_file(state) as file, pytest.raises(ObjectChanged, match="was replaced"):
         file.read()
+
+
+def test_a_forked_process_is_refused_where_it_would_wait_for_ever(use_store: Callable[[str], tuple[str, Any]]) -> None:
+    root, _ = use_store("s3")
+    write_bytes(f"{root}/a.csv", b"1")
+    code = (
+        "import os, sys\n"
+        "from penstock.errors import StoreRefused\n"
+        "from penstock.object_stores import read_bytes\n"
+        "read_bytes(sys.argv[1])\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    try:\n"
+        "        read_bytes(sys.argv[1])\n"
+        "    except StoreRefused:\n"
+        "        os._exit(3)\n"
+        "    os._exit(0)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, f"{root}/a.csv"], check=False, timeout=60)
+    assert done.returncode == 3
