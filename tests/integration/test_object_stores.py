@@ -366,3 +366,51 @@ def test_a_forked_process_is_refused_where_it_would_wait_for_ever(use_store: Cal
     )
     done = subprocess.run([sys.executable, "-c", code, f"{root}/a.csv"], check=False, timeout=60)
     assert done.returncode == 3
+
+
+def list_of(*keys: str) -> bytes:
+    """Write the answer to a request for a list, as S3 gives it. An object whose key ends in a slash is empty."""
+    entries = (
+        f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;x&quot;</ETag>"
+        f"<Size>{0 if key.endswith('/') else 1}</Size></Contents>"
+        for key in keys
+    )
+    return f"<ListBucketResult><IsTruncated>false</IsTruncated>{''.join(entries)}</ListBucketResult>".encode()
+
+
+@pytest.mark.parametrize("key", ["in//b.csv", "in/./b.csv", "in/b\x07.csv"])
+def test_a_key_that_is_not_read_is_no_reason_for_a_short_list(key: str, faulty: tuple[FaultyProxy, str]) -> None:
+    proxy, url = faulty
+    proxy.spoil(Fault(path="list-type", status=200, body=list_of("in/a.csv", key), times=float("inf")))
+
+    with pytest.raises(StoreRefused, match="such objects are not read"):
+        list_files(f"{url.rpartition('/')[0]}/in/*.csv")
+
+
+def test_a_marker_of_an_empty_folder_is_no_file(faulty: tuple[FaultyProxy, str]) -> None:
+    proxy, url = faulty
+    root = url.rpartition("/")[0]
+    folder = root.rpartition("/")[2]
+    proxy.spoil(Fault(path="list-type", status=200, body=list_of(f"{folder}/a/", f"{folder}/large.bin")))
+
+    assert names(root, "**") == ["large.bin"]
+
+
+def test_a_page_in_place_of_a_list_is_not_an_empty_list(faulty: tuple[FaultyProxy, str]) -> None:
+    proxy, url = faulty
+    page = Fault(methods=("GET", "HEAD"), status=200, body=b"<html>Log in</html>", times=float("inf"))
+    proxy.spoil(page)
+
+    with pytest.raises((StoreRefused, StoreUnavailable)):
+        list_files(f"{url.rpartition('/')[0]}/*")
+
+
+def test_a_list_that_is_cut_is_asked_for_again(faulty: tuple[FaultyProxy, str]) -> None:
+    proxy, url = faulty
+    root = url.rpartition("/")[0]
+    proxy.spoil(Fault(path="list-type", cut_after=150))
+    assert names(root, "*") == ["large.bin"]
+
+    proxy.spoil(Fault(path="list-type", cut_after=150, times=float("inf")))
+    with pytest.raises(StoreUnavailable):
+        names(root, "*")
