@@ -15,6 +15,7 @@ import pytest
 
 from penstock.errors import ObjectChanged, ObjectNotFound, SettingsError, StoreRefused, StoreUnavailable, TransientError
 from penstock.object_stores import list_files, open_file, parse_access, read_bytes, read_state, write_bytes
+from penstock.run_types import FileState
 from tests.servers import web
 from tests.servers.azure import AzureServer
 from tests.servers.faulty import Fault, FaultyProxy
@@ -333,6 +334,33 @@ def odd_server(status: int, **headers: str) -> Iterator[str]:
 def test_a_web_server_that_cannot_be_read_safely_is_refused(status: int, headers: dict[str, str], said: str) -> None:
     with odd_server(status, **headers) as url, pytest.raises(StoreRefused, match=said):
         read_bytes(url)
+
+
+class _WeakTag(_Odd):
+    """Has a weak ETag, which by the rules of HTTP matches no `If-Match`."""
+
+    def do_GET(self) -> None:
+        self.status = 412 if "If-Match" in self.headers else 206
+        super().do_GET()
+
+
+@pytest.mark.parametrize("tag", ['W/"x"', '"x"'])
+def test_a_weak_etag_is_compared_and_not_made_a_condition(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}._Odd", _WeakTag)
+    with odd_server(200, ETag=tag, Content_Length="5", Content_Range="bytes 0-4/5") as url:
+        state = read_state(url)
+        with open_file(state) as file:
+            if tag.startswith("W/"):
+                assert file.read() == b"whole"
+                return
+            with pytest.raises(ObjectChanged):
+                file.read()
+
+
+def test_an_answer_that_is_shorter_than_what_was_asked_for_is_an_error() -> None:
+    headers = {"ETag": '"x"', "Content_Length": "3", "Content_Range": "bytes 0-4/5"}
+    with odd_server(206, **headers) as url, pytest.raises(StoreUnavailable, match="3 bytes came instead of 5"):
+        open_file(FileState(url, 5, 0, '"x"', "", 0)).read()
 
 
 def test_a_server_that_does_not_know_conditions_gives_no_other_file(
