@@ -17,7 +17,7 @@ from penstock.deployments.doctor.machine import nearest_folder
 from penstock.deployments.doctor.mounts import network_kind, read_mounts
 from penstock.errors import DatabaseUnavailable
 from penstock.settings import Settings
-from penstock.spec.pipeline import SqlSource
+from penstock.spec.pipeline import IcebergSource, SqlSource
 from penstock.tasks.process_resources import resolve_block
 
 STATEMENT_SECONDS = 5
@@ -44,7 +44,9 @@ def list_checks(case: CheckContext) -> tuple[Check, ...]:
 def list_connections(case: CheckContext) -> tuple[Connection, ...]:
     """Return the connections of the settings and the pipelines, warehouses first."""
     warehouses = {"warehouse", *(p.destination.connection for p in case.pipelines)}
-    sources = {s.connection for p in case.pipelines for s in p.sources.values() if isinstance(s, SqlSource)}
+    sources = {
+        s.connection for p in case.pipelines for s in p.sources.values() if isinstance(s, SqlSource | IcebergSource)
+    }
     names = warehouses | sources | case.settings.urls.keys()
     return tuple(
         Connection(name, name in warehouses) for name in sorted(names, key=lambda name: (name not in warehouses, name))

@@ -119,20 +119,27 @@ def files_relation(request: FilesRequest, partition: Partition | None = None) ->
         MalformedRows: too many rows of text files cannot be read.
         UnfitValue: a value of a Parquet file does not fit the declared type. Raised where the relation is used.
     """
-    with hide_values(request.private), _in_memory(request.source) as database:
+    with hide_values(request.private), in_memory(request.source) as database:
         if request.spec.format != "parquet":
             with staged_files(request) as staged:
                 raise_malformed(request.source, staged, request.spec.max_malformed)
                 yield _open_staged(request, database, staged)
             return
         relation = _open_parquet(request, database, partition)
-        try:
+        with naming_misfits(relation):
             yield relation
-        except QueryFailed:
-            misfit = relation.find_misfit()
-            if misfit is None:
-                raise
-            raise misfit from None
+
+
+@contextmanager
+def naming_misfits(relation: FileRelation) -> Iterator[None]:
+    """Raise an error that names the value, in place of one that a value which does not fit has raised in the block."""
+    try:
+        yield
+    except QueryFailed:
+        misfit = relation.find_misfit()
+        if misfit is None:
+            raise
+        raise misfit from None
 
 
 @contextmanager
@@ -155,7 +162,8 @@ def staged_files(request: FilesRequest) -> Iterator[Staged]:
 
 
 @contextmanager
-def _in_memory(name: str) -> Iterator[Database]:
+def in_memory(name: str) -> Iterator[Database]:
+    """Yield an in-memory DuckDB."""
     database = Database(name, sa.create_engine("duckdb:///:memory:", poolclass=StaticPool))
     try:
         yield database
@@ -192,8 +200,35 @@ def _relation(
     numbered: str,
     conversions: Mapping[str, ColumnType],
 ) -> FileRelation:
+    row_id = _row_id(request.spec) if ROW_ID in request.spec.key else ""
+    time, partition_by, exact = request.time, request.partition_by, frozenset(request.exact)
+    wanted = RowsRequest(request.source, request.spec.key, time, partition_by, exact, row_id)
+    return rows_relation(wanted, database, connection, numbered, conversions)
+
+
+@dataclass(frozen=True)
+class RowsRequest:
+    """What a relation of numbered rows is used for."""
+
+    source: str
+    key: tuple[str, ...]
+    time: str | None
+    partition_by: str | None
+    exact: frozenset[str]
+    row_id: str = ""
+    """SQL of a row's id. Empty: the rows have a key of their own."""
+
+
+def rows_relation(
+    request: RowsRequest,
+    database: Database,
+    connection: sa.Connection,
+    numbered: str,
+    conversions: Mapping[str, ColumnType],
+) -> FileRelation:
+    """Return rows with a place in their file and a position as a relation."""
     connection.exec_driver_sql(f"create view numbered_rows as {numbered}")
-    row_id = f", {_row_id(request.spec)} as {ROW_ID}" if ROW_ID in request.spec.key else ""
+    row_id = f", {request.row_id} as {ROW_ID}" if request.row_id else ""
     converted = ", ".join(f"{k.strict(as_text(c))} as {identifier(c)}" for c, k in conversions.items())
     replaced = f" replace ({converted})" if converted else ""
     columns = f"* exclude (_file, _row_of_file){replaced}{row_id}"
@@ -205,11 +240,11 @@ def _relation(
         request.source,
         database,
         rows,
-        request.spec.key,
+        request.key,
         request.partition_by or POSITION,
         request.time,
         whole_groups=request.partition_by is not None,
-        exact=frozenset(request.exact),
+        exact=request.exact,
         declares_columns=True,
         nested=True,
         conversions=conversions,

@@ -44,14 +44,14 @@ def read_parquet_files(
     """
     listed = "[" + ", ".join(quoted(str(f)) for f in files) + "]"
     reader = _PARQUET.format(files=listed)
-    conversions = _find_conversions(connection, reader, declared_types(source.declared_columns))
+    conversions = find_conversions(connection, reader, declared_types(source.declared_columns))
     _refuse_wide_decimals(connection, listed, {*exact} - {*conversions})
     if _has_column(connection, listed, "file_row_number"):
         return ParquetFiles(_number_by_reading(reader), conversions)
     return ParquetFiles(_number_by_footer(connection, reader, listed, partition), conversions)
 
 
-def _find_conversions(
+def find_conversions(
     connection: sa.Connection, reader: str, declared: Mapping[str, ColumnType]
 ) -> dict[str, ColumnType]:
     """Return the declared columns whose type in the files is another one."""

@@ -18,9 +18,10 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
         SourceError: something is missing; the error names it.
     """
     from penstock.run.extract import source_horizon
+    from penstock.sources import open_lake
     from penstock.sources.file_paths import matching_files
     from penstock.sources.sql import sql_relation
-    from penstock.spec.pipeline import LogSource, SqlSource
+    from penstock.spec.pipeline import DeltaSource, IcebergSource, LogSource, SqlSource
 
     source = pipeline.sources[name]
     if isinstance(source, SqlSource):
@@ -32,6 +33,9 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
             source_horizon(pipeline, connect)
         where = f"table `{source.table}`" if source.table else "query"
         return f"{where} of `{source.connection}`, {plural(len(relation.rows.c), 'column')}"
+    if isinstance(source, DeltaSource | IcebergSource):
+        version = open_lake(pipeline, name, source, connect).read_version()
+        return f"{'Delta' if version.kind == 'delta' else 'Iceberg'} table, {version.text}"
     if isinstance(source, LogSource):
         return _inspect_log(pipeline, name, source.path, connect)
     if "{" in source.path and pipeline.empty == "publish":

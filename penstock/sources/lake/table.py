@@ -1,0 +1,124 @@
+"""What both formats of a lake's tables give: rows of a version, and the files that may have rows of an interval."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import duckdb
+import pyarrow as pa
+
+from penstock.errors import UnreadableTable, VersionGone
+from penstock.interval import DataInterval
+from penstock.run_types import TableVersion
+from penstock.sources.allowed_paths import check_files, check_pattern
+
+_REMOTE = re.compile(r"^(?!file:)[A-Za-z][A-Za-z0-9+.-]+://")
+COMMON_ERRORS = (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException, duckdb.Error)
+_GONE = re.compile(r"not found|no such file|does not exist|nosuchkey|\b404\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """The rows of an interval, as a condition that the table itself can judge: `first <= column < last`."""
+
+    column: str
+    first: str
+    """In ISO 8601, as a value of the column's type."""
+    last: str
+
+    @property
+    def sql(self) -> str:
+        column = '"' + self.column.replace('"', '""') + '"'
+        return f"{column} >= '{self.first}' and {column} < '{self.last}'"
+
+
+class LakeTable(Protocol):
+    """A table at one version."""
+
+    @property
+    def version(self) -> TableVersion: ...
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What the library raises, beside Python's own errors."""
+
+    def list_files(self, rows: TimeRange | None) -> list[str]:
+        """Return the data files that may have such rows, each with what is deleted from it, in any order."""
+
+    def list_places(self) -> list[str]:
+        """Return where the files are that would be read, to compare with `PENSTOCK_ROOTS`."""
+
+    def scan(self, rows: TimeRange | None) -> pa.RecordBatchReader:
+        """Read the rows, in any order."""
+
+    def count_nulls(self, column: str) -> int:
+        """Count the rows without a value in a column."""
+
+
+def time_range(schema: pa.Schema, column: str | None, interval: DataInterval | None) -> TimeRange | None:
+    """Return the interval's condition on the event time. None if all rows are read, or the column is no time."""
+    if column is None or interval is None or column not in schema.names:
+        return None
+    kind = schema.field(column).type
+    bounds = (interval.start, interval.end)
+    if pa.types.is_date(kind):
+        return TimeRange(column, *(_next_midnight(moment).isoformat() for moment in bounds))
+    if not pa.types.is_timestamp(kind):
+        return None
+    return TimeRange(column, *((m if kind.tz else m.replace(tzinfo=None)).isoformat() for m in bounds))
+
+
+def _next_midnight(moment: datetime) -> date:
+    """Return the first day whose midnight is not before the moment."""
+    day = moment.date()
+    return day if moment == datetime(day.year, day.month, day.day, tzinfo=moment.tzinfo) else day + timedelta(days=1)
+
+
+def check_places(source: str, table: str, places: Iterable[str], roots: tuple[str, ...]) -> None:
+    """Refuse a table with files outside of the allowed folders.
+
+    Raises:
+        OutsideRoots: a file is.
+    """
+    found = list(places)
+    for place in found:
+        if _REMOTE.match(place):
+            check_pattern(source, place, roots)
+    local = (Path(place.removeprefix("file://")) for place in found if not _REMOTE.match(place))
+    check_files(source, table, local, roots)
+
+
+@contextmanager
+def translated(
+    source: str, version: TableVersion | None, table: str, errors: tuple[type[Exception], ...]
+) -> Iterator[None]:
+    """Translate errors of the libraries.
+
+    Args:
+        errors: those of the format's library.
+        version: the one that is read. None while it is looked for.
+
+    Raises:
+        VersionGone: a file of the version does not exist.
+        UnreadableTable: anything else.
+    """
+    kinds: tuple[type[Exception], ...] = (*COMMON_ERRORS, *errors)
+    try:
+        yield
+    except kinds as error:
+        reason = _reason(error)
+        if version is not None and _GONE.search(reason):
+            raise VersionGone(source, version.text, reason) from None
+        raise UnreadableTable(source, version.text if version else table, reason) from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text.strip().splitlines()[0].rstrip(".")[:300]
