@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,9 +67,13 @@ class IcebergLake:
     def source(self, **more: Any) -> dict[str, Any]:
         return {"kind": "iceberg", "connection": "catalog", "table": self.name, "key": ["payment_id"]} | more
 
-    @property
+    @cached_property
     def catalog(self) -> SqlCatalog:
-        return SqlCatalog(self.catalog_name, uri=self.url, warehouse=self.folder.as_uri())
+        return SqlCatalog(
+            self.catalog_name,
+            uri=self.url.replace("postgresql://", "postgresql+psycopg://"),
+            warehouse=self.folder.as_uri(),
+        )
 
     @property
     def table(self) -> Any:

@@ -20,6 +20,10 @@ _REMOTE = re.compile(r"^(?!file:)[A-Za-z][A-Za-z0-9+.-]+://")
 COMMON_ERRORS = (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException, duckdb.Error)
 _GONE = re.compile(r"not found|no such file|does not exist|nosuchkey|\b404\b", re.IGNORECASE)
 
+_FILE = re.compile(r"[^\s'\"]+\.(?:parquet|orc|avro|json|puffin|bin|crc)\b")
+_STREAM = re.compile(r"^.*'lake_rows' failed: ")
+"""What DuckDB writes before an error of the library whose rows it reads."""
+
 
 @dataclass(frozen=True)
 class TimeRange:
@@ -113,12 +117,10 @@ def translated(
     try:
         yield
     except kinds as error:
-        reason = _reason(error)
-        if version is not None and _GONE.search(reason):
+        text = str(error) or type(error).__name__
+        if version is not None and _GONE.search(text):
+            file = _FILE.search(text)
+            reason = f"its file {file[0]} was removed" if file else "files of it were removed"
             raise VersionGone(source, version.text, reason) from None
+        reason = _STREAM.sub("", text).strip().splitlines()[0].rstrip(".")[:300]
         raise UnreadableTable(source, version.text if version else table, reason) from None
-
-
-def _reason(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return text.strip().splitlines()[0].rstrip(".")[:300]
