@@ -63,6 +63,7 @@ class IcebergLake:
     url: str
     name: str = "shop.payments"
     catalog_name: str = "lake"
+    partition_by: str | None = None
 
     def source(self, **more: Any) -> dict[str, Any]:
         return {"kind": "iceberg", "connection": "catalog", "table": self.name, "key": ["payment_id"]} | more
@@ -86,7 +87,12 @@ class IcebergLake:
     def append(self, rows: pa.Table) -> None:
         catalog = self.catalog
         catalog.create_namespace_if_not_exists(self.name.split(".")[0])
-        table = catalog.create_table_if_not_exists(self.name, rows.schema)
+        if not catalog.table_exists(self.name):
+            table = catalog.create_table(self.name, rows.schema)
+            if self.partition_by is not None:
+                with table.update_spec() as spec:
+                    spec.add_identity(self.partition_by)
+        table = catalog.load_table(self.name)
         if set(rows.column_names) - set(table.schema().column_names):
             with table.update_schema() as change:
                 change.union_by_name(rows.schema)

@@ -74,7 +74,7 @@ def time_range(schema: pa.Schema, column: str | None, interval: DataInterval | N
     bounds = (interval.start, interval.end)
     if pa.types.is_date(kind):
         return TimeRange(column, *(_next_midnight(moment).isoformat() for moment in bounds))
-    if not pa.types.is_timestamp(kind):
+    if not pa.types.is_timestamp(kind) or kind.unit == "ns":  # pyiceberg cannot compare nanoseconds
         return None
     return TimeRange(column, *((m if kind.tz else m.replace(tzinfo=None)).isoformat() for m in bounds))
 
