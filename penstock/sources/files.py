@@ -19,11 +19,13 @@ from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import BrokenFile, InexactColumn, PenstockError, QueryFailed, UnfitValue
 from penstock.interval import DataInterval
+from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, locate
 from penstock.privacy.masking import hide_values
 from penstock.run_types import FileState, Partition
 from penstock.sources.column_types import ColumnType, as_text, identifier, quoted
 from penstock.sources.parquet import POSITION, read_parquet_files
 from penstock.sources.relation import Relation
+from penstock.sources.remote_parquet import planned_objects
 from penstock.sources.text.malformed import raise_malformed
 from penstock.sources.text.staging import Staged, StagingRequest, stage_files
 from penstock.spec.pipeline import ROW_ID, FilesSource
@@ -50,10 +52,12 @@ class FilesRequest:
     """Keys and columns to keep, which must not lose a digit."""
     run_folder: Path | None = None
     """Where text files are staged. None: in a temporary folder."""
+    access: StoreAccess = ENVIRONMENT
+    """The options that an object store is opened with."""
 
     @property
-    def paths(self) -> list[Path]:
-        return [Path(state.path) for state in self.files]
+    def paths(self) -> list[str]:
+        return [state.path for state in self.files]
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,10 @@ def files_relation(request: FilesRequest, partition: Partition | None = None) ->
                 raise_malformed(request.source, staged, request.spec.max_malformed)
                 yield _open_staged(request, database, staged)
             return
-        relation = _open_parquet(request, database, partition)
-        with naming_misfits(relation):
-            yield relation
+        with planned_objects(database, request.files, request.access):
+            relation = _open_parquet(request, database, partition)
+            with naming_misfits(relation):
+                yield relation
 
 
 @contextmanager
@@ -153,6 +158,7 @@ def staged_files(request: FilesRequest) -> Iterator[Staged]:
         request.types,
         request.time,
         request.exact,
+        request.access,
     )
     if request.run_folder is not None:
         yield stage_files(staging, request.run_folder)
@@ -189,7 +195,7 @@ def _open_parquet(request: FilesRequest, database: Database, partition: Partitio
     except InexactColumn as error:
         raise replace(error, source=request.source) from None
     except PenstockError as error:
-        shown = ", ".join(map(str, request.paths[:3]))
+        shown = ", ".join(request.paths[:3])
         raise BrokenFile(request.source, shown, str(getattr(error, "reason", error))) from None
 
 
@@ -254,6 +260,7 @@ def rows_relation(
 
 def _row_id(source: FilesSource) -> str:
     """Return the SQL of a row's id: its file below the pattern's fixed folder, and its number in the file."""
-    folder = str(Path(re.split(r"[*?\[{]", source.path)[0] + "x").parent)
+    fixed = re.split(r"[*?\[{]", source.path)[0] + "x"
+    folder = str(locate(fixed)).rpartition("/")[0] if is_remote(fixed) else str(Path(fixed).parent)
     prefix = 0 if folder == "." else len(folder) + 1
     return f"substr(_file, {prefix + 1}) || ':' || _row_of_file"

@@ -10,9 +10,10 @@ import pyarrow as pa
 from penstock.database.connections import Connector
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
+from penstock.object_urls import is_remote
 from penstock.run_types import FileState, Partition, RefusedRows, SourcePlan
-from penstock.sources.allowed_paths import check_files
-from penstock.sources.file_paths import covered_span, file_marks, matching_files, state_marks
+from penstock.sources.allowed_paths import FoundFile, check_files
+from penstock.sources.file_paths import covered_span, file_marks, matching_files, state_marks, store_access
 from penstock.sources.file_states import read_states, unchanged_files
 from penstock.sources.files import FileRelation, FilesRequest, files_relation, staged_files
 from penstock.sources.parquet import POSITION
@@ -125,6 +126,7 @@ class FilesReader:
             self.private,
             self.exact,
             self.connect.run_folder,
+            store_access(self.source, self.connect),
         )
 
     def _states(self, interval: DataInterval | None, may_be_none: bool = True) -> tuple[FileState, ...]:
@@ -132,14 +134,16 @@ class FilesReader:
         files = self._list(interval, may_be_none)
         return read_states(self.name, files) if self.planned is None else self.planned
 
-    def _list(self, interval: DataInterval | None, may_be_none: bool = True) -> list[Path]:
+    def _list(self, interval: DataInterval | None, may_be_none: bool = True) -> list[FoundFile]:
         roots = self.connect.allowed_roots
         if self.planned is not None:
-            planned = [Path(state.path) for state in self.planned]
+            planned = [state if is_remote(state.path) else Path(state.path) for state in self.planned]
             check_files(self.name, self.source.path, planned, roots)  # a link may lead elsewhere by now
             return planned
         try:
-            return matching_files(self.name, self.source, interval, roots, zone=self.zone)
+            return matching_files(
+                self.name, self.source, interval, roots, zone=self.zone, access=store_access(self.source, self.connect)
+            )
         except NoFiles:
             if may_be_none and self.empty_is_normal and "{" in self.source.path:
                 return []
