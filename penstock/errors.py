@@ -40,6 +40,7 @@ PenstockError
 │   │   ├── BrokenFile
 │   │   │   └── BrokenArchive
 │   │   ├── FilesChanged
+│   │   ├── FolderColumn
 │   │   ├── MissingLakeTable
 │   │   ├── UnreadableTable
 │   │   ├── VersionGone
@@ -880,6 +881,24 @@ class FilesChanged(SourceError):
             f"source `{self.source}`: files changed after the run was planned: {shown}{more}. Rows of two states of "
             "the files cannot be combined, so nothing was published. Run again to read the interval from the start. "
             "Write files under another name, and rename them into the folder when they are complete."
+        )
+
+
+@dataclass(eq=False)
+class FolderColumn(SourceError):
+    """A column that folders named `key=value` give cannot be used.
+
+    Cause: a file has a column of that name with another value, a path has the key twice, or the column is private.
+    Remedy: correct the file or its folder, or rename one of the two.
+    """
+
+    source: str
+    column: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: the column `{self.column}`, which folders named `key=value` give, {self.reason}."
         )
 
 

@@ -5,7 +5,7 @@ CSV and JSON files are staged first (`text.staging`), and read as what they were
 
 import re
 import tempfile
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +17,13 @@ from sqlalchemy.pool import StaticPool
 from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
-from penstock.errors import BrokenFile, InexactColumn, PenstockError, QueryFailed, UnfitValue
+from penstock.errors import BrokenFile, FolderColumn, InexactColumn, PenstockError, QueryFailed, UnfitValue
 from penstock.interval import DataInterval
 from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, locate
 from penstock.privacy.masking import hide_values
 from penstock.run_types import FileState, Partition
 from penstock.sources.column_types import ColumnType, as_text, identifier, quoted
+from penstock.sources.folder_columns import folder_columns
 from penstock.sources.parquet import POSITION, read_parquet_files
 from penstock.sources.relation import Relation
 from penstock.sources.remote_parquet import planned_objects
@@ -46,7 +47,7 @@ class FilesRequest:
     """Types of columns of text files, as earlier runs read them."""
     dialect: Mapping[str, str] = field(default_factory=dict)
     """How text files are written, as earlier runs read them."""
-    private: Container[str] = ()
+    private: frozenset[str] = frozenset()
     """Columns whose values no error shows, in lower case."""
     exact: Collection[str] = ()
     """Keys and columns to keep, which must not lose a digit."""
@@ -159,6 +160,7 @@ def staged_files(request: FilesRequest) -> Iterator[Staged]:
         request.time,
         request.exact,
         request.access,
+        frozenset(request.private),
     )
     if request.run_folder is not None:
         yield stage_files(staging, request.run_folder)
@@ -180,7 +182,7 @@ def in_memory(name: str) -> Iterator[Database]:
 def _open_staged(request: FilesRequest, database: Database, staged: Staged) -> FileRelation:
     with translated_errors(database), database.engine.connect() as connection:
         connection.exec_driver_sql("SET TimeZone='UTC'")
-        rows = f"select * from read_parquet({quoted(str(staged.rows_file))})"  # noqa: S608 # a path, quoted
+        rows = f"select * from read_parquet({quoted(str(staged.rows_file))}, hive_partitioning=false)"  # noqa: S608 # a path, quoted
         return replace(_relation(request, database, connection, rows, {}), staged=staged)
 
 
@@ -188,11 +190,11 @@ def _open_parquet(request: FilesRequest, database: Database, partition: Partitio
     try:
         with translated_errors(database), database.engine.connect() as connection:
             connection.exec_driver_sql("SET TimeZone='UTC'")
-            read = read_parquet_files(
-                connection, request.spec, request.paths, request.exact, None if request.partition_by else partition
-            )
+            folders = folder_columns(request.source, request.paths, request.private)
+            slice_ = None if request.partition_by else partition
+            read = read_parquet_files(connection, request.spec, request.paths, request.exact, folders, slice_)
             return _relation(request, database, connection, read.numbered, read.conversions)
-    except InexactColumn as error:
+    except (InexactColumn, FolderColumn) as error:
         raise replace(error, source=request.source) from None
     except PenstockError as error:
         shown = ", ".join(request.paths[:3])

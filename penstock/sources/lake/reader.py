@@ -81,7 +81,7 @@ class LakeReader:
             database = opened.enter_context(in_memory(self.name))
             with translated_errors(database), database.engine.connect() as connection:
                 connection.exec_driver_sql("SET TimeZone='UTC'")
-                reader = f"read_parquet({quoted(str(rows_file))})"
+                reader = f"read_parquet({quoted(str(rows_file))}, hive_partitioning=false)"
                 conversions = find_conversions(connection, reader, declared_types(self.source.declared_columns))
                 request = RowsRequest(self.name, self.source.key, self.time, self.partition_by, self.exact)
                 rows = f"select * from {reader}"  # noqa: S608 # a path, quoted
