@@ -5,7 +5,7 @@ digits are whole numbers, ISO dates are dates, and all else is text.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -37,7 +37,7 @@ def folder_kind(values: Sequence[str | None], column: str) -> ColumnType:
     return TEXT
 
 
-def folder_columns(source: str, paths: Sequence[str], private: Collection[str] = ()) -> FolderColumns:
+def folder_columns(source: str, paths: Sequence[str], private: Container[str] = ()) -> FolderColumns:
     """Return the columns that the folders in the paths of files give.
 
     Args:

@@ -11,8 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from penstock.cli.app import app
 from penstock.ledger.reader import list_runs, validations_of
+from penstock.run_types import ExtractedRows, Partition, ScoringRun
+from penstock.scoring_steps import ScoringSteps
 from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connect
 from tests.conftest import view_rows
@@ -66,6 +70,12 @@ def make_lake(
     for lake in made:
         if isinstance(lake, IcebergLake):
             lake.catalog.close()
+
+
+def invoke(*arguments: str) -> str:
+    ended = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "400"})
+    assert ended.exit_code == 0, ended.output
+    return ended.output
 
 
 def keys(place: Place) -> list[int]:
@@ -290,6 +300,50 @@ def test_a_catalog_may_be_in_any_database(make_lake: MakeLake, catalog: str) -> 
     driver.run(NOW)
 
     assert scored_amounts(place) == amounts(ROWS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_line_checks_and_plans_a_table(make_lake: MakeLake, kind: Kind) -> None:
+    lake, place, _ = make_lake(kind)
+    word = f"{'version' if kind == 'delta' else 'snapshot'} {lake.version}"
+
+    checked = invoke("check", str(place.spec), "--end", "2026-01-02")
+    assert f"✓ source `payments`: {kind.capitalize()} table, {word} of " in checked
+    assert "40 rows of 2026-01-01 → 01-02 read as a sample" in checked
+    planned = [line.split() for line in invoke("plan", str(place.spec), "--end", "2026-01-02").splitlines()]
+    assert ["backfill", "40", "3"] in [words[3:6] for words in planned]
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_flow_reads_an_interval_afresh_whose_version_is_gone(
+    make_lake: MakeLake, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.flows.score import score
+
+    lake, place, _ = make_lake(kind)
+    extract, removed = ScoringSteps.extract, []
+
+    def remove_once(self: ScoringSteps, run: ScoringRun, partition: Partition) -> ExtractedRows:
+        if not removed and partition.index == 1:
+            removed.append(run.run_id)
+            lake.update("amount", 999.0, f"payment_id <= {A_DAY}")
+            lake.drop_old_files()
+            assert self.connect.staging is not None
+            for file in self.connect.staging.glob("*/payments-*"):
+                file.unlink()
+        return extract(self, run, partition)
+
+    monkeypatch.setattr(ScoringSteps, "extract", remove_once)
+
+    state = score(str(place.spec), end="2026-01-02", return_state=True)
+
+    assert state.is_completed(), state.message
+    assert [run.state for run in list_runs(place.warehouse)] == ["published", "failed"]
+    assert set(scored_amounts(place).values()) == {999.0}
+    newest, *_ = list_runs(place.warehouse)
+    word = "version" if kind == "delta" else "snapshot"
+    assert f"{word} {lake.version} of " in invoke("show", newest.run_id)
 
 
 def test_staged_rows_are_removed_at_the_end_of_the_run(make_lake: MakeLake) -> None:
