@@ -6,6 +6,7 @@ store is first opened, because most runs read none.
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -21,6 +22,8 @@ _RETRIES = 8
 _RETRY_SECONDS, _CONNECT_SECONDS, _ANSWER_SECONDS = 60, 10, 120
 """A request is repeated for at most a minute. One request takes at most two minutes, its body included."""
 _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
+_ENDPOINT = re.compile("endpoint|base_url|service_account", re.IGNORECASE)
+"""Options that may name an endpoint. Google's is in the key of an account."""
 _CLASSES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
 
@@ -123,5 +126,5 @@ def _open(
 
 def _has_plain_endpoint(options: dict[str, Any], environment: dict[str, str]) -> bool:
     """Whether an endpoint is stated with `http://`, as that of a server in one's own network."""
-    endpoints = {name: value for name, value in (environment | options).items() if "endpoint" in name.lower()}
-    return any(str(value).startswith("http://") for value in endpoints.values())
+    given = environment | options
+    return any("http://" in str(value) for name, value in given.items() if _ENDPOINT.search(name))

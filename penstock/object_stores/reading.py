@@ -40,12 +40,17 @@ def read_state(url: str, access: StoreAccess = ENVIRONMENT) -> FileState:
 
 def state_of(location: ObjectUrl, meta: "ObjectMeta") -> FileState:
     """Return the state of an object as its store describes it."""
-    etag = meta["e_tag"] or ""
+    etag = quoted_etag(meta["e_tag"])
     written = (meta["last_modified"] - _EPOCH) // timedelta(microseconds=1) * 1000
     if not etag and written <= 0:
         reason = "the server gives neither ETag nor Last-Modified, so a replaced file would not be seen"
         raise StoreRefused(str(location), reason, "Download the file, or put it into an object store.")
     return FileState(str(location), meta["size"], written, etag, "", 0)
+
+
+def quoted_etag(etag: str | None) -> str:
+    """Return an ETag as requests take it. Azure's lists give it without quotes."""
+    return f'"{etag}"' if etag and not etag.startswith(('"', "W/")) else etag or ""
 
 
 def open_file(state: FileState, access: StoreAccess = ENVIRONMENT, block_bytes: int = BLOCK_BYTES) -> BinaryIO:

@@ -1,9 +1,15 @@
 """Write an object whole, under a condition if one is stated."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from penstock.errors import ObjectChanged
 from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate, open_store
+from penstock.object_stores.reading import quoted_etag
 from penstock.object_stores.store_errors import translated_store_errors
+from penstock.object_urls import ObjectUrl
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 
 def write_bytes(
@@ -26,5 +32,18 @@ def write_bytes(
 
     mode: Any = "create" if if_absent else {"e_tag": if_match} if if_match is not None else "overwrite"
     with translated_store_errors(location):
+        if if_match is not None and location.scheme == "gs":
+            mode = {"version": _generation(location, obstore.head(store, location.key), if_match)}
         written = obstore.put(store, location.key, content, mode=mode)
-    return written["e_tag"] or ""
+    return quoted_etag(written["e_tag"])
+
+
+def _generation(location: ObjectUrl, meta: "ObjectMeta", etag: str) -> str | None:
+    """Return the generation of an object with this ETag. Google takes it as a condition, and no ETag.
+
+    Raises:
+        ObjectChanged: the object has another ETag.
+    """
+    if quoted_etag(meta["e_tag"]) != etag:
+        raise ObjectChanged(str(location), "was replaced")
+    return meta["version"]

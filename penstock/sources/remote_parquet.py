@@ -7,7 +7,7 @@ error of the file system as its own, so the file system keeps the error and the 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from penstock.database.connections import Database
 from penstock.errors import PenstockError
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _BLOCK_BYTES = 64 << 10
-"""Bytes that a read fetches at least: most footers, and the neighbours of a small column."""
+"""Bytes that a read fetches at least: many footers, and the neighbours of a small column."""
+_TRAILER_BYTES = 8
+"""After the footer: its length and the name of the format."""
+_MOST_END_BYTES = 32 << 20
+_Ends = dict[str, bytes]
+"""The last bytes of each object, with its footer."""
 
 
 @contextmanager
@@ -53,6 +58,8 @@ def _file_system(
     """Make the file system. fsspec is imported here, because most runs read no object."""
     from fsspec import AbstractFileSystem
 
+    ends: _Ends = {}
+
     class PlannedObjects(AbstractFileSystem):  # type: ignore[misc] # fsspec has no types
         protocol = SCHEMES
         cachable = False
@@ -64,8 +71,8 @@ def _file_system(
         def unstrip_protocol(self, name: str) -> str:
             return name
 
-        def open(self, path: str, mode: str = "rb", **_: object) -> "_Watched":
-            return _Watched(open_file(objects[path], access, _BLOCK_BYTES), errors)
+        def open(self, path: str, mode: str = "rb", **_: object) -> "_OpenObject":
+            return _OpenObject(objects[path], access, ends, errors)
 
         def glob(self, path: str, **_: object) -> list[str]:
             return [path] if path in objects else []
@@ -82,18 +89,36 @@ def _file_system(
     return PlannedObjects()
 
 
-class _Watched:
-    """An open object that keeps the error that reading it raised."""
+class _OpenObject:
+    """An open object. Its end is fetched once, because DuckDB reads the footer anew each time that it opens a file."""
 
-    def __init__(self, file: BinaryIO, errors: list[PenstockError]) -> None:
-        self._file, self._errors = file, errors
+    def __init__(self, state: FileState, access: StoreAccess, ends: _Ends, errors: list[PenstockError]) -> None:
+        self._file = open_file(state, access, _BLOCK_BYTES)
+        self._state, self._ends, self._errors = state, ends, errors
 
     def read(self, size: int = -1) -> bytes:
+        """Read as a file does, and keep the error that it raises."""
         try:
-            return self._file.read(size)
+            start = self._file.tell()
+            stop = self._state.size if size < 0 else min(start + size, self._state.size)
+            if stop < self._state.size - _TRAILER_BYTES:
+                return self._file.read(size)
+            part = self._read_end(start)[: stop - start]
+            self._file.seek(stop)
+            return part
         except PenstockError as error:
             self._errors.append(error)
             raise
+
+    def _read_end(self, start: int) -> bytes:
+        """Return the bytes from a place to the end."""
+        kept = self._ends.get(self._state.path, b"")
+        if len(kept) < self._state.size - start:
+            self._file.seek(min(start, max(0, self._state.size - _BLOCK_BYTES)))
+            kept = self._file.read()
+            if sum(map(len, self._ends.values())) < _MOST_END_BYTES:
+                self._ends[self._state.path] = kept
+        return kept[len(kept) - (self._state.size - start) :]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
