@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from penstock.errors import MissingLakeTable, SettingsError, UnreadableTable
 from penstock.run_types import TableVersion
+from penstock.sources.lake.stores import delta_options, is_remote
 from penstock.sources.lake.table import TimeRange, translated
 
 if TYPE_CHECKING:
@@ -94,11 +95,12 @@ def open_delta(source: str, path: str, version: TableVersion | None) -> OpenDelt
             f"source `{source}` is a Delta table, and the library `deltalake` is not installed",
             "Install Penstock's extra `delta`.",
         ) from None
-    location = path if "://" in path else str(Path(path).absolute())
+    location = path if is_remote(path) else str(Path(path).absolute())
+    options = delta_options(location)
     with translated(source, version, path, (DeltaError,)):
-        if version is None and not DeltaTable.is_deltatable(location):
+        if version is None and not DeltaTable.is_deltatable(location, options):
             raise MissingLakeTable(source, f"Delta table at `{path}`")
-        table = DeltaTable(location, version=None if version is None else int(version.version))
+        table = DeltaTable(location, None if version is None else int(version.version), options)
     opened = TableVersion("delta", path, str(table.version()), location)
     with translated(source, opened, path, (DeltaError,)):
         _refuse_unread(source, opened, table)

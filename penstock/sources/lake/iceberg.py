@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Connect, Database
 from penstock.errors import MissingLakeTable, SettingsError
 from penstock.run_types import TableVersion
+from penstock.sources.lake.stores import iceberg_properties
 from penstock.sources.lake.table import TimeRange, translated
 from penstock.spec.pipeline import IcebergSource
 
@@ -92,7 +93,7 @@ def open_iceberg(source: str, spec: IcebergSource, connect: Connect, version: Ta
     location = _find_metadata(source, spec, connect(spec.connection)) if version is None else version.location
     errors = (NotInstalledError, ResolveError, ValidationError, ValidationException)
     with translated(source, version, spec.table, errors):
-        table = StaticTable.from_metadata(location)
+        table = StaticTable.from_metadata(location, iceberg_properties())
         snapshot = table.current_snapshot()
     found = TableVersion("iceberg", spec.table, str(snapshot.snapshot_id) if snapshot else "", location)
     return OpenIceberg(source, found, table, errors)

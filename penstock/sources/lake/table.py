@@ -11,16 +11,24 @@ from typing import Protocol
 import duckdb
 import pyarrow as pa
 
-from penstock.errors import UnreadableTable, VersionGone
+from penstock.errors import StoreRefused, StoreUnavailable, UnreadableTable, VersionGone
 from penstock.interval import DataInterval
 from penstock.run_types import TableVersion
 from penstock.sources.allowed_paths import check_files, check_pattern
+from penstock.sources.lake.stores import is_remote
 
-_REMOTE = re.compile(r"^(?!file:)[A-Za-z][A-Za-z0-9+.-]+://")
 COMMON_ERRORS = (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException, duckdb.Error)
-_GONE = re.compile(r"not found|no such file|does not exist|nosuchkey|\b404\b", re.IGNORECASE)
+_GONE = re.compile(r"not found|no such file|does not exist|nosuchkey", re.IGNORECASE)
 
 _FILE = re.compile(r"[^\s'\"]+\.(?:parquet|orc|avro|json|puffin|bin|crc)\b")
+_SILENT = re.compile(
+    r"tcp connect|connection (?:refused|reset)|timed out|NETWORK_CONNECTION|SlowDown|status code (?:429|50[0234])",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(r"access.?denied|403 forbidden|401 unauthorized|InvalidAccessKeyId", re.IGNORECASE)
+_CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role."
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_MOST_SHOWN = 400
 _STREAM = re.compile(r"^.*'lake_rows' failed: ")
 """What DuckDB writes before an error of the library whose rows it reads."""
 
@@ -93,9 +101,9 @@ def check_places(source: str, table: str, places: Iterable[str], roots: tuple[st
     """
     found = list(places)
     for place in found:
-        if _REMOTE.match(place):
+        if is_remote(place):
             check_pattern(source, place, roots)
-    local = (Path(place.removeprefix("file://")) for place in found if not _REMOTE.match(place))
+    local = (Path(place.removeprefix("file://")) for place in found if not is_remote(place))
     check_files(source, table, local, roots)
 
 
@@ -110,6 +118,8 @@ def translated(
         version: the one that is read. None while it is looked for.
 
     Raises:
+        StoreRefused: the object store denies access.
+        StoreUnavailable: it does not answer.
         VersionGone: a file of the version does not exist.
         UnreadableTable: anything else.
     """
@@ -117,10 +127,21 @@ def translated(
     try:
         yield
     except kinds as error:
-        text = str(error) or type(error).__name__
-        if version is not None and _GONE.search(text):
-            file = _FILE.search(text)
-            reason = f"its file {file[0]} was removed" if file else "files of it were removed"
-            raise VersionGone(source, version.text, reason) from None
-        reason = _STREAM.sub("", text).strip().splitlines()[0].rstrip(".")[:300]
-        raise UnreadableTable(source, version.text if version else table, reason) from None
+        reason = _reason(error)
+        if _DENIED.search(reason):
+            raise StoreRefused(f"the store of {table}", "access is denied", _CREDENTIALS) from None
+        if version is not None and _GONE.search(reason):
+            file = _FILE.search(reason)
+            what = f"its file {file[0]} was removed" if file else "files of it were removed"
+            raise VersionGone(source, version.text, what) from None
+        if _SILENT.search(reason):
+            raise StoreUnavailable(f"the store of {table}", reason[:_MOST_SHOWN]) from None
+        raise UnreadableTable(source, version.text if version else table, reason[:_MOST_SHOWN]) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return the text of an error in one line, without colours and the addresses of calls."""
+    text = (
+        _STREAM.sub("", _COLOUR.sub("", str(error))).partition("\n   0: ")[0].partition("Detail: Python exception")[0]
+    )
+    return " ".join(text.replace("↳", "").split()).rstrip(".") or type(error).__name__
