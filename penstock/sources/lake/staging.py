@@ -10,8 +10,8 @@ import uuid
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from penstock.errors import AmbiguousColumns
@@ -21,6 +21,9 @@ from penstock.sources.column_types import identifier, quoted
 from penstock.sources.lake.table import LakeTable, time_range, translated
 from penstock.sources.parquet import POSITION
 from penstock.spec.parts import twin_names
+
+if TYPE_CHECKING:
+    import duckdb
 
 _VERSION = 1
 """Goes up when the same rows are staged in another way."""
@@ -72,8 +75,7 @@ def stage_table(request: StagingRequest, table: LakeTable, folder: Path, limit: 
     part = folder / f".{request.source}-{uuid.uuid4().hex}"
     part.mkdir(mode=0o700)
     try:
-        with translated(request.source, request.version, request.version.table, table.errors):
-            _write(request, table, part, limit)
+        _write(request, table, part, limit)
         (part / target.name).replace(target)  # at once, whether or not another process has staged the same
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -81,6 +83,16 @@ def stage_table(request: StagingRequest, table: LakeTable, folder: Path, limit: 
 
 
 def _write(request: StagingRequest, table: LakeTable, part: Path, limit: int | None) -> None:
+    import duckdb  # not above: a flow run begins without it
+
+    errors = (duckdb.Error, *table.errors)
+    with translated(request.source, request.version, request.version.table, errors), duckdb.connect() as connection:
+        _copy_rows(connection, request, table, part, limit)
+
+
+def _copy_rows(
+    connection: "duckdb.DuckDBPyConnection", request: StagingRequest, table: LakeTable, part: Path, limit: int | None
+) -> None:
     wanted = time_range(table.schema, request.time, request.interval)
     rows = table.scan(wanted) if limit is None else _first_rows(table.scan(wanted), limit)
     names = table.schema.names
@@ -89,12 +101,11 @@ def _write(request: StagingRequest, table: LakeTable, part: Path, limit: int | N
     place = f"{quoted(request.version.text)} as _file, row_number() over () - 1 as _row_of_file"
     ordered = f"select * from lake_rows order by {order}"  # noqa: S608 # names, quoted
     numbered = f"select *, {place}, row_number() over () as {POSITION} from ({ordered})"  # noqa: S608 # names, quoted
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone='UTC'")
-        connection.execute(f"SET temp_directory={quoted(str(part / _SPILL))}")
-        connection.register("lake_rows", rows)
-        file = quoted(str(part / request.target(part).name))
-        connection.execute(f"copy ({numbered}) to {file} (format parquet, row_group_size {_GROUP_ROWS})")
+    connection.execute("SET TimeZone='UTC'")
+    connection.execute(f"SET temp_directory={quoted(str(part / _SPILL))}")
+    connection.register("lake_rows", rows)
+    file = quoted(str(part / request.target(part).name))
+    connection.execute(f"copy ({numbered}) to {file} (format parquet, row_group_size {_GROUP_ROWS})")
 
 
 def _first_rows(rows: pa.RecordBatchReader, limit: int) -> pa.Table:

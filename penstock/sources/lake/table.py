@@ -8,7 +8,6 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-import duckdb
 import pyarrow as pa
 
 from penstock.errors import StoreRefused, StoreUnavailable, UnreadableTable, VersionGone
@@ -17,7 +16,7 @@ from penstock.run_types import TableVersion
 from penstock.sources.allowed_paths import check_files, check_pattern
 from penstock.sources.lake.stores import is_remote
 
-COMMON_ERRORS = (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException, duckdb.Error)
+COMMON_ERRORS = (OSError, ValueError, TypeError, KeyError, NotImplementedError, pa.ArrowException)
 _GONE = re.compile(r"not found|no such file|does not exist|nosuchkey", re.IGNORECASE)
 
 _FILE = re.compile(r"[^\s'\"]+\.(?:parquet|orc|avro|json|puffin|bin|crc)\b")
