@@ -85,7 +85,7 @@ def stage_table(request: StagingRequest, table: LakeTable, folder: Path, limit: 
 def _write(request: StagingRequest, table: LakeTable, part: Path, limit: int | None) -> None:
     import duckdb  # not above: a flow run begins without it
 
-    errors = (duckdb.Error, *table.errors)
+    errors: tuple[type[Exception], ...] = (duckdb.Error, *table.errors)
     with translated(request.source, request.version, request.version.table, errors), duckdb.connect() as connection:
         _copy_rows(connection, request, table, part, limit)
 
