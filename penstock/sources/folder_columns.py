@@ -48,8 +48,9 @@ def folder_columns(source: str, paths: Sequence[str], private: Container[str] = 
     """
     found = [_read_path(source, path) for path in paths]
     names = dict.fromkeys(name for keys in found for name in keys)
-    spelled = {name.casefold(): name for name in reversed(names)}
+    spelled: dict[str, str] = {}
     for name in names:
+        spelled.setdefault(name.casefold(), name)
         if name.casefold() in private:
             raise FolderColumn(source, name, "is private, and the paths of files show it. Take it out of the paths")
     by_case = [{name.casefold(): value for name, value in keys.items()} for keys in found]
