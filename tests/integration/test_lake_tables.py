@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from penstock.cli.app import app
 from penstock.ledger.reader import list_runs, validations_of
+from penstock.report.card import run_card
 from penstock.run_types import ExtractedRows, Partition, ScoringRun
 from penstock.scoring_steps import ScoringSteps
 from penstock.spec.yaml_file import load_pipeline
@@ -111,6 +112,28 @@ def test_each_interval_is_scored_and_its_run_names_the_version(make_lake: MakeLa
     assert scored_amounts(place) == amounts(ROWS)
     word = "version" if kind == "delta" else "snapshot"
     assert set(noted(place).values()) == {f"{word} {lake.version} of {lake.source().get('table', lake.folder)}"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_halts_names_the_version_too_and_its_card_does(make_lake: MakeLake, kind: Kind) -> None:
+    lake, place, driver = make_lake(kind)
+    lake.delete(f"payment_id <= {A_DAY}")
+
+    left = driver.run(START + timedelta(days=1))
+
+    assert "source `payments` has no rows" in left[-1]
+    [run] = list_runs(place.warehouse)
+    word = "version" if kind == "delta" else "snapshot"
+    assert f"{word} {lake.version} of " in run_card(place.warehouse, run.run_id).replace("<br>", " ")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_groups_of_a_table_are_not_cut(make_lake: MakeLake, kind: Kind) -> None:
+    _, place, driver = make_lake(kind, spec={"partition_by": "country", "partition_rows": 20})
+
+    driver.run(NOW)
+
+    assert scored_amounts(place) == amounts(ROWS)
 
 
 def append(lake: Lake) -> None:

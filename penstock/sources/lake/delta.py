@@ -97,7 +97,7 @@ def open_delta(source: str, path: str, version: TableVersion | None) -> OpenDelt
         ) from None
     location = path if is_remote(path) else str(Path(path).absolute())
     options = delta_options(location)
-    with translated(source, version, path, (DeltaError,)):
+    with translated(source, version, path, (DeltaError,), opens=True):
         if version is None and not DeltaTable.is_deltatable(location, options):
             raise MissingLakeTable(source, f"Delta table at `{path}`")
         table = DeltaTable(location, None if version is None else int(version.version), options)

@@ -92,7 +92,7 @@ def open_iceberg(source: str, spec: IcebergSource, connect: Connect, version: Ta
         ) from None
     location = _find_metadata(source, spec, connect(spec.connection)) if version is None else version.location
     errors = (NotInstalledError, ResolveError, ValidationError, ValidationException)
-    with translated(source, version, spec.table, errors):
+    with translated(source, version, spec.table, errors, opens=True):
         table = StaticTable.from_metadata(location, iceberg_properties())
         snapshot = table.current_snapshot()
     found = TableVersion("iceberg", spec.table, str(snapshot.snapshot_id) if snapshot else "", location)

@@ -108,13 +108,14 @@ def check_places(source: str, table: str, places: Iterable[str], roots: tuple[st
 
 @contextmanager
 def translated(
-    source: str, version: TableVersion | None, table: str, errors: tuple[type[Exception], ...]
+    source: str, version: TableVersion | None, table: str, errors: tuple[type[Exception], ...], *, opens: bool = False
 ) -> Iterator[None]:
     """Translate errors of the libraries.
 
     Args:
         errors: those of the format's library.
         version: the one that is read. None while it is looked for.
+        opens: whether the version is opened in the block. It was opened before, so any error means that it is gone.
 
     Raises:
         StoreRefused: the object store denies access.
@@ -135,6 +136,8 @@ def translated(
             raise VersionGone(source, version.text, what) from None
         if _SILENT.search(reason):
             raise StoreUnavailable(f"the store of {table}", reason[:_MOST_SHOWN]) from None
+        if opens and version is not None:
+            raise VersionGone(source, version.text, reason[:_MOST_SHOWN]) from None
         raise UnreadableTable(source, version.text if version else table, reason[:_MOST_SHOWN]) from None
 
 

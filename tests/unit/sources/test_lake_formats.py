@@ -5,6 +5,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from penstock.errors import (
     UnfitValue,
     UnreadableTable,
     UnreadableTime,
+    VersionGone,
 )
 from penstock.interval import DataInterval
 from penstock.sources import SourceReader, fix_versions, open_source
+from penstock.sources.lake.reader import LakeReader
 from penstock.spec.pipeline import Pipeline
 from tests.lake import KINDS, DeltaLake, IcebergLake, Kind, Lake, delete_by_vector, delta_column, make_delta
 
@@ -464,6 +467,28 @@ def test_a_private_value_in_a_path_is_not_shown(tmp_path: Path) -> None:
         read(lake, private={"email": "hash"})
 
     assert "zoe" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_version_whose_log_or_metadata_was_cleaned_up_is_gone(make_lake: Any, kind: Kind) -> None:
+    lake = make_lake(kind)
+    for day in (1, 2):
+        lake.append(day_of_rows(day, pa.date32()))
+    rows = reader(lake)
+    assert isinstance(rows, LakeReader)
+    planned = replace(rows.connect, versions={"rows": rows.read_version()})
+    lake.append(day_of_rows(3, pa.date32()))
+    if isinstance(lake, DeltaLake):
+        lake.table.create_checkpoint()
+        old = [lake.folder / "_delta_log" / f"{number:020}.json" for number in range(2)]
+    else:
+        old = [Path(planned.versions["rows"].location.removeprefix("file://"))]
+    for file in old:
+        file.unlink()
+
+    with pytest.raises(VersionGone, match="Run again to read the newest version"):
+        replace(rows, connect=planned).plan(None, 10)
+    assert reader(lake).plan(None, 100).rows == 12
 
 
 def test_a_version_is_fixed_before_the_contract_is_compared(make_lake: Any) -> None:
