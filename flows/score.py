@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from penstock.errors import Halted, IntervalBusy, IntervalCancelled, PenstockError
-from penstock.ledger.run_lease import describe_error, run_lease
+from penstock.ledger.run_lease import describe_error, end_claimed_run, run_lease
 from penstock.run.plan_notes import describe_range
 from penstock.run.planning import PlannedInterval
 from penstock.run_types import Pins
@@ -144,6 +144,9 @@ def score_interval(
     except PenstockError as error:
         logger.error("%s", error, exc_info=True)
         return failed(error)
+    except BaseException:  # a signal: the run may be claimed, and nothing else would end it
+        end_claimed_run(warehouse, flow_run.id)
+        raise
     if run is None:
         return skipped(f"{planned.label} is published already")
     try:

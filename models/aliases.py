@@ -2,13 +2,12 @@
 
 import re
 from datetime import datetime
-from pathlib import Path
 
 from pydantic import Field, ValidationError
 
 from penstock.errors import ModelRefused
 from penstock.models.manifest import MODEL_NAME
-from penstock.models.store_files import lock_file, read_inside, refuse_links, replace_durably
+from penstock.models.store import ModelStore
 from penstock.spec.parts import Part, UtcDatetime
 
 ALIASES_FILE = "aliases.json"
@@ -40,28 +39,35 @@ def check_alias(model: str, alias: str) -> None:
         )
 
 
-def read_aliases(folder: Path) -> Aliases:
+def read_aliases(store: ModelStore, model: str) -> Aliases:
     """Read a model's aliases. Without a file there are none."""
     try:
-        return Aliases.model_validate_json(read_inside(folder.name, folder / ALIASES_FILE, _ALIASES_BYTES))
+        return _parse(store, model, store.read(model, f"{model}/{ALIASES_FILE}", _ALIASES_BYTES))
     except FileNotFoundError:
         return Aliases()
-    except ValidationError as error:
-        raise ModelRefused(
-            folder.name,
-            f"{folder / ALIASES_FILE} is damaged ({error.error_count()} problems). Restore it, or remove "
-            "it and promote again.",
-        ) from None
 
 
-def move_alias(folder: Path, alias: str, version: str, at: datetime) -> None:
+def move_alias(store: ModelStore, model: str, alias: str, version: str, at: datetime) -> None:
     """Point an alias at a version and record the move. If it already points there, write nothing."""
-    refuse_links(folder.name, folder / ".lock")
-    with lock_file(folder / ".lock"):
-        known = read_aliases(folder)
+
+    def move(content: bytes | None) -> bytes | None:
+        known = Aliases() if content is None else _parse(store, model, content)
         previous = known.aliases.get(alias)
         if previous == version:
-            return
-        move = AliasMove(alias=alias, version=version, previous=previous, at=at)
-        moved = Aliases(aliases=known.aliases | {alias: version}, history=(*known.history, move))
-        replace_durably(folder / ALIASES_FILE, moved.model_dump_json(indent=2).encode())
+            return None
+        moved = AliasMove(alias=alias, version=version, previous=previous, at=at)
+        after = Aliases(aliases=known.aliases | {alias: version}, history=(*known.history, moved))
+        return after.model_dump_json(indent=2).encode()
+
+    store.update(model, f"{model}/{ALIASES_FILE}", _ALIASES_BYTES, move)
+
+
+def _parse(store: ModelStore, model: str, content: bytes) -> Aliases:
+    try:
+        return Aliases.model_validate_json(content)
+    except ValidationError as error:
+        raise ModelRefused(
+            model,
+            f"{store.location}/{model}/{ALIASES_FILE} is damaged ({error.error_count()} problems). Restore it, or "
+            "remove it and promote again.",
+        ) from None

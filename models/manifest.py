@@ -6,6 +6,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from penstock.spec.parts import Part, UtcDatetime
 
+MANIFEST_FILE = "manifest.json"
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 VERSION = r"[1-9][0-9]{0,8}"
 QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)

@@ -1,39 +1,38 @@
-"""The model store: a folder of versions, each a model file and its manifest, and their aliases.
+"""The model store: versions, each a model file and its manifest, and their aliases.
 
 Layout: `<store>/<name>/<version>/model.ubj|model.json` and `manifest.json`; `<store>/<name>/aliases.json`. A version is
-written once and never changes.
+written once and never changes. The store is a folder, or a URL of an object store.
 """
 
-import errno
 import hashlib
 import re
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pyarrow as pa
 from pydantic import ValidationError
 
 from penstock.errors import ModelNotFound, ModelRefused
-from penstock.models.aliases import AliasMove, check_alias, move_alias, read_aliases
+from penstock.models.aliases import Aliases, AliasMove, check_alias, move_alias, read_aliases
 from penstock.models.expected import Expected
 from penstock.models.feature_names import GivenNames
-from penstock.models.manifest import MODEL_NAME, VERSION, Link, Manifest
-from penstock.models.store_files import read_inside, refuse_links, sync_folder, write_durably
+from penstock.models.manifest import MANIFEST_FILE, MODEL_NAME, VERSION, Link, Manifest
+from penstock.models.store import ModelStore, open_model_store
+from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, parse_access
 from penstock.run_types import ModelPin
-from penstock.settings import Device
+from penstock.settings import Device, Settings
 from penstock.spec.steps import ModelRef, parse_model
 
 if TYPE_CHECKING:
     from penstock.models.booster import ModelVersion  # imports XGBoost: inside functions only
 
-MANIFEST_FILE = "manifest.json"
+STORE_CONNECTION = "model_store"
+"""The connection with the options of an object store, if they are not in the environment."""
 MANIFEST_BYTES = 64 * 2**20
 MODEL_BYTES = 8 * 2**30
 _KEPT_LOADED = 8
@@ -44,29 +43,37 @@ _loading = Lock()
 class Registry:
     """A model store in a folder."""
 
-    folder: Path
+    folder: Path | str
+    """A folder, or the URL of one in an object store: `s3://bucket/models`."""
     device: Device = "cpu"
     """The device that its versions predict on."""
+    access: StoreAccess = ENVIRONMENT
+    """The credentials for an object store."""
+
+    @cached_property
+    def store(self) -> ModelStore:
+        """The files of the store."""
+        return open_model_store(str(self.folder), self.access)
 
     def names(self) -> tuple[str, ...]:
         """Return the models that have a version, sorted."""
-        if not self.folder.is_dir():
-            return ()
-        folders = (path.name for path in self.folder.iterdir() if re.fullmatch(MODEL_NAME, path.name))
-        return tuple(sorted(name for name in folders if self.versions(name)))
+        found = {name for name, version in self.store.versions() if _is_name(name) and re.fullmatch(VERSION, version)}
+        return tuple(sorted(found))
 
     def versions(self, name: str) -> tuple[str, ...]:
         """Return the versions of a model in numeric order. None if there is no such model."""
-        numbers = [path.name for path in self._entries(name) if (path / MANIFEST_FILE).is_file()]
+        if not _is_name(name):
+            return ()
+        numbers = [version for _, version in self.store.versions(name) if re.fullmatch(VERSION, version)]
         return tuple(sorted(numbers, key=int))
 
     def aliases(self, name: str) -> dict[str, str]:
         """Return the version of each alias of a model."""
-        return dict(read_aliases(self._model_folder(name, name)).aliases)
+        return dict(self._read_aliases(name).aliases)
 
     def alias_history(self, name: str) -> tuple[AliasMove, ...]:
         """Return every promotion, oldest first."""
-        return read_aliases(self._model_folder(name, name)).history
+        return self._read_aliases(name).history
 
     def manifest(self, name: str, version: str) -> Manifest:
         """Read the manifest of a version.
@@ -75,9 +82,13 @@ class Registry:
             ModelNotFound: there is no such version.
             ModelRefused: the manifest is damaged, or belongs to another version.
         """
-        folder = self._version_folder(name, version)
         label = f"{name}/{version}"
-        content = read_inside(label, folder / MANIFEST_FILE, MANIFEST_BYTES)
+        if not _is_name(name) or not re.fullmatch(VERSION, version):
+            raise self._not_found(name, version)
+        try:
+            content = self.store.read(label, f"{label}/{MANIFEST_FILE}", MANIFEST_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._not_found(name, version) from None
         try:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
@@ -101,7 +112,7 @@ class Registry:
             ModelNotFound: there is no such alias or version; the message lists those that exist.
         """
         ref = parse_model(ref) if isinstance(ref, str) else ref
-        known = self.aliases(ref.name) if ref.name in self.names() else {}
+        known = read_aliases(self.store, ref.name).aliases if _is_name(ref.name) else {}
         manifest = self.manifest(ref.name, known.get(ref.selector, ref.selector))
         return ModelPin(manifest.name, manifest.version, manifest.sha256)
 
@@ -113,7 +124,8 @@ class Registry:
             ModelRefused: digest, file format, XGBoost version or golden rows differ from the registration.
         """
         with _loading:
-            return _load_verified(self.folder.resolve(), pin, self.device)
+            folder = self.folder if is_remote(str(self.folder)) else Path(self.folder).resolve()
+            return _load_verified(Registry(folder, self.device, self.access), pin)
 
     def register(
         self,
@@ -175,6 +187,7 @@ class Registry:
             check_alias(name, alias)
         if not file.is_file():
             raise ModelRefused(name, f"there is no file {file}. Give the path of a saved XGBoost model.")
+        self.store.check_writable()
         moment = now or datetime.now(UTC)
         candidate = Candidate(
             name, file.read_bytes(), file.name, reference, categories or {}, classes, metrics or {},
@@ -194,78 +207,78 @@ class Registry:
             ModelRefused: `alias` cannot be an alias.
         """
         check_alias(name, alias)
+        self.store.check_writable()
         self.manifest(name, version)
-        move_alias(self.folder / name, alias, version, now or datetime.now(UTC))
+        move_alias(self.store, name, alias, version, now or datetime.now(UTC))
 
     def _store(self, draft: Manifest, content: bytes) -> Manifest:
-        """Build the version in a hidden folder, then rename it. If its number is taken by then, try the next."""
-        folder = self.folder / draft.name
-        refuse_links(draft.name, folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        incoming = folder / f".incoming-{uuid4().hex}"
-        incoming.mkdir()
-        try:
-            write_durably(incoming / draft.file, content)
+        """Add the version whole. If its number is taken by then, try the next."""
+        with self.store.draft(draft.name, draft.file, content) as incoming:
             while True:
-                taken = [int(path.name) for path in folder.iterdir() if re.fullmatch(VERSION, path.name)]
+                taken = [int(number) for number in self.store.numbers(draft.name) if re.fullmatch(VERSION, number)]
                 manifest = draft.model_copy(update={"version": str(max(taken, default=0) + 1)})
-                (incoming / MANIFEST_FILE).unlink(missing_ok=True)
-                write_durably(incoming / MANIFEST_FILE, manifest.model_dump_json(indent=2).encode())
-                sync_folder(incoming)
-                try:
-                    incoming.rename(folder / manifest.version)
-                except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                        raise
-                    continue
-                sync_folder(folder)
-                return manifest
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
+                if incoming.publish(manifest.version, manifest.model_dump_json(indent=2).encode()):
+                    return manifest
 
-    def _entries(self, name: str) -> list[Path]:
-        folder = self.folder / name
-        if not re.fullmatch(MODEL_NAME, name) or folder.is_symlink() or not folder.is_dir():
-            return []
-        return [path for path in folder.iterdir() if re.fullmatch(VERSION, path.name) and not path.is_symlink()]
+    def _read_aliases(self, name: str) -> Aliases:
+        known = read_aliases(self.store, name) if _is_name(name) else Aliases()
+        if not known.history and not self.versions(name):
+            raise self._not_found(name)
+        return known
 
-    def _model_folder(self, name: str, ref: str) -> Path:
-        if not re.fullmatch(MODEL_NAME, name) or not self.versions(name):
-            raise ModelNotFound(ref, str(self.folder), self.names())
-        return self.folder / name
+    def _not_found(self, name: str, version: str | None = None) -> ModelNotFound:
+        """Return the error of a model or a version, with those that exist."""
+        ref = name if version is None else f"{name}@{version}"
+        if not self.store.is_listable:
+            return ModelNotFound(ref, str(self.folder), ())
+        versions = self.versions(name)
+        if not versions:
+            return ModelNotFound(ref, str(self.folder), self.names())
+        known = (*read_aliases(self.store, name).aliases, *versions)
+        return ModelNotFound(ref, str(self.folder), tuple(f"{name}@{selector}" for selector in known))
 
-    def _version_folder(self, name: str, version: str) -> Path:
-        ref = f"{name}@{version}"
-        folder = self._model_folder(name, ref)
-        if re.fullmatch(VERSION, version):
-            refuse_links(f"{name}/{version}", folder / version)
-        if version not in self.versions(name):
-            known = (*self.aliases(name), *self.versions(name))
-            raise ModelNotFound(ref, str(self.folder), tuple(f"{name}@{selector}" for selector in known))
-        return folder / version
+
+def open_registry(settings: Settings, read_value: Callable[[str], str], device: Device = "cpu") -> Registry:
+    """Return the model store of the settings.
+
+    Args:
+        read_value: returns the value of a named connection, which may be in a Prefect block.
+
+    Raises:
+        SettingsError: the connection `model_store` does not have the options of an object store.
+    """
+    folder = settings.models_folder
+    has_options = is_remote(str(folder)) and STORE_CONNECTION in settings.urls
+    access = parse_access(STORE_CONNECTION, read_value(STORE_CONNECTION)) if has_options else ENVIRONMENT
+    return Registry(folder, device, access)
+
+
+def _is_name(name: str) -> bool:
+    return re.fullmatch(MODEL_NAME, name) is not None
 
 
 @lru_cache(maxsize=_KEPT_LOADED)
-def _load_verified(store: Path, pin: ModelPin, device: Device) -> "ModelVersion":
+def _load_verified(registry: Registry, pin: ModelPin) -> "ModelVersion":
     from penstock.models.booster import open_version
 
-    manifest = Registry(store).manifest(pin.name, pin.version)
+    manifest = registry.manifest(pin.name, pin.version)
     if manifest.sha256 != pin.digest:
         raise ModelRefused(
             manifest.label,
             f"the run is pinned to digest {pin.digest[:12]}…, but the store has {manifest.sha256[:12]}…: the version "
             "was replaced. Restore it, or start a run with the version that is in the store.",
         )
-    file = store / pin.name / pin.version / manifest.file
+    path = f"{pin.name}/{pin.version}/{manifest.file}"
+    where = f"{registry.folder}/{path}"
     try:
-        content = read_inside(manifest.label, file, MODEL_BYTES)
+        content = registry.store.read(manifest.label, path, MODEL_BYTES)
     except FileNotFoundError:
-        raise ModelRefused(manifest.label, f"{file} does not exist. Restore the version's folder.") from None
+        raise ModelRefused(manifest.label, f"{where} does not exist. Restore the version's folder.") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != manifest.sha256:
         raise ModelRefused(
             manifest.label,
-            f"{file} has digest {digest[:12]}…, but {manifest.sha256[:12]}… was registered: its bytes changed. "
+            f"{where} has digest {digest[:12]}…, but {manifest.sha256[:12]}… was registered: its bytes changed. "
             "Restore the file, or register it as a new version.",
         )
-    return open_version(manifest, content, device)
+    return open_version(manifest, content, registry.device)

@@ -19,6 +19,11 @@ from penstock.timezones import check_timezone
 Device = Literal["cpu", "cuda"]
 
 
+def _read_store(text: object) -> object:
+    """Return a URL as it is, and a folder as a path, which would take one of the slashes from a URL."""
+    return Path(text) if isinstance(text, str) and "://" not in text else text
+
+
 class Settings(BaseSettings):
     """Settings from `PENSTOCK_…` variables and `.env` in the working folder."""
 
@@ -33,7 +38,8 @@ class Settings(BaseSettings):
     connections: dict[str, SecretStr] = Field(default_factory=dict)
     """Named connections: SQLAlchemy URLs, JSON objects with the options of an object store, or `block:<type>/<name>` of
     a Prefect block with one of them."""
-    model_store: Path | None = None
+    model_store: Annotated[Path | str | None, BeforeValidator(_read_store)] = None
+    """Folder of the models, or a URL in an object store, as in `s3://bucket/models`."""
     private_key: SecretStr | None = None
     """Secret for hashing private columns, at least 16 characters, the same wherever Penstock runs."""
     runner: Annotated[str, AfterValidator(lambda text: str(parse_runner(text)))] = "threads:2"
@@ -62,7 +68,8 @@ class Settings(BaseSettings):
         return parse_runner(self.runner)
 
     @property
-    def models_folder(self) -> Path:
+    def models_folder(self) -> Path | str:
+        """The folder of the model store, or its URL."""
         return self.model_store or self.home / "models"
 
     @property

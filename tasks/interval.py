@@ -17,13 +17,13 @@ from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models
 from penstock.tasks.ledger_record import open_ledger
 from penstock.tasks.process_resources import connector, registry, scoring_steps, settings
-from penstock.tasks.retries import ONCE, RETRIED
+from penstock.tasks.retries import RETRIED
 
 if TYPE_CHECKING:
     from penstock.run.audit import AuditResult
 
 
-@task(name="resolve-model", task_run_name="resolve {ref}", **ONCE)
+@task(name="resolve-model", task_run_name="resolve {ref}", **RETRIED)
 def resolve_model(ref: ModelRef) -> ModelPin:
     """Resolve the alias once. The version is pinned for the whole flow."""
     return registry().resolve(ref)

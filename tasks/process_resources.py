@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.database.connections import Connector, Database, open_database, read_connection
 from penstock.errors import SettingsError
-from penstock.models.registry import Registry
+from penstock.models.registry import Registry, open_registry
 from penstock.privacy.masking import make_masking
 from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings, load_settings
@@ -42,7 +42,7 @@ def scoring_steps(pipeline: Pipeline) -> ScoringSteps:
 
 def registry() -> Registry:
     """Return the model store."""
-    return Registry(settings().models_folder, settings().device)
+    return open_registry(settings(), read_value, settings().device)
 
 
 def resolve_block(reference: str) -> str:

@@ -28,7 +28,7 @@ RETRIED: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "persist_result": False,
 }
-"""For a task that talks to a database or a file system."""
+"""For a task that talks to a database, a file system or an object store, the model store included."""
 
 ONCE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 """For a task whose failure is deterministic."""

@@ -30,7 +30,7 @@ def validate(run: ScoringRun, partition: Partition, extracted: ExtractedRows, sa
     return scoring_steps(run.pipeline).validate(run, partition, extracted, sample_share)
 
 
-@task(name="score", task_run_name="score {partition.label}", **ONCE)
+@task(name="score", task_run_name="score {partition.label}", **RETRIED)
 def score_rows(run: ScoringRun, partition: Partition, features: Features, sample_share: float) -> ScoredRows:
     """Score one validated partition with the run's pinned model version.
 
@@ -41,7 +41,7 @@ def score_rows(run: ScoringRun, partition: Partition, features: Features, sample
     return scoring_steps(run.pipeline).score(run, partition, features, sample_share)
 
 
-@task(name="score-step", task_run_name="{step.name} {partition.label}", **ONCE)
+@task(name="score-step", task_run_name="{step.name} {partition.label}", **RETRIED)
 def add_step(run: ScoringRun, partition: Partition, features: Features, step: ScoreStep) -> Features:
     """Add the outputs of one of several models to the partition's rows.
 

@@ -16,6 +16,8 @@ from penstock.deployments.doctor.ledger import check_ledger, find_lost
 from penstock.deployments.doctor.machine import nearest_folder
 from penstock.deployments.doctor.mounts import network_kind, read_mounts
 from penstock.errors import DatabaseUnavailable
+from penstock.models.registry import STORE_CONNECTION
+from penstock.object_urls import is_remote
 from penstock.settings import Settings
 from penstock.spec.pipeline import FilesSource, IcebergSource, SqlSource
 from penstock.tasks.process_resources import resolve_block
@@ -36,7 +38,7 @@ class Connection:
 
 def list_checks(case: CheckContext) -> tuple[Check, ...]:
     return tuple(
-        Check(c.name, partial(check_connection, case, c), needs_server=_is_block(case.settings, c.name))
+        Check(c.name, partial(check_connection, case, c), needs_server=is_block(case.settings, c.name))
         for c in list_connections(case)
     )
 
@@ -48,7 +50,8 @@ def list_connections(case: CheckContext) -> tuple[Connection, ...]:
         s.connection for p in case.pipelines for s in p.sources.values() if isinstance(s, SqlSource | IcebergSource)
     }
     files = [s for p in case.pipelines for s in p.sources.values() if isinstance(s, FilesSource)]
-    stores = {s.connection for s in files} | {n for n in case.settings.urls if _has_options(case.settings, n)}
+    models = {STORE_CONNECTION} if is_remote(str(case.settings.models_folder)) else set()
+    stores = models | {s.connection for s in files} | {n for n in case.settings.urls if _has_options(case.settings, n)}
     names = warehouses | sources | (case.settings.urls.keys() - stores)
     return tuple(
         Connection(name, name in warehouses) for name in sorted(names, key=lambda name: (name not in warehouses, name))
@@ -101,7 +104,8 @@ def _has_options(settings: Settings, name: str) -> bool:
     return settings.url_of(name).lstrip().startswith("{")
 
 
-def _is_block(settings: Settings, name: str) -> bool:
+def is_block(settings: Settings, name: str) -> bool:
+    """Whether a connection is in a Prefect block, which only the server has."""
     return name in settings.urls and settings.url_of(name).startswith("block:")
 
 

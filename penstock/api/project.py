@@ -16,7 +16,7 @@ from penstock.database.types import UtcDateTime
 from penstock.errors import MissingTable
 from penstock.interval import as_utc
 from penstock.ledger.reader import RunRecord, find_published, find_run, list_runs, validations_of
-from penstock.models.registry import Registry
+from penstock.models.registry import Registry, open_registry
 from penstock.privacy.masking import make_masking
 from penstock.report.document import RunDocument, read_document
 from penstock.run.extract import land_logs
@@ -88,7 +88,7 @@ class Project:
     @property
     def registry(self) -> Registry:
         """The model store."""
-        return Registry(self.settings.models_folder, self.settings.device)
+        return open_registry(self.settings, self._read_value, self.settings.device)
 
     def connect(self, name: str) -> Database:
         """Open a named connection. Its engine is shared in this process.
@@ -311,8 +311,11 @@ class Project:
             self.connect,
             self.settings.allowed_roots,
             staging_folder(self.settings.home),
-            read_value=lambda name: read_connection(self.settings, name),
+            read_value=self._read_value,
         )
+
+    def _read_value(self, name: str) -> str:
+        return read_connection(self.settings, name)
 
     def _scored(self, pipeline: Pipeline, run: RunRecord, state: Literal["published", "skipped"]) -> ScoredInterval:
         return ScoredInterval(

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from penstock.cli.arguments import AsJson, Timezone
-from penstock.cli.opening import open_settings
+from penstock.cli.opening import open_models, open_settings
 from penstock.cli.output import console, make_table, write_json
 from penstock.errors import SettingsError
 from penstock.wording import plural
@@ -238,9 +238,7 @@ def promote_model(
 
 
 def _registry() -> "Registry":
-    from penstock.models.registry import Registry
-
-    return Registry(open_settings().models_folder)
+    return open_models(open_settings())
 
 
 def _read_categories(text: str) -> tuple[str, list[str]]:

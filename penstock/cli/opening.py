@@ -1,6 +1,7 @@
 """Open the settings, pipelines and databases of a command."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from penstock.errors import PipelineNotFound, RunNotFound, SettingsError, SpecEr
 if TYPE_CHECKING:
     from penstock.database.connections import Connector, Database
     from penstock.ledger.reader import RunRecord
+    from penstock.models.registry import Registry
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
@@ -36,16 +38,27 @@ def pipeline_files(settings: "Settings") -> list[Path]:
 
 def connector(settings: "Settings") -> "Connector":
     """Return what opens a named connection, which may be a Prefect block, and the files that may be read."""
-    from penstock.database.connections import Connector, open_database, read_connection
+    from penstock.database.connections import Connector, open_database
 
     def connect(name: str) -> "Database":
         database = open_database(settings, name, _resolve_block)
         _opened[name] = database
         return database
 
-    return Connector(
-        connect, settings.allowed_roots, read_value=lambda name: read_connection(settings, name, _resolve_block)
-    )
+    return Connector(connect, settings.allowed_roots, read_value=partial(_read_value, settings))
+
+
+def open_models(settings: "Settings") -> "Registry":
+    """Return the model store."""
+    from penstock.models.registry import open_registry
+
+    return open_registry(settings, partial(_read_value, settings))
+
+
+def _read_value(settings: "Settings", name: str) -> str:
+    from penstock.database.connections import read_connection
+
+    return read_connection(settings, name, _resolve_block)
 
 
 def ledger_connector(settings: "Settings") -> "Connector":

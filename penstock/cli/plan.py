@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.arguments import AsJson, End, ModelOption, PipelineName, Restate, Start, Timezone
-from penstock.cli.opening import connector, open_pipeline, open_settings
+from penstock.cli.opening import connector, open_models, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table, write_json
 from penstock.errors import MemoryTooSmall, NoFiles
 
@@ -152,21 +152,19 @@ def find_intervals(
     end: datetime | None,
 ) -> "Plan":
     """Return the intervals that a run would score at `now`."""
-    from penstock.models.registry import Registry
     from penstock.privacy.masking import make_masking
     from penstock.scoring_steps import ScoringSteps
 
     settings = open_settings()
-    masking, registry = make_masking(pipeline, settings), Registry(settings.models_folder)
+    masking, registry = make_masking(pipeline, settings), open_models(settings)
     return ScoringSteps(pipeline, settings, connect, registry, masking).plan(now, mode, start, end)
 
 
 def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "Pins":
     """Return the model version that a run would use for each step."""
-    from penstock.models.registry import Registry
     from penstock.spec.steps import choose_models
 
-    registry = Registry(settings.models_folder)
+    registry = open_models(settings)
     return {step: registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model or "").items()}
 
 

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from penstock.database.connections import Database
 from penstock.errors import PenstockError
 from penstock.ledger.lease import LeaseKeeper
-from penstock.ledger.writer import Totals, end_run
+from penstock.ledger.writer import Totals, end_claimed, end_run
 from penstock.privacy.masking import HIDDEN
 from penstock.resources.usage import NO_PRICES, Prices, RunMeter, Usage
 from penstock.run_types import ScoringRun
@@ -47,6 +47,14 @@ def run_lease(
         finally:
             if ended[0]:
                 _end(database, run, ended, active.totals, active.meter.read())
+
+
+def end_claimed_run(database: Database, flow_run_id: str | None) -> None:
+    """Record that the run is cancelled which this process has claimed for a flow run, if it has claimed one."""
+    try:
+        end_claimed(database, flow_run_id, CANCELLED)
+    except Exception as error:  # noqa: BLE001 # the signal that ended the flow run matters more
+        logger.warning("could not record in the ledger that flow run %s was stopped: %s", flow_run_id, error)
 
 
 def describe_error(pipeline: Pipeline | None, error: Exception) -> str:

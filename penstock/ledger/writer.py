@@ -368,6 +368,14 @@ def end_run(
         connection.execute(sa.update(runs).where(*ours).values(state=state, error=error, finished_at=now, **counts))
 
 
+def end_claimed(database: Database, flow_run_id: str | None, error: str) -> None:
+    """Move a run that this process claimed for a flow run from `running` to `failed`."""
+    ours = (runs.c.flow_run_id == flow_run_id, runs.c.state == "running", runs.c.lease_owner == this_process())
+    with database.writing() as connection:
+        now = database.now(connection)
+        connection.execute(sa.update(runs).where(*ours).values(state="failed", error=error, finished_at=now))
+
+
 def withdraw(database: Database, run_id: str) -> str:
     """Take a published run's rows back out of the view. Return its state before.
 

@@ -2,7 +2,7 @@
 
 from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate, parse_access
 from penstock.object_stores.listing import list_files
-from penstock.object_stores.reading import StoredObject, open_file, read_bytes, read_state
+from penstock.object_stores.reading import StoredObject, open_file, read_bytes, read_state, read_whole
 from penstock.object_stores.writing import write_bytes
 from penstock.object_urls import is_remote
 
@@ -17,5 +17,6 @@ __all__ = [
     "parse_access",
     "read_bytes",
     "read_state",
+    "read_whole",
     "write_bytes",
 ]

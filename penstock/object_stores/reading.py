@@ -80,6 +80,26 @@ def read_bytes(url: str, access: StoreAccess = ENVIRONMENT) -> bytes:
         return file.read()
 
 
+def read_whole(url: str, limit: int, access: StoreAccess = ENVIRONMENT) -> tuple[bytes, FileState]:
+    """Read a small object by one request, with the state that it has then.
+
+    Raises:
+        ObjectNotFound: there is none.
+        StoreRefused: it has more than `limit` bytes, or the store refuses the request.
+        StoreUnavailable: the store does not answer.
+    """
+    location = locate(url)
+    store = open_store(location, access)
+    import obstore
+
+    with translated_store_errors(location):
+        answer = obstore.get(store, location.key)
+        state = state_of(location, answer.meta)
+        if state.size > limit:
+            raise StoreRefused(url, f"it has {state.size:,} bytes, and at most {limit:,} are read", "Restore it.")
+        return bytes(answer.bytes()), state
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """An object in one state. It opens as a `Path` does."""

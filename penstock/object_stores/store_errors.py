@@ -46,6 +46,9 @@ def _translate(location: ObjectUrl, error: Exception) -> Exception:
     status = found[1] if (found := _STATUS.search(text)) else ""
     code = found[1] if (found := _CODE.search(text)) else ""
     answer = f"it answers {status} {code}".rstrip() if status else "it does not answer"
+    if isinstance(error, exceptions.InvalidPathError):
+        reason = "a key there has an empty part, one of dots, or a control character, and such objects are not read"
+        return StoreRefused(url, reason, "Move that object to another folder, or copy the others.")
     if code in ("NoSuchBucket", "ContainerNotFound"):
         kind = "container" if location.scheme == "az" else "bucket"
         return StoreRefused(url, f"there is no {kind} `{location.store}`", "Correct its name, or the endpoint.")

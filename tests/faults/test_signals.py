@@ -52,6 +52,31 @@ def test_a_run_that_is_told_to_stop_gives_its_interval_back_at_once(
     tell(f"{number.name} in mid-load", dialect, "failed: cancelled, at once; healed by the next run")
 
 
+@pytest.mark.parametrize(
+    "dialect", ["sqlite", pytest.param("postgresql", marks=soak), pytest.param("duckdb", marks=soak)]
+)
+def test_a_run_that_is_told_to_stop_just_after_its_claim_gives_its_interval_back(
+    scenes: Callable[[str], Scene], dialect: str, tell: Tell
+) -> None:
+    scene = scenes(dialect)
+    boundaries = scene.trial().run(how="flow").boundaries
+    claim = boundaries.index("before INSERT penstock_runs")
+    commit = boundaries.index("after COMMIT", claim) + 1
+    trial = scene.trial(PENSTOCK_LEASE_SECONDS="3600")
+    running = trial.start(Fault("wait", commit), "flow")
+    running.wait_until_reached()
+    running.signal(signal.SIGTERM)
+    ending = running.wait()
+
+    [run] = trial.ledger()
+    assert run.state == "failed", ending
+    assert run.error is not None
+    assert run.error.startswith("cancelled")
+    assert trial.run(how="flow").state == "Completed"
+    trial.check_healed()
+    tell("SIGTERM just after the claim", dialect, "failed: cancelled, at once; healed by the next run")
+
+
 @pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=soak)])
 def test_a_run_stopped_beyond_its_lease_publishes_nothing_when_it_goes_on(
     scenes: Callable[[str], Scene], dialect: str, tell: Tell

@@ -120,7 +120,7 @@ class _Forward(BaseHTTPRequestHandler):
             fault.first()
         time.sleep(fault.seconds)
         if fault.status is not None:
-            return self._send(fault.status, fault.body, [("Content-Type", "application/xml")])
+            return self._send(fault.status, fault.body, [("Content-Type", "application/xml"), ("ETag", "'\"0\"'")])
         upstream = http.client.HTTPConnection(urlsplit(self.proxy.upstream).netloc, timeout=60)
         try:
             # The request's own headers go on as they are: its signature covers them, `Host` included.

@@ -1,5 +1,6 @@
 """A server program in a process of its own: started, waited for, and stopped by its process id."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -31,9 +32,15 @@ class ServerProcess:
     log: Path
 
     @classmethod
-    def start(cls, command: Sequence[str], log: Path) -> "ServerProcess":
+    def start(cls, command: Sequence[str], log: Path, **environment: str) -> "ServerProcess":
         with log.open("ab") as output:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | environment,
+            )
         return cls(process, log)
 
     def wait_for(self, port: int) -> None:

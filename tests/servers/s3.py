@@ -48,9 +48,10 @@ class S3Server:
                 *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", *given),
                 *("-s3", f"-s3.config={self.folder / 'users.json'}", "-s3.iam=false"),
                 *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
-                *("-volume.max=100", "-master.volumeSizeLimitMB=64", "-volume.minFreeSpace=0"),
+                *("-volume.max=10000", "-master.volumeSizeLimitMB=64", "-volume.minFreeSpace=0"),
             ],
             self.folder / "log",
+            WEED_MASTER_VOLUME_GROWTH_COPY_1="1",  # a bucket has volumes of its own, and a test has its own bucket
         )
         self.server.wait_for(self.port)
         self._wait_for_a_write()

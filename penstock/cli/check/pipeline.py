@@ -11,7 +11,7 @@ from penstock.cli.check.expectations import Trial
 from penstock.cli.check.report import CheckReport, SampleSize
 from penstock.cli.check.samples import Sample, Sampler, choose_interval
 from penstock.cli.check.steps import subject_of
-from penstock.cli.opening import connector, open_pipeline
+from penstock.cli.opening import connector, open_models, open_pipeline
 from penstock.cli.output import count
 from penstock.wording import plural
 
@@ -196,7 +196,6 @@ class _Check:
             accept: Make the outputs of now the contract.
         """
         from penstock.models.needs import needed_columns
-        from penstock.models.registry import Registry
         from penstock.privacy.masking import NO_MASKING
         from penstock.run.schema_contract import accept_outputs, compare_event_time, compare_sources
         from penstock.scoring_steps import ScoringSteps
@@ -204,7 +203,7 @@ class _Check:
         manifests = {step: model.manifest for step, model in models.items()}
         needed = needed_columns(self.pipeline, manifests) if manifests else ()
         with self.report.about("contract"):
-            registry = Registry(self.settings.models_folder)
+            registry = open_models(self.settings)
             steps = ScoringSteps(self.pipeline, self.settings, self.connect, registry, NO_MASKING)
             outputs = steps.compare_outputs(manifests) if manifests else None
             sources = compare_sources(self.pipeline, self.interval, self.connect, needed)
@@ -238,9 +237,7 @@ class _Check:
 
     def load_models(self) -> "dict[str, ModelVersion]":
         """Resolve and verify each step's model: digest, features, golden rows. Empty if one is missing."""
-        from penstock.models.registry import Registry
-
-        registry = Registry(self.settings.models_folder)
+        registry = open_models(self.settings)
         loaded: dict[str, ModelVersion] = {}
         for step in self.pipeline.steps:
             subject = subject_of(self.pipeline, step)

@@ -17,7 +17,7 @@ from penstock.cli.demo.context import (
     stop,
 )
 from penstock.cli.demo.pack import find_pack, play_pack, write_settings
-from penstock.cli.opening import open_settings
+from penstock.cli.opening import open_models, open_settings
 from penstock.cli.output import console as stdout
 from penstock.cli.output import make_table
 from penstock.cli.own_settings import alone_in
@@ -159,7 +159,6 @@ def train_champion(stage: DemoContext, shop: "Shop") -> "Manifest":
 
     from penstock.cli.demo.shop import outcomes
     from penstock.database.bulk import read
-    from penstock.models.registry import Registry
     from penstock.models.training import train
     from penstock.run.extract import land_logs
 
@@ -179,7 +178,7 @@ def train_champion(stage: DemoContext, shop: "Shop") -> "Manifest":
     learned = [c for c in frame.column_names if c not in (*key, label, time_column)]
     trained = train(frame, label, learned, holdout=HOLDOUT, order_by=time_column)
     ref = pipeline.steps[0].model
-    manifest = trained.register(Registry(stage.settings.models_folder), ref.name, ref.selector)
+    manifest = trained.register(open_models(stage.settings), ref.name, ref.selector)
     judged = ", ".join(f"{name} {value:.3f}" for name, value in manifest.metrics.items())
     stage.write(
         f"Trained on {plural(frame.num_rows, 'payment')} of {plural(len(frames), 'day')}, {len(learned)} features: "

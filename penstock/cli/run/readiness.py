@@ -28,12 +28,12 @@ def ensure_ready(
         ModelRefused: the model's bytes are not those that were registered.
     """
     from penstock.cli.check.source import inspect_source
-    from penstock.models.registry import Registry
+    from penstock.cli.opening import open_models
 
     for name in pipeline.sources:
         inspect_source(pipeline, name, interval, connect)
     for pin in pins.values():
-        Registry(settings.models_folder).load(pin)
+        open_models(settings).load(pin)
 
 
 @contextmanager

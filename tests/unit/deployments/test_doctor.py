@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from penstock.deployments.doctor import checkup
 from penstock.deployments.doctor.context import CheckContext
+from penstock.deployments.doctor.databases import list_connections
 from penstock.deployments.doctor.finding import Check, Finding, ok
 from penstock.deployments.doctor.judging import judge_heartbeats, judge_limits, judge_schedules, judge_workers
 from penstock.deployments.doctor.machine import check_proxy, check_telemetry, check_time_zones
@@ -297,3 +298,14 @@ def test_a_model_that_is_not_there_is_raised(tmp_path: Path) -> None:
 
     with pytest.raises(ModelNotFound):
         list(check_pipeline_model(registry, parse_pipeline(SPEC.encode(), "card-risk.yaml")))
+
+
+def test_a_connection_with_the_options_of_an_object_store_is_no_database(tmp_path: Path) -> None:
+    given = {"lake": '{"region": "eu-central-1"}', "vault": "block:secret/lake", "shop": "sqlite:///shop.db"}
+    settings = Settings(home=tmp_path, pipelines=tmp_path, connections=given)
+    source = "{kind: files, path: 's3://lake/*.csv', format: csv, connection: vault}"
+    spec = f"name: p\nsources: {{rows: {source}}}\nmodel: m@1\ndestination: {{table: t}}\n"
+
+    found = list_connections(CheckContext(settings, {}, NOW, pipelines=(parse_pipeline(spec.encode(), "p.yaml"),)))
+
+    assert [connection.name for connection in found] == ["warehouse", "shop"]
