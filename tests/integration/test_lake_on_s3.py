@@ -6,6 +6,7 @@ from typing import Any
 
 import obstore
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from deltalake import DeltaTable, write_deltalake
@@ -129,3 +130,27 @@ def test_a_store_that_does_not_answer_is_tried_again_later(lake: RemoteLake, mon
 
     with pytest.raises(StoreUnavailable):
         open_source(lake.pipeline(), "rows", lake.connector()).plan(INTERVAL, 5)
+
+
+@pytest.mark.parametrize("format_", ["parquet", "csv"])
+def test_folders_of_a_bucket_give_columns(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, format_: str
+) -> None:
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    bucket = s3_server.make_bucket()
+    for month in ("03", "11"):
+        rows = pa.table({"id": [int(month)]})
+        file = tmp_path / f"rows.{format_}"
+        pq.write_table(rows, file) if format_ == "parquet" else file.write_text(f"id\n{int(month)}\n")
+        obstore.put(s3_server.store(bucket), f"in/year=2026/month={month}/a.{format_}", file.read_bytes())
+    source = {"kind": "files", "path": f"s3://{bucket}/in/**/*.{format_}", "format": format_, "key": ["id"]}
+    pipeline = Pipeline.model_validate(
+        {"name": "p", "sources": {"rows": source}, "model": "m@1", "destination": {"table": "t"}}
+    )
+    warehouse = Database("warehouse", sa.create_engine("sqlite://"))
+
+    read = open_source(pipeline, "rows", Connector(lambda _: warehouse, ())).read(None).to_pylist()
+
+    expected = [{"id": 3, "year": 2026, "month": 3}, {"id": 11, "year": 2026, "month": 11}]
+    assert sorted(read, key=lambda row: row["id"]) == expected
