@@ -40,6 +40,10 @@ PenstockError
 │   │   ├── BrokenFile
 │   │   │   └── BrokenArchive
 │   │   ├── FilesChanged
+│   │   ├── FolderColumn
+│   │   ├── MissingLakeTable
+│   │   ├── UnreadableTable
+│   │   ├── VersionGone
 │   │   ├── SourceChanged
 │   │   ├── ImplausibleTimes
 │   │   ├── GroupFailed
@@ -875,6 +879,91 @@ class FilesChanged(SourceError):
             f"source `{self.source}`: files changed after the run was planned: {shown}{more}. Rows of two states of "
             "the files cannot be combined, so nothing was published. Run again to read the interval from the start. "
             "Write files under another name, and rename them into the folder when they are complete."
+        )
+
+
+@dataclass(eq=False)
+class FolderColumn(SourceError):
+    """A column that folders named `key=value` give cannot be used.
+
+    Cause: a file has a column of that name with another value, a path has the key twice, or the column is private.
+    Remedy: correct the file or its folder, or rename one of the two.
+    """
+
+    source: str
+    column: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: the column `{self.column}`, which folders named `key=value` give, {self.reason}."
+        )
+
+
+@dataclass(eq=False)
+class MissingLakeTable(SourceError):
+    """A Delta or Iceberg table does not exist.
+
+    Cause: a wrong path or name, another working folder, or a catalog in another database.
+    Remedy: write the folder that has `_delta_log` in `path:`, or the namespace and name that the catalog has in
+        `table:`.
+    """
+
+    source: str
+    place: str
+    """Where the table was looked for."""
+    known: tuple[str, ...] = ()
+    """Tables of an Iceberg catalog, if the name may be a typing error."""
+    table: str = ""
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: there is no {self.place}.{nearest(self.table, self.known)} Relative paths start "
+            "at the folder where penstock runs. `path:` of a Delta table is the folder that has `_delta_log`, and "
+            "`table:` of an Iceberg table is namespace and name as its catalog has them."
+        )
+
+
+@dataclass(eq=False)
+class UnreadableTable(SourceError):
+    """A Delta or Iceberg table has something that cannot be read right.
+
+    Cause: a feature of the format that the library does not read, such as Iceberg's equality deletes or Delta's type
+        widening, or a damaged file. No row of the table was used.
+    Remedy: rewrite the table without the feature with the engine that writes it (for example by compaction), or read it
+        through an engine, as a `kind: sql` source.
+    """
+
+    source: str
+    table: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: {self.table} cannot be read: {self.reason}. No row of it was used. Rewrite the "
+            "table without it, for example by compaction, or read it through an engine as a `kind: sql` source."
+        )
+
+
+@dataclass(eq=False)
+class VersionGone(SourceError):
+    """The version of a table that a run was planned with is gone.
+
+    Cause: VACUUM, `expire_snapshots` or a clean-up of old metadata removed its files while the run read them.
+    Remedy: none at first: the flow reads the interval again once, from the newest version. Keep old versions for longer
+        than a run takes.
+    """
+
+    source: str
+    version: str
+    """The version, with its table."""
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"source `{self.source}`: {self.version} is gone: {self.reason}. Rows of two versions cannot be combined, "
+            "so nothing was published. Run again to read the newest version from the start. Keep old versions for "
+            "longer than a run takes, when you VACUUM a Delta table or expire snapshots of an Iceberg table."
         )
 
 

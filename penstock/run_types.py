@@ -84,6 +84,26 @@ class FileState:
     """When its content or its name changed last, as the host's system says."""
 
 
+@dataclass(frozen=True)
+class TableVersion:
+    """The version of a table in a lake that a run reads."""
+
+    kind: Literal["delta", "iceberg"]
+    table: str
+    """Path of a Delta table, namespace and name of an Iceberg table."""
+    version: str
+    """Number of a Delta version, ID of an Iceberg snapshot. Empty: the Iceberg table has no snapshot."""
+    location: str
+    """Folder of a Delta table. Of an Iceberg table the file of its metadata, which has schema and snapshot."""
+
+    @property
+    def text(self) -> str:
+        """The version for people."""
+        if self.kind == "delta":
+            return f"version {self.version} of {self.table}"
+        return f"snapshot {self.version} of {self.table}" if self.version else f"{self.table}, which has no snapshot"
+
+
 Bound = int | float | str | datetime
 
 
@@ -105,6 +125,8 @@ class Partition:
     """Whether the features query is tried on its first rows, whole and cut."""
     files: Mapping[str, tuple[FileState, ...]] = field(default_factory=dict)
     """By source of files: those that all slices of the interval are read from."""
+    versions: Mapping[str, TableVersion] = field(default_factory=dict)
+    """By source of a table in a lake: the version that all slices of the interval are read from."""
     stray: int = 0
     """Rows of these files whose event time is outside the interval of their file. Only the first partition counts."""
 

@@ -53,6 +53,7 @@ from penstock.run_types import (
     deciding_model,
 )
 from penstock.settings import Settings
+from penstock.sources import fix_versions
 from penstock.sources.text.staged_folders import remove_ended, remove_folder, staged_runs
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ScoreStep
@@ -184,6 +185,7 @@ class ScoringSteps:
         self._remove_staged()
         if snapshots is not None and connect.run_folder is not None:
             snapshots.callback(remove_folder, connect.run_folder)
+        connect = fix_versions(self.pipeline, connect)
         try:
             keep_contract(run, connect, needed_columns(self.pipeline, manifests), self.compare_outputs(manifests))
         except Halted:
@@ -195,7 +197,7 @@ class ScoringSteps:
         def consider(source_plan: SourcePlan, at_most: int) -> MemoryPlan | None:
             writer.record_plan(self.warehouse, run, source_plan)
             keep_budget(run, source_plan.rows, self.warehouse, self.settings.prices)
-            return self._fit_memory(run, source_plan, at_most, in_flight)
+            return self._fit_memory(run, connect, source_plan, at_most, in_flight)
 
         source_plan = plan_partitions(run, connect, self.masking, partition_rows, snapshots, consider)
         if source_plan.fit:
@@ -226,7 +228,7 @@ class ScoringSteps:
         return compare_outputs(pipeline, self.connect, given_columns(pipeline, manifests), read_before)
 
     def _fit_memory(
-        self, run: ScoringRun, source_plan: SourcePlan, partition_rows: int, in_flight: int
+        self, run: ScoringRun, connect: Connector, source_plan: SourcePlan, partition_rows: int, in_flight: int
     ) -> MemoryPlan | None:
         limit, rows = self.settings.memory, source_plan.rows
         if limit is None or not rows:
@@ -235,9 +237,7 @@ class ScoringSteps:
 
         group = source_plan.largest_group.rows if source_plan.largest_group else 0
         requested = RequestedLoad(self.pipeline.name, rows, partition_rows, in_flight, self.pipeline.audit_rows, group)
-        return fit_memory(
-            SampleRun(run, self.connect.of_run(run.run_id), self.registry, self.options()), limit, requested
-        )
+        return fit_memory(SampleRun(run, connect, self.registry, self.options()), limit, requested)
 
     def extract(self, run: ScoringRun, partition: Partition) -> ExtractedRows:
         """Read one slice of the primary source, and the other sources' rows."""

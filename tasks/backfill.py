@@ -17,7 +17,7 @@ from penstock.ledger.destinations import LIVE, PlacedRun, destination_name, find
 from penstock.run.extract import source_horizon
 from penstock.run.planning import Mode, Plan, PlannedInterval, plan_range
 from penstock.run_types import Pins
-from penstock.spec.pipeline import Pipeline, SqlSource
+from penstock.spec.pipeline import IcebergSource, Pipeline, SqlSource
 from penstock.spec.steps import choose_models
 from penstock.tasks.ledger_record import open_ledger
 from penstock.tasks.process_resources import connect, registry
@@ -113,7 +113,7 @@ def find_busy(pipeline: Pipeline) -> list[PlacedRun]:
 
 def takes_turns(pipeline: Pipeline) -> bool:
     """Whether runs of the pipeline exclude each other: only one process at a time can open a DuckDB file."""
-    names = [source.connection for source in pipeline.sources.values() if isinstance(source, SqlSource)]
+    names = [s.connection for s in pipeline.sources.values() if isinstance(s, SqlSource | IcebergSource)]
     return any(connect(name).sql.one_process for name in (pipeline.destination.connection, *names))
 
 

@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.tasks import exponential_backoff
 
-from penstock.errors import FilesChanged, SnapshotLost, SourceChanged, TransientError
+from penstock.errors import FilesChanged, SnapshotLost, SourceChanged, TransientError, VersionGone
 
 
 def if_transient(_task: Any, _task_run: Any, state: Any) -> bool:
@@ -16,7 +16,7 @@ def if_transient(_task: Any, _task_run: Any, state: Any) -> bool:
 
 def must_read_again(state: State[Any]) -> bool:
     """Whether an interval's run failed only because its source did not stay as it was planned."""
-    moved = SnapshotLost | FilesChanged | SourceChanged
+    moved = SnapshotLost | FilesChanged | SourceChanged | VersionGone
     return state.is_failed() and isinstance(state.result(raise_on_failure=False), moved)
 
 

@@ -13,7 +13,7 @@ from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import Problem, SpecError
 from penstock.interval import iso
 from penstock.spec.parts import Schedule, write_duration
-from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, Source, SqlSource
+from penstock.spec.pipeline import DeltaSource, FilesSource, IcebergSource, LogSource, Pipeline, Source, SqlSource
 from penstock.tasks.deployed import ANY_PIPELINE, PENSTOCK_TAG
 
 COLLISION = "ENQUEUE"
@@ -154,7 +154,9 @@ def _describe_source(source: Source) -> str:
     match source:
         case SqlSource():
             return f"{source.connection}: {source.table or 'a query'}"
-        case LogSource() | FilesSource():
+        case IcebergSource():
+            return f"{source.connection}: {source.table}"
+        case LogSource() | FilesSource() | DeltaSource():
             return f"{source.kind}: {source.path}"
 
 

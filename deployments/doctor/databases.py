@@ -19,7 +19,7 @@ from penstock.errors import DatabaseUnavailable
 from penstock.models.registry import STORE_CONNECTION
 from penstock.object_urls import is_remote
 from penstock.settings import Settings
-from penstock.spec.pipeline import FilesSource, SqlSource
+from penstock.spec.pipeline import FilesSource, IcebergSource, SqlSource
 from penstock.tasks.process_resources import resolve_block
 
 STATEMENT_SECONDS = 5
@@ -46,7 +46,9 @@ def list_checks(case: CheckContext) -> tuple[Check, ...]:
 def list_connections(case: CheckContext) -> tuple[Connection, ...]:
     """Return the connections of the settings and the pipelines, warehouses first."""
     warehouses = {"warehouse", *(p.destination.connection for p in case.pipelines)}
-    sources = {s.connection for p in case.pipelines for s in p.sources.values() if isinstance(s, SqlSource)}
+    sources = {
+        s.connection for p in case.pipelines for s in p.sources.values() if isinstance(s, SqlSource | IcebergSource)
+    }
     files = [s for p in case.pipelines for s in p.sources.values() if isinstance(s, FilesSource)]
     models = {STORE_CONNECTION} if is_remote(str(case.settings.models_folder)) else set()
     stores = models | {s.connection for s in files} | {n for n in case.settings.urls if _has_options(case.settings, n)}

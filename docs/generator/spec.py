@@ -22,6 +22,8 @@ SECTIONS = {
     "JsonTime": "log time",
     "LogGroup": "log group",
     "FilesSource": "files source",
+    "DeltaSource": "Delta source",
+    "IcebergSource": "Iceberg source",
     "DeclaredType": "file column",
     "CsvDialect": "CSV dialect",
     "JsonDialect": "JSON dialect",

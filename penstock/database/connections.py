@@ -3,9 +3,9 @@
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from penstock.database.dialects import SqlDialect, find_dialect
 from penstock.database.dialects.files import NOT_A_PATH
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import DatabaseUnavailable, SettingsError
+from penstock.run_types import TableVersion
 from penstock.settings import Settings
 
 
@@ -155,6 +156,8 @@ class Connector:
     """Folder in which each run stages text files in a folder of its own. None: every read stages them anew."""
     run_folder: Path | None = None
     """That of the run which reads."""
+    versions: Mapping[str, TableVersion] = field(default_factory=dict)
+    """By source of a table in a lake: the version that the run reads. Others are read as they are now."""
     read_value: Callable[[str], str] | None = None
     """Returns the value of a named connection, for one with the options of an object store."""
 

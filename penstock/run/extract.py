@@ -71,7 +71,9 @@ def plan_partitions(
             files |= read_file_states(pipeline, _others(pipeline), run.interval, connect)
         if keep_open is not None:
             keep_open.enter_context(opening.pop_all())
-    partitions = tuple(replace(each, snapshots=snapshots, files=files) for each in source_plan.partitions)
+    partitions = tuple(
+        replace(each, snapshots=snapshots, files=files, versions=connect.versions) for each in source_plan.partitions
+    )
     return replace(source_plan, partitions=partitions, fit=fitted)
 
 
@@ -105,8 +107,10 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connector)
     Raises:
         SnapshotLost: the snapshot that the partition was planned in is closed.
         FilesChanged: a file is not as it was when the partition was planned.
+        VersionGone: the version of a table that the partition was planned with is gone.
     """
-    pipeline, then, files = run.pipeline, _connect_at(partition.snapshots, connect), partition.files
+    pipeline, files = run.pipeline, partition.files
+    then = replace(_connect_at(partition.snapshots, connect), versions=partition.versions)
     readers = {name: open_source(pipeline, name, then, files) for name in pipeline.sources}
     primary = readers[pipeline.primary]
     file_readers = (

@@ -17,7 +17,7 @@ def check_databases(runner: Runner, pipeline: Pipeline, connect: Connect, elsewh
     Raises:
         SettingsError: a database is a file that only one process, or only this machine, can open.
     """
-    sources = {source.connection for source in pipeline.sources.values() if isinstance(source, SqlSource)}
+    sources = {s.connection for s in pipeline.sources.values() if isinstance(s, SqlSource)}
     for name in sorted(sources | {pipeline.destination.connection}):
         database = connect(name)
         if runner.kind != "threads" and shuts_others_out(database):

@@ -37,14 +37,24 @@ from penstock.ledger.schema_contracts import (
     source_definition,
 )
 from penstock.ledger.writer import CONTRACT_STAGE, record_validations
-from penstock.run_types import ScoringRun, Validation, interval_label
-from penstock.sources import open_files
+from penstock.run_types import ScoringRun, TableVersion, Validation, interval_label
+from penstock.sources import open_files, open_lake
 from penstock.sources.column_types import NOTHING
 from penstock.sources.parquet import POSITION
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.parts import write_grain
-from penstock.spec.pipeline import ROW_ID, SCORES, ColumnSource, FilesSource, Pipeline, SqlSource
+from penstock.spec.pipeline import (
+    ROW_ID,
+    SCORES,
+    ColumnSource,
+    DeltaSource,
+    FilesSource,
+    IcebergSource,
+    LogSource,
+    Pipeline,
+    SqlSource,
+)
 from penstock.wording import plural
 
 CONTRACT = "contract"
@@ -132,6 +142,7 @@ def keep_contract(
         raise Halted(pipeline.name, run.label, (str(error),)) from None
     compared = [*sources, *compare_event_time(pipeline, connect), *([outputs] if outputs else [])]
     found = [_validation(c, d) for c in compared for d in c.differences]
+    found += [_note_version(name, version) for name, version in connect.versions.items()]
     if found:
         record_validations(warehouse, run, found, CONTRACT_STAGE)
     refuse_breaks(pipeline, run.interval, compared)
@@ -188,11 +199,11 @@ def compare_sources(
     """
     warehouse = connect(pipeline.destination.connection)
     for name, source in pipeline.sources.items():
-        if not isinstance(source, SqlSource | FilesSource):
+        if isinstance(source, LogSource):
             continue
         definition = source_definition(source)
         known = read_contract(warehouse, pipeline.name, name, definition)
-        declared = source.declared_columns if isinstance(source, FilesSource) else {}
+        declared = {} if isinstance(source, SqlSource) else source.declared_columns
         written = read_contract(warehouse, pipeline.name, dialect_entry(name), definition)
         try:
             found = _columns(
@@ -309,6 +320,9 @@ def _columns(
         # Without the event time: it would be cast, which hides a change of its type.
         relation = sql_relation(name, source, connect(source.connection), None, interval)
         return {f.name: _type_name(f.type) for f in _schema(relation)}, {}
+    if isinstance(source, DeltaSource | IcebergSource):
+        with open_lake(pipeline, name, source, connect).open(None, limit=0) as rows:
+            return {f.name: _type_name(f.type) for f in _schema(rows) if f.name != POSITION}, {}
     assert isinstance(source, FilesSource)
     reader = replace(
         open_files(pipeline, name, source, connect),
@@ -350,6 +364,10 @@ def _differences(
 def _only_adds_a_format(was: str | None, now: str | None) -> bool:
     """Whether a contract of 0.1, which does not say how times are written, gets the format."""
     return was in ("date", "timestamp") and now is not None and now.partition(" ")[0] == was
+
+
+def _note_version(name: str, version: TableVersion) -> Validation:
+    return Validation(name, "version", "info", 0, 0, "noted", version.text, CONTRACT_STAGE)
 
 
 def _validation(compared: Comparison, difference: Difference) -> Validation:

@@ -14,10 +14,11 @@ from penstock.ledger.schema_contracts import contract_of, dialect_of
 from penstock.privacy.masking import hide_values
 from penstock.run_types import FileState, Partition, SourcePlan
 from penstock.sources.files_reader import FilesReader
+from penstock.sources.lake.reader import LakeReader
 from penstock.sources.logs.landed import LogReader
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
-from penstock.spec.pipeline import FilesSource, LogSource, Pipeline, SqlSource
+from penstock.spec.pipeline import DeltaSource, FilesSource, IcebergSource, LogSource, Pipeline, SqlSource
 
 
 class SourceReader(Protocol):
@@ -57,6 +58,8 @@ def open_source(
     private, exact = frozenset(pipeline.private_columns), exact_columns(pipeline)
     if isinstance(source, SqlSource):
         return _SqlReader(name, source, connect(source.connection), time, groups, private, exact)
+    if isinstance(source, DeltaSource | IcebergSource):
+        return open_lake(pipeline, name, source, connect)
     if isinstance(source, LogSource):
         return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary, groups)
     return replace(open_files(pipeline, name, source, connect), planned=files.get(name))
@@ -85,6 +88,27 @@ def open_files(pipeline: Pipeline, name: str, source: FilesSource, connect: Conn
         read_types,
         read_dialect,
     )
+
+
+def open_lake(pipeline: Pipeline, name: str, source: DeltaSource | IcebergSource, connect: Connector) -> LakeReader:
+    """Return the reader of a table in a lake, at the version that the connector names for it, or at the newest."""
+    primary = name == pipeline.primary
+    return LakeReader(
+        name,
+        source,
+        pipeline.interval.column if primary and pipeline.interval else None,
+        connect,
+        pipeline.partition_by if primary else None,
+        frozenset(pipeline.private_columns),
+        exact_columns(pipeline),
+    )
+
+
+def fix_versions(pipeline: Pipeline, connect: Connector) -> Connector:
+    """Return a connector that reads each table in a lake at the version which is the newest now."""
+    readers = {name: open_source(pipeline, name, connect) for name in pipeline.sources}
+    versions = {name: reader.read_version() for name, reader in readers.items() if isinstance(reader, LakeReader)}
+    return replace(connect, versions=versions)
 
 
 def exact_columns(pipeline: Pipeline) -> frozenset[str]:

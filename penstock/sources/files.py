@@ -5,7 +5,7 @@ CSV and JSON files are staged first (`text.staging`), and read as what they were
 
 import re
 import tempfile
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +17,13 @@ from sqlalchemy.pool import StaticPool
 from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
-from penstock.errors import BrokenFile, InexactColumn, PenstockError, QueryFailed, UnfitValue
+from penstock.errors import BrokenFile, FolderColumn, InexactColumn, PenstockError, QueryFailed, UnfitValue
 from penstock.interval import DataInterval
 from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, locate
 from penstock.privacy.masking import hide_values
 from penstock.run_types import FileState, Partition
 from penstock.sources.column_types import ColumnType, as_text, identifier, quoted
+from penstock.sources.folder_columns import folder_columns
 from penstock.sources.parquet import POSITION, read_parquet_files
 from penstock.sources.relation import Relation
 from penstock.sources.remote_parquet import planned_objects
@@ -46,7 +47,7 @@ class FilesRequest:
     """Types of columns of text files, as earlier runs read them."""
     dialect: Mapping[str, str] = field(default_factory=dict)
     """How text files are written, as earlier runs read them."""
-    private: Container[str] = ()
+    private: frozenset[str] = frozenset()
     """Columns whose values no error shows, in lower case."""
     exact: Collection[str] = ()
     """Keys and columns to keep, which must not lose a digit."""
@@ -123,7 +124,7 @@ def files_relation(request: FilesRequest, partition: Partition | None = None) ->
         MalformedRows: too many rows of text files cannot be read.
         UnfitValue: a value of a Parquet file does not fit the declared type. Raised where the relation is used.
     """
-    with hide_values(request.private), _in_memory(request.source) as database:
+    with hide_values(request.private), in_memory(request.source) as database:
         if request.spec.format != "parquet":
             with staged_files(request) as staged:
                 raise_malformed(request.source, staged, request.spec.max_malformed)
@@ -131,13 +132,20 @@ def files_relation(request: FilesRequest, partition: Partition | None = None) ->
             return
         with planned_objects(database, request.files, request.access):
             relation = _open_parquet(request, database, partition)
-            try:
+            with naming_misfits(relation):
                 yield relation
-            except QueryFailed:
-                misfit = relation.find_misfit()
-                if misfit is None:
-                    raise
-                raise misfit from None
+
+
+@contextmanager
+def naming_misfits(relation: FileRelation) -> Iterator[None]:
+    """Raise an error that names the value, in place of one that a value which does not fit has raised in the block."""
+    try:
+        yield
+    except QueryFailed:
+        misfit = relation.find_misfit()
+        if misfit is None:
+            raise
+        raise misfit from None
 
 
 @contextmanager
@@ -152,6 +160,7 @@ def staged_files(request: FilesRequest) -> Iterator[Staged]:
         request.time,
         request.exact,
         request.access,
+        frozenset(request.private),
     )
     if request.run_folder is not None:
         yield stage_files(staging, request.run_folder)
@@ -161,7 +170,8 @@ def staged_files(request: FilesRequest) -> Iterator[Staged]:
 
 
 @contextmanager
-def _in_memory(name: str) -> Iterator[Database]:
+def in_memory(name: str) -> Iterator[Database]:
+    """Yield an in-memory DuckDB."""
     database = Database(name, sa.create_engine("duckdb:///:memory:", poolclass=StaticPool))
     try:
         yield database
@@ -172,7 +182,7 @@ def _in_memory(name: str) -> Iterator[Database]:
 def _open_staged(request: FilesRequest, database: Database, staged: Staged) -> FileRelation:
     with translated_errors(database), database.engine.connect() as connection:
         connection.exec_driver_sql("SET TimeZone='UTC'")
-        rows = f"select * from read_parquet({quoted(str(staged.rows_file))})"  # noqa: S608 # a path, quoted
+        rows = f"select * from read_parquet({quoted(str(staged.rows_file))}, hive_partitioning=false)"  # noqa: S608 # a path, quoted
         return replace(_relation(request, database, connection, rows, {}), staged=staged)
 
 
@@ -180,11 +190,11 @@ def _open_parquet(request: FilesRequest, database: Database, partition: Partitio
     try:
         with translated_errors(database), database.engine.connect() as connection:
             connection.exec_driver_sql("SET TimeZone='UTC'")
-            read = read_parquet_files(
-                connection, request.spec, request.paths, request.exact, None if request.partition_by else partition
-            )
+            folders = folder_columns(request.source, request.paths, request.private)
+            slice_ = None if request.partition_by else partition
+            read = read_parquet_files(connection, request.spec, request.paths, request.exact, folders, slice_)
             return _relation(request, database, connection, read.numbered, read.conversions)
-    except InexactColumn as error:
+    except (InexactColumn, FolderColumn) as error:
         raise replace(error, source=request.source) from None
     except PenstockError as error:
         shown = ", ".join(request.paths[:3])
@@ -198,8 +208,35 @@ def _relation(
     numbered: str,
     conversions: Mapping[str, ColumnType],
 ) -> FileRelation:
+    row_id = _row_id(request.spec) if ROW_ID in request.spec.key else ""
+    time, partition_by, exact = request.time, request.partition_by, frozenset(request.exact)
+    wanted = RowsRequest(request.source, request.spec.key, time, partition_by, exact, row_id)
+    return rows_relation(wanted, database, connection, numbered, conversions)
+
+
+@dataclass(frozen=True)
+class RowsRequest:
+    """What a relation of numbered rows is used for."""
+
+    source: str
+    key: tuple[str, ...]
+    time: str | None
+    partition_by: str | None
+    exact: frozenset[str]
+    row_id: str = ""
+    """SQL of a row's id. Empty: the rows have a key of their own."""
+
+
+def rows_relation(
+    request: RowsRequest,
+    database: Database,
+    connection: sa.Connection,
+    numbered: str,
+    conversions: Mapping[str, ColumnType],
+) -> FileRelation:
+    """Return rows with a place in their file and a position as a relation."""
     connection.exec_driver_sql(f"create view numbered_rows as {numbered}")
-    row_id = f", {_row_id(request.spec)} as {ROW_ID}" if ROW_ID in request.spec.key else ""
+    row_id = f", {request.row_id} as {ROW_ID}" if request.row_id else ""
     converted = ", ".join(f"{k.strict(as_text(c))} as {identifier(c)}" for c, k in conversions.items())
     replaced = f" replace ({converted})" if converted else ""
     columns = f"* exclude (_file, _row_of_file){replaced}{row_id}"
@@ -211,11 +248,11 @@ def _relation(
         request.source,
         database,
         rows,
-        request.spec.key,
+        request.key,
         request.partition_by or POSITION,
         request.time,
         whole_groups=request.partition_by is not None,
-        exact=frozenset(request.exact),
+        exact=request.exact,
         declares_columns=True,
         nested=True,
         conversions=conversions,

@@ -473,7 +473,48 @@ class FilesSource(ColumnSource):
         return value
 
 
-Source = Annotated[SqlSource | LogSource | FilesSource, Field(discriminator="kind")]
+class TableSource(ColumnSource):
+    """Keys of tables in a lake. A run reads one version of the table, which is chosen when the run is planned."""
+
+    key: tuple[Column, ...] = Field(default=(), max_length=8, examples=[["payment_id"]])
+    """Columns that identify a row. The primary source needs them."""
+    columns: dict[Column, TypeName | DeclaredType] = Field(
+        default_factory=dict, examples=[{"paid_at": {"type": "timestamp", "format": "epoch_ms"}}]
+    )
+    """Types of columns that are text or numbers in the table and mean something else, such as an epoch time."""
+
+    @cached_property
+    def declared_columns(self) -> dict[str, DeclaredType]:
+        """The declared types."""
+        return {c: DeclaredType(type=t) if isinstance(t, str) else t for c, t in self.columns.items()}
+
+
+class DeltaSource(TableSource):
+    """Rows of a Delta Lake table. Needs Penstock's extra `delta`."""
+
+    kind: Literal["delta"] = Field(examples=["delta"])
+    """Kind of the source."""
+    path: str = Field(min_length=1, max_length=1000, examples=["lake/payments"])
+    """Folder of the table, the one that has `_delta_log`."""
+
+
+class IcebergSource(TableSource):
+    """Rows of an Apache Iceberg table in a SQL catalog. Needs Penstock's extra `iceberg`."""
+
+    kind: Literal["iceberg"] = Field(examples=["iceberg"])
+    """Kind of the source."""
+    connection: ConnectionName = Field(examples=["catalog"])
+    """Name of the connection to the catalog's database. Its URL is in the setting `PENSTOCK_CONNECTIONS__<NAME>`."""
+    table: str = Field(pattern=r"^[^.]+(\.[^.]+)+$", max_length=500, examples=["sales.payments"])
+    """Namespace and name of the table."""
+    catalog: str | None = Field(default=None, min_length=1, max_length=255, examples=["lake"])
+    """Name of the catalog. Needed only if several catalogs in the database have such a table."""
+
+
+Source = Annotated[
+    SqlSource | LogSource | FilesSource | DeltaSource | IcebergSource,
+    Field(discriminator="kind"),
+]
 SourceName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=24)]
 
 

@@ -116,6 +116,8 @@ BARE: dict[str, Any] = {
 INTERVAL = {"column": "created_at", "grain": "1d", "start": "2026-01-01"}
 LOG = {"kind": "log", "path": "logs/app.log", "format": "json"}
 FILES = {"kind": "files", "path": "lake/{interval_start:%Y}.csv", "format": "csv", "every": "1d"}
+DELTA = {"kind": "delta", "path": "lake/orders", "key": ["order_id"]}
+ICEBERG = {"kind": "iceberg", "connection": "catalog", "table": "shop.orders", "key": ["order_id"]}
 SCREEN = {"name": "screen", "model": "risk@1"}
 NOT_NULL = {"type": "expect_column_values_to_not_be_null", "column": "amount"}
 PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]] = {
@@ -132,6 +134,8 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
     "JsonTime": ({"key": "at"}, lambda part: {"sources": {"orders": LOG | {"time": part}}}),
     "LogGroup": ({"key": ["session"]}, lambda part: {"sources": {"orders": LOG | {"group": part}}}),
     "FilesSource": (FILES, lambda part: {"sources": {"orders": part}}),
+    "DeltaSource": (DELTA, lambda part: {"sources": {"orders": part}}),
+    "IcebergSource": (ICEBERG, lambda part: {"sources": {"orders": part}}),
     "DeclaredType": (
         {"type": "date"},
         lambda part: {"sources": {"orders": FILES | {"columns": {"day": part}}}},

@@ -1,14 +1,17 @@
 """Check that a source exists, with the columns that the spec names, without reading rows."""
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.wording import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from penstock.database.connections import Connector
     from penstock.interval import DataInterval
-    from penstock.spec.pipeline import Pipeline
+    from penstock.spec.pipeline import FilesSource, Pipeline
 
 
 def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | None", connect: "Connector") -> str:
@@ -18,9 +21,11 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
         SourceError: something is missing; the error names it.
     """
     from penstock.run.extract import source_horizon
+    from penstock.sources import open_lake
     from penstock.sources.file_paths import matching_files, store_access
+    from penstock.sources.folder_columns import folder_columns
     from penstock.sources.sql import sql_relation
-    from penstock.spec.pipeline import LogSource, SqlSource
+    from penstock.spec.pipeline import DeltaSource, IcebergSource, LogSource, SqlSource
 
     source = pipeline.sources[name]
     if isinstance(source, SqlSource):
@@ -32,13 +37,27 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
             source_horizon(pipeline, connect)
         where = f"table `{source.table}`" if source.table else "query"
         return f"{where} of `{source.connection}`, {plural(len(relation.rows.c), 'column')}"
+    if isinstance(source, DeltaSource | IcebergSource):
+        version = open_lake(pipeline, name, source, connect).read_version()
+        return f"{'Delta' if version.kind == 'delta' else 'Iceberg'} table, {version.text}"
     if isinstance(source, LogSource):
         return _inspect_log(pipeline, name, source.path, connect)
     if "{" in source.path and pipeline.empty == "publish":
         return f"files by interval, {source.path}"  # an interval without a file is allowed
     access = store_access(source, connect)
     found = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone, access=access)
-    return f"{plural(len(found), 'file matches', 'files match')} {source.path}"
+    paths = [str(file) if isinstance(file, Path) else file.path for file in found]
+    folders = _describe_folders(source, folder_columns(name, paths, pipeline.private_columns).values)
+    return f"{plural(len(found), 'file matches', 'files match')} {source.path}{folders}"
+
+
+def _describe_folders(source: "FilesSource", given: "Mapping[str, Sequence[str | None]]") -> str:
+    """Say which columns the folders of files give, with their types."""
+    from penstock.sources.folder_columns import folder_kind
+
+    declared = {column: each.type for column, each in source.declared_columns.items()}
+    kinds = [f"`{c}` ({declared.get(c) or folder_kind(values, c).kind})" for c, values in given.items()]
+    return f"; their folders give {', '.join(kinds)}" if kinds else ""
 
 
 def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector") -> str:

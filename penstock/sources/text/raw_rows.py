@@ -42,6 +42,10 @@ class RawRows:
     """The files of records that are no rows: `_REFUSED`."""
     columns: dict[str, set[str]] = field(default_factory=dict)
     """The columns in the order in which they were found. JSON columns with what their values are."""
+    folders: dict[str, Sequence[str | None]] = field(default_factory=dict)
+    """The columns that only folders give, with the value for each file. They are among `columns`."""
+    filled: dict[str, Sequence[str | None]] = field(default_factory=dict)
+    """The columns of some files that folders give too. A file without the column has the value of its folder."""
     rows: int = 0
     refused: int = 0
 
@@ -49,7 +53,14 @@ class RawRows:
     def relation(self) -> str:
         """The SQL that reads the rows: each column of the files as text, and the places of the rows."""
         if self.parts:
-            return f"read_parquet([{', '.join(quoted(str(p)) for p in self.parts)}], union_by_name=true)"
+            parts = f"[{', '.join(quoted(str(p)) for p in self.parts)}]"
+            rows = f"read_parquet({parts}, union_by_name=true, hive_partitioning=false)"
+            added = "".join(f", {folder_value(v)} as {identifier(c)}" for c, v in self.folders.items())
+            filled = ", ".join(
+                f"coalesce({identifier(c)}, {folder_value(v)}) as {identifier(c)}" for c, v in self.filled.items()
+            )
+            replaced = f" replace ({filled})" if filled else ""
+            return f"(select *{replaced}{added} from {rows})" if replaced or added else rows  # noqa: S608 # names and paths, quoted
         columns = [f"cast(null as VARCHAR) as {identifier(c)}" for c in self.columns]
         places = [f"cast(null as {'INTEGER' if name == FILE else 'BIGINT'}) as {name}" for name, _ in _PLACE]
         return f"(select {', '.join([*columns, *places])} where false)"
@@ -63,6 +74,12 @@ class RawRows:
             f"(select 0::INTEGER as {FILE}, 0::BIGINT as {NUMBER}, 0::BIGINT as {LINE}, '' as text, '' as reason "
             "where false)"
         )
+
+
+def folder_value(values: Sequence[str | None]) -> str:
+    """Return the SQL of the value that its folder gives to a row."""
+    listed = ", ".join("null" if value is None else quoted(value) for value in values)
+    return f"cast(list_extract([{listed}], {FILE} + 1) as VARCHAR)"
 
 
 def copy_rows(source: str, files: Sequence[ReadableFile], dialect: Dialect, folder: Path) -> RawRows:

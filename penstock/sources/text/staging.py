@@ -20,23 +20,25 @@ from sqlalchemy.pool import StaticPool
 
 from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
-from penstock.errors import BrokenFile
+from penstock.errors import BrokenFile, FolderColumn
 from penstock.object_stores import ENVIRONMENT, StoreAccess, StoredObject, is_remote
 from penstock.run_types import FileState
 from penstock.sources.column_types import NOTHING, NUMBER, TEXT, ColumnType, declared_types, identifier, quoted
 from penstock.sources.file_states import unchanged_files
+from penstock.sources.folder_columns import FolderColumns, folder_columns, folder_kind
 from penstock.sources.text.dialect import Dialect
 from penstock.sources.text.guess import guess_dialect
 from penstock.sources.text.guess_types import guess_types, value_text
 from penstock.sources.text.json_rows import NESTED
 from penstock.sources.text.nested import nested_value
 from penstock.sources.text.numbers import choose_storage, plain_number
+from penstock.sources.text.raw_rows import FILE as RECORD_FILE
+from penstock.sources.text.raw_rows import LINE, RawRows, copy_rows, folder_value
 from penstock.sources.text.raw_rows import NUMBER as RECORD
-from penstock.sources.text.raw_rows import RawRows, copy_rows
 from penstock.sources.text.refused_rows import Checked, file_of_row, write_refused
 from penstock.spec.pipeline import ROW_ID, FilesSource
 
-_VERSION = 1
+_VERSION = 2
 """Goes up when the same files are staged in another way."""
 _GROUP_ROWS = 20_480
 """Rows that a slice reads at least. Groups are small, so that a slice costs little more than its own rows."""
@@ -89,6 +91,8 @@ class StagingRequest:
     """Keys and columns to keep, which must not lose a digit."""
     access: StoreAccess = ENVIRONMENT
     """The options that an object store is opened with."""
+    private: frozenset[str] = frozenset()
+    """Private columns, in lower case."""
 
     @property
     def known(self) -> dict[str, ColumnType]:
@@ -180,6 +184,10 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
     dialect = guess_dialect(request.source, request.spec, files, request.dialect or None, expected)
     known = request.known
     raw = copy_rows(request.source, files, dialect, folder)
+    folders = folder_columns(request.source, [state.path for state in request.files if state.size], request.private)
+    _add_folders(connection, request.source, raw, folders, files)
+    given = {column: folder_kind(values, column) for column, values in (raw.folders | raw.filled).items()}
+    known = {c: kind for c, kind in given.items() if c in raw.folders or kind != TEXT} | known
     if not raw.columns and dialect.format == "csv":
         raise BrokenFile(request.source, ", ".join(f.path for f in request.files[:3]), "it is empty and has no header")
     if not raw.rows and not raw.columns:  # JSON files without a record: no row, of the columns that are needed
@@ -187,7 +195,7 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
         raw.columns |= {column: set() for column in needed if column != ROW_ID}
     guess = guess_types(connection, request.source, raw, dialect, known)
     dialect = guess.dialect
-    texts = {column: value_text(column, dialect) for column in raw.columns}
+    texts = {c: identifier(c) if c in raw.folders else value_text(c, dialect) for c in raw.columns}
     checked = {
         column: Checked(kind, plain_number(texts[column], dialect) if kind.kind in _NUMBERS else texts[column])
         for column, kind in guess.types.items()
@@ -207,7 +215,7 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
     for file in (*raw.parts, *raw.refusals):
         file.unlink()
     shutil.rmtree(folder / _SPILL, ignore_errors=True)
-    fixed = {*request.spec.declared_columns, request.time}
+    fixed = {*request.spec.declared_columns, *raw.folders, request.time}
     facts = {
         "kinds": {column: str(kind) for column, kind in guess.types.items()},
         "guessed": [c for c, kind in guess.types.items() if kind.kind in (TEXT.kind, NOTHING) and c not in fixed],
@@ -218,6 +226,32 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
         "unclear": dict(guess.unclear),
     }
     (folder / _FACTS).write_text(json.dumps(facts, ensure_ascii=False))
+
+
+def _add_folders(
+    connection: sa.Connection, source: str, raw: RawRows, folders: FolderColumns, files: Sequence[object]
+) -> None:
+    """Add the columns of folders to raw rows. A column that files have too must have the same values, and stays.
+
+    Raises:
+        FolderColumn: a file has another value than its folder.
+    """
+    spelled = {column.casefold(): column for column in raw.columns}
+    for column, values in folders.values.items():
+        written = spelled.get(column.casefold())
+        if written is None:
+            raw.folders[column] = values
+            raw.columns[column] = {"string"}
+            continue
+        own, given = f"trim({identifier(written)})", folder_value(values)
+        same = f"{own} = {given} or try_cast({own} as DOUBLE) = try_cast({given} as DOUBLE)"
+        differing = f"{own} <> '' and not coalesce({same}, false) order by all limit 1"
+        query = f"select {RECORD_FILE}, {LINE} from {raw.relation} where {differing}"  # noqa: S608 # names, quoted
+        if (row := connection.exec_driver_sql(query).first()) is not None:
+            place = f"line {int(row[1]):,} of {files[int(row[0])]}"
+            reason = f"is in the files too, and {place} has another value than its folder"
+            raise FolderColumn(source, written, f"{reason}. Correct the file or the folder")
+        raw.filled[written] = values
 
 
 def _values(
