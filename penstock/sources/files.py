@@ -1,9 +1,9 @@
-"""Read rows of Parquet, CSV and JSON files with an in-memory DuckDB. Columns are merged by name.
+"""Read rows of files with an in-memory DuckDB. Columns are merged by name.
 
-CSV and JSON files are staged first (`text.staging`), and read as what they were staged to.
+CSV and JSON files and documents are staged first (`text.staging`, `documents.staging`), and read as what they were
+staged to.
 """
 
-import re
 import tempfile
 from collections.abc import Collection, Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +22,9 @@ from penstock.interval import DataInterval
 from penstock.privacy.masking import hide_values
 from penstock.run_types import FileState, Partition
 from penstock.sources.column_types import ColumnType, as_text, identifier, quoted
+from penstock.sources.documents.staging import DocumentsRequest, stage_documents
+from penstock.sources.documents.times import DocumentTimes
+from penstock.sources.file_paths import fixed_folder
 from penstock.sources.parquet import POSITION, read_parquet_files
 from penstock.sources.relation import Relation
 from penstock.sources.text.malformed import raise_malformed
@@ -50,6 +53,8 @@ class FilesRequest:
     """Keys and columns to keep, which must not lose a digit."""
     run_folder: Path | None = None
     """Where text files are staged. None: in a temporary folder."""
+    times: DocumentTimes | None = None
+    """The times of documents. None: those that need no interval."""
 
     @property
     def paths(self) -> list[Path]:
@@ -122,7 +127,7 @@ def files_relation(request: FilesRequest, partition: Partition | None = None) ->
     with hide_values(request.private), _in_memory(request.source) as database:
         if request.spec.format != "parquet":
             with staged_files(request) as staged:
-                raise_malformed(request.source, staged, request.spec.max_malformed)
+                raise_malformed(request.source, staged, request.spec.max_malformed, request.private)
                 yield _open_staged(request, database, staged)
             return
         relation = _open_parquet(request, database, partition)
@@ -137,7 +142,18 @@ def files_relation(request: FilesRequest, partition: Partition | None = None) ->
 
 @contextmanager
 def staged_files(request: FilesRequest) -> Iterator[Staged]:
-    """Yield the staged rows of text files. Without a folder of a run they are removed afterwards."""
+    """Yield the staged rows of text files or documents. Without a folder of a run they are removed afterwards."""
+    if request.run_folder is not None:
+        yield _stage(request, request.run_folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
+        yield _stage(request, Path(folder))
+
+
+def _stage(request: FilesRequest, folder: Path) -> Staged:
+    if request.spec.is_documents:
+        times = request.times or DocumentTimes(request.spec)
+        return stage_documents(DocumentsRequest(request.source, request.spec, request.files, times), folder)
     staging = StagingRequest(
         request.source,
         request.spec,
@@ -147,11 +163,7 @@ def staged_files(request: FilesRequest) -> Iterator[Staged]:
         request.time,
         request.exact,
     )
-    if request.run_folder is not None:
-        yield stage_files(staging, request.run_folder)
-        return
-    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
-        yield stage_files(staging, Path(folder))
+    return stage_files(staging, folder)
 
 
 @contextmanager
@@ -219,6 +231,6 @@ def _relation(
 
 def _row_id(source: FilesSource) -> str:
     """Return the SQL of a row's id: its file below the pattern's fixed folder, and its number in the file."""
-    folder = str(Path(re.split(r"[*?\[{]", source.path)[0] + "x").parent)
-    prefix = 0 if folder == "." else len(folder) + 1
+    folder = fixed_folder(source.path)
+    prefix = len(folder) + 1 if folder else 0
     return f"substr(_file, {prefix + 1}) || ':' || _row_of_file"
