@@ -392,7 +392,7 @@ class FilesSource(ColumnSource):
     json_: JsonDialect = Field(default=JsonDialect(), alias="json", examples=[{"records": "array"}])
     """How JSON files are written. What is left out is guessed, and `penstock check` shows it."""
     documents: DocumentOptions = Field(default=DocumentOptions(), examples=[{"encoding": "cp1252"}])
-    """How documents are read, and where their time is."""
+    """For `text` and `blob`: the encoding, and where the path has the time."""
     timezone: TimeZone = Field(default="UTC", examples=["Europe/Berlin"])
     """IANA time zone of timestamps without a zone in CSV and JSON files and in paths of documents. A row with a local
     time that the clock skips or shows twice is refused."""

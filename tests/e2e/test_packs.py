@@ -16,6 +16,8 @@ from penstock.deployments.deploy.specs import load_specs
 from penstock.examples.judging import judge_published
 from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
 from penstock.examples.project import SHIPPED, inside, newest_end, write_pipelines, write_settings, write_size
+from penstock.examples.readmission.evaluate import judge_rows
+from penstock.examples.readmission.train import learned_rows
 from penstock.examples.scenario import Act, departure, play, see
 from penstock.ledger.tables import quarantine
 from penstock.models.manifest import Manifest
@@ -121,6 +123,16 @@ def test_models_are_better_than_a_guess(played: Played) -> None:
     for manifest in played.manifests:
         assert manifest.metrics
         assert manifest.trained_until is None or manifest.trained_until < played.size.until
+
+
+def test_the_notes_of_nurses_carry_weight(played: Played) -> None:
+    if played.pack.name != "readmission":
+        pytest.skip("only this pack has notes")
+    frame = learned_rows(played.project, played.size)
+    figures = [each.figures["auc"] for each in next(iter(judge_rows(frame, "", with_notes=True).values()))]
+
+    with_notes, without, *_ = figures
+    assert with_notes > without + 0.02
 
 
 def test_labels_come_in_later_and_judge_what_was_published(played: Played) -> None:

@@ -40,12 +40,12 @@ _CONTENT: dict[str, _Columns] = {
 }
 _PLACE: _Columns = [("_file", pa.string()), ("_row_of_file", pa.int64()), ("_position", pa.int64())]
 _REFUSED_COLUMNS: _Columns = [
-        ("file", pa.string()),
-        ("line", pa.int64()),
-        ("text", pa.string()),
-        ("reason", pa.string()),
-        *((name, pa.string()) for name in ("column_name", "value", "kind")),
-        ("near_time", _TIME),
+    ("file", pa.string()),
+    ("line", pa.int64()),
+    ("text", pa.string()),
+    ("reason", pa.string()),
+    *((name, pa.string()) for name in ("column_name", "value", "kind")),
+    ("near_time", _TIME),
 ]
 _REFUSED = pa.schema(_REFUSED_COLUMNS)
 _KINDS = {"path": "text", "size": "int", "text": "text", "sha256": "text", "media_type": "text"}
