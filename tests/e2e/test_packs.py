@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from penstock import Project, SettingsError
 from penstock.database.connections import close_engines
 from penstock.deployments.deploy.specs import load_specs
+from penstock.examples.card_fraud.evaluate import judge_generated as judge_payments
 from penstock.examples.judging import judge_published
 from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
 from penstock.examples.project import SHIPPED, inside, newest_end, write_pipelines, write_settings, write_size
-from penstock.examples.readmission.evaluate import judge_rows
-from penstock.examples.readmission.train import learned_rows
+from penstock.examples.readmission.evaluate import judge_generated as judge_stays
 from penstock.examples.scenario import Act, departure, play, see
 from penstock.ledger.tables import quarantine
 from penstock.models.manifest import Manifest
@@ -125,14 +125,17 @@ def test_models_are_better_than_a_guess(played: Played) -> None:
         assert manifest.trained_until is None or manifest.trained_until < played.size.until
 
 
-def test_the_notes_of_nurses_carry_weight(played: Played) -> None:
-    if played.pack.name != "readmission":
-        pytest.skip("only this pack has notes")
-    frame = learned_rows(played.project, played.size)
-    figures = [each.figures["auc"] for each in next(iter(judge_rows(frame, "", with_notes=True).values()))]
+def test_features_of_documents_carry_weight(played: Played) -> None:
+    judge, metric, without = {
+        "readmission": (judge_stays, "auc", "model without the notes"),
+        "card-fraud": (judge_payments, "aucpr", "model without the letters"),
+    }.get(played.pack.name, (None, "", ""))
+    if judge is None:
+        pytest.skip("the pack has no documents")
+    [judged] = judge(played.project, played.size).values()
+    figures = {each.name: each.figures[metric] for each in judged}
 
-    with_notes, without, *_ = figures
-    assert with_notes > without + 0.02
+    assert figures["model"] > figures[without] + 0.02
 
 
 def test_labels_come_in_later_and_judge_what_was_published(played: Played) -> None:
