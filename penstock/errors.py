@@ -6,6 +6,7 @@ PenstockError
 │   │   ├── DatabaseLocked
 │   │   ├── DatabaseFull
 │   │   └── StandbyConflict
+│   ├── StoreUnavailable
 │   ├── KeyCollision
 │   ├── ClusterUnreachable
 │   └── WorkerLost
@@ -24,6 +25,9 @@ PenstockError
 │   │   ├── OverlappingRuns
 │   │   └── RenameRefused
 │   ├── AccessDenied
+│   ├── StoreRefused
+│   ├── ObjectNotFound
+│   ├── ObjectChanged
 │   ├── DatabaseUnusable
 │   ├── LedgerLost
 │   ├── SourceError
@@ -208,6 +212,25 @@ class StandbyConflict(DatabaseUnavailable):
 
     def message(self) -> str:
         return f"connection `{self.connection}` is a standby that cancelled a read: {self.reason}. {_ON_STANDBY}"
+
+
+@dataclass(eq=False)
+class StoreUnavailable(TransientError):
+    """An object store does not answer.
+
+    Cause: the store refused or cut the connection, did not answer in time, or asked for fewer requests. Penstock
+        repeated the request for up to a minute.
+    Remedy: check that the store is running and reachable from this machine, then run again.
+    """
+
+    url: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"{self.url} cannot be reached: {self.reason}. "
+            "Check that the store is running and reachable from this machine, then run again."
+        )
 
 
 @dataclass(eq=False)
@@ -589,6 +612,51 @@ class AccessDenied(TerminalError):
 
     def message(self) -> str:
         return f"connection `{self.connection}` was refused: {self.reason}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class StoreRefused(TerminalError):
+    """An object store refuses a request.
+
+    Cause: no credentials, no permission, a bucket that does not exist, or a server that lacks what safe reading needs.
+    Remedy: set the store's credentials, or correct the URL, the endpoint or the region. See docs/object-stores.md.
+    """
+
+    url: str
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        return f"{self.url} cannot be used: {self.reason}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class ObjectNotFound(TerminalError):
+    """There is no object with this URL.
+
+    Cause: a wrong URL, or the object was removed.
+    Remedy: correct the URL.
+    """
+
+    url: str
+
+    def message(self) -> str:
+        return f"there is no object {self.url}. Correct the URL."
+
+
+@dataclass(eq=False)
+class ObjectChanged(TerminalError):
+    """An object is not in the state that a request requires.
+
+    Cause: another process wrote or removed the object in between.
+    Remedy: run again.
+    """
+
+    url: str
+    change: str
+
+    def message(self) -> str:
+        return f"{self.url} {self.change}. Another process wrote it. Run again."
 
 
 @dataclass(eq=False)

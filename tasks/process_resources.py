@@ -1,9 +1,10 @@
 """The databases, models and options of a task, from the settings of the process that it runs in."""
 
+import json
 from functools import lru_cache
 from typing import Any
 
-from penstock.database.connections import Connector, Database, open_database
+from penstock.database.connections import Connector, Database, open_database, read_connection
 from penstock.errors import SettingsError
 from penstock.models.registry import Registry
 from penstock.privacy.masking import make_masking
@@ -26,7 +27,12 @@ def connect(name: str) -> Database:
 
 def connector() -> Connector:
     """Return the connector for the connections and files that this process may read."""
-    return Connector(connect, settings().allowed_roots, staging_folder(settings().home))
+    return Connector(connect, settings().allowed_roots, staging_folder(settings().home), read_value=read_value)
+
+
+def read_value(name: str) -> str:
+    """Return the value of a named connection, which may be in a Prefect block."""
+    return read_connection(settings(), name, resolve_block)
 
 
 def scoring_steps(pipeline: Pipeline) -> ScoringSteps:
@@ -40,7 +46,7 @@ def registry() -> Registry:
 
 
 def resolve_block(reference: str) -> str:
-    """Return the database URL in a Prefect block: `secret/<name>`, or a block with a `get_url` or `url`.
+    """Return the database URL or the options in a Prefect block: `secret/<name>`, or one with a `get_url` or `url`.
 
     Raises:
         SettingsError: the server has no such block.
@@ -61,4 +67,5 @@ def resolve_block(reference: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
+    plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+    return json.dumps(plain) if isinstance(plain, dict) else str(plain)

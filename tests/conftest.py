@@ -15,8 +15,9 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck
 
-for _name in [name for name in os.environ if name.startswith(("PREFECT_", "PENSTOCK_"))]:
-    del os.environ[_name]  # a developer's own server and databases are not for tests
+STORES = ("AWS_", "GOOGLE_", "AZURE_")
+for _name in [name for name in os.environ if name.startswith(("PREFECT_", "PENSTOCK_", *STORES))]:
+    del os.environ[_name]  # a developer's own server, databases and object stores are not for tests
 # A shell starts what it puts in the background with SIGINT ignored, and so would be all processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # OpenMP's threads spin while they wait, which costs ten times the work itself where other processes want the cores.
@@ -28,6 +29,9 @@ from penstock.database.connections import Database, close_engines, open_database
 from penstock.settings import Settings  # noqa: E402 # after the environment is clean
 from tests.mariadb import INSTALLED, SKIPPED, MariadbServer  # noqa: E402 # after the environment is clean
 from tests.prefect_home import prepare_home  # noqa: E402 # after the environment is clean
+from tests.servers import azure, google, s3  # noqa: E402 # after the environment is clean
+from tests.servers.faulty import FaultyProxy  # noqa: E402 # after the environment is clean
+from tests.servers.web import WebServer  # noqa: E402 # after the environment is clean
 from tests.shop import SPEC, Place, payments, train_model, write_payments  # noqa: E402 # after the environment is clean
 
 DIALECTS = ("sqlite", "postgresql", "duckdb")
@@ -87,6 +91,59 @@ def mariadb() -> Iterator[MariadbServer]:
     yield server
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[s3.S3Server]:
+    """An S3 server (SeaweedFS) that all tests of this process share. Each test makes buckets of its own."""
+    if s3.INSTALLED is None:
+        pytest.skip(s3.SKIPPED)
+    yield from _started(s3.S3Server)
+
+
+@pytest.fixture(scope="session")
+def azure_server() -> Iterator[azure.AzureServer]:
+    """An Azure Blob Storage server (Azurite) that all tests of this process share."""
+    if azure.INSTALLED is None:
+        pytest.skip(azure.SKIPPED)
+    yield from _started(azure.AzureServer)
+
+
+@pytest.fixture(scope="session")
+def google_server() -> Iterator[google.GoogleServer]:
+    """A server for Google Cloud Storage that all tests of this process share."""
+    if not google.INSTALLED:
+        pytest.skip(google.SKIPPED)
+    yield from _started(google.GoogleServer)
+
+
+def _started(kind: Callable[[Path], Any]) -> Iterator[Any]:
+    """Start a server in a folder of its own, stop it when the session ends, and remove the folder."""
+    pytest.importorskip("obstore", reason="obstore is not installed (the extra `object-stores`)")
+    folder = Path(tempfile.mkdtemp(prefix="store"))
+    server = kind(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def web_server(tmp_path: Path) -> Iterator[WebServer]:
+    """A web server with the files of a folder."""
+    folder = tmp_path / "www"
+    folder.mkdir()
+    with WebServer(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def faulty_s3(s3_server: s3.S3Server) -> Iterator[FaultyProxy]:
+    """A proxy in front of the S3 server that spoils the answers which a test chooses."""
+    with FaultyProxy(s3_server.url) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from penstock.deployments.doctor.machine import nearest_folder
 from penstock.deployments.doctor.mounts import network_kind, read_mounts
 from penstock.errors import DatabaseUnavailable
 from penstock.settings import Settings
-from penstock.spec.pipeline import SqlSource
+from penstock.spec.pipeline import FilesSource, SqlSource
 from penstock.tasks.process_resources import resolve_block
 
 STATEMENT_SECONDS = 5
@@ -45,7 +45,9 @@ def list_connections(case: CheckContext) -> tuple[Connection, ...]:
     """Return the connections of the settings and the pipelines, warehouses first."""
     warehouses = {"warehouse", *(p.destination.connection for p in case.pipelines)}
     sources = {s.connection for p in case.pipelines for s in p.sources.values() if isinstance(s, SqlSource)}
-    names = warehouses | sources | case.settings.urls.keys()
+    files = [s for p in case.pipelines for s in p.sources.values() if isinstance(s, FilesSource)]
+    stores = {s.connection for s in files} | {n for n in case.settings.urls if _has_options(case.settings, n)}
+    names = warehouses | sources | (case.settings.urls.keys() - stores)
     return tuple(
         Connection(name, name in warehouses) for name in sorted(names, key=lambda name: (name not in warehouses, name))
     )
@@ -90,6 +92,11 @@ def check_connection(case: CheckContext, connection: Connection) -> Iterator[Fin
 def _is_file(text: str) -> bool:
     """Whether a URL is that of a database in a file. A URL that cannot be read is reported elsewhere."""
     return find_dialect(text.partition(":")[0].partition("+")[0]).is_file
+
+
+def _has_options(settings: Settings, name: str) -> bool:
+    """Whether a connection has the options of an object store, which are a JSON object."""
+    return settings.url_of(name).lstrip().startswith("{")
 
 
 def _is_block(settings: Settings, name: str) -> bool:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from penstock.api.features import read_past_features
 from penstock.api.scoring import score_claimed
-from penstock.database.connections import Connector, Database, close_engines, open_database
+from penstock.database.connections import Connector, Database, close_engines, open_database, read_connection
 from penstock.database.types import UtcDateTime
 from penstock.errors import MissingTable
 from penstock.interval import as_utc
@@ -307,7 +307,12 @@ class Project:
 
     @property
     def _connector(self) -> Connector:
-        return Connector(self.connect, self.settings.allowed_roots, staging_folder(self.settings.home))
+        return Connector(
+            self.connect,
+            self.settings.allowed_roots,
+            staging_folder(self.settings.home),
+            read_value=lambda name: read_connection(self.settings, name),
+        )
 
     def _scored(self, pipeline: Pipeline, run: RunRecord, state: Literal["published", "skipped"]) -> ScoredInterval:
         return ScoredInterval(

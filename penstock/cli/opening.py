@@ -1,5 +1,6 @@
 """Open the settings, pipelines and databases of a command."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,14 +36,16 @@ def pipeline_files(settings: "Settings") -> list[Path]:
 
 def connector(settings: "Settings") -> "Connector":
     """Return what opens a named connection, which may be a Prefect block, and the files that may be read."""
-    from penstock.database.connections import Connector, open_database
+    from penstock.database.connections import Connector, open_database, read_connection
 
     def connect(name: str) -> "Database":
         database = open_database(settings, name, _resolve_block)
         _opened[name] = database
         return database
 
-    return Connector(connect, settings.allowed_roots)
+    return Connector(
+        connect, settings.allowed_roots, read_value=lambda name: read_connection(settings, name, _resolve_block)
+    )
 
 
 def ledger_connector(settings: "Settings") -> "Connector":
@@ -51,7 +54,6 @@ def ledger_connector(settings: "Settings") -> "Connector":
     Raises:
         LedgerLost: on opening, the project has had a ledger, and the warehouse has none or another one.
     """
-    from penstock.database.connections import Connector
     from penstock.ledger.known_ledgers import refuse_lost
 
     plain = connector(settings)
@@ -61,7 +63,7 @@ def ledger_connector(settings: "Settings") -> "Connector":
         refuse_lost(database, settings.home)
         return database
 
-    return Connector(connect, settings.allowed_roots)
+    return replace(plain, open=connect)
 
 
 def close_databases() -> None:

@@ -155,6 +155,8 @@ class Connector:
     """Folder in which each run stages text files in a folder of its own. None: every read stages them anew."""
     run_folder: Path | None = None
     """That of the run which reads."""
+    read_value: Callable[[str], str] | None = None
+    """Returns the value of a named connection, for one with the options of an object store."""
 
     def of_run(self, run_id: str) -> "Connector":
         """Return the connector of a run's steps."""
@@ -172,19 +174,29 @@ _engines_lock = threading.Lock()
 SecretResolver = Callable[[str], str]
 
 
+def read_connection(settings: Settings, name: str, resolve_block: SecretResolver | None = None) -> str:
+    """Return the value of a named connection, which may be in a Prefect block.
+
+    Raises:
+        SettingsError: no variable sets the connection, or its block cannot be read.
+    """
+    text = settings.url_of(name)
+    if not text.startswith("block:"):
+        return text
+    if resolve_block is None:
+        raise SettingsError(
+            f"connection `{name}` names the Prefect block `{text}`", "A block can only be read in a flow."
+        )
+    return resolve_block(text.removeprefix("block:"))
+
+
 def open_database(settings: Settings, name: str, resolve_block: SecretResolver | None = None) -> Database:
     """Open a named connection. Engines are shared within this process.
 
     Raises:
         SettingsError: no variable sets the connection, or its value is not a database URL.
     """
-    text = settings.url_of(name)
-    if text.startswith("block:"):
-        if resolve_block is None:
-            raise SettingsError(
-                f"connection `{name}` names the Prefect block `{text}`", "A block can only be read in a flow."
-            )
-        text = resolve_block(text.removeprefix("block:"))
+    text = read_connection(settings, name, resolve_block)
     _check_url(name, text)
     _check_driver(name, text)
     try:

@@ -32,6 +32,7 @@ def source_definition(source: ColumnSource) -> str:
     body = source.model_dump(mode="json", exclude=_NO_COLUMNS, by_alias=True)
     if isinstance(source, FilesSource):
         body["text"] = []  # 0.1 had this key in the fingerprint
+        del body["connection"]  # the path says where the files are
     return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

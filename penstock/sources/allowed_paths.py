@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from penstock.errors import OutsideRoots
+from penstock.object_urls import is_remote, parse_url
+from penstock.run_types import FileState
 
-_REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+FoundFile = Path | FileState
+"""A local file, or an object with its state, which its store's list gives."""
 
 
 def check_pattern(source: str, path: str, roots: tuple[str, ...]) -> None:
@@ -18,15 +21,14 @@ def check_pattern(source: str, path: str, roots: tuple[str, ...]) -> None:
     Raises:
         OutsideRoots: it is.
     """
-    if _REMOTE.match(path):
-        if roots and not any(_REMOTE.match(root) and _is_under(path, root) for root in roots):
-            raise OutsideRoots(source, path, path, roots)
+    if is_remote(path):
+        _check_url(source, path, path, roots)
         return
     fixed = re.split(r"[*?\[]", path)[0]
     check_files(source, path, [Path(fixed) if fixed == path or fixed.endswith("/") else Path(fixed).parent], roots)
 
 
-def check_files(source: str, path: str, files: Iterable[Path], roots: tuple[str, ...]) -> None:
+def check_files(source: str, path: str, files: Iterable[FoundFile], roots: tuple[str, ...]) -> None:
     """Refuse files that are outside of the roots once their links are followed. Without roots nothing is refused.
 
     Raises:
@@ -34,12 +36,21 @@ def check_files(source: str, path: str, files: Iterable[Path], roots: tuple[str,
     """
     if not roots:
         return
-    folders = [Path(root).resolve() for root in roots if not _REMOTE.match(root)]
+    folders = [Path(root).resolve() for root in roots if not is_remote(root)]
     for file in files:
+        if isinstance(file, FileState):
+            _check_url(source, path, file.path, roots)
+            continue
         real = file.resolve()
         if not any(real.is_relative_to(folder) for folder in folders):
             raise OutsideRoots(source, path, str(real), roots)
 
 
-def _is_under(path: str, root: str) -> bool:
-    return ".." not in path.split("/") and (path + "/").startswith(root.rstrip("/") + "/")
+def _check_url(source: str, path: str, url: str, roots: tuple[str, ...]) -> None:
+    """Refuse a URL that begins with none of the remote roots, or that has `..` in it."""
+    if not roots:
+        return
+    found = parse_url(url)
+    folders = [f"{parse_url(root.rstrip('/'))}".rstrip("/") + "/" for root in roots if is_remote(root)]
+    if ".." in found.key.split("/") or not any(f"{found}/".startswith(folder) for folder in folders):
+        raise OutsideRoots(source, path, url, roots)

@@ -8,33 +8,37 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
-from pathlib import Path
 from typing import BinaryIO
 
-from penstock.errors import BrokenFile, FilesChanged, PenstockError
+from penstock.errors import BrokenFile, FilesChanged, ObjectChanged, ObjectNotFound, PenstockError
+from penstock.object_urls import is_remote
 from penstock.run_types import FileState
+from penstock.sources.allowed_paths import FoundFile
 
 SAMPLES, SAMPLE_BYTES = 8, 16_384
 """The samples of a file's content: the first bytes, the last (the footer of a Parquet file), and some in between."""
 
 
-def read_states(source: str, files: Iterable[Path]) -> tuple[FileState, ...]:
-    """Return the present state of files.
+def read_states(source: str, files: Iterable[FoundFile]) -> tuple[FileState, ...]:
+    """Return the present state of files. Objects have it already.
 
     Raises:
         FilesChanged: a file was removed since the folder was listed.
         BrokenFile: a file may not be read.
     """
-    found = {str(file): _read_state(source, str(file)) for file in files}
-    removed = tuple(f"{path} was removed" for path, state in found.items() if state is None)
+    listed = list(files)
+    found = [file if isinstance(file, FileState) else _read_state(source, str(file)) for file in listed]
+    removed = tuple(f"{file} was removed" for file, state in zip(listed, found, strict=True) if state is None)
     if removed:
         raise FilesChanged(source, removed)
-    return tuple(state for state in found.values() if state is not None)
+    return tuple(state for state in found if state is not None)
 
 
 @contextmanager
 def unchanged_files(source: str, planned: Sequence[FileState]) -> Iterator[None]:
     """Compare files with their planned states before and after they are read in the block.
+
+    Objects are not compared here: each range of them is read from the planned state, or not at all.
 
     Raises:
         FilesChanged: a file differs. It takes the place of an error that reading raised, because it is the cause.
@@ -42,6 +46,10 @@ def unchanged_files(source: str, planned: Sequence[FileState]) -> Iterator[None]
     _refuse_changes(source, planned)
     try:
         yield
+    except ObjectChanged as error:
+        raise FilesChanged(source, (f"{error.url} {error.change}",)) from None
+    except ObjectNotFound as error:
+        raise FilesChanged(source, (f"{error.url} was removed",)) from None
     except PenstockError:
         _refuse_changes(source, planned)
         raise
@@ -49,7 +57,7 @@ def unchanged_files(source: str, planned: Sequence[FileState]) -> Iterator[None]
 
 
 def _refuse_changes(source: str, planned: Sequence[FileState]) -> None:
-    compared = ((state, _read_state(source, state.path)) for state in planned)
+    compared = ((state, _read_state(source, state.path)) for state in planned if not is_remote(state.path))
     changes = tuple(f"{then.path} {change}" for then, now in compared if (change := _difference(then, now)))
     if changes:
         raise FilesChanged(source, changes)

@@ -19,6 +19,7 @@ from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import BrokenFile, InexactColumn, PenstockError, QueryFailed, UnfitValue
 from penstock.interval import DataInterval
+from penstock.object_stores import ENVIRONMENT, StoreAccess
 from penstock.privacy.masking import hide_values
 from penstock.run_types import FileState, Partition
 from penstock.sources.column_types import ColumnType, as_text, identifier, quoted
@@ -27,6 +28,7 @@ from penstock.sources.documents.times import DocumentTimes
 from penstock.sources.file_paths import fixed_folder
 from penstock.sources.parquet import POSITION, read_parquet_files
 from penstock.sources.relation import Relation
+from penstock.sources.remote_parquet import planned_objects
 from penstock.sources.text.malformed import raise_malformed
 from penstock.sources.text.staging import Staged, StagingRequest, stage_files
 from penstock.spec.pipeline import ROW_ID, FilesSource
@@ -53,12 +55,14 @@ class FilesRequest:
     """Keys and columns to keep, which must not lose a digit."""
     run_folder: Path | None = None
     """Where text files are staged. None: in a temporary folder."""
+    access: StoreAccess = ENVIRONMENT
+    """The options that an object store is opened with."""
     times: DocumentTimes | None = None
     """The times of documents. None: those that need no interval."""
 
     @property
-    def paths(self) -> list[Path]:
-        return [Path(state.path) for state in self.files]
+    def paths(self) -> list[str]:
+        return [state.path for state in self.files]
 
 
 @dataclass(frozen=True)
@@ -130,14 +134,15 @@ def files_relation(request: FilesRequest, partition: Partition | None = None) ->
                 raise_malformed(request.source, staged, request.spec.max_malformed, request.private)
                 yield _open_staged(request, database, staged)
             return
-        relation = _open_parquet(request, database, partition)
-        try:
-            yield relation
-        except QueryFailed:
-            misfit = relation.find_misfit()
-            if misfit is None:
-                raise
-            raise misfit from None
+        with planned_objects(database, request.files, request.access):
+            relation = _open_parquet(request, database, partition)
+            try:
+                yield relation
+            except QueryFailed:
+                misfit = relation.find_misfit()
+                if misfit is None:
+                    raise
+                raise misfit from None
 
 
 @contextmanager
@@ -153,7 +158,8 @@ def staged_files(request: FilesRequest) -> Iterator[Staged]:
 def _stage(request: FilesRequest, folder: Path) -> Staged:
     if request.spec.is_documents:
         times = request.times or DocumentTimes(request.spec)
-        return stage_documents(DocumentsRequest(request.source, request.spec, request.files, times), folder)
+        documents = DocumentsRequest(request.source, request.spec, request.files, times, request.access)
+        return stage_documents(documents, folder)
     staging = StagingRequest(
         request.source,
         request.spec,
@@ -162,6 +168,7 @@ def _stage(request: FilesRequest, folder: Path) -> Staged:
         request.types,
         request.time,
         request.exact,
+        request.access,
     )
     return stage_files(staging, folder)
 
@@ -193,7 +200,7 @@ def _open_parquet(request: FilesRequest, database: Database, partition: Partitio
     except InexactColumn as error:
         raise replace(error, source=request.source) from None
     except PenstockError as error:
-        shown = ", ".join(map(str, request.paths[:3]))
+        shown = ", ".join(request.paths[:3])
         raise BrokenFile(request.source, shown, str(getattr(error, "reason", error))) from None
 
 

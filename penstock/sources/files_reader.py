@@ -12,10 +12,18 @@ import pyarrow as pa
 from penstock.database.connections import Connector
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
+from penstock.object_urls import is_remote
 from penstock.run_types import FileState, Partition, RefusedRows, SourcePlan
-from penstock.sources.allowed_paths import check_files
+from penstock.sources.allowed_paths import FoundFile, check_files
 from penstock.sources.documents.times import MODIFIED, TIME, DocumentTimes
-from penstock.sources.file_paths import covered_span, file_marks, fixed_folder, matching_files, state_marks
+from penstock.sources.file_paths import (
+    covered_span,
+    file_marks,
+    fixed_folder,
+    matching_files,
+    state_marks,
+    store_access,
+)
 from penstock.sources.file_states import read_states, unchanged_files
 from penstock.sources.files import FileRelation, FilesRequest, files_relation, staged_files
 from penstock.sources.parquet import POSITION
@@ -137,6 +145,7 @@ class FilesReader:
             self.private,
             self.exact,
             self.connect.run_folder,
+            store_access(self.source, self.connect),
             DocumentTimes.of_interval(self.source, interval, self.zone) if self.source.is_documents else None,
         )
 
@@ -145,14 +154,16 @@ class FilesReader:
         files = self._list(interval, may_be_none)
         return read_states(self.name, files) if self.planned is None else self.planned
 
-    def _list(self, interval: DataInterval | None, may_be_none: bool = True) -> list[Path]:
+    def _list(self, interval: DataInterval | None, may_be_none: bool = True) -> list[FoundFile]:
         roots = self.connect.allowed_roots
         if self.planned is not None:
-            planned = [Path(state.path) for state in self.planned]
+            planned = [state if is_remote(state.path) else Path(state.path) for state in self.planned]
             check_files(self.name, self.source.path, planned, roots)  # a link may lead elsewhere by now
             return planned
         try:
-            found = matching_files(self.name, self.source, interval, roots, zone=self.zone)
+            found = matching_files(
+                self.name, self.source, interval, roots, zone=self.zone, access=store_access(self.source, self.connect)
+            )
         except NoFiles:
             if may_be_none and self.empty_is_normal and "{" in self.source.path:
                 return []
@@ -163,10 +174,12 @@ class FilesReader:
 
     def _may_lack_documents(self, interval: DataInterval | None) -> bool:
         """Whether an interval may have none: documents beside the primary source, in a folder that exists."""
-        is_beside = self.source.is_documents and interval is not None and self.time is None
-        return is_beside and Path(fixed_folder(self.source.path)).is_dir()
+        if not self.source.is_documents or interval is None or self.time is not None:
+            return False
+        # An object store has no folders. A bucket that does not exist is an error of its own.
+        return is_remote(self.source.path) or Path(fixed_folder(self.source.path)).is_dir()
 
-    def _select_documents(self, files: list[Path], interval: DataInterval) -> list[Path]:
+    def _select_documents(self, files: list[FoundFile], interval: DataInterval) -> list[FoundFile]:
         """Return the documents of an interval by their time. Those of another source end where the interval ends."""
         times = DocumentTimes.of_interval(self.source, interval, self.zone)
         if self.time is None:

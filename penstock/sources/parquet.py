@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -29,7 +28,7 @@ class ParquetFiles:
 def read_parquet_files(
     connection: sa.Connection,
     source: FilesSource,
-    files: Sequence[Path],
+    files: Sequence[str],
     exact: Collection[str],
     partition: Partition | None,
 ) -> ParquetFiles:
@@ -42,7 +41,7 @@ def read_parquet_files(
     Raises:
         InexactColumn: a file has a decimal of more than 38 digits, which DuckDB would round.
     """
-    listed = "[" + ", ".join(quoted(str(f)) for f in files) + "]"
+    listed = "[" + ", ".join(quoted(f) for f in files) + "]"
     reader = _PARQUET.format(files=listed)
     conversions = _find_conversions(connection, reader, declared_types(source.declared_columns))
     _refuse_wide_decimals(connection, listed, {*exact} - {*conversions})

@@ -28,6 +28,7 @@ from penstock.interval import (
     iso,
     parse_duration,
 )
+from penstock.object_urls import is_remote, parse_url
 from penstock.spec.column_names import find_taken
 from penstock.spec.column_types import DeclaredType, TypeName
 from penstock.spec.dialects import CsvDialect, JsonDialect
@@ -332,6 +333,13 @@ class LogSource(RowSource):
     max_malformed: float = Field(default=0.01, ge=0, le=1, examples=[0.001])
     """Largest share of unreadable lines. Above it the run halts."""
 
+    @field_validator("path")
+    @classmethod
+    def _is_local(cls, value: str) -> str:
+        if is_remote(value):
+            raise ValueError("a log source reads local files; copy the logs to a folder, or read them as `kind: files`")
+        return value
+
     @field_validator("record_start")
     @classmethod
     def _begins_a_line(cls, value: str | None) -> str | None:
@@ -365,7 +373,11 @@ class FilesSource(ColumnSource):
     kind: Literal["files"] = Field(examples=["files"])
     """Kind of the source."""
     path: str = Field(min_length=1, max_length=1000, examples=["sales/{interval_start:%Y-%m-%d}.csv"])
-    """Path or glob of the files. It may contain the start and the end of the interval in braces."""
+    """Path or glob of the files, or their URL: `s3://`, `gs://`, `az://` or `https://`. It may contain the start and
+    the end of the interval in braces."""
+    connection: ConnectionName | None = Field(default=None, examples=["lake"])
+    """Name of the connection with the options of an object store. They are in the setting
+    `PENSTOCK_CONNECTIONS__<NAME>`. Without it they are read from the variables of the store's own tools."""
     format: Literal["parquet", "csv", "json", "text", "blob"] = Field(examples=["parquet"])
     """Format of the files. `json` means one JSON object a line. With `text` and `blob` each file is a row, with the
     columns `path`, `time`, `size` and `modified`, and `text` or `sha256` and `media_type`."""
@@ -471,6 +483,19 @@ class FilesSource(ColumnSource):
     def is_one_file_an_interval(self) -> bool:
         """Whether the path is that of one interval, so that another grain names other files."""
         return self.every is None and self.is_named_by_interval
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_url_that_is_read(cls, value: str) -> str:
+        if is_remote(value):
+            parse_url(value)
+        return value
+
+    @model_validator(mode="after")
+    def _a_connection_is_of_a_store(self) -> Self:
+        if self.connection is not None and not is_remote(self.path):
+            raise ValueError("`connection` is for a path in an object store, as in `s3://bucket/…`")
+        return self
 
     @field_validator("path")
     @classmethod

@@ -63,17 +63,18 @@ def newest_with_files(
     """Return the newest interval that has files, from this one back to the start. This one if none has."""
     from penstock.errors import NoFiles
     from penstock.interval import DataInterval, as_utc
-    from penstock.sources.file_paths import matching_files
+    from penstock.sources.file_paths import matching_files, store_access
 
     spec = pipeline.interval
     sources = {n: s for n, s in pipeline.sources.items() if isinstance(s, FilesSource) and s.is_named_by_interval}
     if interval is None or spec is None or not sources:
         return interval
     name, source = next(iter(sources.items()))
+    access = store_access(source, connect)
     first, tried = max(spec.start, as_utc(start, spec.timezone)) if start else spec.start, interval
     for _ in range(_MOST_STEPS):
         try:
-            matching_files(name, source, tried, connect.allowed_roots, zone=pipeline.timezone)
+            matching_files(name, source, tried, connect.allowed_roots, zone=pipeline.timezone, access=access)
         except NoFiles:
             if tried.start <= first:
                 break

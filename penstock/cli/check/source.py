@@ -18,7 +18,7 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
         SourceError: something is missing; the error names it.
     """
     from penstock.run.extract import source_horizon
-    from penstock.sources.file_paths import matching_files
+    from penstock.sources.file_paths import matching_files, store_access
     from penstock.sources.sql import sql_relation
     from penstock.spec.pipeline import LogSource, SqlSource
 
@@ -36,7 +36,8 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
         return _inspect_log(pipeline, name, source.path, connect)
     if "{" in source.path and pipeline.empty == "publish":
         return f"files by interval, {source.path}"  # an interval without a file is allowed
-    found = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone)
+    access = store_access(source, connect)
+    found = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone, access=access)
     return f"{plural(len(found), 'file matches', 'files match')} {source.path}"
 
 

@@ -43,17 +43,18 @@ def _read_bytes(file: BinaryIO, name: str) -> tuple[bytes, str]:
     """Return the bytes of a document, unpacked, and its name without the suffix of the compression."""
     kind = find_compression(file)
     kind = None if kind == "zip" else kind  # many formats are zip files, such as those of offices
-    try:
-        if kind is None:
-            data = file.read(MOST_BYTES + 1)
-        else:
-            with decompress_stream(file, kind) as unpacked:
-                data = unpacked.read(MOST_BYTES + 1)
-    except READ_ERRORS as error:
-        raise UnreadableDocument(f"cannot be unpacked ({type(error).__name__})") from None
+    data = file.read(MOST_BYTES + 1) if kind is None else _unpack(file, kind)
     if len(data) > MOST_BYTES:
         raise UnreadableDocument(f"has more than {MOST_BYTES >> 20} MiB, and a document is read as a whole")
     return data, name.rsplit(".", 1)[0] if kind else name
+
+
+def _unpack(file: BinaryIO, kind: str) -> bytes:
+    try:
+        with decompress_stream(file, kind) as unpacked:
+            return unpacked.read(MOST_BYTES + 1)
+    except READ_ERRORS as error:
+        raise UnreadableDocument(f"cannot be unpacked ({type(error).__name__})") from None
 
 
 def _decode(data: bytes, encoding: str) -> str:

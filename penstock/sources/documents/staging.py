@@ -8,14 +8,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.errors import BrokenFile, SettingsError
+from penstock.object_stores import ENVIRONMENT, StoreAccess, StoredObject, is_remote
 from penstock.run_types import FileState
 from penstock.sources.documents.media_types import HEAD_BYTES, find_media_type
 from penstock.sources.documents.pdf_text import pdf_version
@@ -30,6 +31,7 @@ from penstock.spec.pipeline import FilesSource
 
 _VERSION = 1
 """Goes up when the same documents are staged in another way."""
+_PIECE_BYTES = 1 << 20
 _BATCH_ROWS, _BATCH_BYTES = 2_000, 16 << 20
 _TIME = pa.timestamp("us", "UTC")
 _Columns = list[tuple[str, pa.DataType]]
@@ -61,6 +63,8 @@ class DocumentsRequest:
     spec: FilesSource
     files: tuple[FileState, ...]
     times: DocumentTimes
+    access: StoreAccess = ENVIRONMENT
+    """The options that an object store is opened with."""
 
     @property
     def columns(self) -> _Columns:
@@ -175,15 +179,26 @@ def _read_row(request: DocumentsRequest, state: FileState) -> Mapping[str, Any] 
     return {"path": path, "size": state.size, "_file": state.path, **times, **content}
 
 
+def _open(state: FileState, access: StoreAccess) -> BinaryIO:
+    return StoredObject(state, access).open("rb") if is_remote(state.path) else open(state.path, "rb")
+
+
+def _digest(file: BinaryIO) -> str:
+    digest = sha256()
+    while piece := file.read(_PIECE_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
 def _read_content(request: DocumentsRequest, state: FileState) -> Iterator[tuple[str, str | None]]:
     try:
-        with open(state.path, "rb") as file:
+        with _open(state, request.access) as file:
             if request.spec.format == "text":
                 yield "text", read_text(file, state.path, request.spec.documents.encoding or "utf-8")
                 return
             head = file.read(HEAD_BYTES)
             file.seek(0)
-            yield "sha256", file_digest(file, "sha256").hexdigest()
+            yield "sha256", _digest(file)
             yield "media_type", find_media_type(head, state.path)
     except OSError as error:
         raise BrokenFile(request.source, state.path, error.strerror or str(error)) from error

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from penstock.interval import DataInterval
+from penstock.run_types import FileState
+from penstock.sources.allowed_paths import FoundFile
 from penstock.sources.file_paths import below_fixed_folder, interval_patterns
 from penstock.spec.documents import PathTime
 from penstock.spec.pipeline import FilesSource
@@ -45,16 +46,19 @@ class DocumentTimes:
                 return start
         return modified_at(written_ns)
 
-    def select(self, files: Sequence[Path], column: str, low: datetime | None, high: datetime | None) -> list[Path]:
+    def select(
+        self, files: Sequence[FoundFile], column: str, low: datetime | None, high: datetime | None
+    ) -> list[FoundFile]:
         """Return the files in a span of time by a column, and those without a time, which are refused later."""
         return [file for file in files if self._is_within(file, column, low, high)]
 
-    def _is_within(self, file: Path, column: str, low: datetime | None, high: datetime | None) -> bool:
+    def _is_within(self, file: FoundFile, column: str, low: datetime | None, high: datetime | None) -> bool:
         try:
-            written = file.stat().st_mtime_ns
+            written = file.written_ns if isinstance(file, FileState) else file.stat().st_mtime_ns
         except FileNotFoundError:  # removed since the folder was listed
             return False
-        time = modified_at(written) if column == MODIFIED else self.find(str(file), written)
+        path = file.path if isinstance(file, FileState) else str(file)
+        time = modified_at(written) if column == MODIFIED else self.find(path, written)
         return time is None or ((low is None or time >= low) and (high is None or time < high))
 
 

@@ -14,8 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, Protocol, cast
 
 import pyarrow as pa
 
@@ -42,18 +41,24 @@ READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile
 """What reading a damaged file raises."""
 
 
+class ReadableFile(Protocol):
+    """A local file, or an object of a store. Its text is its path."""
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO: ...
+
+
 class UnreadableArchive(ValueError):
     """A zip file that does not have exactly one file in it."""
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
+def open_bytes(path: ReadableFile) -> Iterator[io.BufferedReader]:
     """Open a file, and decompress it if it is compressed.
 
     Raises:
         UnreadableArchive: a zip file has no file in it, or several.
     """
-    with open(path, "rb") as file, ExitStack() as opened:
+    with path.open("rb") as file, ExitStack() as opened:
         yield opened.enter_context(_decompressed(file, find_compression(file), opened))
 
 
@@ -102,7 +107,7 @@ def find_encoding(head: bytes, encoding: str) -> str:
 
 
 @contextmanager
-def open_text(path: Path, encoding: str) -> Iterator[io.TextIOWrapper]:
+def open_text(path: ReadableFile, encoding: str) -> Iterator[io.TextIOWrapper]:
     """Open a file as text. Lines end in LF, CRLF or CR, and keep their end.
 
     Args:

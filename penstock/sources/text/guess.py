@@ -4,11 +4,10 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from penstock.errors import AmbiguousDialect, DialectChanged, Reading
-from penstock.sources.text.decoding import has_stray_bytes
+from penstock.sources.text.decoding import ReadableFile, has_stray_bytes
 from penstock.sources.text.delimiters import guess_delimiter
 from penstock.sources.text.dialect import ARRAY, LINES, SHOWN_BY_ALL_ROWS, Dialect
 from penstock.sources.text.headers import decide_header, judge_first_row
@@ -21,7 +20,7 @@ from penstock.spec.pipeline import ROW_ID, FilesSource
 def guess_dialect(
     name: str,
     source: FilesSource,
-    files: Sequence[Path],
+    files: Sequence[ReadableFile],
     contract: Mapping[str, str] | None = None,
     expected: Collection[str] = (),
 ) -> Dialect:

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from penstock.errors import AmbiguousDialect, BrokenFile, Reading
-from penstock.sources.text.decoding import READ_ERRORS, find_encoding, open_bytes, open_text
+from penstock.sources.text.decoding import READ_ERRORS, ReadableFile, find_encoding, open_bytes, open_text
 
 _MOST_FILES = 16
 _MOST_BYTES = 1 << 20
@@ -20,13 +19,13 @@ _EIGHT_BIT = ("cp1252", "cp1250", "cp1251")
 class Head:
     """The first lines of one file."""
 
-    file: Path
+    file: ReadableFile
     lines: tuple[str, ...]
     is_whole: bool
     """Whether these are all lines of the file."""
 
 
-def read_heads(name: str, files: Sequence[Path], encoding: str | None) -> tuple[str, tuple[Head, ...]]:
+def read_heads(name: str, files: Sequence[ReadableFile], encoding: str | None) -> tuple[str, tuple[Head, ...]]:
     """Return the encoding and the first lines of the files, evenly chosen if there are many.
 
     Raises:
@@ -45,7 +44,7 @@ def read_heads(name: str, files: Sequence[Path], encoding: str | None) -> tuple[
     return found, heads
 
 
-def _read_head(file: Path, encoding: str, most: int) -> Head:
+def _read_head(file: ReadableFile, encoding: str, most: int) -> Head:
     lines: list[str] = []
     size = 0
     with open_text(file, encoding) as text:
@@ -57,7 +56,7 @@ def _read_head(file: Path, encoding: str, most: int) -> Head:
         return Head(file, tuple(lines), not text.readline())
 
 
-def _guess_encoding(name: str, files: Sequence[Path]) -> str:
+def _guess_encoding(name: str, files: Sequence[ReadableFile]) -> str:
     """Return UTF-8 or UTF-16, which bytes show. Of other encodings they show only that it is another one."""
     for file in files:
         with open_bytes(file) as opened:

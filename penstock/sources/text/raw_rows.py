@@ -13,7 +13,7 @@ from penstock.database.types import compute
 from penstock.errors import BrokenFile
 from penstock.sources.column_types import identifier, quoted
 from penstock.sources.text.csv_rows import CsvRows
-from penstock.sources.text.decoding import READ_ERRORS, open_text
+from penstock.sources.text.decoding import READ_ERRORS, ReadableFile, open_text
 from penstock.sources.text.dialect import Dialect
 from penstock.sources.text.json_rows import JsonRows
 from penstock.sources.text.records import Record, RefusedRecord
@@ -65,7 +65,7 @@ class RawRows:
         )
 
 
-def copy_rows(source: str, files: Sequence[Path], dialect: Dialect, folder: Path) -> RawRows:
+def copy_rows(source: str, files: Sequence[ReadableFile], dialect: Dialect, folder: Path) -> RawRows:
     """Copy the rows of text files into a folder.
 
     Raises:
@@ -80,7 +80,7 @@ def copy_rows(source: str, files: Sequence[Path], dialect: Dialect, folder: Path
 
 
 @contextmanager
-def _broken_file(source: str, file: Path) -> Iterator[None]:
+def _broken_file(source: str, file: ReadableFile) -> Iterator[None]:
     try:
         yield
     except READ_ERRORS as error:

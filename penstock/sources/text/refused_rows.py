@@ -17,7 +17,7 @@ from penstock.database.types import compute
 from penstock.interval import DataInterval
 from penstock.run_types import BrokenRecord, Misfit, RefusedRow
 from penstock.sources.column_types import ColumnType, identifier, quoted
-from penstock.sources.text.decoding import open_text, show_stray_bytes
+from penstock.sources.text.decoding import ReadableFile, open_text, show_stray_bytes
 from penstock.sources.text.raw_rows import FILE, LAST_LINE, LINE, RawRows
 from penstock.sources.text.raw_rows import NUMBER as RECORD
 from penstock.sources.text.records import MOST_TEXT
@@ -54,7 +54,7 @@ class Checked:
         return self.kind.kind in ("date", "timestamp")
 
 
-def file_of_row(files: Sequence[Path]) -> str:
+def file_of_row(files: Sequence[ReadableFile]) -> str:
     """Return the SQL of the path of a row's file."""
     return f"[{', '.join(quoted(str(file)) for file in files)}][{FILE} + 1]" if files else "cast(null as VARCHAR)"
 
@@ -64,7 +64,7 @@ def write_refused(
     raw: RawRows,
     checked: Mapping[str, Checked],
     time_column: str | None,
-    files: Sequence[Path],
+    files: Sequence[ReadableFile],
     encoding: str,
     folder: Path,
 ) -> int:
@@ -104,7 +104,7 @@ def _find_misfits(
     raw: RawRows,
     checked: Mapping[str, Checked],
     time: Checked | None,
-    files: Sequence[Path],
+    files: Sequence[ReadableFile],
     encoding: str,
 ) -> Iterator[pa.Table]:
     """Yield the rows with a value that does not fit: the first such column, its value, and the lines as they are."""
@@ -132,7 +132,7 @@ def _find_misfits(
         yield _table(batch)
 
 
-def _with_lines(file: Path, encoding: str, rows: Iterable[Any]) -> Iterator[tuple[Any, str]]:
+def _with_lines(file: ReadableFile, encoding: str, rows: Iterable[Any]) -> Iterator[tuple[Any, str]]:
     """Yield rows with their lines as they are in the file. The rows are in the order of the file."""
     with open_text(file, encoding) as text:
         number, lines = 0, [""]

@@ -21,6 +21,7 @@ from sqlalchemy.pool import StaticPool
 from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import BrokenFile
+from penstock.object_stores import ENVIRONMENT, StoreAccess, StoredObject, is_remote
 from penstock.run_types import FileState
 from penstock.sources.column_types import NOTHING, NUMBER, TEXT, ColumnType, declared_types, identifier, quoted
 from penstock.sources.file_states import unchanged_files
@@ -88,6 +89,8 @@ class StagingRequest:
     """The event time column."""
     exact: Collection[str]
     """Keys and columns to keep, which must not lose a digit."""
+    access: StoreAccess = ENVIRONMENT
+    """The options that an object store is opened with."""
 
     @property
     def known(self) -> dict[str, ColumnType]:
@@ -194,7 +197,11 @@ def _duckdb(source: str, folder: Path) -> Iterator[sa.Connection]:
 
 
 def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> None:
-    files = [Path(state.path) for state in request.files if state.size]
+    files: list[Path | StoredObject] = [
+        StoredObject(state, request.access) if is_remote(state.path) else Path(state.path)
+        for state in request.files
+        if state.size
+    ]
     expected = (*request.types, *request.exact, *([request.time] if request.time else []))
     dialect = guess_dialect(request.source, request.spec, files, request.dialect or None, expected)
     known = request.known
