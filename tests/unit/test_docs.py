@@ -116,6 +116,7 @@ BARE: dict[str, Any] = {
 INTERVAL = {"column": "created_at", "grain": "1d", "start": "2026-01-01"}
 LOG = {"kind": "log", "path": "logs/app.log", "format": "json"}
 FILES = {"kind": "files", "path": "lake/{interval_start:%Y}.csv", "format": "csv", "every": "1d"}
+NOTES = {"kind": "files", "path": "notes/*.txt", "format": "text"}
 SCREEN = {"name": "screen", "model": "risk@1"}
 NOT_NULL = {"type": "expect_column_values_to_not_be_null", "column": "amount"}
 PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]] = {
@@ -137,6 +138,11 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
         lambda part: {"sources": {"orders": FILES | {"columns": {"day": part}}}},
     ),
     "CsvDialect": ({}, lambda part: {"sources": {"orders": FILES | {"csv": part}}}),
+    "DocumentOptions": ({}, lambda part: {"sources": {"orders": NOTES | {"documents": part}}}),
+    "PathTime": (
+        {"path": "(.*)", "format": "%Y-%m-%d"},
+        lambda part: {"sources": {"orders": NOTES | {"documents": {"time": part}}}},
+    ),
     "JsonDialect": ({}, lambda part: {"sources": {"orders": FILES | {"format": "json", "json": part}}}),
     "Expectation": (NOT_NULL, lambda part: {"expectations": {"orders": [part]}}),
     "ScoreStep": (
@@ -159,8 +165,8 @@ def as_pipeline(key: Key, example: Any) -> str:
     part = {name: value for name, value in least.items() if name != INSTEAD.get(key.name)} | shown
     if key.name == "first_day":
         part |= {"grain": "week", "start": "2026-01-04"}
-    if key.name == "json":
-        part |= {"format": "json"}
+    if key.name in ("json", "documents"):
+        part |= {"format": {"json": "json", "documents": "text"}[key.name]}
     pipeline = BARE | place(part)
     if key.name == "expectations":
         pipeline["sources"] = dict.fromkeys(shown["expectations"], SQL)
