@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -86,6 +87,7 @@ def interval_patterns(source: FilesSource, interval: DataInterval, zone: str) ->
     return [(str(locate(path)) if is_remote(path) else path, start) for path, start in paths]
 
 
+@lru_cache(maxsize=256)
 def fixed_folder(path: str) -> str:
     """Return the folder of a path before its first wildcard or interval. Empty for the working folder."""
     fixed = re.split(r"[*?\[{]", path)[0] + "x"

@@ -6,6 +6,7 @@ import io
 import lzma
 import zipfile
 from email.message import EmailMessage
+from email.mime.text import MIMEText
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,33 @@ def test_a_mail_is_its_subject_and_its_plain_body_without_attachments() -> None:
     assert read(mail(html="<p>Only &lt;HTML&gt;</p><script>x</script>"), "a.eml") == "Only <HTML>"
     assert read(b"Subject: =?utf-8?B?R3LDvMOfZQ==?=\nContent-Type: text/plain\n\nhi", "a.eml") == "Grüße\nhi"
     assert read(b"no header at all", "a.eml") == "no header at all"
+
+
+def test_a_mail_that_is_attached_to_a_mail_is_no_part_of_it() -> None:
+    outer, inner = EmailMessage(), EmailMessage()
+    inner.set_content("the mail of a stranger")
+    inner["Subject"] = "inner"
+    outer["Subject"] = "outer"
+    outer.make_mixed()
+    outer.add_attachment(inner)
+    assert read(outer.as_bytes(), "a.eml") == "outer"
+
+    outer.attach(MIMEText("<p>see below</p>", "html"))
+    assert read(outer.as_bytes(), "a.eml") == "outer\nsee below"
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        (b"=?utf-8?q?Gr=C3=BC=C3=9Fe?= an =?iso-8859-1?q?K=F6ln?=", "Grüße an Köln"),
+        (b"=?klingon?q?x?= y", "=?klingon?q?x?= y"),
+        (b"a\r\n folded  one", "a folded one"),
+        (b"", ""),
+    ],
+)
+def test_a_subject_is_decoded(subject: bytes, expected: str) -> None:
+    text = read(b"Subject: " + subject + b"\r\nContent-Type: text/plain\r\n\r\nbody", "a.eml")
+    assert text == "\n".join(filter(None, [expected, "body"]))
 
 
 def test_a_pdf_is_the_text_of_its_pages_and_one_of_pictures_has_none() -> None:
