@@ -20,7 +20,7 @@ from penstock.database.driver_errors import translated_errors
 from penstock.errors import BrokenFile, InexactColumn, PenstockError, QueryFailed, UnfitValue
 from penstock.interval import DataInterval
 from penstock.object_stores import ENVIRONMENT, StoreAccess
-from penstock.privacy.masking import hide_values
+from penstock.privacy.masking import hide_paths, hide_values
 from penstock.run_types import FileState, Partition
 from penstock.sources.column_types import ColumnType, as_text, identifier, quoted
 from penstock.sources.documents.staging import DocumentsRequest, stage_documents
@@ -159,7 +159,8 @@ def _stage(request: FilesRequest, folder: Path) -> Staged:
     if request.spec.is_documents:
         times = request.times or DocumentTimes(request.spec)
         documents = DocumentsRequest(request.source, request.spec, request.files, times, request.access)
-        return stage_documents(documents, folder)
+        with hide_paths("path" in request.private):
+            return stage_documents(documents, folder)
     staging = StagingRequest(
         request.source,
         request.spec,

@@ -13,6 +13,7 @@ from penstock.database.connections import Connector
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
 from penstock.object_urls import is_remote
+from penstock.privacy.masking import hide_paths
 from penstock.run_types import FileState, Partition, RefusedRows, SourcePlan
 from penstock.sources.allowed_paths import FoundFile, check_files
 from penstock.sources.documents.times import MODIFIED, TIME, DocumentTimes
@@ -152,7 +153,10 @@ class FilesReader:
     def _states(self, interval: DataInterval | None, may_be_none: bool = True) -> tuple[FileState, ...]:
         """Return the planned files, or those that match."""
         files = self._list(interval, may_be_none)
-        return read_states(self.name, files) if self.planned is None else self.planned
+        if self.planned is not None:
+            return self.planned
+        with hide_paths(self.source.is_documents and "path" in self.private):
+            return read_states(self.name, files)
 
     def _list(self, interval: DataInterval | None, may_be_none: bool = True) -> list[FoundFile]:
         roots = self.connect.allowed_roots

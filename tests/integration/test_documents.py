@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -11,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from penstock.database.connections import Connector
+from penstock.errors import FilesChanged, SettingsError
+from penstock.interval import DataInterval
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs, validations_of
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey
+from penstock.sources import open_source, read_file_states
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.tasks.process_resources import connect
 from penstock.upkeep.erasure import ErasureRequest, erase
@@ -175,6 +180,31 @@ def test_the_text_of_a_refused_document_is_not_kept_beside_private_columns(
     assert kept
     assert "secret" not in shown
     assert ("smith" in shown) == ("path" not in private)
+
+
+@pytest.mark.parametrize("is_private", [False, True])
+def test_a_document_that_changes_after_planning_is_named_unless_its_path_is_private(
+    letters: Letters, is_private: bool
+) -> None:
+    file = letters.write("2026-01-01/smith.txt", "planned")
+    pipeline = letters.driver(more="private: {path: hash}" if is_private else "").pipeline
+    interval = DataInterval(DAY_1, DAY_2)
+    connector = Connector(connect, ())
+    files = read_file_states(pipeline, ["letters"], interval, connector)
+    file.write_text("written")
+
+    with pytest.raises(FilesChanged) as raised:
+        open_source(pipeline, "letters", connector, files).read(interval)
+
+    assert ("smith" in str(raised.value)) != is_private
+
+
+def test_a_pdf_without_pypdf_names_the_extra(letters: Letters, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters.write("2026-01-01/a.pdf", pdf("text"))
+    monkeypatch.setitem(sys.modules, "pypdf", None)
+
+    with pytest.raises(SettingsError, match="Install Penstock's extra `documents`"):
+        open_source(letters.driver().pipeline, "letters", Connector(connect, ())).read(DataInterval(DAY_1, DAY_2))
 
 
 def test_documents_without_text_are_counted_and_their_text_is_null(letters: Letters) -> None:
