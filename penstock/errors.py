@@ -803,10 +803,8 @@ class NoFiles(SourceError):
     path: str
 
     def message(self) -> str:
-        return (
-            f"source `{self.source}`: no file matches `{self.path}`. "
-            "Check the path and its glob. Relative paths start at the folder where penstock runs."
-        )
+        relative = "" if "://" in self.path else " Relative paths start at the folder where penstock runs."
+        return f"source `{self.source}`: no file matches `{self.path}`. Check the path and its glob.{relative}"
 
 
 @dataclass(eq=False)

@@ -31,7 +31,8 @@ class Settings(BaseSettings):
     pipelines: Path = Path("deployments/pipelines")
     """Folder of the pipelines, where names are looked up."""
     connections: dict[str, SecretStr] = Field(default_factory=dict)
-    """Named connections: SQLAlchemy URLs, or `block:<type>/<name>` of a Prefect block with a URL."""
+    """Named connections: SQLAlchemy URLs, JSON objects with the options of an object store, or `block:<type>/<name>` of
+    a Prefect block with one of them."""
     model_store: Path | None = None
     private_key: SecretStr | None = None
     """Secret for hashing private columns, at least 16 characters, the same wherever Penstock runs."""
@@ -76,8 +77,9 @@ class Settings(BaseSettings):
 
     @property
     def allowed_roots(self) -> tuple[str, ...]:
-        """The folders and remote prefixes of `roots`. The colon of `s3://` is not a separator."""
-        return tuple(root for root in re.split(rf"{re.escape(os.pathsep)}(?!//)", self.roots) if root)
+        """The folders and remote prefixes of `roots`. The colons of `https://host:8080` are no separators."""
+        other = f"[^{re.escape(os.pathsep)}]"
+        return tuple(re.findall(rf"[A-Za-z][A-Za-z0-9+.-]+://[^/:]*(?::\d+)?{other}*|{other}+", self.roots))
 
     @cached_property
     def urls(self) -> dict[str, SecretStr]:
@@ -95,7 +97,8 @@ class Settings(BaseSettings):
             raise SettingsError(
                 f"connection `{connection}` is not set.{nearest(connection, tuple(self.urls))}".rstrip("."),
                 f"Set PENSTOCK_CONNECTIONS__{connection.upper()} to a database URL, "
-                "as in `postgresql+psycopg://user:password@host/database`, in the environment or in .env.",
+                "as in `postgresql+psycopg://user:password@host/database`, or to a JSON object with the options of an "
+                "object store, in the environment or in .env.",
             )
         return self.urls[connection].get_secret_value()
 

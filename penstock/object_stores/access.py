@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import SettingsError
+from penstock.errors import SettingsError, StoreRefused
 from penstock.object_urls import ObjectUrl, parse_url
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ _RETRIES = 8
 _RETRY_SECONDS, _CONNECT_SECONDS, _ANSWER_SECONDS = 60, 10, 120
 """A request is repeated for at most a minute. One request takes at most two minutes, its body included."""
 _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
+_processes: dict[str, int] = {}
+"""The process that opened the first store. A fork has a copy of it."""
 _ENDPOINT = re.compile("endpoint|base_url|service_account", re.IGNORECASE)
 """Options that may name an endpoint. Google's is in the key of an account."""
 _CLASSES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
@@ -81,16 +83,18 @@ def open_store(location: ObjectUrl, access: StoreAccess) -> "ObjectStore":
 
     Raises:
         SettingsError: obstore is not installed, or an option of it cannot be read.
+        StoreRefused: the process was forked.
     """
+    if _processes.setdefault("first", os.getpid()) != os.getpid():
+        reason = "this process was forked from one that had opened a store, and obstore's threads are not in it"
+        raise StoreRefused(str(location), reason, "Start processes by `spawn`, as Penstock's runners do.")
     environment = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(_VARIABLES)))
-    return _open(location.scheme, location.store, access, environment, os.getpid())
+    return _open(location.scheme, location.store, access, environment)
 
 
 @lru_cache(maxsize=64)
-def _open(
-    scheme: str, name: str, access: StoreAccess, environment: tuple[tuple[str, str], ...], process: int
-) -> "ObjectStore":
-    """Open a store. A changed environment opens it anew, and so does a forked process."""
+def _open(scheme: str, name: str, access: StoreAccess, environment: tuple[tuple[str, str], ...]) -> "ObjectStore":
+    """Open a store. A changed environment opens it anew."""
     try:
         from obstore import exceptions, store
     except ModuleNotFoundError:

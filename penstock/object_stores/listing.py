@@ -6,10 +6,12 @@ and names that begin with a dot must be named with their dot.
 
 import fnmatch
 import re
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from penstock.errors import ObjectNotFound
+from penstock.errors import ObjectNotFound, StoreRefused, StoreUnavailable
 from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate, open_store
 from penstock.object_stores.reading import read_state, state_of
 from penstock.object_stores.store_errors import translated_store_errors
@@ -34,10 +36,33 @@ def list_files(pattern: str, access: StoreAccess = ENVIRONMENT) -> list[FileStat
     location = locate(pattern)
     if not location.is_pattern:
         return _find_one(location, access)
+    try:
+        found = _list_matches(location, access)
+    except StoreUnavailable:  # obstore does not ask again for a list that was cut
+        found = _list_matches(location, access)
+    if not found:
+        _require_store(location, access)
+    there = [state for state in found if state.size or _find_one(locate(state.path), access)]
+    return sorted({state.path: state for state in there}.values(), key=lambda state: state.path)
+
+
+def _list_matches(location: ObjectUrl, access: StoreAccess) -> list[FileState]:
     store = open_store(location, access)
     with translated_store_errors(location):
-        found = [state_of(location.at(meta["path"]), meta) for meta in _match(store, "", location.key.split("/"))]
-    return sorted({state.path: state for state in found}.values(), key=lambda state: state.path)
+        return [state_of(location.at(meta["path"]), meta) for meta in _match(store, "", location.key.split("/"))]
+
+
+def _require_store(location: ObjectUrl, access: StoreAccess) -> None:
+    """Refuse a server that answers every request, as a page for logging in does. Its lists would all be empty.
+
+    Raises:
+        StoreRefused: it says that an object is there which nobody has written.
+    """
+    unwritten = location.at(f"{location.key.partition('*')[0].rpartition('/')[0]}/{uuid.uuid4().hex}".lstrip("/"))
+    with suppress(ObjectNotFound):
+        read_state(str(unwritten), access)
+        reason = "it answers as no object store does"
+        raise StoreRefused(str(location), reason, "Correct the endpoint.")
 
 
 def _find_one(location: ObjectUrl, access: StoreAccess) -> list[FileState]:
@@ -82,7 +107,7 @@ def _match(store: "ObjectStore", folder: str, pattern: list[str]) -> Iterator["O
 
 
 def _without_markers(listed: Iterable["ObjectMeta"], folders: Iterable[str] = ()) -> list["ObjectMeta"]:
-    """Leave out the empty objects that some tools write to show a folder."""
+    """Leave out the empty objects that some tools write to show a folder with objects in it."""
     metas = list(listed)
     known = {folder.rstrip("/") for folder in folders}
     for meta in metas:

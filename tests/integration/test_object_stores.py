@@ -1,8 +1,13 @@
 """Objects of real stores: lists, states, reads that are bound to a state, writes under a condition, and faults."""
 
 import os
+import subprocess
+import sys
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import obstore
@@ -10,6 +15,7 @@ import pytest
 
 from penstock.errors import ObjectChanged, ObjectNotFound, SettingsError, StoreRefused, StoreUnavailable, TransientError
 from penstock.object_stores import list_files, open_file, parse_access, read_bytes, read_state, write_bytes
+from tests.servers import web
 from tests.servers.azure import AzureServer
 from tests.servers.faulty import Fault, FaultyProxy
 from tests.servers.google import GoogleServer
@@ -279,3 +285,132 @@ def test_a_file_of_a_web_server_is_read_by_its_state(web_server: WebServer) -> N
     with open_file(state) as file, pytest.raises(ObjectChanged):
         file.read()
     assert list_files(f"{web_server.url}/none.csv") == []
+
+
+class _Odd(BaseHTTPRequestHandler):
+    """Answers with the headers and the status that a test states."""
+
+    status, headers_sent = 200, {"Content-Length": "5", "ETag": '"x"'}
+
+    def do_HEAD(self) -> None:
+        self.send_response(self.status)
+        for name, value in self.headers_sent.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(b"whole")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def odd_server(status: int, **headers: str) -> Iterator[str]:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    handler = type("Odd", (_Odd,), {"status": status, "headers_sent": sent})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/a.csv"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [
+        (200, {"Content_Length": "5"}, "neither ETag nor Last-Modified"),
+        (200, {"ETag": '"x"'}, "no length"),
+        (200, {"ETag": '"x"', "Content_Length": "5"}, "no part of it"),
+        (401, {}, "does not log in to a web server"),
+        (405, {}, "it answers 405"),
+    ],
+)
+def test_a_web_server_that_cannot_be_read_safely_is_refused(status: int, headers: dict[str, str], said: str) -> None:
+    with odd_server(status, **headers) as url, pytest.raises(StoreRefused, match=said):
+        read_bytes(url)
+
+
+def test_a_server_that_does_not_know_conditions_gives_no_other_file(
+    web_server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer says which file it is of."""
+    monkeypatch.setattr(web, "IF_MATCH", "X-Unknown")
+    (web_server.folder / "a.csv").write_bytes(b"first")
+    [state] = list_files(f"{web_server.url}/a.csv")
+    (web_server.folder / "a.csv").write_bytes(b"other")
+    with open_file(state) as file, pytest.raises(ObjectChanged, match="was replaced"):
+        file.read()
+
+
+def test_a_forked_process_is_refused_where_it_would_wait_for_ever(use_store: Callable[[str], tuple[str, Any]]) -> None:
+    root, _ = use_store("s3")
+    write_bytes(f"{root}/a.csv", b"1")
+    code = (
+        "import os, sys\n"
+        "from penstock.errors import StoreRefused\n"
+        "from penstock.object_stores import read_bytes\n"
+        "read_bytes(sys.argv[1])\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    try:\n"
+        "        read_bytes(sys.argv[1])\n"
+        "    except StoreRefused:\n"
+        "        os._exit(3)\n"
+        "    os._exit(0)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, f"{root}/a.csv"], check=False, timeout=60)
+    assert done.returncode == 3
+
+
+def list_of(*keys: str) -> bytes:
+    """Write the answer to a request for a list, as S3 gives it. An object whose key ends in a slash is empty."""
+    entries = (
+        f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;x&quot;</ETag>"
+        f"<Size>{0 if key.endswith('/') else 1}</Size></Contents>"
+        for key in keys
+    )
+    return f"<ListBucketResult><IsTruncated>false</IsTruncated>{''.join(entries)}</ListBucketResult>".encode()
+
+
+@pytest.mark.parametrize("key", ["in//b.csv", "in/./b.csv", "in/b\x07.csv"])
+def test_a_key_that_is_not_read_is_no_reason_for_a_short_list(key: str, faulty: tuple[FaultyProxy, str]) -> None:
+    proxy, url = faulty
+    proxy.spoil(Fault(path="list-type", status=200, body=list_of("in/a.csv", key), times=float("inf")))
+
+    with pytest.raises(StoreRefused, match="such objects are not read"):
+        list_files(f"{url.rpartition('/')[0]}/in/*.csv")
+
+
+def test_a_marker_of_an_empty_folder_is_no_file(faulty: tuple[FaultyProxy, str]) -> None:
+    proxy, url = faulty
+    root = url.rpartition("/")[0]
+    folder = root.rpartition("/")[2]
+    proxy.spoil(Fault(path="list-type", status=200, body=list_of(f"{folder}/a/", f"{folder}/large.bin")))
+
+    assert names(root, "**") == ["large.bin"]
+
+
+def test_a_page_in_place_of_a_list_is_not_an_empty_list(faulty: tuple[FaultyProxy, str]) -> None:
+    proxy, url = faulty
+    page = Fault(methods=("GET", "HEAD"), status=200, body=b"<html>Log in</html>", times=float("inf"))
+    proxy.spoil(page)
+
+    with pytest.raises((StoreRefused, StoreUnavailable)):
+        list_files(f"{url.rpartition('/')[0]}/*")
+
+
+def test_a_list_that_is_cut_is_asked_for_again(faulty: tuple[FaultyProxy, str]) -> None:
+    proxy, url = faulty
+    root = url.rpartition("/")[0]
+    proxy.spoil(Fault(path="list-type", cut_after=150))
+    assert names(root, "*") == ["large.bin"]
+
+    proxy.spoil(Fault(path="list-type", cut_after=150, times=float("inf")))
+    with pytest.raises(StoreUnavailable):
+        names(root, "*")

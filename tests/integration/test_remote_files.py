@@ -189,6 +189,38 @@ def test_text_files_are_read_from_their_store(
     assert [key for table in read for key in table["id"].to_pylist()] == [*range(2000)]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_files_of_google_and_azure_are_read_in_slices_and_not_once_they_are_replaced(
+    scheme: str,
+    kind: str,
+    request: pytest.FixtureRequest,
+    warehouse: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = request.getfixturevalue({"gs": "google_server", "az": "azure_server"}[scheme])
+    for variable, value in server.environment().items():
+        monkeypatch.setenv(variable, value)
+    root = f"{scheme}://{server.make_bucket() if scheme == 'gs' else server.make_container()}/x y"
+
+    def write(name: str, first: int) -> None:
+        write_bytes(f"{root}/2026-01-01/{name}", csv_of(50, first) if kind == "csv" else as_parquet(rows_of(50, first)))
+
+    write("ä 1", 0)
+    write("b", 50)
+    pipeline = make_pipeline(f"{root}/{{interval_start:%Y-%m-%d}}/*", kind)
+    connector = Connector(lambda _: warehouse, ())
+    files = read_file_states(pipeline, ["rows"], FIRST, connector)
+    plan = open_source(pipeline, "rows", connector, files).plan(FIRST, 30)
+    read = [open_source(pipeline, "rows", connector, files).read(FIRST, slice_) for slice_ in plan.partitions]
+
+    assert sorted(key for table in read for key in table["id"].to_pylist()) == [*range(100)]
+    assert plan.fingerprint == open_source(pipeline, "rows", connector).fingerprint(FIRST)
+    write("b", 70)
+    with pytest.raises(FilesChanged, match="/b was replaced"):
+        open_source(pipeline, "rows", connector, files).read(FIRST, plan.partitions[-1])
+
+
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
 @pytest.mark.parametrize("change", ["replaced", "removed"])
 def test_files_that_change_after_planning_are_not_read(

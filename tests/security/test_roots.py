@@ -8,12 +8,15 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
-from penstock.errors import NoFiles, OutsideRoots
+from penstock.errors import OutsideRoots
 from penstock.interval import DataInterval
+from penstock.object_stores import write_bytes
+from penstock.run_types import FileState
 from penstock.settings import Settings, load_settings
 from penstock.sources.file_paths import matching_files
 from penstock.sources.logs.files import find_files
 from penstock.spec.pipeline import FilesSource
+from tests.servers.s3 import S3Server
 
 DAY = DataInterval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
 SPEC = """
@@ -40,7 +43,7 @@ def match(path: str | Path) -> list[Path]:
     """Find the files of a path, as a `files` and as a `log` source; both find the same."""
     source = FilesSource(kind="files", path=str(path), format="csv")
     roots = load_settings().allowed_roots
-    files = matching_files("rates", source, DAY, roots, zone="UTC")
+    files = [f for f in matching_files("rates", source, DAY, roots, zone="UTC") if isinstance(f, Path)]
     assert "{" in str(path) or sorted(find_files("rates", str(path), roots)) == [file.absolute() for file in files]
     return files
 
@@ -83,9 +86,19 @@ def test_a_path_out_of_the_roots_is_refused_by_name(lake: Path, path: str) -> No
             read(path)
 
 
-def test_a_remote_path_that_a_root_allows_passes_the_check(lake: Path) -> None:
-    with pytest.raises(NoFiles):  # the check lets it through; reading from there is not built
-        match("s3://bucket/allowed/2026/*.csv")
+def test_a_remote_path_that_a_root_allows_passes_the_check(
+    lake: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in s3_server.environment().items():
+        monkeypatch.setenv(variable, value)
+    url = f"s3://{s3_server.make_bucket()}/allowed"
+    write_bytes(f"{url}/2026/a.csv", b"a,b\n1,2\n")
+    source = FilesSource(kind="files", path=f"{url}/2026/*.csv", format="csv")
+
+    [found] = matching_files("rates", source, DAY, (url,), zone="UTC")
+
+    assert isinstance(found, FileState)
+    assert found.path == f"{url}/2026/a.csv"
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../lake-secret/2026-01-01.csv"])
@@ -120,9 +133,9 @@ def test_without_roots_every_path_is_read(lake: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_colon_of_a_remote_root_separates_nothing() -> None:
-    roots = os.pathsep.join(["/data/lake", "s3://bucket/allowed", "logs"])
+    roots = ("/data/lake", "s3://bucket/allowed", "https://host:8080/x", "logs", "gs://bucket")
 
-    assert Settings(roots=roots).allowed_roots == ("/data/lake", "s3://bucket/allowed", "logs")
+    assert Settings(roots=os.pathsep.join(roots)).allowed_roots == roots
 
 
 @pytest.mark.parametrize(("kind", "format_"), [("files", "csv"), ("log", "combined")])

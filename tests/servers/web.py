@@ -10,6 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
+IF_MATCH = "If-Match"
+"""A test may change it, for a server that does not know the condition."""
+
 
 class WebServer:
     """A server in a thread of the tests' own process."""
@@ -59,7 +62,7 @@ class _Files(BaseHTTPRequestHandler):
             "Accept-Ranges": "bytes",
             "Last-Modified": formatdate(path.stat().st_mtime, usegmt=True),
         }
-        if self.headers.get("If-Match", tag) not in (tag, "*"):
+        if self.headers.get(IF_MATCH, tag) not in (tag, "*"):
             return self._send(412, b"", headers, body)
         given = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if given is None or given.groups() == ("", ""):

@@ -167,6 +167,8 @@ def as_pipeline(key: Key, example: Any) -> str:
         part |= {"grain": "week", "start": "2026-01-04"}
     if key.name in ("json", "documents"):
         part |= {"format": {"json": "json", "documents": "text"}[key.name]}
+    if (key.section, key.name) == ("FilesSource", "connection"):
+        part |= {"path": "s3://lake/sales/{interval_start:%Y-%m-%d}.csv"}
     pipeline = BARE | place(part)
     if key.name == "expectations":
         pipeline["sources"] = dict.fromkeys(shown["expectations"], SQL)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from penstock.cli.check.report import CheckReport
 from penstock.cli.check.write_spec import Guess
+from penstock.object_urls import is_remote
 from penstock.spec.pipeline import FilesSource
 from penstock.spec.yaml_edit import write_flow
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _MOST_STEPS = 1_000
 """Intervals that are looked at for files."""
+_MOST_REQUESTS = 100
+"""Intervals that are looked at in an object store, where each takes a request or two."""
 
 
 def show_guess(
@@ -61,7 +64,7 @@ def newest_with_files(
     pipeline: "Pipeline", interval: "DataInterval | None", start: "datetime | None", connect: "Connector"
 ) -> "DataInterval | None":
     """Return the newest interval that has files, from this one back to the start. This one if none has."""
-    from penstock.errors import NoFiles
+    from penstock.errors import NoFiles, PenstockError
     from penstock.interval import DataInterval, as_utc
     from penstock.sources.file_paths import matching_files, store_access
 
@@ -70,15 +73,17 @@ def newest_with_files(
     if interval is None or spec is None or not sources:
         return interval
     name, source = next(iter(sources.items()))
-    access = store_access(source, connect)
     first, tried = max(spec.start, as_utc(start, spec.timezone)) if start else spec.start, interval
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MOST_REQUESTS if is_remote(source.path) else _MOST_STEPS):
         try:
+            access = store_access(source, connect)
             matching_files(name, source, tried, connect.allowed_roots, zone=pipeline.timezone, access=access)
         except NoFiles:
             if tried.start <= first:
                 break
             tried = DataInterval(spec.grid.previous(tried.start), tried.start, tried.zone)
+        except PenstockError:
+            break  # the check of the source reports it
         else:
             return tried
     return interval
