@@ -8,7 +8,9 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from penstock.run.decisions import decide_columns
 from penstock.run.features import closed_duckdb
+from penstock.spec.yaml_file import parse_pipeline
 
 
 def value(expression: str, text: str | None = None) -> Any:
@@ -106,3 +108,18 @@ def test_words_are_found_once_for_each_text_and_not_for_each_term() -> None:
             connection.execute("select sum(contains_any(t, ?)::int) from notes", [terms]).fetchall()
             took.append(time.process_time() - began)
     assert took[1] < 15 * took[0]
+
+
+def test_the_expressions_of_steps_have_the_macros() -> None:
+    rows = pa.table({"note": ["a fall", "nothing"], "id": ["a", "b"]})
+    spec = """
+name: p
+sources: {s: {kind: sql, connection: c, table: t, key: [id]}}
+model: m@1
+decide:
+  fell: contains_any(note, ['fall'])
+  arm: hash_bucket(id, 16)
+destination: {table: t}
+"""
+    decided = decide_columns(parse_pipeline(spec.encode(), "x"), rows, 10)
+    assert decided.to_pylist() == [{"fell": True, "arm": 10}, {"fell": False, "arm": 14}]
