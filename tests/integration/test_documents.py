@@ -199,6 +199,35 @@ def test_a_document_that_changes_after_planning_is_named_unless_its_path_is_priv
     assert ("smith" in str(raised.value)) != is_private
 
 
+def test_slices_are_the_same_rows_in_the_same_order_wherever_they_are_staged(letters: Letters, tmp_path: Path) -> None:
+    for number in range(25):
+        letters.write(f"2026-01-01/{number}.txt", "bad \xff".encode("latin-1") if number % 5 == 4 else f"text {number}")
+    pipeline, interval = letters.driver().pipeline, DataInterval(DAY_1, DAY_2)
+    files = read_file_states(pipeline, ["letters"], interval, Connector(connect, ()))
+
+    def read(machine: str) -> list[list[str | None]]:
+        reader = open_source(pipeline, "letters", Connector(connect, (), tmp_path / machine), files)
+        plan = reader.plan(interval, 4)
+        return [reader.read(interval, partition)["path"].to_pylist() for partition in plan.partitions]
+
+    slices = read("one")
+    assert [len(paths) for paths in slices] == [4] * 5
+    assert [path for paths in slices for path in paths] == sorted(f"2026-01-01/{n}.txt" for n in range(25) if n % 5 < 4)
+    assert read("two") == slices
+
+
+def test_a_document_whose_stated_time_is_outside_its_folder_is_stray(letters: Letters) -> None:
+    letters.write("2026-01-01/20260101T10.txt", "in")
+    letters.write("2026-01-01/20260107T10.txt", "out")
+    time = 'documents: {time: {path: "/(.*)[.]", format: "%Y%m%dT%H"}}'
+
+    assert "publish" in letters.driver(more=time).run(DAY_2)
+
+    [run] = list_runs(letters.place.warehouse)
+    [found] = [v for v in validations_of(letters.place.warehouse, run.run_id) if v.expectation == "stray: note"]
+    assert (run.rows_extracted, found.unexpected) == (1, 1)
+
+
 def test_a_pdf_without_pypdf_names_the_extra(letters: Letters, monkeypatch: pytest.MonkeyPatch) -> None:
     letters.write("2026-01-01/a.pdf", pdf("text"))
     monkeypatch.setitem(sys.modules, "pypdf", None)

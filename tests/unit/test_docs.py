@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow as pa
 import pytest
 import typer.main
 import yaml
@@ -20,7 +21,7 @@ from docs.generator.errors import read_entry
 from docs.generator.pages import render_pages
 from docs.generator.session import copy_session
 from docs.generator.spec import Key, walk_keys, write_example
-from penstock import errors
+from penstock import apply_features, errors
 from penstock.errors import SpecError
 from penstock.interval import iso
 from penstock.spec.yaml_file import parse_pipeline
@@ -76,6 +77,20 @@ def test_the_readmes_session_is_the_tutorials() -> None:
 def test_the_readmes_spec_is_a_pipeline() -> None:
     [block] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert parse_pipeline(block.encode(), "README.md").name == "card-risk"
+
+
+def test_the_documents_of_the_guide_are_read_and_joined() -> None:
+    [block] = re.findall(r"```yaml\n(.*?)```", Path("docs/documents.md").read_text(encoding="utf-8"), re.DOTALL)
+    head = "name: x\ninterval: {column: at, grain: 1d, start: 2026-01-01}\nmodel: m@1\ndestination: {table: t}\n"
+    pipeline = parse_pipeline((head + block).encode(), "documents.md")
+    rows = {
+        "admissions": pa.table({"encounter_id": [17, 18]}),
+        "notes": pa.table({"path": ["2026-01-05/17.txt"], "text": ["Fell. Lives alone; no sepsis."]}),
+    }
+    assert apply_features(pipeline, rows).to_pylist() == [
+        {"encounter_id": 17, "note_length": 29, "lives_alone": True, "sepsis": 1},
+        {"encounter_id": 18, "note_length": None, "lives_alone": None, "sepsis": None},
+    ]
 
 
 def test_the_steps_of_the_guide_are_those_that_the_tests_score_with() -> None:

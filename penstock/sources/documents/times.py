@@ -102,5 +102,6 @@ _GLOB = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 def _literal_or_class(part: str) -> str:
     if not (part.startswith("[") and part.endswith("]")):
         return re.escape(part)
-    inner = part[1:-1].replace("\\", r"\\")
-    return f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
+    is_negated = part.startswith("[!")
+    inner = re.sub(r"([\\\[\]^&~|])", r"\\\1", part[2:-1] if is_negated else part[1:-1])
+    return f"[^{inner}]" if is_negated else f"[{inner}]"

@@ -6,7 +6,6 @@ import io
 import lzma
 import zipfile
 from email.message import EmailMessage
-from email.mime.text import MIMEText
 from pathlib import Path
 
 import pytest
@@ -139,7 +138,9 @@ def test_a_mail_that_is_attached_to_a_mail_is_no_part_of_it() -> None:
     outer.add_attachment(inner)
     assert read(outer.as_bytes(), "a.eml") == "outer"
 
-    outer.attach(MIMEText("<p>see below</p>", "html"))
+    shown = EmailMessage()
+    shown.set_content("<p>see below</p>", subtype="html")
+    outer.attach(shown)
     assert read(outer.as_bytes(), "a.eml") == "outer\nsee below"
 
 
