@@ -14,8 +14,8 @@ from penstock.spec.pipeline import FilesSource
 DAY = DataInterval(datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 6, tzinfo=UTC))
 
 
-def source(path: str, **more: object) -> FilesSource:
-    return FilesSource.model_validate({"kind": "files", "path": path, "format": "text", **more})
+def source(path: str, format_: str = "text", **more: object) -> FilesSource:
+    return FilesSource.model_validate({"kind": "files", "path": path, "format": format_, **more})
 
 
 @pytest.mark.parametrize(
@@ -81,15 +81,18 @@ def test_a_document_has_the_start_of_the_span_that_its_path_contains(path: str, 
 def test_a_time_in_the_path_is_read_exactly_or_not_at_all(
     format_: str, text: str, zone: str, expected: datetime | None
 ) -> None:
-    spec = source("n/*", documents={"time": {"path": "^(.*)_", "format": format_}}, timezone=zone)
-    assert DocumentTimes(spec).find(f"n/{text}_x.txt", 0) == expected
+    documents = {"time": {"path": "^(.*)_", "format": format_}}
+    for kind in ("text", "blob"):
+        spec = source("n/*", kind, documents=documents, timezone=zone)
+        assert DocumentTimes(spec).find(f"n/{text}_x.txt", 0) == expected
 
 
 def test_the_time_of_a_file_is_cut_to_the_microsecond() -> None:
     assert modified_at(1_767_609_000_000_001_999) == datetime(2026, 1, 5, 10, 30, 0, 1, tzinfo=UTC)
 
 
-def test_a_span_has_its_start_and_not_its_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["text", "blob"])
+def test_a_span_has_its_start_and_not_its_end(kind: str, tmp_path: Path) -> None:
     files = []
     for number, at in enumerate(
         (DAY.start - timedelta(microseconds=1), DAY.start, DAY.end - timedelta(seconds=1), DAY.end)
@@ -99,7 +102,7 @@ def test_a_span_has_its_start_and_not_its_end(tmp_path: Path) -> None:
         stamp = int(at.timestamp()) * 10**9 + at.microsecond * 1000
         os.utime(files[-1], ns=(stamp, stamp))
 
-    times = DocumentTimes(source(f"{tmp_path}/*"))
+    times = DocumentTimes(source(f"{tmp_path}/*", kind))
 
     assert times.select(files, "modified", DAY.start, DAY.end) == files[1:3]
     assert times.select(files, "time", None, DAY.end) == files[:3]
