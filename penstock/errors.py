@@ -1115,10 +1115,10 @@ class UnfitValue(SourceError):
 
 @dataclass(eq=False)
 class MalformedRows(SourceError):
-    """Too many rows of a source's CSV or JSON files cannot be read.
+    """Too many rows of a source's CSV or JSON files, or too many of its documents, cannot be read.
 
-    Cause: lines are broken, or values do not fit the type of their column, which comes from `columns:` or, once an
-        interval is published, from the contract.
+    Cause: lines are broken, documents are of another kind or encoding, or values do not fit the type of their column,
+        which comes from `columns:` or, once an interval is published, from the contract.
     Remedy: correct the files, declare another type in `columns:`, raise `max_malformed`, or accept the files as they
         are now with `penstock check PIPELINE --accept`.
     """
@@ -1131,6 +1131,7 @@ class MalformedRows(SourceError):
     file: str
     """That of the first refused row, as are its line and what is wrong with it."""
     line: int
+    """0: the row is the file, which is a document."""
     reason: str
     """Empty if a value does not fit."""
     column: str = ""
@@ -1138,9 +1139,13 @@ class MalformedRows(SourceError):
     kind: str = ""
 
     def message(self) -> str:
-        share = (
-            f"{self.refused:,} of {plural(self.rows, 'row')} cannot be read, and `max_malformed` is {self.limit:.2%}"
-        )
+        what = plural(self.rows, "row" if self.line else "document")
+        share = f"{self.refused:,} of {what} cannot be read, and `max_malformed` is {self.limit:.2%}"
+        if not self.line:
+            return (
+                f"source `{self.source}`: {share}. The first is {self.file}, which {self.reason}. "
+                "Correct or move the document, or raise `max_malformed` of the source."
+            )
         why = f"`{self.column}` is {self.kind}, and the file has `{self.value}`" if self.column else self.reason
         declare = f", or declare the column under `columns:` of the source, as in `{self.column}: string`"
         return (

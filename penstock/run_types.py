@@ -314,10 +314,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class RefusedRow:
-    """A row of a text file that cannot be read."""
+    """A row of a text file, or a document, that cannot be read."""
 
     file: str
     line: int
+    """0: the row is the file, which is a document."""
     reason: Misfit | BrokenRecord
     text: str | None
     """The lines as they are in the file. None if the source has private columns."""
@@ -332,6 +333,8 @@ class RefusedRows:
     """The number of all rows of the files."""
     limit: float = 1.0
     """The largest share that does not halt the run."""
+    without_text: int = 0
+    """The number of documents that can be read and have pages and no text."""
 
 
 Waivers = Mapping[str, frozenset[str]]

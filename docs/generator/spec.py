@@ -27,6 +27,8 @@ SECTIONS = {
     "DeclaredType": "file column",
     "CsvDialect": "CSV dialect",
     "JsonDialect": "JSON dialect",
+    "DocumentOptions": "documents",
+    "PathTime": "document time",
     "Expectation": "expectation",
     "ScoreStep": "model step",
     "Destination": "destination keys",

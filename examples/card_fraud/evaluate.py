@@ -11,7 +11,16 @@ import pyarrow as pa
 from pyarrow import csv
 
 from penstock import Project, Trained
-from penstock.examples.card_fraud.train import HOW, LABEL, SEEN_BY_SCREEN, SHALLOW, TIME, feature_names, learned_rows
+from penstock.examples.card_fraud.train import (
+    HOW,
+    LABEL,
+    LETTERS,
+    SEEN_BY_SCREEN,
+    SHALLOW,
+    TIME,
+    feature_names,
+    learned_rows,
+)
 from penstock.examples.judging import Judged, Numbers, Rule, compare, hold_out, score_rows, to_numbers
 from penstock.examples.pack import Size
 
@@ -25,7 +34,10 @@ def judge_generated(project: Project, size: Size) -> dict[str, list[Judged]]:
     frame = learned_rows(project, size)
     holdout = hold_out(frame, LABEL, TIME, features=feature_names(frame), **HOW)
     screen = hold_out(frame, LABEL, TIME, features=SEEN_BY_SCREEN, **SHALLOW).trained
+    unread = [name for name in feature_names(frame) if name not in LETTERS]
+    blind = hold_out(frame, LABEL, TIME, features=unread, **HOW).trained
     rules: dict[str, Rule] = {
+        "model without the letters": lambda rows: score_rows(blind, rows),
         "screen alone": lambda rows: score_rows(screen, rows),
         "screen, and the model above its bound": lambda rows: score_in_steps(screen, holdout.trained, rows),
         "failed sign-ins in the hour before, then amount against the card's usual": rule_of_the_desk,

@@ -1,4 +1,4 @@
-"""Write the bank: cards, payments and verdicts in its database, sign-ins in an access log.
+"""Write the bank: cards, payments and verdicts in its database, sign-ins in an access log, letters as files.
 
 `python -m penstock.examples.card_fraud generate --rows 60000 --days 21 --seed 7 --dirty 0.003`
 """
@@ -13,6 +13,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock import Project
+from penstock.examples.card_fraud.letters import LETTERS, write_letters
 from penstock.examples.card_fraud.world import CATEGORIES, CHANNELS, COUNTRIES, SignIns, World, draw_world
 from penstock.examples.database import UTC_TIME, append_rows
 from penstock.examples.drawing import Numbers, columns, moments
@@ -75,12 +76,13 @@ def make_bank(project: Project, size: Size) -> Made:
         append_rows(connection, calendar, _calendar_table(world, size))
         append_rows(connection, payments, payments_table(world, spoiled, on_time))
         append_rows(connection, verdicts, verdicts_table(world, known))
-    lines = _write_log(world, size)
+    lines, letters = _write_log(world, size), write_letters(world, size)
     scored = world.payments.second >= _scored_from(world, size)
     summary = {
         "bank: payments": f"{len(on_time):,} of {len(world.home):,} cards in {size.days} days",
         "bank: verdicts": f"{len(known):,}, of which {int(world.payments.fraud[known].sum()):,} are fraud",
         str(LOG.parent): f"{lines:,} lines of an access log",
+        str(LETTERS): f"{letters:,} letters of customers, one file each",
     }
     return Made(summary, {PIPELINE: int(scored.sum())}, {PIPELINE: len(spoiled)})
 

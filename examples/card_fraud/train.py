@@ -40,6 +40,10 @@ def learned_rows(project: Project, size: Size) -> pa.Table:
     return join_labels(features, known, pipeline.key)
 
 
+LETTERS = ("letters_7d", "says_phished")
+"""Features that come from the customers' letters."""
+
+
 def feature_names(frame: pa.Table) -> list[str]:
     return [name for name in frame.column_names if name not in ("payment_id", TIME, LABEL)]
 

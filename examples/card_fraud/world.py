@@ -53,6 +53,16 @@ class SignIns:
 
 
 @dataclass(frozen=True)
+class Letters:
+    """Letters of customers to the bank."""
+
+    second: Numbers
+    card: Numbers
+    phished: Numbers
+    """Whether the customer says that a stranger has the password."""
+
+
+@dataclass(frozen=True)
 class World:
     begin: datetime
     home: Numbers
@@ -61,6 +71,7 @@ class World:
     """Age of each card in days, at the start of the data."""
     payments: Payments
     sign_ins: SignIns
+    letters: Letters
 
     def second_of(self, moment: datetime) -> int:
         return int((moment - self.begin).total_seconds())
@@ -86,7 +97,8 @@ def draw_world(size: Size) -> World:
     takeovers = _draw_bouts(rng, size, cards, TAKEOVER_SHARE, is_takeover=True)
     sprees = _draw_bouts(rng, size, cards, TAKEOVER_SHARE, is_takeover=False)
     payments = draw_payments(rng, size, begin, home, usual, (takeovers, sprees))
-    return World(begin, home, age, payments, _draw_sign_ins(rng, size, cards, takeovers))
+    sign_ins = _draw_sign_ins(rng, size, cards, takeovers)
+    return World(begin, home, age, payments, sign_ins, _draw_letters(size, cards, takeovers))
 
 
 def _draw_bouts(rng: np.random.Generator, size: Size, cards: int, share: float, *, is_takeover: bool) -> _Bouts:
@@ -156,3 +168,17 @@ def _draw_sign_ins(rng: np.random.Generator, size: Size, cards: int, takeovers: 
     foreign = np.repeat([False, False, True, True], sizes)
     order = np.argsort(second, kind="stable")
     return SignIns(second[order], card[order], failed[order], foreign[order])
+
+
+def _draw_letters(size: Size, cards: int, takeovers: _Bouts) -> Letters:
+    """Draw complaints of all kinds, and those of most customers whose password was phished, days before it is used."""
+    rng = np.random.default_rng([size.seed, 2])
+    phished = (takeovers.failed == 0) & (rng.random(len(takeovers.first)) < 0.7)
+    before = takeovers.first[phished] - rng.integers(3 * 3600, 4 * 86_400, int(phished.sum()))
+    others = max(size.rows // 150, 20)
+    second = np.concatenate([before, rng.integers(0, size.days * 86_400, others)])
+    card = np.concatenate([takeovers.card[phished], rng.integers(0, cards, others)])
+    # A few say so and nothing follows.
+    says = np.concatenate([np.full(len(before), True), rng.random(others) < 0.03])
+    there = second >= 0
+    return Letters(second[there], card[there], says[there])

@@ -1,10 +1,11 @@
 """Compute the figures of the README: `python -m penstock.examples.readmission evaluate --real diabetic_data.csv.gz`.
 
 The real data are 101,766 stays of patients with diabetes in 130 hospitals of the United States, over ten years. They
-are converted to the pack's three tables, and its features query reads them. They have no times, but the numbers of the
-stays grow with time, so the last fifth by number is the holdout.
+are converted to the pack's three tables, and its features query reads them. They have no notes. They have no times, but
+the numbers of the stays grow with time, so the last fifth by number is the holdout.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from penstock.examples.judging import Judged, Numbers, compare, hold_out, to_num
 from penstock.examples.pack import Size
 from penstock.examples.project import SHIPPED
 from penstock.examples.readmission.generate import PIPELINE
-from penstock.examples.readmission.train import HOW, LABEL, TIME, feature_names, learned_rows
+from penstock.examples.readmission.train import HOW, LABEL, NOTES, TIME, feature_names, learned_rows
 
 METRICS = ("auc", "aucpr")
 FIRST = datetime(1999, 1, 1, tzinfo=UTC)
@@ -53,23 +54,29 @@ RULES = {"stays in hospital in the year before, then visits to emergency": earli
 
 def judge_generated(project: Project, size: Size) -> dict[str, list[Judged]]:
     """Measure on the newest fifth of the stays whose thirty days are over."""
-    return judge_rows(learned_rows(project, size), "generated")
+    return judge_rows(learned_rows(project, size), "generated", with_notes=True)
 
 
 def judge_real(path: Path) -> dict[str, list[Judged]]:
     """Measure on the last fifth of the stays after which a patient could return."""
     stays = read_stays(path)
     rows = apply_features(load_pipeline(SHIPPED / f"{PIPELINE}.yaml"), stays)
-    return judge_rows(rows.join(stays["readmissions"], "encounter_id"), "real (130 hospitals, UCI)")
+    return judge_rows(rows.join(stays["readmissions"], "encounter_id"), "real (130 hospitals, UCI)", with_notes=False)
 
 
-def judge_rows(frame: pa.Table, what: str) -> dict[str, list[Judged]]:
-    holdout = hold_out(frame, LABEL, TIME, features=feature_names(frame), **HOW)
+def judge_rows(frame: pa.Table, what: str, *, with_notes: bool) -> dict[str, list[Judged]]:
+    features = feature_names(frame)
+    without = [name for name in features if name not in NOTES]
+    holdout = hold_out(frame, LABEL, TIME, features=features if with_notes else without, **HOW)
     back = to_numbers(frame[LABEL]).mean()
     title = f"{frame.num_rows:,} {what} stays, {back:.1%} followed by another within thirty days"
     if holdout.refused:
         title += f"; {holdout.refused} of the last fifth set aside, as a run does"
-    return {title: compare(holdout, LABEL, RULES, METRICS)}
+    model, *others = compare(holdout, LABEL, RULES, METRICS)
+    if with_notes:
+        blind = hold_out(frame, LABEL, TIME, features=without, **HOW)
+        others.insert(0, replace(compare(blind, LABEL, {}, METRICS)[0], name="model without the notes"))
+    return {title: [model, *others]}
 
 
 def read_stays(path: Path) -> dict[str, pa.Table]:
@@ -84,6 +91,7 @@ def read_stays(path: Path) -> dict[str, pa.Table]:
         "admissions": _renamed(real, _NAMES).append_column(TIME, pa.array(ended, pa.timestamp("us", "UTC"))),
         "patients": one_row_each.rename_columns(["patient_id", "age_group"]),
         "diagnoses": pa.concat_tables(_diagnosis(real, position) for position in (1, 2, 3)),
+        "notes": pa.table({"path": pa.array([], pa.string()), "text": pa.array([], pa.string())}),
         "readmissions": _renamed(real, {"encounter_id": "encounter_id"}).append_column(LABEL, pa.array(back)),
     }
 

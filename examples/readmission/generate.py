@@ -1,4 +1,4 @@
-"""Write the hospitals' database: patients, stays, diagnoses, and which patients came back.
+"""Write the hospitals' database and notes: patients, stays, diagnoses, and which patients came back.
 
 `python -m penstock.examples.readmission generate --rows 24000 --days 120 --seed 7 --dirty 0.003`
 """
@@ -11,6 +11,7 @@ from penstock import Project
 from penstock.examples.database import UTC_TIME, append_rows
 from penstock.examples.drawing import columns, moments
 from penstock.examples.pack import Made, Size
+from penstock.examples.readmission.notes import write_notes
 from penstock.examples.readmission.world import CHAPTERS, DAY, DIED, HOSPICE, Numbers, World, draw_world
 
 PIPELINE = "readmission"
@@ -85,6 +86,7 @@ def make_hospitals(project: Project, size: Size) -> Made:
         append_rows(connection, patients, patients_table(world, size, spoiled))
         write_stays(connection, world, size, spoiled, on_time)
         append_rows(connection, readmissions, readmissions_table(world, known))
+    notes = write_notes(world, size, on_time, FIRST_STAY)
     scored = there[world.stays.discharged[there] >= _scored_from(world, size)]
     left_out = int(np.isin(world.stays.goes_to[scored], (DIED, HOSPICE)).sum())
     people = len(np.unique(world.stays.patient[on_time]))
@@ -92,6 +94,7 @@ def make_hospitals(project: Project, size: Size) -> Made:
     summary = {
         "hospital: admissions": f"{len(on_time):,} stays of {people:,} patients in {size.days} days",
         "hospital: diagnoses": f"{3 * len(on_time):,}",
+        "notes/": f"{notes:,} discharge notes, one text file each",
         "hospital: readmissions": f"{len(known):,} stays whose thirty days are over, {back:,} came back",
     }
     return Made(summary, {PIPELINE: len(scored)}, {PIPELINE: len(spoiled)}, {PIPELINE: left_out})

@@ -21,6 +21,7 @@ from penstock.examples.readmission.generate import (
     spoil,
     write_stays,
 )
+from penstock.examples.readmission.notes import write_notes
 from penstock.examples.readmission.world import draw_world
 
 DAY = timedelta(days=1)
@@ -60,6 +61,7 @@ def enter_late(project: Project, size: Size) -> None:
     late = np.flatnonzero(is_withheld(world, size))
     with project.connect("hospital").writing() as connection:
         write_stays(connection, world, size, spoil(world, size), late)
+    write_notes(world, size, late, FIRST_STAY)
 
 
 def leave_as_it_is(project: Project, size: Size) -> None:

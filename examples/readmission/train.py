@@ -31,6 +31,10 @@ def learned_rows(project: Project, size: Size) -> pa.Table:
     return join_labels(features, known, pipeline.key)
 
 
+NOTES = ("note_length", "lives_alone", "fell", "declines")
+"""Features that come from the notes."""
+
+
 def feature_names(frame: pa.Table) -> list[str]:
     return [name for name in frame.column_names if name not in ("encounter_id", TIME, LABEL)]
 

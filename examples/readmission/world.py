@@ -69,6 +69,8 @@ class Stays:
     """Outpatient, emergency and inpatient. One row for each stay."""
     chapters: Numbers
     """Of three diagnoses. One row for each stay."""
+    concerns: Numbers
+    """Whether the patient lives alone, fell, or declines help. Only notes say it. One row for each stay."""
     insulin: Numbers
     measured: Numbers
     """Whether the long-term blood sugar was measured."""
@@ -129,6 +131,7 @@ def _draw_stays(
     goes_to = np.where(rng.random(count) < 0.02, DIED, np.where(rng.random(count) < 0.006, HOSPICE, lives))
     medications = np.clip(np.round(rng.normal(15 + 1.5 * frailty, 6)), 1, 60).astype(np.int64)
     insulin, measured = rng.random(count) < 0.5, rng.random(count) < 0.18
+    concerns = rng.random((count, 3)) < 0.15
     logit = (
         -2.9
         + 0.42 * np.minimum(visits[:, 2], 5)
@@ -140,6 +143,8 @@ def _draw_stays(
         + 0.2 * insulin
         - 0.25 * measured
         + 0.2 * frailty
+        + 1.2 * concerns.sum(axis=1)
+        - 0.6
     )
     leaves_alive = (goes_to != DIED) & (goes_to != HOSPICE)
     comes_back = leaves_alive & (rng.random(count) < 1 / (1 + np.exp(-logit)))
@@ -155,6 +160,7 @@ def _draw_stays(
         medications=medications,
         visits_before=visits,
         chapters=chapters,
+        concerns=concerns,
         insulin=insulin,
         measured=measured,
         comes_back=comes_back,

@@ -22,7 +22,7 @@ EVENT_TIME = "(event time)"
 
 _NO_COLUMNS = {
     *("contract", "private", "every", "lookback", "columns", "text"),
-    *("csv", "json_", "timezone", "max_malformed", "stray"),
+    *("csv", "json_", "documents", "timezone", "max_malformed", "stray"),
 }
 """Keys of a source that do not define where its columns come from."""
 

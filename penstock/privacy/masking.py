@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penstock.errors import AmbiguousDate, MalformedRows, SettingsError, UnfitValue, UnreadableTime
+from penstock.errors import (
+    AmbiguousDate,
+    BrokenFile,
+    FilesChanged,
+    MalformedRows,
+    SettingsError,
+    UnfitValue,
+    UnreadableTime,
+)
 from penstock.run_types import Misfit, Reason
 from penstock.settings import Settings
 from penstock.spec.pipeline import Masking, Pipeline
@@ -66,6 +74,21 @@ def hide_values(private: Container[str]) -> Iterator[None]:
         if error.column.casefold() not in private or not error.value:
             raise
         raise replace(error, value=HIDDEN) from None
+
+
+@contextmanager
+def hide_paths(is_private: bool) -> Iterator[None]:
+    """Take the paths of files out of an error of the block if they are private."""
+    try:
+        yield
+    except FilesChanged as error:
+        if not is_private:
+            raise
+        raise replace(error, changes=(f"{HIDDEN} was changed or removed",)) from None
+    except BrokenFile as error:
+        if not is_private:
+            raise
+        raise replace(error, file=HIDDEN) from None
 
 
 NO_MASKING = MaskingPolicy()

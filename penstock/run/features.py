@@ -17,6 +17,7 @@ from penstock.database.normalize import normalized
 from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
+from penstock.run.text_macros import create_text_macros
 from penstock.spec.parts import twin_names
 from penstock.spec.pipeline import Pipeline
 
@@ -68,6 +69,7 @@ def closed_duckdb(tables: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyCon
             "SET python_enable_replacements=false",
         ):
             connection.execute(statement)
+        create_text_macros(connection)
         for name, table in tables.items():
             connection.register(name, table)
         connection.execute("SET lock_configuration=true")

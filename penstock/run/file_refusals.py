@@ -7,7 +7,7 @@ from dataclasses import replace
 from penstock.database.connections import Connector
 from penstock.errors import SourceError
 from penstock.ledger.quarantine import digest_row
-from penstock.privacy.masking import MaskingPolicy
+from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.run.load import keep_refusals
 from penstock.run.validate import Quarantiner, to_json
 from penstock.run_types import (
@@ -28,7 +28,7 @@ from penstock.spec.expectation_types import Outcome
 from penstock.spec.pipeline import FilesSource, Pipeline
 from penstock.wording import plural
 
-MALFORMED, STRAY = "max_malformed", "stray"
+MALFORMED, STRAY, WITHOUT_TEXT = "max_malformed", "stray", "without text"
 _MOST_KEPT = 1_000
 
 
@@ -42,6 +42,8 @@ def add_rows_of_files(
         refusals += [_refuse(name, row, masking) for row in refused.rows]
         if refused.rows:
             found.append(_judge_malformed(name, refused, partition))
+        if refused.without_text:
+            found.append(_note_without_text(name, refused, partition))
     refusals += _refuse_stray(pipeline, masking, extracted)
     found += _judge_stray(pipeline, partition)
     own = sum(refusal.source == pipeline.primary for refusal in refusals)
@@ -76,10 +78,15 @@ def keep_malformed(run: ScoringRun, connect: Connector, masking: MaskingPolicy) 
 
 
 def _refuse(name: str, row: RefusedRow, masking: MaskingPolicy) -> Refusal:
-    place = {"file": row.file, "line": row.line}
+    place = {"file": row.file, "line": row.line} if row.line else _document(row.file, masking)
     key = to_json(place)
     kept = to_json(place if row.text is None else place | {"text": row.text})
     return Refusal(name, name, key, (masking.mask_reason(row.reason),), kept, digest_row(name, name, key, kept))
+
+
+def _document(file: str, masking: MaskingPolicy) -> dict[str, object]:
+    """Return the place of a document. Its path may be private."""
+    return {"file": masking.mask({"path": file}).get("path", HIDDEN)}
 
 
 def _judge_malformed(name: str, refused: RefusedRows, partition: Partition) -> Validation:
@@ -87,6 +94,12 @@ def _judge_malformed(name: str, refused: RefusedRows, partition: Partition) -> V
     outcome: Outcome = "quarantined" if bad else "passed"
     observed = f"{bad / refused.of:.2%} cannot be read, the limit is {refused.limit:.2%}" if bad else ""
     return Validation(name, MALFORMED, "warning", refused.of, bad, outcome, observed, partition.index)
+
+
+def _note_without_text(name: str, refused: RefusedRows, partition: Partition) -> Validation:
+    are = "document has" if refused.without_text == 1 else "documents have"
+    observed = f"{refused.without_text:,} {are} pages and no text, as scans; `text` is NULL"
+    return Validation(name, WITHOUT_TEXT, "info", refused.of, refused.without_text, "noted", observed, partition.index)
 
 
 def _refuse_stray(pipeline: Pipeline, masking: MaskingPolicy, extracted: ExtractedRows) -> tuple[Refusal, ...]:

@@ -2,15 +2,17 @@
 
 import glob
 import json
+import re
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from penstock.database.connections import Connector
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval, Grid, calendar_boundaries, is_fixed
-from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, list_files, parse_access
+from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, list_files, locate, parse_access
 from penstock.run_types import FileState
 from penstock.sources.allowed_paths import FoundFile, check_files, check_pattern
 from penstock.spec.pipeline import FilesSource
@@ -76,13 +78,42 @@ def covered_span(source: FilesSource, interval: DataInterval, zone: str) -> Data
     return DataInterval(pieces[0].start, pieces[-1].end)
 
 
+def interval_patterns(source: FilesSource, interval: DataInterval, zone: str) -> list[tuple[str, datetime]]:
+    """Return the path of each span of time that a file is named by, with the start of the span. None without spans."""
+    if not source.is_named_by_interval:
+        return []
+    pieces = [interval] if source.every is None else _pieces(source.every, source.lookback, interval, zone)
+    paths = ((_path_of(source, piece, zone), piece.start) for piece in pieces)
+    return [(str(locate(path)) if is_remote(path) else path, start) for path, start in paths]
+
+
+@lru_cache(maxsize=256)
+def fixed_folder(path: str) -> str:
+    """Return the folder of a path before its first wildcard or interval. Empty for the working folder."""
+    fixed = re.split(r"[*?\[{]", path)[0] + "x"
+    if is_remote(fixed):
+        return str(locate(fixed)).rpartition("/")[0]
+    folder = str(Path(fixed).parent)
+    return "" if folder == "." else folder
+
+
+def below_fixed_folder(pattern: str, file: str) -> str:
+    """Return the part of a file's path below the fixed folder of the pattern. It is the same on each machine."""
+    folder = fixed_folder(pattern)
+    return file[len(folder) + (0 if folder == "/" else 1) :] if folder else file
+
+
 def _paths(source: FilesSource, interval: DataInterval | None, zone: str) -> list[str]:
     """Return the path of the interval. With `every`, one path per piece, beginning with those of `lookback`."""
     if "{" not in source.path or interval is None:
         return [source.path]
     pieces = [interval] if source.every is None else _pieces(source.every, source.lookback, interval, zone)
-    bounds = ((piece.start.astimezone(ZoneInfo(zone)), piece.end.astimezone(ZoneInfo(zone))) for piece in pieces)
-    return [source.path.format(interval_start=start, interval_end=end) for start, end in bounds]
+    return [_path_of(source, piece, zone) for piece in pieces]
+
+
+def _path_of(source: FilesSource, piece: DataInterval, zone: str) -> str:
+    start, end = piece.start.astimezone(ZoneInfo(zone)), piece.end.astimezone(ZoneInfo(zone))
+    return source.path.format(interval_start=start, interval_end=end)
 
 
 def _pieces(every: timedelta, lookback: timedelta, interval: DataInterval, zone: str) -> list[DataInterval]:

@@ -1,9 +1,9 @@
-"""Read rows of Parquet, CSV and JSON files with an in-memory DuckDB. Columns are merged by name.
+"""Read rows of files with an in-memory DuckDB. Columns are merged by name.
 
-CSV and JSON files are staged first (`text.staging`), and read as what they were staged to.
+CSV and JSON files and documents are staged first (`text.staging`, `documents.staging`), and read as what they were
+staged to.
 """
 
-import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +19,13 @@ from penstock.database.connections import Database
 from penstock.database.driver_errors import translated_errors
 from penstock.errors import BrokenFile, FolderColumn, InexactColumn, PenstockError, QueryFailed, UnfitValue
 from penstock.interval import DataInterval
-from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, locate
-from penstock.privacy.masking import hide_values
+from penstock.object_stores import ENVIRONMENT, StoreAccess
+from penstock.privacy.masking import hide_paths, hide_values
 from penstock.run_types import FileState, Partition
 from penstock.sources.column_types import ColumnType, as_text, identifier, quoted
+from penstock.sources.documents.staging import DocumentsRequest, stage_documents
+from penstock.sources.documents.times import DocumentTimes
+from penstock.sources.file_paths import fixed_folder
 from penstock.sources.folder_columns import folder_columns
 from penstock.sources.parquet import POSITION, read_parquet_files
 from penstock.sources.relation import Relation
@@ -55,6 +58,8 @@ class FilesRequest:
     """Where text files are staged. None: in a temporary folder."""
     access: StoreAccess = ENVIRONMENT
     """The options that an object store is opened with."""
+    times: DocumentTimes | None = None
+    """The times of documents. None: those that need no interval."""
 
     @property
     def paths(self) -> list[str]:
@@ -127,7 +132,7 @@ def files_relation(request: FilesRequest, partition: Partition | None = None) ->
     with hide_values(request.private), in_memory(request.source) as database:
         if request.spec.format != "parquet":
             with staged_files(request) as staged:
-                raise_malformed(request.source, staged, request.spec.max_malformed)
+                raise_malformed(request.source, staged, request.spec.max_malformed, request.private)
                 yield _open_staged(request, database, staged)
             return
         with planned_objects(database, request.files, request.access):
@@ -150,7 +155,20 @@ def naming_misfits(relation: FileRelation) -> Iterator[None]:
 
 @contextmanager
 def staged_files(request: FilesRequest) -> Iterator[Staged]:
-    """Yield the staged rows of text files. Without a folder of a run they are removed afterwards."""
+    """Yield the staged rows of text files or documents. Without a folder of a run they are removed afterwards."""
+    if request.run_folder is not None:
+        yield _stage(request, request.run_folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
+        yield _stage(request, Path(folder))
+
+
+def _stage(request: FilesRequest, folder: Path) -> Staged:
+    if request.spec.is_documents:
+        times = request.times or DocumentTimes(request.spec)
+        documents = DocumentsRequest(request.source, request.spec, request.files, times, request.access)
+        with hide_paths("path" in request.private):
+            return stage_documents(documents, folder)
     staging = StagingRequest(
         request.source,
         request.spec,
@@ -162,11 +180,7 @@ def staged_files(request: FilesRequest) -> Iterator[Staged]:
         request.access,
         frozenset(request.private),
     )
-    if request.run_folder is not None:
-        yield stage_files(staging, request.run_folder)
-        return
-    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
-        yield stage_files(staging, Path(folder))
+    return stage_files(staging, folder)
 
 
 @contextmanager
@@ -262,7 +276,6 @@ def rows_relation(
 
 def _row_id(source: FilesSource) -> str:
     """Return the SQL of a row's id: its file below the pattern's fixed folder, and its number in the file."""
-    fixed = re.split(r"[*?\[{]", source.path)[0] + "x"
-    folder = str(locate(fixed)).rpartition("/")[0] if is_remote(fixed) else str(Path(fixed).parent)
-    prefix = 0 if folder == "." else len(folder) + 1
+    folder = fixed_folder(source.path)
+    prefix = len(folder) + 1 if folder else 0
     return f"substr(_file, {prefix + 1}) || ':' || _row_of_file"

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,9 +13,18 @@ from penstock.database.connections import Connector
 from penstock.errors import NoFiles
 from penstock.interval import DataInterval
 from penstock.object_urls import is_remote
+from penstock.privacy.masking import hide_paths
 from penstock.run_types import FileState, Partition, RefusedRows, SourcePlan
 from penstock.sources.allowed_paths import FoundFile, check_files
-from penstock.sources.file_paths import covered_span, file_marks, matching_files, state_marks, store_access
+from penstock.sources.documents.times import MODIFIED, TIME, DocumentTimes
+from penstock.sources.file_paths import (
+    covered_span,
+    file_marks,
+    fixed_folder,
+    matching_files,
+    state_marks,
+    store_access,
+)
 from penstock.sources.file_states import read_states, unchanged_files
 from penstock.sources.files import FileRelation, FilesRequest, files_relation, staged_files
 from penstock.sources.parquet import POSITION
@@ -47,19 +58,23 @@ class FilesReader:
         if not (files := self._states(interval)):
             return SourcePlan(0, "[]", ())
         span = covered_span(self.source, interval, self.zone) if interval and self.time else None
-        with self._relation(files) as relation:
+        with self._relation(files, interval) as relation:
             source_plan = relation.plan(interval, partition_rows)
             stray = relation.count_outside(span) if span else 0
         kept = len(self.read_refused(interval).rows) + (stray if self.source.stray == "quarantine" else 0)
-        return replace(_add_to_first(source_plan, kept, stray), fingerprint=state_marks(files))
+        return replace(_add_to_first(source_plan, kept, stray), fingerprint=self._shorten(state_marks(files)))
 
     def fingerprint(self, interval: DataInterval | None) -> str:
-        return file_marks(self._list(interval))
+        return self._shorten(file_marks(self._list(interval)))
+
+    def _shorten(self, marks: str) -> str:
+        """Return the digest of marks of documents, of which there may be very many."""
+        return sha256(marks.encode()).hexdigest() if self.source.is_documents and marks != "[]" else marks
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
     ) -> pa.Table:
-        with self._relation(self._states(interval, may_be_none=False), partition) as relation:
+        with self._relation(self._states(interval, may_be_none=False), interval, partition) as relation:
             table = relation.read(interval, partition, limit).drop_columns([POSITION])
             staged = relation.staged
         may_be_open = staged is not None and (partition is None or not table.num_rows)
@@ -68,7 +83,7 @@ class FilesReader:
     def count_without_time(self, interval: DataInterval | None) -> int:
         if not (files := self._states(interval)):
             return 0
-        with self._relation(files) as relation:
+        with self._relation(files, interval) as relation:
             return relation.count_without_time()
 
     def read_stray(self, interval: DataInterval | None) -> pa.Table | None:
@@ -76,7 +91,7 @@ class FilesReader:
         span = covered_span(self.source, interval, self.zone) if interval and self.time else None
         if span is None or not (files := self._states(interval)):
             return None
-        with self._relation(files) as relation:
+        with self._relation(files, interval) as relation:
             return relation.read_outside(span).drop_columns([POSITION])
 
     def read_refused(self, interval: DataInterval | None) -> RefusedRows:
@@ -86,13 +101,16 @@ class FilesReader:
         """
         if self.source.format == "parquet" or not (files := self._states(interval)):
             return RefusedRows()
-        near = None if self.time is None or self.source.is_one_file_an_interval else interval
-        with staged_files(self._request(files)) as staged:
+        # Documents are chosen by their time before they are read.
+        near = (
+            None if self.time is None or self.source.is_one_file_an_interval or self.source.is_documents else interval
+        )
+        with staged_files(self._request(files, interval)) as staged:
             rows = read_refused(staged.refused_file, near)
-            columns = {column.casefold() for column in staged.kinds}
+            columns, without_text = {column.casefold() for column in staged.kinds}, staged.without_text
         if self.source.private or columns & self.private:
             rows = [replace(row, text=None) for row in rows]
-        return RefusedRows(tuple(rows), staged.rows + staged.refused, self.source.max_malformed)
+        return RefusedRows(tuple(rows), staged.rows + staged.refused, self.source.max_malformed, without_text)
 
     def read_states(self, interval: DataInterval | None) -> tuple[FileState, ...]:
         """Return the interval's files as they are now."""
@@ -101,12 +119,14 @@ class FilesReader:
     @contextmanager
     def open(self, interval: DataInterval | None) -> Iterator[FileRelation]:
         """Open the interval's files."""
-        with self._relation(self._states(interval, may_be_none=False)) as relation:
+        with self._relation(self._states(interval, may_be_none=False), interval) as relation:
             yield relation
 
     @contextmanager
-    def _relation(self, files: tuple[FileState, ...], partition: Partition | None = None) -> Iterator[FileRelation]:
-        request = self._request(files)
+    def _relation(
+        self, files: tuple[FileState, ...], interval: DataInterval | None, partition: Partition | None = None
+    ) -> Iterator[FileRelation]:
+        request = self._request(files, interval)
         if self.source.format != "parquet":
             with files_relation(request, partition) as relation:
                 yield relation
@@ -114,25 +134,29 @@ class FilesReader:
         with unchanged_files(self.name, self.planned or ()), files_relation(request, partition) as relation:
             yield relation
 
-    def _request(self, files: tuple[FileState, ...]) -> FilesRequest:
+    def _request(self, files: tuple[FileState, ...], interval: DataInterval | None) -> FilesRequest:
         return FilesRequest(
             self.name,
             self.source,
             files,
             self.time,
             self.partition_by,
-            {} if self.source.format == "parquet" else self.read_types(),
-            {} if self.source.format == "parquet" else self.read_dialect(),
+            self.read_types() if self.source.is_guessed else {},
+            self.read_dialect() if self.source.is_guessed else {},
             self.private,
             self.exact,
             self.connect.run_folder,
             store_access(self.source, self.connect),
+            DocumentTimes.of_interval(self.source, interval, self.zone) if self.source.is_documents else None,
         )
 
     def _states(self, interval: DataInterval | None, may_be_none: bool = True) -> tuple[FileState, ...]:
         """Return the planned files, or those that match."""
         files = self._list(interval, may_be_none)
-        return read_states(self.name, files) if self.planned is None else self.planned
+        if self.planned is not None:
+            return self.planned
+        with hide_paths(self.source.is_documents and "path" in self.private):
+            return read_states(self.name, files)
 
     def _list(self, interval: DataInterval | None, may_be_none: bool = True) -> list[FoundFile]:
         roots = self.connect.allowed_roots
@@ -141,13 +165,33 @@ class FilesReader:
             check_files(self.name, self.source.path, planned, roots)  # a link may lead elsewhere by now
             return planned
         try:
-            return matching_files(
+            found = matching_files(
                 self.name, self.source, interval, roots, zone=self.zone, access=store_access(self.source, self.connect)
             )
         except NoFiles:
             if may_be_none and self.empty_is_normal and "{" in self.source.path:
                 return []
+            if self._may_lack_documents(interval):
+                return []
             raise
+        return self._select_documents(found, interval) if self.source.is_documents and interval else found
+
+    def _may_lack_documents(self, interval: DataInterval | None) -> bool:
+        """Whether an interval may have none: documents beside the primary source, in a folder that exists."""
+        if not self.source.is_documents or interval is None or self.time is not None:
+            return False
+        # An object store has no folders. A bucket that does not exist is an error of its own.
+        return is_remote(self.source.path) or Path(fixed_folder(self.source.path)).is_dir()
+
+    def _select_documents(self, files: list[FoundFile], interval: DataInterval) -> list[FoundFile]:
+        """Return the documents of an interval by their time. Those of another source end where the interval ends."""
+        times = DocumentTimes.of_interval(self.source, interval, self.zone)
+        if self.time is None:
+            reach = self.source.lookback if not self.source.is_named_by_interval else timedelta(0)
+            return times.select(files, TIME, interval.start - reach if reach else None, interval.end)
+        if self.source.is_named_by_interval or self.time.casefold() not in (TIME, MODIFIED):
+            return files
+        return times.select(files, self.time.casefold(), interval.start, interval.end)
 
 
 def _add_to_first(source_plan: SourcePlan, kept: int, stray: int) -> SourcePlan:

@@ -33,6 +33,7 @@ def _check_encoding(value: str) -> str:
         raise ValueError(f"Python knows no encoding `{value}`; common ones are `utf-8` and `cp1252`") from None
 
 
+Encoding = Annotated[str, AfterValidator(_check_encoding)]
 _Character = Annotated[str, AfterValidator(_check_character)]
 _Delimiter = Annotated[str, AfterValidator(_check_delimiter)]
 _OptionalCharacter = Annotated[str, AfterValidator(_check_optional_character)]
@@ -58,7 +59,7 @@ class CsvDialect(Part):
     """Lines that begin with this character are not read. Empty: all lines are read."""
     null: tuple[str, ...] | None = Field(default=None, max_length=100, examples=[["", "NA", "?", "\\N"]])
     """Texts that mean NULL, without quotes and blanks around them."""
-    encoding: Annotated[str, AfterValidator(_check_encoding)] | None = Field(default=None, examples=["cp1252"])
+    encoding: Encoding | None = Field(default=None, examples=["cp1252"])
     """Encoding of the text, by its name in Python. A byte order mark wins over it."""
     decimal: Literal[".", ","] | None = Field(default=None, examples=[","])
     """Decimal mark of numbers."""
@@ -97,5 +98,5 @@ class JsonDialect(Part):
     records: str | None = Field(default=None, max_length=200, examples=["data.items"])
     """Where the records are: `lines` for one JSON object a line, `array` for a file that is one array, or the keys that
     lead to the array, with dots between them. It is guessed whether a file has lines or is an array."""
-    encoding: Annotated[str, AfterValidator(_check_encoding)] | None = Field(default=None, examples=["utf-16"])
+    encoding: Encoding | None = Field(default=None, examples=["utf-16"])
     """Encoding of the text, by its name in Python. A byte order mark wins over it."""

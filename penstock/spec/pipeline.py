@@ -32,6 +32,7 @@ from penstock.object_urls import is_remote, parse_url
 from penstock.spec.column_names import find_taken
 from penstock.spec.column_types import DeclaredType, TypeName
 from penstock.spec.dialects import CsvDialect, JsonDialect
+from penstock.spec.documents import DOCUMENTS, DocumentOptions
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.features_query import check_features
@@ -367,7 +368,7 @@ _INTERVAL_PLACE = re.compile(r"\{interval_(?:start|end)(?::[^{}]{1,40})?\}")
 
 
 class FilesSource(ColumnSource):
-    """Rows of Parquet, CSV or JSON-lines files. Columns of several files are matched by name."""
+    """Rows of Parquet, CSV or JSON files, whose columns are matched by name, or documents, which are one row each."""
 
     kind: Literal["files"] = Field(examples=["files"])
     """Kind of the source."""
@@ -377,15 +378,17 @@ class FilesSource(ColumnSource):
     connection: ConnectionName | None = Field(default=None, examples=["lake"])
     """Name of the connection with the options of an object store. They are in the setting
     `PENSTOCK_CONNECTIONS__<NAME>`. Without it they are read from the variables of the store's own tools."""
-    format: Literal["parquet", "csv", "json"] = Field(examples=["parquet"])
-    """Format of the files. `json` means one JSON object a line."""
+    format: Literal["parquet", "csv", "json", "text", "blob"] = Field(examples=["parquet"])
+    """Format of the files. `json` means one JSON object a line. With `text` and `blob` each file is a row, with the
+    columns `path`, `time`, `size` and `modified`, and `text` or `sha256` and `media_type`."""
     every: Duration | None = Field(default=None, examples=["1d"])
     """Span of time in one file, for a path with the interval in it. With `1d`, an interval of a week reads
     seven files. Files that do not exist are skipped."""
     lookback: Duration = Field(default=timedelta(0), examples=["7d"])
-    """As a secondary source: how far before the start of the interval its files are read. Needs `every`."""
+    """As a secondary source: how far before the start of the interval its files are read. Needs `every`. Documents need
+    it only if the path contains the interval; without `lookback` all those from before the end are read."""
     key: tuple[Column, ...] = Field(default=(ROW_ID,), max_length=8, examples=[["order_id"]])
-    """Columns that identify a row. By default the key is made of file and row number."""
+    """Columns that identify a row. By default the key is made of file and row number. For documents it is `path`."""
     columns: dict[Column, TypeName | DeclaredType] = Field(
         default_factory=dict, examples=[{"postcode": "string", "paid_at": {"type": "timestamp", "format": "%m/%d/%Y"}}]
     )
@@ -400,14 +403,35 @@ class FilesSource(ColumnSource):
     """How CSV files are written. What is left out is guessed, and `penstock check` shows it."""
     json_: JsonDialect = Field(default=JsonDialect(), alias="json", examples=[{"records": "array"}])
     """How JSON files are written. What is left out is guessed, and `penstock check` shows it."""
+    documents: DocumentOptions = Field(default=DocumentOptions(), examples=[{"encoding": "cp1252"}])
+    """For `text` and `blob`: the encoding, and where the path has the time."""
     timezone: TimeZone = Field(default="UTC", examples=["Europe/Berlin"])
-    """IANA time zone of timestamps without a zone in CSV and JSON files. A row with a local time that the clock skips
-    or shows twice is refused."""
+    """IANA time zone of timestamps without a zone in CSV and JSON files and in paths of documents. A row with a local
+    time that the clock skips or shows twice is refused."""
     max_malformed: float = Field(default=0.01, ge=0, le=1, examples=[0.001])
-    """Largest share of refused lines and records of CSV and JSON files. Above it the run halts."""
+    """Largest share of refused lines and records of CSV and JSON files, and of refused documents. Above it the run
+    halts."""
     stray: Literal["note", "quarantine", "halt"] = Field(default="note", examples=["halt"])
     """What a run does with rows whose event time is outside the interval of their file: count them, keep them in
     quarantine, or halt."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _documents_have_their_path_as_key(cls, data: Any) -> Any:
+        is_document = isinstance(data, dict) and data.get("format") in DOCUMENTS and "key" not in data
+        return data | {"key": ["path"]} if is_document else data
+
+    @model_validator(mode="after")
+    def _documents_have_fixed_columns(self) -> Self:
+        if not self.is_documents:
+            if self.documents.model_fields_set:
+                raise ValueError("`documents` is for `format: text` and `format: blob`")
+            return self
+        if self.columns:
+            raise ValueError(f"the columns of `format: {self.format}` are fixed; leave `columns` out")
+        if self.format == "blob" and self.documents.encoding is not None:
+            raise ValueError("a blob is not decoded; leave `encoding` out")
+        return self
 
     @model_validator(mode="after")
     def _only_csv_guesses(self) -> Self:
@@ -431,7 +455,7 @@ class FilesSource(ColumnSource):
     @model_validator(mode="after")
     def _pieces_are_named_by_the_path(self) -> Self:
         if self.every is None:
-            if self.lookback:
+            if self.lookback and (self.is_named_by_interval or not self.is_documents):
                 raise ValueError("`lookback` reads whole files; set the time span of one file, as in `every: 1d`")
             return self
         if not _INTERVAL_PLACE.search(self.path):
@@ -439,6 +463,16 @@ class FilesSource(ColumnSource):
         if self.every <= timedelta(0) or self.lookback // self.every > _MOST_PIECES:
             raise ValueError(f"`every` must be longer than zero, and `lookback` at most {_MOST_PIECES:,} times as long")
         return self
+
+    @property
+    def is_documents(self) -> bool:
+        """Whether each file is a row."""
+        return self.format in DOCUMENTS
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether what the files do not show is guessed, and then kept as the contract."""
+        return self.format in ("csv", "json")
 
     @property
     def is_named_by_interval(self) -> bool:

@@ -127,7 +127,7 @@ def _erase_refused_lines(work: _Work, pipeline: Pipeline, name: str, text: str) 
     rows = sa.select(quarantine.c.run_id, quarantine.c.partition, quarantine.c.number, quarantine.c.row).where(*mine)
     for run_id, partition, number, row in work.connection.execute(rows).all():
         kept = json.loads(row)
-        if set(kept) == {"file", "line", "text"} and _is_word_of(text, str(kept["text"])):
+        if {"file", "text"} <= set(kept) <= {"file", "line", "text"} and _is_word_of(text, str(kept["text"])):
             place = (quarantine.c.run_id == run_id, quarantine.c.partition == partition, quarantine.c.number == number)
             work.delete(quarantine.name, quarantine, *place)
 

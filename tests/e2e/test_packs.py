@@ -13,9 +13,11 @@ import sqlalchemy as sa
 from penstock import Project, SettingsError
 from penstock.database.connections import close_engines
 from penstock.deployments.deploy.specs import load_specs
+from penstock.examples.card_fraud.train import learned_rows as learned_payments
 from penstock.examples.judging import judge_published
 from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
 from penstock.examples.project import SHIPPED, inside, newest_end, write_pipelines, write_settings, write_size
+from penstock.examples.readmission.evaluate import judge_generated as judge_stays
 from penstock.examples.scenario import Act, departure, play, see
 from penstock.ledger.tables import quarantine
 from penstock.models.manifest import Manifest
@@ -121,6 +123,24 @@ def test_models_are_better_than_a_guess(played: Played) -> None:
     for manifest in played.manifests:
         assert manifest.metrics
         assert manifest.trained_until is None or manifest.trained_until < played.size.until
+
+
+def test_notes_of_nurses_make_the_model_better(played: Played) -> None:
+    if played.pack.name != "readmission":
+        pytest.skip("only this pack has notes")
+    [judged] = judge_stays(played.project, played.size).values()
+    figures = {each.name: each.figures["auc"] for each in judged}
+
+    assert figures["model"] > figures["model without the notes"] + 0.02
+
+
+def test_letters_of_customers_come_before_the_frauds_that_they_warn_of(played: Played) -> None:
+    if played.pack.name != "card-fraud":
+        pytest.skip("only this pack has letters")
+    rows = learned_payments(played.project, played.size).to_pandas()
+    share = rows.groupby("says_phished")["fraud"].mean()
+
+    assert share[True] > 10 * share[False]
 
 
 def test_labels_come_in_later_and_judge_what_was_published(played: Played) -> None:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
@@ -422,3 +423,55 @@ def test_a_run_scores_objects_once_and_sees_one_that_is_replaced(
 def test_a_run_of_local_files_does_not_load_obstore() -> None:
     code = "import sys, penstock.scoring_steps; sys.exit(not {'obstore', 'fsspec'}.isdisjoint(sys.modules))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def make_documents(path: str, kind: str = "text", **more: Any) -> Pipeline:
+    pipeline = make_pipeline(path, kind, **more)
+    return pipeline.model_copy(
+        update={"interval": pipeline.interval.model_copy(update={"column": "time"})}  # type: ignore[union-attr]
+    )
+
+
+def test_documents_of_a_store_are_rows_with_the_time_in_their_path(
+    root: str, proxy: FaultyProxy, warehouse: Database
+) -> None:
+    for name in ("2026-01-01/a b.txt", "2026-01-01/c%20d.txt", "2026-01-01/ü[1].txt", "2026-01-02/e.txt"):
+        write_bytes(f"{root}/{name}", f"text of {name}".encode())
+    connector = Connector(lambda _: warehouse, ())
+
+    by_day = make_documents(f"{root}/{{interval_start:%Y-%m-%d}}/*.txt")
+    read = open_source(by_day, "rows", connector).read(FIRST)
+    assert read["path"].to_pylist() == ["2026-01-01/a b.txt", "2026-01-01/c%20d.txt", "2026-01-01/ü[1].txt"]
+    assert read["text"].to_pylist() == [f"text of {path}" for path in read["path"].to_pylist()]
+    assert set(read["time"].to_pylist()) == {FIRST.start}
+
+    proxy.seen.clear()
+    time = {"path": r"^([\d-]+)/", "format": "%Y-%m-%d"}
+    stated = make_documents(f"{root}/*/*.txt", documents={"time": time})
+    assert open_source(stated, "rows", connector).read(FIRST)["path"].to_pylist() == read["path"].to_pylist()
+    assert not [seen.path for seen in proxy.seen if "e.txt" in seen.path and "list-type" not in seen.path]
+
+
+def test_a_blob_of_a_store_has_its_digest(root: str, warehouse: Database) -> None:
+    content = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20_000
+    write_bytes(f"{root}/2026-01-01/scan", content)
+
+    pipeline = make_documents(f"{root}/{{interval_start:%Y-%m-%d}}/*", "blob")
+    [row] = open_source(pipeline, "rows", Connector(lambda _: warehouse, ())).read(FIRST).to_pylist()
+
+    assert (row["sha256"], row["media_type"], row["size"]) == (
+        hashlib.sha256(content).hexdigest(),
+        "image/png",
+        len(content),
+    )
+
+
+def test_a_document_that_is_replaced_after_planning_is_not_read(root: str, warehouse: Database) -> None:
+    write_bytes(f"{root}/2026-01-01/a.txt", b"planned")
+    connector = Connector(lambda _: warehouse, ())
+    pipeline = make_documents(f"{root}/{{interval_start:%Y-%m-%d}}/*")
+    files = read_file_states(pipeline, ["rows"], FIRST, connector)
+    write_bytes(f"{root}/2026-01-01/a.txt", b"written")
+
+    with pytest.raises(FilesChanged, match=r"a\.txt"):
+        open_source(pipeline, "rows", connector, files).read(FIRST)

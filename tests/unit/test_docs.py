@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow as pa
 import pytest
 import typer.main
 import yaml
@@ -20,7 +21,7 @@ from docs.generator.errors import read_entry
 from docs.generator.pages import render_pages
 from docs.generator.session import copy_session
 from docs.generator.spec import Key, walk_keys, write_example
-from penstock import errors
+from penstock import apply_features, errors
 from penstock.errors import SpecError
 from penstock.interval import iso
 from penstock.spec.yaml_file import parse_pipeline
@@ -78,6 +79,20 @@ def test_the_readmes_spec_is_a_pipeline() -> None:
     assert parse_pipeline(block.encode(), "README.md").name == "card-risk"
 
 
+def test_the_documents_of_the_guide_are_read_and_joined() -> None:
+    [block] = re.findall(r"```yaml\n(.*?)```", Path("docs/documents.md").read_text(encoding="utf-8"), re.DOTALL)
+    head = "name: x\ninterval: {column: at, grain: 1d, start: 2026-01-01}\nmodel: m@1\ndestination: {table: t}\n"
+    pipeline = parse_pipeline((head + block).encode(), "documents.md")
+    rows = {
+        "admissions": pa.table({"encounter_id": [17, 18]}),
+        "notes": pa.table({"path": ["2026-01-05/17.txt"], "text": ["Fell. Lives alone; no sepsis."]}),
+    }
+    assert apply_features(pipeline, rows).to_pylist() == [
+        {"encounter_id": 17, "note_length": 29, "lives_alone": True, "sepsis": 1},
+        {"encounter_id": 18, "note_length": None, "lives_alone": None, "sepsis": None},
+    ]
+
+
 def test_the_steps_of_the_guide_are_those_that_the_tests_score_with() -> None:
     page = Path("docs/several-models.md").read_text(encoding="utf-8")
     [block] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
@@ -118,6 +133,7 @@ LOG = {"kind": "log", "path": "logs/app.log", "format": "json"}
 FILES = {"kind": "files", "path": "lake/{interval_start:%Y}.csv", "format": "csv", "every": "1d"}
 DELTA = {"kind": "delta", "path": "lake/orders", "key": ["order_id"]}
 ICEBERG = {"kind": "iceberg", "connection": "catalog", "table": "shop.orders", "key": ["order_id"]}
+NOTES = {"kind": "files", "path": "notes/*.txt", "format": "text"}
 SCREEN = {"name": "screen", "model": "risk@1"}
 NOT_NULL = {"type": "expect_column_values_to_not_be_null", "column": "amount"}
 PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]] = {
@@ -141,6 +157,11 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
         lambda part: {"sources": {"orders": FILES | {"columns": {"day": part}}}},
     ),
     "CsvDialect": ({}, lambda part: {"sources": {"orders": FILES | {"csv": part}}}),
+    "DocumentOptions": ({}, lambda part: {"sources": {"orders": NOTES | {"documents": part}}}),
+    "PathTime": (
+        {"path": "(.*)", "format": "%Y-%m-%d"},
+        lambda part: {"sources": {"orders": NOTES | {"documents": {"time": part}}}},
+    ),
     "JsonDialect": ({}, lambda part: {"sources": {"orders": FILES | {"format": "json", "json": part}}}),
     "Expectation": (NOT_NULL, lambda part: {"expectations": {"orders": [part]}}),
     "ScoreStep": (
@@ -163,8 +184,8 @@ def as_pipeline(key: Key, example: Any) -> str:
     part = {name: value for name, value in least.items() if name != INSTEAD.get(key.name)} | shown
     if key.name == "first_day":
         part |= {"grain": "week", "start": "2026-01-04"}
-    if key.name == "json":
-        part |= {"format": "json"}
+    if key.name in ("json", "documents"):
+        part |= {"format": {"json": "json", "documents": "text"}[key.name]}
     if (key.section, key.name) == ("FilesSource", "connection"):
         part |= {"path": "s3://lake/sales/{interval_start:%Y-%m-%d}.csv"}
     pipeline = BARE | place(part)

@@ -33,7 +33,7 @@ def show_guess(
     from penstock.sources import open_files
 
     source = pipeline.sources[name]
-    if not isinstance(source, FilesSource) or source.format == "parquet":
+    if not isinstance(source, FilesSource) or not source.is_guessed:
         return None
     reader = open_files(pipeline, name, source, connect)
     with reader.open(interval) as rows:

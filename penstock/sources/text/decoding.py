@@ -58,11 +58,21 @@ def open_bytes(path: ReadableFile) -> Iterator[io.BufferedReader]:
     Raises:
         UnreadableArchive: a zip file has no file in it, or several.
     """
+    with path.open("rb") as file, ExitStack() as opened:
+        yield opened.enter_context(_decompressed(file, find_compression(file), opened))
+
+
+def find_compression(file: BinaryIO) -> str | None:
+    """Return how a file is compressed, by its first bytes. None if it is not."""
+    head = file.read(16)
+    file.seek(0)
+    return next((kind for kind, magic in _MAGIC.items() if magic.match(head)), None)
+
+
+@contextmanager
+def decompress_stream(file: BinaryIO, kind: str) -> Iterator[io.BufferedReader]:
+    """Decompress an open file of a known compression."""
     with ExitStack() as opened:
-        file = opened.enter_context(path.open("rb"))
-        head = file.read(16)
-        file.seek(0)
-        kind = next((kind for kind, magic in _MAGIC.items() if magic.match(head)), None)
         yield opened.enter_context(_decompressed(file, kind, opened))
 
 

@@ -22,7 +22,7 @@ class Dialect:
     """How the text files of a source are written. Every field is decided."""
 
     format: str
-    """`csv` or `json`."""
+    """`csv` or `json`. For documents, which have no dialect, `text` or `blob`."""
     encoding: str = "utf-8"
     """Encoding of files without a byte order mark."""
     delimiter: str = ","
@@ -62,7 +62,7 @@ class Dialect:
 
     def facts(self) -> dict[str, str]:
         """Return what becomes part of a contract, each value as JSON. Fields that are not decided are left out."""
-        decided = (name for name in _CONTRACT[self.format] if name not in self.undecided)
+        decided = (name for name in _CONTRACT.get(self.format, ()) if name not in self.undecided)
         return {name: json.dumps(getattr(self, name), ensure_ascii=False) for name in decided}
 
 

@@ -1,13 +1,20 @@
 """Judge the rows of a source's text files that cannot be read."""
 
+from collections.abc import Container
+
 import pyarrow.parquet as pq
 
 from penstock.errors import MalformedRows
+from penstock.privacy.masking import HIDDEN
 from penstock.sources.text.staging import Staged
 
 
-def raise_malformed(source: str, staged: Staged, limit: float) -> None:
-    """Raise MalformedRows if more than a share of the files' rows cannot be read."""
+def raise_malformed(source: str, staged: Staged, limit: float, private: Container[str] = ()) -> None:
+    """Raise MalformedRows if more than a share of the files' rows cannot be read.
+
+    Args:
+        private: columns whose values no error shows, in lower case. The path of a document may be one.
+    """
     rows = staged.rows + staged.refused
     if staged.refused <= limit * rows:
         return
@@ -16,6 +23,5 @@ def raise_malformed(source: str, staged: Staged, limit: float) -> None:
         facts = {"column": first["column_name"], "value": first["value"], "kind": first["kind"]}
     else:
         facts = {}
-    raise MalformedRows(
-        source, staged.refused, rows, limit, first["file"], first["line"], first["reason"] or "", **facts
-    )
+    file = HIDDEN if not first["line"] and "path" in private else first["file"]
+    raise MalformedRows(source, staged.refused, rows, limit, file, first["line"], first["reason"] or "", **facts)

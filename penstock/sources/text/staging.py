@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -42,7 +42,7 @@ _VERSION = 2
 """Goes up when the same files are staged in another way."""
 _GROUP_ROWS = 20_480
 """Rows that a slice reads at least. Groups are small, so that a slice costs little more than its own rows."""
-_FACTS, _ROWS, _REFUSED, _SPILL = "staged.json", "rows.parquet", "refused.parquet", "spill"
+FACTS, ROWS, REFUSED, _SPILL = "staged.json", "rows.parquet", "refused.parquet", "spill"
 _NUMBERS = (NUMBER, "int", "float")
 
 
@@ -63,15 +63,17 @@ class Staged:
     """Columns of JSON objects and arrays."""
     unclear: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Texts that may mean a missing value, by the columns of text that have them."""
+    without_text: int = 0
+    """Number of documents that have pages and no text."""
 
     @property
     def rows_file(self) -> Path:
         """Parquet: the columns, and for each row its file, its number in the file and its position in all files."""
-        return self.folder / _ROWS
+        return self.folder / ROWS
 
     @property
     def refused_file(self) -> Path:
-        return self.folder / _REFUSED
+        return self.folder / REFUSED
 
 
 @dataclass(frozen=True)
@@ -128,21 +130,44 @@ def stage_files(request: StagingRequest, folder: Path) -> Staged:
         BrokenFile: a file cannot be read.
         AmbiguousDate: dates of a column can be read in several ways.
     """
-    target = folder / f"{request.source}-{request.digest}"
+
+    def write(part: Path) -> None:
+        with _duckdb(request.source, part) as connection:
+            _stage(connection, request, part)
+
+    return stage_once(request.source, request.digest, request.files, folder, write)
+
+
+def stage_once(
+    source: str, digest: str, files: Sequence[FileState], folder: Path, write: Callable[[Path], None]
+) -> Staged:
+    """Return the rows that are staged under a digest. They are written if the folder lacks them.
+
+    Args:
+        write: writes them into a folder that is not seen under its name until it is complete.
+
+    Raises:
+        FilesChanged: a file is not as it was when the run was planned.
+    """
+    target = folder / f"{source}-{digest}"
     if not target.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = folder / f".{request.source}-{uuid.uuid4().hex}"
+        part = folder / f".{source}-{uuid.uuid4().hex}"
         part.mkdir(mode=0o700)
         try:
-            with unchanged_files(request.source, request.files), _duckdb(request.source, part) as connection:
-                _stage(connection, request, part)
+            with unchanged_files(source, files):
+                write(part)
             _move(part, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    facts = json.loads((target / _FACTS).read_text())
+    return _read_staged(target)
+
+
+def _read_staged(folder: Path) -> Staged:
+    facts = json.loads((folder / FACTS).read_text())
     written: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts["dialect"].items()}
     return Staged(
-        target,
+        folder,
         facts["kinds"],
         frozenset(facts["guessed"]),
         facts["rows"],
@@ -150,6 +175,7 @@ def stage_files(request: StagingRequest, folder: Path) -> Staged:
         Dialect(**written),
         frozenset(facts["nested"]),
         facts["unclear"],
+        facts.get("without_text", 0),
     )
 
 
@@ -207,7 +233,7 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
     values = _values(connection, request, raw, texts, checked, good, unseen)
     columns = "".join(f"{sql} as {identifier(column)}, " for column, sql in values.items())
     place = f"{file_of_row(files)} as _file, {RECORD} as _row_of_file, row_number() over () as _position"
-    rows_file = quoted(str(folder / _ROWS))
+    rows_file = quoted(str(folder / ROWS))
     connection.exec_driver_sql(
         f"copy (select {columns}{place} from {good}) to {rows_file} (format parquet, row_group_size {_GROUP_ROWS})"  # noqa: S608 # names and paths, quoted
     )
@@ -225,7 +251,7 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
         "nested": sorted(guess.nested),
         "unclear": dict(guess.unclear),
     }
-    (folder / _FACTS).write_text(json.dumps(facts, ensure_ascii=False))
+    (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False))
 
 
 def _add_folders(

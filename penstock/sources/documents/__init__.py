@@ -1,0 +1,1 @@
+"""Documents: files that are one row each, as text or as facts about their bytes. See docs/adr/0027."""
