@@ -9,9 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from penstock.cli.app import app
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs, validations_of
+from penstock.ledger.releases import pending_releases
 from penstock.privacy.masking import NO_MASKING
 from penstock.privacy.row_key import RowKey
 from penstock.spec.yaml_file import parse_pipeline
@@ -157,6 +160,22 @@ def test_the_text_of_a_refused_row_is_not_kept_beside_private_columns(days: Days
     [refused] = quarantined_rows(days.place.warehouse)
     assert set(json.loads(refused.row)) == {"file", "line"}
     assert "secret" not in str(refused)
+
+
+def test_a_line_that_cannot_be_read_is_not_released_and_the_message_says_what_to_do(days: Days) -> None:
+    days.write(1, [row(n) for n in range(100, 199)] + ["1,2"])
+    days.driver().run(DAY_2)
+
+    ended = CliRunner().invoke(app, ["quarantine", "release", str(days.place.spec), "--yes"])
+
+    assert ended.exit_code == 0, ended.output
+    said = " ".join(ended.output.split())
+    assert said == (
+        "1 line cannot be released: it has no row that can be read. Correct the file, then "
+        f"`penstock run {days.place.spec} --restate --start 2026-01-01T00:00:00Z --end 2026-01-02T00:00:00Z`"
+    )
+    assert [row_.state for row_ in quarantined_rows(days.place.warehouse)] == ["held"]
+    assert pending_releases(days.place.warehouse, "card-risk") == {}
 
 
 def test_without_one_good_row_an_interval_is_published_with_its_refused_rows(days: Days) -> None:
