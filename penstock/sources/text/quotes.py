@@ -100,7 +100,7 @@ def _quotings(stated: CsvDialect, base: Dialect, heads: Sequence[Head]) -> Itera
         if comment and stated.comment is None and not _starts(heads, comment):
             continue
         for quote in quotes:
-            if quote != quotes[0] and not any(map(has, "\"'")):
+            if quote != quotes[0] and not any(map(has, quote or _QUOTES)):
                 continue
             escapes = (stated.escape,) if stated.escape is not None else ("", "\\")
             for escape in escapes:

@@ -176,6 +176,10 @@ def test_a_few_quotes_that_do_not_close_are_no_reason_for_another_quote(tmp_path
     assert guess(tmp_path, "id,c\n" + "".join(f"{n},\"'a'\"\n" for n in range(9))).quote == '"'
 
 
+def test_a_quote_that_is_in_no_file_is_not_guessed(tmp_path: Path) -> None:
+    assert guess(tmp_path, 'id,"c"\n' + "".join(f"{n},red\n" for n in range(30)) + '31,"red\n').quote == ""
+
+
 def test_lines_before_the_table_are_left_out(tmp_path: Path) -> None:
     assert guess(tmp_path, "Report of today\n\nid;amount\n1;2\n3;4\n").skip == 1
 
