@@ -53,7 +53,7 @@ def row(number: int, day: int = 1, kind: str = "csv") -> str:
         "first": True,
         "created_at": f"2026-01-{day:02} 10:00:{number % 60:02}",
     }
-    return json.dumps(values) if kind == "json" else ",".join(map(str, values.values()))
+    return json.dumps(values) if kind in ("json", "parquet") else ",".join(map(str, values.values()))
 
 
 @pytest.fixture
@@ -70,6 +70,12 @@ class Days:
 
     def write(self, day: int, lines: list[str], kind: str = "csv") -> Path:
         file = self.folder / f"2026-01-{day:02}.{kind}"
+        if kind == "parquet":
+            records = [json.loads(line) for line in lines]
+            moments = [datetime.fromisoformat(r["created_at"]).replace(tzinfo=UTC) for r in records]
+            table = pa.Table.from_pylist(records).drop_columns(["created_at"])
+            pq.write_table(table.append_column("created_at", pa.array(moments)), file)
+            return file
         file.write_text("\n".join([*([HEADER] if kind == "csv" else []), *lines, ""]))
         return file
 
@@ -222,7 +228,7 @@ def test_refused_rows_of_a_secondary_source_are_kept_and_judged_but_no_rows_of_t
     assert "line 5 of" in halted[-1]
 
 
-@pytest.mark.parametrize("kind", ["csv", "json"])
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
 @pytest.mark.parametrize("stray", ["note", "quarantine", "halt"])
 def test_rows_outside_the_interval_of_their_file_are_counted_kept_or_halt(days: Days, stray: str, kind: str) -> None:
     days.write(1, [row(n, 1, kind) for n in range(100, 150)] + [row(9, 12, kind)], kind)
@@ -305,6 +311,18 @@ features: >-
         query = 'select distinct amount, "user", more from card_risk_scores'
         found = [tuple(each) for each in connection.exec_driver_sql(query)]
     assert found == [(3, '{"age": 3, "tags": ["a"]}', '{"x": 2}')]
+
+
+def test_a_parquet_file_of_another_type_halts_by_the_contract(days: Days) -> None:
+    days.write(1, [row(n, 1, "parquet") for n in range(100, 150)], "parquet")
+    file = days.write(2, [row(n, 2, "parquet") for n in range(150, 200)], "parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(1, "amount", table["amount"].cast(pa.string())), file)
+
+    done = days.driver("parquet").run(DAY_3)
+
+    assert "`amount` was float and is text now" in done[-1]
+    assert days.keys == [*range(100, 150)]
 
 
 def test_twenty_digit_ids_join_exactly(days: Days) -> None:
