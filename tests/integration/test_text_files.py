@@ -142,6 +142,15 @@ def test_refused_rows_are_kept_once_in_every_warehouse_whatever_dies(days: Days)
     assert days.keys == [*range(100, 199)]
 
 
+def test_a_run_whose_rows_are_all_refused_names_the_first_reason(days: Days) -> None:
+    days.write(1, [row(n).replace("DE", "XX") for n in range(100, 150)])
+
+    done = days.driver().run(DAY_2)
+
+    assert "50 of 50 rows, 100.0% were refused" in done[-1]
+    assert "the first: `country`: unseen category 'XX'" in done[-1]
+
+
 def test_too_many_bad_rows_halt_with_the_first_reason_and_line_and_are_kept(days: Days) -> None:
     file = days.write(1, [row(n) for n in range(100, 200)] + ["1,2", "TOTAL,3"])
 
