@@ -1452,7 +1452,7 @@ class Halted(TerminalError):
     def describe_reasons(self) -> str:
         """Say why the interval was halted, and what to do next."""
         return (
-            f"{'; '.join(self.reasons)}. Nothing was published. "
+            f"{'; '.join(self.reasons).removesuffix('.')}. Nothing was published. "
             "Correct the data or the expectation. The next run tries the interval again, unless it is published."
         )
 
@@ -1473,7 +1473,7 @@ class OverBudget(Halted):
 
     def _describe_excess(self) -> str:
         return (
-            f"{'; '.join(self.reasons)}. No row was read. "
+            f"{'; '.join(self.reasons).removesuffix('.')}. No row was read. "
             "To score it anyway, raise `budget:` in the spec. "
             "The next run tries the interval again, unless it is published."
         )

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -30,13 +31,21 @@ class Shop:
         self.place, self._monkeypatch = place, monkeypatch
         self._undisturbed: list[tuple[Any, ...]] = []
 
-    def score(self, name: str, runner: str, day: int, **settings: str) -> Any:
-        """Score a day by a runner; pipelines of several names write to several tables."""
+    def score(self, name: str, runner: str, day: int, source: str = "", **settings: str) -> Any:
+        """Score a day by a runner; pipelines of several names write to several tables.
+
+        Args:
+            source: a source instead of the shop's table.
+        """
         from penstock.flows.score import score
         from penstock.tasks.process_resources import settings as of_process
 
         table = self.table(name)
         spec = SPEC.replace("name: card-risk", f"name: {name}", 1).replace("card_risk_scores", table)
+        if source:
+            spec = re.sub(
+                r"(?s)  payments:\n    kind: sql.*?expectations:", f"  payments: {source}\nexpectations:", spec
+            )
         file = self.place.folder / f"{name}.yaml"
         file.write_text(spec.replace("partition_rows: 150", f"partition_rows: {250 // PARTITIONS}"))
         with self._monkeypatch.context() as changed:

@@ -1,4 +1,7 @@
-"""Checks of a warehouse's ledger. They mark dead runs as abandoned, and leave everything else unchanged."""
+"""Checks of a warehouse's ledger.
+
+They mark dead runs as abandoned and remove the staged files of ended runs. Everything else stays unchanged.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +17,10 @@ from penstock.errors import AccessDenied, DatabaseUnavailable, LedgerLost, Query
 from penstock.ledger.dead_runs import abandon_dead_runs, find_unfinished
 from penstock.ledger.known_ledgers import refuse_lost
 from penstock.ledger.migrations import LATEST, read_version
+from penstock.ledger.reader import split_by_state
 from penstock.ledger.tables import metadata, runs
 from penstock.settings import Settings
+from penstock.sources.text.staged_folders import remove_ended, staged_runs, staging_folder
 from penstock.timezones import describe_moment
 from penstock.upkeep.verify import verify_ledger
 from penstock.wording import plural
@@ -59,6 +64,7 @@ def check_ledger(database: Database, settings: Settings) -> Iterator[Finding]:
     else:
         yield ok(name, f"the ledger is at version {version}, which is this Penstock's")
         yield from _check_leases(database, settings)
+        yield from _check_staged(database, settings.home)
         yield from _verify(database)
 
 
@@ -143,6 +149,22 @@ def _check_leases(database: Database, settings: Settings) -> Iterator[Finding]:
     if len(unfinished) > SHOWN:
         more = f"{plural(len(unfinished) - SHOWN, 'more run')} died before the end"
         yield warning(database.name, more, "`penstock runs --state abandoned --limit 1000` lists them.")
+
+
+def _check_staged(database: Database, home: Path) -> Iterator[Finding]:
+    """Remove the staged files of runs that have ended. Name those of runs that this ledger does not know."""
+    staging = staging_folder(home)
+    if not (found := staged_runs(staging)):
+        return
+    running, ended = split_by_state(database, found)
+    if removed := remove_ended(staging, running, ended):
+        named = ", ".join(run_id[:8] for run_id in removed[:SHOWN])
+        yield ok(database.name, f"removed the staged files of {plural(len(removed), 'run')} that had ended: {named}")
+    if unknown := [run_id for run_id in found if run_id not in {*removed, *running}]:
+        named = ", ".join(run_id[:8] for run_id in unknown[:ROWS])
+        what = f"staged files of {plural(len(unknown), 'run')} that this ledger does not know: {named}"
+        remedy = f"They may be another warehouse's, and go after a week. If not, remove them from {staging}."
+        yield warning(database.name, what, remedy)
 
 
 def _report_stale(database: Database, settings: Settings) -> Iterator[Finding]:

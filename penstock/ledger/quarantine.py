@@ -52,6 +52,11 @@ class QuarantinedRow:
         return DataInterval(self.interval_start, self.interval_end)
 
     @property
+    def is_line(self) -> bool:
+        """Whether it is a line of a file that no row can be read from. Such a line cannot be released."""
+        return set(json.loads(self.key)) == {"file", "line"} and set(json.loads(self.row)) <= {"file", "line", "text"}
+
+    @property
     def fate(self) -> str:
         """The state of the row, as text."""
         if self.state != "released":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from penstock.database.connections import Database
 from penstock.errors import SettingsError, nearest
+from penstock.interval import DataInterval
 from penstock.ledger.quarantine import QuarantinedRow, pages_of, standing_runs
 from penstock.ledger.releases import release_rows, waivable
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
@@ -38,7 +39,13 @@ class Selection:
 
     @property
     def held(self) -> tuple[QuarantinedRow, ...]:
-        return tuple(row for row in self.rows if row.state == "held")
+        """The rows that can be released."""
+        return tuple(row for row in self.rows if row.state == "held" and not row.is_line)
+
+    @property
+    def lines(self) -> tuple[QuarantinedRow, ...]:
+        """Lines of files that no row can be read from."""
+        return tuple(row for row in self.rows if row.state == "held" and row.is_line)
 
     @property
     def stubborn(self) -> int:
@@ -61,6 +68,18 @@ class Selected:
     @property
     def stubborn(self) -> int:
         return sum(each.stubborn for each in self.runs)
+
+    @property
+    def lines(self) -> tuple[QuarantinedRow, ...]:
+        return tuple(line for each in self.runs for line in each.lines)
+
+    @property
+    def lines_span(self) -> DataInterval | None:
+        """The time from the first to the last interval of the lines. None for a pipeline without intervals."""
+        intervals = [line.interval for line in self.lines if line.interval is not None]
+        if not intervals:
+            return None
+        return DataInterval(min(i.start for i in intervals), max(i.end for i in intervals))
 
 
 def select_rows(database: Database, choice: Choice, pipeline: str | None = None, run_id: str | None = None) -> Selected:

@@ -10,6 +10,7 @@ from penstock.ledger.reader import partitions_of
 from penstock.run_types import Receipt
 from penstock.tasks import partitions
 from tests.clusters import PARTITIONS, Shop, dask_cluster, kill_one, open_shop, pool_workers, ray_cluster, ray_workers
+from tests.shop import payments
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
 
@@ -58,6 +59,27 @@ def test_a_run_on_dask_scores_what_a_run_on_threads_does_and_only_receipts_trave
         {"scores": ["score"]}
     ] * PARTITIONS  # which the one aggregate expectation asks for
     assert len(pickle.dumps(travelled)) - audited < PARTITIONS * 6_000
+
+
+@pytest.mark.parametrize("runner", ["processes:2", "dask"])
+def test_a_text_file_is_staged_once_for_all_processes_and_its_refused_line_is_kept_once(
+    shop: Shop, dask: Any, runner: str
+) -> None:
+    file = shop.place.folder / "payments.csv"
+    table = payments().drop_columns(["updated_at"])
+    lines = table.to_pandas().to_csv(index=False).splitlines()
+    file.write_text("\n".join([*lines[:100], "7,broken", *lines[100:], ""]))
+    name = f"text-on-{runner.partition(':')[0]}"
+    address = f"dask:{dask.scheduler_address}" if runner == "dask" else runner
+
+    state = shop.score(name, address, 1, source=f"{{kind: files, path: {file}, format: csv, key: [payment_id]}}")
+
+    assert state.is_completed(), state.message
+    assert shop.rows(name) == shop.undisturbed()[:250]
+    [run] = shop.runs(name)
+    assert (run.rows_extracted, run.rows_quarantined) == (251, 1)
+    assert {part.process for part in partitions_of(shop.place.warehouse, run.run_id)} != {run.lease_owner}
+    assert list((shop.place.folder / ".penstock/staged").iterdir()) == []
 
 
 def test_a_run_heals_whose_dask_worker_is_killed_in_a_load(shop: Shop, dask: Any) -> None:

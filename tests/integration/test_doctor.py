@@ -43,6 +43,7 @@ from penstock.ledger.tables import runs
 from penstock.ledger.writer import ClaimRequest, claim
 from penstock.run_types import ModelPin
 from penstock.settings import Settings
+from penstock.sources.text.staged_folders import staging_folder
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.fan_out import online_workers
 from tests.conftest import DIALECTS
@@ -126,6 +127,26 @@ def test_a_run_whose_lease_has_ended_is_told_with_what_heals_it(settings: Settin
     assert stale.remedy == "It is marked as abandoned now. `penstock run card-risk` scores what is missing."
     assert [run.state for run in list_runs(warehouse)] == ["abandoned"]
     warehouse.engine.dispose()
+
+
+def test_staged_files_of_a_dead_run_are_removed_and_unknown_ones_are_named(settings: Settings) -> None:
+    warehouse = open_database(settings, "warehouse")
+    staging = staging_folder(settings.home)
+    claim_day(warehouse)
+    [dead] = [run.run_id for run in list_runs(warehouse)]
+    with warehouse.writing() as connection:
+        connection.execute(runs.update().values(lease_until=datetime.now(UTC) - timedelta(minutes=10)))
+    claim_day(warehouse)
+    [alive] = [run.run_id for run in list_runs(warehouse) if run.run_id != dead]
+    for name in (dead, alive, "f" * 32):
+        (staging / name).mkdir(parents=True)
+    warehouse.engine.dispose()
+
+    findings = look_at(make_case(settings))
+
+    assert f"removed the staged files of 1 run that had ended: {dead[:8]}" in told(findings, "ok")
+    assert "staged files of 1 run that this ledger does not know: ffffffff" in told(findings, "warning")
+    assert sorted(folder.name for folder in staging.iterdir()) == sorted([alive, "f" * 32])
 
 
 def test_of_many_dead_runs_the_first_are_named_and_the_others_counted(settings: Settings) -> None:

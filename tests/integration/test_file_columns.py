@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from penstock.cli.app import app
 from penstock.database.connections import Connector, Database, open_database
-from penstock.errors import AmbiguousDate, BrokenFile, MalformedRows, UnreadableTime
+from penstock.errors import AmbiguousDate, BrokenFile, MalformedRows, UnfitValue, UnreadableTime
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
 from penstock.ledger.schema_contracts import record_columns, source_definition
@@ -172,6 +172,18 @@ def test_a_parquet_column_is_converted_to_its_declared_type(tmp_path: Path, ware
     [partition] = source.plan(DAY, 10).partitions
     [row] = source.read(DAY, partition).to_pylist()
     assert row == {"id": 1, "at": START, "day": START, "code": "7", "n": 1}
+
+
+def test_a_value_of_a_parquet_file_that_does_not_fit_its_declared_type_is_named(
+    tmp_path: Path, warehouse: Database
+) -> None:
+    pq.write_table(pa.table({"id": [1, 2], "x": ["5", "many"]}), tmp_path / "a.parquet")
+
+    with pytest.raises(UnfitValue) as caught:
+        reader(pipeline(tmp_path, "parquet", columns={"x": "int"}), warehouse).read(None)
+
+    error = caught.value
+    assert (Path(error.file).name, error.row, error.column, error.value) == ("a.parquet", 2, "x", "many")
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from penstock.cli.app import app
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs, validations_of
+from penstock.ledger.releases import pending_releases
 from penstock.privacy.masking import NO_MASKING
 from penstock.privacy.row_key import RowKey
 from penstock.spec.yaml_file import parse_pipeline
@@ -50,7 +53,7 @@ def row(number: int, day: int = 1, kind: str = "csv") -> str:
         "first": True,
         "created_at": f"2026-01-{day:02} 10:00:{number % 60:02}",
     }
-    return json.dumps(values) if kind == "json" else ",".join(map(str, values.values()))
+    return json.dumps(values) if kind in ("json", "parquet") else ",".join(map(str, values.values()))
 
 
 @pytest.fixture
@@ -67,6 +70,12 @@ class Days:
 
     def write(self, day: int, lines: list[str], kind: str = "csv") -> Path:
         file = self.folder / f"2026-01-{day:02}.{kind}"
+        if kind == "parquet":
+            records = [json.loads(line) for line in lines]
+            moments = [datetime.fromisoformat(r["created_at"]).replace(tzinfo=UTC) for r in records]
+            table = pa.Table.from_pylist(records).drop_columns(["created_at"])
+            pq.write_table(table.append_column("created_at", pa.array(moments)), file)
+            return file
         file.write_text("\n".join([*([HEADER] if kind == "csv" else []), *lines, ""]))
         return file
 
@@ -133,6 +142,15 @@ def test_refused_rows_are_kept_once_in_every_warehouse_whatever_dies(days: Days)
     assert days.keys == [*range(100, 199)]
 
 
+def test_a_run_whose_rows_are_all_refused_names_the_first_reason(days: Days) -> None:
+    days.write(1, [row(n).replace("DE", "XX") for n in range(100, 150)])
+
+    done = days.driver().run(DAY_2)
+
+    assert "50 of 50 rows, 100.0% were refused" in done[-1]
+    assert "the first: `country`: unseen category 'XX'" in done[-1]
+
+
 def test_too_many_bad_rows_halt_with_the_first_reason_and_line_and_are_kept(days: Days) -> None:
     file = days.write(1, [row(n) for n in range(100, 200)] + ["1,2", "TOTAL,3"])
 
@@ -157,6 +175,22 @@ def test_the_text_of_a_refused_row_is_not_kept_beside_private_columns(days: Days
     [refused] = quarantined_rows(days.place.warehouse)
     assert set(json.loads(refused.row)) == {"file", "line"}
     assert "secret" not in str(refused)
+
+
+def test_a_line_that_cannot_be_read_is_not_released_and_the_message_says_what_to_do(days: Days) -> None:
+    days.write(1, [row(n) for n in range(100, 199)] + ["1,2"])
+    days.driver().run(DAY_2)
+
+    ended = CliRunner().invoke(app, ["quarantine", "release", str(days.place.spec), "--yes"])
+
+    assert ended.exit_code == 0, ended.output
+    said = " ".join(ended.output.split())
+    assert said == (
+        "1 line cannot be released: it has no row that can be read. Correct the file, then "
+        f"`penstock run {days.place.spec} --restate --start 2026-01-01T00:00:00Z --end 2026-01-02T00:00:00Z`"
+    )
+    assert [row_.state for row_ in quarantined_rows(days.place.warehouse)] == ["held"]
+    assert pending_releases(days.place.warehouse, "card-risk") == {}
 
 
 def test_without_one_good_row_an_interval_is_published_with_its_refused_rows(days: Days) -> None:
@@ -203,7 +237,7 @@ def test_refused_rows_of_a_secondary_source_are_kept_and_judged_but_no_rows_of_t
     assert "line 5 of" in halted[-1]
 
 
-@pytest.mark.parametrize("kind", ["csv", "json"])
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
 @pytest.mark.parametrize("stray", ["note", "quarantine", "halt"])
 def test_rows_outside_the_interval_of_their_file_are_counted_kept_or_halt(days: Days, stray: str, kind: str) -> None:
     days.write(1, [row(n, 1, kind) for n in range(100, 150)] + [row(9, 12, kind)], kind)
@@ -286,6 +320,18 @@ features: >-
         query = 'select distinct amount, "user", more from card_risk_scores'
         found = [tuple(each) for each in connection.exec_driver_sql(query)]
     assert found == [(3, '{"age": 3, "tags": ["a"]}', '{"x": 2}')]
+
+
+def test_a_parquet_file_of_another_type_halts_by_the_contract(days: Days) -> None:
+    days.write(1, [row(n, 1, "parquet") for n in range(100, 150)], "parquet")
+    file = days.write(2, [row(n, 2, "parquet") for n in range(150, 200)], "parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(1, "amount", table["amount"].cast(pa.string())), file)
+
+    done = days.driver("parquet").run(DAY_3)
+
+    assert "`amount` was float and is text now" in done[-1]
+    assert days.keys == [*range(100, 150)]
 
 
 def test_twenty_digit_ids_join_exactly(days: Days) -> None:

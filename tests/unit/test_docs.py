@@ -295,7 +295,7 @@ def test_every_test_that_the_docs_name_exists() -> None:
 
 
 def test_every_cell_of_the_features_of_files_names_a_test() -> None:
-    table = Path("docs/sources.md").read_text(encoding="utf-8").partition("| feature | CSV | JSON |\n")[2]
+    table = Path("docs/sources.md").read_text(encoding="utf-8").partition("| feature | CSV | JSON | Parquet |\n")[2]
     rows = [line.strip("|").split("|") for line in table.partition("\n\n")[0].splitlines()[1:]]
 
     assert len(rows) > 15

@@ -53,6 +53,11 @@ def test_the_tree_of_the_docstring_is_that_of_the_classes() -> None:
     assert [line for line in errors.__doc__.splitlines() if "── " in line] == list(draw_tree(errors.PenstockError))
 
 
+def test_a_reason_that_is_a_sentence_gets_no_second_full_stop() -> None:
+    assert str(errors.Halted("p", "day", ("Write the right one.",))).count(".. ") == 0
+    assert "the limit is 1%. Nothing" in str(errors.Halted("p", "day", ("the limit is 1%",)))
+
+
 def test_exit_codes_are_those_of_the_design() -> None:
     assert (errors.Halted.exit_code, errors.SpecError.exit_code, errors.QueryFailed.exit_code) == (3, 2, 1)
 

@@ -31,7 +31,8 @@ def release_quarantine(
     """Release refused rows as they are, and score their intervals again.
 
     A released row is exempt from exactly the expectations that it failed, as long as it does not change. A row that the
-    model cannot take, or without a key, is only read again: it passes if it was corrected at the source.
+    model cannot take, or without a key, is only read again: it passes if it was corrected at the source. A line that
+    cannot be read has no row, and stays.
     """
     from penstock.upkeep.quarantine_release import release_selected, select_rows
 
@@ -39,7 +40,7 @@ def release_quarantine(
     target = _find_rows(settings, what)
     choice = _choose(settings, target, tuple(failed or ()), tuple(key or ()))
     selected = select_rows(target.database, choice, target.pipeline, target.run_id)
-    _print_selected(selected)
+    _print_selected(selected, target.named)
     if selected.held:
         if not yes:
             typer.confirm(f"Release {plural(selected.held, 'row')} of `{target.pipeline}`?", abort=True)
@@ -94,14 +95,29 @@ def _choose(settings: "Settings", target: _Target, failed: tuple[str, ...], keys
     return Choice(failed, row_keys, make_masking(target.spec, settings))
 
 
-def _print_selected(selected: "Selected") -> None:
-    if not selected.held:
+def _print_selected(selected: "Selected", pipeline: str) -> None:
+    if selected.lines:
+        one = len(selected.lines) == 1
+        why = f"cannot be released: {'it has' if one else 'they have'} no row that can be read"
+        console().print(f"{plural(len(selected.lines), 'line')} {why}. {_mend(selected, pipeline)}", markup=False)
+    elif not selected.held:
         console().print("no held row matches: nothing to release")
     if selected.stubborn:
         why = "cannot be released as they are (the model cannot take them, or they have no key)"
         console().print(f"{plural(selected.stubborn, 'row')} {why}: they pass only if corrected at the source")
     if selected.left:
         console().print(f"{plural(selected.left, 'row')} also failed other expectations and stay held")
+
+
+def _mend(selected: "Selected", pipeline: str) -> str:
+    """Say what makes rows of refused lines."""
+    from penstock.interval import iso
+
+    span = selected.lines_span
+    if span is None:
+        return f"Correct the file: the next run of `{pipeline}` reads it again"
+    range_ = f"--start {iso(span.start)} --end {iso(span.end)}"
+    return f"Correct the file, then `penstock run {pipeline} --restate {range_}`"
 
 
 def _score(settings: "Settings", target: _Target, *, run: bool) -> None:

@@ -19,6 +19,8 @@ from penstock.wording import plural
 _LONGEST_VALUE = 1 << 20
 """Characters of a value. A quote that is not closed is found after so many."""
 _BLANKS = re.compile(r"[ \t]+")
+_MARK = "\ufeff"
+"""A byte order mark. It is the first character of each of the files that were put into one."""
 
 
 class CsvRows:
@@ -37,19 +39,25 @@ class CsvRows:
         self._reader = self._new_reader()
         self._first: Record | RefusedRecord | None = None
         """The first record, if it had to be read for the number of columns."""
+        self._titles: list[str] = []
+        """The fields of the header, at least two. Files that were put into one have them again."""
         self.columns = self._read_columns()
         """The names of the columns, as the file's header or the dialect has them."""
 
     def __iter__(self) -> Iterator[Record | RefusedRecord]:
         """Yield each record with one value a column, or its refusal."""
         width = len(self.columns)
+        titles = self._titles
+        begins = {mark + title for title in titles[:1] for mark in ("", _MARK)}
         if self._first is not None:
             yield self._first
         while (found := self._next_record()) is not None:
-            if isinstance(found, Record) and len(found.values) != width:
-                yield self._fit(found, width)
-            else:
+            if not isinstance(found, Record):
                 yield found
+            elif begins and found.values[0] in begins and found.values[1 : len(titles)] == titles[1:]:
+                yield refused(found.number, found.line, found.text, "repeats the header")
+            else:
+                yield found if len(found.values) == width else self._fit(found, width)
 
     def read_raw(self) -> Iterator[Record | RefusedRecord]:
         """Yield each record with the values that it has, or its refusal."""
@@ -63,9 +71,11 @@ class CsvRows:
         if dialect.header:
             header = self._next_record()
             self._number = 0
-            titles = [(value or "").strip() for value in header.values] if isinstance(header, Record) else []
-            while titles and not titles[-1]:
-                titles.pop()
+            written = [value or "" for value in header.values] if isinstance(header, Record) else []
+            while written and not written[-1].strip():
+                written.pop()
+            self._titles = written if len(written) > 1 else []
+            titles = [title.strip() for title in written]
             return dialect.names or tuple(title or untitled_name(n) for n, title in enumerate(titles))
         if dialect.names:
             return dialect.names
@@ -120,6 +130,7 @@ class CsvRows:
         """Yield the lines that belong to records: no blank ones and no comments between two records."""
         delimiter, comment, pending = self._dialect.delimiter, self._dialect.comment, self._pending
         by_blanks = delimiter == BLANKS
+        null_field = _null_field(self._dialect)
         while (line := self._again.pop() if self._again else next(self._lines, None)) is not None:
             self._line += 1
             if not pending:
@@ -129,7 +140,17 @@ class CsvRows:
                     continue
                 self._begin = self._line
             pending.append(line)
+            if null_field and "\\N" in line:
+                line = null_field.sub(r"\\\\N", line)
             yield _BLANKS.sub(" ", line.strip()) + "\n" if by_blanks else line
+
+
+def _null_field(dialect: Dialect) -> re.Pattern[str] | None:
+    r"""Return the pattern of a field `\N`, which databases write for NULL. Its backslash is no escape."""
+    if dialect.escape != "\\":
+        return None
+    delimiter = r"[ \t]" if dialect.delimiter == BLANKS else re.escape(dialect.delimiter)
+    return re.compile(rf"(?:^|(?<={delimiter}))\\N(?={delimiter}|\s*$)")
 
 
 def _reason(error: str, lines: list[str]) -> str:

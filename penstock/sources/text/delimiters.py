@@ -16,6 +16,7 @@ from penstock.sources.text.quotes import (
     Candidate,
     choose_quote,
     read_with,
+    refuse_unclear_comment,
     refuse_unclear_escape,
 )
 from penstock.sources.text.readings import show, show_fields
@@ -43,6 +44,8 @@ def guess_delimiter(name: str, stated: CsvDialect, base: Dialect, heads: Sequenc
     best = candidates[0] if len(candidates) == 1 else _choose(name, candidates)
     if stated.escape is None and best.dialect.quote and not best.dialect.escape:
         refuse_unclear_escape(name, best)
+    if stated.comment is None and best.dialect.comment and best.width > 1:
+        refuse_unclear_comment(name, best)
     if stated.skip is None:
         best = _leave_preamble_out(name, best)
     return best.dialect

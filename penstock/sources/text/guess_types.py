@@ -66,6 +66,10 @@ class _Rows:
         trimmed = f"trim({identifier(column)})"
         return f"(case when {trimmed} in ({', '.join(map(quoted, self.missing))}) then null else {trimmed} end)"
 
+    def count_texts(self, column: str) -> str:
+        """Return the SQL that counts the texts that are not empty."""
+        return f"count(nullif(trim({identifier(column)}), ''))"
+
     def select(self, expressions: Sequence[str], *, sample: bool = False) -> list[Any]:
         rows = f"(select * from {self.relation} limit {_SAMPLE})" if sample else self.relation  # noqa: S608 # paths, quoted
         found: list[Any] = []
@@ -102,8 +106,9 @@ def guess_types(
     rows = _Rows(connection, name, raw.relation, missing if dialect.format == "csv" else ("",))
     types = {c: replace(k, zone=dialect.timezone) for c, k in known.items() if c in columns and k.is_known}
     open_ = [c for c in columns if c not in types]
-    counts = rows.select([f"count({rows.text(c)})" for c in open_]) if open_ else []
-    filled = [c for c, count in zip(open_, counts, strict=True) if count]
+    counts = rows.select([f for c in open_ for f in (f"count({rows.text(c)})", rows.count_texts(c))]) if open_ else []
+    filled = [c for c, count in zip(open_, counts[::2], strict=True) if count]
+    with_missing = [c for c, values, texts in zip(open_, counts[::2], counts[1::2], strict=True) if values < texts]
     types |= {c: UNSEEN for c in open_ if c not in filled}
     nested = {c for c in filled if {*columns[c]} == {"nested"}}
     types |= dict.fromkeys(nested, TEXT)
@@ -118,7 +123,7 @@ def guess_types(
         types |= {c: ColumnType(NUMBER) if c in numbers else TEXT for c in rest}
     unclear: dict[str, tuple[str, ...]] = {}
     if "null" in undecided:
-        found = _find_missing(rows, open_)
+        found = _find_missing(rows, with_missing)
         typed = {c for c in filled if types[c] != TEXT}
         null = dict.fromkeys((*dialect.null, *(text for text, where in found.items() if typed & {*where})))
         still = tuple(name for name in dialect.undecided if name != "null")
@@ -145,10 +150,20 @@ def _guess_times(rows: _Rows, dialect: Dialect, columns: Sequence[str]) -> dict[
         fixed += [ColumnType(kind, format_)] if format_ else []
     types = _first_fitting(rows, dict.fromkeys(columns, fixed))
     rest = [c for c in columns if c not in types]
-    samples = rows.select([f"max({rows.text(c)})" for c in rest]) if rest else []
+    samples = _find_samples(rows, rest)
     shaped = {c: list(date_formats(str(sample))) for c, sample in zip(rest, samples, strict=True)}
     types |= _first_fitting(rows, shaped, refuse_others=dict(zip(rest, samples, strict=True)))
     return {c: replace(kind, zone=dialect.timezone) for c, kind in types.items()}
+
+
+def _find_samples(rows: _Rows, columns: Sequence[str]) -> list[Any]:
+    """Return a value of each column, the greatest one if it may be a date."""
+    asked = [f"max({rows.text(c)})" for c in columns]
+    found = rows.select(asked, sample=True) if asked else []
+    open_ = [place for place, value in enumerate(found) if value is None or list(date_formats(str(value)))]
+    for place, value in zip(open_, rows.select([asked[p] for p in open_]) if open_ else (), strict=True):
+        found[place] = value
+    return found
 
 
 def _first_fitting(
@@ -190,12 +205,7 @@ def _guess_numbers(rows: _Rows, dialect: Dialect, columns: Sequence[str], is_sin
             m for m in _MARKS if (free_decimal or m[0] == marks[0][0]) and (free_thousands or m[1] == marks[0][1])
         ]
         marks = possible or marks
-    asked = [(c, m) for c in columns for m in marks]
-    misfits = rows.misfits([(c, _is_number(rows.text(c), *m)) for c, m in asked]) if asked else []
-    fitting: dict[tuple[str, str], list[str]] = {m: [] for m in marks}
-    for (column, m), misfit in zip(asked, misfits, strict=True):
-        if not misfit:
-            fitting[m].append(column)
+    fitting = _fitting_marks(rows, columns, marks)
     most = max(map(len, fitting.values()))
     best = [m for m in marks if len(fitting[m]) == most]
     chosen = best[0]
@@ -211,6 +221,21 @@ def _guess_numbers(rows: _Rows, dialect: Dialect, columns: Sequence[str], is_sin
             raise AmbiguousNumber(rows.source, column, sample, readings)
     undecided = tuple(name for name in dialect.undecided if name not in ("decimal", "thousands"))
     return numbers, replace(dialect, decimal=chosen[0], thousands=chosen[1], undecided=undecided)
+
+
+def _fitting_marks(
+    rows: _Rows, columns: Sequence[str], marks: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], list[str]]:
+    """Return by decimal mark and mark of thousands the columns whose values are all numbers with them."""
+    fitting: dict[tuple[str, str], list[str]] = {}
+    for some in ([m for m in marks if not m[1]], [m for m in marks if m[1]]):
+        # Numbers without a mark of thousands are numbers with any.
+        known = {m: fitting.get((m[0], ""), []) if m[1] else [] for m in some}
+        asked = [(c, m) for m in some for c in columns if c not in known[m]]
+        misfits = rows.misfits([(c, _is_number(rows.text(c), *m)) for c, m in asked]) if asked else []
+        found = {pair for pair, misfit in zip(asked, misfits, strict=True) if not misfit}
+        fitting |= {m: [c for c in columns if c in known[m] or (c, m) in found] for m in some}
+    return fitting
 
 
 def _find_marked(rows: _Rows, columns: Sequence[str]) -> dict[str, str]:
@@ -241,7 +266,10 @@ def _find_phones(rows: _Rows, columns: Sequence[str]) -> set[str]:
         f"bool_or(regexp_matches({rows.text(c)}, '[0-9]'))"
         for c in columns
     ]
-    return {c for c, found in zip(columns, rows.select(asked) if asked else (), strict=True) if found}
+    sampled = rows.select(asked, sample=True) if asked else ()
+    possible = [place for place, found in enumerate(sampled) if found is not False]
+    found = rows.select([asked[place] for place in possible]) if possible else ()
+    return {columns[place] for place, is_phone in zip(possible, found, strict=True) if is_phone}
 
 
 def _find_missing(rows: _Rows, columns: Sequence[str]) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ DuckDB alone would store twenty-digit ids as float64, where neighbours become eq
 import re
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,9 @@ from penstock.sources.text.dialect import Dialect
 
 TEXT, WHOLE, FLOAT = "VARCHAR", "BIGINT", "DOUBLE"
 _PAGE = 10_000
+_SAMPLE = 2_000
+"""Rows that are looked at first. One fraction among them makes a column a float."""
+_COLUMNS_AT_ONCE = 50
 _ALWAYS_EXACT = 15
 """A float64 holds every number of so many digits."""
 
@@ -46,14 +50,11 @@ def choose_storage(
         texts: by column, the SQL of its numbers as text.
         exact: keys and columns to keep. A fraction of theirs must not lose a digit either.
     """
-    names = list(texts)
-    found: list[Any] = []
-    for begin in range(0, len(names), 50):
-        measured = [f for name in names[begin : begin + 50] for f in _measures(f"trim({texts[name]})")]
-        found += connection.exec_driver_sql(f"select {', '.join(measured)} from {rows}").one()  # noqa: S608 # names, quoted
-    chosen = {}
-    for place, name in enumerate(names):
-        fractions, whole, scale, wide = found[4 * place : 4 * place + 4]
+    sample = f"(select * from {rows} limit {_SAMPLE})"  # noqa: S608 # names, quoted
+    seen = _measure(connection, sample, {name: [_fractions(f"trim({text})")] for name, text in texts.items()})
+    chosen = {name: FLOAT for name, [fractions] in seen.items() if fractions and name not in exact}
+    asked = {name: _measures(f"trim({text})") for name, text in texts.items() if name not in chosen}
+    for name, (fractions, whole, scale, wide) in _measure(connection, rows, asked).items():
         if not fractions:
             chosen[name] = _whole_type(int(whole or 0), wide)
         elif name in exact and _loses_digits(connection, rows, f"trim({texts[name]})"):
@@ -63,12 +64,27 @@ def choose_storage(
     return chosen
 
 
+def _measure(connection: sa.Connection, rows: str, asked: Mapping[str, Sequence[str]]) -> dict[str, Sequence[Any]]:
+    """Return by column what its aggregates give."""
+    found: dict[str, Sequence[Any]] = {}
+    names = list(asked)
+    for some in (names[begin : begin + _COLUMNS_AT_ONCE] for begin in range(0, len(names), _COLUMNS_AT_ONCE)):
+        listed = ", ".join(sql for name in some for sql in asked[name])
+        values = iter(connection.exec_driver_sql(f"select {listed} from {rows}").one())  # noqa: S608 # names, quoted
+        found |= {name: list(islice(values, len(asked[name]))) for name in some}
+    return found
+
+
+def _fractions(text: str) -> str:
+    return f"count(*) filter (not regexp_full_match({text}, '[+-]?[0-9]+'))"
+
+
 def _measures(text: str) -> Sequence[str]:
     """Return SQL that counts fractions, the digits before and behind the point, and values beyond 64 bits."""
     whole = rf"length(regexp_extract({text}, '^[-+]?0*([0-9]*)', 1))"
     scale = rf"length(rtrim(regexp_extract({text}, '\.([0-9]*)', 1), '0'))"
     return (
-        f"count(*) filter (not regexp_full_match({text}, '[+-]?[0-9]+'))",
+        _fractions(text),
         f"max({whole})",
         f"case when count(*) filter (regexp_matches({text}, '[a-zA-Z]')) = 0 then max({scale}) end",
         f"count(*) filter ({text} is not null and try_cast({text} as BIGINT) is null)",

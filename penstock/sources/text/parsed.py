@@ -46,7 +46,7 @@ class Parsed:
     @cached_property
     def first(self) -> int:
         """The position of the first record that is as wide as most are."""
-        return next((n for n, r in enumerate(self.records) if _fits(r, self.width)), 0)
+        return next((n for n, r in enumerate(self.records) if fits_width(r, self.width)), 0)
 
     @cached_property
     def rows(self) -> list[list[str]]:
@@ -55,7 +55,7 @@ class Parsed:
 
     @cached_property
     def _written(self) -> list[list[str]]:
-        chosen = (r.values for r in self.records[self.first :] if _fits(r, self.width))
+        chosen = (r.values for r in self.records[self.first :] if fits_width(r, self.width))
         return [[value or "" for value in values[: self.width]] for values in chosen]
 
     @cached_property
@@ -99,7 +99,7 @@ def parse_head(head: Head, dialect: Dialect) -> Parsed:
     return Parsed(head, dialect, records, len(found) - len(records))
 
 
-def _fits(record: Record, width: int) -> bool:
+def fits_width(record: Record, width: int) -> bool:
     """Whether a record has so many fields. Empty ones beyond them do not count."""
     return len(record.values) >= width >= count_filled(record)
 

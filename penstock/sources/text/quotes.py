@@ -8,7 +8,8 @@ from functools import cached_property
 from penstock.errors import AmbiguousDialect, Reading
 from penstock.sources.text.dialect import Dialect
 from penstock.sources.text.heads import Head
-from penstock.sources.text.parsed import Parsed, count_filled, parse_head
+from penstock.sources.text.parsed import Parsed, count_filled, fits_width, parse_head
+from penstock.sources.text.readings import show_fields
 from penstock.spec.dialects import CsvDialect
 
 _COMMENT = "#"
@@ -75,8 +76,11 @@ def choose_quote(stated: CsvDialect, base: Dialect, heads: Sequence[Head]) -> Ca
     """Return the quote, the escape and the comment with which most rows are equally wide."""
     tried = [read_with(base_, heads) for base_ in _quotings(stated, base, heads)]
     best = max(tried, key=_fit)
-    if best.dialect.quote == '"' and stated.quote is None and _encloses(best, "'"):
-        return max((c for c in tried if c.dialect.quote == "'"), key=_fit)
+    for quote in _QUOTES if stated.quote is None else ():
+        if quote != best.dialect.quote and _encloses(best, quote):
+            other = max((c for c in tried if c.dialect.quote == quote), key=_fit)
+            if other.consistency >= CONSISTENT and not _encloses(other, best.dialect.quote):
+                return other
     return best
 
 
@@ -96,7 +100,7 @@ def _quotings(stated: CsvDialect, base: Dialect, heads: Sequence[Head]) -> Itera
         if comment and stated.comment is None and not _starts(heads, comment):
             continue
         for quote in quotes:
-            if quote != quotes[0] and not any(map(has, "\"'")):
+            if quote != quotes[0] and not any(map(has, quote or _QUOTES)):
                 continue
             escapes = (stated.escape,) if stated.escape is not None else ("", "\\")
             for escape in escapes:
@@ -114,12 +118,15 @@ def read_with(dialect: Dialect, heads: Sequence[Head]) -> Candidate:
 
 
 def _encloses(candidate: Candidate, quote: str) -> bool:
-    """Whether all values of a column, at least two, are between quotes. Its title may be without."""
+    """Whether nearly all values of a column, at least two, are between quotes. Its title may be without."""
+    if not quote:
+        return False
     for parsed in candidate.parsed:
         for column in zip(*parsed.rows, strict=False):
             for values in (column, column[1:]):
                 filled = [value for value in values if value]
-                if len(filled) > 1 and all(len(v) > 1 and v[0] == v[-1] == quote for v in filled):
+                enclosed = sum(len(v) > 1 and v[0] == v[-1] == quote for v in filled)
+                if enclosed > 1 and enclosed >= CONSISTENT * len(filled):
                     return True
     return False
 
@@ -142,3 +149,18 @@ def refuse_unclear_escape(name: str, best: Candidate) -> None:
                 Reading('csv: {escape: "\\\\"}', f"`{piece}` as `{piece[1]}`"),
             )
             raise AmbiguousDialect(name, str(head.file), line, "not clear in its backslashes", readings)
+
+
+def refuse_unclear_comment(name: str, best: Candidate) -> None:
+    """Refuse a file in which a line that would be left out as a comment has the fields of a row."""
+    dialect = best.dialect
+    for parsed in best.parsed:
+        every_line = parse_head(parsed.head, replace(dialect, comment=""))
+        for record in every_line.records:
+            if record.text.startswith(dialect.comment) and fits_width(record, parsed.width):
+                shown = show_fields(value or "" for value in record.values)
+                readings = (
+                    Reading('csv: {comment: ""}', f"{shown} as a row"),
+                    Reading(f'csv: {{comment: "{dialect.comment}"}}', f"{shown} as a comment, and leaves it out"),
+                )
+                raise AmbiguousDialect(name, str(parsed.head.file), record.line, "a comment or a row", readings)

@@ -28,7 +28,10 @@ _PLACE: list[tuple[str, pa.DataType]] = [
     (LAST_LINE, pa.int64()),
 ]
 _REFUSED = pa.schema([*_PLACE[:3], ("text", pa.string()), ("reason", pa.string())])
-_BATCH_ROWS, _BATCH_CHARACTERS = 20_000, 16 << 20
+_GROUP_ROWS, _GROUP_CHARACTERS = 20_000, 16 << 20
+"""What is written at once."""
+_CONVERTED_ROWS = 1_000
+"""Rows that are Python objects at a time. With more of them Python's garbage collector takes most of the time."""
 
 
 @dataclass
@@ -113,6 +116,8 @@ class _Copy:
     ) -> None:
         self._raw, self._records, self._position, self._spelled, self._null = raw, records, position, spelled, null
         self._rows: list[Record] = []
+        self._converted: list[pa.Table] = []
+        """Rows that are not written yet. Their columns are the same."""
         self._refused: list[RefusedRecord] = []
         self._writers: dict[str, tuple[pa.Schema, pq.ParquetWriter]] = {}
 
@@ -123,20 +128,23 @@ class _Copy:
                 if isinstance(record, Record):
                     self._rows.append(record)
                     size += len(record.text)
-                    if len(self._rows) >= _BATCH_ROWS or size >= _BATCH_CHARACTERS:
-                        self._write_rows()
-                        size = 0
+                    if len(self._rows) >= _CONVERTED_ROWS or size >= _GROUP_CHARACTERS:
+                        self._convert_rows()
+                        if size >= _GROUP_CHARACTERS or len(self._converted) >= _GROUP_ROWS // _CONVERTED_ROWS:
+                            self._write_rows()
+                            size = 0
                 else:
                     self._refused.append(record)
-                    if len(self._refused) >= _BATCH_ROWS:
+                    if len(self._refused) >= _GROUP_ROWS:
                         self._write_refused()
+            self._convert_rows()
             self._write_rows()
             self._write_refused()
         finally:
             for _, writer in self._writers.values():
                 writer.close()
 
-    def _write_rows(self) -> None:
+    def _convert_rows(self) -> None:
         names = self._name_columns()
         rows, self._rows = self._rows, []
         if not rows and not names:
@@ -152,8 +160,15 @@ class _Copy:
             pa.array([row.last_line for row in rows], pa.int64()),
         ]
         table = pa.table([*columns, *places], names=[*names, *(name for name, _ in _PLACE)])
-        self._append("rows", table, self._raw.parts)
+        if self._converted and self._converted[0].schema != table.schema:
+            self._write_rows()
+        self._converted.append(table)
         self._raw.rows += len(rows)
+
+    def _write_rows(self) -> None:
+        if self._converted:
+            self._append("rows", pa.concat_tables(self._converted), self._raw.parts)
+            self._converted = []
 
     def _name_columns(self) -> list[str]:
         """Return the columns' names as they are first spelled in the files."""

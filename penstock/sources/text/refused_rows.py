@@ -67,13 +67,19 @@ def write_refused(
     files: Sequence[ReadableFile],
     encoding: str,
     folder: Path,
+    *,
+    has_misfits: bool,
 ) -> int:
-    """Write the refused rows beside the staged ones, in the order of files and lines. Return their number."""
+    """Write the refused rows beside the staged ones, in the order of files and lines. Return their number.
+
+    Args:
+        has_misfits: whether a value of a checked column does not fit its type.
+    """
     time = checked.get(time_column or "")
     time = time if time and time.is_time else None
     misfits = folder / "misfits.parquet"
     with pq.ParquetWriter(misfits, _MISFITS) as writer:
-        for page in _find_misfits(connection, raw, checked, time, files, encoding):
+        for page in _find_misfits(connection, raw, checked, time, files, encoding) if has_misfits else ():
             writer.write_table(page)
     broken = f"select {FILE}, {RECORD}, {LINE}, text, reason from {raw.refused_relation}"  # noqa: S608 # names, quoted
     unfit = f"select * from read_parquet({quoted(str(misfits))})"  # noqa: S608 # a path, quoted
@@ -108,8 +114,6 @@ def _find_misfits(
     encoding: str,
 ) -> Iterator[pa.Table]:
     """Yield the rows with a value that does not fit: the first such column, its value, and the lines as they are."""
-    if not checked:
-        return
     own = f"case when not {time.misfits} then {time.kind.strict(time.text)} end" if time else "null"
     which = " ".join(f"when {each.misfits} then {place}" for place, each in enumerate(checked.values()))
     value = " ".join(f"when {each.misfits} then {identifier(column)}" for column, each in checked.items())

@@ -228,7 +228,9 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
         if kind.kind not in (TEXT.kind, NOTHING)
     }
     misfits = " or ".join(each.misfits for each in checked.values()) or "false"
-    good = f"(select * from {raw.relation} where not ({misfits}))"  # noqa: S608 # names, quoted
+    counted = f"select count(*) from {raw.relation} where {misfits}"  # noqa: S608 # names, quoted
+    has_misfits = bool(connection.exec_driver_sql(counted).scalar())
+    good = f"(select * from {raw.relation} where not ({misfits}))" if has_misfits else raw.relation  # noqa: S608 # names, quoted
     unseen = {column for column, kind in guess.types.items() if kind.kind == NOTHING}
     values = _values(connection, request, raw, texts, checked, good, unseen)
     columns = "".join(f"{sql} as {identifier(column)}, " for column, sql in values.items())
@@ -237,7 +239,9 @@ def _stage(connection: sa.Connection, request: StagingRequest, folder: Path) -> 
     connection.exec_driver_sql(
         f"copy (select {columns}{place} from {good}) to {rows_file} (format parquet, row_group_size {_GROUP_ROWS})"  # noqa: S608 # names and paths, quoted
     )
-    refused = write_refused(connection, raw, checked, request.time, files, dialect.encoding, folder)
+    refused = write_refused(
+        connection, raw, checked, request.time, files, dialect.encoding, folder, has_misfits=has_misfits
+    )
     for file in (*raw.parts, *raw.refusals):
         file.unlink()
     shutil.rmtree(folder / _SPILL, ignore_errors=True)

@@ -48,6 +48,17 @@ def test_a_total_below_the_rows_is_refused() -> None:
     assert read("a,b,c\n1,2,3\nTOTAL: 1 row\n")[2] == [(3, "TOTAL: 1 row", "1 field instead of 3")]
 
 
+def test_a_header_that_files_put_into_one_have_again_is_refused() -> None:
+    columns, rows, refused = read("a, b,\n1,2,\na, b,\n3,4\n\ufeffa, b,\na,b\n")
+    assert columns == ("a", "b")
+    assert rows == [(2, "1", "2"), (4, "3", "4"), (6, "a", "b")]
+    assert refused == [(3, "a, b,", "repeats the header"), (5, "\ufeffa, b,", "repeats the header")]
+
+
+def test_a_word_that_repeats_the_only_title_is_a_value() -> None:
+    assert read("word\nblue\nword\n")[1:] == ([(2, "blue"), (3, "word")], [])
+
+
 @pytest.mark.parametrize("header", [True, False])
 def test_fields_between_blanks_have_no_empty_neighbours(header: bool) -> None:
     columns, rows, _ = read("  1  2\t3   \n4 5 6 \n", delimiter=BLANKS, header=header)
@@ -74,6 +85,17 @@ def test_text_after_a_closing_quote_is_refused() -> None:
 def test_an_escaped_quote_and_no_quotes_at_all() -> None:
     assert read('a;b\n1;"x\\"y"\n', delimiter=";", escape="\\")[1] == [(2, "1", 'x"y')]
     assert read('a;b\n1;"x\n2;y\n', delimiter=";", quote="")[1] == [(2, "1", '"x'), (3, "2", "y")]
+
+
+@pytest.mark.parametrize(("delimiter", "quote"), [(",", '"'), ("\t", ""), ("|", '"'), ("blanks", "")])
+def test_the_null_of_databases_keeps_its_backslash(delimiter: str, quote: str) -> None:
+    mark = "\t" if delimiter == BLANKS else delimiter
+    lines = [r"\N a\Nb \N", r"x \\N y", r"\N \N \N"]
+    text = "".join(line.replace(" ", mark) + "\r\n" for line in lines)
+
+    _, rows, _ = read(text, delimiter=delimiter, quote=quote, escape="\\", header=False)
+
+    assert rows == [(1, r"\N", "aNb", r"\N"), (2, "x", r"\N", "y"), (3, r"\N", r"\N", r"\N")]
 
 
 def test_records_are_numbered_with_the_refused_ones() -> None:

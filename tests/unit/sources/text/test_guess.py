@@ -169,6 +169,17 @@ def test_the_quote_is_the_one_that_makes_a_table(tmp_path: Path, text: str, quot
     assert (found.quote, found.escape) == (quote, escape)
 
 
+def test_a_few_quotes_that_do_not_close_are_no_reason_for_another_quote(tmp_path: Path) -> None:
+    lines = [f'{n},"red"' if n % 12 else f'{n},"red' for n in range(1, 40)]
+    assert guess(tmp_path, "\n".join(['"id","c"', *lines, ""])).quote == '"'
+    assert guess(tmp_path, "\n".join(["id,c", *lines, ""])).quote == '"'
+    assert guess(tmp_path, "id,c\n" + "".join(f"{n},\"'a'\"\n" for n in range(9))).quote == '"'
+
+
+def test_a_quote_that_is_in_no_file_is_not_guessed(tmp_path: Path) -> None:
+    assert guess(tmp_path, 'id,"c"\n' + "".join(f"{n},red\n" for n in range(30)) + '31,"red\n').quote == ""
+
+
 def test_lines_before_the_table_are_left_out(tmp_path: Path) -> None:
     assert guess(tmp_path, "Report of today\n\nid;amount\n1;2\n3;4\n").skip == 1
 
@@ -183,6 +194,14 @@ def test_lines_of_another_width_before_data_without_header_are_shown(tmp_path: P
 def test_comments_are_found_and_colours_are_no_comments(tmp_path: Path) -> None:
     assert guess(tmp_path, "# of today\nid,x\n1,2\n# more\n3,4\n").comment == "#"
     assert guess(tmp_path, "colour,x\n#ff0000,2\n#00ff00,4\n").comment == ""
+
+
+@pytest.mark.parametrize("row", ["#ff0000,2", "#1,2,", '"#1",2\n#5,6'])
+def test_a_comment_with_the_fields_of_a_row_shows_both_readings(tmp_path: Path, row: str) -> None:
+    text = f"colour,x\nred,1\n# of today\n{row}\nblue,4\n# more\n"
+    with pytest.raises(AmbiguousDialect, match=r'line \d is a comment or a row.*comment: "".*comment: "#"'):
+        guess(tmp_path, text)
+    assert guess(tmp_path, text, csv={"comment": "#"}).comment == "#"
 
 
 # --- encoding ------------------------------------------------------------------------------------

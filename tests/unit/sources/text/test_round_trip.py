@@ -140,11 +140,11 @@ class Written:
             return "true" if value else "false"
         if kind in ("int", "float"):
             grouped = f"{value:,}" if self.thousands else str(value)
-            return grouped.translate(str.maketrans({",": self.thousands or ",", ".": self.decimal}))
+            return grouped.translate(str.maketrans(",.", (self.thousands or ",") + self.decimal))
         if kind == "date":
-            return value.strftime(self.date)
+            return str(value.strftime(self.date))
         if kind == "timestamp":
-            return value.strftime("%Y-%m-%d %H:%M:%S")
+            return str(value.strftime("%Y-%m-%d %H:%M:%S"))
         return str(value)
 
 
@@ -177,10 +177,8 @@ def write_csv(table: Table, how: Written, file: Path) -> None:
     for number in range(how.preamble):
         out.write(f"Report {number}{how.newline}")
     options: dict[str, Any] = {"escapechar": how.escape, "doublequote": False} if how.escape else {}
-    quoting = csv.QUOTE_ALL if how.quote_all else csv.QUOTE_MINIMAL
-    writer = csv.writer(
-        out, delimiter=how.delimiter, quotechar=how.quote, quoting=quoting, lineterminator=how.newline, **options
-    )
+    options["quoting"] = csv.QUOTE_ALL if how.quote_all else csv.QUOTE_MINIMAL
+    writer = csv.writer(out, delimiter=how.delimiter, quotechar=how.quote, lineterminator=how.newline, **options)
     if how.header:
         writer.writerow(table.names)
     for row in table.rows:
@@ -235,7 +233,7 @@ def is_same(read_: Any, value: Any, kind: str) -> bool:
     if kind in ("int", "float"):
         return math.isclose(float(read_), float(value), rel_tol=1e-12, abs_tol=1e-9)
     if kind == "date" and isinstance(read_, datetime):
-        return read_.date() == value
+        return bool(read_.date() == value)
     return bool(read_ == value)
 
 
