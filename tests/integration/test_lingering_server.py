@@ -17,7 +17,7 @@ from penstock.deployments.server import local
 from penstock.deployments.server.local import end_lingering, full_server, local_server, running_server
 from penstock.errors import SettingsError
 from tests.prefect_home import prepare_home
-from tests.waiting import SECONDS, wait_until
+from tests.waiting import SECONDS, is_alive, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -42,16 +42,6 @@ def home(tmp_path: Path) -> Iterator[Path]:
         assert running_server(folder) is None
 
 
-def is_over(pid: int) -> bool:
-    """Whether a process that we started or that was left behind has ended."""
-    try:
-        if os.waitpid(pid, os.WNOHANG)[0] == pid:
-            return True
-    except ChildProcessError:
-        pass
-    return not Path(f"/proc/{pid}").exists()
-
-
 def test_the_next_command_uses_the_server_that_lingers(home: Path) -> None:
     with local_server(home, linger_seconds=LONG) as first:
         pass
@@ -62,16 +52,16 @@ def test_the_next_command_uses_the_server_that_lingers(home: Path) -> None:
 
     assert running_server(home) is not None
     assert end_lingering(home)
-    assert is_over(first.pid)
+    assert not is_alive(first.pid)
     assert not end_lingering(home)
 
 
 def test_a_server_ends_when_nobody_has_come_in_time(home: Path) -> None:
     with local_server(home, linger_seconds=2.0) as server:
         time.sleep(3)
-        assert not is_over(server.pid)
+        assert is_alive(server.pid)
 
-    wait_until(lambda: is_over(server.pid))
+    wait_until(lambda: not is_alive(server.pid))
 
 
 def test_a_server_whose_user_was_killed_lingers_and_ends(home: Path) -> None:
@@ -86,8 +76,8 @@ def test_a_server_whose_user_was_killed_lingers_and_ends(home: Path) -> None:
         pid = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
 
-    assert not is_over(pid)
-    wait_until(lambda: is_over(pid))
+    assert is_alive(pid)
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_a_server_in_use_is_not_ended(home: Path) -> None:
@@ -95,14 +85,14 @@ def test_a_server_in_use_is_not_ended(home: Path) -> None:
         with pytest.raises(SettingsError, match="a command such as `penstock run` is using the Prefect server"):
             end_lingering(home)
 
-        assert not is_over(server.pid)
+        assert is_alive(server.pid)
 
 
 def test_a_full_server_takes_the_place_of_one_that_lingers(home: Path) -> None:
     with local_server(home, linger_seconds=LONG) as small:
         pass
     with full_server(home, port=0) as full:
-        assert is_over(small.pid)
+        assert not is_alive(small.pid)
         assert full.full
         with pytest.raises(SettingsError, match="`penstock up` is using the Prefect server"):
             end_lingering(home)
@@ -115,7 +105,7 @@ def test_a_server_with_other_code_is_replaced(home: Path, monkeypatch: pytest.Mo
 
     with local_server(home) as new:
         assert new.pid != old.pid
-        assert is_over(old.pid)
+        assert not is_alive(old.pid)
 
 
 def test_a_server_whose_folder_is_removed_ends(home: Path) -> None:
@@ -123,7 +113,7 @@ def test_a_server_whose_folder_is_removed_ends(home: Path) -> None:
         pass
     shutil.rmtree(home)
 
-    wait_until(lambda: is_over(server.pid))
+    wait_until(lambda: not is_alive(server.pid))
 
 
 def test_run_leaves_its_server_on_a_terminal_and_down_ends_it(tmp_path: Path) -> None:
@@ -166,5 +156,5 @@ def test_run_leaves_its_server_on_a_terminal_and_down_ends_it(tmp_path: Path) ->
     assert server.linger_seconds == 300
 
     assert "has ended" in call("down")
-    assert is_over(server.pid)
+    assert not is_alive(server.pid)
     assert "No Prefect server is running" in call("down")
