@@ -7,6 +7,7 @@ process is its child. It is killed with this process, and when the process of `e
 import ctypes
 import gc
 import json
+import logging
 import os
 import selectors
 import signal
@@ -22,6 +23,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from penstock.deployments.worker.fork_client import LENGTH, SOCKET, address_of
+
+logger = logging.getLogger("prefect.worker.fork_server")
 
 REQUEST_SECONDS = 5.0
 FORK_SAFE_THREADS = {"jemalloc_bg_thd"}
@@ -217,7 +220,7 @@ def _become_flow_run(request: _Request, parent: int) -> None:
     os.environ.update(request.environment)
     time.tzset()
     os.chdir(request.folder)
-    sys.path[0] = request.folder
+    sys.path.insert(0, request.folder)  # as `python -m` does; this process was started with -P
     sys.argv[:] = request.arguments
 
 
@@ -256,6 +259,7 @@ def main(name: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(address_of(name))
         listening.listen()
+        logger.info("the fork server is ready: flow runs start from it")
         ForkServer(listening, environment, run_engine).serve()
 
 

@@ -39,8 +39,8 @@ REPORT_SECONDS = 10.0
 """Seconds for them to report to Prefect after SIGTERM."""
 
 
-STEADY_SECONDS = 60.0
-"""A fork server that fails sooner is not started again."""
+RESTART_SECONDS = 5.0
+"""Seconds before a killed fork server is started again."""
 
 NAMED = 3
 """Most runs that a waiting run's log names."""
@@ -108,15 +108,16 @@ def end_with_starter(pipe: int) -> None:
 
 
 def keep_fork_server(name: str) -> None:
-    """Run a fork server, and a new one when the code has changed. Flow runs start without one until it is ready."""
-    while True:
-        began = time.monotonic()
-        server = subprocess.run(
-            [sys.executable, "-P", "-m", "penstock.deployments.worker.fork_server", name], check=False
-        )
-        if server.returncode != 0 and time.monotonic() - began < STEADY_SECONDS:
-            logger.warning("the fork server ended with exit code %d. Flow runs start without it.", server.returncode)
-            return
+    """Run a fork server, and another one when the code has changed or a signal has killed it.
+
+    Flow runs start without one until it is ready.
+    """
+    command = [sys.executable, "-P", "-m", "penstock.deployments.worker.fork_server", name]
+    while (exit_code := subprocess.run(command, check=False).returncode) <= 0:
+        if exit_code < 0:
+            logger.warning("the fork server was killed by %s and is started again", signal.Signals(-exit_code).name)
+            time.sleep(RESTART_SECONDS)
+    logger.warning("the fork server ended with exit code %d: flow runs start without it", exit_code)
 
 
 async def work(worker: ProcessWorker) -> None:

@@ -24,7 +24,6 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 SERVER = """
 import os, runpy, signal, socket, sys
-sys.path.insert(0, os.getcwd())  # as `python -m` has it
 from penstock.deployments.worker.fork_client import address_of
 from penstock.deployments.worker.fork_server import ForkServer, _foreign
 environment = _foreign(os.environ)
@@ -49,7 +48,7 @@ import json, os, signal, sys
 print(json.dumps({
     "folder": os.getcwd(), "path": sys.path[0], "value": os.environ.get("PENSTOCK_VALUE"),
     "socket": os.environ.get("PENSTOCK_FORK_SERVER"), "term": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
-    "files": len(os.listdir("/proc/self/fd")), "pid": os.getpid(),
+    "root": os.environ["PYTHONPATH"].split(":")[0] in sys.path, "files": len(os.listdir("/proc/self/fd")), "pid": os.getpid(),
 }), flush=True)
 """
 WAIT = """
@@ -66,8 +65,12 @@ class Place:
         self.folder = folder
         self.name = f"penstock-{uuid4().hex}"
         (folder / "watched.py").write_text("")
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), SOCKET: self.name}
-        self.server = subprocess.Popen([sys.executable, "-c", SERVER, self.name], cwd=folder, env=self.environment)
+        self.environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{folder}", SOCKET: self.name}
+        self.server = subprocess.Popen(
+            [sys.executable, "-P", "-c", SERVER, self.name],
+            cwd=folder,
+            env=self.environment,
+        )
         wait_until(self._answers)
 
     def _answers(self) -> bool:
@@ -109,7 +112,7 @@ def test_a_request_runs_in_a_process_of_its_own_with_its_folder_and_environment(
     facts = [json.loads(each.splitlines()[0]) for each in told]
     assert [fact["value"] for fact in facts] == ["0", "1", "2"]
     assert {(fact["folder"], fact["path"]) for fact in facts} == {(str(folder), str(folder))}
-    assert all(fact["term"] and fact["socket"] is None for fact in facts)
+    assert all(fact["term"] and fact["root"] and fact["socket"] is None for fact in facts)
     assert len({fact["pid"] for fact in facts} | {place.server.pid}) == 4
     assert len({fact["files"] for fact in facts}) == 1, "a request leaves a file open"
     assert all(each.splitlines()[1] == "exit code 0" for each in told)
