@@ -48,7 +48,8 @@ import json, os, signal, sys
 print(json.dumps({
     "folder": os.getcwd(), "path": sys.path[0], "value": os.environ.get("PENSTOCK_VALUE"),
     "socket": os.environ.get("PENSTOCK_FORK_SERVER"), "term": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
-    "root": os.environ["PYTHONPATH"].split(":")[0] in sys.path, "files": len(os.listdir("/proc/self/fd")), "pid": os.getpid(),
+    "root": os.environ["PYTHONPATH"].split(":")[0] in sys.path,
+    "files": len(os.listdir("/proc/self/fd")), "pid": os.getpid(),
 }), flush=True)
 """
 WAIT = """
