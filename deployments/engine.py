@@ -1,64 +1,24 @@
-"""Run a flow run in this process: load Penstock's flows fast, then start Prefect's engine.
+"""The work pool's command: run a flow run in a fork of the worker's fork server, or else in this process.
 
-This is the work pool's command. Without it, Prefect's process worker starts two more Python processes that prepare a
-workspace before the flow's process, and each imports Prefect.
+Without it, Prefect's process worker starts two more Python processes that prepare a workspace before the flow's
+process, and each imports Prefect.
 """
 
-import atexit
-import gc
-import logging
 import os
-import runpy
-import sys
-import warnings
-from typing import NoReturn
 
-UNEXPECTED = "Engine execution exited with unexpected exception"
-"""What Prefect logs, with a traceback, for every flow run that did not complete."""
+from penstock.deployments.worker.fork_client import SOCKET, run_in_fork
 
 
-def is_unexpected(record: logging.LogRecord) -> bool:
-    """Whether to log a record of a flow run. The end of a run by our own decision is not unexpected.
+def main() -> None:
+    """Run the flow run that the environment names, and end the process with its exit code."""
+    fork_server = os.environ.pop(SOCKET, None)
+    if fork_server and (exit_code := run_in_fork(fork_server)) is not None:
+        os._exit(exit_code)
+    from penstock.deployments.worker.flow_run import load, run_engine  # not above: a caller of a fork needs no Prefect
 
-    Prefect raises such an end as our error or, if the state has no error, as its own `FailedRun` or `CancelledRun`.
-    """
-    if record.msg != UNEXPECTED or not record.exc_info:
-        return True
-    from prefect.exceptions import CancelledRun, FailedRun
-
-    from penstock.errors import PenstockError
-
-    return not isinstance(record.exc_info[1], PenstockError | FailedRun | CancelledRun)
-
-
-def load() -> None:
-    """Import the modules of a run without garbage collection, which takes a sixth of the import time."""
-    gc.disable()
-    import prefect.flow_engine  # noqa: F401 # needed by the engine
-
-    import penstock.flows.score  # noqa: F401 # needed to load the flow
-
-    gc.freeze()  # imported modules stay, so later collections need not look at them
-    gc.enable()
-
-
-def end(exit_code: int) -> NoReturn:
-    """End the process after its exit handlers, which send Prefect's remaining records.
-
-    A normal exit would also unload DuckDB's binding, which fills the worker's log with "nanobind: leaked …".
-    """
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code)
+    load()
+    run_engine()
 
 
 if __name__ == "__main__":
-    load()
-    logging.getLogger("prefect.flow_runs").addFilter(is_unexpected)
-    warnings.filterwarnings("ignore", message="'prefect.engine' found in sys.modules", category=RuntimeWarning)
-    try:
-        runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
-    except SystemExit as exited:
-        end(exited.code if isinstance(exited.code, int) else int(exited.code is not None))
-    end(0)
+    main()

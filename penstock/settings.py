@@ -2,6 +2,8 @@
 
 import os
 import re
+import sys
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
 from penstock.errors import SettingsError, nearest
+from penstock.interval import parse_duration
 from penstock.resources.memory import read_size
 from penstock.resources.runner import Runner, parse_runner
 from penstock.resources.usage import Prices
@@ -22,6 +25,12 @@ Device = Literal["cpu", "cuda"]
 def _read_store(text: object) -> object:
     """Return a URL as it is, and a folder as a path, which would take one of the slashes from a URL."""
     return Path(text) if isinstance(text, str) and "://" not in text else text
+
+
+def _read_linger(value: str | None) -> timedelta | None:
+    if value is None:
+        return None
+    return timedelta(0) if value.strip() == "0" else parse_duration(value)
 
 
 class Settings(BaseSettings):
@@ -48,6 +57,8 @@ class Settings(BaseSettings):
     """Partitions at once on a cluster. 0: as many as its workers have threads."""
     device: Device = "cpu"
     """Device for predictions: the processor, or a GPU if there is one."""
+    linger: Annotated[timedelta | None, BeforeValidator(_read_linger)] = None
+    """How long the Prefect server of a command waits for the next one. Unset: 5 minutes on a terminal, else 0."""
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """Seconds that a run keeps its interval without renewing the lease."""
     statement_seconds: Annotated[int, Field(ge=1)] = 1800
@@ -71,6 +82,12 @@ class Settings(BaseSettings):
     def models_folder(self) -> Path | str:
         """The folder of the model store, or its URL."""
         return self.model_store or self.home / "models"
+
+    @property
+    def linger_seconds(self) -> float:
+        if self.linger is not None:
+            return self.linger.total_seconds()
+        return 300.0 if sys.stdout.isatty() and not os.environ.get("CI") else 0.0
 
     @property
     def in_one_process(self) -> int:

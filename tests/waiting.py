@@ -1,7 +1,9 @@
 """Wait for what must happen: generously, for a test must not depend on how much else its machine has to do."""
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 Happened = TypeVar("Happened")
@@ -23,3 +25,13 @@ def wait_until(
         assert time.monotonic() < deadline, f"did not happen in {seconds:.0f} s: {tell() if tell else answer}"
         time.sleep(0.1)
     return answer
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process has not ended yet."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")  # a dead process that nobody has reaped yet still takes signals
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")

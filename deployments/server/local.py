@@ -2,8 +2,9 @@
 
 Prefect's own ephemeral server recorded 42 of 60 task runs and outlived a killed flow. This server keeps its history in
 `<home>/prefect` and is shared. It ends when its last user has gone and not before, so it needs no owner, and two
-servers never use one SQLite file (see `server.lock`). `penstock run` starts a small server. `penstock up` starts a full
-one with the services that schedule and watch, and other commands use it meanwhile.
+servers never use one SQLite file (see `server.lock`). `penstock run` starts a small server, which may linger for the
+next command (see docs/adr/0029). `penstock up` starts a full one with the services that schedule and watch, and other
+commands use it meanwhile.
 """
 
 import fcntl
@@ -17,12 +18,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 from urllib.request import ProxyHandler, build_opener
 
 from penstock.deployments.server.lock import (
     START_SECONDS,
+    end_unused,
     hold_as_user,
     is_alive,
     lock_file,
@@ -51,6 +55,10 @@ class LocalServer:
     log: Path
     full: bool = False
     """Whether the server has the scheduling services, so that deployments on it run."""
+    linger_seconds: float = 0.0
+    """How long the server waits for another user after its last one."""
+    code: str = ""
+    """What the server's process runs (see `server_code`)."""
 
     @property
     def ui_url(self) -> str:
@@ -63,25 +71,34 @@ class _Wanted:
 
     port: int | None
     full: bool = False
+    linger_seconds: float = 0.0
     find_database: Callable[[Path], str] | None = None
 
 
 @contextmanager
-def local_server(home: Path, *, port: int | None = None) -> Iterator[LocalServer]:
+def local_server(home: Path, *, port: int | None = None, linger_seconds: float = 0.0) -> Iterator[LocalServer]:
     """Use the Prefect server of `home`, or start a small one. The server stops after its last user.
 
-    A server that already runs keeps its port, whatever `port` is.
+    A server that already runs keeps its port and its time to linger, whatever the arguments are. One that lingers with
+    other code is ended first.
 
     Raises:
         SettingsError: the server did not start, or `port` is taken. The message names the log file.
     """
     folder = _folder(home)
     started: list[subprocess.Popen[bytes]] = []
+    running = _read(folder)
+    if running is not None and running.linger_seconds and running.code != server_code():
+        end_unused(folder)
+    lingers = False
     try:
         with hold_as_user(folder):
-            yield _find_or_start(folder, _Wanted(port), started)
+            server = _find_or_start(folder, _Wanted(port, linger_seconds=linger_seconds), started)
+            lingers = server.linger_seconds > 0
+            yield server
     finally:
-        wait_until_gone(folder)
+        if not lingers:
+            wait_until_gone(folder)
         _outliving.extend(process for process in started if process.poll() is None)
 
 
@@ -101,7 +118,7 @@ def full_server(home: Path, *, port: int, find_database: Callable[[Path], str] |
     try:
         # Take the life lock first: a user's lock would keep alive the small server that we wait for.
         with _held_life(folder) as life, hold_as_user(folder):
-            server = _start(folder, _Wanted(port, True, find_database), life, started)
+            server = _start(folder, _Wanted(port, True, find_database=find_database), life, started)
             life.close()  # from now on the server's own copy keeps the lock
             yield server
     finally:
@@ -116,6 +133,25 @@ def running_server(home: Path) -> LocalServer | None:
         return None
     running = _read(folder)
     return running if running is not None and _is_healthy(running.api_url) else None
+
+
+def end_lingering(home: Path) -> bool:
+    """End the server of `home` that lingers. Return whether one did.
+
+    Raises:
+        SettingsError: a process uses the server.
+    """
+    folder = (home / "prefect").absolute()
+    if not (folder / "server.lock").exists() or not is_alive(folder):
+        return False
+    running = _read(folder)
+    if not end_unused(folder):
+        using = "`penstock up`" if running is not None and running.full else "a command such as `penstock run`"
+        raise SettingsError(
+            f"{using} is using the Prefect server on {folder.parent}",
+            "Wait until it has finished, or stop it with Ctrl-C where it runs",
+        )
+    return True
 
 
 def client_environment(api_url: str, *, patient: bool = False) -> dict[str, str]:
@@ -171,6 +207,8 @@ def _held_life(folder: Path) -> Iterator[IO[str]]:
         while not lock_file(life, fcntl.LOCK_EX):
             waited = time.monotonic() - begun
             running = _read(folder)
+            if running is not None and running.linger_seconds and end_unused(folder):
+                continue
             if running is not None and running.full and _is_healthy(running.api_url):
                 raise SettingsError(
                     f"`penstock up` already runs on {folder.parent}, at {running.ui_url}",
@@ -196,7 +234,10 @@ def _start(folder: Path, wanted: _Wanted, life: IO[str], started: list[subproces
         api_url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         process = subprocess.Popen(
             # -P: the script's folder must not become an import root.
-            [sys.executable, "-P", str(CHILD), str(folder / "users.lock"), str(listening.fileno())],
+            [
+                *(sys.executable, "-P", str(CHILD), str(folder / "users.lock"), str(listening.fileno())),
+                str(wanted.linger_seconds),
+            ],
             cwd=folder,  # not the project, whose .env and prefect.toml are not for this server
             env=_server_environment(folder, api_url, wanted),
             stdin=subprocess.DEVNULL,
@@ -214,7 +255,7 @@ def _start(folder: Path, wanted: _Wanted, life: IO[str], started: list[subproces
             raise not_started(folder, f"it was not healthy after {START_SECONDS:.0f} s")
         time.sleep(0.05)
     logger.info("started a Prefect server at %s in %.1f s", api_url, time.monotonic() - begun)
-    server = LocalServer(api_url, process.pid, log, wanted.full)
+    server = LocalServer(api_url, process.pid, log, wanted.full, wanted.linger_seconds, server_code())
     _write(folder, server)
     return server
 
@@ -248,6 +289,13 @@ def _server_environment(folder: Path, api_url: str, wanted: _Wanted) -> dict[str
     return inherited | own
 
 
+def server_code() -> str:
+    """Return a mark of what a server started now would run: Python, Prefect, and our own modules."""
+    ours = sorted((file.name, file.stat().st_mtime_ns) for file in Path(__file__).parent.glob("*.py"))
+    marks = json.dumps([sys.executable, version("prefect"), ours])
+    return sha256(marks.encode()).hexdigest()[:16]
+
+
 def _bound_socket(port: int | None) -> socket.socket:
     """Bind now and listen in the child, so that no other process can take the port in between."""
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -276,7 +324,7 @@ def _read(folder: Path) -> LocalServer | None:
         entry = json.loads((folder / "server.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return LocalServer(entry["api_url"], entry["pid"], Path(entry["log"]), entry.get("full", False))
+    return LocalServer(**entry | {"log": Path(entry["log"])})
 
 
 def _write(folder: Path, server: LocalServer) -> None:

@@ -49,6 +49,21 @@ def wait_until_gone(folder: Path) -> None:
         time.sleep(0.05)
 
 
+def end_unused(folder: Path) -> bool:
+    """End the server that lingers in the folder, if no process uses it. Return whether it was unused."""
+    with (folder / "users.lock").open("a") as users:
+        if lock_file(users, fcntl.LOCK_EX):
+            # With the lock held alone and no entry, the server ends. New users wait for the lock until it has.
+            (folder / "server.json").unlink(missing_ok=True)
+        elif lock_file(users, fcntl.LOCK_SH):
+            return False
+        # Otherwise the server holds the lock alone, because it is ending.
+        deadline = time.monotonic() + STOP_SECONDS
+        while is_alive(folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    return True
+
+
 def is_alive(folder: Path) -> bool:
     """Whether a server process lives in the folder or is starting there."""
     return not _is_free(folder / "server.lock", fcntl.LOCK_EX)

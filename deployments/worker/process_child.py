@@ -7,10 +7,12 @@ however the process dies.
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from functools import partial
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import anyio
 from prefect.client.schemas.filters import (
@@ -27,11 +29,18 @@ from prefect.settings import get_current_settings
 from prefect.utilities.services import critical_service_loop
 from prefect.workers.process import ProcessWorker
 
+from penstock.deployments.worker.fork_client import SOCKET
+
+logger = logging.getLogger("prefect.worker.fork_server")
+
 LEAVE_SECONDS = 5.0
 """Seconds for running flow runs to finish after the worker is asked to stop."""
 REPORT_SECONDS = 10.0
 """Seconds for them to report to Prefect after SIGTERM."""
 
+
+RESTART_SECONDS = 5.0
+"""Seconds before a killed fork server is started again."""
 
 NAMED = 3
 """Most runs that a waiting run's log names."""
@@ -98,6 +107,19 @@ def end_with_starter(pipe: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def keep_fork_server(name: str) -> None:
+    """Run a fork server, and another one when the code has changed or a signal has killed it.
+
+    Flow runs start without one until it is ready.
+    """
+    command = [sys.executable, "-P", "-m", "penstock.deployments.worker.fork_server", name]
+    while (exit_code := subprocess.run(command, check=False).returncode) <= 0:
+        if exit_code < 0:
+            logger.warning("the fork server was killed by %s and is started again", signal.Signals(-exit_code).name)
+            time.sleep(RESTART_SECONDS)
+    logger.warning("the fork server ended with exit code %d: flow runs start without it", exit_code)
+
+
 async def work(worker: ProcessWorker) -> None:
     """Take flow runs until SIGTERM. Then take no more, and give the running ones a moment."""
     settings = get_current_settings().worker
@@ -140,6 +162,9 @@ async def wait_for_runs(worker: ProcessWorker, seconds: float) -> None:
 def main(pipe: int, pool: str, name: str, limit: int) -> None:
     """Work until SIGTERM. The process that started the worker kills what is left of the group."""
     threading.Thread(target=end_with_starter, args=(pipe,), daemon=True).start()
+    if sys.platform == "linux":  # elsewhere libraries are not safe to fork
+        os.environ[SOCKET] = f"penstock-{uuid4().hex}"
+        threading.Thread(target=keep_fork_server, args=(os.environ[SOCKET],), daemon=True).start()
     worker = QuietWorker(work_pool_name=pool, name=name, limit=limit, create_pool_if_not_found=False)
     anyio.run(work, worker)
 

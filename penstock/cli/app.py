@@ -9,6 +9,7 @@ from penstock.cli import (
     backfill,
     deploy,
     doctor,
+    down,
     forget,
     ledger,
     logs,
@@ -88,6 +89,7 @@ for module in (
     resume,
     demo,
     up,
+    down,
     doctor,
 ):
     module.add_commands(app)

@@ -35,14 +35,16 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
         return
     from penstock.deployments.server.local import client_environment, local_server
 
-    with local_server(settings.home) as server:
-        _own.append(server.api_url)
+    with local_server(settings.home, linger_seconds=settings.linger_seconds) as server:
+        if not server.linger_seconds:
+            _own.append(server.api_url)
         try:
             environment = client_environment(server.api_url, patient=server.full) | console_level
             with _environment(environment), _quiet_handlers(verbose), _flushed_to_prefect():
                 yield server.api_url
         finally:
-            _own.remove(server.api_url)
+            if not server.linger_seconds:
+                _own.remove(server.api_url)
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def _answers(api_url: str) -> bool:
 
 
 def is_own(api_url: str) -> bool:
-    """Whether this process started the server, and so must wait for its history."""
+    """Whether the server ends with its last command, so that a command must wait for its history."""
     return api_url in _own
 
 

@@ -40,8 +40,8 @@ from prefect.states import Crashed, Failed, Pending, Running
 from penstock.deployments.deploy.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
 from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
 from penstock.deployments.deploy.work_pool import WORK_POOL
-from penstock.deployments.engine import UNEXPECTED
 from penstock.deployments.server.local import client_environment, full_server
+from penstock.deployments.worker.flow_run import UNEXPECTED
 from penstock.deployments.worker.process import WorkerPlan, running_worker
 from penstock.errors import SettingsError
 from penstock.settings import load_settings

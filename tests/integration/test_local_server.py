@@ -13,7 +13,7 @@ import pytest
 
 from penstock.deployments.server.local import LocalServer, client_environment, local_server
 from penstock.errors import SettingsError
-from tests.waiting import SECONDS, wait_until
+from tests.waiting import SECONDS, is_alive, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -75,15 +75,6 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")  # a dead process that nobody has reaped yet still takes signals
-    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 def first_line(process: subprocess.Popen[str]) -> str:

@@ -117,13 +117,17 @@ class Shop:
         return subprocess.run([*COMMAND, *arguments], cwd=self.folder, capture_output=True, text=True, check=False)
 
     def processes(self) -> list[str]:
-        """Return the command lines of all that `up` has started for this folder: the environment of each names it."""
+        """Return the command lines of all that `up` has started for this folder."""
+        return [*self.commands().values()]
+
+    def commands(self) -> dict[int, str]:
+        """Return them by process id. The environment of each process names the folder."""
         mark = f"PENSTOCK_PROJECT={self.folder}\0".encode()
-        found = []
+        found = {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if mark in (process / "environ").read_bytes():
-                    found.append((process / "cmdline").read_text().replace("\0", " "))
+                    found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
             except OSError:
                 continue  # it has ended, or is somebody else's
         return found
@@ -220,6 +224,24 @@ def test_triggered_run_is_scored_in_the_project_by_the_worker(up: Up, shop: Shop
     assert up.state_of(flow_run) == "COMPLETED", log
     with closing(sqlite3.connect(shop.home / "warehouse.db")) as warehouse:
         assert warehouse.execute("select count(*) from card_risk_scores").fetchone() == (250,)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the fork server runs on Linux only")
+def test_flow_runs_are_forked_and_a_killed_fork_server_costs_only_its_runs(up: Up, shop: Shop) -> None:
+    log = shop.home / "prefect" / "worker.log"
+
+    def forks() -> list[int]:
+        return sorted(pid for pid, line in shop.commands().items() if "fork_server" in line)
+
+    wait_until(lambda: "the fork server is ready" in log.read_text(), tell=log.read_text)
+    [server] = forks()
+    with shop.held_warehouse():
+        flow_run = up.trigger(pipeline="card-risk", mode="backfill", end="2026-01-03T00:00:00Z")
+        wait_until(lambda: len(forks()) == 2, tell=shop.processes)
+
+        os.kill(server, signal.SIGKILL)
+        wait_until(lambda: up.state_of(flow_run) == "CRASHED", tell=lambda: up.state_of(flow_run))
+    wait_until(lambda: log.read_text().count("the fork server is ready") == 2, tell=log.read_text)
 
 
 def test_health_page_answers_for_the_server_and_the_worker(up: Up) -> None:

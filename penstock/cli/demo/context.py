@@ -173,7 +173,7 @@ def server_ahead(settings: "Settings") -> Iterator[None]:
     from penstock.deployments.server.local import local_server
 
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
-        starting = pool.submit(stack.enter_context, local_server(settings.home))
+        starting = pool.submit(stack.enter_context, local_server(settings.home, linger_seconds=settings.linger_seconds))
         yield
         starting.result()
 

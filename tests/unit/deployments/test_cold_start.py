@@ -8,7 +8,7 @@ from tests.waiting import SECONDS
 
 LOAD = """
 import gc, json, sys
-from penstock.deployments.engine import load
+from penstock.deployments.worker.flow_run import load
 load()
 print(json.dumps({"loaded": sorted(sys.modules), "collects": gc.isenabled()}))
 sys.stdout.flush()

@@ -7,7 +7,7 @@ import pytest
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
-from penstock.deployments.engine import UNEXPECTED, is_unexpected
+from penstock.deployments.worker.flow_run import UNEXPECTED, is_unexpected
 from penstock.errors import Halted, SettingsError
 from penstock.tasks.outcome import failed, halted
 
