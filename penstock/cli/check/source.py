@@ -8,7 +8,7 @@ from penstock.wording import plural
 if TYPE_CHECKING:
     from penstock.database.connections import Connector
     from penstock.interval import DataInterval
-    from penstock.spec.pipeline import Pipeline
+    from penstock.spec.pipeline import FilesSource, Pipeline
 
 
 def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | None", connect: "Connector") -> str:
@@ -17,8 +17,9 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
     Raises:
         SourceError: something is missing; the error names it.
     """
+    from penstock.errors import NoFiles
     from penstock.run.extract import source_horizon
-    from penstock.sources.file_paths import matching_files, store_access
+    from penstock.sources.file_paths import matching_files, may_lack_documents, store_access
     from penstock.sources.sql import sql_relation
     from penstock.spec.pipeline import LogSource, SqlSource
 
@@ -37,8 +38,23 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
     if "{" in source.path and pipeline.empty == "publish":
         return f"files by interval, {source.path}"  # an interval without a file is allowed
     access = store_access(source, connect)
-    found = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone, access=access)
-    return f"{plural(len(found), 'file matches', 'files match')} {source.path}"
+    try:
+        found = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone, access=access)
+    except NoFiles:
+        if name == pipeline.primary or not may_lack_documents(source):
+            raise
+        found = []
+    matched = f"{plural(len(found), 'file matches', 'files match')} {source.path}"
+    return f"{matched}; {_describe_time(source)}" if source.is_documents else matched
+
+
+def _describe_time(source: "FilesSource") -> str:
+    """Say where the time of documents comes from, because a copied file has the time of the copy."""
+    if source.documents.time is not None:
+        return "`time` is what `documents: {time: …}` finds in the path"
+    if source.is_named_by_interval:
+        return "`time` is the start of the interval in the path"
+    return "`time` is that of the file, which is the time of the copy if it was copied"
 
 
 def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector") -> str:
