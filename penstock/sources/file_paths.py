@@ -97,6 +97,12 @@ def fixed_folder(path: str) -> str:
     return "" if folder == "." else folder
 
 
+def may_lack_documents(source: FilesSource) -> bool:
+    """Whether it is normal that no file matches: documents in a folder that exists."""
+    # An object store has no folders. A bucket that does not exist is an error of its own.
+    return source.is_documents and (is_remote(source.path) or Path(fixed_folder(source.path)).is_dir())
+
+
 def below_fixed_folder(pattern: str, file: str) -> str:
     """Return the part of a file's path below the fixed folder of the pattern. It is the same on each machine."""
     folder = fixed_folder(pattern)

@@ -20,8 +20,8 @@ from penstock.sources.documents.times import MODIFIED, TIME, DocumentTimes
 from penstock.sources.file_paths import (
     covered_span,
     file_marks,
-    fixed_folder,
     matching_files,
+    may_lack_documents,
     state_marks,
     store_access,
 )
@@ -178,10 +178,7 @@ class FilesReader:
 
     def _may_lack_documents(self, interval: DataInterval | None) -> bool:
         """Whether an interval may have none: documents beside the primary source, in a folder that exists."""
-        if not self.source.is_documents or interval is None or self.time is not None:
-            return False
-        # An object store has no folders. A bucket that does not exist is an error of its own.
-        return is_remote(self.source.path) or Path(fixed_folder(self.source.path)).is_dir()
+        return interval is not None and self.time is None and may_lack_documents(self.source)
 
     def _select_documents(self, files: list[FoundFile], interval: DataInterval) -> list[FoundFile]:
         """Return the documents of an interval by their time. Those of another source end where the interval ends."""

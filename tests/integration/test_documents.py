@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from penstock.cli.check.source import inspect_source
 from penstock.database.connections import Connector
 from penstock.errors import FilesChanged, SettingsError
 from penstock.interval import DataInterval
@@ -422,3 +423,23 @@ def test_a_spec_that_makes_no_sense_for_documents_is_refused(keys: str, why: str
     text = f"name: x\nsources:\n  s:\n    kind: files\n    {path}{keys}\nmodel: a@b\ndestination: {DESTINATION}"
     with pytest.raises(Exception, match=why):
         parse_pipeline(text.encode(), "x")
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "expected"),
+    [
+        ("*.txt", "", "`time` is that of the file, which is the time of the copy if it was copied"),
+        ("{interval_start:%Y-%m-%d}*", "", "0 files match {path}; `time` is the start of the interval in the path"),
+        ("*", 'documents: {time: {path: "(.*)", format: "%Y-%m-%d"}}', "`time` is what `documents: {time: …}` finds"),
+    ],
+)
+def test_a_check_says_where_the_time_of_documents_comes_from(
+    letters: Letters, path: str, more: str, expected: str
+) -> None:
+    letters.write("a.txt", "x")
+    path = f"{letters.folder}/{path}"
+    pipeline = letters.read(SECONDARY.format(path=path, more=more)).pipeline
+
+    found = inspect_source(pipeline, "notes", DataInterval(DAY_1, DAY_2), Connector(connect, ()))
+
+    assert expected.replace("{path}", path) in found

@@ -20,9 +20,10 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
     Raises:
         SourceError: something is missing; the error names it.
     """
+    from penstock.errors import NoFiles
     from penstock.run.extract import source_horizon
     from penstock.sources import open_lake
-    from penstock.sources.file_paths import matching_files, store_access
+    from penstock.sources.file_paths import matching_files, may_lack_documents, store_access
     from penstock.sources.folder_columns import folder_columns
     from penstock.sources.sql import sql_relation
     from penstock.spec.pipeline import DeltaSource, IcebergSource, LogSource, SqlSource
@@ -45,10 +46,17 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
     if "{" in source.path and pipeline.empty == "publish":
         return f"files by interval, {source.path}"  # an interval without a file is allowed
     access = store_access(source, connect)
-    found = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone, access=access)
+    try:
+        found = matching_files(name, source, interval, connect.allowed_roots, zone=pipeline.timezone, access=access)
+    except NoFiles:
+        if name == pipeline.primary or not may_lack_documents(source):
+            raise
+        found = []
+    matched = f"{plural(len(found), 'file matches', 'files match')} {source.path}"
+    if source.is_documents:
+        return f"{matched}; {_describe_time(source)}"
     paths = [str(file) if isinstance(file, Path) else file.path for file in found]
-    folders = _describe_folders(source, folder_columns(name, paths, pipeline.private_columns).values)
-    return f"{plural(len(found), 'file matches', 'files match')} {source.path}{folders}"
+    return matched + _describe_folders(source, folder_columns(name, paths, pipeline.private_columns).values)
 
 
 def _describe_folders(source: "FilesSource", given: "Mapping[str, Sequence[str | None]]") -> str:
@@ -58,6 +66,15 @@ def _describe_folders(source: "FilesSource", given: "Mapping[str, Sequence[str |
     declared = {column: each.type for column, each in source.declared_columns.items()}
     kinds = [f"`{c}` ({declared.get(c) or folder_kind(values, c).kind})" for c, values in given.items()]
     return f"; their folders give {', '.join(kinds)}" if kinds else ""
+
+
+def _describe_time(source: "FilesSource") -> str:
+    """Say where the time of documents comes from, because a copied file has the time of the copy."""
+    if source.documents.time is not None:
+        return "`time` is what `documents: {time: …}` finds in the path"
+    if source.is_named_by_interval:
+        return "`time` is the start of the interval in the path"
+    return "`time` is that of the file, which is the time of the copy if it was copied"
 
 
 def _inspect_log(pipeline: "Pipeline", name: str, path: str, connect: "Connector") -> str:
