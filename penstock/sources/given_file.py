@@ -13,6 +13,7 @@ from sqlalchemy.pool import StaticPool
 from penstock.database.connections import Connector, Database
 from penstock.errors import BrokenFile
 from penstock.sources import open_source
+from penstock.sources.folder_columns import folder_columns
 from penstock.spec.pipeline import ROW_ID, Pipeline
 
 _FORMATS: dict[str, Literal["parquet", "csv", "json"]] = {
@@ -72,7 +73,8 @@ def read_given_file(what: str, path: Path) -> pa.Table:
     finally:
         empty.engine.dispose()
     numbers: Any = pc.replace_substring_regex(rows.column(ROW_ID), "^.*:", "")
-    return rows.drop_columns([ROW_ID]).take(pc.sort_indices(numbers.cast(pa.int64())))
+    folders = [column for column in folder_columns(what, [str(path)]).values if column in rows.column_names]
+    return rows.drop_columns([ROW_ID, *folders]).take(pc.sort_indices(numbers.cast(pa.int64())))
 
 
 def _format_of(path: Path) -> Literal["parquet", "csv", "json"] | None:

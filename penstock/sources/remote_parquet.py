@@ -4,10 +4,12 @@ DuckDB reads the footers and then the column chunks that a query needs. Each ran
 error of the file system as its own, so the file system keeps the error and the block raises it.
 """
 
+import io
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from penstock.database.connections import Database
 from penstock.errors import PenstockError
@@ -90,35 +92,58 @@ def _file_system(
 
 
 class _OpenObject:
-    """An open object. Its end is fetched once, because DuckDB reads the footer anew each time that it opens a file."""
+    """An open object. Its end is fetched once, because DuckDB reads the footer anew each time that it opens a file.
+
+    Threads of DuckDB share an open file: each goes to a place and reads there, and another may come in between. So each
+    thread has a place of its own.
+    """
 
     def __init__(self, state: FileState, access: StoreAccess, ends: _Ends, errors: list[PenstockError]) -> None:
-        self._file = open_file(state, access, _BLOCK_BYTES)
-        self._state, self._ends, self._errors = state, ends, errors
+        self._state, self._access, self._ends, self._errors = state, access, ends, errors
+        self._files: dict[int, BinaryIO] = {}
+
+    @property
+    def _file(self) -> BinaryIO:
+        """The file of this thread."""
+        thread = threading.get_ident()
+        if thread not in self._files:
+            self._files[thread] = open_file(self._state, self._access, _BLOCK_BYTES)
+        return self._files[thread]
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(place, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        for file in list(self._files.values()):
+            file.close()
 
     def read(self, size: int = -1) -> bytes:
         """Read as a file does, and keep the error that it raises."""
+        file = self._file
         try:
-            start = self._file.tell()
+            start = file.tell()
             stop = self._state.size if size < 0 else min(start + size, self._state.size)
             if stop < self._state.size - _TRAILER_BYTES:
-                return self._file.read(size)
-            part = self._read_end(start)[: stop - start]
-            self._file.seek(stop)
+                return file.read(size)
+            part = self._read_end(file, start)[: stop - start]
+            file.seek(stop)
             return part
         except PenstockError as error:
             self._errors.append(error)
             raise
 
-    def _read_end(self, start: int) -> bytes:
+    def _read_end(self, file: BinaryIO, start: int) -> bytes:
         """Return the bytes from a place to the end."""
         kept = self._ends.get(self._state.path, b"")
         if len(kept) < self._state.size - start:
-            self._file.seek(min(start, max(0, self._state.size - _BLOCK_BYTES)))
-            kept = self._file.read()
-            if sum(map(len, self._ends.values())) < _MOST_END_BYTES:
+            file.seek(min(start, max(0, self._state.size - _BLOCK_BYTES)))
+            kept = file.read()
+            if sum(map(len, list(self._ends.values()))) < _MOST_END_BYTES:
                 self._ends[self._state.path] = kept
         return kept[len(kept) - (self._state.size - start) :]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)

@@ -75,3 +75,10 @@ def test_a_single_row_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(PenstockError):
         read_given_file("reference rows", tmp_path / "rows.csv")
+
+
+def test_a_folder_of_a_given_file_gives_no_column(tmp_path: Path) -> None:
+    (tmp_path / "run=5").mkdir()
+    plain(tmp_path / "run=5" / "rows.csv", CSV)
+
+    assert read_given_file("rows", tmp_path / "run=5" / "rows.csv").column_names == ["when", "state", "zip", "age"]
