@@ -72,16 +72,20 @@ class RemoteStore:
         return (f"{self.location}/{name}/{version}" for name, version in sorted(left))
 
     def read(self, model: str, path: str, limit: int) -> bytes:
-        """Read a file that is written once."""
-        try:
-            state = read_state(f"{self.location}/{path}", self.access)
-            if state.size > limit:
-                what = f"{state.path} has {state.size:,} bytes. At most {limit:,} are read."
-                raise ModelRefused(model, f"{what} Register the model file again.")
-            with open_file(state, self.access) as file:
-                return file.read()
-        except ObjectNotFound as error:
-            raise FileNotFoundError(str(error)) from None
+        url = f"{self.location}/{path}"
+        for _ in range(_MOST_CHANGES):
+            try:
+                state = read_state(url, self.access)
+                if state.size > limit:
+                    what = f"{url} has {state.size:,} bytes. At most {limit:,} are read."
+                    raise ModelRefused(model, f"{what} Register the model file again.")
+                with open_file(state, self.access) as file:
+                    return file.read()
+            except ObjectNotFound as error:
+                raise FileNotFoundError(str(error)) from None
+            except ObjectChanged:
+                continue  # an alias was moved
+        raise ObjectChanged(url, f"was replaced {_MOST_CHANGES} times while it was read")
 
     @contextmanager
     def draft(self, model: str, file: str, content: bytes) -> Iterator["_DraftObject"]:

@@ -87,7 +87,7 @@ def make_run(proxy: FaultyProxy, make_place: Callable[..., Place]) -> MakeRun:
     return make
 
 
-@pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_a_fault_at_any_request_of_a_run_publishes_all_rows_or_none(
     make_run: MakeRun, proxy: FaultyProxy, kind: str, stride: int
@@ -139,7 +139,6 @@ def test_objects_that_are_replaced_at_any_request_of_a_run_are_never_mixed(
         assert view_rows(place.warehouse) in (before_it, after_it), after
         assert last == "publish" or "files changed after the run was planned" in last, (after, last)
         put(ROWS)
-        run()
 
 
 @pytest.mark.slow

@@ -163,6 +163,36 @@ def test_a_promotion_between_the_read_and_the_write_of_another_is_not_lost(
     assert set(registry.aliases("card-risk")) == {"ours", "theirs", *(["old"] if has_aliases else [])}
 
 
+def test_an_alias_that_is_moved_while_it_is_read_is_read_again(
+    new_bucket: Callable[..., Bucket], trained: Path, faulty_s3: FaultyProxy, s3_server: S3Server, monkeypatch: Any
+) -> None:
+    registry = Registry(new_bucket().url)
+    add_version(registry, trained, alias="champion")
+    add_version(registry, trained)
+
+    def move() -> None:
+        with monkeypatch.context() as direct:
+            direct.setenv("AWS_ENDPOINT_URL", s3_server.url)
+            registry.promote("card-risk", "2", "champion")
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", faulty_s3.url)
+    faulty_s3.spoil(Fault(methods=("GET",), path="aliases.json", first=move))
+
+    assert registry.resolve("card-risk@champion").version == "2"
+
+
+def test_a_store_may_be_the_root_of_a_bucket_or_have_an_odd_name(
+    new_bucket: Callable[..., Bucket], trained: Path
+) -> None:
+    bucket = new_bucket()
+    root = bucket.url.removesuffix("/models")
+    for url in (root, f"{root}/", f"{root}/a [b] *?c/", root.replace("s3:", "S3:") + "/x"):
+        registry = Registry(url)
+        add_version(registry, trained, alias="champion")
+        assert (registry.names(), registry.versions("card-risk")[0]) == (("card-risk",), "1"), url
+        registry.load(registry.resolve("card-risk@champion"))
+
+
 def test_an_unknown_model_and_version_are_named_with_those_that_exist(
     new_bucket: Callable[..., Bucket], trained: Path
 ) -> None:
