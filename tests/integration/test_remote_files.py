@@ -109,8 +109,8 @@ def test_the_files_of_an_interval_are_found_and_the_lists_are_short(
         DataInterval(FIRST.start + 2 * DAY, FIRST.start + 4 * DAY)
     )
 
-    assert read["id"].to_pylist() == [2, 3]
-    assert read["_row_id"].to_pylist() == ["2026/01/03/a.parquet:0", "2026/01/04/a.parquet:0"]
+    rows = dict(zip(read["id"].to_pylist(), read["_row_id"].to_pylist(), strict=True))
+    assert rows == {2: "2026/01/03/a.parquet:0", 3: "2026/01/04/a.parquet:0"}
     lists = [seen.path for seen in proxy.seen if "list-type" in seen.path]
     assert {re.search(r"prefix=[^&]*(\d\d)%2F", path)[1] for path in lists} == {"03", "04"}  # type: ignore[index]
 
@@ -140,7 +140,7 @@ def test_a_slice_of_a_large_file_fetches_its_part(root: str, proxy: FaultyProxy,
     proxy.seen.clear()
     read = open_source(pipeline, "rows", connector, files).read(FIRST, plan.partitions[10])
 
-    assert read["id"].to_pylist() == [*range(200_000, 220_000)]
+    assert sorted(read["id"].to_pylist()) == [*range(200_000, 220_000)]
     bounds = [
         re.search(r"bytes=(\d+)-(\d+)", seen.headers.get("range") or seen.headers["Range"]) for seen in proxy.seen
     ]
@@ -282,7 +282,7 @@ def test_a_file_that_is_replaced_while_it_is_read_halts(root: str, proxy: Faulty
         except FilesChanged:
             halted += 1
         else:  # threads share blocks, so a read may take fewer requests
-            assert (fault.times, read["id"].to_pylist()) == (1, [*range(100_000, 150_000)])
+            assert (fault.times, sorted(read["id"].to_pylist())) == (1, [*range(100_000, 150_000)])
     assert halted > requests / 4
 
 
