@@ -442,3 +442,11 @@ def test_a_list_that_is_cut_is_asked_for_again(faulty: tuple[FaultyProxy, str]) 
     proxy.spoil(Fault(path="list-type", cut_after=150, times=float("inf")))
     with pytest.raises(StoreUnavailable):
         names(root, "*")
+
+
+def test_without_obstore_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    url = f"s3://bucket-{uuid.uuid4().hex}/a.csv"
+    for use in (lambda: list_files(f"{url}*"), lambda: read_state(url), lambda: write_bytes(url, b"")):
+        with pytest.raises(SettingsError, match=r"penstock\[object-stores\]"):
+            use()
