@@ -17,7 +17,8 @@ from penstock.ledger.destinations import LIVE, PlacedRun, destination_name, find
 from penstock.run.extract import source_horizon
 from penstock.run.planning import Mode, Plan, PlannedInterval, plan_range
 from penstock.run_types import Pins
-from penstock.spec.pipeline import IcebergSource, Pipeline, SqlSource
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import IcebergSource, SqlSource
 from penstock.spec.steps import choose_models
 from penstock.tasks.ledger_record import open_ledger
 from penstock.tasks.process_resources import connect, registry

@@ -13,7 +13,8 @@ from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import Problem, SpecError
 from penstock.interval import iso
 from penstock.spec.parts import Schedule, write_duration
-from penstock.spec.pipeline import DeltaSource, FilesSource, IcebergSource, LogSource, Pipeline, Source, SqlSource
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import DeltaSource, FilesSource, IcebergSource, LogSource, Source, SqlSource
 from penstock.tasks.deployed import ANY_PIPELINE, PENSTOCK_TAG
 
 COLLISION = "ENQUEUE"

@@ -19,7 +19,7 @@ from penstock.errors import DatabaseUnavailable
 from penstock.models.registry import STORE_CONNECTION
 from penstock.object_urls import is_remote
 from penstock.settings import Settings
-from penstock.spec.pipeline import FilesSource, IcebergSource, SqlSource
+from penstock.spec.sources import FilesSource, IcebergSource, SqlSource
 from penstock.tasks.process_resources import resolve_block
 
 STATEMENT_SECONDS = 5

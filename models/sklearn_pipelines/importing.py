@@ -28,7 +28,8 @@ from penstock.models.sklearn_pipelines.sql_columns import (
 from penstock.models.sklearn_pipelines.translate import missing_of, translate_step
 from penstock.run.features import build_features
 from penstock.spec.parts import twin_names
-from penstock.spec.pipeline import ROW_ID, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import ROW_ID
 from penstock.wording import plural
 
 if TYPE_CHECKING:

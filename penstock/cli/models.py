@@ -205,7 +205,7 @@ def import_sklearn(
 ) -> None:
     """Import a scikit-learn Pipeline: its steps as a features query, and its model."""
     from penstock.models.sklearn_pipelines.importing import import_pipeline
-    from penstock.spec.pipeline import ROW_ID
+    from penstock.spec.sources import ROW_ID
 
     target = output or Path(f"{name}.features.sql")
     if target.exists():

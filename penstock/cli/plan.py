@@ -264,7 +264,7 @@ def _unlanded(pipeline: "Pipeline", connect: "Connector") -> str | None:
     import sqlalchemy as sa
 
     from penstock.sources.logs.landed import landed_table
-    from penstock.spec.pipeline import LogSource
+    from penstock.spec.sources import LogSource
 
     if not isinstance(pipeline.primary_source, LogSource):
         return None

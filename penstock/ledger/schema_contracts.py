@@ -10,7 +10,7 @@ from penstock.database.connections import Database
 from penstock.ledger.pins import read_pins
 from penstock.ledger.tables import runs, source_columns
 from penstock.run_types import ModelPin, Pins
-from penstock.spec.pipeline import ColumnSource, FilesSource
+from penstock.spec.sources import ColumnSource, FilesSource
 
 ACCEPTED = "accepted"
 """Replaces the run ID if a person accepted the columns."""

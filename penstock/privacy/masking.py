@@ -19,7 +19,8 @@ from penstock.errors import (
 )
 from penstock.run_types import Misfit, Reason
 from penstock.settings import Settings
-from penstock.spec.pipeline import Masking, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import Masking
 
 HIDDEN = "(private)"
 """The text shown in place of a private value."""

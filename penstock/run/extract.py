@@ -17,7 +17,8 @@ from penstock.sources.logs.landed import LogReader
 from penstock.sources.logs.landing import Landing, land_lines
 from penstock.sources.open_transactions import read_horizon
 from penstock.sources.snapshot import exported_snapshot
-from penstock.spec.pipeline import LogSource, Pipeline, SqlSource
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import LogSource, SqlSource
 from penstock.wording import plural
 
 

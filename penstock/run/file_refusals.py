@@ -25,7 +25,8 @@ from penstock.run_types import (
 from penstock.sources import open_source
 from penstock.sources.files_reader import FilesReader
 from penstock.spec.expectation_types import Outcome
-from penstock.spec.pipeline import FilesSource, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import FilesSource
 from penstock.wording import plural
 
 MALFORMED, STRAY, WITHOUT_TEXT = "max_malformed", "stray", "without text"

@@ -5,7 +5,8 @@ from collections.abc import Collection
 from penstock.database.connections import Connect, Database
 from penstock.errors import SettingsError
 from penstock.resources.runner import Runner
-from penstock.spec.pipeline import Pipeline, SqlSource
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import SqlSource
 
 
 def check_databases(runner: Runner, pipeline: Pipeline, connect: Connect, elsewhere: Collection[str]) -> None:

@@ -18,7 +18,8 @@ from penstock.sources.lake.reader import LakeReader
 from penstock.sources.logs.landed import LogReader
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
-from penstock.spec.pipeline import DeltaSource, FilesSource, IcebergSource, LogSource, Pipeline, SqlSource
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import DeltaSource, FilesSource, IcebergSource, LogSource, SqlSource
 
 
 class SourceReader(Protocol):

@@ -15,7 +15,7 @@ from penstock.interval import DataInterval, Grid, calendar_boundaries, is_fixed
 from penstock.object_stores import ENVIRONMENT, StoreAccess, is_remote, list_files, locate, parse_access
 from penstock.run_types import FileState
 from penstock.sources.allowed_paths import FoundFile, check_files, check_pattern
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 
 
 def matching_files(

@@ -32,7 +32,7 @@ from penstock.sources.relation import Relation
 from penstock.sources.remote_parquet import planned_objects
 from penstock.sources.text.malformed import raise_malformed
 from penstock.sources.text.staging import Staged, StagingRequest, stage_files
-from penstock.spec.pipeline import ROW_ID, FilesSource
+from penstock.spec.sources import ROW_ID, FilesSource
 
 
 @dataclass(frozen=True)

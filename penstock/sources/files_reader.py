@@ -29,7 +29,7 @@ from penstock.sources.file_states import read_states, unchanged_files
 from penstock.sources.files import FileRelation, FilesRequest, files_relation, staged_files
 from penstock.sources.parquet import POSITION
 from penstock.sources.text.refused_rows import read_refused
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from penstock.database.connections import Connector, Database
 from penstock.errors import BrokenFile
 from penstock.sources import open_source
 from penstock.sources.folder_columns import folder_columns
-from penstock.spec.pipeline import ROW_ID, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import ROW_ID
 
 _FORMATS: dict[str, Literal["parquet", "csv", "json"]] = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".json": "json",

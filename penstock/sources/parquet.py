@@ -10,7 +10,7 @@ from penstock.errors import FolderColumn, InexactColumn
 from penstock.run_types import Partition
 from penstock.sources.column_types import NUMBER, ColumnType, declared_types, family, identifier, quoted
 from penstock.sources.folder_columns import FolderColumns, folder_kind
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 
 POSITION = "_position"
 """The position of a row among the rows of all files, in the order of the files' names."""

@@ -14,8 +14,8 @@ from penstock.errors import AmbiguousColumns, MissingTable
 from penstock.interval import DataInterval
 from penstock.sources.relation import Relation
 from penstock.spec.parts import twin_names
-from penstock.spec.pipeline import SqlSource
 from penstock.spec.query_text import PARAMETERS, bindable
+from penstock.spec.sources import SqlSource
 
 
 def sql_relation(

@@ -30,7 +30,8 @@ from penstock.privacy.row_key import RowKey, read_number, same_value
 from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.landed import landed_table
 from penstock.sources.logs.line_groups import read_keys
-from penstock.spec.pipeline import ROW_ID, FilesSource, LogSource, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import ROW_ID, FilesSource, LogSource
 
 PAGE = 20_000
 

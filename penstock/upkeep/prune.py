@@ -24,7 +24,8 @@ from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import log_lines, quarantine, runs
 from penstock.run.history_table import history_name
 from penstock.sources.logs.landed import landed_table
-from penstock.spec.pipeline import LogSource, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import LogSource
 from penstock.wording import plural
 
 Kind = Literal["unpublished rows", "replaced rows", "refused rows", "log lines"]

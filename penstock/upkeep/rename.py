@@ -22,7 +22,8 @@ from penstock.ledger.tables import (
 )
 from penstock.ledger.writer import LEASE_ENDED
 from penstock.sources.logs.landed import landed_table
-from penstock.spec.pipeline import LogSource, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import LogSource
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from penstock.cli.app import app
 from penstock.interval import DataInterval
-from penstock.spec.pipeline import FilesSource, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import FilesSource
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.process_resources import connector
 from tests.driver import Driver

@@ -19,7 +19,8 @@ from penstock.ledger.migrations import migrate
 from penstock.ledger.schema_contracts import record_columns, source_definition
 from penstock.run.schema_contract import compare_sources
 from penstock.sources import SourceReader, open_source
-from penstock.spec.pipeline import FilesSource, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import FilesSource
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.tasks.process_resources import connector
 from tests.driver import Driver

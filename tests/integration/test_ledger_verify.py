@@ -21,7 +21,8 @@ from penstock.run.load import load_partition
 from penstock.run_types import Features, ModelPin, Partition, ScoredRows, ScoringRun
 from penstock.sources.logs.landed import landed_table
 from penstock.sources.logs.landing import land_lines
-from penstock.spec.pipeline import LogSource, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import LogSource
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger

@@ -162,7 +162,7 @@ def test_unreadable_lines_of_a_private_log_are_kept_by_their_place_only(
 ) -> None:
     from penstock.database.connections import open_database
     from penstock.sources.logs.landing import land_lines
-    from penstock.spec.pipeline import LogSource
+    from penstock.spec.sources import LogSource
 
     warehouse = open_database(use_settings(warehouse=database_url("sqlite", "warehouse")), "warehouse")
     good = '10.0.0.1 - ann [01/Jan/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "-"\n'

@@ -26,7 +26,8 @@ from penstock.run.load import load_partition
 from penstock.run_types import FailedExpectation, Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun
 from penstock.sources.logs.landed import LogReader, landed_table
 from penstock.sources.logs.landing import land_lines
-from penstock.spec.pipeline import LogSource, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import LogSource
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.upkeep import prune as pruning
 from penstock.upkeep.prune import PrunableRun, count_prune, needed_from, plan_prune, prune

@@ -119,7 +119,7 @@ def test_files_whose_names_are_made_of_sql_and_wildcards_are_read_each_once(tmp_
     from penstock.sources.file_paths import matching_files
     from penstock.sources.file_states import read_states
     from penstock.sources.files import FilesRequest, files_relation
-    from penstock.spec.pipeline import FilesSource
+    from penstock.spec.sources import FilesSource
 
     names = ("it's.csv", 'a"b.csv', "x'); drop table y; --.csv", "{b}.csv", "100%.csv", "%s.csv", ":x.csv", "ü💧 .csv")
     for number, name in enumerate(names):

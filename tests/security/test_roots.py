@@ -15,7 +15,7 @@ from penstock.run_types import FileState
 from penstock.settings import Settings, load_settings
 from penstock.sources.file_paths import matching_files
 from penstock.sources.logs.files import find_files
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 from tests.servers.s3 import S3Server
 
 DAY = DataInterval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))

@@ -4,12 +4,12 @@ import http.client
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.servers.threads import QuietHandler, ThreadServer
 
 EMPTY_LISTING = (
     b'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>0</KeyCount></ListBucketResult>'
@@ -52,33 +52,19 @@ class Fault:
         return seen.method in self.methods and self.path in seen.path
 
 
-@dataclass
-class FaultyProxy:
-    """A proxy in a thread of the tests' own process."""
+class FaultyProxy(ThreadServer):
+    """A proxy in front of a server."""
 
-    upstream: str
-    faults: list[Fault] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
+    def __init__(self, upstream: str) -> None:
+        self.upstream = upstream
+        self.faults: list[Fault] = []
+        self.seen: list[Seen] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Forward, self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        super().__init__(partial(_Forward, self))
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}{urlsplit(self.upstream).path}"
-
-    def __enter__(self) -> "FaultyProxy":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return f"{super().url}{urlsplit(self.upstream).path}"
 
     def spoil(self, fault: Fault) -> Fault:
         """Spoil the answers to requests that fit from now on. The first fault that fits counts."""
@@ -106,9 +92,7 @@ class FaultyProxy:
             return sum(each.method in methods and path in each.path for each in self.seen)
 
 
-class _Forward(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class _Forward(QuietHandler):
     def __init__(self, proxy: FaultyProxy, *args: object) -> None:
         self.proxy = proxy
         super().__init__(*args)  # type: ignore[arg-type] # the three of the base class
@@ -154,6 +138,3 @@ class _Forward(BaseHTTPRequestHandler):
             self.wfile.write(body[:cut_after])
         if cut_after is not None:
             self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass

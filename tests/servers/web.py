@@ -2,45 +2,27 @@
 
 import hashlib
 import re
-import threading
 from email.utils import formatdate
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import unquote, urlsplit
+
+from tests.servers.threads import QuietHandler, ThreadServer
 
 IF_MATCH = "If-Match"
 """A test may change it, for a server that does not know the condition."""
 
 
-class WebServer:
-    """A server in a thread of the tests' own process."""
+class WebServer(ThreadServer):
+    """A web server with the files of a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, folder))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> "WebServer":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(partial(_Files, folder))
 
 
-class _Files(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class _Files(QuietHandler, BaseHTTPRequestHandler):  # named for the linter: do_GET is no method of ours
     def __init__(self, folder: Path, *args: object) -> None:
         self.folder = folder
         super().__init__(*args)  # type: ignore[arg-type] # the three of the base class
@@ -82,6 +64,3 @@ class _Files(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from penstock.cli.check.report import CheckReport
 from penstock.cli.check.write_spec import Guess
 from penstock.object_urls import is_remote
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 from penstock.spec.yaml_edit import write_flow
 
 if TYPE_CHECKING:

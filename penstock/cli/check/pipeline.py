@@ -293,7 +293,7 @@ class _Check:
 
     def _note_untested(self, subject: str, name: str) -> None:
         """Say if Penstock's tests do not read such a database."""
-        from penstock.spec.pipeline import SqlSource
+        from penstock.spec.sources import SqlSource
 
         source = self.pipeline.sources[name]
         note = self.connect(source.connection).untested if isinstance(source, SqlSource) else None
@@ -301,7 +301,7 @@ class _Check:
             self.report.note(subject, note)
 
     def _note_deprecated(self, subject: str, name: str) -> None:
-        from penstock.spec.pipeline import FilesSource
+        from penstock.spec.sources import FilesSource
 
         source = self.pipeline.sources[name]
         if isinstance(source, FilesSource) and source.text:

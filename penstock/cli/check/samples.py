@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from penstock.database.connections import Connector
     from penstock.interval import DataInterval
     from penstock.sources.logs.declared_columns import DeclaredColumns
-    from penstock.spec.pipeline import LogSource, Pipeline
+    from penstock.spec.pipeline import Pipeline
+    from penstock.spec.sources import LogSource
 
 ROWS = 200
 
@@ -44,7 +45,7 @@ class Sampler:
         Raises:
             PenstockError: the source cannot be read.
         """
-        from penstock.spec.pipeline import LogSource
+        from penstock.spec.sources import LogSource
 
         source, subject = self.pipeline.sources[name], f"source `{name}`"
         if isinstance(source, LogSource):
@@ -77,7 +78,7 @@ class Sampler:
         from penstock.sources.logs.formats import compile_format, compile_layout
         from penstock.sources.logs.line_groups import group_lines
         from penstock.sources.logs.plausible import read_times
-        from penstock.spec.pipeline import ROW_ID
+        from penstock.spec.sources import ROW_ID
 
         parser, subject = compile_format(source), f"source `{name}`"
         declared = DeclaredColumns(name, tuple(source.columns), parser)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from penstock.database.connections import Connector
     from penstock.interval import DataInterval
-    from penstock.spec.pipeline import FilesSource, Pipeline
+    from penstock.spec.pipeline import Pipeline
+    from penstock.spec.sources import FilesSource
 
 
 def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | None", connect: "Connector") -> str:
@@ -26,7 +27,7 @@ def inspect_source(pipeline: "Pipeline", name: str, interval: "DataInterval | No
     from penstock.sources.file_paths import matching_files, may_lack_documents, store_access
     from penstock.sources.folder_columns import folder_columns
     from penstock.sources.sql import sql_relation
-    from penstock.spec.pipeline import DeltaSource, IcebergSource, LogSource, SqlSource
+    from penstock.spec.sources import DeltaSource, IcebergSource, LogSource, SqlSource
 
     source = pipeline.sources[name]
     if isinstance(source, SqlSource):

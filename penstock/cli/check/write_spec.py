@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.spec.pipeline import FilesSource, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import FilesSource
 from penstock.spec.yaml_edit import add_entries, remove_entry, replace_entry
 from penstock.spec.yaml_file import parse_pipeline
 

@@ -27,7 +27,7 @@ from penstock.sources.file_paths import below_fixed_folder
 from penstock.sources.text.decoding import show_stray_bytes
 from penstock.sources.text.dialect import Dialect
 from penstock.sources.text.staging import FACTS, REFUSED, ROWS, Staged, stage_once
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 
 _VERSION = 1
 """Goes up when the same documents are staged in another way."""

@@ -15,7 +15,7 @@ from penstock.run_types import FileState
 from penstock.sources.allowed_paths import FoundFile
 from penstock.sources.file_paths import below_fixed_folder, interval_patterns
 from penstock.spec.documents import PathTime
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}

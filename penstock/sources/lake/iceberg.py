@@ -16,7 +16,7 @@ from penstock.errors import MissingLakeTable, SettingsError
 from penstock.run_types import TableVersion
 from penstock.sources.lake.stores import iceberg_properties
 from penstock.sources.lake.table import TimeRange, translated
-from penstock.spec.pipeline import IcebergSource
+from penstock.spec.sources import IcebergSource
 
 if TYPE_CHECKING:
     from pyiceberg.table import DataScan, StaticTable

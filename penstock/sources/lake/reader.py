@@ -23,7 +23,7 @@ from penstock.sources.lake.iceberg import open_iceberg
 from penstock.sources.lake.staging import StagingRequest, stage_table
 from penstock.sources.lake.table import LakeTable, TimeRange, check_places, time_range
 from penstock.sources.parquet import POSITION, find_conversions
-from penstock.spec.pipeline import DeltaSource, IcebergSource
+from penstock.spec.sources import DeltaSource, IcebergSource
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from penstock.sources.logs.time_format import TimeFormat
 from penstock.sources.logs.times import EPOCH_UNITS, has_day, has_year, is_time_format
 from penstock.sources.logs.w3c import W3cParser
 from penstock.sources.logs.zones import LocalZone
-from penstock.spec.pipeline import ROW_ID, LogSource, RegexFormat
+from penstock.spec.sources import ROW_ID, LogSource, RegexFormat
 
 RESERVED = ("time", "line", ROW_ID)
 

@@ -28,7 +28,7 @@ from penstock.sources.logs.set_aside import list_set_aside
 from penstock.sources.logs.zones import LocalZone
 from penstock.sources.relation import Relation
 from penstock.spec.parts import MAX_NAME
-from penstock.spec.pipeline import ROW_ID, LogGroup, LogSource
+from penstock.spec.sources import ROW_ID, LogGroup, LogSource
 
 _PIECE_ROWS = 50_000
 """Lines that are parsed at once where a partition needs all lines of an interval."""

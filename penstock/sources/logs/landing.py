@@ -26,7 +26,7 @@ from penstock.sources.logs.landing_lock import count_landing, create_counter, lo
 from penstock.sources.logs.plausible import read_times
 from penstock.sources.logs.reappeared import LandedBefore
 from penstock.sources.logs.set_aside import SetAside, is_read, record_set_aside
-from penstock.spec.pipeline import LogSource
+from penstock.spec.sources import LogSource
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pyarrow as pa
 from penstock.database.types import TIMESTAMP
 from penstock.errors import GroupFailed, MissingColumns
 from penstock.sources.logs.times import open_engine
-from penstock.spec.pipeline import ROW_ID, LogGroup, quote_column
+from penstock.spec.sources import ROW_ID, LogGroup, quote_column
 
 
 def group_lines(name: str, lines: pa.Table, group: LogGroup) -> pa.Table:

@@ -12,7 +12,7 @@ from penstock.errors import ImplausibleTimes
 from penstock.interval import iso
 from penstock.sources.logs.files import LineBatch
 from penstock.sources.logs.formats import FormatParser
-from penstock.spec.pipeline import LogSource
+from penstock.spec.sources import LogSource
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 

@@ -14,7 +14,7 @@ from penstock.sources.text.headers import decide_header, judge_first_row
 from penstock.sources.text.heads import Head, read_heads
 from penstock.sources.text.parsed import Parsed, parse_head
 from penstock.sources.text.readings import show, show_fields
-from penstock.spec.pipeline import ROW_ID, FilesSource
+from penstock.spec.sources import ROW_ID, FilesSource
 
 
 def guess_dialect(

@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.sources.column_types import ISO, NUMBER, ColumnType
 from penstock.sources.text.dialect import Dialect
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 
 _ALWAYS = ("encoding", "delimiter", "quote", "header", "null", "decimal", "records")
 """Keys that are shown in any case. Others are shown if they have a value."""

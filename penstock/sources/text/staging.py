@@ -36,7 +36,7 @@ from penstock.sources.text.raw_rows import FILE as RECORD_FILE
 from penstock.sources.text.raw_rows import LINE, RawRows, copy_rows, folder_value
 from penstock.sources.text.raw_rows import NUMBER as RECORD
 from penstock.sources.text.refused_rows import Checked, file_of_row, write_refused
-from penstock.spec.pipeline import ROW_ID, FilesSource
+from penstock.spec.sources import ROW_ID, FilesSource
 
 _VERSION = 2
 """Goes up when the same files are staged in another way."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from penstock.cli.check.write_spec import Guess, write_guesses
 from penstock.sources.text.dialect import Dialect
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 from penstock.spec.yaml_file import load_pipeline
 
 SPEC = """\

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 from penstock.spec.yaml_edit import add_entries, remove_entry, replace_entry
 from penstock.spec.yaml_file import parse_pipeline
 

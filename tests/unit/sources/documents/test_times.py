@@ -9,7 +9,7 @@ import pytest
 
 from penstock.interval import DataInterval
 from penstock.sources.documents.times import DocumentTimes, _pattern_regex, modified_at
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 
 DAY = DataInterval(datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 6, tzinfo=UTC))
 

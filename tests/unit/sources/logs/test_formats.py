@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock.database.types import TIMESTAMP
 from penstock.errors import SpecError
 from penstock.sources.logs.formats import compile_format
-from penstock.spec.pipeline import LogSource
+from penstock.spec.sources import LogSource
 
 SEEN_AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 COMBINED = '1.2.3.4 - eve [17/May/2015:10:05:03 +0200] "GET /a?b=1 HTTP/1.1" 200 203 "http://x/" "Mozilla/5.0 (X)"'

@@ -17,7 +17,7 @@ from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.plausible import read_times
 from penstock.sources.logs.times import read_epoch
 from penstock.sources.logs.zones import LocalZone
-from penstock.spec.pipeline import LogSource
+from penstock.spec.sources import LogSource
 
 REGEX = r"(?P<time>[^|]*)\|(?P<text>.*)"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

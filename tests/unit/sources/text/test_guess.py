@@ -8,7 +8,7 @@ import pytest
 from penstock.errors import AmbiguousDialect, DialectChanged
 from penstock.sources.text.dialect import Dialect
 from penstock.sources.text.guess import guess_dialect
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 
 
 def guess(folder: Path, *texts: str | bytes, kind: str = "csv", contract: Any = None, **more: Any) -> Dialect:

@@ -28,7 +28,7 @@ from penstock.sources.text.numbers import plain_number
 from penstock.sources.text.raw_rows import NUMBER, RawRows, copy_rows
 from penstock.sources.text.spec_form import guessed_columns, guessed_dialect
 from penstock.sources.text.values import is_number, shape_of
-from penstock.spec.pipeline import FilesSource
+from penstock.spec.sources import FilesSource
 from penstock.spec.yaml_edit import add_entries
 from penstock.spec.yaml_file import parse_pipeline
 
