@@ -234,6 +234,7 @@ def test_flow_runs_are_forked_and_a_killed_fork_server_costs_only_its_runs(up: U
         return sorted(pid for pid, line in shop.commands().items() if "fork_server" in line)
 
     wait_until(lambda: "the fork server is ready" in log.read_text(), tell=log.read_text)
+    wait_until(lambda: len(forks()) == 1, tell=shop.commands)  # a run of another test may still be ending
     [server] = forks()
     with shop.held_warehouse():
         flow_run = up.trigger(pipeline="card-risk", mode="backfill", end="2026-01-03T00:00:00Z")
