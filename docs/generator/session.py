@@ -27,10 +27,11 @@ _REST = "…"
 _BLOCK = re.compile(
     r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<body>.*?)^```$', re.MULTILINE | re.DOTALL
 )
-_DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
+_DATE = re.compile(r"\b\d{4}-\d\d-\d\d(?:\b|(?=T))")
 _ID = re.compile(r"\b[0-9a-f]{8}\b")
 _SCORED_DAYS = timedelta(days=3)
 _VOLATILE = (
+    (r"127\.0\.0\.1:\d+", "<server>"),
     (r"\b[0-9a-f]{8,}(?:-[0-9a-f]{4,})*\b", "<id>"),
     (r"\b(?:\d{4}-)?\d\d-\d\d(?:\b|(?=T))", "<date>"),
     (r"\b\d\d:\d\d(?::\d\d)?\b", "<time>"),
@@ -40,7 +41,7 @@ _VOLATILE = (
     (r"─+", "─"),
     (r"[ \t]+", " "),
 )
-"""What differs from run to run: ids, dates, times, measured numbers, and the width of tables."""
+"""What differs from run to run: ports, ids, dates, times, measured numbers, and the width of tables."""
 
 
 def mask(text: str) -> str:
@@ -73,6 +74,7 @@ class Session:
             return _BLOCK.sub(self._follow_block, self.page)
         finally:
             self._stop_up()
+            self._run_to_end("penstock down")
 
     def _follow_block(self, block: re.Match[str]) -> str:
         fence = block[0].splitlines()[0]
@@ -175,7 +177,8 @@ class Session:
             program.chmod(0o755)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
         path = f"{programs}{os.pathsep}{inherited.get('PATH', os.defpath)}"
-        return inherited | {"PATH": path, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "100"}
+        terminal = {"NO_COLOR": "1", "COLUMNS": "100", "PENSTOCK_LINGER": "5m"}
+        return inherited | terminal | {"PATH": path, "PYTHONPATH": str(ROOT)}
 
 
 def copy_session(tutorial: str, readme: str) -> str:

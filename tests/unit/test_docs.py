@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import yaml
 
 from docs.generator.errors import read_entry
 from docs.generator.pages import render_pages
-from docs.generator.session import copy_session
+from docs.generator.session import Session, copy_session
 from docs.generator.spec import Key, walk_keys, write_example
 from penstock import apply_features, errors
 from penstock.errors import SpecError
@@ -325,3 +325,18 @@ def test_the_site_leads_to_every_page() -> None:
     pages = [str(page.relative_to("docs")) for page in Path("docs").rglob("*.md")]
 
     assert [page for page in pages if f" {page}\n" not in navigation] == []
+
+
+def test_each_date_of_a_session_is_moved_also_one_before_a_time(tmp_path: Path) -> None:
+    page = """
+```yaml title="spec.yaml"
+start: 2020-01-01T00:00:00Z
+end: 2020-01-03
+```
+"""
+    followed = Session(page, tmp_path).follow()
+
+    first = datetime.now(UTC).date() - timedelta(days=3)
+    moved = f"start: {first}T00:00:00Z\nend: {first + timedelta(days=2)}\n"
+    assert moved in followed
+    assert (tmp_path / "spec.yaml").read_text() == moved
