@@ -49,6 +49,15 @@ def end(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
+def renew_settings() -> None:
+    """Read Prefect's settings anew. A fork has another environment than the process that imported Prefect."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.logging.configuration import setup_logging
+
+    refresh_global_settings_context()
+    setup_logging()
+
+
 def run_engine() -> NoReturn:
     """Run the flow run that the environment names with Prefect's own engine, and end the process."""
     logging.getLogger("prefect.flow_runs").addFilter(is_unexpected)

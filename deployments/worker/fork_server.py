@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -115,6 +116,8 @@ class ForkServer:
                     each.close()
                 self._selector.close()
                 self._run()
+            except Exception:  # noqa: BLE001 # nobody above could show it
+                traceback.print_exc()
             finally:
                 os._exit(1)
         self._callers[pid] = _Caller(request.connection, pid)
@@ -246,7 +249,11 @@ def load_all() -> None:
 
 def main(name: str) -> None:
     """Serve flow runs at a Unix socket."""
-    from penstock.deployments.worker.flow_run import run_engine
+    from penstock.deployments.worker.flow_run import renew_settings, run_engine
+
+    def run() -> NoReturn:
+        renew_settings()
+        run_engine()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # they are for the flow runs; the worker ends this process
@@ -260,7 +267,7 @@ def main(name: str) -> None:
         listening.bind(address_of(name))
         listening.listen()
         logger.info("the fork server is ready: flow runs start from it")
-        ForkServer(listening, environment, run_engine).serve()
+        ForkServer(listening, environment, run).serve()
 
 
 if __name__ == "__main__":

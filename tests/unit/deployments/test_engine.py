@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from prefect.client.schemas.objects import State
+from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Failed
 
-from penstock.deployments.worker.flow_run import UNEXPECTED, is_unexpected
+from penstock.deployments.worker.flow_run import UNEXPECTED, is_unexpected, renew_settings
 from penstock.errors import Halted, SettingsError
 from penstock.tasks.outcome import failed, halted
 
@@ -37,3 +38,15 @@ def test_an_end_of_our_own_is_not_logged_as_unexpected(state: State[Any]) -> Non
 
 def test_an_exception_that_is_not_ours_is_logged() -> None:
     assert is_unexpected(record_of(failed(ZeroDivisionError("nobody expects it"))))
+
+
+def test_a_fork_has_prefects_settings_of_its_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = get_current_settings().flows.heartbeat_frequency
+    monkeypatch.setenv("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "77")
+    try:
+        renew_settings()
+        assert get_current_settings().flows.heartbeat_frequency == 77
+    finally:
+        monkeypatch.delenv("PREFECT_FLOWS_HEARTBEAT_FREQUENCY")
+        renew_settings()
+    assert get_current_settings().flows.heartbeat_frequency == before
