@@ -144,8 +144,8 @@ def score_interval(
     except PenstockError as error:
         logger.error("%s", error, exc_info=True)
         return failed(error)
-    except BaseException:  # a signal: the run may be claimed, and nothing else would end it
-        end_claimed_run(warehouse, flow_run.id)
+    except BaseException as stop:  # a signal, most of all: the run may be claimed, and nothing else would end it
+        end_claimed_run(warehouse, pipeline, flow_run.id, stop)
         raise
     if run is None:
         return skipped(f"{planned.label} is published already")

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -324,7 +324,8 @@ def _read(folder: Path) -> LocalServer | None:
         entry = json.loads((folder / "server.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return LocalServer(**entry | {"log": Path(entry["log"])})
+    known = {field.name for field in fields(LocalServer)}  # the entry may be that of another version of Penstock
+    return LocalServer(**{name: value for name, value in entry.items() if name in known} | {"log": Path(entry["log"])})
 
 
 def _write(folder: Path, server: LocalServer) -> None:

@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -30,6 +31,11 @@ logger = logging.getLogger("prefect.worker.fork_server")
 REQUEST_SECONDS = 5.0
 FORK_SAFE_THREADS = {"jemalloc_bg_thd"}
 """Threads of libraries that are made again after a fork: that of Arrow's memory allocator."""
+PRELOADED = (
+    *("adbc_driver_postgresql.dbapi", "duckdb", "pandas", "psycopg"),
+    *("penstock.models.booster", "penstock.report.card"),
+)
+"""What the steps of a run import when they need it, beside Great Expectations."""
 PR_SET_PDEATHSIG = 1
 PEER = struct.Struct("3i")
 """Process, user and group at the other end of a socket."""
@@ -116,7 +122,7 @@ class ForkServer:
                     each.close()
                 self._selector.close()
                 self._run()
-            except Exception:  # noqa: BLE001 # nobody above could show it
+            except Exception:  # noqa: BLE001 # whatever it is, the process ends here
                 traceback.print_exc()
             finally:
                 os._exit(1)
@@ -230,18 +236,12 @@ def _become_flow_run(request: _Request, parent: int) -> None:
 def load_all() -> None:
     """Import what a flow run may need."""
     from penstock.deployments.worker.flow_run import load
+    from penstock.quality import load_engine
 
     load()
     gc.disable()
-    import adbc_driver_postgresql.dbapi  # type: ignore[import-untyped] # noqa: F401
-    import duckdb  # noqa: F401
-    import pandas  # noqa: F401
-    import psycopg  # noqa: F401
-
-    import penstock.models.booster
-    import penstock.report.card  # noqa: F401
-    from penstock.quality import load_engine
-
+    for name in PRELOADED:
+        import_module(name)
     load_engine()
     gc.freeze()
     gc.enable()

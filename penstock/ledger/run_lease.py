@@ -49,11 +49,16 @@ def run_lease(
                 _end(database, run, ended, active.totals, active.meter.read())
 
 
-def end_claimed_run(database: Database, flow_run_id: str | None) -> None:
-    """Record that the run is cancelled which this process has claimed for a flow run, if it has claimed one."""
+def end_claimed_run(database: Database, pipeline: Pipeline, flow_run_id: str, stop: BaseException) -> None:
+    """End the run that this process has claimed for a flow run as `failed`, if it has claimed one.
+
+    Args:
+        stop: why the flow run ends before the run has a lease keeper.
+    """
+    reason = describe_error(pipeline, stop) if isinstance(stop, Exception) else CANCELLED
     try:
-        end_claimed(database, flow_run_id, CANCELLED)
-    except Exception as error:  # noqa: BLE001 # the signal that ended the flow run matters more
+        end_claimed(database, flow_run_id, reason)
+    except Exception as error:  # noqa: BLE001 # what ended the flow run matters more
         logger.warning("could not record in the ledger that flow run %s was stopped: %s", flow_run_id, error)
 
 

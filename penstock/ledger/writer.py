@@ -368,7 +368,7 @@ def end_run(
         connection.execute(sa.update(runs).where(*ours).values(state=state, error=error, finished_at=now, **counts))
 
 
-def end_claimed(database: Database, flow_run_id: str | None, error: str) -> None:
+def end_claimed(database: Database, flow_run_id: str, error: str) -> None:
     """Move a run that this process claimed for a flow run from `running` to `failed`."""
     ours = (runs.c.flow_run_id == flow_run_id, runs.c.state == "running", runs.c.lease_owner == this_process())
     with database.writing() as connection:

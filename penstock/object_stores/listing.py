@@ -56,7 +56,7 @@ def _require_store(location: ObjectUrl, access: StoreAccess) -> None:
     """Refuse a server that answers every request, as a page for logging in does. Its lists would all be empty.
 
     Raises:
-        StoreRefused: it says that an object is there which nobody has written.
+        StoreRefused: its answer to a probe shows that it is no store.
     """
     unwritten = location.at(f"{location.key.partition('*')[0].rpartition('/')[0]}/{uuid.uuid4().hex}".lstrip("/"))
     with suppress(ObjectNotFound):
@@ -104,6 +104,11 @@ def _match(store: "ObjectStore", folder: str, pattern: list[str]) -> Iterator["O
     for prefix in level["common_prefixes"]:
         if _matches_part(prefix.rstrip("/").rpartition("/")[2], pattern[0]):
             yield from _match(store, prefix.rstrip("/"), pattern[1:])
+
+
+def matches_pattern(path: str, pattern: str) -> bool:
+    """Whether a path or a URL matches a pattern, by the rules of local paths."""
+    return _matches(path.split("/"), pattern.split("/"))
 
 
 def _without_markers(listed: Iterable["ObjectMeta"], folders: Iterable[str] = ()) -> list["ObjectMeta"]:

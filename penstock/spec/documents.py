@@ -1,13 +1,12 @@
 """How the documents of a source of files are read, and where their time is."""
 
-import re
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
 from penstock.spec.column_types import DeclaredType
 from penstock.spec.dialects import Encoding
-from penstock.spec.parts import Part
+from penstock.spec.parts import Part, compile_regex
 
 DOCUMENTS = ("text", "blob")
 """Formats in which each file is a row."""
@@ -24,10 +23,7 @@ class PathTime(Part):
     @field_validator("path")
     @classmethod
     def _has_one_group(cls, value: str) -> str:
-        try:
-            groups = re.compile(value).groups
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
+        groups = compile_regex(value).groups
         if groups != 1:
             raise ValueError(f"the expression needs one group, around the time, and it has {groups}")
         return value

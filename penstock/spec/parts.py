@@ -46,6 +46,18 @@ def twin_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for same in spelled.values() if len(same) > 1 for name in same))
 
 
+def compile_regex(text: str) -> re.Pattern[str]:
+    """Compile a regular expression of a spec.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+
+
 def write_duration(value: timedelta) -> str:
     """Write a duration as a spec does: `15m`, `1h`, `7d`."""
     minutes = int(value.total_seconds() // 60)

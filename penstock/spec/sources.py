@@ -21,6 +21,7 @@ from penstock.spec.parts import (
     Part,
     SchemaName,
     TimeZone,
+    compile_regex,
     twin_names,
 )
 from penstock.spec.query_text import parameters_in
@@ -92,11 +93,7 @@ class RegexFormat(Part):
     @field_validator("regex")
     @classmethod
     def _has_named_groups(cls, value: str) -> str:
-        try:
-            groups = re.compile(value).groupindex
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if "time" not in groups:
+        if "time" not in compile_regex(value).groupindex:
             raise ValueError("the regular expression needs a group named `time`: `(?P<time>…)`")
         return value
 
@@ -214,10 +211,7 @@ class LogSource(RowSource):
     @classmethod
     def _begins_a_line(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                begins_all = re.compile(value).match("") is not None
-            except re.error as error:
-                raise ValueError(f"not a regular expression: {error}") from None
+            begins_all = compile_regex(value).match("") is not None
             if begins_all:
                 raise ValueError("the expression takes an empty line, so every line would begin a record")
         return value

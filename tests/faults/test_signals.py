@@ -27,6 +27,16 @@ def sleep_past_lease(trial: Trial) -> None:
     time.sleep(max(0.0, (run.lease_until - datetime.now(UTC)).total_seconds()) + 0.3)
 
 
+def check_given_back(trial: Trial, ending: object) -> None:
+    """Check that the ledger shows a cancelled run, and that the next run scores its interval."""
+    [run] = trial.ledger()
+    assert run.state == "failed", ending
+    assert run.error is not None
+    assert run.error.startswith("cancelled")
+    assert trial.run(how="flow").state == "Completed"
+    trial.check_healed()
+
+
 @pytest.mark.parametrize(
     "dialect", ["sqlite", pytest.param("postgresql", marks=soak), pytest.param("duckdb", marks=soak)]
 )
@@ -43,12 +53,7 @@ def test_a_run_that_is_told_to_stop_gives_its_interval_back_at_once(
     running.go_on()
     ending = running.wait()
 
-    [run] = trial.ledger()
-    assert run.state == "failed", ending
-    assert run.error is not None
-    assert run.error.startswith("cancelled")
-    assert trial.run(how="flow").state == "Completed"
-    trial.check_healed()
+    check_given_back(trial, ending)
     tell(f"{number.name} in mid-load", dialect, "failed: cancelled, at once; healed by the next run")
 
 
@@ -68,12 +73,7 @@ def test_a_run_that_is_told_to_stop_just_after_its_claim_gives_its_interval_back
     running.signal(signal.SIGTERM)
     ending = running.wait()
 
-    [run] = trial.ledger()
-    assert run.state == "failed", ending
-    assert run.error is not None
-    assert run.error.startswith("cancelled")
-    assert trial.run(how="flow").state == "Completed"
-    trial.check_healed()
+    check_given_back(trial, ending)
     tell("SIGTERM just after the claim", dialect, "failed: cancelled, at once; healed by the next run")
 
 

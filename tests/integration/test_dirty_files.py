@@ -1,6 +1,6 @@
 """Dirty files through the command line: rows, values and scores are those of other readers and of XGBoost itself.
 
-The other readers are pandas, pyarrow and Python's `csv` and `json`. Each of them is told how its file is written.
+The other readers are pandas, pyarrow and Python's `csv` and `json`. They get the dialect of each file as arguments.
 """
 
 import bz2

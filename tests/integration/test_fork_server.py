@@ -233,6 +233,6 @@ def test_another_user_is_not_served(place: Place) -> None:
 
 
 def test_without_a_server_the_caller_runs_the_flow_itself(place: Place) -> None:
-    output, _ = place.call(TELL, **{SOCKET: "penstock-nobody"}).communicate(timeout=SECONDS)
+    output, _ = place.call(TELL, **{SOCKET: "penstock-none"}).communicate(timeout=SECONDS)
 
     assert output.strip() == "not served"

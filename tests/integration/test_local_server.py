@@ -174,3 +174,12 @@ def test_client_never_asks_a_proxy_for_the_local_server(monkeypatch: pytest.Monk
     environment = client_environment("http://127.0.0.1:4200/api")
 
     assert environment["no_proxy"] == environment["NO_PROXY"] == "intranet.example,127.0.0.1"
+
+
+def test_the_entry_of_a_newer_penstock_is_read(home: Path) -> None:
+    with local_server(home) as server:
+        entry = home / "prefect" / "server.json"
+        entry.write_text(json.dumps(json.loads(entry.read_text()) | {"colour": "green"}))
+
+        with local_server(home) as again:
+            assert again == server

@@ -93,6 +93,13 @@ def add_version(registry: Registry, trained: Path, name: str = "card-risk", **mo
     return registry.register(name, file, payments(days=1), **more)
 
 
+def promoted(bucket: Bucket, trained: Path) -> tuple[Bucket, Registry, ModelPin]:
+    """Return a bucket with a store of one version, which is the champion, the store and the version's pin."""
+    registry = Registry(bucket.url)
+    add_version(registry, trained, alias="champion")
+    return bucket, registry, registry.resolve("card-risk@champion")
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_version_is_registered_promoted_found_and_loaded_as_in_a_folder(
     new_bucket: Callable[..., Bucket], trained: Path, name: str
@@ -303,10 +310,7 @@ def test_a_server_that_is_busy_or_cuts_its_answers_is_asked_again(
 def test_a_file_whose_bytes_changed_is_refused_and_an_absent_one_is_named(
     new_bucket: Callable[..., Bucket], trained: Path
 ) -> None:
-    bucket = new_bucket()
-    registry = Registry(bucket.url)
-    add_version(registry, trained, alias="champion")
-    pin = registry.resolve("card-risk@champion")
+    bucket, registry, pin = promoted(new_bucket(), trained)
     key = "models/card-risk/1/model.ubj"
     content = bytearray(bucket.read(key))
     content[len(content) // 2] ^= 1
@@ -321,10 +325,7 @@ def test_a_file_whose_bytes_changed_is_refused_and_an_absent_one_is_named(
 def test_a_version_that_was_replaced_with_its_manifest_is_not_scored_by_a_run_that_pinned_it(
     new_bucket: Callable[..., Bucket], trained: Path
 ) -> None:
-    bucket = new_bucket()
-    registry = Registry(bucket.url)
-    add_version(registry, trained, alias="champion")
-    pin = registry.resolve("card-risk@champion")
+    bucket, registry, pin = promoted(new_bucket(), trained)
     manifest = json.loads(bucket.read("models/card-risk/1/manifest.json"))
     obstore.put(bucket.raw, "models/card-risk/1/model.ubj", b"{}")
     manifest["sha256"] = hashlib.sha256(b"{}").hexdigest()

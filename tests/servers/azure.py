@@ -5,13 +5,11 @@ import hashlib
 import hmac
 import shutil
 import uuid
-from dataclasses import dataclass, field
 from email.utils import formatdate
-from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from tests.servers.processes import ServerProcess, free_ports
+from tests.servers.processes import ServerProcess, StoreServer, free_ports
 
 INSTALLED = shutil.which("azurite-blob")
 SKIPPED = "azurite-blob is not installed (npm: azurite)"
@@ -20,17 +18,12 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 """The key of the emulator's account, which its documentation publishes."""
 
 
-@dataclass
-class AzureServer:
+class AzureServer(StoreServer):
     """A server in a folder."""
-
-    folder: Path
-    port: int = 0
-    server: ServerProcess | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/{ACCOUNT}"
+        return f"{super().url}/{ACCOUNT}"
 
     def start(self) -> None:
         (self.port,) = free_ports(1)
@@ -38,10 +31,6 @@ class AzureServer:
         command = (str(INSTALLED), *where, "--silent", "--skipApiVersionCheck", "--disableTelemetry")
         self.server = ServerProcess.start(command, self.folder / "log")
         self.server.wait_for(self.port)
-
-    def stop(self) -> None:
-        if self.server is not None:
-            self.server.stop()
 
     def environment(self, endpoint: str | None = None) -> dict[str, str]:
         """Return the variables by which a client finds the server, or a proxy in front of it."""

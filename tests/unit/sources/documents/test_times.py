@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from penstock.interval import DataInterval
-from penstock.sources.documents.times import DocumentTimes, _pattern_regex, modified_at
+from penstock.object_stores import matches_pattern
+from penstock.sources.documents.times import DocumentTimes, modified_at
 from penstock.spec.sources import FilesSource
 
 DAY = DataInterval(datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 6, tzinfo=UTC))
@@ -44,7 +45,7 @@ def test_a_pattern_matches_what_glob_finds(pattern: str, tmp_path: Path) -> None
     root = glob.escape(str(tmp_path))
 
     found = {path for path in glob.glob(f"{root}/{pattern}", recursive=True) if Path(path).is_file()}
-    matched = {path for path in every if _pattern_regex(f"{root}/{pattern}").fullmatch(path)}
+    matched = {path for path in every if matches_pattern(path, f"{root}/{pattern}")}
 
     assert matched == found
 
