@@ -1,10 +1,11 @@
 """Move rows in bulk as Arrow: ADBC on Postgres, DuckDB's own Arrow bridge, SQLAlchemy elsewhere.
 
-A read returns the same few types for every database; see `normalize`.
+Large results of SQLite are read in a process of its own; see `sqlite_reader`. A read returns the same few types for
+every database; see `normalize`.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from penstock.database.connections import Database
 from penstock.database.dialects import dialect_of, find_dialect
 from penstock.database.driver_errors import translated_errors
 from penstock.database.normalize import normalized
+from penstock.database.sqlite_reader import LARGE, read_apart
 
 _WIDE = ("UHUGEINT", "BIGNUM")
 """DuckDB's integers that its Arrow bridge gives wrongly or as bytes."""
@@ -38,6 +40,7 @@ def read(
     exact: Collection[str] = (),
     *,
     nested: bool = False,
+    rows: int | None = None,
 ) -> pa.Table:
     """Read a select's rows.
 
@@ -45,6 +48,7 @@ def read(
         declared: column types that the database declares, needed where values do not show them (SQLite).
         exact: keys and columns to keep, which must not lose a digit.
         nested: keep structs, lists and maps, which are written as JSON without this.
+        rows: how many there are, if it is known.
 
     Raises:
         InexactColumn: a column of `exact` has values that the rows' types cannot hold.
@@ -59,7 +63,10 @@ def read(
                 table = _duckdb_fetch(connection, statement)
         else:
             with database.engine.connect() as connection:
-                table = _generic_fetch(connection, statement)
+                if database.sql.reads_apart:
+                    table = _sqlite_fetch(connection, statement, database.name, rows)
+                else:
+                    table = _generic_fetch(connection, statement)
     return normalized(table, declared, exact, nested=nested)
 
 
@@ -126,6 +133,25 @@ def _duckdb_append(connection: sa.Connection, table: sa.Table, rows: pa.Table) -
     raw.unregister("penstock_rows")  # not needed after an error, which ends the transaction and the registration
 
 
+def _sqlite_fetch(connection: sa.Connection, statement: Statement, name: str, rows: int | None) -> pa.Table:
+    """Read a large result in the other process. `rows` may be unknown: then look whether there are many."""
+    if not isinstance(statement, sa.Select) or not _comes_as_it_is(statement, connection.dialect):
+        return _generic_fetch(connection, statement)
+    result = connection.execute(statement)
+    cursor: Any = result.cursor
+    names = list(result.keys())
+    most = LARGE // len(names)
+    if rows is None or rows <= most:
+        with _one_at_a_time:
+            fetched = cursor.fetchmany(most + 1)
+        if len(fetched) <= most:
+            return pa.table([_as_array(values) for values in _columns(fetched, names)], names=names)
+        del fetched
+    result.close()
+    table = read_apart(name, connection, statement)
+    return _generic_fetch(connection, statement) if table is None else table.rename_columns(names)
+
+
 def _generic_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
     dialect, result = dialect_of(connection), connection.execute(statement)
     # Columns of SQLite sources have no types (`sources.sql`), so SQLAlchemy changes no value. This saves half the time.
@@ -134,12 +160,15 @@ def _generic_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
         names = list(result.keys())
         kinds = dialect.describe(result.cursor, names)
         rows = plain.fetchall()
-    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
     arrays = []
-    for values, kind in zip(columns, kinds, strict=True):
+    for values, kind in zip(_columns(rows, names), kinds, strict=True):
         described = dialect.as_array(values, kind)
         arrays.append(_as_array(values) if described is None else described)
     return pa.table(arrays, names=names)
+
+
+def _columns(rows: Sequence[Any], names: Sequence[str]) -> Iterable[Sequence[Any]]:
+    return zip(*rows, strict=True) if rows else ((),) * len(names)
 
 
 def _comes_as_it_is(statement: Statement, dialect: sa.Dialect) -> bool:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 from penstock.database.dialects import SqlDialect, find_dialect
 from penstock.database.dialects.files import NOT_A_PATH
 from penstock.database.driver_errors import translated_errors
+from penstock.database.sqlite_reader import close_reader
 from penstock.errors import DatabaseUnavailable, SettingsError
 from penstock.run_types import TableVersion
 from penstock.settings import Settings
@@ -250,7 +251,8 @@ def _check_driver(name: str, text: str) -> None:
 
 
 def close_engines() -> None:
-    """Close all pooled connections of this process. Later calls open new ones."""
+    """Close all pooled connections of this process, and end its reader of SQLite files. Later calls open new ones."""
+    close_reader()
     with _engines_lock:
         while _engines:
             _engines.popitem()[1].dispose()

@@ -110,7 +110,8 @@ class Relation:
         conditions = [*self._within(interval, slice_), *slice_]
         statement = sa.select(*self.columns).where(*conditions).limit(limit)
         try:
-            table = read(self.database, statement, self._declared(), self.exact, nested=self.nested)
+            known = partition.rows if partition else limit
+            table = read(self.database, statement, self._declared(), self.exact, nested=self.nested, rows=known)
         except InexactColumn as error:
             raise replace(error, source=self.source) from None
         if self.time is None or self.database.sql.time_types != "none":

@@ -4,6 +4,7 @@ Texts are compared as they are, which can use an index, where they sort as time 
 cannot be parsed is refused.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -154,6 +155,34 @@ def _has_index(connection: sa.Connection, rows: sa.FromClause, column: str) -> b
 
 
 def _styles(
+    connection: sa.Connection,
+    rows: sa.FromClause,
+    value: sa.ColumnElement[str],
+    conditions: Sequence[sa.ColumnElement[bool]],
+) -> list[_Style]:
+    """Return the styles of the texts.
+
+    Most texts have the shape of the first one. One GLOB finds the others, and only they are taken apart by SQLite.
+    """
+    first = connection.execute(sa.select(value).select_from(rows).where(*conditions).limit(1)).scalar()
+    if first is None:
+        return []
+    alone = sa.select(sa.literal(str(first), sa.Text()).label("value")).subquery()
+    known = _group_styles(connection, alone, alone.c.value, [])
+    if not all(style.is_readable for style in known):
+        return _group_styles(connection, rows, value, conditions)  # the message shows the smallest text
+    others = sa.not_(value.op("GLOB")(_shape(str(first))))
+    return [*known, *_group_styles(connection, rows, value, [*conditions, others])]
+
+
+def _shape(text: str) -> str:
+    """Return the GLOB pattern of all texts that have other digits and the same zone."""
+    found = re.fullmatch(r"(.{16,}?)([+-][0-9]{2}(?::?[0-9]{2})?)", text, re.DOTALL)
+    body, zone = found.groups() if found else (text, "")
+    return re.sub(r"[0-9]", "[0-9]", re.sub(r"[*?[]", r"[\g<0>]", body)) + zone
+
+
+def _group_styles(
     connection: sa.Connection,
     rows: sa.FromClause,
     value: sa.ColumnElement[str],

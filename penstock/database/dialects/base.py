@@ -60,6 +60,8 @@ class SqlDialect:
     """The mechanism in `database.bulk`: ADBC, DuckDB's bridge to Arrow, or rows by SQLAlchemy."""
     reads_one_at_a_time = False
     """Whether two threads that read at once slow each other down."""
+    reads_apart = False
+    """Whether large results are read in another process (`database.sqlite_reader`)."""
     takes_driver_values = False
     """Whether `as_array` reads the driver's values, before SQLAlchemy converts them."""
     values_as_declared = True

@@ -29,8 +29,9 @@ class SqliteDialect(SqlDialect):
     is_file = one_writer = True
     modules = ("sqlite3",)
     # ADBC's driver contains a second SQLite library, and two of them in one process break each other's POSIX locks on a
-    # file (https://www.sqlite.org/howtocorrupt.html, 2.2.1). See docs/adr/0007.
+    # file (https://www.sqlite.org/howtocorrupt.html, 2.2.1). So it reads in another process. See docs/adr/0032.
     bulk = "rows"
+    reads_apart = True
     reads_one_at_a_time = True  # the driver releases Python's lock at every row
     values_as_declared = False
     time_types = "none"
