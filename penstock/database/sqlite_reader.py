@@ -24,8 +24,8 @@ import sqlalchemy as sa
 from penstock.database.dialects.files import NOT_A_PATH
 from penstock.errors import DatabaseUnavailable
 
-LARGE = 500_000
-"""Values from which a read goes to the other process. Its start takes as much processor time as half of them."""
+LARGE = 1_000_000
+"""Values from which a read goes to the other process. Its start costs about what it saves in such a read."""
 _BUSY_MILLISECONDS = 5_000
 """How long the other process waits for a lock. Then Python's driver waits as long as the engine says."""
 _PROGRAM = Path(__file__).with_name("sqlite_program.py")

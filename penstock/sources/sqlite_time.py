@@ -68,10 +68,10 @@ def _extreme_numbers(
     number = sa.type_coerce(rows.c[column], sa.Integer())
     # SQLite sorts all numbers before all texts. It finds one extreme in an index, but not two at once.
     is_number = (number > 0, sa.type_coerce(number, sa.Text()) < "", *slice_)
-    lowest, highest = (
-        connection.execute(sa.select(extreme(number)).select_from(rows).where(*is_number)).scalar()
-        for extreme in (sa.func.min, sa.func.max)
-    )
+    numbers = sa.select(sa.func.min(number)).select_from(rows).where(*is_number)
+    if (lowest := connection.execute(numbers).scalar()) is None:
+        return None, None  # without an index, each look reads all rows
+    highest = connection.execute(sa.select(sa.func.max(number)).select_from(rows).where(*is_number)).scalar()
     return lowest, highest
 
 

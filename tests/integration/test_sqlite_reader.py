@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -454,28 +455,42 @@ def test_a_locked_file_is_the_same_error(shop: Callable[..., Database], tmp_path
     assert bulk.read(database, statement, rows=MANY).num_rows == 0
 
 
-def test_a_writer_that_waits_for_readers_does_not_stop_a_read(shop: Callable[..., Database], tmp_path: Path) -> None:
-    """The lock of Python's driver would make the writer wait, and the writer's lock the other process."""
-    database = shop("create table t (c)", *(["insert into t values (1)"] * 3))
-    statement = select_all(database)
-    bulk.read(database, statement, rows=MANY)
-    waits = []
+def test_a_read_holds_no_lock_while_the_other_process_reads(three_rows: Database, tmp_path: Path) -> None:
+    """A writer would wait for the lock, and the other process for the writer."""
+    reading = Reading(three_rows)
 
-    def write() -> None:
-        with sqlite3.connect(tmp_path / "shop.db", timeout=30) as writer:
-            begun = time.monotonic()
-            writer.execute("insert into t values (2)")
-            writer.commit()
-            waits.append(time.monotonic() - begun)
-        writer.close()
+    with sqlite3.connect(tmp_path / "shop.db", timeout=1) as writer:
+        writer.execute("insert into t values (4)")
+        writer.commit()
+    writer.close()
+    os.kill(reading.stopped, signal.SIGCONT)
+    reading.join(30)
 
-    for _ in range(20):
-        thread = threading.Thread(target=write)
-        thread.start()
-        bulk.read(database, statement, rows=MANY)
-        thread.join()
+    assert reading.table is not None
+    assert reading.table.num_rows == 4
 
-    assert max(waits) < 4
+
+def test_another_plan_is_declined(three_rows: Database) -> None:
+    """It might give the rows in another order."""
+    with three_rows.engine.connect() as connection:
+        request = sqlite_reader._request(connection, select_all(three_rows))
+    assert request is not None
+    reader = sqlite_reader._own_reader()
+
+    assert reader.read(request) is not None
+    assert reader.read(replace(request, plan=("SCAN u",))) is None
+    assert running()
+
+
+def test_a_process_that_cannot_work_leaves_the_reading_to_pythons_driver(
+    three_rows: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(sqlite_reader, "_PROGRAM", tmp_path / "broken.py")
+    monkeypatch.setattr(sqlite_reader, "_readers", [])
+
+    assert bulk.read(three_rows, select_all(three_rows), rows=MANY)["c"].to_pylist() == [1, 2, 3]
+    assert not running()
 
 
 def test_a_missing_table_and_a_missing_file_are_the_same_errors(shop: Callable[..., Database], tmp_path: Path) -> None:
