@@ -108,10 +108,20 @@ Bound = int | float | str | datetime
 
 
 @dataclass(frozen=True)
-class Partition:
-    """A slice of the primary source's rows of one interval: `[lower, upper)` on the partition column.
+class TableBlocks:
+    """The blocks of a Postgres table from `first` to before `end`, in the file that it had at planning."""
 
-    `None` means unbounded; the first slice also has the rows whose partition column is NULL.
+    file: int
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A slice of the primary source's rows of one interval.
+
+    Of the interval, or of the part of it in `span`, it has the rows `[lower, upper)` on the partition column. `None`
+    means unbounded; a slice without a lower bound also has the rows whose partition column is NULL.
     """
 
     index: int
@@ -119,6 +129,10 @@ class Partition:
     lower: Bound | None
     upper: Bound | None
     rows: int
+    span: DataInterval | None = None
+    """The part of the interval that the rows are in. None: the whole interval."""
+    blocks: TableBlocks | None = None
+    """The blocks that the rows are read from. None: all."""
     snapshots: dict[str, str] = field(default_factory=dict)
     """By connection: the snapshot in which all slices of the interval are read, if the database has one."""
     compare_cut: bool = False
@@ -133,6 +147,17 @@ class Partition:
     @property
     def label(self) -> str:
         return f"{self.index + 1}/{self.of}"
+
+    @property
+    def bounds(self) -> tuple[str | None, str | None]:
+        """The bounds for people: of the partition column, else of the event time, else of the blocks."""
+        edges: tuple[Bound | None, Bound | None] = (self.lower, self.upper)
+        if edges == (None, None) and self.span is not None:
+            edges = self.span.start, self.span.end
+        if edges == (None, None) and self.blocks is not None:
+            edges = f"block {self.blocks.first}", f"block {self.blocks.end}"
+        lower, upper = (None if edge is None else str(edge) for edge in edges)
+        return lower, upper
 
 
 @dataclass(frozen=True)
