@@ -107,9 +107,16 @@ class TableVersion:
 Bound = int | float | str | datetime
 
 
+PLACES = 2048
+"""More than the most rows of a block of a Postgres table."""
+
+
 @dataclass(frozen=True)
-class TableBlocks:
-    """The blocks of a Postgres table from `first` to before `end`, in the file that it had at planning."""
+class TablePlaces:
+    """The places of a Postgres table from `first` to before `end`, in the file that it had at planning.
+
+    A place is the number of a block times `PLACES`, plus the number of the row in the block.
+    """
 
     file: int
     first: int
@@ -131,8 +138,8 @@ class Partition:
     rows: int
     span: DataInterval | None = None
     """The part of the interval that the rows are in. None: the whole interval."""
-    blocks: TableBlocks | None = None
-    """The blocks that the rows are read from. None: all."""
+    places: TablePlaces | None = None
+    """The places of the table that the rows are read from. None: all."""
     snapshots: dict[str, str] = field(default_factory=dict)
     """By connection: the snapshot in which all slices of the interval are read, if the database has one."""
     compare_cut: bool = False
@@ -150,12 +157,13 @@ class Partition:
 
     @property
     def bounds(self) -> tuple[str | None, str | None]:
-        """The bounds for people: of the partition column, else of the event time, else of the blocks."""
+        """The bounds for people: of the partition column, else of the event time, else of the table's places."""
         edges: tuple[Bound | None, Bound | None] = (self.lower, self.upper)
         if edges == (None, None) and self.span is not None:
             edges = self.span.start, self.span.end
-        if edges == (None, None) and self.blocks is not None:
-            edges = f"block {self.blocks.first}", f"block {self.blocks.end}"
+        if edges == (None, None) and self.places is not None:
+            first, end = (f"block {n // PLACES}, row {n % PLACES}" for n in (self.places.first, self.places.end))
+            edges = first, end
         lower, upper = (None if edge is None else str(edge) for edge in edges)
         return lower, upper
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -104,7 +105,7 @@ def find_doubled_keys(database: Database, run: ScoringRun) -> str | None:
         facts = database.sql.read_table_facts(connection, stored, "")
         if facts is not None and any(columns <= {"run_id", *key} for columns in facts.unique):
             return None
-        columns = [stored.c[c] for c in key]
+        columns: list[sa.ColumnElement[Any]] = [stored.c[c] for c in key]
         counted = sa.select(*columns, sa.func.count()).where(stored.c.run_id == run.run_id).group_by(*columns)
         twice = connection.execute(counted.having(sa.func.count() > 1).order_by(*columns).limit(SHOWN)).all()
     shown = [show_duplicate(run.pipeline, row[:-1], row[-1]) for row in twice]
@@ -114,7 +115,7 @@ def find_doubled_keys(database: Database, run: ScoringRun) -> str | None:
 def _stored_keys(run: ScoringRun) -> sa.TableClause:
     """Return the history table with the columns of the key."""
     name = history_name(run.pipeline.destination.table, run.pipeline.destination.schema_)
-    key = [sa.column(sa.quoted_name(column, quote=True)) for column in run.pipeline.key]
+    key: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(c, quote=True)) for c in run.pipeline.key]
     own = [sa.column(column.name, column.type) for column in name.c]
     return sa.table(name.name, *own, *key, schema=name.schema)
 

@@ -19,7 +19,7 @@ from penstock.database.dialects import TableFacts
 from penstock.database.types import TIMESTAMP
 from penstock.errors import InexactColumn, MissingColumns, MixedTypes
 from penstock.interval import DataInterval, as_utc
-from penstock.run_types import Bound, Partition, RowGroup, SourcePlan, TableBlocks
+from penstock.run_types import Bound, Partition, RowGroup, SourcePlan, TablePlaces
 from penstock.sources.event_time import TimeType, read_times, sql_type_name
 from penstock.sources.groups import pack_groups
 from penstock.sources.row_ranges import cut_ranges
@@ -173,7 +173,7 @@ class Relation:
             raise MixedTypes(self.source, self.partition_by, tuple(sorted(kinds - {"null"})))
 
     def _cut_interval(self, interval: DataInterval | None, size: int, rows: int) -> list[Partition]:
-        """Cut an interval along its time if an index serves that, or along the blocks of its table.
+        """Cut an interval along its time if an index serves that, or along the places of its table.
 
         Returns nothing where neither is possible, or where a key may have several rows. They must meet in one
         partition, so that the run halts.
@@ -185,13 +185,11 @@ class Relation:
             with self.database.reading() as connection:
                 facts = self.database.sql.read_table_facts(connection, self.rows, self.time)
         along_time = facts is None or facts.has_time_index
-        file = None if along_time or facts is None or self.database.snapshot is None else facts.file
-        can_cut = file is not None or (along_time and self._time_step(0, 1) is not None)
+        places = None if along_time or facts is None or self.database.snapshot is None else facts.places
+        can_cut = places is not None or (along_time and self._time_step(0, 1) is not None)
         if not can_cut or not self._is_unique(interval, facts):
             return []
-        if file is not None and facts is not None:
-            return self._cut_blocks(interval, size, rows, TableBlocks(file, 0, facts.blocks))
-        return self._cut_time(interval, size)
+        return self._cut_time(interval, size) if places is None else self._cut_places(interval, size, rows, places)
 
     def _is_unique(self, interval: DataInterval, facts: TableFacts | None) -> bool:
         """Whether no key of the interval has two rows. Rows without a key do not count."""
@@ -222,19 +220,19 @@ class Relation:
             partitions += self._cut_along(span, size, whole) if each.end - each.first <= unit else [whole]
         return partitions
 
-    def _cut_blocks(self, interval: DataInterval, size: int, rows: int, blocks: TableBlocks) -> list[Partition]:
-        """Cut an interval along the blocks of its table. Blocks without rows of the interval are in no partition."""
+    def _cut_places(self, interval: DataInterval, size: int, rows: int, places: TablePlaces) -> list[Partition]:
+        """Cut an interval along the places of its table. Those without rows of the interval are in no partition."""
         table, within = self.rows, self._within(interval)
         assert isinstance(table, sa.TableClause)
 
         def count(first: int, end: int, step: int) -> dict[int, int]:
-            inside = self.database.sql.in_blocks(table, replace(blocks, first=first, end=end))
-            return self._count_steps([*within, *inside], self.database.sql.block_step(first, end, step))
+            inside = self.database.sql.in_places(table, replace(places, first=first, end=end))
+            return self._count_steps([*within, *inside], self.database.sql.place_step(first, end, step))
 
-        ranges = cut_ranges(blocks.first, blocks.end, size, count)
+        ranges = cut_ranges(places.first, places.end, size, count)
         if sum(each.rows for each in ranges) != rows:  # the table was rewritten since it was counted
             return []
-        return [Partition(0, 1, None, None, r.rows, blocks=replace(blocks, first=r.first, end=r.end)) for r in ranges]
+        return [Partition(0, 1, None, None, r.rows, places=replace(places, first=r.first, end=r.end)) for r in ranges]
 
     def _count_steps(
         self, conditions: Sequence[sa.ColumnElement[bool]], step: sa.ColumnElement[Any] | None
@@ -291,9 +289,9 @@ class Relation:
         slice_, span = self._slice(partition), partition.span or interval
         near = [*slice_, *(self._near(span) if partition.span else [])]
         conditions = [*self._within(span, near), *slice_]
-        if partition.blocks is not None:
+        if partition.places is not None:
             assert isinstance(self.rows, sa.TableClause)
-            conditions += self.database.sql.in_blocks(self.rows, partition.blocks)
+            conditions += self.database.sql.in_places(self.rows, partition.places)
         return conditions
 
     def _near(self, span: DataInterval | None) -> list[sa.ColumnElement[bool]]:

@@ -1,6 +1,6 @@
 """Cut a line of rows into ranges of about equal size by counts of the rows in equal steps, without a sort.
 
-The line is the event time in whole seconds, or the blocks of a table.
+The line is the event time in whole seconds, or the places of a table.
 """
 
 from collections import deque
@@ -42,7 +42,7 @@ def cut_ranges(first: int, end: int, size: int, count: CountSteps, unit: int = 1
             if rows
         ]
 
-    return _pack(split(RowRange(first, end, 0)), size, split, unit)
+    return _pack(split(RowRange(first, end, 0)), size, split, unit) if first < end else []
 
 
 def _step(length: int, unit: int) -> int:

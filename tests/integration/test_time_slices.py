@@ -1,9 +1,11 @@
 """Partitions along the event time: each row of the interval is in exactly one, whatever the times and the database."""
 
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -16,7 +18,12 @@ from penstock.run_types import Partition
 from penstock.sources import SourceReader, open_source
 from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks.process_resources import connect
+from tests.conftest import DIALECTS, view_rows
+from tests.driver import Driver
 from tests.mariadb import INSTALLED, SKIPPED
+from tests.shop import SPEC, Place
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = DataInterval(START, START + timedelta(days=1))
@@ -126,3 +133,106 @@ def test_slices_have_each_row_of_the_interval_once(open_shop: Any, dialect: str,
                 check_slices(replace(database, snapshot=snapshot), size)
 
     check()
+
+
+def make_doubled(place: Place, index: bool, second: str) -> None:
+    """Give payment 7 a second row in the evening, in a table without a unique key."""
+    with place.shop.writing() as connection:
+        connection.exec_driver_sql("update payments set created_at = '2026-01-01 01:00:00' where payment_id = 7")
+        connection.exec_driver_sql("create table copied as select * from payments")
+        connection.exec_driver_sql("drop table payments")
+        connection.exec_driver_sql("alter table copied rename to payments")
+        columns = "payment_id, '2026-01-01 23:00:00', updated_at, amount, items, country, first"
+        columns = columns if place.shop.dialect == "sqlite" else columns.replace("'2026", "timestamp '2026")
+        source = columns.replace("amount", second)
+        connection.exec_driver_sql(f"insert into payments select {source} from payments where payment_id = 7")
+        if index:
+            connection.exec_driver_sql("create index by_time on payments(created_at)")
+
+
+@pytest.mark.parametrize("second", ["amount", "null"], ids=["accepted", "quarantined"])
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_key_with_rows_at_two_times_halts_by_name(
+    make_place: Callable[..., Place], dialect: str, index: bool, second: str
+) -> None:
+    spec = SPEC.replace("partition_rows: 150", "partition_rows: 10")
+    place = make_place(dialect, "sqlite", spec=spec, days=1, a_day=40)
+    make_doubled(place, index, second)
+
+    ended = Driver(load_pipeline(place.spec), connect, place.registry).run(START + timedelta(days=1))[-1]
+
+    assert ended.startswith("halted: `card-risk` 2026-01-01")
+    assert "the key `payment_id` of source `payments` is not unique: 7 (2 rows)" in ended
+
+
+def test_a_table_that_is_rewritten_in_mid_run_is_published_by_the_next_run_only(
+    make_place: Callable[..., Place],
+) -> None:
+    """VACUUM FULL gives the rows that a snapshot sees other places."""
+    spec = SPEC.replace("partition_rows: 150", "partition_rows: 10")
+    place = make_place("postgresql", "sqlite", spec=spec, days=1, a_day=40)
+    with place.shop.writing() as connection:
+        connection.exec_driver_sql("update payments set amount = amount where payment_id < 15")  # free places
+    driver = Driver(load_pipeline(place.spec), connect, place.registry)
+    steps = driver.steps(START + timedelta(days=1))
+    assert list(takewhile(lambda step: step != "load 1/4", steps))
+
+    with place.shop.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("vacuum full payments")
+    ended = list(steps)[-1]
+
+    assert "40 rows were counted, but 10 extracted in the same snapshot" in ended
+    assert driver.run(START + timedelta(days=1))[-1] == "publish"
+    assert [row[0] for row in view_rows(place.warehouse)] == list(range(1, 41))
+
+
+@pytest.mark.parametrize(
+    ("table", "way"),
+    [
+        ("create table t(id bigint primary key, moment timestamptz)", "places"),
+        ("create table t(id bigint primary key, moment timestamptz); create index on t(moment)", "span"),
+        ("create table t(id bigint primary key, moment timestamptz); create index on t using brin(moment)", "span"),
+        ("create table t(id bigint primary key, moment timestamptz); create index on t(moment) where id > 0", "places"),
+        ("create table t(id bigint, moment timestamptz); create unique index on t(id) where id > 0", "places"),
+        ("create table t(id bigint primary key, moment timestamptz); create table u(x int) inherits (t)", "key"),
+        (
+            "create table t(id bigint, moment timestamptz) partition by range (moment); "
+            "create table u partition of t for values from ('2026-01-01') to ('2026-01-01 12:00'); "
+            "create table v partition of t default",
+            "span",
+        ),
+        ("create table r(id bigint, moment timestamptz); create view t as select * from r", "span"),
+    ],
+)
+def test_what_postgres_cuts_along(open_shop: Any, table: str, way: str) -> None:
+    database = open_shop("postgresql")
+    with database.writing() as connection:
+        connection.exec_driver_sql(table)
+        hours = "select n, timestamptz '2026-01-01' + n * interval '1 hour' from generate_series(0, 30) n"
+        connection.exec_driver_sql(f"insert into t {hours}")
+    with exported_snapshot(database) as snapshot:
+        partitions = check_slices(replace(database, snapshot=snapshot), 5)
+
+    assert len(partitions) == 5
+    assert {bool(each.places) for each in partitions} == {way == "places"}
+    assert {bool(each.span) for each in partitions} == {way == "span"}
+    assert all(pickle.loads(pickle.dumps(each)) == each for each in partitions)
+    if way == "places":
+        assert not any(each.places for each in check_slices(database, 5))  # rows can move without a snapshot
+
+
+def test_many_rows_of_one_moment_are_cut_along_the_key_with_rows_without_a_key(open_shop: Any) -> None:
+    database = open_shop("sqlite")
+    with database.writing() as connection:
+        connection.exec_driver_sql("create table t(id bigint, moment text)")
+        connection.exec_driver_sql("create index by_time on t(moment)")
+        rows = [(n if n % 5 else None, "2026-01-01 12:00:00" if n < 40 else "2026-01-01 13:00") for n in range(50)]
+        connection.exec_driver_sql("insert into t values (?, ?)", rows)
+    source = reader(database)
+    partitions = source.plan(DAY, 10).partitions
+
+    assert {each.span and each.span.start.hour for each in partitions} == {0, 12}
+    assert any(each.lower is not None for each in partitions)
+    read = [key for each in partitions for key in source.read(DAY, each)["id"].to_pylist()]
+    assert Counter(read) == Counter(key for key, _ in rows)

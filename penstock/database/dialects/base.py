@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from penstock.errors import HorizonHidden
-from penstock.run_types import Horizon, TableBlocks
+from penstock.run_types import Horizon, TablePlaces
 
 BUSY_SECONDS = 60
 """How long a statement waits for a lock."""
@@ -30,9 +30,8 @@ class TableFacts:
     """Whether a range of the event time can be read without reading the other rows."""
     unique: tuple[frozenset[str], ...] = ()
     """The sets of columns that the database keeps unique."""
-    file: int | None = None
-    """The number of the table's file, if ranges of its blocks can be read."""
-    blocks: int = 0
+    places: TablePlaces | None = None
+    """All places of the table, if ranges of them can be read."""
 
 
 class SqlDialect:
@@ -226,13 +225,13 @@ class SqlDialect:
         kept = [frozenset(filter(None, columns)) for columns in unique if columns and None not in columns]
         return TableFacts(time in leading, tuple(kept))
 
-    def in_blocks(self, table: sa.TableClause, blocks: TableBlocks) -> "list[sa.ColumnElement[bool]]":
-        """Return the conditions for the rows in some blocks of a table."""
-        raise ValueError(f"{self.title} has no blocks")
+    def in_places(self, table: sa.TableClause, places: TablePlaces) -> "list[sa.ColumnElement[bool]]":
+        """Return the conditions for the rows in some places of a table."""
+        raise ValueError(f"{self.title} does not read a table by places")
 
-    def block_step(self, first: int, end: int, step: int) -> Element:
-        """Return the number of the step that a row's block is in, from the block `first` on."""
-        raise ValueError(f"{self.title} has no blocks")
+    def place_step(self, first: int, end: int, step: int) -> Element:
+        """Return the number of the step that a row's place is in, from the place `first` on."""
+        raise ValueError(f"{self.title} does not read a table by places")
 
     def query_columns(self, query: str) -> str | None:
         """Return the statement that describes a query's columns, if a subquery would rename twins."""

@@ -15,7 +15,7 @@ from penstock.database.dialects import base
 from penstock.database.dialects.base import BUSY_SECONDS, Element, SqlDialect, TableFacts, Type, as_text
 from penstock.database.dialects.postgresql_types import base_type, is_ordered, readable, type_of_oid
 from penstock.errors import HorizonHidden
-from penstock.run_types import Horizon, TableBlocks
+from penstock.run_types import PLACES, Horizon, TablePlaces
 from penstock.wording import plural
 
 READER = "penstock reader"
@@ -62,7 +62,7 @@ _FACTS = sa.text(
         group by i.indexrelid
       ) as unique_columns,
       c.relkind = 'r' and not c.relhassubclass and am.amname = 'heap' and has_table_privilege(c.oid, 'select')
-        and current_setting('server_version_num')::int >= 140000 as has_blocks,
+        and current_setting('server_version_num')::int >= 140000 as has_places,
       pg_relation_filenode(c.oid)::bigint as file,
       case when c.relkind in ('r', 'm') then
         pg_relation_size(c.oid) / current_setting('block_size')::bigint else 0 end as blocks
@@ -222,21 +222,22 @@ class PostgresqlDialect(SqlDialect):
         if found is None:
             return None
         unique = tuple(frozenset(columns) for columns in found.unique_columns)
-        file = found.file if found.has_blocks else None
-        return TableFacts(found.has_time_index, unique, file, found.blocks)
+        places = TablePlaces(found.file, 0, found.blocks * PLACES) if found.has_places else None
+        return TableFacts(found.has_time_index, unique, places)
 
-    def in_blocks(self, table: sa.TableClause, blocks: TableBlocks) -> "list[sa.ColumnElement[bool]]":
+    def in_places(self, table: sa.TableClause, places: TablePlaces) -> "list[sa.ColumnElement[bool]]":
         place: sa.ColumnClause[Any] = sa.literal_column("ctid")
-        first: Element = sa.literal_column(f"'({blocks.first},0)'::tid")
-        end: Element = sa.literal_column(f"'({blocks.end},0)'::tid")
+        first, end = (
+            sa.literal_column(f"'({n // PLACES},{n % PLACES})'::tid", sa.Text) for n in (places.first, places.end)
+        )
         # VACUUM FULL moves rows, also those that older snapshots see. From another file no row is read.
         name = sa.literal(_quote(table), sa.Text())
-        same_file = sa.func.pg_relation_filenode(sa.cast(name, REGCLASS)) == sa.literal(blocks.file, sa.BigInteger())
+        same_file = sa.func.pg_relation_filenode(sa.cast(name, REGCLASS)) == sa.literal(places.file, sa.BigInteger())
         return [place >= first, place < end, same_file]
 
-    def block_step(self, first: int, end: int, step: int) -> Element:
-        series = f"generate_series({first:d}, {end - 1:d}, {step:d})"
-        starts = f"array(select format('(%s,0)', n)::tid from {series} n)"  # noqa: S608 # numbers
+    def place_step(self, first: int, end: int, step: int) -> Element:
+        series = f"generate_series({first:d}::bigint, {end - 1:d}, {step:d})"
+        starts = f"array(select format('(%s,%s)', n / {PLACES}, n % {PLACES})::tid from {series} n)"  # noqa: S608 # numbers
         return sa.literal_column(f"width_bucket(ctid, {starts}) - 1", sa.Integer)
 
     def keep_types(self, columns: Sequence[Element]) -> "sa.Select[Any] | None":
