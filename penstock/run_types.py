@@ -122,6 +122,10 @@ class TablePlaces:
     first: int
     end: int
 
+    @property
+    def blocks(self) -> int:
+        return (self.end - self.first) // PLACES
+
 
 @dataclass(frozen=True)
 class Partition:

@@ -184,8 +184,10 @@ class Relation:
         if isinstance(self.rows, sa.TableClause):
             with self.database.reading() as connection:
                 facts = self.database.sql.read_table_facts(connection, self.rows, self.time)
+        places = facts.places if facts is not None and self.database.snapshot is not None else None
         along_time = facts is None or facts.has_time_index
-        places = None if along_time or facts is None or self.database.snapshot is None else facts.places
+        if facts is not None and along_time and not (facts.is_scattered and places and rows > places.blocks):
+            places = None  # of scattered rows, an index would read most blocks once for each slice
         can_cut = places is not None or (along_time and self._time_step(0, 1) is not None)
         if not can_cut or not self._is_unique(interval, facts):
             return []

@@ -222,6 +222,24 @@ def test_what_postgres_cuts_along(open_shop: Any, table: str, way: str) -> None:
         assert not any(each.places for each in check_slices(database, 5))  # rows can move without a snapshot
 
 
+@pytest.mark.parametrize(
+    ("hours", "way"), [("n", "span"), ("mod(n * 7919, 20000)", "places")], ids=["in order", "scattered"]
+)
+def test_scattered_rows_are_cut_along_the_places_in_spite_of_an_index(open_shop: Any, hours: str, way: str) -> None:
+    database = open_shop("postgresql")
+    with database.writing() as connection:
+        connection.exec_driver_sql("create table t(id bigint primary key, moment timestamptz)")
+        seconds = f"timestamptz '2026-01-01' + ({hours}) * interval '1 second'"
+        connection.exec_driver_sql(f"insert into t select n, {seconds} from generate_series(0, 19999) n")
+        connection.exec_driver_sql("create index on t(moment)")
+        connection.exec_driver_sql("analyze t")
+    with exported_snapshot(database) as snapshot:
+        partitions = check_slices(replace(database, snapshot=snapshot), 5000)
+
+    assert len(partitions) == 4
+    assert {bool(each.places) for each in partitions} == {way == "places"}
+
+
 def test_many_rows_of_one_moment_are_cut_along_the_key_with_rows_without_a_key(open_shop: Any) -> None:
     database = open_shop("sqlite")
     with database.writing() as connection:

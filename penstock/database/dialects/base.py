@@ -32,6 +32,8 @@ class TableFacts:
     """The sets of columns that the database keeps unique."""
     places: TablePlaces | None = None
     """All places of the table, if ranges of them can be read."""
+    is_scattered: bool = False
+    """Whether rows of one time are in places far from each other, as far as the database knows."""
 
 
 class SqlDialect:

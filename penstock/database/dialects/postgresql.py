@@ -63,6 +63,10 @@ _FACTS = sa.text(
       ) as unique_columns,
       c.relkind = 'r' and not c.relhassubclass and am.amname = 'heap' and has_table_privilege(c.oid, 'select')
         and current_setting('server_version_num')::int >= 140000 as has_places,
+      coalesce((
+        select abs(s.correlation) < 0.5 from pg_stats s join pg_namespace n on n.nspname = s.schemaname
+        where n.oid = c.relnamespace and s.tablename = c.relname and s.attname = :time and not s.inherited
+      ), false) as is_scattered,
       pg_relation_filenode(c.oid)::bigint as file,
       case when c.relkind in ('r', 'm') then
         pg_relation_size(c.oid) / current_setting('block_size')::bigint else 0 end as blocks
@@ -223,7 +227,7 @@ class PostgresqlDialect(SqlDialect):
             return None
         unique = tuple(frozenset(columns) for columns in found.unique_columns)
         places = TablePlaces(found.file, 0, found.blocks * PLACES) if found.has_places else None
-        return TableFacts(found.has_time_index, unique, places)
+        return TableFacts(found.has_time_index, unique, places, found.is_scattered)
 
     def in_places(self, table: sa.TableClause, places: TablePlaces) -> "list[sa.ColumnElement[bool]]":
         place: sa.ColumnClause[Any] = sa.literal_column("ctid")
