@@ -107,11 +107,32 @@ class TableVersion:
 Bound = int | float | str | datetime
 
 
+PLACES = 2048
+"""More than the most rows of a block of a Postgres table."""
+
+
+@dataclass(frozen=True)
+class TablePlaces:
+    """The places of a Postgres table from `first` to before `end`, in the file that it had at planning.
+
+    A place is the number of a block times `PLACES`, plus the number of the row in the block.
+    """
+
+    file: int
+    first: int
+    end: int
+
+    @property
+    def blocks(self) -> int:
+        return (self.end - self.first) // PLACES
+
+
 @dataclass(frozen=True)
 class Partition:
-    """A slice of the primary source's rows of one interval: `[lower, upper)` on the partition column.
+    """A slice of the primary source's rows of one interval.
 
-    `None` means unbounded; the first slice also has the rows whose partition column is NULL.
+    Of the interval, or of the part of it in `span`, it has the rows `[lower, upper)` on the partition column. `None`
+    means unbounded; a slice without a lower bound also has the rows whose partition column is NULL.
     """
 
     index: int
@@ -119,6 +140,10 @@ class Partition:
     lower: Bound | None
     upper: Bound | None
     rows: int
+    span: DataInterval | None = None
+    """The part of the interval that the rows are in. None: the whole interval."""
+    places: TablePlaces | None = None
+    """The places of the table that the rows are read from. None: all."""
     snapshots: dict[str, str] = field(default_factory=dict)
     """By connection: the snapshot in which all slices of the interval are read, if the database has one."""
     compare_cut: bool = False
@@ -133,6 +158,18 @@ class Partition:
     @property
     def label(self) -> str:
         return f"{self.index + 1}/{self.of}"
+
+    @property
+    def bounds(self) -> tuple[str | None, str | None]:
+        """The bounds for people: of the partition column, else of the event time, else of the table's places."""
+        edges: tuple[Bound | None, Bound | None] = (self.lower, self.upper)
+        if edges == (None, None) and self.span is not None:
+            edges = self.span.start, self.span.end
+        if edges == (None, None) and self.places is not None:
+            first, end = (f"block {n // PLACES}, row {n % PLACES}" for n in (self.places.first, self.places.end))
+            edges = first, end
+        lower, upper = (None if edge is None else str(edge) for edge in edges)
+        return lower, upper
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from penstock.run.extract import (
     source_fingerprint,
     source_horizon,
 )
-from penstock.run.load import count_rows, load_partition
+from penstock.run.load import count_rows, find_doubled_keys, load_partition
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
 from penstock.run.schema_contract import Comparison, compare_outputs, compare_sources, keep_contract, refuse_breaks
@@ -320,6 +320,8 @@ class ScoringSteps:
         refuse_changed_rows(run, len(receipts), planned.source_fingerprint, self.connect, self.masking)
         written = count_rows(self.warehouse, run)
         result = audit_interval(run, receipts, written, malformed, planned.rows_planned, notes)
+        if len(receipts) > 1 and (doubled := find_doubled_keys(self.warehouse, run)):
+            result = replace(result, halts=(*result.halts, doubled))
         writer.record_validations(self.warehouse, run, result.validations)
         return result
 

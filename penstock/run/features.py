@@ -18,10 +18,12 @@ from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
 from penstock.run.text_macros import create_text_macros
+from penstock.run_types import ScoringRun, interval_label
 from penstock.spec.parts import twin_names
 from penstock.spec.pipeline import Pipeline
 
-_SHOWN = 5
+SHOWN = 5
+"""The most keys that a message names."""
 _QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # `pivot` is several statements inside
 
 
@@ -118,9 +120,9 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
 def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> tuple[str, ...]:
     key, primary = _quoted(pipeline.key), _quoted((pipeline.primary,))
     counted = f"select {key}, count(*) from penstock_features group by {key} having count(*) > 1"  # noqa: S608 # names, quoted
-    twice = connection.execute(f"{counted} order by {key} limit {_SHOWN}").fetchall()
+    twice = connection.execute(f"{counted} order by {key} limit {SHOWN}").fetchall()
     outside = f"select {key} from penstock_features anti join {primary} using ({key})"  # noqa: S608 # names, quoted
-    strange = connection.execute(f"{outside} limit {_SHOWN}").fetchall()
+    strange = connection.execute(f"{outside} limit {SHOWN}").fetchall()
     problems = []
     if twice:
         shown = ", ".join(f"{show_key(pipeline, row[:-1])} ({row[-1]} rows)" for row in twice)
@@ -146,6 +148,22 @@ def _with_kept(
     return normalized(fetch_relation(connection.sql(joined)), exact=more)
 
 
+def halt_on_duplicates(run: ScoringRun, keys: pa.Table) -> None:
+    """Refuse keys of the primary source that have more than one row.
+
+    Raises:
+        Halted: there are some.
+    """
+    if twice := duplicate_keys(run.pipeline, keys):
+        raise Halted(run.pipeline.name, interval_label(run.interval), (describe_duplicates(run.pipeline, twice),))
+
+
+def describe_duplicates(pipeline: Pipeline, twice: Sequence[str]) -> str:
+    """Say that keys of the primary source have more than one row."""
+    key = ", ".join(f"`{c}`" for c in pipeline.key)
+    return f"the key {key} of source `{pipeline.primary}` is not unique: {', '.join(twice)}"
+
+
 def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:
     """Return the first keys that have more than one row, with their counts. Empty if the key is unique."""
     key = pipeline.key
@@ -154,8 +172,13 @@ def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:
     if len(key) == 1 and compute.count_distinct(table[key[0]], mode="only_valid").as_py() == table.num_rows:
         return ()
     counted = table.select(list(key)).group_by(list(key)).aggregate([([], "count_all")])
-    twice = counted.filter(compute.greater(counted["count_all"], pa.scalar(1))).slice(0, _SHOWN).to_pylist()
-    return tuple(f"{show_key(pipeline, [row[c] for c in key])} ({row['count_all']} rows)" for row in twice)
+    twice = counted.filter(compute.greater(counted["count_all"], pa.scalar(1))).slice(0, SHOWN).to_pylist()
+    return tuple(show_duplicate(pipeline, [row[c] for c in key], row["count_all"]) for row in twice)
+
+
+def show_duplicate(pipeline: Pipeline, key: Sequence[Any], rows: int) -> str:
+    """Write a key with the number of its rows."""
+    return f"{show_key(pipeline, key)} ({rows} rows)"
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -7,16 +7,18 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.database.bulk import BulkTransaction, bulk_transaction
+from penstock.database.bulk import BulkTransaction, bulk_transaction, read
 from penstock.database.connections import Database
-from penstock.errors import DatabaseUnavailable, PartitionMoved, TakenOver
+from penstock.errors import DatabaseUnavailable, KeyCollision, PartitionMoved, TakenOver
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
 from penstock.resources.usage import PartitionMeter, Spent
+from penstock.run.features import SHOWN, describe_duplicates, halt_on_duplicates, show_duplicate
 from penstock.run.history_table import fit_rows, history_name, keeps_types, prepare
 from penstock.run_types import Partition, Receipt, Refusal, ScoredRows, ScoringRun
 
@@ -40,8 +42,25 @@ def load_partition(
     Raises:
         TakenOver: the run is no longer running; nothing is written.
         KeyCollision: a copy of this partition is written at the same time.
+        Halted: another partition of the run has loaded one of the keys.
         PartitionMoved: a copy has loaded other numbers of rows.
     """
+    try:
+        return _load(database, run, partition, scored, seconds, attempts, meter)
+    except KeyCollision:
+        _halt_on_loaded_keys(database, run, partition, scored.table)
+        raise
+
+
+def _load(
+    database: Database,
+    run: ScoringRun,
+    partition: Partition,
+    scored: ScoredRows,
+    seconds: dict[str, float],
+    attempts: int,
+    meter: PartitionMeter | None,
+) -> Receipt:
     begun = time.perf_counter()
     with _fitting(database, run, scored) as (transaction, history):
         if _is_loaded(transaction, run, make_receipt(run, partition, scored, {})):
@@ -55,6 +74,50 @@ def load_partition(
         receipt = make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
         _append_rows(transaction, partitions, [_receipt_row(run, receipt, attempts)])
     return receipt
+
+
+def _halt_on_loaded_keys(database: Database, run: ScoringRun, partition: Partition, rows: pa.Table) -> None:
+    """Compare the keys of a partition with those that other partitions of its run have loaded.
+
+    Raises:
+        Halted: they have a key in common.
+    """
+    key, stored = run.pipeline.key, _stored_keys(run)
+    mine = rows.select(list(key))
+    with database.reading() as connection:
+        others = sa.select(partitions.c.partition).where(partitions.c.run_id == run.run_id)
+        loaded = sorted(connection.execute(others.where(partitions.c.partition != partition.index)).scalars())
+    for index in loaded:  # one after the other, because a run may have more rows than memory
+        owned = sa.select(*(stored.c[c] for c in key)).where(stored.c.run_id == run.run_id, stored.c.partition == index)
+        try:
+            theirs = read(database, owned).cast(mine.schema)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue  # such values are not equal
+        halt_on_duplicates(run, pa.concat_tables([mine, theirs]))
+
+
+def find_doubled_keys(database: Database, run: ScoringRun) -> str | None:
+    """Describe keys that a run has loaded twice. Looks for them only if the history table lost its unique key."""
+    key, stored = run.pipeline.key, _stored_keys(run)
+    with database.reading() as connection:
+        if not sa.inspect(connection).has_table(stored.name, schema=stored.schema):
+            return None
+        facts = database.sql.read_table_facts(connection, stored, "")
+        if facts is not None and any(columns <= {"run_id", *key} for columns in facts.unique):
+            return None
+        columns: list[sa.ColumnElement[Any]] = [stored.c[c] for c in key]
+        counted = sa.select(*columns, sa.func.count()).where(stored.c.run_id == run.run_id).group_by(*columns)
+        twice = connection.execute(counted.having(sa.func.count() > 1).order_by(*columns).limit(SHOWN)).all()
+    shown = [show_duplicate(run.pipeline, row[:-1], row[-1]) for row in twice]
+    return describe_duplicates(run.pipeline, shown) if shown else None
+
+
+def _stored_keys(run: ScoringRun) -> sa.TableClause:
+    """Return the history table with the columns of the key."""
+    name = history_name(run.pipeline.destination.table, run.pipeline.destination.schema_)
+    key: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(c, quote=True)) for c in run.pipeline.key]
+    own = [sa.column(column.name, column.type) for column in name.c]
+    return sa.table(name.name, *own, *key, schema=name.schema)
 
 
 def keep_refusals(database: Database, run: ScoringRun, refusals: Sequence[Refusal]) -> None:
@@ -183,15 +246,15 @@ def _refusal_rows(run: ScoringRun, index: int, refusals: tuple[Refusal, ...]) ->
 
 
 def _receipt_row(run: ScoringRun, receipt: Receipt, attempts: int) -> dict[str, object]:
-    bounds = receipt.partition.lower, receipt.partition.upper
+    bounds = receipt.partition.bounds
     spent = receipt.spent
     if run.pipeline.key[0].casefold() in run.pipeline.private_columns:
         bounds = None, None
     return {
         "run_id": run.run_id,
         "partition": receipt.partition.index,
-        "lower_bound": None if bounds[0] is None else str(bounds[0]),
-        "upper_bound": None if bounds[1] is None else str(bounds[1]),
+        "lower_bound": bounds[0],
+        "upper_bound": bounds[1],
         **{f"rows_{name}": getattr(receipt, name) for name in _COUNTS},
         "attempts": attempts,
         "seconds": json.dumps(receipt.seconds),

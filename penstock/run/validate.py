@@ -12,12 +12,11 @@ import pyarrow as pa
 
 from penstock.database.types import compute
 from penstock.database.unstorable import to_records
-from penstock.errors import Halted
 from penstock.ledger.quarantine import digest_row
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.cut_check import check_cut
-from penstock.run.features import build_features, duplicate_keys
+from penstock.run.features import build_features, halt_on_duplicates
 from penstock.run.partition_options import PartitionOptions
 from penstock.run_types import (
     ExtractedRows,
@@ -184,11 +183,7 @@ def _count_released(validation: Validation, refused: int) -> Validation:
 
 def _halt_on_duplicates(run: ScoringRun, primary: pa.Table) -> None:
     keys = primary.select(list(run.pipeline.key))
-    twice = duplicate_keys(run.pipeline, keys.filter(compute.invert(_any_null(keys, run.pipeline.key))))
-    if twice:
-        key = ", ".join(f"`{c}`" for c in run.pipeline.key)
-        reason = f"the key {key} of source `{run.pipeline.primary}` is not unique: {', '.join(twice)}"
-        raise Halted(run.pipeline.name, interval_label(run.interval), (reason,))
+    halt_on_duplicates(run, keys.filter(compute.invert(_any_null(keys, run.pipeline.key))))
 
 
 def _null_keys(pipeline: Pipeline, primary: pa.Table) -> dict[int, tuple[Reason, ...]]:

@@ -266,6 +266,7 @@ def rows_relation(
         request.partition_by or POSITION,
         request.time,
         whole_groups=request.partition_by is not None,
+        in_order=True,
         exact=request.exact,
         declares_columns=True,
         nested=True,

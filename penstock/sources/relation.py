@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -14,13 +15,17 @@ import sqlalchemy as sa
 from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.database.decimals import write_decimal
+from penstock.database.dialects import TableFacts
 from penstock.database.types import TIMESTAMP
 from penstock.errors import InexactColumn, MissingColumns, MixedTypes
 from penstock.interval import DataInterval, as_utc
-from penstock.run_types import Bound, Partition, RowGroup, SourcePlan
+from penstock.run_types import Bound, Partition, RowGroup, SourcePlan, TablePlaces
 from penstock.sources.event_time import TimeType, read_times, sql_type_name
 from penstock.sources.groups import pack_groups
-from penstock.sources.sqlite_time import sqlite_within
+from penstock.sources.row_ranges import cut_ranges
+from penstock.sources.sqlite_time import sqlite_near, sqlite_seconds, sqlite_within
+
+_DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Relation:
     """Keys and columns to keep, which must not lose a digit."""
     declares_columns: bool = False
     """Whether the spec can declare the types of the columns."""
+    in_order: bool = False
+    """Whether partitions follow the order of `partition_by`, as those of files do. Others can follow the time."""
     nested: bool = False
     """Whether structs, lists and maps are read as they are, for the features query. Without this they are JSON."""
 
@@ -88,16 +95,11 @@ class Relation:
         if self.whole_groups:
             partitions, largest = self._pack_groups(interval, partition_rows)
             return SourcePlan(rows, fingerprint, partitions, largest_group=largest)
-        bounds = self._boundaries(interval, partition_rows, rows) if rows > partition_rows and self.partition_by else []
-        edges: list[Bound | None] = [None, *bounds, None]
-        count = len(edges) - 1 if rows else 0
-        partitions = tuple(
-            Partition(
-                i, count, edges[i], edges[i + 1], min(partition_rows, rows - i * partition_rows) if count > 1 else rows
-            )
-            for i in range(count)
-        )
-        return SourcePlan(rows, fingerprint, partitions)
+        whole = Partition(0, 1, None, None, rows)
+        if rows <= partition_rows:
+            return SourcePlan(rows, fingerprint, (whole,) if rows else ())
+        cut = self._cut_interval(interval, partition_rows, rows) or self._cut_along(interval, partition_rows, whole)
+        return SourcePlan(rows, fingerprint, tuple(replace(p, index=i, of=len(cut)) for i, p in enumerate(cut)))
 
     def read(
         self, interval: DataInterval | None, partition: Partition | None = None, limit: int | None = None
@@ -106,8 +108,7 @@ class Relation:
         self.check_columns()
         if self.time is not None:
             _ = self._time_type  # a sample of all intervals has no condition that would look at it
-        slice_ = self._slice(partition) if partition else []
-        conditions = [*self._within(interval, slice_), *slice_]
+        conditions = self._within_partition(interval, partition)
         statement = sa.select(*self.columns).where(*conditions).limit(limit)
         try:
             known = partition.rows if partition else limit
@@ -172,6 +173,99 @@ class Relation:
         if not any(kinds <= {*alike, "null"} for alike in (("integer", "real"), ("text",))):
             raise MixedTypes(self.source, self.partition_by, tuple(sorted(kinds - {"null"})))
 
+    def _cut_interval(self, interval: DataInterval | None, size: int, rows: int) -> list[Partition]:
+        """Cut an interval along its time if an index serves that, or along the places of its table.
+
+        Returns nothing where neither is possible, or where a key may have several rows. They must meet in one
+        partition, so that the run halts.
+        """
+        if interval is None or self.time is None or self.in_order:
+            return []
+        facts = None
+        if isinstance(self.rows, sa.TableClause):
+            with self.database.reading() as connection:
+                facts = self.database.sql.read_table_facts(connection, self.rows, self.time)
+        places = facts.places if facts is not None and self.database.snapshot is not None else None
+        along_time = facts is None or facts.has_time_index
+        if facts is not None and along_time and not (facts.is_scattered and places and rows > places.blocks):
+            places = None  # of scattered rows, an index would read most blocks once for each slice
+        can_cut = places is not None or (along_time and self._time_step(0, 1) is not None)
+        if not can_cut or not self._is_unique(interval, facts):
+            return []
+        return self._cut_time(interval, size) if places is None else self._cut_places(interval, size, rows, places)
+
+    def _is_unique(self, interval: DataInterval, facts: TableFacts | None) -> bool:
+        """Whether no key of the interval has two rows. Rows without a key do not count."""
+        if facts is not None and any(columns <= {*self.key} for columns in facts.unique):
+            return True
+        key = [self.database.sql.orderable(self.rows.c[column]) for column in self.key]
+        known = (each.is_not(None) for each in key)
+        twice = sa.select(sa.literal(1)).select_from(self.rows).where(*self._within(interval), *known)
+        twice = twice.group_by(*key).having(sa.func.count() > 1).limit(1)
+        with self.database.reading() as connection:
+            return bool(self.key) and connection.execute(twice).first() is None
+
+    def _cut_time(self, interval: DataInterval, size: int) -> list[Partition]:
+        """Cut an interval along its time, in whole seconds. Too many rows of one second are cut along the key."""
+
+        def count(first: int, end: int, step: int) -> dict[int, int]:
+            span = _span(first, end)
+            return self._count_steps(self._within(span, self._near(span)), self._time_step(first, step))
+
+        first, end = (int(moment.timestamp()) for moment in (interval.start, interval.end))
+        unit = _DAY_SECONDS if self._time_type is not None and self._time_type.name == "DATE" else 1
+        ranges = cut_ranges(first, end, size, count, min(unit, end - first))
+        edges = [first, *(each.first for each in ranges[1:]), end]
+        partitions: list[Partition] = []
+        for number, each in enumerate(ranges):
+            span = _span(edges[number], edges[number + 1])
+            whole = Partition(0, 1, None, None, each.rows, span)
+            partitions += self._cut_along(span, size, whole) if each.end - each.first <= unit else [whole]
+        return partitions
+
+    def _cut_places(self, interval: DataInterval, size: int, rows: int, places: TablePlaces) -> list[Partition]:
+        """Cut an interval along the places of its table. Those without rows of the interval are in no partition."""
+        table, within = self.rows, self._within(interval)
+        assert isinstance(table, sa.TableClause)
+
+        def count(first: int, end: int, step: int) -> dict[int, int]:
+            inside = self.database.sql.in_places(table, replace(places, first=first, end=end))
+            return self._count_steps([*within, *inside], self.database.sql.place_step(first, end, step))
+
+        ranges = cut_ranges(places.first, places.end, size, count)
+        if sum(each.rows for each in ranges) != rows:  # the table was rewritten since it was counted
+            return []
+        return [Partition(0, 1, None, None, r.rows, places=replace(places, first=r.first, end=r.end)) for r in ranges]
+
+    def _count_steps(
+        self, conditions: Sequence[sa.ColumnElement[bool]], step: sa.ColumnElement[Any] | None
+    ) -> dict[int, int]:
+        assert step is not None
+        numbered = sa.select(step.label("step")).select_from(self.rows).where(*conditions).subquery()
+        counted = sa.select(numbered.c.step, sa.func.count()).group_by(numbered.c.step)
+        with self.database.reading() as connection:
+            return {int(number): int(rows) for number, rows in connection.execute(counted)}
+
+    def _time_step(self, first: int, step: int) -> sa.ColumnElement[Any] | None:
+        """Return the number of the step that a row's time is in. `first` is an epoch second, `step` is in seconds."""
+        assert self.time is not None
+        time = self.rows.c[self.time]
+        if self.database.sql.time_types == "none":
+            return (sqlite_seconds(time) - first).op("/", precedence=8)(sa.literal(step))
+        return self.database.sql.time_step(time, first, step)
+
+    def _cut_along(self, interval: DataInterval | None, size: int, whole: Partition) -> list[Partition]:
+        """Cut a partition along `partition_by`. Return it as it is if it is not too large."""
+        if whole.rows <= size or self.partition_by is None:
+            return [whole]
+        edges: list[Bound | None] = [None, *self._boundaries(interval, size, whole.rows), None]
+        if len(edges) == 2:
+            return [whole]
+        return [
+            replace(whole, lower=lower, upper=upper, rows=min(size, whole.rows - i * size))
+            for i, (lower, upper) in enumerate(pairwise(edges))
+        ]
+
     def _boundaries(self, interval: DataInterval | None, size: int, rows: int) -> list[Bound]:
         along = self._along()
         shares = [(n + 0.5) / rows for n in range(size, rows, size)]
@@ -188,6 +282,26 @@ class Relation:
         chosen = sa.select(bound).where(numbered.c.number > 1, (numbered.c.number - 1) % size == 0)
         with self.database.reading() as connection:
             return [_plain(value) for value in connection.execute(chosen.distinct().order_by(bound)).scalars()]
+
+    def _within_partition(
+        self, interval: DataInterval | None, partition: Partition | None
+    ) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions for the rows of a partition, or of the whole interval."""
+        if partition is None:
+            return self._within(interval)
+        slice_, span = self._slice(partition), partition.span or interval
+        near = [*slice_, *(self._near(span) if partition.span else [])]
+        conditions = [*self._within(span, near), *slice_]
+        if partition.places is not None:
+            assert isinstance(self.rows, sa.TableClause)
+            conditions += self.database.sql.in_places(self.rows, partition.places)
+        return conditions
+
+    def _near(self, span: DataInterval | None) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions for the rows in which SQLite's style of times is looked up."""
+        if span is None or self.time is None or self.database.sql.time_types != "none":
+            return []
+        return [sqlite_near(self.rows.c[self.time], span)]
 
     def _slice(self, partition: Partition) -> list[sa.ColumnElement[bool]]:
         if self.partition_by is None:
@@ -250,6 +364,11 @@ class Relation:
         raise kind.error(
             self.source, self.time, "" if sample is None else str(sample), self.declares_columns, dialect.as_time
         )
+
+
+def _span(first: int, end: int) -> DataInterval:
+    """Return an interval from one epoch second to before another."""
+    return DataInterval(datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(end, UTC))
 
 
 def _mark(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.database.types import EPOCH_UNITS, epoch_unit
+from penstock.database.types import EPOCH_MILLISECONDS, EPOCH_UNITS, epoch_unit
 from penstock.errors import UnreadableTime
 from penstock.interval import DataInterval
 from penstock.sources.event_time import convert_in_query
@@ -59,6 +59,32 @@ def sqlite_within(
     if text is not None:
         raise UnreadableTime(source, column, "is a number in some rows and text in others", str(text))
     return _number_conditions(source, rows, column, interval, lowest, highest)
+
+
+def sqlite_near(column: sa.ColumnElement[Any], interval: DataInterval) -> sa.ColumnElement[bool]:
+    """Return a condition that all rows of an interval meet, whatever the style of their times."""
+    text, number = sa.type_coerce(column, sa.Text()), sa.type_coerce(column, sa.BigInteger())
+    start, end = (int(moment.timestamp()) for moment in (interval.start, interval.end))
+    ranges = [sa.and_(number >= start * scale, number < end * scale) for scale in EPOCH_UNITS.values()]
+    return sa.or_(sa.and_(*_near(text, interval)), *ranges)
+
+
+def sqlite_seconds(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """Return the epoch second of a time in any style."""
+    number = sa.type_coerce(column, sa.BigInteger())
+    *scales, last = EPOCH_UNITS.values()
+    units = [(number <= EPOCH_MILLISECONDS * scale, number.op("/")(sa.literal(scale))) for scale in scales]
+    seconds = sa.cast(sa.case(*units, else_=number.op("/")(sa.literal(last))), sa.BigInteger)
+    is_number = sa.func.typeof(column).in_(("integer", "real"))
+    return sa.case((is_number, seconds), else_=_seconds(sa.type_coerce(column, sa.Text())))
+
+
+def _near(value: sa.ColumnElement[str], interval: DataInterval) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions for the dates around an interval. A zone can move a time by a day."""
+    return [
+        value >= (interval.start - timedelta(days=1)).strftime("%Y-%m-%d"),
+        value < (interval.end + timedelta(days=2)).strftime("%Y-%m-%d"),
+    ]
 
 
 def _extreme_numbers(
@@ -111,10 +137,7 @@ def _text_conditions(
     stranger = None if slice_ else _first_stranger(connection, rows, column)
     if stranger is not None:
         raise UnreadableTime(source, column, "is text that does not begin with a date like `2026-01-31`", str(stranger))
-    near = [
-        value >= (interval.start - timedelta(days=1)).strftime("%Y-%m-%d"),
-        value < (interval.end + timedelta(days=2)).strftime("%Y-%m-%d"),
-    ]
+    near = _near(value, interval)
     styles = _styles(connection, rows, value, [*near, *slice_])
     unreadable = next((style.sample for style in styles if not style.is_readable), None)
     if unreadable is not None:

@@ -11,14 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.database.connections import Database, open_database
-from penstock.errors import PartitionMoved, QueryFailed, TakenOver, TransientError
+from penstock.errors import Halted, PartitionMoved, QueryFailed, TakenOver, TransientError
 from penstock.interval import DataInterval
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import partitions_of, validations_of
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish
 from penstock.run import history_table as history
 from penstock.run.history_table import prepare
-from penstock.run.load import count_rows, load_partition
+from penstock.run.load import count_rows, find_doubled_keys, load_partition
 from penstock.run_types import (
     FailedExpectation,
     Features,
@@ -189,3 +189,33 @@ def test_names_that_need_quotes_work_as_keys_and_kept_columns(warehouse: Databas
     with warehouse.reading() as connection:
         rows = connection.execute(sa.text('select "Order", "select", "at", "Mixed Case" from "Group" order by 2')).all()
     assert [tuple(r) for r in rows] == [(1, "a", 1, "x"), (1, "b", 2, None)]
+
+
+def test_a_key_that_another_partition_has_loaded_halts_the_run_by_name(warehouse: Database) -> None:
+    run, first, second = take(warehouse), Partition(0, 2, None, None, 3), Partition(1, 2, None, None, 2)
+    load_partition(warehouse, run, first, scored([1, 2, 3]), {}, 1)
+
+    with pytest.raises(Halted, match=r"key `payment_id` of source `payments` is not unique: 3 \(2 rows\)"):
+        load_partition(warehouse, run, second, scored([4, 3]), {}, 1)
+
+    assert load_partition(warehouse, run, first, scored([1, 2, 3]), {}, 2).scored == 3  # a copy is no duplicate
+    assert count_rows(warehouse, run) == 3
+
+
+def test_a_history_table_without_its_unique_key_is_searched_for_doubled_keys(warehouse: Database) -> None:
+    run = take(warehouse)
+    load_partition(warehouse, run, ONLY, scored([1, 2, 3]), {}, 1)
+    assert find_doubled_keys(warehouse, run) is None
+    name = f"{PIPELINE.destination.table}__history"
+    kept = ", ".join(c["name"] for c in sa.inspect(warehouse.engine).get_columns(name))
+    with warehouse.writing() as connection:
+        for view in (f"{PIPELINE.destination.table}_latest", PIPELINE.destination.table):
+            connection.exec_driver_sql(f"drop view {view}")
+        connection.exec_driver_sql(f"create table copied as select {kept} from {name}")
+        connection.exec_driver_sql(f"drop table {name}")
+        connection.exec_driver_sql(f"alter table copied rename to {name}")
+        connection.exec_driver_sql(f"insert into {name} select {kept} from {name} where payment_id > 1")
+
+    found = find_doubled_keys(warehouse, run)
+
+    assert found == "the key `payment_id` of source `payments` is not unique: 2 (2 rows), 3 (2 rows)"

@@ -2,13 +2,13 @@
 
 import sqlalchemy as sa
 
-from penstock.database.dialects.base import SqlDialect
+from penstock.database.dialects.base import SqlDialect, TableFacts
 from penstock.database.dialects.duckdb import DuckdbDialect
 from penstock.database.dialects.mysql import MysqlDialect
 from penstock.database.dialects.postgresql import PostgresqlDialect
 from penstock.database.dialects.sqlite import SqliteDialect
 
-__all__ = ["DIALECTS", "MODULES", "SqlDialect", "dialect_of", "find_dialect"]
+__all__ = ["DIALECTS", "MODULES", "SqlDialect", "TableFacts", "dialect_of", "find_dialect"]
 
 DIALECTS: tuple[SqlDialect, ...] = (PostgresqlDialect(), SqliteDialect(), DuckdbDialect(), MysqlDialect())
 """The databases that are tested. Another one is another file, and an entry here."""

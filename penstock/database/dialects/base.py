@@ -1,7 +1,8 @@
 """A database as Penstock sees it. The values here are those of a database that has no file of its own."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from penstock.errors import HorizonHidden
-from penstock.run_types import Horizon
+from penstock.run_types import Horizon, TablePlaces
 
 BUSY_SECONDS = 60
 """How long a statement waits for a lock."""
@@ -19,6 +20,20 @@ ANSWER_SECONDS = 10
 """Extra seconds to wait for a server after a statement's limit, so that its own timeout reports first."""
 Type = sa.types.TypeEngine[Any]
 Element = sa.ColumnElement[Any]
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What decides how a table's rows are cut into partitions."""
+
+    has_time_index: bool
+    """Whether a range of the event time can be read without reading the other rows."""
+    unique: tuple[frozenset[str], ...] = ()
+    """The sets of columns that the database keeps unique."""
+    places: TablePlaces | None = None
+    """All places of the table, if ranges of them can be read."""
+    is_scattered: bool = False
+    """Whether rows of one time are in places far from each other, as far as the database knows."""
 
 
 class SqlDialect:
@@ -191,6 +206,37 @@ class SqlDialect:
         """Return the values at some shares of the rows, if this is quicker than a window function."""
         return None
 
+    def time_step(self, time: Element, first: int, step: int) -> Element | None:
+        """Return the number of the step that a time is in, from the epoch second `first` on in steps of `step` seconds.
+
+        None: partitions are not cut along the time.
+        """
+        return None
+
+    def read_table_facts(self, connection: sa.Connection, table: sa.TableClause, time: str) -> TableFacts | None:
+        """Return what decides how a table is cut. None for a view."""
+        inspector = sa.inspect(connection)
+        if table.name in inspector.get_view_names(schema=table.schema):
+            return None
+        name, schema = table.name, table.schema
+        whole = [i for i in inspector.get_indexes(name, schema=schema) if not _is_partial(i)]
+        unique: list[Sequence[str | None]] = [
+            inspector.get_pk_constraint(name, schema=schema)["constrained_columns"],
+            *(constraint["column_names"] for constraint in inspector.get_unique_constraints(name, schema=schema)),
+            *(index["column_names"] for index in whole if index["unique"]),
+        ]
+        leading = {columns[0] for columns in (*unique, *(index["column_names"] for index in whole)) if columns}
+        kept = [frozenset(filter(None, columns)) for columns in unique if columns and None not in columns]
+        return TableFacts(time in leading, tuple(kept))
+
+    def in_places(self, table: sa.TableClause, places: TablePlaces) -> "list[sa.ColumnElement[bool]]":
+        """Return the conditions for the rows in some places of a table."""
+        raise ValueError(f"{self.title} does not read a table by places")
+
+    def place_step(self, first: int, end: int, step: int) -> Element:
+        """Return the number of the step that a row's place is in, from the place `first` on."""
+        raise ValueError(f"{self.title} does not read a table by places")
+
     def query_columns(self, query: str) -> str | None:
         """Return the statement that describes a query's columns, if a subquery would rename twins."""
         return None
@@ -277,6 +323,11 @@ class SqlDialect:
     def convert_float(self, name: str, scale: int, compiled: str, *, key: bool) -> str:
         """Return the SQL of a float as an exact number, rounded where it must be."""
         return f"round(cast(cast({name} as text) as numeric), {scale})"
+
+
+def _is_partial(index: Mapping[str, Any]) -> bool:
+    """Whether an index does not have all rows of its table."""
+    return any(option.endswith("_where") for option in index.get("dialect_options", {}))
 
 
 def as_text(element: Element) -> Element:

@@ -6,10 +6,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from penstock.database.dialects.base import Element, SqlDialect, Type, as_text
+from penstock.database.dialects.base import Element, SqlDialect, TableFacts, Type, as_text
 from penstock.database.dialects.files import make_folder
 
 _MAX_DIGITS = 38
+_UNIQUE = sa.text(
+    """
+    select constraint_column_names from duckdb_constraints()
+    where constraint_type in ('PRIMARY KEY', 'UNIQUE') and database_name = current_database()
+      and table_name = :table and schema_name = coalesce(:schema, current_schema())
+    """
+)
 
 
 class DuckdbDialect(SqlDialect):
@@ -41,6 +48,15 @@ class DuckdbDialect(SqlDialect):
         if isinstance(element.type, sa.Integer | sa.String):
             return self.orderable(element)
         return as_text(element)  # a bound of another type may not compare with the column as it is
+
+    def time_step(self, time: Element, first: int, step: int) -> Element | None:
+        seconds = sa.func.epoch(sa.cast(time, sa.TIMESTAMP(timezone=True)))
+        return sa.cast(sa.func.floor((seconds - first) / step), sa.BigInteger)
+
+    def read_table_facts(self, connection: sa.Connection, table: sa.TableClause, time: str) -> TableFacts | None:
+        names = {"table": table.name, "schema": table.schema}
+        unique = connection.execute(_UNIQUE, names).scalars()
+        return TableFacts(has_time_index=True, unique=tuple(frozenset(columns) for columns in unique))
 
     def query_columns(self, query: str) -> str | None:
         return f"describe {query}"

@@ -5,7 +5,7 @@ and their FLOAT columns print six digits. So columns are compared and read by ex
 """
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -125,6 +125,11 @@ class MysqlDialect(SqlDialect):
 
     def sum_of_changes(self, changed: Element) -> Element | None:
         return sa.func.sum(sa.func.crc32(as_text(changed)))
+
+    def time_step(self, time: Element, first: int, step: int) -> Element | None:
+        start: Element = sa.literal_column(f"timestamp'{datetime.fromtimestamp(first, UTC):%Y-%m-%d %H:%M:%S}'")
+        seconds = sa.func.timestampdiff(sa.text("second"), start, time, type_=sa.BigInteger)
+        return seconds.op("div")(sa.literal_column(str(step)))
 
     def without_time(self, time: Element) -> "sa.ColumnElement[bool]":
         first: Element = sa.literal_column("timestamp'0001-01-01 00:00:00'")

@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY, REGCLASS
 from sqlalchemy.engine import URL
 
 from penstock.database.dialects import base
-from penstock.database.dialects.base import BUSY_SECONDS, Element, SqlDialect, Type, as_text
+from penstock.database.dialects.base import BUSY_SECONDS, Element, SqlDialect, TableFacts, Type, as_text
 from penstock.database.dialects.postgresql_types import base_type, is_ordered, readable, type_of_oid
 from penstock.errors import HorizonHidden
-from penstock.run_types import Horizon
+from penstock.run_types import PLACES, Horizon, TablePlaces
 from penstock.wording import plural
 
 READER = "penstock reader"
@@ -44,6 +45,36 @@ _GRANTS = sa.text(
     "case when a.is_grantable then ' WITH GRANT OPTION' else '' end) "
     "from pg_class c, aclexplode(c.relacl) a where c.oid = to_regclass(:view) and a.grantee <> c.relowner"
 )
+
+_FACTS = sa.text(
+    """
+    select c.relkind = 'p' or exists (
+        select from pg_index i join pg_class ic on ic.oid = i.indexrelid join pg_am m on m.oid = ic.relam
+        join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
+        where i.indrelid = c.oid and i.indisvalid and i.indpred is null and m.amname in ('btree', 'brin')
+          and a.attname = :time
+      ) as has_time_index,
+      array(
+        select json_agg(a.attname) from pg_index i
+        join pg_attribute a on a.attrelid = c.oid and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1])
+        where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+          and (c.relkind = 'p' or not c.relhassubclass)
+        group by i.indexrelid
+      ) as unique_columns,
+      c.relkind = 'r' and not c.relhassubclass and am.amname = 'heap' and has_table_privilege(c.oid, 'select')
+        and current_setting('server_version_num')::int >= 140000 as has_places,
+      coalesce((
+        select abs(s.correlation) < 0.5 from pg_stats s join pg_namespace n on n.nspname = s.schemaname
+        where n.oid = c.relnamespace and s.tablename = c.relname and s.attname = :time and not s.inherited
+      ), false) as is_scattered,
+      pg_relation_filenode(c.oid)::bigint as file,
+      case when c.relkind in ('r', 'm') then
+        pg_relation_size(c.oid) / current_setting('block_size')::bigint else 0 end as blocks
+    from pg_class c left join pg_am am on am.oid = c.relam
+    where c.oid = to_regclass(:table) and c.relkind in ('r', 'p', 'm')
+    """
+)
+"""Only a partitioned table's unique index covers its children."""
 
 
 class PostgresqlDialect(SqlDialect):
@@ -186,6 +217,33 @@ class PostgresqlDialect(SqlDialect):
             return None
         return sa.func.percentile_disc(sa.literal(shares, ARRAY(sa.Double))).within_group(along)
 
+    def time_step(self, time: Element, first: int, step: int) -> Element | None:
+        seconds = sa.func.date_part("epoch", time, type_=sa.Double)
+        return sa.cast(sa.func.floor((seconds - first) / step), sa.BigInteger)
+
+    def read_table_facts(self, connection: sa.Connection, table: sa.TableClause, time: str) -> TableFacts | None:
+        found = connection.execute(_FACTS, {"table": _quote(table), "time": time}).one_or_none()
+        if found is None:
+            return None
+        unique = tuple(frozenset(columns) for columns in found.unique_columns)
+        places = TablePlaces(found.file, 0, found.blocks * PLACES) if found.has_places else None
+        return TableFacts(found.has_time_index, unique, places, found.is_scattered)
+
+    def in_places(self, table: sa.TableClause, places: TablePlaces) -> "list[sa.ColumnElement[bool]]":
+        place: sa.ColumnClause[Any] = sa.literal_column("ctid")
+        first, end = (
+            sa.literal_column(f"'({n // PLACES},{n % PLACES})'::tid", sa.Text) for n in (places.first, places.end)
+        )
+        # VACUUM FULL moves rows, also those that older snapshots see. From another file no row is read.
+        name = sa.literal(_quote(table), sa.Text())
+        same_file = sa.func.pg_relation_filenode(sa.cast(name, REGCLASS)) == sa.literal(places.file, sa.BigInteger())
+        return [place >= first, place < end, same_file]
+
+    def place_step(self, first: int, end: int, step: int) -> Element:
+        series = f"generate_series({first:d}::bigint, {end - 1:d}, {step:d})"
+        starts = f"array(select format('(%s,%s)', n / {PLACES}, n % {PLACES})::tid from {series} n)"  # noqa: S608 # numbers
+        return sa.literal_column(f"width_bucket(ctid, {starts}) - 1", sa.Integer)
+
     def keep_types(self, columns: Sequence[Element]) -> "sa.Select[Any] | None":
         return sa.select(*columns).where(sa.false())  # its lock lasts until the transaction ends
 
@@ -198,6 +256,11 @@ class PostgresqlDialect(SqlDialect):
     def at_addresses(self, address: Element, chosen: "sa.Select[Any]") -> "sa.ColumnElement[bool]":
         # With an array Postgres goes straight to the addresses. With a subquery it would read the whole table.
         return address == sa.func.any(sa.func.array(chosen.scalar_subquery()))
+
+
+def _quote(table: sa.TableClause) -> str:
+    """Return a table's name as SQL has it."""
+    return str(postgresql.dialect().identifier_preparer.format_table(table))  # type: ignore[no-untyped-call]
 
 
 def _count_others(count: int) -> str:
