@@ -22,6 +22,7 @@ PenstockError
 │   │   ├── MemoryTooSmall
 │   │   ├── DestinationTaken
 │   │   ├── DestinationDisputed
+│   │   ├── WorkersDiffer
 │   │   ├── OverlappingRuns
 │   │   └── RenameRefused
 │   ├── AccessDenied
@@ -376,6 +377,40 @@ class SettingsError(UsageError):
 
     def message(self) -> str:
         return f"{self.what}. {self.remedy}"
+
+
+@dataclass(frozen=True)
+class WorkerDifference:
+    """One way in which a worker differs from the flow."""
+
+    worker: str
+    """Its host, or its address in the cluster."""
+    what: str
+    remedy: str
+
+
+@dataclass(eq=False)
+class WorkersDiffer(UsageError):
+    """A worker of a cluster would read, score or store other rows than the flow, or cannot do so at all.
+
+    Cause: its packages, its settings, its model store, its databases or its files are not those of the flow.
+    Remedy: give each worker what the flow has, best by one image for all, then run again.
+    """
+
+    runner: str
+    differences: tuple[WorkerDifference, ...]
+
+    def message(self) -> str:
+        first, more = self.differences[0], len(self.differences) - 1
+        others = f" ({plural(more, 'more difference')}: {_list_differences(self.differences[1:])})" if more else ""
+        return (
+            f"a worker of {self.runner} does not fit the flow: on {first.worker} {first.what}. {first.remedy}{others}"
+        )
+
+
+def _list_differences(differences: "tuple[WorkerDifference, ...]") -> str:
+    shown = "; ".join(f"on {each.worker} {each.what}" for each in differences[:4])
+    return shown + ("; …" if len(differences) > 4 else "")
 
 
 @dataclass(eq=False)
