@@ -9,12 +9,14 @@ PenstockError
 │   ├── StoreUnavailable
 │   ├── KeyCollision
 │   ├── ClusterUnreachable
-│   └── WorkerLost
+│   ├── WorkerLost
+│   └── NoWorkers
 ├── TerminalError
 │   ├── UsageError
 │   │   ├── SpecError
 │   │   ├── SpecErrors
 │   │   ├── SettingsError
+│   │   ├── WorkersDiffer
 │   │   ├── WrongParameters
 │   │   ├── PipelineNotFound
 │   │   ├── RunNotFound
@@ -22,7 +24,6 @@ PenstockError
 │   │   ├── MemoryTooSmall
 │   │   ├── DestinationTaken
 │   │   ├── DestinationDisputed
-│   │   ├── WorkersDiffer
 │   │   ├── OverlappingRuns
 │   │   └── RenameRefused
 │   ├── AccessDenied
@@ -291,6 +292,24 @@ class WorkerLost(TransientError):
             f"the worker of partition {self.partition} on {self.runner} was lost: {self.reason}. Nothing was "
             "published. Look at the log of the worker (the usual cause is too little memory), then run again: the "
             "interval is scored from the start."
+        )
+
+
+@dataclass(eq=False)
+class NoWorkers(TransientError):
+    """A cluster has lost all of its workers while partitions wait for one.
+
+    Cause: the hosts of the workers are gone, and nothing has started new ones.
+    Remedy: start workers, then run again. The interval is scored from the start.
+    """
+
+    runner: str
+    seconds: float
+
+    def message(self) -> str:
+        return (
+            f"{self.runner} has had no worker for {self.seconds:.0f} s, and partitions wait for one. Nothing was "
+            "published. Start workers, then run again: the interval is scored from the start."
         )
 
 

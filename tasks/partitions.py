@@ -16,7 +16,7 @@ from penstock.run_types import Features, Partition, Receipt, ScoredRows, Scoring
 from penstock.scoring_steps import timed
 from penstock.tasks.agreement import Agreement, require_agreement
 from penstock.tasks.retries import RETRIED
-from penstock.tasks.runners import current_agreement, outcome_of
+from penstock.tasks.runners import current_agreement, outcome_of, with_workers
 from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, score_rows, validate
 
 CHECK_SECONDS = 1.0
@@ -70,6 +70,7 @@ def score_partitions(
     Args:
         check: Called every second. It raises if the run is to end at once.
     """
+    check = with_workers(check)
     ended: SimpleQueue[PrefectFuture[Receipt]] = SimpleQueue()
     waiting = list(reversed(partitions))
     running: dict[PrefectFuture[Receipt], Partition] = {}

@@ -1,6 +1,7 @@
 """Create and connect the task runner for partitions that `PENSTOCK_RUNNER` names, and count its slots."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
@@ -12,7 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from penstock.errors import ClusterUnreachable, SettingsError, WorkerDifference, WorkerLost, WorkersDiffer
+from penstock.errors import ClusterUnreachable, NoWorkers, SettingsError, WorkerDifference, WorkerLost, WorkersDiffer
 from penstock.resources.memory import MemoryPlan
 from penstock.resources.runner import Runner
 from penstock.run.placement import check_databases
@@ -34,6 +35,10 @@ _LOCAL: dict[str, Any] = {"threads": ThreadPoolTaskRunner, "processes": ProcessP
 _WORKERS = ("distributed", "ray", "concurrent")
 """Packages whose errors mean that a worker failed, not a partition. Importing all of them takes seconds."""
 
+NO_WORKERS_SECONDS, STARTING_SECONDS = 60.0, 900.0
+"""How long partitions wait for a worker if the cluster has none. The second: with PENSTOCK_IN_FLIGHT, which is for
+clusters that start workers when there is work."""
+_COUNT_SECONDS = 5.0
 _agreement: ContextVar[Agreement | None] = ContextVar("agreement", default=None)
 
 
@@ -81,6 +86,37 @@ def in_flight(fit: MemoryPlan | None = None) -> int:
         return runner.slots or settings().in_flight
     context = FlowRunContext.get()
     return max(1, CLUSTERS[runner.kind].slots(context.task_runner if context else None))
+
+
+def with_workers(check: Callable[[], None]) -> Callable[[], None]:
+    """Return a check that also ends a run whose cluster has had no worker for too long: Dask itself waits for ever.
+
+    Raises:
+        NoWorkers: it has had none.
+    """
+    runner, context = settings().partition_runner, FlowRunContext.get()
+    if not runner.is_cluster or context is None:
+        return check
+    longest = STARTING_SECONDS if settings().in_flight else NO_WORKERS_SECONDS
+    seen = counted = time.monotonic()
+
+    def check_both() -> None:
+        nonlocal seen, counted
+        check()
+        now = time.monotonic()
+        if now - counted < _COUNT_SECONDS:
+            return
+        counted = now
+        try:
+            slots = CLUSTERS[runner.kind].slots(context.task_runner)
+        except OSError:  # the connection to the scheduler is lost: the partitions end with their own errors
+            return
+        if slots:
+            seen = now
+        elif now - seen > longest:
+            raise NoWorkers(str(runner), now - seen)
+
+    return check_both
 
 
 def _check_workers(runner: Runner, workers: Workers) -> None:

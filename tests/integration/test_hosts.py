@@ -1,4 +1,4 @@
-"""A flow and its workers on several hosts: network namespaces with addresses of their own. See `tests/servers/hosts.py`.
+"""A flow and its workers on several hosts: network namespaces with addresses of their own (`tests/servers/hosts.py`).
 
 The hosts share the disk, so a folder that a host is not to see is hidden from its processes.
 """
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 
 from penstock.ledger.reader import partitions_of
 from penstock.resources.runner import parse_runner
+from penstock.tasks import runners
 from penstock.tasks.clusters import CLUSTERS
-from tests.clusters import PARTITIONS, Shop, open_shop
+from tests.clusters import Shop, open_shop
 from tests.servers.hosts import Host, Network, NetworkPostgres, free_port, open_network, open_postgres, why_no_hosts
 from tests.servers.hosts import wait_for_port as wait_for_port_of
 from tests.waiting import wait_until
@@ -55,8 +57,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, server: NetworkPostgres) -> I
 class Cluster:
     """A scheduler on this machine, and workers on hosts."""
 
-    def __init__(self, network: Network, shop: Shop, folder: Path, address: str) -> None:
+    def __init__(self, network: Network, shop: Shop, folder: Path, address: str, scheduler: Any) -> None:
         self.network, self.shop, self.folder, self.address = network, shop, folder, address
+        self.scheduler = scheduler
         self.hosts: list[Host] = []
 
     @property
@@ -92,7 +95,7 @@ def cluster(network: Network, shop: Shop, tmp_path: Path) -> Iterator[Cluster]:
     with run_here([sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", host.address, "--port", str(port),
                    "--no-dashboard"], log) as process:  # fmt: skip
         wait_for_port_of(host.address, port, process, log)
-        cluster = Cluster(network, shop, tmp_path, f"tcp://{host.address}:{port}")
+        cluster = Cluster(network, shop, tmp_path, f"tcp://{host.address}:{port}", process)
         yield cluster
         for each in cluster.hosts:
             each.plug()
@@ -113,10 +116,10 @@ def run_here(command: Sequence[str], log: Path) -> Iterator[Any]:
         process.wait(60)
 
 
-def refusal(cluster: Cluster, name: str, **settings: str) -> str:
+def refusal(cluster: Cluster, name: str, source: str = "", **settings: str) -> str:
     """Score a day on the cluster, which must be refused in seconds before an interval begins. Return the message."""
     begun = time.monotonic()
-    state = cluster.shop.score(name, cluster.runner, 1, **settings)
+    state = cluster.shop.score(name, cluster.runner, 1, source, **settings)
     assert state.is_failed()
     assert cluster.shop.runs(name) == []
     assert time.monotonic() - begun < 120
@@ -152,7 +155,8 @@ def test_a_run_whose_host_is_lost_in_a_load_ends_right_and_stores_no_row_twice(c
     assert cluster.shop.stored(name) == 500
 
 
-def test_all_hosts_are_lost_and_the_run_ends_by_name_when_they_do_not_come_back(cluster: Cluster) -> None:
+def test_a_run_whose_hosts_are_all_lost_ends_by_name(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "NO_WORKERS_SECONDS", 5.0)
     only = cluster.add_worker()
     cluster.shop.score("all-lost", "threads:2", 1)
 
@@ -160,8 +164,20 @@ def test_all_hosts_are_lost_and_the_run_ends_by_name_when_they_do_not_come_back(
         state = cluster.shop.score("all-lost", cluster.runner, 2)
 
     assert state.is_failed()
-    assert "no worker" in str(state.message)
+    assert f"{cluster.runner} has had no worker for" in str(state.message)
     assert cluster.shop.rows("all-lost") == cluster.shop.undisturbed()[:250]
+
+
+def test_a_run_whose_scheduler_is_killed_fails_by_name(cluster: Cluster) -> None:
+    cluster.add_worker()
+    cluster.shop.score("no-scheduler", "threads:2", 1)
+
+    with cluster.shop.holding_up_loads("no-scheduler", cluster.scheduler.kill, loads=1):
+        state = cluster.shop.score("no-scheduler", cluster.runner, 2)
+
+    assert state.is_failed()
+    assert f"on {cluster.runner} was lost" in str(state.message)
+    assert cluster.shop.rows("no-scheduler") == cluster.shop.undisturbed()[:250]
 
 
 def test_localhost_in_a_connection_of_a_worker_is_refused_with_what_to_write(
@@ -206,27 +222,78 @@ def test_a_sqlite_file_is_refused_for_workers_on_other_hosts(cluster: Cluster, t
     assert cluster.hosts[0].address in message
 
 
-def test_files_that_another_host_does_not_see_are_refused(cluster: Cluster) -> None:
-    folder = cluster.shop.place.folder / "hidden"
-    folder.mkdir()
+def one_payment(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
     file = folder / "payments.csv"
     file.write_text("payment_id,created_at,amount,items,country,first\n1,2026-01-01T00:00:00Z,1.0,1,DE,true\n")
-    cluster.add_worker(hidden=[folder])
+    return file
 
-    for name, path, told in (("hidden", str(file), f"there is no file {file}"),):
-        source = f"{{kind: files, path: '{path}', format: csv, key: [payment_id]}}"
-        state = cluster.shop.score(name, cluster.runner, 1, source=source)
-        assert state.is_failed()
-        assert f"the files of source `payments` cannot be read: {told}" in str(state.message)
-        assert "Write an absolute path of a folder that all machines mount" in str(state.message)
+
+def test_files_that_another_host_does_not_see_are_refused(cluster: Cluster) -> None:
+    file = one_payment(cluster.shop.place.folder / "hidden")
+    cluster.add_worker(hidden=[file.parent])
+
+    message = refusal(cluster, "hidden", f"{{kind: files, path: {file}, format: csv, key: [payment_id]}}")
+
+    assert f"the files of source `payments` cannot be read: there is no file {file}" in message
+    assert "Write an absolute path of a folder that all machines mount" in message
 
 
 def test_a_relative_path_is_refused_where_a_worker_has_another_folder(cluster: Cluster, tmp_path: Path) -> None:
-    file = cluster.shop.place.folder / "relative.csv"
-    file.write_text("payment_id,created_at,amount,items,country,first\n1,2026-01-01T00:00:00Z,1.0,1,DE,true\n")
+    one_payment(cluster.shop.place.folder)
     cluster.add_worker(folder=tmp_path)
 
-    source = "{kind: files, path: relative.csv, format: csv, key: [payment_id]}"
-    state = cluster.shop.score("relative", cluster.runner, 1, source=source)
+    message = refusal(cluster, "relative", "{kind: files, path: payments.csv, format: csv, key: [payment_id]}")
 
-    assert f"its path relative.csv is relative, and the worker's folder is {tmp_path}" in str(state.message)
+    assert f"its path payments.csv is relative, and the worker's folder is {tmp_path}" in message
+
+
+def test_another_secret_is_refused_only_where_columns_are_private(cluster: Cluster) -> None:
+    cluster.add_worker(PENSTOCK_PRIVATE_KEY="the worker's own secret")
+    private = "{kind: sql, connection: shop, table: payments, key: [payment_id], private: {items: hash}}"
+
+    message = refusal(cluster, "secret", private, PENSTOCK_PRIVATE_KEY="the secret of the flow")
+    unneeded = cluster.shop.score("no-secret", cluster.runner, 1, PENSTOCK_PRIVATE_KEY="the secret of the flow")
+
+    assert "PENSTOCK_PRIVATE_KEY is another one" in message
+    assert "secret of the flow" not in message
+    assert "worker's own" not in message
+    assert unneeded.is_completed(), unneeded.message
+
+
+def test_another_version_of_a_package_that_decides_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    for name, version in (("xgboost", "9.9.9"), ("prefect", "3.8.99")):
+        metadata = tmp_path / f"{name}-{version}.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    cluster.add_worker(PYTHONPATH=str(tmp_path))
+
+    message = refusal(cluster, "versions")
+
+    assert f"xgboost is 9.9.9, and {version_of('xgboost')} where the flow runs. Use one image" in message
+    assert "3.8.99" not in message
+
+
+def test_a_model_store_without_the_version_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.add_worker(PENSTOCK_MODEL_STORE=str(tmp_path / "models"))
+
+    message = refusal(cluster, "models")
+
+    assert "model card-risk/1 cannot be loaded" in message
+    assert "Give the workers the same model store" in message
+
+
+def test_a_worker_that_joins_later_is_compared_with_its_first_partition(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.add_worker()
+    cluster.shop.score("late", "threads:2", 1)
+
+    def join() -> None:
+        cluster.add_worker(PENSTOCK_MODEL_STORE=str(tmp_path / "models"))
+        time.sleep(5)  # so that it takes the partition that waits
+
+    with cluster.shop.holding_up_loads("late", join, loads=1):
+        state = cluster.shop.score("late", cluster.runner, 2, PENSTOCK_IN_FLIGHT="2")
+
+    assert state.is_failed()
+    assert "model card-risk/1 cannot be loaded" in str(state.message)
+    assert cluster.shop.rows("late") == cluster.shop.undisturbed()[:250]

@@ -32,12 +32,12 @@ def why_no_hosts() -> str | None:
     if shutil.which("ip") is None or shutil.which("unshare") is None:
         return "the commands `ip` and `unshare` are not installed (Debian: iproute2, util-linux)"
     name = f"pstry{os.getpid()}"
-    tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    tried = subprocess.run(["ip", "netns", "add", name], check=False, capture_output=True, text=True)
     if tried.returncode:
         return f"network namespaces are not allowed here: {tried.stderr.strip()}"
     _ip("netns", "del", name)
     bridge = f"pst{os.getpid() % 100_000}"
-    tried = subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], capture_output=True, text=True)
+    tried = subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=False, capture_output=True, text=True)
     if tried.returncode:
         return f"bridges are not allowed here: {tried.stderr.strip()}"
     _ip("link", "del", bridge)
