@@ -12,7 +12,7 @@ TYPED := penstock
 unexport $(filter PREFECT_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak faults hour wheel check docs lock bench bench-full bench-check
+.PHONY: help demo test test-all soak faults hour wheel check docs lock bench bench-full bench-check gpu-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s%s\n' "$$target" "$$text"; done
@@ -63,6 +63,9 @@ bench-full: $(STAMP) ## measure all workloads and write benchmarks/RESULTS.md
 
 bench-check: $(STAMP) ## fail if a ratio of W1 is worse than the stored one (ARGS="--workload all" for all)
 	$(BIN)/python -m benchmarks --check $(ARGS)
+
+gpu-check: $(STAMP) ## compare scores on a GPU with the processor's, and show where the GPU pays, in 5 minutes
+	$(BIN)/python -m benchmarks.gpu_check $(ARGS)
 
 # Pins that still fit are kept; ARGS=--upgrade changes all of them. Without uv on PATH, uv goes into the environment.
 # The locks must work with every index, so they contain no web address.

@@ -1,12 +1,15 @@
 """Measure one interval on a Dask cluster of one and of two workers: `python -m benchmarks.scaling`.
 
-`docs/scaling.md` derives from these times what more workers would do.
+`docs/scaling.md` derives from these times what more workers would do. With `--runners threads:1 threads:2 processes:2
+dask:2 ray:local` it compares these on one machine instead, in turns.
 """
 
 import argparse
 import os
 import statistics
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +42,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400_000)
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runners", nargs="+", help="compare these; dask:2 means a cluster of two workers")
     asked = parser.parse_args()
+    if asked.runners:
+        compare_runners(asked.runners, asked.rows, asked.partitions, asked.rounds)
+        return
     cases = {"one": (1, asked.partitions), "two": (2, asked.partitions), "many": (1, asked.partitions * MORE)}
     names = tuple(f"{case}_{number}" for number in range(asked.rounds) for case in cases)
     seen: dict[str, list[Seen]] = {case: [] for case in cases}
@@ -62,7 +69,24 @@ def main() -> None:
     print(f"the rest {beside[0]:.1f} s, of which {each:.2f} s per partition")
 
 
-def _measure(place: Place, name: str, workers: int, partitions: int) -> Seen:
+def compare_runners(runners: Sequence[str], rows: int, partitions: int, rounds: int) -> None:
+    """Score the same rows by each runner in turns, and print the medians as ratios of the first one."""
+    names = {f"r{at}_{number}": runner for number in range(rounds) for at, runner in enumerate(runners)}
+    seen: dict[str, list[float]] = {runner: [] for runner in runners}
+    with open_servers() as servers, servers.place("W1", "postgresql", rows, tuple(names)) as place:
+        place.write()
+        run_module("benchmarks.prepare", place, next(iter(names)))
+        for name, runner in names.items():
+            kind, _, number = runner.partition(":")
+            seen[runner].append(_measure(place, name, int(number) if kind == "dask" else 0, partitions, runner).wall)
+            print(f"{runner}: {seen[runner][-1]:.1f} s", flush=True)
+    first = statistics.median(seen[runners[0]])
+    print(f"\n{rows:,} rows in {partitions} partitions, medians of {rounds} rounds as ratios of {runners[0]}")
+    for runner, walls in seen.items():
+        print(f"{runner}: {statistics.median(walls) / first:.2f}")
+
+
+def _measure(place: Place, name: str, workers: int, partitions: int, runner: str = "") -> Seen:
     """Score all rows into a separate warehouse."""
     from distributed import LocalCluster
     from prefect.context import refresh_global_settings_context
@@ -73,10 +97,15 @@ def _measure(place: Place, name: str, workers: int, partitions: int) -> Seen:
 
     os.environ.update(place.environment(name))  # the workers need it too
     refresh_global_settings_context()
-    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
-        os.environ["PENSTOCK_RUNNER"] = f"dask:{cluster.scheduler_address}"
+    with ExitStack() as stack:
+        os.environ["PENSTOCK_RUNNER"] = runner
+        if workers:
+            cluster = stack.enter_context(
+                LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0")
+            )
+            os.environ["PENSTOCK_RUNNER"] = f"dask:{cluster.scheduler_address}"
+            _load_libraries(cluster)
         settings.cache_clear()
-        _load_libraries(cluster)
         import_late()
         write_spec(place, work_of(place).spec | {"partition_rows": -(-place.rows // partitions)})
         run(place)

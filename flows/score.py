@@ -97,7 +97,7 @@ def score(
         warm_up(spec)
         # The intervals' runs get our tags too, so that the search for dead runs finds them.
         with (
-            connected_runner(spec) as task_runner,
+            connected_runner(spec, pins) as task_runner,
             tags(*flow_run.tags),
             without_prefects(),
             watching_cancel() as watch,

@@ -9,12 +9,14 @@ PenstockError
 │   ├── StoreUnavailable
 │   ├── KeyCollision
 │   ├── ClusterUnreachable
-│   └── WorkerLost
+│   ├── WorkerLost
+│   └── NoWorkers
 ├── TerminalError
 │   ├── UsageError
 │   │   ├── SpecError
 │   │   ├── SpecErrors
 │   │   ├── SettingsError
+│   │   ├── WorkersDiffer
 │   │   ├── WrongParameters
 │   │   ├── PipelineNotFound
 │   │   ├── RunNotFound
@@ -293,6 +295,24 @@ class WorkerLost(TransientError):
         )
 
 
+@dataclass(eq=False)
+class NoWorkers(TransientError):
+    """A cluster has lost all of its workers while partitions wait for one.
+
+    Cause: the hosts of the workers are gone, and nothing has started new ones.
+    Remedy: start workers, then run again. The interval is scored from the start.
+    """
+
+    runner: str
+    seconds: float
+
+    def message(self) -> str:
+        return (
+            f"{self.runner} has had no worker for {self.seconds:.0f} s, and partitions wait for one. Nothing was "
+            "published. Start workers, then run again: the interval is scored from the start."
+        )
+
+
 # --- neither ---------------------------------------------------------------------------------
 
 
@@ -376,6 +396,40 @@ class SettingsError(UsageError):
 
     def message(self) -> str:
         return f"{self.what}. {self.remedy}"
+
+
+@dataclass(frozen=True)
+class WorkerDifference:
+    """One way in which a worker differs from the flow."""
+
+    worker: str
+    """Its host, or its address in the cluster."""
+    what: str
+    remedy: str
+
+
+@dataclass(eq=False)
+class WorkersDiffer(UsageError):
+    """A worker of a cluster would read, score or store other rows than the flow, or cannot do so at all.
+
+    Cause: its packages, its settings, its model store, its databases or its files are not those of the flow.
+    Remedy: give each worker what the flow has, best by one image for all, then run again.
+    """
+
+    runner: str
+    differences: tuple[WorkerDifference, ...]
+
+    def message(self) -> str:
+        first, more = self.differences[0], len(self.differences) - 1
+        others = f" ({plural(more, 'more difference')}: {_list_differences(self.differences[1:])})" if more else ""
+        return (
+            f"a worker of {self.runner} does not fit the flow: on {first.worker} {first.what}. {first.remedy}{others}"
+        )
+
+
+def _list_differences(differences: "tuple[WorkerDifference, ...]") -> str:
+    shown = "; ".join(f"on {each.worker} {each.what}" for each in differences[:4])
+    return shown + ("; …" if len(differences) > 4 else "")
 
 
 @dataclass(eq=False)

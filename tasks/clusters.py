@@ -1,4 +1,4 @@
-"""Connect to Dask and Ray, count their slots, and find out where their workers are.
+"""Connect to Dask and Ray, count their slots, and find out where their workers are and what they have.
 
 Both are optional, so each is imported inside its functions.
 """
@@ -6,19 +6,28 @@ Both are optional, so each is imported inside its functions.
 import asyncio
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+import httpx
 from prefect.task_runners import TaskRunner
 
 from penstock.errors import ClusterUnreachable, SettingsError
 from penstock.resources.runner import Runner
+from penstock.tasks.worker_facts import Question, WorkerFacts, collect_facts
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 10
+ANSWER_SECONDS = 60
+"""How long a worker may take to load the libraries and the model, and to open the databases."""
+
+Answers = Mapping[str, WorkerFacts | Exception]
+"""By the address of a worker: its facts, or the error that prevents its answer."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,9 @@ class Cluster(Protocol):
     def slots(self, made: Any) -> int:
         """Return how many partitions the cluster can run at once now, from a flow run's task runner."""
 
+    def ask_workers(self, runner: Runner, question: Question) -> Answers:
+        """Return the facts of each worker, by its address. An error says why a worker has not answered."""
+
 
 class _Dask:
     @contextmanager
@@ -52,8 +64,7 @@ class _Dask:
         except ModuleNotFoundError as error:
             raise _not_installed(runner, error) from None
         _check_port(runner)
-        with ThreadPoolExecutor(1) as beside:  # its own event loop, because the flow may have one
-            workers = beside.submit(asyncio.run, _ask_scheduler(runner)).result()
+        workers = _run_beside(_ask_scheduler(runner))
         found = Workers(
             slots=sum(worker["nthreads"] for worker in workers.values()),
             most_threads=max((worker["nthreads"] for worker in workers.values()), default=1),
@@ -63,6 +74,39 @@ class _Dask:
 
     def slots(self, made: Any) -> int:
         return sum(made.client.nthreads().values())
+
+    def ask_workers(self, runner: Runner, question: Question) -> Answers:
+        return _run_beside(_ask_dask_workers(runner, question))
+
+
+def _run_beside(asking: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in an event loop of its own, because the flow may have one."""
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(asyncio.run, asking).result()
+
+
+async def _ask_dask_workers(runner: Runner, question: Question) -> Answers:
+    """Ask all workers at once, each with a time limit of its own."""
+    from distributed import Client
+
+    async with Client(runner.address, asynchronous=True, set_as_default=False, timeout=CONNECT_SECONDS) as client:
+
+        async def ask(address: str) -> WorkerFacts | Exception:
+            asked = client.run(_answer, question, workers=[address], on_error="return")
+            try:
+                answer: WorkerFacts | Exception = (await asyncio.wait_for(asked, ANSWER_SECONDS))[address]
+            except TimeoutError:
+                return ClusterUnreachable(str(runner), f"{address} does not answer within {ANSWER_SECONDS} s")
+            return answer
+
+        addresses = list((await client.scheduler.identity(n_workers=-1))["workers"])
+        answers = await asyncio.gather(*map(ask, addresses), return_exceptions=True)
+        return dict(zip(addresses, answers, strict=True))
+
+
+async def _answer(question: Question) -> WorkerFacts:
+    """Collect the facts beside the event loop of the worker."""
+    return await asyncio.to_thread(collect_facts, question)
 
 
 async def _ask_scheduler(runner: Runner) -> dict[str, Any]:
@@ -93,9 +137,11 @@ class _Ray:
             raise _not_installed(runner, error) from None
         if runner.address not in ("auto", "local"):
             _check_port(runner)
+            _check_head(runner)
         try:
             ray.init(runner.address, namespace="penstock", logging_level="WARNING", log_to_driver=False)
-        except (ConnectionError, SystemExit) as error:  # without a head node, Ray ends the process after minutes
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError, SystemExit) as error:
+            # without a head node, Ray ends the process after minutes
             raise ClusterUnreachable(str(runner), _first_line(error)) from None
         try:
             nodes = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
@@ -107,6 +153,50 @@ class _Ray:
         import ray
 
         return int(ray.cluster_resources().get("CPU", 0))
+
+    def ask_workers(self, runner: Runner, question: Question) -> Answers:
+        """Ask a process of each node. Each process that Ray starts later is asked with its first partition."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        asking = ray.remote(num_cpus=0, max_retries=0)(collect_facts)
+        nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        asked = {
+            address: asking.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                question
+            )
+            for address, node in nodes.items()
+        }
+        answered, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_SECONDS)
+        found: dict[str, WorkerFacts | Exception] = {}
+        for address, reference in asked.items():
+            if reference not in answered:
+                reason = f"{address} does not answer within {ANSWER_SECONDS} s"
+                found[address] = ClusterUnreachable(str(runner), reason)
+                continue
+            try:
+                found[address] = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                found[address] = error
+        return found
+
+
+def _check_head(runner: Runner) -> None:
+    """Check that the port speaks gRPC, as a Ray head does. Ray's own call would try for 40 s, then end the process."""
+    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+        return
+    method = f"http://{runner.address}/grpc.health.v1.Health/Check"
+    try:
+        with httpx.Client(http1=False, http2=True, timeout=CONNECT_SECONDS, trust_env=False) as client:
+            asked = {"content-type": "application/grpc", "te": "trailers"}
+            answer = client.post(method, content=bytes(5), headers=asked)
+        found = answer.headers.get("content-type", "")
+    except httpx.TimeoutException:
+        raise ClusterUnreachable(str(runner), f"no Ray head answers within {CONNECT_SECONDS} s") from None
+    except httpx.HTTPError as error:
+        raise ClusterUnreachable(str(runner), f"the port is open, and no Ray head is there: {error}") from None
+    if not found.startswith("application/grpc"):
+        raise ClusterUnreachable(str(runner), "a web server is there, and no Ray head")
 
 
 CLUSTERS: dict[str, Cluster] = {"dask": _Dask(), "ray": _Ray()}

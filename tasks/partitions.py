@@ -14,8 +14,9 @@ from prefect.transactions import CommitMode, transaction
 from penstock.resources.usage import PartitionMeter
 from penstock.run_types import Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.scoring_steps import timed
+from penstock.tasks.agreement import Agreement, require_agreement
 from penstock.tasks.retries import RETRIED
-from penstock.tasks.runners import outcome_of
+from penstock.tasks.runners import current_agreement, outcome_of, with_workers
 from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, score_rows, validate
 
 CHECK_SECONDS = 1.0
@@ -23,8 +24,11 @@ CHECK_SECONDS = 1.0
 
 
 @task(name="score-partition", task_run_name="partition {partition.label}", **(RETRIED | {"retries": 1}))
-def score_partition(run: ScoringRun, partition: Partition, sample_share: float) -> Receipt:
+def score_partition(
+    run: ScoringRun, partition: Partition, sample_share: float, agreement: Agreement | None = None
+) -> Receipt:
     """Read, validate, score and load one partition."""
+    require_agreement(agreement)
     seconds: dict[str, float] = {}
     meter = PartitionMeter()
     # EAGER: otherwise a retried step rolls finished steps back, and Prefect shows them as RolledBack.
@@ -66,6 +70,7 @@ def score_partitions(
     Args:
         check: Called every second. It raises if the run is to end at once.
     """
+    check = with_workers(check)
     ended: SimpleQueue[PrefectFuture[Receipt]] = SimpleQueue()
     waiting = list(reversed(partitions))
     running: dict[PrefectFuture[Receipt], Partition] = {}
@@ -74,7 +79,7 @@ def score_partitions(
     while running or (waiting and not stopped):
         while waiting and not stopped and len(running) < in_flight:
             partition = waiting.pop()
-            future = score_partition.submit(run, partition, sample_share)
+            future = score_partition.submit(run, partition, sample_share, current_agreement())
             running[future] = partition
             future.add_done_callback(ended.put)
         done = _wait_for_one(ended, check)

@@ -24,6 +24,7 @@ def example(kind: type[errors.PenstockError]) -> errors.PenstockError:
         tuple[str, ...]: ("culprit",),
         tuple[errors.Problem, ...]: (problem,),
         tuple[errors.Reading, ...]: (errors.Reading("culprit", "culprit"),),
+        tuple[errors.WorkerDifference, ...]: (errors.WorkerDifference("culprit", "culprit", "culprit"),),
         tuple[errors.SpecError, ...]: (errors.SpecError("culprit.yaml", (problem,)),),
     }
     hints = get_type_hints(kind)

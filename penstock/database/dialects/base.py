@@ -144,6 +144,10 @@ class SqlDialect:
         """Read the clock for leases. Only a server's is shared by all machines."""
         return datetime.now(UTC)
 
+    def identify(self, connection: sa.Connection) -> str | None:
+        """Return a text that is the same from each machine and differs for another database. None: there is none."""
+        return None
+
     def enter_snapshot(self, snapshot: str) -> tuple[str, ...]:
         """Return the statements that let a transaction enter a shared snapshot."""
         raise ValueError(f"{self.title} has no shared snapshots")

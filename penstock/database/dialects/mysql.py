@@ -54,6 +54,9 @@ class MysqlDialect(SqlDialect):
         *("2002", "2003", "2006", "2013", "2014", "2055"),  # no connection, or a lost one
     )
 
+    def identify(self, connection: sa.Connection) -> str | None:
+        return str(connection.execute(sa.text("select concat(@@hostname, ' ', @@port, '/', database())")).scalar_one())
+
     def error_code(self, error: BaseException) -> str:
         first = error.args[0] if error.args else None
         return str(first) if isinstance(first, int) and first else ""  # 0 is PyMySQL's for a closed connection

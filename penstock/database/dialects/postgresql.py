@@ -25,6 +25,10 @@ READ_ONLY = (
     f"SET LOCAL application_name = '{READER}'",
 )
 """The first statements of a read-only transaction that sees one moment."""
+_NOTICE_LOST_CLIENT = (
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000",
+)
+"""Let the server end the session of a host that is gone, whose locks would stop the next try of its partition."""
 _TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
 """Settings that would end the idle exporting transaction. The second is new in Postgres 17."""
 _LIFT = sa.text("select set_config(name, '0', true) from pg_settings where name = any(:names)")
@@ -39,6 +43,9 @@ _SESSIONS = sa.text(
     """
 )
 _PREPARED = sa.text("select gid, owner, prepared from pg_prepared_xacts where database = current_database() order by 3")
+_DATABASE = sa.text("select oid || ' ' || datname from pg_database where datname = current_database()")
+_MAY_READ_SYSTEM = sa.text("select has_function_privilege('pg_control_system()', 'execute')")
+_SYSTEM = sa.text("select system_identifier::text from pg_control_system()")
 _GRANTS = sa.text(
     "select format('GRANT %s ON %s TO %s%s', a.privilege_type, c.oid::regclass, "
     "case when a.grantee = 0 then 'PUBLIC' else quote_ident(pg_get_userbyid(a.grantee)) end, "
@@ -113,6 +120,7 @@ class PostgresqlDialect(SqlDialect):
         options = (
             f"-c statement_timeout={longest} -c lock_timeout={BUSY_SECONDS * 1000}",
             f"-c idle_in_transaction_session_timeout={longest}",  # an abandoned session must not keep its locks
+            *_NOTICE_LOST_CLIENT,
             *((given,) if isinstance(given, str) else given),
             "-c timezone=UTC",  # last, so that it wins: a time without a zone is UTC, whatever the URL sets
         )
@@ -130,6 +138,11 @@ class PostgresqlDialect(SqlDialect):
     def now(self, connection: sa.Connection) -> datetime:
         moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)
+
+    def identify(self, connection: sa.Connection) -> str | None:
+        name = connection.execute(_DATABASE).scalar_one()
+        may_read = connection.execute(_MAY_READ_SYSTEM).scalar_one()
+        return f"{connection.execute(_SYSTEM).scalar_one() if may_read else ''}/{name}"
 
     def enter_snapshot(self, snapshot: str) -> tuple[str, ...]:
         found = re.fullmatch(r"(?P<name>[0-9A-F-]+)/(?P<lock>[0-9]+)", snapshot)

@@ -2,10 +2,12 @@
 
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +19,7 @@ from penstock.settings import Settings, load_settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks import clusters
+from tests.servers.web import WebServer
 from tests.shop import SPEC
 
 Connect = Callable[[str], Database]
@@ -104,6 +107,28 @@ def test_something_that_is_no_scheduler_is_not_waited_for(monkeypatch: pytest.Mo
         runner = f"dask:127.0.0.1:{mute.getsockname()[1]}"
         with pytest.raises(ClusterUnreachable, match="no scheduler answers"), connected(runner):
             pass
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+@pytest.mark.parametrize("service", ["mute", "web"])
+def test_a_port_of_another_service_is_refused_in_seconds(
+    kind: str, service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(f"prefect_{kind}", reason=f"the extra `{kind}` is not installed")
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 1.0)
+    begun = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as mute, WebServer(tmp_path) as web:
+        port = mute.getsockname()[1] if service == "mute" else urlsplit(web.url).port
+        with pytest.raises(ClusterUnreachable, match="does not answer"), connected(f"{kind}:127.0.0.1:{port}"):
+            pass
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+def test_a_name_that_no_machine_has_is_refused(kind: str) -> None:
+    pytest.importorskip(f"prefect_{kind}", reason=f"the extra `{kind}` is not installed")
+    with pytest.raises(ClusterUnreachable, match="does not answer"), connected(f"{kind}:no-such-host.invalid:6379"):
+        pass
 
 
 @pytest.mark.parametrize(
