@@ -10,9 +10,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.candidate import run_module
 from benchmarks.candidates.penstock_flow import import_late, run, write_spec
-from benchmarks.place import Place, open_servers
+from benchmarks.place import Place
+from benchmarks.runner import run_module
+from benchmarks.servers import environment_of, open_servers
 from benchmarks.workload import work_of
 
 MORE = 3
@@ -71,7 +72,7 @@ def _measure(place: Place, name: str, workers: int, partitions: int) -> Seen:
     from penstock.ledger.reader import list_runs, partitions_of
     from penstock.tasks.process_resources import connect, settings
 
-    os.environ.update(place.environment(name))  # the workers need it too
+    os.environ.update(environment_of(place, name))  # the workers need it too
     refresh_global_settings_context()
     with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         os.environ["PENSTOCK_RUNNER"] = f"dask:{cluster.scheduler_address}"
