@@ -67,9 +67,12 @@ bench-peers: $(STAMP) $(PEERS) ## install Dask, dlt, PySpark and Ray, and measur
 bench-full: $(STAMP) $(PEERS) ## measure all workloads and write benchmarks/RESULTS.md and ratios.json
 	$(BIN)/python -m benchmarks --workload all --write $(ARGS)
 	$(BIN)/python -m benchmarks --workload all --store
+	$(BIN)/python -m benchmarks.small_run --rounds 5 --write --store
+	$(BIN)/python -m benchmarks.cold_start --write
 
-bench-check: $(STAMP) ## fail if a ratio of any workload is worse than the stored one (ARGS="--workload W1" for one)
+bench-check: $(STAMP) ## fail if a ratio is worse than the stored one (ARGS="--workload W1" for one workload)
 	$(BIN)/python -m benchmarks --workload all --check $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m benchmarks.small_run --check)
 
 .venv-peers/%/.installed: benchmarks/peers/%.txt
 ifneq ($(UV),)

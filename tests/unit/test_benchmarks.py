@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import peers
+from benchmarks import peers, small_run
 from benchmarks.peers import FOLDER, describe_lacking, has_environment, python_of, version_of
 from benchmarks.processes import cpu_seconds, read_descendants, resident_mb
 from benchmarks.ratios import Stored, find_regressions, read_stored, store
@@ -141,3 +141,15 @@ def test_a_peer_without_its_environment_is_left_out_with_the_way_to_install_it(
     assert describe_lacking("dask") == ""
     assert python_of("dask") == tmp_path / "dask" / "bin" / "python"
     assert python_of("floor") == Path(sys.executable)
+
+
+def test_small_runs_are_compared_with_the_imports() -> None:
+    commands = {small_run.IMPORTS: 2.0, "run": 3.0, "run with its own server": 8.0, "nothing to do": 1.5}
+    rounds = {name: [small_run.Took(took, took / 2), small_run.Took(9.0, 9.0)] for name, took in commands.items()}
+
+    assert small_run.ratios_of(rounds, min) == {
+        f"{name} / imports, {figure}": ratio
+        for name, ratio in (("run", 1.5), ("run with its own server", 4.0), ("nothing to do", 0.75))
+        for figure in ("seconds", "cpu_seconds")
+    }
+    assert "| nothing to do / imports, seconds | 0.955 | 0.5 | **missed** |" in small_run.show_table(rounds)
