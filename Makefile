@@ -12,7 +12,7 @@ TYPED := penstock
 unexport $(filter PREFECT_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak faults hour wheel check docs lock bench bench-full bench-check gpu-check
+.PHONY: help demo test test-all soak faults hour wheel check docs lock bench bench-peers bench-full bench-check gpu-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s%s\n' "$$target" "$$text"; done
@@ -58,11 +58,31 @@ docs: $(STAMP) ## write the generated pages and build the site into site/
 bench: $(STAMP) ## measure speed and memory of one workload, in a few minutes (ARGS="--workload W3" for another)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-full: $(STAMP) ## measure all workloads and write benchmarks/RESULTS.md
-	$(BIN)/python -m benchmarks --workload all --write $(ARGS)
+# Each peer has an environment of its own: beside Penstock's libraries, its own would not be the newest.
+PEERS := $(patsubst benchmarks/peers/%.txt,.venv-peers/%/.installed,$(wildcard benchmarks/peers/*.txt))
 
-bench-check: $(STAMP) ## fail if a ratio of W1 is worse than the stored one (ARGS="--workload all" for all)
-	$(BIN)/python -m benchmarks --check $(ARGS)
+bench-peers: $(STAMP) $(PEERS) ## install Dask, dlt, PySpark and Ray, and measure W1 and W4 with them
+	$(BIN)/python -m benchmarks --workload W1 W4 $(ARGS)
+
+bench-full: $(STAMP) $(PEERS) ## measure all workloads and write benchmarks/RESULTS.md and ratios.json
+	$(BIN)/python -m benchmarks --workload all --write $(ARGS)
+	$(BIN)/python -m benchmarks --workload all --store
+	$(BIN)/python -m benchmarks.small_run --rounds 5 --write --store
+	$(BIN)/python -m benchmarks.cold_start --write
+
+bench-check: $(STAMP) ## fail if a ratio is worse than the stored one (ARGS="--workload W1" for one workload)
+	$(BIN)/python -m benchmarks --workload all --check $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m benchmarks.small_run --check)
+
+.venv-peers/%/.installed: benchmarks/peers/%.txt
+ifneq ($(UV),)
+	uv venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv-peers/$*
+	uv pip install --quiet --compile-bytecode --python .venv-peers/$*/bin/python --no-deps -r $<
+else
+	$(PYTHON) -m venv --clear .venv-peers/$*
+	.venv-peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+endif
+	@touch $@
 
 gpu-check: $(STAMP) ## compare scores on a GPU with the processor's, and show where the GPU pays, in 5 minutes
 	$(BIN)/python -m benchmarks.gpu_check $(ARGS)
@@ -87,7 +107,11 @@ lock: $(STAMP) ## resolve the dependencies into requirements.lock (ARGS=--upgrad
 	@if grep -nE 'https?://' $(VENV)/requirements*.new; then echo "A lock names a web address; none was written." >&2; exit 1; fi
 	@cp $(VENV)/requirements.new requirements.lock
 	@cp $(VENV)/requirements-runtime.new requirements-runtime.lock
-	@echo "requirements.lock and requirements-runtime.lock written; the next target installs them"
+	@for file in benchmarks/peers/*.in; do \
+		PATH="$$PATH:$(abspath $(BIN))" uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+			--no-annotate --custom-compile-command "make lock" --no-emit-package nvidia-nccl-cu12 \
+			$(ARGS) $$file -o $${file%.in}.txt || exit 1; done
+	@echo "requirements.lock, requirements-runtime.lock and the peers' pins written; the next target installs them"
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -8,8 +8,6 @@ import pyarrow as pa
 
 from benchmarks.place import Place
 from benchmarks.workload import DAY, START, Work
-from penstock.models.registry import Registry
-from penstock.models.training import train
 
 SAMPLE = 50_000
 """Rows for training a model, even if fewer are scored."""
@@ -47,6 +45,9 @@ def make_rows(rows: int, numbers: tuple[str, ...] = NUMBERS, span: timedelta = D
 
 def register_model(place: Place, rows: pa.Table, features: tuple[str, ...]) -> None:
     """Train a model on the first three features as signal, and register it as champion."""
+    from penstock.models.registry import Registry  # the environments of peers have no Penstock
+    from penstock.models.training import train
+
     sample = rows.slice(0, SAMPLE).select(list(features))
     first, second, third = (sample[name].to_numpy() for name in features[:3])
     noise = np.random.default_rng(2).standard_normal(sample.num_rows)

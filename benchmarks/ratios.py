@@ -1,4 +1,4 @@
-"""Store the last measured ratios. A later ratio that is a quarter worse is a regression."""
+"""Store the last measured ratios, of the quietest rounds. A later ratio that is a quarter worse is a regression."""
 
 import json
 from collections.abc import Mapping

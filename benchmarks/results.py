@@ -2,27 +2,42 @@
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from benchmarks.candidate import Measured
-from benchmarks.workload import NAMES, Ratio, Workload
+from benchmarks.runner import Measured
+from benchmarks.workload import NAMES, Growth, Workload
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+MILLION = 1_000_000
 Rounds = Mapping[str, Sequence[Measured]]
 _LIBRARIES = (
     "prefect", "great-expectations", "xgboost", "pandas", "pyarrow", "duckdb", "sqlalchemy", "adbc-driver-postgresql",
 )  # fmt: skip
 _TIMED = """\
 Each candidate runs in a fresh process. Candidates take turns, and the tables show the medians of the rounds. *Seconds*
-run from ready (everything imported) to done (rows committed, flow ended). *CPU* is the processor time of the process in
-that span. *Process* is the whole process with its start, its imports and its end. *Peak* is the memory of the process.
-CPU and peak do not include Postgres and the Prefect server. All flows report to the same local Prefect server. *plain*
-is a Prefect flow as people usually write it (`read_sql`, Great Expectations, `DMatrix`, `to_sql`). *floor* reads,
-predicts and appends in the quickest known way, one after the other, without checks or orchestration. A ratio below its
-target is better."""
+run from ready (everything imported, clusters and Spark's JVM started) to done (rows committed, flow ended). *CPU* is
+the processor time of the process and its children in that span. *Process* is the whole process with its start, its
+imports and its end. *Peak* is the memory of the process. If it has children, it is the most that all of them had
+together, measured five times a second. CPU and peak do not include Postgres and the Prefect server. All flows report
+to the same local Prefect server. A ratio below its target is better.
+
+*plain* is a Prefect flow as people usually write it (`read_sql`, Great Expectations, `DMatrix`, `to_sql`). *floor*
+reads, predicts and appends in the quickest known way, one after the other, without checks or orchestration. *dask*,
+*dlt*, *pyspark* and *ray-data* do the same work as the documentation of each says, in environments of their own
+(`make bench-peers`). They check no rows, keep no ledger, and show rows before all of them are written."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A figure of one candidate divided by another's. Less is better."""
+
+    name: str
+    value: float
+    target: float | None
 
 
 def show_table(workload: Workload, rounds: Rounds, rows: int) -> str:
@@ -50,25 +65,58 @@ def middle(measured: Sequence[Measured], figure: str) -> float:
     return median(m.figure(figure) for m in measured)
 
 
-def ratios_of(workload: Workload, rounds: Rounds) -> dict[str, float]:
-    """Return the ratios of the medians by name, without candidates that did not take part."""
-    return {ratio.name: round(_ratio(ratio, rounds), 4) for ratio in workload.ratios if _took_part(ratio, rounds)}
+def quietest(measured: Sequence[Measured], figure: str) -> float:
+    """Return the smallest figure: other work on the machine only adds."""
+    return min(m.figure(figure) for m in measured)
+
+
+def ratios_of(
+    workload: Workload, rounds: Rounds, rows: int, typical: Callable[[Sequence[Measured], str], float] = quietest
+) -> dict[str, float]:
+    """Return the ratios by name, without candidates that did not take part."""
+    return {each.name: round(each.value, 4) for each in compare(workload, rounds, rows, typical)}
+
+
+def compare(
+    workload: Workload, rounds: Rounds, rows: int, typical: Callable[[Sequence[Measured], str], float] = middle
+) -> list[Compared]:
+    """Compare the candidates that took part."""
+    ratios = [
+        Compared(each.name, typical(rounds[each.of], each.figure) / typical(rounds[each.to], each.figure), each.target)
+        for each in workload.ratios
+        if each.of in rounds and each.to in rounds
+    ]
+    growth = workload.growth
+    if growth is None:
+        return ratios
+    seconds = {name: typical(measured, "seconds") for name, measured in rounds.items()}
+    return ratios + compare_growth(growth, seconds, rows, workload.rows_of[growth.of_part])
+
+
+def compare_growth(growth: Growth, seconds: Mapping[str, float], rows: int, part: float) -> list[Compared]:
+    """Compare fixed costs and slopes of straight lines through the times for all rows and for a part of them."""
+    further = rows * (1 - part)
+    of_each = (seconds[growth.of] - seconds[growth.of_part]) / further
+    to_each = (seconds[growth.to] - seconds[growth.to_part]) / further
+    fixed = seconds[growth.of_part] - of_each * rows * part
+    to_million = seconds[growth.to_part] + to_each * (MILLION - rows * part)
+    return [
+        Compared(f"fixed cost of {growth.of} / {growth.to} for {MILLION:,} rows", fixed / to_million, growth.fixed),
+        Compared(f"each further row, {growth.of} / {growth.to}", of_each / to_each, growth.each),
+    ]
 
 
 def _compared(workload: Workload, rounds: Rounds, rows: int) -> list[str]:
-    lines = []
-    for ratio in workload.ratios:
-        if _took_part(ratio, rounds):
-            is_, target = _ratio(ratio, rounds), ratio.target
-            lines.append(_row(ratio.name, f"{is_:.3g}", f"{target:.3g}" if target else "", is_, target))
+    lines = [
+        _row(each.name, f"{each.value:.3g}", f"{each.target:.3g}" if each.target else "", each.value, each.target)
+        for each in compare(workload, rounds, rows)
+    ]
     for limit in workload.limits:
-        is_ = middle(rounds[limit.of], limit.figure)
+        is_ = middle(rounds[limit.of], limit.figure) / (rows / limit.per_rows if limit.per_rows else 1)
         sign = -1 if limit.at_least else 1  # makes less better
         bound = limit.at_least or limit.at_most
-        lines.append(
-            _row(f"{limit.of}, {limit.figure}", *(f"{v or 0:,.0f} {limit.unit}" for v in (is_, bound)), sign * is_,
-                 None if bound is None else sign * bound)
-        )  # fmt: skip
+        shown = [f"{_round(value)} {limit.unit}" for value in (is_, bound or 0)]
+        lines.append(_row(f"{limit.of}, {limit.figure}", *shown, sign * is_, None if bound is None else sign * bound))
     beyond = workload.beyond
     if beyond is not None:
         units = rows / beyond.rows
@@ -79,17 +127,13 @@ def _compared(workload: Workload, rounds: Rounds, rows: int) -> list[str]:
     return lines
 
 
+def _round(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+
+
 def _row(name: str, shown: str, target: str, is_: float, at_most: float | None) -> str:
     kept = "" if at_most is None else "kept" if is_ <= at_most else "**missed**"
     return f"| {name} | {shown} | {target} | {kept} |"
-
-
-def _took_part(ratio: Ratio, rounds: Rounds) -> bool:
-    return ratio.of in rounds and ratio.to in rounds
-
-
-def _ratio(ratio: Ratio, rounds: Rounds) -> float:
-    return middle(rounds[ratio.of], ratio.figure) / middle(rounds[ratio.to], ratio.figure)
 
 
 def describe_machine() -> str:

@@ -13,9 +13,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.candidate import run_module
 from benchmarks.candidates.penstock_flow import import_late, run, write_spec
-from benchmarks.place import Place, open_servers
+from benchmarks.place import Place
+from benchmarks.runner import run_module
+from benchmarks.servers import environment_of, open_servers
 from benchmarks.workload import work_of
 
 MORE = 3
@@ -95,7 +96,7 @@ def _measure(place: Place, name: str, workers: int, partitions: int, runner: str
     from penstock.ledger.reader import list_runs, partitions_of
     from penstock.tasks.process_resources import connect, settings
 
-    os.environ.update(place.environment(name))  # the workers need it too
+    os.environ.update(environment_of(place, name))  # the workers need it too
     refresh_global_settings_context()
     with ExitStack() as stack:
         os.environ["PENSTOCK_RUNNER"] = runner

@@ -29,6 +29,21 @@ class Ratio:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """A candidate's fixed cost and its time for each further row, from two sizes, as shares of another's."""
+
+    of: str
+    to: str
+    of_part: str
+    """The candidate that does the same with a part of the rows."""
+    to_part: str
+    fixed: float
+    """Target of the fixed cost, as a share of the other's time for a million rows."""
+    each: float
+    """Target of the time for each further row, as a share of the other's."""
+
+
+@dataclass(frozen=True)
 class Limit:
     """A limit for a figure of one candidate. It depends on the machine."""
 
@@ -37,6 +52,8 @@ class Limit:
     unit: str
     at_most: float | None = None
     at_least: float | None = None
+    per_rows: int | None = None
+    """Divide the figure: it is that of so many rows."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +74,13 @@ class Workload:
     title: str
     rows: int
     """Its whole size."""
+    check_rows: int
+    """The size for comparing with the stored ratios. Fixed costs weigh more in it."""
     kind: Kind
     candidates: Mapping[str, str]
     """Name and module, in the order in which they take turns."""
     ratios: tuple[Ratio, ...] = ()
+    growth: Growth | None = None
     limits: tuple[Limit, ...] = ()
     beyond: Beyond | None = None
     left_out: str = ""
@@ -68,7 +88,7 @@ class Workload:
     rows_of: Mapping[str, float] = field(default_factory=dict)
     """Share of the rows that a candidate scores (the first ones by key), if not all."""
     agree: tuple[str, ...] = ()
-    """Candidates whose scores must be the same."""
+    """Candidates whose scores must be the same. Empty: they score nothing, and check their results themselves."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +98,7 @@ class Work:
     spec: dict[str, Any]
     """The pipeline spec, as read from YAML."""
     select: str
-    """The query of the floor and the plain flow."""
+    """The query of the floor, of the plain flow and of Ray Data. Empty: the floor reads files."""
     features: tuple[str, ...]
     key: str = "order_id"
     categories: tuple[str, ...] = ()
@@ -98,7 +118,7 @@ class WorkloadModule(Protocol):
     def work(self, place: Place) -> Work: ...
 
 
-NAMES = ("W1", "W2", "W3", "W4", "W5", "W6", "W7")
+NAMES = ("W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9")
 
 
 def load(name: str) -> WorkloadModule:

@@ -16,9 +16,12 @@ def ready(place: Place) -> None:
 
 
 def run(place: Place) -> None:
-    work = work_of(place)
+    read_and_score(place, work_of(place), place.warehouses[FLOOR])
+
+
+def read_and_score(place: Place, work: Work, warehouse: str) -> None:
     rows = read_rows(place.shop, work.select, pa.schema([(work.key, pa.int64())]))
-    create_table(place.warehouses[FLOOR], TABLE, score_rows(place, work, rows), work.key)
+    create_table(warehouse, TABLE, score_rows(place, work, rows), work.key)
 
 
 def score_rows(place: Place, work: Work, rows: pa.Table) -> pa.Table:

@@ -1,18 +1,22 @@
 """Ray Data on W1's work: `read_sql`, `map_batches`, `write_sql`, on a local Ray with this machine's cores.
 
-It has no checks and no primary key. Its peak memory is that of the driver alone.
+It has no checks and no primary key.
 """
 
 from benchmarks.place import Place
 from benchmarks.workload import work_of
 
-HOW = "ray is not installed. Install the extra `ray`, or requirements.lock."
-
 
 def ready(place: Place) -> None:
+    """Start Ray, and a worker for each core with its libraries."""
     import ray
 
+    @ray.remote
+    def import_libraries() -> None:
+        import xgboost  # noqa: F401
+
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.get([import_libraries.remote() for _ in range(2)])
 
 
 def run(place: Place) -> None:
@@ -42,4 +46,9 @@ def run(place: Place) -> None:
     rows = ray.data.read_sql(work.select, lambda: psycopg.connect(source))
     scored = rows.map_batches(Scorer, batch_format="pandas", batch_size=50_000, concurrency=1)
     scored.write_sql("insert into scores values (%s, %s)", lambda: psycopg.connect(target))
+
+
+def stop() -> None:
+    import ray
+
     ray.shutdown()

@@ -5,21 +5,31 @@ from benchmarks.moving import create_table
 from benchmarks.place import Place
 from benchmarks.workload import FLOOR, PENSTOCK, PLAIN, Ratio, Work, Workload
 
-RAY = "ray-data"
+DASK, DLT, RAY = "dask", "dlt", "ray-data"
 
 WORKLOAD = Workload(
     name="W1",
     title="Postgres to Postgres, 20 doubles a row, 100 trees of depth 6, 8 expectations",
     rows=1_000_000,
+    check_rows=300_000,
     kind="postgresql",
     candidates={
         PENSTOCK: "benchmarks.candidates.penstock_flow",
         PLAIN: "benchmarks.candidates.plain_flow",
+        DASK: "benchmarks.candidates.dask_frame",
+        DLT: "benchmarks.candidates.dlt_script",
         RAY: "benchmarks.candidates.ray_data",
         FLOOR: "benchmarks.candidates.floor",
     },
-    ratios=(Ratio(PENSTOCK, FLOOR, 1.25), Ratio(PENSTOCK, PLAIN, 1 / 9), Ratio(PENSTOCK, RAY)),
-    agree=(PENSTOCK, PLAIN, RAY, FLOOR),
+    ratios=(
+        Ratio(PENSTOCK, FLOOR, 1.3),
+        Ratio(PENSTOCK, FLOOR, figure="cpu_seconds"),
+        Ratio(PENSTOCK, PLAIN, 1 / 9),
+        Ratio(PENSTOCK, DASK),
+        Ratio(PENSTOCK, DLT),
+        Ratio(PENSTOCK, RAY),
+    ),
+    agree=(PENSTOCK, PLAIN, DASK, DLT, RAY, FLOOR),
 )
 
 

@@ -28,6 +28,7 @@ WORKLOAD = Workload(
     name="W5",
     title="300 columns (208 doubles, 40 integers, 30 categories, 20 texts), Postgres to Postgres, 5 expectations",
     rows=200_000,
+    check_rows=40_000,
     kind="postgresql",
     candidates={
         PENSTOCK: "benchmarks.candidates.penstock_flow",

@@ -6,7 +6,7 @@ from datetime import timedelta
 from benchmarks.batch import NUMBERS, SAMPLE, make_rows, numbers_work, register_model
 from benchmarks.moving import create_index, create_table
 from benchmarks.place import Place
-from benchmarks.workload import FLOOR, PENSTOCK, START, Beyond, Ratio, Work, Workload
+from benchmarks.workload import FLOOR, PENSTOCK, START, Beyond, Limit, Ratio, Work, Workload
 
 EMPTY = "empty"
 INTERVAL_ROWS = 200
@@ -14,14 +14,16 @@ INTERVAL_ROWS = 200
 WORKLOAD = Workload(
     name="W6",
     title=f"intervals of {INTERVAL_ROWS} rows, Postgres to Postgres; *empty* runs as many subflows of empty tasks",
-    rows=500 * INTERVAL_ROWS,
+    rows=150 * INTERVAL_ROWS,
+    check_rows=15 * INTERVAL_ROWS,
     kind="postgresql",
     candidates={
         PENSTOCK: "benchmarks.candidates.penstock_flow",
         EMPTY: "benchmarks.candidates.empty_flow",
         FLOOR: "benchmarks.candidates.floor_by_interval",
     },
-    ratios=(Ratio(PENSTOCK, EMPTY),),
+    ratios=(Ratio(PENSTOCK, EMPTY), Ratio(PENSTOCK, FLOOR, figure="cpu_seconds")),
+    limits=(Limit(PENSTOCK, "cpu_seconds", "CPU s an interval", at_most=0.10, per_rows=INTERVAL_ROWS),),
     beyond=Beyond(PENSTOCK, EMPTY, INTERVAL_ROWS, at_most_ms=120),
     agree=(PENSTOCK, FLOOR),
 )
