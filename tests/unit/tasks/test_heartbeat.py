@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +12,9 @@ from penstock.tasks.heartbeat import end_without_waiting
 
 
 @pytest.fixture
-def as_prefect_has_it(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def as_prefect_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = getattr(flow_engine._send_heartbeats, "func", flow_engine._send_heartbeats)
     monkeypatch.setattr(flow_engine, "_send_heartbeats", plain)
-    yield
 
 
 def seconds_at_the_end(beats: list[Any]) -> float:
@@ -44,4 +42,5 @@ def test_a_flow_run_ends_at_once_and_its_heartbeat_was_sent(as_prefect_has_it: N
     end_without_waiting()  # a second call changes nothing
 
     assert seconds_at_the_end(ours) < 0.5
-    assert plain and ours
+    assert plain
+    assert ours
