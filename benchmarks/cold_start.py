@@ -7,12 +7,13 @@ backfill is compared with the same intervals in one `penstock run`.
 import argparse
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.results import write_section
-from penstock.deployments.server.local import client_environment, full_server
+from penstock.deployments.server.local import _bound_socket, client_environment, full_server, running_server
 from penstock.settings import load_settings
 
 TITLE = "Small runs: what a run pays beside its rows"
@@ -30,6 +31,8 @@ COMMAND = "import sys; from penstock.cli import main; sys.argv[0] = 'penstock'; 
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS, ROWS_A_DAY = 90, 200
 SECONDS = 900.0
+UP_SECONDS = 20.0
+BACKFILL_AT_MOST = 1.5
 FORK_SERVER = "penstock-benchmark"
 
 
@@ -121,7 +124,7 @@ def served_project(folder: Path) -> Iterator[tuple[str, Any]]:
         from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
         from penstock.deployments.up import client_of
 
-        spec = folder / "card-risk.yaml"
+        spec = folder / "card-risk.yaml"  # of later days, so that there is nothing to score
         spec.write_text(spec.read_text().replace("2026-01-01T00:00:00Z", "2126-01-01T00:00:00Z"))
         deploy_pipelines(server.api_url, settings, None)
         with client_of(server.api_url) as client:
@@ -192,6 +195,45 @@ def measure_first_tasks(folder: Path, rounds: int) -> list[tuple[Spent, Spent]]:
     return found
 
 
+@contextmanager
+def deployed_up(folder: Path) -> Iterator[None]:
+    """Run `penstock up` on the project, until it has scored the first day."""
+    with closing(_bound_socket(None)) as free:
+        port = free.getsockname()[1]
+    with subprocess.Popen(penstock("up", "--port", str(port)), stdout=subprocess.DEVNULL) as up:
+        try:
+            _wait_until(lambda: running_server(folder / ".penstock") is not None, "`penstock up` is not ready")
+            time.sleep(UP_SECONDS)  # deployments are made and the fork server has imported everything
+            backfill(0, 1)
+            yield
+        finally:
+            up.send_signal(signal.SIGINT)
+            up.wait(SECONDS)
+
+
+def backfill(first: int, days: int) -> float:
+    """Score days in a flow run each. Return the seconds."""
+    start, end = (f"{FIRST_DAY + timedelta(days=day):%Y-%m-%d}" for day in (first, first + days))
+    return spend(penstock("backfill", "card-risk", "--start", start, "--end", end)).wall
+
+
+def measure_backfill(days: int) -> tuple[float, float]:
+    """Return the seconds of a backfill, and those of the same days in one `penstock run`, a server running in both."""
+    checkout = Path.cwd()
+    with TemporaryDirectory() as folder:
+        make_project(Path(folder))
+        with deployed_up(Path(folder)):
+            each = backfill(1, days)
+        os.chdir(checkout)
+    with TemporaryDirectory() as folder:
+        make_project(Path(folder))
+        ends = [f"{FIRST_DAY + timedelta(days=day):%Y-%m-%d}" for day in (1, 1 + days)]
+        seconds = [spend(penstock("run", "card-risk", "--end", end), PENSTOCK_LINGER="10m").wall for end in ends]
+        spend(penstock("down"))
+        os.chdir(checkout)
+    return each, seconds[-1]
+
+
 def describe(found: dict[str, list[tuple[Spent, Spent]]]) -> tuple[str, list[str]]:
     """Return a table, and what is over its target."""
     lines, worse = ["| | CPU ratio | wall ratio | at most |", "|---|---:|---:|---:|"], []
@@ -209,6 +251,7 @@ def describe(found: dict[str, list[tuple[Spent, Spent]]]) -> tuple[str, list[str
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_start", description="Measure small runs.")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--days", type=int, default=60, help="days of the backfill; 0: leave it out")
     parser.add_argument("--check", action="store_true", help="fail if a ratio of CPU seconds is over its target")
     parser.add_argument("--write", action="store_true", help="write the result into benchmarks/RESULTS.md")
     asked = parser.parse_args()
@@ -221,6 +264,12 @@ def main() -> None:
         found[TARGETS[0].what] = measure_first_tasks(Path(folder), asked.rounds)
         os.chdir(checkout)
     table, worse = describe(found)
+    if asked.days:
+        each, together = measure_backfill(asked.days)
+        ratio = each / together
+        what = f"backfill of {asked.days} days of {ROWS_A_DAY} rows / the same in one `penstock run`"
+        table += f"\n| {what} | | {ratio:.2f} | {BACKFILL_AT_MOST:.2f} |"
+        worse += [f"{what}: {ratio:.2f}, at most {BACKFILL_AT_MOST:.2f}"] if ratio > BACKFILL_AT_MOST else []
     body = f"Compared with `{IMPORTS}`, medians of {asked.rounds} rounds.\n\n{table}\n\n"
     body += "Repeat: `python -m benchmarks.cold_start --write`."
     print(body)
