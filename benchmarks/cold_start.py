@@ -1,110 +1,282 @@
-"""Measure how long a scheduled run waits for Python: `python -m benchmarks.cold_start [--rounds N] [--write]`.
+"""Measure what small runs pay beside their rows: `python -m benchmarks.cold_start [--rounds N] [--check] [--write]`.
 
-The time runs from the start of a flow run's process to its first running task. In turn with it, a second process is
-timed that only does `import prefect, pandas, xgboost`.
+Each figure is a ratio to a process that only does `import prefect, pandas, xgboost`, in turn with it in one run. The
+backfill is compared with the same intervals in one `penstock run`.
 """
 
 import argparse
 import os
+import resource
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
 from benchmarks.results import write_section
-from penstock.deployments.server.local import client_environment, full_server
+from penstock.deployments.server.local import _bound_socket, client_environment, full_server, running_server
 from penstock.settings import load_settings
 
-TITLE = "Cold start: from the start of a flow run's process to its first task"
+TITLE = "Small runs: what a run pays beside its rows"
 IMPORTS = "import prefect, pandas, xgboost"
+COMMAND = "import sys; from penstock.cli import main; sys.argv[0] = 'penstock'; main()"
+FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+DAYS, ROWS_A_DAY = 90, 200
+SECONDS = 900.0
+UP_SECONDS = 20.0
+BACKFILL_AT_MOST = 1.5
+FORK_SERVER = "penstock-benchmark"
 
 
-@contextmanager
-def deployed_project(folder: Path) -> Iterator[Any]:
-    """Yield a Prefect client of a full server with one deployed pipeline and nothing to score."""
+@dataclass(frozen=True)
+class Spent:
+    """What a process and its children took."""
+
+    cpu: float
+    wall: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is measured, and its most CPU seconds and wall seconds for each one of what it is compared with."""
+
+    what: str
+    compared: str
+    at_most: float
+
+
+TARGETS = (
+    Target("first task of a flow run from the fork server", IMPORTS, 0.25),
+    Target("`penstock run` of one small interval, a server lingers", IMPORTS, 2.0),
+    Target("`penstock run` with nothing to do", IMPORTS, 0.5),
+)
+
+
+def spend(command: list[str], **environment: str) -> Spent:
+    """Run a command and return what it took."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise RuntimeError(f"{command[-1]} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return Spent(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall)
+
+
+def spend_imports() -> Spent:
+    return spend([sys.executable, "-c", IMPORTS])
+
+
+def penstock(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", COMMAND, *arguments]
+
+
+def make_project(folder: Path) -> None:
+    """Make a project of many days and a model, and enter its folder."""
+    from penstock.database.connections import open_database
     from tests.shop import SPEC, payments, train_model, write_payments
 
     os.chdir(folder)
-    os.environ |= {"PENSTOCK_PIPELINES": str(folder), "PENSTOCK_CONNECTIONS__SHOP": f"sqlite:///{folder / 'shop.db'}"}
+    os.environ |= {
+        "PENSTOCK_HOME": str(folder / ".penstock"),
+        "PENSTOCK_PIPELINES": str(folder),
+        "PENSTOCK_CONNECTIONS__SHOP": f"sqlite:///{folder / 'shop.db'}",
+        "PENSTOCK_CONNECTIONS__WAREHOUSE": f"sqlite:///{folder / 'warehouse.db'}",
+    }
+    settings = load_settings()
+    write_payments(open_database(settings, "shop"), payments(days=DAYS, a_day=ROWS_A_DAY))
+    train_model(settings.models_folder)
+    (folder / "card-risk.yaml").write_text(SPEC)
+
+
+def measure_commands(folder: Path, rounds: int) -> dict[str, list[tuple[Spent, Spent]]]:
+    """Measure runs of one more day each, and runs with nothing to do, in turn with the imports."""
+    make_project(folder)
+    found: dict[str, list[tuple[Spent, Spent]]] = {TARGETS[1].what: [], TARGETS[2].what: []}
+    try:
+        for number in range(rounds + 1):
+            end = (FIRST_DAY + timedelta(days=number + 1)).date().isoformat()
+            run = penstock("run", "card-risk", "--end", end)
+            small, idle = spend(run, PENSTOCK_LINGER="10m"), spend(run, PENSTOCK_LINGER="10m")
+            imports = spend_imports()
+            if number:  # the first one starts the server and makes the ledger
+                found[TARGETS[1].what].append((small, imports))
+                found[TARGETS[2].what].append((idle, imports))
+    finally:
+        spend(penstock("down"))
+    return found
+
+
+@contextmanager
+def served_project(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the address of a full server with the project's deployments, and a Prefect client."""
+    make_project(folder)
     settings = load_settings()
     with full_server(settings.home, port=0) as server:
         os.environ.update(client_environment(server.api_url))
-        from penstock.database.connections import open_database
         from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
         from penstock.deployments.up import client_of
 
-        write_payments(open_database(settings, "shop"), payments())
-        train_model(settings.models_folder)
-        (folder / "card-risk.yaml").write_text(SPEC.replace("2026-01-01T00:00:00Z", "2126-01-01T00:00:00Z"))
+        spec = folder / "card-risk.yaml"  # of later days, so that there is nothing to score
+        spec.write_text(spec.read_text().replace("2026-01-01T00:00:00Z", "2126-01-01T00:00:00Z"))
         deploy_pipelines(server.api_url, settings, None)
         with client_of(server.api_url) as client:
-            yield client
+            yield server.api_url, client
+
+
+@contextmanager
+def fork_server() -> Iterator[None]:
+    """Let flow runs of this process's children start from a fork server."""
+    from penstock.deployments.worker.fork_client import SOCKET, address_of
+
+    command = [sys.executable, "-P", "-m", "penstock.deployments.worker.fork_server", FORK_SERVER]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_until(lambda: _listens(address_of(FORK_SERVER)), "the fork server is not ready")
+            os.environ[SOCKET] = FORK_SERVER
+            yield
+        finally:
+            os.environ.pop(SOCKET, None)
+            process.kill()
+
+
+def _listens(address: str) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+        return asked.connect_ex(address) == 0
+
+
+def _wait_until(true: Callable[[], bool], otherwise: str) -> None:
+    until = time.monotonic() + SECONDS
+    while not true():
+        if time.monotonic() > until:
+            raise TimeoutError(otherwise)
+        time.sleep(0.1)
 
 
 def time_first_task(client: Any) -> float:
     """Return the seconds from the start of a flow run's process to its first task running."""
     deployment = client.read_deployment_by_name("score/card-risk")
     run = client.create_flow_run_from_deployment(deployment.id)
-    environment = os.environ | {"PREFECT__FLOW_RUN_ID": str(run.id)}
     began = time.time()
-    subprocess.run(
-        [sys.executable, "-m", "penstock.deployments.engine"], env=environment, check=True, capture_output=True
-    )
+    spend([sys.executable, "-m", "penstock.deployments.engine"], PREFECT__FLOW_RUN_ID=str(run.id))
     return _first_start(client, run.id) - began
 
 
 def _first_start(client: Any, flow_run: UUID) -> float:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
+    starts: list[str] = []
+
+    def find() -> bool:
         body = {"flow_runs": {"id": {"any_": [str(flow_run)]}}, "limit": 50}
         runs = client.request("POST", "/task_runs/filter", json=body).json()
-        starts = [each["start_time"] for each in runs if each["start_time"]]
-        if starts:
-            from datetime import datetime
+        starts.extend(each["start_time"] for each in runs if each["start_time"])
+        return bool(starts)
 
-            return min(datetime.fromisoformat(start) for start in starts).timestamp()
-        time.sleep(0.2)
-    raise TimeoutError("the server shows no task of the flow run")
+    _wait_until(find, "the server shows no task of the flow run")
+    return min(datetime.fromisoformat(start) for start in starts).timestamp()
 
 
-def time_imports() -> float:
-    began = time.time()
-    subprocess.run([sys.executable, "-c", IMPORTS], check=True)
-    return time.time() - began
+def measure_first_tasks(folder: Path, rounds: int) -> list[tuple[Spent, Spent]]:
+    """Measure the wall time of a flow run's start. Its CPU time is the fork's own, so the wall time stands for both."""
+    found = []
+    with served_project(folder) as (_, client), fork_server():
+        for number in range(rounds + 1):
+            first, imports = time_first_task(client), spend_imports()
+            if number:
+                found.append((Spent(first, first), Spent(imports.wall, imports.wall)))
+    return found
+
+
+@contextmanager
+def deployed_up(folder: Path) -> Iterator[None]:
+    """Run `penstock up` on the project, until it has scored the first day."""
+    with closing(_bound_socket(None)) as free:
+        port = free.getsockname()[1]
+    with subprocess.Popen(penstock("up", "--port", str(port)), stdout=subprocess.DEVNULL) as up:
+        try:
+            _wait_until(lambda: running_server(folder / ".penstock") is not None, "`penstock up` is not ready")
+            time.sleep(UP_SECONDS)  # deployments are made and the fork server has imported everything
+            backfill(0, 1)
+            yield
+        finally:
+            up.send_signal(signal.SIGINT)
+            up.wait(SECONDS)
+
+
+def backfill(first: int, days: int) -> float:
+    """Score days in a flow run each. Return the seconds."""
+    start, end = (f"{FIRST_DAY + timedelta(days=day):%Y-%m-%d}" for day in (first, first + days))
+    return spend(penstock("backfill", "card-risk", "--start", start, "--end", end)).wall
+
+
+def measure_backfill(days: int) -> tuple[float, float]:
+    """Return the seconds of a backfill, and those of the same days in one `penstock run`, a server running in both."""
+    checkout = Path.cwd()
+    with TemporaryDirectory() as folder:
+        make_project(Path(folder))
+        with deployed_up(Path(folder)):
+            each = backfill(1, days)
+        os.chdir(checkout)
+    with TemporaryDirectory() as folder:
+        make_project(Path(folder))
+        ends = [f"{FIRST_DAY + timedelta(days=day):%Y-%m-%d}" for day in (1, 1 + days)]
+        seconds = [spend(penstock("run", "card-risk", "--end", end), PENSTOCK_LINGER="10m").wall for end in ends]
+        spend(penstock("down"))
+        os.chdir(checkout)
+    return each, seconds[-1]
+
+
+def describe(found: dict[str, list[tuple[Spent, Spent]]]) -> tuple[str, list[str]]:
+    """Return a table, and what is over its target."""
+    lines, worse = ["| | CPU ratio | wall ratio | at most |", "|---|---:|---:|---:|"], []
+    for target in TARGETS:
+        pairs = found[target.what]
+        cpu, wall = (
+            statistics.median(getattr(mine, kind) / getattr(other, kind) for mine, other in pairs)
+            for kind in ("cpu", "wall")
+        )
+        lines.append(f"| {target.what} | {cpu:.2f} | {wall:.2f} | {target.at_most:.2f} |")
+        worse += [f"{target.what}: {cpu:.2f}, at most {target.at_most:.2f}"] if cpu > target.at_most else []
+    return "\n".join(lines), worse
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_start", description="Measure the cold start.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_start", description="Measure small runs.")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--days", type=int, default=60, help="days of the backfill; 0: leave it out")
+    parser.add_argument("--check", action="store_true", help="fail if a ratio of CPU seconds is over its target")
     parser.add_argument("--write", action="store_true", help="write the result into benchmarks/RESULTS.md")
     asked = parser.parse_args()
     checkout = Path.cwd()
     os.environ["PYTHONPATH"] = str(checkout)
-    tasks, imports = [], []
-    with TemporaryDirectory() as folder, deployed_project(Path(folder)) as client:
-        for number in range(asked.rounds):
-            tasks.append(time_first_task(client))
-            imports.append(time_imports())
-            print(f"round {number + 1}: first task {tasks[-1]:.2f} s, imports {imports[-1]:.2f} s", flush=True)
+    with TemporaryDirectory() as folder:
+        found = measure_commands(Path(folder), asked.rounds)
         os.chdir(checkout)
-    ratio = statistics.median(tasks) / statistics.median(imports)
-    rows = [
-        "| | median s | all rounds |\n|---|---:|---|",
-        f"| first task running | {statistics.median(tasks):.2f} | {', '.join(f'{s:.2f}' for s in tasks)} |",
-        f"| `{IMPORTS}` | {statistics.median(imports):.2f} | {', '.join(f'{s:.2f}' for s in imports)} |",
-    ]
-    body = (
-        "\n".join(rows) + f"\n\nRatio of the medians: {ratio:.2f}. Repeat: `python -m benchmarks.cold_start --write`."
-    )
-    print(f"\n{body}")
+    with TemporaryDirectory() as folder:
+        found[TARGETS[0].what] = measure_first_tasks(Path(folder), asked.rounds)
+        os.chdir(checkout)
+    table, worse = describe(found)
+    if asked.days:
+        each, together = measure_backfill(asked.days)
+        ratio = each / together
+        what = f"backfill of {asked.days} days of {ROWS_A_DAY} rows / the same in one `penstock run`"
+        table += f"\n| {what} | | {ratio:.2f} | {BACKFILL_AT_MOST:.2f} |"
+        worse += [f"{what}: {ratio:.2f}, at most {BACKFILL_AT_MOST:.2f}"] if ratio > BACKFILL_AT_MOST else []
+    body = f"Compared with `{IMPORTS}`, medians of {asked.rounds} rounds.\n\n{table}\n\n"
+    body += "Repeat: `python -m benchmarks.cold_start --write`."
+    print(body)
     if asked.write:
         print(f"wrote {write_section(TITLE, body)}")
+    if asked.check and worse:
+        sys.exit("\n".join(worse))
 
 
 if __name__ == "__main__":

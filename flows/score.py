@@ -1,7 +1,9 @@
 """Score a pipeline: the order of the steps. The steps themselves are in `tasks` and below."""
 
 from contextlib import ExitStack
+from copy import copy
 from datetime import UTC, datetime
+from typing import Annotated
 
 from prefect import flow, get_run_logger, tags
 from prefect.client.schemas.objects import State
@@ -20,6 +22,7 @@ from penstock.tasks.cancellation import settle_cancelled, watching_cancel
 from penstock.tasks.conclusion import conclude
 from penstock.tasks.events import announce, announce_halt, end_score
 from penstock.tasks.form import (
+    IN_CODE,
     DryRunField,
     EndField,
     ModeField,
@@ -28,7 +31,8 @@ from penstock.tasks.form import (
     RowsField,
     StartField,
 )
-from penstock.tasks.heartbeat import heartbeat, without_prefects
+from penstock.tasks.heartbeat import end_without_waiting
+from penstock.tasks.inputs import whole
 from penstock.tasks.interval import (
     audit_run,
     claim_interval,
@@ -75,6 +79,7 @@ def score(
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
     now, logger = datetime.now(UTC), get_run_logger()
+    end_without_waiting()
     known: Pipeline | None = None
     try:
         asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run)
@@ -82,13 +87,13 @@ def score(
         rows = asked.partition_rows
         pins = resolve_models(spec, asked.model)
         if any(source.kind == "log" for source in spec.sources.values()):
-            collect_logs(spec)
-        todo = plan(spec, now, asked.mode, asked.start, asked.end)
+            collect_logs(whole(spec))
+        todo = plan(whole(spec), now, asked.mode, asked.start, asked.end)
         notes = [note for note in (describe_range(todo), todo.stall) if note]
         for note in notes:
             logger.warning("%s", note)
         if asked.dry_run:
-            show_plan(spec, todo, pins)
+            show_plan(whole(spec), whole(todo), pins)
             would = f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"
             return end_score(spec, planned(would))
         if not todo.intervals:
@@ -99,10 +104,10 @@ def score(
         with (
             connected_runner(spec, pins) as task_runner,
             tags(*flow_run.tags),
-            without_prefects(),
             watching_cancel() as watch,
         ):
-            score_one = score_interval.with_options(task_runner=task_runner)
+            score_one = copy(score_interval)  # `with_options` would describe the parameters again, for a form
+            score_one.task_runner = task_runner
             ended = []
             for each in todo.intervals:
                 state = score_one(spec, each, pins, rows, return_state=True)
@@ -111,7 +116,7 @@ def score(
                 ended.append((each, settle_cancelled(state, connect(spec.destination.connection))))
                 if watch.is_asked:  # a worker would have killed this process
                     break
-        show_summary(spec, notes, describe_ended(ended), now, return_state=True)
+        show_summary(whole(spec), notes, describe_ended(ended), now, return_state=True)
         show_status(spec)
         return end_score(spec, conclude(todo, ended))
     except Halted as halt:  # outside an interval: a source cannot be read for the plan
@@ -132,13 +137,16 @@ def score(
     validate_parameters=False,
 )
 def score_interval(
-    pipeline: Pipeline, planned: PlannedInterval, pins: Pins, partition_rows: int | None = None
+    pipeline: Annotated[Pipeline, IN_CODE],
+    planned: Annotated[PlannedInterval, IN_CODE],
+    pins: Annotated[Pins, IN_CODE],
+    partition_rows: int | None = None,
 ) -> State[object]:
     """Score one data interval with one version of each model. Publish it if no gate halts it."""
     logger = get_run_logger()
     warehouse = connect(pipeline.destination.connection)
     try:
-        run = claim_interval(pipeline, planned, pins, flow_run.id)
+        run = claim_interval(whole(pipeline), whole(planned), pins, flow_run.id)
     except IntervalBusy as busy:
         return skipped(str(busy))
     except PenstockError as error:
@@ -150,9 +158,9 @@ def score_interval(
     if run is None:
         return skipped(f"{planned.label} is published already")
     try:
-        with run_lease(warehouse, run, settings().lease_seconds, settings().prices) as active, heartbeat():
+        with run_lease(warehouse, run, settings().lease_seconds, settings().prices) as active:
             with watching_cancel(run.run_id) as watch, ExitStack() as snapshots:
-                source_plan = prepare_partitions(run, partition_rows, snapshots)
+                source_plan = prepare_partitions(whole(run), partition_rows, whole(snapshots))
                 logger.info("%s: %d rows in %d partitions", run.label, source_plan.rows, len(source_plan.partitions))
                 if source_plan.fit:
                     logger.info("%s: %s", run.label, source_plan.fit.describe())
@@ -165,27 +173,27 @@ def score_interval(
                     done += receipt.extracted
                     progress.show(done)
                     active.check()
-            result = audit_run(run, receipts)
+            result = audit_run(whole(run), whole(receipts))
             active.totals = result.totals
             if result.halts:
                 raise Halted(pipeline.name, planned.label, result.halts)
             active.check()
             watch.check()
-            publication = publish_run(run, result, active.meter.read())
+            publication = publish_run(whole(run), whole(result), active.meter.read())
             logger.info("%s: %s", run.label, publication.describe(result.totals.scored))
     except Halted as halt:
-        report(run, return_state=True)
+        report(whole(run), return_state=True)
         announce(run, "halted", str(halt))
         return halted(describe_halt(halt), halt)
     except IntervalCancelled as cancelled:
-        report(run, return_state=True)
+        report(whole(run), return_state=True)
         return Cancelled(message=str(cancelled))
     except Exception as error:  # whatever it is, the run gets its card and its event
         logger.error("%s", describe_error(pipeline, error), exc_info=True)
-        report(run, return_state=True)
+        report(whole(run), return_state=True)
         announce(run, "failed", describe_error(pipeline, error))
         return failed(error, describe_error(pipeline, error))
-    report(run, return_state=True)
+    report(whole(run), return_state=True)
     if not publication.waits_to_cover:
         announce(run, "published", f"{plural(result.totals.scored, 'score')} published", result.totals)
     return published(publication.describe(result.totals.scored))

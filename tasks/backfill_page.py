@@ -4,6 +4,7 @@ Errors are logged and never fail a backfill, because the scores matter more.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -28,6 +29,8 @@ from penstock.wording import plural
 
 logger = logging.getLogger(__name__)
 
+SHOW_SECONDS = 2.0
+"""Least seconds between two versions of the page."""
 ROWS = 400
 """Most intervals in the table, because the UI loads an artifact as a whole."""
 LISTED = 10
@@ -42,16 +45,19 @@ class BackfillPage:
         self._pinned = pinned
         self._intervals = intervals
         self._shown: tuple[str, str] | None = None
+        self._shown_at = -SHOW_SECONDS
         self._ids: tuple[UUID, UUID] | None = None
 
     def show(self, fan_out: FanOut, obstacle: str = "") -> None:
-        """Update the artifacts if anything has changed."""
+        """Update the artifacts if anything has changed, every two seconds and at the end."""
         done = sum(1 for each in self._intervals if (run := fan_out.find(each)) and run.ended)
         summary = f"{self._asked.pipeline.name}: {done:,} of {plural(len(self._intervals), 'interval')}"
         summary = f"{summary} · {obstacle}" if obstacle else summary
         content = summary, self._table(fan_out, summary)
-        if content == self._shown:
+        early = time.monotonic() - self._shown_at < SHOW_SECONDS and done < len(self._intervals)
+        if content == self._shown or early:
             return
+        self._shown_at = time.monotonic()
         try:
             self._write(100.0 * done / len(self._intervals), *content)
             self._shown = content

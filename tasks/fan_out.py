@@ -36,7 +36,8 @@ from penstock.wording import plural
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 DEPLOYMENT = f"score/{ANY_PIPELINE}"
-POLL_SECONDS = 2.0
+SHORTEST_POLL_SECONDS, POLL_SECONDS = 0.25, 2.0
+"""Seconds between two looks: a quarter of the time since a flow run began or ended, in these limits."""
 UNATTENDED_SECONDS, FULL_SECONDS = 10.0, 60.0
 """Seconds without a start before a message says that no worker is online, or that none has a free slot."""
 ROUNDS = 5
@@ -78,16 +79,18 @@ class FanOut:
     def score(self, intervals: Sequence[PlannedInterval], in_flight: int) -> Iterator[str]:
         """Score the intervals. Yield at each poll the reason why nothing starts, or an empty text."""
         waiting = list(reversed(intervals))
-        begun = time.monotonic()
+        begun = changed = time.monotonic()
         while True:
             while waiting and len(self._list_running()) < in_flight:
                 self._start(waiting.pop())
-                begun = time.monotonic()
+                begun = changed = time.monotonic()
             yield self._find_obstacle(time.monotonic() - begun)
             if not waiting and not self._list_running():
                 return
-            time.sleep(POLL_SECONDS)
-            self._poll()
+            quiet = time.monotonic() - changed
+            time.sleep(min(POLL_SECONDS, max(SHORTEST_POLL_SECONDS, quiet / 4)))
+            if self._poll():
+                changed = time.monotonic()
 
     def find(self, planned: PlannedInterval) -> IntervalRun | None:
         return self.runs.get(interval_key(planned.interval))
@@ -153,11 +156,12 @@ class FanOut:
         scored = read_outcome(flow_run) == "published"
         return key not in self.runs and scored and ended is not None and ended >= self._asked.now
 
-    def _poll(self) -> None:
-        """Read the states of the running flow runs."""
+    def _poll(self) -> bool:
+        """Read the states of the running flow runs. Return whether one has begun or ended."""
         running = self._list_running()
         if not running:
-            return
+            return False
+        changed = False
         found: dict[UUID, FlowRun] = {}
         for first in range(0, len(running), PAGE):
             ids = [run.flow_run_id for run in running[first : first + PAGE]]
@@ -172,7 +176,9 @@ class FanOut:
             if new.ended:
                 summary = f"{new.planned.label}: {new.state}. {new.message}"
                 self._logger.log(logging.INFO if new.kind is StateType.COMPLETED else logging.WARNING, "%s", summary)
+            changed = changed or new.kind is not run.kind
             self.runs[interval_key(new.planned.interval)] = new
+        return changed
 
     def _find_obstacle(self, seconds: float) -> str:
         """Return the reason why nothing starts. Empty if something runs, or if it is too early to know."""

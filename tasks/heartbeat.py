@@ -1,53 +1,15 @@
-"""The heartbeat of an interval's flow run. It shows Prefect that the process of a long run is alive.
+"""End a flow run without waiting for the thread of Prefect's heartbeat.
 
-A flow run waits at its end for the thread of Prefect's own heartbeat, which wakes up once a second. That takes half a
-second for each interval. So only the outer flow run has Prefect's; those inside it have this one, which ends at once.
+The thread shows Prefect that the process of a long run is alive. It wakes up once a second. At the end of a flow run
+Prefect waits for it, half a second on average, for each interval too. Prefect does not wait in async flows.
 """
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from functools import partial
 
-from prefect.events import emit_event
-from prefect.runtime import flow_run
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
-
-_seconds: ContextVar[int | None] = ContextVar("penstock_heartbeat_seconds", default=None)
+from prefect import flow_engine
 
 
-@contextmanager
-def without_prefects() -> Iterator[None]:
-    """Turn Prefect's heartbeat off for flows that have their own."""
-    token = _seconds.set(get_current_settings().flows.heartbeat_frequency)
-    try:
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            yield
-    finally:
-        _seconds.reset(token)
-
-
-@contextmanager
-def heartbeat() -> Iterator[None]:
-    """Emit Prefect's heartbeat event at the interval of its settings, while a flow run works."""
-    seconds = _seconds.get()
-    if seconds is None:
-        yield
-        return
-    over = threading.Event()
-    thread = threading.Thread(target=copy_context().run, args=(_beat, seconds, over), name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _beat(seconds: int, over: threading.Event) -> None:
-    resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.name": flow_run.name or ""}
-    tags = [{"prefect.resource.id": f"prefect.tag.{t}", "prefect.resource.role": "tag"} for t in flow_run.tags]
-    while True:
-        emit_event("prefect.flow-run.heartbeat", resource, related=tags)
-        if over.wait(seconds):
-            return
+def end_without_waiting() -> None:
+    """Let the heartbeat threads of this process's flow runs end by themselves. They send nothing more."""
+    if not isinstance(flow_engine._send_heartbeats, partial):
+        flow_engine._send_heartbeats = partial(flow_engine._send_heartbeats, join_on_exit=False)

@@ -15,6 +15,7 @@ from penstock.resources.usage import PartitionMeter
 from penstock.run_types import Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.scoring_steps import timed
 from penstock.tasks.agreement import Agreement, require_agreement
+from penstock.tasks.inputs import whole
 from penstock.tasks.retries import RETRIED
 from penstock.tasks.runners import current_agreement, outcome_of, with_workers
 from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, score_rows, validate
@@ -34,16 +35,18 @@ def score_partition(
     # EAGER: otherwise a retried step rolls finished steps back, and Prefect shows them as RolledBack.
     with transaction(commit_mode=CommitMode.EAGER):
         with timed(seconds, "extract"):
-            extracted = extract(run, partition)
+            extracted = extract(whole(run), whole(partition))
             meter.bytes_read = extracted.nbytes
         with timed(seconds, "validate"):
-            features = validate(run, partition, extracted, sample_share)
+            features = validate(whole(run), whole(partition), whole(extracted), sample_share)
         if run.pipeline.models:
             scored = _score_in_steps(run, partition, features, sample_share, seconds)
         else:
             with timed(seconds, "score"):
-                scored = score_rows(run, partition, features, sample_share)
-        return load_rows(run, partition, scored, seconds, int(task_run.run_count or 1), meter)
+                scored = score_rows(whole(run), whole(partition), whole(features), sample_share)
+        return load_rows(
+            whole(run), whole(partition), whole(scored), seconds, int(task_run.run_count or 1), whole(meter)
+        )
 
 
 def _score_in_steps(
@@ -51,9 +54,9 @@ def _score_in_steps(
 ) -> ScoredRows:
     for step in run.pipeline.steps if not features.halts else ():
         with timed(seconds, step.name):
-            features = add_step(run, partition, features, step)
+            features = add_step(whole(run), whole(partition), whole(features), whole(step))
     with timed(seconds, "decide"):
-        return decide_rows(run, partition, features, sample_share)
+        return decide_rows(whole(run), whole(partition), whole(features), sample_share)
 
 
 def score_partitions(
@@ -79,7 +82,7 @@ def score_partitions(
     while running or (waiting and not stopped):
         while waiting and not stopped and len(running) < in_flight:
             partition = waiting.pop()
-            future = score_partition.submit(run, partition, sample_share, current_agreement())
+            future = score_partition.submit(whole(run), whole(partition), sample_share, current_agreement())
             running[future] = partition
             future.add_done_callback(ended.put)
         done = _wait_for_one(ended, check)

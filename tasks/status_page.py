@@ -50,4 +50,5 @@ def _read_all(pipeline: Pipeline, known: Settings, now: datetime) -> list[Pipeli
             specs.setdefault(other.name, other)
     with get_client(sync_client=True) as client:
         states = read_schedule_states(client, [spec.name for spec in specs.values() if spec.schedule])
-    return [read_status(warehouse, specs[name], now, known.timezone, states.get(name)) for name in sorted(specs)]
+    with warehouse.reading_together():
+        return [read_status(warehouse, specs[name], now, known.timezone, states.get(name)) for name in sorted(specs)]

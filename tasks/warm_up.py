@@ -1,4 +1,4 @@
-"""Load slow libraries while the databases answer."""
+"""Load Great Expectations while rows are being read."""
 
 import threading
 
@@ -6,12 +6,14 @@ from penstock.spec.pipeline import Pipeline
 
 
 def warm_up(pipeline: Pipeline) -> None:
-    """Load Great Expectations in the background if the pipeline has expectations."""
-    if pipeline.expectations:
+    """Load Great Expectations in the background if it judges expectations of the pipeline."""
+    from penstock.quality import needs_great_expectations  # not above: it imports pandas
+
+    if needs_great_expectations(pipeline):
         threading.Thread(target=_load_engine, name="load great expectations", daemon=True).start()
 
 
 def _load_engine() -> None:
-    from penstock.quality import load_engine  # not above: it imports pandas
+    from penstock.quality import load_engine
 
     load_engine()

@@ -42,6 +42,9 @@ REPORT_SECONDS = 10.0
 RESTART_SECONDS = 5.0
 """Seconds before a killed fork server is started again."""
 
+EAGER_SECONDS, LOOK_SECONDS = 5.0, 0.25
+"""After it has found a flow run, the worker looks for others this often and this long: a backfill starts the next."""
+
 NAMED = 3
 """Most runs that a waiting run's log names."""
 TAKES_SLOT = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -120,6 +123,19 @@ def keep_fork_server(name: str) -> None:
     logger.warning("the fork server ended with exit code %d: flow runs start without it", exit_code)
 
 
+async def take_flow_runs(worker: ProcessWorker) -> None:
+    """Take the flow runs that are due, and while there have just been new ones, look again at short intervals."""
+    until, known = 0.0, set[UUID]()
+    while True:
+        found = {flow_run.id for flow_run in await worker.get_and_submit_flow_runs()}
+        if found - known:  # a run that waits for its slot is found again and again
+            until = time.monotonic() + EAGER_SECONDS
+        known |= found
+        if time.monotonic() >= until:
+            return
+        await anyio.sleep(LOOK_SECONDS)
+
+
 async def work(worker: ProcessWorker) -> None:
     """Take flow runs until SIGTERM. Then take no more, and give the running ones a moment."""
     settings = get_current_settings().worker
@@ -127,7 +143,7 @@ async def work(worker: ProcessWorker) -> None:
         async with anyio.create_task_group() as loops:
             take = partial(
                 critical_service_loop,
-                workload=worker.get_and_submit_flow_runs,
+                workload=partial(take_flow_runs, worker),
                 interval=settings.query_seconds,
                 jitter_range=0.3,
                 backoff=4,

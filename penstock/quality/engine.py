@@ -9,11 +9,12 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from penstock.spec.expectation_types import Severity
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # No lists of values, since samples come from the Arrow table. Positions are complete on a pandas batch.
 _FORMAT = {
@@ -135,7 +136,7 @@ def _read_complaints(error: Any) -> list[tuple[str, str]]:
     return reasons
 
 
-def run_expectations(frame: pd.DataFrame, built: Sequence[Any], *, positions: bool) -> list[Evaluation]:
+def run_expectations(frame: "pd.DataFrame", built: Sequence[Any], *, positions: bool) -> list[Evaluation]:
     """Judge a frame with a fresh RangeIndex. Return one evaluation for each expectation, in their order."""
     engine = _loaded()
     suite = engine.suite(name="batch", expectations=list(built))

@@ -1,18 +1,16 @@
 """Judge one stage by its expectations: a partition's rows, the interval's shares, the interval as a whole."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
 from penstock.errors import Problem, SpecError, nearest
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.quality.describe import describe_observed, describe_samples
-from penstock.quality.engine import Evaluation, InvalidArguments, build_expectation, run_expectations
-from penstock.quality.frames import View, find_broken_json, fit_arguments, make_frame, view_of
+from penstock.quality.duckdb_judge import count_rows
+from penstock.quality.found import NOTHING, Found
+from penstock.quality.predicates import Predicate, compile_predicates
 from penstock.run_types import Unit, Validation, Verdict
 from penstock.spec.expectation import Expectation
 from penstock.spec.expectation_types import ROW_COUNT_TYPES, SCHEMA_TYPES, Outcome, Severity
@@ -41,7 +39,7 @@ def judge_rows(
         SpecError: an expectation names a column that does not exist, or cannot be judged on these types.
     """
     chosen = [e for e in expectations if e.is_row]
-    evaluations = _find(stage, table, chosen, positions=True)
+    evaluations = _find_rows(stage, table, chosen)
     validations = []
     refused: dict[int, list[str]] = {}
     for expectation, evaluation in zip(chosen, evaluations, strict=True):
@@ -53,7 +51,7 @@ def judge_rows(
 
 
 def _validate_rows(
-    stage: str, table: pa.Table, expectation: Expectation, found: "_Found", partition: int, masking: MaskingPolicy
+    stage: str, table: pa.Table, expectation: Expectation, found: Found, partition: int, masking: MaskingPolicy
 ) -> Validation:
     outcome: Outcome = "passed"
     observed = ""
@@ -129,7 +127,7 @@ def judge_whole(
     """
     aggregates = [e for e in expectations if e.is_aggregate]
     sample_note = f"on a sample of {plural(sample.num_rows, 'row')}" if sampled else ""
-    judged = dict(zip(map(id, aggregates), _find(stage, sample, aggregates, positions=False), strict=True))
+    judged = dict(zip(map(id, aggregates), _find_values(stage, sample, aggregates), strict=True))
     validations = []
     for expectation in expectations:
         if expectation.type in ROW_COUNT_TYPES:
@@ -142,7 +140,7 @@ def judge_whole(
 
 
 def _validate_aggregate(
-    stage: str, expectation: Expectation, found: "_Found", sample_note: str, masking: MaskingPolicy
+    stage: str, expectation: Expectation, found: Found, sample_note: str, masking: MaskingPolicy
 ) -> Validation:
     outcome: Outcome = "passed"
     if not found.success:
@@ -175,52 +173,68 @@ def _validate_count(stage: str, expectation: Expectation, rows: int) -> Validati
 
 
 def _validate_schema(stage: str, expectation: Expectation, columns: Sequence[str]) -> Validation:
-    built = _build(stage, expectation, expectation.arguments)
-    evaluation = run_expectations(pd.DataFrame(columns=list(columns)), [built], positions=False)[0]
-    if evaluation.broken:
-        raise _spec_error(stage, expectation, evaluation.broken)
-    outcome: Outcome = "passed" if evaluation.success else _REACTIONS[expectation.severity]
+    outcome: Outcome = "passed" if _schema_holds(expectation, columns) else _REACTIONS[expectation.severity]
     shown = ", ".join(columns[:12]) + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
     observed = f"observed {plural(len(columns), 'column')}: {shown}"
     return Validation(stage, expectation.label, expectation.severity, len(columns), 0, outcome, observed)
 
 
-# --- one pass of the engine --------------------------------------------------------------------
+def _schema_holds(expectation: Expectation, columns: Sequence[str]) -> bool:
+    arguments = expectation.arguments
+    match expectation.type:
+        case "expect_column_to_exist":
+            return arguments["column"] in columns
+        case "expect_table_column_count_to_equal":
+            return bool(len(columns) == arguments["value"])
+        case "expect_table_column_count_to_be_between":
+            low, high = arguments.get("min_value"), arguments.get("max_value")
+            return (low is None or len(columns) >= low) and (high is None or len(columns) <= high)
+        case "expect_table_columns_to_match_ordered_list":
+            return list(columns) == list(arguments["column_list"])
+    wanted = set(arguments["column_set"])
+    return set(columns) == wanted if arguments.get("exact_match", True) else wanted <= set(columns)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """One expectation's evaluation, with its counts."""
-
-    success: bool
-    evaluated: int
-    unexpected: int
-    positions: Sequence[int]
-    result: Mapping[str, Any]
+# --- DuckDB or Great Expectations --------------------------------------------------------------
 
 
-_NOTHING = _Found(success=True, evaluated=0, unexpected=0, positions=(), result={})
-
-
-def _find(stage: str, table: pa.Table, expectations: Sequence[Expectation], *, positions: bool) -> list[_Found]:
-    """Judge a table by each expectation. One pass of the engine for each view of the columns."""
+def _find_rows(stage: str, table: pa.Table, expectations: Sequence[Expectation]) -> list[Found]:
+    """Judge rows in DuckDB by what can be compiled, and by Great Expectations by the others."""
     _require_columns(stage, table, expectations)
     if not table.num_rows:
-        return [_NOTHING] * len(expectations)
-    found: dict[int, _Found] = {}
-    views: dict[View, list[int]] = {}
-    for index, expectation in enumerate(expectations):
-        views.setdefault(view_of(expectation.type), []).append(index)
-    for view, indexes in views.items():
-        chosen = [expectations[i] for i in indexes]
-        frame = make_frame(table, (c for e in chosen for c in e.columns), view)
-        built = [_build(stage, e, _fitted(stage, e, table, positions=positions), n) for n, e in enumerate(chosen)]
-        for index, evaluation in zip(indexes, run_expectations(frame, built, positions=positions), strict=True):
-            expectation = expectations[index]
-            if evaluation.broken:
-                raise _spec_error(stage, expectation, evaluation.broken)
-            found[index] = _count(table, frame, expectation, evaluation, positions=positions)
-    return [found[index] for index in range(len(expectations))]
+        return [NOTHING] * len(expectations)
+    compiled = compile_predicates(expectations, table.schema)
+    found = _find_compiled(table, expectations, compiled)
+    others = [number for number, predicate in enumerate(compiled) if predicate is None]
+    if others:
+        from penstock.quality.library_judge import find  # not above: it imports pandas
+
+        chosen = [expectations[number] for number in others]
+        found.update(zip(others, find(stage, table, chosen, positions=True), strict=True))
+    return [found[number] for number in range(len(expectations))]
+
+
+def _find_compiled(
+    table: pa.Table, expectations: Sequence[Expectation], compiled: Sequence[Predicate | None]
+) -> dict[int, Found]:
+    chosen = {number: predicate for number, predicate in enumerate(compiled) if predicate is not None}
+    if not chosen:
+        return {}
+    columns = dict.fromkeys(column for number in chosen for column in expectations[number].columns)
+    counts = count_rows(table.select(list(columns)), list(chosen.values()))
+    return {
+        number: Found(not count.unexpected, count.evaluated, count.unexpected, count.positions)
+        for number, count in zip(chosen, counts, strict=True)
+    }
+
+
+def _find_values(stage: str, table: pa.Table, expectations: Sequence[Expectation]) -> list[Found]:
+    _require_columns(stage, table, expectations)
+    if not table.num_rows or not expectations:
+        return [NOTHING] * len(expectations)
+    from penstock.quality.library_judge import find  # not above: it imports pandas
+
+    return find(stage, table, expectations, positions=False)
 
 
 def _require_columns(stage: str, table: pa.Table, expectations: Sequence[Expectation]) -> None:
@@ -233,43 +247,3 @@ def _require_columns(stage: str, table: pa.Table, expectations: Sequence[Expecta
     )
     if problems:
         raise SpecError(f"stage {stage}", problems)
-
-
-def _fitted(stage: str, expectation: Expectation, table: pa.Table, *, positions: bool) -> dict[str, Any]:
-    try:
-        fitted = fit_arguments(expectation, table)
-    except ValueError as error:
-        raise _spec_error(stage, expectation, str(error)) from None
-    if positions:
-        fitted.pop("mostly", None)
-    return fitted
-
-
-def _build(stage: str, expectation: Expectation, arguments: Mapping[str, Any], position: int = 0) -> Any:
-    try:
-        return build_expectation(expectation.type, expectation.severity, arguments, position)
-    except InvalidArguments as error:
-        raise _spec_error(stage, expectation, str(error)) from None
-
-
-def _spec_error(stage: str, expectation: Expectation, reason: str) -> SpecError:
-    return SpecError(f"stage {stage}", (Problem(0, expectation.label, f"cannot be judged: {reason}"),))
-
-
-def _count(
-    table: pa.Table, frame: pd.DataFrame, expectation: Expectation, evaluation: Evaluation, *, positions: bool
-) -> _Found:
-    result = evaluation.result
-    if "element_count" in result:
-        evaluated = int(result["element_count"]) - int(result.get("missing_count") or 0)
-    elif expectation.type == "expect_column_proportion_of_non_null_values_to_be_between":
-        evaluated = table.num_rows
-    else:
-        evaluated = int(frame[list(expectation.columns)].notna().all(axis=1).sum())
-    unexpected = int(result.get("unexpected_count") or 0)
-    where = evaluation.positions if positions else ()
-    if view_of(expectation.type) == "json":
-        broken = find_broken_json(table[expectation.columns[0]])
-        where = sorted([*where, *broken])
-        evaluated, unexpected = evaluated + len(broken), unexpected + len(broken)
-    return _Found(evaluation.success, evaluated, unexpected, where, result)

@@ -99,18 +99,19 @@ class RunDocument:
 
 def read_document(database: Database, run: RunRecord) -> RunDocument:
     """Read what the ledger has about a run."""
-    return RunDocument(
-        run,
-        partitions_of(database, run.run_id),
-        validations_of(database, run.run_id),
-        count_refusals(database, run.run_id),
-        _sample_keys(database, run.run_id),
-        previous_published(database, run),
-        earlier_runs(database, run),
-        count_earlier_runs(database, run),
-        replaced_runs(database, run),
-        replaced_by(database, run),
-    )
+    with database.reading_together():
+        return RunDocument(
+            run,
+            partitions_of(database, run.run_id),
+            validations_of(database, run.run_id),
+            count_refusals(database, run.run_id),
+            _sample_keys(database, run.run_id),
+            previous_published(database, run),
+            earlier_runs(database, run),
+            count_earlier_runs(database, run),
+            replaced_runs(database, run),
+            replaced_by(database, run),
+        )
 
 
 def _sample_keys(database: Database, run_id: str) -> list[str]:

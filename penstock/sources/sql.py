@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -52,22 +53,30 @@ def sql_relation(
 
 def _table(source: SqlSource, database: Database) -> sa.FromClause:
     assert source.table is not None
-    with database.reading() as connection:
-        inspector = sa.inspect(connection)
-        try:
-            columns = inspector.get_columns(source.table, schema=source.schema_)
-        except sa.exc.NoSuchTableError:
-            columns = []
-        if not columns:
-            known = (
-                *inspector.get_table_names(schema=source.schema_),
-                *inspector.get_view_names(schema=source.schema_),
-            )
-            raise MissingTable(database.name, source.table, known)
+    read = _read_columns if database.snapshot is None else _read_columns_once
+    columns = read(database, source.table, source.schema_)
     dialect = database.sql
     names = (sa.quoted_name(dialect.reflected_name(c["name"]), quote=True) for c in columns)
     typed = (sa.column(name, dialect.reflected(c["type"])) for name, c in zip(names, columns, strict=True))
     return sa.table(sa.quoted_name(source.table, quote=True), *typed, schema=source.schema_)
+
+
+def _read_columns(database: Database, table: str, schema: str | None) -> list[Any]:
+    """Return a table's columns as SQLAlchemy describes them."""
+    with database.reading() as connection:
+        inspector = sa.inspect(connection)
+        try:
+            columns: list[Any] = inspector.get_columns(table, schema=schema)
+        except sa.exc.NoSuchTableError:
+            columns = []
+        if not columns:
+            known = (*inspector.get_table_names(schema=schema), *inspector.get_view_names(schema=schema))
+            raise MissingTable(database.name, table, known)
+    return columns
+
+
+_read_columns_once = lru_cache(maxsize=256)(_read_columns)
+"""For a snapshot, in which a table's columns are always the same. Each partition would read them again."""
 
 
 def _query(name: str, source: SqlSource, database: Database, interval: DataInterval | None) -> sa.FromClause:

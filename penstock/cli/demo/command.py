@@ -1,5 +1,6 @@
 """`penstock demo` on a made-up shop: train, score, quarantine, halt, heal. Figures are read back."""
 
+import gc
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,6 +60,7 @@ def demo(
     ] = None,
 ) -> None:
     """Try Penstock on a made-up shop in less than a minute, or on a domain pack."""
+    gc.disable()  # until all is imported (`worker.flow_run.load`)
     console, clock = stdout(), Clock()
     ensure_installed()
     chosen = None if pack is None else find_pack(pack)

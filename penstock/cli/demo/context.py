@@ -180,6 +180,8 @@ def server_ahead(settings: "Settings") -> Iterator[None]:
 
 def load_engines() -> None:
     """Do the slow imports one by one, while the server starts in its own process."""
+    from penstock.deployments.worker.flow_run import load
     from penstock.quality import load_engine
 
     load_engine()
+    load()

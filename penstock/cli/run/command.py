@@ -1,5 +1,6 @@
 """`penstock run`: score the due intervals in this process, and report the outcome from the ledger."""
 
+import gc
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -70,6 +71,7 @@ def run(
     Running the command twice is safe: published intervals are left alone.
     """
     ctx.meta[VERBOSE] = verbose
+    gc.disable()  # until all is imported (`worker.flow_run.load`): it takes a sixth of the import time
     settings = open_settings()
     mode = choose_mode(start, end, restate)
     if dry_run:
@@ -136,7 +138,7 @@ def run_pipeline(
             _warn(f"{planned.label}: {waits[key]}", console)
     ensure_ready(spec, settings, plan.intervals[0].interval, pins, connect)
     runs = own_runs_from_now(connect(spec.destination.connection), spec.name)
-    with load_while_waiting(spec) as loaded, prefect_api(settings, verbose=verbose) as api_url:
+    with load_while_waiting(spec, settings) as loaded, prefect_api(settings, verbose=verbose) as api_url:
         loaded()
         with shown_progress(runs, len(plan.intervals), console):
             ended = call_score(

@@ -1,5 +1,7 @@
 """Call the scoring flow in this process, and return how it ended."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +23,18 @@ class FlowEnd:
 def call_score(api_url: str, **parameters: Any) -> FlowEnd:
     """Run `penstock.flows.score.score` against a Prefect API. Parameters that are None use the flow's default."""
     import httpx
+
+    from penstock.deployments.worker.flow_run import load
+
+    load()
     from prefect.exceptions import PrefectException
-    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from penstock.flows.score import score
     from penstock.tasks import process_resources
 
     given = {name: value for name, value in parameters.items() if value is not None}
     process_resources.settings.cache_clear()  # the environment may have changed since an earlier call in this process
-    with temporary_settings({PREFECT_API_URL: api_url}):
+    with _connected_to(api_url):
         try:
             state = score(**given, return_state=True)
         except (PrefectException, httpx.HTTPError, OSError) as error:
@@ -37,6 +42,18 @@ def call_score(api_url: str, **parameters: Any) -> FlowEnd:
         flow_run_id = state.state_details.flow_run_id
         failed = state.is_failed() or state.is_crashed() or state.is_cancelled()
         return FlowEnd(str(flow_run_id) if flow_run_id else None, _error_of(state) if failed else None)
+
+
+@contextmanager
+def _connected_to(api_url: str) -> Iterator[None]:
+    """Use an API. Prefect read the environment when it was imported, perhaps for an earlier call with another API."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if api_url == PREFECT_API_URL.value():
+        yield
+        return
+    with temporary_settings({PREFECT_API_URL: api_url}):  # reads all settings again, which takes 0.2 s
+        yield
 
 
 def _error_of(state: Any) -> BaseException | str:

@@ -37,12 +37,15 @@ def ensure_ready(
 
 
 @contextmanager
-def load_while_waiting(pipeline: "Pipeline") -> Iterator[Callable[[], None]]:
+def load_while_waiting(pipeline: "Pipeline", settings: "Settings") -> Iterator[Callable[[], None]]:
     """Load Great Expectations while a server starts. Call the yielded function before importing anything else."""
-    if not pipeline.expectations:
+    from penstock.deployments.server.local import running_server
+    from penstock.quality import load_engine, needs_great_expectations
+
+    # Where a server answers already, the flow loads it while rows are being read.
+    if not needs_great_expectations(pipeline) or running_server(settings.home) is not None:
         yield lambda: None
         return
-    from penstock.quality import load_engine
 
     # Two threads that import at once can see half-loaded modules, so the caller waits for this thread.
     thread = threading.Thread(target=load_engine, name="load great expectations", daemon=True)

@@ -23,3 +23,13 @@ def test_a_flow_run_begins_without_what_only_scoring_needs_and_collects_garbage_
     assert "penstock.flows.score" in found["loaded"]
     assert DEAR & set(found["loaded"]) == set()
     assert found["collects"]
+
+
+def test_a_flow_run_does_not_wait_for_the_thread_of_its_heartbeat() -> None:
+    ask = "from functools import partial; from prefect import flow_engine"
+    look = "print(json.dumps(isinstance(flow_engine._send_heartbeats, partial)))"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{LOAD}\n{ask}\n{look}"], capture_output=True, text=True, check=True, timeout=SECONDS
+    )
+
+    assert told.stdout.splitlines()[-1] == "true"
