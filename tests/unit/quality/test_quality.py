@@ -14,6 +14,7 @@ import pytest
 
 from penstock.errors import SpecError
 from penstock.quality import columns_needed, judge_rows, judge_shares, judge_whole
+from penstock.quality.library_judge import find
 from penstock.run_types import Validation, Verdict
 from penstock.spec.expectation import Expectation
 
@@ -225,6 +226,17 @@ def test_decimals_equal_what_is_written(precision: int) -> None:
 
     assert refused_by(values, IN_SET, value_set=[0.1]) == [1]
     assert refused_by(values, BETWEEN, min_value=0.1, max_value=0.2) == [1]
+
+
+@pytest.mark.parametrize("precision", [10, 38])
+def test_every_decimal_of_two_digits_equals_the_number_that_is_written(precision: int) -> None:
+    """Arrow's own cast to float64 is one bit off for one of ten."""
+    values = [Decimal(cents).scaleb(-2) for cents in range(100)]
+    table = pa.table({"x": pa.array(values, pa.decimal128(precision, 2))})
+    bounds = [expect(BETWEEN, "info", column="x", min_value=float(value), max_value=float(value)) for value in values]
+
+    for found in (judge_rows("payments", table, bounds).validations, find("payments", table, bounds, positions=True)):
+        assert [one.unexpected for one in found] == [99] * 100
 
 
 def test_decimals_of_many_digits_are_compared_exactly() -> None:
