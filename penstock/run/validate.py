@@ -17,7 +17,8 @@ from penstock.ledger.quarantine import digest_row
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.cut_check import check_cut
-from penstock.run.features import build_features, duplicate_keys
+from penstock.run.features import build_features
+from penstock.run.keys import duplicate_keys
 from penstock.run.partition_options import PartitionOptions
 from penstock.run_types import (
     ExtractedRows,
@@ -184,7 +185,10 @@ def _count_released(validation: Validation, refused: int) -> Validation:
 
 def _halt_on_duplicates(run: ScoringRun, primary: pa.Table) -> None:
     keys = primary.select(list(run.pipeline.key))
-    twice = duplicate_keys(run.pipeline, keys.filter(compute.invert(_any_null(keys, run.pipeline.key))))
+    incomplete = _any_null(keys, run.pipeline.key)
+    if compute.any(incomplete).as_py():
+        keys = keys.filter(compute.invert(incomplete))
+    twice = duplicate_keys(run.pipeline, keys)
     if twice:
         key = ", ".join(f"`{c}`" for c in run.pipeline.key)
         reason = f"the key {key} of source `{run.pipeline.primary}` is not unique: {', '.join(twice)}"
