@@ -38,12 +38,15 @@ def ensure_ready(
 
 @contextmanager
 def load_while_waiting(pipeline: "Pipeline") -> Iterator[Callable[[], None]]:
-    """Load Great Expectations while a server starts. Call the yielded function before importing anything else."""
-    if not pipeline.expectations:
+    """Load Great Expectations while a server starts, if the pipeline needs it.
+
+    Call the yielded function before importing anything else.
+    """
+    from penstock.quality import load_engine, needs_great_expectations
+
+    if not needs_great_expectations(pipeline):
         yield lambda: None
         return
-    from penstock.quality import load_engine
-
     # Two threads that import at once can see half-loaded modules, so the caller waits for this thread.
     thread = threading.Thread(target=load_engine, name="load great expectations", daemon=True)
     thread.start()
