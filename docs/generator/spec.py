@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from docs.generator.judges import render_judges
 from penstock.spec.expectation_arguments import ARGUMENTS, REFUSED
 from penstock.spec.expectation_types import AGGREGATE_TYPES, ROW_COUNT_TYPES, ROW_TYPES, SCHEMA_TYPES
 from penstock.spec.json_schema import json_schema
@@ -78,6 +79,23 @@ Fields of Great Expectations that a spec cannot use are refused too:
 To judge only some rows, choose them in the source's `query:` or in the features. Write notes as YAML comments.
 """
 
+_JUDGES = """
+## Who judges a row expectation
+
+DuckDB judges a row expectation where it finds exactly what Great Expectations finds, which is tested for each type of
+column. Great Expectations judges the others, and all expectations about the whole interval but the row count and the
+columns. `penstock check` says which are which. Great Expectations is not imported if nothing is left for it.
+
+The types of columns are those of rows as Penstock reads them (see [Values](values.md)). Columns of one expectation must
+have the same type: integers, text, or floats of any width, or the same decimal or time type. These stay with Great
+Expectations:
+
+- a value or bound of another type than the column, or text with a NUL character;
+- a pattern with a flag, `\\w`, `\\b`, look-around, a back-reference, a `$` before its end, or very large repeats;
+- a sum of columns with 64 bits, whose float64 sums can lose a digit;
+- pairs of decimals with more than 15 digits.
+"""
+
 
 class _ExampleDumper(yaml.SafeDumper):
     """Write times without quotes, as a spec does."""
@@ -130,7 +148,7 @@ def render_spec() -> str:
             )
         parts.append(_render_key(key))
     refused = ", ".join(f"`{name}`" for name in sorted(REFUSED))
-    return "\n".join([*parts, _TYPES.format(refused=refused), *_render_types()])
+    return "\n".join([*parts, _TYPES.format(refused=refused), *_render_types(), _JUDGES, *render_judges(), ""])
 
 
 def _render_key(key: Key) -> str:

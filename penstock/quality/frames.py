@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.database.decimals import to_float
 from penstock.spec.expectation import Expectation
 
 View = Literal["value", "text", "json", "bounds", "number"]
@@ -79,7 +80,7 @@ def _as_value(column: Column) -> pd.Series:
     if pa.types.is_floating(kind):
         return _pandas(column.cast(pa.float64()))
     if pa.types.is_decimal(kind):
-        return _pandas(column.cast(pa.float64())) if _fits_float(column) else _objects(column)
+        return _pandas(to_float(column)) if _fits_float(column) else _objects(column)
     if pa.types.is_date(kind):
         return _pandas(column.cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC")))
     if pa.types.is_timestamp(kind):
@@ -102,12 +103,14 @@ def _integers(column: Column) -> pd.Series:
 
 def _as_bounds(column: Column) -> pd.Series:
     column = _decode(column)
-    return _pandas(column.cast(pa.float64())) if pa.types.is_decimal(column.type) else _as_value(column)
+    return _pandas(to_float(column)) if pa.types.is_decimal(column.type) else _as_value(column)
 
 
 def _as_number(column: Column) -> pd.Series:
     column = _decode(column)
-    if pa.types.is_decimal(column.type) or pa.types.is_integer(column.type):
+    if pa.types.is_decimal(column.type):
+        return _pandas(to_float(column))
+    if pa.types.is_integer(column.type):
         return _pandas(column.cast(pa.float64(), safe=False))
     return _as_value(column)
 

@@ -1,7 +1,9 @@
 """Translate regular expressions of Python to RE2, which DuckDB uses, where both match the same texts."""
 
 import re
+import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from re import _constants as op  # type: ignore[attr-defined]  # isort: skip
@@ -11,8 +13,7 @@ _LARGEST = 1000
 """RE2 repeats at most so often, and refuses patterns that become too large."""
 _SURROGATES = range(0xD800, 0xE000)
 _SPACE = r"\x{9}-\x{D}\x{1C}-\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}"
-_CATEGORIES = {op.CATEGORY_DIGIT: r"\p{Nd}", op.CATEGORY_SPACE: _SPACE}
-_NEGATED = {op.CATEGORY_NOT_DIGIT: r"\P{Nd}", op.CATEGORY_NOT_SPACE: f"[^{_SPACE}]"}
+_NEGATED = {op.CATEGORY_NOT_DIGIT: op.CATEGORY_DIGIT, op.CATEGORY_NOT_SPACE: op.CATEGORY_SPACE}
 
 
 class _Untranslated(Exception):
@@ -81,7 +82,7 @@ def _class(items: Sequence[tuple[Any, Any]]) -> str:
     negated = items[0][0] is op.NEGATE
     members = items[1:] if negated else items
     if len(members) == 1 and members[0][0] is op.CATEGORY and members[0][1] in _NEGATED and not negated:
-        return _NEGATED[members[0][1]]
+        return f"[^{_category(_NEGATED[members[0][1]])}]"
     return f"[{'^' if negated else ''}{''.join(_member(kind, value) for kind, value in members)}]"
 
 
@@ -90,9 +91,24 @@ def _member(kind: Any, value: Any) -> str:
         return _letter(value)
     if kind is op.RANGE:
         return f"{_letter(value[0])}-{_letter(value[1])}"
-    if kind is op.CATEGORY and value in _CATEGORIES:
-        return _CATEGORIES[value]
+    if kind is op.CATEGORY:
+        return _category(value)
     raise _Untranslated
+
+
+def _category(value: Any) -> str:
+    if value is op.CATEGORY_SPACE:
+        return _SPACE
+    if value is op.CATEGORY_DIGIT:
+        return _digits()
+    raise _Untranslated
+
+
+@cache
+def _digits() -> str:
+    """Return the digits that this Python knows. RE2 and Python can know different versions of Unicode."""
+    runs = re.findall(r"\d+", "".join(map(chr, range(sys.maxunicode + 1))))
+    return "".join(f"{_letter(ord(run[0]))}-{_letter(ord(run[-1]))}" for run in runs)
 
 
 def _letter(code: int) -> str:

@@ -5,25 +5,22 @@ so a primary row's features must not depend on other primary rows. It may aggreg
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 import duckdb
 import pyarrow as pa
 
 from penstock.database.bulk import fetch_relation
+from penstock.database.closed_duckdb import ClosedDuckdb
 from penstock.database.normalize import normalized
-from penstock.database.types import compute
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
+from penstock.run.keys import key_problems, quoted
 from penstock.run.text_macros import create_text_macros
-from penstock.run_types import ScoringRun, interval_label
 from penstock.spec.parts import twin_names
 from penstock.spec.pipeline import Pipeline
 
-SHOWN = 5
-"""The most keys that a message names."""
 _QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # `pivot` is several statements inside
 
 
@@ -51,33 +48,18 @@ def build_features(
         if lacking:
             names = ", ".join(f"`{c}`" for c in lacking)
             raise FeaturesError(pipeline.name, f"does not select the key {names}. Add it: each score needs its key.")
-        connection.register("penstock_features", features)
-        problems = _key_problems(connection, pipeline)
+        problems = key_problems(connection, pipeline, primary, features)
         if problems:
             raise Halted(pipeline.name, interval_label, problems)
         return _with_kept(connection, pipeline, primary, features)
 
 
-@contextmanager
-def closed_duckdb(tables: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB with these tables and without access to anything outside of it."""
-    connection = duckdb.connect(":memory:", config={"threads": 1})
-    try:
-        for statement in (
-            "SET TimeZone='UTC'",
-            "SET enable_external_access=false",
-            "SET autoinstall_known_extensions=false",
-            "SET autoload_known_extensions=false",
-            "SET python_enable_replacements=false",
-        ):
-            connection.execute(statement)
-        create_text_macros(connection)
-        for name, table in tables.items():
-            connection.register(name, table)
-        connection.execute("SET lock_configuration=true")
-        yield connection
-    finally:
-        connection.close()
+_DUCKDB = ClosedDuckdb(create_text_macros)
+
+
+def closed_duckdb(tables: Mapping[str, pa.Table]) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB with these tables and the text macros, without access to anything outside of it."""
+    return _DUCKDB.connect(tables)
 
 
 @contextmanager
@@ -117,24 +99,6 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
     return features
 
 
-def _key_problems(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> tuple[str, ...]:
-    key, primary = _quoted(pipeline.key), _quoted((pipeline.primary,))
-    counted = f"select {key}, count(*) from penstock_features group by {key} having count(*) > 1"  # noqa: S608 # names, quoted
-    twice = connection.execute(f"{counted} order by {key} limit {SHOWN}").fetchall()
-    outside = f"select {key} from penstock_features anti join {primary} using ({key})"  # noqa: S608 # names, quoted
-    strange = connection.execute(f"{outside} limit {SHOWN}").fetchall()
-    problems = []
-    if twice:
-        shown = ", ".join(f"{show_key(pipeline, row[:-1])} ({row[-1]} rows)" for row in twice)
-        problems.append(f"features give more than one row for a key: {shown}; group or deduplicate the joined side")
-    if strange:
-        shown = ", ".join(show_key(pipeline, row) for row in strange)
-        problems.append(
-            f"features give keys that `{pipeline.primary}` does not have: {shown}; join from the primary source"
-        )
-    return tuple(problems)
-
-
 def _with_kept(
     connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, primary: pa.Table, features: pa.Table
 ) -> pa.Table:
@@ -142,50 +106,8 @@ def _with_kept(
     more = [c for c in pipeline.destination.keep if c not in features.column_names and c in primary.column_names]
     if not more:
         return features
-    key, source = _quoted(pipeline.key), _quoted((pipeline.primary,))
-    kept = ", ".join(f"p.{_quoted((column,))}" for column in more)
+    connection.register("penstock_features", features)
+    key, source = quoted(pipeline.key), quoted((pipeline.primary,))
+    kept = ", ".join(f"p.{quoted((column,))}" for column in more)
     joined = f"select f.*, {kept} from penstock_features f join {source} p using ({key})"  # noqa: S608 # names, quoted
     return normalized(fetch_relation(connection.sql(joined)), exact=more)
-
-
-def halt_on_duplicates(run: ScoringRun, keys: pa.Table) -> None:
-    """Refuse keys of the primary source that have more than one row.
-
-    Raises:
-        Halted: there are some.
-    """
-    if twice := duplicate_keys(run.pipeline, keys):
-        raise Halted(run.pipeline.name, interval_label(run.interval), (describe_duplicates(run.pipeline, twice),))
-
-
-def describe_duplicates(pipeline: Pipeline, twice: Sequence[str]) -> str:
-    """Say that keys of the primary source have more than one row."""
-    key = ", ".join(f"`{c}`" for c in pipeline.key)
-    return f"the key {key} of source `{pipeline.primary}` is not unique: {', '.join(twice)}"
-
-
-def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:
-    """Return the first keys that have more than one row, with their counts. Empty if the key is unique."""
-    key = pipeline.key
-    if not table.num_rows:
-        return ()
-    if len(key) == 1 and compute.count_distinct(table[key[0]], mode="only_valid").as_py() == table.num_rows:
-        return ()
-    counted = table.select(list(key)).group_by(list(key)).aggregate([([], "count_all")])
-    twice = counted.filter(compute.greater(counted["count_all"], pa.scalar(1))).slice(0, SHOWN).to_pylist()
-    return tuple(show_duplicate(pipeline, [row[c] for c in key], row["count_all"]) for row in twice)
-
-
-def show_duplicate(pipeline: Pipeline, key: Sequence[Any], rows: int) -> str:
-    """Write a key with the number of its rows."""
-    return f"{show_key(pipeline, key)} ({rows} rows)"
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join('"' + name.replace('"', '""') + '"' for name in names)
-
-
-def show_key(pipeline: Pipeline, values: Sequence[Any]) -> str:
-    """Write a key as errors show it."""
-    named = zip(pipeline.key, values, strict=True)
-    return " / ".join(HIDDEN if c.casefold() in pipeline.private_columns else str(value) for c, value in named)

@@ -16,7 +16,8 @@ from penstock.ledger.quarantine import digest_row
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.cut_check import check_cut
-from penstock.run.features import build_features, halt_on_duplicates
+from penstock.run.features import build_features
+from penstock.run.keys import halt_on_duplicates
 from penstock.run.partition_options import PartitionOptions
 from penstock.run_types import (
     ExtractedRows,
@@ -183,7 +184,10 @@ def _count_released(validation: Validation, refused: int) -> Validation:
 
 def _halt_on_duplicates(run: ScoringRun, primary: pa.Table) -> None:
     keys = primary.select(list(run.pipeline.key))
-    halt_on_duplicates(run, keys.filter(compute.invert(_any_null(keys, run.pipeline.key))))
+    incomplete = _any_null(keys, run.pipeline.key)
+    if compute.any(incomplete).as_py():
+        keys = keys.filter(compute.invert(incomplete))
+    halt_on_duplicates(run, keys)
 
 
 def _null_keys(pipeline: Pipeline, primary: pa.Table) -> dict[int, tuple[Reason, ...]]:

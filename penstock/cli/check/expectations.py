@@ -25,6 +25,10 @@ class Trial:
     masking: "MaskingPolicy"
     report: CheckReport
     tried: int = field(default=0, init=False)
+    compiled: int = field(default=0, init=False)
+    """How many row expectations DuckDB judges."""
+    by_library: list[str] = field(default_factory=list, init=False)
+    """The row expectations that Great Expectations judges."""
 
     def judge(self, stage: str, rows: "pa.Table", size: SampleSize) -> None:
         """Judge the rows of one stage.
@@ -48,6 +52,7 @@ class Trial:
                 stage, judged, rows.num_rows, rows.column_names, expectations, sampled=True, masking=self.masking
             )
             self.tried += len(expectations)
+            self._count_judges(stage, rows.schema, [each for each in expectations if each.is_row])
             for found in verdict.validations:
                 if found.outcome == "halted":
                     what = f"{stage}: {found.expectation}: {found.detail}. It is critical, so the run would halt"
@@ -67,6 +72,27 @@ class Trial:
             self.report.note(SUBJECT, f"{self.tried} of {number} were tried on sample rows")
         else:
             self.report.ok(SUBJECT, f"{number} can be evaluated")
+        self._note_judges()
+
+    def _count_judges(self, stage: str, schema: "pa.Schema", expectations: "Sequence[Expectation]") -> None:
+        from penstock.quality.predicates import compile_predicates
+
+        for expectation, predicate in zip(expectations, compile_predicates(expectations, schema), strict=True):
+            if predicate is not None:
+                self.compiled += 1
+            else:
+                self.by_library.append(f"{stage}: {expectation.label}")
+
+    def _note_judges(self) -> None:
+        """Report who judges the rows: DuckDB, or Great Expectations where DuckDB is not proven to be the same."""
+        if self.by_library:
+            listed = "; ".join(self.by_library)
+            others = len(self.by_library)
+            self.report.note(
+                SUBJECT, f"rows: {self.compiled} judged by DuckDB, {others} by Great Expectations: {listed}"
+            )
+        elif self.compiled:
+            self.report.note(SUBJECT, f"rows: {self.compiled} judged by DuckDB")
 
     def _note_suite(self, stage: str, expectations: "Sequence[Expectation]") -> None:
         """Report which expectations of a suite are judged in the audit, and what was changed of them."""

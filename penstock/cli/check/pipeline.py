@@ -317,7 +317,7 @@ class _Check:
             )
 
     def _check_key(self, primary: "pa.Table") -> None:
-        from penstock.run.features import duplicate_keys
+        from penstock.run.keys import duplicate_keys
 
         twice = duplicate_keys(self.pipeline, primary)
         if twice:

@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.errors import SpecError
-from penstock.quality import columns_needed, judge_rows, judge_shares, judge_whole
+from penstock.quality import columns_needed, judge_rows, judge_shares, judge_whole, needs_great_expectations
+from penstock.quality.engine import build_expectation, run_expectations
+from penstock.quality.library_judge import find
 from penstock.run_types import Validation, Verdict
 from penstock.spec.expectation import Expectation
 
@@ -225,6 +231,17 @@ def test_decimals_equal_what_is_written(precision: int) -> None:
 
     assert refused_by(values, IN_SET, value_set=[0.1]) == [1]
     assert refused_by(values, BETWEEN, min_value=0.1, max_value=0.2) == [1]
+
+
+@pytest.mark.parametrize("precision", [10, 38])
+def test_every_decimal_of_two_digits_equals_the_number_that_is_written(precision: int) -> None:
+    """Arrow's own cast to float64 is one bit off for one of ten."""
+    values = [Decimal(cents).scaleb(-2) for cents in range(100)]
+    table = pa.table({"x": pa.array(values, pa.decimal128(precision, 2))})
+    bounds = [expect(BETWEEN, "info", column="x", min_value=float(value), max_value=float(value)) for value in values]
+
+    for found in (judge_rows("payments", table, bounds).validations, find("payments", table, bounds, positions=True)):
+        assert [one.unexpected for one in found] == [99] * 100
 
 
 def test_decimals_of_many_digits_are_compared_exactly() -> None:
@@ -467,6 +484,77 @@ def test_importing_quality_does_not_import_the_library() -> None:
     script = "import sys, penstock.quality; sys.exit('great_expectations' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_library_is_not_imported_if_all_is_compiled() -> None:
+    script = (
+        "import sys, pyarrow as pa\n"
+        "from penstock.quality import judge_rows, judge_whole\n"
+        "from penstock.spec.expectation import Expectation\n"
+        "def expect(type, **arguments): return Expectation(type=type, arguments=arguments)\n"
+        "rows = pa.table({'x': [1, None, 9], 'y': ['a', 'b', None]})\n"
+        "chosen = [\n"
+        "    expect('expect_column_values_to_be_between', column='x', max_value=5),\n"
+        "    expect('expect_column_values_to_match_regex', column='y', regex='^a$'),\n"
+        "    expect('expect_column_to_exist', column='x'),\n"
+        "    expect('expect_table_row_count_to_equal', value=3),\n"
+        "]\n"
+        "found = judge_rows('s', rows, chosen).validations + judge_whole('s', rows, 3, ['x'], chosen).validations\n"
+        "assert [one.unexpected for one in found] == [1, 1, 0, 0], found\n"
+        "print('great_expectations' in sys.modules)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("expectation", "needs"),
+    [
+        (expect(BETWEEN, column="x", max_value=5), False),
+        (expect(BETWEEN, column="x", max_value="2026-01-01"), False),
+        (expect(IN_SET, column="x", value_set=["a", "b"]), False),
+        (expect(IN_SET, column="x", value_set=["a", 1]), True),
+        (expect("expect_column_values_to_match_regex", column="x", regex="^a+$"), False),
+        (expect("expect_column_values_to_match_regex", column="x", regex="(?=a)"), True),
+        (expect("expect_column_values_to_be_json_parseable", column="x"), True),
+        (expect(MEAN, "info", column="x", max_value=5), True),
+        (expect("expect_table_row_count_to_equal", "info", value=5), False),
+        (expect("expect_column_to_exist", "info", column="x"), False),
+    ],
+)
+def test_pipeline_needs_the_library_for_what_can_never_be_compiled(expectation: Expectation, needs: bool) -> None:
+    pipeline: Any = SimpleNamespace(expectations={"payments": [expect(NOT_NULL, column="x"), expectation]})
+
+    assert needs_great_expectations(pipeline) is needs
+
+
+_NAMES = ("a", "b", "A", "é")
+
+
+@given(
+    st.lists(st.sampled_from(_NAMES), min_size=1, unique=True),
+    st.lists(st.sampled_from(_NAMES), min_size=1),
+    st.integers(0, 4),
+)
+def test_schema_is_judged_as_the_library_does(columns: list[str], names: list[str], number: int) -> None:
+    chosen = [
+        expect("expect_column_to_exist", "info", column=names[0]),
+        expect("expect_table_column_count_to_equal", "info", value=number),
+        expect("expect_table_column_count_to_be_between", "info", min_value=number),
+        expect("expect_table_column_count_to_be_between", "info", min_value=0, max_value=number),
+        expect("expect_table_columns_to_match_ordered_list", "info", column_list=names),
+        expect("expect_table_columns_to_match_set", "info", column_set=names),
+        expect("expect_table_columns_to_match_set", "info", column_set=names, exact_match=False),
+        expect("expect_table_columns_to_match_set", "info", column_set=names, exact_match=True),
+    ]
+    built = [build_expectation(each.type, "info", each.arguments, place) for place, each in enumerate(chosen)]
+
+    found = judge_whole("s", pa.table({}), 0, columns, chosen).validations
+
+    reference = run_expectations(pd.DataFrame(columns=columns), built, positions=False)
+    assert [one.outcome == "passed" for one in found] == [one.success for one in reference]
 
 
 def test_engine_keeps_quiet_and_reports_nothing_to_its_makers(tmp_path: Any) -> None:
