@@ -187,6 +187,20 @@ def test_a_suite_of_great_expectations_is_tried_and_what_it_becomes_is_noted(pla
     assert "table_row_count_to_be_between (min_value=1): it judges the interval as a whole" in changed
 
 
+def test_check_says_who_judges_the_rows(place: Place) -> None:
+    told = check("--end", "2026-01-02")
+    assert any(line.startswith("• expectations: by row: ") and line.endswith(" judged by DuckDB") for line in told), (
+        told
+    )
+
+    regex = '{type: expect_column_values_to_match_regex, column: country, regex: "^(?!x)"}'
+    respec(place, "  payments:\n    - {type", f"  payments:\n    - {regex}\n    - {{type")
+    told = check("--end", "2026-01-02")
+
+    [note] = [line for line in told if line.startswith("• expectations: by row: ")]
+    assert "judged by DuckDB, 1 by Great Expectations: payments: country column_values_to_match_regex" in note
+
+
 def test_a_database_that_the_tests_do_not_read_is_noted(place: Place) -> None:
     sa.dialects.registry.register("oddbase", "tests.oddbase", "OddDialect")
     url = str(place.shop.url).replace("sqlite", "oddbase", 1)

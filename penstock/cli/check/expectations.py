@@ -89,10 +89,10 @@ class Trial:
             listed = "; ".join(self.by_library)
             others = len(self.by_library)
             self.report.note(
-                SUBJECT, f"rows: {self.compiled} judged by DuckDB, {others} by Great Expectations: {listed}"
+                SUBJECT, f"by row: {self.compiled} judged by DuckDB, {others} by Great Expectations: {listed}"
             )
         elif self.compiled:
-            self.report.note(SUBJECT, f"rows: {self.compiled} judged by DuckDB")
+            self.report.note(SUBJECT, f"by row: {self.compiled} judged by DuckDB")
 
     def _note_suite(self, stage: str, expectations: "Sequence[Expectation]") -> None:
         """Report which expectations of a suite are judged in the audit, and what was changed of them."""
