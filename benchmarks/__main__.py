@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from benchmarks.check import check_scores
 from benchmarks.peers import describe_lacking, has_environment, version_of
 from benchmarks.place import Place
-from benchmarks.ratios import TOLERANCE, Stored, find_regressions, read_stored, store
+from benchmarks.ratios import TOLERANCE, Stored, find_regressions, is_busy, read_stored, store
 from benchmarks.results import ratios_of, show_table, write_results
 from benchmarks.runner import Measured, run_candidate, run_module
 from benchmarks.servers import Servers, open_servers
@@ -19,12 +19,16 @@ Rounds = dict[str, list[Measured]]
 def main() -> None:
     asked = _parse()
     names = NAMES if "all" in asked.workload else asked.workload
-    sections, worse = {}, list[str]()
+    sections, worse, busy = {}, list[str](), is_busy()
+    if asked.check and busy:
+        print(
+            "The machine is busy: ratios of processor time and memory are judged, those of seconds are not.", flush=True
+        )
     with open_servers() as servers:
         for name in names:
             workload = load(name).WORKLOAD
             if asked.check or asked.store:
-                worse += guard(servers, workload, asked.rounds, asked.store)
+                worse += guard(servers, workload, asked.rounds, renew=asked.store, busy=busy)
                 continue
             rows = asked.rows or round(workload.rows * asked.scale)
             title, body = measure(servers, workload, rows, asked.rounds)
@@ -55,7 +59,7 @@ def measure(servers: Servers, workload: Workload, rows: int, rounds: int) -> tup
     return f"{workload.title}, {rows:,} rows", "\n\n".join([table, " ".join(notes)])
 
 
-def guard(servers: Servers, workload: Workload, rounds: int, renew: bool) -> list[str]:
+def guard(servers: Servers, workload: Workload, rounds: int, *, renew: bool, busy: bool) -> list[str]:
     """Compare the ratios at the workload's small size with the stored ones, without peers, or store them.
 
     A ratio that is worse is measured again, and the quietest of all rounds count. Return what is still worse.
@@ -74,11 +78,11 @@ def guard(servers: Servers, workload: Workload, rounds: int, renew: bool) -> lis
             store(name, rows, ratios_of(workload, measured, rows))
             print(f"{name}: stored {ratios_of(workload, measured, rows)}", flush=True)
             return []
-        worse = _compare(workload, measured, known)
+        worse = _compare(workload, measured, known, busy)
         if worse:
             print("\n".join([*worse, f"{name}: measuring again"]), flush=True)
             _run_rounds(place, workload, measured, range(rounds + 1, 2 * rounds + 1))
-            worse = _compare(workload, measured, known)
+            worse = _compare(workload, measured, known, busy)
     if not worse:
         print(f"{name}: no ratio is worse than the stored one by more than {TOLERANCE:.0%}", flush=True)
     return worse
@@ -99,8 +103,8 @@ def _run_rounds(place: Place, workload: Workload, measured: Rounds, numbers: Ite
             print(f"round {number}: {name:13} {figures}", flush=True)
 
 
-def _compare(workload: Workload, measured: Rounds, known: Stored) -> list[str]:
-    return find_regressions(workload.name, ratios_of(workload, measured, known.rows), known)
+def _compare(workload: Workload, measured: Rounds, known: Stored, busy: bool) -> list[str]:
+    return find_regressions(workload.name, ratios_of(workload, measured, known.rows), known, busy)
 
 
 def _parse() -> argparse.Namespace:

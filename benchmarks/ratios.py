@@ -1,12 +1,15 @@
 """Store the last measured ratios, of the quietest rounds. A later ratio that is a quarter worse is a regression."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 STORED = Path(__file__).with_name("ratios.json")
 TOLERANCE = 0.25
+_STEADY = ("cpu_seconds", "peak_mb")
+"""Figures that other work on the machine hardly changes."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,19 @@ def store(workload: str, rows: int, ratios: Mapping[str, float], file: Path = ST
     file.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n", encoding="utf-8")
 
 
-def find_regressions(workload: str, seen: Mapping[str, float], stored: Stored) -> list[str]:
-    """Return a message for each ratio that is worse (larger) than the stored one by more than the tolerance."""
+def is_busy() -> bool:
+    """Return whether other work keeps the machine's processors busy. Ask before the first candidate runs."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1)
+
+
+def find_regressions(workload: str, seen: Mapping[str, float], stored: Stored, busy: bool = False) -> list[str]:
+    """Return a message for each ratio that is worse (larger) than the stored one by more than the tolerance.
+
+    Args:
+        busy: judge processor time and memory alone: on a busy machine the clock says little.
+    """
     return [
         f"{workload}: {name} is {seen[name]:.3f}, and was {was:.3f}: worse by {seen[name] / was - 1:.0%}"
         for name, was in stored.ratios.items()
-        if name in seen and seen[name] > was * (1 + TOLERANCE)
+        if name in seen and seen[name] > was * (1 + TOLERANCE) and not (busy and not name.endswith(_STEADY))
     ]

@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.ratios import find_regressions, read_stored, store
+from benchmarks.ratios import find_regressions, is_busy, read_stored, store
 from benchmarks.results import write_section
 
 NAME, TITLE = "small-run", "Small runs: one interval of 6,000 rows on SQLite"
@@ -39,17 +39,17 @@ Rounds = dict[str, list[Took]]
 
 
 def main() -> None:
-    asked = _parse()
+    asked, busy = _parse(), is_busy()
     with TemporaryDirectory() as folder:
         project = _Project(Path(folder), 1 + 2 * _DAYS * asked.rounds)  # enough to measure again
         rounds: Rounds = {}
         _measure(project, rounds, asked.rounds)
         known = read_stored().get(NAME)
-        worse = find_regressions(NAME, ratios_of(rounds, min), known) if asked.check and known else []
+        worse = find_regressions(NAME, ratios_of(rounds, min), known, busy) if asked.check and known else []
         if worse:
             print("\n".join([*worse, f"{NAME}: measuring again"]), flush=True)
             _measure(project, rounds, asked.rounds)
-            worse = find_regressions(NAME, ratios_of(rounds, min), known) if known else []
+            worse = find_regressions(NAME, ratios_of(rounds, min), known, busy) if known else []
         project.end()
     body = show_table(rounds)
     print(f"\n{TITLE}\n\n{body}\n")

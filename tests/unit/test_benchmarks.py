@@ -29,6 +29,15 @@ def test_a_ratio_worse_by_more_than_a_quarter_is_told() -> None:
     assert worse == ["W1: penstock / floor is 1.260, and was 1.000: worse by 26%"]
 
 
+def test_on_a_busy_machine_processor_time_and_memory_are_judged_alone() -> None:
+    names = ("penstock / floor", "penstock / floor, cpu_seconds", "penstock / floor, peak_mb")
+    stored = Stored(1000, dict.fromkeys(names, 1.0))
+
+    worse = find_regressions("W1", dict.fromkeys(names, 2.0), stored, busy=True)
+
+    assert [message.partition(" is ")[0] for message in worse] == [f"W1: {name}" for name in names[1:]]
+
+
 def test_storing_one_workload_keeps_the_others(tmp_path: Path) -> None:
     file = tmp_path / "ratios.json"
     store("W1", 1000, {"penstock / floor": 1.0}, file)
@@ -115,7 +124,7 @@ def test_the_guard_takes_the_quietest_rounds() -> None:
         "floor": [Measured(2.0, 2.0, 0, 0), Measured(8.0, 2.5, 0, 0)],
     }
 
-    assert ratios_of(workload, rounds, 1000) == {"penstock / floor": 2.0}
+    assert ratios_of(workload, rounds, 1000) == {"penstock / floor": 2.0, "penstock / floor, cpu_seconds": 1.5}
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc here")
