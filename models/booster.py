@@ -38,6 +38,26 @@ _TYPES = {"float": "float", "int": "int", "bool": "i", "category": "c"}
 
 
 @dataclass(frozen=True)
+class ModelInputs:
+    """A table's columns as a model takes them, converted once for its misfits and for its scores."""
+
+    rows: int
+    columns: list[FeatureColumn]
+    margins: list[FeatureColumn]
+
+    def refused_rows(self) -> dict[int, tuple[Misfit, ...]]:
+        """Return position and reasons of every row that the model cannot take. A feature may always be NULL.
+
+        The reasons contain values of the rows: mask them before they are shown or stored.
+        """
+        reasons: dict[int, tuple[Misfit, ...]] = {}
+        for column in self.columns + self.margins:
+            for row, misfit in column.misfits.items():
+                reasons[row] = (*reasons.get(row, ()), misfit)
+        return dict(sorted(reasons.items()))
+
+
+@dataclass(frozen=True)
 class ModelVersion:
     """One verified model version, ready to score. Threads may share it."""
 
@@ -55,15 +75,12 @@ class ModelVersion:
             raise ModelMismatch(self.manifest.label, missing, "needs columns that the batch does not have")
 
     def refused_rows(self, table: pa.Table) -> dict[int, tuple[Misfit, ...]]:
-        """Return position and reasons of every row that the model cannot take. A feature may always be NULL.
+        """Return position and reasons of every row of a table that the model cannot take."""
+        return self.read_inputs(table).refused_rows()
 
-        The reasons contain values of the rows: mask them before they are shown or stored.
-        """
-        reasons: dict[int, tuple[Misfit, ...]] = {}
-        for column in self.read(table) + self.read_margins(table):
-            for row, misfit in column.misfits.items():
-                reasons[row] = (*reasons.get(row, ()), misfit)
-        return dict(sorted(reasons.items()))
+    def read_inputs(self, table: pa.Table) -> ModelInputs:
+        """Convert the columns that the model takes. Raise `ModelMismatch` if one is missing."""
+        return ModelInputs(table.num_rows, self.read(table), self.read_margins(table))
 
     def score(self, table: pa.Table, threads: int | None = None) -> pa.Table:
         """Score every row: the columns `manifest.outputs`, float64 (`predicted_class` text), in the table's row order.
@@ -74,17 +91,20 @@ class ModelVersion:
             ModelMismatch: a feature is missing, or `refused_rows` would return a row.
             ModelRefused: the model returns another number of rows, or a score that is not finite.
         """
-        columns, margins = self.read(table), self.read_margins(table)
-        for column in columns + margins:
+        return self.score_inputs(self.read_inputs(table), threads)
+
+    def score_inputs(self, inputs: ModelInputs, threads: int | None = None) -> pa.Table:
+        """Score every row of converted columns, as `score` does."""
+        for column in inputs.columns + inputs.margins:
             if column.misfits:
                 raise ModelMismatch(
                     self.manifest.label,
                     (column.feature.name,),
-                    f"cannot take {len(column.misfits):,} of {plural(table.num_rows, 'row')} "
+                    f"cannot take {len(column.misfits):,} of {plural(inputs.rows, 'row')} "
                     f"({next(iter(column.misfits.values())).why}); `refused_rows` returns them",
                 )
-        scores = self._predict(columns, margins, threads)
-        expected = (table.num_rows, len(self.manifest.score_columns))
+        scores = self._predict(inputs.columns, inputs.margins, threads)
+        expected = (inputs.rows, len(self.manifest.score_columns))
         if scores.shape != expected:
             raise ModelRefused(self.manifest.label, f"it returned scores of shape {scores.shape}, not {expected}.")
         if not np.isfinite(scores).all():

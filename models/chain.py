@@ -4,6 +4,7 @@ Rows that a step's `when:` leaves out have NULL in its columns. A row that a ste
 and its outputs of earlier steps are dropped.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +46,18 @@ def score_step(
     names = {output: pipeline.name_output(step, output) for output in model.manifest.outputs}
     refuse_clash(pipeline, rows.column_names, tuple(names.values()))
     places = _places(pipeline, step, rows, options.statement_seconds)
-    misfits = add_unstorable(pipeline, rows, _find_misfits(step, model, rows, places))
+    taken = take_inputs(step, model.manifest, _at(rows, places))
+    inputs = model.read_inputs(taken)
+    misfits = add_unstorable(pipeline, rows, _name_misfits(step, inputs.refused_rows(), places))
     rows, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, rows, misfits)
     if misfits:
         places = _places(pipeline, step, rows, options.statement_seconds)
-    inputs = take_inputs(step, model.manifest, _at(rows, places))
+        taken = take_inputs(step, model.manifest, _at(rows, places))
+        inputs = model.read_inputs(taken)
     notes = tuple(
-        replace(n, expectation=f"step {step.name}: {n.expectation}") for n in note_large_integers(model, inputs)
+        replace(n, expectation=f"step {step.name}: {n.expectation}") for n in note_large_integers(model, taken)
     )
-    scores = model.score(inputs)
+    scores = model.score_inputs(inputs)
     for output, name in names.items():
         rows = rows.append_column(name, _spread(scores[output], places, rows.num_rows))
     return replace(
@@ -120,11 +124,10 @@ def _places(
     return np.flatnonzero(choose_rows(pipeline, step, rows, statement_seconds).to_numpy())
 
 
-def _find_misfits(
-    step: ScoreStep, model: "ModelVersion", rows: pa.Table, places: "np.ndarray[Any, Any] | None"
+def _name_misfits(
+    step: ScoreStep, found: Mapping[int, tuple[Misfit, ...]], places: "np.ndarray[Any, Any] | None"
 ) -> dict[int, tuple[Misfit, ...]]:
-    """Return position and reasons of the rows that the step's model cannot take, among those that the step scores."""
-    found = model.refused_rows(take_inputs(step, model.manifest, _at(rows, places)))
+    """Return misfits among the rows that the step scores by their positions in all rows, with step and column."""
     return {
         row if places is None else int(places[row]): tuple(
             replace(misfit, step=step.name, column=step.inputs.get(misfit.feature)) for misfit in misfits

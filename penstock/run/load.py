@@ -18,8 +18,8 @@ from penstock.errors import DatabaseUnavailable, KeyCollision, PartitionMoved, T
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
 from penstock.resources.usage import PartitionMeter, Spent
-from penstock.run.keys import SHOWN, describe_duplicates, halt_on_duplicates, show_duplicate
 from penstock.run.history_table import fit_rows, history_name, keeps_types, prepare
+from penstock.run.keys import SHOWN, describe_duplicates, halt_on_duplicates, show_duplicate
 from penstock.run_types import Partition, Receipt, Refusal, ScoredRows, ScoringRun
 
 _COUNTS = ("extracted", "scored", "quarantined", "excluded")

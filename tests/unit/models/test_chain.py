@@ -1,13 +1,17 @@
 """Steps over rows in memory, with real boosters: what is taken, what is skipped, and what is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from penstock.errors import ExpressionError, FeaturesError, ModelMismatch
+from penstock.models import booster
 from penstock.models.booster import ModelVersion
 from penstock.models.chain import score_step
+from penstock.models.columns import FeatureColumn, read_column
+from penstock.models.manifest import Feature
 from penstock.models.needs import needed_columns
 from penstock.privacy.masking import NO_MASKING
 from penstock.run.partition_options import PartitionOptions
@@ -80,6 +84,27 @@ def test_scores_stay_with_their_rows_where_some_are_refused(models: Models) -> N
     [[reason]] = [refusal.reasons for refusal in found.refusals]
     assert reason == Misfit("country", "unseen category", "XX", step="deep")
     assert reason.text == "step deep: `country`: unseen category 'XX'"
+
+
+@pytest.mark.parametrize(("lacking", "times"), [(0, 1), (1, 2)])
+def test_columns_are_converted_once_for_misfits_and_scores_unless_a_row_is_refused(
+    models: Models, monkeypatch: pytest.MonkeyPatch, lacking: int, times: int
+) -> None:
+    rows = payments(days=1, a_day=20)
+    amounts = [float("inf")] * lacking + rows["amount"].to_pylist()[lacking:]
+    rows = rows.set_column(rows.column_names.index("amount"), "amount", pa.array(amounts))
+    converted: list[str] = []
+
+    def counted(feature: Feature, *arguments: Any) -> FeatureColumn:
+        converted.append(feature.name)
+        return read_column(feature, *arguments)
+
+    monkeypatch.setattr(booster, "read_column", counted)
+    spec = read()
+
+    score_step(spec, Features(rows, 20, 0, (), ()), spec.steps[0], models["screen"], PartitionOptions(NO_MASKING, 60))
+
+    assert converted.count("amount") == times
 
 
 def test_an_input_that_is_not_there_is_told_with_its_step(models: Models) -> None:
