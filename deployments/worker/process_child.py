@@ -29,6 +29,7 @@ from prefect.settings import get_current_settings
 from prefect.utilities.services import critical_service_loop
 from prefect.workers.process import ProcessWorker
 
+from penstock.deployments.worker.eager import take_flow_runs
 from penstock.deployments.worker.fork_client import SOCKET
 
 logger = logging.getLogger("prefect.worker.fork_server")
@@ -41,9 +42,6 @@ REPORT_SECONDS = 10.0
 
 RESTART_SECONDS = 5.0
 """Seconds before a killed fork server is started again."""
-
-EAGER_SECONDS, LOOK_SECONDS = 5.0, 0.25
-"""After it has found a flow run, the worker looks for others this often and this long: a backfill starts the next."""
 
 NAMED = 3
 """Most runs that a waiting run's log names."""
@@ -121,19 +119,6 @@ def keep_fork_server(name: str) -> None:
             logger.warning("the fork server was killed by %s and is started again", signal.Signals(-exit_code).name)
             time.sleep(RESTART_SECONDS)
     logger.warning("the fork server ended with exit code %d: flow runs start without it", exit_code)
-
-
-async def take_flow_runs(worker: ProcessWorker) -> None:
-    """Take the flow runs that are due, and while there have just been new ones, look again at short intervals."""
-    until, known = 0.0, set[UUID]()
-    while True:
-        found = {flow_run.id for flow_run in await worker.get_and_submit_flow_runs()}
-        if found - known:  # a run that waits for its slot is found again and again
-            until = time.monotonic() + EAGER_SECONDS
-        known |= found
-        if time.monotonic() >= until:
-            return
-        await anyio.sleep(LOOK_SECONDS)
 
 
 async def work(worker: ProcessWorker) -> None:

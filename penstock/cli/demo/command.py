@@ -1,6 +1,5 @@
 """`penstock demo` on a made-up shop: train, score, quarantine, halt, heal. Figures are read back."""
 
-import gc
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +17,7 @@ from penstock.cli.demo.context import (
     stop,
 )
 from penstock.cli.demo.pack import find_pack, play_pack, write_settings
-from penstock.cli.opening import open_models, open_settings
+from penstock.cli.opening import open_models, open_settings, without_collecting
 from penstock.cli.output import console as stdout
 from penstock.cli.output import make_table
 from penstock.cli.own_settings import alone_in
@@ -60,14 +59,13 @@ def demo(
     ] = None,
 ) -> None:
     """Try Penstock on a made-up shop in less than a minute, or on a domain pack."""
-    gc.disable()  # until all is imported (`worker.flow_run.load`)
     console, clock = stdout(), Clock()
     ensure_installed()
     chosen = None if pack is None else find_pack(pack)
     make_folder(folder)
     if chosen is not None:
         write_settings(folder, chosen)
-    with alone_in(folder) as overruling:
+    with alone_in(folder) as overruling, without_collecting():
         if chosen is not None:
             play_pack(DemoContext(console, clock, open_settings(), chosen.pipelines[0]), chosen, folder, rows, seed)
         else:

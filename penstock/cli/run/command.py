@@ -1,6 +1,5 @@
 """`penstock run`: score the due intervals in this process, and report the outcome from the ledger."""
 
-import gc
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,7 @@ import typer
 
 from penstock.cli.arguments import End, ModelOption, PipelineName, Restate, Start
 from penstock.cli.ending import VERBOSE, print_error
-from penstock.cli.opening import connector, open_pipeline, open_settings
+from penstock.cli.opening import connector, open_pipeline, open_settings, without_collecting
 from penstock.cli.output import console as stdout_console
 from penstock.cli.output import short
 from penstock.cli.plan import choose_mode, find_intervals, print_plan, resolve_models
@@ -71,23 +70,23 @@ def run(
     Running the command twice is safe: published intervals are left alone.
     """
     ctx.meta[VERBOSE] = verbose
-    gc.disable()  # until all is imported (`worker.flow_run.load`): it takes a sixth of the import time
     settings = open_settings()
     mode = choose_mode(start, end, restate)
     if dry_run:
         print_plan(open_pipeline(pipeline, settings), settings, mode, start, end, model, partition_rows)
         return
-    summary = run_pipeline(
-        pipeline,
-        settings,
-        stdout_console(),
-        mode=mode,
-        start=start,
-        end=end,
-        model=model,
-        partition_rows=partition_rows,
-        verbose=verbose,
-    )
+    with without_collecting():
+        summary = run_pipeline(
+            pipeline,
+            settings,
+            stdout_console(),
+            mode=mode,
+            start=start,
+            end=end,
+            model=model,
+            partition_rows=partition_rows,
+            verbose=verbose,
+        )
     raise typer.Exit(summary.exit_code)
 
 

@@ -33,3 +33,17 @@ def test_a_flow_run_does_not_wait_for_the_thread_of_its_heartbeat() -> None:
     )
 
     assert told.stdout.splitlines()[-1] == "true"
+
+
+def test_garbage_is_collected_again_after_a_command_that_ends_before_its_imports() -> None:
+    ask = "import gc; from penstock.cli.opening import without_collecting"
+    use = "with without_collecting(): before = gc.isenabled()"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{ask}\n{use}\nprint(before, gc.isenabled())"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=SECONDS,
+    )
+
+    assert told.stdout.split() == ["False", "True"]
