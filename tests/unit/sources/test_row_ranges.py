@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ def test_each_row_is_in_one_range_and_a_range_is_larger_only_if_it_is_one_unit(r
 
     assert [each.rows for each in ranges] == [sum(each.first <= row < each.end for row in rows) for each in ranges]
     assert sum(each.rows for each in ranges) == len(rows)
-    assert all(one.end <= other.first for one, other in zip(ranges, ranges[1:], strict=False))
+    assert all(one.end <= other.first for one, other in pairwise(ranges))
     assert all(each.rows <= size or each.end - each.first == 1 for each in ranges)
     if len(set(rows)) == len(rows):
         assert len(ranges) <= -(-len(rows) // size)
