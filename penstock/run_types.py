@@ -140,10 +140,6 @@ class Partition:
     lower: Bound | None
     upper: Bound | None
     rows: int
-    span: DataInterval | None = None
-    """The part of the interval that the rows are in. None: the whole interval."""
-    places: TablePlaces | None = None
-    """The places of the table that the rows are read from. None: all."""
     snapshots: dict[str, str] = field(default_factory=dict)
     """By connection: the snapshot in which all slices of the interval are read, if the database has one."""
     compare_cut: bool = False
@@ -154,6 +150,10 @@ class Partition:
     """By source of a table in a lake: the version that all slices of the interval are read from."""
     stray: int = 0
     """Rows of these files whose event time is outside the interval of their file. Only the first partition counts."""
+    span: DataInterval | None = None
+    """The part of the interval that the rows are in. None: the whole interval."""
+    places: TablePlaces | None = None
+    """The places of the table that the rows are read from. None: all."""
 
     @property
     def label(self) -> str:

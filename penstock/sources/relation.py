@@ -219,7 +219,7 @@ class Relation:
         partitions: list[Partition] = []
         for number, each in enumerate(ranges):
             span = _span(edges[number], edges[number + 1])
-            whole = Partition(0, 1, None, None, each.rows, span)
+            whole = Partition(0, 1, None, None, each.rows, span=span)
             partitions += self._cut_along(span, size, whole) if each.end - each.first <= unit else [whole]
         return partitions
 
