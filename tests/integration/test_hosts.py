@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from penstock.ledger.reader import partitions_of
 from penstock.resources.runner import parse_runner
@@ -153,6 +154,14 @@ def test_a_run_whose_host_is_lost_in_a_load_ends_right_and_stores_no_row_twice(c
     assert state.is_completed(), state.message
     assert cluster.shop.rows(name) == cluster.shop.undisturbed()
     assert cluster.shop.stored(name) == 500
+
+
+def test_the_server_ends_the_session_of_a_host_that_is_gone_in_half_a_minute(shop: Shop) -> None:
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+    with shop.place.warehouse.reading() as connection:
+        found = [connection.execute(sa.text(f"show {name}")).scalar_one() for name in names]
+
+    assert found == ["10", "5", "3", "30000"]
 
 
 def test_a_run_whose_hosts_are_all_lost_ends_by_name(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
