@@ -1,9 +1,8 @@
 """Check keys: a partition has each key once, and the features have the keys of the primary rows."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -12,6 +11,9 @@ from penstock.errors import Halted
 from penstock.privacy.masking import HIDDEN
 from penstock.run_types import ScoringRun, interval_label
 from penstock.spec.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    import duckdb
 
 SHOWN = 5
 """The most keys that a message names."""
@@ -44,7 +46,7 @@ def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:
 
 
 def key_problems(
-    connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, primary: pa.Table, features: pa.Table
+    connection: "duckdb.DuckDBPyConnection", pipeline: Pipeline, primary: pa.Table, features: pa.Table
 ) -> tuple[str, ...]:
     """Return why the keys of the features are wrong. Empty if each is unique and one of the primary rows'."""
     if _is_unique(features, pipeline.key) and _has_same_keys(features, primary, pipeline.key):
