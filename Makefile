@@ -73,6 +73,7 @@ bench-full: $(STAMP) $(PEERS) ## measure all workloads and write benchmarks/RESU
 bench-check: $(STAMP) ## fail if a ratio is worse than the stored one (ARGS="--workload W1" for one workload)
 	$(BIN)/python -m benchmarks --workload all --check $(ARGS)
 	$(if $(ARGS),,$(BIN)/python -m benchmarks.small_run --check)
+	$(if $(ARGS),,$(BIN)/python -m benchmarks.cold_start --check)
 
 .venv-peers/%/.installed: benchmarks/peers/%.txt
 ifneq ($(UV),)

@@ -24,13 +24,9 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
     """
     from penstock.settings import prefect_api_url
 
-    # Prefect prints a traceback for every failed task. A command prints its errors itself, one line each.
-    levels = ("INFO", "ERROR") if verbose else ("CRITICAL", "CRITICAL")
-    names = ("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL")
-    console_level = dict(zip(names, levels, strict=True))
     named = prefect_api_url()
     if named is not None:
-        with _environment(console_level), _quiet_handlers(verbose), _flushed_to_prefect():
+        with prefect_console(verbose=verbose), _quiet_handlers(verbose), _flushed_to_prefect():
             yield named
         return
     from penstock.deployments.server.local import client_environment, local_server
@@ -39,12 +35,28 @@ def prefect_api(settings: "Settings", *, verbose: bool = False) -> Iterator[str]
         if not server.linger_seconds:
             _own.append(server.api_url)
         try:
-            environment = client_environment(server.api_url, patient=server.full) | console_level
-            with _environment(environment), _quiet_handlers(verbose), _flushed_to_prefect():
+            with (
+                _environment(client_environment(server.api_url, patient=server.full)),
+                prefect_console(verbose=verbose),
+                _quiet_handlers(verbose),
+                _flushed_to_prefect(),
+            ):
                 yield server.api_url
         finally:
             if not server.linger_seconds:
                 _own.remove(server.api_url)
+
+
+@contextmanager
+def prefect_console(*, verbose: bool = False) -> Iterator[None]:
+    """Set how much Prefect prints. It reads this when it is imported.
+
+    Prefect prints a traceback for every failed task. A command prints its errors itself, one line each.
+    """
+    levels = ("INFO", "ERROR") if verbose else ("CRITICAL", "CRITICAL")
+    names = ("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL")
+    with _environment(dict(zip(names, levels, strict=True))):
+        yield
 
 
 @contextmanager

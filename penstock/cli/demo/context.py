@@ -180,8 +180,10 @@ def server_ahead(settings: "Settings") -> Iterator[None]:
 
 def load_engines() -> None:
     """Do the slow imports one by one, while the server starts in its own process."""
+    from penstock.cli.prefect_api import prefect_console
     from penstock.deployments.worker.flow_run import load
     from penstock.quality import load_engine
 
-    load_engine()
-    load()
+    with prefect_console():
+        load_engine()
+        load()
