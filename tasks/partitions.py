@@ -84,7 +84,7 @@ def score_partitions(
     while running or (waiting and not stopped):
         while waiting and not stopped and len(running) < in_flight:
             partition = waiting.pop()
-            future = score_partition.submit(whole(run), whole(partition), sample_share, current_agreement())
+            future = score_partition.submit(run, partition, sample_share, current_agreement())
             running[future] = partition
             future.add_done_callback(ended.put)
         done = _wait_for_one(ended, check)
