@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ def run_candidate(name: str, module: str, place: Place) -> Measured:
         RuntimeError: the candidate failed; the message has the end of its output.
     """
     empty_database(place.warehouses[name])
+    shutil.rmtree(Path(place.folder) / "home", ignore_errors=True)  # it names the ledger that was emptied
     begun = time.perf_counter()
     done, together_mb = _run("benchmarks.candidate", place, name, module)
     process_seconds = time.perf_counter() - begun
