@@ -27,6 +27,7 @@ from penstock.sources.logs.line_groups import count_lines, group_lines, read_key
 from penstock.sources.logs.set_aside import list_set_aside
 from penstock.sources.logs.zones import LocalZone
 from penstock.sources.relation import Relation
+from penstock.sources.sql import declared_types, without_types
 from penstock.spec.expression import read_expression
 from penstock.spec.named_columns import find_named_columns
 from penstock.spec.parts import MAX_NAME, twin_names
@@ -283,5 +284,8 @@ class LogReader:
         return DataInterval(interval.start - reach, interval.end) if interval else None
 
     def _relation(self) -> Relation:
-        table = landed_table(self.pipeline, self.name)
-        return Relation(self.name, self.database, table, ("file_id", "offset"), "time", "time")
+        rows: sa.FromClause = landed_table(self.pipeline, self.name)
+        declared = None
+        if not self.database.sql.values_as_declared:  # SQLAlchemy would make a datetime of each text
+            declared, rows = declared_types(rows), without_types(rows)
+        return Relation(self.name, self.database, rows, ("file_id", "offset"), "time", "time", declared=declared)
