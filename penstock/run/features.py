@@ -18,8 +18,10 @@ from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
 from penstock.run.keys import key_problems, quoted
 from penstock.run.text_macros import create_text_macros
+from penstock.sources.logs.formats import row_schema
 from penstock.spec.parts import twin_names
 from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import LogSource
 
 _QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # `pivot` is several statements inside
 
@@ -87,6 +89,7 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
         reason = f"took longer than {seconds} s. Fix its joins, or set PENSTOCK_STATEMENT_SECONDS to more."
         raise FeaturesError(pipeline.name, reason) from error
     except duckdb.Error as error:
+        error = _with_all_columns(connection, pipeline, query, error)
         reason = " ".join(str(error).split("LINE ")[0].split())
         if pipeline.private_columns and isinstance(error, duckdb.DataError):  # its message quotes the value
             hidden = f"fails: {type(error).__name__} {HIDDEN}. Fix `features:` in the spec."
@@ -97,6 +100,25 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
         reason = f"has more than one column of a name: {names} (upper and lower case are the same)."
         raise FeaturesError(pipeline.name, f"{reason} Select each once, or give it another name with `as`.")
     return features
+
+
+def _with_all_columns(
+    connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query: str, error: duckdb.Error
+) -> duckdb.Error:
+    """Return the error of a name as it is if logs have all their columns, which its message suggests.
+
+    A log's columns that the query does not name are not read.
+    """
+    if not isinstance(error, duckdb.BinderException):
+        return error
+    for name, source in pipeline.sources.items():
+        if isinstance(source, LogSource) and source.group is None and name != pipeline.primary:
+            connection.register(name, row_schema(source).empty_table())
+    try:
+        connection.sql(query)
+    except duckdb.Error as whole:
+        return whole
+    return error
 
 
 def _with_kept(

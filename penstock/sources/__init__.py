@@ -62,7 +62,10 @@ def open_source(
     if isinstance(source, DeltaSource | IcebergSource):
         return open_lake(pipeline, name, source, connect)
     if isinstance(source, LogSource):
-        return LogReader(pipeline.name, name, source, connect(pipeline.destination.connection), primary, groups)
+        # A row that expectations refuse is kept in quarantine as it was read, and so is one of the primary source.
+        features = None if primary or pipeline.expectations_of(name) else pipeline.features
+        warehouse = connect(pipeline.destination.connection)
+        return LogReader(pipeline.name, name, source, warehouse, primary, groups, features)
     return replace(open_files(pipeline, name, source, connect), planned=files.get(name))
 
 

@@ -52,11 +52,14 @@ class Relation:
     """Whether partitions follow the order of `partition_by`, as those of files do. Others can follow the time."""
     nested: bool = False
     """Whether structs, lists and maps are read as they are, for the features query. Without this they are JSON."""
+    only: frozenset[str] | None = None
+    """The columns to read, with the event time. None: all."""
 
     @property
     def columns(self) -> list[sa.ColumnElement[Any]]:
         """The expression to select for each column."""
-        return [self.database.sql.readable(c) for c in self.rows.c]
+        only = self.only
+        return [self.database.sql.readable(c) for c in self.rows.c if only is None or c.key in only]
 
     def check_columns(self) -> None:
         """Raise MissingColumns if the spec names columns that the relation lacks."""

@@ -44,7 +44,7 @@ def sql_relation(
         raise AmbiguousColumns(f"source `{name}`", twins)
     declared = None
     if not database.sql.values_as_declared:  # read them as they are
-        declared, rows = _declared(rows), _untyped(rows)
+        declared, rows = declared_types(rows), without_types(rows)
     along = partition_by or (source.key[0] if source.key else None)
     return Relation(
         name, database, rows, source.key, along, time, source.updated_column, declared, partition_by is not None
@@ -116,12 +116,14 @@ def _twins_of_query(query: sa.TextClause, names: Sequence[str], connection: sa.C
     return twin_names(dialect.original_names(names))
 
 
-def _untyped(rows: sa.FromClause) -> sa.FromClause:
+def without_types(rows: sa.FromClause) -> sa.FromClause:
+    """Return a table whose values are read as they are."""
     if not isinstance(rows, sa.TableClause):
         return rows
     return sa.table(rows.name, *(sa.column(column.name) for column in rows.c), schema=rows.schema)
 
 
-def _declared(rows: sa.FromClause) -> pa.Schema:
+def declared_types(rows: sa.FromClause) -> pa.Schema:
+    """Return the Arrow types of the columns that declare one."""
     pairs = ((column.name, declared_arrow_type(column.type)) for column in rows.c)
     return pa.schema([pa.field(str(name), kind) for name, kind in pairs if kind is not None])

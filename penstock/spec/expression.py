@@ -17,6 +17,7 @@ _NO_PART = {
     "STAR": "a star",
     "PARAMETER": "a parameter",
     "DEFAULT": "a default",
+    "POSITIONAL_REFERENCE": "a column by its place",
 }
 
 

@@ -55,7 +55,8 @@ def readable(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.cast(column, sa.Numeric).label(name)
     if isinstance(column.type, pg.OID):
         return sa.cast(column, sa.BigInteger).label(name)
-    return column if isinstance(column.type, _ARRIVING) else sa.cast(column, sa.Text).label(name)
+    kind = column.type.impl if isinstance(column.type, sa.TypeDecorator) else column.type
+    return column if isinstance(kind, _ARRIVING) else sa.cast(column, sa.Text).label(name)
 
 
 def is_ordered(kind: sa.types.TypeEngine[Any]) -> bool:

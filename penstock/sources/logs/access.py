@@ -1,5 +1,6 @@
 """Parse web server lines: the common and the combined log format of Apache and nginx."""
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
 from penstock.sources.logs.times import read_clf
-from penstock.sources.logs.values import read_int, replace_text
+from penstock.sources.logs.values import capture, narrow, read_int, replace_text, select_fields
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
@@ -27,6 +28,16 @@ _WHOLE = (
     rf'^\S+ \S+ [^\[]*\[[^\]]*\] "(?P<request>{_QUOTED})"(?P<answer>[^"]*)'
     rf'(?:"(?P<referer>{_QUOTED})" "(?P<agent>{_QUOTED})"(?: (?P<extra>.*))?)?$'
 )
+
+_PLACES = {"caller": 0, "request": 1, "answer": 2, "referer": 3, "agent": 5, "extra": 6}
+"""Pieces of a line that is cut at its quotes."""
+_PIECE_OF = {
+    **dict.fromkeys(("host", "identity", "user"), "caller"),
+    **dict.fromkeys(("method", "path", "protocol"), "request"),
+    **dict.fromkeys(("status", "size"), "answer"),
+    **{name: name for name in ("referer", "agent", "extra")},
+}
+_INSIDE = {"caller": _CALLER, "answer": _ANSWER}
 
 
 @dataclass(frozen=True)
@@ -58,31 +69,28 @@ class AccessParser:
         text = pc.struct_field(pc.extract_regex(pc.if_else(shaped, lines, None), pattern=_TIME), 0)
         return read_clf(text)
 
-    def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
-        front, request, answer, referer, agent, extra = self._cut(lines)
-        caller = _groups(front, _CALLER)
-        method, path, protocol = _split_request(request)
-        status, size = _groups(answer, _ANSWER)
-        columns = {
-            "host": replace_text(caller[0], ("-",)),
-            "identity": replace_text(caller[1], ("-",)),
-            "user": replace_text(pc.utf8_rtrim(caller[2], " "), ("-", "")),
-            "time": times,
-            "method": method,
-            "path": path,
-            "protocol": protocol,
-            "status": read_int(replace_text(status, ("-",))),
-            "size": read_int(replace_text(size, ("-",))),
-            "referer": replace_text(referer, ("-",)),
-            "agent": replace_text(agent, ("-",)),
-            "extra": replace_text(pc.utf8_ltrim(extra, " "), ("",)),
-            "line": lines,
-        }
-        schema = self.schema
-        return pa.table([columns[name] for name in schema.names], schema=schema)
+    def parse(
+        self, lines: pa.StringArray, times: pa.TimestampArray, columns: Collection[str] | None = None
+    ) -> pa.Table:
+        schema = select_fields(self.schema, columns)
+        found: dict[str, Any] = {"time": times, "line": lines}
+        names = {name for name in schema.names if name not in found}
+        for piece, text in self._cut(lines, {_PIECE_OF[name] for name in names}).items():
+            if piece == "request":
+                found |= _split_request(text, names)
+            else:
+                found |= capture(text, _INSIDE[piece], names) if piece in _INSIDE else {piece: text}
+        values = [_READERS[name](found[name]) if name in _READERS else found[name] for name in schema.names]
+        return pa.table(values, schema=schema)
 
-    def _cut(self, lines: Any) -> list[Any]:
-        """Cut lines at their quotes. Lines with quotes inside a field need the pattern, which is five times as slow."""
+    def _cut(self, lines: Any, wanted: set[str]) -> dict[str, Any]:
+        """Cut lines at their quotes. Lines with quotes inside a field need the pattern, which is five times as slow.
+
+        Args:
+            wanted: names of pieces.
+        """
+        if not wanted:
+            return {}
         quotes = 6 if self.combined else 2
         parts = pc.split_pattern(lines, '"')
         simple = pc.equal(pc.list_value_length(parts), quotes + 1)
@@ -90,23 +98,38 @@ class AccessParser:
         if mixed:
             parts = pc.split_pattern(pc.if_else(simple, lines, '"' * quotes), '"')
         nothing = pa.nulls(len(lines), pa.string())
-        pieces = [pc.list_element(parts, i) if i <= quotes else nothing for i in (0, 1, 2, 3, 5, 6)]
+        pieces = {
+            name: pc.list_element(parts, i) if i <= quotes else nothing for name, i in _PLACES.items() if name in wanted
+        }
         if mixed:
-            rest = lines.filter(pc.invert(simple))
-            found = [rest, *_groups(rest, _WHOLE)]
-            pieces = [pc.replace_with_mask(a, pc.invert(simple), b) for a, b in zip(pieces, found, strict=True)]
+            other = pc.invert(simple)
+            rest = lines.filter(other)
+            found = {"caller": rest} | (capture(rest, _WHOLE, wanted) if wanted - {"caller"} else {})
+            pieces = {name: pc.replace_with_mask(piece, other, found[name]) for name, piece in pieces.items()}
         return pieces
 
 
-def _split_request(request: Any) -> list[Any]:
-    plain = pc.extract_regex(request, pattern=_REQUEST)
+def _split_request(request: Any, wanted: Collection[str]) -> dict[str, Any]:
+    plain = pc.extract_regex(request, pattern=narrow(_REQUEST, wanted))
     if plain.null_count:
         rest = pc.if_else(pc.is_null(plain), request, None)
-        plain = pc.coalesce(plain, pc.extract_regex(rest, pattern=_REQUEST_WITH_BLANKS))
-    method, path, protocol = (pc.struct_field(plain, i) for i in range(3))
-    return [method, pc.coalesce(path, request), protocol]
+        plain = pc.coalesce(plain, pc.extract_regex(rest, pattern=narrow(_REQUEST_WITH_BLANKS, wanted)))
+    found = {plain.type.field(i).name: pc.struct_field(plain, i) for i in range(plain.type.num_fields)}
+    return found | ({"path": pc.coalesce(found["path"], request)} if "path" in found else {})
 
 
-def _groups(texts: Any, pattern: str) -> list[Any]:
-    found = pc.extract_regex(texts, pattern=pattern)
-    return [pc.struct_field(found, i) for i in range(found.type.num_fields)]
+def _absent(*texts: str) -> Callable[[Any], Any]:
+    return lambda values: replace_text(values, texts)
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "host": _absent("-"),
+    "identity": _absent("-"),
+    "user": lambda user: replace_text(pc.utf8_rtrim(user, " "), ("-", "")),
+    "status": lambda status: read_int(replace_text(status, ("-",))),
+    "size": lambda size: read_int(replace_text(size, ("-",))),
+    "referer": _absent("-"),
+    "agent": _absent("-"),
+    "extra": lambda extra: replace_text(pc.utf8_ltrim(extra, " "), ("",)),
+}
+"""How a column is read from its text. The others are taken as they are."""

@@ -1,6 +1,7 @@
 """The formats of log lines. Each reads event times and parses lines into columns, in bulk."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from penstock.sources.logs.regex import compile_regex
 from penstock.sources.logs.syslog import SyslogParser
 from penstock.sources.logs.time_format import TimeFormat
 from penstock.sources.logs.times import EPOCH_UNITS, has_day, has_year, is_time_format
+from penstock.sources.logs.values import select_fields
 from penstock.sources.logs.w3c import W3cParser
 from penstock.sources.logs.zones import LocalZone
 from penstock.spec.sources import ROW_ID, LogSource, RegexFormat
@@ -42,8 +44,14 @@ class LineParser(Protocol):
             after: The time of the file's line before them, if lines were read before.
         """
 
-    def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
-        """Parse lines that have a time."""
+    def parse(
+        self, lines: pa.StringArray, times: pa.TimestampArray, columns: Collection[str] | None = None
+    ) -> pa.Table:
+        """Parse lines that have a time.
+
+        Args:
+            columns: those to return, `time` among them. None: all. A value does not depend on the other columns.
+        """
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,11 @@ class FormatParser:
     def times(self, lines: pa.StringArray, seen_at: datetime, after: datetime | None = None) -> pa.TimestampArray:
         return self.parser.times(lines, seen_at, after)
 
-    def parse(self, lines: Any, times: Any) -> pa.Table:
+    def parse(self, lines: Any, times: Any, columns: Collection[str] | None = None) -> pa.Table:
         rows = pa.table({"line": lines, "time": times}).cast(pa.schema(_ROW_TYPES))
         batches: list[Any] = rows.to_batches(max_chunksize=_CHUNK_ROWS)
-        parts = [self.parser.parse(batch.column(0), batch.column(1)) for batch in batches]
-        return pa.concat_tables(parts) if parts else self.schema.empty_table()
+        parts = [self.parser.parse(batch.column(0), batch.column(1), columns) for batch in batches]
+        return pa.concat_tables(parts) if parts else select_fields(self.schema, columns).empty_table()
 
 
 def compile_format(source: LogSource, *, second: bool = False) -> FormatParser:
@@ -87,6 +95,11 @@ def compile_format(source: LogSource, *, second: bool = False) -> FormatParser:
     form = source.time.format if source.time else form
     may_lack_years = not (form in EPOCH_UNITS or has_year(form)) if form else source.format == "syslog"
     return FormatParser(_parser(source, second), may_lack_years)
+
+
+def row_schema(source: LogSource) -> pa.Schema:
+    """Return the columns that the rows of a source's lines have."""
+    return compile_format(source).schema.append(pa.field(ROW_ID, pa.string()))
 
 
 def compile_layout(source: LogSource) -> Layout:

@@ -1,6 +1,6 @@
 """Parse lines that are JSON objects."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow.compute
 from penstock.database.types import LARGEST_EXACT
 from penstock.sources.logs.time_format import TimeFormat
 from penstock.sources.logs.times import EPOCH_UNITS, open_engine, read_epoch, read_iso
-from penstock.sources.logs.values import ValueKind, declared_schema, read_values
+from penstock.sources.logs.values import ValueKind, declared_schema, read_values, select_fields
 from penstock.sources.logs.zones import LocalZone
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
@@ -67,13 +67,15 @@ class JsonParser:
         kinds, _ = _look_up(lines, tuple(self.columns))
         return frozenset(name for name, kind in zip(self.columns, kinds, strict=True) if kind.null_count < len(kind))
 
-    def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
-        kinds, texts = _look_up(lines, tuple(self.columns))
-        values = [
-            _column(column, kind, text, self.time.local)[0]
-            for column, kind, text in zip(self.columns.values(), kinds, texts, strict=True)
-        ]
-        return pa.table([times, *values, lines], schema=self.schema)
+    def parse(
+        self, lines: pa.StringArray, times: pa.TimestampArray, columns: Collection[str] | None = None
+    ) -> pa.Table:
+        schema = select_fields(self.schema, columns)
+        found: dict[str, Any] = {"time": times, "line": lines}
+        names = [name for name in schema.names if name not in found]
+        for name, kind, text in zip(names, *_look_up(lines, tuple(names)), strict=True):
+            found[name] = _column(self.columns[name], kind, text, self.time.local)[0]
+        return pa.table([found[name] for name in schema.names], schema=schema)
 
 
 def _column(column: ValueKind, kinds: Any, texts: Any, local: LocalZone | None) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ The table of landed lines always has the columns `(file_id, offset, time, line)`
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
@@ -27,7 +27,10 @@ from penstock.sources.logs.line_groups import count_lines, group_lines, read_key
 from penstock.sources.logs.set_aside import list_set_aside
 from penstock.sources.logs.zones import LocalZone
 from penstock.sources.relation import Relation
-from penstock.spec.parts import MAX_NAME
+from penstock.sources.sql import declared_types, without_types
+from penstock.spec.expression import read_expression
+from penstock.spec.named_columns import find_named_columns
+from penstock.spec.parts import MAX_NAME, twin_names
 from penstock.spec.sources import ROW_ID, LogGroup, LogSource
 
 _PIECE_ROWS = 50_000
@@ -65,6 +68,13 @@ def _of_partition(group: Any, table: pa.Table, partition: Partition) -> pa.Table
     return table.filter(inside)
 
 
+def _choose(columns: Sequence[str], named: frozenset[str] | None) -> frozenset[str] | None:
+    """Return the columns to read, `time` among them. None: all, also where two have one name in DuckDB."""
+    if named is None or twin_names(columns):
+        return None
+    return frozenset(column for column in columns if column == "time" or column.casefold() in named)
+
+
 @dataclass(frozen=True)
 class LogReader:
     """Reads the landed lines of one source by event time."""
@@ -76,6 +86,8 @@ class LogReader:
     primary: bool
     partition_by: str | None = None
     """The column whose values partitions keep whole. It is inside the lines, so each partition parses all lines."""
+    features: str | None = None
+    """The features query, if only it uses the rows. Then the columns that it cannot see are not read."""
 
     def plan(self, interval: DataInterval | None, partition_rows: int) -> SourcePlan:
         span = self._span(interval)
@@ -102,7 +114,8 @@ class LogReader:
             tables = [_of_partition(self._group_of(t), t, partition) for t in self._read_pieces(span)]
             parsed = pa.concat_tables(tables, promote_options="default") if tables else self._parse(span, None, 0)
         else:
-            parsed = self._parse(span, partition, limit)
+            named = None if self.features is None else find_named_columns(self.features, self.name)
+            parsed = self._parse(span, partition, limit, named)
         self._refuse_pruned(interval)
         return parsed
 
@@ -110,25 +123,50 @@ class LogReader:
         """Return the rows of `group` that are in the partition, or all of them."""
         group = self.source.group
         assert group is not None
-        pieces = self._read_pieces(span)
+        named = self._known(
+            *map(read_expression, group.key.values()),
+            *(read_expression(expression, aggregate=True) for expression in group.columns.values()),
+        )
+        pieces = self._read_pieces(span, named)
         if partition is not None:
             pieces = (_of_partition(self._group_of(piece), piece, partition) for piece in pieces)
-        tables = list(pieces) or [self._parse(span, None, 0)]
+        tables = list(pieces) or [self._parse(span, None, 0, named)]
         return group_lines(self.name, pa.concat_tables(tables, promote_options="default"), group)
 
-    def _parse(self, span: DataInterval | None, partition: Partition | None, limit: int | None) -> pa.Table:
-        rows = self._relation().read(span, partition, limit)
-        lines: Any = rows["line"]
-        times: Any = rows["time"]
-        parsed = compile_format(self.source).parse(lines, times)
+    def _parse(
+        self,
+        span: DataInterval | None,
+        partition: Partition | None,
+        limit: int | None,
+        named: frozenset[str] | None = None,
+    ) -> pa.Table:
+        """Read lines and parse them.
+
+        Args:
+            named: names in lower case, among them all that the columns in use have. None: all are in use.
+        """
+        parser = compile_format(self.source)
+        used = _choose([*parser.schema.names, ROW_ID], named)
+        has_id = used is None or ROW_ID in used
+        relation = self._relation() if has_id else replace(self._relation(), only=frozenset({"time", "line"}))
+        rows = relation.read(span, partition, limit)
+        parsed = parser.parse(rows["line"], rows["time"], used)
+        if not has_id:
+            return parsed
         row_id = compute.binary_join_element_wise(rows["file_id"], rows["offset"].cast(pa.string()), ":")
         return parsed.append_column(ROW_ID, row_id)
+
+    def _known(self, *names: Set[str]) -> frozenset[str] | None:
+        """Return the names together. None if one is no column, so that the error shows all columns there are."""
+        columns = {column.casefold() for column in compile_format(self.source).schema.names}
+        together = frozenset[str]().union(*names)
+        return together if together <= columns else None
 
     def _plan_groups(self, span: DataInterval | None, partition_rows: int) -> SourcePlan:
         """Count the rows of each value of `partition_by`, and fill partitions with them."""
         rows, fingerprint = self._relation().count_and_fingerprint(span)
         counts: Counter[str | None] = Counter()
-        for table in self._read_pieces(span):
+        for table in self._read_pieces(span, self._known({str(self.partition_by).casefold()})):
             counts.update(self._group_of(table).to_pylist())
         nulls = counts.pop(None, 0)
         known = sorted((value, count) for value, count in counts.items() if value is not None)
@@ -139,9 +177,10 @@ class LogReader:
         """Count the rows that `group` makes, and fill partitions with up to `partition_rows` lines of whole rows."""
         assert self.source.group is not None
         _, fingerprint = self._relation().count_and_fingerprint(span)
+        named = self._known(*map(read_expression, self.source.group.key.values()))
         lines: Counter[str | None] = Counter()
         keys: defaultdict[str | None, set[Any]] = defaultdict(set)
-        for table in self._read_pieces(span):
+        for table in self._read_pieces(span, named):
             for value, count, key in count_lines(
                 self.name, table, self.source.group, self._key_column(self.source.group)
             ):
@@ -156,10 +195,10 @@ class LogReader:
         counted = tuple(replace(p, rows=size) for p, size in zip(partitions, sizes, strict=True))
         return SourcePlan(sum(sizes), fingerprint, counted)
 
-    def _read_pieces(self, span: DataInterval | None) -> Iterator[pa.Table]:
+    def _read_pieces(self, span: DataInterval | None, named: frozenset[str] | None = None) -> Iterator[pa.Table]:
         """Yield the parsed lines, some thousands at a time."""
         for piece in self._relation().plan(span, _PIECE_ROWS).partitions:
-            yield self._parse(span, piece, None)
+            yield self._parse(span, piece, None, named)
 
     def _group_of(self, table: pa.Table) -> "pa.ChunkedArray[Any]":
         """Return the values that partitions keep whole, as text: those of `partition_by`, or of `group`.
@@ -245,5 +284,8 @@ class LogReader:
         return DataInterval(interval.start - reach, interval.end) if interval else None
 
     def _relation(self) -> Relation:
-        table = landed_table(self.pipeline, self.name)
-        return Relation(self.name, self.database, table, ("file_id", "offset"), "time", "time")
+        rows: sa.FromClause = landed_table(self.pipeline, self.name)
+        declared = None
+        if not self.database.sql.values_as_declared:  # SQLAlchemy would make a datetime of each text
+            declared, rows = declared_types(rows), without_types(rows)
+        return Relation(self.name, self.database, rows, ("file_id", "offset"), "time", "time", declared=declared)

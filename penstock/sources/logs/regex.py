@@ -1,7 +1,7 @@
 """Parse lines in a user's own format: a regular expression with named groups."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
 from penstock.sources.logs.time_format import TimeFormat
-from penstock.sources.logs.values import ARROW_TYPES, ValueKind, read_values, replace_text
+from penstock.sources.logs.values import ARROW_TYPES, ValueKind, read_values, replace_text, select_fields
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
@@ -39,7 +39,7 @@ class RegexParser:
         return pa.schema([*types.items(), ("line", pa.string())])
 
     def times(self, lines: pa.StringArray, seen_at: datetime, after: datetime | None = None) -> pa.TimestampArray:
-        groups = self._match(lines)
+        groups = self._match(lines, ("time", *self.columns))
         times: Any = self.time.read(groups["time"], seen_at, after)
         for name, kind in self.columns.items():
             if name != "time":
@@ -47,22 +47,26 @@ class RegexParser:
         good: pa.TimestampArray = times
         return good
 
-    def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
-        columns = {}
-        for name, texts in self._match(lines).items():
+    def parse(
+        self, lines: pa.StringArray, times: pa.TimestampArray, columns: Collection[str] | None = None
+    ) -> pa.Table:
+        schema = select_fields(self.schema, columns)
+        found: dict[str, Any] = {"time": times, "line": lines}
+        for name, texts in self._match(lines, [name for name in schema.names if name not in found]).items():
             kind = self.columns.get(name, "string")
-            values = read_values(_filled(texts, kind), kind, self.time.local).values
-            columns[name] = times if name == "time" else values
-        schema = self.schema
-        return pa.table([*columns.values(), lines], schema=schema)
+            found[name] = read_values(_filled(texts, kind), kind, self.time.local).values
+        return pa.table([found[name] for name in schema.names], schema=schema)
 
-    def _match(self, lines: Any) -> dict[str, Any]:
+    def _match(self, lines: Any, groups: Collection[str]) -> dict[str, Any]:
+        """Return some groups of each line. NULL if the line does not match."""
+        if not groups:
+            return {}
         if self.in_bulk:
             found = pc.extract_regex(lines, pattern=anchored(self.regex, self.over_lines))
-            return {name: pc.struct_field(found, name) for name in self.groups}
+            return {name: pc.struct_field(found, name) for name in groups}
         compiled = re.compile(self.regex, re.ASCII | re.DOTALL if self.over_lines else re.ASCII)
         matches = [compiled.fullmatch(line) if line is not None else None for line in lines.to_pylist()]
-        return {name: pa.array([m and m[name] for m in matches], pa.string()) for name in self.groups}
+        return {name: pa.array([m and m[name] for m in matches], pa.string()) for name in groups}
 
 
 def compile_regex(

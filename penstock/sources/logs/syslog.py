@@ -1,5 +1,6 @@
 """Parse syslog lines: RFC 5424, RFC 3164, and RFC 3164 with an ISO 8601 time, as daemons write to files today."""
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ import pyarrow.compute
 
 from penstock.database.types import TIMESTAMP
 from penstock.sources.logs.time_format import TimeFormat
-from penstock.sources.logs.values import read_int, replace_text
+from penstock.sources.logs.values import read_int, replace_text, select_fields
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
@@ -53,24 +54,37 @@ class SyslogParser:
         text = pc.coalesce(pc.struct_field(new, "time"), pc.struct_field(old, "time"))
         return self.time.read_syslog(text, seen_at, after)
 
-    def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
-        new, old = _parts(lines)
-        content = pc.struct_field(old, "content")
-        tagged = pc.extract_regex(content, pattern=_TAGGED)
-        untagged = pc.if_else(pc.is_null(tagged), content, None)
-        priority = pc.coalesce(pc.struct_field(new, "priority"), pc.struct_field(old, "priority"))
-        pid = pc.coalesce(pc.struct_field(new, "pid"), pc.struct_field(tagged, "pid"))
-        message = pc.coalesce(pc.struct_field(new, "message"), pc.struct_field(tagged, "message"), untagged)
-        columns = [
-            times,
-            replace_text(pc.coalesce(pc.struct_field(new, "host"), pc.struct_field(old, "host")), ("-",)),
-            replace_text(pc.coalesce(pc.struct_field(new, "app"), pc.struct_field(tagged, "app")), ("-",)),
-            read_int(pc.if_else(pc.match_substring_regex(pid, _NUMBER), pid, None)),
-            read_int(replace_text(priority, ("",))),
-            replace_text(pc.utf8_ltrim(message, "\ufeff"), ("",)),
-            lines,
-        ]
-        return pa.table(columns, schema=self.schema)
+    def parse(
+        self, lines: pa.StringArray, times: pa.TimestampArray, columns: Collection[str] | None = None
+    ) -> pa.Table:
+        schema = select_fields(self.schema, columns)
+        found: dict[str, Any] = {"time": times, "line": lines}
+        names = {name for name in schema.names if name not in found}
+        if names:
+            new, old = _parts(lines)
+            for name in names & {"host", "priority"}:
+                found[name] = pc.coalesce(pc.struct_field(new, name), pc.struct_field(old, name))
+            if tags := names & {"app", "pid", "message"}:
+                content = pc.struct_field(old, "content")
+                tagged = pc.extract_regex(content, pattern=_TAGGED)
+                untagged = pc.if_else(pc.is_null(tagged), content, None)
+                for name in tags:
+                    rest = [untagged] if name == "message" else []
+                    found[name] = pc.coalesce(pc.struct_field(new, name), pc.struct_field(tagged, name), *rest)
+        return pa.table([_READERS.get(name, _as_it_is)(found[name]) for name in schema.names], schema=schema)
+
+
+def _as_it_is(values: Any) -> Any:
+    return values
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "host": lambda host: replace_text(host, ("-",)),
+    "app": lambda app: replace_text(app, ("-",)),
+    "pid": lambda pid: read_int(pc.if_else(pc.match_substring_regex(pid, _NUMBER), pid, None)),
+    "priority": lambda priority: read_int(replace_text(priority, ("",))),
+    "message": lambda message: replace_text(pc.utf8_ltrim(message, "\ufeff"), ("",)),
+}
 
 
 def _parts(lines: Any) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """Convert texts to a declared type, in bulk. Texts that do not fit are reported, never repaired."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +28,27 @@ def declared_schema(columns: Mapping[str, ValueKind]) -> pa.Schema:
     """Return the columns of lines whose fields are declared: the time, the fields, and the line itself."""
     declared = [(name, ARROW_TYPES[kind]) for name, kind in columns.items()]
     return pa.schema([("time", TIMESTAMP), *declared, ("line", pa.string())])
+
+
+def select_fields(schema: pa.Schema, columns: Collection[str] | None) -> pa.Schema:
+    """Return the fields of some columns. None: all."""
+    return schema if columns is None else pa.schema([field for field in schema if field.name in columns])
+
+
+def capture(texts: Any, pattern: str, groups: Collection[str]) -> dict[str, Any]:
+    """Return some groups of a pattern as columns. Each further group would take time.
+
+    Args:
+        pattern: one of Penstock's own. Outside of groups it must not contain `(?P<`.
+        groups: names, at least one of them of a group.
+    """
+    found = pc.extract_regex(texts, pattern=narrow(pattern, groups))
+    return {found.type.field(i).name: pc.struct_field(found, i) for i in range(found.type.num_fields)}
+
+
+def narrow(pattern: str, groups: Collection[str]) -> str:
+    """Return the pattern with some of its named groups. The others do not capture."""
+    return re.sub(r"\(\?P<(\w+)>", lambda group: group[0] if group[1] in groups else "(?:", pattern)
 
 
 _INT = r"^(?:\+|(?P<sign>-))?0*(?P<digits>[0-9]{1,19})(?:\.0*)?$"

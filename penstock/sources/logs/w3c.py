@@ -1,7 +1,7 @@
 """Parse lines of the W3C extended format, as IIS writes it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow.compute
 
 from penstock.sources.logs.records import FIELDS
 from penstock.sources.logs.time_format import TimeFormat
-from penstock.sources.logs.values import ValueKind, declared_schema, read_values
+from penstock.sources.logs.values import ValueKind, declared_schema, read_values, select_fields
 
 pc: Any = pyarrow.compute  # the stubs allow neither strings nor NULL as operands
 
@@ -42,11 +42,18 @@ class W3cParser:
         good: pa.TimestampArray = times
         return good
 
-    def parse(self, lines: pa.StringArray, times: pa.TimestampArray) -> pa.Table:
-        rows = _split(lines)
-        values = [read_values(_texts(rows, name), kind, self.time.local).values for name, kind in self.columns.items()]
-        own = pa.array([text and text.rpartition("\n")[2] for text in lines.to_pylist()], pa.string())
-        return pa.table([times, *values, own], schema=self.schema)
+    def parse(
+        self, lines: pa.StringArray, times: pa.TimestampArray, columns: Collection[str] | None = None
+    ) -> pa.Table:
+        schema = select_fields(self.schema, columns)
+        found: dict[str, Any] = {"time": times}
+        names = [name for name in schema.names if name in self.columns]
+        rows = _split(lines) if names else []
+        for name in names:
+            found[name] = read_values(_texts(rows, name), self.columns[name], self.time.local).values
+        if "line" in schema.names:
+            found["line"] = pa.array([text and text.rpartition("\n")[2] for text in lines.to_pylist()], pa.string())
+        return pa.table([found[name] for name in schema.names], schema=schema)
 
     def find_columns(self, lines: pa.StringArray) -> frozenset[str]:
         """Return the declared columns that some `#Fields:` line names."""

@@ -125,6 +125,7 @@ def test_a_query_that_does_not_name_its_columns_leaves_inputs_to_the_check(query
         ("count(*) > 1", "needs many rows"),
         ("unnest([1, 2]) > 1", "needs many rows"),
         ("columns('x') > 1", "contains a star"),
+        ("#1 > 1", "contains a column by its place"),
     ],
 )
 def test_a_condition_is_one_expression_over_one_row(when: str, told: str) -> None:
