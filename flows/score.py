@@ -1,7 +1,6 @@
 """Score a pipeline: the order of the steps. The steps themselves are in `tasks` and below."""
 
 from contextlib import ExitStack
-from copy import copy
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -49,8 +48,11 @@ from penstock.tasks.process_resources import connect, settings
 from penstock.tasks.retries import must_read_again
 from penstock.tasks.runners import connected_runner, in_flight
 from penstock.tasks.status_page import show_status
+from penstock.tasks.subflow import prepare_subflow, shared_client
 from penstock.tasks.warm_up import warm_up
 from penstock.wording import plural
+
+end_without_waiting()  # here, because Prefect starts a flow run's heartbeat before it calls the flow
 
 
 @flow(name="score", flow_run_name=flow_run_name, persist_result=False, validate_parameters=False)
@@ -79,7 +81,6 @@ def score(
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
     now, logger = datetime.now(UTC), get_run_logger()
-    end_without_waiting()
     known: Pipeline | None = None
     try:
         asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run)
@@ -105,14 +106,14 @@ def score(
             connected_runner(spec, pins) as task_runner,
             tags(*flow_run.tags),
             watching_cancel() as watch,
+            shared_client(),
         ):
-            score_one = copy(score_interval)  # `with_options` would describe the parameters again, for a form
-            score_one.task_runner = task_runner
+            score_one = prepare_subflow(score_interval, task_runner)
             ended = []
             for each in todo.intervals:
-                state = score_one(spec, each, pins, rows, return_state=True)
+                state = score_one(whole(spec), whole(each), whole(pins), rows, return_state=True)
                 if must_read_again(state):  # all partitions must be read again, in another run
-                    state = score_one(spec, each, pins, rows, return_state=True)
+                    state = score_one(whole(spec), whole(each), whole(pins), rows, return_state=True)
                 ended.append((each, settle_cancelled(state, connect(spec.destination.connection))))
                 if watch.is_asked:  # a worker would have killed this process
                     break

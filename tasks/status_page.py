@@ -1,6 +1,7 @@
 """The status of the pipelines as an artifact, renewed after each run. An error here never fails a run."""
 
 import logging
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from penstock.report.status import PipelineStatus, read_status
 from penstock.report.status_sections import build_status
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
-from penstock.spec.yaml_file import load_pipeline
+from penstock.spec.yaml_file import MAX_BYTES, load_pipeline
 from penstock.tasks.deployed import read_schedule_states
 from penstock.tasks.process_resources import connect, settings
 
@@ -21,6 +22,9 @@ KEY = "penstock-status"
 """Prefect's list of artifacts shows one line for a key, with the newest version."""
 MOST_PIPELINES = 30
 """Pipelines on the page: it is written after each run, and reading a file takes a while."""
+
+_NAME = re.compile(rb"^name:[ \t]+([\w-]+)[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+"""A pipeline's name as specs usually have it. Text at the start of a line is never part of a value."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +47,10 @@ def _read_all(pipeline: Pipeline, known: Settings, now: datetime) -> list[Pipeli
         if len(specs) == MOST_PIPELINES:
             break
         try:
+            if _reads_as(file, pipeline.name):
+                continue
             other = load_pipeline(file)
-        except PenstockError:
+        except (PenstockError, OSError):
             continue  # the pipeline's own run reports it
         if other.destination.connection == pipeline.destination.connection:
             specs.setdefault(other.name, other)
@@ -52,3 +58,9 @@ def _read_all(pipeline: Pipeline, known: Settings, now: datetime) -> list[Pipeli
         states = read_schedule_states(client, [spec.name for spec in specs.values() if spec.schedule])
     with warehouse.reading_together():
         return [read_status(warehouse, specs[name], now, known.timezone, states.get(name)) for name in sorted(specs)]
+
+
+def _reads_as(file: Path, name: str) -> bool:
+    """Whether a file is the spec of this pipeline, which need not be parsed again."""
+    with file.open("rb") as content:
+        return _NAME.findall(content.read(MAX_BYTES)) == [name.encode()]

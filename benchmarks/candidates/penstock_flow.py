@@ -23,6 +23,7 @@ def ready(place: Place) -> None:
     """Write the spec and do Penstock's late imports, so that they are not timed."""
     write_spec(place, work_of(place).spec)
     import_late()
+    import_module("penstock.flows.score")  # Prefect too, as in the plain flow
 
 
 def import_late() -> None:

@@ -33,9 +33,7 @@ def load() -> None:
     import prefect.flow_engine  # noqa: F401 # needed by the engine
 
     import penstock.flows.score  # noqa: F401 # needed to load the flow
-    from penstock.tasks.heartbeat import end_without_waiting
 
-    end_without_waiting()
     gc.freeze()  # imported modules stay, so later collections need not look at them
     gc.enable()
 

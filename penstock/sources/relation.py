@@ -358,10 +358,10 @@ class Relation:
         by_name = sql_type_name(column.type)
         if dialect.time_types == "none" or (dialect.time_types == "plain" and by_name not in ("TEXT", "NUMERIC")):
             return None  # in a database that is not known, a query's columns have no types
+        kind = TimeType(dialect.time_type_name(self.database.reading, column) or by_name)
+        if kind.is_time:
+            return kind
         with self.database.reading() as connection:
-            kind = TimeType(dialect.time_type_name(connection, column) or by_name)
-            if kind.is_time:
-                return kind
             text = sa.select(sa.cast(column, sa.Text)).where(column.is_not(None)).limit(1)
             sample = connection.execute(text).scalar()
         raise kind.error(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,6 +21,8 @@ ANSWER_SECONDS = 10
 """Extra seconds to wait for a server after a statement's limit, so that its own timeout reports first."""
 Type = sa.types.TypeEngine[Any]
 Element = sa.ColumnElement[Any]
+Reading = Callable[[], AbstractContextManager[sa.Connection]]
+"""Opens a connection for reading."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,7 @@ class SqlDialect:
         """Return the names of a subquery's columns as the query has them."""
         return list(names)
 
-    def time_type_name(self, connection: sa.Connection, column: Element) -> str | None:
+    def time_type_name(self, reading: Reading, column: Element) -> str | None:
         """Return the name of an event time's type where the reflected one does not show it."""
         return None
 

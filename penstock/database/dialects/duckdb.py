@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from penstock.database.dialects.base import Element, SqlDialect, TableFacts, Type, as_text
+from penstock.database.dialects.base import Element, Reading, SqlDialect, TableFacts, Type, as_text
 from penstock.database.dialects.files import make_folder
 
 _MAX_DIGITS = 38
@@ -61,9 +61,10 @@ class DuckdbDialect(SqlDialect):
     def query_columns(self, query: str) -> str | None:
         return f"describe {query}"
 
-    def time_type_name(self, connection: sa.Connection, column: Element) -> str | None:
-        described: Any = connection.execute(sa.select(column).limit(0)).cursor  # reflection hides nanoseconds
-        return str(described.description[0][1]).upper()
+    def time_type_name(self, reading: Reading, column: Element) -> str | None:
+        with reading() as connection:
+            described: Any = connection.execute(sa.select(column).limit(0)).cursor  # reflection hides nanoseconds
+            return str(described.description[0][1]).upper()
 
     def exact_number(self, scale: int, precision: int | None) -> Type:
         return sa.Numeric(_MAX_DIGITS, scale)
