@@ -149,6 +149,21 @@ def test_a_missing_table_and_a_missing_column_name_the_nearest(database: Databas
         reader(pipeline(sql(query="select nothing from nowhere"), None), database).plan(None, 10)
 
 
+def test_a_table_that_gets_other_columns_is_read_with_them(database: Database) -> None:
+    make_table(database, "payments", [sa.Column("id", sa.BigInteger), sa.Column("old", sa.Text)], [{"id": 1}])
+    source = reader(pipeline(sql(table="payments"), None), database)
+    assert source.read(None).column_names == ["id", "old"]
+    for statement, columns in (
+        ("alter table payments add column amount double precision", ["id", "old", "amount"]),
+        ("alter table payments rename column old to note", ["id", "note", "amount"]),
+        ("alter table payments drop column note", ["id", "amount"]),
+    ):
+        with database.writing() as connection:
+            connection.exec_driver_sql(statement)
+        assert source.read(None).column_names == columns
+        assert source.read(None).column_names == columns
+
+
 def test_the_fingerprint_sees_rows_come_go_and_change(database: Database) -> None:
     columns = [sa.Column("id", sa.BigInteger), sa.Column("created_at", sa.DateTime), sa.Column("changed", sa.DateTime)]
     at = START.replace(tzinfo=None)
