@@ -353,6 +353,21 @@ def test_parquet_and_json_lines_are_cut_by_event_time(tmp_path: Path, sqlite: Da
     assert sorted(pa.concat_tables(tables)["id"].to_pylist()) == list(range(24))
 
 
+def test_sources_of_files_that_are_open_at_once_see_their_own_rows(tmp_path: Path, sqlite: Database) -> None:
+    readers = []
+    for name in ("a", "b"):
+        for number in (0, 1):  # two files, so that a table of files is made
+            pq.write_table(pa.table({"id": [f"{name}{number}"]}), tmp_path / f"{name}-{number}.parquet")
+        spec = files(tmp_path / f"{name}-*.parquet", "parquet", key=["id"])
+        readers.append(reader(pipeline(spec, None), sqlite))
+    first, second = readers
+
+    with first.open(None) as one, second.open(None) as two:
+        assert sorted(one.read(None)["id"].to_pylist()) == ["a0", "a1"]
+        assert sorted(two.read(None)["id"].to_pylist()) == ["b0", "b1"]
+        assert sorted(one.read(None)["id"].to_pylist()) == ["a0", "a1"]
+
+
 @pytest.mark.parametrize("keyed", [True, False])
 @pytest.mark.parametrize("column", ["note", "file_row_number"])
 def test_slices_of_parquet_files_of_any_size_give_each_row_once(
