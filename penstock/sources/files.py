@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -205,7 +206,7 @@ def in_memory(name: str, *, is_shared: bool = False) -> Iterator[Database]:
 
 _IN_MEMORY = "duckdb:///:memory:"
 _opening = threading.Lock()
-_kept: dict[int, sa.Connection] = {}
+_kept: dict[int, Any] = {}
 """By process: the connection that keeps the shared DuckDB. A fork opens its own."""
 
 
@@ -214,7 +215,9 @@ def _shared_url() -> str:
     url = f"{_IN_MEMORY}penstock-files-{process}"
     with _opening:
         if process not in _kept:
-            _kept[process] = sa.create_engine(url, poolclass=StaticPool).connect()
+            engine = sa.create_engine(url)
+            arguments, options = engine.dialect.create_connect_args(engine.url)
+            _kept[process] = engine.dialect.connect(*arguments, **options)  # a pool would roll back while Python ends
     return url
 
 
