@@ -79,6 +79,12 @@ class _Folders:
         kind = folder_kind(self.columns.values[column], column)
         return "VARCHAR" if column in self.declared else stored.get(kind.kind, "VARCHAR")
 
+    def write_values(self, file: str) -> str:
+        """Return the SQL columns with the values of one file's folders."""
+        number = list(self.files).index(file)
+        values = ((name, self.columns.values[column][number]) for column, name in self.names.items())
+        return "".join(f", cast({'null' if v is None else quoted(v)} as VARCHAR) as {name}" for name, v in values)
+
     def make_table(self, connection: sa.Connection, firsts: Mapping[str, int]) -> None:
         """Make the table of files, with their values.
 
@@ -91,7 +97,7 @@ class _Folders:
         rows = ", ".join(
             f"({quoted(file)}, {firsts.get(file, 0)}{f', {values}' if values else ''})" for file, values in listed
         )
-        connection.exec_driver_sql(f"create table source_files (_file VARCHAR, _first_of_file BIGINT{typed})")
+        connection.exec_driver_sql(f"create temp table source_files (_file VARCHAR, _first_of_file BIGINT{typed})")
         connection.exec_driver_sql(f"insert into source_files values {rows}")  # noqa: S608 # texts, quoted
 
 
@@ -166,12 +172,18 @@ def _number_by_footer(
     for file, rows in connection.exec_driver_sql(footers).all():
         firsts[str(file)] = range(first, first + rows)
         first += rows
-    folders.make_table(connection, {file: positions.start for file, positions in firsts.items()})
-    slice_ = _footer_slice(firsts, partition) if partition else ""
-    numbered = reader.removesuffix(")") + ", file_row_number=true)"
+    touched, slice_ = _footer_slice(firsts, partition) if partition else (firsts, "")
+    rows_read = f"(select * from {reader.removesuffix(')')}, file_row_number=true){slice_})"  # noqa: S608 # paths, quoted
+    if len(touched) == 1:  # a join would compare the file's name for each row
+        [(file, positions)] = touched.items()
+        first_of_file, extra = str(positions.start), folders.write_values(file)
+    else:
+        folders.make_table(connection, {file: positions.start for file, positions in firsts.items()})
+        rows_read, first_of_file, extra = f"{rows_read} join source_files using (_file)", "_first_of_file", ""
+    excluded = "file_row_number" if len(touched) == 1 else "_first_of_file, file_row_number"
     return (
-        f"select * exclude (_first_of_file, file_row_number), _first_of_file + file_row_number as {POSITION}, "  # noqa: S608 # paths, quoted
-        f"file_row_number as _row_of_file from (select * from {numbered}{slice_}) join source_files using (_file)"
+        f"select * exclude ({excluded}){extra}, {first_of_file} + file_row_number as {POSITION}, "  # noqa: S608 # paths, quoted
+        f"file_row_number as _row_of_file from {rows_read}"
     )
 
 
@@ -181,8 +193,8 @@ def _has_column(connection: sa.Connection, files: str, name: str) -> bool:
     return bool(connection.exec_driver_sql(asked).scalar())
 
 
-def _footer_slice(files: Mapping[str, range], partition: Partition) -> str:
-    """Return the SQL filter for the files of a partition, and for the rows if it is one file."""
+def _footer_slice(files: Mapping[str, range], partition: Partition) -> tuple[dict[str, range], str]:
+    """Return the files of a partition, and the SQL filter for them, and for the rows if it is one file."""
     everything = sum(map(len, files.values())) + 1
     low, high = (
         bound if isinstance(bound, int) else default
@@ -190,6 +202,7 @@ def _footer_slice(files: Mapping[str, range], partition: Partition) -> str:
     )
     touched = {file: rows for file, rows in files.items() if rows.start < high and rows.stop > low}
     if len(touched) != 1:
-        return f" where _file in ({', '.join(map(quoted, touched))})" if touched else ""
+        return touched, f" where _file in ({', '.join(map(quoted, touched))})" if touched else ""
     [(file, rows)] = touched.items()
-    return f" where _file = {quoted(file)} and file_row_number between {low - rows.start} and {high - 1 - rows.start}"
+    own = f"file_row_number between {low - rows.start} and {high - 1 - rows.start}"
+    return touched, f" where _file = {quoted(file)} and {own}"

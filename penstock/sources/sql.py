@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -61,17 +62,29 @@ def _table(source: SqlSource, database: Database) -> sa.FromClause:
     return sa.table(sa.quoted_name(source.table, quote=True), *typed, schema=source.schema_)
 
 
+_KnownColumns = dict[tuple[str, str | None], tuple[tuple[Any, ...], list[Any]]]
+_known_columns: WeakKeyDictionary[sa.Engine, _KnownColumns] = WeakKeyDictionary()
+"""By engine and table: the short description of a table, and its columns at that time."""
+
+
 def _read_columns(database: Database, table: str, schema: str | None) -> list[Any]:
     """Return a table's columns as SQLAlchemy describes them."""
     with database.reading() as connection:
+        described = database.sql.describe_table(connection, table)
+        known = _known_columns.setdefault(database.engine, {})
+        before, columns = known.get((table, schema), ((), []))
+        if described and before == described:
+            return columns
         inspector = sa.inspect(connection)
         try:
-            columns: list[Any] = inspector.get_columns(table, schema=schema)
+            columns = inspector.get_columns(table, schema=schema)
         except sa.exc.NoSuchTableError:
             columns = []
         if not columns:
-            known = (*inspector.get_table_names(schema=schema), *inspector.get_view_names(schema=schema))
-            raise MissingTable(database.name, table, known)
+            names = (*inspector.get_table_names(schema=schema), *inspector.get_view_names(schema=schema))
+            raise MissingTable(database.name, table, names)
+        if described:
+            known[table, schema] = described, columns
     return columns
 
 

@@ -149,6 +149,21 @@ def test_a_missing_table_and_a_missing_column_name_the_nearest(database: Databas
         reader(pipeline(sql(query="select nothing from nowhere"), None), database).plan(None, 10)
 
 
+def test_a_table_that_gets_other_columns_is_read_with_them(database: Database) -> None:
+    make_table(database, "payments", [sa.Column("id", sa.BigInteger), sa.Column("old", sa.Text)], [{"id": 1}])
+    source = reader(pipeline(sql(table="payments"), None), database)
+    assert source.read(None).column_names == ["id", "old"]
+    for statement, columns in (
+        ("alter table payments add column amount double precision", ["id", "old", "amount"]),
+        ("alter table payments rename column old to note", ["id", "note", "amount"]),
+        ("alter table payments drop column note", ["id", "amount"]),
+    ):
+        with database.writing() as connection:
+            connection.exec_driver_sql(statement)
+        assert source.read(None).column_names == columns
+        assert source.read(None).column_names == columns
+
+
 def test_the_fingerprint_sees_rows_come_go_and_change(database: Database) -> None:
     columns = [sa.Column("id", sa.BigInteger), sa.Column("created_at", sa.DateTime), sa.Column("changed", sa.DateTime)]
     at = START.replace(tzinfo=None)
@@ -336,6 +351,21 @@ def test_parquet_and_json_lines_are_cut_by_event_time(tmp_path: Path, sqlite: Da
 
     assert (count, len(tables)) == (24, 3)
     assert sorted(pa.concat_tables(tables)["id"].to_pylist()) == list(range(24))
+
+
+def test_sources_of_files_that_are_open_at_once_see_their_own_rows(tmp_path: Path, sqlite: Database) -> None:
+    readers = []
+    for name in ("a", "b"):
+        for number in (0, 1):  # two files, so that a table of files is made
+            pq.write_table(pa.table({"id": [f"{name}{number}"]}), tmp_path / f"{name}-{number}.parquet")
+        spec = files(tmp_path / f"{name}-*.parquet", "parquet", key=["id"])
+        readers.append(reader(pipeline(spec, None), sqlite))
+    first, second = readers
+
+    with first.open(None) as one, second.open(None) as two:
+        assert sorted(one.read(None)["id"].to_pylist()) == ["a0", "a1"]
+        assert sorted(two.read(None)["id"].to_pylist()) == ["b0", "b1"]
+        assert sorted(one.read(None)["id"].to_pylist()) == ["a0", "a1"]
 
 
 @pytest.mark.parametrize("keyed", [True, False])

@@ -17,6 +17,12 @@ _UNIQUE = sa.text(
       and table_name = :table and schema_name = coalesce(:schema, current_schema())
     """
 )
+_COLUMNS = sa.text(
+    """
+    select database_name, schema_name, table_name, column_name, column_index, data_type, is_nullable
+    from duckdb_columns() where lower(table_name) = lower(:table) order by all
+    """
+)
 
 
 class DuckdbDialect(SqlDialect):
@@ -57,6 +63,9 @@ class DuckdbDialect(SqlDialect):
         names = {"table": table.name, "schema": table.schema}
         unique = connection.execute(_UNIQUE, names).scalars()
         return TableFacts(has_time_index=True, unique=tuple(frozenset(columns) for columns in unique))
+
+    def describe_table(self, connection: sa.Connection, table: str) -> tuple[tuple[Any, ...], ...]:
+        return tuple(tuple(row) for row in connection.execute(_COLUMNS, {"table": table}))
 
     def query_columns(self, query: str) -> str | None:
         return f"describe {query}"
