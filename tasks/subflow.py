@@ -30,7 +30,7 @@ def prepare_subflow(flow: Flow[..., State[Any]], task_runner: TaskRunner[Any]) -
                 converted[name] = value, flow.serialize_parameters({name: value})[name]
         return {name: converted[name][1] for name in plain}
 
-    prepared.serialize_parameters = serialize_parameters  # type: ignore[method-assign]
+    prepared.serialize_parameters = serialize_parameters  # type: ignore[method-assign] # of this copy
     return prepared
 
 

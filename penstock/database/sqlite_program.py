@@ -111,7 +111,7 @@ def _in_one_batch(connection: AdbcConnection, sql: str, parameters: Sequence[Any
     except OSError:  # a value of a later batch does not have the type of the first one
         rows = None
     if rows is None or rows.num_rows > _BATCH_ROWS:
-        counted = _execute(connection, f"select count(*) from ({sql})", parameters)  # noqa: S608
+        counted = _execute(connection, f"select count(*) from ({sql})", parameters)  # noqa: S608 # as below
         rows = _execute(connection, sql, parameters, counted.column(0)[0].as_py() + 1)
     return rows
 

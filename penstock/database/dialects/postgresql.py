@@ -273,7 +273,7 @@ class PostgresqlDialect(SqlDialect):
 
 def _quote(table: sa.TableClause) -> str:
     """Return a table's name as SQL has it."""
-    return str(postgresql.dialect().identifier_preparer.format_table(table))  # type: ignore[no-untyped-call]
+    return str(postgresql.dialect().identifier_preparer.format_table(table))  # type: ignore[no-untyped-call] # untyped in SQLAlchemy
 
 
 def _count_others(count: int) -> str:
