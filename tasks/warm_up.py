@@ -10,6 +10,9 @@ def warm_up(pipeline: Pipeline) -> None:
     from penstock.quality import needs_great_expectations  # not above: it imports pandas
 
     if needs_great_expectations(pipeline):
+        # Great Expectations imports it. Meanwhile the queries of other threads would find it half loaded.
+        import sqlalchemy.orm  # noqa: F401
+
         threading.Thread(target=_load_engine, name="load great expectations", daemon=True).start()
 
 
