@@ -1,7 +1,6 @@
 """The run that `benchmarks.memory` follows: one interval in this process. Its last line has its figures."""
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -9,6 +8,7 @@ import time
 from benchmarks.candidates.penstock_flow import import_late, write_spec
 from benchmarks.memory import make_spec
 from benchmarks.place import Place
+from benchmarks.processes import peak_mb
 from benchmarks.workload import DAY, START
 from penstock.ledger.reader import list_runs, partitions_of
 from penstock.tasks.process_resources import connect
@@ -26,10 +26,9 @@ def main(file: str, partition_rows: str) -> None:
                   return_state=True)  # fmt: skip
     if not state.is_completed():
         raise SystemExit(state.message)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu_begun
     first, last = measure_growth()
-    figures = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": peak_mb, "first": first, "last": last}
+    figures = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": peak_mb(), "first": first, "last": last}
     print(json.dumps(figures))
 
 

@@ -13,7 +13,7 @@ _MB = 2**20
 
 @dataclass(frozen=True)
 class Process:
-    """A living process, or one that has ended and that nobody waited for."""
+    """A process. One that has ended counts until its parent has read its exit status."""
 
     parent: int
     cpu_seconds: float

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from re import _constants as op  # type: ignore[attr-defined]  # isort: skip
-from re import _parser as parser  # type: ignore[attr-defined]  # isort: skip
+from re import _constants as op  # type: ignore[attr-defined]  # isort: skip # its stubs lack it
+from re import _parser as parser  # type: ignore[attr-defined]  # isort: skip # its stubs lack it
 
 _LARGEST = 1000
 """RE2 repeats at most so often, and refuses patterns that become too large."""
