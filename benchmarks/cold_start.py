@@ -66,7 +66,7 @@ def make_project(folder: Path) -> None:
     settings = load_settings()
     write_payments(open_database(settings, "shop"), payments(days=DAYS, a_day=ROWS_A_DAY))
     train_model(settings.models_folder)
-    (folder / "card-risk.yaml").write_text(SPEC)
+    (folder / "card-risk.yaml").write_text(SPEC.replace("lookback: 3", f"lookback: 3, max_intervals: {DAYS}"))
 
 
 @contextmanager
@@ -178,6 +178,9 @@ def backfill(first: int, days: int) -> float:
 
 def measure_backfill(days: int) -> float:
     """Return the seconds of a backfill, divided by those of the same days in one `penstock run` with a server."""
+    from penstock.database.connections import open_database
+    from penstock.ledger.reader import list_runs
+
     checkout = Path.cwd()
     with TemporaryDirectory() as folder:
         make_project(Path(folder))
@@ -189,6 +192,9 @@ def measure_backfill(days: int) -> float:
         ends = [f"{FIRST_DAY + timedelta(days=day):%Y-%m-%d}" for day in (1, 1 + days)]
         seconds = [spend(penstock("run", "card-risk", "--end", end), PENSTOCK_LINGER="10m") for end in ends]
         spend(penstock("down"))
+        published = len(list_runs(open_database(load_settings(), "warehouse"), states=["published"], limit=DAYS))
+        if published != 1 + days:
+            raise RuntimeError(f"one run published {published} days, not {1 + days}")
         os.chdir(checkout)
     return each / seconds[-1]
 
