@@ -40,7 +40,8 @@ def duplicate_keys(pipeline: Pipeline, table: pa.Table) -> tuple[str, ...]:
     key = pipeline.key
     if not table.num_rows or _is_unique(table, key):
         return ()
-    counted = table.select(list(key)).group_by(list(key)).aggregate([([], "count_all")])
+    keys = pa.table([_with_one_zero(table[name]) for name in key], names=list(key))
+    counted = keys.group_by(list(key)).aggregate([([], "count_all")])
     twice = counted.filter(compute.greater(counted["count_all"], pa.scalar(1))).slice(0, SHOWN).to_pylist()
     return tuple(show_duplicate(pipeline, [row[c] for c in key], row["count_all"]) for row in twice)
 
@@ -79,11 +80,20 @@ def _is_unique(table: pa.Table, key: Sequence[str]) -> bool:
     elif pa.types.is_timestamp(column.type):
         values = column.cast(pa.int64()).to_numpy()
     else:
-        return bool(compute.count_distinct(column, mode="only_valid").as_py() == table.num_rows)
+        return bool(compute.count_distinct(_with_one_zero(column), mode="only_valid").as_py() == table.num_rows)
     if np.all(values[1:] > values[:-1]):
         return True
     ordered = np.sort(values)
     return not np.any(ordered[1:] == ordered[:-1])
+
+
+def _with_one_zero(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    """Write -0.0 as 0.0: they are one key in each database, but two in Arrow's groups."""
+    if not pa.types.is_floating(column.type):
+        return column
+    kind = pa.float32() if pa.types.is_float16(column.type) else column.type  # Arrow cannot add half floats
+    added: pa.ChunkedArray[Any] = compute.add(column.cast(kind), pa.scalar(0.0, kind))
+    return added
 
 
 def _has_same_keys(features: pa.Table, primary: pa.Table, key: Sequence[str]) -> bool:

@@ -66,6 +66,24 @@ def test_keys_of_features_are_those_of_the_primary_rows(kind: str, data: st.Data
     assert any("does not have" in problem for problem in found) == bool(strange)
 
 
+@pytest.mark.parametrize("key", [("k",), ("k", "other")])
+def test_zero_and_minus_zero_are_one_key(key: tuple[str, ...]) -> None:
+    rows = pa.table({"k": [-0.0, 1.0, 0.0], "other": ["x", "x", "x"]})
+
+    (found,) = duplicate_keys(pipeline(*key), rows)
+    (problem,) = problems(pipeline(*key), rows, rows)
+
+    assert found.endswith("(2 rows)")
+    assert "more than one row for a key" in problem
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+def test_nan_is_one_key_too(kind: pa.DataType) -> None:
+    rows = pa.table({"k": pa.array([float("nan"), 1.0, float("nan")]).cast(kind)})
+
+    assert duplicate_keys(pipeline("k"), rows) == ("nan (2 rows)",)
+
+
 def test_key_of_two_columns_is_checked_as_one() -> None:
     primary = pa.table({"a": [1, 1, 2], "b": ["x", "y", "x"]})
 
