@@ -47,20 +47,26 @@ def read_entry(kind: type[errors.PenstockError]) -> ErrorEntry:
 def walk_tree(
     kind: type[errors.PenstockError] = errors.PenstockError,
 ) -> Iterator[tuple[type[errors.PenstockError], int]]:
-    """Yield every class with its depth, parents before children, in the order of the module."""
+    """Yield every class with its depth, parents before children, in the order of the modules."""
     yield kind, len(kind.__mro__) - len(errors.PenstockError.__mro__)
     for child in kind.__subclasses__():
-        if child.__module__ == errors.__name__:
+        if child.__module__.startswith(f"{errors.__name__}."):
             yield from walk_tree(child)
 
 
 def render_errors() -> str:
     """Return the page."""
-    assert errors.__doc__ is not None
-    tree = re.search(r"^PenstockError\n(?:[│├└ ].*\n)+", errors.__doc__, re.MULTILINE)
-    assert tree is not None
+    tree = "\n".join([errors.PenstockError.__name__, *_draw_tree(errors.PenstockError)])
     sections = [_render_entry(read_entry(kind)) for kind, _ in walk_tree()]
-    return "\n".join([_HEAD, f"```text\n{tree[0]}```\n", *sections])
+    return "\n".join([_HEAD, f"```text\n{tree}\n```\n", *sections])
+
+
+def _draw_tree(kind: type[errors.PenstockError], margin: str = "") -> Iterator[str]:
+    children = [child for child, _ in walk_tree(kind) if child.__bases__[0] is kind]
+    for child in children:
+        last = child is children[-1]
+        yield f"{margin}{'└── ' if last else '├── '}{child.__name__}"
+        yield from _draw_tree(child, margin + ("    " if last else "│   "))
 
 
 def _render_entry(entry: ErrorEntry) -> str:

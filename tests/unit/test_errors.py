@@ -2,7 +2,6 @@
 
 import inspect
 import pickle
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import get_type_hints
 
@@ -39,19 +38,6 @@ def test_an_error_names_its_culprit_and_survives_pickling(kind: type[errors.Pens
     assert str(again) == str(error)
     assert "culprit" in str(error)
     assert str(error).count("{") == 0
-
-
-def draw_tree(kind: type[errors.PenstockError], margin: str = "") -> Iterator[str]:
-    children = [child for child in kind.__subclasses__() if child in CLASSES]
-    for child in children:
-        last = child is children[-1]
-        yield f"{margin}{'└── ' if last else '├── '}{child.__name__}"
-        yield from draw_tree(child, margin + ("    " if last else "│   "))
-
-
-def test_the_tree_of_the_docstring_is_that_of_the_classes() -> None:
-    assert errors.__doc__ is not None
-    assert [line for line in errors.__doc__.splitlines() if "── " in line] == list(draw_tree(errors.PenstockError))
 
 
 def test_a_reason_that_is_a_sentence_gets_no_second_full_stop() -> None:
