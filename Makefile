@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
-TYPED := penstock
+TYPED := penstock benchmarks
 
 # A test or a demo must never use a developer's own Prefect server.
 unexport $(filter PREFECT_%,$(.VARIABLES))

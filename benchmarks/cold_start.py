@@ -65,7 +65,7 @@ def make_project(folder: Path) -> None:
     }
     settings = load_settings()
     write_payments(open_database(settings, "shop"), payments(days=DAYS, a_day=ROWS_A_DAY))
-    train_model(settings.models_folder)
+    train_model(settings.home / "models")
     (folder / "card-risk.yaml").write_text(SPEC.replace("lookback: 3", f"lookback: 3, max_intervals: {DAYS}"))
 
 

@@ -188,7 +188,7 @@ def measure_distance(here: pa.Table, there: pa.Table) -> float:
     return apart
 
 
-def _make_label(rows: pa.Table, case: Case) -> "pa.Array[Any]":
+def _make_label(rows: pa.Table, case: Case) -> Any:
     amount = np.nan_to_num(rows["amount"].to_numpy(zero_copy_only=False), nan=10.0)
     noise = np.random.default_rng(6).standard_normal(rows.num_rows)
     signal = np.log(amount) + rows["ratio"].to_numpy() + noise

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from benchmarks.batch import SAMPLE, register_model, spell_expectations
 from benchmarks.place import Place
+from benchmarks.servers import environment_of
 from benchmarks.workload import START
 from penstock.deployments.server.local import local_server
 
@@ -79,7 +80,7 @@ def measure(place: Place, partition_rows: int, runner: str) -> Peak:
     """Write the rows, score them in a process of its own, and follow its memory."""
     write_rows(place)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "PENSTOCK_"))}
-    environment = inherited | place.environment("penstock") | {"PENSTOCK_RUNNER": runner}
+    environment = inherited | environment_of(place, "penstock") | {"PENSTOCK_RUNNER": runner}
     del environment["PENSTOCK_CONNECTIONS__SHOP"]
     command = [sys.executable, "-m", "benchmarks.memory_run", str(place.write()), str(partition_rows)]
     begun = time.monotonic()

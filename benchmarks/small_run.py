@@ -134,7 +134,7 @@ class _Project:
 
 def _measure(project: _Project, rounds: Rounds, count: int) -> None:
     for _ in range(count):
-        commands = {
+        commands: dict[str, Callable[[], Took]] = {
             IMPORTS: lambda: _time([sys.executable, "-c", IMPORTS], project.folder, project.environment),
             "run with its own server": lambda: project.score_next("0"),
             "": lambda: project.score_again("10m"),  # starts the server that lingers

@@ -122,7 +122,7 @@ def _make_quantiles() -> list[str]:
 _QUANTILES = _make_quantiles()
 
 
-def _scored_rows(pipeline: Pipeline, run_ids: list[str]) -> pa.Table:
+def _scored_rows(pipeline: Pipeline, run_ids: list[Any]) -> pa.Table:
     keys = {name: pa.array(range(len(run_ids)), pa.int64()) for name in pipeline.key}
     return _repeat({"run_id": run_ids, **keys}, partition=0, score=0.5)
 

@@ -48,7 +48,7 @@ def fill(place: Place) -> None:
     for name in COUNTS:
         rows = rows.append_column(name, pa.array(rng.integers(0, 1000, count)))
     for name in CATEGORIES:
-        rows = rows.append_column(name, values.take(pa.array(rng.integers(0, VALUES, count))))
+        rows = rows.append_column(name, values.take(rng.integers(0, VALUES, count)))
     for name in TEXTS:
         rows = rows.append_column(name, pa.array([f"ref-{number}" for number in rng.integers(0, 10**9, count)]))
     create_table(place.shop, "orders", rows.slice(0, place.rows), "order_id", analyze=True)
