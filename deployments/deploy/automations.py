@@ -21,11 +21,12 @@ from penstock.tasks.events import FLOW_RUN_FAILED
 PREFIX = "penstock: "
 """Prefix of our automations' names. Together with the tag it marks them as ours."""
 TAG = "penstock"
-ENDINGS = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Halted", "Skipped", "Planned")
-"""Names of the final states of our flow runs. A run in a state that is missing here would count as dead.
-
-The last three are those of workers that still have Penstock 0.1.
-"""
+WITHOUT_PROCESS = (
+    *("Completed", "Failed", "Crashed", "Cancelled", "TimedOut"),
+    *("Suspended", "AwaitingRetry"),  # the process has ended, and another one goes on later
+    *("Halted", "Skipped", "Planned"),  # of workers that still have Penstock 0.1
+)
+"""Names of the states in which a flow run has no process. In another state, Paused too, it sends heartbeats."""
 
 PAGE = 200
 LINK = "{% set page = flow_run|ui_url %}{% if page %}\n\nFlow run: {{ page }}{% endif %}"
@@ -57,7 +58,7 @@ def define_zombie_automation(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> Auto
             match_related={"prefect.resource.id": f"prefect.tag.{TAG}"},
             for_each={"prefect.resource.id"},
             after={heartbeat},
-            expect={heartbeat, *(f"prefect.flow-run.{ending}" for ending in ENDINGS)},
+            expect={heartbeat, *(f"prefect.flow-run.{state}" for state in WITHOUT_PROCESS)},
             posture=Posture.Proactive,
             threshold=1,
             within=timedelta(seconds=patience),

@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, SendgridEmail, SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -35,9 +36,9 @@ from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowR
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Crashed, Failed, Pending, Running
+from prefect.states import AwaitingRetry, Crashed, Failed, Paused, Pending, Running, Suspended
 
-from penstock.deployments.deploy.automations import ENDINGS, PREFIX, apply_automations, define_zombie_automation
+from penstock.deployments.deploy.automations import PREFIX, WITHOUT_PROCESS, apply_automations, define_zombie_automation
 from penstock.deployments.deploy.deploy_pipelines import deploy_pipelines
 from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.deployments.server.local import client_environment, full_server
@@ -533,6 +534,42 @@ def test_a_run_whose_process_was_killed_ends_as_crashed_and_is_told(
 
 
 @pytest.mark.usefixtures("mailbox")
+def test_a_run_is_set_to_crashed_only_in_a_state_that_needs_a_process(client: SyncPrefectClient) -> None:
+    @flow
+    def score() -> None: ...
+
+    client.create_automation(define_zombie_automation(heartbeat_seconds=4))
+    time.sleep(2)  # the server loads a new automation a moment later
+    runs = {}
+    for state in (Running(), Paused(), Suspended(), AwaitingRetry()):
+        flow_run = client.create_flow_run(score, tags=["penstock"], state=Running())
+        tag = {"prefect.resource.id": "prefect.tag.penstock", "prefect.resource.role": "tag"}
+        heartbeat = {
+            "event": "prefect.flow-run.heartbeat",
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"},
+            "related": [tag],
+            "payload": {},
+        }
+        told = {"id": str(uuid4()), "occurred": datetime.now(UTC).isoformat()}
+        client.request("POST", "/events", json=[heartbeat | told])
+        if not state.is_running():
+            client.set_flow_run_state(flow_run.id, state, force=True)
+        runs[state.name] = flow_run.id
+
+    def states() -> dict[str, str]:
+        return {before: str(client.read_flow_run(run_id).state_name) for before, run_id in runs.items()}
+
+    wait_until(lambda: states()["Running"] == states()["Paused"] == "Crashed")
+    time.sleep(14)  # longer than three heartbeats
+    assert states() == {
+        "Running": "Crashed",
+        "Paused": "Crashed",
+        "Suspended": "Suspended",
+        "AwaitingRetry": "AwaitingRetry",
+    }
+
+
+@pytest.mark.usefixtures("mailbox")
 def test_a_published_run_can_start_another_deployment(
     api: str, client: SyncPrefectClient, make_place: Callable[..., Place], deploy: Callable[[Place], Pipeline]
 ) -> None:
@@ -700,4 +737,4 @@ def test_flows_end_in_states_with_prefects_own_names_which_its_ui_lists() -> Non
     )
 
     assert not re.findall(r"(?:Completed|Failed|Cancelled|Crashed)\(\s*name=", sources)
-    assert {"Completed", "Failed", "Crashed", "Cancelled", "TimedOut"} <= set(ENDINGS)
+    assert {"Completed", "Failed", "Crashed", "Cancelled", "TimedOut"} <= set(WITHOUT_PROCESS)
