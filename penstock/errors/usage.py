@@ -304,6 +304,23 @@ class OverlappingRuns(UsageError):
 
 
 @dataclass(eq=False)
+class PublishRefused(UsageError):
+    """Runs that have ended cannot become the live ones.
+
+    Cause: the message names it. Rows of a run were pruned, chosen runs overlap, a live run would be covered in part, or
+        the destination belongs to another pipeline.
+    Remedy: choose other runs, or score the intervals again with `penstock run --restate`.
+    """
+
+    pipeline: str
+    reason: str
+    remedy: str = "Choose other runs, or score the intervals again with `penstock run --restate`."
+
+    def message(self) -> str:
+        return f"runs of `{self.pipeline}` cannot be published: {self.reason}. Nothing was changed. {self.remedy}"
+
+
+@dataclass(eq=False)
 class RenameRefused(UsageError):
     """A pipeline cannot be renamed in the ledger.
 

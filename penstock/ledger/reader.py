@@ -15,7 +15,7 @@ from penstock.ledger.destinations import LIVE, destination_name
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.pins import read_pins
 from penstock.ledger.tables import partitions, runs, validations
-from penstock.run_types import Pins, Validation
+from penstock.run_types import ModelPin, Pins, Validation
 from penstock.spec.pipeline import Pipeline
 
 
@@ -86,6 +86,11 @@ class RunRecord:
         return ", ".join(map(str, self.step_models.values())) or self.model
 
     @property
+    def pins(self) -> Pins:
+        """Each step's model version. There is always at least one."""
+        return self.step_models or {"score": ModelPin(self.model_name, self.model_version, self.model_digest)}
+
+    @property
     def interval(self) -> DataInterval | None:
         if self.interval_start is None or self.interval_end is None:
             return None
@@ -148,7 +153,11 @@ def select_runs() -> sa.Select[Any]:
 
 def fetch_runs(database: Database, query: sa.Select[Any]) -> list[RunRecord]:
     with database.reading() as connection:
-        return [_record(row) for row in connection.execute(query).mappings()]
+        return read_runs(connection, query)
+
+
+def read_runs(connection: sa.Connection, query: sa.Select[Any]) -> list[RunRecord]:
+    return [_record(row) for row in connection.execute(query).mappings()]
 
 
 def list_runs(

@@ -195,6 +195,23 @@ quarantine = sa.Table(
     sa.Column("digest", sa.Text, info={"since": 2}),
 )
 
+moves = sa.Table(
+    "penstock_moves",
+    metadata,
+    sa.Column("move_id", sa.Text, primary_key=True),
+    sa.Column("run_id", RunId, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("state_before", sa.Text, nullable=False),
+    sa.Column("variant_before", sa.Text, nullable=False),
+    sa.Column("published_before", UtcDateTime),
+    sa.Column("instead_of", sa.Text, nullable=False),  # JSON: the IDs of the runs that gave way
+    sa.Column("moved_at", UtcDateTime, nullable=False),
+    sa.Column("moved_by", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    info={"since": 9},
+)
+"""Runs that a person published again, or published instead of the champion's: who did it, when and why."""
+
 releases = sa.Table(
     "penstock_releases",
     metadata,

@@ -8,11 +8,12 @@ from typing import Any
 
 from penstock.database.connections import Database
 from penstock.ledger.lineage import count_earlier_runs, earlier_runs, previous_published, replaced_by, replaced_runs
+from penstock.ledger.pointer_moves import MoveRecord, moves_of
 from penstock.ledger.quarantine import RefusalCount, count_refusals, quarantined_rows
 from penstock.ledger.reader import PartitionRecord, RunRecord, partitions_of, validations_of
 from penstock.monitor.score_shift import ScoreShift, measure_shift
 from penstock.privacy.masking import is_hash
-from penstock.run_types import ModelPin, Pins, Validation
+from penstock.run_types import Validation
 
 SAMPLE_KEYS = 5
 """Most keys of refused rows that a document shows."""
@@ -53,12 +54,8 @@ class RunDocument:
     """The runs that this run took over or superseded."""
     successor: RunRecord | None
     """The run that took this one over, or superseded it."""
-
-    @property
-    def pins(self) -> Pins:
-        """Each step's model version. There is always at least one."""
-        run = self.run
-        return run.step_models or {"score": ModelPin(run.model_name, run.model_version, run.model_digest)}
+    moves: Sequence[MoveRecord]
+    """When a person published the run again, or another run in its place, the oldest first."""
 
     @property
     def shift(self) -> ScoreShift | None:
@@ -111,6 +108,7 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
             count_earlier_runs(database, run),
             replaced_runs(database, run),
             replaced_by(database, run),
+            moves_of(database, run.run_id),
         )
 
 
@@ -166,6 +164,7 @@ def document_object(document: RunDocument, link: str | None) -> dict[str, Any]:
             "score_shift": asdict(shift) | {"reading": shift.reading} if shift else None,
             "replaced_runs": [_summary_object(run) for run in document.replaced],
             "replaced_by": _summary_object(successor) if successor else None,
+            "moves": [asdict(move) for move in document.moves],
             "earlier_runs": [_summary_object(run) for run in document.earlier],
         }
         | _deprecated_keys(document)

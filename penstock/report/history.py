@@ -27,7 +27,7 @@ def list_events(document: RunDocument) -> list[RunEvent]:
 
 def _of_start(document: RunDocument) -> Iterator[RunEvent]:
     run = document.run
-    models = ", ".join(map(str, document.pins.values()))
+    models = ", ".join(map(str, document.run.pins.values()))
     yield RunEvent(run.started_at, "started", f"started: {run.reason}, model {models}, by {run.lease_owner}")
     for other in document.replaced:
         what = f"took over from run {other.run_id}" if other.state == "abandoned" else f"supersedes run {other.run_id}"

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from penstock.ledger.destinations import LIVE
+from penstock.ledger.pointer_moves import MoveRecord
 from penstock.ledger.reader import RunRecord
 from penstock.monitor.score_shift import ScoreShift
 from penstock.report.blocks import (
@@ -71,10 +73,11 @@ def _describe_run(document: RunDocument, zone: str) -> list[Block]:
     if run.flow_run_id:
         lines.append((FlowRunPage(run.flow_run_id),))
     lines += [
-        (*describe_models(document.pins), ", spec ", Code(run.spec_fingerprint[:DIGEST])),
+        (*describe_models(run.pins), ", spec ", Code(run.spec_fingerprint[:DIGEST])),
         (_describe_times(run, zone),),
     ]
     lines += [_describe_replaced(replaced, zone) for replaced in document.replaced]
+    lines += [_describe_move(run, move, zone) for move in document.moves]
     if document.successor:
         replaced_by = "Taken over by run" if run.state == "abandoned" else "Superseded by run"
         lines.append((Strong(replaced_by), " ", _name(document.successor)))
@@ -91,6 +94,14 @@ def _describe_times(run: RunRecord, zone: str) -> str:
     }
     written = [f"{what} {describe_moment(time, zone, seconds=True)}" for what, time in times.items() if time]
     return ", ".join(written)
+
+
+def _describe_move(run: RunRecord, move: MoveRecord, zone: str) -> Line:
+    at = f" {describe_moment(move.moved_at, zone)} by {move.moved_by}: {move.reason}"
+    if move.run_id != run.run_id:
+        return Strong("Gave way to run"), " ", Code(move.run_id[:SHORT_ID]), at
+    before = move.state_before if move.variant_before == LIVE else f"a run of variant {move.variant_before}"
+    return Strong("Published again,"), f" it was {before} before,", at
 
 
 def _describe_replaced(run: RunRecord, zone: str) -> Line:

@@ -329,3 +329,9 @@ def _record(database: Database, work: _Work, asked: ErasureRequest, secret: byte
         "counts": json.dumps(work.counts, sort_keys=True),
     }
     work.connection.execute(forgotten.insert().values(**values))
+
+
+def count_forgotten(connection: sa.Connection, table: str) -> int:
+    """Return how many rows of a table `penstock forget` has removed."""
+    counted = map(json.loads, connection.execute(sa.select(forgotten.c.counts)).scalars())
+    return sum(int(counts.get(table, 0)) for counts in counted)

@@ -1,6 +1,5 @@
 """Verify the ledger: each of its invariants as one read-only query that returns the rows which break it."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +9,10 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.interval import DataInterval
 from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
-from penstock.ledger.tables import destinations, forgotten, partitions, quarantine, runs, validations
+from penstock.ledger.tables import destinations, partitions, quarantine, runs, validations
 from penstock.run.history_table import HistoryRunId, history_name
 from penstock.run_types import interval_key
+from penstock.upkeep.erasure import count_forgotten
 
 ENDED_WITH_COUNTS = ("published", "audited", "superseded", "withdrawn")
 SHOWN = 20
@@ -148,7 +148,7 @@ def _compare_rows(
     live = sa.case((runs.c.variant == LIVE, there), else_=0)
     sums = sa.select(sa.func.sum(scored - there), sa.func.sum(sa.case((there > scored, 1), else_=0)), sa.func.sum(live))
     missing, exceeding, held = (int(n or 0) for n in connection.execute(sums.select_from(joined).where(*here)).one())
-    if exceeding or missing > _count_forgotten(connection, history.name):
+    if exceeding or missing > count_forgotten(connection, history.name):
         query = sa.select(runs.c.run_id, scored, there).select_from(joined).where(*here, there != scored)
         first = connection.execute(query.order_by(runs.c.run_id).limit(SHOWN))
         rows = tuple(f"{run_id}: {seen} rows, {number} scored" for run_id, number, seen in first)
@@ -172,12 +172,6 @@ def _spelled(connection: sa.Connection, place: str) -> str | None:
     """Return the table as the spec spells it, since the destination's name may be in lower case."""
     named = sa.select(runs.c.destination_table).where(runs.c.destination == place).limit(1)
     return connection.execute(named).scalar()
-
-
-def _count_forgotten(connection: sa.Connection, table: str) -> int:
-    """Return how many rows of a table `penstock forget` has removed."""
-    counted = map(json.loads, connection.execute(sa.select(forgotten.c.counts)).scalars())
-    return sum(int(counts.get(table, 0)) for counts in counted)
 
 
 def _list_runs(connection: sa.Connection, invariant: str, broken: sa.ColumnElement[bool]) -> Iterator[Violation]:
