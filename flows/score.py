@@ -28,6 +28,7 @@ from penstock.tasks.form import (
     ModelField,
     PipelineField,
     RowsField,
+    ScoredByField,
     StartField,
 )
 from penstock.tasks.heartbeat import end_without_waiting
@@ -64,6 +65,7 @@ def score(
     model: ModelField = "",
     partition_rows: RowsField = 0,
     dry_run: DryRunField = False,
+    scored_by: ScoredByField = "",
 ) -> State[object]:
     """Score the due intervals of a pipeline.
 
@@ -79,17 +81,19 @@ def score(
             by commas. Empty: the pipeline's own.
         partition_rows: Smaller partitions need less memory; 0: the pipeline's own.
         dry_run: Show what would be scored, as an artifact, and score nothing.
+        scored_by: name/version, as in card-risk/3. A restate scores only the intervals that this version scored. Then
+            the range may be empty.
     """
     now, logger = datetime.now(UTC), get_run_logger()
     known: Pipeline | None = None
     try:
-        asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run)
+        asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run, scored_by)
         known = spec = asked.pipeline
         rows = asked.partition_rows
         pins = resolve_models(spec, asked.model)
         if any(source.kind == "log" for source in spec.sources.values()):
             collect_logs(whole(spec))
-        todo = plan(whole(spec), now, asked.mode, asked.start, asked.end)
+        todo = plan(whole(spec), now, asked.mode, asked.start, asked.end, asked.scored_by)
         notes = [note for note in (describe_range(todo), todo.stall) if note]
         for note in notes:
             logger.warning("%s", note)

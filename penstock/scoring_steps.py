@@ -96,8 +96,13 @@ class ScoringSteps:
         """
         return open_ledger(self.warehouse, self.settings.home, recorded)
 
-    def plan(self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
+    def plan(
+        self, now: datetime, mode: Mode, start: datetime | None, end: datetime | None, scored_by: str = ""
+    ) -> Plan:
         """Decide which intervals to score. The ledger need not exist.
+
+        Args:
+            scored_by: In mode `restate`: take only intervals whose live run this version scored, as `name/version`.
 
         Raises:
             LedgerLost: the project has had a ledger, and this is none or another one.
@@ -114,8 +119,8 @@ class ScoringSteps:
         released = pending_releases(self.warehouse, pipeline.name)
         seen = partial(source_fingerprint, pipeline, connect=connect, masking=self.masking)
         try:
-            request = PlanRequest(pipeline, coverage, now, seen, mode, start, end, released=released, horizon=horizon)
-            return plan_intervals(request)
+            request = PlanRequest(pipeline, coverage, now, seen, mode, start, end, scored_by)
+            return plan_intervals(replace(request, released=released, horizon=horizon))
         except SourceError:
             refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))
             raise

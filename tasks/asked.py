@@ -17,7 +17,7 @@ from penstock.errors import SpecError, UsageError, WrongParameters, nearest
 from penstock.interval import parse_moment
 from penstock.run.planning import Mode
 from penstock.spec.pipeline import Pipeline
-from penstock.spec.steps import choose_models
+from penstock.spec.steps import choose_models, read_version
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 from penstock.tasks.form import LABELS, MOST_PARALLEL, MOST_ROWS
 from penstock.tasks.process_resources import settings
@@ -38,6 +38,7 @@ class AskedScore:
     model: str
     partition_rows: int | None
     dry_run: bool
+    scored_by: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,14 @@ class AskedBackfill:
 
 
 def read_asked_score(
-    pipeline: object, mode: object, start: object, end: object, model: object, partition_rows: object, dry_run: object
+    pipeline: object,
+    mode: object,
+    start: object,
+    end: object,
+    model: object,
+    partition_rows: object,
+    dry_run: object,
+    scored_by: object = "",
 ) -> AskedScore:
     """Read the parameters of the scoring flow.
 
@@ -71,11 +79,12 @@ def read_asked_score(
         reader.read("model", model, lambda value: _read_model(value, spec)),
         reader.read("partition_rows", partition_rows, lambda value: _read_number(value, 0, MOST_ROWS)),
         reader.read("dry_run", dry_run, _read_flag),
+        reader.read("scored_by", scored_by, lambda value: _read_version(value, mode)),
     )
     reader.refuse_wrong()
-    known, start_at, end_at, models, rows, is_dry = asked
+    known, start_at, end_at, models, rows, is_dry, version = asked
     assert spec is not None
-    return AskedScore(spec, known or "due", start_at, end_at, models or "", rows or None, bool(is_dry))
+    return AskedScore(spec, known or "due", start_at, end_at, models or "", rows or None, bool(is_dry), version or "")
 
 
 def read_asked_backfill(
@@ -139,6 +148,13 @@ def _read_model(value: object, spec: Pipeline | None) -> str:
     if spec is not None:
         choose_models(spec.steps, choice)
     return choice
+
+
+def _read_version(value: object, mode: object) -> str:
+    version = "" if value is None else read_version(str(value))
+    if version and str(mode).strip().casefold() != "restate":
+        raise ValueError("only a restate takes it.")
+    return version
 
 
 def _read_number(value: object, least: int, most: int) -> int:

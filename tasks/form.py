@@ -13,7 +13,7 @@ from pydantic import Field, WithJsonSchema
 
 from penstock.interval import MOMENT_EXAMPLES, MOMENT_PATTERN
 from penstock.run.planning import Mode
-from penstock.spec.steps import CHOICE_PATTERN, MODEL_EXAMPLES
+from penstock.spec.steps import CHOICE_PATTERN, MODEL_EXAMPLES, VERSION_EXAMPLE, VERSION_PATTERN
 
 LABELS = {
     "pipeline": "Pipeline",
@@ -23,6 +23,7 @@ LABELS = {
     "model": "Model",
     "partition_rows": "Rows of a partition",
     "dry_run": "Dry run",
+    "scored_by": "Scored by",
     "parallel": "Intervals at once",
     "restate": "Restate",
 }
@@ -63,5 +64,7 @@ ModelField = Annotated[str, _text(CHOICE_PATTERN, MODEL_EXAMPLES), _label("model
 RowsField = Annotated[int, Field(ge=0, le=MOST_ROWS), _label("partition_rows")]
 """Most rows of a partition, or 0 for the pipeline's own limit."""
 DryRunField = Annotated[bool, _label("dry_run")]
+ScoredByField = Annotated[str, _text(VERSION_PATTERN, VERSION_EXAMPLE), _label("scored_by")]
+"""A model version, as in `card-risk/3`. May be empty."""
 ParallelField = Annotated[int, Field(ge=1, le=MOST_PARALLEL), _label("parallel")]
 RestateField = Annotated[bool, _label("restate")]

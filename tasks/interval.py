@@ -56,7 +56,9 @@ def collect_logs(pipeline: Pipeline) -> dict[str, Landing]:
 
 
 @task(name="plan", task_run_name="plan", **RETRIED)
-def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, end: datetime | None) -> Plan:
+def plan(
+    pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, end: datetime | None, scored_by: str = ""
+) -> Plan:
     """Find the intervals to score.
 
     Raises:
@@ -65,7 +67,7 @@ def plan(pipeline: Pipeline, now: datetime, mode: Mode, start: datetime | None, 
     """
     open_ledger(pipeline)
     unfinished = scoring_steps(pipeline).abandon_dead_runs()
-    found = scoring_steps(pipeline).plan(now, mode, start, end)
+    found = scoring_steps(pipeline).plan(now, mode, start, end, scored_by)
     for run in unfinished:
         if not found.scores(run.interval):
             get_run_logger().warning("%s", run.describe())

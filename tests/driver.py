@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -56,11 +57,9 @@ class Driver:
     def warehouse(self) -> Database:
         return self.connect(self.pipeline.destination.connection)
 
-    def run(
-        self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
-    ) -> list[str]:
-        """Do all steps; return their names."""
-        return list(self.steps(now, mode, start, end))
+    def run(self, now: datetime, *asked: Any) -> list[str]:
+        """Do all steps, as `steps` does; return their names."""
+        return list(self.steps(now, *asked))
 
     def kill(self, now: datetime, after: int) -> list[str]:
         """Do so many steps of a run over the due intervals, then stop; return their names."""
@@ -70,7 +69,12 @@ class Driver:
         return done
 
     def steps(
-        self, now: datetime, mode: Mode = "due", start: datetime | None = None, end: datetime | None = None
+        self,
+        now: datetime,
+        mode: Mode = "due",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        scored_by: str = "",
     ) -> Iterator[str]:
         """Score the intervals of `mode`; yield the name of each step when it is done."""
         self.does.open_ledger()
@@ -78,7 +82,7 @@ class Driver:
         yield "resolve"
         land_logs(self.pipeline, self.does.connect)
         yield "collect logs"
-        todo = self.does.plan(now, mode, start, end)
+        todo = self.does.plan(now, mode, start, end, scored_by)
         yield "plan"
         for planned in todo.intervals:
             yield from self._interval(planned, pins)

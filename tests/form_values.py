@@ -79,6 +79,13 @@ TYPED = (
         "Rows of a partition: `1000000000` is not a whole number from 0 to 100,000,000.",
     ),
     Typed(
+        "scored_by",
+        "card-risk@3",
+        "'name/version, as in card-risk/3' was expected",
+        "Scored by: `card-risk@3` is no version of a model. Write name/version, as in card-risk/3.",
+    ),
+    Typed("scored_by", "card-risk/3", run="Scored by: only a restate takes it."),
+    Typed(
         "pipeline",
         "demand",
         "'demand' is not one of ['card-risk']",

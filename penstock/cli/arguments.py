@@ -57,6 +57,14 @@ End = Annotated[
     typer.Option(parser=read_moment, metavar="TIME", help="End of the range, in the pipeline's zone, not included."),
 ]
 Restate = Annotated[bool, typer.Option("--restate", help="Score the range again, including published intervals.")]
+ScoredBy = Annotated[
+    str | None,
+    typer.Option(
+        "--scored-by",
+        metavar="NAME/VERSION",
+        help="With --restate: only intervals that this model version scored. The range may be left out then.",
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option(

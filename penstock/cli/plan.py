@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.arguments import AsJson, End, ModelOption, PipelineName, Restate, Start, Timezone
+from penstock.cli.arguments import AsJson, End, ModelOption, PipelineName, Restate, ScoredBy, Start, Timezone
 from penstock.cli.opening import connector, open_models, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table, write_json
 from penstock.errors import MemoryTooSmall, NoFiles
@@ -51,6 +51,7 @@ def show_plan(
     start: Start = None,
     end: End = None,
     restate: Restate = False,
+    scored_by: ScoredBy = None,
     model: ModelOption = None,
     partition_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a partition.")] = None,
     timezone: Timezone = None,
@@ -62,10 +63,10 @@ def show_plan(
     """
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
-    mode = choose_mode(start, end, restate)
+    mode = choose_mode(start, end, restate, scored_by)
     if not as_json:
         _print_pause(spec, settings, timezone or settings.timezone)
-    print_plan(spec, settings, mode, start, end, model, partition_rows, as_json=as_json)
+    print_plan(spec, settings, mode, start, end, model, partition_rows, scored_by, as_json=as_json)
 
 
 def _print_pause(pipeline: "Pipeline", settings: "Settings", zone: str) -> None:
@@ -78,10 +79,12 @@ def _print_pause(pipeline: "Pipeline", settings: "Settings", zone: str) -> None:
         console().print(f"the schedule is {describe_pause(state.pause, zone)}", style="yellow", markup=False)
 
 
-def choose_mode(start: datetime | None, end: datetime | None, restate: bool) -> "Mode":
+def choose_mode(start: datetime | None, end: datetime | None, restate: bool, scored_by: str | None = None) -> "Mode":
     """Return the mode of the options: score what is due, fill a range, or score it again."""
+    if scored_by and not restate:
+        raise typer.BadParameter("--scored-by goes with --restate")
     if restate:
-        if start is None or end is None:
+        if not scored_by and (start is None or end is None):
             raise typer.BadParameter("--restate scores a range again: add --start and --end")
         return "restate"
     return "due" if start is None and end is None else "backfill"
@@ -95,6 +98,7 @@ def print_plan(
     end: datetime | None,
     model: str | None,
     partition_rows: int | None,
+    scored_by: str | None = None,
     *,
     as_json: bool = False,
 ) -> None:
@@ -104,7 +108,7 @@ def print_plan(
 
     connect = connector(settings)
     pins = resolve_models(pipeline, settings, model)
-    plan = find_intervals(pipeline, connect, datetime.now(UTC), mode, start, end)
+    plan = find_intervals(pipeline, connect, datetime.now(UTC), mode, start, end, scored_by)
     warehouse = connect(pipeline.destination.connection)
     forecaster = _Forecaster(
         make_estimator(pipeline, warehouse, settings.prices),
@@ -150,14 +154,18 @@ def find_intervals(
     mode: "Mode",
     start: datetime | None,
     end: datetime | None,
+    scored_by: str | None = None,
 ) -> "Plan":
     """Return the intervals that a run would score at `now`."""
     from penstock.privacy.masking import make_masking
     from penstock.scoring_steps import ScoringSteps
+    from penstock.spec.steps import read_version
 
     settings = open_settings()
     masking, registry = make_masking(pipeline, settings), open_models(settings)
-    return ScoringSteps(pipeline, settings, connect, registry, masking).plan(now, mode, start, end)
+    return ScoringSteps(pipeline, settings, connect, registry, masking).plan(
+        now, mode, start, end, read_version(scored_by or "")
+    )
 
 
 def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None) -> "Pins":

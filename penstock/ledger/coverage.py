@@ -10,6 +10,7 @@ from penstock.database.connections import Database
 from penstock.interval import DataInterval, merge
 from penstock.ledger.destinations import LIVE, PlacedRun, destination_name, find_overlapping
 from penstock.ledger.migrations import has_ledger
+from penstock.ledger.reader import fetch_runs, select_runs
 from penstock.ledger.tables import runs
 from penstock.spec.pipeline import Pipeline
 
@@ -24,6 +25,8 @@ class Coverage:
     """Intervals whose scores were withdrawn and not published again."""
     find_live: Callable[[DataInterval], list[PlacedRun]]
     """Returns the published runs that overlap an interval, a snapshot's among them."""
+    find_scored_by: Callable[[str], list[DataInterval]]
+    """Returns the intervals of the published runs that a version scored, as `name/version`, the earliest first."""
 
     @property
     def done(self) -> list[DataInterval]:
@@ -31,7 +34,7 @@ class Coverage:
         return merge((*self.published, *self.withdrawn))
 
 
-NOTHING_DONE = Coverage((), (), lambda _: [])
+NOTHING_DONE = Coverage((), (), lambda _: [], lambda _: [])
 """The coverage of a destination without runs."""
 
 
@@ -50,13 +53,18 @@ def read_coverage(database: Database, pipeline: Pipeline) -> Coverage:
         with database.reading() as connection:
             return find_overlapping(connection, place, LIVE, interval)
 
+    def find_scored_by(version: str) -> list[DataInterval]:
+        query = select_runs().where(*_in_state(place, "published")).order_by(runs.c.interval_start)
+        scored = (run for run in fetch_runs(database, query) if version in map(str, run.pins.values()))
+        return [run.interval for run in scored if run.interval]
+
     starts = [span.start for span in published]
 
     def is_published(interval: DataInterval) -> bool:
         before = bisect_right(starts, interval.start)
         return before > 0 and published[before - 1].covers(interval)
 
-    return Coverage(published, tuple(i for i in withdrawn if not is_published(i)), find_live)
+    return Coverage(published, tuple(i for i in withdrawn if not is_published(i)), find_live, find_scored_by)
 
 
 def _read_spans(connection: sa.Connection, place: str) -> tuple[DataInterval, ...]:

@@ -114,6 +114,8 @@ class PlanRequest:
     start: datetime | None = None
     """With `end`: in every mode, take only intervals that touch `[start, end)`. Naive means the pipeline's zone."""
     end: datetime | None = None
+    scored_by: str = ""
+    """In mode `restate`: take only intervals whose live run this version scored, as `name/version`."""
     whole: bool = False
     """Take all of the intervals, beyond `max_intervals`."""
     released: Iterable[str] = ()
@@ -132,7 +134,7 @@ def plan_intervals(request: PlanRequest) -> Plan:
     spec = request.pipeline.interval
     if spec is None:
         return _plan_snapshot(request)
-    if request.mode == "restate" and (request.start is None or request.end is None):
+    if request.mode == "restate" and not request.scored_by and (request.start is None or request.end is None):
         raise SettingsError(
             "a restate needs a range", "Give start and end; every interval that they touch is scored again."
         )
@@ -141,11 +143,28 @@ def plan_intervals(request: PlanRequest) -> Plan:
     if due is None:
         return Plan((), limits=limits)
     if request.mode == "restate":
-        plan = _limit(request, spec, [PlannedInterval(i, "restate") for i in spec.grid.covering(due.start, due.end)])
+        plan = _limit(request, spec, [PlannedInterval(i, "restate") for i in _restated(request, spec, due)])
     else:
         plan = _plan_due(request, spec, due)
     _refuse_partial_overlaps(request, spec, plan)
     return replace(plan, limits=limits)
+
+
+def _restated(request: PlanRequest, spec: IntervalSpec, due: DataInterval) -> list[DataInterval]:
+    """Return the intervals to score again: all of the range, or those with a live run of `scored_by`.
+
+    Raises:
+        SettingsError: no live run of the range was scored by that version.
+    """
+    if not request.scored_by:
+        return spec.grid.covering(due.start, due.end)
+    live = [i for i in request.coverage.find_scored_by(request.scored_by) if i.overlaps(due)]
+    if not live:
+        raise SettingsError(
+            f"no live run of the range was scored by `{request.scored_by}`",
+            f"`penstock runs {request.pipeline.name} --state published` lists the live runs with their versions.",
+        )
+    return list(dict.fromkeys(grid for i in live for grid in _touched_grid(spec, due, i)))
 
 
 def refuse_empty_range(start: datetime | None, end: datetime | None, zone: str = "UTC") -> None:

@@ -28,6 +28,8 @@ _ONE_STEP = rf"{_STEP_NAME} *= *{_ONE_MODEL}"
 CHOICE_PATTERN = rf"{_ONE_MODEL}|{_ONE_STEP}( *, *{_ONE_STEP})*"
 """Models as people choose them for a run: `card-risk@champion`, or by step `screen=screen@2, deep=deep@3`."""
 MODEL_EXAMPLES = "name@alias or name@version, as in card-risk@champion"
+VERSION_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}/[1-9][0-9]{0,8}"
+VERSION_EXAMPLE = "name/version, as in card-risk/3"
 _NAMELESS = frozenset(
     {"pivot", "pivot_wider", "unpivot", "columns", "unnest", "describe", "summarize", "show", "table"}
 )
@@ -163,6 +165,17 @@ def parse_model(text: str) -> ModelRef:
     if not re.fullmatch(_ONE_MODEL, text):
         raise SettingsError(f"`{text[:60]}` is no model", f"Write {MODEL_EXAMPLES}.")
     return ModelRef.model_validate(text)
+
+
+def read_version(text: str) -> str:
+    """Check the name of a version that scored runs, `name/version`. Empty stays empty.
+
+    Raises:
+        SettingsError: it is no such name.
+    """
+    if text and not re.fullmatch(VERSION_PATTERN, text):
+        raise SettingsError(f"`{text[:60]}` is no version of a model", f"Write {VERSION_EXAMPLE}.")
+    return text
 
 
 def find_step(column: str, steps: Iterable[str]) -> str | None:

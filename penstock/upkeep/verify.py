@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.interval import DataInterval
 from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
-from penstock.ledger.tables import destinations, partitions, quarantine, runs, validations
+from penstock.ledger.tables import destinations, moves, partitions, quarantine, runs, validations
 from penstock.run.history_table import HistoryRunId, history_name
 from penstock.run_types import interval_key
 from penstock.upkeep.erasure import count_forgotten
@@ -98,7 +98,7 @@ def _differ_from_partitions(connection: sa.Connection, counted: sa.ColumnElement
 
 
 def _parts_belong_to_runs(connection: sa.Connection) -> Iterator[Violation]:
-    for table in (partitions, validations, quarantine):
+    for table in (partitions, validations, quarantine, moves):
         orphan = ~sa.exists().where(runs.c.run_id == table.c.run_id)
         found = connection.execute(sa.select(table.c.run_id).where(orphan).distinct().limit(SHOWN)).scalars().all()
         if found:

@@ -14,7 +14,7 @@ from penstock.ledger.writer import withdraw
 from penstock.run_types import interval_label
 from penstock.settings import load_settings
 from penstock.upkeep.live_changes import compare_live, publish_with_rows
-from tests.changing_place import ChangingPlace, keys
+from tests.changing_place import ChangingPlace, end_of, keys
 from tests.conftest import DIALECTS
 
 pytestmark = pytest.mark.parametrize("changing_place", DIALECTS, indirect=True)
@@ -263,3 +263,25 @@ def test_later_runs_supersede_what_was_published_again(place: ChangingPlace) -> 
 
     assert place.seen_scores() == place.scores(1, 2, 3, version="2")
     place.verify()
+
+
+# --- run --restate --scored-by ------------------------------------------------------------------
+
+
+def test_a_restate_scores_what_an_old_version_scored(place: ChangingPlace) -> None:
+    publish_with_rows(place.warehouse, [run.run_id for run in scored_by(place, "1")[::2]], "Ada", "x")
+    options = ("--restate", "--scored-by", "card-risk/1")
+
+    days = [("2026-01-01 → 01-02", "restate"), ("2026-01-03 → 01-04", "restate")]
+    assert place.plan(3, *options) == days
+    assert place.plan(3, *options, "--start", "2026-01-02", "--end", "2026-01-04") == days[1:]
+    place.driver.run(end_of(3), "restate", None, None, "card-risk/1")
+
+    assert place.seen_scores() == place.scores(1, 2, 3, version="2")
+    assert "no live run of the range was scored by `card-risk/1`" in place.refused_plan(3, *options)
+    place.verify()
+
+
+def test_scored_by_needs_a_restate_and_a_version(place: ChangingPlace) -> None:
+    assert "--scored-by goes with --restate" in place.refused_plan(3, "--scored-by", "card-risk/1")
+    assert "is no version of a model" in place.refused_plan(3, "--restate", "--scored-by", "card-risk@1")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.arguments import End, ModelOption, PipelineName, Restate, Start
+from penstock.cli.arguments import End, ModelOption, PipelineName, Restate, ScoredBy, Start
 from penstock.cli.ending import VERBOSE, print_error
 from penstock.cli.opening import connector, open_pipeline, open_settings, without_collecting
 from penstock.cli.output import console as stdout_console
@@ -59,6 +59,7 @@ def run(
     start: Start = None,
     end: End = None,
     restate: Restate = False,
+    scored_by: ScoredBy = None,
     model: ModelOption = None,
     partition_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a partition.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
@@ -66,14 +67,15 @@ def run(
 ) -> None:
     """Score the due intervals: missing ones, and those with late rows.
 
-    With --start or --end, score the missing intervals of that range. With --restate too, score all of the range again.
+    With --start or --end, score the missing intervals of that range. With --restate too, score all of the range again,
+    or with --scored-by what one model version scored.
     Running the command twice is safe: published intervals are left alone.
     """
     ctx.meta[VERBOSE] = verbose
     settings = open_settings()
-    mode = choose_mode(start, end, restate)
+    mode = choose_mode(start, end, restate, scored_by)
     if dry_run:
-        print_plan(open_pipeline(pipeline, settings), settings, mode, start, end, model, partition_rows)
+        print_plan(open_pipeline(pipeline, settings), settings, mode, start, end, model, partition_rows, scored_by)
         return
     with without_collecting():
         summary = run_pipeline(
@@ -85,6 +87,7 @@ def run(
             end=end,
             model=model,
             partition_rows=partition_rows,
+            scored_by=scored_by,
             verbose=verbose,
         )
     raise typer.Exit(summary.exit_code)
@@ -100,6 +103,7 @@ def run_pipeline(
     end: datetime | None = None,
     model: str | None = None,
     partition_rows: int | None = None,
+    scored_by: str | None = None,
     verbose: bool = False,
 ) -> RunSummary:
     """Score the due intervals in this process. If nothing is due, no server is started.
@@ -121,7 +125,7 @@ def run_pipeline(
     pins = resolve_models(spec, settings, model)  # a wrong home has no models, and must get no ledger
     open_ledger(connect(spec.destination.connection), settings.home)
     unfinished = _find_unfinished(spec, connect)
-    plan = _find_due(spec, connect, datetime.now(UTC), mode, start, end)
+    plan = _find_due(spec, connect, datetime.now(UTC), mode, start, end, scored_by)
     for run in unfinished:
         if not plan.scores(run.interval):
             _warn(run.describe(), console)
@@ -148,6 +152,7 @@ def run_pipeline(
                 end=end,
                 model=model,
                 partition_rows=partition_rows,
+                scored_by=scored_by,
             )
         _keep_history(api_url, ended, console)
     return _print_outcome(spec, plan, runs, ended, console)
@@ -169,14 +174,15 @@ def _find_due(
     mode: "Mode",
     start: datetime | None,
     end: datetime | None,
+    scored_by: str | None,
 ) -> "Plan":
     """Return the due intervals. If there are none, land new log lines and look again for late rows."""
     from penstock.run.extract import land_logs
 
-    plan = find_intervals(pipeline, connect, now, mode, start, end)
+    plan = find_intervals(pipeline, connect, now, mode, start, end, scored_by)
     if plan.intervals or not land_logs(pipeline, connect):
         return plan
-    return find_intervals(pipeline, connect, now, mode, start, end)
+    return find_intervals(pipeline, connect, now, mode, start, end, scored_by)
 
 
 def _keep_history(api_url: str, ended: FlowEnd, console: "Console") -> None:
