@@ -25,7 +25,7 @@ class Coverage:
     """Intervals whose scores were withdrawn and not published again."""
     find_live: Callable[[DataInterval], list[PlacedRun]]
     """Returns the published runs that overlap an interval, a snapshot's among them."""
-    find_scored_by: Callable[[str], list[DataInterval]]
+    find_scored_by: Callable[[str], list[DataInterval]] = lambda _: []
     """Returns the intervals of the published runs that a version scored, as `name/version`, the earliest first."""
 
     @property
@@ -34,7 +34,7 @@ class Coverage:
         return merge((*self.published, *self.withdrawn))
 
 
-NOTHING_DONE = Coverage((), (), lambda _: [], lambda _: [])
+NOTHING_DONE = Coverage((), (), lambda _: [])
 """The coverage of a destination without runs."""
 
 
