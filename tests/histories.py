@@ -23,6 +23,7 @@ from penstock.models.registry import Registry
 from penstock.run_types import ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
+from penstock.upkeep.live_changes import publish_with_rows
 from penstock.upkeep.verify import verify_ledger
 from tests.driver import Driver, lapse_leases
 from tests.shop import COUNTRIES, SPEC, START, payments_table
@@ -202,6 +203,13 @@ class History:
             run = published[number % len(published)]
             writer.withdraw(self.driver.warehouse, run.run_id)
             self.withdrawn.add(run.interval_key)
+
+    def publish_again(self, number: int) -> None:
+        ended = list_runs(self.driver.warehouse, limit=1000, states=("superseded", "withdrawn"))
+        if ended:
+            run = sorted(ended, key=lambda run: run.started_at)[number % len(ended)]
+            publish_with_rows(self.driver.warehouse, [run.run_id], "a person", "it was right")
+            self.withdrawn.discard(run.interval_key)
 
     def _saw(self, run: ScoringRun, step: str) -> None:
         if step == "plan partitions":

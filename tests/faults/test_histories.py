@@ -116,6 +116,10 @@ class Machine(RuleBasedStateMachine):
     def withdraw(self, number: int) -> None:
         self.it.withdraw(number)
 
+    @rule(number=numbers)
+    def publish_again(self, number: int) -> None:
+        self.it.publish_again(number)
+
     @invariant()
     def readers_see_what_was_read(self) -> None:
         if hasattr(self, "it"):
