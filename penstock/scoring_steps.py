@@ -28,6 +28,7 @@ from penstock.privacy.masking import MaskingPolicy
 from penstock.resources.memory import MemoryPlan, RequestedLoad
 from penstock.resources.usage import PartitionMeter, Usage
 from penstock.run.budget import keep_budget
+from penstock.run.doubled_keys import find_doubled_keys
 from penstock.run.extract import (
     count_malformed,
     describe_logs,
@@ -37,7 +38,7 @@ from penstock.run.extract import (
     source_fingerprint,
     source_horizon,
 )
-from penstock.run.load import count_rows, find_doubled_keys, load_partition
+from penstock.run.load import count_rows, load_partition
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
 from penstock.run.schema_contract import Comparison, compare_outputs, compare_sources, keep_contract, refuse_breaks

@@ -21,7 +21,7 @@ from penstock.database.dialects import SqlDialect, dialect_of
 from penstock.database.types import ExactNumber, arrow_type, sql_type, stored_type
 from penstock.errors import DestinationMismatch, QueryFailed
 from penstock.ledger.tables import runs
-from penstock.run.retype import Retype, drops_fractions, has_value, is_exact, retype_statements, wider_type
+from penstock.run.retype import Retype, drops_fractions, has_value, history_key, is_exact, retype_statements, wider_type
 from penstock.spec.column_names import RANK, STEP_MODELS
 from penstock.spec.pipeline import Destination
 
@@ -61,7 +61,7 @@ def history_table(destination: Destination, key: tuple[str, ...], rows: pa.Schem
         sa.Column("run_id", HistoryRunId, nullable=False),
         sa.Column("partition", sa.Integer, nullable=False),
         *columns,
-        sa.PrimaryKeyConstraint("run_id", *key),
+        history_key("run_id", *key),
         schema=destination.schema_,
     )
 

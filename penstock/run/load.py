@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -18,8 +17,9 @@ from penstock.errors import DatabaseUnavailable, KeyCollision, PartitionMoved, T
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
 from penstock.resources.usage import PartitionMeter, Spent
+from penstock.run.doubled_keys import stored_keys
 from penstock.run.history_table import fit_rows, history_name, keeps_types, prepare
-from penstock.run.keys import SHOWN, describe_duplicates, halt_on_duplicates, show_duplicate
+from penstock.run.keys import halt_on_duplicates
 from penstock.run_types import Partition, Receipt, Refusal, ScoredRows, ScoringRun
 
 _COUNTS = ("extracted", "scored", "quarantined", "excluded")
@@ -82,7 +82,7 @@ def _halt_on_loaded_keys(database: Database, run: ScoringRun, partition: Partiti
     Raises:
         Halted: they have a key in common.
     """
-    key, stored = run.pipeline.key, _stored_keys(run)
+    key, stored = run.pipeline.key, stored_keys(run)
     mine = rows.select(list(key))
     with database.reading() as connection:
         others = sa.select(partitions.c.partition).where(partitions.c.run_id == run.run_id)
@@ -94,30 +94,6 @@ def _halt_on_loaded_keys(database: Database, run: ScoringRun, partition: Partiti
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue  # such values are not equal
         halt_on_duplicates(run, pa.concat_tables([mine, theirs]))
-
-
-def find_doubled_keys(database: Database, run: ScoringRun) -> str | None:
-    """Describe keys that a run has loaded twice. Looks for them only if the history table lost its unique key."""
-    key, stored = run.pipeline.key, _stored_keys(run)
-    with database.reading() as connection:
-        if not sa.inspect(connection).has_table(stored.name, schema=stored.schema):
-            return None
-        facts = database.sql.read_table_facts(connection, stored, "")
-        if facts is not None and any(columns <= {"run_id", *key} for columns in facts.unique):
-            return None
-        columns: list[sa.ColumnElement[Any]] = [stored.c[c] for c in key]
-        counted = sa.select(*columns, sa.func.count()).where(stored.c.run_id == run.run_id).group_by(*columns)
-        twice = connection.execute(counted.having(sa.func.count() > 1).order_by(*columns).limit(SHOWN)).all()
-    shown = [show_duplicate(run.pipeline, row[:-1], row[-1]) for row in twice]
-    return describe_duplicates(run.pipeline, shown) if shown else None
-
-
-def _stored_keys(run: ScoringRun) -> sa.TableClause:
-    """Return the history table with the columns of the key."""
-    name = history_name(run.pipeline.destination.table, run.pipeline.destination.schema_)
-    key: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(c, quote=True)) for c in run.pipeline.key]
-    own = [sa.column(column.name, column.type) for column in name.c]
-    return sa.table(name.name, *own, *key, schema=name.schema)
 
 
 def keep_refusals(database: Database, run: ScoringRun, refusals: Sequence[Refusal]) -> None:

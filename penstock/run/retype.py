@@ -96,7 +96,7 @@ def retype_statements(
         f"{table.name}{_REBUILT}",
         sa.MetaData(),
         *(_column(c, wanted.get(c.name, c.type)) for c in table.columns),
-        sa.PrimaryKeyConstraint(*(c.name for c in table.primary_key.columns)),
+        history_key(*(c.name for c in table.primary_key.columns)),
         schema=table.schema,
     )
     created = " ".join(str(CreateTable(rebuilt).compile(dialect=dialect)).split())
@@ -110,6 +110,15 @@ def retype_statements(
         f"DROP TABLE {full}",
         f"ALTER TABLE {new} RENAME TO {preparer.quote(table.name)}",
     ]
+
+
+def history_key(*columns: str) -> sa.PrimaryKeyConstraint:
+    """Return the key of a history table. A database with `keys_history` false creates the table without it."""
+    return sa.PrimaryKeyConstraint(*columns).ddl_if(callable_=_is_keyed)
+
+
+def _is_keyed(*_ddl: object, dialect: sa.Dialect, **_context: object) -> bool:
+    return find_dialect(dialect.name).keys_history
 
 
 def _column(column: "sa.Column[Any]", kind: Kind) -> "sa.Column[Any]":

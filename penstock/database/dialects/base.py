@@ -105,6 +105,8 @@ class SqlDialect:
     replaces_views = False
     """Whether it replaces a view in place, so that it keeps its grants and the views on it."""
     has_partial_indexes = False
+    keys_history = True
+    """Whether the history table has a primary key. Without one the audit searches a run's rows for doubled keys."""
     row_address: str | None = None
     """The column with the place of a row."""
 
@@ -239,6 +241,10 @@ class SqlDialect:
         leading = {columns[0] for columns in (*unique, *(index["column_names"] for index in whole)) if columns}
         kept = [frozenset(filter(None, columns)) for columns in unique if columns and None not in columns]
         return TableFacts(time in leading, tuple(kept))
+
+    def share_of_keys(self, key: Sequence[Element], number: int, shares: int) -> Element | None:
+        """Return the condition for one of several shares of the rows, or None. Equal keys are in one share."""
+        return None
 
     def in_places(self, table: sa.TableClause, places: TablePlaces) -> "list[sa.ColumnElement[bool]]":
         """Return the conditions for the rows in some places of a table."""
