@@ -53,8 +53,10 @@ def require_rows(connection: sa.Connection, move: PointerMove) -> None:
         PublishRefused: a run has fewer rows than it scored.
     """
     history = _history(move)
-    if not sa.inspect(connection).has_table(history.name, schema=history.schema):
-        raise PublishRefused(move.runs[0].pipeline, f"the table `{history.name}` is gone", "Restore it.")
+    if not _exists(connection, history):  # no run has scored a row yet
+        if any(run.rows_scored for run in move.runs):
+            raise PublishRefused(move.runs[0].pipeline, f"the table `{history.name}` is gone", "Restore it.")
+        return
     missing = {run.run_id: (run.rows_scored or 0) - _count(connection, history, [run]) for run in move.runs}
     if sum(missing.values()) > count_forgotten(connection, history.name):
         worst = max(move.runs, key=lambda run: missing[run.run_id])
@@ -71,6 +73,9 @@ def compare_live(database: Database, move: PointerMove) -> Iterator[LiveChange]:
     with database.reading() as connection:
         require_rows(connection, move)
         history = _history(move)
+        if not _exists(connection, history):
+            yield from (LiveChange(tuple(runs), tuple(replaced), 0, 0, 0, 0) for runs, replaced in _group(move))
+            return
         described = sa.inspect(connection).get_columns(history.name, schema=history.schema)
         key = [c["name"] for c in described if not c["nullable"] and c["name"] not in _OWN]
         others = [c["name"] for c in described if c["name"] not in (*_OWN, *key)]
@@ -122,6 +127,10 @@ def _count(connection: sa.Connection, history: sa.TableClause, runs: Sequence[Ru
 
 def _of(history: sa.TableClause, runs: Sequence[RunRecord]) -> sa.ColumnElement[bool]:
     return history.c.run_id.in_([run.run_id for run in runs])
+
+
+def _exists(connection: sa.Connection, history: sa.TableClause) -> bool:
+    return sa.inspect(connection).has_table(history.name, schema=history.schema)
 
 
 def _history(move: PointerMove) -> sa.TableClause:

@@ -171,6 +171,24 @@ def test_a_run_whose_rows_are_gone_is_refused(place: ChangingPlace) -> None:
     assert seen(place) == dict.fromkeys(seen(place), "2")
 
 
+def test_an_empty_run_goes_live_again_although_no_row_was_ever_scored(place: ChangingPlace) -> None:
+    place.edit("table: card_risk_scores", "table: quiet_scores")
+    place.add("empty: publish")
+    place.change("delete from payments")
+    place.run(3)
+    place.run(3, "restate", "2026-01-01", "2026-01-02")
+    old = next(
+        run for run in list_runs(place.warehouse, limit=1000) if run.state == "superseded" and not run.rows_scored
+    )
+
+    [change] = compare_live(place.warehouse, plan_move(place.warehouse, [old.run_id]))
+    assert (change.same, change.changed, change.added, change.removed) == (0, 0, 0, 0)
+    publish_with_rows(place.warehouse, [old.run_id], "Ada", "x")
+
+    assert find_run(place.warehouse, old.run_id).state == "published"
+    place.verify()
+
+
 def test_pruned_rows_are_not_published(place: ChangingPlace) -> None:
     place.add("retention: {keep_runs: 0}")
     place.command("prune", "card-risk", "--yes")
