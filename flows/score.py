@@ -20,6 +20,7 @@ from penstock.tasks.asked import read_asked_score
 from penstock.tasks.cancellation import settle_cancelled, watching_cancel
 from penstock.tasks.conclusion import conclude
 from penstock.tasks.events import announce, announce_halt, end_score
+from penstock.tasks.flow_parameters import serialize_without_fastapi
 from penstock.tasks.form import (
     IN_CODE,
     DryRunField,
@@ -198,3 +199,7 @@ def score_interval(
     if not publication.waits_to_cover:
         announce(run, "published", f"{plural(result.totals.scored, 'score')} published", result.totals)
     return published(publication.describe(result.totals.scored))
+
+
+for each in (score, score_interval):
+    serialize_without_fastapi(each)
