@@ -11,6 +11,7 @@ from prefect.states import Cancelled
 
 from penstock.errors import Halted, IntervalBusy, IntervalCancelled, PenstockError
 from penstock.ledger.run_lease import describe_error, end_claimed_run, run_lease
+from penstock.resources.free_memory import freeze_libraries
 from penstock.run.plan_notes import describe_range
 from penstock.run.planning import PlannedInterval
 from penstock.run_types import Pins
@@ -81,6 +82,7 @@ def score(
         partition_rows: Smaller partitions need less memory; 0: the pipeline's own.
         dry_run: Show what would be scored, as an artifact, and score nothing.
     """
+    freeze_libraries()
     now, logger = datetime.now(UTC), get_run_logger()
     known: Pipeline | None = None
     try:
