@@ -11,6 +11,7 @@ from prefect.states import Cancelled
 
 from penstock.errors import Halted, IntervalBusy, IntervalCancelled, PenstockError
 from penstock.ledger.run_lease import describe_error, end_claimed_run, run_lease
+from penstock.resources.free_memory import freeze_libraries
 from penstock.run.plan_notes import describe_range
 from penstock.run.planning import PlannedInterval
 from penstock.run_types import Pins
@@ -20,6 +21,7 @@ from penstock.tasks.asked import read_asked_score
 from penstock.tasks.cancellation import settle_cancelled, watching_cancel
 from penstock.tasks.conclusion import conclude
 from penstock.tasks.events import announce, announce_halt, end_score
+from penstock.tasks.flow_parameters import serialize_without_fastapi
 from penstock.tasks.form import (
     IN_CODE,
     DryRunField,
@@ -84,6 +86,7 @@ def score(
         scored_by: name/version, as in card-risk/3. A restate scores only the intervals that this version scored. Then
             the range may be empty.
     """
+    freeze_libraries()
     now, logger = datetime.now(UTC), get_run_logger()
     known: Pipeline | None = None
     try:
@@ -202,3 +205,7 @@ def score_interval(
     if not publication.waits_to_cover:
         announce(run, "published", f"{plural(result.totals.scored, 'score')} published", result.totals)
     return published(publication.describe(result.totals.scored))
+
+
+for each in (score, score_interval):
+    serialize_without_fastapi(each)

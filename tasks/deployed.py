@@ -20,6 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
+from prefect.context import _deployment_id
 
 from penstock.interval import iso
 from penstock.report.status import Pause, ScheduleState
@@ -29,6 +30,15 @@ PENSTOCK_TAG = "penstock"
 ANY_PIPELINE = "any_pipeline"
 """Name of the deployments that take any pipeline. A pipeline's own name cannot contain the underscore."""
 _PAGE = 200
+
+
+def own_deployment_id() -> str | None:
+    """Return the ID of the deployment whose flow run this process works on. None for a run by hand.
+
+    Without a deployment, `prefect.runtime.deployment.id` would ask the server each time, with a client made for it.
+    """
+    found = _deployment_id.get()
+    return str(found) if found else None
 
 
 def list_ours(client: SyncPrefectClient) -> list[DeploymentResponse]:
@@ -45,7 +55,7 @@ def list_ours(client: SyncPrefectClient) -> list[DeploymentResponse]:
 def read_schedule_states(client: SyncPrefectClient, names: Collection[str]) -> dict[str, ScheduleState]:
     """Return the schedule of each of these pipelines that is deployed on the server."""
     states: dict[str, ScheduleState] = {}
-    for deployment in list_ours(client):
+    for deployment in list_ours(client) if names else ():
         if deployment.name in names and deployment.name != ANY_PIPELINE:
             pause = read_pause(client, deployment)
             planned = bool(deployment.schedules) and pause is None

@@ -19,7 +19,7 @@ from penstock.ledger.destinations import LIVE
 from penstock.ledger.writer import Totals
 from penstock.run_types import ScoringRun, interval_label
 from penstock.spec.pipeline import Pipeline
-from penstock.tasks.deployed import ANY_PIPELINE
+from penstock.tasks.deployed import ANY_PIPELINE, own_deployment_id
 from penstock.tasks.naming import read_name
 from penstock.tasks.outcome import find_outcome, record_outcome
 
@@ -125,8 +125,8 @@ def _deployment() -> tuple[str, str]:
 @cache
 def _find_deployment() -> tuple[str, str]:
     """Cached because a process has one deployment or none, and Prefect would ask the server for each interval."""
-    found = deployment.id
-    return (str(found), str(deployment.name or "")) if found else ("", "")
+    found = own_deployment_id()
+    return (found, str(deployment.name or "")) if found else ("", "")
 
 
 def _deployment_resource(deployment_id: str, name: str) -> list[dict[str, str]]:

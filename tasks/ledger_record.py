@@ -7,11 +7,11 @@ import re
 from contextlib import suppress
 
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.runtime import deployment
 from prefect.variables import Variable
 
 from penstock.ledger.known_ledgers import KnownLedger, parse_known
 from penstock.spec.pipeline import Pipeline
+from penstock.tasks.deployed import own_deployment_id
 from penstock.tasks.process_resources import scoring_steps
 
 
@@ -21,7 +21,7 @@ def open_ledger(pipeline: Pipeline) -> None:
     Raises:
         LedgerLost: the project has had a ledger, and this is none or another one.
     """
-    deployed = deployment.id is not None  # of this process's flow run
+    deployed = own_deployment_id() is not None
     recorded = read_record(pipeline.name) if deployed else None
     known = scoring_steps(pipeline).open_ledger([] if recorded is None else [recorded])
     if deployed and recorded is None:

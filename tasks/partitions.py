@@ -11,7 +11,6 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import task_run
 from prefect.transactions import CommitMode, transaction
 
-from penstock.resources.free_memory import freeze_libraries
 from penstock.resources.usage import PartitionMeter
 from penstock.run_types import Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.scoring_steps import timed
@@ -74,7 +73,6 @@ def score_partitions(
     Args:
         check: Called every second. It raises if the run is to end at once.
     """
-    freeze_libraries()
     check = with_workers(check)
     ended: SimpleQueue[PrefectFuture[Receipt]] = SimpleQueue()
     waiting = list(reversed(partitions))

@@ -83,8 +83,11 @@ _JUDGES = """
 ## Who judges a row expectation
 
 DuckDB judges a row expectation where it finds exactly what Great Expectations finds, which is tested for each type of
-column. Great Expectations judges the others, and all expectations about the whole interval but the row count and the
-columns. `penstock check` says which are which. Great Expectations is not imported if nothing is left for it.
+column. Great Expectations judges the others. `penstock check` says which are which.
+
+Expectations about the whole interval: Penstock compares the row count and the columns. It takes the minimum, maximum,
+mean, median, sum and standard deviation of numbers from pandas, as Great Expectations does, with the same result to the
+bit. Great Expectations judges the others. It is not imported if nothing is left for it.
 
 The types of columns are those of rows as Penstock reads them (see [Values](values.md)). Columns of one expectation must
 have the same type: integers, text, or floats of any width, or the same decimal or time type. These stay with Great

@@ -53,11 +53,11 @@ def compare_bound(sql: str, operator: str, bound: Any, kind: pa.DataType) -> str
     if pa.types.is_integer(kind):
         return _compare_integer(sql, operator, bound)
     if not_a_number(kind):
-        return f"({sql} {operator} {_double(bound)})" if _is_number(bound) else None
+        return f"({sql} {operator} {_double(bound)})" if is_number(bound) else None
     if pa.types.is_decimal128(kind):
         # DuckDB divides two doubles, which is exact for 15 digits. Its cast of text is exact for any number.
         cast = f"{sql}::double" if is_exact_decimal(kind) else f"{sql}::varchar::double"
-        return f"({cast} {operator} {_double(bound)})" if _is_number(bound) else None
+        return f"({cast} {operator} {_double(bound)})" if is_number(bound) else None
     if pa.types.is_timestamp(kind) or pa.types.is_date32(kind):
         moment = _moment(bound)
         return None if moment is None else _compare_time(sql, operator, moment, kind)
@@ -66,7 +66,7 @@ def compare_bound(sql: str, operator: str, bound: Any, kind: pa.DataType) -> str
 
 def _compare_integer(sql: str, operator: str, bound: Any) -> str | None:
     """Compare integers with a whole number, since DuckDB would compare large ones with a float as floats."""
-    if not _is_number(bound):
+    if not is_number(bound):
         return None
     whole = math.floor(bound)
     return _compare_floor(sql, operator, str(whole), exact=whole == bound, inside=whole in _INT64, below=whole < 0)
@@ -111,7 +111,7 @@ def _literal(value: Any, kind: pa.DataType) -> str | None:
     if pa.types.is_date32(kind) or pa.types.is_timestamp(kind):
         moment = _moment(value)
         return None if moment is None else _time(moment, kind)
-    if not _is_number(value):
+    if not is_number(value):
         return None
     if pa.types.is_integer(kind):
         return str(int(value)) if value == math.floor(value) and int(value) in _INT64 else ""
@@ -122,7 +122,7 @@ def _literal(value: Any, kind: pa.DataType) -> str | None:
     return None
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) <= 2**1000

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from penstock.quality.aggregates import judges_aggregate
 from penstock.quality.comparisons import (
     column_sql,
     compare_bound,
@@ -84,10 +85,17 @@ def may_compile(expectation: Expectation) -> bool:
     )
 
 
+def _may_judge(expectation: Expectation) -> bool:
+    """Whether an expectation about columns can be judged without Great Expectations for some type."""
+    if expectation.is_aggregate:
+        return any(judges_aggregate(expectation, kind) for kind in _PLAIN_TYPES)
+    return may_compile(expectation)
+
+
 def needs_great_expectations(pipeline: Pipeline) -> bool:
     """Whether a run of the pipeline surely needs Great Expectations. A column's type can still make it necessary."""
     return any(
-        expectation.is_aggregate or (expectation.is_row and not may_compile(expectation))
+        (expectation.is_aggregate or expectation.is_row) and not _may_judge(expectation)
         for expectations in pipeline.expectations.values()
         for expectation in expectations
     )

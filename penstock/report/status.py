@@ -133,7 +133,7 @@ def read_status(
         zone: Time zone of the days.
         state: The pipeline's schedule on a Prefect server. None: no server answers, or it is not deployed there.
     """
-    known = has_ledger(database)
+    known = has_ledger(database) and _has_runs(database, pipeline)
     coverage = read_coverage(database, pipeline) if known else NOTHING_DONE
     unresolved = list(_find_unresolved(database, pipeline, coverage, now)) if known else []
     released = sum(pending_releases(database, pipeline.name).values()) if known else 0
@@ -165,6 +165,16 @@ def read_status(
         week=tuple(_mark_days(days, marks, zone)),
         needs=(*_list_needs(facts, state), *overlap, *_need_release(facts, released)),
     )
+
+
+def _has_runs(database: Database, pipeline: Pipeline) -> bool:
+    """Whether the ledger has a run of the pipeline or of its destination. Without one there is nothing else to read."""
+    with database.reading() as connection:
+        place = destination_name(connection, pipeline.destination)
+        ours = sa.or_(
+            sa.exists().where(runs.c.pipeline == pipeline.name), sa.exists().where(runs.c.destination == place)
+        )
+        return bool(connection.execute(sa.select(ours)).scalar_one())
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,7 @@ def run_pipeline(
     """
     from penstock.ledger.known_ledgers import open_ledger
     from penstock.ledger.lease_wait import find_waits
+    from penstock.models.booster_loading import load_booster
     from penstock.run.plan_notes import describe_idle, describe_range
     from penstock.run_types import interval_key
 
@@ -139,6 +140,7 @@ def run_pipeline(
     for planned in plan.intervals:
         if (key := interval_key(planned.interval)) in waits:
             _warn(f"{planned.label}: {waits[key]}", console)
+    load_booster()
     ensure_ready(spec, settings, plan.intervals[0].interval, pins, connect)
     runs = own_runs_from_now(connect(spec.destination.connection), spec.name)
     with load_while_waiting(spec, settings) as loaded, prefect_api(settings, verbose=verbose) as api_url:

@@ -1,6 +1,9 @@
-"""What is known of DuckDB's functions."""
+"""What is known of DuckDB's functions, and parsing with its parser."""
 
-from penstock.spec.sql_tree import judge_functions
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from penstock.spec.sql_tree import judge_functions, serialize
 
 SCALAR = "scalar"
 
@@ -18,3 +21,15 @@ def test_a_form_that_depends_on_the_time_zone_does_not_make_a_function_unsteady(
 
     assert "hour" not in known
     assert (known["now"], known["random"], known["sum"]) == ("unsteady", "unsteady", "aggregate")
+
+
+def test_threads_and_forks_parse_with_connections_of_their_own() -> None:
+    queries = [f"select {number} as x" for number in range(40)]
+    trees = [serialize(query) for query in queries]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(serialize, queries)) == trees
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if serialize(queries[0]) == trees[0] else 1)
+    assert os.waitpid(child, 0)[1] == 0
