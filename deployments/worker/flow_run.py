@@ -7,10 +7,22 @@ import os
 import runpy
 import sys
 import warnings
-from typing import NoReturn
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from prefect.settings.models.logging import LoggingSettings
 
 UNEXPECTED = "Engine execution exited with unexpected exception"
 """What Prefect logs, with a traceback, for every flow run that did not complete."""
+
+
+@dataclass(frozen=True)
+class _Logging:
+    settings: "LoggingSettings"
+    levels: tuple[str, str]
+    variables: dict[str, str]
 
 
 def is_unexpected(record: logging.LogRecord) -> bool:
@@ -33,7 +45,9 @@ def load() -> None:
     import prefect.flow_engine  # noqa: F401 # needed by the engine
 
     import penstock.flows.score  # noqa: F401 # needed to load the flow
+    from penstock.deployments.worker.tls_context import share_tls_contexts
 
+    share_tls_contexts()
     gc.freeze()  # imported modules stay, so later collections need not look at them
     gc.enable()
 
@@ -49,13 +63,30 @@ def end(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-def renew_settings() -> None:
-    """Read Prefect's settings anew. A fork has another environment than the process that imported Prefect."""
+def renew_settings(before: Mapping[str, str]) -> None:
+    """Read Prefect's settings anew. A fork has another environment than the process that imported Prefect.
+
+    Args:
+        before: The environment of that process.
+    """
     from prefect.context import refresh_global_settings_context
     from prefect.logging.configuration import setup_logging
 
+    was = _describe_logging(before)
     refresh_global_settings_context()
-    setup_logging()
+    now = _describe_logging(os.environ)
+    if now != was or now.settings.config_path.exists():  # a file of a person's own may use any setting
+        setup_logging()
+
+
+def _describe_logging(environment: Mapping[str, str]) -> "_Logging":
+    """Return all that Prefect's own logging configuration depends on."""
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    variables = {name: value for name, value in environment.items() if name.startswith("PREFECT_LOGGING_")}
+    levels = settings.internal.logging_level, settings.server.logging_level
+    return _Logging(settings.logging, levels, variables)
 
 
 def run_engine() -> NoReturn:

@@ -33,9 +33,12 @@ FORK_SAFE_THREADS = {"jemalloc_bg_thd"}
 """Threads of libraries that are made again after a fork: that of Arrow's memory allocator."""
 PRELOADED = (
     *("adbc_driver_postgresql.dbapi", "duckdb", "pandas", "psycopg"),
-    *("penstock.models.booster", "penstock.report.card"),
+    *("anyio._backends._asyncio", "fastapi.encoders", "prefect.deployments.steps.core", "prefect.task_engine"),
+    *("prefect.utilities.visualization", "penstock.deployments.pull", "penstock.flows.backfill"),
+    *("penstock.models.booster", "penstock.models.scoring", "penstock.quality.library_judge"),
+    *("penstock.report.card", "penstock.run.audit"),
 )
-"""What the steps of a run import when they need it, beside Great Expectations."""
+"""What a flow run imports when it needs it, beside Great Expectations."""
 PR_SET_PDEATHSIG = 1
 PEER = struct.Struct("3i")
 """Process, user and group at the other end of a socket."""
@@ -243,16 +246,30 @@ def load_all() -> None:
     for name in PRELOADED:
         import_module(name)
     load_engine()
+    complete_models()
     gc.freeze()
     gc.enable()
+
+
+def complete_models() -> None:
+    """Build the validators of Prefect's models, which pydantic would build in each fork at their first use."""
+    from pydantic import BaseModel
+
+    known = [BaseModel]
+    for model in known:  # grows
+        known += model.__subclasses__()
+        if model.__module__.startswith("prefect.") and not model.__pydantic_complete__:
+            model.model_rebuild(raise_errors=False)
 
 
 def main(name: str) -> None:
     """Serve flow runs at a Unix socket."""
     from penstock.deployments.worker.flow_run import renew_settings, run_engine
 
+    imported_with = dict(os.environ)
+
     def run() -> NoReturn:
-        renew_settings()
+        renew_settings(imported_with)
         run_engine()
 
     for number in (signal.SIGTERM, signal.SIGINT):

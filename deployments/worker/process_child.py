@@ -31,6 +31,7 @@ from prefect.workers.process import ProcessWorker
 
 from penstock.deployments.worker.eager import take_flow_runs
 from penstock.deployments.worker.fork_client import SOCKET
+from penstock.deployments.worker.tls_context import share_tls_contexts
 
 logger = logging.getLogger("prefect.worker.fork_server")
 
@@ -166,6 +167,7 @@ def main(pipe: int, pool: str, name: str, limit: int) -> None:
     if sys.platform == "linux":  # elsewhere libraries are not safe to fork
         os.environ[SOCKET] = f"penstock-{uuid4().hex}"
         threading.Thread(target=keep_fork_server, args=(os.environ[SOCKET],), daemon=True).start()
+    share_tls_contexts()
     worker = QuietWorker(work_pool_name=pool, name=name, limit=limit, create_pool_if_not_found=False)
     anyio.run(work, worker)
 
