@@ -20,7 +20,7 @@ from penstock.ledger.lease_wait import wait_for_lease
 from penstock.ledger.reader import find_run, has_published, split_by_state
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
-from penstock.ledger.schema_contracts import read_published_models
+from penstock.ledger.schema_contracts import Contracts, read_contracts, read_published_models
 from penstock.models.manifest import Manifest
 from penstock.models.needs import given_columns, needed_columns, outputs_of
 from penstock.models.registry import Registry
@@ -123,7 +123,8 @@ class ScoringSteps:
             request = PlanRequest(pipeline, coverage, now, seen, mode, start, end, scored_by)
             return plan_intervals(replace(request, released=released, horizon=horizon))
         except SourceError:
-            refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, ())))
+            contracts = read_contracts(self.warehouse, pipeline.name)
+            refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, (), contracts)))
             raise
 
     def abandon_dead_runs(self) -> list[UnfinishedRun]:
@@ -192,8 +193,10 @@ class ScoringSteps:
         if snapshots is not None and connect.run_folder is not None:
             snapshots.callback(remove_folder, connect.run_folder)
         connect = fix_versions(self.pipeline, connect)
+        contracts = read_contracts(self.warehouse, self.pipeline.name)
+        outputs = self.compare_outputs(manifests, contracts)
         try:
-            keep_contract(run, connect, needed_columns(self.pipeline, manifests), self.compare_outputs(manifests))
+            keep_contract(run, connect, needed_columns(self.pipeline, manifests), contracts, outputs)
         except Halted:
             from penstock.run.file_refusals import keep_malformed  # not above: it imports pandas
 
@@ -219,7 +222,7 @@ class ScoringSteps:
         if staging is not None and (staged := staged_runs(staging)):
             remove_ended(staging, *split_by_state(self.warehouse, staged))
 
-    def compare_outputs(self, manifests: Mapping[str, Manifest]) -> Comparison:
+    def compare_outputs(self, manifests: Mapping[str, Manifest], contracts: Contracts) -> Comparison:
         """Compare the outputs of models and decisions with those of the last published run.
 
         Args:
@@ -231,7 +234,7 @@ class ScoringSteps:
             pins = read_published_models(self.warehouse, pipeline.name, pipeline.destination.table)
             return outputs_of(pins, self.registry)
 
-        return compare_outputs(pipeline, self.connect, given_columns(pipeline, manifests), read_before)
+        return compare_outputs(pipeline, contracts, given_columns(pipeline, manifests), read_before)
 
     def _fit_memory(
         self, run: ScoringRun, connect: Connector, source_plan: SourcePlan, partition_rows: int, in_flight: int

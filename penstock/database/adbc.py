@@ -99,9 +99,9 @@ class _LiteralDialect(asyncpg.dialect):
     statement_compiler = _TypedLiterals
 
 
-_asyncpg: Any = asyncpg.dialect
-_literal: Any = _LiteralDialect
-"""SQLAlchemy's dialects have untyped constructors."""
+_asyncpg: Any = asyncpg.dialect()  # type: ignore[no-untyped-call] # untyped in SQLAlchemy
+_literal: Any = _LiteralDialect()  # type: ignore[no-untyped-call]
+"""One of each, which knows the types that it has compiled before."""
 
 
 class _Kept:
@@ -133,13 +133,13 @@ class PostgresTransaction(AdbcTransaction):
         return dbapi.Connection(kept, AdbcConnection(_driver_database(address)), autocommit=False)
 
     def _compile(self, statement: Statement) -> tuple[str, tuple[Any, ...]]:
-        compiled = statement.compile(dialect=_asyncpg())
+        compiled = statement.compile(dialect=_asyncpg)
         return str(compiled), tuple(compiled.params[name] for name in compiled.positiontup or ())
 
     def _typed(self, table: sa.Table, rows: pa.Table) -> pa.Table:
         typed = super()._typed(table, rows)
         for position, name in enumerate(typed.column_names):
-            if isinstance(table.c[name].type.dialect_impl(_asyncpg()), sa.Uuid):
+            if isinstance(table.c[name].type.dialect_impl(_asyncpg), sa.Uuid):
                 typed = typed.set_column(position, name, _uuid_bytes(typed.column(position)))
         return typed
 
@@ -147,7 +147,7 @@ class PostgresTransaction(AdbcTransaction):
         # Without parameters the driver uses COPY, which takes a quarter less time and keeps the result in memory once.
         sql, parameters = self._compile(statement)
         if parameters and all(_is_plain(value) for value in parameters):
-            literal = statement.compile(dialect=_literal(), compile_kwargs={"literal_binds": True})
+            literal = statement.compile(dialect=_literal, compile_kwargs={"literal_binds": True})
             sql, parameters = str(literal), ()
         self._cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
         return mend_infinity(self._fetch(sql, parameters))

@@ -78,9 +78,9 @@ def refuse_lost(database: Database, home: Path, recorded: Iterable[KnownLedger] 
 
 def identify_ledger(database: Database) -> KnownLedger | None:
     """Return the ledger that a warehouse has. None: it has none."""
-    if not read_version(database):
-        return None
-    with database.reading() as connection:
+    with database.reading_together(), database.reading() as connection:
+        if not read_version(database):
+            return None
         made: datetime = connection.execute(
             sa.select(schema.c.applied_at).order_by(schema.c.version).limit(1)
         ).scalar_one()

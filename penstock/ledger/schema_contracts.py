@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -38,7 +39,7 @@ def source_definition(source: ColumnSource) -> str:
 
 def contract_of(database: Database, pipeline: str, name: str, source: ColumnSource) -> dict[str, str] | None:
     """Return the contract of a source as the spec defines it now."""
-    return read_contract(database, pipeline, name, source_definition(source))
+    return read_contracts(database, pipeline).find(name, source_definition(source))
 
 
 def dialect_entry(source: str) -> str:
@@ -48,29 +49,42 @@ def dialect_entry(source: str) -> str:
 
 def dialect_of(database: Database, pipeline: str, name: str, source: ColumnSource) -> dict[str, str] | None:
     """Return the dialect by which the text files of a source are read. None before the first published run."""
-    return read_contract(database, pipeline, dialect_entry(name), source_definition(source))
+    return read_contracts(database, pipeline).find(dialect_entry(name), source_definition(source))
 
 
-def read_contract(database: Database, pipeline: str, source: str, definition: str) -> dict[str, str] | None:
-    """Return the columns and types of the newest published run, or those that a person accepted since.
+@dataclass(frozen=True)
+class Contracts:
+    """The columns and types of a pipeline's sources and outputs that the ledger knows."""
 
-    Args:
-        definition: fingerprint of the source in the spec; a source that was defined otherwise has no contract yet.
-    """
+    known: Mapping[str, tuple[str, str]]
+    """By source: the fingerprint of its definition, and the columns as JSON."""
+
+    def find(self, source: str, definition: str) -> dict[str, str] | None:
+        """Return the columns and types of a source. One that was defined otherwise has no contract yet.
+
+        Args:
+            definition: fingerprint of the source in the spec.
+        """
+        before, columns = self.known.get(source, ("", ""))
+        return dict(json.loads(columns)) if columns and before == definition else None
+
+
+def read_contracts(database: Database, pipeline: str) -> Contracts:
+    """Read what the newest published run of each source has seen, or what a person accepted since."""
     known = source_columns.c
-    query = (
-        sa.select(known.definition, known["columns"])
+    newest_first = sa.func.row_number().over(partition_by=known.source, order_by=known.seen_at.desc())
+    ranked = (
+        sa.select(known.source, known.definition, known["columns"], newest_first.label("place"))
         .select_from(source_columns.outerjoin(runs, runs.c.run_id == known.run_id))
-        .where(known.pipeline == pipeline, known.source == source)
+        .where(known.pipeline == pipeline)
         .where(sa.or_(known.run_id == ACCEPTED, runs.c.published_at.is_not(None)))
-        .order_by(known.seen_at.desc())
-        .limit(1)
+        .subquery()
     )
+    query = sa.select(ranked.c.source, ranked.c.definition, ranked.c["columns"]).where(ranked.c.place == 1)
     with database.reading() as connection:
         if not sa.inspect(connection).has_table(source_columns.name):
-            return None  # a check looks before the first run has made the ledger
-        row = connection.execute(query).first()
-    return None if row is None or row[0] != definition else dict(json.loads(row[1]))
+            return Contracts({})  # a check looks before the first run has made the ledger
+        return Contracts({source: (definition, columns) for source, definition, columns in connection.execute(query)})
 
 
 def record_columns(

@@ -31,8 +31,9 @@ from penstock.ledger.schema_contracts import (
     ACCEPTED,
     EVENT_TIME,
     OUTPUTS,
+    Contracts,
     dialect_entry,
-    read_contract,
+    read_contracts,
     record_columns,
     source_definition,
 )
@@ -118,7 +119,11 @@ class Comparison:
 
 
 def keep_contract(
-    run: ScoringRun, connect: Connector, model_columns: Sequence[str], outputs: Comparison | None = None
+    run: ScoringRun,
+    connect: Connector,
+    model_columns: Sequence[str],
+    contracts: Contracts,
+    outputs: Comparison | None = None,
 ) -> None:
     """Compare every source and the outputs before a row is read. Record the differences and the new columns.
 
@@ -128,10 +133,10 @@ def keep_contract(
     """
     pipeline, warehouse = run.pipeline, connect(run.pipeline.destination.connection)
     try:
-        sources = list(compare_sources(pipeline, run.interval, connect, model_columns))
+        sources = list(compare_sources(pipeline, run.interval, connect, model_columns, contracts))
     except (AmbiguousDate, AmbiguousDialect, AmbiguousNumber, UnfitValue, MalformedRows) as error:
         raise Halted(pipeline.name, run.label, (str(error),)) from None
-    compared = [*sources, *compare_event_time(pipeline, connect), *([outputs] if outputs else [])]
+    compared = [*sources, *compare_event_time(pipeline, contracts), *([outputs] if outputs else [])]
     found = [_validation(c, d) for c in compared for d in c.differences]
     found += [_note_version(name, version) for name, version in connect.versions.items()]
     if found:
@@ -155,8 +160,9 @@ def refuse_breaks(pipeline: Pipeline, interval: DataInterval | None, compared: S
 def accept_columns(pipeline: Pipeline, interval: DataInterval | None, connect: Connector) -> tuple[Comparison, ...]:
     """Make the sources' columns and the event time of now the contract. Return the differences."""
     warehouse = connect(pipeline.destination.connection)
-    sources = compare_sources(pipeline, interval, connect, (), guess_anew=True)
-    compared = (*sources, *compare_event_time(pipeline, connect))
+    contracts = read_contracts(warehouse, pipeline.name)
+    sources = compare_sources(pipeline, interval, connect, (), contracts, guess_anew=True)
+    compared = (*sources, *compare_event_time(pipeline, contracts))
     for c in compared if has_ledger(warehouse) else ():  # before the first run there is no contract
         _record(warehouse, pipeline.name, c)
     return compared
@@ -180,6 +186,7 @@ def compare_sources(
     interval: DataInterval | None,
     connect: Connector,
     model_columns: Sequence[str],
+    contracts: Contracts,
     *,
     guess_anew: bool = False,
 ) -> Iterator[Comparison]:
@@ -188,14 +195,13 @@ def compare_sources(
     Args:
         guess_anew: guess the types of text files as if there were no contract.
     """
-    warehouse = connect(pipeline.destination.connection)
     for name, source in pipeline.sources.items():
         if isinstance(source, LogSource):
             continue
         definition = source_definition(source)
-        known = read_contract(warehouse, pipeline.name, name, definition)
+        known = contracts.find(name, definition)
         declared = {} if isinstance(source, SqlSource) else source.declared_columns
-        written = read_contract(warehouse, pipeline.name, dialect_entry(name), definition)
+        written = contracts.find(dialect_entry(name), definition)
         try:
             found = _columns(
                 pipeline, name, interval, connect, *(({}, {}) if guess_anew else (known or {}, written or {}))
@@ -230,7 +236,7 @@ def _dialect_changes(source: ColumnSource, known: Mapping[str, str], facts: Mapp
             yield Difference(f"{source.format}.{fact}", known[fact], facts[fact], False, is_dialect=True)
 
 
-def compare_event_time(pipeline: Pipeline, connect: Connector) -> Iterator[Comparison]:
+def compare_event_time(pipeline: Pipeline, contracts: Contracts) -> Iterator[Comparison]:
     """Compare what decides the interval of a row with the last published run in the same table.
 
     With another column, a row that is published in one interval may lie in a later one too, or in none that is due.
@@ -242,7 +248,7 @@ def compare_event_time(pipeline: Pipeline, connect: Connector) -> Iterator[Compa
     now = {"interval.column": pipeline.interval.column}
     if any(isinstance(s, FilesSource) and s.is_one_file_an_interval for s in pipeline.sources.values()):
         now["interval.grain"] = write_grain(pipeline.interval.grain)
-    known = read_contract(connect(pipeline.destination.connection), pipeline.name, EVENT_TIME, EVENT_TIME) or {}
+    known = contracts.find(EVENT_TIME, EVENT_TIME) or {}
     was = {fact: known.get(f"{place} {fact}", value) for fact, value in now.items()}
     columns = known | {f"{place} {fact}": value for fact, value in now.items()}  # of all tables, also those of before
     differences = tuple(Difference(fact, was[fact], now[fact], True) for fact in now if was[fact] != now[fact])
@@ -251,7 +257,7 @@ def compare_event_time(pipeline: Pipeline, connect: Connector) -> Iterator[Compa
 
 def compare_outputs(
     pipeline: Pipeline,
-    connect: Connector,
+    contracts: Contracts,
     outputs: Mapping[str, str],
     read_before: Callable[[], Mapping[str, str] | None],
 ) -> Comparison:
@@ -264,7 +270,7 @@ def compare_outputs(
         read_before: returns those of the last published run, if the ledger has no contract of them.
     """
     definition = _place(pipeline)
-    known = read_contract(connect(pipeline.destination.connection), pipeline.name, OUTPUTS, definition)
+    known = contracts.find(OUTPUTS, definition)
     contract = read_before() if known is None else known
     # A type that changes is no matter of the contract: the history table refuses it by name.
     was = {name: outputs.get(name, kind) for name, kind in (contract or outputs).items()}

@@ -14,6 +14,7 @@ from penstock.database.connections import Database
 from penstock.errors import Halted
 from penstock.interval import DataInterval
 from penstock.ledger.reader import list_runs, validations_of
+from penstock.ledger.schema_contracts import read_contracts
 from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish
 from penstock.run.schema_contract import keep_contract, used_columns
 from penstock.run_types import ModelPin, ScoringRun
@@ -40,7 +41,7 @@ def score(database: Database, pipeline: Pipeline = EVOLVE) -> ScoringRun:
     run = claim(database, ClaimRequest(pipeline, DAY, MODEL, "restate", 60.0, again=True))
     assert run is not None
     try:
-        keep_contract(run, connector(), FEATURES)
+        keep_contract(run, connector(), FEATURES, read_contracts(database, run.pipeline.name))
     except Halted as error:
         end_run(database, run, "halted", str(error))
         raise
@@ -109,7 +110,7 @@ def test_a_column_that_nothing_uses_may_go(place: Place) -> None:
 def test_columns_that_only_an_unpublished_run_saw_are_no_contract(place: Place) -> None:
     run = claim(place.warehouse, ClaimRequest(EVOLVE, DAY, MODEL, "due", 60.0))
     assert run is not None
-    keep_contract(run, connector(), FEATURES)
+    keep_contract(run, connector(), FEATURES, read_contracts(place.warehouse, run.pipeline.name))
     end_run(place.warehouse, run, "failed", "later")
     retype(place, "items")
 
@@ -157,7 +158,7 @@ def test_text_files_may_hold_whole_numbers_or_nothing_for_a_day(make_place: Call
         run = claim(place.warehouse, ClaimRequest(pipeline, None, MODEL, "snapshot", 60.0, again=True))
         assert run is not None
         try:
-            keep_contract(run, connector(), FEATURES)
+            keep_contract(run, connector(), FEATURES, read_contracts(place.warehouse, run.pipeline.name))
         finally:
             publish(place.warehouse, run, Totals(0, 0, 0, 0), [])
 

@@ -16,7 +16,7 @@ from penstock.database.connections import Connector, Database, open_database
 from penstock.errors import AmbiguousDate, BrokenFile, MalformedRows, UnfitValue, UnreadableTime
 from penstock.interval import DataInterval
 from penstock.ledger.migrations import migrate
-from penstock.ledger.schema_contracts import record_columns, source_definition
+from penstock.ledger.schema_contracts import read_contracts, record_columns, source_definition
 from penstock.run.schema_contract import compare_sources
 from penstock.sources import SourceReader, open_source
 from penstock.spec.pipeline import Pipeline
@@ -49,7 +49,9 @@ def reader(spec: Pipeline, warehouse: Database) -> SourceReader:
 
 def seen(spec: Pipeline, warehouse: Database) -> dict[str, str]:
     """Return the columns as a run would record them."""
-    [compared] = compare_sources(spec, None, Connector(lambda _: warehouse, ()), ())
+    [compared] = compare_sources(
+        spec, None, Connector(lambda _: warehouse, ()), (), read_contracts(warehouse, spec.name)
+    )
     return compared.columns
 
 
@@ -344,7 +346,9 @@ def test_a_value_that_breaks_the_contract_is_named(
     line = 3 if kind == "csv" else 2
     with pytest.raises(MalformedRows, match=f"line {line} of .*a.{kind}: `x` is {kept}, and the file has `{text}`"):
         reader(spec, warehouse).read(None)
-    [compared] = compare_sources(spec, None, Connector(lambda _: warehouse, ()), ())
+    [compared] = compare_sources(
+        spec, None, Connector(lambda _: warehouse, ()), (), read_contracts(warehouse, spec.name)
+    )
     [difference] = compared.halts
     assert f"`x` was {kept}, and line {line} of" in difference.text
     assert "1 of 2 rows cannot be read" in difference.text
@@ -356,7 +360,9 @@ def test_a_declared_type_replaces_that_of_the_contract_and_only_it(tmp_path: Pat
     spec = pipeline(tmp_path, "csv", columns={"x": "string"})
 
     [row] = reader(spec, warehouse).read(None).to_pylist()
-    [compared] = compare_sources(spec, None, Connector(lambda _: warehouse, ()), ("x",))
+    [compared] = compare_sources(
+        spec, None, Connector(lambda _: warehouse, ()), ("x",), read_contracts(warehouse, spec.name)
+    )
 
     assert row == {"id": 1, "x": "7", "y": date(2026, 1, 3)}
     assert ([d.text for d in compared.differences], compared.halts) == (["`x` was number and is text now"], ())
@@ -369,7 +375,9 @@ def test_a_column_without_a_value_stays_open_until_one_shows(tmp_path: Path, war
     keep(spec, warehouse, {"id": "number", "x": "nothing"})
     write(tmp_path, "csv", [{"id": 1, "x": 5}])
 
-    [compared] = compare_sources(spec, None, Connector(lambda _: warehouse, ()), ())
+    [compared] = compare_sources(
+        spec, None, Connector(lambda _: warehouse, ()), (), read_contracts(warehouse, spec.name)
+    )
 
     assert (compared.columns, compared.is_new, compared.differences) == ({"id": "number", "x": "number"}, True, ())
 
@@ -378,7 +386,9 @@ def test_a_contract_of_0_1_gets_the_format_of_its_times(tmp_path: Path, warehous
     spec = pipeline(tmp_path, "csv")
     keep(spec, warehouse, {"id": "number", "x": "date"})
     write(tmp_path, "csv", [{"id": 1, "x": "01/13/2026"}])
-    [compared] = compare_sources(spec, None, Connector(lambda _: warehouse, ()), ("x",))
+    [compared] = compare_sources(
+        spec, None, Connector(lambda _: warehouse, ()), ("x",), read_contracts(warehouse, spec.name)
+    )
     assert (compared.columns["x"], compared.is_new, compared.differences) == ("date %m/%d/%Y", True, ())
 
     write(tmp_path, "csv", [{"id": 1, "x": "01/12/2026"}])

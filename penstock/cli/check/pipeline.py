@@ -195,6 +195,7 @@ class _Check:
         Args:
             accept: Make the outputs of now the contract.
         """
+        from penstock.ledger.schema_contracts import read_contracts
         from penstock.models.needs import needed_columns
         from penstock.privacy.masking import NO_MASKING
         from penstock.run.schema_contract import accept_outputs, compare_event_time, compare_sources
@@ -205,9 +206,10 @@ class _Check:
         with self.report.about("contract"):
             registry = open_models(self.settings)
             steps = ScoringSteps(self.pipeline, self.settings, self.connect, registry, NO_MASKING)
-            outputs = steps.compare_outputs(manifests) if manifests else None
-            sources = compare_sources(self.pipeline, self.interval, self.connect, needed)
-            event_time = compare_event_time(self.pipeline, self.connect)
+            contracts = read_contracts(steps.warehouse, self.pipeline.name)
+            outputs = steps.compare_outputs(manifests, contracts) if manifests else None
+            sources = compare_sources(self.pipeline, self.interval, self.connect, needed, contracts)
+            event_time = compare_event_time(self.pipeline, contracts)
             for compared in (*sources, *event_time, *([outputs] if outputs else [])):
                 for difference in compared.differences:
                     accepted = accept and compared is outputs
