@@ -44,18 +44,6 @@ def serialize(text: str) -> Node:
     return parsed
 
 
-@cache
-def _parser(process: int) -> "duckdb.DuckDBPyConnection":
-    """Open the DuckDB of this process, once, because it takes 13 ms of CPU.
-
-    Args:
-        process: its id. A fork keeps its parent's, since closing it there crashes, and opens its own.
-    """
-    import duckdb  # not above: a spec without SQL loads faster without it
-
-    return duckdb.connect(":memory:", config={"threads": 1})
-
-
 def walk(part: Any, into: frozenset[str] | None = None) -> Iterator[Node]:
     """Yield every node of a tree.
 
