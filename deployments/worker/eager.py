@@ -19,6 +19,8 @@ from prefect.workers.base import BaseWorker
 
 EAGER_SECONDS, LOOK_SECONDS = 5.0, 0.25
 """After it has found a flow run, the worker looks for others this often and this long: a backfill starts the next."""
+FULL_SECONDS = 2.0
+"""Meanwhile it also takes the runs that wait for a slot this often, which are not due yet."""
 
 
 async def take_flow_runs(worker: BaseWorker[Any, Any, Any]) -> None:
@@ -29,8 +31,8 @@ async def take_flow_runs(worker: BaseWorker[Any, Any, Any]) -> None:
         if found - known:  # a run that waits for its slot is found again and again
             until = time.monotonic() + EAGER_SECONDS
         known |= found
-        due = False
-        while not due:
+        next_full, due = time.monotonic() + FULL_SECONDS, False
+        while not due and time.monotonic() < next_full:
             if time.monotonic() >= until:
                 return
             await anyio.sleep(LOOK_SECONDS)

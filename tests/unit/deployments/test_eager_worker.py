@@ -61,3 +61,8 @@ def test_a_flow_run_that_waits_for_its_slot_does_not_keep_the_worker_busy() -> N
 def test_a_worker_asks_for_flow_runs_again_only_when_one_is_due() -> None:
     assert looks_at([WAITING], due_after=1_000_000) == 1  # and it returns
     assert looks_at([WAITING], [], due_after=3) > 2
+
+
+def test_a_flow_run_that_is_not_due_yet_is_tried_again_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eager, "FULL_SECONDS", 0.1)
+    assert looks_at([WAITING], due_after=1_000_000) > 2

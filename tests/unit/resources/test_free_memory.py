@@ -5,20 +5,31 @@ import sys
 
 CHILD = """
 import gc
-import penstock.tasks.partitions as partitions
+import penstock.flows.score
+from penstock.resources.free_memory import freeze_libraries
 print(gc.get_freeze_count())
-list(partitions.score_partitions(None, [], 1, 1.0))
+freeze_libraries()
 first = gc.get_freeze_count()
 later = [[] for _ in range(1000)]
-list(partitions.score_partitions(None, [], 1, 1.0))
+freeze_libraries()
 print(first, gc.get_freeze_count())
 """
 
 
-def test_libraries_are_frozen_once_a_process_when_partitions_begin() -> None:
+def test_libraries_are_frozen_once_a_process() -> None:
     child = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
 
     before, first, second = (int(count) for count in child.stdout.split())
     assert before == 0
     assert first > 10_000
     assert second <= first
+
+
+def test_the_scoring_flow_freezes_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise RuntimeError("frozen")
+
+    monkeypatch.setattr("penstock.flows.score.freeze_libraries", refuse)
+
+    with pytest.raises(RuntimeError, match="frozen"):
+        score.fn("card-risk")
