@@ -14,6 +14,7 @@ from penstock.ledger.reader import RunRecord
 from penstock.run.history_table import history_name
 from penstock.run_types import interval_label
 from penstock.upkeep.erasure import count_forgotten
+from penstock.wording import plural
 
 _OWN = ("run_id", "partition")
 
@@ -60,7 +61,8 @@ def require_rows(connection: sa.Connection, move: PointerMove) -> None:
     missing = {run.run_id: (run.rows_scored or 0) - _count(connection, history, [run]) for run in move.runs}
     if sum(missing.values()) > count_forgotten(connection, history.name):
         worst = max(move.runs, key=lambda run: missing[run.run_id])
-        lacking = f"run {worst.run_id[:8]} has lost {missing[worst.run_id]:,} of its {worst.rows_scored or 0:,} rows"
+        scored = plural(worst.rows_scored or 0, "row")
+        lacking = f"run {worst.run_id[:8]} has lost {missing[worst.run_id]:,} of its {scored}"
         raise PublishRefused(worst.pipeline, lacking)
 
 

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+from penstock.flows import score as scoring
+
 CHILD = """
 import gc
 import penstock.flows.score
@@ -29,7 +33,7 @@ def test_the_scoring_flow_freezes_the_libraries(monkeypatch: pytest.MonkeyPatch)
     def refuse() -> None:
         raise RuntimeError("frozen")
 
-    monkeypatch.setattr("penstock.flows.score.freeze_libraries", refuse)
+    monkeypatch.setattr(scoring, "freeze_libraries", refuse)
 
     with pytest.raises(RuntimeError, match="frozen"):
-        score.fn("card-risk")
+        scoring.score.fn("card-risk")
