@@ -248,8 +248,13 @@ class PostgresqlDialect(SqlDialect):
             sa.literal_column(f"'({n // PLACES},{n % PLACES})'::tid", sa.Text) for n in (places.first, places.end)
         )
         # VACUUM FULL moves rows, also those that older snapshots see. From another file no row is read.
-        name = sa.literal(_quote(table), sa.Text())
-        same_file = sa.func.pg_relation_filenode(sa.cast(name, REGCLASS)) == sa.literal(places.file, sa.BigInteger())
+        # The name is no parameter, because a read without parameters uses COPY.
+        # `_quote` doubles percent signs, and so does the compiler.
+        name = _quote(table).replace("%%", "%").replace("'", "''")
+        relation: sa.ColumnClause[Any] = sa.literal_column(f"'{name}'", sa.Text())
+        same_file = sa.func.pg_relation_filenode(sa.cast(relation, REGCLASS)) == sa.literal(
+            places.file, sa.BigInteger()
+        )
         return [place >= first, place < end, same_file]
 
     def place_step(self, first: int, end: int, step: int) -> Element:
