@@ -49,9 +49,7 @@ def test_the_run_card_shows_the_refused_lines_with_their_reasons(
 ) -> None:
     page.goto(f"{ui}/artifacts/artifact/{card['id']}")
 
-    page.get_by_text("max_malformed").first.wait_for()
+    wanted = ("4 fields instead of 5", "repeats the header", "a quote that is not closed", "does not fit the type")
+    for text in ("max_malformed", *wanted, "a.csv"):
+        page.get_by_text(text).first.wait_for()
     keep_picture(page, f"refused{ui.replace('/', '-')}", whole=True)
-    shown = page.locator("main, .app-router-view, body").first.inner_text()
-    for text in ("4 fields instead of 5", "repeats the header", "a quote that is not closed", "does not fit the type"):
-        assert text in shown, shown
-    assert "a.csv" in shown
