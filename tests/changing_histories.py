@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from penstock.errors import DestinationTaken, OverlappingRuns, RenameRefused
+from penstock.errors import DestinationTaken, OverlappingRuns, PublishRefused, RenameRefused
 from penstock.interval import DataInterval, is_covered, merge
 from penstock.ledger import writer
 from penstock.ledger.reader import RunRecord, list_runs
@@ -162,6 +162,15 @@ class ChangingHistory(History):
         writer.withdraw(self.driver.warehouse, run.run_id)
         assert run.interval is not None
         self.taken_out.append((run.destination_table, run.interval))
+
+    def publish_again(self, number: int) -> None:
+        """Publish a run that has ended; a refusal must change nothing that readers see."""
+        before = self._views()
+        try:
+            super().publish_again(number)
+        except PublishRefused as error:
+            self.refusals.append(type(error).__name__)
+            assert self._views() == before, "a refused move changed what readers see"
 
     def _is_gone(self, run: RunRecord) -> bool:
         return run.run_id not in {live.run_id for live in self._live_here()}
