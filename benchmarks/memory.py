@@ -1,7 +1,7 @@
 """Score ever more rows from Parquet to DuckDB, and show the peak of the process: `python -m benchmarks.memory`.
 
-The peak must depend on `partition_rows`, and not on the number of rows. 100 million rows take a disk of 20 GB and about
-an hour on 2 cores: `python -m benchmarks.memory --rows 100000000`. `docs/scaling.md` has the figures.
+The peak must depend on `partition_rows`, and not on the number of rows. 100 million rows take a disk of 10 GB and about
+ten minutes on 2 cores: `python -m benchmarks.memory --rows 100000000`. `docs/scaling.md` has the figures.
 """
 
 import argparse
