@@ -167,8 +167,9 @@ def open_on_both(
     names = [name for name in rows.column_names if name != "day"]
     if case.params.get("booster") == "gblinear":
         names.remove("country")  # a linear booster takes no categories
-    rounds = {"rounds": trees, "holdout": 0.0, "group": case.group}
-    trained = train(frame, "label", names, case.objective, params=case.params, **rounds)  # type: ignore[arg-type] # by name
+    trained = train(
+        frame, "label", names, case.objective, params=case.params, rounds=trees, holdout=0.0, group=case.group
+    )
     name = "".join(letter if letter.isalnum() else "-" for letter in case.name).strip("-")
     manifest = trained.register(Registry(store), name)
     pin = Registry(store).resolve(f"{name}@{manifest.version}")

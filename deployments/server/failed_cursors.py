@@ -14,7 +14,7 @@ import aiosqlite
 
 def close_failed_cursors() -> None:
     """Make every cursor of this process close in its own thread as soon as a statement fails."""
-    setattr(aiosqlite.Cursor, "_execute", _execute)  # noqa: B010 # there is no hook for this
+    setattr(aiosqlite.Cursor, "_execute", _execute)  # noqa: B010 # mypy refuses to assign to a method
 
 
 async def _execute(cursor: Any, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -32,6 +32,11 @@ PipelineName = Annotated[
 OptionalPipeline = Annotated[
     str | None, typer.Argument(metavar="[PIPELINE]", help="Name or YAML file of a pipeline. Default: all.")
 ]
+RunIds = Annotated[
+    list[str] | None, typer.Argument(metavar="[RUN_ID]...", help="IDs, or the first characters of each.")
+]
+InTable = Annotated[str | None, typer.Option("--table", help="With --pipeline: only runs in this destination table.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of a run, or its beginning.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout instead of a table.")]
 Timezone = Annotated[

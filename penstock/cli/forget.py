@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.arguments import PipelineName
+from penstock.cli.arguments import PipelineName, Yes
 from penstock.cli.opening import ledger_connector, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table
 from penstock.errors import SettingsError, nearest
@@ -33,7 +33,7 @@ def forget_rows(
         typer.Option(metavar="SOURCE.COLUMN=VALUE", help="Instead of a key: log lines and refused rows of a source."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, remove nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Remove the rows of one key from history, quarantine and landed logs, and record it.
 

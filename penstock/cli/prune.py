@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.arguments import AsJson
+from penstock.cli.arguments import AsJson, Yes
 from penstock.cli.opening import ledger_connector, open_pipeline, open_settings, pipeline_files
 from penstock.cli.output import console, count, make_table, write_json
 from penstock.wording import plural
@@ -24,7 +24,7 @@ def prune_pipelines(
         list[str] | None, typer.Argument(metavar="[PIPELINE]...", help="Names or YAML files. Default: all.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, remove nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove invisible rows, old quarantine and old log lines by each pipeline's `retention`."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.arguments import AsJson, End, Start
+from penstock.cli.arguments import AsJson, End, InTable, RunIds, Start, Yes
 from penstock.cli.opening import locate_run, open_ledger, open_settings
 from penstock.cli.output import console, make_table, write_json
 from penstock.cli.user_name import find_user_name
@@ -31,9 +31,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def publish_runs(
-    run_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN_ID]...", help="IDs, or the first characters of each.")
-    ] = None,
+    run_ids: RunIds = None,
     pipeline: Annotated[
         str | None, typer.Option(metavar="PIPELINE", help="Instead of IDs, with --scored-by: runs of a pipeline.")
     ] = None,
@@ -41,12 +39,13 @@ def publish_runs(
         str | None,
         typer.Option(metavar="NAME/VERSION", help="Of each interval the newest run that this version scored."),
     ] = None,
+    table: InTable = None,
     start: Start = None,
     end: End = None,
     reason: Annotated[str, typer.Option(help="Why. It is recorded with the runs.")] = "",
     by: Annotated[str | None, typer.Option(help="Who decided. Default: your user name.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what readers would see change.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Make runs live that were replaced or withdrawn, or that a challenger scored. Nothing is scored."""
@@ -56,8 +55,8 @@ def publish_runs(
 
     if bool(run_ids) == bool(pipeline) or bool(pipeline) != bool(scored_by):
         raise typer.BadParameter("give either RUN_IDs, or --pipeline with --scored-by")
-    if run_ids and (start or end):
-        raise typer.BadParameter("--start and --end go with --pipeline")
+    if run_ids and (table or start or end):
+        raise typer.BadParameter("--table, --start and --end go with --pipeline")
     if not (reason.strip() or dry_run):
         raise typer.BadParameter("give the --reason, or look first with --dry-run")
     if as_json and not dry_run:
@@ -65,7 +64,8 @@ def publish_runs(
     refuse_empty_range(start, end)
     settings = open_settings()
     if pipeline and scored_by:
-        database, found = _find_scored_by(settings, pipeline, scored_by, start, end)
+        database, scored = _find_scored_by(settings, pipeline, scored_by, start, end)
+        found = [run for run in scored if table in (None, run.destination_table)]
     else:
         database, found = _find_by_id(settings, run_ids or [])
     if not found:

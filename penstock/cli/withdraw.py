@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.arguments import End, Start
+from penstock.cli.arguments import End, InTable, RunIds, Start, Yes
 from penstock.cli.opening import locate_run, open_ledger, open_settings
 from penstock.cli.output import console
 from penstock.errors import WrongState
@@ -27,16 +27,14 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def withdraw_runs(
-    run_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN_ID]...", help="IDs, or the first characters of each.")
-    ] = None,
+    run_ids: RunIds = None,
     pipeline: Annotated[
         str | None, typer.Option(metavar="PIPELINE", help="Instead of IDs: all published runs of a pipeline.")
     ] = None,
-    table: Annotated[str | None, typer.Option(help="With --pipeline: only runs in this destination table.")] = None,
+    table: InTable = None,
     start: Start = None,
     end: End = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Remove published runs' rows from the live view. Only a restatement scores their intervals again."""
     from penstock.ledger.writer import withdraw

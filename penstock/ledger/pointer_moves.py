@@ -118,9 +118,9 @@ def publish_again(
 def find_scored_by(
     database: Database, pipeline: str, name: str, version: str, start: datetime | None, end: datetime | None
 ) -> list[RunRecord]:
-    """Return, for each interval, the newest run that a model version scored and that is not live.
+    """Return the newest runs that a model version scored, of intervals where it scored no live run.
 
-    Intervals whose live run was scored by that version are left out, and withdrawn runs too.
+    Of runs that overlap, the newest is taken. Withdrawn runs are left out.
 
     Args:
         start, end: Take only intervals that touch `[start, end)`.
@@ -134,13 +134,16 @@ def find_scored_by(
         query = query.where(runs.c.interval_end > start)
     if end is not None:
         query = query.where(runs.c.interval_start < end)
-    found: dict[tuple[str | None, str], RunRecord] = {}
-    for run in fetch_runs(database, query.order_by(runs.c.started_at)):
-        if any((pin.name, pin.version) == (name, version) for pin in run.pins.values()):
-            place = (run.destination, run.interval_key)
-            if place not in found or not is_live(found[place]):
-                found[place] = run
-    return sorted((run for run in found.values() if not is_live(run)), key=lambda run: run.interval_key)
+    chosen: list[RunRecord] = []
+    for run in fetch_runs(database, query.order_by(runs.c.destination, runs.c.interval_start, runs.c.started_at)):
+        if all((pin.name, pin.version) != (name, version) for pin in run.pins.values()):
+            continue
+        last = chosen[-1] if chosen else None
+        if last is None or last.destination != run.destination or not _overlap(last.interval, run.interval):
+            chosen.append(run)
+        elif (is_live(run), run.started_at) > (is_live(last), last.started_at):
+            chosen[-1] = run
+    return [run for run in chosen if not is_live(run)]
 
 
 def list_versions(database: Database, pipeline: str) -> list[str]:
@@ -177,7 +180,9 @@ def _plan(connection: sa.Connection, run_ids: Sequence[str]) -> PointerMove:
     pipeline, place = chosen[0].pipeline, chosen[0].destination or ""
     others = sorted({run.pipeline for run in chosen} | {run.destination or "" for run in chosen} - {place})
     if others != [pipeline]:
-        raise PublishRefused(pipeline, "they are of several destinations", "Publish those of each one by themselves.")
+        raise PublishRefused(
+            pipeline, "they are of several destinations", "Publish those of each one alone; `--table` names one."
+        )
     if not owns(connection, place, pipeline):
         table = split_name(place)[1]
         raise PublishRefused(pipeline, f"the destination `{table}` belongs to another pipeline")

@@ -3,9 +3,8 @@
 import json
 import os
 import re
-import threading
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -20,24 +19,21 @@ _UNSTEADY = ("current_localtimestamp", "current_localtime", "get_current_time")
 """Functions that read the clock, although DuckDB calls them consistent. `age` with one argument is a further one."""
 
 
-_lock = threading.Lock()
-_opened: "dict[int, duckdb.DuckDBPyConnection]" = {}
-"""A DuckDB by process, because opening one takes 15 ms. A fork keeps its parent's, since closing it there crashes."""
+@cache
+def _parser(process: int) -> "duckdb.DuckDBPyConnection":
+    """Open the DuckDB of this process, which parses and has no tables. Opening one takes 15 ms.
 
-
-def _connect() -> "duckdb.DuckDBPyConnection":
-    """Return a new connection to this process's DuckDB, which parses and has no tables."""
+    Args:
+        process: Its ID. A fork opens its own, and keeps its parent's, since closing it there crashes.
+    """
     import duckdb  # not above: a spec without SQL loads faster without it
 
-    with _lock:
-        if os.getpid() not in _opened:
-            _opened[os.getpid()] = duckdb.connect(":memory:", config={"threads": 1})
-        return _opened[os.getpid()].cursor()
+    return duckdb.connect(":memory:", config={"threads": 1})
 
 
 def serialize(text: str) -> Node:
     """Parse SQL into DuckDB's tree. The key `error` says whether it is no single select."""
-    with _connect() as connection:
+    with _parser(os.getpid()).cursor() as connection:
         row = connection.execute("select json_serialize_sql(?)", [text]).fetchone()
     assert row is not None
     parsed: Node = json.loads(row[0])
@@ -68,7 +64,7 @@ def function_kind(node: Node) -> FunctionKind | None:
 
 @lru_cache(maxsize=1)
 def _functions() -> dict[str, FunctionKind]:
-    with _connect() as connection:
+    with _parser(os.getpid()).cursor() as connection:
         found = connection.execute(
             "select lower(function_name), function_type, stability, macro_definition from duckdb_functions()"
         ).fetchall()

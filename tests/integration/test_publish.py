@@ -215,6 +215,42 @@ def test_a_run_that_covers_a_live_one_in_part_is_refused(place: ChangingPlace) -
     place.verify()
 
 
+def test_what_the_version_scored_in_other_intervals_is_left_alone_where_it_is_live(place: ChangingPlace) -> None:
+    """Version 1 scored days, version 2 all three together, and then version 1 the three together."""
+    place.edit("grain: 1d", "grain: 3d")
+    place.run(3, "restate", "2026-01-01", "2026-01-04")
+    arguments = ("publish", "--pipeline", "card-risk", "--reason", "x", "--yes", "--scored-by")
+    place.edit("card-risk@2", "card-risk@1")
+    place.run(3, "restate", "2026-01-01", "2026-01-04")
+
+    code, text = place.command(*arguments, "card-risk/1")
+    assert (code, "nothing to publish" in text) == (0, True), text
+
+    code, text = place.command(*arguments, "card-risk/2")  # the newer of its overlapping runs
+    assert code == 0, text
+    assert list(seen(place)) == ["2026-01-01 → 01-04"]
+    assert place.seen_scores() == place.scores(1, 2, 3, version="2")
+    place.verify()
+
+
+def test_only_runs_of_the_named_table_are_published(place: ChangingPlace) -> None:
+    place.edit("table: card_risk_scores", "table: other_scores")
+    place.edit("card-risk@2", "card-risk@1")
+    place.run(3)
+    place.edit("card-risk@1", "card-risk@2")
+    place.run(3, "restate", "2026-01-01", "2026-01-04")
+    arguments = ("publish", "--pipeline", "card-risk", "--reason", "x", "--yes", "--scored-by", "card-risk/1")
+
+    code, text = place.command(*arguments)
+    assert (code, "of several destinations" in " ".join(text.split())) == (2, True), text
+    code, text = place.command(*arguments, "--table", "other_scores")
+
+    assert code == 0, text
+    assert place.seen_scores("other_scores") == place.scores(1, 2, 3, version="1")
+    assert place.seen_scores() == place.scores(1, 2, 3, version="2")
+    place.verify()
+
+
 def test_runs_that_overlap_are_refused(place: ChangingPlace) -> None:
     both = [scored_by(place, "1")[0].run_id, scored_by(place, "2")[0].run_id]
     withdraw(place.warehouse, both[1])

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.arguments import Yes
 from penstock.cli.opening import locate_run, open_ledger, open_pipeline, open_settings
 from penstock.cli.output import console
 from penstock.cli.user_name import find_user_name
@@ -26,7 +27,7 @@ def release_quarantine(
     key: Annotated[list[str] | None, typer.Option(help="Only the row with this key. May be repeated.")] = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="The reason, kept with the release.")] = "",
     run: Annotated[bool, typer.Option("--run/--no-run", help="Score now, or leave it to the next run.")] = True,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Release refused rows as they are, and score their intervals again.
 
