@@ -1,7 +1,7 @@
 """The kept DuckDB is as closed as a new one: each connection has its own tables, and nothing else."""
 
 import gc
-import multiprocessing
+import os
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,15 +91,11 @@ def test_tables_are_freed_with_the_connection() -> None:
     assert alive() is None
 
 
-def _ask_in_fork() -> None:
-    assert ask("select max(x) from rows", rows=ROWS) == [(3,)]
-
-
 def test_fork_opens_its_own() -> None:
     ask("select 1")
 
-    child = multiprocessing.get_context("fork").Process(target=_ask_in_fork)
-    child.start()
-    child.join(60)
+    child = os.fork()
+    if child == 0:  # no other end: libraries that earlier tests started cannot stop in a fork
+        os._exit(0 if ask("select max(x) from rows", rows=ROWS) == [(3,)] else 1)
 
-    assert child.exitcode == 0
+    assert os.waitpid(child, 0)[1] == 0
