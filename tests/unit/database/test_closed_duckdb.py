@@ -96,6 +96,10 @@ def test_fork_opens_its_own() -> None:
 
     child = os.fork()
     if child == 0:  # no other end: libraries that earlier tests started cannot stop in a fork
-        os._exit(0 if ask("select max(x) from rows", rows=ROWS) == [(3,)] else 1)
+        right = False
+        try:
+            right = ask("select max(x) from rows", rows=ROWS) == [(3,)]
+        finally:
+            os._exit(0 if right else 1)
 
     assert os.waitpid(child, 0)[1] == 0

@@ -31,5 +31,9 @@ def test_threads_and_forks_parse_with_connections_of_their_own() -> None:
         assert list(threads.map(serialize, queries)) == trees
     child = os.fork()
     if child == 0:
-        os._exit(0 if serialize(queries[0]) == trees[0] else 1)
+        right = False
+        try:
+            right = serialize(queries[0]) == trees[0]
+        finally:
+            os._exit(0 if right else 1)
     assert os.waitpid(child, 0)[1] == 0
