@@ -175,8 +175,7 @@ def _plan(connection: sa.Connection, run_ids: Sequence[str]) -> PointerMove:
     chosen = sorted(_read(connection, run_ids), key=lambda run: (run.interval_start is not None, run.interval_key))
     for run in chosen:
         if is_live(run) or not (run.state in WAS_LIVE or run.state == "published"):
-            needed = "` or `".join(WAS_LIVE)
-            raise WrongState(run.run_id, run.state, f"{needed}` or of another variant, `published")
+            raise WrongState(run.run_id, run.state, "` or `".join(WAS_LIVE))
     pipeline, place = chosen[0].pipeline, chosen[0].destination or ""
     others = sorted({run.pipeline for run in chosen} | {run.destination or "" for run in chosen} - {place})
     if others != [pipeline]:
