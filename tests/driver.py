@@ -57,9 +57,9 @@ class Driver:
     def warehouse(self) -> Database:
         return self.connect(self.pipeline.destination.connection)
 
-    def run(self, now: datetime, *asked: Any) -> list[str]:
+    def run(self, now: datetime, *asked: Any, **named: Any) -> list[str]:
         """Do all steps, as `steps` does; return their names."""
-        return list(self.steps(now, *asked))
+        return list(self.steps(now, *asked, **named))
 
     def kill(self, now: datetime, after: int) -> list[str]:
         """Do so many steps of a run over the due intervals, then stop; return their names."""

@@ -29,16 +29,19 @@ def run_in_fork(name: str) -> int | None:
         The exit code of the flow run's process. None: there is no fork server, or it cannot serve this process.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server, server.makefile("r", encoding="utf-8") as answers:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, RELAYED)  # a signal waits until it can be relayed
         try:
             server.connect(address_of(name))
             _send(server)
             started = _receive(answers)
+            if started is None or "pid" not in started:
+                return None
+            for number in RELAYED:
+                signal.signal(number, lambda number, _frame: server.sendall(bytes([number])))
         except OSError:
             return None
-        if started is None or "pid" not in started:
-            return None
-        for number in RELAYED:
-            signal.signal(number, lambda number, _frame: server.sendall(bytes([number])))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             ended = _receive(answers)
         except OSError:

@@ -156,8 +156,7 @@ def machine(
     return make
 
 
-def play(machine: type[RuleBasedStateMachine], histories: int, steps: int = 14, *, shrink: bool = True) -> None:
-    """Play so many histories. Shrink a counterexample, unless one is wanted."""
+def play(machine: type[RuleBasedStateMachine], histories: int, steps: int = 14) -> None:
     unhurried = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     how = settings(
         max_examples=histories,
@@ -166,8 +165,7 @@ def play(machine: type[RuleBasedStateMachine], histories: int, steps: int = 14, 
         database=None,
         print_blob=True,
         suppress_health_check=unhurried,
-        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-        report_multiple_bugs=shrink,
+        phases=[Phase.generate, Phase.shrink],
     )
     run_state_machine_as_test(machine, settings=how)
 
