@@ -1,0 +1,95 @@
+"""The rows of one partition from step to step, and its receipt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from penstock.resources.usage import Spent
+from penstock.run_types.findings import Refusal, RefusedRows, Validation, Waivers
+from penstock.run_types.source_plan import Partition
+
+
+@dataclass(frozen=True)
+class ExtractedRows:
+    """The rows of one partition as read: the primary slice, and the other sources whole."""
+
+    primary: pa.Table
+    others: dict[str, pa.Table]
+    waivers: Waivers = field(default_factory=dict)
+    refused: Mapping[str, RefusedRows] = field(default_factory=dict)
+    """By source of text files: the rows that cannot be read. Only the first partition has them."""
+    stray: pa.Table | None = None
+    """Rows of the primary source's files whose event time is outside the interval of their file. Only the first
+    partition has them, and only with `stray: quarantine`."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows in Arrow's form."""
+        return sum(table.nbytes for table in (self.primary, *self.others.values()))
+
+
+@dataclass(frozen=True)
+class Features:
+    """The rows that passed the gates, one per key, ready for the model."""
+
+    table: pa.Table
+    """Key columns, feature columns, kept columns."""
+    extracted: int
+    """Primary rows that were read."""
+    excluded: int
+    """Primary rows that the features query dropped."""
+    refusals: tuple[Refusal, ...]
+    validations: tuple[Validation, ...]
+    halts: tuple[str, ...] = ()
+    audit: dict[str, pa.Table] = field(default_factory=dict)
+    """By stage: the columns that aggregate expectations need, sampled beyond `audit_rows`."""
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By stage: the columns there are, for expectations about the schema."""
+    waivers: Waivers = field(default_factory=dict)
+    outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By step of `models`, in their order: the columns of the table that it has added."""
+
+    @property
+    def output_columns(self) -> list[str]:
+        """All columns that steps have added."""
+        return [column for columns in self.outputs.values() for column in columns]
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Key, score and kept columns of one partition, and all that was found on the way."""
+
+    table: pa.Table
+    features: Features
+    refusals: tuple[Refusal, ...]
+    validations: tuple[Validation, ...]
+    halts: tuple[str, ...]
+    audit: dict[str, pa.Table] = field(default_factory=dict)
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    quantiles: tuple[float, ...] = ()
+    """The first score column's values at 0 %, 1 % … 100 %."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The result of a partition: counts, and no rows except the few columns that the audit needs."""
+
+    partition: Partition
+    extracted: int
+    scored: int
+    quarantined: int
+    excluded: int
+    refused_at_source: int
+    """Of the quarantined rows, those that never became features."""
+    validations: tuple[Validation, ...]
+    halts: tuple[str, ...]
+    seconds: dict[str, float]
+    """Wall seconds by step."""
+    spent: Spent | None = None
+    score_quantiles: tuple[float, ...] = ()
+    """The first score column's values at 0 %, 1 % … 100 %."""
+    audit: dict[str, pa.Table] = field(default_factory=dict)
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    first_reason: str = ""
+    """Why the first quarantined row was refused, private values masked. Empty: no row was."""

@@ -1,0 +1,62 @@
+"""One try to score an interval, and the model versions that it is pinned to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from penstock.interval import DataInterval
+from penstock.spec.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class ModelPin:
+    """The one model version that a run scores with. Resolved once."""
+
+    name: str
+    version: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+Pins = Mapping[str, ModelPin]
+"""Each step's version, in the order that they run. The last one decides."""
+
+
+def deciding_model(pins: Pins) -> ModelPin:
+    """Return the version that decides."""
+    return pins[next(reversed(list(pins)))]
+
+
+@dataclass(frozen=True)
+class ScoringRun:
+    """One try to score one data interval with one version of each model: the input of every step of the run."""
+
+    run_id: str
+    pipeline: Pipeline
+    interval: DataInterval | None
+    """None for a snapshot."""
+    model: ModelPin
+    """The version that decides: of several steps, that of the last."""
+    lease_token: str
+    variant: str = "live"
+    flow_run_id: str | None = None
+    steps: Pins = field(default_factory=dict)
+    """Every step's version, where the pipeline has `models`."""
+
+    @property
+    def interval_key(self) -> str:
+        return interval_key(self.interval)
+
+    @property
+    def label(self) -> str:
+        return f"{self.pipeline.name} {interval_label(self.interval)}"
+
+
+def interval_key(interval: DataInterval | None) -> str:
+    """The interval's name in the ledger. A snapshot has one name for ever, so that the newest supersedes."""
+    return interval.key if interval else "snapshot"
+
+
+def interval_label(interval: DataInterval | None) -> str:
+    return interval.label if interval else "snapshot"
