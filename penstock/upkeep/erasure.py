@@ -91,7 +91,7 @@ def erase(database: Database, asked: ErasureRequest, masking: MaskingPolicy, sec
 
 
 def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy) -> None:
-    for table in _history_tables(work.connection, pipeline):
+    for table in _row_tables(work.connection, pipeline):
         matches = [_matches(work.connection, table.c[c], text) for c, text in row_key.values.items()]
         work.delete(table.name, table, *matches)
     for refused in (quarantine, releases):
@@ -196,12 +196,14 @@ def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, text: str) ->
             work.delete(log_lines.name, log_lines, *mine, log_lines.c.file_id == file_id, log_lines.c.offset == offset)
 
 
-def _history_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Table]:
-    """Return the history tables that runs of the pipeline wrote to and that have its key."""
+def _row_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Table]:
+    """Return the tables of rows and of reasons that runs of the pipeline wrote to and that have its key."""
     own = (pipeline.destination.table, destination_name(connection, pipeline.destination))
     columns = (runs.c.destination_table, runs.c.destination)
     written = connection.execute(sa.select(*columns).where(runs.c.pipeline == pipeline.name).distinct())
-    places = dict.fromkeys((f"{table}__history", split_name(name)[0]) for table, name in [own, *map(tuple, written)])
+    named = [own, *map(tuple, written)]
+    endings = ("__history", "__reasons")
+    places = dict.fromkeys((table + ending, split_name(name)[0]) for table, name in named for ending in endings)
     there = [place for place in places if sa.inspect(connection).has_table(place[0], schema=place[1])]
     found = (_reflect(connection, *place) for place in there)
     return [table for table in found if all(column in table.c for column in pipeline.key)]
