@@ -113,7 +113,7 @@ class NotAdditive(ModelError):
 
     def message(self) -> str:
         return (
-            f"the contributions of model `{self.model}` do not add up in {self.wrong:,} of {self.rows:,} rows: the first "
-            f"gives {self.added:.6g}, and its margin is {self.margin:.6g}. No wrong reason is stored. Take `reasons:` out "
-            "of the spec to score without reasons."
+            f"the contributions of model `{self.model}` do not add up in {self.wrong:,} of {self.rows:,} rows: those "
+            f"of the first give {self.added:.6g}, and its margin is {self.margin:.6g}. No reason is stored. Take "
+            "`reasons:` out of the spec to score without reasons."
         )

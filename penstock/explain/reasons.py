@@ -40,7 +40,7 @@ def add_reasons(
     reasons = run.pipeline.reasons
     if reasons is None or scored.halts:
         return scored
-    rows = _join_scores(scored)
+    rows = join_scores(scored)
     chosen = rows.filter(choose_explained(run.pipeline, reasons.when, rows, options.statement_seconds))
     explained, rest = _split(run, partition, chosen)
     table, count = explain_rows(run.pipeline, reasons, explained, model, options.masking)
@@ -76,7 +76,7 @@ def check_texts(pipeline: Pipeline, manifest: "Manifest") -> None:
             )
 
 
-def _join_scores(scored: ScoredRows) -> pa.Table:
+def join_scores(scored: ScoredRows) -> pa.Table:
     """Return the features of the rows with their outputs and decisions."""
     rows = scored.features.table
     for name in scored.table.column_names:

@@ -128,7 +128,8 @@ def audit_interval(
 
 def _reconcile_reasons(run: ScoringRun, totals: Totals, explained: int | None) -> None:
     if (totals.explained or 0) != (explained or 0):
-        difference = f"explained {plural(totals.explained or 0, 'row')}, but the table of reasons has {explained or 0:,} of the run"
+        made, stored = totals.explained or 0, explained or 0
+        difference = f"explained {plural(made, 'row')}, but the table of reasons has {stored:,} of the run"
         raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
 
 

@@ -67,10 +67,10 @@ def test_blocked_rows_have_the_reasons_of_xgboost_in_words(make_place: Callable[
     assert verify_ledger(place.warehouse) == ()
 
 
-def contributions_of_the_shop(place: Place) -> dict[int, dict[str, float]]:
+def contributions_of_the_shop(place: Place, a_day: int = 60) -> dict[int, dict[str, float]]:
     """What XGBoost itself says of the payments, by key and feature."""
     model = place.registry.load(place.registry.resolve("card-risk@champion"))
-    rows = payments(days=1, a_day=60)
+    rows = payments(days=1, a_day=a_day)
     frame = rows.select(list(model.manifest.feature_names)).to_pandas()
     for feature in model.manifest.features:
         if feature.dtype == "category":

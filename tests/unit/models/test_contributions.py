@@ -108,7 +108,7 @@ def test_contributions_that_do_not_add_up_are_refused(monkeypatch: pytest.Monkey
         return predict(matrix, **asked) * (1.01 if "pred_contribs" in asked else 1)
 
     monkeypatch.setattr(booster, "predict", off)
-    with pytest.raises(NotAdditive, match="model `churn/1` do not add up in .* of 50 rows"):
+    with pytest.raises(NotAdditive, match=r"model `churn/1` do not add up in .* of 50 rows"):
         explain_rows(booster, frame, None, 0, np.zeros(50, np.int64), "churn/1")
 
 
