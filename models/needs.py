@@ -22,7 +22,8 @@ def needed_columns(pipeline: Pipeline, manifests: Mapping[str, Manifest]) -> tup
         given |= {pipeline.name_output(step, output).casefold() for output in manifests[step.name].outputs}
         needed |= {step.inputs.get(feature, feature): None for feature in manifests[step.name].input_names}
         needed |= dict.fromkeys(sorted(read_expression(step.when)) if step.when else ())
-    for expression in pipeline.decide.values():
+    last = () if pipeline.reasons is None else (pipeline.reasons.when,)
+    for expression in (*pipeline.decide.values(), *last):
         needed |= dict.fromkeys(sorted(read_expression(expression)))
     return tuple(column for column in needed if column.casefold() not in given)
 

@@ -86,11 +86,13 @@ def judge_scores(
     rows, deciding = _assemble(run, features.table, scores, options.statement_seconds)
     verdict = judge_rows(SCORES, rows, pipeline.expectations_of(SCORES), partition.index, options.masking)
     failed = failed_expectations(verdict)
-    kept, late = Quarantiner(pipeline, options.masking, features.waivers).refuse(SCORES, rows, failed)
+    staying, late = Quarantiner(pipeline, options.masking, features.waivers).split(SCORES, rows, failed)
+    kept = rows if staying is None else rows.filter(staying)
+    of_kept = features if staying is None else replace(features, table=features.table.filter(staying))
     judged = rows.select([c for c in columns_needed(pipeline.expectations_of(SCORES)) if c in rows.column_names])
     return ScoredRows(
         table=kept,
-        features=features,
+        features=of_kept,
         refusals=features.refusals + late,
         validations=features.validations + count_released(verdict.validations, late),
         halts=verdict.halts,

@@ -41,6 +41,7 @@ from penstock.run.extract import (
 from penstock.run.load import count_rows, load_partition
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
+from penstock.run.reasons_table import count_explained
 from penstock.run.schema_contract import Comparison, compare_outputs, compare_sources, keep_contract, refuse_breaks
 from penstock.run_types import (
     ExtractedRows,
@@ -193,6 +194,7 @@ class ScoringSteps:
         if snapshots is not None and connect.run_folder is not None:
             snapshots.callback(remove_folder, connect.run_folder)
         connect = fix_versions(self.pipeline, connect)
+        self._check_reasons(manifests)
         contracts = read_contracts(self.warehouse, self.pipeline.name)
         outputs = self.compare_outputs(manifests, contracts)
         try:
@@ -214,7 +216,31 @@ class ScoringSteps:
         if source_plan.partitions and not has_published(self.warehouse, self.pipeline):
             first, *rest = source_plan.partitions
             source_plan = replace(source_plan, partitions=(replace(first, compare_cut=True), *rest))
-        return source_plan
+        return self._divide_reasons(run, source_plan)
+
+    def _check_reasons(self, manifests: Mapping[str, Manifest]) -> None:
+        """Check the texts of `reasons` against the deciding model.
+
+        Raises:
+            SettingsError: a text is for a feature that the model does not have.
+        """
+        if self.pipeline.reasons is not None:
+            from penstock.explain.reasons import check_texts
+
+            check_texts(self.pipeline, manifests[self.pipeline.steps[-1].name])
+
+    def _divide_reasons(self, run: ScoringRun, source_plan: SourcePlan) -> SourcePlan:
+        """Tell each partition which share of the rows the budget of `reasons` explains."""
+        reasons = self.pipeline.reasons
+        if reasons is None:
+            return source_plan
+        from penstock.explain.budget import plan_reasons
+
+        row_seconds = self.registry.load(run.model).explained_row_seconds
+        share = plan_reasons(reasons, source_plan.rows, row_seconds).share
+        return replace(
+            source_plan, partitions=tuple(replace(each, explained_share=share) for each in source_plan.partitions)
+        )
 
     def _remove_staged(self) -> None:
         """Remove the staged files of runs that have ended, for example because their process died."""
@@ -272,10 +298,20 @@ class ScoringSteps:
         Raises:
             ModelMismatch: the batch lacks a feature of the manifest.
             ModelRefused: the model file is not what its manifest says.
+            NotAdditive: the contributions of a row do not add up to its margin.
         """
         from penstock.models.scoring import score_features
 
-        return score_features(run, partition, features, self.registry.load(run.model), self.options(sample_share))
+        model, options = self.registry.load(run.model), self.options(sample_share)
+        return self._add_reasons(run, partition, score_features(run, partition, features, model, options))
+
+    def _add_reasons(self, run: ScoringRun, partition: Partition, scored: ScoredRows) -> ScoredRows:
+        """Add reasons to the scores, if the pipeline asks for them."""
+        if run.pipeline.reasons is None:
+            return scored
+        from penstock.explain.reasons import add_reasons
+
+        return add_reasons(run, partition, scored, self.registry.load(run.model), self.options())
 
     def add_step(self, run: ScoringRun, features: Features, step: ScoreStep) -> Features:
         """Add the outputs of one of several models to the partition's rows.
@@ -293,10 +329,11 @@ class ScoringSteps:
 
         Raises:
             ExpressionError: a decision cannot be evaluated.
+            NotAdditive: the contributions of a row do not add up to its margin.
         """
         from penstock.models.chain import judge_steps
 
-        return judge_steps(run, partition, features, self.options(sample_share))
+        return self._add_reasons(run, partition, judge_steps(run, partition, features, self.options(sample_share)))
 
     def load(
         self,
@@ -328,7 +365,8 @@ class ScoringSteps:
         planned = find_run(self.warehouse, run.run_id)
         refuse_changed_rows(run, len(receipts), planned.source_fingerprint, self.connect, self.masking)
         written = count_rows(self.warehouse, run)
-        result = audit_interval(run, receipts, written, malformed, planned.rows_planned, notes)
+        explained = count_explained(self.warehouse, run) if self.pipeline.reasons is not None else None
+        result = audit_interval(run, receipts, written, malformed, planned.rows_planned, notes, explained)
         if len(receipts) > 1 and (doubled := find_doubled_keys(self.warehouse, run)):
             result = replace(result, halts=(*result.halts, doubled))
         writer.record_validations(self.warehouse, run, result.validations)

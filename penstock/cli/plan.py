@@ -14,6 +14,7 @@ from penstock.errors import MemoryTooSmall, NoFiles
 
 if TYPE_CHECKING:
     from penstock.database.connections import Connector
+    from penstock.explain.budget import ReasonsPlan
     from penstock.resources.memory import MemoryPlan, MemoryProfile
     from penstock.run.estimate import Estimate
     from penstock.run.planning import Mode, Plan, PlannedInterval
@@ -40,6 +41,8 @@ class IntervalForecast:
     """Each excess over the pipeline's budget. With one, the run would halt."""
     memory: "MemoryPlan | None"
     """The partitions that fit PENSTOCK_MEMORY. None without a limit, or before the first measurement."""
+    reasons: "ReasonsPlan | None"
+    """What the reasons of the scores cost at most. None if the pipeline asks for none, or if the rows are unknown."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -115,6 +118,7 @@ def print_plan(
         settings.memory,
         newest_memory_profile(warehouse, pipeline.name) if settings.memory else None,
         settings.in_one_process,
+        _row_seconds(pipeline, pins, settings),
     )
     forecasts = [_forecast(pipeline, planned, connect, partition_rows, forecaster) for planned in plan.intervals]
     if as_json:
@@ -138,6 +142,8 @@ def print_plan(
                 line = f"  {f.interval}: would halt over budget: {excess}"
                 out.print(line, style="red", markup=False, soft_wrap=True)
         out.print(_describe_estimate(forecasts), markup=False)
+        if line := _describe_reasons(forecasts):
+            out.print(line, markup=False, soft_wrap=True)
         if settings.memory:
             out.print(_describe_memory(forecasts, forecaster.footprint), markup=False)
         _print_rest(out.print, plan)
@@ -205,6 +211,15 @@ class _Forecaster:
     limit: int | None
     footprint: "MemoryProfile | None"
     in_one_process: int
+    row_seconds: float | None
+    """CPU seconds of the reasons of one row. None if the pipeline asks for none."""
+
+    def plan_reasons(self, pipeline: "Pipeline", rows: int | None) -> "ReasonsPlan | None":
+        from penstock.explain.budget import plan_reasons
+
+        if pipeline.reasons is None or self.row_seconds is None or rows is None:
+            return None
+        return plan_reasons(pipeline.reasons, rows, self.row_seconds)
 
     def fit(self, pipeline: "Pipeline", source_plan: "SourcePlan", partition_rows: int) -> "MemoryPlan | None":
         from penstock.resources.memory import RequestedLoad, fit_partitions
@@ -247,7 +262,31 @@ def _forecast(
             problem = str(error)
     estimate = None if rows is None else forecaster.estimate(rows)
     excess = over_budget(pipeline, estimate) if estimate else ()
-    return IntervalForecast(planned.label, start, end, planned.reason, rows, partitions, problem, estimate, excess, fit)
+    reasons = forecaster.plan_reasons(pipeline, rows)
+    counts = (rows, partitions, problem, estimate)
+    return IntervalForecast(planned.label, start, end, planned.reason, *counts, excess, fit, reasons)
+
+
+def _row_seconds(pipeline: "Pipeline", pins: "Pins", settings: "Settings") -> float | None:
+    """Return the CPU seconds of the reasons of one row. None if the pipeline asks for none.
+
+    Raises:
+        SettingsError: a text of `reasons` is for a feature that the model does not have.
+    """
+    if pipeline.reasons is None:
+        return None
+    from penstock.explain.reasons import check_texts
+    from penstock.run_types import deciding_model
+
+    model = open_models(settings).load(deciding_model(pins))
+    check_texts(pipeline, model.manifest)
+    return model.explained_row_seconds
+
+
+def _describe_reasons(forecasts: list[IntervalForecast]) -> str:
+    """Describe what the reasons of the interval with the most rows cost. Empty if no interval has any."""
+    known = [f.reasons for f in forecasts if f.reasons]
+    return f"reasons: {max(known, key=lambda plan: plan.rows).describe()}" if known else ""
 
 
 def _describe_memory(forecasts: list[IntervalForecast], footprint: "MemoryProfile | None") -> str:

@@ -13,6 +13,7 @@ from penstock.errors.models import (
     ModelMismatch,
     ModelNotFound,
     ModelRefused,
+    NotAdditive,
 )
 from penstock.errors.runs import (
     DestinationMismatch,
@@ -143,6 +144,7 @@ __all__ = [
     "ModelRefused",
     "NoFiles",
     "NoWorkers",
+    "NotAdditive",
     "ObjectChanged",
     "ObjectNotFound",
     "OutsideRoots",

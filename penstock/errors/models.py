@@ -94,3 +94,26 @@ class ModelMismatch(ModelError):
     def message(self) -> str:
         names = ", ".join(f"`{c}`" for c in self.columns)
         return f"model `{self.model}` {self.reason}: {names}. Add or correct them in the features query."
+
+
+@dataclass(eq=False)
+class NotAdditive(ModelError):
+    """The contributions of a model's features do not add up to its margin.
+
+    Cause: XGBoost explains this kind of model wrongly, or the model file is damaged.
+    Remedy: take `reasons:` out of the spec to score without reasons, and register the model again with the XGBoost that
+    runs here.
+    """
+
+    model: str
+    wrong: int
+    rows: int
+    added: float
+    margin: float
+
+    def message(self) -> str:
+        return (
+            f"the contributions of model `{self.model}` do not add up in {self.wrong:,} of {self.rows:,} rows: those "
+            f"of the first give {self.added:.6g}, and its margin is {self.margin:.6g}. No reason is stored. Take "
+            "`reasons:` out of the spec to score without reasons."
+        )

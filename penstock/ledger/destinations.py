@@ -15,8 +15,8 @@ from penstock.run_types import interval_label
 from penstock.spec.pipeline import Destination, Pipeline
 
 LIVE = "live"
-VIEWS = ("", "_latest", "__history")
-"""What the names of a destination's views and of its table end in."""
+VIEWS = ("", "_latest", "_reasons", "__reasons", "__history")
+"""What the names of a destination's views and of its tables end in."""
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,15 @@ def quarantined_rows(
     return _fetch(database, _select().where(*conditions).order_by(*newest, *_PLACE).limit(limit))
 
 
+def refusals_of(database: Database, pipeline: str, parts: Sequence[str]) -> list[QuarantinedRow]:
+    """Return the refused rows of a pipeline whose key contains one of the texts, newest runs first."""
+    if not has_ledger(database):
+        return []
+    near = sa.or_(*(quarantine.c.key.contains(part, autoescape=True) for part in parts))
+    query = _select().where(quarantine.c.pipeline == pipeline, near)
+    return _fetch(database, query.order_by(runs.c.started_at.desc(), runs.c.run_id, *_PLACE))
+
+
 def count_rows(database: Database, pipeline: str | None = None, run_id: str | None = None) -> int:
     """Count the rows that `quarantined_rows` would return without a limit."""
     conditions = [quarantine.c.pipeline == pipeline] if pipeline is not None else []

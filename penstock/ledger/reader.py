@@ -74,6 +74,10 @@ class RunRecord:
     """Time zone of the interval's dates. None for runs of old versions, whose dates are in UTC."""
     destination: str | None
     """`schema.table`, as the ledger names the destination."""
+    rows_explained: int | None
+    """Rows with reasons. None if the pipeline asks for none, and for runs that did not get to their end."""
+    rows_over_budget: int | None
+    """Rows that the budget of `reasons` left without."""
 
     @property
     def model(self) -> str:
@@ -134,6 +138,8 @@ class PartitionRecord:
     bytes_written: int | None
     peak_bytes: int | None
     """Peak memory of its process until then."""
+    rows_explained: int | None
+    rows_over_budget: int | None
 
 
 _RECORD_COLUMNS = [runs.c[name] for name in RunRecord.__dataclass_fields__]

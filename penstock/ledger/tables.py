@@ -58,6 +58,8 @@ runs = sa.Table(
     sa.Column("replaced_by_run_id", RunId, info={"since": 7}),  # of `abandoned` and `superseded` runs
     sa.Column("timezone", sa.Text, info={"since": 8}),  # of the interval's dates; NULL: UTC
     sa.Column("destination", sa.Text, info={"since": 8}),  # `schema.table`, see `destinations`
+    sa.Column("rows_explained", sa.BigInteger, info={"since": 10}),  # NULL: the pipeline asks for no reasons
+    sa.Column("rows_over_budget", sa.BigInteger, info={"since": 10}),  # without reasons, for the budget of `reasons`
 )
 
 
@@ -159,6 +161,8 @@ partitions = sa.Table(
     sa.Column("bytes_read", sa.BigInteger, info={"since": 5}),
     sa.Column("bytes_written", sa.BigInteger, info={"since": 5}),
     sa.Column("peak_bytes", sa.BigInteger, info={"since": 5}),
+    sa.Column("rows_explained", sa.BigInteger, info={"since": 10}),
+    sa.Column("rows_over_budget", sa.BigInteger, info={"since": 10}),
 )
 
 validations = sa.Table(

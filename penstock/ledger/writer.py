@@ -53,6 +53,10 @@ class Totals:
     scored: int
     quarantined: int
     excluded: int
+    explained: int | None = None
+    """Rows with reasons. None: the pipeline asks for none."""
+    over_budget: int | None = None
+    """Rows that the budget of `reasons` left without."""
 
 
 @dataclass(frozen=True)
@@ -289,10 +293,7 @@ def publish(
         if group.uncovered and reason != RESTATE:
             _refuse_partial_overlaps(run, group.replaced)
         values = {
-            "rows_extracted": totals.extracted,
-            "rows_scored": totals.scored,
-            "rows_quarantined": totals.quarantined,
-            "rows_excluded": totals.excluded,
+            **_counted(totals),
             # Without a fingerprint the interval is late inside `lookback`: other rows were read than counted.
             "source_fingerprint": sa.case(
                 (runs.c.rows_planned != totals.extracted, None), else_=runs.c.source_fingerprint
@@ -315,6 +316,11 @@ def publish(
             settle_releases(connection, member.run_id)
         others = tuple(member.run_id for member in group.members if member.run_id != run.run_id)
         return Publication(tuple(other.run_id for other in group.replaced), others)
+
+
+def _counted(totals: Totals) -> dict[str, int | None]:
+    """Return the columns of a run's counts."""
+    return {f"rows_{name}": count for name, count in vars(totals).items()}
 
 
 @dataclass(frozen=True)
@@ -361,7 +367,7 @@ def end_run(
     usage: Usage | None = None,
 ) -> None:
     """Move a run from `running` to an end state. A run that was taken over stays as it is."""
-    counts = _spent(usage) | ({} if totals is None else {f"rows_{k}": v for k, v in vars(totals).items()})
+    counts = _spent(usage) | ({} if totals is None else _counted(totals))
     with database.writing() as connection:
         now = database.now(connection)
         ours = (runs.c.run_id == run.run_id, runs.c.state == "running", runs.c.lease_token == run.lease_token)

@@ -77,7 +77,7 @@ def _describe_run(document: RunDocument, zone: str) -> list[Block]:
         (_describe_times(run, zone),),
     ]
     lines += [_describe_replaced(replaced, zone) for replaced in document.replaced]
-    lines += [_describe_move(run, move, zone) for move in document.moves]
+    lines += [describe_move(run, move, zone) for move in document.moves]
     if document.successor:
         replaced_by = "Taken over by run" if run.state == "abandoned" else "Superseded by run"
         lines.append((Strong(replaced_by), " ", _name(document.successor)))
@@ -96,7 +96,8 @@ def _describe_times(run: RunRecord, zone: str) -> str:
     return ", ".join(written)
 
 
-def _describe_move(run: RunRecord, move: MoveRecord, zone: str) -> Line:
+def describe_move(run: RunRecord, move: MoveRecord, zone: str) -> Line:
+    """Say who made a run live again, or another run in its place, when and why."""
     at = f" {describe_moment(move.moved_at, zone)} by {move.moved_by}: {move.reason}"
     if move.run_id != run.run_id:
         return Strong("Gave way to run"), " ", Code(move.run_id[:SHORT_ID]), at

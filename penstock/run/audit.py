@@ -19,6 +19,7 @@ from penstock.spec.sources import LogSource
 from penstock.wording import plural
 
 VOLUME = "volume"
+REASONS = "reasons"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,15 @@ def sum_counts(receipts: Sequence[Receipt]) -> Totals:
         scored=sum(r.scored for r in receipts),
         quarantined=sum(r.quarantined for r in receipts),
         excluded=sum(r.excluded for r in receipts),
+        explained=_sum_known([r.rows_explained for r in receipts]),
+        over_budget=_sum_known([r.rows_over_budget for r in receipts]),
     )
+
+
+def _sum_known(counts: Sequence[int | None]) -> int | None:
+    """Add up the partitions' counts of reasons. None if the pipeline asks for none."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def reconcile(
@@ -80,6 +89,7 @@ def audit_interval(
     malformed: Mapping[str, tuple[int, int]],
     planned: int | None = None,
     notes: Mapping[str, LogNotes] = MappingProxyType({}),
+    explained: int | None = None,
 ) -> AuditResult:
     """Judge the interval as a whole.
 
@@ -87,6 +97,7 @@ def audit_interval(
         malformed: by log source, the numbers of unreadable lines and of all lines.
         planned: the number of rows that planning counted.
         notes: by log source, what a person should know of its lines.
+        explained: the number of keys with reasons in the database. None: the pipeline asks for none.
 
     Raises:
         ReconciliationFailed: the counts do not add up.
@@ -94,11 +105,14 @@ def audit_interval(
     pipeline = run.pipeline
     halted = tuple(dict.fromkeys(halt for receipt in receipts for halt in receipt.halts))
     totals = sum_counts(receipts) if halted else reconcile(run, receipts, rows_in_database, planned)
+    if not halted:
+        _reconcile_reasons(run, totals, explained)
     reason = next((receipt.first_reason for receipt in receipts if receipt.first_reason), "")
     counted = totals.extracted if halted or planned is None else planned
     volume = _judge_volume(run, totals, counted, reason, notes.get(pipeline.primary))
     found = [*volume, *(_judge_malformed(run, name, *counts) for name, counts in malformed.items())]
     found += [note for name, each in notes.items() for note in _describe_lines(name, each)]
+    found += _judge_reasons(run, totals)
     if not halted:
         found += judge_shares(pipeline.expectations, [v for r in receipts for v in r.validations])
         rows = {
@@ -110,6 +124,25 @@ def audit_interval(
             found += _judge_stage(run, stage, count, receipts).validations
     verdict = Verdict(tuple(found))
     return AuditResult(totals, verdict.validations, halted + verdict.halts, merge_quantiles(receipts))
+
+
+def _reconcile_reasons(run: ScoringRun, totals: Totals, explained: int | None) -> None:
+    if (totals.explained or 0) != (explained or 0):
+        made, stored = totals.explained or 0, explained or 0
+        difference = f"explained {plural(made, 'row')}, but the table of reasons has {stored:,} of the run"
+        raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
+
+
+def _judge_reasons(run: ScoringRun, totals: Totals) -> list[Validation]:
+    """Note the rows that the budget of `reasons` left without, or halt."""
+    reasons, beyond = run.pipeline.reasons, totals.over_budget
+    if reasons is None or not beyond:
+        return []
+    observed = "`penstock explain` makes the reasons of one row; or raise `budget` of `reasons`"
+    chosen = (totals.explained or 0) + beyond
+    if reasons.over_budget == "halt":
+        return [Validation(REASONS, "within the budget", "critical", chosen, beyond, "halted", observed)]
+    return [Validation(REASONS, "within the budget", "info", chosen, beyond, "noted", observed)]
 
 
 def _refused_early(run: ScoringRun, receipts: Sequence[Receipt]) -> int:

@@ -30,9 +30,25 @@ def choose_rows(pipeline: Pipeline, step: ScoreStep, rows: pa.Table, statement_s
     Raises:
         ExpressionError: the condition cannot be evaluated, or is not boolean.
     """
-    where = f"`when` of step `{step.name}`"
+    return _choose(pipeline, f"`when` of step `{step.name}`", str(step.when), rows, statement_seconds)
+
+
+def choose_explained(
+    pipeline: Pipeline, condition: str, rows: pa.Table, statement_seconds: int
+) -> "pa.ChunkedArray[Any]":
+    """Return for each row whether `reasons.when` chooses it: the condition is true, not NULL.
+
+    Raises:
+        ExpressionError: the condition cannot be evaluated, or is not boolean.
+    """
+    return _choose(pipeline, "`when` of `reasons`", condition, rows, statement_seconds)
+
+
+def _choose(
+    pipeline: Pipeline, where: str, condition: str, rows: pa.Table, statement_seconds: int
+) -> "pa.ChunkedArray[Any]":
     with _evaluating(pipeline, where, rows, statement_seconds) as frame:
-        chosen = frame.project(f"(\n{step.when}\n) as chosen")
+        chosen = frame.project(f"(\n{condition}\n) as chosen")
         if str(chosen.types[0]) != "BOOLEAN":
             raise ExpressionError(pipeline.name, where, f"is {chosen.types[0]}, not a condition that is true or false")
         mask: pa.ChunkedArray[Any] = chosen.project("coalesce(chosen, false)").to_arrow_table().column(0)

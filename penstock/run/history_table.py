@@ -34,7 +34,7 @@ _DECLARED = "declared"
 """What `Table.info` has: the declared types when the process looked."""
 _DEPENDED_ON = "2BP01"
 """Postgres's code for an object that others depend on."""
-_ADVISORY_LOCK = 7_305_821_190_665
+ADVISORY_LOCK = 7_305_821_190_665
 _ready: dict[tuple[str, str], sa.Table] = {}
 _lock = threading.Lock()
 
@@ -89,7 +89,7 @@ def prepare(
     wanted = history_table(destination, key, rows.schema)
     with _lock:
         known = _ready.get(identity)
-        if again or known is None or not _takes(known, wanted, rows):
+        if again or known is None or not takes(known, wanted, rows):
             known = _ready[identity] = _prepare(database, destination, wanted, rows, steps)
         return known
 
@@ -103,7 +103,7 @@ def check_rows(database: Database, destination: Destination, key: tuple[str, ...
     wanted = history_table(destination, key, rows.schema)
     with database.reading() as connection:
         if sa.inspect(connection).has_table(wanted.name, schema=wanted.schema):
-            _match_existing(connection, destination, wanted, rows)
+            match_existing(connection, wanted, rows, _view_names(destination))
 
 
 def keeps_types(transaction: BulkTransaction, dialect: SqlDialect, history: sa.Table) -> bool:
@@ -148,7 +148,7 @@ def fit_column(column: "pa.ChunkedArray[Any]", stored: sa.types.TypeEngine[Any])
 
 def _prepare(database: Database, destination: Destination, wanted: sa.Table, rows: pa.Table, steps: bool) -> sa.Table:
     with database.writing() as connection:
-        if (lock := database.sql.lock_transaction(_ADVISORY_LOCK)) is not None:
+        if (lock := database.sql.lock_transaction(ADVISORY_LOCK)) is not None:
             connection.execute(lock)
         inspector = sa.inspect(connection)
         name, schema = destination.table, destination.schema_
@@ -160,26 +160,26 @@ def _prepare(database: Database, destination: Destination, wanted: sa.Table, row
             )
         if not inspector.has_table(wanted.name, schema=schema):
             connection.execute(CreateTable(wanted))
-            stored, _, _ = _match_existing(connection, destination, wanted, rows)
+            stored, _, _ = match_existing(connection, wanted, rows, _view_names(destination))
             _write_views(connection, destination, stored, steps)
             return stored
-        stored, new, statements = _match_existing(connection, destination, wanted, rows)
+        stored, new, statements = match_existing(connection, wanted, rows, _view_names(destination))
         preparer = connection.dialect.identifier_preparer
         order, grants = _view_columns(connection, destination), _view_grants(connection, destination)
-        _execute_all(connection, wanted.name, statements)
+        execute_all(connection, wanted.name, statements)
         for column in new:
             kind, quoted = column.type.compile(connection.dialect), preparer.format_column(column)
             connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(wanted)} ADD COLUMN {quoted} {kind}")
         if new or statements:
-            stored, _, _ = _match_existing(connection, destination, wanted, rows)
+            stored, _, _ = match_existing(connection, wanted, rows, _view_names(destination))
         views = sa.inspect(connection).get_view_names(schema=schema)
         if new or not all(view in views for view in _view_names(destination)):
             _write_views(connection, destination, stored, steps, order)
-            _execute_all(connection, wanted.name, grants if statements else ())
+            execute_all(connection, wanted.name, grants if statements else ())
         return stored
 
 
-def _execute_all(connection: sa.Connection, table: str, statements: Sequence[str]) -> None:
+def execute_all(connection: sa.Connection, table: str, statements: Sequence[str]) -> None:
     """Execute statements that change the table's types.
 
     Raises:
@@ -198,15 +198,19 @@ def _execute_all(connection: sa.Connection, table: str, statements: Sequence[str
         ) from None
 
 
-def _takes(known: sa.Table, wanted: sa.Table, rows: pa.Table) -> bool:
+def takes(known: sa.Table, wanted: sa.Table, rows: pa.Table) -> bool:
+    """Whether a table has the wanted key, and its types hold the rows."""
     same_key = set(known.primary_key.columns.keys()) == set(wanted.primary_key.columns.keys())
     return same_key and fit_rows(rows, known) is not None
 
 
-def _match_existing(
-    connection: sa.Connection, destination: Destination, wanted: sa.Table, rows: pa.Table
+def match_existing(
+    connection: sa.Connection, wanted: sa.Table, rows: pa.Table, views: Sequence[str]
 ) -> tuple[sa.Table, list[sa.Column[Any]], list[str]]:
     """Return the table as it is stored, the columns that must be added, and the statements that change its types.
+
+    Args:
+        views: The views on it. The statements drop them.
 
     Raises:
         DestinationMismatch: the key differs, or a type differs and a stored value would not survive the change.
@@ -235,17 +239,17 @@ def _match_existing(
     stored.info[_DECLARED] = {str(name): kind for name, kind in declared}
     unfit = [n for n in rows.column_names if n in there and fit_column(rows[n], kinds[n]) is None]
     changes = [Retype(n, kinds[n], wanted.c[n].type) for n in unfit]
-    statements = _plan_retype(connection, destination, stored, changes, key, rows) if changes else []
+    statements = _plan_retype(connection, stored, changes, key, rows, views) if changes else []
     return stored, [c for c in wanted.columns if c.name not in there], statements
 
 
 def _plan_retype(
     connection: sa.Connection,
-    destination: Destination,
     stored: sa.Table,
     changes: Sequence[Retype],
     key: set[str],
     rows: pa.Table,
+    views: Sequence[str],
 ) -> list[str]:
     """Return the statements that change the types.
 
@@ -272,8 +276,7 @@ def _plan_retype(
             ", ".join(retyped),
             "Cast it back or rename it in the features query, or name another `destination.table`",
         )
-    views = tuple(reversed(_view_names(destination)))
-    statements = retype_statements(connection.dialect, stored, planned, views, valued)
+    statements = retype_statements(connection.dialect, stored, planned, tuple(reversed(views)), valued)
     if rounded:
         kinds = {change.column: _described(change.stored) for change in changes}
         raise DestinationMismatch(

@@ -20,6 +20,7 @@ from penstock.resources.usage import PartitionMeter, Spent
 from penstock.run.doubled_keys import stored_keys
 from penstock.run.history_table import fit_rows, history_name, keeps_types, prepare
 from penstock.run.keys import halt_on_duplicates
+from penstock.run.reasons_table import prepare_reasons
 from penstock.run_types import Partition, Receipt, Refusal, ScoredRows, ScoringRun
 
 _COUNTS = ("extracted", "scored", "quarantined", "excluded")
@@ -62,13 +63,17 @@ def _load(
     meter: PartitionMeter | None,
 ) -> Receipt:
     begun = time.perf_counter()
-    with _fitting(database, run, scored) as (transaction, history):
+    with _fitting(database, run, scored) as (transaction, history, reasons):
         if _is_loaded(transaction, run, make_receipt(run, partition, scored, {})):
             return make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
         if history is not None:
             fitted = fit_rows(scored.table, history)
             assert fitted is not None
             transaction.append(history, _owned(fitted, run.run_id, partition.index))
+        if reasons is not None and scored.reasons is not None:
+            explained = fit_rows(scored.reasons.table, reasons)
+            assert explained is not None
+            transaction.append(reasons, _of_run(explained, run.run_id))
         _append_rows(transaction, quarantine, _refusal_rows(run, partition.index, scored.refusals))
         _append_rows(transaction, validations, validation_rows(run.run_id, scored.validations))
         receipt = make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
@@ -107,19 +112,24 @@ def keep_refusals(database: Database, run: ScoringRun, refusals: Sequence[Refusa
 @contextmanager
 def _fitting(
     database: Database, run: ScoringRun, scored: ScoredRows
-) -> Iterator[tuple[BulkTransaction, sa.Table | None]]:
-    """Open a transaction in which the history table takes the rows. The table is None for a halted partition.
+) -> Iterator[tuple[BulkTransaction, sa.Table | None, sa.Table | None]]:
+    """Open a transaction in which the tables of the rows and of their reasons take them.
+
+    The first table is None for a halted partition, the second one if there are no reasons to write.
 
     Another partition may change a type between the look at the table and the transaction. Then look again.
     """
-    destination, history = run.pipeline.destination, None
+    destination, key, history, reasons = run.pipeline.destination, run.pipeline.key, None, None
+    explained = scored.reasons.table if scored.reasons is not None and scored.reasons.table.num_rows else None
     with ExitStack() as opened:
         for again in (False, True, True):
             if not scored.halts:
                 several = bool(run.steps)
-                history = prepare(database, destination, run.pipeline.key, scored.table, steps=several, again=again)
+                history = prepare(database, destination, key, scored.table, steps=several, again=again)
+            if explained is not None:
+                reasons = prepare_reasons(database, destination, key, explained, again=again)
             transaction = opened.enter_context(bulk_transaction(database))
-            if history is None or keeps_types(transaction, database.sql, history):
+            if all(keeps_types(transaction, database.sql, table) for table in (history, reasons) if table is not None):
                 break
             opened.close()
         else:
@@ -128,7 +138,7 @@ def _fitting(
                 f"the types of `{destination.table}` change all the time",
                 "Run again when no other run changes them.",
             )
-        yield transaction, history
+        yield transaction, history, reasons
 
 
 def _taken(
@@ -176,6 +186,8 @@ def make_receipt(
         score_quantiles=scored.quantiles,
         audit=scored.audit,
         columns=scored.columns,
+        rows_explained=scored.reasons.explained if scored.reasons else None,
+        rows_over_budget=scored.reasons.over_budget if scored.reasons else None,
         first_reason="; ".join(reason.text for reason in refused[0].reasons) if refused else "",
     )
 
@@ -192,9 +204,12 @@ def count_rows(database: Database, run: ScoringRun) -> int:
 
 
 def _owned(rows: pa.Table, run_id: str, index: int) -> pa.Table:
-    count = rows.num_rows
-    ids = pa.repeat(pa.scalar(run_id, pa.string()), count)
-    return rows.add_column(0, "partition", pa.repeat(pa.scalar(index, pa.int32()), count)).add_column(0, "run_id", ids)
+    parts = pa.repeat(pa.scalar(index, pa.int32()), rows.num_rows)
+    return _of_run(rows.add_column(0, "partition", parts), run_id)
+
+
+def _of_run(rows: pa.Table, run_id: str) -> pa.Table:
+    return rows.add_column(0, "run_id", pa.repeat(pa.scalar(run_id, pa.string()), rows.num_rows))
 
 
 def _append_rows(transaction: BulkTransaction, table: sa.Table, rows: list[dict[str, object]]) -> None:
@@ -232,6 +247,8 @@ def _receipt_row(run: ScoringRun, receipt: Receipt, attempts: int) -> dict[str, 
         "lower_bound": bounds[0],
         "upper_bound": bounds[1],
         **{f"rows_{name}": getattr(receipt, name) for name in _COUNTS},
+        "rows_explained": receipt.rows_explained,
+        "rows_over_budget": receipt.rows_over_budget,
         "attempts": attempts,
         "seconds": json.dumps(receipt.seconds),
         "process": spent and spent.process,

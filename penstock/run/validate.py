@@ -99,8 +99,15 @@ class Quarantiner:
             refused: position and reasons of each refused row.
             rows_of: primary rows; the one with the same key is kept in quarantine instead.
         """
+        keep, refusals = self.split(stage, table, refused, rows_of)
+        return table if keep is None else table.filter(keep), refusals
+
+    def split(
+        self, stage: str, table: pa.Table, refused: Mapping[int, Sequence[Reason]], rows_of: pa.Table | None = None
+    ) -> "tuple[pa.Array[Any] | None, tuple[Refusal, ...]]":
+        """Return which rows of a table stay, None for all, and the refusals of the others."""
         if not refused:
-            return table, ()
+            return None, ()
         positions = sorted(refused)
         keep = np.ones(table.num_rows, dtype=bool)
         key = [c for c in self.pipeline.key if c in table.column_names]
@@ -113,7 +120,7 @@ class Quarantiner:
             if refusal is not None:
                 keep[position] = False
                 refusals.append(refusal)
-        return table.filter(pa.array(keep)), tuple(refusals)
+        return pa.array(keep), tuple(refusals)
 
     def _refuse_row(
         self,

@@ -14,7 +14,7 @@ from penstock.run_types.findings import (
     Verdict,
     Waivers,
 )
-from penstock.run_types.rows import ExtractedRows, Features, Receipt, ScoredRows
+from penstock.run_types.rows import ExtractedRows, Features, ReasonRows, Receipt, ScoredRows
 from penstock.run_types.scoring_run import ModelPin, Pins, ScoringRun, deciding_model, interval_key, interval_label
 from penstock.run_types.source_plan import (
     PLACES,
@@ -45,6 +45,7 @@ __all__ = [
     "Partition",
     "Pins",
     "Reason",
+    "ReasonRows",
     "Receipt",
     "Refusal",
     "RefusedRow",

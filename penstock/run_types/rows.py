@@ -57,11 +57,24 @@ class Features:
 
 
 @dataclass(frozen=True)
+class ReasonRows:
+    """Reasons of a partition's scores, and how many rows have them."""
+
+    table: pa.Table
+    """Key columns, then `rank`, `feature`, `contribution`, `value`, `text`. Each chosen row has at least one."""
+    explained: int
+    """Rows with reasons."""
+    over_budget: int
+    """Rows that the budget left without."""
+
+
+@dataclass(frozen=True)
 class ScoredRows:
     """Key, score and kept columns of one partition, and all that was found on the way."""
 
     table: pa.Table
     features: Features
+    """The features of these rows, in the same order."""
     refusals: tuple[Refusal, ...]
     validations: tuple[Validation, ...]
     halts: tuple[str, ...]
@@ -69,6 +82,8 @@ class ScoredRows:
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     quantiles: tuple[float, ...] = ()
     """The first score column's values at 0 %, 1 % … 100 %."""
+    reasons: ReasonRows | None = None
+    """None: the pipeline asks for none."""
 
 
 @dataclass(frozen=True)
@@ -91,5 +106,9 @@ class Receipt:
     """The first score column's values at 0 %, 1 % … 100 %."""
     audit: dict[str, pa.Table] = field(default_factory=dict)
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rows_explained: int | None = None
+    """Rows with reasons. None: the pipeline asks for none."""
+    rows_over_budget: int | None = None
+    """Rows that the budget of `reasons` left without."""
     first_reason: str = ""
     """Why the first quarantined row was refused, private values masked. Empty: no row was."""

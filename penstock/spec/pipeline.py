@@ -33,6 +33,7 @@ from penstock.spec.parts import (
     refuse_parts,
     write_duration,
 )
+from penstock.spec.reasons import Reasons
 from penstock.spec.sources import LogSource, Masking, Source, SourceName, SqlSource
 from penstock.spec.steps import (
     ModelRef,
@@ -215,6 +216,10 @@ class Pipeline(Part):
         examples=[{"decision": "case when score > 0.8 then 'block' else 'pass' end"}],
     )
     """Columns computed after the last step, each by a DuckDB expression over features, outputs and earlier entries."""
+    reasons: Reasons | None = Field(
+        default=None, examples=[{"when": "decision = 'block'", "top": 4, "direction": "raises"}]
+    )
+    """Reasons of the scores, in the table `<table>__reasons`. Without it no row gets reasons."""
     retention: Retention = Field(default=Retention(), examples=[{"keep_runs": 2, "quarantine": "90d"}])
     """What `penstock prune` removes."""
     budget: Budget = Field(default=Budget(), examples=[{"rows": 5_000_000, "minutes": 90}])
@@ -264,6 +269,17 @@ class Pipeline(Part):
     def _decisions_follow_what_they_take(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         if "models" in info.data:  # otherwise the models are invalid, and their outputs unknown
             check_decisions(value, info.data["models"], info.data.get("features"))
+        return value
+
+    @field_validator("reasons")
+    @classmethod
+    def _reasons_use_columns_of_the_row(cls, value: Reasons | None, info: ValidationInfo) -> Reasons | None:
+        if value is not None and {"models", "decide"} <= info.data.keys():
+            names, decided = [step.name for step in info.data["models"]], tuple(info.data["decide"])
+            outputs = tuple(f"{name}_score" for name in names) or ("score",)
+            given = {column.casefold() for column in decided}
+            needed = {c for c in read_expression(value.when) if not is_output(c, names) and c not in given}
+            check_columns("`reasons.when`", needed, (*decided, *outputs), info.data.get("features"))
         return value
 
     @model_validator(mode="after")

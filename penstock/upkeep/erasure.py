@@ -9,8 +9,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from decimal import Decimal
 from itertools import repeat
 from typing import Any
 
@@ -18,20 +16,18 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.database.decimals import write_decimal
-from penstock.database.types import MAX_DIGITS, TIMESTAMP, UtcDateTime
+from penstock.database.types import TIMESTAMP
 from penstock.errors import SettingsError
-from penstock.interval import as_utc
-from penstock.ledger.destinations import destination_name, split_name
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine, releases, runs
 from penstock.privacy.masking import MaskingPolicy
-from penstock.privacy.row_key import RowKey, read_number, same_value
+from penstock.privacy.row_key import RowKey, same_value
 from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.landed import landed_table
 from penstock.sources.logs.line_groups import read_keys
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import ROW_ID, FilesSource, LogSource
+from penstock.upkeep.stored_rows import match_key, row_tables, written_forms
 
 PAGE = 20_000
 
@@ -91,9 +87,8 @@ def erase(database: Database, asked: ErasureRequest, masking: MaskingPolicy, sec
 
 
 def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy) -> None:
-    for table in _history_tables(work.connection, pipeline):
-        matches = [_matches(work.connection, table.c[c], text) for c, text in row_key.values.items()]
-        work.delete(table.name, table, *matches)
+    for table in row_tables(work.connection, pipeline):
+        work.delete(table.name, table, *match_key(work.connection, table, row_key))
     for refused in (quarantine, releases):
         keys = sa.select(refused.c.key).where(refused.c.pipeline == pipeline.name).distinct()
         theirs = [k for k in work.connection.execute(keys).scalars() if row_key.is_key(json.loads(k), masking)]
@@ -196,29 +191,12 @@ def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, text: str) ->
             work.delete(log_lines.name, log_lines, *mine, log_lines.c.file_id == file_id, log_lines.c.offset == offset)
 
 
-def _history_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Table]:
-    """Return the history tables that runs of the pipeline wrote to and that have its key."""
-    own = (pipeline.destination.table, destination_name(connection, pipeline.destination))
-    columns = (runs.c.destination_table, runs.c.destination)
-    written = connection.execute(sa.select(*columns).where(runs.c.pipeline == pipeline.name).distinct())
-    places = dict.fromkeys((f"{table}__history", split_name(name)[0]) for table, name in [own, *map(tuple, written)])
-    there = [place for place in places if sa.inspect(connection).has_table(place[0], schema=place[1])]
-    found = (_reflect(connection, *place) for place in there)
-    return [table for table in found if all(column in table.c for column in pipeline.key)]
-
-
-def _reflect(connection: sa.Connection, name: str, schema: str | None) -> sa.Table:
-    columns = sa.inspect(connection).get_columns(name, schema=schema)
-    named = [sa.Column(sa.quoted_name(c["name"], quote=True), c["type"]) for c in columns]
-    return sa.Table(name, sa.MetaData(), *named, schema=schema)
-
-
 def _forget_extremes(work: _Work, pipeline: Pipeline, values: set[str]) -> None:
     """Blank partition bounds and source fingerprints that contain the key as smallest or largest of a run."""
     mine = sa.select(runs.c.run_id).where(runs.c.pipeline == pipeline.name)
     if work.dry_run:
         return
-    written = {form for value in values for form in _written_forms(value)}
+    written = {form for value in values for form in written_forms(value)}
     for bound in (partitions.c.lower_bound, partitions.c.upper_bound):
         matches = (bound.in_(written), partitions.c.run_id.in_(mine))
         work.connection.execute(sa.update(partitions).where(*matches).values({bound.name: None}))
@@ -238,85 +216,6 @@ def _marks(fingerprint: str) -> list[Any]:
     except ValueError:
         return []
     return marks if isinstance(marks, list) else []
-
-
-def _matches(connection: sa.Connection, column: "sa.Column[Any]", text: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a column has exactly a typed value.
-
-    Raises:
-        SettingsError: the text is not a value of the column's type, or the column is a float that has lost its digits.
-    """
-    kind, number = column.type, read_number(text)
-    if isinstance(kind, sa.Float) and number is not None and Decimal(str(float(text))) != number:
-        rounded = write_decimal(Decimal(str(float(text))))
-        near = sa.select(sa.literal(1)).select_from(column.table).where(column == float(text)).limit(1)
-        if connection.execute(near).first() is not None:
-            raise SettingsError(
-                f"`{column.table}` has `{column.name}` as floats, and its row {rounded} may be of `{text}` "
-                "or of a neighbour",
-                "Find out whose row it is and delete it there by hand, or write that number instead.",
-            )
-        return sa.false()
-    if isinstance(kind, sa.Integer) and number is not None and not _is_int64(number):
-        return sa.false()
-    if isinstance(kind, sa.types.NullType):  # exact numbers in SQLite: integers, and text beyond 64 bits
-        exact = read_value(text, sa.Numeric())
-        whole = exact == exact.to_integral_value() and _is_int64(exact)
-        integer = [sa.type_coerce(column, sa.BigInteger) == int(exact)] if whole else []
-        return sa.or_(*integer, sa.type_coerce(column, sa.Text).in_(_written_forms(text)))
-    same: sa.ColumnElement[bool] = column == read_value(text, kind)
-    return same
-
-
-def _is_int64(number: Decimal) -> bool:
-    return -(2**63) <= number < 2**63
-
-
-def _written_forms(text: str) -> list[str]:
-    """Return the ways to write a typed value: a number may have zeros at its end."""
-    number = read_number(text)
-    if number is None or abs(number.adjusted()) > MAX_DIGITS:
-        return [text]
-    plain = write_decimal(number)
-    point = plain if "." in plain else f"{plain}."
-    zeros = range(1, MAX_DIGITS + 1 - len(point.partition(".")[2]))
-    return list(dict.fromkeys([text, plain, *(f"{point}{'0' * count}" for count in zeros)]))
-
-
-def read_value(text: str, kind: sa.types.TypeEngine[Any]) -> Any:
-    """Read a typed key as a value of its column's type.
-
-    Raises:
-        SettingsError: the text is not a value of that type.
-    """
-    try:
-        if isinstance(kind, sa.Boolean):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(kind, sa.Integer | sa.Numeric):
-            return _read_number(text, kind)
-        if isinstance(kind, sa.DateTime):
-            return sa.literal(as_utc(datetime.fromisoformat(text)), UtcDateTime())
-        return date.fromisoformat(text) if isinstance(kind, sa.Date) else text
-    except (ValueError, KeyError):
-        raise SettingsError(
-            f"`{text}` is not a value of type {type(kind).__name__.lower()}", "Write the key as the table shows it."
-        ) from None
-
-
-def _read_number(text: str, kind: sa.types.TypeEngine[Any]) -> int | float | Decimal:
-    """Read a number with all its digits. Raise ValueError if the column's type cannot hold it."""
-    number = read_number(text)
-    if number is None and isinstance(kind, sa.Float):
-        return float(text)  # infinite
-    if number is None:
-        raise ValueError(text)
-    if isinstance(kind, sa.Float):
-        return float(text)
-    if isinstance(kind, sa.Integer):
-        if number != number.to_integral_value():
-            raise ValueError(text)
-        return int(number)
-    return number
 
 
 def _record(database: Database, work: _Work, asked: ErasureRequest, secret: bytes) -> None:

@@ -23,12 +23,13 @@ from penstock.ledger.log_retention import move_cutoff
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import log_lines, quarantine, runs
 from penstock.run.history_table import history_name
+from penstock.run.reasons_table import reasons_name
 from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import LogSource
 from penstock.wording import plural
 
-Kind = Literal["unpublished rows", "replaced rows", "refused rows", "log lines"]
+Kind = Literal["unpublished rows", "replaced rows", "reasons", "refused rows", "log lines"]
 BATCH_ROWS = 50_000
 UNPUBLISHED = ("halted", "failed", "abandoned")
 REPLACED = ("superseded", "withdrawn")
@@ -60,6 +61,11 @@ class PrunableRun:
     def history(self) -> sa.TableClause:
         schema, _ = split_name(self.destination or "")
         return history_name(self.destination_table, schema or None)
+
+    @property
+    def reasons(self) -> sa.TableClause:
+        schema, _ = split_name(self.destination or "")
+        return reasons_name(self.destination_table, schema or None)
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
     found = [
         *_count_history(database, plan.pipeline, plan.unpublished, "unpublished rows"),
         *_count_history(database, plan.pipeline, plan.replaced, "replaced rows"),
+        *_count_reasons(database, plan),
         Pruned(name, "refused rows", *_count_of_runs(database, quarantine, plan.quarantine)),
     ]
     for source, cutoff in plan.cutoffs.items():
@@ -249,21 +256,41 @@ def _count_history(database: Database, pipeline: Pipeline, ended: Sequence[Pruna
     ]
 
 
+def _count_reasons(database: Database, plan: Prune) -> list[Pruned]:
+    """Count the reasons of the runs whose rows are removed."""
+    by_table: dict[str, list[PrunableRun]] = {}
+    for run in (*plan.unpublished, *plan.replaced):
+        by_table.setdefault(run.destination or run.destination_table, []).append(run)
+    with database.reading() as connection:
+        inspector = sa.inspect(connection)
+        there = [same for same in by_table.values() if _exists(inspector, same[0].reasons)]
+    return [
+        Pruned(plan.pipeline.name, "reasons", *_count_of_runs(database, same[0].reasons, [run.run_id for run in same]))
+        for same in there
+    ]
+
+
 def _count_lines(database: Database, table: sa.Table, where: Sequence[sa.ColumnElement[bool]]) -> int:
     with database.reading() as connection:
         return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one())
 
 
 def _prune_run(database: Database, run: PrunableRun, batch_rows: int) -> None:
-    """Delete one run's rows from the history table, then mark the run."""
+    """Delete one run's reasons, then its rows from the history table, then mark the run."""
     history, mine = run.history, runs.c.run_id == run.run_id
     done = False
+    with database.reading() as connection:
+        reasons = run.reasons if _exists(sa.inspect(connection), run.reasons) else None
     while not done:
         with database.writing() as connection:
             row = connection.execute(sa.select(runs).where(mine)).mappings().one()
             lock_run(connection, row)
             if connection.execute(sa.select(runs.c.state).where(mine)).scalar_one() not in (*UNPUBLISHED, *REPLACED):
                 return
+            if reasons is not None:
+                if not _delete_batch(connection, reasons, [reasons.c.run_id == run.run_id], batch_rows):
+                    continue
+                reasons = None
             done = _delete_batch(connection, history, [history.c.run_id == run.run_id], batch_rows)
             if done:
                 connection.execute(sa.update(runs).where(mine).values(rows_pruned_at=database.now(connection)))

@@ -11,6 +11,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
 from penstock.ledger.tables import destinations, moves, partitions, quarantine, runs, validations
 from penstock.run.history_table import HistoryRunId, history_name
+from penstock.run.reasons_table import REASON, is_explained, reasons_name
 from penstock.run_types import interval_key
 from penstock.upkeep.erasure import count_forgotten
 
@@ -87,10 +88,14 @@ def _differ_from_partitions(connection: sa.Connection, counted: sa.ColumnElement
 
     Both are added up in one sorted list, because a Postgres without statistics joins them row by row.
     """
-    numbers = ("rows_extracted", "rows_scored")
-    known = (counted, *(runs.c[name].is_not(None) for name in numbers))
-    run = sa.select(runs.c.run_id, sa.literal(1).label("runs"), *((-runs.c[name]).label(name) for name in numbers))
-    parts = sa.select(partitions.c.run_id, sa.literal(0), *(partitions.c[name] for name in numbers))
+    numbers = ("rows_extracted", "rows_scored", "rows_explained", "rows_over_budget")
+    known = (counted, *(runs.c[name].is_not(None) for name in numbers[:2]))
+    run = sa.select(
+        runs.c.run_id,
+        sa.literal(1).label("runs"),
+        *((-sa.func.coalesce(runs.c[name], 0)).label(name) for name in numbers),
+    )
+    parts = sa.select(partitions.c.run_id, sa.literal(0), *(sa.func.coalesce(partitions.c[n], 0) for n in numbers))
     both = sa.union_all(run.where(*known), parts).subquery()
     differs = sa.or_(*(sa.func.sum(both.c[name]) != 0 for name in numbers))
     query = sa.select(both.c.run_id).group_by(both.c.run_id).having(sa.func.sum(both.c.runs) == 1, differs)
@@ -135,6 +140,52 @@ def _readers_see_the_published_rows(connection: sa.Connection) -> Iterator[Viola
         if orphans:
             rows = tuple(map(str, orphans))
             yield Violation("every row belongs to a run", history.name, rows, "Restore the ledger's backup.")
+
+
+def _reasons_belong_to_scores(connection: sa.Connection) -> Iterator[Violation]:
+    """Compare each table of reasons with the history table beside it, and with the counts of the published runs."""
+    named = (runs.c.destination, runs.c.destination_table)
+    for place, table in connection.execute(sa.select(*named).where(runs.c.destination.is_not(None)).distinct()).all():
+        schema, _ = split_name(place)
+        reasons, history = reasons_name(table, schema), history_name(table, schema)
+        inspector = sa.inspect(connection)
+        if not all(inspector.has_table(each.name, schema=schema) for each in (reasons, history)):
+            continue
+        columns = [c["name"] for c in inspector.get_columns(reasons.name, schema=schema)]
+        key = [name for name in columns if name not in ("run_id", *REASON)]
+        yield from _find_unscored(connection, reasons, history, key)
+        yield from _compare_explained(connection, place, reasons)
+
+
+def _find_unscored(
+    connection: sa.Connection, reasons: sa.TableClause, history: sa.TableClause, key: Sequence[str]
+) -> Iterator[Violation]:
+    """Find reasons of keys that their run has not scored. A load writes both in one transaction."""
+    columns = ("run_id", *key)
+    of_reasons, scored = (
+        sa.select(*(sa.column(sa.quoted_name(name, quote=True)) for name in columns)).select_from(table)
+        for table in (reasons, history)
+    )
+    lost = sa.except_(of_reasons, scored).limit(SHOWN)
+    rows = tuple(": ".join((str(run_id), ", ".join(map(str, key)))) for run_id, *key in connection.execute(lost))
+    if rows:
+        yield Violation("each reason is of a scored row", reasons.name, rows, "Restate the intervals of these runs.")
+
+
+def _compare_explained(connection: sa.Connection, place: str, reasons: sa.TableClause) -> Iterator[Violation]:
+    """Compare the keys with reasons of each published run with its count. Those of forgotten keys may be missing."""
+    counted = sa.select(reasons.c.run_id, sa.func.count().label("rows")).where(is_explained(reasons))
+    found = counted.group_by(reasons.c.run_id).subquery("found")
+    joined = runs.outerjoin(found, found.c.run_id == sa.cast(runs.c.run_id, HistoryRunId))
+    there, expected = sa.func.coalesce(found.c.rows, 0), sa.func.coalesce(runs.c.rows_explained, 0)
+    here = (runs.c.destination == place, runs.c.state == "published", there != expected)
+    differing = sa.select(runs.c.run_id, expected, there).select_from(joined).where(*here).order_by(runs.c.run_id)
+    wrong = connection.execute(differing).all()
+    exceeding = any(rows > number for _, number, rows in wrong)
+    missing = sum(number - rows for _, number, rows in wrong)
+    if exceeding or missing > count_forgotten(connection, reasons.name):
+        rows = tuple(f"{run_id}: {number} explained, {seen} with reasons" for run_id, number, seen in wrong[:SHOWN])
+        yield Violation("a published run has its reasons", place, rows, "Restate the intervals of these runs.")
 
 
 def _compare_rows(
@@ -191,5 +242,6 @@ CHECKS: tuple[Check, ...] = (
     _parts_belong_to_runs,
     _links_are_runs,
     _readers_see_the_published_rows,
+    _reasons_belong_to_scores,
 )
 """The invariants, one function for each subject."""

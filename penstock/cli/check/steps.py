@@ -49,6 +49,7 @@ def check_steps(
         if decided is None:
             return None
         parts.append(decided)
+    _try_reasons(pipeline, models, (features, *parts), options, report)
     kept = dict.fromkeys((*pipeline.key, *pipeline.destination.keep))
     parts.append(features.select([c for c in kept if c in features.column_names]))
     names = [name for part in parts for name in part.column_names]
@@ -109,6 +110,30 @@ def _try_steps(
 def _note_refused(subject: str, reasons: "Sequence[str]", size: SampleSize, report: CheckReport) -> None:
     if reasons:
         report.refused(subject, len(reasons), reasons[0], size)
+
+
+def _try_reasons(
+    pipeline: "Pipeline",
+    models: "Mapping[str, ModelVersion]",
+    parts: "Sequence[pa.Table]",
+    options: "PartitionOptions",
+    report: CheckReport,
+) -> None:
+    """Try the condition of `reasons`, and check its texts."""
+    if pipeline.reasons is None:
+        return
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from penstock.explain.reasons import check_texts
+    from penstock.run.decisions import choose_explained
+
+    with report.about("reasons"):
+        check_texts(pipeline, models[pipeline.steps[-1].name].manifest)
+        named = [(name, part[name]) for part in parts for name in part.column_names]
+        rows = pa.table([column for _, column in named], names=[name for name, _ in named])
+        chosen = pc.sum(choose_explained(pipeline, pipeline.reasons.when, rows, options.statement_seconds)).as_py() or 0
+        report.ok("reasons", f"explains {chosen} of {plural(rows.num_rows, 'sample row')}: {pipeline.reasons.when}")
 
 
 def _try_decisions(

@@ -59,10 +59,11 @@ MakeUrl = Callable[[str, str], str]
 
 @dataclass(frozen=True)
 class Found:
-    """What a warehouse shows at the end: live rows, and what was refused from them."""
+    """What a warehouse shows at the end: live rows, their reasons, and what was refused from them."""
 
     rows: list[tuple[Any, ...]]
     refused: list[tuple[str, tuple[str, ...], str]]
+    reasons: list[tuple[Any, ...]]
 
 
 class Scene:
@@ -123,6 +124,12 @@ class Scene:
         (self.folder / "visits.log").write_text("\n".join([*lines, ""]))
 
 
+def _read(connection: sa.Connection, view: str, order: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a view, without what differs between a run and its twin."""
+    rows = connection.execute(sa.text(f"select * from {view} order by {order}")).mappings()  # noqa: S608 # ours
+    return [tuple(value for name, value in row.items() if name not in LATER) for row in rows]
+
+
 class Trial:
     """One warehouse, and the runs on it."""
 
@@ -171,17 +178,19 @@ class Trial:
 
     def found(self) -> Found:
         with self.warehouse.reading() as connection:
-            live_rows = connection.execute(sa.text("select * from card_risk_scores order by payment_id")).mappings()
-            rows = [tuple(value for name, value in row.items() if name not in LATER) for row in live_rows]
+            rows = _read(connection, "card_risk_scores", "payment_id")
+            explained = sa.inspect(connection).has_table("card_risk_scores__reasons")
+            reasons = _read(connection, "card_risk_scores_reasons", "payment_id, rank") if explained else []
         live = {run.run_id for run in self.ledger() if run.state == "published"}
         refused = [r for r in quarantined_rows(self.warehouse, limit=10_000) if r.run_id in live]
-        return Found(rows, sorted((r.key, r.reasons, r.row) for r in refused))
+        return Found(rows, sorted((r.key, r.reasons, r.row) for r in refused), reasons)
 
     def check_healed(self) -> None:
         """Assert that nothing is lost, nothing is there twice, and every row is accounted for: as the twin has it."""
         records, found, twin = self.ledger(), self.found(), self.scene.twin
         assert found.rows == twin.rows
         assert found.refused == twin.refused
+        assert found.reasons == twin.reasons
         assert len({row[0] for row in found.rows}) == len(found.rows)
         assert not [run for run in records if run.state == "running"]
         live = [run for run in records if run.state == "published"]

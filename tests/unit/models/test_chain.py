@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.errors import ExpressionError, FeaturesError, ModelMismatch
-from penstock.models import booster
-from penstock.models.booster import ModelVersion
+from penstock.models.booster import ModelVersion, version
 from penstock.models.chain import score_step
 from penstock.models.columns import FeatureColumn, read_column
 from penstock.models.manifest import Feature
@@ -99,7 +98,7 @@ def test_columns_are_converted_once_for_misfits_and_scores_unless_a_row_is_refus
         converted.append(feature.name)
         return read_column(feature, *arguments)
 
-    monkeypatch.setattr(booster, "read_column", counted)
+    monkeypatch.setattr(version, "read_column", counted)
     spec = read()
 
     score_step(spec, Features(rows, 20, 0, (), ()), spec.steps[0], models["screen"], PartitionOptions(NO_MASKING, 60))

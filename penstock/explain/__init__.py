@@ -1,0 +1,1 @@
+"""Reasons of scores, and everything that is known of one score."""

@@ -1,0 +1,170 @@
+"""Read all that the warehouse has about one key: its scores in every run, its reasons, and why it was refused."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.database.connections import Database
+from penstock.errors import RunNotFound
+from penstock.ledger.destinations import destination_name, split_name
+from penstock.ledger.migrations import has_ledger
+from penstock.ledger.pointer_moves import MoveRecord, is_live, moves_of
+from penstock.ledger.quarantine import QuarantinedRow, refusals_of
+from penstock.ledger.reader import RunRecord, find_run, read_runs, select_runs
+from penstock.ledger.tables import forgotten, runs, validations
+from penstock.privacy.masking import MaskingPolicy
+from penstock.privacy.row_key import RowKey
+from penstock.run.history_table import HistoryRunId
+from penstock.run.reasons_table import BUDGET, REASON
+from penstock.spec.pipeline import Pipeline
+from penstock.upkeep.erasure import ErasureRequest
+from penstock.upkeep.stored_rows import HISTORY, REASONS, match_key, row_tables, written_forms
+
+OTHER_SCORES = 20
+"""Most other scores of a key that are shown, the newest first."""
+
+
+@dataclass(frozen=True)
+class KeyScore:
+    """The row that one run has stored for a key."""
+
+    run: RunRecord
+    partition: int
+    columns: dict[str, Any]
+    """Outputs, decisions and kept columns."""
+
+
+@dataclass(frozen=True)
+class StoredReason:
+    """One row of the table of reasons."""
+
+    rank: int
+    feature: str | None
+    contribution: float | None
+    value: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """All that the warehouse has about one key."""
+
+    row_key: RowKey
+    shown: KeyScore | None
+    """The run that is explained. None: no run has scored the key."""
+    others: tuple[KeyScore, ...]
+    """The same key in other runs and variants, the newest first."""
+    reasons: tuple[StoredReason, ...]
+    """Those that the run has stored."""
+    notes: tuple[str, ...]
+    """What the expectations noted in the row's partition."""
+    refusals: tuple[QuarantinedRow, ...]
+    moves: tuple[MoveRecord, ...]
+    forgotten_at: tuple[datetime, ...]
+
+    @property
+    def lacks_reasons(self) -> bool:
+        """Whether the row is scored, and no reasons are stored for it."""
+        return self.shown is not None and all(reason.text == BUDGET and not reason.rank for reason in self.reasons)
+
+
+def read_key(
+    database: Database, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy, secret: bytes, run_prefix: str = ""
+) -> KeyRecord:
+    """Read the rows of a key.
+
+    Args:
+        secret: finds the record that a key was forgotten; empty: it is not looked for.
+        run_prefix: beginning of the ID of the run to explain. Empty: the live run of the newest interval, else the
+            newest run.
+
+    Raises:
+        RunNotFound: no run has that ID.
+        SettingsError: a value of the key is not of its column's type.
+    """
+    if not has_ledger(database):
+        if run_prefix:
+            raise RunNotFound(run_prefix)
+        return KeyRecord(row_key, None, (), (), (), (), (), ())
+    wanted = find_run(database, run_prefix).run_id if run_prefix else None
+    with database.reading() as connection:
+        found = sorted(_read_scores(connection, pipeline, row_key), key=_order, reverse=True)
+        shown = next((each for each in found if wanted is None or each.run.run_id == wanted), None)
+        reasons = _read_reasons(connection, pipeline, row_key, shown) if shown else ()
+        notes = _read_notes(connection, shown) if shown else ()
+        gone = _read_forgotten(connection, pipeline, row_key, secret) if secret else ()
+    others = tuple(each for each in found if each is not shown)
+    refused = _read_refusals(database, pipeline, row_key, masking)
+    moves = tuple(moves_of(database, shown.run.run_id)) if shown else ()
+    return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone)
+
+
+def _order(score: KeyScore) -> tuple[bool, str, datetime]:
+    """Live runs come after all others, and newer intervals after older ones."""
+    run = score.run
+    return is_live(run), run.interval_start.isoformat() if run.interval_start else "", run.started_at
+
+
+def _read_scores(connection: sa.Connection, pipeline: Pipeline, row_key: RowKey) -> Iterator[KeyScore]:
+    """Read the key's rows of all runs. The runs are named first, for the tables have an index by run and key."""
+    tables = [table for table in row_tables(connection, pipeline) if table.name.endswith(HISTORY)]
+    mine = sa.select(sa.cast(runs.c.run_id, HistoryRunId)).where(runs.c.pipeline == pipeline.name)
+    for table in tables:
+        typed = sa.type_coerce(table.c.run_id, HistoryRunId)
+        query = sa.select(table).where(typed.in_(mine), *match_key(connection, table, row_key))
+        rows = {_plain_id(row["run_id"]): dict(row) for row in connection.execute(query).mappings()}
+        for run in read_runs(connection, select_runs().where(runs.c.run_id.in_(rows))):
+            row = rows[run.run_id]
+            own = {"run_id", "partition", *pipeline.key}
+            yield KeyScore(run, int(row["partition"]), {name: row[name] for name in row if name not in own})
+
+
+def _plain_id(run_id: object) -> str:
+    """Return a run's ID as the ledger writes it."""
+    return run_id.hex if isinstance(run_id, uuid.UUID) else str(run_id).replace("-", "")
+
+
+def _read_reasons(
+    connection: sa.Connection, pipeline: Pipeline, row_key: RowKey, shown: KeyScore
+) -> tuple[StoredReason, ...]:
+    name = f"{shown.run.destination_table}{REASONS}"
+    schema = split_name(shown.run.destination or destination_name(connection, pipeline.destination))[0]
+    for table in row_tables(connection, pipeline):
+        if (table.name, table.schema or "") == (name, schema):
+            mine = sa.type_coerce(table.c.run_id, HistoryRunId) == shown.run.run_id
+            query = sa.select(*(table.c[c] for c in REASON)).where(mine, *match_key(connection, table, row_key))
+            rows = connection.execute(query.order_by(table.c.rank)).mappings()
+            return tuple(StoredReason(**row) for row in rows)
+    return ()
+
+
+def _read_notes(connection: sa.Connection, shown: KeyScore) -> tuple[str, ...]:
+    noted = (validations.c.run_id == shown.run.run_id, validations.c.outcome == "noted")
+    here = validations.c.partition.in_((shown.partition, -1))
+    query = sa.select(validations.c.stage, validations.c.expectation, validations.c.detail).where(*noted, here)
+    found = connection.execute(query.order_by(validations.c.partition, validations.c.number)).all()
+    return tuple(f"{stage}: {expectation}{f' ({detail})' if detail else ''}" for stage, expectation, detail in found)
+
+
+def _read_refusals(
+    database: Database, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy
+) -> tuple[QuarantinedRow, ...]:
+    text = next(iter(row_key.values.values()))
+    parts = {json.dumps(form, ensure_ascii=False)[1:-1] for form in (text, masking.hash(text), written_forms(text)[-1])}
+    parts |= {form.rstrip("0").rstrip(".") for form in parts if "." in form}
+    near = refusals_of(database, pipeline.name, sorted(parts))
+    return tuple(row for row in near if row_key.is_key(json.loads(row.key), masking))
+
+
+def _read_forgotten(
+    connection: sa.Connection, pipeline: Pipeline, row_key: RowKey, secret: bytes
+) -> tuple[datetime, ...]:
+    mark = MaskingPolicy(secret=secret).hash(ErasureRequest(pipeline, row_key).canonical)
+    mine = (forgotten.c.pipeline == pipeline.name, forgotten.c.subject_hash == mark)
+    query = sa.select(forgotten.c.forgotten_at).where(*mine).order_by(forgotten.c.forgotten_at)
+    return tuple(connection.execute(query).scalars())

@@ -1,0 +1,126 @@
+"""Find the rows of one key in the tables of a destination: its history, and the reasons of its scores."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.database.decimals import write_decimal
+from penstock.database.types import MAX_DIGITS, UtcDateTime
+from penstock.errors import SettingsError
+from penstock.interval import as_utc
+from penstock.ledger.destinations import destination_name, split_name
+from penstock.ledger.tables import runs
+from penstock.privacy.row_key import RowKey, read_number
+from penstock.spec.pipeline import Pipeline
+
+HISTORY, REASONS = "__history", "__reasons"
+
+
+def row_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Table]:
+    """Return the tables of rows and of reasons that runs of the pipeline wrote to and that have its key."""
+    own = (pipeline.destination.table, destination_name(connection, pipeline.destination))
+    columns = (runs.c.destination_table, runs.c.destination)
+    written = connection.execute(sa.select(*columns).where(runs.c.pipeline == pipeline.name).distinct())
+    named = [own, *map(tuple, written)]
+    places = dict.fromkeys(
+        (table + ending, split_name(name)[0]) for table, name in named for ending in (HISTORY, REASONS)
+    )
+    there = [place for place in places if sa.inspect(connection).has_table(place[0], schema=place[1])]
+    found = (_reflect(connection, *place) for place in there)
+    return [table for table in found if all(column in table.c for column in pipeline.key)]
+
+
+def _reflect(connection: sa.Connection, name: str, schema: str | None) -> sa.Table:
+    columns = sa.inspect(connection).get_columns(name, schema=schema)
+    named = [sa.Column(sa.quoted_name(c["name"], quote=True), c["type"]) for c in columns]
+    return sa.Table(name, sa.MetaData(), *named, schema=schema)
+
+
+def match_key(connection: sa.Connection, table: sa.FromClause, row_key: RowKey) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that a row has the typed key.
+
+    Raises:
+        SettingsError: a value is not of its column's type.
+    """
+    return [_matches(connection, table.c[column], text) for column, text in row_key.values.items()]
+
+
+def _matches(connection: sa.Connection, column: Any, text: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a column has exactly a typed value.
+
+    Raises:
+        SettingsError: the text is not a value of the column's type, or the column is a float that has lost its digits.
+    """
+    kind, number = column.type, read_number(text)
+    if isinstance(kind, sa.Float) and number is not None and Decimal(str(float(text))) != number:
+        rounded = write_decimal(Decimal(str(float(text))))
+        near = sa.select(sa.literal(1)).select_from(column.table).where(column == float(text)).limit(1)
+        if connection.execute(near).first() is not None:
+            raise SettingsError(
+                f"`{column.table}` has `{column.name}` as floats, and its row {rounded} may be of `{text}` "
+                "or of a neighbour",
+                "Find out whose row it is and delete it there by hand, or write that number instead.",
+            )
+        return sa.false()
+    if isinstance(kind, sa.Integer) and number is not None and not _is_int64(number):
+        return sa.false()
+    if isinstance(kind, sa.types.NullType):  # exact numbers in SQLite: integers, and text beyond 64 bits
+        exact = read_value(text, sa.Numeric())
+        whole = exact == exact.to_integral_value() and _is_int64(exact)
+        integer = [sa.type_coerce(column, sa.BigInteger) == int(exact)] if whole else []
+        return sa.or_(*integer, sa.type_coerce(column, sa.Text).in_(written_forms(text)))
+    same: sa.ColumnElement[bool] = column == read_value(text, kind)
+    return same
+
+
+def _is_int64(number: Decimal) -> bool:
+    return -(2**63) <= number < 2**63
+
+
+def written_forms(text: str) -> list[str]:
+    """Return the ways to write a typed value: a number may have zeros at its end."""
+    number = read_number(text)
+    if number is None or abs(number.adjusted()) > MAX_DIGITS:
+        return [text]
+    plain = write_decimal(number)
+    point = plain if "." in plain else f"{plain}."
+    zeros = range(1, MAX_DIGITS + 1 - len(point.partition(".")[2]))
+    return list(dict.fromkeys([text, plain, *(f"{point}{'0' * count}" for count in zeros)]))
+
+
+def read_value(text: str, kind: sa.types.TypeEngine[Any]) -> Any:
+    """Read a typed key as a value of its column's type.
+
+    Raises:
+        SettingsError: the text is not a value of that type.
+    """
+    try:
+        if isinstance(kind, sa.Boolean):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(kind, sa.Integer | sa.Numeric):
+            return _read_number(text, kind)
+        if isinstance(kind, sa.DateTime):
+            return sa.literal(as_utc(datetime.fromisoformat(text)), UtcDateTime())
+        return date.fromisoformat(text) if isinstance(kind, sa.Date) else text
+    except (ValueError, KeyError):
+        raise SettingsError(
+            f"`{text}` is not a value of type {type(kind).__name__.lower()}", "Write the key as the table shows it."
+        ) from None
+
+
+def _read_number(text: str, kind: sa.types.TypeEngine[Any]) -> int | float | Decimal:
+    """Read a number with all its digits. Raise ValueError if the column's type cannot hold it."""
+    number = read_number(text)
+    if number is None and isinstance(kind, sa.Float):
+        return float(text)  # infinite
+    if number is None:
+        raise ValueError(text)
+    if isinstance(kind, sa.Float):
+        return float(text)
+    if isinstance(kind, sa.Integer):
+        if number != number.to_integral_value():
+            raise ValueError(text)
+        return int(number)
+    return number
