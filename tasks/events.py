@@ -1,10 +1,10 @@
-"""Emit Prefect events for automations: one at the end of each run, and one for a flow run that failed.
+"""Emit Prefect events for automations: at the end of each run, when drift begins, and for a flow run that failed.
 
 An error here never fails a run.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from prefect.runtime import deployment
 from penstock.errors import Halted
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.writer import Totals
-from penstock.run_types import ScoringRun, interval_label
+from penstock.run_types import ScoringRun, Validation, interval_label
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.deployed import ANY_PIPELINE, own_deployment_id
 from penstock.tasks.naming import read_name
@@ -39,14 +39,7 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
     The labels of the resource are for matching, the payload is for templates. Prefect's worker sends it in the
     background and adds the flow run.
     """
-    interval = run.interval
-    payload: dict[str, Any] = {
-        "run_id": run.run_id,
-        "interval": interval_label(interval),
-        "interval_start": interval.start.isoformat() if interval else None,
-        "interval_end": interval.end.isoformat() if interval else None,
-        "models": {step: str(pin) for step, pin in run.steps.items()} or {"score": str(run.model)},
-    }
+    payload = _describe_run(run)
     if totals is not None:
         payload["rows"] = {
             "extracted": totals.extracted,
@@ -55,6 +48,25 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
             "excluded": totals.excluded,
         }
     _emit(run.pipeline, outcome, message, {"model": str(run.model), "variant": run.variant}, payload)
+
+
+def announce_drift(run: ScoringRun, alarms: Sequence[Validation]) -> None:
+    """Emit `penstock.run.drifted` about the columns whose drift begins with a run. Without any, emit nothing."""
+    if alarms:
+        message = "\n".join(f"{alarm.expectation} ({alarm.severity}): {alarm.observed}" for alarm in alarms)
+        labels = {"model": str(run.model), "variant": run.variant}
+        _emit(run.pipeline, "drifted", message, labels, _describe_run(run))
+
+
+def _describe_run(run: ScoringRun) -> dict[str, Any]:
+    interval = run.interval
+    return {
+        "run_id": run.run_id,
+        "interval": interval_label(interval),
+        "interval_start": interval.start.isoformat() if interval else None,
+        "interval_end": interval.end.isoformat() if interval else None,
+        "models": {step: str(pin) for step, pin in run.steps.items()} or {"score": str(run.model)},
+    }
 
 
 def announce_halt(pipeline: Pipeline, halt: Halted) -> None:
@@ -85,12 +97,16 @@ def end_score(asked: Pipeline | str, state: State[Any]) -> State[Any]:
 
 
 def _emit(
-    pipeline: Pipeline, outcome: Outcome, message: str, labels: Mapping[str, str], payload: Mapping[str, Any]
+    pipeline: Pipeline,
+    what: Outcome | Literal["drifted"],
+    message: str,
+    labels: Mapping[str, str],
+    payload: Mapping[str, Any],
 ) -> None:
     named = {"table": pipeline.destination.table, "connection": pipeline.destination.connection, **labels}
     resource, related = _describe_resource(pipeline)
     emit_event(
-        event=f"penstock.run.{outcome}",
+        event=f"penstock.run.{what}",
         resource=resource | {f"penstock.{label}": value for label, value in named.items()},
         related=related,
         payload={"pipeline": pipeline.name, "message": message[:LONGEST_MESSAGE], **payload, **named},

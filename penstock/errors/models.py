@@ -117,3 +117,23 @@ class NotAdditive(ModelError):
             f"of the first give {self.added:.6g}, and its margin is {self.margin:.6g}. No reason is stored. Take "
             "`reasons:` out of the spec to score without reasons."
         )
+
+
+@dataclass(eq=False)
+class DriftRefused(ModelError):
+    """`drift` cannot be judged with this model version.
+
+    Cause: the version was registered without counts of its reference rows, or `drift.watch` names a column that is
+        neither a feature nor a score.
+    Remedy: register the model file again with `--reference`, or correct the name in the spec.
+    """
+
+    model: str
+    reason: str
+    remedy: str
+    known: tuple[str, ...] = ()
+    unknown: str = ""
+
+    def message(self) -> str:
+        near = nearest(self.unknown, self.known) if self.unknown else ""
+        return f"model `{self.model}` {self.reason}.{near} {self.remedy}"

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from penstock.resources.usage import Spent
 from penstock.run_types.findings import Refusal, RefusedRows, Validation, Waivers
+from penstock.run_types.profiles import Profile
 from penstock.run_types.source_plan import Partition
 
 
@@ -84,6 +85,8 @@ class ScoredRows:
     """The first score column's values at 0 %, 1 % … 100 %."""
     reasons: ReasonRows | None = None
     """None: the pipeline asks for none."""
+    profile: Profile = field(default_factory=dict)
+    """With `drift`: the features of all rows that reached the model, and the scores of the rows above."""
 
 
 @dataclass(frozen=True)
@@ -110,5 +113,7 @@ class Receipt:
     """Rows with reasons. None: the pipeline asks for none."""
     rows_over_budget: int | None = None
     """Rows that the budget of `reasons` left without."""
+    profile: Profile = field(default_factory=dict)
+    """With `drift`: the counts of its features and scores."""
     first_reason: str = ""
     """Why the first quarantined row was refused, private values masked. Empty: no row was."""

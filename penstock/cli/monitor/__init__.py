@@ -1,0 +1,1 @@
+"""`penstock monitor`: what the scores and their inputs do after they are published."""
