@@ -20,6 +20,7 @@ from penstock.interval import DataInterval
 from penstock.ledger import writer
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.models.registry import Registry
+from penstock.run.audit import AuditResult
 from penstock.run_types import ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
@@ -84,8 +85,8 @@ class WatchedDriver(Driver):
 
     saw: Callable[[ScoringRun, str], None]
 
-    def _held(self, run: ScoringRun) -> Iterator[str]:
-        for step in super()._held(run):
+    def _held(self, run: ScoringRun, audited: list[AuditResult]) -> Iterator[str]:
+        for step in super()._held(run, audited):
             self.saw(run, step)
             yield step
 

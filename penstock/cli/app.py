@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli import (
+    accept,
     backfill,
     deploy,
     doctor,
@@ -78,6 +79,7 @@ for module in (
     status,
     logs,
     withdraw,
+    accept,
     quarantine,
     rename,
     forget,

@@ -66,6 +66,7 @@ from penstock.errors.transient import (
     WorkerLost,
 )
 from penstock.errors.usage import (
+    AcceptRefused,
     DestinationDisputed,
     DestinationTaken,
     MemoryTooSmall,
@@ -99,6 +100,7 @@ from penstock.errors.values import (
 )
 
 __all__ = [
+    "AcceptRefused",
     "AccessDenied",
     "AmbiguousColumns",
     "AmbiguousDate",
