@@ -1,0 +1,1 @@
+"""`penstock monitor`: watch what runs have scored."""
