@@ -182,7 +182,7 @@ def score_interval(
                     progress.show(done)
                     active.check()
             result = audit_run(whole(run), whole(receipts))
-            active.totals = result.totals
+            active.totals, active.quantiles = result.totals, result.score_quantiles
             announce_drift(run, result.new_alarms)
             if result.halts:
                 raise Halted(pipeline.name, planned.label, result.halts)

@@ -23,6 +23,7 @@ from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import runs
 from penstock.models.registry import Registry
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
+from penstock.run.audit import AuditResult
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, PlannedInterval
 from penstock.run_types import Partition, Pins, Receipt, ScoringRun
@@ -97,14 +98,16 @@ class Driver:
             yield "published already"
             return
         yield "claim"
+        audited: list[AuditResult] = []
         try:
-            yield from self._held(run)
+            yield from self._held(run, audited)
         except PenstockError as error:
             state = "halted" if isinstance(error, Halted) else "failed"
-            writer.end_run(self.warehouse, run, state, str(error))
+            counted = (audited[0].totals, None, audited[0].score_quantiles) if audited else ()
+            writer.end_run(self.warehouse, run, state, str(error), *counted)
             yield f"{state}: {error}"
 
-    def _held(self, run: ScoringRun) -> Iterator[str]:
+    def _held(self, run: ScoringRun, audited: list[AuditResult]) -> Iterator[str]:
         receipts: list[Receipt] = []
         with ExitStack() as snapshots:
             source_plan = self.does.prepare(run, None, snapshots)
@@ -112,7 +115,10 @@ class Driver:
             share = min(1.0, self.pipeline.audit_rows / max(source_plan.rows, 1))
             for partition in source_plan.partitions:
                 yield from self._partition(run, partition, share, receipts)
+                if receipts[-1].halts:
+                    break
         result = self.does.audit(run, receipts)
+        audited.append(result)
         yield "audit"
         if result.halts:
             raise Halted(self.pipeline.name, run.label, result.halts)

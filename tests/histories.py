@@ -16,13 +16,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
+from penstock.errors import AcceptRefused, PublishRefused
 from penstock.interval import DataInterval
 from penstock.ledger import writer
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.models.registry import Registry
+from penstock.run.audit import AuditResult
 from penstock.run_types import ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
+from penstock.upkeep.acceptance import accept_run
 from penstock.upkeep.live_changes import publish_with_rows
 from penstock.upkeep.verify import verify_ledger
 from tests.driver import Driver, lapse_leases
@@ -43,10 +46,19 @@ class Payment:
     version: int
 
 
-def history_pipeline(**interval: Any) -> Pipeline:
-    """The shop's pipeline without expectations, in tiny partitions; an empty day is published."""
+GATE = {"type": "expect_column_sum_to_be_between", "column": "amount", "max_value": 350}
+"""The audit halts a day on which two payments have the largest amount."""
+
+
+def history_pipeline(*gates: Any, **interval: Any) -> Pipeline:
+    """The shop's pipeline in tiny partitions, with these expectations only; an empty day is published."""
     data = parse_pipeline(SPEC.encode(), "x").model_dump(mode="json", by_alias=True)
-    data |= {"expectations": {}, "partition_rows": 3, "empty": "publish", "quarantine_limit": 1.0}
+    data |= {
+        "expectations": {"payments": list(gates)} if gates else {},
+        "partition_rows": 3,
+        "empty": "publish",
+        "quarantine_limit": 1.0,
+    }
     data["interval"] |= {"lookback": LOOKBACK} | interval
     return Pipeline.model_validate(data)
 
@@ -84,8 +96,8 @@ class WatchedDriver(Driver):
 
     saw: Callable[[ScoringRun, str], None]
 
-    def _held(self, run: ScoringRun) -> Iterator[str]:
-        for step in super()._held(run):
+    def _held(self, run: ScoringRun, audited: list[AuditResult]) -> Iterator[str]:
+        for step in super()._held(run, audited):
             self.saw(run, step)
             yield step
 
@@ -115,6 +127,8 @@ class History:
     counted: dict[str, dict[int, Payment]] = field(default_factory=dict)
     shown: dict[str, dict[int, Payment] | None] = field(default_factory=dict)
     """By run that has published: the rows that it must show; None where they changed under its hands."""
+    halted: dict[str, dict[int, Payment] | None] = field(default_factory=dict)
+    """By run that the audit has halted: the rows that it must show once it is accepted."""
     withdrawn: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -211,13 +225,28 @@ class History:
             publish_with_rows(self.driver.warehouse, [run.run_id], "a person", "it was right")
             self.withdrawn.discard(run.interval_key)
 
+    def accept(self, number: int) -> None:
+        """Accept a halted run; a refusal must change nothing that readers see."""
+        halted = list_runs(self.driver.warehouse, limit=1000, states=("halted",))
+        if not halted:
+            return
+        run, before = sorted(halted, key=lambda run: run.started_at)[number % len(halted)], self._view()
+        try:
+            accept_run(self.driver.warehouse, run.run_id, "a person", "it was right")
+        except (AcceptRefused, PublishRefused):
+            assert self._view() == before, "a refused acceptance changed what readers see"
+            return
+        self.shown[run.run_id] = self.halted[run.run_id]
+        self.withdrawn.discard(run.interval_key)
+
     def _saw(self, run: ScoringRun, step: str) -> None:
         if step == "plan partitions":
             self.counted[run.run_id] = self.rows_of(run.interval)
-        if step == "publish":
+        if step in ("audit", "publish"):
             rows = self.counted[run.run_id]
             still = self.shop.dialect == "postgresql" or rows == self.rows_of(run.interval)
-            self.shown[run.run_id] = rows if still else None
+            (self.halted if step == "audit" else self.shown)[run.run_id] = rows if still else None
+        if step == "publish":
             self.withdrawn.discard(run.interval_key)
 
     # --- the model
@@ -247,7 +276,10 @@ class History:
         assert verify_ledger(self.driver.warehouse) == ()
 
     def check_complete(self) -> None:
-        """What is due and free is published, and inside the lookback it is what the shop holds now."""
+        """What is due and free is published, and inside the lookback it is what the shop holds now.
+
+        Or the audit has halted what the shop holds now.
+        """
         interval = self.pipeline.interval
         assert interval is not None
         by_key = {run.interval_key: run for run in self.published()}
@@ -256,9 +288,16 @@ class History:
         for each in due:
             if each.key in held or each.key in self.withdrawn:
                 continue
+            if self._is_halted(each.key, self.rows_of(each)):
+                continue
             assert each.key in by_key, f"{each.key} is not published"
             if each in due[-interval.lookback :]:
                 assert self.shown[by_key[each.key].run_id] == self.rows_of(each), f"{each.key} is stale"
+
+    def _is_halted(self, key: str, rows: dict[int, Payment]) -> bool:
+        """Whether the audit has halted the interval's last run, on these rows."""
+        ended = [run for run in list_runs(self.driver.warehouse, limit=1000) if run.interval_key == key]
+        return bool(ended) and ended[0].state == "halted" and self.counted[ended[0].run_id] == rows
 
     def finish(self) -> None:
         """All that works dies, transactions end, leases run out: the next run heals, the one after does nothing."""
@@ -268,7 +307,9 @@ class History:
         self.lapse()
         self.run()
         self.check()
-        assert self.driver.run(self.now) == ["resolve", "collect logs", "plan"]
+        again = [step.partition(":")[0] for step in self.driver.run(self.now)]
+        assert again[:3] == ["resolve", "collect logs", "plan"]
+        assert again.count("claim") == again.count("halted"), "a run scores what is done"
 
     def close(self) -> None:
         self.paused = None

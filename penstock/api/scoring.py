@@ -22,7 +22,7 @@ def score_claimed(steps: ScoringSteps, run: ScoringRun, partition_rows: int | No
     """
     with steps.lease(run) as active:
         result = steps.audit(run, _score_partitions(steps, run, partition_rows, active))
-        active.totals = result.totals
+        active.totals, active.quantiles = result.totals, result.score_quantiles
         if result.halts:
             raise Halted(steps.pipeline.name, interval_label(run.interval), result.halts)
         active.check()

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli import (
+    accept,
     backfill,
     deploy,
     doctor,
@@ -81,6 +82,7 @@ for module in (
     logs,
     explain,
     withdraw,
+    accept,
     quarantine,
     rename,
     forget,

@@ -37,6 +37,9 @@ RunIds = Annotated[
 ]
 InTable = Annotated[str | None, typer.Option("--table", help="With --pipeline: only runs in this destination table.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what readers would see change.")]
+Why = Annotated[str, typer.Option("--reason", help="Why. It is recorded with the runs.")]
+By = Annotated[str | None, typer.Option("--by", help="Who decided. Default: your user name.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of a run, or its beginning.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout instead of a table.")]
 Timezone = Annotated[

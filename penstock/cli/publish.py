@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.arguments import AsJson, End, InTable, RunIds, Start, Yes
+from penstock.cli.arguments import AsJson, By, DryRun, End, InTable, RunIds, Start, Why, Yes
 from penstock.cli.opening import locate_run, open_ledger, open_settings
 from penstock.cli.output import console, make_table, write_json
 from penstock.cli.user_name import find_user_name
@@ -42,9 +42,9 @@ def publish_runs(
     table: InTable = None,
     start: Start = None,
     end: End = None,
-    reason: Annotated[str, typer.Option(help="Why. It is recorded with the runs.")] = "",
-    by: Annotated[str | None, typer.Option(help="Who decided. Default: your user name.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what readers would see change.")] = False,
+    reason: Why = "",
+    by: By = None,
+    dry_run: DryRun = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,10 +57,7 @@ def publish_runs(
         raise typer.BadParameter("give either RUN_IDs, or --pipeline with --scored-by")
     if run_ids and (table or start or end):
         raise typer.BadParameter("--table, --start and --end go with --pipeline")
-    if not (reason.strip() or dry_run):
-        raise typer.BadParameter("give the --reason, or look first with --dry-run")
-    if as_json and not dry_run:
-        raise typer.BadParameter("--json goes with --dry-run")
+    require_reason(reason, dry_run, as_json)
     refuse_empty_range(start, end)
     settings = open_settings()
     if pipeline and scored_by:
@@ -76,10 +73,7 @@ def publish_runs(
         return
     ids = [run.run_id for run in found]
     changes = list(compare_live(database, plan_move(database, ids)))
-    if as_json:
-        write_json([_change_object(change) for change in changes])
-    else:
-        _print_changes(changes, found[0].destination_table)
+    show_changes(changes, found[0].destination_table, as_json)
     if dry_run:
         return
     if not yes:
@@ -124,7 +118,19 @@ def _zone_of(database: "Database", pipeline: str) -> str:
     return next((run.timezone for run in list_runs(database, pipeline, limit=1) if run.timezone), "UTC")
 
 
-def _print_changes(changes: "Sequence[LiveChange]", table: str) -> None:
+def require_reason(reason: str, dry_run: bool, as_json: bool) -> None:
+    """Refuse a move of the pointer without a reason, and JSON of anything but a dry run."""
+    if not (reason.strip() or dry_run):
+        raise typer.BadParameter("give the --reason, or look first with --dry-run")
+    if as_json and not dry_run:
+        raise typer.BadParameter("--json goes with --dry-run")
+
+
+def show_changes(changes: "Sequence[LiveChange]", table: str, as_json: bool) -> None:
+    """Show what readers of a table would see change."""
+    if as_json:
+        write_json([_change_object(change) for change in changes])
+        return
     out = console()
     out.print(f"What readers of `{table}` see change:", markup=False)
     lines = make_table("intervals", "runs", "instead of", *COUNTS, right=COUNTS)

@@ -68,6 +68,7 @@ from penstock.errors.transient import (
     WorkerLost,
 )
 from penstock.errors.usage import (
+    AcceptRefused,
     DestinationDisputed,
     DestinationTaken,
     MemoryTooSmall,
@@ -101,6 +102,7 @@ from penstock.errors.values import (
 )
 
 __all__ = [
+    "AcceptRefused",
     "AccessDenied",
     "AmbiguousColumns",
     "AmbiguousDate",

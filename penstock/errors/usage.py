@@ -321,6 +321,27 @@ class PublishRefused(UsageError):
 
 
 @dataclass(eq=False)
+class AcceptRefused(UsageError):
+    """The halt of a run cannot be overruled.
+
+    Cause: the message names it. Only gates of the audit can be overruled, and only while nothing newer is live: a run
+        that failed, or whose rows were not all scored, is refused.
+    Remedy: follow the message. Mostly: correct the data or the expectation, and run again.
+    """
+
+    run_id: str
+    pipeline: str
+    reason: str
+    remedy: str = "Correct the data or the spec, and run again."
+
+    def message(self) -> str:
+        return (
+            f"run {self.run_id[:8]} of `{self.pipeline}` cannot be accepted: {self.reason}. "
+            f"Nothing was changed. {self.remedy}"
+        )
+
+
+@dataclass(eq=False)
 class RenameRefused(UsageError):
     """A pipeline cannot be renamed in the ledger.
 

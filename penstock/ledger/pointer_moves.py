@@ -1,4 +1,4 @@
-"""Make runs live that have ended: published ones that were replaced or withdrawn, and those of other variants.
+"""Make runs live that have ended: replaced and withdrawn ones, those of other variants, and accepted ones.
 
 No row is scored or written. All runs of a move become live in one transaction, in place of what is live there.
 """
@@ -19,12 +19,15 @@ from penstock.ledger.destinations import LIVE, find_overlapping, lock_pointer, o
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.pins import read_pins
 from penstock.ledger.reader import RunRecord, fetch_runs, read_runs, select_runs
+from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import moves, runs
 from penstock.ledger.writer import retire
 from penstock.run_types import interval_label
 
 WAS_LIVE = ("superseded", "withdrawn")
 """States of a run that was live before."""
+Admit = Callable[[sa.Connection, "Sequence[RunRecord]"], None]
+"""Refuses runs that may not become live. Called under the locks, and without them for a look."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,19 @@ class MoveRecord:
     reason: str
 
 
-def plan_move(database: Database, run_ids: Sequence[str]) -> PointerMove:
+def require_ended_well(connection: sa.Connection, chosen: Sequence[RunRecord]) -> None:
+    """Refuse runs that are live already, or never ended well.
+
+    Raises:
+        WrongState: there is one.
+    """
+    del connection
+    for run in chosen:
+        if is_live(run) or not (run.state in WAS_LIVE or run.state == "published"):
+            raise WrongState(run.run_id, run.state, "` or `".join(WAS_LIVE))
+
+
+def plan_move(database: Database, run_ids: Sequence[str], admit: Admit = require_ended_well) -> PointerMove:
     """Return what would become live, and what would give way. Change nothing.
 
     Raises:
@@ -66,7 +81,7 @@ def plan_move(database: Database, run_ids: Sequence[str]) -> PointerMove:
     if not has_ledger(database):
         raise RunNotFound(run_ids[0])
     with database.reading() as connection:
-        return _plan(connection, run_ids)
+        return _plan(connection, run_ids, admit)
 
 
 def publish_again(
@@ -75,6 +90,7 @@ def publish_again(
     by: str,
     reason: str,
     check: Callable[[sa.Connection, PointerMove], None],
+    admit: Admit = require_ended_well,
 ) -> PointerMove:
     """Make ended runs the live ones, all in one transaction, and record who did it and why.
 
@@ -88,7 +104,7 @@ def publish_again(
         raise RunNotFound(run_ids[0])
     with database.writing() as connection:
         _lock(connection, _read(connection, run_ids))
-        move = _plan(connection, run_ids)
+        move = _plan(connection, run_ids, admit)
         check(connection, move)
         now, move_id = database.now(connection), uuid.uuid4().hex
         for other in move.replaced:
@@ -96,8 +112,9 @@ def publish_again(
             retire(connection, other.run_id, "superseded", now, newer.run_id)
         for run in move.runs:
             shown = {"state": "published", "variant": LIVE, "published_at": now}
-            shown |= {"retired_at": None, "replaced_by_run_id": None}
+            shown |= {"retired_at": None, "replaced_by_run_id": None, "error": None}
             connection.execute(sa.update(runs).where(runs.c.run_id == run.run_id).values(**shown))
+            settle_releases(connection, run.run_id)
             connection.execute(
                 moves.insert().values(
                     move_id=move_id,
@@ -171,11 +188,9 @@ def is_live(run: RunRecord) -> bool:
     return run.state == "published" and run.variant == LIVE
 
 
-def _plan(connection: sa.Connection, run_ids: Sequence[str]) -> PointerMove:
+def _plan(connection: sa.Connection, run_ids: Sequence[str], admit: Admit) -> PointerMove:
     chosen = sorted(_read(connection, run_ids), key=lambda run: (run.interval_start is not None, run.interval_key))
-    for run in chosen:
-        if is_live(run) or not (run.state in WAS_LIVE or run.state == "published"):
-            raise WrongState(run.run_id, run.state, "` or `".join(WAS_LIVE))
+    admit(connection, chosen)
     pipeline, place = chosen[0].pipeline, chosen[0].destination or ""
     others = sorted({run.pipeline for run in chosen} | {run.destination or "" for run in chosen} - {place})
     if others != [pipeline]:

@@ -1,7 +1,7 @@
 """Keep the lease of a claimed run while it works, and record in the ledger how it ends."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from penstock.database.connections import Database
@@ -9,7 +9,7 @@ from penstock.errors import PenstockError
 from penstock.ledger.lease import LeaseKeeper
 from penstock.ledger.writer import Totals, end_claimed, end_run
 from penstock.privacy.masking import HIDDEN
-from penstock.resources.usage import NO_PRICES, Prices, RunMeter, Usage
+from penstock.resources.usage import NO_PRICES, Prices, RunMeter
 from penstock.run_types import ScoringRun
 from penstock.spec.pipeline import Pipeline
 
@@ -20,12 +20,13 @@ CANCELLED = "cancelled before it was done: its process was stopped"
 
 
 class ActiveRun:
-    """A run under its lease. `totals` is recorded if it ends unpublished. `meter` counts what it costs."""
+    """A run under its lease. `totals` and `quantiles` are recorded if it ends unpublished. `meter` counts its cost."""
 
     def __init__(self, keeper: LeaseKeeper, prices: Prices) -> None:
         self.check = keeper.check
         self.meter = RunMeter(prices)
         self.totals: Totals | None = None
+        self.quantiles: Sequence[float] = ()
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def run_lease(
             raise
         finally:
             if ended[0]:
-                _end(database, run, ended, active.totals, active.meter.read())
+                _end(database, run, ended, active)
 
 
 def end_claimed_run(database: Database, pipeline: Pipeline, flow_run_id: str, stop: BaseException) -> None:
@@ -70,9 +71,9 @@ def describe_error(pipeline: Pipeline | None, error: Exception) -> str:
     return f"{type(error).__name__}: {message}"
 
 
-def _end(database: Database, run: ScoringRun, ended: tuple[str, str], totals: Totals | None, usage: Usage) -> None:
+def _end(database: Database, run: ScoringRun, ended: tuple[str, str], active: ActiveRun) -> None:
     try:
-        end_run(database, run, *ended, totals, usage)
+        end_run(database, run, *ended, active.totals, active.meter.read(), active.quantiles)
     except Exception as error:  # noqa: BLE001 # the error that ended the run matters more
         # The lease ends, and the next run marks this one `abandoned`.
         logger.warning("could not record in the ledger how run %s ended: %s", run.run_id, error)

@@ -379,9 +379,16 @@ def end_run(
     error: str,
     totals: Totals | None = None,
     usage: Usage | None = None,
+    quantiles: Sequence[float] = (),
 ) -> None:
-    """Move a run from `running` to an end state. A run that was taken over stays as it is."""
+    """Move a run from `running` to an end state. A run that was taken over stays as it is.
+
+    Args:
+        totals, quantiles: What the audit has counted, if the run came so far.
+    """
     counts = _spent(usage) | ({} if totals is None else _counted(totals))
+    if quantiles:
+        counts["score_quantiles"] = json.dumps(list(quantiles))
     with database.writing() as connection:
         now = database.now(connection)
         ours = (runs.c.run_id == run.run_id, runs.c.state == "running", runs.c.lease_token == run.lease_token)

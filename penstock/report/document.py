@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from penstock.database.connections import Database
+from penstock.ledger.acceptance import is_acceptable
 from penstock.ledger.lineage import count_earlier_runs, earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.pointer_moves import MoveRecord, moves_of
 from penstock.ledger.profiles import read_profiles
@@ -60,6 +61,8 @@ class RunDocument:
     """Its features and scores against earlier rows."""
     moves: Sequence[MoveRecord]
     """When a person published the run again, or another run in its place, the oldest first."""
+    acceptable: bool
+    """Whether the audit halted the run, and `penstock accept` can publish it."""
 
     @property
     def shift(self) -> ScoreShift | None:
@@ -114,6 +117,7 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
             replaced_by(database, run),
             measure_run(read_profiles(database, run.run_id)),
             moves_of(database, run.run_id),
+            is_acceptable(database, run),
         )
 
 
@@ -171,6 +175,7 @@ def document_object(document: RunDocument, link: str | None) -> dict[str, Any]:
             "replaced_runs": [_summary_object(run) for run in document.replaced],
             "replaced_by": _summary_object(successor) if successor else None,
             "moves": [asdict(move) for move in document.moves],
+            "acceptable": document.acceptable,
             "earlier_runs": [_summary_object(run) for run in document.earlier],
         }
         | _deprecated_keys(document)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from penstock.ledger.acceptance import HALTED, accept_command
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.pointer_moves import MoveRecord
 from penstock.ledger.reader import RunRecord
@@ -12,6 +13,7 @@ from penstock.report.blocks import (
     Block,
     Code,
     Column,
+    Command,
     FlowRunPage,
     Histogram,
     Inline,
@@ -85,7 +87,11 @@ def _describe_run(document: RunDocument, zone: str) -> list[Block]:
     if document.successor:
         replaced_by = "Taken over by run" if run.state == "abandoned" else "Superseded by run"
         lines.append((Strong(replaced_by), " ", _name(document.successor)))
-    return [*([Alert(run.error)] if run.error else []), Items(lines)]
+    blocks: list[Block] = [*([Alert(run.error)] if run.error else []), Items(lines)]
+    if document.acceptable:
+        what = "All of its rows are scored. If the data are right, publish it as it is:"
+        blocks += [Paragraph((what,)), Command(accept_command(run.run_id))]
+    return blocks
 
 
 def _describe_times(run: RunRecord, zone: str) -> str:
@@ -105,6 +111,8 @@ def describe_move(run: RunRecord, move: MoveRecord, zone: str) -> Line:
     at = f" {describe_moment(move.moved_at, zone)} by {move.moved_by}: {move.reason}"
     if move.run_id != run.run_id:
         return Strong("Gave way to run"), " ", Code(move.run_id[:SHORT_ID]), at
+    if move.state_before == HALTED:
+        return Strong("Accepted,"), " although the audit had halted it,", at
     before = move.state_before if move.variant_before == LIVE else f"a run of variant {move.variant_before}"
     return Strong("Published again,"), f" it was {before} before,", at
 

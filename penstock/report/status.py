@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.errors import OverlappingRuns
 from penstock.interval import DataInterval, covers
+from penstock.ledger.acceptance import accept_command, list_acceptable
 from penstock.ledger.coverage import NOTHING_DONE, Coverage, read_coverage
 from penstock.ledger.dead_runs import UnfinishedRun
 from penstock.ledger.destinations import LIVE, destination_name
@@ -71,6 +72,8 @@ class Need:
     """The run's own error, or the refusal."""
     number: int = 1
     """Intervals, or rows of `released`."""
+    accept: str = ""
+    """The command that publishes a halted run as it is. Empty if that is not possible."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class _Unresolved:
     state: Literal["halted", "failed", "abandoned", "running"]
     stands: bool
     """Whether an earlier run of the interval is published."""
+    acceptable: bool
+    """Whether the audit halted it, and `penstock accept` can publish it."""
 
 
 def read_status(
@@ -230,7 +235,9 @@ def _find_unresolved(
     query = select_runs().where(
         runs.c.pipeline == pipeline.name, runs.c.variant == LIVE, runs.c.state.in_(_UNPUBLISHED), ~has_later
     )
-    for run in fetch_runs(database, query.order_by(runs.c.started_at.desc()).limit(MOST_UNRESOLVED)):
+    found = fetch_runs(database, query.order_by(runs.c.started_at.desc()).limit(MOST_UNRESOLVED))
+    acceptable = list_acceptable(database, found)
+    for run in found:
         state: Any = "abandoned" if run.state == "running" and run.lease_until < now else run.state
         live = coverage.find_live(run.interval) if run.interval else []
         if state != "running" and any(r.started_at > run.started_at and covers(r.interval, run.interval) for r in live):
@@ -240,7 +247,7 @@ def _find_unresolved(
         if run.interval and any(covers(out, run.interval) for out in coverage.withdrawn):
             continue
         stands = any(covers(r.interval, run.interval) for r in live)
-        yield _Unresolved(run, state, stands)
+        yield _Unresolved(run, state, stands, run.run_id in acceptable)
 
 
 def _find_last(database: Database, pipeline: Pipeline) -> RunRecord | None:
@@ -277,7 +284,8 @@ def _list_needs(facts: _Facts, state: ScheduleState | None) -> Iterator[Need]:
             yield Need("restate", again, label, run.run_id, since, run.error or "")
         elif each.state in ("halted", "failed"):
             told.add(run.interval)
-            yield Need(each.state, f"penstock show {run.run_id[:8]}", label, run.run_id, since, run.error or "")
+            show, accept = f"penstock show {run.run_id[:8]}", accept_command(run.run_id) if each.acceptable else ""
+            yield Need(each.state, show, label, run.run_id, since, run.error or "", accept=accept)
     yield from _need_start(facts, [interval for interval in facts.missing if interval not in told])
     if state and state.next_run and state.next_run < facts.now - LATE:
         yield Need("not started", "penstock doctor", since=state.next_run)

@@ -46,6 +46,8 @@ def build_status(found: Sequence[PipelineStatus], now: datetime, zone: str = "UT
     for status in found:
         for need in status.needs[:SHOWN_NEEDS]:
             needs += [Paragraph(_describe_need(status.pipeline, need, now, zone)), Command(need.command)]
+            if need.accept:
+                needs += [Paragraph(("If its data are right, publish it as it is:",)), Command(need.accept)]
         more = len(status.needs) - SHOWN_NEEDS
         if more > 0:
             listed = Command(f"penstock status {status.pipeline} --json")

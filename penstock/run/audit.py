@@ -167,13 +167,21 @@ def _judge_volume(
             observed = f"source `{run.pipeline.primary}` has no rows, and {_describe_set_aside(lines)}"
         found.append(Validation(VOLUME, "rows in the interval", "critical", 0, 0, "halted", observed))
     if totals.quarantined:
-        share = totals.quarantined / totals.extracted
-        outcome: Outcome = "halted" if share > limit else "noted"
-        observed = f"{share:.1%} were refused, the limit is {limit:.1%}" + (f"; the first: {reason}" if reason else "")
-        found.append(
-            Validation(VOLUME, "quarantine_limit", "critical", totals.extracted, totals.quarantined, outcome, observed)
-        )
+        found.append(judge_refused(totals.extracted, totals.quarantined, limit, reason))
     return found
+
+
+def judge_refused(extracted: int, quarantined: int, limit: float, reason: str = "") -> Validation:
+    """Judge how many rows were refused.
+
+    Args:
+        limit: the largest share that does not halt the run.
+        reason: why the first row was refused.
+    """
+    share = quarantined / extracted if extracted else 0.0
+    outcome: Outcome = "halted" if share > limit else "noted" if quarantined else "passed"
+    observed = f"{share:.1%} were refused, the limit is {limit:.1%}" + (f"; the first: {reason}" if reason else "")
+    return Validation(VOLUME, "quarantine_limit", "critical", extracted, quarantined, outcome, observed)
 
 
 def _judge_malformed(run: ScoringRun, name: str, bad: int, lines: int) -> Validation:

@@ -48,17 +48,21 @@ def publish_with_rows(database: Database, run_ids: Sequence[str], by: str, reaso
 
 
 def require_rows(connection: sa.Connection, move: PointerMove) -> None:
-    """Refuse runs that lack rows. Rows that were erased by `penstock forget` may be missing.
+    """Refuse runs that lack rows or have too many. Rows that were erased by `penstock forget` may be missing.
 
     Raises:
-        PublishRefused: a run has fewer rows than it scored.
+        PublishRefused: a run has other rows than it scored.
     """
-    history = _history(move)
+    history = find_history(move)
     if not _exists(connection, history):  # no run has scored a row yet
         if any(run.rows_scored for run in move.runs):
             raise PublishRefused(move.runs[0].pipeline, f"the table `{history.name}` is gone", "Restore it.")
         return
     missing = {run.run_id: (run.rows_scored or 0) - _count(connection, history, [run]) for run in move.runs}
+    for run in move.runs:
+        if missing[run.run_id] < 0:
+            more = f"run {run.run_id[:8]} has {plural(-missing[run.run_id], 'row')} more than it scored"
+            raise PublishRefused(run.pipeline, more)
     if sum(missing.values()) > count_forgotten(connection, history.name):
         worst = max(move.runs, key=lambda run: missing[run.run_id])
         scored = plural(worst.rows_scored or 0, "row")
@@ -74,12 +78,12 @@ def compare_live(database: Database, move: PointerMove) -> Iterator[LiveChange]:
     """
     with database.reading() as connection:
         require_rows(connection, move)
-        history = _history(move)
+        history = find_history(move)
         if not _exists(connection, history):
             yield from (LiveChange(tuple(runs), tuple(replaced), 0, 0, 0, 0) for runs, replaced in _group(move))
             return
         described = sa.inspect(connection).get_columns(history.name, schema=history.schema)
-        key = [c["name"] for c in described if not c["nullable"] and c["name"] not in _OWN]
+        key = read_key(connection, history)
         others = [c["name"] for c in described if c["name"] not in (*_OWN, *key)]
         for runs, replaced in _group(move):
             yield _compare(connection, history, (key, others), runs, replaced)
@@ -131,11 +135,18 @@ def _of(history: sa.TableClause, runs: Sequence[RunRecord]) -> sa.ColumnElement[
     return history.c.run_id.in_([run.run_id for run in runs])
 
 
+def read_key(connection: sa.Connection, history: sa.TableClause) -> list[str]:
+    """Return the columns of the pipeline's key, which are never NULL in the history table."""
+    described = sa.inspect(connection).get_columns(history.name, schema=history.schema)
+    return [c["name"] for c in described if not c["nullable"] and c["name"] not in _OWN]
+
+
 def _exists(connection: sa.Connection, history: sa.TableClause) -> bool:
     return sa.inspect(connection).has_table(history.name, schema=history.schema)
 
 
-def _history(move: PointerMove) -> sa.TableClause:
+def find_history(move: PointerMove) -> sa.TableClause:
+    """Return the history table that has the rows of a move's runs."""
     run = move.runs[0]
     schema, _ = split_name(run.destination or "")
     return history_name(run.destination_table, schema or None)

@@ -9,7 +9,9 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.interval import DataInterval
+from penstock.ledger.acceptance import HALTED
 from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
+from penstock.ledger.pointer_moves import WAS_LIVE
 from penstock.ledger.tables import destinations, moves, partitions, profiles, quarantine, runs, validations
 from penstock.run.history_table import HistoryRunId, history_name
 from penstock.run.reasons_table import REASON, is_explained, reasons_name
@@ -141,6 +143,16 @@ def _links_are_runs(connection: sa.Connection) -> Iterator[Violation]:
     yield from _list_runs(connection, "a run names its destination", nowhere)
 
 
+def _halts_are_overruled_once(connection: sa.Connection) -> Iterator[Violation]:
+    """Find runs that readers see, or saw, although an expectation halted them and nobody accepted them, once."""
+    accepted = sa.select(moves.c.run_id).where(moves.c.state_before == HALTED)
+    halted = sa.select(validations.c.run_id).where(validations.c.outcome == HALTED).except_(accepted)
+    shown = sa.and_(runs.c.state.in_(("published", *WAS_LIVE)), runs.c.run_id.in_(halted))
+    yield from _list_runs(connection, "a halted run is published only if a person accepts it", shown)
+    twice = accepted.group_by(moves.c.run_id).having(sa.func.count() > 1)
+    yield from _list_runs(connection, "a halt is overruled once", runs.c.run_id.in_(twice))
+
+
 def _readers_see_the_published_rows(connection: sa.Connection) -> Iterator[Violation]:
     """Compare the rows of each published run in the history table, and those of the view, with the ledger's counts."""
     live = sa.select(runs.c.destination).where(runs.c.state == "published").distinct()
@@ -261,6 +273,7 @@ CHECKS: tuple[Check, ...] = (
     _profiles_count_the_rows,
     _parts_belong_to_runs,
     _links_are_runs,
+    _halts_are_overruled_once,
     _readers_see_the_published_rows,
     _reasons_belong_to_scores,
 )

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from penstock.database.connections import Database, close_engines, open_database
 from penstock.models.registry import Registry
 from penstock.settings import Settings
-from tests.histories import GOODS, History, history_pipeline, score_goods
+from tests.histories import GATE, GOODS, History, history_pipeline, score_goods
 from tests.shop import START
 
 moments = st.integers(0, 6 * 24).map(lambda hours: START + timedelta(hours=hours))
@@ -120,6 +120,10 @@ class Machine(RuleBasedStateMachine):
     def publish_again(self, number: int) -> None:
         self.it.publish_again(number)
 
+    @rule(number=numbers)
+    def accept(self, number: int) -> None:
+        self.it.accept(number)
+
     @invariant()
     def readers_see_what_was_read(self) -> None:
         if hasattr(self, "it"):
@@ -149,7 +153,7 @@ def machine(
             for name in ("shop", "warehouse"):
                 url = empty_database(dialect, f"{name}{number}")
                 places[name] = open_database(Settings(connections={name: url}), name)  # type: ignore[dict-item]
-            return History(history_pipeline(), places["shop"], places.__getitem__, registry, scores)
+            return History(history_pipeline(GATE), places["shop"], places.__getitem__, registry, scores)
 
         return type("HistoryMachine", (Machine,), {"make_history": staticmethod(make_history)})
 

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import psycopg
 
-How = Literal["flow", "steps"]
-"""The real flow on the shared Prefect server, or its steps in the same order by `tests.driver`, without Prefect."""
+How = Literal["flow", "steps", "accept"]
+"""The real flow on the shared Prefect server, or its steps in the same order by `tests.driver`, without Prefect; or an
+acceptance of the halted run."""
 Action = Literal["kill", "crash", "stop", "wait", "lose"]
 
 
@@ -54,8 +55,8 @@ def carry_out(order: Order) -> None:
 
     with (order.folder / "boundaries.txt").open("w", buffering=1) as trace:
         watch_boundaries(_teller(order, trace.write))
-        run: Callable[[Order], Any] = _run_flow if order.how == "flow" else _run_steps
-        ending = run(order)
+        runs: dict[How, Callable[[Order], Any]] = {"flow": _run_flow, "steps": _run_steps, "accept": _accept}
+        ending = runs[order.how](order)
     (order.folder / "ending.json").write_text(json.dumps(ending))
     sys.stdout.flush()
     os._exit(0)  # what the fork server has loaded has exit handlers that are not for us
@@ -131,3 +132,18 @@ def _run_steps(order: Order) -> dict[str, Any]:
     for run in list_runs(driver.warehouse, states=["published"]):
         run_card(driver.warehouse, run.run_id)
     return {"state": "steps", "message": "; ".join(steps)}
+
+
+def _accept(order: Order) -> dict[str, Any]:
+    """Accept the run that was halted first, in the name of this process. A refusal is an ending too."""
+    from penstock.errors import PenstockError
+    from penstock.spec.yaml_file import load_pipeline
+    from penstock.tasks.process_resources import connect
+    from penstock.upkeep.acceptance import accept_run
+
+    warehouse = connect(load_pipeline(order.spec).destination.connection)
+    try:
+        accept_run(warehouse, order.parameters["run_id"], f"process {os.getpid()}", "it is right")
+    except PenstockError as error:
+        return {"state": type(error).__name__, "message": str(error)}
+    return {"state": "accepted", "message": ""}

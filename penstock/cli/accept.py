@@ -1,0 +1,45 @@
+"""`penstock accept`: publish a run although a gate of the audit halted it."""
+
+import typer
+
+from penstock.cli.arguments import AsJson, By, DryRun, RunId, Why, Yes
+from penstock.cli.opening import locate_run, open_settings
+from penstock.cli.output import console
+from penstock.cli.publish import require_reason, show_changes
+from penstock.cli.user_name import find_user_name
+from penstock.wording import plural
+
+
+def add_commands(app: typer.Typer) -> None:
+    example = 'Example: penstock accept 1a2b3c4d --reason "the sale doubled the amounts"'
+    app.command("accept", epilog=example)(accept_halted)
+
+
+def accept_halted(
+    run_id: RunId, reason: Why = "", by: By = None, dry_run: DryRun = False, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """Publish a run that the audit halted, because its data are right. Its rows are loaded, and nothing is scored.
+
+    Only gates of the audit can be overruled. A run that failed, or whose rows were not all scored, is refused.
+    """
+    from penstock.run_types import interval_label
+    from penstock.upkeep.acceptance import accept_run, list_overruled, plan_acceptance
+    from penstock.upkeep.live_changes import compare_live
+
+    require_reason(reason, dry_run, as_json)
+    database, run = locate_run(open_settings(), run_id)
+    changes = list(compare_live(database, plan_acceptance(database, run.run_id)))
+    if not as_json:
+        for gate in list_overruled(database, run.run_id):
+            console().print(f"overrules {gate}", markup=False)
+    show_changes(changes, run.destination_table, as_json)
+    if dry_run:
+        return
+    scores, interval = plural(run.rows_scored or 0, "score"), interval_label(run.interval)
+    if not yes:
+        typer.confirm(f"Publish {scores} of {run.pipeline} {interval} in spite of the halt?", abort=True)
+    move = accept_run(database, run.run_id, by or find_user_name(), reason.strip())
+    instead = f", in place of run {move.replaced[0].run_id[:8]}" if len(move.replaced) == 1 else ""
+    instead = instead or (f", in place of {plural(len(move.replaced), 'run')}" if move.replaced else "")
+    table = run.destination_table
+    console().print(f"accepted: {scores} of {run.pipeline} {interval} are in `{table}`{instead}", markup=False)
