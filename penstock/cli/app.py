@@ -31,6 +31,7 @@ from penstock.cli.check import command as check
 from penstock.cli.demo import command as demo
 from penstock.cli.ending import CommandGroup, QuietEnd, print_unexpected
 from penstock.cli.init import command as init
+from penstock.cli.monitor import command as monitor
 from penstock.cli.quarantine import command as quarantine
 from penstock.cli.run import command as run
 
@@ -83,6 +84,7 @@ for module in (
     forget,
     prune,
     publish,
+    monitor,
     ledger,
     models,
     schema,

@@ -66,6 +66,7 @@ from penstock.errors.transient import (
     WorkerLost,
 )
 from penstock.errors.usage import (
+    CompareRefused,
     DestinationDisputed,
     DestinationTaken,
     MemoryTooSmall,
@@ -107,6 +108,7 @@ __all__ = [
     "BrokenArchive",
     "BrokenFile",
     "ClusterUnreachable",
+    "CompareRefused",
     "DatabaseFull",
     "DatabaseLocked",
     "DatabaseUnavailable",
