@@ -73,7 +73,7 @@ def _flip_schema(rows: PairedRows, masking: MaskingPolicy) -> pa.Schema:
 
 
 def _written(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
-    """Return the type of a column. An exact number is text, because not every database has its digits declared."""
+    """Return the type of a column. An exact number is text: not every database declares its digits."""
     return pa.string() if isinstance(kind, ExactNumber) else arrow_type(kind)
 
 

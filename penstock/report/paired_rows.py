@@ -154,6 +154,7 @@ class PairedRows:
         """Yield the rows of which a decision differs, ordered by interval and key, some thousand at a time.
 
         A row has `interval_start`, `interval_end`, `key_<column>`, and of every output `a_<column>` and `b_<column>`.
+        Exact numbers are text.
 
         Args:
             limit: Yield only so many. None: all.
@@ -161,14 +162,15 @@ class PairedRows:
         if not self.columns.decisions:
             return
         joined, first = self._joined, runs.alias("first")
-        key = [joined.c[self._label("key", name)].label(f"key_{name}") for name in self.columns.key]
+        key = [joined.c[self._label("key", name)] for name in self.columns.key]
+        named = [_exact(column).label(f"key_{name}") for column, name in zip(key, self.columns.key, strict=True)]
         outputs = [
-            joined.c[self._label(side, name)].label(f"{side}_{name}")
+            _exact(joined.c[self._label(side, name)]).label(f"{side}_{name}")
             for name in (*self.columns.decisions, *self.columns.scores)
             for side in "ab"
         ]
         query = (
-            sa.select(first.c.interval_start, first.c.interval_end, *key, *outputs)
+            sa.select(first.c.interval_start, first.c.interval_end, *named, *outputs)
             .select_from(joined.join(first, first.c.run_id == joined.c.run_a))
             .where(sa.or_(*(self._differs(name) for name in self.columns.decisions)))
             .order_by(first.c.interval_start, *key)
@@ -363,6 +365,11 @@ def _key_of(columns: Mapping[str, sa.Column[Any]]) -> dict[str, str]:
 
 def _is_score(kind: sa.types.TypeEngine[Any]) -> bool:
     return isinstance(kind, sa.Float | ExactNumber)
+
+
+def _exact(column: Element) -> Element:
+    """Return the expression to select for a column. Some drivers give exact numbers as floats."""
+    return sa.cast(column, sa.Text) if isinstance(column.type, ExactNumber) else column
 
 
 def _bin(value: Element, cuts: Sequence[tuple[float, bool]]) -> Element:
