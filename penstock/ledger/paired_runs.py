@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.errors import CompareRefused, nearest
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.pointer_moves import WAS_LIVE, is_live
+from penstock.ledger.pointer_moves import SANDBOX, WAS_LIVE, is_live
 from penstock.ledger.reader import RunRecord, fetch_runs, find_run, select_runs
 from penstock.ledger.tables import runs
 from penstock.run_types import interval_label
@@ -23,7 +23,6 @@ from penstock.wording import plural
 
 COMPLETE = ("published", *WAS_LIVE)
 """States of a run that is or was published."""
-SANDBOX = "sandbox:"
 MOST_PAIRS = 10_000
 """More pairs would not fit the parameters of a statement on each warehouse."""
 
