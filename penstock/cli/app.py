@@ -88,6 +88,7 @@ for module in (
     forget,
     prune,
     publish,
+    monitor,
     ledger,
     models,
     monitor,

@@ -106,8 +106,10 @@ def print_plan(
     as_json: bool = False,
 ) -> None:
     """Print what a run would do."""
+    from penstock.ledger.coverage import read_live_scores
     from penstock.run.budget import make_estimator
     from penstock.run.estimate import newest_memory_profile
+    from penstock.run.plan_notes import describe_replaced
 
     connect = connector(settings)
     pins = resolve_models(pipeline, settings, model)
@@ -121,8 +123,10 @@ def print_plan(
         _row_seconds(pipeline, pins, settings),
     )
     forecasts = [_forecast(pipeline, planned, connect, partition_rows, forecaster) for planned in plan.intervals]
+    again = [planned.interval for planned in plan.intervals if planned.again]
+    replaced = read_live_scores(warehouse, pipeline, again)
     if as_json:
-        write_json(_as_object(pipeline, pins, plan, forecasts))
+        write_json(_as_object(pipeline, pins, plan, forecasts) | {"replaces": replaced})
         return
     out = console()
     if forecasts:
@@ -146,6 +150,8 @@ def print_plan(
             out.print(line, markup=False, soft_wrap=True)
         if settings.memory:
             out.print(_describe_memory(forecasts, forecaster.footprint), markup=False)
+        if replaced.runs:
+            out.print(describe_replaced(replaced), markup=False)
         _print_rest(out.print, plan)
     else:
         from penstock.run.plan_notes import describe_idle

@@ -69,6 +69,7 @@ from penstock.errors.transient import (
 )
 from penstock.errors.usage import (
     AcceptRefused,
+    CompareRefused,
     DestinationDisputed,
     DestinationTaken,
     MemoryTooSmall,
@@ -111,6 +112,7 @@ __all__ = [
     "BrokenArchive",
     "BrokenFile",
     "ClusterUnreachable",
+    "CompareRefused",
     "DatabaseFull",
     "DatabaseLocked",
     "DatabaseUnavailable",

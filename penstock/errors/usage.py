@@ -342,6 +342,27 @@ class AcceptRefused(UsageError):
 
 
 @dataclass(eq=False)
+class CompareRefused(UsageError):
+    """Two sides of a pipeline cannot be compared.
+
+    Cause: the message names it. A name is unknown, a run was never published, no interval is in both, rows were pruned,
+        or the tables have other keys.
+    Remedy: choose other runs from `penstock runs`, or score the same intervals.
+    """
+
+    pipeline: str
+    a: str
+    b: str
+    """Empty if `a` alone is the cause."""
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        sides = f"`{self.a}` and `{self.b}`" if self.b else f"`{self.a}`"
+        return f"{sides} of `{self.pipeline}` cannot be compared: {self.reason}. {self.remedy}"
+
+
+@dataclass(eq=False)
 class RenameRefused(UsageError):
     """A pipeline cannot be renamed in the ledger.
 

@@ -1,7 +1,7 @@
 """Which spans of event time a destination has scores for. A plan reads this instead of all runs."""
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -65,6 +65,36 @@ def read_coverage(database: Database, pipeline: Pipeline) -> Coverage:
         return before > 0 and published[before - 1].covers(interval)
 
     return Coverage(published, tuple(i for i in withdrawn if not is_published(i)), find_live, find_scored_by)
+
+
+@dataclass(frozen=True)
+class LiveScores:
+    """What readers see of some intervals."""
+
+    runs: int
+    rows: int
+    models: tuple[str, ...]
+    """The versions that scored it, as `name/version`."""
+
+
+def read_live_scores(database: Database, pipeline: Pipeline, intervals: Sequence[DataInterval | None]) -> LiveScores:
+    """Count the live runs that runs of these intervals would replace, and their rows. None is a snapshot."""
+    if not intervals or not has_ledger(database):
+        return LiveScores(0, 0, ())
+    with database.reading() as connection:
+        place = destination_name(connection, pipeline.destination)
+    live = (runs.c.destination == place, runs.c.variant == LIVE, runs.c.state == "published")
+    query = select_runs().where(*live)
+    spans = merge(interval for interval in intervals if interval)
+    if spans and None not in intervals:
+        query = query.where(runs.c.interval_start < spans[-1].end, runs.c.interval_end > spans[0].start)
+    found = [
+        run
+        for run in fetch_runs(database, query.order_by(runs.c.interval_start))
+        if None in intervals or run.interval is None or any(span.overlaps(run.interval) for span in spans)
+    ]
+    models = dict.fromkeys(run.models for run in found)
+    return LiveScores(len(found), sum(run.rows_scored or 0 for run in found), tuple(models))
 
 
 def _read_spans(connection: sa.Connection, place: str) -> tuple[DataInterval, ...]:

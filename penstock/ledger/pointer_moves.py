@@ -28,6 +28,8 @@ WAS_LIVE = ("superseded", "withdrawn")
 """States of a run that was live before."""
 Admit = Callable[[sa.Connection, "Sequence[RunRecord]"], None]
 """Refuses runs that may not become live. Called under the locks, and without them for a look."""
+SANDBOX = "sandbox:"
+"""How the variants of sandboxes begin. Their pipeline may differ, so a version's runs do not include them."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def find_scored_by(
 ) -> list[RunRecord]:
     """Return the newest runs that a model version scored, of intervals where it scored no live run.
 
-    Of runs that overlap, the newest is taken. Withdrawn runs are left out.
+    Of runs that overlap, the newest is taken. Withdrawn runs and those of sandboxes are left out.
 
     Args:
         start, end: Take only intervals that touch `[start, end)`.
@@ -151,6 +153,7 @@ def find_scored_by(
         query = query.where(runs.c.interval_end > start)
     if end is not None:
         query = query.where(runs.c.interval_start < end)
+    query = query.where(runs.c.variant.not_like(f"{SANDBOX}%"))
     chosen: list[RunRecord] = []
     for run in fetch_runs(database, query.order_by(runs.c.destination, runs.c.interval_start, runs.c.started_at)):
         if all((pin.name, pin.version) != (name, version) for pin in run.pins.values()):

@@ -35,11 +35,16 @@ class ScoreShift:
     @property
     def reading(self) -> Reading:
         """The PSI in words. A difference that chance explains between few rows is not called a shift."""
-        if self.psi < MOVED:
-            return "steady"
-        if self.psi <= self.chance:
+        if MOVED <= self.psi <= self.chance:
             return "within chance"
-        return "moved" if self.psi <= SHIFTED else "shifted"
+        return read_stability(self.psi)
+
+
+def read_stability(psi: float) -> Literal["steady", "moved", "shifted"]:
+    """Return a PSI in words, by the usual limits."""
+    if psi < MOVED:
+        return "steady"
+    return "moved" if psi <= SHIFTED else "shifted"
 
 
 def measure_shift(now: Sequence[float], rows: int, before: Sequence[float], rows_before: int) -> ScoreShift | None:
@@ -56,14 +61,18 @@ def measure_shift(now: Sequence[float], rows: int, before: Sequence[float], rows
 
 
 def population_stability(now: Sequence[float], before: Sequence[float]) -> float:
-    """Return the population stability index of two runs' 101 quantiles: sum of (now - before) * ln(now / before).
+    """Return the population stability index of two runs' 101 quantiles.
 
-    It sums over ten bins that each held a tenth of the earlier run's rows. A value that fills whole bins is a bin of
-    its own. Below 0.1 steady, 0.1 to 0.25 moved, above 0.25 shifted (Siddiqi 2006).
+    Below 0.1 steady, 0.1 to 0.25 moved, above 0.25 shifted (Siddiqi 2006).
     """
-    cuts = _decile_cuts(before)
-    shares = zip(_shares_between(now, cuts), _shares_between(before, cuts), strict=True)
-    return sum((new - old) * math.log(new / old) for new, old in shares)
+    cuts = decile_cuts(before)
+    return stability_of_shares(_shares_between(now, cuts), _shares_between(before, cuts))
+
+
+def stability_of_shares(now: Sequence[float], before: Sequence[float]) -> float:
+    """Return the population stability index of the bins' shares: sum of (now - before) * ln(now / before)."""
+    pairs = ((max(new, _LEAST_SHARE), max(old, _LEAST_SHARE)) for new, old in zip(now, before, strict=True))
+    return sum((new - old) * math.log(new / old) for new, old in pairs)
 
 
 def share_upto(quantiles: Sequence[float], value: float, *, included: bool = True) -> float:
@@ -93,8 +102,11 @@ def bin_shares(quantiles: Sequence[float], edges: Sequence[float]) -> list[float
     return [upper - lower for lower, upper in pairwise(upto)]
 
 
-def _decile_cuts(quantiles: Sequence[float]) -> list[tuple[float, bool]]:
-    """Return the upper end of each bin, and whether the bin includes it."""
+def decile_cuts(quantiles: Sequence[float]) -> list[tuple[float, bool]]:
+    """Return the upper end of each bin but the last, and whether the bin includes it.
+
+    There are ten bins that each hold a tenth of the rows. A value that fills whole bins is a bin of its own.
+    """
     deciles = quantiles[::10]
     cuts = []
     for value in sorted(set(deciles[1:-1])):
@@ -106,4 +118,4 @@ def _decile_cuts(quantiles: Sequence[float]) -> list[tuple[float, bool]]:
 
 def _shares_between(quantiles: Sequence[float], cuts: Sequence[tuple[float, bool]]) -> list[float]:
     upto = [0.0, *(share_upto(quantiles, value, included=included) for value, included in cuts), 1.0]
-    return [max(upper - lower, _LEAST_SHARE) for lower, upper in pairwise(upto)]
+    return [upper - lower for lower, upper in pairwise(upto)]

@@ -9,7 +9,7 @@ _BINS, _WIDTH, _HEIGHT = 20, 640, 170
 _TOP, _LEFT, _BOTTOM = 26, 44, 24
 _WORDED_BINS = 5
 """Bins of the description in words."""
-_BLUE, _ORANGE, _GREY = "#3b82f6", "#d97706", "#757f8d"
+BLUE, ORANGE, GREY = "#3b82f6", "#d97706", "#757f8d"
 """Legible on white and on Prefect's dark grey, since the picture has no background."""
 
 
@@ -57,22 +57,25 @@ class _Plot:
         top, width = self._y(share), min(self._step - 3, 60)
         x = _LEFT + (i + 0.5) * self._step - width / 2
         place = f'x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" height="{_TOP + _HEIGHT - top:.1f}"'
-        return f'<rect {place} rx="2" fill="{_BLUE}" fill-opacity="0.85"/>'
+        return f'<rect {place} rx="2" fill="{BLUE}" fill-opacity="0.85"/>'
 
     def outline(self, shares: Sequence[float]) -> str:
         tops = enumerate(self._y(share) for share in shares)
         corners = [(_LEFT + (i + side) * self._step, y) for i, y in tops for side in (0, 1)]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
-        return f'<polyline points="{points}" fill="none" stroke="{_ORANGE}" stroke-width="2.5"/>'
+        return f'<polyline points="{points}" fill="none" stroke="{ORANGE}" stroke-width="2.5"/>'
 
     def axes(self, edges: Sequence[float]) -> list[str]:
         base = _TOP + _HEIGHT
-        line = f'<line x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{base}" y2="{base}" stroke="{_GREY}"/>'
-        marks = [_text(_LEFT - 6, _TOP + 5, f"{self._tallest:.0%}", "end"), _text(_LEFT - 6, base + 4, "0 %", "end")]
+        line = f'<line x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{base}" y2="{base}" stroke="{GREY}"/>'
+        marks = [
+            draw_text(_LEFT - 6, _TOP + 5, f"{self._tallest:.0%}", "end"),
+            draw_text(_LEFT - 6, base + 4, "0 %", "end"),
+        ]
         places = [(0.5, "middle")] if edges[0] == edges[-1] else [(0, "start"), (0.5, "middle"), (1, "end")]
         for part, anchor in places:
             value = edges[0] + (edges[-1] - edges[0]) * part
-            marks.append(_text(_LEFT + _WIDTH * part, base + 18, f"{value:.3g}", anchor))
+            marks.append(draw_text(_LEFT + _WIDTH * part, base + 18, f"{value:.3g}", anchor))
         return [line, *marks]
 
     def _y(self, share: float) -> float:
@@ -81,14 +84,15 @@ class _Plot:
 
 def _legend(labels: Sequence[str]) -> list[str]:
     drawn, x = [], _LEFT
-    for label, colour in zip(labels, (_BLUE, _ORANGE), strict=False):
+    for label, colour in zip(labels, (BLUE, ORANGE), strict=False):
         drawn.append(f'<rect x="{x}" y="4" width="14" height="11" rx="2" fill="{colour}"/>')
-        drawn.append(_text(x + 20, 14, label, "start"))
+        drawn.append(draw_text(x + 20, 14, label, "start"))
         x += 40 + 8 * len(label)
     return drawn
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    style = f'font-size="14" font-family="sans-serif" fill="{_GREY}" text-anchor="{anchor}"'
+def draw_text(x: float, y: float, text: str, anchor: str) -> str:
+    """Return a line of text. `anchor` is the part that is at the place: start, middle or end."""
+    style = f'font-size="14" font-family="sans-serif" fill="{GREY}" text-anchor="{anchor}"'
     escaped = text.replace("&", "&amp;").replace("<", "&lt;")
     return f'<text x="{x:.1f}" y="{y}" {style}>{escaped}</text>'

@@ -94,6 +94,21 @@ def prepare(
         return known
 
 
+def stored_columns(connection: sa.Connection, history: sa.TableClause) -> "list[sa.Column[Any]]":
+    """Return the columns of an existing history table, with the types of its values. Those of the key are not NULL."""
+    own: dict[str, Any] = {"run_id": HistoryRunId, "partition": sa.Integer()}
+    dialect = connection.dialect.name
+    return [
+        sa.Column(
+            sa.quoted_name(c["name"], quote=True),
+            own.get(c["name"]) or stored_type(c["type"], dialect, key=not c["nullable"]),
+            nullable=c["nullable"],
+            autoincrement=False,
+        )
+        for c in sa.inspect(connection).get_columns(history.name, schema=history.schema)
+    ]
+
+
 def check_rows(database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table) -> None:
     """Check that an existing history table can take such rows. Change nothing.
 
@@ -215,9 +230,9 @@ def match_existing(
     Raises:
         DestinationMismatch: the key differs, or a type differs and a stored value would not survive the change.
     """
-    dialect = connection.dialect
-    there = {c["name"]: c for c in sa.inspect(connection).get_columns(wanted.name, schema=wanted.schema)}
-    key = {name for name, column in there.items() if not column["nullable"]} - set(_OWN)
+    columns = stored_columns(connection, wanted)
+    kinds = {column.name: column.type for column in columns}
+    key = {column.name for column in columns if not column.nullable} - set(_OWN)
     asked = {c.name for c in wanted.primary_key.columns} - set(_OWN)
     if key != asked:
         raise DestinationMismatch(
@@ -225,22 +240,14 @@ def match_existing(
             f"its key is {_listed(key)}, and the pipeline's is {_listed(asked)}",
             "Name another `destination.table` for the new key; the old table stays as it is",
         )
-    kinds = {
-        name: wanted.c[name].type if name in _OWN else stored_type(column["type"], dialect.name, key=name in key)
-        for name, column in there.items()
-    }
-    columns = [
-        sa.Column(sa.quoted_name(n, quote=True), kinds[n], nullable=c["nullable"], autoincrement=False)
-        for n, c in there.items()
-    ]
     primary = sa.PrimaryKeyConstraint(*(c.name for c in wanted.primary_key.columns))
     stored = sa.Table(wanted.name, sa.MetaData(), *columns, primary, schema=wanted.schema)
     declared = connection.execute(dialect_of(connection).declared_types(stored))
     stored.info[_DECLARED] = {str(name): kind for name, kind in declared}
-    unfit = [n for n in rows.column_names if n in there and fit_column(rows[n], kinds[n]) is None]
+    unfit = [n for n in rows.column_names if n in kinds and fit_column(rows[n], kinds[n]) is None]
     changes = [Retype(n, kinds[n], wanted.c[n].type) for n in unfit]
     statements = _plan_retype(connection, stored, changes, key, rows, views) if changes else []
-    return stored, [c for c in wanted.columns if c.name not in there], statements
+    return stored, [c for c in wanted.columns if c.name not in kinds], statements
 
 
 def _plan_retype(

@@ -1,6 +1,7 @@
 """Say in sentences what a plan leaves out, and why."""
 
 from penstock.interval import iso
+from penstock.ledger.coverage import LiveScores
 from penstock.run.planning import Plan
 from penstock.wording import plural
 
@@ -28,6 +29,12 @@ def describe_withdrawn(plan: Plan) -> str:
     """Say how many intervals were withdrawn and not scored again."""
     are, them = ("is", "it") if plan.withdrawn == 1 else ("are", "them")
     return f"{plural(plan.withdrawn, 'interval')} {are} withdrawn (only a restate scores {them} again)"
+
+
+def describe_replaced(live: LiveScores) -> str:
+    """Say what readers see now of the intervals that are scored again."""
+    scores, of_runs = plural(live.rows, "score"), plural(live.runs, "run")
+    return f"replaced when they are published: {scores} of {of_runs} by {', '.join(live.models)}, which readers see now"
 
 
 def describe_left_over(plan: Plan) -> str:

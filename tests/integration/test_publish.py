@@ -104,9 +104,7 @@ def test_a_withdrawn_run_can_be_published_by_its_id(place: ChangingPlace) -> Non
 def test_a_challengers_run_goes_live_in_place_of_the_champions(place: ChangingPlace) -> None:
     """Version 1's run of the second day becomes a published shadow, as a challenger leaves it."""
     shadow, champion = scored_by(place, "1")[1], scored_by(place, "2")[1]
-    with place.warehouse.writing() as connection:
-        made = {"state": "published", "variant": "shadow:card-risk/1", "replaced_by_run_id": None, "retired_at": None}
-        connection.execute(sa.update(runs).where(runs.c.run_id == shadow.run_id).values(**made))
+    as_variant(place, shadow, "shadow:card-risk/1")
     assert place.seen_scores() == place.scores(1, 2, 3, version="2")
 
     arguments = ("--start", "2026-01-02", "--end", "2026-01-03", "--reason", "it was better", "--yes")
@@ -118,6 +116,56 @@ def test_a_challengers_run_goes_live_in_place_of_the_champions(place: ChangingPl
     [move] = moves_of(place.warehouse, champion.run_id)
     assert (move.run_id, move.variant_before) == (shadow.run_id, "shadow:card-risk/1")
     place.verify()
+
+
+def test_a_challengers_past_goes_live_in_one_command_as_the_dry_run_counted(place: ChangingPlace) -> None:
+    for run in scored_by(place, "1"):
+        as_variant(place, run, "shadow:card-risk/1")
+    arguments = ("publish", "--pipeline", "card-risk", "--scored-by", "card-risk/1")
+    stored = count_rows(place)
+
+    before = dict(place.view("score"))
+    code, text = place.command(*arguments, "--dry-run", "--json")
+    assert code == 0, text
+    counted = json.loads(text)
+    assert dict(place.view("score")) == before
+    code, text = place.command(*arguments, "--reason", "it was better", "--yes")
+    assert code == 0, text
+
+    after = dict(place.view("score"))
+    assert sum(each["changed"] for each in counted) == sum(before[key] != after[key] for key in before) > 0
+    assert sum(each["same"] for each in counted) == sum(before[key] == after[key] for key in before)
+    assert after == place.scores(1, 2, 3, version="1")
+    assert count_rows(place) == stored
+    assert {run.variant for run in scored_by(place, "1")} == {"live"}
+    code, text = place.command(
+        "publish", "--pipeline", "card-risk", "--scored-by", "card-risk/2", "--reason", "back", "--yes"
+    )
+    assert code == 0, text
+    assert dict(place.view("score")) == before
+    place.verify()
+
+
+def as_variant(place: ChangingPlace, run: RunRecord, variant: str, state: str = "published") -> None:
+    """Make a run what a challenger or a sandbox leaves."""
+    made = {"state": state, "variant": variant, "replaced_by_run_id": None, "retired_at": None}
+    with place.warehouse.writing() as connection:
+        connection.execute(sa.update(runs).where(runs.c.run_id == run.run_id).values(**made))
+
+
+def count_rows(place: ChangingPlace) -> int:
+    with place.warehouse.reading() as connection:
+        return int(connection.execute(sa.text("select count(*) from card_risk_scores__history")).scalar_one())
+
+
+@pytest.mark.parametrize("state", ["published", "superseded"])
+def test_a_sandboxes_run_does_not_go_live_with_the_version_that_it_tried(place: ChangingPlace, state: str) -> None:
+    for run in scored_by(place, "1"):
+        as_variant(place, run, "sandbox:wider", state)
+
+    code, text = place.command("publish", "--pipeline", "card-risk", "--scored-by", "card-risk/1", "--dry-run")
+
+    assert (code, "nothing to publish" in text) == (0, True), text
 
 
 def test_what_is_live_already_is_left_alone(place: ChangingPlace) -> None:
@@ -328,6 +376,11 @@ def test_a_restate_scores_what_an_old_version_scored(place: ChangingPlace) -> No
 
     days = [("2026-01-01 → 01-02", "restate"), ("2026-01-03 → 01-04", "restate")]
     assert place.plan(3, *options) == days
+    code, text = place.command_on(3, "plan", str(place.spec), "--json", *options)
+    assert (code, json.loads(text)["replaces"]) == (0, {"runs": 2, "rows": 8, "models": ["card-risk/1"]})
+    code, text = place.command_on(3, "run", str(place.spec), "--dry-run", *options)
+    assert code == 0, text
+    assert "replaced when they are published: 8 scores of 2 runs by card-risk/1" in " ".join(text.split())
     assert place.plan(3, *options, "--start", "2026-01-02", "--end", "2026-01-04") == days[1:]
     place.driver.run(end_of(3), "restate", None, None, "card-risk/1")
 

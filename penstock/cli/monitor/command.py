@@ -2,6 +2,7 @@
 
 import typer
 
+from penstock.cli.monitor.compare import compare_sides
 from penstock.cli.monitor.drift import show_drift
 from penstock.cli.monitor.replay import replay_limits
 
@@ -9,6 +10,8 @@ from penstock.cli.monitor.replay import replay_limits
 def add_commands(app: typer.Typer) -> None:
     group = typer.Typer(help="Watch the scores and their inputs.", no_args_is_help=True)
     group.command("drift", epilog="Example: penstock monitor drift card-risk")(show_drift)
+    compared = "Example: penstock monitor compare card-risk card-risk/3 card-risk/4 --flips flips.csv"
+    group.command("compare", epilog=compared)(compare_sides)
     replayed = 'Example: penstock monitor replay card-risk --expectation "mean(score) < 0.2" --quarantine-limit 0.01'
     group.command("replay", epilog=replayed)(replay_limits)
     app.add_typer(group, name="monitor")
