@@ -26,6 +26,8 @@ from penstock.tasks.outcome import find_outcome, record_outcome
 Outcome = Literal["published", "halted", "failed"]
 FLOW_RUN_FAILED = "penstock.flow-run.failed"
 """The event of a scoring flow run that failed, once, however many of its intervals failed."""
+CHALLENGER_FAILED = "penstock.challenger.failed"
+"""The event of a challenger without a published run. Its champion is published."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,29 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
             "excluded": totals.excluded,
         }
     _emit(run.pipeline, outcome, message, {"model": str(run.model), "variant": run.variant}, payload)
+
+
+def announce_challenger(run: ScoringRun, run_id: str | None, model: str, state: str, error: str) -> None:
+    """Emit `penstock.challenger.failed` about a challenger that was not published beside its champion.
+
+    Args:
+        run: The champion's run.
+        run_id: The challenger's run. None if it has none.
+        state: `failed`, or `halted` by a gate on its scores.
+    """
+    resource, related = _describe_resource(run.pipeline)
+    about = {"champion_run_id": run.run_id, "run_id": run_id, "model": model, "state": state}
+    emit_event(
+        event=CHALLENGER_FAILED,
+        resource=resource | {"penstock.model": model},
+        related=related,
+        payload={
+            "pipeline": run.pipeline.name,
+            "message": error[:LONGEST_MESSAGE],
+            "interval": interval_label(run.interval),
+            **about,
+        },
+    )
 
 
 def announce_halt(pipeline: Pipeline, halt: Halted) -> None:

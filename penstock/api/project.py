@@ -207,7 +207,7 @@ class Project:
         """
         steps = self._steps(pipeline)
         pins = {step: self.registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model).items()}
-        run = steps.claim(planned, pins)
+        run = steps.claim(planned, pins, challengers=steps.pin_challengers(pins))
         if run is None:
             live = find_published(steps.warehouse, pipeline, interval_key(planned.interval))
             return self._scored(pipeline, live, "skipped")

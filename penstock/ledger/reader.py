@@ -74,6 +74,10 @@ class RunRecord:
     """Time zone of the interval's dates. None for runs of old versions, whose dates are in UTC."""
     destination: str | None
     """`schema.table`, as the ledger names the destination."""
+    champion_run_id: str | None
+    """Of a challenger's run: the run that scored the same rows for readers."""
+    share: float | None
+    """Share of the rows that a challenger's run scored. None: all."""
 
     @property
     def model(self) -> str:
@@ -198,7 +202,8 @@ def has_published(database: Database, pipeline: Pipeline) -> bool:
     """Whether a run with this very spec has been published."""
     same = (runs.c.pipeline == pipeline.name, runs.c.spec_fingerprint == pipeline.fingerprint)
     with database.reading() as connection:
-        found = sa.select(runs.c.run_id).where(*same, runs.c.published_at.is_not(None)).limit(1)
+        published = (runs.c.variant == LIVE, runs.c.published_at.is_not(None))
+        found = sa.select(runs.c.run_id).where(*same, *published).limit(1)
         return connection.execute(found).first() is not None
 
 

@@ -58,6 +58,8 @@ runs = sa.Table(
     sa.Column("replaced_by_run_id", RunId, info={"since": 7}),  # of `abandoned` and `superseded` runs
     sa.Column("timezone", sa.Text, info={"since": 8}),  # of the interval's dates; NULL: UTC
     sa.Column("destination", sa.Text, info={"since": 8}),  # `schema.table`, see `destinations`
+    sa.Column("champion_run_id", RunId, info={"since": 10}),  # of a challenger's run: the one that readers saw
+    sa.Column("share", sa.Double, info={"since": 10}),  # of the rows that a challenger scores; NULL: all
 )
 
 

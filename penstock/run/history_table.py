@@ -85,13 +85,39 @@ def prepare(
         DestinationMismatch: the table has another key, or a column of another type.
         QueryFailed: the name is taken by something that is not Penstock's.
     """
-    identity = (database.url.render_as_string(hide_password=False), f"{destination.schema_}.{destination.table}")
+    identity = _identify(database, destination)
     wanted = history_table(destination, key, rows.schema)
     with _lock:
         known = _ready.get(identity)
         if again or known is None or not _takes(known, wanted, rows):
             known = _ready[identity] = _prepare(database, destination, wanted, rows, steps)
         return known
+
+
+def require_fit(database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table) -> sa.Table:
+    """Return the history table as it is, for rows that must not change it.
+
+    Raises:
+        DestinationMismatch: it would need another column or another type.
+    """
+    identity = _identify(database, destination)
+    wanted = history_table(destination, key, rows.schema)
+    with _lock:
+        known = _ready.get(identity)
+    if known is not None and _takes(known, wanted, rows):
+        return known
+    with database.reading() as connection:
+        stored, new, statements = _match_existing(connection, destination, wanted, rows)
+    if new or statements:
+        reason = "the rows of a challenger would change a column of the table, or add one"
+        raise DestinationMismatch(
+            destination.table, reason, "Promote the version, or score it in a pipeline of its own"
+        )
+    return stored
+
+
+def _identify(database: Database, destination: Destination) -> tuple[str, str]:
+    return database.url.render_as_string(hide_password=False), f"{destination.schema_}.{destination.table}"
 
 
 def check_rows(database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table) -> None:

@@ -1,5 +1,12 @@
 """The values that the steps of a run exchange. Rows are Arrow tables, all others are frozen dataclasses."""
 
+from penstock.run_types.challengers import (
+    NO_CHALLENGERS,
+    SHADOW,
+    Challengers,
+    PinnedChallenger,
+    pin_challengers,
+)
 from penstock.run_types.findings import (
     BrokenRecord,
     FailedExpectation,
@@ -14,8 +21,16 @@ from penstock.run_types.findings import (
     Verdict,
     Waivers,
 )
-from penstock.run_types.rows import ExtractedRows, Features, Receipt, ScoredRows
-from penstock.run_types.scoring_run import ModelPin, Pins, ScoringRun, deciding_model, interval_key, interval_label
+from penstock.run_types.rows import ChallengerResult, ExtractedRows, Features, Receipt, ScoredRows
+from penstock.run_types.scoring_run import (
+    LeftOut,
+    ModelPin,
+    Pins,
+    ScoringRun,
+    deciding_model,
+    interval_key,
+    interval_label,
+)
 from penstock.run_types.source_plan import (
     PLACES,
     Bound,
@@ -30,19 +45,25 @@ from penstock.run_types.source_plan import (
 )
 
 __all__ = [
+    "NO_CHALLENGERS",
     "PLACES",
+    "SHADOW",
     "Bound",
     "BrokenRecord",
+    "ChallengerResult",
+    "Challengers",
     "ExtractedRows",
     "FailedExpectation",
     "Features",
     "FileState",
     "Horizon",
+    "LeftOut",
     "LogNotes",
     "Misfit",
     "ModelPin",
     "NullKey",
     "Partition",
+    "PinnedChallenger",
     "Pins",
     "Reason",
     "Receipt",
@@ -62,4 +83,5 @@ __all__ = [
     "deciding_model",
     "interval_key",
     "interval_label",
+    "pin_challengers",
 ]

@@ -1,0 +1,100 @@
+"""Challengers: other versions score the same rows in the same run, and nothing of theirs touches the champion."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+
+from penstock.errors import PublishRefused
+from penstock.ledger.reader import RunRecord, list_runs
+from penstock.models.registry import Registry
+from penstock.models.training import train
+from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks.process_resources import connect
+from penstock.upkeep.live_changes import publish_with_rows
+from penstock.upkeep.verify import verify_ledger
+from tests.conftest import DIALECTS, view_rows
+from tests.driver import Driver
+from tests.shop import SPEC, START, Place, payments
+
+CHALLENGER = "challengers: [{model: card-risk@challenger}]\n"
+END = START + timedelta(days=3)
+
+
+def register(registry: Registry, *, columns: tuple[str, ...] = (), alias: str = "challenger", classes: int = 2) -> None:
+    """Register another version of the model, which sees some of the columns and gives other scores."""
+    rows = payments(days=2, a_day=300, seed=7)
+    amount = rows["amount"].to_numpy()
+    label = np.digitize(amount, [20, 40][: classes - 1])
+    names = pa.array([str(n) for n in label]) if classes > 2 else pa.array(label)
+    frame = rows.select(list(columns or ("amount", "items", "country", "first"))).append_column("label", names)
+    objective = {"objective": "multi:softprob"} if classes > 2 else {}
+    train(frame, "label", rounds=3, **objective).register(registry, "card-risk", alias=alias)
+
+
+@dataclass
+class Shop:
+    """A place with a challenger in its spec."""
+
+    place: Place
+
+    def run(self, days: int = 3, *asked: Any) -> list[str]:
+        driver = Driver(load_pipeline(self.place.spec), connect, self.place.registry)
+        return driver.run(START + timedelta(days=days), *asked)
+
+    def runs(self, variant: str = "", state: str = "") -> list[RunRecord]:
+        """Return runs, the oldest interval first. A variant is given by its beginning."""
+        found = [run for run in list_runs(self.place.warehouse, limit=1000) if run.variant.startswith(variant)]
+        return sorted((run for run in found if state in ("", run.state)), key=lambda run: run.interval_key)
+
+    def rows_of(self, run: RunRecord) -> dict[int, float]:
+        query = sa.text("select payment_id, score from card_risk_scores__history where run_id = :run")
+        with self.place.warehouse.reading() as connection:
+            return dict(connection.execute(query, {"run": run.run_id}).tuples().all())
+
+    def verify(self) -> None:
+        assert verify_ledger(self.place.warehouse) == ()
+
+
+@pytest.fixture
+def shop(make_place: Callable[..., Place], request: pytest.FixtureRequest) -> Shop:
+    dialect = getattr(request, "param", "sqlite")
+    place = make_place(dialect, dialect, SPEC + CHALLENGER)
+    register(place.registry)
+    return Shop(place)
+
+
+@pytest.mark.parametrize("shop", DIALECTS, indirect=True)
+def test_a_challenger_scores_the_same_rows_in_a_run_of_its_own(shop: Shop) -> None:
+    steps = shop.run()
+
+    assert steps.count("challenger published") == 3
+    champions, shadows = shop.runs("live"), shop.runs("shadow:card-risk/2")
+    assert [run.state for run in (*champions, *shadows)] == ["published"] * 6
+    for champion, shadow in zip(champions, shadows, strict=True):
+        assert shadow.champion_run_id == champion.run_id
+        assert shadow.model == "card-risk/2"
+        assert shadow.rows_extracted == champion.rows_extracted
+        mine, theirs = shop.rows_of(shadow), shop.rows_of(champion)
+        assert mine.keys() == theirs.keys()
+        assert mine != theirs
+    assert {row[0] for row in view_rows(shop.place.warehouse)} == set().union(*map(shop.rows_of, champions))
+    assert len(view_rows(shop.place.warehouse)) == sum(run.rows_scored or 0 for run in champions)
+    shop.verify()
+
+
+def test_the_champions_rows_are_the_same_with_and_without_a_challenger(shop: Shop) -> None:
+    shop.run()
+    beside = view_rows(shop.place.warehouse)
+    shop.place.spec.write_text(SPEC)
+
+    shop.run(3, "restate", START, END)
+
+    assert view_rows(shop.place.warehouse) == beside
+    shop.verify()
