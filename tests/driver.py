@@ -85,6 +85,7 @@ class Driver:
         yield "resolve"
         land_logs(self.pipeline, self.does.connect)
         yield "collect logs"
+        self.does.abandon_dead_runs()
         todo = self.does.plan(now, mode, start, end, scored_by)
         yield "plan"
         for planned in todo.intervals:

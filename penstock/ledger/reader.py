@@ -208,11 +208,13 @@ def has_published(database: Database, pipeline: Pipeline) -> bool:
 
 
 def list_own_runs(database: Database, pipeline: str, owner: str, since: datetime) -> list[RunRecord]:
-    """Return the pipeline's runs that a process claimed since a moment, the oldest first."""
+    """Return the pipeline's runs that a process claimed since a moment, the oldest first. Challengers' are left out."""
     if not has_ledger(database):
         return []
     own = (runs.c.pipeline == pipeline, runs.c.started_at >= since, runs.c.lease_owner == owner)
-    return fetch_runs(database, select_runs().where(*own).order_by(runs.c.started_at, runs.c.interval_key))
+    return fetch_runs(
+        database, select_runs().where(*own, runs.c.variant == LIVE).order_by(runs.c.started_at, runs.c.interval_key)
+    )
 
 
 def find_run(database: Database, prefix: str) -> RunRecord:

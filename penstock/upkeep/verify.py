@@ -11,7 +11,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
 from penstock.ledger.tables import destinations, moves, partitions, quarantine, runs, validations
 from penstock.run.history_table import HistoryRunId, history_name
-from penstock.run_types import interval_key
+from penstock.run_types import SHADOW, interval_key
 from penstock.upkeep.erasure import count_forgotten
 
 ENDED_WITH_COUNTS = ("published", "audited", "superseded", "withdrawn")
@@ -55,7 +55,7 @@ def _one_run_an_interval(connection: sa.Connection) -> Iterator[Violation]:
 
 def _no_overlaps_and_one_owner(connection: sa.Connection) -> Iterator[Violation]:
     owners = dict(connection.execute(sa.select(destinations.c.destination, destinations.c.pipeline)).tuples().all())
-    live = sa.select(runs.c.destination).where(runs.c.state == "published").distinct()
+    live = sa.select(runs.c.destination).where(runs.c.state == "published", runs.c.variant == LIVE).distinct()
     for place in connection.execute(live).scalars().all():
         dispute = find_dispute(connection, place, SHOWN)
         if dispute and dispute.overlaps:
@@ -115,6 +115,16 @@ def _links_are_runs(connection: sa.Connection) -> Iterator[Violation]:
     yield from _list_runs(connection, "a published run has its time", unmarked)
     nowhere = sa.and_(runs.c.state.in_(("running", "published")), runs.c.destination.is_(None))
     yield from _list_runs(connection, "a run names its destination", nowhere)
+
+
+def _challengers_stand_beside_champions(connection: sa.Connection) -> Iterator[Violation]:
+    champion = runs.alias("champion")
+    theirs = sa.exists().where(champion.c.run_id == runs.c.champion_run_id, champion.c.variant == LIVE)
+    beside = runs.c.variant.startswith(SHADOW)
+    alone = sa.and_(beside, ~theirs)
+    yield from _list_runs(connection, "a challenger's run names its champion's", alone)
+    odd = sa.and_(runs.c.variant == LIVE, sa.or_(runs.c.champion_run_id.is_not(None), runs.c.share.is_not(None)))
+    yield from _list_runs(connection, "a live run is no challenger's", odd)
 
 
 def _readers_see_the_published_rows(connection: sa.Connection) -> Iterator[Violation]:
@@ -190,6 +200,7 @@ CHECKS: tuple[Check, ...] = (
     _counts_add_up,
     _parts_belong_to_runs,
     _links_are_runs,
+    _challengers_stand_beside_champions,
     _readers_see_the_published_rows,
 )
 """The invariants, one function for each subject."""
