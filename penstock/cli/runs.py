@@ -75,7 +75,7 @@ def _print_table(
             "run": short(run.run_id),
             **({} if of_one else {"pipeline": run.pipeline}),
             "interval": interval_label(run.interval),
-            **({"variant": run.variant} if variants else {}),
+            **({"variant": run.variant.partition(":")[0]} if variants else {}),
             "state": run.state,
             "scored": count(run.rows_published),
             "refused": count(run.rows_quarantined),

@@ -10,16 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from penstock.cli.app import app
+from penstock.errors import PublishRefused, SettingsError, SpecError
+from penstock.ledger.quarantine import count_rows, quarantined_rows
 from penstock.ledger.reader import RunRecord, list_runs
+from penstock.ledger.releases import release_rows
 from penstock.models.registry import Registry
 from penstock.models.training import train
 from penstock.report.card import run_card
 from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connect
+from penstock.upkeep.live_changes import publish_with_rows
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS, view_rows
-from tests.driver import Driver
+from tests.driver import Driver, lapse_leases
 from tests.shop import SPEC, START, Place, payments
 
 CHALLENGER = "challengers: [{model: card-risk@challenger}]\n"
@@ -190,3 +196,136 @@ def test_the_real_flow_scores_challengers_and_goes_on_without_one_that_fails(sho
     assert len(shop.runs("live", "published")) == 2
     assert all("visits" in (run.error or "") for run in shop.runs("shadow:card-risk/3"))
     shop.verify()
+
+
+@pytest.mark.parametrize("shop", DIALECTS, indirect=True)
+def test_a_shadow_is_published_backwards_in_time_and_the_others_follow(shop: Shop) -> None:
+    register(shop.place.registry, columns=("amount",))
+    shop.place.spec.write_text(SPEC + "challengers: [{model: card-risk@2}, {model: card-risk@3}]\n")
+    shop.run()
+    champions = shop.runs("live")
+    second, third = shop.runs("shadow:card-risk/2"), shop.runs("shadow:card-risk/3")
+
+    publish_with_rows(shop.place.warehouse, [run.run_id for run in second[:2]], "Ada", "it sees more")
+
+    live = shop.runs("live", "published")
+    assert [run.run_id for run in live] == [second[0].run_id, second[1].run_id, champions[2].run_id]
+    assert all((run.champion_run_id, run.share) == (None, None) for run in live)
+    assert [run.state for run in champions] == ["published"] * 3  # as read before
+    assert [run.champion_run_id for run in shop.runs("shadow:card-risk/3")] == [run.run_id for run in live]
+    expected = shop.rows_of(live[0]) | shop.rows_of(live[1]) | shop.rows_of(live[2])
+    assert {row[0]: row[1] for row in view_rows(shop.place.warehouse)} == expected
+    assert shop.run() == ["resolve", "collect logs", "plan"]  # nothing is due, and no row is late
+    shop.verify()
+    publish_with_rows(shop.place.warehouse, [run.run_id for run in champions[:2]], "Ada", "it does not")
+    assert [run.run_id for run in shop.runs("live", "published")] == [run.run_id for run in champions]
+    assert [run.champion_run_id for run in shop.runs("shadow:card-risk/3")] == [run.run_id for run in champions]
+    assert len(third) == 3
+    shop.verify()
+
+
+def test_a_share_takes_the_same_keys_whatever_the_partitions(shop: Shop) -> None:
+    chosen = []
+    for size in (40, 150, 1000):
+        text = SPEC.replace("partition_rows: 150", f"partition_rows: {size}")
+        shop.place.spec.write_text(f"{text}challengers: [{{model: card-risk@challenger, share: 0.3}}]\n")
+        shop.run(3, "restate", START, END)
+        runs = shop.runs("shadow:", "published")
+        chosen.append(set().union(*map(shop.rows_of, runs)))
+        for run in runs:
+            parts = (run.rows_scored, run.rows_quarantined, run.rows_excluded)
+            assert run.rows_extracted == sum(part or 0 for part in parts) == 250
+            assert run.share == 0.3
+    assert chosen[0] == chosen[1] == chosen[2]
+    assert 150 < len(chosen[0]) < 300
+    with pytest.raises(PublishRefused, match=r"share of the rows: .* scored 30\.0%"):
+        publish_with_rows(shop.place.warehouse, [shop.runs("shadow:", "published")[0].run_id], "Ada", "it is better")
+    shop.verify()
+
+
+def test_a_challenger_that_is_the_champion_is_left_out(shop: Shop) -> None:
+    shop.place.registry.promote("card-risk", "1", "challenger")
+
+    shop.run(1)
+
+    assert [run.variant for run in shop.runs()] == ["live"]
+    card = run_card(shop.place.warehouse, shop.runs()[0].run_id)
+    assert "not scored: it is<br>card-risk/1" in card or "it is card-risk/1" in card.replace("<br>", " ")
+
+
+def test_a_restate_supersedes_the_challengers_runs_too(shop: Shop) -> None:
+    shop.run()
+
+    shop.run(3, "restate", START, START + timedelta(days=1))
+
+    first = [run for run in shop.runs("shadow:") if run.interval_start == START]
+    assert sorted(run.state for run in first) == ["published", "superseded"]
+    newer = next(run for run in first if run.state == "published")
+    older = next(run for run in first if run.state == "superseded")
+    assert older.replaced_by_run_id == newer.run_id
+    assert newer.champion_run_id in {run.run_id for run in shop.runs("live", "published")}
+    shop.verify()
+
+
+def test_a_challenger_whose_champion_is_published_and_whose_process_died_is_given_up(shop: Shop) -> None:
+    driver = Driver(load_pipeline(shop.place.spec), connect, shop.place.registry)
+    steps = driver.steps(START + timedelta(days=1))
+    while next(steps) != "publish":
+        pass
+    steps.close()
+    [champion], [shadow] = shop.runs("live"), shop.runs("shadow:")
+    assert (champion.state, shadow.state) == ("published", "running")
+    shop.verify()
+    lapse_leases(shop.place.warehouse)
+
+    shop.run(1)
+
+    assert [run.state for run in shop.runs()] == ["published", "abandoned"]
+    shop.verify()
+
+
+def test_refused_rows_of_a_challenger_are_its_own(shop: Shop) -> None:
+    refuses_rows(shop)
+    shop.place.spec.write_text(shop.place.spec.read_text() + "quarantine_limit: 0.5\n")
+
+    shop.run(1)
+
+    [champion], [shadow] = shop.runs("live"), shop.runs("shadow:")
+    assert (champion.rows_quarantined, shadow.rows_quarantined) == (0, 61)
+    assert quarantined_rows(shop.place.warehouse, "card-risk") == []
+    refused = quarantined_rows(shop.place.warehouse, run_id=shadow.run_id, limit=100)
+    assert (len(refused), count_rows(shop.place.warehouse, "card-risk")) == (61, 0)
+    with pytest.raises(SettingsError, match=f"its champion's run {champion.run_id[:8]}"):
+        release_rows(shop.place.warehouse, shadow.run_id, refused, "Ada", "they are right")
+    shop.verify()
+
+
+def test_plan_check_and_runs_name_the_challengers(shop: Shop) -> None:
+    def invoke(*arguments: str) -> str:
+        return " ".join(CliRunner().invoke(app, arguments).output.split())
+
+    listed = (
+        "challengers: [{model: card-risk@challenger, share: 0.5}, {model: card-risk@1}, {model: card-risk@nobody}]\n"
+    )
+    shop.place.spec.write_text(SPEC + listed)
+    spec = str(shop.place.spec)
+
+    plan, check = invoke("plan", spec, "--end", "2026-01-02"), invoke("check", spec)
+
+    assert "challenger card-risk/2: 50.0% of the rows" in plan
+    assert "challenger card-risk@1 would not be scored: it is card-risk/1, the champion's version" in plan
+    assert "challenger card-risk@nobody would not be scored: there is no model" in plan
+    assert "card-risk/2 scores 50.0% of the rows" in check
+    assert "challenger `card-risk@nobody`" in check
+    shop.run(1)
+    assert " shadow published 1" in invoke("runs")
+    shown = invoke("show", shop.runs("shadow:")[0].run_id)
+    assert f"Challenger of run {shop.runs('live')[0].run_id[:8]}, scores 50.0% of the rows" in shown
+
+
+def test_challengers_go_with_one_model(shop: Shop) -> None:
+    steps = SPEC.replace("model: card-risk@champion", "models: [{name: screen, model: card-risk@champion}]")
+    shop.place.spec.write_text(steps + CHALLENGER)
+
+    with pytest.raises(SpecError, match="`challengers` go with `model`, not with `models`"):
+        load_pipeline(shop.place.spec)
