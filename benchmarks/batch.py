@@ -43,8 +43,10 @@ def make_rows(rows: int, numbers: tuple[str, ...] = NUMBERS, span: timedelta = D
     )
 
 
-def register_model(place: Place, rows: pa.Table, features: tuple[str, ...]) -> None:
-    """Train a model on the first three features as signal, and register it as champion."""
+def register_model(
+    place: Place, rows: pa.Table, features: tuple[str, ...], aliases: tuple[str, ...] = ("champion",)
+) -> None:
+    """Train a model on the first three features as signal, and register a version for each alias."""
     from penstock.models.registry import Registry  # the environments of peers have no Penstock
     from penstock.models.training import train
 
@@ -53,7 +55,8 @@ def register_model(place: Place, rows: pa.Table, features: tuple[str, ...]) -> N
     noise = np.random.default_rng(2).standard_normal(sample.num_rows)
     label = pa.array((first * second + third + noise > 0).astype(np.int64))
     trained = train(sample.append_column("label", label), "label", rounds=TREES, holdout=0, params={"max_depth": DEPTH})
-    trained.register(Registry(place.models), place.workload.lower(), alias="champion")
+    for alias in aliases:
+        trained.register(Registry(place.models), place.workload.lower(), alias=alias)
 
 
 def spell_expectations(stage: str) -> dict[str, Any]:

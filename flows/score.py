@@ -14,11 +14,12 @@ from penstock.ledger.run_lease import describe_error, end_claimed_run, run_lease
 from penstock.resources.free_memory import freeze_libraries
 from penstock.run.plan_notes import describe_range
 from penstock.run.planning import PlannedInterval
-from penstock.run_types import Pins
+from penstock.run_types import NO_CHALLENGERS, Challengers, Pins
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.artifacts import Progress, describe_ended, report, show_plan, show_summary
 from penstock.tasks.asked import read_asked_score
 from penstock.tasks.cancellation import settle_cancelled, watching_cancel
+from penstock.tasks.challengers import conclude_challengers, resolve_challengers
 from penstock.tasks.conclusion import conclude
 from penstock.tasks.events import announce, announce_drift, announce_halt, end_score
 from penstock.tasks.flow_parameters import serialize_without_fastapi
@@ -94,6 +95,7 @@ def score(
         known = spec = asked.pipeline
         rows = asked.partition_rows
         pins = resolve_models(spec, asked.model)
+        challengers = resolve_challengers(spec, pins)
         if any(source.kind == "log" for source in spec.sources.values()):
             collect_logs(whole(spec))
         todo = plan(whole(spec), now, asked.mode, asked.start, asked.end, asked.scored_by)
@@ -118,9 +120,10 @@ def score(
             score_one = prepare_subflow(score_interval, task_runner)
             ended = []
             for each in todo.intervals:
-                state = score_one(whole(spec), whole(each), whole(pins), rows, return_state=True)
+                given = (whole(spec), whole(each), whole(pins), rows, whole(challengers))
+                state = score_one(*given, return_state=True)
                 if must_read_again(state):  # all partitions must be read again, in another run
-                    state = score_one(whole(spec), whole(each), whole(pins), rows, return_state=True)
+                    state = score_one(*given, return_state=True)
                 ended.append((each, settle_cancelled(state, connect(spec.destination.connection))))
                 if watch.is_asked:  # a worker would have killed this process
                     break
@@ -149,12 +152,13 @@ def score_interval(
     planned: Annotated[PlannedInterval, IN_CODE],
     pins: Annotated[Pins, IN_CODE],
     partition_rows: int | None = None,
+    challengers: Annotated[Challengers, IN_CODE] = NO_CHALLENGERS,
 ) -> State[object]:
     """Score one data interval with one version of each model. Publish it if no gate halts it."""
     logger = get_run_logger()
     warehouse = connect(pipeline.destination.connection)
     try:
-        run = claim_interval(whole(pipeline), whole(planned), pins, flow_run.id)
+        run = claim_interval(whole(pipeline), whole(planned), pins, flow_run.id, whole(challengers))
     except IntervalBusy as busy:
         return skipped(str(busy))
     except PenstockError as error:
@@ -177,7 +181,8 @@ def score_interval(
                 at_once = in_flight(source_plan.fit)
                 for receipt in score_partitions(run, source_plan.partitions, at_once, share, watch.check):
                     receipts.append(receipt)
-                    active.meter.add(receipt.spent)
+                    for spent in receipt.all_spent:
+                        active.meter.add(spent)
                     done += receipt.extracted
                     progress.show(done)
                     active.check()
@@ -190,6 +195,7 @@ def score_interval(
             watch.check()
             publication = publish_run(whole(run), whole(result), active.meter.read())
             logger.info("%s: %s", run.label, publication.describe(result.totals.scored))
+            conclude_challengers(run, receipts)
     except Halted as halt:
         report(whole(run), return_state=True)
         announce(run, "halted", str(halt))

@@ -1,5 +1,6 @@
 """Measure the memory that a pipeline's rows take, by scoring the first of them without loading."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from penstock.database.connections import Connector
@@ -50,7 +51,11 @@ class SampleRun:
         if self.run.steps:
             return extracted, score_in_steps(self.run, slice_, features, self.registry, self.options)
         model = self.registry.load(self.run.model)
-        return extracted, score_features(self.run, slice_, features, model, self.options)
+        scored = score_features(self.run, slice_, features, model, self.options)
+        for challenger in self.run.challengers:
+            with suppress(Exception):  # a challenger that fails takes no memory, and ends no run but its own
+                score_features(challenger, slice_, features, self.registry.load(challenger.model), self.options)
+        return extracted, scored
 
 
 def fit_memory(sample: SampleRun, limit: int, requested: RequestedLoad) -> MemoryPlan:
@@ -61,7 +66,8 @@ def fit_memory(sample: SampleRun, limit: int, requested: RequestedLoad) -> Memor
     """
     run = sample.run
     pins = run.steps or {"": run.model}
-    key = " ".join([run.pipeline.fingerprint, *(pin.digest for pin in pins.values())])
+    digests = (*(pin.digest for pin in pins.values()), *(each.model.digest for each in run.challengers))
+    key = " ".join([run.pipeline.fingerprint, *digests])
     if key in _measured:
         release_memory()
         profile = replace(_measured[key], base_bytes=held_memory())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from penstock.database.connections import Connector, Database
 from penstock.errors import Halted, IntervalBusy, SourceError
 from penstock.ledger import writer
+from penstock.ledger.challengers import publish_challenger
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.dead_runs import UnfinishedRun, abandon_dead_runs, find_unfinished
 from penstock.ledger.destinations import refuse_others
@@ -19,7 +20,7 @@ from penstock.ledger.known_ledgers import KnownLedger, open_ledger, refuse_lost
 from penstock.ledger.lease_wait import wait_for_lease
 from penstock.ledger.reader import RunRecord, find_run, has_published, split_by_state
 from penstock.ledger.releases import pending_releases
-from penstock.ledger.run_lease import ActiveRun, run_lease
+from penstock.ledger.run_lease import ActiveRun, describe_error, run_lease
 from penstock.ledger.schema_contracts import Contracts, read_contracts, read_published_models
 from penstock.models.manifest import Manifest
 from penstock.models.needs import given_columns, needed_columns, outputs_of
@@ -28,6 +29,7 @@ from penstock.privacy.masking import MaskingPolicy
 from penstock.resources.memory import MemoryPlan, RequestedLoad
 from penstock.resources.usage import PartitionMeter, Usage
 from penstock.run.budget import keep_budget
+from penstock.run.challengers import ChallengerEnd, note_left_out, refuse_other_columns, results_of, take_share
 from penstock.run.doubled_keys import find_doubled_keys
 from penstock.run.extract import (
     count_malformed,
@@ -44,6 +46,8 @@ from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan
 from penstock.run.reasons_table import count_explained
 from penstock.run.schema_contract import Comparison, compare_outputs, compare_sources, keep_contract, refuse_breaks
 from penstock.run_types import (
+    NO_CHALLENGERS,
+    Challengers,
     ExtractedRows,
     Features,
     Partition,
@@ -54,6 +58,7 @@ from penstock.run_types import (
     SourcePlan,
     Verdict,
     deciding_model,
+    pin_challengers,
 )
 from penstock.settings import Settings
 from penstock.sources import fix_versions
@@ -62,6 +67,8 @@ from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ScoreStep
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from penstock.run.audit import AuditResult
     from penstock.run.drift import DriftResult
 
@@ -135,12 +142,17 @@ class ScoringSteps:
         abandon_dead_runs(self.warehouse, self.pipeline.name)
         return find_unfinished(self.warehouse, self.pipeline.name)
 
+    def pin_challengers(self, pins: Pins) -> Challengers:
+        """Pin a version of each challenger of the spec. One that cannot be found is left out."""
+        return pin_challengers(self.pipeline.challengers, deciding_model(pins), self.registry.resolve)
+
     def claim(
         self,
         planned: PlannedInterval,
         pins: Pins,
         flow_run_id: str | None = None,
         log: Callable[[str], None] = logger.warning,
+        challengers: Challengers = NO_CHALLENGERS,
     ) -> ScoringRun | None:
         """Take an interval under a lease. None if another run has published it since the plan.
 
@@ -148,6 +160,7 @@ class ScoringSteps:
 
         Args:
             log: Writes what is waited for.
+            challengers: Versions that score the same rows, each in a run of its own.
 
         Raises:
             IntervalBusy: another run holds it.
@@ -163,6 +176,7 @@ class ScoringSteps:
             again=planned.again,
             flow_run_id=flow_run_id,
             steps=pins if self.pipeline.models else {},
+            challengers=challengers,
         )
         try:
             return writer.claim(self.warehouse, request)
@@ -369,6 +383,34 @@ class ScoringSteps:
         """
         return load_partition(self.warehouse, run, partition, scored, seconds, attempts, meter)
 
+    def score_challenger(
+        self,
+        challenger: ScoringRun,
+        partition: Partition,
+        features: Features,
+        champion: "pa.Schema",
+        sample_share: float,
+    ) -> Receipt:
+        """Score the champion's rows of a partition with a challenger, and load the scores in a transaction.
+
+        Args:
+            challenger: One of the champion's `challengers`.
+            features: What the champion scored.
+            champion: The columns of the champion's scores.
+
+        Raises:
+            ModelMismatch, ModelRefused: the challenger cannot score these rows.
+            DestinationMismatch: its scores have other columns than the champion's.
+            TakenOver: its run was given up.
+        """
+        seconds: dict[str, float] = {}
+        meter = PartitionMeter()
+        with timed(seconds, "score"):
+            rows = take_share(features, self.pipeline.key, challenger.share)
+            scored = self.score(challenger, partition, rows, sample_share)
+            refuse_other_columns(challenger, champion, scored.table.schema)
+        return self.load(challenger, partition, scored, seconds, meter=meter)
+
     def audit(self, run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
         """Reconcile the counts, judge the interval as a whole, store the findings.
 
@@ -392,6 +434,7 @@ class ScoringSteps:
             halts = (*result.halts, *Verdict(drift.validations).halts)
             validations = (*result.validations, *drift.validations)
             result = replace(result, validations=validations, halts=halts, new_alarms=drift.new_alarms)
+        result = replace(result, validations=(*result.validations, *note_left_out(run)))
         writer.record_audit(self.warehouse, run, result.validations, drift.profiles if drift else ())
         return result
 
@@ -412,6 +455,48 @@ class ScoringSteps:
             TakenOver: the lease was lost and another run took over; nothing changes.
         """
         return writer.publish(self.warehouse, run, result.totals, result.score_quantiles, usage)
+
+    def finish_challengers(self, run: ScoringRun, receipts: Sequence[Receipt]) -> tuple[ChallengerEnd, ...]:
+        """Judge and publish the challengers' runs of a published champion, each on its own. Raises nothing."""
+        return tuple(self._finish_challenger(each, receipts) for each in run.challengers)
+
+    def _finish_challenger(self, challenger: ScoringRun, receipts: Sequence[Receipt]) -> ChallengerEnd:
+        totals: writer.Totals | None = None
+        try:
+            state, error, totals = self._judge_challenger(challenger, receipts)
+            if state != "published":
+                writer.end_run(self.warehouse, challenger, state, error, totals)
+        except Exception as failure:  # noqa: BLE001 # the champion is published, whatever becomes of its challenger
+            state, error = "failed", describe_error(self.pipeline, failure)
+            self._end_challenger(challenger, error)
+        return ChallengerEnd(challenger.run_id, str(challenger.model), state, error)
+
+    def _end_challenger(self, challenger: ScoringRun, error: str) -> None:
+        try:
+            writer.end_run(self.warehouse, challenger, "failed", error)
+        except Exception as failure:  # noqa: BLE001 # its lease ends, and the next run marks it `abandoned`
+            logger.warning("could not record how run %s ended: %s", challenger.run_id, failure)
+
+    def _judge_challenger(
+        self, challenger: ScoringRun, receipts: Sequence[Receipt]
+    ) -> tuple[str, str, writer.Totals | None]:
+        """Publish a challenger's run, or return the state and the reason that it ends with."""
+        from penstock.run.audit import audit_challenger  # not above: it imports pandas
+
+        results = results_of(receipts, challenger.run_id)
+        lost = next((result for result in results if result.error), None)
+        if lost is not None:
+            return "halted" if lost.halted else "failed", lost.error, None
+        found = [result.receipt for result in results if result.receipt]
+        result = audit_challenger(challenger, found, count_rows(self.warehouse, challenger))
+        writer.record_validations(self.warehouse, challenger, result.validations)
+        halts = result.halts
+        if len(found) > 1 and (doubled := find_doubled_keys(self.warehouse, challenger)):
+            halts = (*halts, doubled)
+        if halts:
+            return "halted", "; ".join(halts), result.totals
+        publish_challenger(self.warehouse, challenger, result.totals, result.score_quantiles)
+        return "published", "", result.totals
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from penstock.tasks.outcome import find_outcome, record_outcome
 Outcome = Literal["published", "halted", "failed"]
 FLOW_RUN_FAILED = "penstock.flow-run.failed"
 """The event of a scoring flow run that failed, once, however many of its intervals failed."""
+CHALLENGER_FAILED = "penstock.challenger.failed"
+"""The event of a challenger without a published run. Its champion is published."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,29 @@ def _describe_run(run: ScoringRun) -> dict[str, Any]:
         "interval_end": interval.end.isoformat() if interval else None,
         "models": {step: str(pin) for step, pin in run.steps.items()} or {"score": str(run.model)},
     }
+
+
+def announce_challenger(run: ScoringRun, run_id: str | None, model: str, state: str, error: str) -> None:
+    """Emit `penstock.challenger.failed` about a challenger that was not published beside its champion.
+
+    Args:
+        run: The champion's run.
+        run_id: The challenger's run. None if it has none.
+        state: `failed`, or `halted` by a gate on its scores.
+    """
+    resource, related = _describe_resource(run.pipeline)
+    about = {"champion_run_id": run.run_id, "run_id": run_id, "model": model, "state": state}
+    emit_event(
+        event=CHALLENGER_FAILED,
+        resource=resource | {"penstock.model": model},
+        related=related,
+        payload={
+            "pipeline": run.pipeline.name,
+            "message": error[:LONGEST_MESSAGE],
+            "interval": interval_label(run.interval),
+            **about,
+        },
+    )
 
 
 def announce_halt(pipeline: Pipeline, halt: Halted) -> None:

@@ -11,7 +11,7 @@ from penstock.ledger.writer import Publication
 from penstock.resources.usage import Usage
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, Plan, PlannedInterval
-from penstock.run_types import ModelPin, Pins, Receipt, ScoringRun, SourcePlan
+from penstock.run_types import NO_CHALLENGERS, Challengers, ModelPin, Pins, Receipt, ScoringRun, SourcePlan
 from penstock.sources.logs.landing import Landing
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models
@@ -76,13 +76,17 @@ def plan(
 
 @task(name="claim", task_run_name="claim {planned.plain_label}", **RETRIED | {"retries": 2})
 def claim_interval(
-    pipeline: Pipeline, planned: PlannedInterval, pins: Pins, flow_run_id: str | None
+    pipeline: Pipeline,
+    planned: PlannedInterval,
+    pins: Pins,
+    flow_run_id: str | None,
+    challengers: Challengers = NO_CHALLENGERS,
 ) -> ScoringRun | None:
     """Take the interval under a lease. None if another run has published it since the plan.
 
     If another run has it, and its lease ends within a minute, wait until the lease has ended or was renewed.
     """
-    return scoring_steps(pipeline).claim(planned, pins, flow_run_id, get_run_logger().info)
+    return scoring_steps(pipeline).claim(planned, pins, flow_run_id, get_run_logger().info, challengers)
 
 
 @task(name="plan-partitions", task_run_name="plan partitions", **RETRIED)

@@ -4,6 +4,7 @@ A partition's steps are called inside its task, and only its receipt is returned
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 from prefect import task
@@ -15,6 +16,7 @@ from penstock.resources.usage import PartitionMeter
 from penstock.run_types import Features, Partition, Receipt, ScoredRows, ScoringRun
 from penstock.scoring_steps import timed
 from penstock.tasks.agreement import Agreement, require_agreement
+from penstock.tasks.challengers import score_challengers
 from penstock.tasks.inputs import whole
 from penstock.tasks.retries import RETRIED
 from penstock.tasks.runners import current_agreement, outcome_of, with_workers
@@ -44,9 +46,10 @@ def score_partition(
         else:
             with timed(seconds, "score"):
                 scored = score_rows(whole(run), whole(partition), whole(features), sample_share)
-        return load_rows(
+        receipt = load_rows(
             whole(run), whole(partition), whole(scored), seconds, int(task_run.run_count or 1), whole(meter)
         )
+        return replace(receipt, challengers=score_challengers(run, partition, features, scored, sample_share))
 
 
 def _score_in_steps(
@@ -91,6 +94,7 @@ def score_partitions(
             failure, stopped = failure or result, True
             continue
         stopped = stopped or bool(result.halts)
+        run = run.drop_challengers(result.lost_challengers)  # later partitions leave out a challenger that is lost
         yield result
     if failure is not None:
         raise failure

@@ -8,8 +8,9 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from penstock.ledger.tables import runs
 from penstock.models.registry import Registry
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.run.audit import AuditResult
+from penstock.run.challengers import try_challenger
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, PlannedInterval
-from penstock.run_types import Partition, Pins, Receipt, ScoringRun
+from penstock.run_types import Challengers, Partition, Pins, Receipt, ScoringRun
 from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
@@ -80,17 +82,19 @@ class Driver:
         """Score the intervals of `mode`; yield the name of each step when it is done."""
         self.does.open_ledger()
         pins = {step.name: self.registry.resolve(step.model) for step in self.pipeline.steps}
+        challengers = self.does.pin_challengers(pins)
         yield "resolve"
         land_logs(self.pipeline, self.does.connect)
         yield "collect logs"
+        self.does.abandon_dead_runs()
         todo = self.does.plan(now, mode, start, end, scored_by)
         yield "plan"
         for planned in todo.intervals:
-            yield from self._interval(planned, pins)
+            yield from self._interval(planned, pins, challengers)
 
-    def _interval(self, planned: PlannedInterval, pins: Pins) -> Iterator[str]:
+    def _interval(self, planned: PlannedInterval, pins: Pins, challengers: Challengers) -> Iterator[str]:
         try:
-            run = self.does.claim(planned, pins)
+            run = self.does.claim(planned, pins, challengers=challengers)
         except IntervalBusy:
             yield "busy"
             return
@@ -109,6 +113,7 @@ class Driver:
 
     def _held(self, run: ScoringRun, audited: list[AuditResult]) -> Iterator[str]:
         receipts: list[Receipt] = []
+        claimed = run
         with ExitStack() as snapshots:
             source_plan = self.does.prepare(run, None, snapshots)
             yield "plan partitions"
@@ -117,6 +122,7 @@ class Driver:
                 yield from self._partition(run, partition, share, receipts)
                 if receipts[-1].halts:
                     break
+                run = run.drop_challengers(receipts[-1].lost_challengers)
         result = self.does.audit(run, receipts)
         audited.append(result)
         yield "audit"
@@ -124,6 +130,8 @@ class Driver:
             raise Halted(self.pipeline.name, run.label, result.halts)
         self.does.publish(run, result)
         yield "publish"
+        for ended in self.does.finish_challengers(claimed, receipts):
+            yield f"challenger {ended.state}{f': {ended.error}' if ended.error else ''}"
 
     def _partition(self, run: ScoringRun, partition: Partition, share: float, receipts: list[Receipt]) -> Iterator[str]:
         extracted = self.does.extract(run, partition)
@@ -137,8 +145,14 @@ class Driver:
         else:
             scored = self.does.score(run, partition, features, share)
         yield f"score {partition.label}"
-        receipts.append(self.does.load(run, partition, scored, {}))
+        receipt = self.does.load(run, partition, scored, {})
         yield f"load {partition.label}"
+        results = []
+        for each in run.challengers if not scored.halts else ():
+            score = partial(self.does.score_challenger, each, partition, features, scored.table.schema, share)
+            results.append(try_challenger(each, score))
+            yield f"challenger {each.model} {partition.label}"
+        receipts.append(replace(receipt, challengers=tuple(results)))
 
 
 def lapse_leases(warehouse: Database) -> None:

@@ -85,14 +85,14 @@ def payments_table() -> sa.Table:
     )
 
 
-def train_model(store: Path, name: str = "card-risk") -> Registry:
-    """Train five trees on other payments and register them as champion."""
+def train_model(store: Path, name: str = "card-risk", alias: str = "champion", rounds: int = 5) -> Registry:
+    """Train a few trees on other payments and register them under an alias."""
     rows = payments(days=2, a_day=400, seed=99)
     amount, items = rows["amount"].to_numpy(), rows["items"].to_numpy()
     label = ((amount > 25) ^ (items > 5)).astype(int)
     frame = rows.select(["amount", "items", "country", "first"]).append_column("label", pa.array(label))
     registry = Registry(store)
-    train(frame, "label", rounds=5).register(registry, name, alias="champion")
+    train(frame, "label", rounds=rounds).register(registry, name, alias=alias)
     return registry
 
 

@@ -6,6 +6,7 @@ from benchmarks.place import Place
 from benchmarks.workload import FLOOR, PENSTOCK, PLAIN, Ratio, Work, Workload
 
 DASK, DLT, RAY = "dask", "dlt", "ray-data"
+CHALLENGER = "penstock-challenger"
 
 WORKLOAD = Workload(
     name="W1",
@@ -20,6 +21,7 @@ WORKLOAD = Workload(
         DLT: "benchmarks.candidates.dlt_script",
         RAY: "benchmarks.candidates.ray_data",
         FLOOR: "benchmarks.candidates.floor",
+        CHALLENGER: "benchmarks.candidates.penstock_challenger",
     },
     ratios=(
         Ratio(PENSTOCK, FLOOR, 1.3),
@@ -28,6 +30,7 @@ WORKLOAD = Workload(
         Ratio(PENSTOCK, DASK),
         Ratio(PENSTOCK, DLT),
         Ratio(PENSTOCK, RAY),
+        Ratio(CHALLENGER, PENSTOCK, 1.25, figure="cpu_seconds"),
     ),
     agree=(PENSTOCK, PLAIN, DASK, DLT, RAY, FLOOR),
 )
@@ -36,7 +39,7 @@ WORKLOAD = Workload(
 def fill(place: Place) -> None:
     rows = make_rows(max(place.rows, SAMPLE))
     create_table(place.shop, "orders", rows.slice(0, place.rows), "order_id", analyze=True)
-    register_model(place, rows, NUMBERS)
+    register_model(place, rows, NUMBERS, ("champion", "challenger"))
 
 
 def work(place: Place) -> Work:

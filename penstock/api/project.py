@@ -153,7 +153,8 @@ class Project:
     ) -> Plan:
         """Decide which intervals to score, and why.
 
-        New lines of log sources are landed in the warehouse first; nothing else is written.
+        New lines of log sources are landed in the warehouse first, and runs whose process died are given up. Nothing
+        else is written.
 
         Args:
             mode: due = missing intervals and those that late rows changed; backfill = missing intervals of a range;
@@ -175,6 +176,7 @@ class Project:
         steps = self._steps(pipeline)
         steps.open_ledger()
         land_logs(pipeline, self._connector)
+        steps.abandon_dead_runs()
         return steps.plan(now or datetime.now(UTC), mode, start, end)
 
     def score_interval(
@@ -207,7 +209,7 @@ class Project:
         """
         steps = self._steps(pipeline)
         pins = {step: self.registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model).items()}
-        run = steps.claim(planned, pins)
+        run = steps.claim(planned, pins, challengers=steps.pin_challengers(pins))
         if run is None:
             live = find_published(steps.warehouse, pipeline, interval_key(planned.interval))
             return self._scored(pipeline, live, "skipped")

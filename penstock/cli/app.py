@@ -88,7 +88,6 @@ for module in (
     forget,
     prune,
     publish,
-    monitor,
     ledger,
     models,
     monitor,

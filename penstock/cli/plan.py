@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from penstock.resources.memory import MemoryPlan, MemoryProfile
     from penstock.run.estimate import Estimate
     from penstock.run.planning import Mode, Plan, PlannedInterval
-    from penstock.run_types import Pins, SourcePlan
+    from penstock.run_types import Challengers, Pins, SourcePlan
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
@@ -113,6 +113,7 @@ def print_plan(
 
     connect = connector(settings)
     pins = resolve_models(pipeline, settings, model)
+    challengers = resolve_challengers(pipeline, settings, pins)
     plan = find_intervals(pipeline, connect, datetime.now(UTC), mode, start, end, scored_by)
     warehouse = connect(pipeline.destination.connection)
     forecaster = _Forecaster(
@@ -126,7 +127,7 @@ def print_plan(
     again = [planned.interval for planned in plan.intervals if planned.again]
     replaced = read_live_scores(warehouse, pipeline, again)
     if as_json:
-        write_json(_as_object(pipeline, pins, plan, forecasts) | {"replaces": replaced})
+        write_json(_as_object(pipeline, pins, challengers, plan, forecasts) | {"replaces": replaced})
         return
     out = console()
     if forecasts:
@@ -145,6 +146,8 @@ def print_plan(
             for excess in f.over_budget:
                 line = f"  {f.interval}: would halt over budget: {excess}"
                 out.print(line, style="red", markup=False, soft_wrap=True)
+        for line in _describe_challengers(challengers):
+            out.print(line, markup=False, soft_wrap=True)
         out.print(_describe_estimate(forecasts), markup=False)
         if line := _describe_reasons(forecasts):
             out.print(line, markup=False, soft_wrap=True)
@@ -186,6 +189,20 @@ def resolve_models(pipeline: "Pipeline", settings: "Settings", model: str | None
 
     registry = open_models(settings)
     return {step: registry.resolve(ref) for step, ref in choose_models(pipeline.steps, model or "").items()}
+
+
+def resolve_challengers(pipeline: "Pipeline", settings: "Settings", pins: "Pins") -> "Challengers":
+    """Return the challengers' versions that a run would use."""
+    from penstock.run_types import deciding_model, pin_challengers
+
+    return pin_challengers(pipeline.challengers, deciding_model(pins), open_models(settings).resolve)
+
+
+def _describe_challengers(challengers: "Challengers") -> list[str]:
+    """Describe the challengers that would score the same rows, and those that would not, a line each."""
+    shares = ("all rows" if each.share >= 1 else f"{each.share:.1%} of the rows" for each in challengers.pinned)
+    lines = [f"challenger {each.pin}: {share}" for each, share in zip(challengers.pinned, shares, strict=True)]
+    return lines + [f"challenger {each.model} would not be scored: {each.why}" for each in challengers.left_out]
 
 
 def _print_rest(write: Callable[[str], None], plan: "Plan") -> None:
@@ -327,7 +344,13 @@ def _unlanded(pipeline: "Pipeline", connect: "Connector") -> str | None:
     return None if there else f"the log lines of `{pipeline.primary}` have not been landed yet; a run lands them first"
 
 
-def _as_object(pipeline: "Pipeline", pins: "Pins", plan: "Plan", forecasts: list[IntervalForecast]) -> dict[str, Any]:
+def _as_object(
+    pipeline: "Pipeline",
+    pins: "Pins",
+    challengers: "Challengers",
+    plan: "Plan",
+    forecasts: list[IntervalForecast],
+) -> dict[str, Any]:
     from penstock.run.plan_notes import describe_range
     from penstock.run_types import deciding_model
 
@@ -335,6 +358,8 @@ def _as_object(pipeline: "Pipeline", pins: "Pins", plan: "Plan", forecasts: list
         "pipeline": pipeline.name,
         "model": deciding_model(pins),
         "models": pins,
+        "challengers": challengers.pinned,
+        "challengers_left_out": challengers.left_out,
         "intervals": forecasts,
         "settled": plan.published,
         "withdrawn": plan.withdrawn,

@@ -63,16 +63,19 @@ def _print_table(
     found: "Sequence[RunRecord]", shifts: "Sequence[ScoreShift | None]", zone: str, *, of_one: bool
 ) -> None:
     """Print one line a run. The rows of one pipeline show the shift instead of its name."""
+    from penstock.ledger.destinations import LIVE
     from penstock.run_types import interval_label
 
     clock = ZoneInfo(zone)
     years = {run.started_at.astimezone(clock).year for run in found}
     written = "%m-%d %H:%M %Z" if len(years) == 1 else "%Y-%m-%d %H:%M %Z"
+    variants = any(run.variant != LIVE for run in found)
     rows = [
         {
             "run": short(run.run_id),
             **({} if of_one else {"pipeline": run.pipeline}),
             "interval": interval_label(run.interval),
+            **({"variant": run.variant.partition(":")[0]} if variants else {}),
             "state": run.state,
             "scored": count(run.rows_published),
             "refused": count(run.rows_quarantined),

@@ -57,7 +57,11 @@ def withdraw_runs(
     if not found:
         console().print("nothing to withdraw: no published run matches")
         return
-    named = [f"{plural(r.rows_scored or 0, 'score')} of {r.pipeline} {interval_label(r.interval)}" for _, r in found]
+    named = [
+        f"{plural(r.rows_scored or 0, 'score')} of {r.pipeline} {interval_label(r.interval)}"
+        + ("" if r.champion_run_id is None else f" ({r.variant}, which no reader sees)")
+        for _, r in found
+    ]
     tables = ", ".join(f"`{name}`" for name in dict.fromkeys(run.destination_table for _, run in found))
     what = named[0] if len(named) == 1 else plural(len(named), "run")
     if not yes:

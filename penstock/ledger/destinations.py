@@ -201,8 +201,9 @@ def refuse_dispute(connection: sa.Connection, name: str, pipeline: str) -> None:
 
 
 def _find_others(connection: sa.Connection, name: str, pipeline: str, now: datetime) -> dict[str, int]:
-    """Return other pipelines with published runs in the destination, or with running ones under a lease."""
-    state = sa.or_(runs.c.state == "published", sa.and_(runs.c.state == "running", runs.c.lease_until > now))
+    """Return other pipelines with live runs in the destination, or with running ones under a lease."""
+    live = sa.and_(runs.c.state == "published", runs.c.variant == LIVE)
+    state = sa.or_(live, sa.and_(runs.c.state == "running", runs.c.lease_until > now))
     return _count_runs(connection, name, state, runs.c.pipeline != pipeline)
 
 
@@ -213,7 +214,7 @@ def _count_runs(connection: sa.Connection, name: str, *where: sa.ColumnElement[b
 
 def find_dispute(connection: sa.Connection, name: str, limit: int = 5) -> Dispute | None:
     """Return what breaks the rules of the destination, with the first overlaps. None: nothing does."""
-    pipelines = tuple(sorted(_count_runs(connection, name, runs.c.state == "published")))
+    pipelines = tuple(sorted(_count_runs(connection, name, runs.c.state == "published", runs.c.variant == LIVE)))
     found = [*_find_overlapping_pairs(connection, name, limit), *_find_beside_snapshots(connection, name, limit)][
         :limit
     ]

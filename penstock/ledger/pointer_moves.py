@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.errors import PublishRefused, RunNotFound, WrongState
 from penstock.interval import DataInterval, is_covered
+from penstock.ledger.challengers import follow_champions
 from penstock.ledger.destinations import LIVE, find_overlapping, lock_pointer, owns, split_name
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.pins import read_pins
@@ -22,7 +23,7 @@ from penstock.ledger.reader import RunRecord, fetch_runs, read_runs, select_runs
 from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import moves, runs
 from penstock.ledger.writer import retire
-from penstock.run_types import interval_label
+from penstock.run_types import SHADOW, interval_label
 
 WAS_LIVE = ("superseded", "withdrawn")
 """States of a run that was live before."""
@@ -109,12 +110,17 @@ def publish_again(
         move = _plan(connection, run_ids, admit)
         check(connection, move)
         now, move_id = database.now(connection), uuid.uuid4().hex
-        for other in move.replaced:
-            newer = next(run for run in move.runs if _overlap(run.interval, other.interval))
-            retire(connection, other.run_id, "superseded", now, newer.run_id)
+        newer = {
+            other.run_id: next(run.run_id for run in move.runs if _overlap(run.interval, other.interval))
+            for other in move.replaced
+        }
+        for run_id, successor in newer.items():
+            retire(connection, run_id, "superseded", now, successor)
+        follow_champions(connection, newer)
         for run in move.runs:
             shown = {"state": "published", "variant": LIVE, "published_at": now}
             shown |= {"retired_at": None, "replaced_by_run_id": None, "error": None}
+            shown |= {"champion_run_id": None, "share": None}
             connection.execute(sa.update(runs).where(runs.c.run_id == run.run_id).values(**shown))
             settle_releases(connection, run.run_id)
             connection.execute(
@@ -146,7 +152,9 @@ def find_scored_by(
     """
     if not has_ledger(database):
         return []
-    shown = sa.or_(runs.c.state == "superseded", sa.and_(runs.c.state == "published", runs.c.variant.like("shadow:%")))
+    shown = sa.or_(
+        runs.c.state == "superseded", sa.and_(runs.c.state == "published", runs.c.variant.startswith(SHADOW))
+    )
     live = sa.and_(runs.c.state == "published", runs.c.variant == LIVE)
     query = select_runs().where(runs.c.pipeline == pipeline, sa.or_(shown, live), runs.c.rows_pruned_at.is_(None))
     if start is not None:
@@ -203,6 +211,10 @@ def _plan(connection: sa.Connection, run_ids: Sequence[str], admit: Admit) -> Po
     if not owns(connection, place, pipeline):
         table = split_name(place)[1]
         raise PublishRefused(pipeline, f"the destination `{table}` belongs to another pipeline")
+    sampled = [f"{_name(run)} scored {run.share:.1%}" for run in chosen if run.share is not None]
+    if sampled:
+        remedy = "Score the whole intervals: restate them with this version as the model."
+        raise PublishRefused(pipeline, f"a challenger's run of a share of the rows: {_list(sampled)}", remedy)
     pruned = [_name(run) for run in chosen if run.rows_pruned_at is not None]
     if pruned:
         raise PublishRefused(pipeline, f"the rows of {_list(pruned)} were pruned")

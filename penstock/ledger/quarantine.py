@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.interval import DataInterval
+from penstock.ledger.destinations import LIVE
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import quarantine, releases, runs
 
@@ -94,11 +95,11 @@ def digest_row(stage: str, source: str, key: str, judged: str) -> str:
 def quarantined_rows(
     database: Database, pipeline: str | None = None, run_id: str | None = None, limit: int = 50
 ) -> list[QuarantinedRow]:
-    """Return refused rows, newest runs first."""
+    """Return refused rows, newest runs first. Those of challengers only if their run is named."""
     if not has_ledger(database):
         return []
     conditions = [quarantine.c.pipeline == pipeline] if pipeline is not None else []
-    conditions += [quarantine.c.run_id == run_id] if run_id is not None else []
+    conditions += [quarantine.c.run_id == run_id if run_id is not None else runs.c.variant == LIVE]
     newest = (runs.c.started_at.desc(), runs.c.run_id)
     return _fetch(database, _select().where(*conditions).order_by(*newest, *_PLACE).limit(limit))
 
@@ -115,8 +116,9 @@ def refusals_of(database: Database, pipeline: str, parts: Sequence[str]) -> list
 def count_rows(database: Database, pipeline: str | None = None, run_id: str | None = None) -> int:
     """Count the rows that `quarantined_rows` would return without a limit."""
     conditions = [quarantine.c.pipeline == pipeline] if pipeline is not None else []
-    conditions += [quarantine.c.run_id == run_id] if run_id is not None else []
-    counted = sa.select(sa.func.count()).select_from(quarantine).where(*conditions)
+    conditions += [quarantine.c.run_id == run_id if run_id is not None else runs.c.variant == LIVE]
+    joined = quarantine.join(runs, runs.c.run_id == quarantine.c.run_id)
+    counted = sa.select(sa.func.count()).select_from(joined).where(*conditions)
     with database.reading() as connection:
         return int(connection.execute(counted).scalar_one())
 
@@ -148,7 +150,7 @@ def standing_runs(database: Database, pipeline: str | None = None) -> list[str]:
         partition_by=[runs.c.pipeline, runs.c.interval_key, runs.c.variant], order_by=runs.c.started_at.desc()
     )
     query = sa.select(runs.c.run_id, runs.c.pipeline, runs.c.interval_start, newest.label("age")).where(
-        runs.c.state.in_(ENDED), runs.c.variant == "live"
+        runs.c.state.in_(ENDED), runs.c.variant == LIVE
     )
     if pipeline is not None:
         query = query.where(runs.c.pipeline == pipeline)

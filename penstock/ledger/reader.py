@@ -78,6 +78,10 @@ class RunRecord:
     """Rows with reasons. None if the pipeline asks for none, and for runs that did not get to their end."""
     rows_over_budget: int | None
     """Rows that the budget of `reasons` left without."""
+    champion_run_id: str | None
+    """Of a challenger's run: the run that scored the same rows for readers."""
+    share: float | None
+    """Share of the rows that a challenger's run scored. None: all."""
 
     @property
     def model(self) -> str:
@@ -204,16 +208,19 @@ def has_published(database: Database, pipeline: Pipeline) -> bool:
     """Whether a run with this very spec has been published."""
     same = (runs.c.pipeline == pipeline.name, runs.c.spec_fingerprint == pipeline.fingerprint)
     with database.reading() as connection:
-        found = sa.select(runs.c.run_id).where(*same, runs.c.published_at.is_not(None)).limit(1)
+        published = (runs.c.variant == LIVE, runs.c.published_at.is_not(None))
+        found = sa.select(runs.c.run_id).where(*same, *published).limit(1)
         return connection.execute(found).first() is not None
 
 
 def list_own_runs(database: Database, pipeline: str, owner: str, since: datetime) -> list[RunRecord]:
-    """Return the pipeline's runs that a process claimed since a moment, the oldest first."""
+    """Return the pipeline's runs that a process claimed since a moment, the oldest first. Challengers' are left out."""
     if not has_ledger(database):
         return []
     own = (runs.c.pipeline == pipeline, runs.c.started_at >= since, runs.c.lease_owner == owner)
-    return fetch_runs(database, select_runs().where(*own).order_by(runs.c.started_at, runs.c.interval_key))
+    return fetch_runs(
+        database, select_runs().where(*own, runs.c.variant == LIVE).order_by(runs.c.started_at, runs.c.interval_key)
+    )
 
 
 def find_run(database: Database, prefix: str) -> RunRecord:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.errors import RunNotFound, WrongState
+from penstock.errors import RunNotFound, SettingsError, WrongState
 from penstock.ledger.destinations import lock_run
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.quarantine import ENDED, QuarantinedRow
@@ -30,11 +30,17 @@ def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow]
 
     Raises:
         WrongState: the run was replaced meanwhile, or has not ended.
+        SettingsError: it is a challenger's run.
     """
     if not has_ledger(database):
         raise RunNotFound(run_id)
     with database.writing() as connection:
         run = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().one()
+        if run["champion_run_id"] is not None:
+            raise SettingsError(
+                f"run {run_id[:8]} is a challenger's, and no run scores its rows again",
+                f"Release the rows of its champion's run {run['champion_run_id'][:8]}.",
+            )
         lock_run(connection, run)
         state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == run_id)).scalar_one()
         if state not in ENDED:

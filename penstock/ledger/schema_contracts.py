@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
+from penstock.ledger.destinations import LIVE
 from penstock.ledger.pins import read_pins
 from penstock.ledger.tables import runs, source_columns
 from penstock.run_types import ModelPin, Pins
@@ -110,6 +111,7 @@ def read_published_models(database: Database, pipeline: str, table: str) -> Pins
     query = (
         sa.select(known.model_name, known.model_version, known.model_digest, known.step_models)
         .where(known.pipeline == pipeline, known.destination_table == table, known.published_at.is_not(None))
+        .where(known.variant == LIVE)
         .order_by(known.published_at.desc())
         .limit(1)
     )

@@ -60,6 +60,8 @@ runs = sa.Table(
     sa.Column("destination", sa.Text, info={"since": 8}),  # `schema.table`, see `destinations`
     sa.Column("rows_explained", sa.BigInteger, info={"since": 10}),  # NULL: the pipeline asks for no reasons
     sa.Column("rows_over_budget", sa.BigInteger, info={"since": 10}),  # without reasons, for the budget of `reasons`
+    sa.Column("champion_run_id", RunId, info={"since": 10}),  # of a challenger's run: the one that readers saw
+    sa.Column("share", sa.Double, info={"since": 10}),  # of the rows that a challenger scores; NULL: all
 )
 
 

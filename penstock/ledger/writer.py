@@ -33,7 +33,18 @@ from penstock.ledger.profiles import replace_profiles
 from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import runs, validations
 from penstock.resources.usage import Usage
-from penstock.run_types import ColumnProfile, ModelPin, Pins, ScoringRun, SourcePlan, Validation, interval_label
+from penstock.run_types import (
+    NO_CHALLENGERS,
+    Challengers,
+    ColumnProfile,
+    ModelPin,
+    PinnedChallenger,
+    Pins,
+    ScoringRun,
+    SourcePlan,
+    Validation,
+    interval_label,
+)
 from penstock.spec.pipeline import Pipeline
 from penstock.wording import plural
 
@@ -44,6 +55,7 @@ CONTRACT_STAGE = -2
 RESTATE = "restate"
 """The reason of a run that a person wants although its interval is done."""
 LEASE_ENDED = "its lease ended without being renewed"
+NEWER_BEGAN = "a newer run of its interval began"
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,8 @@ class ClaimRequest:
     flow_run_id: str | None = None
     steps: Pins = field(default_factory=dict)
     """Every step's version, where the pipeline has `models`."""
+    challengers: Challengers = NO_CHALLENGERS
+    """Versions that score the same rows, each in a run of its own that the claim makes too."""
 
 
 def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
@@ -100,9 +114,12 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
         variant=request.variant,
         flow_run_id=request.flow_run_id,
         steps=request.steps,
+        left_out=request.challengers.left_out,
     )
-    pipeline, interval, model = run.pipeline, run.interval, run.model
+    pipeline, interval = run.pipeline, run.interval
     place = ensure_locks(database, pipeline, run.interval_key, run.variant)
+    for each in request.challengers.pinned:
+        ensure_locks(database, pipeline, run.interval_key, each.variant)
     with database.writing() as connection:
         lock_pointer(connection, place, pipeline.name, run.interval_key, run.variant)
         now = database.now(connection)
@@ -111,7 +128,7 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
         for other in find_overlapping(connection, place, run.variant, interval, "running"):
             if other.lease_until > now:
                 if _is_own_orphan(connection, other, run):
-                    return replace(run, run_id=other.run_id, lease_token=other.lease_token)
+                    return _take_up(connection, run, other, request)
                 raise _busy(run, other)
             retire(connection, other.run_id, "abandoned", now, run.run_id, LEASE_ENDED)
         _follow_abandoned(connection, place, run)
@@ -121,33 +138,71 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
         if request.reason != RESTATE:
             _refuse_partial_overlaps(run, published)
         for other in find_overlapping(connection, place, run.variant, interval, "audited"):
-            retire(connection, other.run_id, "abandoned", now, run.run_id, "a newer run of its interval began")
-        connection.execute(
-            runs.insert().values(
-                run_id=run.run_id,
-                pipeline=pipeline.name,
-                interval_key=run.interval_key,
-                interval_start=interval.start if interval else None,
-                interval_end=interval.end if interval else None,
-                timezone=pipeline.timezone,
-                variant=run.variant,
-                reason=request.reason,
-                state="running",
-                model_name=model.name,
-                model_version=model.version,
-                model_digest=model.digest,
-                step_models=write_pins(run.steps),
-                spec_fingerprint=pipeline.fingerprint,
-                destination_table=pipeline.destination.table,
-                destination=place,
-                lease_token=run.lease_token,
-                lease_owner=this_process(),
-                lease_until=now + timedelta(seconds=request.lease_seconds),
-                flow_run_id=run.flow_run_id,
-                started_at=now,
-            )
+            retire(connection, other.run_id, "abandoned", now, run.run_id, NEWER_BEGAN)
+        _insert(connection, place, run, request, now)
+        return _claim_challengers(connection, place, run, request, now)
+
+
+def _insert(connection: sa.Connection, place: str, run: ScoringRun, request: ClaimRequest, now: datetime) -> None:
+    pipeline, interval, model = run.pipeline, run.interval, run.model
+    connection.execute(
+        runs.insert().values(
+            run_id=run.run_id,
+            pipeline=pipeline.name,
+            interval_key=run.interval_key,
+            interval_start=interval.start if interval else None,
+            interval_end=interval.end if interval else None,
+            timezone=pipeline.timezone,
+            variant=run.variant,
+            reason=request.reason,
+            state="running",
+            model_name=model.name,
+            model_version=model.version,
+            model_digest=model.digest,
+            step_models=write_pins(run.steps),
+            spec_fingerprint=pipeline.fingerprint,
+            destination_table=pipeline.destination.table,
+            destination=place,
+            lease_token=run.lease_token,
+            lease_owner=this_process(),
+            lease_until=now + timedelta(seconds=request.lease_seconds),
+            flow_run_id=run.flow_run_id,
+            started_at=now,
+            champion_run_id=run.champion_run_id,
+            share=run.share if run.share < 1 else None,
         )
-    return run
+    )
+
+
+def _claim_challengers(
+    connection: sa.Connection, place: str, run: ScoringRun, request: ClaimRequest, now: datetime
+) -> ScoringRun:
+    """Return the run with its challengers' runs. An older run of a challenger that still works is given up."""
+    claimed = []
+    for each in request.challengers.pinned:
+        own = _as_challenger(run, each, uuid.uuid4().hex)
+        lock_pointer(connection, place, run.pipeline.name, run.interval_key, own.variant)
+        for other in find_overlapping(connection, place, own.variant, run.interval, "running"):
+            retire(connection, other.run_id, "abandoned", now, own.run_id, NEWER_BEGAN)
+        _follow_abandoned(connection, place, own)
+        _insert(connection, place, own, request, now)
+        claimed.append(own)
+    return replace(run, challengers=tuple(claimed))
+
+
+def _take_up(connection: sa.Connection, run: ScoringRun, other: PlacedRun, request: ClaimRequest) -> ScoringRun:
+    """Return a run that this process has claimed before, with the challengers' runs of that claim."""
+    run = replace(run, run_id=other.run_id, lease_token=other.lease_token)
+    query = sa.select(runs.c.variant, runs.c.run_id).where(runs.c.champion_run_id == run.run_id)
+    ids = dict(connection.execute(query).tuples().all())
+    wanted = (each for each in request.challengers.pinned if each.variant in ids)
+    return replace(run, challengers=tuple(_as_challenger(run, each, ids[each.variant]) for each in wanted))
+
+
+def _as_challenger(run: ScoringRun, challenger: PinnedChallenger, run_id: str) -> ScoringRun:
+    """Return a challenger's run beside its champion's."""
+    own = replace(run, run_id=run_id, model=challenger.pin, variant=challenger.variant, share=challenger.share)
+    return replace(own, champion_run_id=run.run_id, challengers=(), left_out=())
 
 
 def _follow_abandoned(connection: sa.Connection, place: str, run: ScoringRun) -> None:
@@ -187,18 +242,18 @@ def renew(database: Database, run: ScoringRun, lease_seconds: float) -> None:
     """
     with database.writing() as connection:
         until = database.now(connection) + timedelta(seconds=lease_seconds)
-        ours = (runs.c.run_id == run.run_id, runs.c.state == "running", runs.c.lease_token == run.lease_token)
+        ours = (runs.c.run_id.in_(run.claimed_ids), runs.c.state == "running", runs.c.lease_token == run.lease_token)
         connection.execute(sa.update(runs).where(*ours).values(lease_until=until))
         _check_lease(connection, run)
 
 
 def record_plan(database: Database, run: ScoringRun, source_plan: SourcePlan) -> None:
-    """Store what planning saw of the primary source."""
+    """Store what planning saw of the primary source, for the run and its challengers' runs."""
     with database.writing() as connection:
         _check_lease(connection, run)
         connection.execute(
             sa.update(runs)
-            .where(runs.c.run_id == run.run_id)
+            .where(runs.c.run_id.in_(run.claimed_ids))
             .values(
                 rows_planned=source_plan.rows,
                 partitions=len(source_plan.partitions),
@@ -306,16 +361,7 @@ def publish(
         group = _find_group(connection, place, run)
         if group.uncovered and reason != RESTATE:
             _refuse_partial_overlaps(run, group.replaced)
-        values = {
-            **_counted(totals),
-            # Without a fingerprint the interval is late inside `lookback`: other rows were read than counted.
-            "source_fingerprint": sa.case(
-                (runs.c.rows_planned != totals.extracted, None), else_=runs.c.source_fingerprint
-            ),
-            "score_quantiles": json.dumps(list(quantiles)),
-            "finished_at": now,
-            **_spent(usage),
-        }
+        values = publish_values(totals, quantiles, now) | _spent(usage)
         itself = runs.c.run_id == run.run_id
         if group.uncovered:
             connection.execute(sa.update(runs).where(itself).values(state="audited", **values))
@@ -330,6 +376,17 @@ def publish(
             settle_releases(connection, member.run_id)
         others = tuple(member.run_id for member in group.members if member.run_id != run.run_id)
         return Publication(tuple(other.run_id for other in group.replaced), others)
+
+
+def publish_values(totals: Totals, quantiles: Sequence[float], now: datetime) -> dict[str, Any]:
+    """Return what the transaction that publishes a run writes into its row, without the state."""
+    return {
+        **_counted(totals),
+        # Without a fingerprint the interval is late inside `lookback`: other rows were read than counted.
+        "source_fingerprint": sa.case((runs.c.rows_planned != totals.extracted, None), else_=runs.c.source_fingerprint),
+        "score_quantiles": json.dumps(list(quantiles)),
+        "finished_at": now,
+    }
 
 
 def _counted(totals: Totals) -> dict[str, int | None]:
@@ -381,7 +438,7 @@ def end_run(
     usage: Usage | None = None,
     quantiles: Sequence[float] = (),
 ) -> None:
-    """Move a run from `running` to an end state. A run that was taken over stays as it is.
+    """Move a run from `running` to an end state, with its challengers' runs. One that was taken over stays as it is.
 
     Args:
         totals, quantiles: What the audit has counted, if the run came so far.
@@ -393,6 +450,10 @@ def end_run(
         now = database.now(connection)
         ours = (runs.c.run_id == run.run_id, runs.c.state == "running", runs.c.lease_token == run.lease_token)
         connection.execute(sa.update(runs).where(*ours).values(state=state, error=error, finished_at=now, **counts))
+        if run.challengers:
+            theirs = (runs.c.run_id.in_(run.claimed_ids[1:]), *ours[1:])
+            why = f"it ended with its champion's run {run.run_id[:8]}: {error}"
+            connection.execute(sa.update(runs).where(*theirs).values(state=state, error=why, finished_at=now))
 
 
 def end_claimed(database: Database, flow_run_id: str, error: str) -> None:

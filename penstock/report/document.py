@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.database.connections import Database
 from penstock.ledger.acceptance import is_acceptable
+from penstock.ledger.challengers import find_challengers
 from penstock.ledger.lineage import count_earlier_runs, earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.pointer_moves import MoveRecord, moves_of
 from penstock.ledger.profiles import read_profiles
@@ -63,6 +64,8 @@ class RunDocument:
     """When a person published the run again, or another run in its place, the oldest first."""
     acceptable: bool
     """Whether the audit halted the run, and `penstock accept` can publish it."""
+    challengers: Sequence[RunRecord]
+    """The runs of challengers that scored the same rows, by their variants."""
 
     @property
     def shift(self) -> ScoreShift | None:
@@ -118,6 +121,7 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
             measure_run(read_profiles(database, run.run_id)),
             moves_of(database, run.run_id),
             is_acceptable(database, run),
+            find_challengers(database, run.run_id),
         )
 
 
@@ -176,6 +180,7 @@ def document_object(document: RunDocument, link: str | None) -> dict[str, Any]:
             "replaced_by": _summary_object(successor) if successor else None,
             "moves": [asdict(move) for move in document.moves],
             "acceptable": document.acceptable,
+            "challengers": [_challenger_object(challenger, document.run) for challenger in document.challengers],
             "earlier_runs": [_summary_object(run) for run in document.earlier],
         }
         | _deprecated_keys(document)
@@ -185,6 +190,16 @@ def document_object(document: RunDocument, link: str | None) -> dict[str, Any]:
 def _summary_object(run: RunRecord) -> dict[str, Any]:
     names = ("run_id", "state", "reason", "error", "started_at", "published_at", "retired_at", "flow_run_id")
     return {name: getattr(run, name) for name in names}
+
+
+def _challenger_object(challenger: RunRecord, champion: RunRecord) -> dict[str, Any]:
+    shift = shift_between(challenger, champion)
+    names = ("model", "variant", "share", "rows_extracted", "rows_scored", "rows_quarantined", "rows_excluded")
+    return (
+        _summary_object(challenger)
+        | {name: getattr(challenger, name) for name in names}
+        | {"psi": shift.psi if shift else None}
+    )
 
 
 def _deprecated_keys(document: RunDocument) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from penstock.timezones import describe_moment
 
 DIGEST = 12
 """Characters of a digest that are shown."""
+_CHALLENGER_COUNTS = ("scored", "refused", "PSI to the champion")
 
 
 def build_sections(document: RunDocument, zone: str = "UTC") -> list[Section]:
@@ -56,6 +57,8 @@ def build_sections(document: RunDocument, zone: str = "UTC") -> list[Section]:
     drift = describe_drift(document.drift, document.partitions)
     if drift:
         sections.append(drift)
+    if document.challengers:
+        sections.append(Section(("Challengers",), [_list_challengers(document)]))
     if document.steps:
         sections.append(Section(("Seconds by step, all partitions added up",), _list_steps(document)))
     if earlier:
@@ -82,6 +85,9 @@ def _describe_run(document: RunDocument, zone: str) -> list[Block]:
         (*describe_models(run.pins), ", spec ", Code(run.spec_fingerprint[:DIGEST])),
         (_describe_times(run, zone),),
     ]
+    if run.champion_run_id:
+        share = "all rows" if run.share is None else f"{run.share:.1%} of the rows"
+        lines.append((Strong("Challenger"), " of run ", Code(run.champion_run_id[:SHORT_ID]), f", scores {share}"))
     lines += [_describe_replaced(replaced, zone) for replaced in document.replaced]
     lines += [describe_move(run, move, zone) for move in document.moves]
     if document.successor:
@@ -218,6 +224,19 @@ def _describe_shift(shift: ScoreShift) -> str:
         "shifted": "shifted (above 0.25)",
     }
     return f"PSI {shift.psi:.3f}: {readings[shift.reading]}; median {shift.median_before:.4g} → {shift.median:.4g}"
+
+
+def _list_challengers(document: RunDocument) -> Table:
+    """List the challengers' runs beside the champion's, each with the shift of its scores and its error."""
+    rows: list[list[Inline]] = []
+    for run in document.challengers:
+        shift = shift_between(run, document.run)
+        share = "" if run.share is None else f" ({run.share:.1%} of the rows)"
+        psi = f"{shift.psi:.3f}" if shift else "–"
+        counts = [_number(run.rows_scored), _number(run.rows_quarantined), psi]
+        rows.append([f"{run.model}{share}", _name(run), Status(run.state), *counts, run.error or ""])
+    columns = _columns(("model", "run", "state", *_CHALLENGER_COUNTS), numbers=_CHALLENGER_COUNTS)
+    return Table([*columns, Column("why", below="model")], rows)
 
 
 def _list_steps(document: RunDocument) -> list[Block]:

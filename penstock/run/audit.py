@@ -1,7 +1,7 @@
 """The last check before publishing: reconcile the counts, and judge the interval as a whole. Writes nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -145,6 +145,25 @@ def _judge_reasons(run: ScoringRun, totals: Totals) -> list[Validation]:
     if reasons.over_budget == "halt":
         return [Validation(REASONS, "within the budget", "critical", chosen, beyond, "halted", observed)]
     return [Validation(REASONS, "within the budget", "info", chosen, beyond, "noted", observed)]
+
+
+def audit_challenger(run: ScoringRun, receipts: Sequence[Receipt], rows_in_database: int) -> AuditResult:
+    """Judge a challenger's scores of an interval. Its rows are judged with the champion's.
+
+    Raises:
+        ReconciliationFailed: the counts do not add up.
+    """
+    halted = tuple(dict.fromkeys(halt for receipt in receipts for halt in receipt.halts))
+    totals = sum_counts(receipts) if halted else reconcile(run, receipts, rows_in_database)
+    considered = replace(totals, extracted=totals.scored + totals.quarantined)  # excluded: also beyond its share
+    reason = next((receipt.first_reason for receipt in receipts if receipt.first_reason), "")
+    found = _judge_volume(run, considered, considered.extracted, reason, None) if considered.extracted else []
+    if not halted:
+        expectations = {SCORES: run.pipeline.expectations_of(SCORES)}
+        found += judge_shares(expectations, [v for r in receipts for v in r.validations])
+        found += _judge_stage(run, SCORES, totals.scored, receipts).validations
+    verdict = Verdict(tuple(found))
+    return AuditResult(totals, verdict.validations, halted + verdict.halts, merge_quantiles(receipts))
 
 
 def _refused_early(run: ScoringRun, receipts: Sequence[Receipt]) -> int:

@@ -85,7 +85,7 @@ def prepare(
         DestinationMismatch: the table has another key, or a column of another type.
         QueryFailed: the name is taken by something that is not Penstock's.
     """
-    identity = (database.url.render_as_string(hide_password=False), f"{destination.schema_}.{destination.table}")
+    identity = _identify(database, destination)
     wanted = history_table(destination, key, rows.schema)
     with _lock:
         known = _ready.get(identity)
@@ -107,6 +107,32 @@ def stored_columns(connection: sa.Connection, history: sa.TableClause) -> "list[
         )
         for c in sa.inspect(connection).get_columns(history.name, schema=history.schema)
     ]
+
+
+def require_fit(database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table) -> sa.Table:
+    """Return the history table as it is, for rows that must not change it.
+
+    Raises:
+        DestinationMismatch: it would need another column or another type.
+    """
+    identity = _identify(database, destination)
+    wanted = history_table(destination, key, rows.schema)
+    with _lock:
+        known = _ready.get(identity)
+    if known is not None and takes(known, wanted, rows):
+        return known
+    with database.reading() as connection:
+        stored, new, statements = match_existing(connection, wanted, rows, _view_names(destination))
+    if new or statements:
+        reason = "the rows of a challenger would change a column of the table, or add one"
+        raise DestinationMismatch(
+            destination.table, reason, "Promote the version, or score it in a pipeline of its own"
+        )
+    return stored
+
+
+def _identify(database: Database, destination: Destination) -> tuple[str, str]:
+    return database.url.render_as_string(hide_password=False), f"{destination.schema_}.{destination.table}"
 
 
 def check_rows(database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table) -> None:

@@ -18,7 +18,7 @@ from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
 from penstock.resources.usage import PartitionMeter, Spent
 from penstock.run.doubled_keys import stored_keys
-from penstock.run.history_table import fit_rows, history_name, keeps_types, prepare
+from penstock.run.history_table import fit_rows, history_name, keeps_types, prepare, require_fit
 from penstock.run.keys import halt_on_duplicates
 from penstock.run.reasons_table import prepare_reasons
 from penstock.run_types import Partition, Receipt, Refusal, ScoredRows, ScoringRun
@@ -123,7 +123,9 @@ def _fitting(
     explained = scored.reasons.table if scored.reasons is not None and scored.reasons.table.num_rows else None
     with ExitStack() as opened:
         for again in (False, True, True):
-            if not scored.halts:
+            if not scored.halts and run.champion_run_id is not None:
+                history = require_fit(database, destination, run.pipeline.key, scored.table)
+            elif not scored.halts:
                 several = bool(run.steps)
                 history = prepare(database, destination, key, scored.table, steps=several, again=again)
             if explained is not None:

@@ -1,5 +1,12 @@
 """The values that the steps of a run exchange. Rows are Arrow tables, all others are frozen dataclasses."""
 
+from penstock.run_types.challengers import (
+    NO_CHALLENGERS,
+    SHADOW,
+    Challengers,
+    PinnedChallenger,
+    pin_challengers,
+)
 from penstock.run_types.findings import (
     BrokenRecord,
     FailedExpectation,
@@ -23,8 +30,16 @@ from penstock.run_types.profiles import (
     Profile,
     add_profiles,
 )
-from penstock.run_types.rows import ExtractedRows, Features, ReasonRows, Receipt, ScoredRows
-from penstock.run_types.scoring_run import ModelPin, Pins, ScoringRun, deciding_model, interval_key, interval_label
+from penstock.run_types.rows import ChallengerResult, ExtractedRows, Features, ReasonRows, Receipt, ScoredRows
+from penstock.run_types.scoring_run import (
+    LeftOut,
+    ModelPin,
+    Pins,
+    ScoringRun,
+    deciding_model,
+    interval_key,
+    interval_label,
+)
 from penstock.run_types.source_plan import (
     PLACES,
     Bound,
@@ -39,12 +54,16 @@ from penstock.run_types.source_plan import (
 )
 
 __all__ = [
+    "NO_CHALLENGERS",
     "PLACES",
+    "SHADOW",
     "UNSEEN",
     "Baseline",
     "BinCounts",
     "Bound",
     "BrokenRecord",
+    "ChallengerResult",
+    "Challengers",
     "ColumnBins",
     "ColumnProfile",
     "ExtractedRows",
@@ -52,11 +71,13 @@ __all__ = [
     "Features",
     "FileState",
     "Horizon",
+    "LeftOut",
     "LogNotes",
     "Misfit",
     "ModelPin",
     "NullKey",
     "Partition",
+    "PinnedChallenger",
     "Pins",
     "Profile",
     "Reason",
@@ -79,4 +100,5 @@ __all__ = [
     "deciding_model",
     "interval_key",
     "interval_label",
+    "pin_challengers",
 ]

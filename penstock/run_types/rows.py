@@ -1,7 +1,7 @@
 """The rows of one partition from step to step, and its receipt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -117,3 +117,28 @@ class Receipt:
     """With `drift`: the counts of its features and scores."""
     first_reason: str = ""
     """Why the first quarantined row was refused, private values masked. Empty: no row was."""
+    challengers: "tuple[ChallengerResult, ...]" = ()
+    """What the challengers made of the same rows."""
+
+    @property
+    def all_spent(self) -> tuple[Spent, ...]:
+        """What the partition cost with its challengers. Bytes are the champion's."""
+        others = (each.receipt.spent for each in self.challengers if each.receipt)
+        mine = (self.spent,) if self.spent else ()
+        return (*mine, *(replace(spent, bytes_written=0) for spent in others if spent))
+
+    @property
+    def lost_challengers(self) -> frozenset[str]:
+        """IDs of the challengers' runs that have failed or were halted."""
+        return frozenset(each.run_id for each in self.challengers if each.receipt is None or each.receipt.halts)
+
+
+@dataclass(frozen=True)
+class ChallengerResult:
+    """What a challenger made of one partition: a receipt, or an error."""
+
+    run_id: str
+    receipt: Receipt | None = None
+    error: str = ""
+    halted: bool = False
+    """Whether the error is that of a gate."""

@@ -1,7 +1,8 @@
 """One try to score an interval, and the model versions that it is pinned to."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from penstock.interval import DataInterval
 from penstock.spec.pipeline import Pipeline
@@ -17,6 +18,16 @@ class ModelPin:
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A challenger of the spec that has no run, and why."""
+
+    model: str
+    why: str
+    failed: bool
+    """Whether it could not be found. Otherwise it has nothing to add."""
 
 
 Pins = Mapping[str, ModelPin]
@@ -43,10 +54,28 @@ class ScoringRun:
     flow_run_id: str | None = None
     steps: Pins = field(default_factory=dict)
     """Every step's version, where the pipeline has `models`."""
+    share: float = 1.0
+    """Share of the rows that the run scores. Less than 1 only for a challenger."""
+    champion_run_id: str | None = None
+    """Of a challenger's run: the run that scores the same rows for readers."""
+    challengers: tuple[Self, ...] = ()
+    """Of a champion's run: the runs of its challengers, under the same lease."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Of a champion's run: the challengers of the spec that have no run."""
 
     @property
     def interval_key(self) -> str:
         return interval_key(self.interval)
+
+    @property
+    def claimed_ids(self) -> tuple[str, ...]:
+        """The run and its challengers' runs."""
+        return (self.run_id, *(each.run_id for each in self.challengers))
+
+    def drop_challengers(self, run_ids: Collection[str]) -> Self:
+        """Return the run without some of its challengers."""
+        left = tuple(each for each in self.challengers if each.run_id not in run_ids)
+        return replace(self, challengers=left) if len(left) < len(self.challengers) else self
 
     @property
     def label(self) -> str:

@@ -37,6 +37,7 @@ from penstock.spec.parts import (
 from penstock.spec.reasons import Reasons
 from penstock.spec.sources import LogSource, Masking, Source, SourceName, SqlSource
 from penstock.spec.steps import (
+    Challenger,
     ModelRef,
     ScoreStep,
     SqlExpression,
@@ -210,6 +211,11 @@ class Pipeline(Part):
         default=(), max_length=16, examples=[[{"name": "screen", "model": "risk-screen@champion"}]]
     )
     """Steps of inference instead of `model`, for models that read outputs of other models or score only some rows."""
+    challengers: tuple[Challenger, ...] = Field(
+        default=(), max_length=8, examples=[[{"model": "card-risk@challenger", "share": 1.0}]]
+    )
+    """Models that score the same rows in the same run, each in a run of its own beside the one that readers see. Only
+    for a pipeline with `model`."""
     destination: Destination = Field(examples=[{"table": "card_risk_scores", "keep": ["amount"]}])
     """The view and the table of the scores."""
     decide: dict[Column, SqlExpression] = Field(
@@ -279,6 +285,14 @@ class Pipeline(Part):
         grain = self.interval.grain if self.interval else None
         if self.drift.against == SAME_WEEKDAY and not (isinstance(grain, timedelta) and not _WEEK % grain):
             raise ValueError(f"`drift` against `{SAME_WEEKDAY}` needs an `interval` whose `grain` divides a week")
+        return self
+
+    @model_validator(mode="after")
+    def _challengers_stand_beside_one_model(self) -> Self:
+        if self.challengers and self.models:
+            raise ValueError(
+                "`challengers` go with `model`, not with `models`: a challenger takes the place of one whole model"
+            )
         return self
 
     @field_validator("decide")

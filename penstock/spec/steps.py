@@ -123,6 +123,15 @@ class ScoreStep(Part):
         )
 
 
+class Challenger(Part):
+    """A model that scores the same rows beside the pipeline's own. Readers never see its scores."""
+
+    model: ModelRef = Field(examples=["card-risk@challenger"])
+    """The model, as name@alias or name@version. It must take the same features and give the same outputs."""
+    share: float = Field(default=1.0, gt=0, le=1, examples=[0.1])
+    """Share of the rows that it scores. The key of a row decides, so that each run chooses the same keys."""
+
+
 def choose_models(steps: Sequence[ScoreStep], choice: str = "") -> dict[str, ModelRef]:
     """Return each step's model, in the order of the steps: the spec's own, or what is chosen for a run instead.
 

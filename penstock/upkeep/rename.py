@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import RenameRefused
-from penstock.ledger.destinations import find_dispute
+from penstock.ledger.destinations import LIVE, find_dispute
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.schema_contracts import ACCEPTED
 from penstock.ledger.tables import (
@@ -55,6 +55,7 @@ def rename_pipeline(database: Database, old: str, pipeline: Pipeline) -> Renamed
         _end_dead_runs(connection, database, old, new)
         renamed = tuple(_rename_log_tables(connection, old, pipeline))
         _drop_collisions(connection, old, new)
+        _withdraw_twins(connection, database, old, new)
         moved = {}
         for table in metadata.sorted_tables:
             if "pipeline" in table.c:
@@ -90,6 +91,15 @@ def _end_dead_runs(connection: sa.Connection, database: Database, old: str, new:
         raise RenameRefused(old, new, f"run {alive[:8]} works; wait until it has ended, or stop it")
     ended = {"state": "abandoned", "error": LEASE_ENDED, "retired_at": now, "finished_at": now}
     connection.execute(sa.update(runs).where(*running).values(**ended))
+
+
+def _withdraw_twins(connection: sa.Connection, database: Database, old: str, new: str) -> None:
+    """Withdraw challengers' runs of the old name where the new name has a run of the same variant and interval."""
+    twin, same = runs.alias("twin"), ("destination", "interval_key", "variant", "state")
+    both = sa.exists().where(twin.c.pipeline == new, *(twin.c[name] == runs.c[name] for name in same))
+    theirs = (runs.c.pipeline == old, runs.c.state == "published", runs.c.variant != LIVE, both)
+    withdrawn = {"state": "withdrawn", "retired_at": database.now(connection)}
+    connection.execute(sa.update(runs).where(*theirs).values(**withdrawn))
 
 
 def _rename_log_tables(connection: sa.Connection, old: str, pipeline: Pipeline) -> Iterator[str]:

@@ -15,7 +15,7 @@ from penstock.ledger.pointer_moves import WAS_LIVE
 from penstock.ledger.tables import destinations, moves, partitions, profiles, quarantine, runs, validations
 from penstock.run.history_table import HistoryRunId, history_name
 from penstock.run.reasons_table import REASON, is_explained, reasons_name
-from penstock.run_types import interval_key
+from penstock.run_types import SHADOW, interval_key
 from penstock.spec.pipeline import SCORES
 from penstock.upkeep.erasure import count_forgotten
 
@@ -61,7 +61,7 @@ def _one_run_an_interval(connection: sa.Connection) -> Iterator[Violation]:
 
 def _no_overlaps_and_one_owner(connection: sa.Connection) -> Iterator[Violation]:
     owners = dict(connection.execute(sa.select(destinations.c.destination, destinations.c.pipeline)).tuples().all())
-    live = sa.select(runs.c.destination).where(runs.c.state == "published").distinct()
+    live = sa.select(runs.c.destination).where(runs.c.state == "published", runs.c.variant == LIVE).distinct()
     for place in connection.execute(live).scalars().all():
         dispute = find_dispute(connection, place, SHOWN)
         if dispute and dispute.overlaps:
@@ -151,6 +151,16 @@ def _halts_are_overruled_once(connection: sa.Connection) -> Iterator[Violation]:
     yield from _list_runs(connection, "a halted run is published only if a person accepts it", shown)
     twice = accepted.group_by(moves.c.run_id).having(sa.func.count() > 1)
     yield from _list_runs(connection, "a halt is overruled once", runs.c.run_id.in_(twice))
+
+
+def _challengers_stand_beside_champions(connection: sa.Connection) -> Iterator[Violation]:
+    champion = runs.alias("champion")
+    theirs = sa.exists().where(champion.c.run_id == runs.c.champion_run_id, champion.c.variant == LIVE)
+    beside = runs.c.variant.startswith(SHADOW)
+    alone = sa.and_(beside, ~theirs)
+    yield from _list_runs(connection, "a challenger's run names its champion's", alone)
+    odd = sa.and_(runs.c.variant == LIVE, sa.or_(runs.c.champion_run_id.is_not(None), runs.c.share.is_not(None)))
+    yield from _list_runs(connection, "a live run is no challenger's", odd)
 
 
 def _readers_see_the_published_rows(connection: sa.Connection) -> Iterator[Violation]:
@@ -274,6 +284,7 @@ CHECKS: tuple[Check, ...] = (
     _parts_belong_to_runs,
     _links_are_runs,
     _halts_are_overruled_once,
+    _challengers_stand_beside_champions,
     _readers_see_the_published_rows,
     _reasons_belong_to_scores,
 )

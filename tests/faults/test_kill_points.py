@@ -65,6 +65,20 @@ def test_a_run_with_reasons_killed_before_any_statement_is_healed_by_the_next(
     tell(f"kill -9 before a statement of a run with reasons, share {share}", dialect, f"{len(points)} healed")
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("share", [pytest.param(n, marks=[soak] if n else []) for n in range(SHARES)])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_run_with_a_challenger_killed_before_any_statement_is_healed_by_the_next(
+    make_scene: Callable[..., Scene], dialect: str, share: int, tell: Tell
+) -> None:
+    scene = make_scene(dialect)
+    scene.add_challenger()
+    points = find_kill_points(scene)[share::SHARES]
+    for point in points:
+        heal_after_kill(scene, [point])
+    tell(f"kill -9 of a run with a challenger, share {share}", dialect, f"{len(points)} of {len(points)} healed")
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("prefect_api")

@@ -73,6 +73,7 @@ def check_pipeline(
         if models:
             check.check_names(models)
             check.check_drift(models)
+            check.check_challengers(models, features)
         check.compare_columns(models, accept=accept)
         if samples is not None and features is not None:
             check.check_contract(samples, features, models)
@@ -250,6 +251,27 @@ class _Check:
                 golden = plural(len(version.manifest.golden), "golden row")
                 self.report.ok(subject, f"{pin}, digest {pin.digest[:12]}, {golden} scored as registered")
         return loaded if len(loaded) == len(self.pipeline.steps) else {}
+
+    def check_challengers(self, models: "dict[str, ModelVersion]", features: "pa.Table | None") -> None:
+        """Check that each challenger can be found, takes these features and gives the champion's outputs."""
+        [champion] = list(models.values())[:1]
+        registry, outputs = open_models(self.settings), champion.manifest.outputs
+        for each in self.pipeline.challengers:
+            subject = f"challenger `{each.model}`"
+            with self.report.about(subject):
+                version = registry.load(registry.resolve(each.model))
+                if version.manifest.label == champion.manifest.label:
+                    self.report.note(subject, f"it is {version.manifest.label}, the champion's version: it is left out")
+                    continue
+                if set(outputs) != set(version.manifest.outputs):
+                    given, wanted = (", ".join(sorted(names)) for names in (version.manifest.outputs, outputs))
+                    what = f"{version.manifest.label} gives {given}, not {wanted} as the champion; register another one"
+                    self.report.problem(subject, what)
+                    continue
+                if features is not None:
+                    version.check_columns(features.column_names)
+                share = "all rows" if each.share >= 1 else f"{each.share:.1%} of the rows"
+                self.report.ok(subject, f"{version.manifest.label} scores {share}")
 
     def check_names(self, models: "dict[str, ModelVersion]") -> None:
         """Check that no column of the destination has a name that is taken."""

@@ -199,9 +199,14 @@ def _keep_history(api_url: str, ended: FlowEnd, console: "Console") -> None:
 
 def _print_outcome(pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: FlowEnd, console: "Console") -> RunSummary:
     """Print each run, and find out from the ledger how the call ended."""
+    from penstock.ledger.challengers import find_challengers
+
     records = runs.records()
     for record in records:
         _print_run(record, console)
+        for challenger in find_challengers(runs.database, record.run_id):
+            if record.state == "published" and challenger.state != "published":
+                _warn(f"challenger {challenger.model}: {challenger.state}: {challenger.error}", console)
     undone = [record for record in records if record.state not in DONE]
     if undone:
         code = 3 if all(record.state == "halted" for record in undone) else 1

@@ -114,6 +114,11 @@ class Scene:
             assert self._twin.refused
         return self._twin
 
+    def add_challenger(self) -> None:
+        """Have a second version of the model score beside the first one from now on."""
+        train_model(self.folder / "models", alias="challenger", rounds=3)
+        self.write_spec(15, "challengers: [{model: card-risk@challenger}]")
+
     def forget_twin(self) -> None:
         """Have the next twin run on what the scene holds by then."""
         self._twin = None
@@ -181,19 +186,22 @@ class Trial:
             rows = _read(connection, "card_risk_scores", "payment_id")
             explained = sa.inspect(connection).has_table("card_risk_scores__reasons")
             reasons = _read(connection, "card_risk_scores_reasons", "payment_id, rank") if explained else []
-        live = {run.run_id for run in self.ledger() if run.state == "published"}
+        live = {run.run_id for run in self.ledger() if (run.state, run.variant) == ("published", "live")}
         refused = [r for r in quarantined_rows(self.warehouse, limit=10_000) if r.run_id in live]
         return Found(rows, sorted((r.key, r.reasons, r.row) for r in refused), reasons)
 
     def check_healed(self) -> None:
-        """Assert that nothing is lost, nothing is there twice, and every row is accounted for: as the twin has it."""
+        """Assert that nothing is lost, nothing is there twice, and every row is accounted for: as the twin has it.
+
+        A challenger's run is published whole, or not at all.
+        """
         records, found, twin = self.ledger(), self.found(), self.scene.twin
         assert found.rows == twin.rows
         assert found.refused == twin.refused
         assert found.reasons == twin.reasons
         assert len({row[0] for row in found.rows}) == len(found.rows)
         assert not [run for run in records if run.state == "running"]
-        live = [run for run in records if run.state == "published"]
+        live = [run for run in records if (run.state, run.variant) == ("published", "live")]
         assert len({run.interval_key for run in live}) == len(live) == self.scene.days
         for run in live:
             assert run.rows_extracted == run.rows_scored + run.rows_quarantined + run.rows_excluded == self.scene.a_day
