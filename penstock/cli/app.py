@@ -11,6 +11,7 @@ from penstock.cli import (
     doctor,
     down,
     forget,
+    labels,
     ledger,
     logs,
     models,
@@ -31,6 +32,7 @@ from penstock.cli.check import command as check
 from penstock.cli.demo import command as demo
 from penstock.cli.ending import CommandGroup, QuietEnd, print_unexpected
 from penstock.cli.init import command as init
+from penstock.cli.monitor import command as monitor
 from penstock.cli.quarantine import command as quarantine
 from penstock.cli.run import command as run
 
@@ -84,6 +86,8 @@ for module in (
     prune,
     publish,
     ledger,
+    labels,
+    monitor,
     models,
     schema,
     deploy,

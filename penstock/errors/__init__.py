@@ -6,6 +6,7 @@ what to do next.
 """
 
 from penstock.errors.base import PenstockError, TerminalError, TransientError, UsageError, nearest
+from penstock.errors.labels import LabelValue, NoLabels, NotMeasured, TooManySlices
 from penstock.errors.models import (
     ExpressionError,
     FeaturesError,
@@ -128,6 +129,7 @@ __all__ = [
     "IntervalBusy",
     "IntervalCancelled",
     "KeyCollision",
+    "LabelValue",
     "LeaseEnded",
     "LedgerLost",
     "LinesPruned",
@@ -142,7 +144,9 @@ __all__ = [
     "ModelNotFound",
     "ModelRefused",
     "NoFiles",
+    "NoLabels",
     "NoWorkers",
+    "NotMeasured",
     "ObjectChanged",
     "ObjectNotFound",
     "OutsideRoots",
@@ -169,6 +173,7 @@ __all__ = [
     "StoreUnavailable",
     "TakenOver",
     "TerminalError",
+    "TooManySlices",
     "TransientError",
     "UnfitValue",
     "UnreadableTable",

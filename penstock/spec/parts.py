@@ -239,3 +239,5 @@ class Retention(Part):
     """Age after which refused rows are removed, counted from their run."""
     log_lines: Duration | None = Field(default=None, examples=["30d"])
     """Age after which landed log lines are removed. Lines that an interval may still need always stay."""
+    labels: Duration | None = Field(default=None, examples=["730d"])
+    """Age after which labels are removed, counted from `seen_at`. The performance of older intervals stays as it is."""

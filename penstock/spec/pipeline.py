@@ -16,6 +16,7 @@ from penstock.spec.column_names import find_taken
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.features_query import check_features
+from penstock.spec.labels import Labels
 from penstock.spec.parts import (
     Budget,
     Column,
@@ -215,6 +216,19 @@ class Pipeline(Part):
         examples=[{"decision": "case when score > 0.8 then 'block' else 'pass' end"}],
     )
     """Columns computed after the last step, each by a DuckDB expression over features, outputs and earlier entries."""
+    labels: Labels | None = Field(
+        default=None,
+        examples=[
+            {
+                "source": {"kind": "sql", "connection": "shop", "table": "chargebacks", "key": ["payment_id"]},
+                "value": "1",
+                "seen_at": "reported_at",
+                "mature": "45d",
+                "missing": "negative",
+            }
+        ],
+    )
+    """The labels of scored rows, which come later. `penstock labels collect` reads them."""
     retention: Retention = Field(default=Retention(), examples=[{"keep_runs": 2, "quarantine": "90d"}])
     """What `penstock prune` removes."""
     budget: Budget = Field(default=Budget(), examples=[{"rows": 5_000_000, "minutes": 90}])
@@ -366,10 +380,32 @@ class Pipeline(Part):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _labels_are_of_the_rows(self) -> Self:
+        if self.labels is None:
+            return self
+        if sorted(self.labels.source.key) != sorted(self.key):
+            wanted = ", ".join(self.key)
+            raise ValueError(f"labels are found by the key of the rows; write `key: [{wanted}]` in `labels.source`")
+        if shown := sorted(read_expression(self.labels.value) & self.private_columns.keys()):
+            raise ValueError(f"`labels.value` is made of `{shown[0]}`, which is private; what it makes is public")
+        known = (*self.key, *self.destination.keep, *self.decide)
+        for column in self.labels.slices:
+            if column not in known:
+                raise ValueError(
+                    f"`labels.slices` names `{column}`, which is not stored with the scores; add it to `keep`."
+                    f"{nearest(column, known)}"
+                )
+            if column.casefold() in self.private_columns:
+                raise ValueError(f"`labels.slices` names `{column}`, which is private; its values would be shown")
+        return self
+
     @cached_property
     def private_columns(self) -> dict[str, Masking]:
         """Private columns of all sources and of the features, in lower case: one name is private everywhere."""
-        named = [(c, how) for part in (*self.sources.values(), self) for c, how in part.private.items()]
+        labels = [self.labels.source] if self.labels else []
+        parts = (*self.sources.values(), *labels, self)
+        named = [(c, how) for part in parts for c, how in part.private.items()]
         return {c.casefold(): how for c, how in sorted(named, key=lambda pair: pair[1], reverse=True)}
 
     @cached_property

@@ -24,9 +24,11 @@ from penstock.errors import SettingsError
 from penstock.interval import as_utc
 from penstock.ledger.destinations import destination_name, split_name
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine, releases, runs
+from penstock.ledger.tables import forgotten, labels, log_lines, partitions, quarantine, releases, runs
+from penstock.privacy.key_text import possible_keys
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey, read_number, same_value
+from penstock.run.history_table import reflect_history
 from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.landed import landed_table
 from penstock.sources.logs.line_groups import read_keys
@@ -99,6 +101,8 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
         theirs = [k for k in work.connection.execute(keys).scalars() if row_key.is_key(json.loads(k), masking)]
         for key in theirs:
             work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
+    possible = labels.c.key.in_(possible_keys(row_key, pipeline.key, masking))
+    work.delete(labels.name, labels, labels.c.pipeline == pipeline.name, possible)
     for text in row_key.values.values():
         _erase_refused_lines(work, pipeline, pipeline.primary, text)
     _forget_extremes(work, pipeline, set(row_key.values.values()))
@@ -203,14 +207,8 @@ def _history_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Ta
     written = connection.execute(sa.select(*columns).where(runs.c.pipeline == pipeline.name).distinct())
     places = dict.fromkeys((f"{table}__history", split_name(name)[0]) for table, name in [own, *map(tuple, written)])
     there = [place for place in places if sa.inspect(connection).has_table(place[0], schema=place[1])]
-    found = (_reflect(connection, *place) for place in there)
+    found = (reflect_history(connection, *place) for place in there)
     return [table for table in found if all(column in table.c for column in pipeline.key)]
-
-
-def _reflect(connection: sa.Connection, name: str, schema: str | None) -> sa.Table:
-    columns = sa.inspect(connection).get_columns(name, schema=schema)
-    named = [sa.Column(sa.quoted_name(c["name"], quote=True), c["type"]) for c in columns]
-    return sa.Table(name, sa.MetaData(), *named, schema=schema)
 
 
 def _forget_extremes(work: _Work, pipeline: Pipeline, values: set[str]) -> None:

@@ -1,0 +1,1 @@
+"""`penstock monitor`: compare what runs have scored."""
