@@ -13,7 +13,8 @@ from penstock.database.connections import Connector
 from penstock.errors import NoLabels
 from penstock.interval import DataInterval
 from penstock.labels.read_labels import read_labels
-from penstock.labels.stored import append_labels, move_seen_until, open_label_source
+from penstock.labels.stored import append_labels
+from penstock.ledger.label_sources import move_seen_until, open_label_source
 from penstock.privacy.masking import MaskingPolicy
 from penstock.spec.labels import Labels
 from penstock.spec.pipeline import Pipeline

@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.errors import LabelValue, NotMeasured, TooManySlices
+from penstock.labels.key_text import write_keys, write_value
 from penstock.labels.stored import find_labels
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
 from penstock.monitor.performance_sums import ClassificationSums, Problem, RegressionSums, sum_rows
-from penstock.privacy.key_text import write_keys, write_value
 from penstock.privacy.masking import MaskingPolicy
 from penstock.run.history_table import history_name, reflect_history
 from penstock.spec.labels import Labels

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.labels.judged_rows import ALL_ROWS, Question, SliceSums, judged_from, sum_run
-from penstock.labels.stored import LabelSourceRecord, read_label_source
+from penstock.ledger.label_sources import LabelSourceRecord, read_label_source
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import label_sources, performance, runs

@@ -13,8 +13,8 @@ from penstock.database.bulk import fetch_relation
 from penstock.database.connections import Connector
 from penstock.errors import ExpressionError, LabelValue, MissingColumns
 from penstock.interval import DataInterval
+from penstock.labels.key_text import write_keys
 from penstock.labels.stored import Label
-from penstock.privacy.key_text import write_keys
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.run.features import closed_duckdb, time_limit
 from penstock.sources import LABELS, open_labels

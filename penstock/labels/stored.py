@@ -30,45 +30,6 @@ class Label:
     """JSON: a number, or null where an earlier label was taken back."""
 
 
-@dataclass(frozen=True)
-class LabelSourceRecord:
-    """What the ledger knows of a pipeline's labels."""
-
-    additions: int
-    """Counts the transactions that added labels."""
-    seen_until: datetime | None
-    """The newest `seen_at` of what was collected."""
-    definition: str
-    pruned_before: datetime | None
-
-
-def read_label_source(database: Database, pipeline: str) -> LabelSourceRecord | None:
-    """Return what the ledger knows of a pipeline's labels. None if none were ever collected."""
-    columns = [label_sources.c[name] for name in LabelSourceRecord.__dataclass_fields__]
-    with database.reading() as connection:
-        row = connection.execute(sa.select(*columns).where(label_sources.c.pipeline == pipeline)).mappings().first()
-    return None if row is None else LabelSourceRecord(**row)
-
-
-def open_label_source(database: Database, pipeline: str, definition: str) -> LabelSourceRecord:
-    """Return what the ledger knows of a pipeline's labels. Make its row if it is missing.
-
-    If what is read or how it is read has changed, the next collection reads everything again.
-    """
-    mine = label_sources.c.pipeline == pipeline
-    known = read_label_source(database, pipeline)
-    if known is not None and known.definition == definition:
-        return known
-    with database.writing() as connection:
-        changed = sa.update(label_sources).where(mine).values(definition=definition, seen_until=None)
-        if not connection.execute(changed).rowcount:
-            first = {"pipeline": pipeline, "additions": 0, "definition": definition}
-            connection.execute(label_sources.insert().values(**first))
-    found = read_label_source(database, pipeline)
-    assert found is not None
-    return found
-
-
 def append_labels(database: Database, pipeline: str, found: Sequence[Label], now: datetime) -> int:
     """Store the labels that are not stored yet, in one transaction. Return how many there were.
 
@@ -99,14 +60,6 @@ def _select_additions(pipeline: str) -> sa.Select[tuple[int]]:
 
 def _set_additions(transaction: BulkTransaction, pipeline: str, to: sa.ColumnElement[int]) -> None:
     transaction.execute(sa.update(label_sources).where(label_sources.c.pipeline == pipeline).values(additions=to))
-
-
-def move_seen_until(database: Database, pipeline: str, to: datetime) -> None:
-    """Move the newest time of what was collected forward. It never moves back."""
-    later = sa.or_(label_sources.c.seen_until.is_(None), label_sources.c.seen_until < to)
-    with database.writing() as connection:
-        moved = sa.update(label_sources).where(label_sources.c.pipeline == pipeline, later)
-        connection.execute(moved.values(seen_until=to))
 
 
 def find_labels(

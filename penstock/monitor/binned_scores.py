@@ -135,7 +135,8 @@ def bin_scores(probabilities: "np.ndarray[Any, Any]", positive: "np.ndarray[Any,
 
 def _bin_of(probabilities: "np.ndarray[Any, Any]", level: int) -> "np.ndarray[Any, Any]":
     angle = np.arcsin(np.sqrt(probabilities)) * (2 / math.pi)
-    return np.minimum((angle * 2**level).astype(np.int64), 2**level - 1)
+    bins: np.ndarray[Any, Any] = np.minimum((angle * 2**level).astype(np.int64), 2**level - 1)
+    return bins
 
 
 def _grouped(
@@ -159,4 +160,5 @@ def _harmonic(n: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     table = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, 101))])
     small = table[np.minimum(n, 100).astype(np.int64)] - np.euler_gamma
     large = np.maximum(n, 1)
-    return np.where(n <= 100, small, np.log(large) + 1 / (2 * large) - 1 / (12 * large**2))
+    sums: np.ndarray[Any, Any] = np.where(n <= 100, small, np.log(large) + 1 / (2 * large) - 1 / (12 * large**2))
+    return sums

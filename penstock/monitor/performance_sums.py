@@ -76,13 +76,19 @@ class RegressionSums:
     """By quantile: the sum of the losses, and of their squares."""
 
     def __add__(self, other: "RegressionSums") -> "RegressionSums":
-        summed = [getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "pinball"]
         both = {
             q: (loss + other.pinball[q][0], square + other.pinball[q][1])
             for q, (loss, square) in self.pinball.items()
             if q in other.pinball
         }
-        return RegressionSums(*summed, both)
+        return RegressionSums(
+            self.count + other.count,
+            self.errors + other.errors,
+            self.errors_absolute + other.errors_absolute,
+            self.errors_squared + other.errors_squared,
+            self.errors_to_fourth + other.errors_to_fourth,
+            both,
+        )
 
     def metrics(self) -> dict[str, Estimate]:
         """Return the metrics. `bias` is the mean of e."""
@@ -126,14 +132,12 @@ def sum_rows(
     errors = scores - labels
     if problem == "regression":
         pinball = {f"{q:g}": _sums_of(np.maximum(-q * errors, (1 - q) * errors)) for q in quantiles}
-        powers = (errors, np.abs(errors), errors**2, errors**4)
-        return RegressionSums(len(errors), *(float(power.sum()) for power in powers), pinball)
+        absolute, squared = _sums_of(np.abs(errors))
+        return RegressionSums(len(errors), float(errors.sum()), absolute, squared, float((errors**4).sum()), pinball)
     cut = np.clip(scores, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
     losses = -np.where(labels == 1, np.log(cut), np.log1p(-cut))
-    powers = (errors, errors**2, errors**4)
-    return ClassificationSums(
-        bin_scores(scores, labels == 1), *_sums_of(losses), *(float(power.sum()) for power in powers)
-    )
+    sums = [*_sums_of(losses), *(float(power.sum()) for power in (errors, errors**2, errors**4))]
+    return ClassificationSums(bin_scores(scores, labels == 1), *sums)
 
 
 def _sums_of(values: "np.ndarray[Any, Any]") -> tuple[float, float]:

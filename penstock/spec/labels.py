@@ -54,12 +54,12 @@ class Labels(Part):
     seen_at: Column = Field(examples=["reported_at"])
     """Column of the source with the time at which the label became known. A later row of a key replaces its label."""
     lookback: Duration = Field(default=timedelta(days=1), examples=["7d"])
-    """How far before the newest `seen_at` each collection reads again, because rows may be committed or delivered late."""
+    """How far before the newest `seen_at` each collection reads again, because rows may be committed late."""
     mature: Duration = Field(default=timedelta(0), examples=["45d"])
     """Age at which an interval has its labels, counted from its end. Younger intervals are provisional."""
     missing: Literal["negative", "unknown"] = Field(default="unknown", examples=["negative"])
     """What a row without a label means once its interval is mature: `negative` counts it with the label 0, `unknown`
-    leaves it out. With `negative` only mature intervals are measured, because labels of younger ones are mostly positive."""
+    leaves it out. With `negative` only mature intervals are measured: labels of younger ones are mostly positive."""
     slices: tuple[Column, ...] = Field(default=(), max_length=8, examples=[["country"]])
     """Columns of the destination by whose values performance is shown too."""
     quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(default=(), max_length=9, examples=[[0.1, 0.9]])

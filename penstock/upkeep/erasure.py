@@ -22,10 +22,10 @@ from penstock.database.decimals import write_decimal
 from penstock.database.types import MAX_DIGITS, TIMESTAMP, UtcDateTime
 from penstock.errors import SettingsError
 from penstock.interval import as_utc
+from penstock.labels.key_text import possible_keys
 from penstock.ledger.destinations import destination_name, split_name
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import forgotten, labels, log_lines, partitions, quarantine, releases, runs
-from penstock.privacy.key_text import possible_keys
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey, read_number, same_value
 from penstock.run.history_table import reflect_history

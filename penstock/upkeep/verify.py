@@ -9,7 +9,17 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.interval import DataInterval
 from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
-from penstock.ledger.tables import destinations, moves, partitions, quarantine, runs, validations
+from penstock.ledger.tables import (
+    destinations,
+    label_sources,
+    labels,
+    moves,
+    partitions,
+    performance,
+    quarantine,
+    runs,
+    validations,
+)
 from penstock.run.history_table import HistoryRunId, history_name
 from penstock.run_types import interval_key
 from penstock.upkeep.erasure import count_forgotten
@@ -98,7 +108,7 @@ def _differ_from_partitions(connection: sa.Connection, counted: sa.ColumnElement
 
 
 def _parts_belong_to_runs(connection: sa.Connection) -> Iterator[Violation]:
-    for table in (partitions, validations, quarantine, moves):
+    for table in (partitions, validations, quarantine, moves, performance):
         orphan = ~sa.exists().where(runs.c.run_id == table.c.run_id)
         found = connection.execute(sa.select(table.c.run_id).where(orphan).distinct().limit(SHOWN)).scalars().all()
         if found:
@@ -115,6 +125,20 @@ def _links_are_runs(connection: sa.Connection) -> Iterator[Violation]:
     yield from _list_runs(connection, "a published run has its time", unmarked)
     nowhere = sa.and_(runs.c.state.in_(("running", "published")), runs.c.destination.is_(None))
     yield from _list_runs(connection, "a run names its destination", nowhere)
+
+
+def _labels_are_counted(connection: sa.Connection) -> Iterator[Violation]:
+    """Check that labels have a source that counts them, and that no run has more labels than rows."""
+    known = sa.exists().where(label_sources.c.pipeline == labels.c.pipeline)
+    lost = connection.execute(sa.select(labels.c.pipeline).where(~known).distinct().limit(SHOWN)).scalars().all()
+    if lost:
+        yield Violation("labels are counted", labels.name, tuple(lost), "Run `penstock labels collect PIPELINE`.")
+    judged, labelled = performance.c.judged, performance.c.labelled
+    exceeding = sa.or_(judged > performance.c.scored, labelled > performance.c.scored)
+    wrong = sa.select(performance.c.run_id).where(exceeding).distinct().limit(SHOWN)
+    if found := connection.execute(wrong).scalars().all():
+        remedy = "Delete these rows; `penstock labels collect PIPELINE` computes them again."
+        yield Violation("a run has at most one label a row", performance.name, tuple(found), remedy)
 
 
 def _readers_see_the_published_rows(connection: sa.Connection) -> Iterator[Violation]:
@@ -190,6 +214,7 @@ CHECKS: tuple[Check, ...] = (
     _counts_add_up,
     _parts_belong_to_runs,
     _links_are_runs,
+    _labels_are_counted,
     _readers_see_the_published_rows,
 )
 """The invariants, one function for each subject."""

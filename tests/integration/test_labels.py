@@ -1,7 +1,10 @@
 """Labels that come after the scores: collected once each, joined to what was scored, measured as scikit-learn does."""
 
+import contextlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,16 +12,21 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
+from typer.testing import CliRunner
 
+from penstock.cli.app import app
 from penstock.cli.opening import connector
 from penstock.database.connections import Database
 from penstock.labels.collect import Collected, collect_labels
 from penstock.labels.judged_rows import Question
 from penstock.labels.performance import add_up, list_judged_runs, read_performance, refresh_performance
 from penstock.models.measuring import make_question
-from penstock.privacy.masking import make_masking
+from penstock.privacy.masking import NO_MASKING, make_masking
 from penstock.settings import load_settings
 from penstock.spec.yaml_file import load_pipeline
+from penstock.upkeep.prune import count_prune, plan_prune, prune
+from penstock.upkeep.rename import rename_pipeline
+from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS
 from tests.driver import Driver
 from tests.shop import SPEC, Place
@@ -158,3 +166,141 @@ def test_each_label_is_stored_once_however_often_it_is_collected(make_shop: Call
         ('{"payment_id": "3"}', "null"),
         ('{"payment_id": "4"}', "1.0"),
     ]
+
+
+PRIVATE = SPEC.replace("    updated_column", "    private: {payment_id: hash}\n    updated_column")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_private_keys_are_stored_as_hashes_that_find_their_rows(
+    make_shop: Callable[..., Shop], dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "a secret of more than sixteen letters")
+    shop = make_shop(dialect, spec=PRIVATE)
+    shop.report([(key, key % 2, NOW) for key in range(1, 101)])
+
+    shop.collect()
+    refresh_performance(shop.warehouse, shop.question())
+
+    assert all(row[0].startswith('{"payment_id": "hash:') for row in shop.stored())
+    runs = list_judged_runs(shop.warehouse, "card-risk")
+    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, runs)) == 100
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_forget_reaches_labels(
+    make_shop: Callable[..., Shop], dialect: str, private: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "a secret of more than sixteen letters")
+    shop = make_shop(dialect, spec=PRIVATE if private else SPEC)
+    shop.report([(1, 1, NOW), (1, 0, NOW + timedelta(hours=1)), (2, 1, NOW)])
+    shop.collect()
+    with shop.place.shop.writing() as connection:
+        connection.execute(shop.table.delete().where(shop.table.c.payment_id == 1))
+
+    result = CliRunner().invoke(app, ["forget", str(shop.place.spec), "1", "--yes"])
+
+    assert result.exit_code == 0, result.output
+    assert re.search(r"penstock_labels\s+2", result.stdout)
+    assert len(shop.stored()) == 1
+    assert shop.collect().new == 0
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_prune_removes_old_labels_and_keeps_the_performance_of_their_intervals(
+    make_shop: Callable[..., Shop], dialect: str
+) -> None:
+    shop = make_shop(dialect, labels=LABELS + "retention: {labels: 30d}\n")
+    shop.report([(1, 1, NOW), (2, 0, NOW), (3, 1, LATER - timedelta(days=2))])
+    shop.collect()
+    refresh_performance(shop.warehouse, shop.question())
+
+    plan = plan_prune(shop.warehouse, shop.pipeline, LATER)
+    counted = count_prune(shop.warehouse, plan)
+    prune(shop.warehouse, plan)
+
+    assert [(each.kind, each.rows) for each in counted] == [("labels", 2)]
+    assert [row[0] for row in shop.stored()] == ['{"payment_id": "3"}']
+    shop.report([(4, 1, LATER - timedelta(days=1))])
+    assert shop.collect().new == 1
+    assert refresh_performance(shop.warehouse, shop.question()) == 0
+    runs = list_judged_runs(shop.warehouse, "card-risk")
+    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, runs)) == 3
+    assert verify_ledger(shop.warehouse) == ()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_renamed_pipeline_keeps_its_labels(make_shop: Callable[..., Shop], dialect: str) -> None:
+    shop = make_shop(dialect)
+    shop.report([(1, 1, NOW)])
+    shop.collect()
+    renamed = shop.pipeline.model_copy(update={"name": "card-danger"})
+    collect_labels(renamed, shop.connect, NO_MASKING, LATER, 60)
+
+    rename_pipeline(shop.warehouse, "card-risk", renamed)
+
+    assert len(shop.stored()) == 1
+    shop.pipeline = renamed
+    assert shop.collect().new == 0
+    assert refresh_performance(shop.warehouse, shop.question()) == 3
+    assert verify_ledger(shop.warehouse) == ()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_collection_that_is_killed_at_any_statement_leaves_no_doubled_label(
+    make_shop: Callable[..., Shop], dialect: str
+) -> None:
+    shop = make_shop(dialect)
+    halves = 0
+    for killed in range(1, 30):
+        shop.report([(killed, 1, NOW + timedelta(minutes=killed)), (100 + killed, 0, NOW + timedelta(minutes=killed))])
+        with killed_at(shop.warehouse, killed) as statements, contextlib.suppress(Killed, sa.exc.DBAPIError):
+            shop.collect()
+            refresh_performance(shop.warehouse, shop.question())
+        halves += len(shop.stored()) < 2 * killed
+        shop.collect()
+        refresh_performance(shop.warehouse, shop.question())
+        assert len(shop.stored()) == 2 * killed
+        assert verify_ledger(shop.warehouse) == ()
+        if next(statements) <= killed:
+            break  # it had ended before
+
+    assert 3 < killed < 29
+    assert halves > 2
+    runs = list_judged_runs(shop.warehouse, "card-risk")
+    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, runs)) == 2 * killed
+
+
+@contextlib.contextmanager
+def killed_at(database: Database, number: int) -> Iterator[Iterator[int]]:
+    """Kill the statement of that number in a database. Yield the count of the statements."""
+    statements = iter(range(1, 10_000))
+
+    def kill(connection: Any, *_: Any) -> None:
+        if next(statements) == number:
+            connection.connection.invalidate()
+            raise Killed
+
+    sa.event.listen(database.engine, "before_cursor_execute", kill)
+    try:
+        yield statements
+    finally:
+        sa.event.remove(database.engine, "before_cursor_execute", kill)
+
+
+class Killed(BaseException):
+    """Ends a collection as a kill does: no handler of an error takes it."""
+
+
+def test_two_collections_at_once_store_each_label_once(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop("postgresql")
+    shop.report([(key, 1, NOW) for key in range(1, 400)])
+    shop.collect(NOW)  # makes the row of the labels
+
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(lambda _: shop.collect(), range(4)))
+
+    assert sum(each.new for each in done) == 399
+    assert len(shop.stored()) == 399
+    assert verify_ledger(shop.warehouse) == ()
