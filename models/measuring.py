@@ -6,6 +6,8 @@ from functools import cache
 
 from penstock.database.connections import Connector
 from penstock.errors import NotMeasured
+from penstock.interval import iso
+from penstock.labels.alerts import Alert, judge_performance
 from penstock.labels.collect import Collected, collect_labels, labels_of
 from penstock.labels.judged_rows import Question
 from penstock.labels.performance import refresh_performance
@@ -16,6 +18,7 @@ from penstock.monitor.performance_sums import Problem
 from penstock.privacy.masking import make_masking
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
+from penstock.wording import plural
 
 _CLASSIFICATION = ("binary:logistic", "binary:hinge", "reg:logistic")
 
@@ -27,6 +30,16 @@ class Measured:
     collected: Collected
     measured_runs: int
     """Runs whose performance was computed."""
+    alerts: tuple[Alert, ...]
+    """Metrics beyond their limits that nobody was told of."""
+
+    def describe(self) -> str:
+        """Say what was done, in one line."""
+        done = self.collected
+        until = "" if done.seen_until is None else f", the newest seen at {iso(done.seen_until)}"
+        lost = f"; {plural(done.without_key, 'row')} without a key left out" if done.without_key else ""
+        read = f"{plural(done.new, 'new label')} of {done.read:,} read{until}{lost}"
+        return f"{read}; {plural(self.measured_runs, 'run')} measured"
 
 
 def collect_and_measure(
@@ -41,7 +54,8 @@ def collect_and_measure(
     question = make_question(pipeline, settings, registry, now)
     collected = collect_labels(pipeline, connect, question.masking, now, settings.statement_seconds)
     database = connect(pipeline.destination.connection)
-    return Measured(collected, refresh_performance(database, question))
+    measured = refresh_performance(database, question)
+    return Measured(collected, measured, tuple(judge_performance(database, question)))
 
 
 def make_question(

@@ -16,7 +16,7 @@ from penstock.deployments.deploy.changes import Change
 from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import SettingsError, nearest
 from penstock.spec.pipeline import Pipeline
-from penstock.tasks.events import FLOW_RUN_FAILED
+from penstock.tasks.events import FLOW_RUN_FAILED, PERFORMANCE_ALERT
 
 PREFIX = "penstock: "
 """Prefix of our automations' names. Together with the tag it marks them as ours."""
@@ -39,6 +39,8 @@ def define_automations(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> tuple[
         made.append(_on_halt(pipeline, blocks))
     if pipeline.notify.on_failure:
         made.append(_on_failure(pipeline, blocks))
+    if pipeline.notify.on_performance:
+        made.append(_on_performance(pipeline, blocks))
     return tuple(made)
 
 
@@ -80,7 +82,9 @@ def find_blocks(client: SyncPrefectClient, pipelines: Sequence[Pipeline]) -> dic
     Raises:
         SettingsError: the server has no such block, or the block cannot send messages.
     """
-    wanted = {block: p for p in pipelines for block in (*p.notify.on_halt, *p.notify.on_failure)}
+    wanted = {
+        block: p for p in pipelines for block in (*p.notify.on_halt, *p.notify.on_failure, *p.notify.on_performance)
+    }
     known = {_block_name(block): block.id for block in _notification_blocks(client)}
     for block, pipeline in wanted.items():
         if block not in known:
@@ -179,6 +183,24 @@ def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCor
     )
 
 
+def _on_performance(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
+    names = tuple(dict.fromkeys(pipeline.notify.on_performance))
+    return AutomationCore(
+        name=_names(pipeline.name)[2],
+        description=f"Notifies {', '.join(names)} when the performance of {pipeline.name} goes beyond a limit.",
+        tags=[TAG],
+        trigger=_own_event(pipeline, PERFORMANCE_ALERT),
+        actions=[
+            SendNotification(
+                block_document_id=blocks[name],
+                subject=f"{pipeline.name}: {{{{ event.payload.metric }}}} beyond its limit",
+                body="{{ event.payload.message }}\n\nSee `penstock monitor performance " + pipeline.name + "`.",
+            )
+            for name in names
+        ],
+    )
+
+
 def _own_event(pipeline: Pipeline, event: str) -> EventTrigger:
     return EventTrigger(expect={event}, match={"prefect.resource.id": f"penstock.pipeline.{pipeline.name}"})
 
@@ -233,8 +255,9 @@ def _block_name(block: BlockDocument) -> str:
     return f"{block.block_type.slug if block.block_type else ''}/{block.name}"
 
 
-def _names(pipeline: str) -> tuple[str, str]:
-    return f"{PREFIX}{pipeline} on halt", f"{PREFIX}{pipeline} on failure"
+def _names(pipeline: str) -> tuple[str, str, str]:
+    halt, failure, performance = (f"{PREFIX}{pipeline} on {what}" for what in ("halt", "failure", "performance"))
+    return halt, failure, performance
 
 
 def _what(automation: AutomationCore) -> str:

@@ -346,6 +346,19 @@ performance = sa.Table(
 )
 """The performance of a run as sums that can be added over runs, for all rows and for each value of the slices."""
 
+performance_alerts = sa.Table(
+    "penstock_performance_alerts",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("began_at", UtcDateTime, primary_key=True),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("announced_at", UtcDateTime),
+    info={"since": 10},
+)
+"""Episodes in which a metric was beyond its limit. One without `ended_at` lasts."""
+
 schema = sa.Table(
     "penstock_schema",
     metadata,

@@ -209,12 +209,14 @@ BlockName = Annotated[
 
 
 class Notify(Part):
-    """Prefect notification blocks that get a message when a run does not publish."""
+    """Prefect notification blocks that get a message when a run does not publish, or its scores turn out badly."""
 
     on_halt: tuple[BlockName, ...] = Field(default=(), examples=[["slack-webhook/data-team"]])
     """Blocks to notify when a gate halts a run."""
     on_failure: tuple[BlockName, ...] = Field(default=(), examples=[["custom-webhook/ops"]])
     """Blocks to notify when a run fails or its process dies."""
+    on_performance: tuple[BlockName, ...] = Field(default=(), examples=[["slack-webhook/data-team"]])
+    """Blocks to notify when a metric of `labels.alert` goes beyond its limit, once until it is back."""
 
 
 class Budget(Part):

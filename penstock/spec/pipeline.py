@@ -173,7 +173,7 @@ class Pipeline(Part):
     schedule: Schedule | None = Field(default=None, examples=[{"cron": "15 2 * * *", "timezone": "Europe/Paris"}])
     """When runs start. Without it runs start only when triggered."""
     notify: Notify = Field(default=Notify(), examples=[{"on_halt": ["slack-webhook/data-team"]}])
-    """Who gets a message when a run does not publish."""
+    """Who gets a message when a run does not publish, or its scores turn out badly."""
     sources: dict[SourceName, Source] = Field(
         min_length=1,
         examples=[{"payments": {"kind": "sql", "connection": "shop", "table": "payments", "key": ["payment_id"]}}],
@@ -381,12 +381,20 @@ class Pipeline(Part):
         return self
 
     @model_validator(mode="after")
+    def _performance_is_known(self) -> Self:
+        if self.notify.on_performance and not (self.labels and self.labels.alert):
+            raise ValueError("`notify.on_performance` tells of `labels.alert`; write its limits, or take it out")
+        return self
+
+    @model_validator(mode="after")
     def _labels_are_of_the_rows(self) -> Self:
         if self.labels is None:
             return self
         if sorted(self.labels.source.key) != sorted(self.key):
             wanted = ", ".join(self.key)
             raise ValueError(f"labels are found by the key of the rows; write `key: [{wanted}]` in `labels.source`")
+        if self.labels.missing == "negative" and not self.labels.mature:
+            raise ValueError("`missing: negative` needs `mature`, the age at which a row without a label is negative")
         if shown := sorted(read_expression(self.labels.value) & self.private_columns.keys()):
             raise ValueError(f"`labels.value` is made of `{shown[0]}`, which is private; what it makes is public")
         known = (*self.key, *self.destination.keep, *self.decide)

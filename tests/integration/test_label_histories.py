@@ -68,7 +68,7 @@ def test_late_changed_and_missing_labels_are_those_of_a_plain_model(
     make_shop: Callable[..., Shop], missing: str
 ) -> None:
     shop = make_shop(labels=NEGATIVE if missing == "negative" else UNKNOWN)
-    scores = {key: score for key, score in shop.scores().items()}
+    scores = shop.scores()
 
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
