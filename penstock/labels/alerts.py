@@ -10,7 +10,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.labels.judged_rows import Question, judged_from
+from penstock.labels.judged_rows import ALL_ROWS, Question, judged_from
 from penstock.labels.performance import RunPerformance, list_judged_runs, read_performance
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.tables import performance_alerts
@@ -71,7 +71,7 @@ def mark_announced(database: Database, pipeline: str, alert: Alert, now: datetim
 def _find_broken(database: Database, question: Question) -> Iterator[tuple[str, str]]:
     """Yield each metric beyond its limit, with a message. The newest measured intervals of the live rows count."""
     live = [run for run in list_judged_runs(database, question.pipeline.name) if run.variant == LIVE]
-    measured = [each for each in read_performance(database, live) if each.all_rows.judged]
+    measured = [each for each in read_performance(database, live, only=ALL_ROWS) if each.all_rows.judged]
     if not measured:
         return
     newest = max(judged_from(each.run) for each in measured)

@@ -106,14 +106,20 @@ def fingerprint_judgement(declared: Labels) -> str:
     return hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_performance(database: Database, judged: Sequence[RunRecord]) -> list[RunPerformance]:
-    """Return the kept performance of runs, in their order. Runs without it are left out."""
+def read_performance(database: Database, judged: Sequence[RunRecord], only: str | None = None) -> list[RunPerformance]:
+    """Return the kept performance of runs, in their order. Runs without it are left out.
+
+    Args:
+        only: Read this slice alone. None: all slices.
+    """
+    chosen = [] if only is None else [performance.c.slice == only]
     found: dict[str, dict[str, SliceSums]] = {}
     mature: dict[str, bool] = {}
     with database.reading() as connection:
         for begin in range(0, len(judged), 500):
             some = [run.run_id for run in judged[begin : begin + 500]]
-            for row in connection.execute(sa.select(performance).where(performance.c.run_id.in_(some))).mappings():
+            query = sa.select(performance).where(performance.c.run_id.in_(some), *chosen)
+            for row in connection.execute(query).mappings():
                 sums = SliceSums(int(row["scored"]), int(row["labelled"]), read_sums(json.loads(row["sums"])))
                 found.setdefault(row["run_id"], {})[row["slice"]] = sums
                 mature[row["run_id"]] = bool(row["mature"])

@@ -1,7 +1,7 @@
 """Counts of positive and negative rows by bins of their probability, which add up over runs.
 
 A bin is a range of arcsin(sqrt(p)), so bins are narrow near 0 and 1, where most scores of rare events are. There are
-2 ** level bins, and each bin of a level is two of the next. Few distinct scores are counted at level 20, which tells
+2 ** level bins, and each bin of a level is two of the next. Few distinct scores are counted at level 24, which tells
 float32 scores apart. Others are counted at the finest level that fills at most `MOST` bins.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from penstock.monitor.estimates import Estimate, around, logit_interval, wilson
 
-FINEST, COARSEST = 20, 10
+FINEST, COARSEST = 24, 10
 MOST = 4_000
 """Bins that a run's counts fill at most, unless they are at the coarsest level."""
 
@@ -89,6 +89,13 @@ class BinnedScores:
         """Return (rows, positives) with a score of at least the threshold. It is rounded to the edge of a bin."""
         first = int(np.searchsorted(self.bins, _bin_of(np.array([threshold]), self.level)[0]))
         return int(self.rows[first:].sum()), int(self.positives[first:].sum())
+
+    def lower_edge(self, place: int) -> float:
+        """Return the least probability of the bin at a place of the list, as it counts in `counts_from`."""
+        edge = math.sin(int(self.bins[place]) / 2**self.level * math.pi / 2) ** 2
+        while int(_bin_of(np.array([edge]), self.level)[0]) < int(self.bins[place]):  # rounding took it below
+            edge = math.nextafter(edge, 1.0)
+        return edge
 
     def precision(self, threshold: float) -> Estimate | None:
         """Return the share of positives among the rows with a score of at least the threshold."""
