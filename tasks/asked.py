@@ -110,6 +110,20 @@ def read_asked_backfill(
     return AskedBackfill(str(pipeline).strip(), spec, start_at, end_at, most or 1, bool(again))
 
 
+def read_asked_labels(pipeline: object) -> Pipeline:
+    """Read the parameter of the flow of labels.
+
+    Raises:
+        WrongParameters: the pipeline is not there, or is another one than that of the deployment.
+        SpecError: the pipeline's file is wrong.
+    """
+    reader = _Reader()
+    spec = reader.read("pipeline", pipeline, _load_own)
+    reader.refuse_wrong()
+    assert spec is not None
+    return spec
+
+
 class _Reader:
     """Reads one parameter after the other and collects what is wrong."""
 
@@ -185,8 +199,8 @@ def _load_own(value: object) -> Pipeline:
     own = _own_pipeline()
     if own is not None and value != own:
         raise ValueError(
-            f"the deployment `score/{own}` scores only `{own}`, not `{_show(value)}`. "
-            "Start the run from that pipeline's own deployment, or from `score/any_pipeline`."
+            f"the deployment `{own}` is only for the pipeline `{own}`, not `{_show(value)}`. "
+            "Start the run from that pipeline's own deployment, or a scoring run from `score/any_pipeline`."
         )
     return load_pipeline(find_pipeline_file(str(value), Path(settings().pipelines)))
 

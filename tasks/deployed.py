@@ -29,6 +29,8 @@ PENSTOCK_TAG = "penstock"
 """The tag of all our deployments."""
 ANY_PIPELINE = "any_pipeline"
 """Name of the deployments that take any pipeline. A pipeline's own name cannot contain the underscore."""
+LABELS_ENTRYPOINT = "penstock.flows.labels.labels"
+"""Of the deployments that collect labels. They have the names of their pipelines, as those that score have."""
 _PAGE = 200
 
 
@@ -56,11 +58,16 @@ def read_schedule_states(client: SyncPrefectClient, names: Collection[str]) -> d
     """Return the schedule of each of these pipelines that is deployed on the server."""
     states: dict[str, ScheduleState] = {}
     for deployment in list_ours(client) if names else ():
-        if deployment.name in names and deployment.name != ANY_PIPELINE:
+        if deployment.name in names and deployment.name != ANY_PIPELINE and not collects_labels(deployment):
             pause = read_pause(client, deployment)
             planned = bool(deployment.schedules) and pause is None
             states[deployment.name] = ScheduleState(find_next_run(client, deployment) if planned else None, pause)
     return states
+
+
+def collects_labels(deployment: DeploymentResponse) -> bool:
+    """Whether the deployment collects a pipeline's labels."""
+    return deployment.entrypoint == LABELS_ENTRYPOINT
 
 
 def find_next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datetime | None:

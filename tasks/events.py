@@ -15,6 +15,7 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import deployment
 
 from penstock.errors import Halted
+from penstock.labels.alerts import Alert
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.writer import Totals
 from penstock.run_types import ScoringRun, Validation, interval_label
@@ -28,6 +29,9 @@ FLOW_RUN_FAILED = "penstock.flow-run.failed"
 """The event of a scoring flow run that failed, once, however many of its intervals failed."""
 CHALLENGER_FAILED = "penstock.challenger.failed"
 """The event of a challenger without a published run. Its champion is published."""
+
+PERFORMANCE_ALERT = "penstock.performance.alert"
+"""The event of a metric that has gone beyond its limit, once until it is back."""
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +108,14 @@ def announce_halt(pipeline: Pipeline, halt: Halted) -> None:
         "models": {},
     }
     _emit(pipeline, "halted", str(halt), {"model": "none", "variant": LIVE}, payload)
+
+
+def announce_alert(pipeline: Pipeline, alert: Alert) -> None:
+    """Emit `penstock.performance.alert` about a metric that has gone beyond its limit."""
+    resource, related = _describe_resource(pipeline)
+    payload = {"pipeline": pipeline.name, "metric": alert.metric, "message": alert.message[:LONGEST_MESSAGE]}
+    labels = {"penstock.metric": alert.metric}
+    emit_event(event=PERFORMANCE_ALERT, resource=resource | labels, related=related, payload=payload)
 
 
 def end_score(asked: Pipeline | str, state: State[Any]) -> State[Any]:

@@ -30,6 +30,12 @@ def backfill_run_name() -> str:
     return _join(_pipeline(asked), "restate" if asked.get("restate") is True else "backfill", _range(asked))
 
 
+def labels_run_name() -> str:
+    """Name a run of the flow of labels: `card-risk labels at 2026-01-05 06:00`."""
+    at = f"at {as_utc(flow_run.scheduled_start_time):%Y-%m-%d %H:%M}"
+    return _join(_pipeline(flow_run.parameters), "labels", at)
+
+
 def _join(*words: str) -> str:
     return " ".join(filter(None, words))
 

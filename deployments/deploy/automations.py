@@ -16,7 +16,7 @@ from penstock.deployments.deploy.changes import Change
 from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import SettingsError, nearest
 from penstock.spec.pipeline import Pipeline
-from penstock.tasks.events import FLOW_RUN_FAILED
+from penstock.tasks.events import FLOW_RUN_FAILED, PERFORMANCE_ALERT
 
 PREFIX = "penstock: "
 """Prefix of our automations' names. Together with the tag it marks them as ours."""
@@ -41,6 +41,8 @@ def define_automations(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> tuple[
         made.append(_on_failure(pipeline, blocks))
     if pipeline.notify.on_drift:
         made.append(_on_drift(pipeline, blocks))
+    if pipeline.notify.on_performance:
+        made.append(_on_performance(pipeline, blocks))
     return tuple(made)
 
 
@@ -200,6 +202,24 @@ def _on_drift(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
     )
 
 
+def _on_performance(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
+    names = tuple(dict.fromkeys(pipeline.notify.on_performance))
+    return AutomationCore(
+        name=_names(pipeline.name)[3],
+        description=f"Notifies {', '.join(names)} when the performance of {pipeline.name} goes beyond a limit.",
+        tags=[TAG],
+        trigger=_own_event(pipeline, PERFORMANCE_ALERT),
+        actions=[
+            SendNotification(
+                block_document_id=blocks[name],
+                subject=f"{pipeline.name}: {{{{ event.payload.metric }}}} beyond its limit",
+                body="{{ event.payload.message }}\n\nSee `penstock monitor performance " + pipeline.name + "`.",
+            )
+            for name in names
+        ],
+    )
+
+
 def _own_event(pipeline: Pipeline, event: str) -> EventTrigger:
     return EventTrigger(expect={event}, match={"prefect.resource.id": f"penstock.pipeline.{pipeline.name}"})
 
@@ -254,8 +274,11 @@ def _block_name(block: BlockDocument) -> str:
     return f"{block.block_type.slug if block.block_type else ''}/{block.name}"
 
 
-def _names(pipeline: str) -> tuple[str, str, str]:
-    return f"{PREFIX}{pipeline} on halt", f"{PREFIX}{pipeline} on failure", f"{PREFIX}{pipeline} on drift"
+def _names(pipeline: str) -> tuple[str, str, str, str]:
+    halt, failure, drift, performance = (
+        f"{PREFIX}{pipeline} on {what}" for what in ("halt", "failure", "drift", "performance")
+    )
+    return halt, failure, drift, performance
 
 
 def _what(automation: AutomationCore) -> str:

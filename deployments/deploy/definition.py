@@ -12,10 +12,11 @@ from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import Problem, SpecError
 from penstock.interval import iso
+from penstock.spec.labels import Labels
 from penstock.spec.parts import Schedule, write_duration
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import DeltaSource, FilesSource, IcebergSource, LogSource, Source, SqlSource
-from penstock.tasks.deployed import ANY_PIPELINE, PENSTOCK_TAG
+from penstock.tasks.deployed import ANY_PIPELINE, LABELS_ENTRYPOINT, PENSTOCK_TAG
 
 COLLISION = "ENQUEUE"
 """A run waits while another one is running. With `CANCEL_NEW`, a dead worker would stop the schedule permanently."""
@@ -87,6 +88,27 @@ def define_deployment(pipeline: Pipeline, file: str) -> Definition:
         parameters={"pipeline": pipeline.name},
         schedule=None if pipeline.schedule is None else _read_schedule(pipeline.schedule, file),
         active=None if pipeline.schedule is None else pipeline.schedule.active,
+        concurrency_limit=1,
+    )
+
+
+def define_pipeline(pipeline: Pipeline, file: str) -> list[Definition]:
+    """Return the deployments of a pipeline: the one that scores, and the one that collects its labels."""
+    scoring = define_deployment(pipeline, file)
+    return [scoring, *([] if pipeline.labels is None else [_define_labels(pipeline, pipeline.labels, file)])]
+
+
+def _define_labels(pipeline: Pipeline, declared: Labels, file: str) -> Definition:
+    return Definition(
+        flow="labels",
+        name=pipeline.name,
+        entrypoint=LABELS_ENTRYPOINT,
+        description=f"Collects the labels of {pipeline.name}, and measures the runs that they belong to.",
+        version=pipeline.fingerprint[:FINGERPRINT_LENGTH],
+        tags=(PENSTOCK_TAG, pipeline.name),
+        parameters={"pipeline": pipeline.name},
+        schedule=_read_schedule(declared.schedule, file),
+        active=declared.schedule.active,
         concurrency_limit=1,
     )
 

@@ -14,7 +14,7 @@ from penstock.deployments.deploy.definition import (
     Definition,
     define_any_pipeline,
     define_backfill,
-    define_deployment,
+    define_pipeline,
     recorded_folder,
 )
 from penstock.deployments.deploy.pauses import describe_paused, keep_pause
@@ -39,7 +39,7 @@ def deploy_pipelines(
     dry_run: bool = False,
     remove_orphans: bool = False,
 ) -> tuple[Change, ...]:
-    """Create or update one deployment per pipeline, those for any pipeline, the work pool and the automations.
+    """Create or update the deployments of each pipeline, those for any pipeline, the work pool and the automations.
 
     Args:
         files: Specs to deploy. None: the whole pipelines folder, including a search for orphans, which are deployments
@@ -55,7 +55,7 @@ def deploy_pipelines(
     """
     loaded = load_specs(settings, files)
     pipelines = tuple(loaded.values())
-    definitions = [define_deployment(pipeline, str(file)) for file, pipeline in loaded.items()]
+    definitions = [each for file, spec in loaded.items() for each in define_pipeline(spec, str(file))]
     definitions += [define_any_pipeline(), define_backfill()]
     folder = record_project()["folder"]
     with client_of(api_url) as client:

@@ -8,11 +8,12 @@ from prefect.client.schemas.actions import DeploymentUpdate, VariableCreate, Var
 from prefect.client.schemas.responses import DeploymentResponse
 
 from penstock.deployments.deploy.definition import Definition
+from penstock.deployments.deploy.reconcile import read_existing
 from penstock.errors import SettingsError, nearest
 from penstock.interval import iso
 from penstock.report.status import Pause
 from penstock.report.status_sections import describe_pause
-from penstock.tasks.deployed import ANY_PIPELINE, list_versions, pause_variable
+from penstock.tasks.deployed import ANY_PIPELINE, collects_labels, list_versions, pause_variable
 
 NOTE = "The schedule's switch on this page shows whether it is still paused."
 
@@ -23,7 +24,7 @@ def find_deployment(client: SyncPrefectClient, deployed: Sequence[DeploymentResp
     Raises:
         SettingsError: it is not on the server, or it has no schedule.
     """
-    mine = {each.name: each for each in deployed if each.name != ANY_PIPELINE}
+    mine = {each.name: each for each in deployed if each.name != ANY_PIPELINE and not collects_labels(each)}
     if name not in mine:
         raise SettingsError(
             f"no pipeline `{name}` is deployed on the Prefect server.{nearest(name, tuple(mine))}".rstrip("."),
@@ -38,21 +39,32 @@ def find_deployment(client: SyncPrefectClient, deployed: Sequence[DeploymentResp
 
 
 def pause_schedule(client: SyncPrefectClient, deployment: DeploymentResponse, pause: Pause) -> None:
-    """Turn off the schedule's switch, and keep the reason. Planned runs are removed by the server."""
-    for schedule in deployment.schedules:
-        if schedule.active:
-            client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+    """Turn off the switch of the schedule, and of that of the labels, and keep the reason.
+
+    Planned runs are removed by the server.
+    """
+    for each in (deployment, *_find_labels(client, deployment.name)):
+        for schedule in each.schedules:
+            if schedule.active:
+                client.update_deployment_schedule(each.id, schedule.id, active=False)
     keep_pause(client, client.read_deployment(deployment.id), pause)
 
 
 def resume_schedule(client: SyncPrefectClient, deployment: DeploymentResponse) -> None:
-    """Turn on the schedule's switch, and forget the reason."""
-    for schedule in deployment.schedules:
-        if not schedule.active:
-            client.update_deployment_schedule(deployment.id, schedule.id, active=True)
-    if deployment.paused:
-        client.resume_deployment(deployment.id)
+    """Turn on the switch of the schedule, and of that of the labels, and forget the reason."""
+    for each in (deployment, *_find_labels(client, deployment.name)):
+        for schedule in each.schedules:
+            if not schedule.active:
+                client.update_deployment_schedule(each.id, schedule.id, active=True)
+        if each.paused:
+            client.resume_deployment(each.id)
     forget_pause(client, deployment.name)
+
+
+def _find_labels(client: SyncPrefectClient, pipeline: str) -> list[DeploymentResponse]:
+    """Return the deployment that collects the pipeline's labels, if there is one."""
+    found = read_existing(client, f"labels/{pipeline}")
+    return [found] if found is not None else []
 
 
 def forget_pause(client: SyncPrefectClient, pipeline: str) -> None:

@@ -12,7 +12,7 @@ from penstock.deployments.deploy.definition import (
     Definition,
     define_any_pipeline,
     define_backfill,
-    define_deployment,
+    define_pipeline,
     pull_steps,
 )
 from penstock.deployments.deploy.specs import load_specs
@@ -52,7 +52,8 @@ def render_prefect_yaml(settings: Settings, files: Sequence[Path] | None) -> str
     Raises:
         SpecError, SpecErrors: specs do not load.
     """
-    definitions = [define_deployment(spec, str(file)) for file, spec in load_specs(settings, files).items()]
+    specs = load_specs(settings, files)
+    definitions = [each for file, spec in specs.items() for each in define_pipeline(spec, str(file))]
     definitions += [define_any_pipeline(), define_backfill()]
     body = {
         "name": "penstock",

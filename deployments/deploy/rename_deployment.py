@@ -40,5 +40,9 @@ def rename_deployment(api_url: str, settings: Settings, old: str, file: Path, ne
             keep_pause(client, client.read_deployment(after.id), pause)
             forget_pause(client, old)
         client.delete_deployment(before.id)
+        removed = [Change("removed", f"deployment score/{old}", (f"it is score/{new} now",))]
+        if (labels := read_existing(client, f"labels/{old}")) is not None:
+            client.delete_deployment(labels.id)
+            removed.append(Change("removed", f"deployment labels/{old}"))
         move_record(old, new)
-    return (*changes, Change("removed", f"deployment score/{old}", (f"it is score/{new} now",)))
+    return (*changes, *removed)

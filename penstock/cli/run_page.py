@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from penstock.report.blocks import Block, Inline, Section, Table
+    from penstock.report.blocks import Block, Inline, Section, Table, Trend
     from penstock.report.document import RunDocument
 
 BINS = 12
 BAR = 40
+TREND_LINES = 10
 STATUS_STYLES = {
     "published": "green",
     "passed": "green",
@@ -47,7 +48,7 @@ def print_sections(sections: "Sequence[Section]", link: str | None, console: "Co
 
 
 def _print_block(block: "Block", link: str | None, console: "Console") -> None:
-    from penstock.report.blocks import Alert, Command, Histogram, Items, Paragraph, Table
+    from penstock.report.blocks import Alert, Command, Histogram, Items, Paragraph, Table, Trend
 
     match block:
         case Alert(text):
@@ -63,6 +64,8 @@ def _print_block(block: "Block", link: str | None, console: "Console") -> None:
             _print_table(block, link, console)
         case Histogram(quantiles, _):
             _print_histogram(quantiles, console)
+        case Trend():
+            _print_trend(block, console)
 
 
 def _print_table(block: "Table", link: str | None, console: "Console") -> None:
@@ -89,6 +92,14 @@ def _print_histogram(quantiles: Sequence[float], console: "Console") -> None:
     edges = bin_edges(BINS, quantiles)
     for edge, share in zip(edges, bin_shares(quantiles, edges), strict=False):
         console.print(f"  {edge:>10.4g} {'█' * round(share * BAR)} {share:.0%}", markup=False)
+
+
+def _print_trend(trend: "Trend", console: "Console") -> None:
+    low, high = (pick(point.estimate.value for point in trend.points) for pick in (min, max))
+    for point in trend.points[-TREND_LINES:]:
+        bar = "█" * (1 + round((point.estimate.value - low) / ((high - low) or 1.0) * (BAR - 1)))
+        mark = " provisional" if point.provisional else ""
+        console.print(f"  {point.interval:<16} {point.estimate.value:>8.4f} {bar}{mark}", markup=False)
 
 
 def _join(line: Sequence["Inline"], link: str | None) -> "Text":

@@ -6,6 +6,7 @@ what to do next.
 """
 
 from penstock.errors.base import PenstockError, TerminalError, TransientError, UsageError, nearest
+from penstock.errors.labels import LabelValue, NoLabels, NotMeasured, TooManySlices
 from penstock.errors.models import (
     DriftRefused,
     ExpressionError,
@@ -135,6 +136,7 @@ __all__ = [
     "IntervalBusy",
     "IntervalCancelled",
     "KeyCollision",
+    "LabelValue",
     "LeaseEnded",
     "LedgerLost",
     "LinesPruned",
@@ -149,8 +151,10 @@ __all__ = [
     "ModelNotFound",
     "ModelRefused",
     "NoFiles",
+    "NoLabels",
     "NoWorkers",
     "NotAdditive",
+    "NotMeasured",
     "ObjectChanged",
     "ObjectNotFound",
     "OutsideRoots",
@@ -177,6 +181,7 @@ __all__ = [
     "StoreUnavailable",
     "TakenOver",
     "TerminalError",
+    "TooManySlices",
     "TransientError",
     "UnfitValue",
     "UnreadableTable",

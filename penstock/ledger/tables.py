@@ -333,6 +333,60 @@ source_columns = sa.Table(
 )
 """Columns and types of a source as a run saw them, stored when they are new. The newest published one counts."""
 
+labels = sa.Table(
+    "penstock_labels",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("key", RunId, primary_key=True),  # JSON: the key's values as text, or as hashes
+    sa.Column("seen_at", UtcDateTime, primary_key=True),
+    sa.Column("value", RunId, primary_key=True),  # JSON: a number or null
+    sa.Column("collected_at", UtcDateTime, nullable=False),
+    info={"since": 10},
+)
+"""The labels of rows, append-only: a changed label is a new row. The newest one by `seen_at` is the label."""
+
+label_sources = sa.Table(
+    "penstock_label_sources",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("additions", sa.BigInteger, nullable=False),  # counts the transactions that added labels
+    sa.Column("seen_until", UtcDateTime),
+    sa.Column("definition", sa.Text, nullable=False),  # a hash of what is read, and how
+    sa.Column("pruned_before", UtcDateTime),
+    info={"since": 10},
+)
+"""One row a pipeline with labels. Each transaction that stores labels writes it first."""
+
+performance = sa.Table(
+    "penstock_performance",
+    metadata,
+    sa.Column("run_id", RunId, primary_key=True),
+    sa.Column("slice", RunId, primary_key=True),  # JSON: a column and its value; empty: all rows
+    sa.Column("scored", sa.BigInteger, nullable=False),
+    sa.Column("labelled", sa.BigInteger, nullable=False),  # rows whose label has been seen
+    sa.Column("judged", sa.BigInteger, nullable=False),  # rows in the sums: labelled, or counted as negative
+    sa.Column("mature", sa.Boolean, nullable=False),
+    sa.Column("additions", sa.BigInteger, nullable=False),  # of the label source when it was computed
+    sa.Column("definition", sa.Text, nullable=False),
+    sa.Column("computed_at", UtcDateTime, nullable=False),
+    sa.Column("sums", sa.Text, nullable=False),  # JSON
+    info={"since": 10},
+)
+"""The performance of a run as sums that can be added over runs, for all rows and for each value of the slices."""
+
+performance_alerts = sa.Table(
+    "penstock_performance_alerts",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("began_at", UtcDateTime, primary_key=True),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("announced_at", UtcDateTime),
+    info={"since": 10},
+)
+"""Episodes in which a metric was beyond its limit. One without `ended_at` lasts."""
+
 schema = sa.Table(
     "penstock_schema",
     metadata,

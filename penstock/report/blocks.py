@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from penstock.labels.trend import TrendPoint
+
 SHORT_ID = 8
 """Characters of an id that are enough to type."""
 
@@ -108,7 +110,15 @@ class Histogram:
     before: Sequence[float]
 
 
-Block = Alert | Command | Items | Paragraph | Table | Histogram
+@dataclass(frozen=True)
+class Trend:
+    """A metric from interval to interval."""
+
+    metric: str
+    points: Sequence[TrendPoint]
+
+
+Block = Alert | Command | Items | Paragraph | Table | Histogram | Trend
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,12 @@ from penstock.report.blocks import (
     Status,
     Strong,
     Table,
+    Trend,
 )
 from penstock.report.chart import describe_histogram, draw_histogram
 from penstock.report.document import read_document
 from penstock.report.sections import build_sections, describe_models
+from penstock.report.trend_picture import describe_trend, draw_trend
 from penstock.run.plan_notes import (
     describe_idle,
     describe_left_over,
@@ -110,8 +112,15 @@ def _block(block: Block, link_to: LinkTo | None) -> str:
             return _table(block, link_to)
         case Histogram(quantiles, before):
             labels = ["this run", *(["the run before"] if before else [])]
-            encoded = base64.b64encode(draw_histogram(quantiles, before, labels).encode()).decode()
-            return f"![{_escape_alt(describe_histogram(quantiles, before))}](data:image/svg+xml;base64,{encoded})"
+            return _picture(describe_histogram(quantiles, before), draw_histogram(quantiles, before, labels))
+        case Trend(metric, points):
+            return _picture(describe_trend(metric, points), draw_trend(points))
+
+
+def _picture(words: str, svg: str) -> str:
+    """Return a picture that needs no address, with its description."""
+    encoded = base64.b64encode(svg.encode()).decode()
+    return f"![{_escape_alt(words)}](data:image/svg+xml;base64,{encoded})"
 
 
 def _escape_alt(text: str) -> str:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.errors import OverlappingRuns
 from penstock.interval import DataInterval, covers
+from penstock.labels.trend import PerformanceTrend, read_trend
 from penstock.ledger.acceptance import accept_command, list_acceptable
 from penstock.ledger.coverage import NOTHING_DONE, Coverage, read_coverage
 from penstock.ledger.dead_runs import UnfinishedRun
@@ -115,6 +116,8 @@ class PipelineStatus:
     week: tuple[DayMark, ...]
     """The last seven days, the oldest first."""
     needs: tuple[Need, ...]
+    performance: PerformanceTrend | None = None
+    """By the labels that have come. None: nothing was measured."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,7 @@ def read_status(
         released_rows=released,
         week=tuple(_mark_days(days, marks, zone)),
         needs=(*_list_needs(facts, state), *overlap, *_need_release(facts, released)),
+        performance=read_trend(database, pipeline) if known else None,
     )
 
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from penstock.report.blocks import (
     SHORT_ID,
+    Alert,
     Block,
     Code,
     Column,
@@ -16,6 +17,7 @@ from penstock.report.blocks import (
     Section,
     Strong,
     Table,
+    Trend,
 )
 from penstock.report.status import DAYS, Mark, Need, Pause, PipelineStatus
 from penstock.spec.parts import write_duration
@@ -61,7 +63,20 @@ def build_status(found: Sequence[PipelineStatus], now: datetime, zone: str = "UT
         if status.pause:
             what = f": {describe_pause(status.pause, zone)}"
             paused += [Paragraph((Strong(status.pipeline), what)), Command(f"penstock resume {status.pipeline}")]
-    return [*sections, Section(("Paused",), paused)] if paused else sections
+    sections += [Section(("Paused",), paused)] if paused else []
+    measured = [block for status in found if status.performance for block in _show_performance(status)]
+    return [*sections, Section(("Performance",), measured)] if measured else sections
+
+
+def _show_performance(status: PipelineStatus) -> list[Block]:
+    """Lay out how a pipeline's scores turned out: the total, its alerts and the trend."""
+    trend = status.performance
+    assert trend is not None
+    total, count = trend.total, plural(len(trend.points), "interval")
+    what = f": {trend.metric} {total.value:.4f} ({total.low:.4f} to {total.high:.4f}) over {count}"
+    covered = f", {trend.coverage:.0%} labelled{', provisional' if trend.provisional else ''}"
+    alerts = [Alert(f"{status.pipeline}: {message}") for message in trend.alerts]
+    return [Paragraph((Strong(status.pipeline), what + covered)), *alerts, Trend(trend.metric, trend.points)]
 
 
 def describe_pause(pause: Pause, zone: str = "UTC") -> str:

@@ -44,6 +44,14 @@ def history_name(table: str, schema: str | None) -> sa.TableClause:
     return sa.table(f"{table}__history", sa.column("run_id", HistoryRunId), sa.column("partition"), schema=schema)
 
 
+def reflect_history(connection: sa.Connection, name: str, schema: str | None) -> sa.Table:
+    """Return a history table with the columns and types that it has in the database."""
+    columns = sa.inspect(connection).get_columns(name, schema=schema)
+    kinds = {"run_id": HistoryRunId}
+    named = [sa.Column(sa.quoted_name(c["name"], quote=True), kinds.get(c["name"], c["type"])) for c in columns]
+    return sa.Table(name, sa.MetaData(), *named, schema=schema)
+
+
 def history_table(destination: Destination, key: tuple[str, ...], rows: pa.Schema) -> sa.Table:
     """Return the table with all runs' rows: `(run_id, partition, key…, scores…, kept…)`."""
     columns = [

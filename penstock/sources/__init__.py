@@ -40,6 +40,8 @@ class SourceReader(Protocol):
         """Count the rows whose event time is NULL. No interval contains them."""
 
 
+LABELS = "labels"
+"""The name of the source of labels in messages."""
 PlannedFiles = Mapping[str, tuple[FileState, ...]]
 """By source of files: those of a run."""
 
@@ -67,6 +69,16 @@ def open_source(
         warehouse = connect(pipeline.destination.connection)
         return LogReader(pipeline.name, name, source, warehouse, primary, groups, features)
     return replace(open_files(pipeline, name, source, connect), planned=files.get(name))
+
+
+def open_labels(pipeline: Pipeline, source: SqlSource | FilesSource, seen_at: str, connect: Connector) -> SourceReader:
+    """Return the reader of a pipeline's labels. It reads those that were seen in an interval."""
+    private = frozenset(pipeline.private_columns)
+    if isinstance(source, SqlSource):
+        return _SqlReader(LABELS, source, connect(source.connection), seen_at, None, private, frozenset(pipeline.key))
+    none: dict[str, str] = {}
+    exact = frozenset(pipeline.key)
+    return FilesReader(LABELS, source, seen_at, connect, "UTC", None, True, private, exact, lambda: none, lambda: none)
 
 
 def open_files(pipeline: Pipeline, name: str, source: FilesSource, connect: Connector) -> FilesReader:

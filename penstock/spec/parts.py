@@ -209,7 +209,7 @@ BlockName = Annotated[
 
 
 class Notify(Part):
-    """Prefect notification blocks that get a message when a run does not publish, or when a column begins to drift."""
+    """Prefect notification blocks that get a message when a run does not publish, drifts, or scored badly."""
 
     on_halt: tuple[BlockName, ...] = Field(default=(), examples=[["slack-webhook/data-team"]])
     """Blocks to notify when a gate halts a run."""
@@ -217,11 +217,13 @@ class Notify(Part):
     """Blocks to notify when a column begins to drift: once, not for each of the runs after it that still do."""
     on_failure: tuple[BlockName, ...] = Field(default=(), examples=[["custom-webhook/ops"]])
     """Blocks to notify when a run fails or its process dies."""
+    on_performance: tuple[BlockName, ...] = Field(default=(), examples=[["slack-webhook/data-team"]])
+    """Blocks to notify when a metric of `labels.alert` goes beyond its limit, once until it is back."""
 
     @property
     def blocks(self) -> tuple[str, ...]:
         """All blocks."""
-        return (*self.on_halt, *self.on_failure, *self.on_drift)
+        return (*self.on_halt, *self.on_failure, *self.on_drift, *self.on_performance)
 
 
 class Budget(Part):
@@ -246,3 +248,5 @@ class Retention(Part):
     """Age after which refused rows are removed, counted from their run."""
     log_lines: Duration | None = Field(default=None, examples=["30d"])
     """Age after which landed log lines are removed. Lines that an interval may still need always stay."""
+    labels: Duration | None = Field(default=None, examples=["730d"])
+    """Age after which labels are removed, counted from `seen_at`. The performance of older intervals stays as it is."""

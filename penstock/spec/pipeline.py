@@ -17,6 +17,7 @@ from penstock.spec.drift import SAME_WEEKDAY, Drift
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.features_query import check_features
+from penstock.spec.labels import Labels
 from penstock.spec.parts import (
     Budget,
     Column,
@@ -176,7 +177,7 @@ class Pipeline(Part):
     schedule: Schedule | None = Field(default=None, examples=[{"cron": "15 2 * * *", "timezone": "Europe/Paris"}])
     """When runs start. Without it runs start only when triggered."""
     notify: Notify = Field(default=Notify(), examples=[{"on_halt": ["slack-webhook/data-team"]}])
-    """Who gets a message when a run does not publish."""
+    """Who gets a message when a run does not publish, or its scores turn out badly."""
     sources: dict[SourceName, Source] = Field(
         min_length=1,
         examples=[{"payments": {"kind": "sql", "connection": "shop", "table": "payments", "key": ["payment_id"]}}],
@@ -232,6 +233,19 @@ class Pipeline(Part):
         default=None, examples=[{"against": "model", "watch": {"country": "critical", "*": "info"}}]
     )
     """Compare the features and the scores of each run with earlier rows. Needs `model:`."""
+    labels: Labels | None = Field(
+        default=None,
+        examples=[
+            {
+                "source": {"kind": "sql", "connection": "shop", "table": "chargebacks", "key": ["payment_id"]},
+                "value": "1",
+                "seen_at": "reported_at",
+                "mature": "45d",
+                "missing": "negative",
+            }
+        ],
+    )
+    """The labels of scored rows, which come later. `penstock labels collect` reads them."""
     retention: Retention = Field(default=Retention(), examples=[{"keep_runs": 2, "quarantine": "90d"}])
     """What `penstock prune` removes."""
     budget: Budget = Field(default=Budget(), examples=[{"rows": 5_000_000, "minutes": 90}])
@@ -413,10 +427,40 @@ class Pipeline(Part):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _performance_is_known(self) -> Self:
+        if self.notify.on_performance and not (self.labels and self.labels.alert):
+            raise ValueError("`notify.on_performance` tells of `labels.alert`; write its limits, or take it out")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_of_the_rows(self) -> Self:
+        if self.labels is None:
+            return self
+        if sorted(self.labels.source.key) != sorted(self.key):
+            wanted = ", ".join(self.key)
+            raise ValueError(f"labels are found by the key of the rows; write `key: [{wanted}]` in `labels.source`")
+        if self.labels.missing == "negative" and not self.labels.mature:
+            raise ValueError("`missing: negative` needs `mature`, the age at which a row without a label is negative")
+        if shown := sorted(read_expression(self.labels.value) & self.private_columns.keys()):
+            raise ValueError(f"`labels.value` is made of `{shown[0]}`, which is private; what it makes is public")
+        known = (*self.key, *self.destination.keep, *self.decide)
+        for column in self.labels.slices:
+            if column not in known:
+                raise ValueError(
+                    f"`labels.slices` names `{column}`, which is not stored with the scores; add it to `keep`."
+                    f"{nearest(column, known)}"
+                )
+            if column.casefold() in self.private_columns:
+                raise ValueError(f"`labels.slices` names `{column}`, which is private; its values would be shown")
+        return self
+
     @cached_property
     def private_columns(self) -> dict[str, Masking]:
         """Private columns of all sources and of the features, in lower case: one name is private everywhere."""
-        named = [(c, how) for part in (*self.sources.values(), self) for c, how in part.private.items()]
+        labels = [self.labels.source] if self.labels else []
+        parts = (*self.sources.values(), *labels, self)
+        named = [(c, how) for part in parts for c, how in part.private.items()]
         return {c.casefold(): how for c, how in sorted(named, key=lambda pair: pair[1], reverse=True)}
 
     @cached_property

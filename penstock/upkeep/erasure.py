@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP
 from penstock.errors import SettingsError
+from penstock.labels.key_text import possible_keys
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import forgotten, log_lines, partitions, quarantine, releases, runs
+from penstock.ledger.tables import forgotten, labels, log_lines, partitions, quarantine, releases, runs
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey, same_value
 from penstock.sources.logs.formats import compile_format
@@ -94,6 +95,8 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
         theirs = [k for k in work.connection.execute(keys).scalars() if row_key.is_key(json.loads(k), masking)]
         for key in theirs:
             work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
+    possible = labels.c.key.in_(possible_keys(row_key, pipeline.key, masking))
+    work.delete(labels.name, labels, labels.c.pipeline == pipeline.name, possible)
     for text in row_key.values.values():
         _erase_refused_lines(work, pipeline, pipeline.primary, text)
     _forget_extremes(work, pipeline, set(row_key.values.values()))

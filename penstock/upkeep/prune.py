@@ -20,9 +20,10 @@ from penstock.database.dialects import dialect_of
 from penstock.interval import gaps
 from penstock.ledger.coverage import Coverage, read_coverage
 from penstock.ledger.destinations import lock_run, split_name
+from penstock.ledger.label_sources import move_labels_pruned
 from penstock.ledger.log_retention import move_cutoff
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import log_lines, profiles, quarantine, runs
+from penstock.ledger.tables import labels, log_lines, profiles, quarantine, runs
 from penstock.run.history_table import history_name
 from penstock.run.reasons_table import reasons_name
 from penstock.sources.logs.landed import landed_table
@@ -30,7 +31,7 @@ from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import LogSource
 from penstock.wording import plural
 
-Kind = Literal["unpublished rows", "replaced rows", "reasons", "refused rows", "log lines"]
+Kind = Literal["unpublished rows", "replaced rows", "reasons", "refused rows", "log lines", "labels"]
 BATCH_ROWS = 50_000
 UNPUBLISHED = ("halted", "failed", "abandoned")
 REPLACED = ("superseded", "withdrawn")
@@ -80,6 +81,8 @@ class Prune:
     """The runs that have refused rows to remove."""
     cutoffs: dict[str, datetime]
     """By log source: lines before this time are removed."""
+    labels_before: datetime | None = None
+    """Labels that were seen before this time are removed. None: all stay."""
 
 
 def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
@@ -97,7 +100,8 @@ def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
         )
         replaced = () if policy.keep_runs is None else _list_replaced(connection, holding, policy.keep_runs)
         refusing = () if policy.quarantine is None else _list_refusing(connection, pipeline, now - policy.quarantine)
-    return Prune(pipeline, unpublished, replaced, refusing, _line_cutoffs(database, pipeline, now))
+    labels_before = None if policy.labels is None else now - policy.labels
+    return Prune(pipeline, unpublished, replaced, refusing, _line_cutoffs(database, pipeline, now), labels_before)
 
 
 def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
@@ -110,8 +114,11 @@ def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
         Pruned(name, "refused rows", *_count_of_runs(database, quarantine, plan.quarantine)),
     ]
     for source, cutoff in plan.cutoffs.items():
-        rows = sum(_count_lines(database, table, where) for table, where in _line_tables(name, source, cutoff))
+        rows = sum(_count_where(database, table, where) for table, where in _line_tables(name, source, cutoff))
         found.append(Pruned(name, "log lines", source, rows))
+    if plan.labels_before is not None:
+        rows = _count_where(database, labels, _labels_before(plan, plan.labels_before))
+        found.append(Pruned(name, "labels", "the pipeline", rows))
     return tuple(each for each in found if each.rows)
 
 
@@ -126,6 +133,9 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
     for run_ids in _chunks(plan.quarantine):
         _delete(database, quarantine, [quarantine.c.run_id.in_(run_ids)], batch_rows)
     for each in counted:
+        if each.kind == "labels" and plan.labels_before is not None:
+            move_labels_pruned(database, plan.pipeline.name, plan.labels_before)
+            _delete(database, labels, _labels_before(plan, plan.labels_before), batch_rows)
         if each.kind == "log lines":
             cutoff = plan.cutoffs[each.of]
             move_cutoff(database, plan.pipeline.name, each.of, cutoff)
@@ -232,6 +242,10 @@ def _line_tables(pipeline: str, source: str, cutoff: datetime) -> list[tuple[sa.
     return [(landed, [landed.c.time < cutoff]), (log_lines, [*owner, log_lines.c.time < cutoff])]
 
 
+def _labels_before(plan: Prune, before: datetime) -> list[sa.ColumnElement[bool]]:
+    return [labels.c.pipeline == plan.pipeline.name, labels.c.seen_at < before]
+
+
 def _count_of_runs(database: Database, table: sa.FromClause, run_ids: Sequence[str]) -> tuple[str, int]:
     """Return (`3 runs`, rows) for the runs that have rows in a table."""
     runs_with, rows = 0, 0
@@ -271,7 +285,7 @@ def _count_reasons(database: Database, plan: Prune) -> list[Pruned]:
     ]
 
 
-def _count_lines(database: Database, table: sa.Table, where: Sequence[sa.ColumnElement[bool]]) -> int:
+def _count_where(database: Database, table: sa.Table, where: Sequence[sa.ColumnElement[bool]]) -> int:
     with database.reading() as connection:
         return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one())
 

@@ -13,6 +13,8 @@ from penstock.ledger.schema_contracts import ACCEPTED
 from penstock.ledger.tables import (
     destinations,
     intervals,
+    label_sources,
+    labels,
     log_files,
     log_sources,
     metadata,
@@ -123,16 +125,23 @@ def _rename_log_tables(connection: sa.Connection, old: str, pipeline: Pipeline) 
 
 
 def _drop_collisions(connection: sa.Connection, old: str, new: str) -> None:
-    """Drop rows of the old name that the new name has too: locks, accepted columns, and releases of the same row."""
+    """Drop rows of the old name that the new name has too: locks, accepted columns, and releases of the same row.
+
+    The same holds for equal labels.
+    """
     same_interval = [column for column in intervals.primary_key.columns if column.name != "pipeline"]
     same_release = [column for column in releases.primary_key.columns if column.name != "pipeline"]
-    for table, columns in ((intervals, same_interval), (releases, same_release)):
+    same_label = [column for column in labels.primary_key.columns if column.name != "pipeline"]
+    for table, columns in ((intervals, same_interval), (releases, same_release), (labels, same_label)):
         other = table.alias("other")
         twin = sa.exists().where(other.c.pipeline == new, *(other.c[c.name] == c for c in columns))
         connection.execute(sa.delete(table).where(table.c.pipeline == old, twin))
     landed = sa.select(log_sources.c.source).where(log_sources.c.pipeline == old)
     # The other way round: a landing under the new name must see that the count has changed.
     connection.execute(sa.delete(log_sources).where(log_sources.c.pipeline == new, log_sources.c.source.in_(landed)))
+    # Both have collected labels: the next collection goes on where that of the old name ended.
+    read = sa.exists().where(label_sources.c.pipeline == old)
+    connection.execute(sa.delete(label_sources).where(label_sources.c.pipeline == new, read))
     known, other = source_columns.c, source_columns.alias("other")
     twin = sa.exists().where(other.c.pipeline == new, other.c.source == known.source, other.c.run_id == ACCEPTED)
     connection.execute(sa.delete(source_columns).where(known.pipeline == old, known.run_id == ACCEPTED, twin))

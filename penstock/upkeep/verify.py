@@ -12,7 +12,18 @@ from penstock.interval import DataInterval
 from penstock.ledger.acceptance import HALTED
 from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
 from penstock.ledger.pointer_moves import WAS_LIVE
-from penstock.ledger.tables import destinations, moves, partitions, profiles, quarantine, runs, validations
+from penstock.ledger.tables import (
+    destinations,
+    label_sources,
+    labels,
+    moves,
+    partitions,
+    performance,
+    profiles,
+    quarantine,
+    runs,
+    validations,
+)
 from penstock.run.history_table import HistoryRunId, history_name
 from penstock.run.reasons_table import REASON, is_explained, reasons_name
 from penstock.run_types import SHADOW, interval_key
@@ -124,7 +135,7 @@ def _profiles_count_the_rows(connection: sa.Connection) -> Iterator[Violation]:
 
 
 def _parts_belong_to_runs(connection: sa.Connection) -> Iterator[Violation]:
-    for table in (partitions, validations, quarantine, moves, profiles):
+    for table in (partitions, validations, quarantine, moves, profiles, performance):
         orphan = ~sa.exists().where(runs.c.run_id == table.c.run_id)
         found = connection.execute(sa.select(table.c.run_id).where(orphan).distinct().limit(SHOWN)).scalars().all()
         if found:
@@ -161,6 +172,20 @@ def _challengers_stand_beside_champions(connection: sa.Connection) -> Iterator[V
     yield from _list_runs(connection, "a challenger's run names its champion's", alone)
     odd = sa.and_(runs.c.variant == LIVE, sa.or_(runs.c.champion_run_id.is_not(None), runs.c.share.is_not(None)))
     yield from _list_runs(connection, "a live run is no challenger's", odd)
+
+
+def _labels_are_counted(connection: sa.Connection) -> Iterator[Violation]:
+    """Check that labels have a source that counts them, and that no run has more labels than rows."""
+    known = sa.exists().where(label_sources.c.pipeline == labels.c.pipeline)
+    lost = connection.execute(sa.select(labels.c.pipeline).where(~known).distinct().limit(SHOWN)).scalars().all()
+    if lost:
+        yield Violation("labels are counted", labels.name, tuple(lost), "Run `penstock labels collect PIPELINE`.")
+    judged, labelled = performance.c.judged, performance.c.labelled
+    exceeding = sa.or_(judged > performance.c.scored, labelled > performance.c.scored)
+    wrong = sa.select(performance.c.run_id).where(exceeding).distinct().limit(SHOWN)
+    if found := connection.execute(wrong).scalars().all():
+        remedy = "Delete these rows; `penstock labels collect PIPELINE` computes them again."
+        yield Violation("a run has at most one label a row", performance.name, tuple(found), remedy)
 
 
 def _readers_see_the_published_rows(connection: sa.Connection) -> Iterator[Violation]:
@@ -285,6 +310,7 @@ CHECKS: tuple[Check, ...] = (
     _links_are_runs,
     _halts_are_overruled_once,
     _challengers_stand_beside_champions,
+    _labels_are_counted,
     _readers_see_the_published_rows,
     _reasons_belong_to_scores,
 )

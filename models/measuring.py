@@ -1,0 +1,95 @@
+"""Measure the runs of a pipeline with its labels. The models tell what their scores are."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+from penstock.database.connections import Connector
+from penstock.errors import NotMeasured
+from penstock.interval import iso
+from penstock.labels.alerts import Alert, judge_performance
+from penstock.labels.collect import Collected, collect_labels, labels_of
+from penstock.labels.judged_rows import Question
+from penstock.labels.performance import refresh_performance
+from penstock.ledger.reader import RunRecord
+from penstock.models.manifest import Manifest
+from penstock.models.registry import Registry
+from penstock.monitor.performance_sums import Problem
+from penstock.privacy.masking import make_masking
+from penstock.settings import Settings
+from penstock.spec.pipeline import Pipeline
+from penstock.wording import plural
+
+_CLASSIFICATION = ("binary:logistic", "binary:hinge", "reg:logistic")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one collection of labels did."""
+
+    collected: Collected
+    measured_runs: int
+    """Runs whose performance was computed."""
+    alerts: tuple[Alert, ...]
+    """Metrics beyond their limits that nobody was told of."""
+
+    def describe(self) -> str:
+        """Say what was done, in one line."""
+        done = self.collected
+        until = "" if done.seen_until is None else f", the newest seen at {iso(done.seen_until)}"
+        lost = f"; {plural(done.without_key, 'row')} without a key left out" if done.without_key else ""
+        read = f"{plural(done.new, 'new label')} of {done.read:,} read{until}{lost}"
+        return f"{read}; {plural(self.measured_runs, 'run')} measured"
+
+
+def collect_and_measure(
+    pipeline: Pipeline, settings: Settings, connect: Connector, registry: Registry, now: datetime
+) -> Measured:
+    """Collect the labels that have come, and compute the performance of the runs that they may change.
+
+    Raises:
+        NoLabels: the pipeline declares none.
+        NotMeasured: the model's scores cannot be measured.
+    """
+    question = make_question(pipeline, settings, registry, now)
+    collected = collect_labels(pipeline, connect, question.masking, now, settings.statement_seconds)
+    database = connect(pipeline.destination.connection)
+    measured = refresh_performance(database, question)
+    return Measured(collected, measured, tuple(judge_performance(database, question)))
+
+
+def make_question(
+    pipeline: Pipeline, settings: Settings, registry: Registry, now: datetime, as_of: datetime | None = None
+) -> Question:
+    """Return whose scores are judged, and with which labels.
+
+    Raises:
+        NoLabels: the pipeline declares none.
+    """
+
+    @cache
+    def solved_by(name: str, version: str) -> Problem:
+        return solved_problem(registry.manifest(name, version))
+
+    def problem_of(run: RunRecord) -> Problem:
+        return solved_by(run.model_name, run.model_version)
+
+    return Question(pipeline, labels_of(pipeline), problem_of, make_masking(pipeline, settings), now, as_of)
+
+
+def solved_problem(manifest: Manifest) -> Problem:
+    """Return what the model's score is.
+
+    Raises:
+        NotMeasured: it has several classes, ranks, gives survival times, or gives raw margins.
+    """
+    objective = manifest.objective
+    if manifest.link == "sigmoid" or objective in _CLASSIFICATION:
+        return "classification"
+    if manifest.classes or objective.partition(":")[0] in ("multi", "rank", "survival", "binary"):
+        raise NotMeasured(
+            f"`{manifest.label}`",
+            f"its objective is `{objective}`",
+            "Labels measure binary models that give a probability, and regressions.",
+        )
+    return "regression"

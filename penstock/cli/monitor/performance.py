@@ -1,0 +1,134 @@
+"""`penstock monitor performance`: how well published scores did, by the labels that came later."""
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.arguments import AsJson, End, PipelineName, Start, read_moment
+from penstock.cli.opening import ledger_connector, open_models, open_pipeline, open_settings
+from penstock.cli.output import console, count, make_table, write_json
+from penstock.wording import plural
+
+if TYPE_CHECKING:
+    from penstock.labels.performance import ModelPerformance
+    from penstock.monitor.estimates import Estimate
+
+By = Annotated[str | None, typer.Option("--by", metavar="COLUMN", help="Show each value of a column of `slices`.")]
+Version = Annotated[
+    str | None, typer.Option("--model", metavar="VERSION", help="Only this version, as 3 or card-risk/3.")
+]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(
+        "--as-of",
+        parser=read_moment,
+        metavar="TIME",
+        help="Use only the labels that had been seen by then: a date or an ISO time, in the pipeline's zone.",
+    ),
+]
+Threshold = Annotated[float, typer.Option(min=0, max=1, help="Score from which precision and recall are taken.")]
+Top = Annotated[int | None, typer.Option(min=1, metavar="K", help="Precision and recall of the K highest scores.")]
+
+
+def show_performance(
+    pipeline: PipelineName,
+    by: By = None,
+    model: Version = None,
+    as_of: AsOf = None,
+    start: Start = None,
+    end: End = None,
+    threshold: Threshold = 0.5,
+    top: Top = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the performance of every model that has published scores, each metric with its 95 % interval."""
+    from penstock.errors import SettingsError, nearest
+    from penstock.interval import as_utc
+    from penstock.labels.performance import (
+        add_up,
+        list_judged_runs,
+        measure_as_of,
+        read_performance,
+        refresh_performance,
+    )
+    from penstock.models.measuring import make_question
+
+    settings = open_settings()
+    spec = open_pipeline(pipeline, settings)
+    moments = (as_utc(moment, spec.timezone) if moment else None for moment in (as_of, start, end))
+    believed, first, last = moments
+    question = make_question(spec, settings, open_models(settings), datetime.now(UTC), believed)
+    if by is not None and by not in question.labels.slices:
+        known = nearest(by, question.labels.slices)
+        raise SettingsError(f"`{by}` is not in `labels.slices` of `{spec.name}`", f"{known} Add it there.".lstrip())
+    database = ledger_connector(settings)(spec.destination.connection)
+    judged = [run for run in list_judged_runs(database, spec.name, first, last) if _is_of(run.model, model)]
+    if believed is None:
+        refresh_performance(database, question)
+        found = read_performance(database, judged)
+    else:
+        found = measure_as_of(database, judged, question)
+    totals = add_up(found, by)
+    if as_json:
+        write_json([_as_object(total, threshold, top) for total in totals])
+        return
+    if not totals:
+        console().print(
+            f"nothing to measure: no published run of {spec.name} has labels; see `penstock labels collect`"
+        )
+    for total in totals:
+        _print_total(total, threshold, top)
+
+
+def _is_of(scored_by: str, model: str | None) -> bool:
+    return model is None or scored_by == model or scored_by.endswith(f"/{model}")
+
+
+def _metrics(total: "ModelPerformance", threshold: float, top: int | None) -> "dict[str, Estimate]":
+    from penstock.monitor.performance_sums import ClassificationSums
+
+    sums = total.rows.sums
+    found: dict[str, Estimate | None] = dict(sums.metrics())
+    if isinstance(sums, ClassificationSums):
+        found[f"precision at {threshold:g}"] = sums.bins.precision(threshold)
+        found[f"recall at {threshold:g}"] = sums.bins.recall(threshold)
+        if top is not None:
+            found[f"precision of the top {top:,}"], found[f"recall of the top {top:,}"] = sums.bins.top(top)
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
+
+
+def _as_object(total: "ModelPerformance", threshold: float, top: int | None) -> dict[str, Any]:
+    return {
+        "model": total.model,
+        "variant": total.variant,
+        "slice": json.loads(total.slice) if total.slice else None,
+        "runs": total.runs,
+        "provisional_runs": total.provisional_runs,
+        "rows_scored": total.rows.scored,
+        "rows_labelled": total.rows.labelled,
+        "rows_judged": total.rows.judged,
+        "coverage": total.coverage,
+        "metrics": _metrics(total, threshold, top),
+    }
+
+
+def _print_total(total: "ModelPerformance", threshold: float, top: int | None) -> None:
+    named = [f"{column}: {value}" for column, value in json.loads(total.slice or "{}").items()]
+    title = ", ".join([total.model, *([] if total.variant == "live" else [total.variant]), *named])
+    table = make_table("metric", "value", "95 % interval", right=("value", "95 % interval"), title=title)
+    for name, found in _metrics(total, threshold, top).items():
+        table.add_row(name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}")
+    console().print(describe_coverage(total), markup=False, soft_wrap=True)
+    console().print(table)
+
+
+def describe_coverage(total: "ModelPerformance") -> str:
+    """Say how many rows count: `1,200 of 1,300 rows in 3 runs count (92 %), provisional: …`."""
+    rows = total.rows
+    counted = f"{rows.judged:,} of {count(rows.scored)} scored rows in {plural(total.runs, 'run')} count"
+    share = f"{counted}, {total.coverage:.0%}; the labels of {rows.labelled:,} have been seen"
+    if total.provisional_runs:
+        return f"{share}; provisional, for {plural(total.provisional_runs, 'run')} may still get labels"
+    return share

@@ -1,0 +1,189 @@
+"""Join the rows of a run to their labels, and sum up how well the scores did."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+
+from penstock.database.bulk import read
+from penstock.database.connections import Database
+from penstock.errors import LabelValue, NotMeasured, TooManySlices
+from penstock.labels.key_text import write_keys, write_value
+from penstock.labels.stored import find_labels
+from penstock.ledger.destinations import split_name
+from penstock.ledger.reader import RunRecord
+from penstock.monitor.performance_sums import ClassificationSums, Problem, RegressionSums, sum_rows
+from penstock.privacy.masking import MaskingPolicy
+from penstock.run.history_table import history_name, reflect_history
+from penstock.spec.labels import Labels
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.steps import SCORE
+
+ALL_ROWS = ""
+MOST_SLICES = 100
+"""Values of one column in one run."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Whose scores are judged, and with which labels."""
+
+    pipeline: Pipeline
+    labels: Labels
+    problem_of: Callable[[RunRecord], Problem]
+    masking: MaskingPolicy
+    now: datetime
+    """Intervals are mature or not at this time."""
+    as_of: datetime | None = None
+    """Use the labels that were seen until then. None: all."""
+
+    def is_mature(self, run: RunRecord) -> bool:
+        """Whether the labels of the run's interval are expected to be there."""
+        return judged_from(run) + self.labels.mature <= (self.as_of or self.now)
+
+
+def judged_from(run: RunRecord) -> datetime:
+    """Return the time from which the age of a run's rows is counted: the end of its interval."""
+    return run.interval_end or run.published_at or run.started_at
+
+
+@dataclass(frozen=True)
+class SliceSums:
+    """The rows of one slice of a run."""
+
+    scored: int
+    labelled: int
+    sums: ClassificationSums | RegressionSums
+
+    @property
+    def judged(self) -> int:
+        """Rows in the sums."""
+        return self.sums.count
+
+    def __add__(self, other: "SliceSums") -> "SliceSums":
+        added: Any = self.sums + other.sums  # type: ignore[operator] # of one problem
+        return SliceSums(self.scored + other.scored, self.labelled + other.labelled, added)
+
+
+def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str, SliceSums]:
+    """Return the sums of a run by slice. The rows are read one partition at a time.
+
+    Raises:
+        LabelValue: a label of a binary model is neither 0 nor 1.
+        NotMeasured: the scores are no probabilities, or are no longer there.
+        TooManySlices: a column of `slices` has too many values.
+    """
+    problem = question.problem_of(run)
+    counted_negative = question.labels.missing == "negative"
+    mature = question.is_mature(run)
+    found: dict[str, SliceSums] = {}
+    for rows in _read_partitions(database, run, question.pipeline, question.labels):
+        keys = write_keys(rows, question.pipeline.key, question.masking)
+        known = find_labels(database, run.pipeline, [key for key in keys if key is not None], question.as_of)
+        values = np.array([_or_nan(known.get(key)) if key else np.nan for key in keys], np.float64)
+        labelled = ~np.isnan(values)
+        if counted_negative:  # labels of young rows are mostly positive, so such rows do not count yet
+            values = np.nan_to_num(values, nan=0.0) if mature else np.full(len(values), np.nan)
+        part = _Part(_floats(rows[score_column(question.pipeline)]), values, labelled)
+        _check(question.pipeline, problem, part)
+        for name, chosen in _slices(rows, question).items():
+            sums = part.sum_up(problem, chosen, question.labels.quantiles)
+            found[name] = found[name] + sums if name in found else sums
+    return found
+
+
+def score_column(pipeline: Pipeline) -> str:
+    """Return the column whose values are judged: the run's main score."""
+    if SCORE in pipeline.decide:
+        return SCORE
+    return pipeline.name_output(pipeline.steps[-1], SCORE)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows with their labels. NaN: no score, or no label that counts."""
+
+    scores: Array
+    labels: Array
+    labelled: "np.ndarray[Any, Any]"
+
+    def sum_up(self, problem: Problem, chosen: Array, quantiles: tuple[float, ...]) -> SliceSums:
+        has_score = chosen & ~np.isnan(self.scores)
+        judged = has_score & ~np.isnan(self.labels)
+        sums = sum_rows(problem, self.scores[judged], self.labels[judged], quantiles)
+        return SliceSums(int(has_score.sum()), int((has_score & self.labelled).sum()), sums)
+
+
+def _check(pipeline: Pipeline, problem: Problem, part: _Part) -> None:
+    if problem != "classification":
+        return
+    labels, scores = part.labels[~np.isnan(part.labels)], part.scores[~np.isnan(part.scores)]
+    strange = labels[(labels != 0) & (labels != 1)]
+    if len(strange):
+        raise LabelValue(pipeline.name, f"gives {strange[0]:g}")
+    outside = scores[(scores < 0) | (scores > 1)]
+    if len(outside):
+        what, why = f"`{pipeline.name}`", f"a score is {outside[0]:g}, which is no probability"
+        raise NotMeasured(what, why, "Let `decide:` make a `score` between 0 and 1, or register the model with a link.")
+
+
+def _read_partitions(database: Database, run: RunRecord, pipeline: Pipeline, declared: Labels) -> Iterator[pa.Table]:
+    """Yield key, score and slices of a run's rows.
+
+    Raises:
+        NotMeasured: the table has no such columns, since the spec has changed.
+    """
+    schema, _ = split_name(run.destination or "")
+    name = history_name(run.destination_table, schema or None)
+    with database.reading() as connection:
+        table = reflect_history(connection, name.name, schema or None)
+        numbers = sa.select(table.c.partition).where(table.c.run_id == run.run_id).distinct()
+        partitions = sorted(connection.execute(numbers).scalars())
+    wanted = list(dict.fromkeys((*pipeline.key, score_column(pipeline), *declared.slices)))
+    if lacking := [column for column in wanted if column not in table.c]:
+        raise NotMeasured(
+            f"run {run.run_id[:8]}",
+            f"`{table.name}` has no column `{lacking[0]}`",
+            "Score its interval again with `penstock run --restate`.",
+        )
+    columns = [table.c[column] for column in wanted]
+    for partition in partitions:
+        mine = (table.c.run_id == run.run_id, table.c.partition == partition)
+        yield read(database, sa.select(*columns).where(*mine), exact=pipeline.key)
+
+
+def _slices(rows: pa.Table, question: Question) -> Mapping[str, Array]:
+    """Return which rows are in each slice.
+
+    Raises:
+        TooManySlices: a column has too many values.
+    """
+    chosen: dict[str, Array] = {ALL_ROWS: np.full(rows.num_rows, True)}
+    for column in question.labels.slices:
+        texts = [None if value is None else write_value(value) for value in rows[column].to_pylist()]
+        names = np.array([name_slice(column, text) for text in texts], object)
+        values = set(names.tolist())
+        if len(values) > MOST_SLICES:
+            raise TooManySlices(question.pipeline.name, column, MOST_SLICES)
+        chosen |= {name: names == name for name in values}
+    return chosen
+
+
+def name_slice(column: str, value: str | None) -> str:
+    """Return a slice's name in the ledger."""
+    return json.dumps({column: value}, ensure_ascii=False)
+
+
+def _floats(column: "pa.ChunkedArray[Any]") -> Array:
+    return np.array([_or_nan(value) for value in column.to_pylist()], np.float64)
+
+
+def _or_nan(value: Any) -> float:
+    return np.nan if value is None else float(value)

@@ -1,0 +1,206 @@
+"""The performance of runs: keep the sums of each run, and add them up by model and slice."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.database.connections import Database
+from penstock.labels.judged_rows import ALL_ROWS, Question, SliceSums, judged_from, sum_run
+from penstock.ledger.label_sources import LabelSourceRecord, read_label_source
+from penstock.ledger.migrations import has_ledger
+from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
+from penstock.ledger.tables import label_sources, performance, runs
+from penstock.monitor.performance_sums import read_sums
+from penstock.spec.labels import Labels
+
+
+@dataclass(frozen=True)
+class RunPerformance:
+    """The sums of one run, by slice. Those of all rows are under an empty name."""
+
+    run: RunRecord
+    mature: bool
+    """Whether all labels of the interval are expected to be there."""
+    slices: Mapping[str, SliceSums]
+
+    @property
+    def all_rows(self) -> SliceSums:
+        return self.slices[ALL_ROWS]
+
+
+@dataclass(frozen=True)
+class ModelPerformance:
+    """The performance of one model version in one slice, over some runs."""
+
+    model: str
+    variant: str
+    slice: str
+    runs: int
+    provisional_runs: int
+    """Runs whose labels are not all expected to be there yet."""
+    rows: SliceSums
+
+    @property
+    def coverage(self) -> float:
+        """The share of the scored rows that count: their label has been seen, or is taken to be negative."""
+        return self.rows.judged / self.rows.scored if self.rows.scored else 0.0
+
+
+def list_judged_runs(
+    database: Database, pipeline: str, start: datetime | None = None, end: datetime | None = None
+) -> list[RunRecord]:
+    """Return the published runs of all variants that have scored rows, the oldest interval first.
+
+    Args:
+        start, end: Take only intervals that touch `[start, end)`.
+    """
+    if not has_ledger(database):
+        return []
+    query = select_runs().where(
+        runs.c.pipeline == pipeline,
+        runs.c.state == "published",
+        runs.c.rows_scored > 0,
+        runs.c.rows_pruned_at.is_(None),
+    )
+    if start is not None:
+        query = query.where(runs.c.interval_end > start)
+    if end is not None:
+        query = query.where(runs.c.interval_start < end)
+    return fetch_runs(database, query.order_by(runs.c.interval_start, runs.c.variant, runs.c.run_id))
+
+
+def refresh_performance(database: Database, question: Question) -> int:
+    """Compute and keep the sums of every run for which they are missing or out of date. Return the number of runs.
+
+    They are out of date when labels were added, when the run's interval has become mature, and when the spec judges
+    otherwise. Those of intervals whose labels were pruned stay as they are.
+    """
+    source = read_label_source(database, question.pipeline.name)
+    if source is None:
+        return 0
+    definition = fingerprint_judgement(question.labels)
+    kept = _read_marks(database, question.pipeline.name)
+    stale = [
+        run
+        for run in list_judged_runs(database, question.pipeline.name)
+        if kept.get(run.run_id) != (source.additions, definition, question.is_mature(run))
+        and not (run.run_id in kept and _is_pruned(run, source))
+    ]
+    for run in stale:
+        _keep(database, run, sum_run(database, run, question), question, source.additions, definition)
+    return len(stale)
+
+
+def _is_pruned(run: RunRecord, source: LabelSourceRecord) -> bool:
+    return source.pruned_before is not None and judged_from(run) < source.pruned_before
+
+
+def fingerprint_judgement(declared: Labels) -> str:
+    """Hash how rows are judged. A change computes all sums again."""
+    judged = declared.model_dump(mode="json", include={"missing", "mature", "slices", "quantiles"})
+    return hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_performance(database: Database, judged: Sequence[RunRecord], only: str | None = None) -> list[RunPerformance]:
+    """Return the kept performance of runs, in their order. Runs without it are left out.
+
+    Args:
+        only: Read this slice alone. None: all slices.
+    """
+    chosen = [] if only is None else [performance.c.slice == only]
+    found: dict[str, dict[str, SliceSums]] = {}
+    mature: dict[str, bool] = {}
+    with database.reading() as connection:
+        for begin in range(0, len(judged), 500):
+            some = [run.run_id for run in judged[begin : begin + 500]]
+            query = sa.select(performance).where(performance.c.run_id.in_(some), *chosen)
+            for row in connection.execute(query).mappings():
+                sums = SliceSums(int(row["scored"]), int(row["labelled"]), read_sums(json.loads(row["sums"])))
+                found.setdefault(row["run_id"], {})[row["slice"]] = sums
+                mature[row["run_id"]] = bool(row["mature"])
+    return [RunPerformance(run, mature[run.run_id], found[run.run_id]) for run in judged if run.run_id in found]
+
+
+def measure_as_of(database: Database, judged: Iterable[RunRecord], question: Question) -> list[RunPerformance]:
+    """Compute the performance of runs with the labels that were seen until `as_of`. Nothing is kept.
+
+    Intervals that had not ended by then are left out.
+    """
+    assert question.as_of is not None
+    over = [run for run in judged if judged_from(run) <= question.as_of]
+    return [RunPerformance(run, question.is_mature(run), sum_run(database, run, question)) for run in over]
+
+
+def add_up(found: Iterable[RunPerformance], by: str | None = None) -> list[ModelPerformance]:
+    """Add up the performance of runs by variant and model, the live ones first.
+
+    Args:
+        by: A column of `slices`. None: all rows.
+    """
+    totals: dict[tuple[str, str, str], list[tuple[bool, SliceSums]]] = {}
+    for each in found:
+        for name, sums in each.slices.items():
+            if _is_of(name, by):
+                totals.setdefault((each.run.variant, each.run.model, name), []).append((each.mature, sums))
+    order = sorted(totals, key=lambda key: (key[0] != "live", *key))
+    return [_total(*key, totals[key]) for key in order]
+
+
+def _is_of(name: str, by: str | None) -> bool:
+    return name == ALL_ROWS if by is None else name != ALL_ROWS and by in json.loads(name)
+
+
+def _total(variant: str, model: str, name: str, parts: list[tuple[bool, SliceSums]]) -> ModelPerformance:
+    first, *others = (sums for _, sums in parts)
+    rows = sum(others, first)
+    provisional = sum(not mature for mature, _ in parts)
+    return ModelPerformance(model, variant, name, len(parts), provisional, rows)
+
+
+def _read_marks(database: Database, pipeline: str) -> dict[str, tuple[int, str, bool]]:
+    """Return by run what its kept sums were computed of."""
+    columns = (performance.c.run_id, performance.c.additions, performance.c.definition, performance.c.mature)
+    joined = performance.join(runs, runs.c.run_id == performance.c.run_id)
+    query = sa.select(*columns).select_from(joined).where(runs.c.pipeline == pipeline, performance.c.slice == ALL_ROWS)
+    with database.reading() as connection:
+        return {run_id: (int(additions), how, bool(m)) for run_id, additions, how, m in connection.execute(query)}
+
+
+def _keep(
+    database: Database,
+    run: RunRecord,
+    found: Mapping[str, SliceSums],
+    question: Question,
+    additions: int,
+    definition: str,
+) -> None:
+    """Replace the kept sums of a run, in one transaction."""
+    about = {
+        "run_id": run.run_id,
+        "mature": question.is_mature(run),
+        "additions": additions,
+        "definition": definition,
+        "computed_at": question.now,
+    }
+    rows: list[dict[str, Any]] = [
+        {
+            **about,
+            "slice": name,
+            "scored": sums.scored,
+            "labelled": sums.labelled,
+            "judged": sums.judged,
+            "sums": json.dumps(sums.sums.as_json()),
+        }
+        for name, sums in found.items()
+    ]
+    with database.writing() as connection:
+        source = sa.update(label_sources).where(label_sources.c.pipeline == run.pipeline)
+        connection.execute(source.values(additions=label_sources.c.additions))  # others wait until this has ended
+        connection.execute(sa.delete(performance).where(performance.c.run_id == run.run_id))
+        if rows:
+            connection.execute(performance.insert(), rows)

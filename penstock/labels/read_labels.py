@@ -1,0 +1,95 @@
+"""Read a pipeline's labels from their source: key, value and the time at which each was seen."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import pyarrow as pa
+
+from penstock.database.bulk import fetch_relation
+from penstock.database.connections import Connector
+from penstock.errors import ExpressionError, LabelValue, MissingColumns
+from penstock.interval import DataInterval
+from penstock.labels.key_text import write_keys
+from penstock.labels.stored import Label
+from penstock.privacy.masking import HIDDEN, MaskingPolicy
+from penstock.run.features import closed_duckdb, time_limit
+from penstock.sources import LABELS, open_labels
+from penstock.spec.expression import ROWS
+from penstock.spec.labels import Labels
+from penstock.spec.pipeline import Pipeline
+
+WHERE = "`value` of `labels`"
+
+
+@dataclass(frozen=True)
+class ReadLabels:
+    """Labels of some rows of the source."""
+
+    labels: tuple[Label, ...]
+    without_key: int
+    """Rows without a key. They are the label of no row."""
+
+
+def read_labels(
+    pipeline: Pipeline, declared: Labels, connect: Connector, masking: MaskingPolicy, span: DataInterval, seconds: int
+) -> Iterator[ReadLabels]:
+    """Yield the labels that were seen in a span, some rows of the source at a time.
+
+    Args:
+        seconds: How long the value of one part may take.
+
+    Raises:
+        MissingColumns: the source lacks a column of the key, or `seen_at`.
+        ExpressionError: the value cannot be computed.
+        LabelValue: the value is not a number.
+    """
+    reader = open_labels(pipeline, declared.source, declared.seen_at, connect)
+    for partition in reader.plan(span, pipeline.partition_rows).partitions:
+        rows = reader.read(span, partition)
+        wanted = (*pipeline.key, declared.seen_at)
+        if lacking := tuple(column for column in wanted if column not in rows.column_names):
+            raise MissingColumns(f"source `{LABELS}`", lacking, tuple(rows.column_names))
+        keys = write_keys(rows, pipeline.key, masking)
+        values = _read_values(pipeline, declared, rows, seconds)
+        times: list[datetime | None] = rows[declared.seen_at].to_pylist()
+        found = [
+            Label(key, seen_at, value)
+            for key, seen_at, value in zip(keys, times, values, strict=True)
+            if key is not None and seen_at is not None
+        ]
+        yield ReadLabels(tuple(found), keys.count(None))
+
+
+def _read_values(pipeline: Pipeline, declared: Labels, rows: pa.Table, seconds: int) -> list[str]:
+    """Return each row's label as JSON.
+
+    Raises:
+        ExpressionError: it cannot be computed.
+        LabelValue: it is not a number.
+    """
+    try:
+        with closed_duckdb({ROWS: rows}) as connection, time_limit(connection, seconds):
+            computed = fetch_relation(connection.table(ROWS).project(f"(\n{declared.value}\n) as label"))
+    except duckdb.InterruptException as error:
+        raise ExpressionError(pipeline.name, WHERE, f"took longer than {seconds} s") from error
+    except duckdb.Error as error:
+        private = pipeline.private_columns and isinstance(error, duckdb.DataError)  # its message quotes the value
+        reason = f"{type(error).__name__} {HIDDEN}" if private else " ".join(str(error).split("LINE ")[0].split())
+        raise ExpressionError(pipeline.name, WHERE, f"fails: {reason}") from None
+    column = computed["label"]
+    if not (pa.types.is_boolean(column.type) or _is_number(column.type)):
+        raise LabelValue(pipeline.name, f"gives {column.type}")
+    numbers = [None if value is None else float(value) for value in column.to_pylist()]
+    if strange := next((n for n in numbers if n is not None and not math.isfinite(n)), None):
+        raise LabelValue(pipeline.name, f"gives {strange}")
+    return ["null" if number is None else json.dumps(number) for number in numbers]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+    )

@@ -1,0 +1,114 @@
+"""The labels in the ledger: append them, each once, and find the label of a key as it was known at a time."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from penstock.database.bulk import BulkTransaction, bulk_transaction
+from penstock.database.connections import Database
+from penstock.database.types import TIMESTAMP
+from penstock.errors import KeyCollision
+from penstock.ledger.tables import label_sources, labels
+
+ATTEMPTS = 5
+KEYS_AT_ONCE = 5_000
+"""Keys of one query. SQLite takes 32,766 parameters."""
+
+
+@dataclass(frozen=True, order=True)
+class Label:
+    """One label of one row, as the source had it."""
+
+    key: str
+    seen_at: datetime
+    value: str
+    """JSON: a number, or null where an earlier label was taken back."""
+
+
+def append_labels(database: Database, pipeline: str, found: Sequence[Label], now: datetime) -> int:
+    """Store the labels that are not stored yet, in one transaction. Return how many there were.
+
+    Another process may store the same labels between the look and the transaction. The count of additions shows it.
+
+    Raises:
+        KeyCollision: other processes store labels of the pipeline all the time.
+    """
+    for _ in range(ATTEMPTS):
+        with database.reading() as connection:
+            additions = connection.execute(_select_additions(pipeline)).scalar_one()
+            known = set(_stored(connection, pipeline, sorted({label.key for label in found})))
+        new = sorted(set(found) - known)
+        if not new:
+            return 0
+        with bulk_transaction(database) as transaction:
+            _set_additions(transaction, pipeline, label_sources.c.additions)  # others wait until this transaction ends
+            if transaction.execute(_select_additions(pipeline)) == [(additions,)]:
+                transaction.append(labels, _as_rows(pipeline, new, now))
+                _set_additions(transaction, pipeline, label_sources.c.additions + 1)
+                return len(new)
+    raise KeyCollision(database.name, "other processes store labels of the pipeline all the time")
+
+
+def _select_additions(pipeline: str) -> sa.Select[tuple[int]]:
+    return sa.select(label_sources.c.additions).where(label_sources.c.pipeline == pipeline)
+
+
+def _set_additions(transaction: BulkTransaction, pipeline: str, to: sa.ColumnElement[int]) -> None:
+    transaction.execute(sa.update(label_sources).where(label_sources.c.pipeline == pipeline).values(additions=to))
+
+
+def find_labels(
+    database: Database, pipeline: str, keys: Sequence[str], as_of: datetime | None = None
+) -> Mapping[str, float | None]:
+    """Return the label of each key that has one.
+
+    The label is the newest by `seen_at`, and of several at one time the one that was collected last. Those that were
+    taken back are left out.
+
+    Args:
+        as_of: Use what was seen until then, inclusive. None: everything.
+    """
+    newest: dict[str, tuple[datetime, datetime, str]] = {}
+    columns = (labels.c.key, labels.c.seen_at, labels.c.collected_at, labels.c.value)
+    seen = [] if as_of is None else [labels.c.seen_at <= as_of]
+    with database.reading() as connection:
+        for some in _chunks(keys):
+            query = sa.select(*columns).where(labels.c.pipeline == pipeline, labels.c.key.in_(some), *seen)
+            for key, *label in connection.execute(query):
+                newest[key] = max(newest.get(key, tuple(label)), tuple(label))
+    values = {key: json.loads(value) for key, (*_, value) in newest.items()}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def count_labels(database: Database, pipeline: str) -> int:
+    """Count the stored labels of a pipeline, changed ones each time."""
+    with database.reading() as connection:
+        counted = sa.select(sa.func.count()).select_from(labels).where(labels.c.pipeline == pipeline)
+        return int(connection.execute(counted).scalar_one())
+
+
+def _stored(connection: sa.Connection, pipeline: str, keys: Sequence[str]) -> Iterator[Label]:
+    for some in _chunks(keys):
+        query = sa.select(labels.c.key, labels.c.seen_at, labels.c.value)
+        mine = (labels.c.pipeline == pipeline, labels.c.key.in_(some))
+        yield from (Label(*row) for row in connection.execute(query.where(*mine)))
+
+
+def _as_rows(pipeline: str, new: Sequence[Label], now: datetime) -> pa.Table:
+    texts: dict[str, Any] = {
+        "pipeline": [pipeline] * len(new),
+        "key": [label.key for label in new],
+        "value": [label.value for label in new],
+    }
+    times = {"seen_at": [label.seen_at for label in new], "collected_at": [now] * len(new)}
+    columns = {name: pa.array(values, pa.string()) for name, values in texts.items()}
+    return pa.table(columns | {name: pa.array(values, TIMESTAMP) for name, values in times.items()})
+
+
+def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (keys[begin : begin + KEYS_AT_ONCE] for begin in range(0, len(keys), KEYS_AT_ONCE))

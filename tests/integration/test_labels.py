@@ -1,0 +1,305 @@
+"""Labels that come after the scores: collected once each, joined to what was scored, measured as scikit-learn does."""
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
+from typer.testing import CliRunner
+
+from penstock.cli.app import app
+from penstock.cli.opening import connector
+from penstock.database.connections import Database
+from penstock.labels.collect import Collected, collect_labels
+from penstock.labels.judged_rows import Question
+from penstock.labels.performance import add_up, list_judged_runs, read_performance, refresh_performance
+from penstock.models.measuring import make_question
+from penstock.privacy.masking import NO_MASKING, make_masking
+from penstock.settings import load_settings
+from penstock.spec.yaml_file import load_pipeline
+from penstock.upkeep.prune import count_prune, plan_prune, prune
+from penstock.upkeep.rename import rename_pipeline
+from penstock.upkeep.verify import verify_ledger
+from tests.conftest import DIALECTS
+from tests.driver import Driver
+from tests.shop import SPEC, Place
+
+NOW = datetime(2026, 1, 4, 1, tzinfo=UTC)
+LATER = datetime(2026, 6, 1, tzinfo=UTC)
+LABELS = """
+labels:
+  source: {kind: sql, connection: shop, table: chargebacks, key: [payment_id]}
+  value: is_fraud
+  seen_at: reported_at
+  mature: 20d
+  slices: [country]
+"""
+
+
+class Shop:
+    """A shop that has scored some days, and whose labels come as a test says."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.pipeline = load_pipeline(place.spec)
+        self.settings = load_settings()
+        self.connect = connector(self.settings)
+        self.table = sa.Table(
+            "chargebacks",
+            sa.MetaData(),
+            sa.Column("payment_id", sa.BigInteger),
+            sa.Column("is_fraud", sa.Integer),
+            sa.Column("reported_at", sa.DateTime(timezone=True)),
+        )
+        self.table.create(place.shop.engine)
+
+    @property
+    def warehouse(self) -> Database:
+        return self.place.warehouse
+
+    def score(self, **asked: Any) -> None:
+        masking = make_masking(self.pipeline, self.settings)
+        steps = Driver(self.pipeline, self.connect, self.place.registry, masking).run(NOW, **asked)
+        assert steps.count("publish") == 3
+
+    def report(self, rows: list[tuple[int, int | None, datetime]]) -> None:
+        """Let labels come: key, label and the time at which it is seen."""
+        plain = self.place.shop.dialect != "postgresql"
+        values = [(key, value, seen.replace(tzinfo=None) if plain else seen) for key, value, seen in rows]
+        names = ("payment_id", "is_fraud", "reported_at")
+        with self.place.shop.writing() as connection:
+            connection.execute(self.table.insert(), [dict(zip(names, row, strict=True)) for row in values])
+
+    def collect(self, now: datetime = LATER) -> Collected:
+        masking = make_masking(self.pipeline, self.settings)
+        return collect_labels(self.pipeline, self.connect, masking, now, 60)
+
+    def question(self, now: datetime = LATER, as_of: datetime | None = None) -> Question:
+        return make_question(self.pipeline, self.settings, self.place.registry, now, as_of)
+
+    def scores(self, column: str = "score") -> dict[int, Any]:
+        with self.warehouse.reading() as connection:
+            found = connection.execute(sa.text(f"select payment_id, {column} from card_risk_scores"))
+            return {int(key): value for key, value in found}
+
+    def stored(self) -> list[tuple[Any, ...]]:
+        with self.warehouse.reading() as connection:
+            query = "select key, value, seen_at from penstock_labels order by key, seen_at, value"
+            return [tuple(row) for row in connection.execute(sa.text(query))]
+
+
+@pytest.fixture
+def make_shop(make_place: Callable[..., Place]) -> Callable[..., Shop]:
+    def make(dialect: str = "sqlite", labels: str = LABELS, spec: str = SPEC) -> Shop:
+        shop = Shop(make_place(dialect, dialect, spec=spec + labels))
+        shop.score()
+        return shop
+
+    return make
+
+
+def guess_labels(scores: dict[int, float], seed: int = 7) -> dict[int, int]:
+    rng = np.random.default_rng(seed)
+    return {key: int(rng.random() < score) for key, score in scores.items()}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_metrics_are_those_of_scikit_learn(make_shop: Callable[..., Shop], dialect: str) -> None:
+    shop = make_shop(dialect)
+    scores = shop.scores()
+    labels = guess_labels(scores)
+    shop.report([(key, label, NOW + timedelta(hours=key)) for key, label in labels.items()])
+
+    collected = shop.collect()
+    measured = refresh_performance(shop.warehouse, shop.question())
+
+    assert (collected.read, collected.new) == (len(labels), len(labels))
+    assert measured == 3
+    runs = list_judged_runs(shop.warehouse, "card-risk")
+    [total] = add_up(read_performance(shop.warehouse, runs))
+    p, y = np.array([scores[key] for key in labels]), np.array(list(labels.values()))
+    metrics = {name: estimate.value for name, estimate in total.rows.sums.metrics().items()}
+    assert metrics == pytest.approx(
+        {
+            "auc": roc_auc_score(y, p),
+            "pr_auc": average_precision_score(y, p),
+            "log_loss": log_loss(y, p),
+            "brier": brier_score_loss(y, p),
+            "calibration": p.mean() - y.mean(),
+        },
+        abs=1e-6,
+    )
+    assert (total.model, total.runs, total.coverage, total.provisional_runs) == ("card-risk/1", 3, 1.0, 0)
+    countries = shop.scores("country")
+    for each in add_up(read_performance(shop.warehouse, runs), by="country"):
+        mine = [key for key in labels if countries[key] == json.loads(each.slice)["country"]]
+        expected = roc_auc_score([labels[key] for key in mine], [scores[key] for key in mine])
+        assert each.rows.judged == len(mine)
+        assert each.rows.sums.metrics()["auc"].value == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_each_label_is_stored_once_however_often_it_is_collected(make_shop: Callable[..., Shop], dialect: str) -> None:
+    shop = make_shop(dialect)
+    shop.report([(1, 0, NOW), (2, 1, NOW), (3, None, NOW)])
+    first = shop.collect()
+    stored = shop.stored()
+
+    again = shop.collect()
+    shop.report([(1, 1, NOW + timedelta(hours=1)), (4, 1, NOW - timedelta(hours=3))])
+    later = shop.collect()
+
+    assert (first.new, again.read, again.new) == (3, 3, 0)
+    assert len(stored) == 3
+    assert (later.read, later.new) == (5, 2)
+    assert [row[:2] for row in shop.stored()] == [
+        ('{"payment_id": "1"}', "0.0"),
+        ('{"payment_id": "1"}', "1.0"),
+        ('{"payment_id": "2"}', "1.0"),
+        ('{"payment_id": "3"}', "null"),
+        ('{"payment_id": "4"}', "1.0"),
+    ]
+
+
+PRIVATE = SPEC.replace("    updated_column", "    private: {payment_id: hash}\n    updated_column")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_private_keys_are_stored_as_hashes_that_find_their_rows(
+    make_shop: Callable[..., Shop], dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "a secret of more than sixteen letters")
+    shop = make_shop(dialect, spec=PRIVATE)
+    shop.report([(key, key % 2, NOW) for key in range(1, 101)])
+
+    shop.collect()
+    refresh_performance(shop.warehouse, shop.question())
+
+    assert all(row[0].startswith('{"payment_id": "hash:') for row in shop.stored())
+    runs = list_judged_runs(shop.warehouse, "card-risk")
+    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, runs)) == 100
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_forget_reaches_labels(
+    make_shop: Callable[..., Shop], dialect: str, private: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "a secret of more than sixteen letters")
+    shop = make_shop(dialect, spec=PRIVATE if private else SPEC)
+    shop.report([(1, 1, NOW), (1, 0, NOW + timedelta(hours=1)), (2, 1, NOW)])
+    shop.collect()
+    with shop.place.shop.writing() as connection:
+        connection.execute(shop.table.delete().where(shop.table.c.payment_id == 1))
+
+    result = CliRunner().invoke(app, ["forget", str(shop.place.spec), "1", "--yes"])
+
+    assert result.exit_code == 0, result.output
+    assert re.search(r"penstock_labels\s+2", result.stdout)
+    assert len(shop.stored()) == 1
+    assert shop.collect().new == 0
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_prune_removes_old_labels_and_keeps_the_performance_of_their_intervals(
+    make_shop: Callable[..., Shop], dialect: str
+) -> None:
+    shop = make_shop(dialect, labels=LABELS + "retention: {labels: 30d}\n")
+    shop.report([(1, 1, NOW), (2, 0, NOW), (3, 1, LATER - timedelta(days=2))])
+    shop.collect()
+    refresh_performance(shop.warehouse, shop.question())
+
+    plan = plan_prune(shop.warehouse, shop.pipeline, LATER)
+    counted = count_prune(shop.warehouse, plan)
+    prune(shop.warehouse, plan)
+
+    assert [(each.kind, each.rows) for each in counted] == [("labels", 2)]
+    assert [row[0] for row in shop.stored()] == ['{"payment_id": "3"}']
+    shop.report([(4, 1, LATER - timedelta(days=1))])
+    assert shop.collect().new == 1
+    assert refresh_performance(shop.warehouse, shop.question()) == 0
+    runs = list_judged_runs(shop.warehouse, "card-risk")
+    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, runs)) == 3
+    assert verify_ledger(shop.warehouse) == ()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_renamed_pipeline_keeps_its_labels(make_shop: Callable[..., Shop], dialect: str) -> None:
+    shop = make_shop(dialect)
+    shop.report([(1, 1, NOW)])
+    shop.collect()
+    renamed = shop.pipeline.model_copy(update={"name": "card-danger"})
+    collect_labels(renamed, shop.connect, NO_MASKING, LATER, 60)
+
+    rename_pipeline(shop.warehouse, "card-risk", renamed)
+
+    assert len(shop.stored()) == 1
+    shop.pipeline = renamed
+    assert shop.collect().new == 0
+    assert refresh_performance(shop.warehouse, shop.question()) == 3
+    assert verify_ledger(shop.warehouse) == ()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_collection_that_is_killed_at_any_statement_leaves_no_doubled_label(
+    make_shop: Callable[..., Shop], dialect: str
+) -> None:
+    shop = make_shop(dialect)
+    halves = 0
+    for killed in range(1, 30):
+        shop.report([(killed, 1, NOW + timedelta(minutes=killed)), (100 + killed, 0, NOW + timedelta(minutes=killed))])
+        with killed_at(shop.warehouse, killed) as statements, contextlib.suppress(Killed, sa.exc.DBAPIError):
+            shop.collect()
+        halves += len(shop.stored()) < 2 * killed
+        shop.collect()
+        assert len(shop.stored()) == 2 * killed
+        if next(statements) <= killed:
+            break  # it had ended before
+
+    assert 3 < killed < 29
+    assert halves > 2
+    assert verify_ledger(shop.warehouse) == ()
+    refresh_performance(shop.warehouse, shop.question())
+    runs = list_judged_runs(shop.warehouse, "card-risk")
+    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, runs)) == 2 * killed
+
+
+@contextlib.contextmanager
+def killed_at(database: Database, number: int) -> Iterator[Iterator[int]]:
+    """Kill the statement of that number in a database. Yield the count of the statements."""
+    statements = iter(range(1, 10_000))
+
+    def kill(connection: Any, *_: Any) -> None:
+        if next(statements) == number:
+            connection.connection.invalidate()
+            raise Killed
+
+    sa.event.listen(database.engine, "before_cursor_execute", kill)
+    try:
+        yield statements
+    finally:
+        sa.event.remove(database.engine, "before_cursor_execute", kill)
+
+
+class Killed(BaseException):
+    """Ends a collection as a kill does: no handler of an error takes it."""
+
+
+def test_two_collections_at_once_store_each_label_once(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop("postgresql")
+    shop.report([(key, 1, NOW) for key in range(1, 400)])
+    shop.collect(NOW)  # makes the row of the labels
+
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(lambda _: shop.collect(), range(4)))
+
+    assert sum(each.new for each in done) == 399
+    assert len(shop.stored()) == 399
+    assert verify_ledger(shop.warehouse) == ()
