@@ -26,6 +26,8 @@ _MOST_GROWTH = 20
 _MOST_ROWS = 50_000
 _LOAD_COPIES = 2
 """Copies of the scored rows while they load: typed for the database, and in its driver's buffer."""
+_REASON_BYTES = 128
+"""Arrow bytes of one reason. The sample makes none, because that takes about 600 times as long as to score it."""
 
 
 _measured: dict[str, MemoryProfile] = {}
@@ -96,7 +98,9 @@ def measure_memory_profile(sample: SampleRun, limit: int) -> MemoryProfile:
     grown, extracted, scored = _growth(sample, many)
     count = max(extracted.primary.num_rows, 1)
     others = sum(table.nbytes for table in extracted.others.values())
-    written = _LOAD_COPIES * scored.table.nbytes / count
+    reasons = sample.run.pipeline.reasons
+    explained = reasons.top * _REASON_BYTES if reasons else 0
+    written = _LOAD_COPIES * (scored.table.nbytes / count + explained)
     audited = sum(table.nbytes for table in scored.audit.values()) / count
     taken = max((grown - fixed) / count, extracted.primary.nbytes / count)
     return MemoryProfile(base, max(fixed, others), taken + written, audited)

@@ -33,6 +33,8 @@ SECTIONS = {
     "Expectation": "expectation",
     "ScoreStep": "model step",
     "Destination": "destination keys",
+    "Reasons": "reasons keys",
+    "ReasonsBudget": "reasons budget keys",
     "Retention": "retention keys",
     "Budget": "budget keys",
 }

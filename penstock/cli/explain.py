@@ -76,7 +76,15 @@ def _explain_now(
     with ExitStack() as opened:
         folder = opened.enter_context(TemporaryDirectory(prefix="penstock-"))
         connect = replace(connector(settings), run_folder=Path(folder))
-        made = make_reasons(pipeline, record.row_key, record.shown, connect, open_models(settings), options)
+        made = make_reasons(
+            pipeline,
+            record.row_key,
+            record.shown,
+            connect,
+            open_models(settings),
+            options,
+            chosen=bool(record.reasons),
+        )
     if made.refused:
         return record, f"none. They are not stored, and cannot be made now: {made.refused}"
     return replace(record, reasons=made.reasons), "made now, from the same score"

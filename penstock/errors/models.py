@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from penstock.errors.base import TerminalError, nearest
+from penstock.wording import plural
 
 
 @dataclass(eq=False)
@@ -113,9 +114,9 @@ class NotAdditive(ModelError):
 
     def message(self) -> str:
         return (
-            f"the contributions of model `{self.model}` do not add up in {self.wrong:,} of {self.rows:,} rows: those "
-            f"of the first give {self.added:.6g}, and its margin is {self.margin:.6g}. No reason is stored. Take "
-            "`reasons:` out of the spec to score without reasons."
+            f"the contributions of model `{self.model}` do not add up in {self.wrong:,} of "
+            f"{plural(self.rows, 'row')}: those of the first give {self.added:.6g}, and its margin is "
+            f"{self.margin:.6g}. No reason is stored. Take `reasons:` out of the spec to score without reasons."
         )
 
 

@@ -41,10 +41,15 @@ def make_reasons(
     connect: Connector,
     registry: Registry,
     options: PartitionOptions,
+    *,
+    chosen: bool,
 ) -> MadeReasons:
     """Score the row again from its source, with the model of its run, and explain it if nothing has changed.
 
     It reads the row's interval, partition by partition. Nothing is written.
+
+    Args:
+        chosen: whether `reasons.when` chose the row, and the budget left it out. Other rows get both directions.
     """
     record = score.run
     run = ScoringRun(
@@ -68,6 +73,7 @@ def make_reasons(
         if changed:
             return MadeReasons(refused=f"the source or the spec has changed since: {changed}")
         wanted = pipeline.reasons or Reasons(when="true")
+        wanted = wanted if chosen else wanted.model_copy(update={"direction": "both"})
         table, _ = explain_rows(pipeline, wanted, join_scores(found), registry.load(run.model), options.masking)
     except PenstockError as error:
         return MadeReasons(refused=str(error))

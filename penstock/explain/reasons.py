@@ -89,8 +89,10 @@ def _split(run: ScoringRun, partition: Partition, chosen: pa.Table) -> tuple[pa.
     """Split the rows into those that the budget explains and the others."""
     if partition.explained_share >= 1.0:
         return chosen, chosen.slice(0, 0)
-    keys = chosen.select(list(run.pipeline.key)).to_pylist()
-    within = pa.array(within_share(keys, run.interval_key, partition.explained_share), pa.bool_())
+    found: list[bool] = []
+    for batch in chosen.select(list(run.pipeline.key)).to_batches(_BLOCK):
+        found += within_share(batch.to_pylist(), run.interval_key, partition.explained_share)
+    within = pa.array(found, pa.bool_())
     return chosen.filter(within), chosen.filter(pc.invert(within))
 
 

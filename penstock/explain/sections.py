@@ -80,6 +80,10 @@ def write_cell(value: Any) -> str:
     return "–" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 
+def _shorten(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else write_cell(value)
+
+
 def _list_reasons(reasons: Sequence[StoredReason]) -> list[Block]:
     stated = [Paragraph((_WHY_NONE.get(reason.text, reason.text),)) for reason in reasons if not reason.rank]
     ranked = [reason for reason in reasons if reason.rank]
@@ -126,7 +130,7 @@ def _list_others(record: KeyRecord, zone: str) -> Table:
             Status(other.run.state),
             other.run.models,
             describe_moment(other.run.started_at, zone),
-            ", ".join(f"{name} {write_cell(value)}" for name, value in list(other.columns.items())[:2]),
+            ", ".join(f"{name} {_shorten(value)}" for name, value in list(other.columns.items())[:2]),
         )
         for other in record.others[:OTHER_SCORES]
     ]

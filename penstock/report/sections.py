@@ -138,6 +138,7 @@ def _count_rows(document: RunDocument) -> list[Block]:
         "published": _number(run.rows_published),
         "quarantined": _number(run.rows_quarantined),
         "excluded": _number(run.rows_excluded),
+        **_count_reasons(run),
         "partitions": f"{len(document.partitions)} of {_number(run.partitions)}",
         "seconds": "–" if run.seconds is None else f"{run.seconds:.2f}",
         "rows/s": _number(document.rows_per_second),
@@ -147,6 +148,14 @@ def _count_rows(document: RunDocument) -> list[Block]:
     if run.memory:
         blocks.append(Paragraph((f"Memory: {read_fit(run.memory).describe()}.",)))
     return blocks
+
+
+def _count_reasons(run: RunRecord) -> dict[str, str]:
+    """Write how many rows have reasons. Empty if the pipeline asks for none."""
+    if run.rows_explained is None:
+        return {}
+    beyond = {"over budget": _number(run.rows_over_budget)} if run.rows_over_budget else {}
+    return {"with reasons": _number(run.rows_explained)} | beyond
 
 
 def _describe_cost(run: RunRecord) -> dict[str, str]:

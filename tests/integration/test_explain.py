@@ -10,13 +10,15 @@ from typer.testing import CliRunner
 from penstock.cli.app import app
 from penstock.ledger.reader import list_runs
 from penstock.ledger.writer import withdraw
+from penstock.privacy.masking import make_masking
+from penstock.settings import load_settings
 from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connect
 from tests.conftest import DIALECTS
 from tests.driver import Driver
-from tests.integration.test_quarantine import change
-from tests.integration.test_reasons import EVERY, LATER, REASONS, contributions_of_the_shop
-from tests.shop import SPEC, START, Place
+from tests.integration.test_quarantine import change, run_score
+from tests.integration.test_reasons import EVERY, LATER, REASONS, contributions_of_the_shop, reasons_of
+from tests.shop import SPEC, START, Place, payments
 
 
 def explain(key: str, *options: str) -> str:
@@ -116,3 +118,52 @@ def test_a_key_without_a_score_is_told_why(
     assert "does not have this key" in unknown["absence"]
     assert (forgotten["run"], len(forgotten["forgotten_at"])) == (None, 1)
     assert "were forgotten" in explain("7")
+
+
+ORDERS = """
+name: orders
+sources:
+  orders: {kind: sql, connection: shop, table: payments, key: [country, payment_id], private: {country: hash}}
+model: card-risk@champion
+destination: {connection: warehouse, table: order_scores}
+partition_by: country
+features: |
+  select country, payment_id, amount, items, first, count(*) over (partition by country) as alike from orders
+reasons: {when: score > 0.5, budget: {rows: 0}}
+"""
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_key_of_several_private_columns_is_explained(
+    make_place: Callable[..., Place], dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "a secret of more than 16 characters")
+    place = make_place(dialect, dialect, spec=ORDERS, days=1, a_day=40)
+    pipeline = load_pipeline(place.spec)
+    change(place.shop, "update payments set amount = null where payment_id = 5")
+    masking = make_masking(pipeline, load_settings())
+    assert Driver(pipeline, connect, place.registry, masking).run(LATER)[-1] == "publish"
+    country = payments(days=1, a_day=40)["country"].to_pylist()[6]
+
+    ended = CliRunner().invoke(
+        app, ["explain", str(place.spec), json.dumps({"country": country, "payment_id": 7}), "--json"]
+    )
+
+    found = json.loads(ended.stdout)
+    assert found["origin"] == "made now, from the same score"
+    assert {r["value"] for r in found["reasons"] if r["feature"] == "country"} <= {"(private)"}
+    assert found["key"] == {"country": country, "payment_id": "7"}
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_the_real_flow_stores_what_the_command_explains(make_place: Callable[..., Place]) -> None:
+    place = make_place(spec=(SPEC + REASONS).replace("partition_rows: 150", "partition_rows: 15"), days=1, a_day=40)
+
+    run_score(place, end="2026-01-02")
+
+    [run] = list_runs(place.warehouse)
+    assert (run.state, run.partitions) == ("published", 3)
+    blocked = reasons_of(place.warehouse)[0]["payment_id"]
+    assert explained(str(blocked))["origin"] == "stored with the run"
+    card = CliRunner().invoke(app, ["show", run.run_id[:8]]).stdout
+    assert "with reasons" in card

@@ -77,6 +77,7 @@ def test_sql_text_is_written_only_where_names_alone_are_put_in() -> None:
         "penstock/quality/duckdb_judge.py",  # names and values of a spec, quoted, in a closed DuckDB
         "penstock/run/features.py",
         "penstock/run/history_table.py",
+        "penstock/run/reasons_table.py",
         "penstock/run/keys.py",
         "penstock/run/retype.py",
         "penstock/ledger/migrations.py",
