@@ -59,7 +59,9 @@ def compare(rng: np.random.Generator, kind: str, rows: int, rows_before: int | N
     reference = draw(rng, kind, REFERENCE_ROWS)
     edges = () if kind == "categories" else find_edges(tuple(np.nanquantile(reference, QUANTILES)))
     before = count(draw(rng, kind, rows_before) if rows_before else reference, edges)
-    return measure(count(draw(rng, kind, rows) + shift, edges), before, "category" if kind == "categories" else "number")
+    return measure(
+        count(draw(rng, kind, rows) + shift, edges), before, "category" if kind == "categories" else "number"
+    )
 
 
 def test_psi_is_the_sum_of_the_formula() -> None:
