@@ -6,7 +6,7 @@ from benchmarks.place import Place
 from benchmarks.workload import FLOOR, PENSTOCK, PLAIN, Ratio, Work, Workload
 
 DASK, DLT, RAY = "dask", "dlt", "ray-data"
-CHALLENGER = "penstock-challenger"
+DRIFT, CHALLENGER = "penstock-drift", "penstock-challenger"
 
 WORKLOAD = Workload(
     name="W1",
@@ -16,6 +16,7 @@ WORKLOAD = Workload(
     kind="postgresql",
     candidates={
         PENSTOCK: "benchmarks.candidates.penstock_flow",
+        DRIFT: "benchmarks.candidates.penstock_drift",
         PLAIN: "benchmarks.candidates.plain_flow",
         DASK: "benchmarks.candidates.dask_frame",
         DLT: "benchmarks.candidates.dlt_script",
@@ -26,13 +27,14 @@ WORKLOAD = Workload(
     ratios=(
         Ratio(PENSTOCK, FLOOR, 1.3),
         Ratio(PENSTOCK, FLOOR, figure="cpu_seconds"),
+        Ratio(DRIFT, PENSTOCK, 1.04, figure="cpu_seconds"),
         Ratio(PENSTOCK, PLAIN, 1 / 9),
         Ratio(PENSTOCK, DASK),
         Ratio(PENSTOCK, DLT),
         Ratio(PENSTOCK, RAY),
         Ratio(CHALLENGER, PENSTOCK, 1.25, figure="cpu_seconds"),
     ),
-    agree=(PENSTOCK, PLAIN, DASK, DLT, RAY, FLOOR),
+    agree=(PENSTOCK, DRIFT, PLAIN, DASK, DLT, RAY, FLOOR),
 )
 
 

@@ -35,6 +35,8 @@ SECTIONS = {
     "Destination": "destination keys",
     "Reasons": "reasons keys",
     "ReasonsBudget": "reasons budget keys",
+    "Drift": "drift keys",
+    "Distance": "drift distance",
     "Retention": "retention keys",
     "Budget": "budget keys",
 }

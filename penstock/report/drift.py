@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.ledger.reader import PartitionRecord
+from penstock.ledger.reader import PartitionRecord, RunRecord
 from penstock.monitor.drift import ColumnDrift, measure_drift
 from penstock.report.blocks import SHORT_ID, Block, Code, Column, Inline, Paragraph, Section, Status, Table
 from penstock.run_types import BinCounts, ColumnProfile
+from penstock.wording import plural
 
 WORST = 5
 """Most columns that a card shows."""
@@ -22,8 +23,9 @@ class RunDrift:
     counted: Sequence[ColumnProfile]
 
     @property
-    def alarms(self) -> list[ColumnDrift]:
-        return [each for each in self.compared if each.profile.alarm]
+    def baseline(self) -> str | None:
+        """What the columns are compared with: a version as `name/version`, or the ID of a run."""
+        return next((each.profile.baseline.name for each in self.compared if each.profile.baseline), None)
 
 
 def measure_run(profiles: Mapping[str, ColumnProfile]) -> RunDrift:
@@ -33,19 +35,20 @@ def measure_run(profiles: Mapping[str, ColumnProfile]) -> RunDrift:
     return RunDrift(measured, [profile for profile in profiles.values() if profile.baseline is None])
 
 
-def describe_drift(drift: RunDrift, partitions: Sequence[PartitionRecord]) -> Section | None:
+def describe_drift(run: RunRecord, drift: RunDrift, partitions: Sequence[PartitionRecord]) -> Section | None:
     """Lay out the columns that are farthest from what they are compared with. None if the run has no profiles."""
-    if not drift.compared:
+    if drift.baseline is None:
         return None
-    shown, baseline = drift.compared[:WORST], drift.compared[0].profile.baseline
-    assert baseline is not None
+    shown = drift.compared[:WORST]
     blocks: list[Block] = [table_of(shown, partitions)]
     if len(drift.compared) > len(shown):
-        blocks.append(Paragraph((f"The {len(shown)} farthest of {len(drift.compared)} columns.",)))
+        compared = plural(len(drift.compared), "column")
+        command = Code(f"penstock monitor drift {run.pipeline} --run {run.run_id[:SHORT_ID]}")
+        blocks.append(Paragraph((f"The farthest of {compared}. All of them: ", command, ".")))
     model = shown[0].profile.model
     bars = "Bars: the share of the rows by bin, from the smallest value; the last bar has values that the model "
     blocks.append(Paragraph((f"{bars}has not seen. The bins are those of ", Code(model), ".")))
-    return Section(("Drift against ", Code(name_baseline(baseline.name))), blocks)
+    return Section(("Drift against ", Code(name_baseline(drift.baseline))), blocks)
 
 
 def table_of(columns: Sequence[ColumnDrift], partitions: Sequence[PartitionRecord]) -> Table:

@@ -108,7 +108,7 @@ def _reconcile(run: ScoringRun, receipts: Sequence[Receipt], profiles: Sequence[
     wrong = scores - {scored} or {rows for rows in features if not scored <= rows <= most}
     if wrong or len(features) > 1:
         counted = ", ".join(f"{rows:,}" for rows in sorted(features | scores))
-        difference = f"the profiles count {counted} rows, and {scored:,} were scored"
+        difference = f"the counts of its columns have {counted} as the sum, and {plural(scored, 'row')} were scored"
         raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
 
 

@@ -29,6 +29,7 @@ from penstock.run.reasons_table import REASON, is_explained, reasons_name
 from penstock.run_types import SHADOW, interval_key
 from penstock.spec.pipeline import SCORES
 from penstock.upkeep.erasure import count_forgotten
+from penstock.wording import plural
 
 ENDED_WITH_COUNTS = ("published", "audited", "superseded", "withdrawn")
 SHOWN = 20
@@ -129,7 +130,7 @@ def _profiles_count_the_rows(connection: sa.Connection) -> Iterator[Violation]:
     ):
         counted = sum(json.loads(counts)) + nulls
         if not scored <= counted <= (scored if stage == SCORES else most):
-            wrong.append(f"{run_id} `{column}`: {counted} rows, {scored} scored")
+            wrong.append(f"{run_id} `{column}`: {plural(counted, 'row')}, {scored:,} scored")
     if wrong:
         yield Violation("profiles count the rows of their run", profiles.name, tuple(wrong[:SHOWN]), _RESTATE)
 

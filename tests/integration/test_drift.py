@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from penstock.cli.app import app
+from penstock.deployments.deploy.automations import define_automations
 from penstock.deployments.deploy.specs import refuse_drift
 from penstock.errors import DriftRefused, RunNotFound, SpecError
 from penstock.ledger.profiles import read_profiles
@@ -19,9 +23,12 @@ from penstock.ledger.reader import list_runs, validations_of
 from penstock.ledger.tables import profiles as profiles_table
 from penstock.models.training import train
 from penstock.privacy.masking import MaskingPolicy
-from penstock.run_types import ColumnProfile, Validation
+from penstock.report.card import run_card
+from penstock.run_types import ColumnProfile, ModelPin, ScoringRun, Validation
+from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
+from penstock.tasks import events
 from penstock.tasks.process_resources import connect
 from penstock.upkeep.prune import plan_prune, prune
 from penstock.upkeep.verify import verify_ledger
@@ -316,3 +323,90 @@ def test_a_column_that_is_none_is_refused_with_the_nearest_name(make_place: Make
 def test_a_drift_that_cannot_be_judged_is_refused(drift: str, base: str, why: str) -> None:
     with pytest.raises(SpecError, match=re.escape(why)):
         parse_pipeline(spec_with(drift, base=base).encode(), "x")
+
+
+def call(*arguments: str, exit_code: int = 0) -> str:
+    ended = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "140"})
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    assert ended.exit_code == exit_code, ended.output
+    return ended.output
+
+
+def test_the_command_and_the_card_show_both_distributions_and_the_partition(make_place: MakePlace) -> None:
+    place = make_place(spec=spec_with("{against: model, watch: {amount: warning, '*': info}}"), days=1, a_day=600)
+    change_payments_where(place, PAYMENTS.c.payment_id > 450, amount=PAYMENTS.c.amount * 1000)
+    driver_of(place).run(START + timedelta(days=1))
+    run = list_runs(place.warehouse)[0]
+
+    printed, card = call("monitor", "drift", "card-risk.yaml"), run_card(place.warehouse, run.run_id)
+    (amount,) = [line for line in printed.splitlines() if line.startswith("amount")]
+    assert "warning" in amount
+    assert "partition 4 (451 to …)" in amount
+    assert "█" in amount
+    assert "Drift against card-risk/1" in printed
+    assert "## Drift against `card-risk/1`" in card
+    assert "| amount | " in card
+    assert "⚠ warning" in card
+    shown = json.loads(call("monitor", "drift", "card-risk.yaml", "--run", run.run_id[:8], "--json"))
+    worst = shown["compared"][0]
+    assert (worst["column"], worst["alarm"], worst["alarm_since"]) == ("amount", "warning", run.run_id)
+    assert (worst["farthest_partition"], sum(worst["counts"]), shown["counted_only"]) == (3, 600, [])
+    assert json.loads(call("show", run.run_id, "--json"))["drift"][0]["psi"] == worst["psi"]
+
+
+def test_a_pipeline_without_profiles_says_what_to_do(make_place: MakePlace) -> None:
+    place = make_place(days=1, a_day=30)
+    assert (
+        call("monitor", "drift", "card-risk.yaml") == "no run has profiles: give the pipeline a `drift:` and run it\n"
+    )
+    driver_of(place).run(START + timedelta(days=1))
+    assert json.loads(call("monitor", "drift", "card-risk.yaml", "--json"))["run_id"] is None
+
+
+def test_check_says_how_many_columns_are_compared(make_place: MakePlace) -> None:
+    make_place(spec=spec_with("{against: model}"), days=1, a_day=60)
+    assert "✓ drift: 5 columns compared with `model`" in call("check", "card-risk.yaml", "--end", "2026-01-02")
+
+
+def test_check_refuses_what_a_run_would_refuse(make_place: MakePlace) -> None:
+    place = make_place(spec=spec_with("{against: model}"), days=1, a_day=60)
+    forget_counts(place)
+    refused = call("check", "card-risk.yaml", "--end", "2026-01-02", exit_code=1)
+    assert "✗ drift: model `card-risk/1` has no counts of its reference rows for `amount`" in refused
+
+
+def test_only_the_alarms_that_begin_are_announced(make_place: MakePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place(spec=spec_with("{against: model, watch: {amount: warning}}"), days=2, a_day=600)
+    change_payments_where(place, PAYMENTS.c.payment_id > 0, amount=PAYMENTS.c.amount * 1000)
+    results = []
+    audit = ScoringSteps.audit
+    monkeypatch.setattr(ScoringSteps, "audit", lambda *given: results.append(audit(*given)) or results[-1])
+    driver_of(place).run(START + timedelta(days=2))
+
+    assert [[alarm.expectation for alarm in result.new_alarms] for result in results] == [
+        ["`amount`: PSI below 0.25"],
+        [],
+    ]
+
+
+def test_drift_that_begins_is_one_event_and_the_automation_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    emitted: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit_event", lambda **event: emitted.append(event))
+    pipeline = parse_pipeline(f"{SPEC}notify: {{on_drift: [slack-webhook/team]}}\n".encode(), "x")
+    run = ScoringRun("a" * 32, pipeline, None, ModelPin("card-risk", "1", "d" * 64), "token")
+    alarms = [
+        Validation("drift", f"`{column}`: PSI below 0.25", "warning", 600, 0, "noted", "PSI 0.9", unit="values")
+        for column in ("amount", "items")
+    ]
+    events.announce_drift(run, [])
+    events.announce_drift(run, alarms)
+
+    (event,) = emitted
+    assert event["event"] == "penstock.run.drifted"
+    assert event["payload"]["message"] == (
+        "`amount`: PSI below 0.25 (warning): PSI 0.9\n`items`: PSI below 0.25 (warning): PSI 0.9"
+    )
+    (automation,) = define_automations(pipeline, {"slack-webhook/team": uuid4()})
+    assert automation.name == "penstock: card-risk on drift"
+    assert automation.trigger.expect == {event["event"]}
+    assert automation.trigger.match.root == {"prefect.resource.id": event["resource"]["prefect.resource.id"]}

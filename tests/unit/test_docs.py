@@ -171,6 +171,8 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
     "Destination": ({"table": "order_scores"}, lambda part: {"destination": part}),
     "Reasons": ({"when": "score > 0.5"}, lambda part: {"reasons": part, "decide": {"decision": "score > 0.5"}}),
     "ReasonsBudget": ({}, lambda part: {"reasons": {"when": "score > 0.5", "budget": part}}),
+    "Drift": ({}, lambda part: {"drift": part}),
+    "Distance": ({}, lambda part: {"drift": {"distance": part}}),
     "Retention": ({}, lambda part: {"interval": INTERVAL, "retention": part}),
     "Budget": ({}, lambda part: {"budget": part}),
 }

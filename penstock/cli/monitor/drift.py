@@ -23,7 +23,7 @@ def show_drift(
     from penstock.ledger.profiles import read_profiles
     from penstock.ledger.reader import partitions_of
     from penstock.report.blocks import Code, Paragraph, Section, Status
-    from penstock.report.drift import column_object, drift_object, measure_run, table_of
+    from penstock.report.drift import column_object, drift_object, measure_run, name_baseline, table_of
     from penstock.run_types import interval_label
 
     database, name = open_ledger(open_settings(), pipeline)
@@ -48,8 +48,9 @@ def show_drift(
         Code(record.run_id),
     )
     sections = [Section(head, [])]
-    if drift.compared:
-        sections.append(Section(("Drift",), [table_of(drift.compared, partitions_of(database, record.run_id))]))
+    if drift.baseline:
+        table = table_of(drift.compared, partitions_of(database, record.run_id))
+        sections.append(Section(("Drift against ", Code(name_baseline(drift.baseline))), [table]))
     if drift.counted:
         names = ", ".join(each.column for each in drift.counted)
         sections.append(Section(("Counted, and compared with nothing",), [Paragraph((names,))]))
