@@ -5,19 +5,23 @@ An error here never fails a run.
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from typing import Any, Literal
 
 import httpx
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
-from prefect.events import emit_event
+from prefect.events import Event, RelatedResource, Resource, emit_event
 from prefect.exceptions import PrefectException
 from prefect.runtime import deployment
 
 from penstock.errors import Halted
+from penstock.interval import DataInterval
 from penstock.ledger.destinations import LIVE
+from penstock.ledger.reader import RunRecord
 from penstock.ledger.writer import Totals
-from penstock.run_types import ScoringRun, interval_label
+from penstock.run_types import Pins, ScoringRun, interval_label
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.deployed import ANY_PIPELINE, own_deployment_id
 from penstock.tasks.naming import read_name
@@ -39,22 +43,39 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
     The labels of the resource are for matching, the payload is for templates. Prefect's worker sends it in the
     background and adds the flow run.
     """
-    interval = run.interval
+    payload = _describe_run(run.run_id, run.interval, run.steps or {"score": run.model}, totals)
+    _emit(run.pipeline, outcome, message, {"model": str(run.model), "variant": run.variant}, payload)
+
+
+def announce_accepted(client: SyncPrefectClient, run: RunRecord, connection: str, message: str) -> None:
+    """Send `penstock.run.published` about a halted run that a person has accepted.
+
+    It is sent at once, because the process of a command ends before Prefect's worker would send it.
+    """
+    counts = (run.rows_extracted, run.rows_scored, run.rows_quarantined, run.rows_excluded)
+    payload = _describe_run(run.run_id, run.interval, run.pins, Totals(*(count or 0 for count in counts)))
+    named = {"table": run.destination_table, "connection": connection, "model": run.model, "variant": run.variant}
+    resource, related = _describe_resource(run.pipeline)
+    event = Event(
+        event="penstock.run.published",
+        resource=Resource(resource | {f"penstock.{label}": value for label, value in named.items()}),
+        related=[RelatedResource(each) for each in related],
+        payload={"pipeline": run.pipeline, "message": message[:LONGEST_MESSAGE], **payload, **named},
+    )
+    client.request("POST", "/events", json=[event.model_dump(mode="json")])
+
+
+def _describe_run(run_id: str, interval: DataInterval | None, pins: Pins, totals: Totals | None) -> dict[str, Any]:
     payload: dict[str, Any] = {
-        "run_id": run.run_id,
+        "run_id": run_id,
         "interval": interval_label(interval),
         "interval_start": interval.start.isoformat() if interval else None,
         "interval_end": interval.end.isoformat() if interval else None,
-        "models": {step: str(pin) for step, pin in run.steps.items()} or {"score": str(run.model)},
+        "models": {step: str(pin) for step, pin in pins.items()},
     }
     if totals is not None:
-        payload["rows"] = {
-            "extracted": totals.extracted,
-            "scored": totals.scored,
-            "quarantined": totals.quarantined,
-            "excluded": totals.excluded,
-        }
-    _emit(run.pipeline, outcome, message, {"model": str(run.model), "variant": run.variant}, payload)
+        payload["rows"] = asdict(totals)
+    return payload
 
 
 def announce_halt(pipeline: Pipeline, halt: Halted) -> None:
