@@ -5,20 +5,24 @@ An error here never fails a run.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from typing import Any, Literal
 
 import httpx
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
-from prefect.events import emit_event
+from prefect.events import Event, RelatedResource, Resource, emit_event
 from prefect.exceptions import PrefectException
 from prefect.runtime import deployment
 
 from penstock.errors import Halted
+from penstock.interval import DataInterval
 from penstock.labels.alerts import Alert
 from penstock.ledger.destinations import LIVE
+from penstock.ledger.reader import RunRecord
 from penstock.ledger.writer import Totals
-from penstock.run_types import ScoringRun, Validation, interval_label
+from penstock.run_types import Pins, ScoringRun, Validation, interval_label
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.deployed import ANY_PIPELINE, own_deployment_id
 from penstock.tasks.naming import read_name
@@ -45,15 +49,39 @@ def announce(run: ScoringRun, outcome: Outcome, message: str, totals: Totals | N
     The labels of the resource are for matching, the payload is for templates. Prefect's worker sends it in the
     background and adds the flow run.
     """
-    payload = _describe_run(run)
-    if totals is not None:
-        payload["rows"] = {
-            "extracted": totals.extracted,
-            "scored": totals.scored,
-            "quarantined": totals.quarantined,
-            "excluded": totals.excluded,
-        }
+    payload = _describe_run(run.run_id, run.interval, run.steps or {"score": run.model}, totals)
     _emit(run.pipeline, outcome, message, {"model": str(run.model), "variant": run.variant}, payload)
+
+
+def announce_accepted(client: SyncPrefectClient, run: RunRecord, connection: str, message: str) -> None:
+    """Send `penstock.run.published` about a halted run that a person has accepted.
+
+    It is sent at once, because the process of a command ends before Prefect's worker would send it.
+    """
+    counts = (run.rows_extracted, run.rows_scored, run.rows_quarantined, run.rows_excluded)
+    payload = _describe_run(run.run_id, run.interval, run.pins, Totals(*(count or 0 for count in counts)))
+    named = {"table": run.destination_table, "connection": connection, "model": run.model, "variant": run.variant}
+    resource, related = _describe_resource(run.pipeline)
+    event = Event(
+        event="penstock.run.published",
+        resource=Resource(resource | {f"penstock.{label}": value for label, value in named.items()}),
+        related=[RelatedResource(each) for each in related],
+        payload={"pipeline": run.pipeline, "message": message[:LONGEST_MESSAGE], **payload, **named},
+    )
+    client.request("POST", "/events", json=[event.model_dump(mode="json")])
+
+
+def _describe_run(run_id: str, interval: DataInterval | None, pins: Pins, totals: Totals | None) -> dict[str, Any]:
+    payload: dict[str, Any] = {
+        "run_id": run_id,
+        "interval": interval_label(interval),
+        "interval_start": interval.start.isoformat() if interval else None,
+        "interval_end": interval.end.isoformat() if interval else None,
+        "models": {step: str(pin) for step, pin in pins.items()},
+    }
+    if totals is not None:
+        payload["rows"] = {name: count for name, count in asdict(totals).items() if count is not None}
+    return payload
 
 
 def announce_drift(run: ScoringRun, alarms: Sequence[Validation]) -> None:
@@ -61,18 +89,8 @@ def announce_drift(run: ScoringRun, alarms: Sequence[Validation]) -> None:
     if alarms:
         message = "\n".join(f"{alarm.expectation} ({alarm.severity}): {alarm.observed}" for alarm in alarms)
         labels = {"model": str(run.model), "variant": run.variant}
-        _emit(run.pipeline, "drifted", message, labels, _describe_run(run))
-
-
-def _describe_run(run: ScoringRun) -> dict[str, Any]:
-    interval = run.interval
-    return {
-        "run_id": run.run_id,
-        "interval": interval_label(interval),
-        "interval_start": interval.start.isoformat() if interval else None,
-        "interval_end": interval.end.isoformat() if interval else None,
-        "models": {step: str(pin) for step, pin in run.steps.items()} or {"score": str(run.model)},
-    }
+        payload = _describe_run(run.run_id, run.interval, run.steps or {"score": run.model}, None)
+        _emit(run.pipeline, "drifted", message, labels, payload)
 
 
 def announce_challenger(run: ScoringRun, run_id: str | None, model: str, state: str, error: str) -> None:

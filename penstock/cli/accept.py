@@ -1,13 +1,21 @@
 """`penstock accept`: publish a run although a gate of the audit halted it."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from penstock.cli.arguments import AsJson, By, DryRun, RunId, Why, Yes
 from penstock.cli.opening import locate_run, open_settings
-from penstock.cli.output import console
+from penstock.cli.output import console, error_console
 from penstock.cli.publish import require_reason, show_changes
 from penstock.cli.user_name import find_user_name
+from penstock.errors import PenstockError
 from penstock.wording import plural
+
+if TYPE_CHECKING:
+    from penstock.database.connections import Database
+    from penstock.ledger.reader import RunRecord
+    from penstock.settings import Settings
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -27,7 +35,8 @@ def accept_halted(
     from penstock.upkeep.live_changes import compare_live
 
     require_reason(reason, dry_run, as_json)
-    database, run = locate_run(open_settings(), run_id)
+    settings = open_settings()
+    database, run = locate_run(settings, run_id)
     changes = list(compare_live(database, plan_acceptance(database, run.run_id)))
     if not as_json:
         for gate in list_overruled(database, run.run_id):
@@ -38,8 +47,27 @@ def accept_halted(
     scores, interval = plural(run.rows_scored or 0, "score"), interval_label(run.interval)
     if not yes:
         typer.confirm(f"Publish {scores} of {run.pipeline} {interval} in spite of the halt?", abort=True)
-    move = accept_run(database, run.run_id, by or find_user_name(), reason.strip())
+    by = by or find_user_name()
+    move = accept_run(database, run.run_id, by, reason.strip())
     instead = f", in place of run {move.replaced[0].run_id[:8]}" if len(move.replaced) == 1 else ""
     instead = instead or (f", in place of {plural(len(move.replaced), 'run')}" if move.replaced else "")
     table = run.destination_table
     console().print(f"accepted: {scores} of {run.pipeline} {interval} are in `{table}`{instead}", markup=False)
+    _announce(settings, database, run, f"{scores} published: {by} accepted the halted run: {reason.strip()}")
+
+
+def _announce(settings: "Settings", database: "Database", run: "RunRecord", message: str) -> None:
+    """Send the event of a published run to a Prefect server that answers. The run is published without it too."""
+    from penstock.cli.prefect_api import found_server
+
+    try:
+        with found_server(settings) as api_url:
+            if api_url is None:
+                return
+            from penstock.deployments.deploy.deploy_pipelines import client_of
+            from penstock.tasks.events import announce_accepted
+
+            with client_of(api_url) as client:
+                announce_accepted(client, run, database.name, message)
+    except PenstockError as error:
+        error_console().print(f"could not send the event penstock.run.published: {error}", style="yellow", markup=False)

@@ -2,10 +2,12 @@
 
 import json
 import threading
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from penstock.deployments.deploy.deploy_pipelines import client_of
 from penstock.errors import AcceptRefused, PublishRefused, TransientError
 from penstock.ledger.pointer_moves import moves_of
 from penstock.ledger.reader import RunRecord, find_run, list_runs
@@ -18,6 +20,7 @@ from penstock.upkeep.acceptance import accept_run, plan_acceptance
 from penstock.upkeep.verify import verify_ledger
 from tests.changing_place import ChangingPlace, end_of, keys
 from tests.conftest import DIALECTS
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.parametrize("changing_place", DIALECTS, indirect=True)
 GATES = """
@@ -38,7 +41,6 @@ def place(changing_place: ChangingPlace) -> ChangingPlace:
     place = changing_place
     place.spec = place.spec.rename(folder / "card-risk.yaml")
     place.add(GATES)
-    place.run(3)
     [ended] = place.run(4)
     assert ended.startswith("halted 2026-01-04 → 01-05")
     return place
@@ -158,6 +160,27 @@ def test_an_accepted_run_counts_for_contracts_and_releases(place: ChangingPlace)
     place.edit("max_value: 30", "max_value: 300")
     assert place.run(5) == ["published 2026-01-05 → 01-06"]
     place.verify()
+
+
+def test_an_accepted_run_sends_the_event_of_a_published_one(place: ChangingPlace, prefect_api: str) -> None:
+    run = halted(place)
+
+    code, text = place.command("accept", run.run_id, *WHY, "--yes")
+
+    assert (code, "could not send" in text) == (0, False), text
+    wanted = {"event": {"name": ["penstock.run.published"]}, "resource": {"id": ["penstock.pipeline.card-risk"]}}
+
+    def sent() -> list[Any]:
+        with client_of(prefect_api) as client:
+            found = client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]
+        return [each for each in found if each["payload"]["run_id"] == run.run_id]
+
+    wait_until(lambda: bool(sent()))
+    [event] = sent()
+    assert event["payload"]["interval_start"] == "2026-01-04T00:00:00+00:00"
+    assert event["payload"]["rows"] == {"extracted": 4, "scored": 4, "quarantined": 0, "excluded": 0}
+    assert "Ada accepted the halted run: the sale doubled the amounts" in event["payload"]["message"]
+    assert event["resource"]["penstock.deployment"] == ""
 
 
 # --- refused by name ----------------------------------------------------------------------------
