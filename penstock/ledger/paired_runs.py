@@ -168,12 +168,12 @@ _SCORE_AGAIN = (
 
 
 def _unknown(pipeline: str, name: str, known: Sequence[str]) -> CompareRefused:
-    what = "has no published run yet" if not known else f"has no published run of `{name}`.{nearest(name, known)}"
+    named = f"no published run has this name.{nearest(name, known)}"
     return CompareRefused(
         pipeline,
         name,
         "",
-        f"`{pipeline}` {what}".removesuffix("."),
+        named if known else "no run was published yet",
         "Name a run's ID, a model version as in card-risk/3, or a variant: live, shadow:… or sandbox:…",
     )
 

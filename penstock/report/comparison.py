@@ -97,4 +97,6 @@ def list_labels(found: tuple[RunRecord, ...]) -> list[str]:
 
 def _pair_object(rows: PairRows) -> dict[str, Any]:
     counts = {name: getattr(rows, name) for name in ("both", "only_a", "only_b", "flips")}
-    return {"interval": rows.pair.label, "run_a": rows.pair.a.run_id, "run_b": rows.pair.b.run_id, **counts}
+    a, b = rows.pair.a, rows.pair.b
+    times = {"interval_start": a.interval_start, "interval_end": a.interval_end}
+    return {"interval": rows.pair.label, **times, "run_a": a.run_id, "run_b": b.run_id, **counts}

@@ -156,9 +156,12 @@ def _print_scores(scores: "Sequence[ScoreAgreement]") -> None:
 
 def _print_deciles(score: "ScoreAgreement") -> None:
     """Print for each decile of A which share of its rows is in the same decile of B."""
-    if score.deciles:
-        shares = "  ".join("–" if share is None else f"{share:.0%}" for share in score.stays)
-        console().print(f"`{score.column}`, rows of each decile of A in the same decile of B: {shares}", markup=False)
+    if not score.deciles:
+        return
+    deciles = [str(i + 1) for i in range(len(score.deciles))]
+    table = make_table(f"decile of A, {score.column}", *deciles, right=deciles)
+    table.add_row("same in B", *("–" if share is None else f"{share:.0%}" for share in score.stays))
+    console().print(table)
 
 
 def _print_decision(decision: "DecisionAgreement") -> None:
