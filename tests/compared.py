@@ -19,6 +19,7 @@ from penstock.ledger.reader import RunRecord, find_run
 from penstock.ledger.tables import runs
 from penstock.privacy.masking import NO_MASKING
 from penstock.report.flips import write_flips
+from penstock.report.paired_figures import compare_decision, compare_score
 from penstock.report.paired_rows import PairedRows
 from penstock.run.history_table import fit_rows, prepare
 from penstock.settings import Settings
@@ -58,11 +59,16 @@ def append_rows(database: Database, rows: pa.Table, run_id: str, key: tuple[str,
         transaction.append(history, owned)
 
 
-def join_runs(database: Database, *pairs: tuple[RunRecord, RunRecord], left_out: tuple[str, ...] = ()) -> PairedRows:
+def join_runs(
+    database: Database,
+    *pairs: tuple[RunRecord, RunRecord],
+    left_out: tuple[str, ...] = (),
+    groups: dict[str, tuple[str, ...]] | None = None,
+) -> PairedRows:
     """Join the rows of pairs of runs."""
     made = tuple(RunPair(a, b) for a, b in pairs)
     sides = Side("a", tuple(pair.a for pair in made)), Side("b", tuple(pair.b for pair in made))
-    return PairedRows(database, PIPELINE, PairedRuns(*sides, made, (), (), ()), left_out)
+    return PairedRows(database, PIPELINE, PairedRuns(*sides, made, (), (), ()), left_out, groups or {})
 
 
 def _destination(database: Database, table: str) -> str:
@@ -83,8 +89,8 @@ def compare_all(url: str, run_a: str, run_b: str, flips: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rows = join_runs(database, pair)
     both = sum(each.both for each in rows.pairs)
-    flipped = [rows.compare_decision(column).flips for column in rows.columns.decisions]
-    scored = [rows.compare_score(column).rows for column in rows.columns.scores]
+    flipped = [compare_decision(rows, column).flips for column in rows.columns.decisions]
+    scored = [compare_score(rows, column).rows for column in rows.columns.scores]
     written = write_flips(rows, NO_MASKING, flips)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     sys.stdout.write(" ".join(map(str, (both, *scored, *flipped, written, grown // 1024))))

@@ -90,7 +90,7 @@ def find_pairs(
     if not paired.pairs:
         raise _nothing_paired(pipeline, paired)
     if len(paired.pairs) > MOST_PAIRS:
-        reason = f"both have {len(paired.pairs):,} intervals, and at most {MOST_PAIRS:,} are compared at once"
+        reason = f"both have {plural(len(paired.pairs), 'interval')}, and at most {MOST_PAIRS:,} are compared at once"
         raise CompareRefused(pipeline, a, b, reason, "Name a part of them with `--start` and `--end`.")
     return paired
 
