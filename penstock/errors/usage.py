@@ -359,7 +359,8 @@ class CompareRefused(UsageError):
 
     def message(self) -> str:
         sides = f"`{self.a}` and `{self.b}`" if self.b else f"`{self.a}`"
-        return f"{sides} of `{self.pipeline}` cannot be compared: {self.reason}. {self.remedy}"
+        stop = "" if self.reason.endswith((".", "?")) else "."
+        return f"{sides} of `{self.pipeline}` cannot be compared: {self.reason}{stop} {self.remedy}"
 
 
 @dataclass(eq=False)

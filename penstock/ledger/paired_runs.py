@@ -90,7 +90,7 @@ def find_pairs(
     if not paired.pairs:
         raise _nothing_paired(pipeline, paired)
     if len(paired.pairs) > MOST_PAIRS:
-        reason = f"both have {len(paired.pairs):,} intervals, and at most {MOST_PAIRS:,} are compared at once"
+        reason = f"both have {plural(len(paired.pairs), 'interval')}, and at most {MOST_PAIRS:,} are compared at once"
         raise CompareRefused(pipeline, a, b, reason, "Name a part of them with `--start` and `--end`.")
     return paired
 
@@ -168,12 +168,12 @@ _SCORE_AGAIN = (
 
 
 def _unknown(pipeline: str, name: str, known: Sequence[str]) -> CompareRefused:
-    what = "has no published run yet" if not known else f"has no published run of `{name}`.{nearest(name, known)}"
+    named = f"no published run has this name.{nearest(name, known)}"
     return CompareRefused(
         pipeline,
         name,
         "",
-        f"`{pipeline}` {what}".removesuffix("."),
+        named if known else "no run was published yet",
         "Name a run's ID, a model version as in card-risk/3, or a variant: live, shadow:… or sandbox:…",
     )
 

@@ -68,6 +68,23 @@ class ScoreAgreement:
 
 
 @dataclass(frozen=True)
+class RankAgreement:
+    """The two orders that a ranking model's score gives to the rows of each group."""
+
+    column: str
+    group: tuple[str, ...]
+    """The columns whose rows with equal values are one group. Its scores are comparable only within a group."""
+    missing: tuple[str, ...] = ()
+    """Those that the tables do not have. With one, nothing is compared."""
+    groups: int = 0
+    """Groups with at least two rows that have both scores."""
+    same_first: int = 0
+    """Groups whose first row is the same in both. Rows of equal scores share a place."""
+    mean_change: float | None = None
+    """The mean number of places that a row moves. None without groups."""
+
+
+@dataclass(frozen=True)
 class DecisionChange:
     """The rows with one value in A and one in B."""
 

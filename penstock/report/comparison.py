@@ -1,14 +1,16 @@
 """Two sides of a pipeline as one document: their pairs, scores, decisions and flips."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from penstock.database.connections import Database
 from penstock.ledger.paired_runs import PairedRuns
 from penstock.ledger.reader import RunRecord
-from penstock.monitor.agreement import DecisionAgreement, ScoreAgreement
+from penstock.monitor.agreement import DecisionAgreement, RankAgreement, ScoreAgreement
 from penstock.privacy.masking import MaskingPolicy
 from penstock.report.flips import mask_flips
+from penstock.report.paired_figures import compare_decision, compare_ranks, compare_score
 from penstock.report.paired_rows import OutputColumns, PairedRows, PairRows
 from penstock.run_types import interval_label
 from penstock.spec.pipeline import Pipeline
@@ -26,6 +28,8 @@ class Comparison:
     pairs: tuple[PairRows, ...]
     columns: OutputColumns
     scores: tuple[ScoreAgreement, ...]
+    ranks: tuple[RankAgreement, ...]
+    """Of the scores of ranking models."""
     decisions: tuple[DecisionAgreement, ...]
     first_flips: tuple[dict[str, Any], ...]
     """The first rows of which a decision differs, with private keys masked."""
@@ -47,13 +51,18 @@ class Comparison:
         return sum(pair.flips for pair in self.pairs)
 
 
-def compare_rows(database: Database, pipeline: Pipeline, paired: PairedRuns) -> PairedRows:
+def compare_rows(
+    database: Database, pipeline: Pipeline, paired: PairedRuns, groups: Mapping[str, tuple[str, ...]]
+) -> PairedRows:
     """Join the rows of paired runs.
+
+    Args:
+        groups: By score column of a ranking model: the columns that group its rows.
 
     Raises:
         CompareRefused: a table is missing, or the two have other keys.
     """
-    return PairedRows(database, pipeline.name, paired, pipeline.destination.keep)
+    return PairedRows(database, pipeline.name, paired, pipeline.destination.keep, groups)
 
 
 def read_comparison(rows: PairedRows, pipeline: Pipeline, masking: MaskingPolicy) -> Comparison:
@@ -63,8 +72,9 @@ def read_comparison(rows: PairedRows, pipeline: Pipeline, masking: MaskingPolicy
         rows.paired,
         rows.pairs,
         rows.columns,
-        tuple(rows.compare_score(name) for name in rows.columns.scores),
-        tuple(rows.compare_decision(name) for name in rows.columns.decisions),
+        tuple(compare_score(rows, name) for name in rows.columns.scores),
+        tuple(compare_ranks(rows, name) for name in rows.columns.scores if name in rows.groups),
+        tuple(compare_decision(rows, name) for name in rows.columns.decisions),
         tuple(flip for batch in mask_flips(rows, masking, FIRST_FLIPS) for flip in batch),
     )
 
@@ -86,6 +96,7 @@ def comparison_object(comparison: Comparison) -> dict[str, Any]:
         "scores": [
             asdict(score) | {"same_decile": score.same_decile, "stays": score.stays} for score in comparison.scores
         ],
+        "ranks": comparison.ranks,
         "decisions": [asdict(decision) | {"share": decision.share} for decision in comparison.decisions],
         "first_flips": comparison.first_flips,
     }
@@ -97,4 +108,6 @@ def list_labels(found: tuple[RunRecord, ...]) -> list[str]:
 
 def _pair_object(rows: PairRows) -> dict[str, Any]:
     counts = {name: getattr(rows, name) for name in ("both", "only_a", "only_b", "flips")}
-    return {"interval": rows.pair.label, "run_a": rows.pair.a.run_id, "run_b": rows.pair.b.run_id, **counts}
+    a, b = rows.pair.a, rows.pair.b
+    times = {"interval_start": a.interval_start, "interval_end": a.interval_end}
+    return {"interval": rows.pair.label, **times, "run_a": a.run_id, "run_b": b.run_id, **counts}

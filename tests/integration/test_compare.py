@@ -197,7 +197,7 @@ def test_what_cannot_be_compared_says_why(place: ChangingPlace) -> None:
     one, two = scored_by(place, "1"), scored_by(place, "2")
 
     assert "Did you mean `card-risk/2`?" in refused(place, "card-risk/1", "card-risk/22")
-    assert "has no published run of `shadow:x`" in refused(place, "live", "shadow:x")
+    assert "no published run has this name. Known: " in refused(place, "live", "shadow:x")
     assert "no interval is in both" in (text := refused(place, one[0].run_id, two[1].run_id))
     assert "has 2026-01-01 → 01-02" in text
     assert "has 2026-01-02 → 01-03" in text

@@ -2,10 +2,13 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.database.connections import Database, close_engines, open_database
-from penstock.monitor.agreement import ScoreAgreement
+from penstock.database.connections import Database, close_engines
+from penstock.monitor.agreement import RankAgreement, ScoreAgreement
 from penstock.monitor.score_shift import decile_cuts, stability_of_shares
+from penstock.report.paired_figures import compare_decision, compare_ranks, compare_score
 from penstock.report.paired_rows import OutputColumns
-from penstock.settings import Settings
-from tests.compared import join_runs, write_run
+from tests.compared import join_runs, open_warehouse, write_run
 from tests.conftest import DIALECTS
 
 _tables = itertools.count(1)
@@ -40,8 +43,7 @@ SIDE = st.dictionaries(st.integers(1, 25), VALUES, max_size=25)
 
 @pytest.fixture(params=DIALECTS)
 def warehouse(request: pytest.FixtureRequest, database_url: Callable[[str, str], str]) -> Any:
-    connections: Any = {"warehouse": database_url(request.param, "warehouse")}
-    yield open_database(Settings(_env_file=None, connections=connections), "warehouse")
+    yield open_warehouse(database_url(request.param, "warehouse"))
     close_engines()
 
 
@@ -73,9 +75,9 @@ def test_the_figures_are_those_of_pandas(warehouse: Database) -> None:
         assert [pair.only_b for pair in rows.pairs] == [len(b.keys() - a.keys()) for a, b in days]
         assert sum(pair.flips for pair in rows.pairs) == len(flipped)
         for name in rows.columns.scores:
-            check_score(rows.compare_score(name), list(frame["score_a"]), list(frame["score_b"]))
+            check_score(compare_score(rows, name), list(frame["score_a"]), list(frame["score_b"]))
         for name in compared:
-            decision = rows.compare_decision(name)
+            decision = compare_decision(rows, name)
             cells = Counter(zip(frame[f"{name}_a"], frame[f"{name}_b"], strict=True))
             assert {(cell.a, cell.b): cell.rows for cell in decision.cells} == cells
             assert decision.flips == sum(n for (a, b), n in cells.items() if a != b)
@@ -200,6 +202,51 @@ def test_without_a_row_in_both_there_are_no_figures(warehouse: Database) -> None
     found = join_runs(warehouse, (one, other))
 
     assert [(pair.both, pair.only_a, pair.only_b) for pair in found.pairs] == [(0, 1, 0)]
-    assert found.compare_score("score") == ScoreAgreement("score", 0, 0, 0, 0)
-    assert found.compare_decision("decision").share == 0.0
+    assert compare_score(found, "score") == ScoreAgreement("score", 0, 0, 0, 0)
+    assert compare_decision(found, "decision").share == 0.0
     assert list(found.read_flips()) == []
+
+
+def test_a_ranking_models_score_is_compared_within_its_groups(warehouse: Database) -> None:
+    def rows(scores: Sequence[float | None]) -> pa.Table:
+        basket = ["x", "x", "x", "y", "y", None, None, "z"]
+        columns = {"key": pa.array(range(len(basket)), pa.int64()), "basket": pa.array(basket, pa.string())}
+        return pa.table(columns | {"score": pa.array(scores, pa.float64())})
+
+    one = write_run(warehouse, rows([3, 2, 1, 5, 4, 1, 2, 9]), 0, ("key",), "ranked")
+    other = write_run(warehouse, rows([1, 2, 3, 50, 40, 7, 8, 0]), 0, ("key",), "ranked")
+
+    found = join_runs(warehouse, (one, other), left_out=("basket",), groups={"score": ("basket",)})
+    unknown = join_runs(warehouse, (one, other), left_out=("basket",), groups={"score": ("shop",)})
+
+    assert compare_ranks(found, "score") == RankAgreement("score", ("basket",), (), 3, 2, 4 / 7)
+    assert (compare_score(found, "score").psi, compare_score(found, "score").deciles) == (None, ())
+    assert compare_ranks(unknown, "score").missing == ("shop",)
+
+
+MOST_MEGABYTES = {"sqlite": 150, "postgresql": 150, "duckdb": 500}
+"""DuckDB joins in this process: 40 bytes for each row's key and score."""
+
+
+@pytest.mark.slow
+def test_a_million_rows_are_compared_in_bounded_memory(warehouse: Database, tmp_path: Path) -> None:
+    million, key = 1_000_000, ("key",)
+
+    def rows(seed: int) -> pa.Table:
+        same, own = np.random.default_rng(0), np.random.default_rng(seed)
+        score = np.clip(same.random(million) + own.normal(0, 0.05, million), 0, 1)
+        decision = pa.array(np.where(score > 0.8, "block", "pass"))
+        return pa.table({"key": pa.array(range(million), pa.int64()), "score": score, "decision": decision})
+
+    one, other = rows(1), rows(2)
+    runs = [write_run(warehouse, each, 0, key, "scores").run_id for each in (one, other)]
+    flips = int(np.sum(one["decision"].to_numpy() != other["decision"].to_numpy()))
+    url = warehouse.url.render_as_string(hide_password=False)
+    close_engines()
+
+    command = [sys.executable, "-m", "tests.compared", url, *runs, str(tmp_path / "flips.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+
+    *counted, grown = map(int, done.stdout.split())
+    assert counted == [million, million, flips, flips]
+    assert grown < MOST_MEGABYTES[warehouse.dialect]

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.arguments import AsJson, End, PipelineName, Start
-from penstock.cli.opening import ledger_connector, open_pipeline, open_settings
+from penstock.cli.opening import ledger_connector, open_models, open_pipeline, open_settings
 from penstock.cli.output import console, count, describe_cut, make_table, short, write_json
+from penstock.errors import ModelNotFound
 from penstock.wording import plural
 
 if TYPE_CHECKING:
-    from penstock.monitor.agreement import DecisionAgreement, ScoreAgreement
+    from penstock.ledger.paired_runs import PairedRuns
+    from penstock.monitor.agreement import DecisionAgreement, RankAgreement, ScoreAgreement
     from penstock.report.comparison import Comparison
     from penstock.report.paired_rows import PairRows
+    from penstock.settings import Settings
+    from penstock.spec.pipeline import Pipeline
 
 SHOWN_INTERVALS = 20
 SHOWN_VALUES = 8
@@ -67,7 +71,8 @@ def compare_sides(
     database = ledger_connector(settings)(spec.destination.connection)
     bounds = (as_utc(moment, spec.timezone) if moment else None for moment in (start, end))
     with database.reading_together():
-        rows = compare_rows(database, spec, find_pairs(database, spec.name, a, b, *bounds))
+        paired = find_pairs(database, spec.name, a, b, *bounds)
+        rows = compare_rows(database, spec, paired, _find_groups(settings, spec, paired))
         comparison = read_comparison(rows, spec, masking)
         written = [f"wrote {plural(write_flips(rows, masking, flips), 'flip')} to {flips}"] if flips else []
     if picture:
@@ -79,6 +84,22 @@ def compare_sides(
     _print_comparison(comparison)
     for line in written:
         console().print(line, markup=False, soft_wrap=True)
+
+
+def _find_groups(settings: "Settings", spec: "Pipeline", paired: "PairedRuns") -> dict[str, tuple[str, ...]]:
+    """Return by score column of a ranking model the columns that group its rows. A version may be gone by now."""
+    registry = open_models(settings)
+    groups: dict[str, tuple[str, ...]] = {}
+    for step in spec.steps:
+        pins = (run.pins.get(step.name) for run in (paired.pairs[-1].b, paired.pairs[-1].a))
+        for pin in filter(None, pins):
+            try:
+                manifest = registry.manifest(pin.name, pin.version)
+            except ModelNotFound:
+                continue
+            if manifest.group:
+                groups |= {spec.name_output(step, output): manifest.group for output in manifest.score_columns}
+    return groups
 
 
 def _check_file(option: str, file: Path | None, formats: Sequence[str]) -> None:
@@ -98,6 +119,8 @@ def _print_comparison(comparison: "Comparison") -> None:
     for line in _describe_left_out(comparison):
         out.print(line, markup=False)
     _print_scores(comparison.scores)
+    for ranks in comparison.ranks:
+        out.print(_describe_ranks(ranks), markup=False)
     for decision in comparison.decisions:
         _print_decision(decision)
     _print_flips(comparison)
@@ -156,9 +179,23 @@ def _print_scores(scores: "Sequence[ScoreAgreement]") -> None:
 
 def _print_deciles(score: "ScoreAgreement") -> None:
     """Print for each decile of A which share of its rows is in the same decile of B."""
-    if score.deciles:
-        shares = "  ".join("–" if share is None else f"{share:.0%}" for share in score.stays)
-        console().print(f"`{score.column}`, rows of each decile of A in the same decile of B: {shares}", markup=False)
+    if not score.deciles:
+        return
+    deciles = [str(i + 1) for i in range(len(score.deciles))]
+    table = make_table(f"decile of A, {score.column}", *deciles, right=deciles)
+    table.add_row("same in B", *("–" if share is None else f"{share:.0%}" for share in score.stays))
+    console().print(table)
+
+
+def _describe_ranks(ranks: "RankAgreement") -> str:
+    named = " and ".join(f"`{name}`" for name in ranks.group)
+    if ranks.missing:
+        return f"`{ranks.column}` ranks the rows of {named}; with that in `keep`, the places in later runs are compared"
+    if not ranks.groups or ranks.mean_change is None:
+        return f"`{ranks.column}` ranks the rows of {named}, and no group has two rows in both"
+    share = ranks.same_first / ranks.groups
+    first = f"{share:.1%} of {plural(ranks.groups, 'group')} have the same first row"
+    return f"`{ranks.column}` ranks the rows of {named}: {first}, and a row moves by {ranks.mean_change:.2f} places"
 
 
 def _print_decision(decision: "DecisionAgreement") -> None:
