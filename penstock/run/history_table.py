@@ -94,8 +94,13 @@ def prepare(
         return known
 
 
-def require_fit(database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table) -> sa.Table:
+def require_fit(
+    database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table, *, again: bool = False
+) -> sa.Table:
     """Return the history table as it is, for rows that must not change it.
+
+    Args:
+        again: Whether to look at the table even if this process knows it.
 
     Raises:
         DestinationMismatch: it would need another column or another type.
@@ -104,7 +109,7 @@ def require_fit(database: Database, destination: Destination, key: tuple[str, ..
     wanted = history_table(destination, key, rows.schema)
     with _lock:
         known = _ready.get(identity)
-    if known is not None and _takes(known, wanted, rows):
+    if not again and known is not None and _takes(known, wanted, rows):
         return known
     with database.reading() as connection:
         stored, new, statements = _match_existing(connection, destination, wanted, rows)
