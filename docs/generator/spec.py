@@ -32,6 +32,7 @@ SECTIONS = {
     "PathTime": "document time",
     "Expectation": "expectation",
     "ScoreStep": "model step",
+    "Challenger": "challenger",
     "Destination": "destination keys",
     "Reasons": "reasons keys",
     "ReasonsBudget": "reasons budget keys",

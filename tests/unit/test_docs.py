@@ -164,6 +164,7 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
     ),
     "JsonDialect": ({}, lambda part: {"sources": {"orders": FILES | {"format": "json", "json": part}}}),
     "Expectation": (NOT_NULL, lambda part: {"expectations": {"orders": [part]}}),
+    "Challenger": ({"model": "card-risk@challenger"}, lambda part: {"challengers": [part]}),
     "ScoreStep": (
         SCREEN,
         lambda part: {"models": [SCREEN, part | {"name": "deep"}] if SCREEN.keys() < part.keys() else [part]},
