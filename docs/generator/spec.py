@@ -33,6 +33,8 @@ SECTIONS = {
     "Expectation": "expectation",
     "ScoreStep": "model step",
     "Destination": "destination keys",
+    "Labels": "labels keys",
+    "Limit": "limit of a metric",
     "Retention": "retention keys",
     "Budget": "budget keys",
 }

@@ -160,10 +160,10 @@ def test_the_commands_show_what_was_measured(make_shop: Callable[..., Shop]) -> 
     unknown = CliRunner().invoke(app, ["monitor", "performance", spec, "--by", "items"])
 
     assert "750 new labels" in collected
-    assert "750 of 750 scored rows in 3 runs count, 100%" in " ".join(shown.split())
+    assert "card-risk/1: 750 of 750 scored rows of 3 runs count (100%), 750 labelled" in " ".join(shown.split())
     assert all(word in shown for word in ("auc", "pr_auc", "precision at 0.5", "recall of the top 50"))
     assert all(f"country: {name}" in sliced for name in ("DE", "FR", "IT", "PL"))
-    assert "0 of 250 scored rows in 1 run count, 0%" in " ".join(early.split())
+    assert "0 of 250 scored rows of 1 run count (0%), 0 labelled; provisional" in " ".join(early.split())
     assert "now" in replayed
     assert "cheapest" in replayed
     assert unknown.exit_code != 0

@@ -70,7 +70,13 @@ def test_many_rows_are_binned_within_a_hundred_thousandth(rows: int, middle: flo
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=st.lists(st.tuples(st.integers(0, 10_000).map(lambda n: n / 10_000), st.booleans(), st.integers(0, 3)), min_size=1, max_size=60))
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 10_000).map(lambda n: n / 10_000), st.booleans(), st.integers(0, 3)),
+        min_size=1,
+        max_size=60,
+    )
+)
 def test_sums_of_parts_are_the_sum_of_all_and_survive_json(rows: list[tuple[float, bool, int]]) -> None:
     p, y = np.array([row[0] for row in rows]), np.array([float(row[1]) for row in rows])
     part = np.array([row[2] for row in rows])
