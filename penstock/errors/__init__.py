@@ -6,7 +6,7 @@ what to do next.
 """
 
 from penstock.errors.base import PenstockError, TerminalError, TransientError, UsageError, nearest
-from penstock.errors.labels import LabelValue, NoLabels, NotMeasured, TooManySlices
+from penstock.errors.labels import LabelValue, NoLabels, NothingScored, NotMeasured, TooManySlices
 from penstock.errors.models import (
     ExpressionError,
     FeaturesError,
@@ -147,6 +147,7 @@ __all__ = [
     "NoLabels",
     "NoWorkers",
     "NotMeasured",
+    "NothingScored",
     "ObjectChanged",
     "ObjectNotFound",
     "OutsideRoots",
