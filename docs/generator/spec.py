@@ -38,6 +38,8 @@ SECTIONS = {
     "ReasonsBudget": "reasons budget keys",
     "Drift": "drift keys",
     "Distance": "drift distance",
+    "Labels": "labels keys",
+    "Limit": "limit of a metric",
     "Retention": "retention keys",
     "Budget": "budget keys",
 }
