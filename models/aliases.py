@@ -21,6 +21,9 @@ class AliasMove(Part):
     version: str
     previous: str | None = None
     at: UtcDatetime
+    by: str = ""
+    """Who moved it, as the person typed it. Empty: nobody said."""
+    note: str = ""
 
 
 class Aliases(Part):
@@ -47,7 +50,9 @@ def read_aliases(store: ModelStore, model: str) -> Aliases:
         return Aliases()
 
 
-def move_alias(store: ModelStore, model: str, alias: str, version: str, at: datetime) -> None:
+def move_alias(
+    store: ModelStore, model: str, alias: str, version: str, at: datetime, by: str = "", note: str = ""
+) -> None:
     """Point an alias at a version and record the move. If it already points there, write nothing."""
 
     def move(content: bytes | None) -> bytes | None:
@@ -55,7 +60,7 @@ def move_alias(store: ModelStore, model: str, alias: str, version: str, at: date
         previous = known.aliases.get(alias)
         if previous == version:
             return None
-        moved = AliasMove(alias=alias, version=version, previous=previous, at=at)
+        moved = AliasMove(alias=alias, version=version, previous=previous, at=at, by=by, note=note)
         after = Aliases(aliases=known.aliases | {alias: version}, history=(*known.history, moved))
         return after.model_dump_json(indent=2).encode()
 

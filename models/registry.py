@@ -147,6 +147,7 @@ class Registry:
         expected: Expected | None = None,
         max_unscorable: float = 0.0,
         features: GivenNames = (),
+        by: str = "",
         now: datetime | None = None,
     ) -> Manifest:
         """Register a model file as the next version, and move `alias` to it if given.
@@ -172,6 +173,7 @@ class Registry:
             features: names for a file without feature names, in the order of the training columns, or a file of
                 them: one name a line, or an `.fmap`. By default they are the columns of the reference rows, in their
                 order, if `expected` verifies it.
+            by: who registers it, for the history of the alias.
             now: time of the registration.
 
         Raises:
@@ -196,11 +198,17 @@ class Registry:
         )  # fmt: skip
         manifest = self._store(draft_manifest(candidate, moment), candidate.content)
         if alias is not None:
-            self.promote(name, manifest.version, alias, now=moment)
+            self.promote(name, manifest.version, alias, by=by, note="registered", now=moment)
         return manifest
 
-    def promote(self, name: str, version: str, alias: str, *, now: datetime | None = None) -> None:
+    def promote(
+        self, name: str, version: str, alias: str, *, by: str = "", note: str = "", now: datetime | None = None
+    ) -> None:
         """Move an alias to a version.
+
+        Args:
+            by: who moves it. With `note` it is part of the alias's history.
+            note: why.
 
         Raises:
             ModelNotFound: there is no such version.
@@ -209,7 +217,7 @@ class Registry:
         check_alias(name, alias)
         self.store.check_writable()
         self.manifest(name, version)
-        move_alias(self.store, name, alias, version, now or datetime.now(UTC))
+        move_alias(self.store, name, alias, version, now or datetime.now(UTC), by, note)
 
     def _store(self, draft: Manifest, content: bytes) -> Manifest:
         """Add the version whole. If its number is taken by then, try the next."""

@@ -60,6 +60,7 @@ def import_pipeline(
     source: str,
     key: Sequence[str] = (ROW_ID,),
     alias: str | None = None,
+    by: str = "",
 ) -> ImportedPipeline:
     """Translate a Pipeline whose last step is XGBoost, verify it on rows, and register its model.
 
@@ -68,6 +69,8 @@ def import_pipeline(
         rows: rows as a source gives them, with the Pipeline's input columns.
         source: the source's name in the features query.
         key: the key that the features query selects.
+        alias: alias to move to the new version.
+        by: who imports it, for the history of the alias.
 
     Raises:
         ModelRefused: a step has no translation, or a feature or an output differs from the Pipeline's own.
@@ -91,7 +94,7 @@ def import_pipeline(
         model = Path(folder) / "model.ubj"
         model.write_bytes(bytes(booster.save_raw("ubj")))
         manifest = registry.register(
-            name, model, features, alias,
+            name, model, features, alias, by=by,
             missing=missing, expected=expected, features=[column.name for column in made],
         )  # fmt: skip
     return ImportedPipeline(manifest, write_query(made, source, key), rows.num_rows)

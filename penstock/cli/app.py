@@ -13,7 +13,6 @@ from penstock.cli import (
     forget,
     ledger,
     logs,
-    models,
     pause,
     plan,
     prune,
@@ -31,6 +30,7 @@ from penstock.cli.check import command as check
 from penstock.cli.demo import command as demo
 from penstock.cli.ending import CommandGroup, QuietEnd, print_unexpected
 from penstock.cli.init import command as init
+from penstock.cli.models import command as models
 from penstock.cli.monitor import command as monitor
 from penstock.cli.quarantine import command as quarantine
 from penstock.cli.run import command as run

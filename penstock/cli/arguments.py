@@ -78,3 +78,4 @@ ModelOption = Annotated[
         help="name@alias or name@version instead of the spec's; for steps: step=name@version, separated by commas.",
     ),
 ]
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]

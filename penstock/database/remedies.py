@@ -52,6 +52,12 @@ FAULTS = (
         DatabaseUnavailable,
         "Check that the path in {url} leads to a file, and that this user may read and write it and its folder.",
     ),
+    Fault(
+        r"Out of Memory Error",
+        DatabaseUnusable,
+        "DuckDB has reached its memory limit. Raise it in {url}, as in `?memory_limit=4GB`, or cut smaller partitions "
+        "with `partition_rows`.",
+    ),
     # servers
     Fault(
         r"[Tt]oo many connections|too many clients|remaining connection slots",

@@ -537,6 +537,27 @@ def test_model_is_registered_promoted_and_listed(place: Place, form: str) -> Non
     assert "card-risk/2" in invoke("models", "list").stdout
 
 
+def test_the_history_of_a_model_says_who_moved_its_aliases_and_why(place: Place) -> None:
+    file = place.registry.folder / "card-risk" / "1" / "model.ubj"
+    parquet.write_table(payments(days=1, a_day=50), place.folder / "rows.parquet")
+    invoke("models", "register", "card-risk", str(file), "--reference", "rows.parquet", "--alias", "challenger")
+    invoke("models", "promote", "card-risk", "2", "champion", "--by", "Ada", "--note", "[bold]fewer[/] false alarms")
+
+    shown = invoke("models", "history", "card-risk", "--timezone", "Europe/Berlin")
+    moves = json.loads(invoke("models", "history", "card-risk", "--alias", "champion", "--json").stdout)
+    never = invoke("models", "history", "card-risk", "--alias", "other")
+    unknown = invoke("models", "history", "card-rusk")
+
+    assert "moved at (Europe/Berlin)" in shown.stdout
+    lines = [line.split() for line in shown.stdout.splitlines()[2:]]
+    assert [line[2:5] for line in lines] == [["champion", "1", "2"], ["challenger", "–", "2"], ["champion", "–", "1"]]
+    assert "[bold]fewer[/] false alarms" in shown.stdout
+    assert [(move["by"], move["version"]) for move in moves] == [("Ada", "2"), ("", "1")]
+    assert "alias `other` of card-risk was never moved" in never.stdout
+    assert unknown.exit_code == 1
+    assert "there is no model `card-rusk`" in unknown.stderr
+
+
 def train_on_payments(folder: Path) -> pa.Table:
     """Train as somebody without Penstock would, with -999 for a missing amount and a base margin."""
     rows = payments(days=1, a_day=200).select(["amount", "items", "country"])

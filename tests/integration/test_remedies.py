@@ -24,6 +24,7 @@ from penstock.errors import (
     PenstockError,
     QueryFailed,
 )
+from penstock.settings import Settings
 
 NOBODY = 65534
 FILE_PATH = "Correct the path in PENSTOCK_CONNECTIONS__WAREHOUSE"
@@ -260,3 +261,18 @@ def test_the_words_of_duckdb_for_a_file_of_another_version_are_known() -> None:
 
     assert fault is not None
     assert "Install the DuckDB version" in fault.remedy
+
+
+def test_the_memory_limit_of_a_duckdb_url_holds_and_is_named_when_it_is_reached(tmp_path: Path) -> None:
+    url = f"duckdb:///{tmp_path / 'small.duckdb'}?memory_limit=20MB"
+    database = open_database(Settings(connections={"warehouse": url}), "warehouse")
+    with database.writing() as connection:
+        limit = connection.execute(sa.text("select current_setting('memory_limit')")).scalar()
+
+    much = sa.text("select length(string_agg(cast(range as varchar), ',')) from range(20000000)")
+    with pytest.raises(DatabaseUnusable) as refused, database.writing() as connection:
+        connection.execute(much).all()
+    database.engine.dispose()
+
+    assert limit == "19.0 MiB"
+    assert "Raise it in PENSTOCK_CONNECTIONS__WAREHOUSE, as in `?memory_limit=4GB`" in str(refused.value)

@@ -18,6 +18,7 @@ import xgboost as xgb
 
 from penstock.errors import ModelMismatch, ModelNotFound, ModelRefused
 from penstock.models import booster as booster_module
+from penstock.models.aliases import AliasMove
 from penstock.models.manifest import Manifest
 from penstock.models.registry import Registry
 from penstock.run_types import ModelPin
@@ -92,11 +93,26 @@ def test_promote_moves_the_alias_and_remembers_where_it_was(
 ) -> None:
     registry.register("risk", save(booster), rows)
 
-    registry.promote("risk", "2", "champion", now=NOON)
-    registry.promote("risk", "2", "champion", now=NOON)
+    registry.promote("risk", "2", "champion", by="Ada", note="better on May's labels", now=NOON)
+    registry.promote("risk", "2", "champion", by="Ben", now=NOON)
 
     assert registry.aliases("risk") == {"champion": "2"}
-    assert [(m.version, m.previous) for m in registry.alias_history("risk")] == [("1", None), ("2", "1")]
+    first, second = registry.alias_history("risk")
+    assert (first.version, first.previous, first.note) == ("1", None, "registered")
+    assert second == AliasMove(
+        alias="champion", version="2", previous="1", at=NOON, by="Ada", note="better on May's labels"
+    )
+
+
+def test_aliases_that_older_versions_wrote_have_moves_of_nobody(registry: Registry, registered: Manifest) -> None:
+    file = Path(registry.folder) / "risk" / "aliases.json"
+    old = {"alias": "champion", "version": "1", "previous": None, "at": NOON.isoformat()}
+    file.write_text(json.dumps({"aliases": {"champion": "1"}, "history": [old]}))
+
+    registry.promote("risk", "1", "challenger", by="Ada", now=NOON)
+
+    moves = registry.alias_history("risk")
+    assert [(move.alias, move.by) for move in moves] == [("champion", ""), ("challenger", "Ada")]
 
 
 def test_versions_sort_as_numbers(registry: Registry, registered: Manifest) -> None:

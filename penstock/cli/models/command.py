@@ -1,4 +1,4 @@
-"""`penstock models`: list, register and promote the versions in the model store."""
+"""`penstock models`: the group, and its commands that add versions and move aliases."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -6,9 +6,11 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from penstock.cli.arguments import AsJson, Timezone
+from penstock.cli.arguments import AsJson, ModelName, Timezone
+from penstock.cli.models.history import show_history
 from penstock.cli.opening import open_models, open_settings
 from penstock.cli.output import console, make_table, write_json
+from penstock.cli.user_name import find_user_name
 from penstock.errors import SettingsError
 from penstock.wording import plural
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
     from penstock.models.registry import Registry
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
-
 _NOT_VERIFIED = (
     "not verified: missing value, base margin, link and rounds, which are not in the file; give the training code's "
     "outputs with `--expected`"
@@ -26,11 +26,13 @@ _NOT_VERIFIED = (
 
 
 def add_commands(app: typer.Typer) -> None:
-    group = typer.Typer(help="List, register and promote model versions.", no_args_is_help=True)
+    group = typer.Typer(help="List, register and promote model versions, and who promoted them.", no_args_is_help=True)
     group.command("list", epilog="Example: penstock models list")(show_models)
     register_epilog = "Example: penstock models register card-risk model.ubj --reference rows.parquet --alias champion"
     group.command("register", epilog=register_epilog)(register_model)
-    group.command("promote", epilog="Example: penstock models promote card-risk 7 champion")(promote_model)
+    promote_epilog = "Example: penstock models promote card-risk 7 champion --note 'better on the newest labels'"
+    group.command("promote", epilog=promote_epilog)(promote_model)
+    group.command("history", epilog="Example: penstock models history card-risk")(show_history)
     import_epilog = "Example: penstock models import-sklearn risk model.skops --rows rows.parquet --source payments"
     group.command("import-sklearn", epilog=import_epilog)(import_sklearn)
     app.add_typer(group, name="models")
@@ -91,7 +93,7 @@ def show_models(timezone: Timezone = None, as_json: AsJson = False) -> None:
 
 
 def register_model(
-    name: Name,
+    name: ModelName,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Saved XGBoost model: .ubj or .json.", exists=True, dir_okay=False)
     ],
@@ -160,6 +162,7 @@ def register_model(
         expected=_read_expected(expected, rows.column_names),
         max_unscorable=max_unscorable,
         features=features or (),
+        by=find_user_name(),
     )
     note = f", alias `{alias}`" if alias else ""
     out = console()
@@ -179,7 +182,7 @@ def register_model(
 
 
 def import_sklearn(
-    name: Name,
+    name: ModelName,
     file: Annotated[
         Path,
         typer.Argument(
@@ -211,7 +214,9 @@ def import_sklearn(
     if target.exists():
         raise SettingsError(f"{target} exists", "Give another file with --output, or remove it.")
     given = _read_rows(rows, "rows")
-    imported = import_pipeline(_registry(), name, file, given, source=source, key=key or (ROW_ID,), alias=alias)
+    imported = import_pipeline(
+        _registry(), name, file, given, source=source, key=key or (ROW_ID,), alias=alias, by=find_user_name()
+    )
     target.write_text(imported.features_sql, encoding="utf-8")
     manifest, out = imported.manifest, console()
     note = f", alias `{alias}`" if alias else ""
@@ -225,14 +230,16 @@ def import_sklearn(
 
 
 def promote_model(
-    name: Name,
+    name: ModelName,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="Number of the version.")],
     alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Alias to move, such as champion.")],
+    by: Annotated[str | None, typer.Option(help="Who decided. Default: your user name.")] = None,
+    note: Annotated[str, typer.Option(help="Why. It is part of the alias's history.")] = "",
 ) -> None:
     """Move an alias to another version. The next run scores with it."""
     registry = _registry()
     before = registry.aliases(name).get(alias)
-    registry.promote(name, version, alias)
+    registry.promote(name, version, alias, by=by or find_user_name(), note=note)
     note = f", was {name}/{before}" if before and before != version else ""
     console().print(f"{name}@{alias} is {name}/{version} now{note}", markup=False)
 
