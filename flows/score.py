@@ -20,7 +20,7 @@ from penstock.tasks.artifacts import Progress, describe_ended, report, show_plan
 from penstock.tasks.asked import read_asked_score
 from penstock.tasks.cancellation import settle_cancelled, watching_cancel
 from penstock.tasks.conclusion import conclude
-from penstock.tasks.events import announce, announce_halt, end_score
+from penstock.tasks.events import announce, announce_drift, announce_halt, end_score
 from penstock.tasks.flow_parameters import serialize_without_fastapi
 from penstock.tasks.form import (
     IN_CODE,
@@ -183,6 +183,7 @@ def score_interval(
                     active.check()
             result = audit_run(whole(run), whole(receipts))
             active.totals, active.quantiles = result.totals, result.score_quantiles
+            announce_drift(run, result.new_alarms)
             if result.halts:
                 raise Halted(pipeline.name, planned.label, result.halts)
             active.check()

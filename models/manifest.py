@@ -36,6 +36,11 @@ class Distribution(Part):
     """Of a float or int feature, at `QUANTILES`. Empty where every value was NULL."""
     frequencies: dict[str, Share] = Field(default_factory=dict)
     """Of a category or bool feature: share of the non-NULL rows."""
+    counts: tuple[int, ...] = ()
+    """Rows in each bin, the basis of `drift`: of numbers, the bins that the quantiles give; of categories and bools, in
+    their order. Last the rows whose value the model cannot take. Empty in manifests of older versions."""
+    nulls: int = Field(default=0, ge=0)
+    """Rows that are NULL."""
 
 
 class GoldenRow(Part):
@@ -76,6 +81,8 @@ class Manifest(Part):
     trained_until: UtcDatetime | None = None
     metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     reference: dict[str, Distribution] = Field(default_factory=dict)
+    reference_scores: dict[str, Distribution] = Field(default_factory=dict)
+    """By numeric output: the distribution of what the version predicts of the reference rows."""
     reference_rows: int | None = Field(default=None, ge=0)
     """Reference rows at registration. `None` in manifests of 0.1."""
     unscorable_rows: int = Field(default=0, ge=0)

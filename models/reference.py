@@ -1,28 +1,48 @@
-"""Distributions of the features in the reference rows, the baseline for drift."""
+"""Distributions of the features and scores of the reference rows, the baseline for drift."""
+
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from penstock.models.columns import FeatureColumn
-from penstock.models.manifest import QUANTILES, Distribution
+from penstock.models.columns import FeatureColumn, read_column
+from penstock.models.manifest import QUANTILES, Distribution, Feature
+from penstock.models.profile import count_column, find_edges
 
 
 def describe_column(column: FeatureColumn) -> Distribution:
-    """Return quantiles of numbers, or frequencies of categories and bools, without rows that the model cannot take."""
+    """Return quantiles of numbers, or frequencies of categories and bools, without rows that the model cannot take.
+
+    The counts are of all rows, those that the model cannot take in the last bin.
+    """
     fits = np.ones(len(column.values), np.bool_)
     fits[list(column.misfits)] = False
     values = column.values[fits]
     is_category = column.feature.dtype == "category"
     present = values[values >= 0] if is_category else values[~np.isnan(values)]
-    null_share = 1 - len(present) / len(values) if len(values) else 0.0
+    quantiles: tuple[float, ...] = ()
+    frequencies: dict[str, float] = {}
     if is_category:
-        counts = np.bincount(present, minlength=len(column.feature.categories))
-        return Distribution(null_share=null_share, frequencies=_shares(column.feature.categories, counts.tolist()))
-    if column.feature.dtype == "bool":
+        known = np.bincount(present, minlength=len(column.feature.categories))
+        frequencies = _shares(column.feature.categories, known.tolist())
+    elif column.feature.dtype == "bool":
         true = int((present == 1).sum())
-        return Distribution(null_share=null_share, frequencies=_shares(("false", "true"), [len(present) - true, true]))
-    if not len(present):
-        return Distribution(null_share=null_share)
-    return Distribution(null_share=null_share, quantiles=tuple(np.quantile(present, QUANTILES).astype(float).tolist()))
+        frequencies = _shares(("false", "true"), [len(present) - true, true])
+    elif len(present):
+        quantiles = tuple(np.quantile(present, QUANTILES).astype(float).tolist())
+    counted = count_column(column, find_edges(quantiles))
+    return Distribution(
+        null_share=1 - len(present) / len(values) if len(values) else 0.0,
+        quantiles=quantiles,
+        frequencies=frequencies,
+        counts=counted.counts,
+        nulls=counted.nulls,
+    )
+
+
+def describe_output(name: str, column: "pa.ChunkedArray[Any]") -> Distribution:
+    """Return the distribution of a numeric output."""
+    return describe_column(read_column(Feature(name=name, dtype="float"), column))
 
 
 def _shares(names: tuple[str, ...], counts: list[int]) -> dict[str, float]:

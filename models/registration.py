@@ -17,8 +17,8 @@ from penstock.models.category_names import find_categories
 from penstock.models.expected import Expected, compare_outputs, largest_rows, read_expected
 from penstock.models.feature_names import GivenNames, name_by_position, read_features
 from penstock.models.golden import choose_golden_rows, golden_table, read_inputs, with_outputs
-from penstock.models.manifest import PREDICTED_CLASS, Feature, GoldenRow, Link, Manifest
-from penstock.models.reference import describe_column
+from penstock.models.manifest import PREDICTED_CLASS, Distribution, Feature, GoldenRow, Link, Manifest
+from penstock.models.reference import describe_column, describe_output
 from penstock.run_types import Misfit
 from penstock.wording import plural
 
@@ -122,11 +122,18 @@ def _with_golden_rows(version: ModelVersion, candidate: Candidate, facts: Booste
         update={
             "golden": with_outputs(inputs, outputs),
             "reference": {column.feature.name: describe_column(column) for column in columns},
+            "reference_scores": _describe_scores(version, reference.take(pa.array(usable, pa.int64()))),
             "reference_rows": reference.num_rows,
             "unscorable_rows": len(refused),
             "verified_rows": None if expected is None else len(usable),
         }
     )
+
+
+def _describe_scores(version: ModelVersion, rows: pa.Table) -> dict[str, Distribution]:
+    """Return the distribution of each numeric output over the reference rows that can be scored."""
+    scores = version.score(rows)
+    return {name: describe_output(name, scores[name]) for name in version.manifest.score_columns}
 
 
 def _name_by_reference(candidate: Candidate, features: int) -> tuple[Feature, ...]:

@@ -11,6 +11,7 @@ from penstock.database.decimals import to_float
 from penstock.database.unstorable import unstorable_rows
 from penstock.errors import DestinationMismatch, FeaturesError, MissingColumns
 from penstock.models.columns import count_large_integers
+from penstock.models.profile import count_features, count_scores, find_drift_bins
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner, count_released, failed_expectations, sample_rows
@@ -45,7 +46,8 @@ def score_features(
     if features.halts:
         return skip_scoring(features)
     model.check_columns(features.table.column_names)
-    inputs = model.read_inputs(features.table)
+    inputs, bins = model.read_inputs(features.table), find_drift_bins(pipeline, model.manifest)
+    profile = count_features(inputs.columns, bins)  # before rows are refused, or unseen categories would not be counted
     misfits = add_unstorable(pipeline, features.table, inputs.refused_rows())
     taken, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, features.table, misfits)
     if misfits:
@@ -54,7 +56,8 @@ def score_features(
     notes = (replace(note, partition=partition.index) for note in note_large_integers(model, taken))
     noted = (*features.validations, *notes)
     passed = replace(features, table=taken, refusals=features.refusals + refused, validations=noted)
-    return judge_scores(run, partition, passed, scores, options)
+    scored = judge_scores(run, partition, passed, scores, options)
+    return replace(scored, profile={**profile, **count_scores(scored.table, bins)})
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from penstock.ledger.dead_runs import UnfinishedRun, abandon_dead_runs, find_unf
 from penstock.ledger.destinations import refuse_others
 from penstock.ledger.known_ledgers import KnownLedger, open_ledger, refuse_lost
 from penstock.ledger.lease_wait import wait_for_lease
-from penstock.ledger.reader import find_run, has_published, split_by_state
+from penstock.ledger.reader import RunRecord, find_run, has_published, split_by_state
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
 from penstock.ledger.schema_contracts import Contracts, read_contracts, read_published_models
@@ -51,6 +51,7 @@ from penstock.run_types import (
     ScoredRows,
     ScoringRun,
     SourcePlan,
+    Verdict,
     deciding_model,
 )
 from penstock.settings import Settings
@@ -61,6 +62,7 @@ from penstock.spec.steps import ScoreStep
 
 if TYPE_CHECKING:
     from penstock.run.audit import AuditResult
+    from penstock.run.drift import DriftResult
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +196,7 @@ class ScoringSteps:
             snapshots.callback(remove_folder, connect.run_folder)
         connect = fix_versions(self.pipeline, connect)
         contracts = read_contracts(self.warehouse, self.pipeline.name)
+        self._check_drift(manifests)
         outputs = self.compare_outputs(manifests, contracts)
         try:
             keep_contract(run, connect, needed_columns(self.pipeline, manifests), contracts, outputs)
@@ -215,6 +218,21 @@ class ScoringSteps:
             first, *rest = source_plan.partitions
             source_plan = replace(source_plan, partitions=(replace(first, compare_cut=True), *rest))
         return source_plan
+
+    def _check_drift(self, manifests: Mapping[str, Manifest]) -> None:
+        """Refuse a `drift` that the audit could not judge, before rows are read.
+
+        Raises:
+            DriftRefused: the model version has no reference, or not a column that is watched.
+            RunNotFound: the run to compare with is not in the ledger.
+        """
+        from penstock.models.profile import find_drift_bins
+
+        drift = self.pipeline.drift
+        for manifest in manifests.values() if drift else ():
+            find_drift_bins(self.pipeline, manifest)
+        if drift and drift.names_run:
+            find_run(self.warehouse, drift.against)
 
     def _remove_staged(self) -> None:
         """Remove the staged files of runs that have ended, for example because their process died."""
@@ -331,8 +349,23 @@ class ScoringSteps:
         result = audit_interval(run, receipts, written, malformed, planned.rows_planned, notes)
         if len(receipts) > 1 and (doubled := find_doubled_keys(self.warehouse, run)):
             result = replace(result, halts=(*result.halts, doubled))
-        writer.record_validations(self.warehouse, run, result.validations)
+        drift = self._judge_drift(run, planned, receipts)
+        if drift is not None:
+            halts = (*result.halts, *Verdict(drift.validations).halts)
+            validations = (*result.validations, *drift.validations)
+            result = replace(result, validations=validations, halts=halts, new_alarms=drift.new_alarms)
+        writer.record_audit(self.warehouse, run, result.validations, drift.profiles if drift else ())
         return result
+
+    def _judge_drift(self, run: ScoringRun, planned: RunRecord, receipts: Sequence[Receipt]) -> "DriftResult | None":
+        """Judge the drift of a run whose partitions all passed. None if there is nothing to judge."""
+        if self.pipeline.drift is None or any(receipt.halts for receipt in receipts):
+            return None
+        from penstock.models.profile import find_drift_bins
+        from penstock.run.drift import judge_drift
+
+        manifest = self.registry.manifest(run.model.name, run.model.version)
+        return judge_drift(self.warehouse, run, planned, receipts, find_drift_bins(self.pipeline, manifest))
 
     def publish(self, run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> writer.Publication:
         """Make the run's rows the live ones, in place of the runs that its interval covers.

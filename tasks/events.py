@@ -1,10 +1,10 @@
-"""Emit Prefect events for automations: one at the end of each run, and one for a flow run that failed.
+"""Emit Prefect events for automations: at the end of each run, when drift begins, and for a flow run that failed.
 
 An error here never fails a run.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.reader import RunRecord
 from penstock.ledger.writer import Totals
-from penstock.run_types import Pins, ScoringRun, interval_label
+from penstock.run_types import Pins, ScoringRun, Validation, interval_label
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.deployed import ANY_PIPELINE, own_deployment_id
 from penstock.tasks.naming import read_name
@@ -78,6 +78,15 @@ def _describe_run(run_id: str, interval: DataInterval | None, pins: Pins, totals
     return payload
 
 
+def announce_drift(run: ScoringRun, alarms: Sequence[Validation]) -> None:
+    """Emit `penstock.run.drifted` about the columns whose drift begins with a run. Without any, emit nothing."""
+    if alarms:
+        message = "\n".join(f"{alarm.expectation} ({alarm.severity}): {alarm.observed}" for alarm in alarms)
+        labels = {"model": str(run.model), "variant": run.variant}
+        payload = _describe_run(run.run_id, run.interval, run.steps or {"score": run.model}, None)
+        _emit(run.pipeline, "drifted", message, labels, payload)
+
+
 def announce_halt(pipeline: Pipeline, halt: Halted) -> None:
     """Emit `penstock.run.halted` for a halt before any interval was claimed. It has no run."""
     payload: dict[str, Any] = {
@@ -106,12 +115,16 @@ def end_score(asked: Pipeline | str, state: State[Any]) -> State[Any]:
 
 
 def _emit(
-    pipeline: Pipeline, outcome: Outcome, message: str, labels: Mapping[str, str], payload: Mapping[str, Any]
+    pipeline: Pipeline,
+    what: Outcome | Literal["drifted"],
+    message: str,
+    labels: Mapping[str, str],
+    payload: Mapping[str, Any],
 ) -> None:
     named = {"table": pipeline.destination.table, "connection": pipeline.destination.connection, **labels}
     resource, related = _describe_resource(pipeline)
     emit_event(
-        event=f"penstock.run.{outcome}",
+        event=f"penstock.run.{what}",
         resource=resource | {f"penstock.{label}": value for label, value in named.items()},
         related=related,
         payload={"pipeline": pipeline.name, "message": message[:LONGEST_MESSAGE], **payload, **named},

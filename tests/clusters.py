@@ -31,11 +31,12 @@ class Shop:
         self.place, self._monkeypatch = place, monkeypatch
         self._undisturbed: list[tuple[Any, ...]] = []
 
-    def score(self, name: str, runner: str, day: int, source: str = "", **settings: str) -> Any:
+    def score(self, name: str, runner: str, day: int, source: str = "", more: str = "", **settings: str) -> Any:
         """Score a day by a runner; pipelines of several names write to several tables.
 
         Args:
             source: a source instead of the shop's table.
+            more: further lines of the spec.
         """
         from penstock.flows.score import score
         from penstock.tasks.process_resources import settings as of_process
@@ -47,7 +48,7 @@ class Shop:
                 r"(?s)  payments:\n    kind: sql.*?expectations:", f"  payments: {source}\nexpectations:", spec
             )
         file = self.place.folder / f"{name}.yaml"
-        file.write_text(spec.replace("partition_rows: 150", f"partition_rows: {250 // PARTITIONS}"))
+        file.write_text(f"{spec.replace('partition_rows: 150', f'partition_rows: {250 // PARTITIONS}')}{more}\n")
         with self._monkeypatch.context() as changed:
             for variable, value in {"PENSTOCK_RUNNER": runner, **settings}.items():
                 changed.setenv(variable, value)

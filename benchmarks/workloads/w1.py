@@ -5,7 +5,7 @@ from benchmarks.moving import create_table
 from benchmarks.place import Place
 from benchmarks.workload import FLOOR, PENSTOCK, PLAIN, Ratio, Work, Workload
 
-DASK, DLT, RAY = "dask", "dlt", "ray-data"
+DRIFT, DASK, DLT, RAY = "penstock-drift", "dask", "dlt", "ray-data"
 
 WORKLOAD = Workload(
     name="W1",
@@ -15,6 +15,7 @@ WORKLOAD = Workload(
     kind="postgresql",
     candidates={
         PENSTOCK: "benchmarks.candidates.penstock_flow",
+        DRIFT: "benchmarks.candidates.penstock_drift",
         PLAIN: "benchmarks.candidates.plain_flow",
         DASK: "benchmarks.candidates.dask_frame",
         DLT: "benchmarks.candidates.dlt_script",
@@ -24,12 +25,13 @@ WORKLOAD = Workload(
     ratios=(
         Ratio(PENSTOCK, FLOOR, 1.3),
         Ratio(PENSTOCK, FLOOR, figure="cpu_seconds"),
+        Ratio(DRIFT, PENSTOCK, 1.04, figure="cpu_seconds"),
         Ratio(PENSTOCK, PLAIN, 1 / 9),
         Ratio(PENSTOCK, DASK),
         Ratio(PENSTOCK, DLT),
         Ratio(PENSTOCK, RAY),
     ),
-    agree=(PENSTOCK, PLAIN, DASK, DLT, RAY, FLOOR),
+    agree=(PENSTOCK, DRIFT, PLAIN, DASK, DLT, RAY, FLOOR),
 )
 
 

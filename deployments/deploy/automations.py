@@ -39,6 +39,8 @@ def define_automations(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> tuple[
         made.append(_on_halt(pipeline, blocks))
     if pipeline.notify.on_failure:
         made.append(_on_failure(pipeline, blocks))
+    if pipeline.notify.on_drift:
+        made.append(_on_drift(pipeline, blocks))
     return tuple(made)
 
 
@@ -80,7 +82,7 @@ def find_blocks(client: SyncPrefectClient, pipelines: Sequence[Pipeline]) -> dic
     Raises:
         SettingsError: the server has no such block, or the block cannot send messages.
     """
-    wanted = {block: p for p in pipelines for block in (*p.notify.on_halt, *p.notify.on_failure)}
+    wanted = {block: p for p in pipelines for block in p.notify.blocks}
     known = {_block_name(block): block.id for block in _notification_blocks(client)}
     for block, pipeline in wanted.items():
         if block not in known:
@@ -179,6 +181,25 @@ def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCor
     )
 
 
+def _on_drift(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
+    names = tuple(dict.fromkeys(pipeline.notify.on_drift))
+    return AutomationCore(
+        name=_names(pipeline.name)[2],
+        description=f"Notifies {', '.join(names)} when a column of {pipeline.name} begins to drift.",
+        tags=[TAG],
+        trigger=_own_event(pipeline, "penstock.run.drifted"),
+        actions=[
+            SendNotification(
+                block_document_id=blocks[name],
+                subject=f"{pipeline.name} drifts: {{{{ event.payload.interval }}}}",
+                body="{{ event.payload.message }}\n\nRun {{ event.payload.run_id }}, model {{ event.payload.model }}."
+                + LINK,
+            )
+            for name in names
+        ],
+    )
+
+
 def _own_event(pipeline: Pipeline, event: str) -> EventTrigger:
     return EventTrigger(expect={event}, match={"prefect.resource.id": f"penstock.pipeline.{pipeline.name}"})
 
@@ -233,8 +254,8 @@ def _block_name(block: BlockDocument) -> str:
     return f"{block.block_type.slug if block.block_type else ''}/{block.name}"
 
 
-def _names(pipeline: str) -> tuple[str, str]:
-    return f"{PREFIX}{pipeline} on halt", f"{PREFIX}{pipeline} on failure"
+def _names(pipeline: str) -> tuple[str, str, str]:
+    return f"{PREFIX}{pipeline} on halt", f"{PREFIX}{pipeline} on failure", f"{PREFIX}{pipeline} on drift"
 
 
 def _what(automation: AutomationCore) -> str:

@@ -19,7 +19,7 @@ from penstock.deployments.deploy.definition import (
 )
 from penstock.deployments.deploy.pauses import describe_paused, keep_pause
 from penstock.deployments.deploy.reconcile import Reconciliation, read_existing
-from penstock.deployments.deploy.specs import load_specs
+from penstock.deployments.deploy.specs import load_specs, refuse_drift
 from penstock.deployments.deploy.work_pool import ensure_work_pool
 from penstock.deployments.pull import record_project
 from penstock.errors import SettingsError
@@ -51,6 +51,7 @@ def deploy_pipelines(
         SettingsError: the server does not answer or refuses, a name there belongs to another project, or a block that
             `notify:` names is missing.
         SpecError, SpecErrors: specs do not load. Nothing was deployed.
+        DriftRefused: a model version lacks what the `drift` of its pipeline needs. Nothing was deployed.
     """
     loaded = load_specs(settings, files)
     pipelines = tuple(loaded.values())
@@ -61,6 +62,7 @@ def deploy_pipelines(
         todo = [_reconciliation(client, each, folder) for each in definitions]
         for reconciliation in todo:
             _refuse_foreign(reconciliation)
+        refuse_drift(settings, pipelines)
         find_blocks(client, pipelines)  # a missing block stops here, before anything is changed
         changes = [ensure_work_pool(client, dry_run=dry_run)]
         changes += [_apply(client, reconciliation, dry_run=dry_run) for reconciliation in todo]

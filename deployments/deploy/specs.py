@@ -1,12 +1,18 @@
 """Load the pipeline specs to deploy, all or none."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from penstock.errors import Problem, SettingsError, SpecError, SpecErrors
+from penstock.database.connections import read_connection
+from penstock.errors import ModelNotFound, Problem, SettingsError, SpecError, SpecErrors
+from penstock.models.profile import find_drift_bins
+from penstock.models.registry import open_registry
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks.process_resources import resolve_block
 
 
 def load_specs(settings: Settings, files: Sequence[Path] | None) -> dict[Path, Pipeline]:
@@ -38,6 +44,20 @@ def load_specs(settings: Settings, files: Sequence[Path] | None) -> dict[Path, P
     if errors:
         raise errors[0]
     return loaded
+
+
+def refuse_drift(settings: Settings, pipelines: Sequence[Pipeline]) -> None:
+    """Refuse a `drift` that runs could not judge. A model that is not in this store is left to the runs.
+
+    Raises:
+        DriftRefused: the model version has no reference, or not a column that is watched.
+    """
+    registry = open_registry(settings, partial(read_connection, settings, resolve_block=resolve_block))
+    for pipeline in pipelines:
+        if pipeline.drift and pipeline.model:
+            with suppress(ModelNotFound):
+                pin = registry.resolve(pipeline.model)
+                find_drift_bins(pipeline, registry.manifest(pin.name, pin.version))
 
 
 def _is_found(file: Path, pipeline: Pipeline, settings: Settings) -> bool:

@@ -33,6 +33,8 @@ SECTIONS = {
     "Expectation": "expectation",
     "ScoreStep": "model step",
     "Destination": "destination keys",
+    "Drift": "drift keys",
+    "Distance": "drift distance",
     "Retention": "retention keys",
     "Budget": "budget keys",
 }

@@ -24,6 +24,8 @@ STATUS_STYLES = {
     "failed": "red",
     "audited": "yellow",
     "abandoned": "red",
+    "critical": "red",
+    "warning": "yellow",
 }
 
 

@@ -7,6 +7,7 @@ what to do next.
 
 from penstock.errors.base import PenstockError, TerminalError, TransientError, UsageError, nearest
 from penstock.errors.models import (
+    DriftRefused,
     ExpressionError,
     FeaturesError,
     ModelError,
@@ -117,6 +118,7 @@ __all__ = [
     "DestinationMismatch",
     "DestinationTaken",
     "DialectChanged",
+    "DriftRefused",
     "ExpressionError",
     "FeaturesError",
     "FilesChanged",

@@ -94,3 +94,23 @@ class ModelMismatch(ModelError):
     def message(self) -> str:
         names = ", ".join(f"`{c}`" for c in self.columns)
         return f"model `{self.model}` {self.reason}: {names}. Add or correct them in the features query."
+
+
+@dataclass(eq=False)
+class DriftRefused(ModelError):
+    """`drift` cannot be judged with this model version.
+
+    Cause: the version was registered without counts of its reference rows, or `drift.watch` names a column that is
+        neither a feature nor a score.
+    Remedy: register the model file again with `--reference`, or correct the name in the spec.
+    """
+
+    model: str
+    reason: str
+    remedy: str
+    known: tuple[str, ...] = ()
+    unknown: str = ""
+
+    def message(self) -> str:
+        near = nearest(self.unknown, self.known) if self.unknown else ""
+        return f"model `{self.model}` {self.reason}.{near} {self.remedy}"

@@ -179,6 +179,28 @@ validations = sa.Table(
     sa.Column("released", sa.BigInteger, info={"since": 7}),
 )
 
+profiles = sa.Table(
+    "penstock_profiles",
+    metadata,
+    sa.Column("run_id", RunId, primary_key=True),
+    sa.Column("column_name", sa.Text, primary_key=True),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("edges", sa.Text),  # JSON; NULL: the column is private
+    sa.Column("edges_digest", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),  # the version that the bins are of, as `name/version`
+    sa.Column("counts", sa.Text, nullable=False),  # JSON: rows in each bin
+    sa.Column("nulls", sa.BigInteger, nullable=False),
+    sa.Column("baseline", sa.Text),  # what it is compared with: a version, or the ID of a run
+    sa.Column("baseline_counts", sa.Text),
+    sa.Column("baseline_nulls", sa.BigInteger),
+    sa.Column("farthest", sa.Integer),  # the partition that is farthest from the baseline
+    sa.Column("alarm", sa.Text),  # a severity
+    sa.Column("episode", RunId),  # the run with which the alarm began
+    info={"since": 10},
+)
+"""With `drift`: the counts of a run's features and scores by bin, and of the rows that they are compared with."""
+
 quarantine = sa.Table(
     "penstock_quarantine",
     metadata,

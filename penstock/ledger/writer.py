@@ -29,10 +29,11 @@ from penstock.ledger.destinations import (
 )
 from penstock.ledger.migrations import has_ledger, migrate
 from penstock.ledger.pins import write_pins
+from penstock.ledger.profiles import replace_profiles
 from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import runs, validations
 from penstock.resources.usage import Usage
-from penstock.run_types import ModelPin, Pins, ScoringRun, SourcePlan, Validation, interval_label
+from penstock.run_types import ColumnProfile, ModelPin, Pins, ScoringRun, SourcePlan, Validation, interval_label
 from penstock.spec.pipeline import Pipeline
 from penstock.wording import plural
 
@@ -208,10 +209,23 @@ def record_validations(
 ) -> None:
     """Store what was judged over the whole interval. Repeating it replaces."""
     with database.writing() as connection:
-        mine = (validations.c.run_id == run.run_id, validations.c.partition == stage)
-        connection.execute(sa.delete(validations).where(*mine))
-        if found:
-            connection.execute(validations.insert(), validation_rows(run.run_id, found))
+        _replace_validations(connection, run, found, stage)
+
+
+def record_audit(
+    database: Database, run: ScoringRun, found: Sequence[Validation], profiles: Sequence[ColumnProfile]
+) -> None:
+    """Store what the audit judged, and the profiles, in one transaction. Repeating it replaces."""
+    with database.writing() as connection:
+        _replace_validations(connection, run, found, INTERVAL_STAGE)
+        replace_profiles(connection, run.run_id, profiles)
+
+
+def _replace_validations(connection: sa.Connection, run: ScoringRun, found: Sequence[Validation], stage: int) -> None:
+    mine = (validations.c.run_id == run.run_id, validations.c.partition == stage)
+    connection.execute(sa.delete(validations).where(*mine))
+    if found:
+        connection.execute(validations.insert(), validation_rows(run.run_id, found))
 
 
 def validation_rows(run_id: str, found: Sequence[Validation]) -> list[dict[str, Any]]:

@@ -51,6 +51,9 @@ _MARKS = {
     "halted": "✗",
     "failed": "✗",
     "abandoned": "✗",
+    "critical": "✗",
+    "warning": "⚠",
+    "info": "•",
 }
 
 

@@ -10,10 +10,12 @@ from penstock.database.connections import Database
 from penstock.ledger.acceptance import is_acceptable
 from penstock.ledger.lineage import count_earlier_runs, earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.pointer_moves import MoveRecord, moves_of
+from penstock.ledger.profiles import read_profiles
 from penstock.ledger.quarantine import RefusalCount, count_refusals, quarantined_rows
 from penstock.ledger.reader import PartitionRecord, RunRecord, partitions_of, validations_of
 from penstock.monitor.score_shift import ScoreShift, measure_shift
 from penstock.privacy.masking import is_hash
+from penstock.report.drift import RunDrift, drift_object, measure_run
 from penstock.run_types import Validation
 
 SAMPLE_KEYS = 5
@@ -55,6 +57,8 @@ class RunDocument:
     """The runs that this run took over or superseded."""
     successor: RunRecord | None
     """The run that took this one over, or superseded it."""
+    drift: RunDrift
+    """Its features and scores against earlier rows."""
     moves: Sequence[MoveRecord]
     """When a person published the run again, or another run in its place, the oldest first."""
     acceptable: bool
@@ -111,6 +115,7 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
             count_earlier_runs(database, run),
             replaced_runs(database, run),
             replaced_by(database, run),
+            measure_run(read_profiles(database, run.run_id)),
             moves_of(database, run.run_id),
             is_acceptable(database, run),
         )
@@ -166,6 +171,7 @@ def document_object(document: RunDocument, link: str | None) -> dict[str, Any]:
             "loaded_partitions": document.partitions,
             "compared_with": document.before.run_id if document.before else None,
             "score_shift": asdict(shift) | {"reading": shift.reading} if shift else None,
+            "drift": [drift_object(each) for each in document.drift.compared],
             "replaced_runs": [_summary_object(run) for run in document.replaced],
             "replaced_by": _summary_object(successor) if successor else None,
             "moves": [asdict(move) for move in document.moves],

@@ -27,6 +27,7 @@ from penstock.report.blocks import (
     Table,
 )
 from penstock.report.document import RunDocument, partition_seconds, shift_between
+from penstock.report.drift import describe_drift
 from penstock.resources.memory import read_fit
 from penstock.resources.usage import format_bytes
 from penstock.run_types import Pins, Validation, interval_label
@@ -52,6 +53,9 @@ def build_sections(document: RunDocument, zone: str = "UTC") -> list[Section]:
         sections.append(Section(("Quarantine",), _list_refusals(document)))
     if run.score_quantiles:
         sections.append(Section(("Scores",), _describe_scores(document)))
+    drift = describe_drift(run, document.drift, document.partitions)
+    if drift:
+        sections.append(drift)
     if document.steps:
         sections.append(Section(("Seconds by step, all partitions added up",), _list_steps(document)))
     if earlier:

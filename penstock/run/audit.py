@@ -29,6 +29,8 @@ class AuditResult:
     validations: tuple[Validation, ...]
     halts: tuple[str, ...]
     score_quantiles: tuple[float, ...]
+    new_alarms: tuple[Validation, ...] = ()
+    """The alarms of drift that the run before did not have."""
 
 
 def sum_counts(receipts: Sequence[Receipt]) -> Totals:

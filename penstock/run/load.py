@@ -176,6 +176,7 @@ def make_receipt(
         score_quantiles=scored.quantiles,
         audit=scored.audit,
         columns=scored.columns,
+        profile=scored.profile,
         first_reason="; ".join(reason.text for reason in refused[0].reasons) if refused else "",
     )
 

@@ -14,6 +14,15 @@ from penstock.run_types.findings import (
     Verdict,
     Waivers,
 )
+from penstock.run_types.profiles import (
+    UNSEEN,
+    Baseline,
+    BinCounts,
+    ColumnBins,
+    ColumnProfile,
+    Profile,
+    add_profiles,
+)
 from penstock.run_types.rows import ExtractedRows, Features, Receipt, ScoredRows
 from penstock.run_types.scoring_run import ModelPin, Pins, ScoringRun, deciding_model, interval_key, interval_label
 from penstock.run_types.source_plan import (
@@ -31,8 +40,13 @@ from penstock.run_types.source_plan import (
 
 __all__ = [
     "PLACES",
+    "UNSEEN",
+    "Baseline",
+    "BinCounts",
     "Bound",
     "BrokenRecord",
+    "ColumnBins",
+    "ColumnProfile",
     "ExtractedRows",
     "FailedExpectation",
     "Features",
@@ -44,6 +58,7 @@ __all__ = [
     "NullKey",
     "Partition",
     "Pins",
+    "Profile",
     "Reason",
     "Receipt",
     "Refusal",
@@ -59,6 +74,7 @@ __all__ = [
     "Validation",
     "Verdict",
     "Waivers",
+    "add_profiles",
     "deciding_model",
     "interval_key",
     "interval_label",

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from penstock.resources.usage import Spent
 from penstock.run_types.findings import Refusal, RefusedRows, Validation, Waivers
+from penstock.run_types.profiles import Profile
 from penstock.run_types.source_plan import Partition
 
 
@@ -69,6 +70,8 @@ class ScoredRows:
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     quantiles: tuple[float, ...] = ()
     """The first score column's values at 0 %, 1 % … 100 %."""
+    profile: Profile = field(default_factory=dict)
+    """With `drift`: the features of all rows that reached the model, and the scores of the rows above."""
 
 
 @dataclass(frozen=True)
@@ -91,5 +94,7 @@ class Receipt:
     """The first score column's values at 0 %, 1 % … 100 %."""
     audit: dict[str, pa.Table] = field(default_factory=dict)
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    profile: Profile = field(default_factory=dict)
+    """With `drift`: the counts of its features and scores."""
     first_reason: str = ""
     """Why the first quarantined row was refused, private values masked. Empty: no row was."""

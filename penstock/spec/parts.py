@@ -209,12 +209,19 @@ BlockName = Annotated[
 
 
 class Notify(Part):
-    """Prefect notification blocks that get a message when a run does not publish."""
+    """Prefect notification blocks that get a message when a run does not publish, or when a column begins to drift."""
 
     on_halt: tuple[BlockName, ...] = Field(default=(), examples=[["slack-webhook/data-team"]])
     """Blocks to notify when a gate halts a run."""
+    on_drift: tuple[BlockName, ...] = Field(default=(), examples=[["slack-webhook/data-team"]])
+    """Blocks to notify when a column begins to drift: once, not for each of the runs after it that still do."""
     on_failure: tuple[BlockName, ...] = Field(default=(), examples=[["custom-webhook/ops"]])
     """Blocks to notify when a run fails or its process dies."""
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """All blocks."""
+        return (*self.on_halt, *self.on_failure, *self.on_drift)
 
 
 class Budget(Part):

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from penstock.errors import nearest
 from penstock.interval import Grain, Grid, Weekday, as_utc, calendar_boundaries, is_fixed, iso, parse_duration
 from penstock.spec.column_names import find_taken
+from penstock.spec.drift import SAME_WEEKDAY, Drift
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
 from penstock.spec.features_query import check_features
@@ -52,6 +53,7 @@ SCORES = "scores"
 MODEL = "model"
 """Stage of rows that the model itself refuses, such as rows with an unseen category."""
 KEY_IS_NULL = "the key is NULL"
+_WEEK = timedelta(days=7)
 
 
 class IntervalSpec(Part):
@@ -215,6 +217,10 @@ class Pipeline(Part):
         examples=[{"decision": "case when score > 0.8 then 'block' else 'pass' end"}],
     )
     """Columns computed after the last step, each by a DuckDB expression over features, outputs and earlier entries."""
+    drift: Drift | None = Field(
+        default=None, examples=[{"against": "model", "watch": {"country": "critical", "*": "info"}}]
+    )
+    """Compare the features and the scores of each run with earlier rows. Needs `model:`."""
     retention: Retention = Field(default=Retention(), examples=[{"keep_runs": 2, "quarantine": "90d"}])
     """What `penstock prune` removes."""
     budget: Budget = Field(default=Budget(), examples=[{"rows": 5_000_000, "minutes": 90}])
@@ -257,6 +263,17 @@ class Pipeline(Part):
     def _a_model_or_steps(self) -> Self:
         if (self.model is None) == (not self.models):
             raise ValueError("give either `model`, or `models` as a list of steps")
+        return self
+
+    @model_validator(mode="after")
+    def _drift_can_be_judged(self) -> Self:
+        if self.drift is None:
+            return self
+        if self.models:
+            raise ValueError("`drift` compares the rows of one model; a pipeline with `models` cannot have it")
+        grain = self.interval.grain if self.interval else None
+        if self.drift.against == SAME_WEEKDAY and not (isinstance(grain, timedelta) and not _WEEK % grain):
+            raise ValueError(f"`drift` against `{SAME_WEEKDAY}` needs an `interval` whose `grain` divides a week")
         return self
 
     @field_validator("decide")

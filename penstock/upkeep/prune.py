@@ -1,8 +1,9 @@
 """Remove rows that no reader can see and no run needs, by the pipeline's `retention`.
 
-Runs stay in the ledger with their counts, validations and partitions; `rows_pruned_at` says when their rows were
-removed. Rows are deleted in batches, each in its own short transaction, so a prune that was killed can be repeated. A
-run's rows are deleted under its interval's lock row, and only in a state in which it can no longer be published.
+Runs stay in the ledger with their counts, validations and partitions; `rows_pruned_at` says when their rows and their
+profiles were removed. Rows are deleted in batches, each in its own short transaction, so a prune that was killed can be
+repeated. A run's rows are deleted under its interval's lock row, and only in a state in which it can no longer be
+published.
 """
 
 import time
@@ -21,7 +22,7 @@ from penstock.ledger.coverage import Coverage, read_coverage
 from penstock.ledger.destinations import lock_run, split_name
 from penstock.ledger.log_retention import move_cutoff
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import log_lines, quarantine, runs
+from penstock.ledger.tables import log_lines, profiles, quarantine, runs
 from penstock.run.history_table import history_name
 from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import Pipeline
@@ -255,7 +256,7 @@ def _count_lines(database: Database, table: sa.Table, where: Sequence[sa.ColumnE
 
 
 def _prune_run(database: Database, run: PrunableRun, batch_rows: int) -> None:
-    """Delete one run's rows from the history table, then mark the run."""
+    """Delete one run's rows from the history table, then its profiles, and mark the run."""
     history, mine = run.history, runs.c.run_id == run.run_id
     done = False
     while not done:
@@ -266,6 +267,7 @@ def _prune_run(database: Database, run: PrunableRun, batch_rows: int) -> None:
                 return
             done = _delete_batch(connection, history, [history.c.run_id == run.run_id], batch_rows)
             if done:
+                connection.execute(sa.delete(profiles).where(profiles.c.run_id == run.run_id))
                 connection.execute(sa.update(runs).where(mine).values(rows_pruned_at=database.now(connection)))
         time.sleep(_OTHERS_TURN_SECONDS)
 

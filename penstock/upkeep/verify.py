@@ -1,5 +1,6 @@
 """Verify the ledger: each of its invariants as one read-only query that returns the rows which break it."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +12,17 @@ from penstock.interval import DataInterval
 from penstock.ledger.acceptance import HALTED
 from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
 from penstock.ledger.pointer_moves import WAS_LIVE
-from penstock.ledger.tables import destinations, moves, partitions, quarantine, runs, validations
+from penstock.ledger.tables import destinations, moves, partitions, profiles, quarantine, runs, validations
 from penstock.run.history_table import HistoryRunId, history_name
 from penstock.run_types import interval_key
+from penstock.spec.pipeline import SCORES
 from penstock.upkeep.erasure import count_forgotten
+from penstock.wording import plural
 
 ENDED_WITH_COUNTS = ("published", "audited", "superseded", "withdrawn")
 SHOWN = 20
 """Most rows that a violation names."""
+_RESTATE = "Restate the intervals of these runs."
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,24 @@ def _differ_from_partitions(connection: sa.Connection, counted: sa.ColumnElement
     return runs.c.run_id.in_(connection.execute(query.order_by(both.c.run_id).limit(SHOWN)).scalars().all())
 
 
+def _profiles_count_the_rows(connection: sa.Connection) -> Iterator[Violation]:
+    """Compare the counts of each profile with the rows of its run."""
+    columns = (profiles.c.run_id, profiles.c.column_name, profiles.c.stage, profiles.c.counts, profiles.c.nulls)
+    rows = (runs.c.rows_scored, runs.c.rows_extracted - runs.c.rows_excluded)
+    query = sa.select(*columns, *rows).select_from(profiles.join(runs, runs.c.run_id == profiles.c.run_id))
+    wrong: list[str] = []
+    for run_id, column, stage, counts, nulls, scored, most in connection.execute(
+        query.where(runs.c.rows_scored.is_not(None)).execution_options(yield_per=1000)
+    ):
+        counted = sum(json.loads(counts)) + nulls
+        if not scored <= counted <= (scored if stage == SCORES else most):
+            wrong.append(f"{run_id} `{column}`: {plural(counted, 'row')}, {scored:,} scored")
+    if wrong:
+        yield Violation("profiles count the rows of their run", profiles.name, tuple(wrong[:SHOWN]), _RESTATE)
+
+
 def _parts_belong_to_runs(connection: sa.Connection) -> Iterator[Violation]:
-    for table in (partitions, validations, quarantine, moves):
+    for table in (partitions, validations, quarantine, moves, profiles):
         orphan = ~sa.exists().where(runs.c.run_id == table.c.run_id)
         found = connection.execute(sa.select(table.c.run_id).where(orphan).distinct().limit(SHOWN)).scalars().all()
         if found:
@@ -164,7 +184,7 @@ def _compare_rows(
         query = sa.select(runs.c.run_id, scored, there).select_from(joined).where(*here, there != scored)
         first = connection.execute(query.order_by(runs.c.run_id).limit(SHOWN))
         rows = tuple(f"{run_id}: {seen} rows, {number} scored" for run_id, number, seen in first)
-        yield Violation("a published run has its rows", place, rows, "Restate the intervals of these runs.")
+        yield Violation("a published run has its rows", place, rows, _RESTATE)
     if sa.inspect(connection).has_table(view.name, schema=view.schema):
         shown = int(connection.execute(sa.select(sa.func.count()).select_from(view)).scalar_one())
         if shown != held:
@@ -193,13 +213,14 @@ def _list_runs(connection: sa.Connection, invariant: str, broken: sa.ColumnEleme
     ).all()
     for place in dict.fromkeys(row[0] for row in found):
         rows = tuple(f"{run_id} ({state})" for where, run_id, state in found if where == place)
-        yield Violation(invariant, str(place), rows, "Restate the intervals of these runs.")
+        yield Violation(invariant, str(place), rows, _RESTATE)
 
 
 CHECKS: tuple[Check, ...] = (
     _one_run_an_interval,
     _no_overlaps_and_one_owner,
     _counts_add_up,
+    _profiles_count_the_rows,
     _parts_belong_to_runs,
     _links_are_runs,
     _halts_are_overruled_once,

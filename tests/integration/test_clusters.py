@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from penstock.ledger.profiles import read_profiles
 from penstock.ledger.reader import partitions_of
 from penstock.run_types import Receipt
 from penstock.tasks import partitions
@@ -80,6 +81,20 @@ def test_a_text_file_is_staged_once_for_all_processes_and_its_refused_line_is_ke
     assert (run.rows_extracted, run.rows_quarantined) == (251, 1)
     assert {part.process for part in partitions_of(shop.place.warehouse, run.run_id)} != {run.lease_owner}
     assert list((shop.place.folder / ".penstock/staged").iterdir()) == []
+
+
+def test_profiles_are_the_same_on_threads_in_processes_and_on_dask(shop: Shop, dask: Any) -> None:
+    seen = []
+    for runner in ("threads:2", "processes:2", f"dask:{dask.scheduler_address}"):
+        name = f"drift-{runner.partition(':')[0]}"
+        state = shop.score(name, runner, 1, more="drift: {against: model, least_rows: 100}")
+        assert state.is_completed(), state.message
+        [run] = shop.runs(name)
+        assert run.partitions == PARTITIONS
+        profiles = read_profiles(shop.place.warehouse, run.run_id)
+        seen.append({column: each.counts for column, each in profiles.items()})
+    assert len(seen[0]) == 5
+    assert seen[0] == seen[1] == seen[2]
 
 
 def test_a_run_heals_whose_dask_worker_is_killed_in_a_load(shop: Shop, dask: Any) -> None:

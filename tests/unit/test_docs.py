@@ -169,6 +169,8 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
         lambda part: {"models": [SCREEN, part | {"name": "deep"}] if SCREEN.keys() < part.keys() else [part]},
     ),
     "Destination": ({"table": "order_scores"}, lambda part: {"destination": part}),
+    "Drift": ({}, lambda part: {"drift": part}),
+    "Distance": ({}, lambda part: {"drift": {"distance": part}}),
     "Retention": ({}, lambda part: {"interval": INTERVAL, "retention": part}),
     "Budget": ({}, lambda part: {"budget": part}),
 }

@@ -72,6 +72,7 @@ def check_pipeline(
         models = check.load_models()
         if models:
             check.check_names(models)
+            check.check_drift(models)
         check.compare_columns(models, accept=accept)
         if samples is not None and features is not None:
             check.check_contract(samples, features, models)
@@ -259,6 +260,21 @@ class _Check:
         outputs = [self.pipeline.name_output(s, name) for s in steps for name in models[s.name].manifest.outputs]
         for taken in find_taken((*self.pipeline.key, *outputs, *self.pipeline.decide, *kept), outputs):
             self.report.problem("destination", str(taken))
+
+    def check_drift(self, models: "dict[str, ModelVersion]") -> None:
+        """Check that the model version has what `drift` compares with, and the ledger the run that it names."""
+        from penstock.ledger.reader import find_run
+        from penstock.models.profile import find_drift_bins
+
+        drift = self.pipeline.drift
+        if drift is None:
+            return
+        with self.report.about("drift"):
+            for model in models.values():
+                columns = find_drift_bins(self.pipeline, model.manifest)
+                self.report.ok("drift", f"{plural(len(columns), 'column')} compared with `{drift.against}`")
+            if drift.names_run:
+                find_run(self.connect(self.pipeline.destination.connection), drift.against)
 
     def check_history(self, features: "pa.Table") -> None:
         """Check that an existing history table accepts the key and the kept columns."""

@@ -1,1 +1,1 @@
-"""`penstock monitor`: watch what runs have scored."""
+"""`penstock monitor`: what the scores and their inputs do after they are published."""

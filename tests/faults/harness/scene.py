@@ -12,9 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.database.connections import Database, close_engines, open_database
+from penstock.ledger.profiles import read_profiles
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.models.registry import Registry
+from penstock.run_types import BinCounts
 from penstock.settings import Settings
 from penstock.upkeep.verify import verify_ledger
 from tests.driver import lapse_leases
@@ -45,6 +47,7 @@ expectations:
     - {{type: expect_column_mean_to_be_between, column: score, min_value: 0.0001, max_value: 0.9999}}
 quarantine_limit: 0.5
 model: card-risk@champion
+drift: {{against: model, watch: {{amount: warning, "*": info}}, least_rows: 10}}
 destination: {{connection: warehouse, table: card_risk_scores, keep: [amount, country, visits]}}
 partition_rows: {partition_rows}
 """
@@ -59,10 +62,12 @@ MakeUrl = Callable[[str, str], str]
 
 @dataclass(frozen=True)
 class Found:
-    """What a warehouse shows at the end: live rows, and what was refused from them."""
+    """What a warehouse shows at the end: live rows, what was refused from them, and their counts."""
 
     rows: list[tuple[Any, ...]]
     refused: list[tuple[str, tuple[str, ...], str]]
+    profiles: list[tuple[str, BinCounts]]
+    """The counts of each column of the live runs."""
 
 
 class Scene:
@@ -111,6 +116,7 @@ class Scene:
             self._twin = trial.found()
             assert self._twin.rows
             assert self._twin.refused
+            assert self._twin.profiles
         return self._twin
 
     def forget_twin(self) -> None:
@@ -175,13 +181,15 @@ class Trial:
             rows = [tuple(value for name, value in row.items() if name not in LATER) for row in live_rows]
         live = {run.run_id for run in self.ledger() if run.state == "published"}
         refused = [r for r in quarantined_rows(self.warehouse, limit=10_000) if r.run_id in live]
-        return Found(rows, sorted((r.key, r.reasons, r.row) for r in refused))
+        profiles = [(c, p.counts) for run_id in live for c, p in read_profiles(self.warehouse, run_id).items()]
+        return Found(rows, sorted((r.key, r.reasons, r.row) for r in refused), sorted(profiles, key=str))
 
     def check_healed(self) -> None:
         """Assert that nothing is lost, nothing is there twice, and every row is accounted for: as the twin has it."""
         records, found, twin = self.ledger(), self.found(), self.scene.twin
         assert found.rows == twin.rows
         assert found.refused == twin.refused
+        assert found.profiles == twin.profiles
         assert len({row[0] for row in found.rows}) == len(found.rows)
         assert not [run for run in records if run.state == "running"]
         live = [run for run in records if run.state == "published"]
