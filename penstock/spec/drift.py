@@ -55,6 +55,10 @@ class Drift(Part):
     least_rows: int = Field(default=500, ge=1, examples=[2000])
     """Fewest rows of the run, and of the rows that it is compared with. With fewer nothing is judged."""
 
+    def with_psi(self, psi: float) -> "Drift":
+        """Return the same watch with another limit of PSI."""
+        return self.model_copy(update={"distance": self.distance.model_copy(update={"psi": psi})})
+
     @property
     def names_run(self) -> bool:
         """Whether `against` is the ID of a run."""

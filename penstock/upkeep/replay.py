@@ -1,10 +1,10 @@
-"""Judge past runs by other limits, from their rows in the history table and their counts. Nothing is scored.
+"""Judge past runs by other limits, from their rows in the history table, counts and profiles. Nothing is scored.
 
 The limits are judged as the audit judges them. The rows are those that were scored, so a row that was refused at the
 time is not among them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,14 +19,18 @@ from penstock.errors import SettingsError, nearest
 from penstock.ledger.acceptance import HALTED, list_acceptable
 from penstock.ledger.destinations import LIVE, destination_name
 from penstock.ledger.migrations import has_ledger
+from penstock.ledger.profiles import read_profiles
 from penstock.ledger.reader import RunRecord, fetch_runs, partitions_of, select_runs
 from penstock.ledger.tables import runs
+from penstock.monitor.drift import judge_profiles, measure_drift
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_whole
 from penstock.run.audit import judge_refused
+from penstock.run.drift import DRIFT, describe_distance
 from penstock.run.history_table import history_name
 from penstock.run.validate import sample_rows
-from penstock.run_types import Validation, Verdict
+from penstock.run_types import ColumnProfile, Validation, Verdict
+from penstock.spec.drift import Drift
 from penstock.spec.expectation import Expectation
 from penstock.spec.pipeline import SCORES, Pipeline
 
@@ -40,6 +44,8 @@ class NewLimits:
     expectations: tuple[Expectation, ...] = ()
     """About columns of the history table: the key, the scores and the kept columns."""
     quarantine_limit: float | None = None
+    drift: Drift | None = None
+    """The columns to watch, and the distance that halts. It is judged on stored profiles."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,9 @@ class ReplayedRun:
 
     run: RunRecord
     validations: tuple[Validation, ...]
-    """One for each limit, in their order."""
+    """One for each limit that could be judged, and for each column that has drifted."""
+    has_profiles: bool = True
+    """Whether its drift could be judged. False: the run was not counted."""
 
     @property
     def halts(self) -> tuple[str, ...]:
@@ -89,7 +97,20 @@ def replay(
             sampled = rows.num_rows < scored
             verdict = judge_whole(SCORES, rows, scored, (), limits.expectations, sampled=sampled, masking=masking)
             found += verdict.validations
-        yield ReplayedRun(run, tuple(found))
+        profiles = read_profiles(database, run.run_id) if limits.drift else {}
+        if limits.drift:
+            found += _judge_drift(profiles, limits.drift)
+        yield ReplayedRun(run, tuple(found), bool(profiles) or limits.drift is None)
+
+
+def _judge_drift(profiles: Mapping[str, ColumnProfile], drift: Drift) -> Iterator[Validation]:
+    """Yield the columns that have drifted by other limits. Each would halt the run."""
+    for column in judge_profiles(profiles.values(), drift):
+        measured = measure_drift(profiles[column])
+        assert measured is not None
+        label, observed = f"`{column}`: PSI below {drift.distance.psi:g}", describe_distance(measured)
+        rows = profiles[column].counts.rows
+        yield Validation(DRIFT, label, "critical", rows, 0, "halted", observed, unit="values")
 
 
 def _list_runs(database: Database, pipeline: Pipeline, start: datetime | None, end: datetime | None) -> list[RunRecord]:

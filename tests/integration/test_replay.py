@@ -115,7 +115,7 @@ def test_a_large_run_is_judged_by_a_sample_of_each_partition(place: ChangingPlac
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ((), "give an --expectation or a --quarantine-limit"),
+        ((), "give an --expectation, a --quarantine-limit or a --drift"),
         (("--expectation", "amount < 3"), "is no limit of a figure"),
         (("--expectation", "max(items) < 3"), "has no column `items`"),
         (("--expectation", "max(amuont) < 3"), "Did you mean `amount`?"),
