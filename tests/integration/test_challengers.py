@@ -25,6 +25,7 @@ from penstock.privacy.row_key import RowKey
 from penstock.report.card import run_card
 from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks import process_resources
 from penstock.tasks.process_resources import connect
 from penstock.upkeep.erasure import ErasureRequest, erase
 from penstock.upkeep.live_changes import publish_with_rows
@@ -184,9 +185,13 @@ def test_a_challenger_that_fails_leaves_the_champion_published(
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_the_real_flow_scores_challengers_and_goes_on_without_one_that_fails(shop: Shop) -> None:
+def test_the_real_flow_scores_challengers_and_goes_on_without_one_that_fails(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from penstock.flows.score import score
 
+    monkeypatch.setenv("PENSTOCK_RUNNER", "processes:2")
+    process_resources.settings.cache_clear()
     extra = "challengers: [{model: card-risk@challenger}, {model: card-risk@nobody}, {model: card-risk@3}]\n"
     shop.place.spec.write_text(SPEC + extra)
     lacks_a_feature(shop)
