@@ -81,15 +81,18 @@ def solved_problem(manifest: Manifest) -> Problem:
     """Return what the model's score is.
 
     Raises:
-        NotMeasured: it has several classes, ranks, gives survival times, or gives raw margins.
+        NotMeasured: it has several classes, gives survival times, or gives raw margins.
     """
     objective = manifest.objective
     if manifest.link == "sigmoid" or objective in _CLASSIFICATION:
         return "classification"
-    if manifest.classes or objective.partition(":")[0] in ("multi", "rank", "survival", "binary"):
+    family = objective.partition(":")[0]
+    if family == "rank":
+        return "ranking"
+    if manifest.classes or family in ("multi", "survival", "binary"):
         raise NotMeasured(
             f"`{manifest.label}`",
             f"its objective is `{objective}`",
-            "Labels measure binary models that give a probability, and regressions.",
+            "Labels measure binary models that give a probability, regressions and rankings.",
         )
     return "regression"

@@ -59,7 +59,8 @@ class LabelValue(TerminalError):
 class NotMeasured(TerminalError):
     """The performance of the scores cannot be measured.
 
-    Cause: the model has several classes, or ranks, or gives survival times; or its scores are raw margins.
+    Cause: the model has several classes, or gives survival times; or its scores are raw margins; or the groups of a
+        ranking are not known.
     Remedy: as the message says.
     """
 

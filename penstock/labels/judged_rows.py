@@ -17,7 +17,8 @@ from penstock.labels.key_text import write_keys, write_value
 from penstock.labels.stored import find_labels
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
-from penstock.monitor.performance_sums import ClassificationSums, Problem, RegressionSums, sum_rows
+from penstock.monitor.performance_sums import PerformanceSums, Problem, sum_rows
+from penstock.monitor.ranking_sums import sum_groups
 from penstock.privacy.masking import MaskingPolicy
 from penstock.run.history_table import history_name, reflect_history
 from penstock.spec.labels import Labels
@@ -60,7 +61,7 @@ class SliceSums:
 
     scored: int
     labelled: int
-    sums: ClassificationSums | RegressionSums
+    sums: PerformanceSums
 
     @property
     def judged(self) -> int:
@@ -84,14 +85,16 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
     counted_negative = question.labels.missing == "negative"
     mature = question.is_mature(run)
     found: dict[str, SliceSums] = {}
-    for rows in _read_partitions(database, run, question.pipeline, question.labels):
+    group = _group_column(question.pipeline) if problem == "ranking" else None
+    for rows in _read_partitions(database, run, question, group):
         keys = write_keys(rows, question.pipeline.key, question.masking)
         known = find_labels(database, run.pipeline, [key for key in keys if key is not None], question.as_of)
         values = np.array([_or_nan(known.get(key)) if key else np.nan for key in keys], np.float64)
         labelled = ~np.isnan(values)
         if counted_negative:  # labels of young rows are mostly positive, so such rows do not count yet
             values = np.nan_to_num(values, nan=0.0) if mature else np.full(len(values), np.nan)
-        part = _Part(_floats(rows[score_column(question.pipeline)]), values, labelled)
+        groups = None if group is None else _number_values(rows[group])
+        part = _Part(_floats(rows[score_column(question.pipeline)]), values, labelled, groups)
         _check(question.pipeline, problem, part)
         for name, chosen in _slices(rows, question).items():
             sums = part.sum_up(problem, chosen, question.labels.quantiles)
@@ -112,19 +115,29 @@ class _Part:
 
     scores: Array
     labels: Array
-    labelled: "np.ndarray[Any, Any]"
+    labelled: Array
+    groups: Array | None
+    """Of a ranking: the number of each row's group."""
 
     def sum_up(self, problem: Problem, chosen: Array, quantiles: tuple[float, ...]) -> SliceSums:
         has_score = chosen & ~np.isnan(self.scores)
         judged = has_score & ~np.isnan(self.labels)
-        sums = sum_rows(problem, self.scores[judged], self.labels[judged], quantiles)
+        scores, labels = self.scores[judged], self.labels[judged]
+        sums: PerformanceSums
+        if problem == "ranking":
+            assert self.groups is not None
+            sums = sum_groups(scores, labels, self.groups[judged])
+        else:
+            sums = sum_rows(problem, scores, labels, quantiles)
         return SliceSums(int(has_score.sum()), int((has_score & self.labelled).sum()), sums)
 
 
 def _check(pipeline: Pipeline, problem: Problem, part: _Part) -> None:
+    labels, scores = part.labels[~np.isnan(part.labels)], part.scores[~np.isnan(part.scores)]
+    if problem == "ranking" and (labels < 0).any():
+        raise LabelValue(pipeline.name, f"gives {labels.min():g}, which is no relevance")
     if problem != "classification":
         return
-    labels, scores = part.labels[~np.isnan(part.labels)], part.scores[~np.isnan(part.scores)]
     strange = labels[(labels != 0) & (labels != 1)]
     if len(strange):
         raise LabelValue(pipeline.name, f"gives {strange[0]:g}")
@@ -134,8 +147,22 @@ def _check(pipeline: Pipeline, problem: Problem, part: _Part) -> None:
         raise NotMeasured(what, why, "Let `decide:` make a `score` between 0 and 1, or register the model with a link.")
 
 
-def _read_partitions(database: Database, run: RunRecord, pipeline: Pipeline, declared: Labels) -> Iterator[pa.Table]:
-    """Yield key, score and slices of a run's rows.
+def _group_column(pipeline: Pipeline) -> str:
+    """Return the column whose rows are ranked together. No partition cuts a group of `partition_by`.
+
+    Raises:
+        NotMeasured: the spec has none, or it is not stored with the scores.
+    """
+    column = pipeline.partition_by
+    if column is None or column not in (*pipeline.key, *pipeline.destination.keep):
+        why = "its model ranks rows within groups, and the groups are not known"
+        remedy = "Name the column of the groups in `partition_by`, and in `keep` too."
+        raise NotMeasured(f"`{pipeline.name}`", why, remedy)
+    return column
+
+
+def _read_partitions(database: Database, run: RunRecord, question: Question, group: str | None) -> Iterator[pa.Table]:
+    """Yield key, score, slices and group of a run's rows.
 
     Raises:
         NotMeasured: the table has no such columns, since the spec has changed.
@@ -146,7 +173,9 @@ def _read_partitions(database: Database, run: RunRecord, pipeline: Pipeline, dec
         table = reflect_history(connection, name.name, schema or None)
         numbers = sa.select(table.c.partition).where(table.c.run_id == run.run_id).distinct()
         partitions = sorted(connection.execute(numbers).scalars())
-    wanted = list(dict.fromkeys((*pipeline.key, score_column(pipeline), *declared.slices)))
+    pipeline, declared = question.pipeline, question.labels
+    needed = (*pipeline.key, score_column(pipeline), *declared.slices, *([] if group is None else [group]))
+    wanted = list(dict.fromkeys(needed))
     if lacking := [column for column in wanted if column not in table.c]:
         raise NotMeasured(
             f"run {run.run_id[:8]}",
@@ -183,6 +212,13 @@ def name_slice(column: str, value: str | None) -> str:
 
 def _floats(column: "pa.ChunkedArray[Any]") -> Array:
     return np.array([_or_nan(value) for value in column.to_pylist()], np.float64)
+
+
+def _number_values(column: "pa.ChunkedArray[Any]") -> Array:
+    """Return a number for each value, equal for equal values."""
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    numbers: Array = encoded.indices.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _or_nan(value: Any) -> float:

@@ -3,28 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from penstock.monitor.binned_scores import BinnedScores, bin_scores
 from penstock.monitor.estimates import Estimate, mean
+from penstock.monitor.ranking_sums import RankingSums
 
-Problem = Literal["classification", "regression"]
-"""What a model solves: it gives the probability of the label 1, or a number."""
+Problem = Literal["classification", "regression", "ranking"]
+"""What a model solves: it gives the probability of the label 1, a number, or an order within groups."""
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 """The log loss of a probability of 0 would be infinite. Scores are float32, and scikit-learn cuts them here."""
-
-
-class Sums(Protocol):
-    """Sums of one kind of problem."""
-
-    @property
-    def count(self) -> int: ...
-
-    def metrics(self) -> dict[str, Estimate]: ...
-
-    def as_json(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +106,7 @@ class RegressionSums:
 
 
 def sum_rows(
-    problem: Problem,
+    problem: Literal["classification", "regression"],
     scores: "np.ndarray[Any, Any]",
     labels: "np.ndarray[Any, Any]",
     quantiles: Sequence[float] = (),
@@ -144,9 +134,14 @@ def _sums_of(values: "np.ndarray[Any, Any]") -> tuple[float, float]:
     return float(values.sum()), float((values**2).sum())
 
 
-def read_sums(value: Mapping[str, Any]) -> ClassificationSums | RegressionSums:
+PerformanceSums = ClassificationSums | RegressionSums | RankingSums
+
+
+def read_sums(value: Mapping[str, Any]) -> PerformanceSums:
     """Read what `as_json` returned."""
     plain = {name: v for name, v in value.items() if name not in ("problem", "bins", "pinball")}
+    if value["problem"] == "ranking":
+        return RankingSums(**plain)
     if value["problem"] == "classification":
         return ClassificationSums(BinnedScores.from_json(value["bins"]), **plain)
     return RegressionSums(**plain, pinball={q: (s[0], s[1]) for q, s in value["pinball"].items()})

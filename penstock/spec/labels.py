@@ -18,6 +18,7 @@ Metric = Literal[
     "mae",
     "rmse",
     "bias",
+    "ndcg",
 ]
 """What an alert can watch. `penstock.monitor` computes them."""
 
@@ -50,7 +51,7 @@ class Labels(Part):
     """A source with one row for each label. Its `key` has the columns of the pipeline's key."""
     value: SqlExpression = Field(examples=["case when status = 'fraud' then 1 else 0 end"])
     """The label of a row of the source, as a DuckDB expression over its columns. A NULL takes an earlier label back.
-    For a binary model it is 1 or 0, or a boolean."""
+    For a binary model it is 1 or 0, or a boolean, and for a ranking the relevance."""
     seen_at: Column = Field(examples=["reported_at"])
     """Column of the source with the time at which the label became known. A later row of a key replaces its label."""
     lookback: Duration = Field(default=timedelta(days=1), examples=["7d"])

@@ -20,6 +20,7 @@ from sklearn.metrics import (
     log_loss,
     mean_absolute_error,
     mean_pinball_loss,
+    ndcg_score,
     roc_auc_score,
     root_mean_squared_error,
 )
@@ -408,3 +409,29 @@ def test_each_version_is_measured_by_its_own_scores_of_the_same_rows(make_shop: 
         ("live", "card-risk/2", 750),
         ("shadow:card-risk/1", "card-risk/1", 750),
     ]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_ranking_is_measured_within_its_groups(make_place: Callable[..., Place], dialect: str) -> None:
+    spec = SPEC.replace("model: ", "partition_by: country\nmodel: ").replace("0.0001", "-99").replace("0.9999", "99")
+    shop = Shop(make_place(dialect, dialect, spec=spec + LABELS.replace("  slices: [country]\n", "")))
+    rows = payments(days=2, a_day=400, seed=5)
+    wanted = pa.array(np.minimum(rows["items"].to_numpy() // 2, 3))
+    frame = rows.select(["amount", "items", "first", "country"]).append_column("wanted", wanted)
+    trained = train(frame, "wanted", rounds=8, objective="rank:ndcg", group=["country"], features=["amount", "first"])
+    trained.register(shop.place.registry, "card-risk", alias="champion")
+    shop.score()
+    scores, countries = shop.scores(), shop.scores("country")
+    labels = {key: key % 4 for key in scores if key % 7}
+    shop.report([(key, label, NOW) for key, label in labels.items()])
+    shop.collect()
+    refresh_performance(shop.warehouse, shop.question())
+
+    [total] = add_up(read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk")))
+
+    groups: dict[tuple[int, str], list[int]] = {}
+    for key in labels:
+        groups.setdefault(((key - 1) // 250, countries[key]), []).append(key)
+    expected = [ndcg_score([[labels[k] for k in keys]], [[scores[k] for k in keys]]) for keys in groups.values()]
+    assert total.rows.judged == len(labels)
+    assert total.rows.sums.metrics()["ndcg"].value == pytest.approx(np.mean(expected), abs=1e-6)
