@@ -22,7 +22,7 @@ class Promotion:
 
 
 def read_promotions(registry: Registry, run: RunRecord) -> tuple[Promotion, ...]:
-    """Return the moves of aliases to the versions of a run, the oldest first. None if the store cannot be read."""
+    """Return the moves of aliases to the versions of a run, the oldest first. Empty if the store cannot be read."""
     try:
         return tuple(
             Promotion(str(pin), move.alias, move.at, move.by, move.note)
