@@ -13,6 +13,9 @@ from penstock.cli.opening import connector, ledger_connector, open_models, open_
 from penstock.cli.output import console, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.explain.promotions import Promotion
     from penstock.explain.scores import KeyRecord
     from penstock.privacy.masking import MaskingPolicy
     from penstock.settings import Settings
@@ -40,6 +43,7 @@ def explain_score(
     """
     from penstock.cli.run_page import print_sections
     from penstock.explain.in_source import describe_absence
+    from penstock.explain.promotions import read_promotions
     from penstock.explain.scores import read_key
     from penstock.explain.sections import build_sections
     from penstock.privacy.masking import make_masking
@@ -54,14 +58,16 @@ def explain_score(
     origin, absence = "stored with the run", ""
     if record.lacks_reasons:
         record, origin = _explain_now(spec, settings, record, masking)
-    elif record.shown is None and not record.refusals:
-        absence = describe_absence(spec, row_key, connector(settings), warehouse)
     elif record.shown is None and run_id:
         absence = f"Run {run_id} has not scored this key."
+    elif record.shown is None and not record.refusals:
+        absence = describe_absence(spec, row_key, connector(settings), warehouse)
+    promotions = read_promotions(open_models(settings), record.shown.run) if record.shown else ()
     if as_json:
-        write_json(_as_object(spec, record, origin, absence))
+        write_json(_as_object(spec, record, promotions, origin, absence))
     else:
-        print_sections(build_sections(spec, record, origin, absence, timezone or settings.timezone), None, console())
+        zone = timezone or settings.timezone
+        print_sections(build_sections(spec, record, promotions, origin, absence, zone), None, console())
 
 
 def _explain_now(
@@ -90,7 +96,9 @@ def _explain_now(
     return replace(record, reasons=made.reasons), "made now, from the same score"
 
 
-def _as_object(pipeline: "Pipeline", record: "KeyRecord", origin: str, absence: str) -> dict[str, Any]:
+def _as_object(
+    pipeline: "Pipeline", record: "KeyRecord", promotions: "Sequence[Promotion]", origin: str, absence: str
+) -> dict[str, Any]:
     from penstock.report.document import run_object
 
     shown = record.shown
@@ -105,6 +113,7 @@ def _as_object(pipeline: "Pipeline", record: "KeyRecord", origin: str, absence: 
         "absence": absence or None,
         "refusals": [asdict(row) | {"fate": row.fate} for row in record.refusals],
         "notes": record.notes,
+        "promotions": [asdict(promotion) for promotion in promotions],
         "moves": [asdict(move) for move in record.moves],
         "forgotten_at": record.forgotten_at,
         "others": [

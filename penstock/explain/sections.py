@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from penstock.explain.promotions import Promotion
 from penstock.explain.scores import OTHER_SCORES, KeyRecord, KeyScore, StoredReason
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.quarantine import QuarantinedRow
@@ -23,17 +24,23 @@ _WHY_NONE = {
 
 
 def build_sections(
-    pipeline: Pipeline, record: KeyRecord, origin: str, absence: str, zone: str = "UTC"
+    pipeline: Pipeline,
+    record: KeyRecord,
+    promotions: Sequence[Promotion],
+    origin: str,
+    absence: str,
+    zone: str = "UTC",
 ) -> list[Section]:
     """Lay a record out. A section without content is left out.
 
     Args:
+        promotions: Moves of aliases to the models of the run.
         origin: Where the reasons come from, or why there are none.
         absence: Why no run has the key. Empty if one has.
         zone: Time zone of the times.
     """
     head = ", ".join(f"{column} {text}" for column, text in record.row_key.values.items())
-    sections = [Section((f"{pipeline.name}: {head}",), _describe_run(pipeline, record, absence, zone))]
+    sections = [Section((f"{pipeline.name}: {head}",), _describe_run(pipeline, record, promotions, absence, zone))]
     if record.shown:
         sections.append(Section(("Score",), [Items(_list_columns(record.shown))]))
         sections.append(Section((f"Reasons: {origin}",), _list_reasons(record.reasons)))
@@ -46,7 +53,9 @@ def build_sections(
     return sections
 
 
-def _describe_run(pipeline: Pipeline, record: KeyRecord, absence: str, zone: str) -> list[Block]:
+def _describe_run(
+    pipeline: Pipeline, record: KeyRecord, promotions: Sequence[Promotion], absence: str, zone: str
+) -> list[Block]:
     gone: list[Line] = [
         (f"Rows of this key were forgotten {describe_moment(at, zone)}.",) for at in record.forgotten_at
     ]
@@ -67,8 +76,16 @@ def _describe_run(pipeline: Pipeline, record: KeyRecord, absence: str, zone: str
     ]
     if run.published_at:
         lines.append((f"Published {describe_moment(run.published_at, zone)}",))
+    lines += [_describe_promotion(promotion, zone) for promotion in promotions]
     lines += [describe_move(run, move, zone) for move in record.moves]
     return [Items([*gone, *lines])]
+
+
+def _describe_promotion(promotion: Promotion, zone: str) -> Line:
+    by = f" by {promotion.moved_by}" if promotion.moved_by else ""
+    note = f": {promotion.note}" if promotion.note else ""
+    at = describe_moment(promotion.moved_at, zone)
+    return (f"Alias {promotion.alias} moved to {promotion.model} {at}{by}{note}",)
 
 
 def _list_columns(score: KeyScore) -> list[Line]:

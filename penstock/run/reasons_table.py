@@ -4,7 +4,6 @@ A row of the history table whose reasons were asked for has at least one row her
 """
 
 import threading
-from collections.abc import Sequence
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -122,8 +121,3 @@ def count_explained(database: Database, run: ScoringRun) -> int:
 def is_explained(table: sa.TableClause | sa.Table) -> sa.ColumnElement[bool]:
     """Whether a row is the first of an explained key. Each of them has one such row."""
     return sa.or_(table.c.rank == 1, sa.and_(table.c.rank == UNEXPLAINED, table.c.text == NONE))
-
-
-def is_stated(table: sa.TableClause | sa.Table, texts: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Whether a row says that its key has no reasons, in one of these texts."""
-    return sa.and_(table.c.rank == UNEXPLAINED, table.c.text.in_(texts))

@@ -62,9 +62,12 @@ def test_a_score_is_shown_with_its_run_reasons_and_earlier_scores(
     assert newest.spec_fingerprint[:12] in text
     assert "Reasons: stored with the run" in text
     assert "█" in text
+    assert [move["alias"] for move in found["promotions"]] == ["champion"]
+    assert "Alias champion moved to card-risk/1" in text
     assert explained(str(blocked), "--run", older.run_id[:8])["run"]["state"] == "superseded"
     withdraw(place.warehouse, newest.run_id)
     assert explained(str(blocked))["run"]["state"] == "withdrawn"
+    assert "has not scored this key" in explained("4711", "--run", older.run_id[:8])["absence"]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

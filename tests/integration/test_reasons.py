@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,15 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
-from penstock.database.connections import Database
+from penstock.database.connections import Database, open_database
 from penstock.errors import SpecError
+from penstock.interval import DataInterval
 from penstock.ledger.reader import list_runs, validations_of
+from penstock.ledger.writer import ClaimRequest, Totals, claim, publish
 from penstock.models.training import train
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
+from penstock.run.load import load_partition
+from penstock.run_types import Features, ModelPin, Partition, ReasonRows, ScoredRows
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.process_resources import connect
 from penstock.upkeep.verify import verify_ledger
@@ -263,3 +268,25 @@ def test_of_several_steps_the_deciding_one_is_explained(make_place: Callable[...
     opinions = {row["payment_id"]: row["value"] for row in found if row["feature"] == "opinion"}
     assert all(float(value) == pytest.approx(screened[key], abs=1e-7) for key, value in opinions.items())
     assert verify_ledger(place.warehouse) == ()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_key_that_outgrows_its_type_gets_a_wider_one_in_both_tables(
+    use_settings: Callable[..., Any], database_url: Callable[[str, str], str], dialect: str
+) -> None:
+    warehouse = open_database(use_settings(warehouse=database_url(dialect, "warehouse")), "warehouse")
+    pipeline = parse_pipeline((SPEC + EVERY % (9, "note")).encode(), "x")
+    pin = ModelPin("card-risk", "1", "d" * 64)
+    for day, key in enumerate((pa.array([7], pa.int64()), pa.array([Decimal(10**20)], pa.decimal128(21, 0)))):
+        interval = DataInterval(START + timedelta(days=day), START + timedelta(days=day + 1))
+        run = claim(warehouse, ClaimRequest(pipeline, interval, pin, "due", 60.0))
+        assert run is not None
+        row = {"rank": pa.array([1], pa.int32()), "feature": ["amount"], "contribution": [0.5], "value": ["1"]}
+        reasons = ReasonRows(pa.table({"payment_id": key, **row, "text": ["amount"]}), 1, 0)
+        rows = pa.table({"payment_id": key, "score": [0.5]})
+        scored = ScoredRows(rows, Features(rows, 1, 0, (), ()), (), (), (), reasons=reasons)
+        load_partition(warehouse, run, Partition(0, 1, None, None, 1), scored, {}, 1)
+        publish(warehouse, run, Totals(1, 1, 0, 0, 1, 0), ())
+
+    assert [int(row["payment_id"]) for row in reasons_of(warehouse, "card_risk_scores_reasons")] == [7, 10**20]
+    assert verify_ledger(warehouse) == ()
