@@ -120,7 +120,8 @@ def _reconcile(run: RunRecord, done: _Loaded) -> Obstacle | None:
     """Return how the counts of a run differ, which no person can overrule."""
     extracted, *parts = done.counts
     if extracted != sum(parts):
-        return Obstacle(f"its counts do not add up: {extracted:,} rows were read, and {sum(parts):,} are accounted for")
+        read = plural(extracted, "row was", "rows were")
+        return Obstacle(f"its counts do not add up: {read} read, of which {sum(parts):,} can be accounted for")
     if tuple(getattr(run, name) for name in _COUNTS) != done.counts:
         return Obstacle("its counts are not those of its partitions", "Run again.")
     if run.rows_planned != extracted:
