@@ -219,7 +219,8 @@ class History:
             self.withdrawn.add(run.interval_key)
 
     def publish_again(self, number: int) -> None:
-        ended = list_runs(self.driver.warehouse, limit=1000, states=("superseded", "withdrawn"))
+        found = list_runs(self.driver.warehouse, limit=1000, states=("superseded", "withdrawn", "published"))
+        ended = [run for run in found if run.state != "published" or run.variant != "live"]
         if ended:
             run = sorted(ended, key=lambda run: run.started_at)[number % len(ended)]
             publish_with_rows(self.driver.warehouse, [run.run_id], "a person", "it was right")
@@ -245,7 +246,10 @@ class History:
         if step in ("audit", "publish"):
             rows = self.counted[run.run_id]
             still = self.shop.dialect == "postgresql" or rows == self.rows_of(run.interval)
-            (self.halted if step == "audit" else self.shown)[run.run_id] = rows if still else None
+            if step == "audit":
+                self.halted[run.run_id] = rows if still else None
+            for run_id in run.claimed_ids if step == "publish" else ():  # a challenger sees the same rows
+                self.shown[run_id] = rows if still else None
         if step == "publish":
             self.withdrawn.discard(run.interval_key)
 
@@ -257,7 +261,7 @@ class History:
 
     def published(self) -> list[RunRecord]:
         found = list_runs(self.driver.warehouse, limit=1000, states=("published",))
-        return sorted(found, key=lambda run: run.interval_key)
+        return sorted((run for run in found if run.variant == "live"), key=lambda run: run.interval_key)
 
     def check(self) -> None:
         """Readers see exactly the rows of published runs, one run an interval, each as it was counted and scored."""
@@ -283,7 +287,8 @@ class History:
         interval = self.pipeline.interval
         assert interval is not None
         by_key = {run.interval_key: run for run in self.published()}
-        held = {run.interval_key for run in list_runs(self.driver.warehouse, limit=1000, states=("running",))}
+        running = list_runs(self.driver.warehouse, limit=1000, states=("running",))
+        held = {run.interval_key for run in running if run.variant == "live"}
         due = interval.grid.split(self.now)
         for each in due:
             if each.key in held or each.key in self.withdrawn:

@@ -32,11 +32,14 @@ SECTIONS = {
     "PathTime": "document time",
     "Expectation": "expectation",
     "ScoreStep": "model step",
+    "Challenger": "challenger",
     "Destination": "destination keys",
     "Reasons": "reasons keys",
     "ReasonsBudget": "reasons budget keys",
     "Drift": "drift keys",
     "Distance": "drift distance",
+    "Labels": "labels keys",
+    "Limit": "limit of a metric",
     "Retention": "retention keys",
     "Budget": "budget keys",
 }
@@ -241,6 +244,7 @@ def _render_type(name: str) -> str:
 
 def write_example(name: str, value: Any) -> str:
     """Write a key and its value as YAML: mappings in blocks, everything else on one line."""
+    name = '"*"' if name == "*" else name  # without quotation marks it would begin an alias
     if isinstance(value, dict):
         return f"{name}:\n" + indent("".join(write_example(key, part) for key, part in value.items()), "  ")
     if isinstance(value, list) and any(isinstance(part, dict) for part in value):

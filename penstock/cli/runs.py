@@ -88,7 +88,7 @@ def _print_table(
         for run, shift in zip(found, shifts, strict=True)
     ]
     out = console()
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) + 1 for name in rows[0]}
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) + 2 for name in rows[0]}
     if not out.is_terminal:
         out.width = max(out.width, sum(widths.values()))  # a file takes lines of any length
     for name in LEAVE_FIRST:

@@ -6,7 +6,7 @@ what to do next.
 """
 
 from penstock.errors.base import PenstockError, TerminalError, TransientError, UsageError, nearest
-from penstock.errors.labels import LabelValue, NoLabels, NotMeasured, TooManySlices
+from penstock.errors.labels import LabelValue, NoLabels, NothingScored, NotMeasured, TooManySlices
 from penstock.errors.models import (
     DriftRefused,
     ExpressionError,
@@ -155,6 +155,7 @@ __all__ = [
     "NoWorkers",
     "NotAdditive",
     "NotMeasured",
+    "NothingScored",
     "ObjectChanged",
     "ObjectNotFound",
     "OutsideRoots",

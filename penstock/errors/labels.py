@@ -22,6 +22,22 @@ class NoLabels(UsageError):
 
 
 @dataclass(eq=False)
+class NothingScored(UsageError):
+    """Labels are to be collected of a pipeline that has scored nothing.
+
+    Cause: the warehouse has no ledger yet.
+    Remedy: run the pipeline first.
+    """
+
+    pipeline: str
+
+    def message(self) -> str:
+        return (
+            f"the warehouse has no ledger, so `{self.pipeline}` has scored nothing. Run `penstock run {self.pipeline}`."
+        )
+
+
+@dataclass(eq=False)
 class LabelValue(TerminalError):
     """A label has a value that the model cannot be measured with.
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from penstock.database.connections import Connector
-from penstock.errors import NoLabels
+from penstock.errors import NoLabels, NothingScored
 from penstock.interval import DataInterval
 from penstock.labels.read_labels import read_labels
 from penstock.labels.stored import append_labels
 from penstock.ledger.label_sources import move_seen_until, open_label_source
+from penstock.ledger.migrations import has_ledger
 from penstock.privacy.masking import MaskingPolicy
 from penstock.spec.labels import Labels
 from penstock.spec.pipeline import Pipeline
@@ -48,9 +49,12 @@ def collect_labels(
 
     Raises:
         NoLabels: the pipeline declares none.
+        NothingScored: there is no ledger.
     """
     declared = labels_of(pipeline)
     database = connect(pipeline.destination.connection)
+    if not has_ledger(database):
+        raise NothingScored(pipeline.name)
     known = open_label_source(database, pipeline.name, fingerprint_source(declared))
     begin = EARLIEST if known.seen_until is None else max(EARLIEST, known.seen_until - declared.lookback)
     if known.pruned_before is not None:

@@ -80,7 +80,7 @@ def refresh_performance(database: Database, question: Question) -> int:
     They are out of date when labels were added, when the run's interval has become mature, and when the spec judges
     otherwise. Those of intervals whose labels were pruned stay as they are.
     """
-    source = read_label_source(database, question.pipeline.name)
+    source = read_label_source(database, question.pipeline.name) if has_ledger(database) else None
     if source is None:
         return 0
     definition = fingerprint_judgement(question.labels)

@@ -2,7 +2,8 @@
 
 A bin is a range of arcsin(sqrt(p)), so bins are narrow near 0 and 1, where most scores of rare events are. There are
 2 ** level bins, and each bin of a level is two of the next. Few distinct scores are counted at level 24, which tells
-float32 scores apart. Others are counted at the finest level that fills at most `MOST` bins.
+float32 scores apart. Others are counted at the finest level that fills at most `MOST` bins, and a sum has the coarser
+level of its parts.
 """
 
 import math
@@ -16,7 +17,9 @@ from penstock.monitor.estimates import Estimate, around, logit_interval, wilson
 
 FINEST, COARSEST = 24, 10
 MOST = 4_000
-"""Bins that a run's counts fill at most, unless they are at the coarsest level."""
+"""Bins that the counts of a partition and of a stored run fill at most, unless they are at the coarsest level."""
+MOST_ADDED = 100_000
+"""Bins that a sum fills at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +37,7 @@ class BinnedScores:
         one, two = self._coarsened(level), other._coarsened(level)
         bins = np.concatenate([one.bins, two.bins])
         rows, positives = np.concatenate([one.rows, two.rows]), np.concatenate([one.positives, two.positives])
-        return _fitted(_grouped(level, bins, rows, positives))
+        return _fitted(_grouped(level, bins, rows, positives), MOST_ADDED)
 
     def _coarsened(self, level: int) -> "BinnedScores":
         return _grouped(level, self.bins >> (self.level - level), self.rows, self.positives)
@@ -115,12 +118,16 @@ class BinnedScores:
         return wilson(found, int(taken.sum())), wilson(found, self.positive_count)
 
     def as_json(self) -> dict[str, Any]:
-        """Return a value that JSON can hold. The bins are written as steps from one to the next, which are short."""
+        """Return a value that JSON can hold, with at most `MOST` bins, which keeps it short.
+
+        The bins are written as steps from one to the next.
+        """
+        kept = _fitted(self, MOST)
         return {
-            "level": self.level,
-            "steps": np.diff(self.bins, prepend=0).tolist(),
-            "rows": self.rows.tolist(),
-            "positives": self.positives.tolist(),
+            "level": kept.level,
+            "steps": np.diff(kept.bins, prepend=0).tolist(),
+            "rows": kept.rows.tolist(),
+            "positives": kept.positives.tolist(),
         }
 
     @classmethod
@@ -137,7 +144,7 @@ def bin_scores(probabilities: "np.ndarray[Any, Any]", positive: "np.ndarray[Any,
         positive: Whether the label is 1, shape (n,).
     """
     bins = _bin_of(probabilities, FINEST)
-    return _fitted(_grouped(FINEST, bins, np.ones(len(bins), np.int64), positive.astype(np.int64)))
+    return _fitted(_grouped(FINEST, bins, np.ones(len(bins), np.int64), positive.astype(np.int64)), MOST)
 
 
 def _bin_of(probabilities: "np.ndarray[Any, Any]", level: int) -> "np.ndarray[Any, Any]":
@@ -155,9 +162,9 @@ def _grouped(
     return BinnedScores(level, present.astype(np.int64), *added)
 
 
-def _fitted(counts: BinnedScores) -> BinnedScores:
+def _fitted(counts: BinnedScores, most: int) -> BinnedScores:
     """Join bins until few enough are filled."""
-    while len(counts.bins) > MOST and counts.level > COARSEST:
+    while len(counts.bins) > most and counts.level > COARSEST:
         counts = counts._coarsened(counts.level - 1)
     return counts
 

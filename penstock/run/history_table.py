@@ -117,8 +117,13 @@ def stored_columns(connection: sa.Connection, history: sa.TableClause) -> "list[
     ]
 
 
-def require_fit(database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table) -> sa.Table:
+def require_fit(
+    database: Database, destination: Destination, key: tuple[str, ...], rows: pa.Table, *, again: bool = False
+) -> sa.Table:
     """Return the history table as it is, for rows that must not change it.
+
+    Args:
+        again: Whether to look at the table even if this process knows it.
 
     Raises:
         DestinationMismatch: it would need another column or another type.
@@ -127,7 +132,7 @@ def require_fit(database: Database, destination: Destination, key: tuple[str, ..
     wanted = history_table(destination, key, rows.schema)
     with _lock:
         known = _ready.get(identity)
-    if known is not None and takes(known, wanted, rows):
+    if not again and known is not None and takes(known, wanted, rows):
         return known
     with database.reading() as connection:
         stored, new, statements = match_existing(connection, wanted, rows, _view_names(destination))

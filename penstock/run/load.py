@@ -124,7 +124,7 @@ def _fitting(
     with ExitStack() as opened:
         for again in (False, True, True):
             if not scored.halts and run.champion_run_id is not None:
-                history = require_fit(database, destination, run.pipeline.key, scored.table)
+                history = require_fit(database, destination, run.pipeline.key, scored.table, again=again)
             elif not scored.halts:
                 several = bool(run.steps)
                 history = prepare(database, destination, key, scored.table, steps=several, again=again)

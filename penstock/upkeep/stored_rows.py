@@ -13,6 +13,7 @@ from penstock.interval import as_utc
 from penstock.ledger.destinations import destination_name, split_name
 from penstock.ledger.tables import runs
 from penstock.privacy.row_key import RowKey, read_number
+from penstock.run.history_table import reflect_history
 from penstock.spec.pipeline import Pipeline
 
 HISTORY, REASONS = "__history", "__reasons"
@@ -28,14 +29,8 @@ def row_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Table]:
         (table + ending, split_name(name)[0]) for table, name in named for ending in (HISTORY, REASONS)
     )
     there = [place for place in places if sa.inspect(connection).has_table(place[0], schema=place[1])]
-    found = (_reflect(connection, *place) for place in there)
+    found = (reflect_history(connection, *place) for place in there)
     return [table for table in found if all(column in table.c for column in pipeline.key)]
-
-
-def _reflect(connection: sa.Connection, name: str, schema: str | None) -> sa.Table:
-    columns = sa.inspect(connection).get_columns(name, schema=schema)
-    named = [sa.Column(sa.quoted_name(c["name"], quote=True), c["type"]) for c in columns]
-    return sa.Table(name, sa.MetaData(), *named, schema=schema)
 
 
 def match_key(connection: sa.Connection, table: sa.FromClause, row_key: RowKey) -> list[sa.ColumnElement[bool]]:

@@ -100,9 +100,8 @@ def machine(empty_database: Callable[..., str], tmp_path: Path) -> Callable[[str
             for name in ("shop", "warehouse"):
                 url = empty_database(dialect, f"{name}{number}")
                 places[name] = open_database(Settings(connections={name: url}), name)
-            return ChangingHistory(
-                history_pipeline(), places["shop"], places.__getitem__, registry, scores["1"], scores_of=scores
-            )
+            beside = history_pipeline().model_copy(update={"challengers": ({"model": "card-risk@2"},)})
+            return ChangingHistory(beside, places["shop"], places.__getitem__, registry, scores["1"], scores_of=scores)
 
         return type("HistoryMachine", (ChangingMachine,), {"make_history": staticmethod(make_history)})
 

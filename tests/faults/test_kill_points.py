@@ -50,15 +50,34 @@ def test_a_run_killed_before_any_statement_is_healed_by_the_next(
     tell(f"kill -9 before a statement, share {share}", dialect, f"{len(points)} of {len(points)} healed")
 
 
+def with_reasons(scene: Scene) -> Scene:
+    """Have the scene's runs store reasons, and leave some rows to the budget."""
+    scene.write_spec(15, "reasons: {when: score > 0, budget: {rows: 20}}")
+    assert {row[-1] for row in scene.twin.reasons} > {"budget"}
+    return scene
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("share", [pytest.param(n, marks=[soak] if n else []) for n in range(SHARES)])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_run_killed_at_a_statement_about_its_reasons_is_healed_by_the_next(
+    make_scene: Callable[..., Scene], dialect: str, tell: Tell
+) -> None:
+    scene = with_reasons(make_scene(dialect))
+    boundaries = scene.trial().run().boundaries
+    points = [number for number, name in enumerate(boundaries, 1) if "reasons" in name]
+    for point in points:
+        heal_after_kill(scene, [point])
+    tell("kill -9 before and after a statement about reasons", dialect, f"{len(points)} healed")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_run_with_reasons_killed_before_any_statement_is_healed_by_the_next(
     make_scene: Callable[..., Scene], dialect: str, share: int, tell: Tell
 ) -> None:
-    scene = make_scene(dialect)
-    scene.write_spec(15, "reasons: {when: score > 0, budget: {rows: 20}}")
-    assert {row[-1] for row in scene.twin.reasons} > {"budget"}
+    scene = with_reasons(make_scene(dialect))
     points = find_kill_points(scene)[share::SHARES]
     for point in points:
         heal_after_kill(scene, [point])

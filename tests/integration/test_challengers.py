@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
+from penstock import Project
 from penstock.cli.app import app
 from penstock.errors import PublishRefused, SettingsError, SpecError
 from penstock.ledger.quarantine import count_rows, quarantined_rows
@@ -19,10 +20,16 @@ from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.releases import release_rows
 from penstock.models.registry import Registry
 from penstock.models.training import train
+from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.row_key import RowKey
 from penstock.report.card import run_card
+from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connect
+from penstock.upkeep.erasure import ErasureRequest, erase
 from penstock.upkeep.live_changes import publish_with_rows
+from penstock.upkeep.prune import plan_prune, prune
+from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS, view_rows
 from tests.driver import Driver, lapse_leases
@@ -329,3 +336,54 @@ def test_challengers_go_with_one_model(shop: Shop) -> None:
 
     with pytest.raises(SpecError, match="`challengers` go with `model`, not with `models`"):
         load_pipeline(shop.place.spec)
+
+
+def test_python_scores_challengers_in_the_same_order(shop: Shop) -> None:
+    project = Project()
+    pipeline = project.load_pipeline(str(shop.place.spec))
+    [planned] = project.plan(pipeline, now=START + timedelta(days=1)).intervals
+
+    result = project.score_interval(pipeline, planned)
+
+    [shadow] = shop.runs("shadow:")
+    assert (shadow.state, shadow.champion_run_id, shadow.rows_scored) == ("published", result.run_id, result.scored)
+    shop.verify()
+
+
+def test_prune_forget_and_rename_reach_the_runs_of_challengers(shop: Shop) -> None:
+    shop.run(1)
+    shop.run(1, "restate", START, START + timedelta(days=1))
+    shop.place.spec.write_text(shop.place.spec.read_text() + "retention: {keep_runs: 0}\n")
+    pipeline, warehouse = load_pipeline(shop.place.spec), shop.place.warehouse
+
+    pruned = prune(warehouse, plan_prune(warehouse, pipeline, START + timedelta(days=9)))
+
+    assert [(each.kind, each.of, each.rows) for each in pruned] == [("replaced rows", "2 runs", 500)]
+    [key, *_] = shop.rows_of(shop.runs("live", "published")[0])
+    asked = ErasureRequest(pipeline, RowKey({"payment_id": str(key)}))
+    assert erase(warehouse, asked, NO_MASKING, b"secret")["card_risk_scores__history"] == 2
+    rename_pipeline(warehouse, "card-risk", pipeline.model_copy(update={"name": "card-risk-2"}))
+    assert {run.pipeline for run in shop.runs()} == {"card-risk-2"}
+    shop.verify()
+
+
+def test_an_event_says_which_challenger_failed_and_why(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.tasks import events
+
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit_event", lambda **event: sent.append(event))
+    lacks_a_feature(shop)
+    driver = Driver(load_pipeline(shop.place.spec), connect, shop.place.registry)
+    steps = driver.run(START + timedelta(days=1))
+    [shadow] = shop.runs("shadow:")
+
+    events.announce_challenger(
+        ScoringRun("f" * 32, driver.pipeline, None, ModelPin("card-risk", "1", ""), ""),
+        *(shadow.run_id, shadow.model, shadow.state, shadow.error or ""),
+    )
+
+    assert any(step.startswith("challenger failed: model `card-risk/3`") for step in steps)
+    [event] = sent
+    assert event["event"] == "penstock.challenger.failed"
+    assert event["payload"]["run_id"] == shadow.run_id
+    assert "visits" in event["payload"]["message"]

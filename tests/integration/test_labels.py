@@ -6,21 +6,35 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
+from pyarrow import csv, parquet
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    mean_absolute_error,
+    mean_pinball_loss,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
 from penstock.cli.opening import connector
 from penstock.database.connections import Database
+from penstock.errors import NothingScored
 from penstock.labels.collect import Collected, collect_labels
 from penstock.labels.judged_rows import Question
 from penstock.labels.performance import add_up, list_judged_runs, read_performance, refresh_performance
+from penstock.ledger.tables import runs
 from penstock.models.measuring import make_question
+from penstock.models.training import train
 from penstock.privacy.masking import NO_MASKING, make_masking
 from penstock.settings import load_settings
 from penstock.spec.yaml_file import load_pipeline
@@ -29,7 +43,7 @@ from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS
 from tests.driver import Driver
-from tests.shop import SPEC, Place
+from tests.shop import SPEC, Place, payments, train_model
 
 NOW = datetime(2026, 1, 4, 1, tzinfo=UTC)
 LATER = datetime(2026, 6, 1, tzinfo=UTC)
@@ -122,8 +136,8 @@ def test_metrics_are_those_of_scikit_learn(make_shop: Callable[..., Shop], diale
 
     assert (collected.read, collected.new) == (len(labels), len(labels))
     assert measured == 3
-    runs = list_judged_runs(shop.warehouse, "card-risk")
-    [total] = add_up(read_performance(shop.warehouse, runs))
+    judged = list_judged_runs(shop.warehouse, "card-risk")
+    [total] = add_up(read_performance(shop.warehouse, judged))
     p, y = np.array([scores[key] for key in labels]), np.array(list(labels.values()))
     metrics = {name: estimate.value for name, estimate in total.rows.sums.metrics().items()}
     assert metrics == pytest.approx(
@@ -138,7 +152,7 @@ def test_metrics_are_those_of_scikit_learn(make_shop: Callable[..., Shop], diale
     )
     assert (total.model, total.runs, total.coverage, total.provisional_runs) == ("card-risk/1", 3, 1.0, 0)
     countries = shop.scores("country")
-    for each in add_up(read_performance(shop.warehouse, runs), by="country"):
+    for each in add_up(read_performance(shop.warehouse, judged), by="country"):
         mine = [key for key in labels if countries[key] == json.loads(each.slice)["country"]]
         expected = roc_auc_score([labels[key] for key in mine], [scores[key] for key in mine])
         assert each.rows.judged == len(mine)
@@ -183,8 +197,8 @@ def test_private_keys_are_stored_as_hashes_that_find_their_rows(
     refresh_performance(shop.warehouse, shop.question())
 
     assert all(row[0].startswith('{"payment_id": "hash:') for row in shop.stored())
-    runs = list_judged_runs(shop.warehouse, "card-risk")
-    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, runs)) == 100
+    judged = list_judged_runs(shop.warehouse, "card-risk")
+    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, judged)) == 100
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -225,8 +239,8 @@ def test_prune_removes_old_labels_and_keeps_the_performance_of_their_intervals(
     shop.report([(4, 1, LATER - timedelta(days=1))])
     assert shop.collect().new == 1
     assert refresh_performance(shop.warehouse, shop.question()) == 0
-    runs = list_judged_runs(shop.warehouse, "card-risk")
-    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, runs)) == 3
+    judged = list_judged_runs(shop.warehouse, "card-risk")
+    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, judged)) == 3
     assert verify_ledger(shop.warehouse) == ()
 
 
@@ -267,8 +281,8 @@ def test_a_collection_that_is_killed_at_any_statement_leaves_no_doubled_label(
     assert halves > 2
     assert verify_ledger(shop.warehouse) == ()
     refresh_performance(shop.warehouse, shop.question())
-    runs = list_judged_runs(shop.warehouse, "card-risk")
-    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, runs)) == 2 * killed
+    judged = list_judged_runs(shop.warehouse, "card-risk")
+    assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, judged)) == 2 * killed
 
 
 @contextlib.contextmanager
@@ -303,3 +317,94 @@ def test_two_collections_at_once_store_each_label_once(make_shop: Callable[..., 
     assert sum(each.new for each in done) == 399
     assert len(shop.stored()) == 399
     assert verify_ledger(shop.warehouse) == ()
+
+
+def test_labels_of_a_pipeline_that_has_scored_nothing_are_refused(make_place: Callable[..., Place]) -> None:
+    shop = Shop(make_place(spec=SPEC + LABELS))
+
+    with pytest.raises(NothingScored, match="Run `penstock run card-risk`"):
+        shop.collect()
+    assert refresh_performance(shop.warehouse, shop.question()) == 0
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_labels_of_files_are_joined_whatever_the_type_of_their_key(
+    make_shop: Callable[..., Shop], form: str, tmp_path: Path
+) -> None:
+    (tmp_path / "outcomes").mkdir()
+    source = f"{{kind: files, path: '{tmp_path}/outcomes/*.{form}', format: {form}, key: [payment_id]}}"
+    declared = LABELS.replace("{kind: sql, connection: shop, table: chargebacks, key: [payment_id]}", source)
+    shop = make_shop(labels=declared.replace("value: is_fraud", "value: fraud = 'yes'"))
+
+    def deliver(name: str, keys: range, seen: datetime) -> None:
+        rows = {
+            "payment_id": [str(key) for key in keys],
+            "fraud": ["yes" if key % 3 == 0 else "no" for key in keys],
+            "reported_at": [seen] * len(keys),
+        }
+        write = csv.write_csv if form == "csv" else parquet.write_table
+        write(pa.table(rows), str(tmp_path / "outcomes" / f"{name}.{form}"))
+
+    deliver("first", range(1, 301), NOW)
+    first = shop.collect()
+    deliver("second", range(301, 601), NOW + timedelta(days=5))
+    second = shop.collect()
+    refresh_performance(shop.warehouse, shop.question())
+
+    assert (first.new, second.new) == (300, 300)
+    [total] = add_up(read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk")))
+    assert (total.rows.labelled, total.rows.sums.bins.positive_count) == (600, 200)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_regression_is_measured(make_place: Callable[..., Place], dialect: str) -> None:
+    shop = Shop(
+        make_place(dialect, dialect, spec=SPEC.replace("0.9999", "99999") + LABELS + "  quantiles: [0.5, 0.9]\n")
+    )
+    rows = payments(days=2, a_day=400, seed=5)
+    spent = pa.array(rows["amount"].to_numpy() * 2.0 + rows["items"].to_numpy())
+    frame = rows.select(["amount", "items", "country", "first"]).append_column("spent", spent)
+    train(frame, "spent", rounds=20, objective="reg:squarederror").register(
+        shop.place.registry, "card-risk", alias="champion"
+    )
+    shop.score()
+    scores = shop.scores()
+    labels = {key: round(score) + key % 4 for key, score in scores.items()}
+    shop.report([(key, label, NOW) for key, label in labels.items()])
+    shop.collect()
+    refresh_performance(shop.warehouse, shop.question())
+
+    [total] = add_up(read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk")))
+
+    y, p = np.array([float(labels[key]) for key in scores]), np.array(list(scores.values()))
+    metrics = {name: estimate.value for name, estimate in total.rows.sums.metrics().items()}
+    assert metrics == pytest.approx(
+        {
+            "mae": mean_absolute_error(y, p),
+            "rmse": root_mean_squared_error(y, p),
+            "bias": (p - y).mean(),
+            "pinball_0.5": mean_pinball_loss(y, p, alpha=0.5),
+            "pinball_0.9": mean_pinball_loss(y, p, alpha=0.9),
+        },
+        abs=1e-6,
+    )
+
+
+def test_each_version_is_measured_by_its_own_scores_of_the_same_rows(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop()
+    first = shop.scores()
+    labels = guess_labels(first)
+    shop.report([(key, label, NOW) for key, label in labels.items()])
+    shop.collect()
+    with shop.warehouse.writing() as connection:  # as a challenger's runs stand in the ledger
+        connection.execute(sa.update(runs).values(variant="shadow:card-risk/1"))
+    train_model(shop.settings.models_folder, "card-risk")
+    shop.score()
+    refresh_performance(shop.warehouse, shop.question())
+
+    found = add_up(read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk")))
+
+    assert [(each.variant, each.model, each.rows.judged) for each in found] == [
+        ("live", "card-risk/2", 750),
+        ("shadow:card-risk/1", "card-risk/1", 750),
+    ]

@@ -1,6 +1,7 @@
 """The docs say what is there."""
 
 import inspect
+import json
 import re
 import shlex
 import subprocess
@@ -134,6 +135,14 @@ FILES = {"kind": "files", "path": "lake/{interval_start:%Y}.csv", "format": "csv
 DELTA = {"kind": "delta", "path": "lake/orders", "key": ["order_id"]}
 ICEBERG = {"kind": "iceberg", "connection": "catalog", "table": "shop.orders", "key": ["order_id"]}
 NOTES = {"kind": "files", "path": "notes/*.txt", "format": "text"}
+PAYMENTS = SQL | {"key": ["payment_id"]}
+LABELS = {
+    "source": PAYMENTS,
+    "value": "is_fraud",
+    "seen_at": "reported_at",
+    "mature": "45d",
+    "alert": {"auc": {"below": 0.7}},
+}
 SCREEN = {"name": "screen", "model": "risk@1"}
 NOT_NULL = {"type": "expect_column_values_to_not_be_null", "column": "amount"}
 PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]] = {
@@ -143,7 +152,7 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
         {},
         lambda part: {"schedule": {"cron": "0 0 * * *"} | part if {"timezone", "active"} & part.keys() else part},
     ),
-    "Notify": ({}, lambda part: {"notify": part}),
+    "Notify": ({}, lambda part: {"notify": part, "labels": LABELS, "sources": {"orders": PAYMENTS}}),
     "SqlSource": (SQL, lambda part: {"sources": {"orders": part}}),
     "LogSource": (LOG, lambda part: {"sources": {"orders": part}}),
     "RegexFormat": ({"regex": "(?P<time>.+)"}, lambda part: {"sources": {"orders": LOG | {"format": part}}}),
@@ -164,6 +173,7 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
     ),
     "JsonDialect": ({}, lambda part: {"sources": {"orders": FILES | {"format": "json", "json": part}}}),
     "Expectation": (NOT_NULL, lambda part: {"expectations": {"orders": [part]}}),
+    "Challenger": ({"model": "card-risk@challenger"}, lambda part: {"challengers": [part]}),
     "ScoreStep": (
         SCREEN,
         lambda part: {"models": [SCREEN, part | {"name": "deep"}] if SCREEN.keys() < part.keys() else [part]},
@@ -175,6 +185,15 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
     "Distance": ({}, lambda part: {"drift": {"distance": part}}),
     "Retention": ({}, lambda part: {"interval": INTERVAL, "retention": part}),
     "Budget": ({}, lambda part: {"budget": part}),
+    "Labels": (
+        LABELS,
+        lambda part: {
+            "labels": part,
+            "sources": {"orders": PAYMENTS},
+            "destination": {"table": "order_scores", "keep": ["country"]},
+        },
+    ),
+    "Limit": ({}, lambda part: {"labels": LABELS | {"alert": {"auc": part}}, "sources": {"orders": PAYMENTS}}),
 }
 """For each section: the least that it needs, and its place in a pipeline."""
 INSTEAD = {"query": "table", "models": "model"}
@@ -195,9 +214,11 @@ def as_pipeline(key: Key, example: Any) -> str:
     pipeline = BARE | place(part)
     if key.name == "expectations":
         pipeline["sources"] = dict.fromkeys(shown["expectations"], SQL)
+    if key.name == "labels" and key.section == "Pipeline":
+        pipeline["sources"] = {"orders": PAYMENTS}
     if "models" in pipeline:
         del pipeline["model"]
-    return yaml.safe_dump(pipeline, sort_keys=False)
+    return yaml.safe_dump(json.loads(json.dumps(pipeline, default=str)), sort_keys=False)  # a copy has no anchors
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: f"{key.section}.{key.name}")

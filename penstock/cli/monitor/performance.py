@@ -8,7 +8,7 @@ import typer
 
 from penstock.cli.arguments import AsJson, End, PipelineName, Start, read_moment
 from penstock.cli.opening import ledger_connector, open_models, open_pipeline, open_settings
-from penstock.cli.output import console, count, make_table, write_json
+from penstock.cli.output import console, make_table, write_json
 from penstock.wording import plural
 
 if TYPE_CHECKING:
@@ -117,18 +117,20 @@ def _as_object(total: "ModelPerformance", threshold: float, top: int | None) -> 
 def _print_total(total: "ModelPerformance", threshold: float, top: int | None) -> None:
     named = [f"{column}: {value}" for column, value in json.loads(total.slice or "{}").items()]
     title = ", ".join([total.model, *([] if total.variant == "live" else [total.variant]), *named])
-    table = make_table("metric", "value", "95 % interval", right=("value", "95 % interval"), title=title)
+    table = make_table("metric", "value", "95 % interval", right=("value", "95 % interval"))
     for name, found in _metrics(total, threshold, top).items():
         table.add_row(name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}")
-    console().print(describe_coverage(total), markup=False, soft_wrap=True)
+    console().print(f"{title}: {describe_coverage(total)}", markup=False, soft_wrap=True)
     console().print(table)
 
 
 def describe_coverage(total: "ModelPerformance") -> str:
-    """Say how many rows count: `1,200 of 1,300 rows in 3 runs count (92 %), provisional: …`."""
+    """Say how many rows count, and whether labels may still come."""
     rows = total.rows
-    counted = f"{rows.judged:,} of {count(rows.scored)} scored rows in {plural(total.runs, 'run')} count"
-    share = f"{counted}, {total.coverage:.0%}; the labels of {rows.labelled:,} have been seen"
+    counted = (
+        f"{rows.judged:,} of {rows.scored:,} scored rows of {plural(total.runs, 'run')} count ({total.coverage:.0%})"
+    )
+    seen = f"{counted}, {rows.labelled:,} labelled"
     if total.provisional_runs:
-        return f"{share}; provisional, for {plural(total.provisional_runs, 'run')} may still get labels"
-    return share
+        return f"{seen}; provisional, for {plural(total.provisional_runs, 'run')} may still get labels"
+    return seen
