@@ -1,7 +1,7 @@
 """Join the rows of a run to their labels, and sum up how well the scores did."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -82,12 +82,11 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
         TooManySlices: a column of `slices` has too many values.
     """
     problem = question.problem_of(run)
-    counted_negative = question.labels.missing == "negative"
-    mature = question.is_mature(run)
     found: dict[str, SliceSums] = {}
     group = _group_column(question.pipeline) if problem == "ranking" else None
     for rows in _read_partitions(database, run, question, group):
         keys = write_keys(rows, question.pipeline.key, question.masking)
+<<<<<<< HEAD
         known = find_labels(database, run.pipeline, [key for key in keys if key is not None], question.as_of)
         values = np.array([_or_nan(known.get(key)) if key else np.nan for key in keys], np.float64)
         labelled = ~np.isnan(values)
@@ -96,10 +95,36 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
         groups = None if group is None else _number_values(rows[group])
         part = _Part(_floats(rows[score_column(question.pipeline)]), values, labelled, groups)
         _check(question.pipeline, problem, part)
+=======
+        part = judge_scores(database, run, question, keys, floats_of(rows[score_column(question.pipeline)].to_pylist()))
+>>>>>>> w-compare
         for name, chosen in _slices(rows, question).items():
             sums = part.sum_up(problem, chosen, question.labels.quantiles)
             found[name] = found[name] + sums if name in found else sums
     return found
+
+
+def judge_scores(
+    database: Database, run: RunRecord, question: Question, keys: Sequence[str | None], scores: Array
+) -> "JudgedRows":
+    """Return scores of a run with their labels.
+
+    Args:
+        keys: of the rows, as `write_keys` returns them.
+        scores: of the rows, NaN without a score.
+
+    Raises:
+        LabelValue: a label of a binary model is neither 0 nor 1.
+        NotMeasured: the scores are no probabilities.
+    """
+    known = find_labels(database, run.pipeline, [key for key in keys if key is not None], question.as_of)
+    values = floats_of([known.get(key) if key else None for key in keys])
+    labelled = ~np.isnan(values)
+    if question.labels.missing == "negative":  # labels of young rows are mostly positive, so they do not count yet
+        values = np.nan_to_num(values, nan=0.0) if question.is_mature(run) else np.full(len(values), np.nan)
+    part = JudgedRows(scores, values, labelled)
+    _check(question.pipeline, question.problem_of(run), part)
+    return part
 
 
 def score_column(pipeline: Pipeline) -> str:
@@ -110,7 +135,7 @@ def score_column(pipeline: Pipeline) -> str:
 
 
 @dataclass(frozen=True)
-class _Part:
+class JudgedRows:
     """Rows with their labels. NaN: no score, or no label that counts."""
 
     scores: Array
@@ -132,10 +157,14 @@ class _Part:
         return SliceSums(int(has_score.sum()), int((has_score & self.labelled).sum()), sums)
 
 
+<<<<<<< HEAD
 def _check(pipeline: Pipeline, problem: Problem, part: _Part) -> None:
     labels, scores = part.labels[~np.isnan(part.labels)], part.scores[~np.isnan(part.scores)]
     if problem == "ranking" and (labels < 0).any():
         raise LabelValue(pipeline.name, f"gives {labels.min():g}, which is no relevance")
+=======
+def _check(pipeline: Pipeline, problem: Problem, part: JudgedRows) -> None:
+>>>>>>> w-compare
     if problem != "classification":
         return
     strange = labels[(labels != 0) & (labels != 1)]
@@ -210,8 +239,9 @@ def name_slice(column: str, value: str | None) -> str:
     return json.dumps({column: value}, ensure_ascii=False)
 
 
-def _floats(column: "pa.ChunkedArray[Any]") -> Array:
-    return np.array([_or_nan(value) for value in column.to_pylist()], np.float64)
+def floats_of(values: Sequence[Any]) -> Array:
+    """Return numbers as an array, with NaN for None."""
+    return np.array([_or_nan(value) for value in values], np.float64)
 
 
 def _number_values(column: "pa.ChunkedArray[Any]") -> Array:

@@ -10,6 +10,7 @@ from penstock.ledger.reader import RunRecord
 from penstock.monitor.agreement import DecisionAgreement, RankAgreement, ScoreAgreement
 from penstock.privacy.masking import MaskingPolicy
 from penstock.report.flips import mask_flips
+from penstock.report.labelled_rows import LabelledAgreement
 from penstock.report.paired_figures import compare_decision, compare_ranks, compare_score
 from penstock.report.paired_rows import OutputColumns, PairedRows, PairRows
 from penstock.run_types import interval_label
@@ -31,6 +32,8 @@ class Comparison:
     ranks: tuple[RankAgreement, ...]
     """Of the scores of ranking models."""
     decisions: tuple[DecisionAgreement, ...]
+    labelled: LabelledAgreement | None
+    """The performance of both on the same rows. None without labels."""
     first_flips: tuple[dict[str, Any], ...]
     """The first rows of which a decision differs, with private keys masked."""
 
@@ -65,7 +68,9 @@ def compare_rows(
     return PairedRows(database, pipeline.name, paired, pipeline.destination.keep, groups)
 
 
-def read_comparison(rows: PairedRows, pipeline: Pipeline, masking: MaskingPolicy) -> Comparison:
+def read_comparison(
+    rows: PairedRows, pipeline: Pipeline, masking: MaskingPolicy, labelled: LabelledAgreement | None
+) -> Comparison:
     """Compute the figures of joined rows."""
     return Comparison(
         pipeline.name,
@@ -75,6 +80,7 @@ def read_comparison(rows: PairedRows, pipeline: Pipeline, masking: MaskingPolicy
         tuple(compare_score(rows, name) for name in rows.columns.scores),
         tuple(compare_ranks(rows, name) for name in rows.columns.scores if name in rows.groups),
         tuple(compare_decision(rows, name) for name in rows.columns.decisions),
+        labelled,
         tuple(flip for batch in mask_flips(rows, masking, FIRST_FLIPS) for flip in batch),
     )
 
@@ -98,6 +104,7 @@ def comparison_object(comparison: Comparison) -> dict[str, Any]:
         ],
         "ranks": comparison.ranks,
         "decisions": [asdict(decision) | {"share": decision.share} for decision in comparison.decisions],
+        "labelled": comparison.labelled,
         "first_flips": comparison.first_flips,
     }
 

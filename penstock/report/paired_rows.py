@@ -94,7 +94,7 @@ class PairedRows:
 
     @cached_property
     def joined(self) -> sa.Subquery:
-        """The rows of both. Its columns are `run_a`, the ID of A's run, and those that `column` names."""
+        """The rows of both. Its columns are A's `run_a` and `partition`, and those that `column` names."""
         by_tables: dict[tuple[Place, Place], list[RunPair]] = defaultdict(list)
         for pair in self.paired.pairs:
             by_tables[place_of(pair.a), place_of(pair.b)].append(pair)
@@ -160,6 +160,18 @@ class PairedRows:
             for rows in streamed.mappings().partitions():
                 yield [dict(row) for row in rows]
 
+    def read_scores(self, column: str) -> "Iterator[tuple[RunPair, list[tuple[Any, ...]]]]":
+        """Yield the keys and both values of a score column, a partition of A's run at once. Exact numbers are text."""
+        joined = self.joined
+        key = [_exact(self.column("key", name)) for name in self.columns.key]
+        values = [sa.cast(self.column(side, column), sa.Double) for side in "ab"]
+        for pair in self.paired.pairs:
+            mine = joined.c.run_a == pair.a.run_id
+            partitions = self.fetch(sa.select(joined.c.partition).where(mine).distinct().order_by(joined.c.partition))
+            for (partition,) in partitions:
+                chosen = sa.select(*key, *values).where(mine, joined.c.partition == partition)
+                yield pair, [tuple(row) for row in self.fetch(chosen)]
+
     def _choose_columns(self, left_out: Collection[str]) -> OutputColumns:
         a, b = self._a, self._b
         named = [n for n in dict.fromkeys((*a.columns, *b.columns)) if n not in a.key and n not in left_out]
@@ -193,7 +205,7 @@ class PairedRows:
         for name in self._group_columns:
             chosen.append(self._a.select(a, place_a, name).label(self._label("group", name)))
         return (
-            sa.select(run_a.c.run_id.label("run_a"), *chosen)
+            sa.select(run_a.c.run_id.label("run_a"), a.c.partition.label("partition"), *chosen)
             .select_from(joined)
             .where(run_a.c.run_id.in_([pair.a.run_id for pair in pairs]))
             .where(run_b.c.run_id.in_([pair.b.run_id for pair in pairs]))

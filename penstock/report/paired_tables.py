@@ -105,6 +105,5 @@ def require_same_key(one: Columns, other: Columns, table: str, refuse: Refuse) -
 def _table_of(place: Place, columns: Columns, alias: str) -> Any:
     schema, name = place
     known = [sa.column(column.name, column.type) for column in columns.values()]
-    return sa.table(history_name(name, schema).name, sa.column("run_id", HistoryRunId), *known, schema=schema).alias(
-        alias
-    )
+    own = (sa.column("run_id", HistoryRunId), sa.column("partition", sa.Integer))
+    return sa.table(history_name(name, schema).name, *own, *known, schema=schema).alias(alias)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import sqlalchemy as sa
@@ -12,8 +13,9 @@ import sqlalchemy as sa
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.tables import runs
 from penstock.ledger.writer import withdraw
+from penstock.models.training import train
 from penstock.settings import load_settings
-from tests.changing_place import ChangingPlace, keys
+from tests.changing_place import ChangingPlace, keys, payments
 from tests.conftest import DIALECTS
 
 on_each_warehouse = pytest.mark.parametrize("changing_place", DIALECTS, indirect=True)
@@ -247,3 +249,20 @@ def test_private_keys_are_hashed(place: ChangingPlace, monkeypatch: pytest.Monke
     written = [row["key_payment_id"] for row in read_csv(file)]
     assert written == [place.driver.masking.hash(key) for key in flipped(place, 1, 2, 3)]
     assert compare(place, "card-risk/1", "card-risk/2")["first_flips"][0]["key_payment_id"] == written[0]
+
+
+def test_a_ranking_models_runs_are_compared_within_the_groups_of_its_manifest(place: ChangingPlace) -> None:
+    rows = payments().select(["amount", "items", "country"])
+    wanted = rows.append_column("wanted", pa.array((rows["amount"].to_numpy() > 25).astype(int)))
+    trained = train(wanted, "wanted", objective="rank:ndcg", group=["country"], rounds=3)
+    trained.register(place.registry, "rank-risk")
+    place.edit("model: card-risk@2", "model: rank-risk@1")
+    for _ in range(2):
+        place.run(3, "restate", "2026-01-01", "2026-01-02")
+    newest, before, *_ = list_runs(place.warehouse, limit=2)
+
+    [ranks] = compare(place, before.run_id, newest.run_id)["ranks"]
+    _, text = place.command(*COMPARE, before.run_id, newest.run_id)
+
+    assert (ranks["group"], ranks["missing"], ranks["groups"]) == (["country"], [], 0)  # a payment a country and day
+    assert "`score` ranks the rows of `country`, and no group has two rows in both" in " ".join(text.split())

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.database.connections import Database, close_engines
+from penstock.errors import CompareRefused
 from penstock.monitor.agreement import RankAgreement, ScoreAgreement
 from penstock.monitor.score_shift import decile_cuts, stability_of_shares
 from penstock.report.paired_figures import compare_decision, compare_ranks, compare_score
@@ -222,6 +223,15 @@ def test_a_ranking_models_score_is_compared_within_its_groups(warehouse: Databas
     assert compare_ranks(found, "score") == RankAgreement("score", ("basket",), (), 3, 2, 4 / 7)
     assert (compare_score(found, "score").psi, compare_score(found, "score").deciles) == (None, ())
     assert compare_ranks(unknown, "score").missing == ("shop",)
+
+
+def test_tables_with_other_keys_are_refused(warehouse: Database) -> None:
+    rows = pa.table({"key": [1, 2], "part": ["a", "b"], "score": [0.1, 0.2]})
+    one = write_run(warehouse, rows, 0, ("key",), "by_key")
+    other = write_run(warehouse, rows, 0, ("key", "part"), "by_key_and_part")
+
+    with pytest.raises(CompareRefused, match="other keys: `key` BigInteger, and in `by_key_and_part__history`"):
+        join_runs(warehouse, (one, other))
 
 
 MOST_MEGABYTES = {"sqlite": 150, "postgresql": 150, "duckdb": 500}

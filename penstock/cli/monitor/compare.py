@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,15 +10,17 @@ import typer
 
 from penstock.cli.arguments import AsJson, End, PipelineName, Start
 from penstock.cli.opening import ledger_connector, open_models, open_pipeline, open_settings
-from penstock.cli.output import console, count, describe_cut, make_table, short, write_json
-from penstock.errors import ModelNotFound
+from penstock.cli.output import console, count, describe_cut, error_console, make_table, short, write_json
+from penstock.errors import ModelNotFound, NotMeasured
 from penstock.wording import plural
 
 if TYPE_CHECKING:
+    from penstock.database.connections import Database
     from penstock.ledger.paired_runs import PairedRuns
     from penstock.monitor.agreement import DecisionAgreement, RankAgreement, ScoreAgreement
     from penstock.report.comparison import Comparison
-    from penstock.report.paired_rows import PairRows
+    from penstock.report.labelled_rows import LabelledAgreement
+    from penstock.report.paired_rows import PairedRows, PairRows
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
@@ -70,10 +73,11 @@ def compare_sides(
     masking = make_masking(spec, settings)
     database = ledger_connector(settings)(spec.destination.connection)
     bounds = (as_utc(moment, spec.timezone) if moment else None for moment in (start, end))
+    paired = find_pairs(database, spec.name, a, b, *bounds)
+    rows = compare_rows(database, spec, paired, _find_groups(settings, spec, paired))
+    labelled = _measure_labelled(settings, spec, database, rows)
     with database.reading_together():
-        paired = find_pairs(database, spec.name, a, b, *bounds)
-        rows = compare_rows(database, spec, paired, _find_groups(settings, spec, paired))
-        comparison = read_comparison(rows, spec, masking)
+        comparison = read_comparison(rows, spec, masking, labelled)
         written = [f"wrote {plural(write_flips(rows, masking, flips), 'flip')} to {flips}"] if flips else []
     if picture:
         write_picture(comparison, picture)
@@ -102,6 +106,23 @@ def _find_groups(settings: "Settings", spec: "Pipeline", paired: "PairedRuns") -
     return groups
 
 
+def _measure_labelled(
+    settings: "Settings", spec: "Pipeline", database: "Database", rows: "PairedRows"
+) -> "LabelledAgreement | None":
+    """Measure both sides with the labels of the same rows, if the pipeline has labels and its scores are measurable."""
+    if spec.labels is None:
+        return None
+    from penstock.models.measuring import make_question
+    from penstock.report.labelled_rows import measure_labelled
+
+    question = make_question(spec, settings, open_models(settings), datetime.now(UTC))
+    try:
+        return measure_labelled(database, rows, question)
+    except (ModelNotFound, NotMeasured) as error:
+        error_console().print(f"labels are left out: {error}", style="yellow", markup=False, soft_wrap=True)
+        return None
+
+
 def _check_file(option: str, file: Path | None, formats: Sequence[str]) -> None:
     if file is None:
         return
@@ -121,6 +142,8 @@ def _print_comparison(comparison: "Comparison") -> None:
     _print_scores(comparison.scores)
     for ranks in comparison.ranks:
         out.print(_describe_ranks(ranks), markup=False)
+    if comparison.labelled:
+        _print_labelled(comparison.labelled)
     for decision in comparison.decisions:
         _print_decision(decision)
     _print_flips(comparison)
@@ -184,6 +207,18 @@ def _print_deciles(score: "ScoreAgreement") -> None:
     deciles = [str(i + 1) for i in range(len(score.deciles))]
     table = make_table(f"decile of A, {score.column}", *deciles, right=deciles)
     table.add_row("same in B", *("–" if share is None else f"{share:.0%}" for share in score.stays))
+    console().print(table)
+
+
+def _print_labelled(labelled: "LabelledAgreement") -> None:
+    share = f"{labelled.judged:,} of {plural(labelled.rows, 'row')}"
+    console().print(f"`{labelled.column}` by the labels of the same rows, {share}:", markup=False)
+    numbers = ("A", "95 % of A", "B", "95 % of B")
+    table = make_table("metric", *numbers, right=numbers)
+    for name, a in labelled.metrics_a.items():
+        if (b := labelled.metrics_b.get(name)) is not None:
+            ranges = [f"{each.low:.4f} to {each.high:.4f}" for each in (a, b)]
+            table.add_row(name, f"{a.value:.4f}", ranges[0], f"{b.value:.4f}", ranges[1])
     console().print(table)
 
 
