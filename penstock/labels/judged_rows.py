@@ -86,18 +86,9 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
     group = _group_column(question.pipeline) if problem == "ranking" else None
     for rows in _read_partitions(database, run, question, group):
         keys = write_keys(rows, question.pipeline.key, question.masking)
-<<<<<<< HEAD
-        known = find_labels(database, run.pipeline, [key for key in keys if key is not None], question.as_of)
-        values = np.array([_or_nan(known.get(key)) if key else np.nan for key in keys], np.float64)
-        labelled = ~np.isnan(values)
-        if counted_negative:  # labels of young rows are mostly positive, so such rows do not count yet
-            values = np.nan_to_num(values, nan=0.0) if mature else np.full(len(values), np.nan)
         groups = None if group is None else _number_values(rows[group])
-        part = _Part(_floats(rows[score_column(question.pipeline)]), values, labelled, groups)
-        _check(question.pipeline, problem, part)
-=======
-        part = judge_scores(database, run, question, keys, floats_of(rows[score_column(question.pipeline)].to_pylist()))
->>>>>>> w-compare
+        scores = floats_of(rows[score_column(question.pipeline)].to_pylist())
+        part = judge_scores(database, run, question, keys, scores, groups)
         for name, chosen in _slices(rows, question).items():
             sums = part.sum_up(problem, chosen, question.labels.quantiles)
             found[name] = found[name] + sums if name in found else sums
@@ -105,13 +96,19 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
 
 
 def judge_scores(
-    database: Database, run: RunRecord, question: Question, keys: Sequence[str | None], scores: Array
+    database: Database,
+    run: RunRecord,
+    question: Question,
+    keys: Sequence[str | None],
+    scores: Array,
+    groups: Array | None = None,
 ) -> "JudgedRows":
     """Return scores of a run with their labels.
 
     Args:
         keys: of the rows, as `write_keys` returns them.
         scores: of the rows, NaN without a score.
+        groups: of a ranking: the number of each row's group.
 
     Raises:
         LabelValue: a label of a binary model is neither 0 nor 1.
@@ -122,7 +119,7 @@ def judge_scores(
     labelled = ~np.isnan(values)
     if question.labels.missing == "negative":  # labels of young rows are mostly positive, so they do not count yet
         values = np.nan_to_num(values, nan=0.0) if question.is_mature(run) else np.full(len(values), np.nan)
-    part = JudgedRows(scores, values, labelled)
+    part = JudgedRows(scores, values, labelled, groups)
     _check(question.pipeline, question.problem_of(run), part)
     return part
 
@@ -157,14 +154,10 @@ class JudgedRows:
         return SliceSums(int(has_score.sum()), int((has_score & self.labelled).sum()), sums)
 
 
-<<<<<<< HEAD
-def _check(pipeline: Pipeline, problem: Problem, part: _Part) -> None:
+def _check(pipeline: Pipeline, problem: Problem, part: JudgedRows) -> None:
     labels, scores = part.labels[~np.isnan(part.labels)], part.scores[~np.isnan(part.scores)]
     if problem == "ranking" and (labels < 0).any():
         raise LabelValue(pipeline.name, f"gives {labels.min():g}, which is no relevance")
-=======
-def _check(pipeline: Pipeline, problem: Problem, part: JudgedRows) -> None:
->>>>>>> w-compare
     if problem != "classification":
         return
     strange = labels[(labels != 0) & (labels != 1)]
