@@ -33,7 +33,9 @@ class LabelledAgreement:
 
 
 def measure_labelled(database: Database, rows: PairedRows, question: Question) -> LabelledAgreement | None:
-    """Measure both scorings on the rows that both scored. None where no label was collected, or no score is in both.
+    """Measure both scorings on the rows that both scored.
+
+    None where no label was collected, where no score is in both, and for rankings, whose groups are not read here.
 
     Raises:
         LabelValue: a label of a binary model is neither 0 nor 1.
@@ -41,6 +43,8 @@ def measure_labelled(database: Database, rows: PairedRows, question: Question) -
     """
     column = score_column(question.pipeline)
     if column not in rows.columns.scores or read_label_source(database, question.pipeline.name) is None:
+        return None
+    if any(question.problem_of(run) == "ranking" for pair in rows.paired.pairs for run in (pair.a, pair.b)):
         return None
     sums: list[SliceSums | None] = [None, None]
     for pair, values in rows.read_scores(column):

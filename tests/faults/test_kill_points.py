@@ -98,6 +98,21 @@ def test_a_run_with_a_challenger_killed_before_any_statement_is_healed_by_the_ne
     tell(f"kill -9 of a run with a challenger, share {share}", dialect, f"{len(points)} of {len(points)} healed")
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_run_killed_before_a_statement_about_profiles_is_healed_by_the_next(
+    scenes: Callable[[str], Scene], dialect: str, tell: Tell
+) -> None:
+    """Before each of them and after it, so that profiles are there of a run that was never published."""
+    scene = scenes(dialect)
+    boundaries = scene.trial().run().boundaries
+    about = [number for number, name in enumerate(boundaries, 1) if "penstock_profiles" in name]
+    assert len(about) >= 3
+    for point in about:
+        heal_after_kill(scene, [point])
+    tell("kill -9 at a statement about profiles", dialect, f"{len(about)} of {len(about)} healed")
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("prefect_api")
