@@ -266,3 +266,22 @@ def test_a_ranking_models_runs_are_compared_within_the_groups_of_its_manifest(pl
 
     assert (ranks["group"], ranks["missing"], ranks["groups"]) == (["country"], [], 0)  # a payment a country and day
     assert "`score` ranks the rows of `country`, and no group has two rows in both" in " ".join(text.split())
+
+
+@on_each_warehouse
+def test_a_challenger_is_compared_with_what_readers_see_and_then_goes_live_in_the_past(place: ChangingPlace) -> None:
+    place.edit("card-risk@2", "card-risk@1")
+    place.add("challengers: [{model: card-risk@2}]")
+    place.run(3, "restate", "2026-01-01", "2026-01-03")
+
+    found = compare(place, "live", "shadow:card-risk/2")
+    arguments = ("publish", "--pipeline", "card-risk", "--scored-by", "card-risk/2", "--end", "2026-01-03")
+    _, planned = place.command(*arguments, "--dry-run", "--json")
+    code, text = place.command(*arguments, "--reason", "it is better", "--yes")
+
+    assert found["rows"] == {"both": 8, "only_a": 0, "only_b": 0, "flips": len(flipped(place, 1, 2))}
+    assert code == 0, text
+    one, two = place.scores(1, 2, version="1"), place.scores(1, 2, version="2")
+    assert sum(each["changed"] for each in json.loads(planned)) == sum(one[key] != two[key] for key in one)
+    assert place.seen_scores() == two | place.scores(3, version="2")
+    place.verify()
