@@ -87,8 +87,8 @@ def _print_table(
         }
         for run, shift in zip(found, shifts, strict=True)
     ]
-    out = console()
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) + 2 for name in rows[0]}
+    out, gap = console(), 2 if variants else 1  # a column more leaves no room to press the others together
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) + gap for name in rows[0]}
     if not out.is_terminal:
         out.width = max(out.width, sum(widths.values()))  # a file takes lines of any length
     for name in LEAVE_FIRST:
