@@ -118,7 +118,7 @@ def read_asked_labels(pipeline: object) -> Pipeline:
         SpecError: the pipeline's file is wrong.
     """
     reader = _Reader()
-    spec = reader.read("pipeline", pipeline, _load_own)
+    spec = reader.read("pipeline", pipeline, lambda value: _load_own(value, "labels"))
     reader.refuse_wrong()
     assert spec is not None
     return spec
@@ -191,16 +191,17 @@ def _show(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def _load_own(value: object) -> Pipeline:
+def _load_own(value: object, flow: str = "score") -> Pipeline:
     """Load the pipeline, unless this flow run comes from the deployment of another one.
 
     A deployment whose own parameters name a pipeline has that pipeline's history, tags and slot.
     """
     own = _own_pipeline()
     if own is not None and value != own:
+        does, instead = ("scores", ", or from `score/any_pipeline`") if flow == "score" else ("works on", "")
         raise ValueError(
-            f"the deployment `{own}` is only for the pipeline `{own}`, not `{_show(value)}`. "
-            "Start the run from that pipeline's own deployment, or a scoring run from `score/any_pipeline`."
+            f"the deployment `{flow}/{own}` {does} only `{own}`, not `{_show(value)}`. "
+            f"Start the run from that pipeline's own deployment{instead}."
         )
     return load_pipeline(find_pipeline_file(str(value), Path(settings().pipelines)))
 
