@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from penstock.database.connections import Connector, Database
 from penstock.errors import Halted, IntervalBusy, SourceError
-from penstock.ledger import writer
+from penstock.ledger import claims, writer
 from penstock.ledger.challengers import publish_challenger
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.dead_runs import UnfinishedRun, abandon_dead_runs, find_unfinished
@@ -167,7 +167,7 @@ class ScoringSteps:
             LedgerLost: the ledger has gone since the plan.
         """
         self.open_ledger()
-        request = writer.ClaimRequest(
+        request = claims.ClaimRequest(
             self.pipeline,
             planned.interval,
             deciding_model(pins),
@@ -179,11 +179,11 @@ class ScoringSteps:
             challengers=challengers,
         )
         try:
-            return writer.claim(self.warehouse, request)
+            return claims.claim(self.warehouse, request)
         except IntervalBusy as busy:
             if not wait_for_lease(self.warehouse, busy.run_id, log):
                 raise
-        return writer.claim(self.warehouse, request)
+        return claims.claim(self.warehouse, request)
 
     def lease(self, run: ScoringRun) -> AbstractContextManager[ActiveRun]:
         """Keep a claimed run's lease. An error in the block ends the run as halted or failed."""

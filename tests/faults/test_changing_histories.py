@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from penstock import scoring_steps
 from penstock.database.connections import Database, open_database
-from penstock.ledger import coverage, destinations, writer
+from penstock.ledger import claims, coverage, destinations, writer
 from penstock.ledger.destinations import find_overlapping
 from penstock.run import planning
 from penstock.settings import Settings
@@ -132,12 +132,13 @@ def allow_overlaps(patch: pytest.MonkeyPatch) -> None:
     def exact(connection: Any, name: str, variant: str, interval: Any, state: str = "published") -> Any:
         return [r for r in find_overlapping(connection, name, variant, interval, state) if r.interval == interval]
 
-    patch.setattr(writer, "find_overlapping", exact)
+    for module in (claims, writer):
+        patch.setattr(module, "find_overlapping", exact)
     patch.setattr(planning, "_refuse_partial_overlaps", lambda *_: None)
 
 
 def allow_any_owner(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(writer, "take_ownership", lambda *_: None)
+    patch.setattr(claims, "take_ownership", lambda *_: None)
     patch.setattr(writer, "owns", lambda *_: True)
     patch.setattr(scoring_steps, "refuse_others", lambda *_: None)
 

@@ -16,10 +16,10 @@ from penstock.api.project import Project
 from penstock.database.connections import Database, close_engines
 from penstock.deployments.doctor.ledger import check_ledger
 from penstock.errors import IntervalBusy
+from penstock.ledger.claims import claim
 from penstock.ledger.dead_runs import abandon_runs_of, find_unfinished
 from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import runs
-from penstock.ledger.writer import claim
 from penstock.run.planning import Mode, PlannedInterval
 from penstock.settings import load_settings
 from tests.conftest import DIALECTS, view_rows
@@ -238,7 +238,7 @@ def renew(warehouse: Database, seconds: float) -> None:
 
 
 def _claim(project: Project, planned: PlannedInterval, place: Place, flow_run_id: str | None = None) -> str:
-    from penstock.ledger.writer import ClaimRequest
+    from penstock.ledger.claims import ClaimRequest
     from penstock.run_types import ModelPin
 
     pipeline = project.load_pipeline(place.spec)

@@ -13,9 +13,10 @@ from penstock.cli.app import app
 from penstock.database.connections import Database
 from penstock.errors import Halted
 from penstock.interval import DataInterval
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.reader import list_runs, validations_of
 from penstock.ledger.schema_contracts import read_contracts
-from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish
+from penstock.ledger.writer import Totals, end_run, publish
 from penstock.run.schema_contract import keep_contract, used_columns
 from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.pipeline import Pipeline

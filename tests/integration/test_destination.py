@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from penstock.database.connections import Database, open_database
 from penstock.errors import Halted, PartitionMoved, QueryFailed, TakenOver, TransientError
 from penstock.interval import DataInterval
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import partitions_of, validations_of
-from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish
+from penstock.ledger.writer import Totals, end_run, publish
 from penstock.run import history_table as history
 from penstock.run.doubled_keys import find_doubled_keys
 from penstock.run.history_table import prepare

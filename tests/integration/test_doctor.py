@@ -37,10 +37,10 @@ from penstock.deployments.doctor.finding import Finding
 from penstock.deployments.doctor.reaching import reach_server
 from penstock.errors import SettingsError
 from penstock.interval import DataInterval
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.migrations import _migrate, migrate
 from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import runs
-from penstock.ledger.writer import ClaimRequest, claim
 from penstock.run_types import ModelPin
 from penstock.settings import Settings
 from penstock.sources.text.staged_folders import staging_folder

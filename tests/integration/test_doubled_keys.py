@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database, open_database
 from penstock.errors import Halted
 from penstock.interval import DataInterval
-from penstock.ledger.writer import ClaimRequest, claim
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.run import doubled_keys
 from penstock.run.doubled_keys import find_doubled_keys
 from penstock.run.load import load_partition

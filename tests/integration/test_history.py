@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable, DestinationMismatch, QueryFailed
 from penstock.interval import DataInterval
-from penstock.ledger.writer import ClaimRequest, Totals, claim, publish
+from penstock.ledger.claims import ClaimRequest, claim
+from penstock.ledger.writer import Totals, publish
 from penstock.run import history_table as history
 from penstock.run import load
 from penstock.run.history_table import check_rows, prepare

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database, open_database
 from penstock.errors import LeaseEnded
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.reader import find_run
 from penstock.ledger.run_lease import ActiveRun, run_lease
-from penstock.ledger.writer import ClaimRequest, claim
 from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS

@@ -16,6 +16,7 @@ from penstock.database.dialects.base import BUSY_SECONDS
 from penstock.errors import IntervalBusy, RunNotFound, SettingsError, TakenOver, TransientError, WrongState
 from penstock.interval import DataInterval
 from penstock.ledger import migration_fills, migrations
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.lineage import replaced_by
 from penstock.ledger.quarantine import quarantined_rows
@@ -23,17 +24,7 @@ from penstock.ledger.reader import find_run, list_runs, partitions_of, validatio
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import CANCELLED, run_lease
 from penstock.ledger.tables import metadata, partitions, quarantine, runs, schema, since, validations
-from penstock.ledger.writer import (
-    ClaimRequest,
-    Publication,
-    Totals,
-    claim,
-    end_run,
-    publish,
-    record_validations,
-    renew,
-    withdraw,
-)
+from penstock.ledger.writer import Publication, Totals, end_run, publish, record_validations, renew, withdraw
 from penstock.resources.usage import Usage
 from penstock.run_types import ModelPin, ScoringRun, Validation
 from penstock.spec.expectation_types import Outcome

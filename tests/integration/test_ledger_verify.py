@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from penstock.database.connections import Database, open_database
 from penstock.errors import DestinationTaken, RenameRefused
 from penstock.interval import DataInterval
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.destinations import refuse_others
 from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import destinations, partitions, runs
-from penstock.ledger.writer import ClaimRequest, Totals, claim, publish, withdraw
+from penstock.ledger.writer import Totals, publish, withdraw
 from penstock.run.load import load_partition
 from penstock.run_types import Features, ModelPin, Partition, ScoredRows, ScoringRun
 from penstock.sources.logs.landed import landed_table

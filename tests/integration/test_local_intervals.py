@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.errors import OverlappingRuns
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.reader import find_run, list_runs
-from penstock.ledger.writer import ClaimRequest, Totals, claim, publish
+from penstock.ledger.writer import Totals, publish
 from penstock.run.planning import Plan, PlanRequest, plan_intervals
 from penstock.run_types import ModelPin
 from penstock.spec.pipeline import Pipeline

@@ -14,11 +14,12 @@ from penstock.database.connections import Database, open_database
 from penstock.errors import DestinationDisputed, DestinationTaken, IntervalBusy, OverlappingRuns, TransientError
 from penstock.interval import DataInterval, merge
 from penstock.ledger import writer
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.destinations import destination_name, find_dispute, refuse_others
 from penstock.ledger.reader import find_run, list_runs
 from penstock.ledger.tables import destinations, runs
-from penstock.ledger.writer import ClaimRequest, Publication, Totals, claim, publish, withdraw
+from penstock.ledger.writer import Publication, Totals, publish, withdraw
 from penstock.run.planning import PlanRequest, plan_intervals
 from penstock.run_types import ModelPin, ScoringRun
 from penstock.spec.pipeline import Pipeline

@@ -17,11 +17,12 @@ from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.errors import DatabaseUnavailable, LinesPruned, TakenOver
 from penstock.interval import DataInterval
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.coverage import NOTHING_DONE, Coverage, read_coverage
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs
 from penstock.ledger.tables import runs
-from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
+from penstock.ledger.writer import Totals, end_run, publish, withdraw
 from penstock.run.load import load_partition
 from penstock.run_types import FailedExpectation, Features, ModelPin, Partition, Refusal, ScoredRows, ScoringRun
 from penstock.sources.logs.landed import LogReader, landed_table

@@ -170,7 +170,8 @@ def test_a_release_lifts_a_halted_interval_under_its_limit(make_place: Callable[
 
 
 def test_a_run_that_was_claimed_before_a_release_does_not_settle_it(make_place: Callable[..., Place]) -> None:
-    from penstock.ledger.writer import ClaimRequest, Totals, claim, publish
+    from penstock.ledger.claims import ClaimRequest, claim
+    from penstock.ledger.writer import Totals, publish
     from penstock.run_types import ModelPin
     from penstock.spec.yaml_file import load_pipeline
 

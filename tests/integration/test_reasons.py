@@ -18,8 +18,9 @@ from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.errors import SpecError
 from penstock.interval import DataInterval
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.reader import list_runs, validations_of
-from penstock.ledger.writer import ClaimRequest, Totals, claim, publish
+from penstock.ledger.writer import Totals, publish
 from penstock.models.training import train
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.run.load import load_partition

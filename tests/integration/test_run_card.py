@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 
 from penstock.database.connections import Database, open_database
 from penstock.interval import Grid
+from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.lineage import earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.reader import RunRecord, find_run, list_runs
 from penstock.ledger.tables import partitions, validations
-from penstock.ledger.writer import ClaimRequest, Totals, claim, end_run, publish, withdraw
+from penstock.ledger.writer import Totals, end_run, publish, withdraw
 from penstock.report.card import run_card
 from penstock.report.document import read_document
 from penstock.run_types import ModelPin

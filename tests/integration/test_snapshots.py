@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.errors import DatabaseUnusable, SnapshotLost
-from penstock.ledger import writer
+from penstock.ledger import claims
 from penstock.ledger.reader import list_runs, rows_done
 from penstock.privacy.masking import NO_MASKING
 from penstock.run.extract import extract_partition, plan_partitions
@@ -84,7 +84,7 @@ def test_rows_that_change_while_partitions_are_read_are_seen_as_they_were_planne
 def test_the_other_sources_of_a_connection_are_read_at_the_same_moment(make_place: Callable[..., Place]) -> None:
     place, driver = make_driver(make_place)
     pin = driver.registry.resolve(driver.pipeline.model)
-    run = writer.claim(driver.warehouse, writer.ClaimRequest(driver.pipeline, None, pin, "due", 60))
+    run = claims.claim(driver.warehouse, claims.ClaimRequest(driver.pipeline, None, pin, "due", 60))
     assert run is not None
     with ExitStack() as held:
         source_plan = plan_partitions(run, connector(), NO_MASKING, keep_open=held)
