@@ -201,7 +201,7 @@ def test_every_history_ends_with_what_the_model_says(
 def test_a_history_accepts_a_halted_day_and_scores_it_again_after_a_change(
     machine: Callable[[str], type[RuleBasedStateMachine]], dialect: str
 ) -> None:
-    """The way that a random history seldom takes: halt, accept, accept again, late rows that halt, and ones that pass."""
+    """Halt, accept, accept again, then late rows that halt, and late rows that pass."""
     it = machine(dialect).make_history()  # type: ignore[attr-defined]
     it.insert(START + timedelta(hours=1), DEAREST)
     it.insert(START + timedelta(hours=2), DEAREST)
