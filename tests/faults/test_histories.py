@@ -26,6 +26,8 @@ from tests.shop import START
 moments = st.integers(0, 6 * 24).map(lambda hours: START + timedelta(hours=hours))
 goods = st.integers(0, len(GOODS) - 1)
 numbers = st.integers(0, 1000)
+DEAREST = len(GOODS) - 8
+"""Goods of the largest amount, which the model takes."""
 soak = pytest.mark.soak(sampled=False)
 
 
@@ -120,8 +122,12 @@ class Machine(RuleBasedStateMachine):
     def publish_again(self, number: int) -> None:
         self.it.publish_again(number)
 
-    @rule(number=numbers)
-    def accept(self, number: int) -> None:
+    @rule(created=moments, number=numbers)
+    def accept(self, created: Any, number: int) -> None:
+        """Halt a day that is over, and accept one of the halted runs."""
+        self.it.now = max(self.it.now, created + timedelta(days=1))
+        self.it.insert(created, DEAREST)
+        self.it.run()
         self.it.accept(number)
 
     @invariant()
@@ -188,3 +194,32 @@ def test_every_history_ends_with_what_the_model_says(
     machine: Callable[[str], type[RuleBasedStateMachine]], dialect: str, histories: int
 ) -> None:
     play(machine(dialect), histories)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+def test_a_history_accepts_a_halted_day_and_scores_it_again_after_a_change(
+    machine: Callable[[str], type[RuleBasedStateMachine]], dialect: str
+) -> None:
+    """Halt, accept, accept again, then late rows that halt, and late rows that pass."""
+    it = machine(dialect).make_history()  # type: ignore[attr-defined]
+    it.insert(START + timedelta(hours=1), DEAREST)
+    it.insert(START + timedelta(hours=2), DEAREST)
+    it.now = START + timedelta(days=1)
+    try:
+        it.run()
+        assert it.published() == []
+        it.accept(0)
+        assert len(it.published()) == 1
+        it.check()
+        it.accept(0)
+        it.run()
+        it.update(1, START + timedelta(hours=3), DEAREST)
+        it.run()
+        it.check()
+        it.update(1, START + timedelta(hours=3), 0)
+        it.update(2, START + timedelta(hours=3), 0)
+        it.finish()
+    finally:
+        it.close()
+        close_engines()
