@@ -1,7 +1,7 @@
 """Choose the runs of two sides that are compared, and pair those of one interval.
 
-A side is named by a run's ID, by a model version (`card-risk/3`), or by a variant (`live`, `shadow:card-risk/3`,
-`sandbox:wider`). Only runs that are or were published are compared, because others may lack rows.
+A side is named by a run's ID, by a model version (`card-risk/3`), or by a variant (`live`, `shadow:card-risk/3`). Only
+runs that are or were published are compared, because others may lack rows.
 """
 
 import re
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.errors import CompareRefused, nearest
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.pointer_moves import SANDBOX, WAS_LIVE, is_live
+from penstock.ledger.pointer_moves import BY_VERSION, WAS_LIVE, is_live
 from penstock.ledger.reader import RunRecord, fetch_runs, find_run, select_runs
 from penstock.ledger.tables import runs
 from penstock.run_types import interval_label
@@ -107,7 +107,7 @@ def _find_side(database: Database, pipeline: str, name: str, start: datetime | N
     if name in variants:
         return _choose_runs(name, fetch_runs(database, query.where(runs.c.variant == name)))
     if name in versions:
-        found = fetch_runs(database, query.where(runs.c.variant.not_like(f"{SANDBOX}%")))
+        found = fetch_runs(database, query.where(BY_VERSION))
         return _choose_runs(name, [run for run in found if name in map(str, run.pins.values())])
     if re.fullmatch(r"[0-9a-fA-F]+", name):
         return Side(name, (_find_one(database, pipeline, name),))
@@ -133,10 +133,11 @@ def _find_one(database: Database, pipeline: str, run_id: str) -> RunRecord:
 
 
 def _choose_runs(name: str, found: Sequence[RunRecord]) -> Side:
-    """Return of each interval one run: one with rows, if possible the live one, else the newest published one."""
+    """Return of each interval one run: one with rows, if possible the live one, else one of all rows and published."""
 
     def order(run: RunRecord) -> tuple[Any, ...]:
-        return run.rows_pruned_at is None, is_live(run), run.state == "published", run.started_at, run.run_id
+        kept, whole = run.rows_pruned_at is None, run.share is None
+        return kept, is_live(run), whole, run.state == "published", run.started_at, run.run_id
 
     chosen: dict[str, RunRecord] = {}
     for run in found:
@@ -174,7 +175,7 @@ def _unknown(pipeline: str, name: str, known: Sequence[str]) -> CompareRefused:
         name,
         "",
         named if known else "no run was published yet",
-        "Name a run's ID, a model version as in card-risk/3, or a variant: live, shadow:… or sandbox:…",
+        "Name a run's ID, a model version as in card-risk/3, or a variant: live or shadow:card-risk/3.",
     )
 
 

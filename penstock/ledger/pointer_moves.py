@@ -29,8 +29,8 @@ WAS_LIVE = ("superseded", "withdrawn")
 """States of a run that was live before."""
 Admit = Callable[[sa.Connection, "Sequence[RunRecord]"], None]
 """Refuses runs that may not become live. Called under the locks, and without them for a look."""
-SANDBOX = "sandbox:"
-"""How the variants of sandboxes begin. Their pipeline may differ, so a version's runs do not include them."""
+BY_VERSION = sa.or_(runs.c.variant == LIVE, runs.c.variant.startswith(SHADOW))
+"""The condition for runs that a version's name stands for. Runs of other variants are named by themselves."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def find_scored_by(
 ) -> list[RunRecord]:
     """Return the newest runs that a model version scored, of intervals where it scored no live run.
 
-    Of runs that overlap, the newest is taken. Withdrawn runs and those of sandboxes are left out.
+    Of runs that overlap, the newest is taken. Withdrawn runs are left out.
 
     Args:
         start, end: Take only intervals that touch `[start, end)`.
@@ -156,12 +156,12 @@ def find_scored_by(
         runs.c.state == "superseded", sa.and_(runs.c.state == "published", runs.c.variant.startswith(SHADOW))
     )
     live = sa.and_(runs.c.state == "published", runs.c.variant == LIVE)
-    query = select_runs().where(runs.c.pipeline == pipeline, sa.or_(shown, live), runs.c.rows_pruned_at.is_(None))
+    mine = (runs.c.pipeline == pipeline, BY_VERSION, runs.c.rows_pruned_at.is_(None))
+    query = select_runs().where(*mine, sa.or_(shown, live))
     if start is not None:
         query = query.where(runs.c.interval_end > start)
     if end is not None:
         query = query.where(runs.c.interval_start < end)
-    query = query.where(runs.c.variant.not_like(f"{SANDBOX}%"))
     chosen: list[RunRecord] = []
     for run in fetch_runs(database, query.order_by(runs.c.destination, runs.c.interval_start, runs.c.started_at)):
         if all((pin.name, pin.version) != (name, version) for pin in run.pins.values()):

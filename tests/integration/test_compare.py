@@ -158,24 +158,24 @@ def test_a_picture_is_drawn(place: ChangingPlace, suffix: str) -> None:
 
 
 @on_each_warehouse
-def test_variants_and_sandboxes_are_sides(place: ChangingPlace) -> None:
+def test_variants_are_sides(place: ChangingPlace) -> None:
     first_of_day_two = next(
         run
         for run in reversed(list_runs(place.warehouse, limit=1000))
         if run.interval_key == scored_by(place, "1")[1].interval_key
     )
-    for run, variant in zip(scored_by(place, "1")[:2], ("shadow:card-risk/1", "sandbox:wider"), strict=True):
+    for run, variant in zip(scored_by(place, "1")[:2], ("shadow:card-risk/1", "trial:wider"), strict=True):
         with place.warehouse.writing() as connection:
             made = {"state": "published", "variant": variant, "replaced_by_run_id": None, "retired_at": None}
             connection.execute(sa.update(runs).where(runs.c.run_id == run.run_id).values(**made))
 
     shadow = compare(place, "live", "shadow:card-risk/1")
-    sandbox = compare(place, "live", "sandbox:wider")
-    version = compare(place, "card-risk/2", "card-risk/1")  # the run of the sandbox is not the version's
+    trial = compare(place, "live", "trial:wider")
+    version = compare(place, "card-risk/2", "card-risk/1")  # the run of another variant is not the version's
 
     assert [each["interval"] for each in shadow["intervals"]] == ["2026-01-01 → 01-02"]
-    assert [each["interval"] for each in sandbox["intervals"]] == ["2026-01-02 → 01-03"]
-    assert sandbox["intervals_only_a"] == ["2026-01-01 → 01-02", "2026-01-03 → 01-04"]
+    assert [each["interval"] for each in trial["intervals"]] == ["2026-01-02 → 01-03"]
+    assert trial["intervals_only_a"] == ["2026-01-01 → 01-02", "2026-01-03 → 01-04"]
     assert [each["run_b"] for each in version["intervals"]] == [
         scored_by(place, "1")[0].run_id,
         first_of_day_two.run_id,

@@ -147,7 +147,7 @@ def test_a_challengers_past_goes_live_in_one_command_as_the_dry_run_counted(plac
 
 
 def as_variant(place: ChangingPlace, run: RunRecord, variant: str, state: str = "published") -> None:
-    """Make a run what a challenger or a sandbox leaves."""
+    """Make a run what a challenger leaves."""
     made = {"state": state, "variant": variant, "replaced_by_run_id": None, "retired_at": None}
     with place.warehouse.writing() as connection:
         connection.execute(sa.update(runs).where(runs.c.run_id == run.run_id).values(**made))
@@ -159,9 +159,9 @@ def count_rows(place: ChangingPlace) -> int:
 
 
 @pytest.mark.parametrize("state", ["published", "superseded"])
-def test_a_sandboxes_run_does_not_go_live_with_the_version_that_it_tried(place: ChangingPlace, state: str) -> None:
+def test_a_run_of_another_variant_does_not_go_live_with_its_version(place: ChangingPlace, state: str) -> None:
     for run in scored_by(place, "1"):
-        as_variant(place, run, "sandbox:wider", state)
+        as_variant(place, run, "trial:wider", state)
 
     code, text = place.command("publish", "--pipeline", "card-risk", "--scored-by", "card-risk/1", "--dry-run")
 
