@@ -1,5 +1,6 @@
 """`penstock explain`: one score, with everything that is known about it."""
 
+import json
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -116,6 +117,16 @@ def _as_object(
         "promotions": [asdict(promotion) for promotion in promotions],
         "moves": [asdict(move) for move in record.moves],
         "forgotten_at": record.forgotten_at,
+        "labels": [{"value": json.loads(label.value), "seen_at": label.seen_at} for label in record.labels],
+        "drift": [
+            {
+                "column": each.profile.column,
+                "alarm": each.profile.alarm,
+                "psi": each.psi,
+                "null_change": each.null_change,
+            }
+            for each in record.drift.compared
+        ],
         "others": [
             {
                 "run_id": other.run.run_id,

@@ -11,14 +11,18 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import RunNotFound
+from penstock.labels.key_text import possible_keys
+from penstock.labels.stored import Label, labels_of
 from penstock.ledger.destinations import destination_name, split_name
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.pointer_moves import MoveRecord, is_live, moves_of
+from penstock.ledger.profiles import read_profiles
 from penstock.ledger.quarantine import QuarantinedRow, refusals_of
 from penstock.ledger.reader import RunRecord, find_run, read_runs, select_runs
 from penstock.ledger.tables import forgotten, runs, validations
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey
+from penstock.report.drift import RunDrift, measure_run
 from penstock.run.history_table import HistoryRunId
 from penstock.run.reasons_table import BUDGET, REASON
 from penstock.spec.pipeline import Pipeline
@@ -27,6 +31,9 @@ from penstock.upkeep.stored_rows import HISTORY, REASONS, match_key, row_tables,
 
 OTHER_SCORES = 20
 """Most other scores of a key that are shown, the newest first."""
+
+
+NO_DRIFT = RunDrift((), ())
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,10 @@ class KeyRecord:
     refusals: tuple[QuarantinedRow, ...]
     moves: tuple[MoveRecord, ...]
     forgotten_at: tuple[datetime, ...]
+    labels: tuple[Label, ...] = ()
+    """What became of the row, as far as `penstock labels collect` knows, the newest first."""
+    drift: RunDrift = NO_DRIFT
+    """The drift of the run, or of the champion's run of a challenger."""
 
     @property
     def lacks_reasons(self) -> bool:
@@ -101,7 +112,9 @@ def read_key(
     others = tuple(each for each in found if each is not shown)
     refused = _read_refusals(database, pipeline, row_key, masking)
     moves = tuple(moves_of(database, shown.run.run_id)) if shown else ()
-    return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone)
+    known = labels_of(database, pipeline.name, possible_keys(row_key, pipeline.key, masking))
+    drift = measure_run(read_profiles(database, shown.run.champion_run_id or shown.run.run_id)) if shown else NO_DRIFT
+    return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone, known, drift)
 
 
 def _order(score: KeyScore) -> tuple[bool, str, datetime]:

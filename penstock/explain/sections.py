@@ -5,14 +5,17 @@ from typing import Any
 
 from penstock.explain.promotions import Promotion
 from penstock.explain.scores import OTHER_SCORES, KeyRecord, KeyScore, StoredReason
+from penstock.labels.stored import Label
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.quarantine import QuarantinedRow
 from penstock.report.blocks import Block, Code, Column, Inline, Items, Line, Paragraph, RunName, Section, Status, Table
+from penstock.report.drift import RunDrift, name_baseline
 from penstock.report.sections import DIGEST, describe_models, describe_move
 from penstock.run.reasons_table import BUDGET, NONE, NOT_SCORED
 from penstock.run_types import interval_label
 from penstock.spec.pipeline import Pipeline
 from penstock.timezones import describe_moment
+from penstock.wording import plural
 
 _BAR = 20
 """Characters of the longest bar."""
@@ -44,6 +47,11 @@ def build_sections(
     if record.shown:
         sections.append(Section(("Score",), [Items(_list_columns(record.shown))]))
         sections.append(Section((f"Reasons: {origin}",), _list_reasons(record.reasons)))
+    if record.labels:
+        sections.append(Section(("Labels",), [Items([_describe_label(label, zone) for label in record.labels])]))
+    if record.drift.baseline:
+        title = ("Drift of its run against ", Code(name_baseline(record.drift.baseline)))
+        sections.append(Section(title, [Items(_list_drift(record.drift))]))
     if record.refusals:
         sections.append(Section(("Refused",), [Items([_describe_refusal(row, zone) for row in record.refusals])]))
     if record.notes:
@@ -121,6 +129,21 @@ def _list_reasons(reasons: Sequence[StoredReason]) -> list[Block]:
         for reason in ranked
     ]
     return [*stated, Table(columns, rows)]
+
+
+def _describe_label(label: Label, zone: str) -> Line:
+    value = "taken back" if label.value == "null" else label.value
+    return (Code(value), f", seen {describe_moment(label.seen_at, zone)}")
+
+
+def _list_drift(drift: RunDrift) -> list[Line]:
+    """List the columns that have drifted, or say that none has."""
+    found: list[Line] = [
+        (Code(each.profile.column), f" {each.profile.alarm}: PSI {each.psi:.2f}, NULLs {each.null_change:+.1%}")
+        for each in drift.compared
+        if each.profile.alarm
+    ]
+    return found or [(f"no alarm in {plural(len(drift.compared), 'column')}",)]
 
 
 def _describe_refusal(row: QuarantinedRow, zone: str) -> Line:

@@ -85,6 +85,12 @@ def find_labels(
     return {key: value for key, value in values.items() if value is not None}
 
 
+def labels_of(database: Database, pipeline: str, keys: Sequence[str]) -> tuple[Label, ...]:
+    """Return all labels of some keys, the newest by `seen_at` first."""
+    with database.reading() as connection:
+        return tuple(sorted(_stored(connection, pipeline, keys), key=lambda label: label.seen_at, reverse=True))
+
+
 def count_labels(database: Database, pipeline: str) -> int:
     """Count the stored labels of a pipeline, changed ones each time."""
     with database.reading() as connection:

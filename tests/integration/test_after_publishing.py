@@ -143,6 +143,11 @@ def test_labels_judge_champion_and_challenger_on_the_same_rows_and_explain_shows
     assert compared["rows"]["both"] == sum(run.rows_scored or 0 for run in everything.runs("live"))
     assert len(explained["reasons"]) == 2
     assert {other["variant"] for other in explained["others"]} == {"shadow:card-risk/2"}
+    assert [label["value"] for label in explained["labels"]] == [key % 3 // 2]
+    assert {each["column"]: each["alarm"] for each in explained["drift"]}["amount"] is None
+    shown = everything.call("explain", spec, str(key))
+    assert f"{key % 3 // 2}, seen 2026-01-03 00:00 UTC" in shown
+    assert "Drift of its run against card-risk/1" in shown
     everything.verify()
 
 
