@@ -71,7 +71,10 @@ class Everything:
 
     def ids_in(self, table: str) -> set[str]:
         with self.place.warehouse.reading() as connection:
-            return {str(row[0]) for row in connection.execute(sa.text(f"select distinct run_id from {table}"))}
+            return {
+                str(row[0]).replace("-", "")
+                for row in connection.execute(sa.text(f"select distinct run_id from {table}"))
+            }
 
     def blocked(self) -> int:
         with self.place.warehouse.reading() as connection:
