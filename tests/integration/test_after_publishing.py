@@ -71,10 +71,8 @@ class Everything:
 
     def ids_in(self, table: str) -> set[str]:
         with self.place.warehouse.reading() as connection:
-            return {
-                str(row[0]).replace("-", "")
-                for row in connection.execute(sa.text(f"select distinct run_id from {table}"))
-            }
+            found = connection.execute(sa.text(f"select distinct run_id from {table}")).scalars().all()
+        return {str(run_id).replace("-", "") for run_id in found}
 
     def blocked(self) -> int:
         with self.place.warehouse.reading() as connection:
