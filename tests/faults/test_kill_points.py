@@ -16,7 +16,7 @@ from tests.faults.harness.scene import Scene
 
 pytestmark = pytest.mark.slow
 
-SHARES = 10
+SHARES = 20
 soak = pytest.mark.soak
 
 
@@ -37,80 +37,48 @@ def heal_after_kill(scene: Scene, points: list[int], how: How = "steps") -> None
     trial.check_healed()
 
 
+@pytest.fixture(scope="module")
+def full_scenes(tmp_path_factory: pytest.TempPathFactory, empty_database: Callable[..., str]) -> Callable[[str], Scene]:
+    """Give a dialect's scene whose runs have a challenger, and reasons that the budget leaves to some rows."""
+    made: dict[str, Scene] = {}
+
+    def scene(dialect: str) -> Scene:
+        if dialect not in made:
+            made[dialect] = Scene(tmp_path_factory.mktemp(f"full_{dialect}"), dialect, empty_database)
+            made[dialect].add_challenger("reasons: {when: score > 0, budget: {rows: 20}}")
+            assert {row[-1] for row in made[dialect].twin.reasons} > {"budget"}
+        return made[dialect]
+
+    return scene
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("share", [pytest.param(n, marks=[soak] if n else []) for n in range(SHARES)])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_run_killed_before_any_statement_is_healed_by_the_next(
-    scenes: Callable[[str], Scene], dialect: str, share: int, tell: Tell
+    full_scenes: Callable[[str], Scene], dialect: str, share: int, tell: Tell
 ) -> None:
-    scene = scenes(dialect)
+    scene = full_scenes(dialect)
     points = find_kill_points(scene)[share::SHARES]
     for point in points:
         heal_after_kill(scene, [point])
     tell(f"kill -9 before a statement, share {share}", dialect, f"{len(points)} of {len(points)} healed")
 
 
-def with_reasons(scene: Scene) -> Scene:
-    """Have the scene's runs store reasons, and leave some rows to the budget."""
-    scene.write_spec(15, "reasons: {when: score > 0, budget: {rows: 20}}")
-    assert {row[-1] for row in scene.twin.reasons} > {"budget"}
-    return scene
-
-
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("table", ["penstock_profiles", "card_risk_scores__reasons"])
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_run_killed_at_a_statement_about_its_reasons_is_healed_by_the_next(
-    make_scene: Callable[..., Scene], dialect: str, tell: Tell
+def test_a_run_killed_around_a_statement_about_a_table_is_healed_by_the_next(
+    full_scenes: Callable[[str], Scene], dialect: str, table: str, tell: Tell
 ) -> None:
-    scene = with_reasons(make_scene(dialect))
+    """Before each of them and after it, so that rows are there of a run that was never published."""
+    scene = full_scenes(dialect)
     boundaries = scene.trial().run().boundaries
-    points = [number for number, name in enumerate(boundaries, 1) if "reasons" in name]
-    for point in points:
-        heal_after_kill(scene, [point])
-    tell("kill -9 before and after a statement about reasons", dialect, f"{len(points)} healed")
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("share", range(SHARES))
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_run_with_reasons_killed_before_any_statement_is_healed_by_the_next(
-    make_scene: Callable[..., Scene], dialect: str, share: int, tell: Tell
-) -> None:
-    scene = with_reasons(make_scene(dialect))
-    points = find_kill_points(scene)[share::SHARES]
-    for point in points:
-        heal_after_kill(scene, [point])
-    tell(f"kill -9 before a statement of a run with reasons, share {share}", dialect, f"{len(points)} healed")
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("share", [pytest.param(n, marks=[soak] if n else []) for n in range(SHARES)])
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_run_with_a_challenger_killed_before_any_statement_is_healed_by_the_next(
-    make_scene: Callable[..., Scene], dialect: str, share: int, tell: Tell
-) -> None:
-    scene = make_scene(dialect)
-    scene.add_challenger()
-    points = find_kill_points(scene)[share::SHARES]
-    for point in points:
-        heal_after_kill(scene, [point])
-    tell(f"kill -9 of a run with a challenger, share {share}", dialect, f"{len(points)} of {len(points)} healed")
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_run_killed_before_a_statement_about_profiles_is_healed_by_the_next(
-    scenes: Callable[[str], Scene], dialect: str, tell: Tell
-) -> None:
-    """Before each of them and after it, so that profiles are there of a run that was never published."""
-    scene = scenes(dialect)
-    boundaries = scene.trial().run().boundaries
-    about = [number for number, name in enumerate(boundaries, 1) if "penstock_profiles" in name]
+    about = [number for number, name in enumerate(boundaries, 1) if table in name]
     assert len(about) >= 3
     for point in about:
         heal_after_kill(scene, [point])
-    tell("kill -9 at a statement about profiles", dialect, f"{len(about)} of {len(about)} healed")
+    tell(f"kill -9 around a statement about {table}", dialect, f"{len(about)} of {len(about)} healed")
 
 
 @pytest.mark.soak
@@ -121,7 +89,7 @@ def test_the_real_flow_killed_at_every_tenth_statement_is_healed_by_the_next(
     scenes: Callable[[str], Scene], dialect: str, tell: Tell
 ) -> None:
     scene = scenes(dialect)
-    points = find_kill_points(scene, "flow")[SHARES // 2 :: SHARES]
+    points = find_kill_points(scene, "flow")[5::10]
     for point in points:
         heal_after_kill(scene, [point], "flow")
     tell("kill -9 before a statement, real flow", dialect, f"{len(points)} of {len(points)} healed")
@@ -134,7 +102,7 @@ def test_a_run_killed_while_it_heals_is_healed_by_the_one_after(
     scenes: Callable[[str], Scene], dialect: str, tell: Tell
 ) -> None:
     scene = scenes(dialect)
-    firsts = find_kill_points(scene)[7::SHARES]
+    firsts = find_kill_points(scene)[7::10]
     seconds = [*firsts[3:], *firsts[:3]]
     for pair in zip(firsts, seconds, strict=True):
         heal_after_kill(scene, list(pair))

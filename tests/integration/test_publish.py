@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -323,15 +324,15 @@ def test_of_two_moves_at_once_both_leave_one_live_run_an_interval(place: Changin
     ended: list[object] = []
 
     def move(run_ids: list[str]) -> None:
-        for _ in range(20):
+        for _ in range(100):
             try:
                 ended.append(publish_with_rows(place.warehouse, run_ids, "Ada", "at once"))
                 return
             except WrongState as error:
                 ended.append(error)
                 return
-            except TransientError:
-                continue
+            except TransientError:  # DuckDB refuses the second of two transactions, and does not let it wait
+                time.sleep(0.1)
 
     threads = [threading.Thread(target=move, args=(run_ids,)) for run_ids in (old, new, old)]
     for thread in threads:

@@ -120,10 +120,10 @@ class Scene:
             assert self._twin.profiles
         return self._twin
 
-    def add_challenger(self) -> None:
-        """Have a second version of the model score beside the first one from now on."""
+    def add_challenger(self, *lines: str) -> None:
+        """Have a second version of the model score beside the first one from now on, with more lines of the spec."""
         train_model(self.folder / "models", alias="challenger", rounds=3)
-        self.write_spec(15, "challengers: [{model: card-risk@challenger}]")
+        self.write_spec(15, "challengers: [{model: card-risk@challenger}]", *lines)
 
     def forget_twin(self) -> None:
         """Have the next twin run on what the scene holds by then."""
