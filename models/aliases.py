@@ -22,7 +22,7 @@ class AliasMove(Part):
     previous: str | None = None
     at: UtcDatetime
     by: str = ""
-    """Who moved it, as the person typed it. Empty: nobody said."""
+    """Who moved it, as the person typed it. Empty: no name was given."""
     note: str = ""
 
 

@@ -31,7 +31,7 @@ class Measured:
     measured_runs: int
     """Runs whose performance was computed."""
     alerts: tuple[Alert, ...]
-    """Metrics beyond their limits that nobody was told of."""
+    """Metrics beyond their limits that no message was sent about."""
 
     def describe(self) -> str:
         """Say what was done, in one line."""

@@ -17,7 +17,7 @@ class Promotion:
     alias: str
     moved_at: datetime
     moved_by: str
-    """As the person typed it. Empty: nobody said."""
+    """As the person typed it. Empty: no name was given."""
     note: str
 
 

@@ -29,7 +29,7 @@ class Alert:
 
 
 def judge_performance(database: Database, question: Question) -> list[Alert]:
-    """Begin and end the episodes of the pipeline's alerts. Return those that nobody was told of yet."""
+    """Begin and end the episodes of the pipeline's alerts. Return those that no message was sent about yet."""
     pipeline = question.pipeline.name
     broken = dict(_find_broken(database, question))
     with database.writing() as connection:
@@ -49,7 +49,7 @@ def list_alerts(database: Database, pipeline: str, *, only_new: bool = False) ->
     """Return the episodes that last, by metric.
 
     Args:
-        only_new: Only those that nobody was told of.
+        only_new: Only those that no message was sent about.
     """
     columns = performance_alerts.c
     query = sa.select(columns.metric, columns.message, columns.began_at)

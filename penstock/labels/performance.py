@@ -13,7 +13,7 @@ from penstock.database.connections import Database
 from penstock.labels.judged_rows import ALL_ROWS, Question, SliceSums, judged_from, sum_run
 from penstock.ledger.label_sources import LabelSourceRecord, read_label_source
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
+from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, touching
 from penstock.ledger.tables import label_sources, performance, runs
 from penstock.monitor.performance_sums import read_sums
 from penstock.spec.labels import Labels
@@ -67,11 +67,9 @@ def list_judged_runs(
         runs.c.rows_scored > 0,
         runs.c.rows_pruned_at.is_(None),
     )
-    if start is not None:
-        query = query.where(runs.c.interval_end > start)
-    if end is not None:
-        query = query.where(runs.c.interval_start < end)
-    return fetch_runs(database, query.order_by(runs.c.interval_start, runs.c.variant, runs.c.run_id))
+    return fetch_runs(
+        database, touching(query, start, end).order_by(runs.c.interval_start, runs.c.variant, runs.c.run_id)
+    )
 
 
 def refresh_performance(database: Database, question: Question) -> int:

@@ -239,6 +239,13 @@ def find_run(database: Database, prefix: str) -> RunRecord:
     return found[0]
 
 
+def touching(query: sa.Select[Any], start: datetime | None, end: datetime | None) -> sa.Select[Any]:
+    """Limit a query of runs to those whose interval touches `[start, end)`. None: no limit on that side."""
+    if start is not None:
+        query = query.where(runs.c.interval_end > start)
+    return query if end is None else query.where(runs.c.interval_start < end)
+
+
 def list_published(
     database: Database, pipeline: str, start: datetime | None = None, end: datetime | None = None
 ) -> list[RunRecord]:
@@ -250,11 +257,7 @@ def list_published(
     if not has_ledger(database):
         return []
     query = select_runs().where(runs.c.pipeline == pipeline, runs.c.state == "published", runs.c.variant == LIVE)
-    if start is not None:
-        query = query.where(runs.c.interval_end > start)
-    if end is not None:
-        query = query.where(runs.c.interval_start < end)
-    return fetch_runs(database, query.order_by(runs.c.interval_start))
+    return fetch_runs(database, touching(query, start, end).order_by(runs.c.interval_start))
 
 
 def find_published(database: Database, pipeline: Pipeline, key: str) -> RunRecord:

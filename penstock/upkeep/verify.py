@@ -156,7 +156,7 @@ def _links_are_runs(connection: sa.Connection) -> Iterator[Violation]:
 
 
 def _halts_are_overruled_once(connection: sa.Connection) -> Iterator[Violation]:
-    """Find runs that readers see, or saw, although an expectation halted them and nobody accepted them, once."""
+    """Find runs that were published although a gate halted them, without exactly one acceptance."""
     accepted = sa.select(moves.c.run_id).where(moves.c.state_before == HALTED)
     halted = sa.select(validations.c.run_id).where(validations.c.outcome == HALTED).except_(accepted)
     shown = sa.and_(runs.c.state.in_(("published", *WAS_LIVE)), runs.c.run_id.in_(halted))
