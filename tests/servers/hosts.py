@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +113,15 @@ class Network:
     bridge: str
     prefix: str
     hosts: list[Host] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=lambda: count(2))
+    """Each number is used once: the kernel removes an interface some time after its namespace."""
 
     @property
     def address(self) -> str:
         return f"{self.prefix}.1"
 
     def add_host(self) -> Host:
-        number = len(self.hosts) + 2
+        number = next(self.numbers)
         host = Host(f"{self.bridge}h{number}", f"{self.prefix}.{number}")
         inside = f"{self.bridge}v{number}"
         _ip("netns", "add", host.name)
