@@ -26,6 +26,7 @@ from penstock.models.manifest import Manifest
 from penstock.models.needs import given_columns, needed_columns, outputs_of
 from penstock.models.registry import Registry
 from penstock.privacy.masking import MaskingPolicy
+from penstock.resources.free_memory import return_large_blocks
 from penstock.resources.memory import MemoryPlan, RequestedLoad
 from penstock.resources.usage import PartitionMeter, Usage
 from penstock.run.budget import keep_budget
@@ -302,12 +303,15 @@ class ScoringSteps:
             return None
         from penstock.models.memory_profile import SampleRun, fit_memory  # not above: it imports pandas
 
+        return_large_blocks()  # before the rows are measured, which are then read in the same way
         group = source_plan.largest_group.rows if source_plan.largest_group else 0
         requested = RequestedLoad(self.pipeline.name, rows, partition_rows, in_flight, self.pipeline.audit_rows, group)
         return fit_memory(SampleRun(run, connect, self.registry, self.options()), limit, requested)
 
     def extract(self, run: ScoringRun, partition: Partition) -> ExtractedRows:
         """Read one slice of the primary source, and the other sources' rows."""
+        if self.settings.memory is not None:
+            return_large_blocks()
         return extract_partition(run, partition, self.connect.of_run(run.run_id))
 
     def validate(
