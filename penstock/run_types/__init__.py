@@ -7,6 +7,7 @@ from penstock.run_types.challengers import (
     PinnedChallenger,
     pin_challengers,
 )
+from penstock.run_types.chosen_rows import ChosenRows, KeptRows, keep_rows
 from penstock.run_types.findings import (
     BrokenRecord,
     FailedExpectation,
@@ -64,6 +65,7 @@ __all__ = [
     "BrokenRecord",
     "ChallengerResult",
     "Challengers",
+    "ChosenRows",
     "ColumnBins",
     "ColumnProfile",
     "ExtractedRows",
@@ -71,6 +73,7 @@ __all__ = [
     "Features",
     "FileState",
     "Horizon",
+    "KeptRows",
     "LeftOut",
     "LogNotes",
     "Misfit",
@@ -100,5 +103,6 @@ __all__ = [
     "deciding_model",
     "interval_key",
     "interval_label",
+    "keep_rows",
     "pin_challengers",
 ]
