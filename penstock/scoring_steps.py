@@ -291,8 +291,17 @@ class ScoringSteps:
         from penstock.models.memory_profile import SampleRun, fit_memory  # not above: it imports pandas
 
         group = source_plan.largest_group.rows if source_plan.largest_group else 0
-        requested = RequestedLoad(self.pipeline.name, rows, partition_rows, in_flight, self.pipeline.audit_rows, group)
+        counts = (rows, partition_rows, in_flight, self.pipeline.audit_rows, group, self._limit_reasons(run))
+        requested = RequestedLoad(self.pipeline.name, *counts)
         return fit_memory(SampleRun(run, connect, self.registry, self.options()), limit, requested)
+
+    def _limit_reasons(self, run: ScoringRun) -> int:
+        """Return how many rows the budget of `reasons` explains."""
+        if self.pipeline.reasons is None:
+            return 0
+        from penstock.explain.budget import limit_rows
+
+        return limit_rows(self.pipeline.reasons, self.registry.load(run.model).explained_row_seconds)
 
     def extract(self, run: ScoringRun, partition: Partition) -> ExtractedRows:
         """Read one slice of the primary source, and the other sources' rows."""

@@ -69,7 +69,7 @@ def keep_rows(rows: pa.Table, hashes: list[int], limit: int) -> ChosenRows:
 
 def _cut(blocks: tuple[KeptRows, ...], limit: int) -> tuple[KeptRows, ...]:
     """Keep the rows whose hash is among the lowest ones. Equal hashes are kept or left together."""
-    hashes = np.concatenate([block.hashes for block in blocks])
+    hashes = np.concatenate([np.empty(0, np.uint64), *(block.hashes for block in blocks)])
     if len(hashes) > limit:
         first_out = np.partition(hashes, limit)[limit]
         lower = hashes[hashes < first_out]
