@@ -107,7 +107,7 @@ def prepare_partitions(run: ScoringRun, partition_rows: int | None, snapshots: E
 
 @task(name="explain", task_run_name="explain", **RETRIED)
 def explain_rows(
-    run: ScoringRun, receipts: Sequence[Receipt], chosen: ChosenRows, check: Callable[[], None]
+    run: ScoringRun, receipts: Sequence[Receipt], chosen: ChosenRows, check: Callable[[], None] = lambda: None
 ) -> "ReasonCounts | None":
     """Make the reasons of the rows that the partitions have kept, and write them in one transaction.
 

@@ -4,6 +4,7 @@
 """
 
 import logging
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -14,12 +15,12 @@ from penstock.resources.usage import PartitionMeter
 from penstock.run.challengers import try_challenger
 from penstock.run_types import (
     ChallengerResult,
-    ChosenRows,
     Features,
     Partition,
     Receipt,
     ScoredRows,
     ScoringRun,
+    gather_receipts,
     interval_label,
 )
 from penstock.scoring_steps import ScoringSteps, timed
@@ -36,7 +37,7 @@ def score_claimed(steps: ScoringSteps, run: ScoringRun, partition_rows: int | No
         LeaseEnded: the lease could not be renewed; nothing was published.
     """
     with steps.lease(run) as active:
-        receipts, chosen = _score_partitions(steps, run, partition_rows, active)
+        receipts, chosen = gather_receipts(_score_partitions(steps, run, partition_rows, active))
         steps.explain(run, receipts, chosen, active.check)
         result = steps.audit(run, receipts)
         active.totals, active.quantiles = result.totals, result.score_quantiles
@@ -51,28 +52,20 @@ def score_claimed(steps: ScoringSteps, run: ScoringRun, partition_rows: int | No
 
 def _score_partitions(
     steps: ScoringSteps, run: ScoringRun, partition_rows: int | None, active: ActiveRun
-) -> tuple[list[Receipt], ChosenRows]:
-    """Score one partition after another. Stop after the first one that a gate halts.
-
-    Returns:
-        The receipts, and the rows to explain.
-    """
-    receipts: list[Receipt] = []
-    chosen = ChosenRows()
+) -> Iterator[Receipt]:
+    """Score one partition after another. Stop after the first one that a gate halts."""
     with ExitStack() as snapshots:
         source_plan = steps.prepare(run, partition_rows, snapshots)
         share = min(1.0, steps.pipeline.audit_rows / max(source_plan.rows, 1))
         for partition in source_plan.partitions:
             receipt = _score_partition(steps, run, partition, share)
-            chosen = chosen.add(receipt.chosen)
-            receipts.append(replace(receipt, chosen=None))
-            run = run.drop_challengers(receipts[-1].lost_challengers)
-            for spent in receipts[-1].all_spent:
+            run = run.drop_challengers(receipt.lost_challengers)
+            for spent in receipt.all_spent:
                 active.meter.add(spent)
             active.check()
-            if receipts[-1].halts:
+            yield receipt
+            if receipt.halts:
                 break
-    return receipts, chosen
 
 
 def _score_partition(steps: ScoringSteps, run: ScoringRun, partition: Partition, share: float) -> Receipt:

@@ -31,7 +31,15 @@ from penstock.run_types.profiles import (
     Profile,
     add_profiles,
 )
-from penstock.run_types.rows import ChallengerResult, ExtractedRows, Features, ReasonRows, Receipt, ScoredRows
+from penstock.run_types.rows import (
+    ChallengerResult,
+    ExtractedRows,
+    Features,
+    ReasonRows,
+    Receipt,
+    ScoredRows,
+    gather_receipts,
+)
 from penstock.run_types.scoring_run import (
     LeftOut,
     ModelPin,
@@ -101,6 +109,7 @@ __all__ = [
     "Waivers",
     "add_profiles",
     "deciding_model",
+    "gather_receipts",
     "interval_key",
     "interval_label",
     "keep_rows",

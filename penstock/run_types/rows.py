@@ -1,6 +1,6 @@
 """The rows of one partition from step to step, and its receipt."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -141,3 +141,16 @@ class ChallengerResult:
     error: str = ""
     halted: bool = False
     """Whether the error is that of a gate."""
+
+
+def gather_receipts(receipts: Iterable[Receipt]) -> tuple[list[Receipt], ChosenRows]:
+    """Take the rows to explain out of each receipt as it comes, so that no more are held than the budget explains.
+
+    Returns:
+        The receipts without these rows, and the rows of all partitions.
+    """
+    gathered, chosen = [], ChosenRows()
+    for receipt in receipts:
+        chosen = chosen.add(receipt.chosen)
+        gathered.append(replace(receipt, chosen=None))
+    return gathered, chosen
