@@ -10,7 +10,16 @@ from pathlib import Path
 from prefect import flow, task
 
 from penstock import Destination, Expectation, Halted, ModelRef, Pipeline, SqlSource, run_lease
-from penstock.tasks.interval import audit_run, claim_interval, plan, prepare_partitions, publish_run, resolve_models
+from penstock.run_types import gather_receipts
+from penstock.tasks.interval import (
+    audit_run,
+    claim_interval,
+    explain_rows,
+    plan,
+    prepare_partitions,
+    publish_run,
+    resolve_models,
+)
 from penstock.tasks.partitions import score_partitions
 from penstock.tasks.process_resources import connect, settings
 
@@ -44,7 +53,10 @@ def score_after_delivery(delivery: Path) -> int:
     assert run is not None, "a snapshot is always scored again"
     with run_lease(connect(PIPELINE.destination.connection), run, settings().lease_seconds):
         source_plan = prepare_partitions(run, None)
-        result = audit_run(run, list(score_partitions(run, source_plan.partitions, in_flight=2, sample_share=1.0)))
+        scored = score_partitions(run, source_plan.partitions, in_flight=2, sample_share=1.0)
+        receipts, chosen = gather_receipts(scored)
+        explain_rows(run, receipts, chosen)  # does nothing without `reasons`
+        result = audit_run(run, receipts)
         if result.halts:
             raise Halted(PIPELINE.name, planned.label, result.halts)  # the run ends as halted, nothing is published
         publish_run(run, result)

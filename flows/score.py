@@ -1,6 +1,7 @@
 """Score a pipeline: the order of the steps. The steps themselves are in `tasks` and below."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from penstock.ledger.run_lease import describe_error, end_claimed_run, run_lease
 from penstock.resources.free_memory import freeze_libraries
 from penstock.run.plan_notes import describe_range
 from penstock.run.planning import PlannedInterval
-from penstock.run_types import NO_CHALLENGERS, Challengers, Pins
+from penstock.run_types import NO_CHALLENGERS, Challengers, ChosenRows, Pins
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.artifacts import Progress, describe_ended, report, show_plan, show_summary
 from penstock.tasks.asked import read_asked_score
@@ -40,6 +41,7 @@ from penstock.tasks.interval import (
     audit_run,
     claim_interval,
     collect_logs,
+    explain_rows,
     plan,
     prepare_partitions,
     publish_run,
@@ -177,15 +179,19 @@ def score_interval(
                 if source_plan.fit:
                     logger.info("%s: %s", run.label, source_plan.fit.describe())
                 progress, receipts, done = Progress(run.label, source_plan.rows, len(source_plan.partitions)), [], 0
+                chosen = ChosenRows()
                 share = min(1.0, pipeline.audit_rows / max(source_plan.rows, 1))
                 at_once = in_flight(source_plan.fit)
                 for receipt in score_partitions(run, source_plan.partitions, at_once, share, watch.check):
-                    receipts.append(receipt)
+                    chosen = chosen.add(receipt.chosen)
+                    receipts.append(replace(receipt, chosen=None))
                     for spent in receipt.all_spent:
                         active.meter.add(spent)
                     done += receipt.extracted
                     progress.show(done)
                     active.check()
+            if pipeline.reasons is not None:
+                explain_rows(whole(run), whole(receipts), whole(chosen), whole(watch.check))
             result = audit_run(whole(run), whole(receipts))
             active.totals, active.quantiles = result.totals, result.score_quantiles
             announce_drift(run, result.new_alarms)

@@ -99,11 +99,12 @@ def measure_memory_profile(sample: SampleRun, limit: int) -> MemoryProfile:
     count = max(extracted.primary.num_rows, 1)
     others = sum(table.nbytes for table in extracted.others.values())
     reasons = sample.run.pipeline.reasons
-    explained = reasons.top * _REASON_BYTES if reasons else 0
-    written = _LOAD_COPIES * (scored.table.nbytes / count + explained)
+    stated = _REASON_BYTES if reasons else 0  # one line for each row, until it is explained
+    written = _LOAD_COPIES * (scored.table.nbytes / count + stated)
+    chosen = scored.features.table.nbytes / count + reasons.top * _REASON_BYTES if reasons else 0.0
     audited = sum(table.nbytes for table in scored.audit.values()) / count
     taken = max((grown - fixed) / count, extracted.primary.nbytes / count)
-    return MemoryProfile(base, max(fixed, others), taken + written, audited)
+    return MemoryProfile(base, max(fixed, others), taken + written, audited, chosen)
 
 
 def _growth(sample: SampleRun, rows: int) -> tuple[int, ExtractedRows, ScoredRows]:

@@ -44,11 +44,11 @@ from penstock.run.extract import (
 from penstock.run.load import count_rows, load_partition
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
-from penstock.run.reasons_table import count_explained
 from penstock.run.schema_contract import Comparison, compare_outputs, compare_sources, keep_contract, refuse_breaks
 from penstock.run_types import (
     NO_CHALLENGERS,
     Challengers,
+    ChosenRows,
     ExtractedRows,
     Features,
     Partition,
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 
     from penstock.run.audit import AuditResult
     from penstock.run.drift import DriftResult
+    from penstock.run.explained_rows import ReasonCounts
 
 logger = logging.getLogger(__name__)
 
@@ -234,7 +235,7 @@ class ScoringSteps:
         if source_plan.partitions and not has_published(self.warehouse, self.pipeline):
             first, *rest = source_plan.partitions
             source_plan = replace(source_plan, partitions=(replace(first, compare_cut=True), *rest))
-        return self._divide_reasons(run, source_plan)
+        return source_plan
 
     def _check_reasons(self, manifests: Mapping[str, Manifest]) -> None:
         """Check the texts of `reasons` against the deciding model.
@@ -246,19 +247,6 @@ class ScoringSteps:
             from penstock.explain.reasons import check_texts
 
             check_texts(self.pipeline, manifests[self.pipeline.steps[-1].name])
-
-    def _divide_reasons(self, run: ScoringRun, source_plan: SourcePlan) -> SourcePlan:
-        """Tell each partition which share of the rows the budget of `reasons` explains."""
-        reasons = self.pipeline.reasons
-        if reasons is None:
-            return source_plan
-        from penstock.explain.budget import plan_reasons
-
-        row_seconds = self.registry.load(run.model).explained_row_seconds
-        share = plan_reasons(reasons, source_plan.rows, row_seconds).share
-        return replace(
-            source_plan, partitions=tuple(replace(each, explained_share=share) for each in source_plan.partitions)
-        )
 
     def _check_drift(self, manifests: Mapping[str, Manifest]) -> None:
         """Refuse a `drift` that the audit could not judge, before rows are read.
@@ -305,8 +293,17 @@ class ScoringSteps:
 
         return_large_blocks()  # before the rows are measured, which are then read in the same way
         group = source_plan.largest_group.rows if source_plan.largest_group else 0
-        requested = RequestedLoad(self.pipeline.name, rows, partition_rows, in_flight, self.pipeline.audit_rows, group)
+        counts = (rows, partition_rows, in_flight, self.pipeline.audit_rows, group, self._limit_reasons(run))
+        requested = RequestedLoad(self.pipeline.name, *counts)
         return fit_memory(SampleRun(run, connect, self.registry, self.options()), limit, requested)
+
+    def _limit_reasons(self, run: ScoringRun) -> int:
+        """Return how many rows the budget of `reasons` explains."""
+        if self.pipeline.reasons is None:
+            return 0
+        from penstock.explain.budget import limit_rows
+
+        return limit_rows(self.pipeline.reasons, self.registry.load(run.model).explained_row_seconds)
 
     def extract(self, run: ScoringRun, partition: Partition) -> ExtractedRows:
         """Read one slice of the primary source, and the other sources' rows."""
@@ -334,20 +331,19 @@ class ScoringSteps:
         Raises:
             ModelMismatch: the batch lacks a feature of the manifest.
             ModelRefused: the model file is not what its manifest says.
-            NotAdditive: the contributions of a row do not add up to its margin.
         """
         from penstock.models.scoring import score_features
 
         model, options = self.registry.load(run.model), self.options(sample_share)
-        return self._add_reasons(run, partition, score_features(run, partition, features, model, options))
+        return self._add_chosen(run, score_features(run, partition, features, model, options))
 
-    def _add_reasons(self, run: ScoringRun, partition: Partition, scored: ScoredRows) -> ScoredRows:
-        """Add reasons to the scores, if the pipeline asks for them."""
+    def _add_chosen(self, run: ScoringRun, scored: ScoredRows) -> ScoredRows:
+        """Add the rows that get reasons, if the pipeline asks for them."""
         if run.pipeline.reasons is None:
             return scored
-        from penstock.explain.reasons import add_reasons
+        from penstock.explain.choice import add_chosen
 
-        return add_reasons(run, partition, scored, self.registry.load(run.model), self.options())
+        return add_chosen(run, scored, self.registry.load(run.model), self.options())
 
     def add_step(self, run: ScoringRun, features: Features, step: ScoreStep) -> Features:
         """Add the outputs of one of several models to the partition's rows.
@@ -365,11 +361,10 @@ class ScoringSteps:
 
         Raises:
             ExpressionError: a decision cannot be evaluated.
-            NotAdditive: the contributions of a row do not add up to its margin.
         """
         from penstock.models.chain import judge_steps
 
-        return self._add_reasons(run, partition, judge_steps(run, partition, features, self.options(sample_share)))
+        return self._add_chosen(run, judge_steps(run, partition, features, self.options(sample_share)))
 
     def load(
         self,
@@ -415,6 +410,33 @@ class ScoringSteps:
             refuse_other_columns(challenger, champion, scored.table.schema)
         return self.load(challenger, partition, scored, seconds, meter=meter)
 
+    def explain(
+        self,
+        run: ScoringRun,
+        receipts: Sequence[Receipt],
+        chosen: ChosenRows,
+        check: Callable[[], None] = lambda: None,
+    ) -> "ReasonCounts | None":
+        """Make the reasons of the run's scores, in one transaction. A second call changes nothing.
+
+        Nothing is done without `reasons`, or for a run that a gate has halted in a partition.
+
+        Args:
+            chosen: The chosen rows of all partitions.
+            check: Called between blocks of rows. It raises if the run is to end at once.
+
+        Raises:
+            NotAdditive: the contributions of a row do not add up to its margin; nothing is written.
+            TakenOver: another run holds the interval now; nothing is written.
+            ReconciliationFailed: the rows are not those that were loaded; nothing is written.
+        """
+        if self.pipeline.reasons is None or any(receipt.halts for receipt in receipts):
+            return None
+        from penstock.explain.run_reasons import explain_run
+
+        load = partial(self.registry.load, run.model)
+        return explain_run(self.warehouse, run, chosen, load, self.masking, check)
+
     def audit(self, run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
         """Reconcile the counts, judge the interval as a whole, store the findings.
 
@@ -429,8 +451,8 @@ class ScoringSteps:
         planned = find_run(self.warehouse, run.run_id)
         refuse_changed_rows(run, len(receipts), planned.source_fingerprint, self.connect, self.masking)
         written = count_rows(self.warehouse, run)
-        explained = count_explained(self.warehouse, run) if self.pipeline.reasons is not None else None
-        result = audit_interval(run, receipts, written, malformed, planned.rows_planned, notes, explained)
+        reasons = planned.rows_explained, planned.rows_over_budget
+        result = audit_interval(run, receipts, written, malformed, planned.rows_planned, notes, reasons)
         if len(receipts) > 1 and (doubled := find_doubled_keys(self.warehouse, run)):
             result = replace(result, halts=(*result.halts, doubled))
         drift = self._judge_drift(run, planned, receipts)

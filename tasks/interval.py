@@ -1,6 +1,6 @@
 """The tasks of one interval's run, before and after its partitions. Each calls one of the `ScoringSteps`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from penstock.ledger.writer import Publication
 from penstock.resources.usage import Usage
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, Plan, PlannedInterval
-from penstock.run_types import NO_CHALLENGERS, Challengers, ModelPin, Pins, Receipt, ScoringRun, SourcePlan
+from penstock.run_types import NO_CHALLENGERS, Challengers, ChosenRows, ModelPin, Pins, Receipt, ScoringRun, SourcePlan
 from penstock.sources.logs.landing import Landing
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models
@@ -21,6 +21,7 @@ from penstock.tasks.retries import RETRIED
 
 if TYPE_CHECKING:
     from penstock.run.audit import AuditResult
+    from penstock.run.explained_rows import ReasonCounts
 
 
 @task(name="resolve-model", task_run_name="resolve {ref}", **RETRIED)
@@ -102,6 +103,22 @@ def prepare_partitions(run: ScoringRun, partition_rows: int | None, snapshots: E
         MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY; not retried.
     """
     return scoring_steps(run.pipeline).prepare(run, partition_rows, snapshots, settings().in_one_process)
+
+
+@task(name="explain", task_run_name="explain", **RETRIED)
+def explain_rows(
+    run: ScoringRun, receipts: Sequence[Receipt], chosen: ChosenRows, check: Callable[[], None] = lambda: None
+) -> "ReasonCounts | None":
+    """Make the reasons of the rows that the partitions have kept, and write them in one transaction.
+
+    Args:
+        check: Called between blocks of rows. It raises if the run is to end at once.
+
+    Raises:
+        NotAdditive: the contributions of a row do not add up to its margin; not retried.
+        TakenOver: the lease was lost and another run took over; nothing changes.
+    """
+    return scoring_steps(run.pipeline).explain(run, receipts, chosen, check)
 
 
 @task(name="audit", task_run_name="audit", **RETRIED)

@@ -28,7 +28,7 @@ from penstock.run.audit import AuditResult
 from penstock.run.challengers import try_challenger
 from penstock.run.extract import land_logs
 from penstock.run.planning import Mode, PlannedInterval
-from penstock.run_types import Challengers, Partition, Pins, Receipt, ScoringRun
+from penstock.run_types import Challengers, ChosenRows, Partition, Pins, Receipt, ScoringRun
 from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
@@ -113,6 +113,7 @@ class Driver:
 
     def _held(self, run: ScoringRun, audited: list[AuditResult]) -> Iterator[str]:
         receipts: list[Receipt] = []
+        chosen = ChosenRows()
         claimed = run
         with ExitStack() as snapshots:
             source_plan = self.does.prepare(run, None, snapshots)
@@ -120,9 +121,13 @@ class Driver:
             share = min(1.0, self.pipeline.audit_rows / max(source_plan.rows, 1))
             for partition in source_plan.partitions:
                 yield from self._partition(run, partition, share, receipts)
+                chosen = chosen.add(receipts[-1].chosen)
+                receipts[-1] = replace(receipts[-1], chosen=None)
                 if receipts[-1].halts:
                     break
                 run = run.drop_challengers(receipts[-1].lost_challengers)
+        if self.does.explain(run, receipts, chosen) is not None:
+            yield "explain"
         result = self.does.audit(run, receipts)
         audited.append(result)
         yield "audit"

@@ -4,6 +4,7 @@
 """
 
 import logging
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from penstock.run_types import (
     Receipt,
     ScoredRows,
     ScoringRun,
+    gather_receipts,
     interval_label,
 )
 from penstock.scoring_steps import ScoringSteps, timed
@@ -35,7 +37,8 @@ def score_claimed(steps: ScoringSteps, run: ScoringRun, partition_rows: int | No
         LeaseEnded: the lease could not be renewed; nothing was published.
     """
     with steps.lease(run) as active:
-        receipts = _score_partitions(steps, run, partition_rows, active)
+        receipts, chosen = gather_receipts(_score_partitions(steps, run, partition_rows, active))
+        steps.explain(run, receipts, chosen, active.check)
         result = steps.audit(run, receipts)
         active.totals, active.quantiles = result.totals, result.score_quantiles
         if result.halts:
@@ -49,21 +52,20 @@ def score_claimed(steps: ScoringSteps, run: ScoringRun, partition_rows: int | No
 
 def _score_partitions(
     steps: ScoringSteps, run: ScoringRun, partition_rows: int | None, active: ActiveRun
-) -> list[Receipt]:
+) -> Iterator[Receipt]:
     """Score one partition after another. Stop after the first one that a gate halts."""
-    receipts: list[Receipt] = []
     with ExitStack() as snapshots:
         source_plan = steps.prepare(run, partition_rows, snapshots)
         share = min(1.0, steps.pipeline.audit_rows / max(source_plan.rows, 1))
         for partition in source_plan.partitions:
-            receipts.append(_score_partition(steps, run, partition, share))
-            run = run.drop_challengers(receipts[-1].lost_challengers)
-            for spent in receipts[-1].all_spent:
+            receipt = _score_partition(steps, run, partition, share)
+            run = run.drop_challengers(receipt.lost_challengers)
+            for spent in receipt.all_spent:
                 active.meter.add(spent)
             active.check()
-            if receipts[-1].halts:
+            yield receipt
+            if receipt.halts:
                 break
-    return receipts
 
 
 def _score_partition(steps: ScoringSteps, run: ScoringRun, partition: Partition, share: float) -> Receipt:

@@ -248,10 +248,17 @@ class _Forecaster:
         from penstock.resources.memory import RequestedLoad, fit_partitions
 
         rows, group = source_plan.rows, source_plan.largest_group
+        reasons = self.plan_reasons(pipeline, rows)
         if self.limit is None or self.footprint is None or not rows:
             return None
         wanted = RequestedLoad(
-            pipeline.name, rows, partition_rows, self.in_one_process, pipeline.audit_rows, group.rows if group else 0
+            pipeline.name,
+            rows,
+            partition_rows,
+            self.in_one_process,
+            pipeline.audit_rows,
+            group.rows if group else 0,
+            reasons.most_rows if reasons else 0,
         )
         return fit_partitions(self.limit, self.footprint, wanted)
 

@@ -174,14 +174,15 @@ class MemoryTooSmall(UsageError):
     """`PENSTOCK_MEMORY` does not fit the smallest possible partition.
 
     Cause: the process, the model and a few rows need more memory than the limit.
-    Remedy: raise `PENSTOCK_MEMORY` to at least the size in the message.
+    Remedy: raise `PENSTOCK_MEMORY` to at least the size in the message. With `reasons:`, a smaller `budget.rows` helps.
     """
 
     pipeline: str
     limit: int
     needed: int
     held: int
-    audit: int
+    kept: int
+    """What the rows take that are kept for the audit and for reasons."""
     partition: int
 
     def message(self) -> str:
@@ -191,7 +192,7 @@ class MemoryTooSmall(UsageError):
         parts = f"the process uses {mebibytes(self.held)} before it reads a row"
         if self.partition:
             parts += (
-                f", the columns for the audit take {mebibytes(self.audit)}, "
+                f", the rows kept for the audit and for reasons take {mebibytes(self.kept)}, "
                 f"the smallest partition takes {mebibytes(self.partition)}"
             )
         return (

@@ -74,7 +74,7 @@ def make_reasons(
             return MadeReasons(refused=f"the source or the spec has changed since: {changed}")
         wanted = pipeline.reasons or Reasons(when="true")
         wanted = wanted if chosen else wanted.model_copy(update={"direction": "both"})
-        table, _ = explain_rows(pipeline, wanted, join_scores(found), registry.load(run.model), options.masking)
+        table = explain_rows(pipeline, wanted, join_scores(found), registry.load(run.model), options.masking)
     except PenstockError as error:
         return MadeReasons(refused=str(error))
     return MadeReasons(tuple(StoredReason(**row) for row in table.select(list(REASON)).to_pylist()))

@@ -1,6 +1,7 @@
-"""Make the reasons of a partition's scores: the features that moved each chosen row's score most."""
+"""Make the reasons of scores: the features that moved each row's score most."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,13 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.errors import SettingsError, nearest
-from penstock.explain.budget import within_share
 from penstock.models.chain import take_inputs
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
-from penstock.run.decisions import choose_explained
-from penstock.run.partition_options import PartitionOptions
-from penstock.run.reasons_table import BUDGET, NONE, NOT_SCORED, REASON, UNEXPLAINED
-from penstock.run_types import Partition, ReasonRows, ScoredRows, ScoringRun
+from penstock.run.reasons_table import NONE, NOT_SCORED, REASON, UNEXPLAINED
+from penstock.run_types import ScoredRows
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.reasons import Direction, Reasons
 
@@ -28,38 +26,43 @@ _KINDS: tuple[Any, ...] = (pa.int32(), pa.string(), pa.float64(), pa.string(), p
 _TYPES: dict[str, Any] = dict(zip(REASON, _KINDS, strict=True))
 
 
-def add_reasons(
-    run: ScoringRun, partition: Partition, scored: ScoredRows, model: "ModelVersion", options: PartitionOptions
-) -> ScoredRows:
-    """Add the reasons of the rows that `reasons.when` chooses. They are those of the model that decides.
-
-    Raises:
-        ExpressionError: the condition cannot be evaluated.
-        NotAdditive: the contributions of a row do not add up to its margin.
-    """
-    reasons = run.pipeline.reasons
-    if reasons is None or scored.halts:
-        return scored
-    rows = join_scores(scored)
-    chosen = rows.filter(choose_explained(run.pipeline, reasons.when, rows, options.statement_seconds))
-    explained, rest = _split(run, partition, chosen)
-    table, count = explain_rows(run.pipeline, reasons, explained, model, options.masking)
-    beyond = _state(rest.select(list(run.pipeline.key)), BUDGET)
-    stored = pa.concat_tables([table, beyond]).combine_chunks()  # SQLite's driver takes no empty batch
-    return replace(scored, reasons=ReasonRows(stored, count, rest.num_rows))
-
-
 def explain_rows(
     pipeline: Pipeline, reasons: Reasons, rows: pa.Table, model: "ModelVersion", masking: MaskingPolicy
-) -> tuple[pa.Table, int]:
-    """Return the reasons of rows with features and outputs, and the number of rows that the model has scored."""
-    step, key = pipeline.steps[-1], list(pipeline.key)
-    made = pc.is_valid(rows[pipeline.name_output(step, model.manifest.outputs[0])])
-    left_out = _state(rows.filter(pc.invert(made)).select(key), NOT_SCORED)
-    scored = rows.filter(made)
+) -> pa.Table:
+    """Return the reasons of rows with features and outputs.
+
+    Raises:
+        NotAdditive: the contributions of a row do not add up to its margin.
+    """
+    made = find_scored(pipeline, model, rows)
+    left_out = state_keys(rows.filter(pc.invert(made)).select(list(pipeline.key)), NOT_SCORED)
+    return pa.concat_tables([left_out, *explain_scored(pipeline, reasons, rows.filter(made), model, masking)])
+
+
+def explain_scored(
+    pipeline: Pipeline,
+    reasons: Reasons,
+    rows: pa.Table,
+    model: "ModelVersion",
+    masking: MaskingPolicy,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[pa.Table]:
+    """Yield the reasons of rows that the deciding model has scored, block by block.
+
+    Args:
+        rows: Key columns, and the columns that the model takes.
+        check: Called before each block.
+    """
     maker = _Maker(pipeline, reasons, model, masking)
-    blocks = [maker.make(scored.slice(begin, _BLOCK)) for begin in range(0, scored.num_rows, _BLOCK)]
-    return pa.concat_tables([left_out, *blocks]), scored.num_rows
+    for begin in range(0, rows.num_rows, _BLOCK):
+        check()
+        yield maker.make(rows.slice(begin, _BLOCK))
+
+
+def find_scored(pipeline: Pipeline, model: "ModelVersion", rows: pa.Table) -> "pa.BooleanArray":
+    """Return for each row whether the deciding model has scored it: its step's `when` may have left it out."""
+    deciding = pipeline.name_output(pipeline.steps[-1], model.manifest.outputs[0])
+    return pc.is_valid(rows[deciding])
 
 
 def check_texts(pipeline: Pipeline, manifest: "Manifest") -> None:
@@ -85,18 +88,7 @@ def join_scores(scored: ScoredRows) -> pa.Table:
     return rows
 
 
-def _split(run: ScoringRun, partition: Partition, chosen: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Split the rows into those that the budget explains and the others."""
-    if partition.explained_share >= 1.0:
-        return chosen, chosen.slice(0, 0)
-    found: list[bool] = []
-    for batch in chosen.select(list(run.pipeline.key)).to_batches(_BLOCK):
-        found += within_share(batch.to_pylist(), run.interval_key, partition.explained_share)
-    within = pa.array(found, pa.bool_())
-    return chosen.filter(within), chosen.filter(pc.invert(within))
-
-
-def _state(keys: pa.Table, text: str) -> pa.Table:
+def state_keys(keys: pa.Table, text: str) -> pa.Table:
     """Return one row for each key that says why it has no reasons."""
     count = keys.num_rows
     values: dict[str, pa.Array[Any]] = {name: pa.nulls(count, kind) for name, kind in _TYPES.items()}
@@ -138,7 +130,7 @@ class _Maker:
             "text": pa.array([texts[f] for f in features], pa.string()),
         }
         without = np.setdiff1d(np.arange(rows.num_rows), places)
-        stated = _state(keys.take(pa.array(without, pa.int64())), NONE)
+        stated = state_keys(keys.take(pa.array(without, pa.int64())), NONE)
         return pa.concat_tables([_beside(keys.take(pa.array(places, pa.int64())), values), stated])
 
     def _write_values(self, inputs: "ModelInputs", places: Any, features: Any) -> list[str | None]:

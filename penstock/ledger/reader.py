@@ -142,8 +142,6 @@ class PartitionRecord:
     bytes_written: int | None
     peak_bytes: int | None
     """Peak memory of its process until then."""
-    rows_explained: int | None
-    rows_over_budget: int | None
 
 
 _RECORD_COLUMNS = [runs.c[name] for name in RunRecord.__dataclass_fields__]

@@ -163,8 +163,6 @@ partitions = sa.Table(
     sa.Column("bytes_read", sa.BigInteger, info={"since": 5}),
     sa.Column("bytes_written", sa.BigInteger, info={"since": 5}),
     sa.Column("peak_bytes", sa.BigInteger, info={"since": 5}),
-    sa.Column("rows_explained", sa.BigInteger, info={"since": 10}),
-    sa.Column("rows_over_budget", sa.BigInteger, info={"since": 10}),
 )
 
 validations = sa.Table(

@@ -13,6 +13,8 @@ RESERVE = 0.1
 """Share of the limit that stays free, for wider rows and for memory that allocators keep."""
 AUDIT_COPIES = 3
 """The audit has its columns three times: as received, as one table, and as a frame."""
+CHOSEN_COPIES = 3
+"""The rows to explain are there three times: as kept before, as received, and as kept after."""
 GOOD_ROWS = 10_000
 """Smaller partitions spend more time on overhead than on rows, so fewer run at once before they get smaller."""
 LEAST_ROWS = 1_000
@@ -32,6 +34,8 @@ class MemoryProfile:
     """Peak memory of a row between reading and loading."""
     audit_row_bytes: float
     """Memory of a row that is kept for the audit."""
+    chosen_row_bytes: float = 0.0
+    """Memory of a row that is kept to be explained, with its reasons."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class MemoryPlan:
 def read_fit(text: str) -> MemoryPlan:
     """Read the JSON that `MemoryPlan.to_json` wrote."""
     plan = json.loads(text)
-    footprint = MemoryProfile(**{f.name: plan["footprint"][f.name] for f in fields(MemoryProfile)})
+    known = plan["footprint"]  # runs of 0.1 explained no rows
+    footprint = MemoryProfile(**{f.name: known[f.name] for f in fields(MemoryProfile) if f.name in known})
     return MemoryPlan(plan["limit_bytes"], footprint, plan["partition_rows"], plan["in_flight"])
 
 
@@ -76,6 +81,8 @@ class RequestedLoad:
     audit_rows: int
     group_rows: int = 0
     """Rows of the largest value of `partition_by`, which must fit into one partition."""
+    chosen_rows: int = 0
+    """Most rows that are kept to be explained."""
 
 
 def fit_partitions(limit: int, footprint: MemoryProfile, wanted: RequestedLoad) -> MemoryPlan:
@@ -84,13 +91,15 @@ def fit_partitions(limit: int, footprint: MemoryProfile, wanted: RequestedLoad) 
     Partitions get smaller, down to 10,000 rows, then fewer are in flight. If only one is left, it may have as few as
     1,000 rows. So `partition_rows` and `in_flight` are upper bounds, and
 
-    limit * 0.9 >= base + 3 * audit columns + in_flight * (other sources + partition_rows * bytes a row)
+    limit * 0.9 >= base + kept + in_flight * (other sources + partition_rows * bytes a row)
+    kept = 3 * audit columns + 3 * rows to explain
 
     Raises:
         MemoryTooSmall: not even one partition of the smallest size fits.
     """
-    audit_bytes = AUDIT_COPIES * footprint.audit_row_bytes * min(wanted.rows, wanted.audit_rows)
-    room = limit * (1 - RESERVE) - footprint.base_bytes - audit_bytes
+    kept_bytes = AUDIT_COPIES * footprint.audit_row_bytes * min(wanted.rows, wanted.audit_rows)
+    kept_bytes += CHOSEN_COPIES * footprint.chosen_row_bytes * min(wanted.rows, wanted.chosen_rows)
+    room = limit * (1 - RESERVE) - footprint.base_bytes - kept_bytes
     most = max(min(wanted.partition_rows, wanted.rows), 1)
     enough = max(GOOD_ROWS, wanted.group_rows)
     for at_once, least in (*((n, enough) for n in range(wanted.in_flight, 0, -1)), (1, LEAST_ROWS)):
@@ -98,9 +107,9 @@ def fit_partitions(limit: int, footprint: MemoryProfile, wanted: RequestedLoad) 
         if size >= min(least, most):
             return MemoryPlan(limit, footprint, min(size, wanted.partition_rows), at_once)
     partition = footprint.partition_bytes + min(LEAST_ROWS, most) * footprint.row_bytes
-    needed = math.ceil((footprint.base_bytes + audit_bytes + partition) / (1 - RESERVE))
+    needed = math.ceil((footprint.base_bytes + kept_bytes + partition) / (1 - RESERVE))
     held = footprint.base_bytes
-    raise MemoryTooSmall(wanted.pipeline, limit, needed, held, round(audit_bytes), round(partition))
+    raise MemoryTooSmall(wanted.pipeline, limit, needed, held, round(kept_bytes), round(partition))
 
 
 def read_size(text: object) -> object:

@@ -41,15 +41,7 @@ def sum_counts(receipts: Sequence[Receipt]) -> Totals:
         scored=sum(r.scored for r in receipts),
         quarantined=sum(r.quarantined for r in receipts),
         excluded=sum(r.excluded for r in receipts),
-        explained=_sum_known([r.rows_explained for r in receipts]),
-        over_budget=_sum_known([r.rows_over_budget for r in receipts]),
     )
-
-
-def _sum_known(counts: Sequence[int | None]) -> int | None:
-    """Add up the partitions' counts of reasons. None if the pipeline asks for none."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
 
 
 def reconcile(
@@ -91,7 +83,7 @@ def audit_interval(
     malformed: Mapping[str, tuple[int, int]],
     planned: int | None = None,
     notes: Mapping[str, LogNotes] = MappingProxyType({}),
-    explained: int | None = None,
+    reasons: tuple[int | None, int | None] = (None, None),
 ) -> AuditResult:
     """Judge the interval as a whole.
 
@@ -99,7 +91,7 @@ def audit_interval(
         malformed: by log source, the numbers of unreadable lines and of all lines.
         planned: the number of rows that planning counted.
         notes: by log source, what a person should know of its lines.
-        explained: the number of keys with reasons in the database. None: the pipeline asks for none.
+        reasons: the numbers of rows with reasons and of those over the budget. None: no reasons were made.
 
     Raises:
         ReconciliationFailed: the counts do not add up.
@@ -107,8 +99,9 @@ def audit_interval(
     pipeline = run.pipeline
     halted = tuple(dict.fromkeys(halt for receipt in receipts for halt in receipt.halts))
     totals = sum_counts(receipts) if halted else reconcile(run, receipts, rows_in_database, planned)
-    if not halted:
-        _reconcile_reasons(run, totals, explained)
+    totals = replace(totals, explained=reasons[0], over_budget=reasons[1])
+    if not halted and pipeline.reasons is not None and totals.explained is None:
+        raise ReconciliationFailed(pipeline.name, interval_label(run.interval), "no reasons were made of its scores")
     reason = next((receipt.first_reason for receipt in receipts if receipt.first_reason), "")
     counted = totals.extracted if halted or planned is None else planned
     volume = _judge_volume(run, totals, counted, reason, notes.get(pipeline.primary))
@@ -126,13 +119,6 @@ def audit_interval(
             found += _judge_stage(run, stage, count, receipts).validations
     verdict = Verdict(tuple(found))
     return AuditResult(totals, verdict.validations, halted + verdict.halts, merge_quantiles(receipts))
-
-
-def _reconcile_reasons(run: ScoringRun, totals: Totals, explained: int | None) -> None:
-    if (totals.explained or 0) != (explained or 0):
-        made, stored = totals.explained or 0, explained or 0
-        difference = f"explained {plural(made, 'row')}, but the table of reasons has {stored:,} of the run"
-        raise ReconciliationFailed(run.pipeline.name, interval_label(run.interval), difference)
 
 
 def _judge_reasons(run: ScoringRun, totals: Totals) -> list[Validation]:

@@ -1,16 +1,13 @@
 """What a run does for its challengers: choose their rows, catch their errors, say how they ended."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from typing import Any
 
 import pyarrow as pa
 
-from penstock.database.decimals import write_decimal
 from penstock.errors import DestinationMismatch, PenstockError
 from penstock.ledger.run_lease import describe_error
+from penstock.run.key_hash import SPACE, hash_keys
 from penstock.run_types import ChallengerResult, Features, Receipt, ScoringRun, Validation
 
 CHALLENGERS = "challengers"
@@ -58,22 +55,8 @@ def take_share(features: Features, key: Sequence[str], share: float) -> Features
 
 def choose_by_key(keys: pa.Table, share: float) -> list[bool]:
     """Say of each key whether it belongs to the share."""
-    limit = int(share * 2**64)
-    columns = [column.to_pylist() for column in keys.columns]
-    return [_hash_key(values) < limit for values in zip(*columns, strict=True)]
-
-
-def _hash_key(values: tuple[Any, ...]) -> int:
-    text = "\x1f".join(map(_write_value, values))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def _write_value(value: Any) -> str:
-    """Write a value so that each database's type of it gives the same text: 5, 5.0 and Decimal("5.00") are `5`."""
-    if isinstance(value, float | Decimal):
-        exact = Decimal(repr(value)) if isinstance(value, float) else value
-        return write_decimal(exact) if exact.is_finite() else str(value)
-    return str(value)
+    limit = int(share * SPACE)
+    return [number < limit for number in hash_keys(keys)]
 
 
 def refuse_other_columns(run: ScoringRun, champion: pa.Schema, challenger: pa.Schema) -> None:

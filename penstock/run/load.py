@@ -5,20 +5,21 @@ Publishing moves a pointer in the ledger (`ledger.writer.publish`); the rows sta
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from functools import partial
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.bulk import BulkTransaction, bulk_transaction, read
 from penstock.database.connections import Database
-from penstock.errors import DatabaseUnavailable, KeyCollision, PartitionMoved, TakenOver
+from penstock.errors import KeyCollision, PartitionMoved, TakenOver
 from penstock.ledger.tables import partitions, quarantine, runs, validations
 from penstock.ledger.writer import validation_rows
 from penstock.resources.usage import PartitionMeter, Spent
 from penstock.run.doubled_keys import stored_keys
-from penstock.run.history_table import fit_rows, history_name, keeps_types, prepare, require_fit
+from penstock.run.fitted_transaction import Tables, fitted_transaction
+from penstock.run.history_table import fit_rows, history_name, prepare, require_fit
 from penstock.run.keys import halt_on_duplicates
 from penstock.run.reasons_table import prepare_reasons
 from penstock.run_types import Partition, Receipt, Refusal, ScoredRows, ScoringRun
@@ -63,7 +64,8 @@ def _load(
     meter: PartitionMeter | None,
 ) -> Receipt:
     begun = time.perf_counter()
-    with _fitting(database, run, scored) as (transaction, history, reasons):
+    prepare_both = partial(_prepare, database, run, scored)
+    with fitted_transaction(database, run.pipeline.destination, prepare_both) as (transaction, (history, reasons)):
         if _is_loaded(transaction, run, make_receipt(run, partition, scored, {})):
             return make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
         if history is not None:
@@ -71,9 +73,9 @@ def _load(
             assert fitted is not None
             transaction.append(history, _owned(fitted, run.run_id, partition.index))
         if reasons is not None and scored.reasons is not None:
-            explained = fit_rows(scored.reasons.table, reasons)
-            assert explained is not None
-            transaction.append(reasons, _of_run(explained, run.run_id))
+            stated = fit_rows(scored.reasons.stated, reasons)
+            assert stated is not None
+            transaction.append(reasons, own_rows(stated, run.run_id))
         _append_rows(transaction, quarantine, _refusal_rows(run, partition.index, scored.refusals))
         _append_rows(transaction, validations, validation_rows(run.run_id, scored.validations))
         receipt = make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
@@ -109,38 +111,19 @@ def keep_refusals(database: Database, run: ScoringRun, refusals: Sequence[Refusa
             _append_rows(transaction, quarantine, _refusal_rows(run, 0, tuple(refusals)))
 
 
-@contextmanager
-def _fitting(
-    database: Database, run: ScoringRun, scored: ScoredRows
-) -> Iterator[tuple[BulkTransaction, sa.Table | None, sa.Table | None]]:
-    """Open a transaction in which the tables of the rows and of their reasons take them.
+def _prepare(database: Database, run: ScoringRun, scored: ScoredRows, again: bool) -> Tables:
+    """Make the tables of the rows and of their reasons ready.
 
-    The first table is None for a halted partition, the second one if there are no reasons to write.
-
-    Another partition may change a type between the look at the table and the transaction. Then look again.
+    The first one is None for a halted partition, the second one if there are no reasons to write.
     """
     destination, key, history, reasons = run.pipeline.destination, run.pipeline.key, None, None
-    explained = scored.reasons.table if scored.reasons is not None and scored.reasons.table.num_rows else None
-    with ExitStack() as opened:
-        for again in (False, True, True):
-            if not scored.halts and run.champion_run_id is not None:
-                history = require_fit(database, destination, run.pipeline.key, scored.table, again=again)
-            elif not scored.halts:
-                several = bool(run.steps)
-                history = prepare(database, destination, key, scored.table, steps=several, again=again)
-            if explained is not None:
-                reasons = prepare_reasons(database, destination, key, explained, again=again)
-            transaction = opened.enter_context(bulk_transaction(database))
-            if all(keeps_types(transaction, database.sql, table) for table in (history, reasons) if table is not None):
-                break
-            opened.close()
-        else:
-            raise DatabaseUnavailable(
-                database.name,
-                f"the types of `{destination.table}` change all the time",
-                "Run again when no other run changes them.",
-            )
-        yield transaction, history, reasons
+    if not scored.halts and run.champion_run_id is not None:
+        history = require_fit(database, destination, key, scored.table, again=again)
+    elif not scored.halts:
+        history = prepare(database, destination, key, scored.table, steps=bool(run.steps), again=again)
+    if scored.reasons is not None and scored.reasons.stated.num_rows:
+        reasons = prepare_reasons(database, destination, key, scored.reasons.stated, again=again)
+    return history, reasons
 
 
 def _taken(
@@ -188,8 +171,7 @@ def make_receipt(
         score_quantiles=scored.quantiles,
         audit=scored.audit,
         columns=scored.columns,
-        rows_explained=scored.reasons.explained if scored.reasons else None,
-        rows_over_budget=scored.reasons.over_budget if scored.reasons else None,
+        chosen=scored.reasons.chosen if scored.reasons else None,
         profile=scored.profile,
         first_reason="; ".join(reason.text for reason in refused[0].reasons) if refused else "",
     )
@@ -208,10 +190,11 @@ def count_rows(database: Database, run: ScoringRun) -> int:
 
 def _owned(rows: pa.Table, run_id: str, index: int) -> pa.Table:
     parts = pa.repeat(pa.scalar(index, pa.int32()), rows.num_rows)
-    return _of_run(rows.add_column(0, "partition", parts), run_id)
+    return own_rows(rows.add_column(0, "partition", parts), run_id)
 
 
-def _of_run(rows: pa.Table, run_id: str) -> pa.Table:
+def own_rows(rows: pa.Table, run_id: str) -> pa.Table:
+    """Return the rows with the ID of their run as first column."""
     return rows.add_column(0, "run_id", pa.repeat(pa.scalar(run_id, pa.string()), rows.num_rows))
 
 
@@ -250,8 +233,6 @@ def _receipt_row(run: ScoringRun, receipt: Receipt, attempts: int) -> dict[str, 
         "lower_bound": bounds[0],
         "upper_bound": bounds[1],
         **{f"rows_{name}": getattr(receipt, name) for name in _COUNTS},
-        "rows_explained": receipt.rows_explained,
-        "rows_over_budget": receipt.rows_over_budget,
         "attempts": attempts,
         "seconds": json.dumps(receipt.seconds),
         "process": spent and spent.process,

@@ -1,6 +1,7 @@
 """The append-only table `<table>__reasons`, and the view `<table>_reasons` of the live runs' reasons.
 
-A row of the history table whose reasons were asked for has at least one row here, with the same run and key.
+A row of the history table whose reasons were asked for has at least one row here, with the same run and key. A
+partition loads that row with the text `budget`; `run/explained_rows` puts the reasons in its place.
 """
 
 import threading
@@ -15,7 +16,6 @@ from penstock.ledger.destinations import LIVE
 from penstock.ledger.tables import runs
 from penstock.run.history_table import ADVISORY_LOCK, HistoryRunId, execute_all, match_existing, takes
 from penstock.run.retype import history_key
-from penstock.run_types import ScoringRun
 from penstock.spec.pipeline import Destination
 
 UNEXPLAINED = 0
@@ -107,17 +107,11 @@ def _write_view(connection: sa.Connection, name: str, stored: sa.Table) -> None:
     connection.exec_driver_sql(f"CREATE VIEW {view} AS {body}")
 
 
-def count_explained(database: Database, run: ScoringRun) -> int:
-    """Count the keys of a run that have reasons, or of which it is known that there are none."""
-    destination = run.pipeline.destination
-    table = reasons_name(destination.table, destination.schema_)
-    with database.reading() as connection:
-        if not sa.inspect(connection).has_table(table.name, schema=destination.schema_):
-            return 0
-        query = sa.select(sa.func.count()).select_from(table).where(table.c.run_id == run.run_id)
-        return int(connection.execute(query.where(is_explained(table))).scalar_one())
-
-
 def is_explained(table: sa.TableClause | sa.Table) -> sa.ColumnElement[bool]:
     """Whether a row is the first of an explained key. Each of them has one such row."""
     return sa.or_(table.c.rank == 1, sa.and_(table.c.rank == UNEXPLAINED, table.c.text == NONE))
+
+
+def is_over_budget(table: sa.TableClause | sa.Table) -> sa.ColumnElement[bool]:
+    """Whether a row is the one of a key that the budget leaves without reasons, or that is not explained yet."""
+    return sa.and_(table.c.rank == UNEXPLAINED, table.c.text == BUDGET)

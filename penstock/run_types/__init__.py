@@ -7,6 +7,7 @@ from penstock.run_types.challengers import (
     PinnedChallenger,
     pin_challengers,
 )
+from penstock.run_types.chosen_rows import ChosenRows, KeptRows, keep_rows
 from penstock.run_types.findings import (
     BrokenRecord,
     FailedExpectation,
@@ -30,7 +31,15 @@ from penstock.run_types.profiles import (
     Profile,
     add_profiles,
 )
-from penstock.run_types.rows import ChallengerResult, ExtractedRows, Features, ReasonRows, Receipt, ScoredRows
+from penstock.run_types.rows import (
+    ChallengerResult,
+    ExtractedRows,
+    Features,
+    ReasonRows,
+    Receipt,
+    ScoredRows,
+    gather_receipts,
+)
 from penstock.run_types.scoring_run import (
     LeftOut,
     ModelPin,
@@ -64,6 +73,7 @@ __all__ = [
     "BrokenRecord",
     "ChallengerResult",
     "Challengers",
+    "ChosenRows",
     "ColumnBins",
     "ColumnProfile",
     "ExtractedRows",
@@ -71,6 +81,7 @@ __all__ = [
     "Features",
     "FileState",
     "Horizon",
+    "KeptRows",
     "LeftOut",
     "LogNotes",
     "Misfit",
@@ -98,7 +109,9 @@ __all__ = [
     "Waivers",
     "add_profiles",
     "deciding_model",
+    "gather_receipts",
     "interval_key",
     "interval_label",
+    "keep_rows",
     "pin_challengers",
 ]

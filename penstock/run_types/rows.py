@@ -1,11 +1,12 @@
 """The rows of one partition from step to step, and its receipt."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from penstock.resources.usage import Spent
+from penstock.run_types.chosen_rows import ChosenRows
 from penstock.run_types.findings import Refusal, RefusedRows, Validation, Waivers
 from penstock.run_types.profiles import Profile
 from penstock.run_types.source_plan import Partition
@@ -59,14 +60,14 @@ class Features:
 
 @dataclass(frozen=True)
 class ReasonRows:
-    """Reasons of a partition's scores, and how many rows have them."""
+    """What a partition has for the reasons of its scores, which are made when all partitions are loaded."""
 
-    table: pa.Table
-    """Key columns, then `rank`, `feature`, `contribution`, `value`, `text`. Each chosen row has at least one."""
-    explained: int
-    """Rows with reasons."""
-    over_budget: int
-    """Rows that the budget left without."""
+    stated: pa.Table
+    """Key columns, then `rank`, `feature`, `contribution`, `value`, `text`: one line for each row that `when` chooses.
+
+    It says `budget` until the row is explained, or `not scored`.
+    """
+    chosen: ChosenRows
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class ScoredRows:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The result of a partition: counts, and no rows except the few columns that the audit needs."""
+    """The result of a partition: counts, the few columns that the audit needs, and rows that may get reasons."""
 
     partition: Partition
     extracted: int
@@ -109,10 +110,8 @@ class Receipt:
     """The first score column's values at 0 %, 1 % … 100 %."""
     audit: dict[str, pa.Table] = field(default_factory=dict)
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    rows_explained: int | None = None
-    """Rows with reasons. None: the pipeline asks for none."""
-    rows_over_budget: int | None = None
-    """Rows that the budget of `reasons` left without."""
+    chosen: ChosenRows | None = None
+    """Rows to explain. None: the pipeline asks for no reasons, or the run has added them to those of others."""
     profile: Profile = field(default_factory=dict)
     """With `drift`: the counts of its features and scores."""
     first_reason: str = ""
@@ -142,3 +141,16 @@ class ChallengerResult:
     error: str = ""
     halted: bool = False
     """Whether the error is that of a gate."""
+
+
+def gather_receipts(receipts: Iterable[Receipt]) -> tuple[list[Receipt], ChosenRows]:
+    """Take the rows to explain out of each receipt as it comes, so that no more are held than the budget explains.
+
+    Returns:
+        The receipts without these rows, and the rows of all partitions.
+    """
+    gathered, chosen = [], ChosenRows()
+    for receipt in receipts:
+        chosen = chosen.add(receipt.chosen)
+        gathered.append(replace(receipt, chosen=None))
+    return gathered, chosen

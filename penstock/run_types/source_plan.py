@@ -94,8 +94,6 @@ class Partition:
     """The part of the interval that the rows are in. None: the whole interval."""
     places: TablePlaces | None = None
     """The places of the table that the rows are read from. None: all."""
-    explained_share: float = 1.0
-    """Share of the rows chosen by `reasons.when` that the budget explains."""
 
     @property
     def label(self) -> str:

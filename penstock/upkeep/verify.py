@@ -25,7 +25,7 @@ from penstock.ledger.tables import (
     validations,
 )
 from penstock.run.history_table import HistoryRunId, history_name
-from penstock.run.reasons_table import REASON, is_explained, reasons_name
+from penstock.run.reasons_table import REASON, UNEXPLAINED, is_explained, is_over_budget, reasons_name
 from penstock.run_types import SHADOW, interval_key
 from penstock.spec.pipeline import SCORES
 from penstock.upkeep.erasure import count_forgotten
@@ -105,14 +105,14 @@ def _differ_from_partitions(connection: sa.Connection, counted: sa.ColumnElement
 
     Both are added up in one sorted list, because a Postgres without statistics joins them row by row.
     """
-    numbers = ("rows_extracted", "rows_scored", "rows_explained", "rows_over_budget")
-    known = (counted, *(runs.c[name].is_not(None) for name in numbers[:2]))
+    numbers = ("rows_extracted", "rows_scored")
+    known = (counted, *(runs.c[name].is_not(None) for name in numbers))
     run = sa.select(
         runs.c.run_id,
         sa.literal(1).label("runs"),
-        *((-sa.func.coalesce(runs.c[name], 0)).label(name) for name in numbers),
+        *((-runs.c[name]).label(name) for name in numbers),
     )
-    parts = sa.select(partitions.c.run_id, sa.literal(0), *(sa.func.coalesce(partitions.c[n], 0) for n in numbers))
+    parts = sa.select(partitions.c.run_id, sa.literal(0), *(partitions.c[n] for n in numbers))
     both = sa.union_all(run.where(*known), parts).subquery()
     differs = sa.or_(*(sa.func.sum(both.c[name]) != 0 for name in numbers))
     query = sa.select(both.c.run_id).group_by(both.c.run_id).having(sa.func.sum(both.c.runs) == 1, differs)
@@ -221,6 +221,7 @@ def _reasons_belong_to_scores(connection: sa.Connection) -> Iterator[Violation]:
         columns = [c["name"] for c in inspector.get_columns(reasons.name, schema=schema)]
         key = [name for name in columns if name not in ("run_id", *REASON)]
         yield from _find_unscored(connection, reasons, history, key)
+        yield from _find_double(connection, reasons, key)
         yield from _compare_explained(connection, place, reasons)
 
 
@@ -239,19 +240,37 @@ def _find_unscored(
         yield Violation("each reason is of a scored row", reasons.name, rows, "Restate the intervals of these runs.")
 
 
+def _find_double(connection: sa.Connection, reasons: sa.TableClause, key: Sequence[str]) -> Iterator[Violation]:
+    """Find keys with reasons and a line that says why there are none: one transaction replaces it by them."""
+    columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(name, quote=True)) for name in ("run_id", *key)]
+    lines = sa.select(*columns).select_from(reasons).group_by(*columns)
+    double = lines.having(sa.func.min(reasons.c.rank) == UNEXPLAINED, sa.func.count() > 1).limit(SHOWN)
+    rows = tuple(": ".join((str(run_id), ", ".join(map(str, key)))) for run_id, *key in connection.execute(double))
+    if rows:
+        yield Violation(
+            "a key has reasons, or says why not", reasons.name, rows, "Restate the intervals of these runs."
+        )
+
+
 def _compare_explained(connection: sa.Connection, place: str, reasons: sa.TableClause) -> Iterator[Violation]:
-    """Compare the keys with reasons of each published run with its count. Those of forgotten keys may be missing."""
-    counted = sa.select(reasons.c.run_id, sa.func.count().label("rows")).where(is_explained(reasons))
-    found = counted.group_by(reasons.c.run_id).subquery("found")
+    """Compare the chosen keys of each published run with its counts. Those of forgotten keys may be missing."""
+    numbers = {"rows_explained": is_explained(reasons), "rows_over_budget": is_over_budget(reasons)}
+    sums = (sa.func.sum(sa.case((condition, 1), else_=0)).label(name) for name, condition in numbers.items())
+    found = sa.select(reasons.c.run_id, *sums).group_by(reasons.c.run_id).subquery("found")
     joined = runs.outerjoin(found, found.c.run_id == sa.cast(runs.c.run_id, HistoryRunId))
-    there, expected = sa.func.coalesce(found.c.rows, 0), sa.func.coalesce(runs.c.rows_explained, 0)
-    here = (runs.c.destination == place, runs.c.state == "published", there != expected)
-    differing = sa.select(runs.c.run_id, expected, there).select_from(joined).where(*here).order_by(runs.c.run_id)
-    wrong = connection.execute(differing).all()
-    exceeding = any(rows > number for _, number, rows in wrong)
-    missing = sum(number - rows for _, number, rows in wrong)
+    there = [sa.func.coalesce(found.c[name], 0) for name in numbers]
+    expected = [sa.func.coalesce(runs.c[name], 0) for name in numbers]
+    differ = sa.or_(*(one != other for one, other in zip(there, expected, strict=True)))
+    here = (runs.c.destination == place, runs.c.state == "published", differ)
+    differing = sa.select(runs.c.run_id, *expected, *there).select_from(joined).where(*here).order_by(runs.c.run_id)
+    wrong = [(run_id, *map(int, counts)) for run_id, *counts in connection.execute(differing)]
+    exceeding = any(made > explained or left > over for _, explained, over, made, left in wrong)
+    missing = sum(explained - made + over - left for _, explained, over, made, left in wrong)
     if exceeding or missing > count_forgotten(connection, reasons.name):
-        rows = tuple(f"{run_id}: {number} explained, {seen} with reasons" for run_id, number, seen in wrong[:SHOWN])
+        rows = tuple(
+            f"{run_id}: {explained} explained and {over} over the budget, {made} with reasons and {left} without"
+            for run_id, explained, over, made, left in wrong[:SHOWN]
+        )
         yield Violation("a published run has its reasons", place, rows, "Restate the intervals of these runs.")
 
 

@@ -17,14 +17,17 @@ from typer.testing import CliRunner
 from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.errors import SpecError
+from penstock.explain.reasons import state_keys
 from penstock.interval import DataInterval
 from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.reader import list_runs, validations_of
 from penstock.ledger.writer import Totals, publish
 from penstock.models.training import train
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
+from penstock.run.explained_rows import ReasonCounts, write_reasons
 from penstock.run.load import load_partition
-from penstock.run_types import Features, ModelPin, Partition, ReasonRows, ScoredRows
+from penstock.run.reasons_table import BUDGET
+from penstock.run_types import ChosenRows, Features, ModelPin, Partition, ReasonRows, ScoredRows
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.process_resources import connect
 from penstock.upkeep.verify import verify_ledger
@@ -124,7 +127,7 @@ def test_the_budget_is_kept_and_every_partition_size_explains_the_same_rows(
         [note] = [v for v in validations_of(place.warehouse, run.run_id) if v.stage == "reasons"]
         assert (note.outcome, note.unexpected) == ("noted", len(beyond))
         assert verify_ledger(place.warehouse) == ()
-    assert 60 < len(explained[0]) <= 150
+    assert len(explained[0]) == 150
     assert explained[0] == explained[1] == explained[2]
 
 
@@ -163,13 +166,15 @@ def test_plan_and_check_show_what_reasons_cost_and_whom_they_concern(make_place:
     assert re.search(r"reasons: explains \d+ of 40 sample rows: decision = 'block'", checked.stdout), checked.stdout
 
 
-def test_plan_shows_the_share_that_the_budget_explains(make_place: Callable[..., Place]) -> None:
+def test_plan_shows_how_many_rows_the_budget_explains(make_place: Callable[..., Place]) -> None:
     make_place(spec=SPEC + EVERY % (20, "note"), days=1, a_day=40)
 
     planned = json.loads(invoke("plan", "card-risk.yaml", "--json").stdout)["intervals"][0]["reasons"]
+    shown = invoke("plan", "card-risk.yaml").stdout
 
     assert (planned["rows"], planned["most_rows"]) == (40, 20)
-    assert 0 < planned["share"] < 0.5
+    assert "reasons: 20 rows at most, 0.0 s CPU (" in shown
+    assert "the interval has 40, and if `when` chooses more, the others are over the budget" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("command", ["check", "plan", "run"])
@@ -220,7 +225,7 @@ def test_prune_and_forget_reach_the_reasons(
     [
         ("delete from card_risk_scores__reasons where payment_id = 4", "a published run has its reasons"),
         ("update card_risk_scores__reasons set payment_id = 99 where payment_id = 4", "each reason is of a scored row"),
-        ("update penstock_runs set rows_over_budget = 3", "partitions add up to their run"),
+        ("update penstock_runs set rows_over_budget = 3", "a published run has its reasons"),
     ],
 )
 def test_the_ledger_is_verified_with_its_reasons(
@@ -283,10 +288,12 @@ def test_a_key_that_outgrows_its_type_gets_a_wider_one_in_both_tables(
         run = claim(warehouse, ClaimRequest(pipeline, interval, pin, "due", 60.0))
         assert run is not None
         row = {"rank": pa.array([1], pa.int32()), "feature": ["amount"], "contribution": [0.5], "value": ["1"]}
-        reasons = ReasonRows(pa.table({"payment_id": key, **row, "text": ["amount"]}), 1, 0)
+        made = pa.table({"payment_id": key, **row, "text": ["amount"]})
+        reasons = ReasonRows(state_keys(pa.table({"payment_id": key}), BUDGET), ChosenRows())
         rows = pa.table({"payment_id": key, "score": [0.5]})
         scored = ScoredRows(rows, Features(rows, 1, 0, (), ()), (), (), (), reasons=reasons)
         load_partition(warehouse, run, Partition(0, 1, None, None, 1), scored, {}, 1)
+        write_reasons(warehouse, run, [made], ReasonCounts(1, 0))
         publish(warehouse, run, Totals(1, 1, 0, 0, 1, 0), ())
 
     assert [int(row["payment_id"]) for row in reasons_of(warehouse, "card_risk_scores_reasons")] == [7, 10**20]

@@ -1,6 +1,7 @@
 """How large partitions are, and how many at once, within a limit."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -15,14 +16,16 @@ WANTED = RequestedLoad("card-risk", rows=1_000_000, partition_rows=250_000, in_f
 @pytest.mark.parametrize("limit", [240, 260, 300, 400, 560, 1_024, 4_096])
 @pytest.mark.parametrize("partition_bytes", [0, 5 * MIB])
 @pytest.mark.parametrize("audit_row", [0.0, 8.0])
+@pytest.mark.parametrize("chosen_rows", [0, 5_000])
 def test_what_is_in_flight_never_exceeds_the_limit_nor_what_was_wanted(
-    limit: int, partition_bytes: int, audit_row: float
+    limit: int, partition_bytes: int, audit_row: float, chosen_rows: int
 ) -> None:
-    footprint = dataclasses.replace(PLAIN, partition_bytes=partition_bytes, audit_row_bytes=audit_row)
+    rows = {"audit_row_bytes": audit_row, "chosen_row_bytes": 300.0}
+    footprint = dataclasses.replace(PLAIN, partition_bytes=partition_bytes, **rows)
 
-    fit = fit_partitions(limit * MIB, footprint, WANTED)
+    fit = fit_partitions(limit * MIB, footprint, dataclasses.replace(WANTED, chosen_rows=chosen_rows))
 
-    held = footprint.base_bytes + 3 * audit_row * WANTED.audit_rows
+    held = footprint.base_bytes + 3 * audit_row * WANTED.audit_rows + 3 * 300.0 * chosen_rows
     flying = fit.in_flight * (partition_bytes + fit.partition_rows * footprint.row_bytes)
     assert held + flying <= limit * MIB * (1 - RESERVE)
     assert 1_000 <= fit.partition_rows <= WANTED.partition_rows
@@ -51,6 +54,13 @@ def test_a_decision_is_read_back_from_the_ledger_as_it_was_made() -> None:
     fit = fit_partitions(300 * MIB, PLAIN, WANTED)
     assert read_fit(fit.to_json()) == fit
     assert "300 MiB allow partitions of" in fit.describe()
+
+
+def test_a_decision_of_a_version_without_reasons_is_read() -> None:
+    plain = json.loads(fit_partitions(300 * MIB, PLAIN, WANTED).to_json())
+    del plain["footprint"]["chosen_row_bytes"]
+
+    assert read_fit(json.dumps(plain)).footprint == PLAIN
 
 
 @pytest.mark.parametrize(
