@@ -30,10 +30,31 @@ MODEL = ModelPin("card-risk", "1", "d" * 64)
 KEYS = KeyRing(SecretKey(b"the key of the seals"))
 NAN, INF = float("nan"), float("inf")
 ROWS = 200
-TEXTS = ["", " ", "é", "e\u0301", "Köln", "名前", "🙂", "a\nb", "'", '"', "\\", "1", "1.0", "NULL", "12:a=3:xyz", "\x1f"]
+TEXTS = [
+    "",
+    " ",
+    "é",
+    "e\u0301",
+    "Köln",
+    "名前",
+    "🙂",
+    "a\nb",
+    "'",
+    '"',
+    "\\",
+    "1",
+    "1.0",
+    "NULL",
+    "12:a=3:xyz",
+    "\x1f",
+]
 FLOATS = [0.0, -0.0, NAN, INF, -INF, 5e-324, 1.7976931348623157e308, 0.1, 1 / 3, 1e-7, 1e16, 1e22, 2.0**53 + 2, -5.0]
 DECIMALS = ["0", "-0.00", "1.10", "99999999999999999999999999.123456789", "-0.000000001", "5", "12345678901234567890"]
-TIMES = [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)]
+TIMES = [
+    datetime(1, 1, 1, tzinfo=UTC),
+    datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(1970, 1, 1, tzinfo=UTC),
+]
 
 
 @pytest.fixture(params=DIALECTS)
@@ -48,13 +69,15 @@ def draw(rng: Random, extremes: list[Any], other: Callable[[], Any]) -> list[Any
 
 
 def make_rows(seed: int) -> pa.Table:
-    rng = Random(seed)  # noqa: S311 # values of a test
+    rng = Random(seed)  # values of a test
 
     def moment() -> datetime:
         return datetime.fromtimestamp(rng.randrange(-(2**33), 2**33) + rng.randrange(10**6) / 1e6, UTC)
 
     def text() -> str:
-        return "".join(chr(rng.choice([rng.randrange(32, 127), rng.randrange(160, 0xD7FF)])) for _ in range(rng.randrange(9)))
+        return "".join(
+            chr(rng.choice([rng.randrange(32, 127), rng.randrange(160, 0xD7FF)])) for _ in range(rng.randrange(9))
+        )
 
     def amount() -> Decimal:
         return Decimal(rng.randrange(-(10**20), 10**20)).scaleb(-9)
@@ -66,7 +89,9 @@ def make_rows(seed: int) -> pa.Table:
         "number": pa.array([rng.randrange(-(2**63), 2**63) for _ in range(ROWS)], pa.int64()),
     }
     values = {
-        "score": pa.array(draw(rng, FLOATS, lambda: rng.choice([rng.random(), rng.gauss(0, 1e9), rng.random() * 1e-9]))),
+        "score": pa.array(
+            draw(rng, FLOATS, lambda: rng.choice([rng.random(), rng.gauss(0, 1e9), rng.random() * 1e-9]))
+        ),
         "flag": pa.array(draw(rng, [True, False], lambda: rng.random() < 0.5), pa.bool_()),
         "Whole Number": pa.array(draw(rng, [-(2**63), 2**63 - 1, 0], lambda: rng.randrange(-9, 9)), pa.int64()),
         "exact": pa.array(draw(rng, [Decimal(d) for d in DECIMALS], amount), pa.decimal128(38, 9)),
@@ -130,11 +155,16 @@ def test_each_kind_of_value_is_under_the_seal(warehouse: Database) -> None:
         "empty": "'something'",
     }
     with warehouse.engine.connect() as connection:
-        [first] = connection.execute(sa.text("select name from card_risk_scores__history where flag order by name limit 1"))
+        [first] = connection.execute(
+            sa.text("select name from card_risk_scores__history where flag order by name limit 1")
+        )
     for column, value in changes.items():
         with warehouse.writing() as connection:
-            connection.execute(sa.text("create table kept as select * from card_risk_scores__history where name = :name"), {"name": first[0]})
-            statement = f"update card_risk_scores__history set {column} = {value} where name = :name"  # noqa: S608
+            connection.execute(
+                sa.text("create table kept as select * from card_risk_scores__history where name = :name"),
+                {"name": first[0]},
+            )
+            statement = f"update card_risk_scores__history set {column} = {value} where name = :name"
             connection.execute(sa.text(statement), {"name": first[0]})
         [fault] = faults(warehouse, run_id)
         assert (fault.fault, fault.rows) == ("altered", 1), column
