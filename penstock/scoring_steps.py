@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from penstock.database.connections import Connector, Database
@@ -27,6 +27,7 @@ from penstock.models.needs import given_columns, needed_columns, outputs_of
 from penstock.models.registry import Registry
 from penstock.privacy.masking import MaskingPolicy
 from penstock.resources.free_memory import return_large_blocks
+from penstock.privacy.secret_keys import KeyRing
 from penstock.resources.memory import MemoryPlan, RequestedLoad
 from penstock.resources.usage import PartitionMeter, Usage
 from penstock.run.budget import keep_budget
@@ -61,6 +62,8 @@ from penstock.run_types import (
     deciding_model,
     pin_challengers,
 )
+from penstock.seals.keys import read_seal_keys
+from penstock.seals.stored import record_root, require_newest_key
 from penstock.settings import Settings
 from penstock.sources import fix_versions
 from penstock.sources.text.staged_folders import remove_ended, remove_folder, staged_runs
@@ -93,6 +96,15 @@ class ScoringSteps:
     @property
     def warehouse(self) -> Database:
         return self.connect(self.pipeline.destination.connection)
+
+    @cached_property
+    def seal_keys(self) -> KeyRing | None:
+        """The keys of the seals. None if the pipeline's rows are not sealed.
+
+        Raises:
+            SettingsError: the key is not set, or too short.
+        """
+        return read_seal_keys(self.settings, f"`{self.pipeline.name}` seals its rows") if self.pipeline.seal else None
 
     def options(self, sample_share: float = 1.0) -> PartitionOptions:
         """Return the options of this process for validating and scoring a partition."""
@@ -211,6 +223,7 @@ class ScoringSteps:
         self._remove_staged()
         if snapshots is not None and connect.run_folder is not None:
             snapshots.callback(remove_folder, connect.run_folder)
+        self._check_seal_keys()
         connect = fix_versions(self.pipeline, connect)
         self._check_reasons(manifests)
         contracts = read_contracts(self.warehouse, self.pipeline.name)
@@ -236,6 +249,16 @@ class ScoringSteps:
             first, *rest = source_plan.partitions
             source_plan = replace(source_plan, partitions=(replace(first, compare_cut=True), *rest))
         return source_plan
+
+    def _check_seal_keys(self) -> None:
+        """Refuse keys of seals that are not those of the rows before, so that a wrong key is found before it is used.
+
+        Raises:
+            SettingsError: the key is not set, or too short.
+            SealKeyUnknown: the newest sealed rows have another key.
+        """
+        if self.seal_keys is not None:
+            require_newest_key(self.warehouse, self.pipeline.name, self.seal_keys)
 
     def _check_reasons(self, manifests: Mapping[str, Manifest]) -> None:
         """Check the texts of `reasons` against the deciding model.
@@ -380,7 +403,7 @@ class ScoringSteps:
         Raises:
             TakenOver: another run holds the interval now.
         """
-        return load_partition(self.warehouse, run, partition, scored, seconds, attempts, meter)
+        return load_partition(self.warehouse, run, partition, scored, seconds, attempts, meter, self.seal_keys)
 
     def score_challenger(
         self,
@@ -462,7 +485,12 @@ class ScoringSteps:
             result = replace(result, validations=validations, halts=halts, new_alarms=drift.new_alarms)
         result = replace(result, validations=(*result.validations, *note_left_out(run)))
         writer.record_audit(self.warehouse, run, result.validations, drift.profiles if drift else ())
+        self._record_root(run)
         return result
+
+    def _record_root(self, run: ScoringRun) -> None:
+        if self.seal_keys is not None:
+            record_root(self.warehouse, run, self.seal_keys)
 
     def _judge_drift(self, run: ScoringRun, planned: RunRecord, receipts: Sequence[Receipt]) -> "DriftResult | None":
         """Judge the drift of a run whose partitions all passed. None if there is nothing to judge."""
@@ -516,6 +544,7 @@ class ScoringSteps:
         found = [result.receipt for result in results if result.receipt]
         result = audit_challenger(challenger, found, count_rows(self.warehouse, challenger))
         writer.record_validations(self.warehouse, challenger, result.validations)
+        self._record_root(challenger)
         halts = result.halts
         if len(found) > 1 and (doubled := find_doubled_keys(self.warehouse, challenger)):
             halts = (*halts, doubled)

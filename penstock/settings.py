@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     """Folder of the models, or a URL in an object store, as in `s3://bucket/models`."""
     private_key: SecretStr | None = None
     """Secret for hashing private columns, at least 16 characters, the same wherever Penstock runs."""
+    private_key_old: SecretStr | None = None
+    """The former `private_key`, under which values are still found."""
+    seal_key: SecretStr | None = None
+    """Secret for the seals of `seal: true`, at least 16 characters, the same wherever Penstock runs."""
+    seal_key_old: SecretStr | None = None
+    """The former `seal_key`, whose seals still hold."""
     runner: Annotated[str, AfterValidator(lambda text: str(parse_runner(text)))] = "threads:2"
     """The runner of partitions: `threads:n`, `processes:n`, `dask:<address>` or `ray:<address>`."""
     in_flight: Annotated[int, Field(ge=0, le=10_000)] = 0

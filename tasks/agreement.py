@@ -98,6 +98,8 @@ def _find_differences(agreement: Agreement, found: WorkerFacts, worker: str) -> 
         yield f"penstock {here.packages['penstock']} has other code ({found.code}, not {here.code})", ONE_IMAGE
     if found.secret != here.secret:
         yield "PENSTOCK_PRIVATE_KEY is another one, so hashes of private values would differ", SAME_SETTING
+    if found.seal_secret != here.seal_secret:
+        yield "PENSTOCK_SEAL_KEY is another one, so rows of one run would be sealed under several", SAME_SETTING
     if what := _compare("PENSTOCK_DEVICE", here.device, found.device):
         yield what, SAME_SETTING
     for name, database in found.databases.items():

@@ -25,6 +25,7 @@ from penstock.errors import OutsideRoots, PenstockError
 from penstock.object_urls import is_remote
 from penstock.privacy.masking import make_masking
 from penstock.run_types import ModelPin, Pins
+from penstock.seals.keys import read_seal_keys
 from penstock.sources.allowed_paths import check_pattern
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import DeltaSource, FilesSource, SqlSource
@@ -83,6 +84,8 @@ class WorkerFacts:
     """Digest of Penstock's own modules."""
     secret: str
     """Keyed digest of PENSTOCK_PRIVATE_KEY. Empty if the pipeline has no private columns."""
+    seal_secret: str
+    """Keyed digest of PENSTOCK_SEAL_KEY. Empty if the pipeline's rows are not sealed."""
     device: str
     statement_seconds: int
     databases: Mapping[str, DatabaseFacts]
@@ -105,21 +108,27 @@ def collect_facts(question: Question, with_blocks: bool = False) -> WorkerFacts:
     try:
         here = settings()
         secret = make_masking(pipeline, here).secret if pipeline.private_columns else b""
+        seal = read_seal_keys(here, f"`{pipeline.name}` seals its rows").current.secret if pipeline.seal else b""
     except PenstockError as error:
-        return WorkerFacts(*where, "", "", 0, {}, {}, {}, str(error))
+        return WorkerFacts(*where, "", "", "", 0, {}, {}, {}, str(error))
     names = sorted(
         {s.connection for s in pipeline.sources.values() if isinstance(s, SqlSource)}
         | {pipeline.destination.connection}
     )
     return WorkerFacts(
         *where,
-        hmac.new(secret, question.salt, hashlib.sha256).hexdigest() if secret else "",
+        _digest(secret, question.salt),
+        _digest(seal, question.salt),
         here.device,
         here.statement_seconds,
         {name: _find_database(name) for name in names if with_blocks or not _is_block(name)},
         {str(pin): _find_model_fault(pin) for pin in question.pins.values()},
         {name: _find_file_fault(question, name) for name in _file_sources(pipeline)},
     )
+
+
+def _digest(secret: bytes, salt: bytes) -> str:
+    return hmac.new(secret, salt, hashlib.sha256).hexdigest() if secret else ""
 
 
 def sample_files(pipeline: Pipeline) -> dict[str, tuple[tuple[str, int], ...]]:

@@ -14,7 +14,6 @@ from penstock.cli import (
     explain,
     forget,
     labels,
-    ledger,
     logs,
     pause,
     plan,
@@ -33,6 +32,7 @@ from penstock.cli.check import command as check
 from penstock.cli.demo import command as demo
 from penstock.cli.ending import CommandGroup, QuietEnd, print_unexpected
 from penstock.cli.init import command as init
+from penstock.cli.ledger import command as ledger
 from penstock.cli.models import command as models
 from penstock.cli.monitor import command as monitor
 from penstock.cli.quarantine import command as quarantine

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.explain.promotions import Promotion
     from penstock.explain.scores import KeyRecord
     from penstock.privacy.masking import MaskingPolicy
+    from penstock.privacy.secret_keys import KeyRing
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 
@@ -55,7 +56,7 @@ def explain_score(
     row_key, masking = read_row_key(key, spec.key), make_masking(spec, settings)
     warehouse = ledger_connector(settings)(spec.destination.connection)
     secret = settings.private_key.get_secret_value().encode() if settings.private_key else b""
-    record = read_key(warehouse, spec, row_key, masking, secret, run_id or "")
+    record = read_key(warehouse, spec, row_key, masking, secret, run_id or "", _seal_keys(settings))
     origin, absence = "stored with the run", ""
     if record.lacks_reasons:
         record, origin = _explain_now(spec, settings, record, masking)
@@ -69,6 +70,12 @@ def explain_score(
     else:
         zone = timezone or settings.timezone
         print_sections(build_sections(spec, record, promotions, origin, absence, zone), None, console())
+
+
+def _seal_keys(settings: "Settings") -> "KeyRing | None":
+    from penstock.seals.keys import read_seal_keys
+
+    return read_seal_keys(settings, "the row's seal is checked") if settings.seal_key else None
 
 
 def _explain_now(
@@ -117,6 +124,7 @@ def _as_object(
         "promotions": [asdict(promotion) for promotion in promotions],
         "moves": [asdict(move) for move in record.moves],
         "forgotten_at": record.forgotten_at,
+        "seal": record.seal or None,
         "labels": [{"value": json.loads(label.value), "seen_at": label.seen_at} for label in record.labels],
         "drift": [
             {

@@ -1,5 +1,6 @@
 """`penstock forget`: remove the rows of one key from the warehouse."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,6 +41,7 @@ def forget_rows(
     Rows of superseded and unfinished runs are removed too. The record has a hash of the key, never the key.
     """
     from penstock.privacy.masking import make_masking, read_secret
+    from penstock.seals.keys import read_seal_keys
     from penstock.upkeep.erasure import erase
 
     settings = open_settings()
@@ -53,7 +55,8 @@ def forget_rows(
     console().print(FIRST, soft_wrap=True)
     if not yes:
         typer.confirm(f"Remove these rows of `{spec.name}` permanently?", abort=True)
-    _print_counts(erase(warehouse, asked, masking, secret), "removed")
+    open_keys = partial(read_seal_keys, settings, f"rows of `{spec.name}` are sealed")
+    _print_counts(erase(warehouse, asked, masking, secret, open_keys), "removed")
 
 
 def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "ErasureRequest":

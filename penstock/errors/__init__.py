@@ -28,6 +28,7 @@ from penstock.errors.runs import (
     ReconciliationFailed,
     TakenOver,
 )
+from penstock.errors.seals import SealKeyUnknown
 from penstock.errors.sources import (
     AmbiguousColumns,
     BrokenArchive,
@@ -171,6 +172,7 @@ __all__ = [
     "ReconciliationFailed",
     "RenameRefused",
     "RunNotFound",
+    "SealKeyUnknown",
     "SettingsError",
     "SnapshotLost",
     "SourceChanged",

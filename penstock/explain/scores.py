@@ -1,7 +1,6 @@
 """Read all that the warehouse has about one key: its scores in every run, its reasons, and why it was refused."""
 
 import json
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,11 +21,14 @@ from penstock.ledger.reader import RunRecord, find_run, read_runs, select_runs
 from penstock.ledger.tables import forgotten, runs, validations
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey
+from penstock.privacy.secret_keys import KeyRing
 from penstock.report.drift import RunDrift, measure_run
 from penstock.run.history_table import HistoryRunId
 from penstock.run.reasons_table import BUDGET, REASON
+from penstock.spec.column_names import OWN_COLUMNS
 from penstock.spec.pipeline import Pipeline
 from penstock.upkeep.erasure import ErasureRequest
+from penstock.upkeep.sealed_rows import judge_row, plain_id
 from penstock.upkeep.stored_rows import HISTORY, REASONS, match_key, row_tables, written_forms
 
 OTHER_SCORES = 20
@@ -77,6 +79,8 @@ class KeyRecord:
     """What became of the row, as far as `penstock labels collect` knows, the newest first."""
     drift: RunDrift = NO_DRIFT
     """The drift of the run, or of the champion's run of a challenger."""
+    seal: str = ""
+    """Whether the row's seal holds. Empty: it has none."""
 
     @property
     def lacks_reasons(self) -> bool:
@@ -85,7 +89,13 @@ class KeyRecord:
 
 
 def read_key(
-    database: Database, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy, secret: bytes, run_prefix: str = ""
+    database: Database,
+    pipeline: Pipeline,
+    row_key: RowKey,
+    masking: MaskingPolicy,
+    secret: bytes,
+    run_prefix: str = "",
+    seal_keys: KeyRing | None = None,
 ) -> KeyRecord:
     """Read the rows of a key.
 
@@ -93,6 +103,7 @@ def read_key(
         secret: finds the record that a key was forgotten; empty: it is not looked for.
         run_prefix: beginning of the ID of the run to explain. Empty: the live run of the newest interval, else the
             newest run.
+        seal_keys: check the row's seal; None: they are not set.
 
     Raises:
         RunNotFound: no run has that ID.
@@ -114,7 +125,8 @@ def read_key(
     moves = tuple(moves_of(database, shown.run.run_id)) if shown else ()
     known = labels_of(database, pipeline.name, possible_keys(row_key, pipeline.key, masking))
     drift = measure_run(read_profiles(database, shown.run.champion_run_id or shown.run.run_id)) if shown else NO_DRIFT
-    return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone, known, drift)
+    seal = judge_row(database, shown.run, row_key, seal_keys) if shown else ""
+    return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone, known, drift, seal)
 
 
 def _order(score: KeyScore) -> tuple[bool, str, datetime]:
@@ -130,16 +142,11 @@ def _read_scores(connection: sa.Connection, pipeline: Pipeline, row_key: RowKey)
     for table in tables:
         typed = sa.type_coerce(table.c.run_id, HistoryRunId)
         query = sa.select(table).where(typed.in_(mine), *match_key(connection, table, row_key))
-        rows = {_plain_id(row["run_id"]): dict(row) for row in connection.execute(query).mappings()}
+        rows = {plain_id(row["run_id"]): dict(row) for row in connection.execute(query).mappings()}
         for run in read_runs(connection, select_runs().where(runs.c.run_id.in_(rows))):
             row = rows[run.run_id]
-            own = {"run_id", "partition", *pipeline.key}
+            own = {*OWN_COLUMNS, *pipeline.key}
             yield KeyScore(run, int(row["partition"]), {name: row[name] for name in row if name not in own})
-
-
-def _plain_id(run_id: object) -> str:
-    """Return a run's ID as the ledger writes it."""
-    return run_id.hex if isinstance(run_id, uuid.UUID) else str(run_id).replace("-", "")
 
 
 def _read_reasons(

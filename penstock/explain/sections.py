@@ -84,6 +84,8 @@ def _describe_run(
     ]
     if run.published_at:
         lines.append((f"Published {describe_moment(run.published_at, zone)}",))
+    if record.seal:
+        lines.append((f"Seal {record.seal}",))
     lines += [_describe_promotion(promotion, zone) for promotion in promotions]
     lines += [describe_move(run, move, zone) for move in record.moves]
     return [Items([*gone, *lines])]

@@ -82,6 +82,8 @@ class RunRecord:
     """Of a challenger's run: the run that scored the same rows for readers."""
     share: float | None
     """Share of the rows that a challenger's run scored. None: all."""
+    seal_root: str | None
+    """The root of its rows' seals, as `key id.digest`. None: they are not sealed, or the audit has not come to it."""
 
     @property
     def model(self) -> str:

@@ -62,6 +62,7 @@ runs = sa.Table(
     sa.Column("rows_over_budget", sa.BigInteger, info={"since": 10}),  # without reasons, for the budget of `reasons`
     sa.Column("champion_run_id", RunId, info={"since": 10}),  # of a challenger's run: the one that readers saw
     sa.Column("share", sa.Double, info={"since": 10}),  # of the rows that a challenger scores; NULL: all
+    sa.Column("seal_root", sa.Text, info={"since": 10}),  # `key id.digest` over all partitions; NULL: not sealed
 )
 
 
@@ -371,6 +372,31 @@ performance = sa.Table(
     info={"since": 10},
 )
 """The performance of a run as sums that can be added over runs, for all rows and for each value of the slices."""
+
+seals = sa.Table(
+    "penstock_seals",
+    metadata,
+    sa.Column("run_id", RunId, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("root", sa.Text, nullable=False),  # over the seals of its rows and the tags
+    sa.Column("tags", sa.Text, nullable=False),  # one keyed digest a key, sorted, 16 hexadecimal digits each
+    info={"since": 10},
+)
+"""With `seal: true`: the root of each loaded partition, and what tells which keys it had."""
+
+erased_seals = sa.Table(
+    "penstock_erased_seals",
+    metadata,
+    sa.Column("run_id", RunId, primary_key=True),
+    sa.Column("seal", RunId, primary_key=True),
+    sa.Column("partition", sa.Integer, nullable=False),
+    sa.Column("tag", sa.Text, nullable=False),
+    sa.Column("proof", sa.Text, nullable=False),  # `key id.digest`: `penstock forget` had the seal's key
+    info={"since": 10},
+)
+"""The seals of rows that `penstock forget` removed, so that the roots of their runs can still be computed."""
 
 performance_alerts = sa.Table(
     "penstock_performance_alerts",

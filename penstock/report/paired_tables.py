@@ -12,13 +12,13 @@ from penstock.errors import CompareRefused
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
 from penstock.run.history_table import HistoryRunId, history_name, stored_columns
+from penstock.spec.column_names import OWN_COLUMNS
 
 Place = tuple[str | None, str]
 """Schema and name of a destination's table."""
 Columns = Mapping[str, sa.Column[Any]]
 Refuse = Callable[[str], CompareRefused]
 """Makes the error of a reason."""
-_OWN = ("run_id", "partition")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_tables(database: Database, side: Sequence[RunRecord], refuse: Refuse) -
         with database.reading() as connection:
             if not sa.inspect(connection).has_table(history.name, schema=schema):
                 raise refuse(f"the table `{history.name}` is missing, so no run has a row in it")
-            there = {c.name: c for c in stored_columns(connection, history) if c.name not in _OWN}
+            there = {c.name: c for c in stored_columns(connection, history) if c.name not in OWN_COLUMNS}
         require_same_key(found.columns or there, there, history.name, refuse)
         found.columns.update(there)
         found.tables[place] = set(there)

@@ -145,6 +145,9 @@ def _count_rows(document: RunDocument) -> list[Block]:
     }
     cost = _describe_cost(run)
     blocks: list[Block] = [_one_row(counts), *([_one_row(cost)] if cost else [])]
+    if run.seal_root:
+        key_id, _, root = run.seal_root.partition(".")
+        blocks.append(Paragraph(("Sealed under the key ", Code(key_id), ", root ", Code(root))))
     if run.memory:
         blocks.append(Paragraph((f"Memory: {read_fit(run.memory).describe()}.",)))
     return blocks

@@ -22,12 +22,11 @@ from penstock.database.types import ExactNumber, arrow_type, sql_type, stored_ty
 from penstock.errors import DestinationMismatch, QueryFailed
 from penstock.ledger.tables import runs
 from penstock.run.retype import Retype, drops_fractions, has_value, history_key, is_exact, retype_statements, wider_type
-from penstock.spec.column_names import RANK, STEP_MODELS
+from penstock.spec.column_names import OWN_COLUMNS, RANK, STEP_MODELS
 from penstock.spec.pipeline import Destination
 
 HistoryRunId = sa.Text().with_variant(sa.Uuid(as_uuid=False), "postgresql")
 """16 bytes instead of 32 in each row and its index entry, which makes loads a fifth faster."""
-_OWN = ("run_id", "partition")
 _INT64 = pa.decimal128(19, 0)
 """The decimal that every int64 is."""
 _DECLARED = "declared"
@@ -162,7 +161,7 @@ def check_rows(database: Database, destination: Destination, key: tuple[str, ...
 
 def keeps_types(transaction: BulkTransaction, dialect: SqlDialect, history: sa.Table) -> bool:
     """Whether the table still has the types that `prepare` saw. They cannot change before the transaction ends."""
-    columns = [column for column in history.columns if column.name not in _OWN]
+    columns = [column for column in history.columns if column.name not in OWN_COLUMNS]
     if (keeping := dialect.keep_types(columns)) is not None:
         transaction.execute(keeping)
     declared: Any = transaction.execute(dialect.declared_types(history))
@@ -271,8 +270,8 @@ def match_existing(
     """
     columns = stored_columns(connection, wanted)
     kinds = {column.name: column.type for column in columns}
-    key = {column.name for column in columns if not column.nullable} - set(_OWN)
-    asked = {c.name for c in wanted.primary_key.columns} - set(_OWN)
+    key = {column.name for column in columns if not column.nullable} - set(OWN_COLUMNS)
+    asked = {c.name for c in wanted.primary_key.columns} - set(OWN_COLUMNS)
     if key != asked:
         raise DestinationMismatch(
             wanted.name,
@@ -391,7 +390,7 @@ def _view_queries(
         "run_id": runs.c.run_id,
         **({STEP_MODELS: runs.c.step_models} if steps or STEP_MODELS in order else {}),
     }
-    columns = {c.name: c for c in history.columns if c.name not in _OWN} | about
+    columns = {c.name: c for c in history.columns if c.name not in OWN_COLUMNS} | about
     chosen = [columns[name] for name in (*(o for o in order if o in columns), *(n for n in columns if n not in order))]
     joined = history.join(runs, sa.cast(runs.c.run_id, HistoryRunId) == history.c.run_id)
     live = sa.select(*chosen).select_from(joined).where(runs.c.state == "published", runs.c.variant == "live")

@@ -14,14 +14,16 @@ import sqlalchemy as sa
 from penstock.database.bulk import BulkTransaction, bulk_transaction, read
 from penstock.database.connections import Database
 from penstock.errors import KeyCollision, PartitionMoved, TakenOver
-from penstock.ledger.tables import partitions, quarantine, runs, validations
+from penstock.ledger.tables import partitions, quarantine, runs, seals, validations
 from penstock.ledger.writer import validation_rows
+from penstock.privacy.secret_keys import KeyRing
 from penstock.resources.usage import PartitionMeter, Spent
 from penstock.run.doubled_keys import stored_keys
 from penstock.run.fitted_transaction import Tables, fitted_transaction
 from penstock.run.history_table import fit_rows, history_name, prepare, require_fit
 from penstock.run.keys import halt_on_duplicates
 from penstock.run.reasons_table import prepare_reasons
+from penstock.run.seal import add_empty_seals, fill_seals
 from penstock.run_types import Partition, Receipt, Refusal, ScoredRows, ScoringRun
 
 _COUNTS = ("extracted", "scored", "quarantined", "excluded")
@@ -35,11 +37,15 @@ def load_partition(
     seconds: dict[str, float],
     attempts: int,
     meter: PartitionMeter | None = None,
+    seal_keys: KeyRing | None = None,
 ) -> Receipt:
     """Write one partition of a run, once: its rows, refusals, validations and receipt, in one transaction.
 
     A partition that is loaded already, by a copy of this work or by a try whose COMMIT got no answer, stays as it is:
     the run may have judged it. Of a halted partition only its findings are written.
+
+    Args:
+        seal_keys: What the rows are sealed with. None: they are not sealed.
 
     Raises:
         TakenOver: the run is no longer running; nothing is written.
@@ -48,7 +54,7 @@ def load_partition(
         PartitionMoved: a copy has loaded other numbers of rows.
     """
     try:
-        return _load(database, run, partition, scored, seconds, attempts, meter)
+        return _load(database, run, partition, scored, seconds, attempts, meter, seal_keys)
     except KeyCollision:
         _halt_on_loaded_keys(database, run, partition, scored.table)
         raise
@@ -62,15 +68,20 @@ def _load(
     seconds: dict[str, float],
     attempts: int,
     meter: PartitionMeter | None,
+    seal_keys: KeyRing | None,
 ) -> Receipt:
     begun = time.perf_counter()
-    prepare_both = partial(_prepare, database, run, scored)
+    rows = scored.table if seal_keys is None else add_empty_seals(scored.table)
+    prepare_both = partial(_prepare, database, run, scored, rows)
     with fitted_transaction(database, run.pipeline.destination, prepare_both) as (transaction, (history, reasons)):
         if _is_loaded(transaction, run, make_receipt(run, partition, scored, {})):
             return make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
         if history is not None:
-            fitted = fit_rows(scored.table, history)
+            fitted = fit_rows(rows, history)
             assert fitted is not None
+            if seal_keys is not None:
+                fitted, sealed = fill_seals(fitted, run, partition, scored.features.table, seal_keys)
+                _append_rows(transaction, seals, [sealed])
             transaction.append(history, _owned(fitted, run.run_id, partition.index))
         if reasons is not None and scored.reasons is not None:
             stated = fit_rows(scored.reasons.stated, reasons)
@@ -111,16 +122,19 @@ def keep_refusals(database: Database, run: ScoringRun, refusals: Sequence[Refusa
             _append_rows(transaction, quarantine, _refusal_rows(run, 0, tuple(refusals)))
 
 
-def _prepare(database: Database, run: ScoringRun, scored: ScoredRows, again: bool) -> Tables:
+def _prepare(database: Database, run: ScoringRun, scored: ScoredRows, rows: pa.Table, again: bool) -> Tables:
     """Make the tables of the rows and of their reasons ready.
 
     The first one is None for a halted partition, the second one if there are no reasons to write.
+
+    Args:
+        rows: The rows of the history table.
     """
     destination, key, history, reasons = run.pipeline.destination, run.pipeline.key, None, None
     if not scored.halts and run.champion_run_id is not None:
-        history = require_fit(database, destination, key, scored.table, again=again)
+        history = require_fit(database, destination, key, rows, again=again)
     elif not scored.halts:
-        history = prepare(database, destination, key, scored.table, steps=bool(run.steps), again=again)
+        history = prepare(database, destination, key, rows, steps=bool(run.steps), again=again)
     if scored.reasons is not None and scored.reasons.stated.num_rows:
         reasons = prepare_reasons(database, destination, key, scored.reasons.stated, again=again)
     return history, reasons

@@ -9,6 +9,10 @@ STEP_MODELS = "step_models"
 """A view's column for pipelines with several steps: each step's model, version and digest, as JSON."""
 RANK = "penstock_rank"
 """A column inside the view of the newest rows."""
+SEAL = "penstock_seal"
+"""The column of the history table with each row's seal. The views do not show it."""
+OWN_COLUMNS = ("run_id", "partition", SEAL)
+"""Columns of the history table that are not the pipeline's."""
 _RESERVED = frozenset({*RUN_COLUMNS, STEP_MODELS, "partition"})
 _OWN_PREFIX = "penstock_"
 

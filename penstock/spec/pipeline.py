@@ -229,6 +229,9 @@ class Pipeline(Part):
         default=None, examples=[{"when": "decision = 'block'", "top": 4, "direction": "raises"}]
     )
     """Reasons of the scores, in the table `<table>__reasons`. Without it no row gets reasons."""
+    seal: bool = Field(default=False, examples=[True])
+    """Store with each row a seal of its key, outputs, features, model and run, so that `penstock ledger check-seals`
+    finds rows that were changed afterwards. Needs the setting `PENSTOCK_SEAL_KEY`."""
     drift: Drift | None = Field(
         default=None, examples=[{"against": "model", "watch": {"country": "critical", "*": "info"}}]
     )

@@ -23,11 +23,13 @@ from penstock.ledger.migrations import has_ledger
 from penstock.ledger.tables import forgotten, labels, log_lines, partitions, quarantine, releases, runs
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey, same_value
+from penstock.privacy.secret_keys import KeyRing
 from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.landed import landed_table
 from penstock.sources.logs.line_groups import read_keys
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import ROW_ID, FilesSource, LogSource
+from penstock.upkeep.erased_rows import OpenKeys, keep_seals
 from penstock.upkeep.stored_rows import match_key, row_tables, written_forms
 
 PAGE = 20_000
@@ -54,6 +56,7 @@ class _Work:
 
     connection: sa.Connection
     dry_run: bool
+    open_seal_keys: OpenKeys
     counts: Counter[str] = field(default_factory=Counter)
 
     def delete(self, name: str, table: sa.Table | sa.TableClause, *which: sa.ColumnElement[bool]) -> None:
@@ -63,21 +66,33 @@ class _Work:
             self.connection.execute(sa.delete(table).where(*which))
 
 
-def erase(database: Database, asked: ErasureRequest, masking: MaskingPolicy, secret: bytes | None) -> dict[str, int]:
+def _have_no_keys() -> KeyRing:
+    raise SettingsError("the rows are sealed, and no key of seals is given", "Give the key with which they are sealed.")
+
+
+def erase(
+    database: Database,
+    asked: ErasureRequest,
+    masking: MaskingPolicy,
+    secret: bytes | None,
+    open_seal_keys: OpenKeys = _have_no_keys,
+) -> dict[str, int]:
     """Erase rows in one transaction. Return the number of rows by table.
 
     This covers rows of published, superseded and unfinished runs. Aggregates stay: counts, quantiles, validations.
 
     Args:
         secret: the secret for hashing the key in the record; None: only count.
+        open_seal_keys: reads the keys of seals, if a row is sealed.
 
     Raises:
-        SettingsError: a value is not of its column's type.
+        SettingsError: a value is not of its column's type, or a row is sealed and no key is set.
+        SealKeyUnknown: a row is sealed under another key.
     """
     if not has_ledger(database):
         return {}
     with database.writing() as connection:
-        work = _Work(connection, dry_run=secret is None)
+        work = _Work(connection, secret is None, open_seal_keys)
         if asked.source is None:
             _erase_key(work, asked.pipeline, asked.row_key, masking)
         else:
@@ -89,7 +104,10 @@ def erase(database: Database, asked: ErasureRequest, masking: MaskingPolicy, sec
 
 def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy) -> None:
     for table in row_tables(work.connection, pipeline):
-        work.delete(table.name, table, *match_key(work.connection, table, row_key))
+        mine = match_key(work.connection, table, row_key)
+        if not work.dry_run:
+            keep_seals(work.connection, table, pipeline.key, mine, work.open_seal_keys)
+        work.delete(table.name, table, *mine)
     for refused in (quarantine, releases):
         keys = sa.select(refused.c.key).where(refused.c.pipeline == pipeline.name).distinct()
         theirs = [k for k in work.connection.execute(keys).scalars() if row_key.is_key(json.loads(k), masking)]

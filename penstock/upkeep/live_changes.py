@@ -13,10 +13,9 @@ from penstock.ledger.pointer_moves import PointerMove, publish_again
 from penstock.ledger.reader import RunRecord
 from penstock.run.history_table import history_name
 from penstock.run_types import interval_label
+from penstock.spec.column_names import OWN_COLUMNS
 from penstock.upkeep.erasure import count_forgotten
 from penstock.wording import plural
-
-_OWN = ("run_id", "partition")
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def compare_live(database: Database, move: PointerMove) -> Iterator[LiveChange]:
             return
         described = sa.inspect(connection).get_columns(history.name, schema=history.schema)
         key = read_key(connection, history)
-        others = [c["name"] for c in described if c["name"] not in (*_OWN, *key)]
+        others = [c["name"] for c in described if c["name"] not in (*OWN_COLUMNS, *key)]
         for runs, replaced in _group(move):
             yield _compare(connection, history, (key, others), runs, replaced)
 
@@ -138,7 +137,7 @@ def _of(history: sa.TableClause, runs: Sequence[RunRecord]) -> sa.ColumnElement[
 def read_key(connection: sa.Connection, history: sa.TableClause) -> list[str]:
     """Return the columns of the pipeline's key, which are never NULL in the history table."""
     described = sa.inspect(connection).get_columns(history.name, schema=history.schema)
-    return [c["name"] for c in described if not c["nullable"] and c["name"] not in _OWN]
+    return [c["name"] for c in described if not c["nullable"] and c["name"] not in OWN_COLUMNS]
 
 
 def _exists(connection: sa.Connection, history: sa.TableClause) -> bool:

@@ -1,8 +1,8 @@
 """Remove rows that no reader can see and no run needs, by the pipeline's `retention`.
 
-Runs stay in the ledger with their counts, validations and partitions; `rows_pruned_at` says when their rows and their
-profiles were removed. Rows are deleted in batches, each in its own short transaction, so a prune that was killed can be
-repeated. A run's rows are deleted under its interval's lock row, and only in a state in which it can no longer be
+Runs stay in the ledger with their counts, validations and partitions; `rows_pruned_at` says when their rows, their
+profiles and their seals were removed. Rows are deleted in batches, each in its own short transaction, so a prune that
+was killed can be repeated. A run's rows are deleted under its interval's lock row, and only in a state in which it can no longer be
 published.
 """
 
@@ -23,7 +23,7 @@ from penstock.ledger.destinations import lock_run, split_name
 from penstock.ledger.label_sources import move_labels_pruned
 from penstock.ledger.log_retention import move_cutoff
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import labels, log_lines, profiles, quarantine, runs
+from penstock.ledger.tables import erased_seals, labels, log_lines, profiles, quarantine, runs, seals
 from penstock.run.history_table import history_name
 from penstock.run.reasons_table import reasons_name
 from penstock.sources.logs.landed import landed_table
@@ -291,7 +291,7 @@ def _count_where(database: Database, table: sa.Table, where: Sequence[sa.ColumnE
 
 
 def _prune_run(database: Database, run: PrunableRun, batch_rows: int) -> None:
-    """Delete one run's reasons, then its rows from the history table, then its profiles, and mark the run."""
+    """Delete one run's reasons, then its rows from the history table, then its profiles and seals, and mark the run."""
     history, mine = run.history, runs.c.run_id == run.run_id
     done = False
     with database.reading() as connection:
@@ -308,7 +308,8 @@ def _prune_run(database: Database, run: PrunableRun, batch_rows: int) -> None:
                 reasons = None
             done = _delete_batch(connection, history, [history.c.run_id == run.run_id], batch_rows)
             if done:
-                connection.execute(sa.delete(profiles).where(profiles.c.run_id == run.run_id))
+                for table in (profiles, seals, erased_seals):
+                    connection.execute(sa.delete(table).where(table.c.run_id == run.run_id))
                 connection.execute(sa.update(runs).where(mine).values(rows_pruned_at=database.now(connection)))
         time.sleep(_OTHERS_TURN_SECONDS)
 

@@ -30,11 +30,10 @@ from penstock.run.drift import DRIFT, describe_distance
 from penstock.run.history_table import history_name
 from penstock.run.validate import sample_rows
 from penstock.run_types import ColumnProfile, Validation, Verdict
+from penstock.spec.column_names import OWN_COLUMNS
 from penstock.spec.drift import Drift
 from penstock.spec.expectation import Expectation
 from penstock.spec.pipeline import SCORES, Pipeline
-
-_OWN = ("run_id", "partition")
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _read_columns(
         there = {}
         if inspector.has_table(name.name, schema=name.schema):
             described = inspector.get_columns(name.name, schema=name.schema)
-            there = {c["name"]: stored_type(c["type"], dialect) for c in described if c["name"] not in _OWN}
+            there = {c["name"]: stored_type(c["type"], dialect) for c in described if c["name"] not in OWN_COLUMNS}
     for column in wanted:
         if column not in there:
             raise SettingsError(

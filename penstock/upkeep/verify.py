@@ -14,6 +14,7 @@ from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
 from penstock.ledger.pointer_moves import WAS_LIVE
 from penstock.ledger.tables import (
     destinations,
+    erased_seals,
     label_sources,
     labels,
     moves,
@@ -22,6 +23,7 @@ from penstock.ledger.tables import (
     profiles,
     quarantine,
     runs,
+    seals,
     validations,
 )
 from penstock.run.history_table import HistoryRunId, history_name
@@ -136,7 +138,7 @@ def _profiles_count_the_rows(connection: sa.Connection) -> Iterator[Violation]:
 
 
 def _parts_belong_to_runs(connection: sa.Connection) -> Iterator[Violation]:
-    for table in (partitions, validations, quarantine, moves, profiles, performance):
+    for table in (partitions, validations, quarantine, moves, profiles, performance, seals, erased_seals):
         orphan = ~sa.exists().where(runs.c.run_id == table.c.run_id)
         found = connection.execute(sa.select(table.c.run_id).where(orphan).distinct().limit(SHOWN)).scalars().all()
         if found:
@@ -187,6 +189,19 @@ def _labels_are_counted(connection: sa.Connection) -> Iterator[Violation]:
     if found := connection.execute(wrong).scalars().all():
         remedy = "Delete these rows; `penstock labels collect PIPELINE` computes them again."
         yield Violation("a run has at most one label a row", performance.name, tuple(found), remedy)
+
+
+def _sealed_runs_have_their_roots(connection: sa.Connection) -> Iterator[Violation]:
+    """Compare the seals of published runs with their counts. `penstock ledger check-seals` compares the rows."""
+    counted = sa.select(seals.c.run_id, sa.func.sum(seals.c.rows).label("rows")).group_by(seals.c.run_id).subquery()
+    shown = runs.c.state.in_(("published", "audited"))
+    rootless = sa.and_(shown, runs.c.seal_root.is_(None), runs.c.run_id.in_(sa.select(counted.c.run_id)))
+    yield from _list_runs(connection, "a sealed run has its root", rootless)
+    sealed = sa.select(counted.c.rows).where(counted.c.run_id == runs.c.run_id).scalar_subquery()
+    wrong = sa.func.coalesce(sealed, 0) != runs.c.rows_scored
+    yield from _list_runs(
+        connection, "each row of a sealed run is sealed", sa.and_(shown, runs.c.seal_root.is_not(None), wrong)
+    )
 
 
 def _readers_see_the_published_rows(connection: sa.Connection) -> Iterator[Violation]:
@@ -331,6 +346,7 @@ CHECKS: tuple[Check, ...] = (
     _halts_are_overruled_once,
     _challengers_stand_beside_champions,
     _labels_are_counted,
+    _sealed_runs_have_their_roots,
     _readers_see_the_published_rows,
     _reasons_belong_to_scores,
 )

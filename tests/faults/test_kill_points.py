@@ -39,13 +39,13 @@ def heal_after_kill(scene: Scene, points: list[int], how: How = "steps") -> None
 
 @pytest.fixture(scope="module")
 def full_scenes(tmp_path_factory: pytest.TempPathFactory, empty_database: Callable[..., str]) -> Callable[[str], Scene]:
-    """Give a dialect's scene whose runs have a challenger, and reasons that the budget leaves to some rows."""
+    """Give a dialect's scene whose runs have a challenger, seals, and reasons that the budget leaves to some rows."""
     made: dict[str, Scene] = {}
 
     def scene(dialect: str) -> Scene:
         if dialect not in made:
             made[dialect] = Scene(tmp_path_factory.mktemp(f"full_{dialect}"), dialect, empty_database)
-            made[dialect].add_challenger("reasons: {when: score > 0, budget: {rows: 20}}")
+            made[dialect].add_challenger("reasons: {when: score > 0, budget: {rows: 20}}", "seal: true")
             assert {row[-1] for row in made[dialect].twin.reasons} > {"budget"}
         return made[dialect]
 
@@ -66,7 +66,7 @@ def test_a_run_killed_before_any_statement_is_healed_by_the_next(
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("table", ["penstock_profiles", "card_risk_scores__reasons"])
+@pytest.mark.parametrize("table", ["penstock_profiles", "card_risk_scores__reasons", "penstock_seals"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_run_killed_around_a_statement_about_a_table_is_healed_by_the_next(
     full_scenes: Callable[[str], Scene], dialect: str, table: str, tell: Tell

@@ -62,6 +62,7 @@ def check_pipeline(
         check = _Check(spec, settings, connect, report, interval, trial)
         check.check_privacy()
         check.check_destination()
+        check.check_seal()
         if accept:
             check.accept_columns(start)
         guesses = check.show_guesses(start)
@@ -99,6 +100,21 @@ class _Check:
             hidden = make_masking(self.pipeline, self.settings).columns
             if hidden:
                 self.report.ok("private", f"{', '.join(sorted(hidden))} are never shown")
+
+    def check_seal(self) -> None:
+        """Check that rows can be sealed, under a key that the rows before had."""
+        from penstock.ledger.migrations import has_ledger
+        from penstock.seals.keys import read_seal_keys
+        from penstock.seals.stored import require_newest_key
+
+        if not self.pipeline.seal:
+            return
+        with self.report.about("seal"):
+            keys = read_seal_keys(self.settings, f"`{self.pipeline.name}` seals its rows")
+            database = self.connect(self.pipeline.destination.connection)
+            if database.missing_file is None and has_ledger(database):
+                require_newest_key(database, self.pipeline.name, keys)
+            self.report.ok("seal", f"rows are sealed under the key {keys.current.id}")
 
     def check_destination(self) -> None:
         """Connect to the warehouse, and check that the live view's name is free."""

@@ -123,11 +123,13 @@ def _run_flow(order: Order) -> dict[str, Any]:
 def _run_steps(order: Order) -> dict[str, Any]:
     from penstock.ledger.reader import list_runs
     from penstock.report.card import run_card
+    from penstock.settings import load_settings
     from penstock.spec.yaml_file import load_pipeline
     from penstock.tasks.process_resources import connect, registry
-    from tests.driver import Driver
+    from tests.driver import SETTINGS, Driver
 
-    driver = Driver(load_pipeline(order.spec), connect, registry())
+    settings = SETTINGS.model_copy(update={"seal_key": load_settings().seal_key})
+    driver = Driver(load_pipeline(order.spec), connect, registry(), settings=settings)
     steps = driver.run(order.now)
     for run in list_runs(driver.warehouse, states=["published"]):
         run_card(driver.warehouse, run.run_id)

@@ -16,8 +16,11 @@ from penstock.ledger.profiles import read_profiles
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.models.registry import Registry
+from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.secret_keys import KeyRing, SecretKey
 from penstock.run_types import BinCounts
 from penstock.settings import Settings
+from penstock.upkeep.check_seals import SealCheck
 from penstock.upkeep.verify import verify_ledger
 from tests.driver import lapse_leases
 from tests.faults.harness.child import Fault, How, Order
@@ -55,6 +58,9 @@ DIRTY_EVERY = 9
 """Each payment so many apart has no amount and is quarantined; those of eight items are excluded by the features."""
 LATER = ("run_id", "scored_at")
 """What differs between a run and its twin, and may."""
+
+SEAL_KEY = "the key of the seals of every trial"
+"""Used by a spec with `seal: true`."""
 
 MakeUrl = Callable[[str, str], str]
 """Makes an empty database: from a dialect and a name to its URL."""
@@ -152,6 +158,7 @@ class Trial:
             "PENSTOCK_CONNECTIONS__SHOP": scene.shop_url,
             "PENSTOCK_CONNECTIONS__WAREHOUSE": self.url,
             "PENSTOCK_RUNNER": "threads:1",
+            "PENSTOCK_SEAL_KEY": SEAL_KEY,
         } | environment
         self._runs = count(1)
 
@@ -216,3 +223,11 @@ class Trial:
             assert run.rows_extracted == run.rows_scored + run.rows_quarantined + run.rows_excluded == self.scene.a_day
         assert sum(run.rows_scored for run in live) == len(found.rows)
         assert verify_ledger(self.warehouse) == ()
+        if any(run.seal_root for run in records):
+            self._check_seals()
+
+    def _check_seals(self) -> None:
+        key = KeyRing(SecretKey(SEAL_KEY.encode()))
+        report = SealCheck(self.warehouse, "card-risk", ("payment_id",), key, NO_MASKING, lambda run: iter(())).check()
+        assert report.findings == []
+        assert report.runs

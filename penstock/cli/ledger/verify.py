@@ -1,4 +1,4 @@
-"""`penstock ledger`: check the invariants of the ledger, and accept a new one."""
+"""`penstock ledger verify` and `accept`: check the invariants of the ledger, and accept a new one."""
 
 import typer
 
@@ -6,13 +6,6 @@ from penstock.cli.arguments import AsJson
 from penstock.cli.opening import connector, open_ledgers, open_settings, pipelines_by_warehouse
 from penstock.cli.output import console, error_console, write_json
 from penstock.wording import plural
-
-
-def add_commands(app: typer.Typer) -> None:
-    group = typer.Typer(help="Check the ledger, or accept a new one.", no_args_is_help=True)
-    group.command("verify", epilog="Example: penstock ledger verify")(verify)
-    group.command("accept", epilog="Example: penstock ledger accept")(accept)
-    app.add_typer(group, name="ledger")
 
 
 def verify(as_json: AsJson = False) -> None:

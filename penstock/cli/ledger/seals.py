@@ -1,0 +1,177 @@
+"""`penstock ledger check-seals` and `seals`: check the seals of rows, and export the roots of runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.arguments import AsJson, OptionalPipeline
+from penstock.cli.opening import (
+    connector,
+    ledger_connector,
+    locate_run,
+    open_pipeline,
+    open_settings,
+    pipelines_by_warehouse,
+)
+from penstock.cli.output import console, error_console, make_table, write_json
+from penstock.errors import PipelineNotFound
+from penstock.wording import plural
+
+if TYPE_CHECKING:
+    from penstock.settings import Settings
+    from penstock.spec.pipeline import Pipeline
+    from penstock.upkeep.check_seals import SealCheck, SealFinding, SealReport
+
+EXPLAINED = {
+    "altered": "rows differ from their seals",
+    "added": "rows that the run has not scored",
+    "removed": "rows are gone",
+    "restored": "rows that were forgotten are there again",
+    "seals changed": "the ledger's seals of the run were changed",
+    "erasure forged": "records of forgotten rows were not written by `penstock forget`",
+    "not sealed": "rows have no seals, and older runs have",
+    "rows gone": "the table of the rows is gone",
+    "other root": "the root is another one than in the file",
+    "run gone": "the run is in the file, and not in the ledger",
+}
+
+
+def check_seals(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[PIPELINE|RUN_ID]", help="A pipeline, or a run. Default: all pipelines.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", exists=True, dir_okay=False, metavar="FILE", help="What `penstock ledger seals --json` wrote."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find rows that were altered, removed or added since they were scored. Change nothing.
+
+    Needs PENSTOCK_SEAL_KEY. The exit code is 1 if something does not fit the seals.
+    """
+    settings = open_settings()
+    reports = [(spec, report) for spec, report in _check(settings, what)]
+    findings = [(spec.name, finding) for spec, report in reports for finding in report.findings]
+    findings += [] if against is None else list(_compare(settings, [spec for spec, _ in reports], against))
+    if as_json:
+        write_json(
+            {
+                "pipelines": [{"pipeline": spec.name, **_count(report)} for spec, report in reports],
+                "findings": [{"pipeline": name, **asdict(finding)} for name, finding in findings],
+            }
+        )
+    else:
+        _print(reports, findings)
+    if findings:
+        raise typer.Exit(1)
+
+
+def list_seals(pipeline: OptionalPipeline = None, as_json: AsJson = False) -> None:
+    """List the roots of sealed runs, the oldest first. Keep a copy where holders of the warehouse cannot write."""
+    from penstock.upkeep.check_seals import read_sealed_runs
+
+    settings = open_settings()
+    found = [
+        each for spec in _chosen(settings, pipeline) for each in read_sealed_runs(_warehouse(settings, spec), spec.name)
+    ]
+    if as_json:
+        write_json(found)
+    elif not found:
+        console().print("no run is sealed")
+    else:
+        table = make_table("pipeline", "interval", "run", "state", "rows", "root", right=("rows",))
+        for each in found:
+            rows = "" if each.rows is None else f"{each.rows:,}"
+            table.add_row(each.pipeline, each.interval_key, each.run_id[:8], each.state, rows, each.root)
+        console().print(table)
+
+
+def _check(settings: "Settings", what: str | None) -> "Iterator[tuple[Pipeline, SealReport]]":
+    prefix = ""
+    try:
+        chosen = _chosen(settings, what)
+    except PipelineNotFound:
+        assert what is not None  # all pipelines are in the folder
+        record = locate_run(settings, what)[1]
+        chosen, prefix = [open_pipeline(record.pipeline, settings)], record.run_id
+    for spec in chosen:
+        with _open_check(settings, spec) as check:
+            yield spec, check.check(prefix)
+
+
+@contextmanager
+def _open_check(settings: "Settings", spec: "Pipeline") -> "Iterator[SealCheck]":
+    from penstock.privacy.masking import make_masking
+    from penstock.seals.keys import read_seal_keys
+    from penstock.upkeep.check_seals import SealCheck
+    from penstock.upkeep.lost_keys import list_candidates
+
+    keys = read_seal_keys(settings, f"the seals of `{spec.name}` are to be checked")
+    warehouse, masking = _warehouse(settings, spec), make_masking(spec, settings)
+    with TemporaryDirectory(prefix="penstock-") as folder:
+        connect = replace(connector(settings), run_folder=Path(folder))
+        candidates = partial(list_candidates, warehouse, spec, connect, masking)
+        yield SealCheck(warehouse, spec.name, spec.key, keys, masking, candidates)
+
+
+def _chosen(settings: "Settings", name: str | None) -> "list[Pipeline]":
+    """Return one pipeline, or all that have a warehouse with a ledger."""
+    if name is not None:
+        return [open_pipeline(name, settings)]
+    names = [each for pipelines in pipelines_by_warehouse(settings).values() for each in pipelines]
+    return [open_pipeline(each, settings) for each in names]
+
+
+def _warehouse(settings: "Settings", spec: "Pipeline") -> Any:
+    return ledger_connector(settings)(spec.destination.connection)
+
+
+def _compare(settings: "Settings", specs: "list[Pipeline]", file: Path) -> "Iterator[tuple[str, SealFinding]]":
+    from penstock.upkeep.check_seals import compare_roots, read_export
+
+    exported = read_export(file)
+    for spec in specs:
+        for finding in compare_roots(_warehouse(settings, spec), spec.name, exported):
+            yield spec.name, finding
+
+
+def _count(report: "SealReport") -> dict[str, int]:
+    return {name: getattr(report, name) for name in ("runs", "rows", "erased", "pruned", "older")}
+
+
+def _print(reports: "list[tuple[Pipeline, SealReport]]", findings: "list[tuple[str, SealFinding]]") -> None:
+    out, screen = console(), error_console()
+    for spec, report in reports:
+        out.print(f"{spec.name}: {_describe(report)}", markup=False, soft_wrap=True)
+    for name, each in findings:
+        where = f"{name}: run {each.run_id[:8]} {each.interval_key}"
+        where += "" if each.variant == "live" else f" {each.variant}"
+        where += "" if each.partition is None else f", partition {each.partition + 1}"
+        rows = f"{plural(each.rows, 'row')}: " if each.rows else ""
+        text = f"{where}: {each.fault}: {rows}{EXPLAINED[each.fault]}"
+        screen.print(text, style="red", markup=False, soft_wrap=True)
+        for key in each.keys:
+            screen.print(f"  {key}", markup=False, soft_wrap=True)
+        if each.rows > len(each.keys) > 0:
+            screen.print(f"  and {plural(each.rows - len(each.keys), 'other row')}", markup=False)
+    if not findings:
+        out.print("every seal holds", style="green")
+
+
+def _describe(report: "SealReport") -> str:
+    beyond = [
+        plural(report.erased, "forgotten row") if report.erased else "",
+        plural(report.pruned, "pruned run") if report.pruned else "",
+        f"{plural(report.older, 'run')} from before the first seal" if report.older else "",
+    ]
+    checked = f"{plural(report.runs, 'sealed run')} with {plural(report.rows, 'row')} checked"
+    return ", ".join([checked, *filter(None, beyond)])

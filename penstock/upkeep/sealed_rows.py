@@ -1,0 +1,199 @@
+"""Compare the rows of one sealed run with their seals, a partition at a time."""
+
+import hmac
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from penstock.database.bulk import read
+from penstock.database.connections import Database
+from penstock.database.types import arrow_type
+from penstock.ledger.destinations import split_name
+from penstock.ledger.reader import RunRecord
+from penstock.privacy.row_key import RowKey
+from penstock.privacy.secret_keys import KeyRing
+from penstock.run.history_table import history_name, reflect_history, stored_columns
+from penstock.seals.row_text import Kind, kind_of, write_rows
+from penstock.seals.sealer import PartitionSeal, Sealer, describe_models, read_digest, read_seal, without_own
+from penstock.seals.stored import ErasedSeal, read_erased, read_roots, read_seal_of
+from penstock.spec.column_names import SEAL
+from penstock.upkeep.stored_rows import match_key
+
+Fault = Literal[
+    "altered",
+    "added",
+    "removed",
+    "restored",
+    "seals changed",
+    "erasure forged",
+    "not sealed",
+    "rows gone",
+    "other root",
+    "run gone",
+]
+
+
+@dataclass(frozen=True)
+class PartitionFault:
+    """Rows of one kind that do not fit their partition's seals."""
+
+    partition: int | None
+    """None: the run as a whole."""
+    fault: Fault
+    rows: int
+    keys: pa.Table | None = None
+    """The keys of the rows, as far as they are known."""
+    tags: frozenset[str] = frozenset()
+    """Of removed rows: the tags of their keys."""
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """The history table of a run, as the database has it."""
+
+    table: sa.Table
+    kinds: dict[str, Kind]
+    """By column that a seal covers."""
+    key: list[str]
+    has_seals: bool
+
+
+def find_rows(database: Database, run: RunRecord) -> StoredRows | None:
+    """Return the history table with a run's rows. None if there is none."""
+    schema, _ = split_name(run.destination or "")
+    name = history_name(run.destination_table, schema or None)
+    with database.reading() as connection:
+        if not sa.inspect(connection).has_table(name.name, schema=name.schema):
+            return None
+        table = reflect_history(connection, name.name, name.schema)
+        columns = {str(column.name): column for column in stored_columns(connection, table)}
+    kinds = {name: kind_of(arrow_type(columns[name].type)) for name in without_own(columns)}
+    return StoredRows(table, kinds, [name for name in kinds if not columns[name].nullable], SEAL in columns)
+
+
+def plain_id(run_id: object) -> str:
+    """Return a run's ID as the ledger writes it."""
+    return run_id.hex if isinstance(run_id, uuid.UUID) else str(run_id).replace("-", "")
+
+
+def sealer_for(run: RunRecord, keys: KeyRing, key_id: str) -> Sealer:
+    """Return the sealer of a stored run. The key is one of those that were checked to be there."""
+    key = keys.find(key_id)
+    assert key is not None
+    return Sealer(key, run.run_id, describe_models(run.pins), run.interval_key)
+
+
+def find_faults(database: Database, run: RunRecord, rows: StoredRows, keys: KeyRing) -> Iterator[PartitionFault]:
+    """Yield what does not fit the seals of a run whose keys are known. Memory is bounded by its largest partition."""
+    with database.reading() as connection:
+        roots = read_roots(connection, run.run_id)
+        typed = sa.select(rows.table.c.partition).where(rows.table.c.run_id == run.run_id).distinct()
+        there = set(connection.execute(typed).scalars())
+    root = str(run.seal_root)
+    if not hmac.compare_digest(sealer_for(run, keys, root.partition(".")[0]).seal_run(roots), root):
+        yield PartitionFault(None, "seals changed", 0)
+    for partition in sorted(there | {each.partition for each in roots}):
+        yield from _compare_partition(database, run, rows, keys, partition)
+
+
+def read_rows(database: Database, rows: StoredRows, *where: sa.ColumnElement[bool]) -> pa.Table:
+    """Read rows as the database has them, with their seals."""
+    names = [*rows.kinds, *([SEAL] if rows.has_seals else [])]
+    # Without types, so that a value which is not of its column's type stays as it is.
+    columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(name, quote=True)) for name in names]
+    found = read(database, sa.select(*columns).select_from(rows.table).where(*where), exact=names)
+    return found if rows.has_seals else found.append_column(SEAL, pa.nulls(found.num_rows, pa.string()))
+
+
+def judge_row(database: Database, run: RunRecord, row_key: RowKey, keys: KeyRing | None) -> str:
+    """Say whether the seal of one row holds. Empty if its run is not sealed.
+
+    Args:
+        keys: None if no key is set.
+    """
+    rows = find_rows(database, run)
+    if run.seal_root is None or rows is None:
+        return ""
+    if keys is None:
+        return "not checked, because PENSTOCK_SEAL_KEY is not set"
+    with database.reading() as connection:
+        where = (rows.table.c.run_id == run.run_id, *match_key(connection, rows.table, row_key))
+        [partition] = connection.execute(sa.select(rows.table.c.partition).where(*where)).scalars()
+    stored = read_rows(database, rows, *where)
+    seal = read_seal(stored[SEAL][0].as_py())
+    if seal is not None and keys.find(seal.key_id) is None:
+        return f"not checked, because it is under the key {seal.key_id}, which is not set"
+    holds = seal is not None and judge_seals(sealer_for(run, keys, seal.key_id), partition, stored, rows)[0]
+    return "holds" if holds else "does not hold: the row was changed after it was scored"
+
+
+def judge_seals(sealer: Sealer, partition: int, stored: pa.Table, rows: StoredRows) -> list[bool]:
+    """Say of each row whether its seal is the one that it must have."""
+    found = [read_seal(text) for text in stored[SEAL].to_pylist()]
+    written = write_rows(stored.select(list(rows.kinds)), rows.kinds)
+    wanted = sealer.digest_rows(partition, written, [seal.features if seal else "" for seal in found])
+    return [
+        seal is not None and seal.key_id == sealer.key.id and hmac.compare_digest(digest, seal.digest)
+        for seal, digest in zip(found, wanted, strict=True)
+    ]
+
+
+def _compare_partition(
+    database: Database, run: RunRecord, rows: StoredRows, keys: KeyRing, partition: int
+) -> Iterator[PartitionFault]:
+    here = (rows.table.c.run_id == run.run_id, rows.table.c.partition == partition)
+    stored = read_rows(database, rows, *here)
+    with database.reading() as connection:
+        sealed = read_seal_of(connection, run.run_id, partition)
+        erased = [each for each in read_erased(connection, run.run_id) if each.partition == partition]
+    if sealed is None:
+        yield PartitionFault(partition, "added", stored.num_rows, stored.select(rows.key))
+        return
+    sealer = sealer_for(run, keys, sealed.key_id)
+    proven = [each for each in erased if _is_proven(each, run, keys)]
+    if len(proven) < len(erased):
+        yield PartitionFault(partition, "erasure forged", len(erased) - len(proven))
+    yield from _compare_rows(sealer, sealed, stored, rows, proven)
+
+
+def _is_proven(erased: ErasedSeal, run: RunRecord, keys: KeyRing) -> bool:
+    """Whether a holder of a key wrote down the erasure."""
+    key_id = erased.proof.partition(".")[0]
+    if keys.find(key_id) is None:
+        return False
+    proof = sealer_for(run, keys, key_id).prove_erasure(erased.partition, erased.seal, erased.tag)
+    return hmac.compare_digest(proof, erased.proof)
+
+
+def _compare_rows(
+    sealer: Sealer, sealed: PartitionSeal, stored: pa.Table, rows: StoredRows, erased: Sequence[ErasedSeal]
+) -> Iterator[PartitionFault]:
+    tags = sealer.tag_keys(stored.select(rows.key), rows.kinds)
+    holds = judge_seals(sealer, sealed.partition, stored, rows)
+    gone = Counter(each.tag for each in erased)
+    left = sealed.list_tags()
+    left.subtract(gone)
+    found: dict[Fault, list[int]] = {"altered": [], "added": [], "restored": []}
+    for place, (tag, sound) in enumerate(zip(tags, holds, strict=True)):
+        if left[tag] > 0:
+            left[tag] -= 1
+            if not sound:
+                found["altered"].append(place)
+        else:
+            found["restored" if tag in gone else "added"].append(place)
+    for fault, places in found.items():
+        if places:
+            yield PartitionFault(sealed.partition, fault, len(places), stored.select(rows.key).take(places))
+    removed = +left
+    if removed:
+        yield PartitionFault(sealed.partition, "removed", removed.total(), tags=frozenset(removed))
+    elif not any(found.values()):
+        digests = [read_digest(str(text)) for text in stored[SEAL].to_pylist()] + [each.seal for each in erased]
+        again = sealer.seal_partition(sealed.partition, digests, [*tags, *gone.elements()])
+        if again != sealed:
+            yield PartitionFault(sealed.partition, "seals changed", 0)
