@@ -122,7 +122,8 @@ def _fitting(
     destination, key, history, reasons = run.pipeline.destination, run.pipeline.key, None, None
     explained = scored.reasons.table if scored.reasons is not None and scored.reasons.table.num_rows else None
     with ExitStack() as opened:
-        for again in (False, True, True):
+        # Another process may have ended the sandbox, which drops its views, and pruned its tables.
+        for again in (run.pipeline.is_sandbox, True, True):
             if not scored.halts and run.champion_run_id is not None:
                 history = require_fit(database, destination, run.pipeline.key, scored.table, again=again)
             elif not scored.halts:
