@@ -32,6 +32,7 @@ from penstock.tasks.form import (
     ModelField,
     PipelineField,
     RowsField,
+    SandboxField,
     ScoredByField,
     StartField,
 )
@@ -71,6 +72,7 @@ def score(
     partition_rows: RowsField = 0,
     dry_run: DryRunField = False,
     scored_by: ScoredByField = "",
+    sandbox: SandboxField = "",
 ) -> State[object]:
     """Score the due intervals of a pipeline.
 
@@ -88,12 +90,14 @@ def score(
         dry_run: Show what would be scored, as an artifact, and score nothing.
         scored_by: name/version, as in card-risk/3. A restate scores only the intervals that this version scored. Then
             the range may be empty.
+        sandbox: Score into the sandbox of this name, beside what readers see, and notify nobody. Start it from
+            score/any_pipeline. Empty: no sandbox.
     """
     freeze_libraries()
     now, logger = datetime.now(UTC), get_run_logger()
     known: Pipeline | None = None
     try:
-        asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run, scored_by)
+        asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run, scored_by, sandbox)
         known = spec = asked.pipeline
         rows = asked.partition_rows
         pins = resolve_models(spec, asked.model)
@@ -137,15 +141,15 @@ def score(
         return end_score(spec, halted(halt.describe_reasons(), halt))
     except PenstockError as error:
         logger.error("%s", error, exc_info=True)
-        return end_score(known or pipeline, failed(error))
+        return end_score(known or pipeline, failed(error), sandbox)
     except Exception as error:  # Prefect ends the flow run as failed, and logs the traceback
-        end_score(known or pipeline, failed(error, describe_error(known, error)))
+        end_score(known or pipeline, failed(error, describe_error(known, error)), sandbox)
         raise
 
 
 @flow(
     name="score-interval",
-    flow_run_name="{pipeline.name} {planned.plain_label}",
+    flow_run_name="{pipeline.label} {planned.plain_label}",
     persist_result=False,
     validate_parameters=False,
 )

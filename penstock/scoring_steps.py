@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from penstock.database.connections import Connector, Database
-from penstock.errors import Halted, IntervalBusy, SourceError
+from penstock.errors import DestinationTaken, Halted, IntervalBusy, SandboxRefused, SourceError
 from penstock.ledger import claims, writer
 from penstock.ledger.challengers import publish_challenger
 from penstock.ledger.coverage import read_coverage
@@ -68,6 +68,7 @@ from penstock.settings import Settings
 from penstock.sources import fix_versions
 from penstock.sources.text.staged_folders import remove_ended, remove_folder, staged_runs
 from penstock.spec.pipeline import Pipeline
+from penstock.spec.sandbox import find_production
 from penstock.spec.steps import ScoreStep
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class ScoringSteps:
         Raises:
             LedgerLost: the project has had a ledger, and this is none or another one.
             DestinationTaken: the destination belongs to another pipeline.
+            SandboxRefused: the spec of a sandbox has another name than the pipeline that it stands beside.
             DestinationDisputed: live runs of the destination overlap.
             OverlappingRuns: an interval overlaps published runs that the plan does not cover.
             Halted: the source cannot be read, because a column is gone or has another type.
@@ -140,8 +142,10 @@ class ScoringSteps:
         refuse_lost(self.warehouse, self.settings.home)
         horizon = source_horizon(pipeline, connect)  # before any rows are read
         refuse_others(self.warehouse, pipeline)
+        if pipeline.is_sandbox:
+            self._refuse_other_names()
         coverage = read_coverage(self.warehouse, pipeline)
-        released = pending_releases(self.warehouse, pipeline.name)
+        released = {} if pipeline.is_sandbox else pending_releases(self.warehouse, pipeline.name)
         seen = partial(source_fingerprint, pipeline, connect=connect, masking=self.masking)
         try:
             request = PlanRequest(pipeline, coverage, now, seen, mode, start, end, scored_by)
@@ -151,9 +155,24 @@ class ScoringSteps:
             refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, (), contracts)))
             raise
 
+    def _refuse_other_names(self) -> None:
+        """Refuse a sandbox whose spec has another name than the pipeline that it stands beside.
+
+        Raises:
+            SandboxRefused: its name is another one.
+        """
+        try:
+            refuse_others(self.warehouse, find_production(self.pipeline))
+        except DestinationTaken as taken:
+            reason = f"stands beside `{taken.table}`, which belongs to `{taken.owner}`, and its spec has another name"
+            remedy = f"Write `name: {taken.owner}` in the changed spec."
+            raise SandboxRefused(self.pipeline.destination.sandbox, reason, remedy) from None
+
     def abandon_dead_runs(self) -> list[UnfinishedRun]:
         """Mark the pipeline's runs whose lease has ended as abandoned. Return those that a person must start again."""
         abandon_dead_runs(self.warehouse, self.pipeline.name)
+        if self.pipeline.is_sandbox:
+            return []
         return find_unfinished(self.warehouse, self.pipeline.name)
 
     def pin_challengers(self, pins: Pins) -> Challengers:

@@ -45,6 +45,11 @@ def _logged_errors(what: str) -> Iterator[None]:
         logger.warning("could not write %s: %s", what, error)
 
 
+def _key(kind: str, pipeline: Pipeline) -> str:
+    """Return the key of a pipeline's artifacts of one kind: of letters, digits and dashes. A sandbox has its own."""
+    return f"{kind}-{pipeline.label}".replace(" ", "-").replace(":", "-")
+
+
 class Progress:
     """A live progress bar in the UI. It is not written again after an error, so that a run does not wait for it.
 
@@ -80,7 +85,7 @@ def report(run: ScoringRun) -> str:
     # Relative, since a worker does not know the UI's address. Pages with artifacts are all two levels deep.
     card = run_card(connect(run.pipeline.destination.connection), run.run_id, "../../runs/flow-run/{}".format)
     with _logged_errors("the run card"):
-        create_markdown_artifact(card, key=f"run-card-{run.pipeline.name}", description=f"Run card of {run.label}")
+        create_markdown_artifact(card, key=_key("run-card", run.pipeline), description=f"Run card of {run.label}")
     return card
 
 
@@ -89,7 +94,7 @@ def show_plan(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
     """Write the plan of a run as an artifact, and return its markdown."""
     card = plan_card(pipeline, plan, pins)
     with _logged_errors("the plan"):
-        create_markdown_artifact(card, key=f"plan-{pipeline.name}", description=f"Plan of {pipeline.name}")
+        create_markdown_artifact(card, key=_key("plan", pipeline), description=f"Plan of {pipeline.label}")
     return card
 
 
@@ -122,11 +127,11 @@ def show_summary(pipeline: Pipeline, notes: Sequence[str], ended: Sequence[Ended
     records = _read_records(pipeline, since)
     cards: dict[str, str] = {}
     with _logged_errors("the links to the run cards"):
-        cards = _read_cards(f"run-card-{pipeline.name}", [run.flow_run_id for run in ended])
+        cards = _read_cards(_key("run-card", pipeline), [run.flow_run_id for run in ended])
     ends = [_describe_end(run, records.get(run.flow_run_id), cards.get(run.flow_run_id)) for run in ended]
-    summary = run_summary(pipeline.name, ends, notes)
+    summary = run_summary(pipeline.label, ends, notes)
     with _logged_errors("the summary"):
-        create_markdown_artifact(summary, key=f"summary-{pipeline.name}", description=f"Summary of {pipeline.name}")
+        create_markdown_artifact(summary, key=_key("summary", pipeline), description=f"Summary of {pipeline.label}")
     return summary
 
 

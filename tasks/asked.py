@@ -17,8 +17,10 @@ from penstock.errors import SpecError, UsageError, WrongParameters, nearest
 from penstock.interval import parse_moment
 from penstock.run.planning import Mode
 from penstock.spec.pipeline import Pipeline
+from penstock.spec.sandbox import as_sandbox
 from penstock.spec.steps import choose_models, read_version
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
+from penstock.tasks.deployed import ANY_PIPELINE
 from penstock.tasks.form import LABELS, MOST_PARALLEL, MOST_ROWS
 from penstock.tasks.process_resources import settings
 
@@ -63,6 +65,7 @@ def read_asked_score(
     partition_rows: object,
     dry_run: object,
     scored_by: object = "",
+    sandbox: object = "",
 ) -> AskedScore:
     """Read the parameters of the scoring flow.
 
@@ -72,6 +75,7 @@ def read_asked_score(
     """
     reader = _Reader()
     spec = reader.read("pipeline", pipeline, _load_own)
+    spec = reader.read("sandbox", sandbox, lambda value: _read_sandbox(value, spec))
     asked = (
         reader.read("mode", mode, _read_mode),
         reader.read("start", start, _read_moment),
@@ -162,6 +166,18 @@ def _read_model(value: object, spec: Pipeline | None) -> str:
     if spec is not None:
         choose_models(spec.steps, choice)
     return choice
+
+
+def _read_sandbox(value: object, spec: Pipeline | None) -> Pipeline | None:
+    """Return the pipeline of a sandbox. Without a name of one, it is the pipeline itself.
+
+    The deployment of a pipeline runs one flow run at a time, and a scheduled one would wait for the sandbox.
+    """
+    if not value or spec is None:
+        return spec
+    if _own_pipeline() is not None:
+        raise ValueError(f"start a sandbox from `score/{ANY_PIPELINE}`, so that no scheduled run waits for it.")
+    return as_sandbox(spec, str(value))
 
 
 def _read_version(value: object, mode: object) -> str:

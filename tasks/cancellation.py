@@ -20,7 +20,6 @@ from prefect.states import Cancelled, Completed
 
 from penstock.database.connections import Database
 from penstock.errors import IntervalCancelled
-from penstock.ledger.destinations import LIVE
 from penstock.ledger.reader import fetch_runs, select_runs
 from penstock.ledger.tables import runs
 
@@ -84,7 +83,9 @@ def settle_cancelled(state: State[Any], warehouse: Database) -> State[Any]:
     run_id = state.state_details.flow_run_id
     if not state.is_cancelling() or run_id is None:
         return state
-    ours = fetch_runs(warehouse, select_runs().where(runs.c.flow_run_id == str(run_id), runs.c.variant == LIVE))
+    ours = fetch_runs(
+        warehouse, select_runs().where(runs.c.flow_run_id == str(run_id), runs.c.champion_run_id.is_(None))
+    )
     published = any(run.state == "published" for run in ours)
     ending = "it is published" if published else "it had ended unpublished"
     late: State[Any] = Cancelled(message=f"cancelled too late: {ending}")

@@ -136,14 +136,15 @@ def announce_alert(pipeline: Pipeline, alert: Alert) -> None:
     emit_event(event=PERFORMANCE_ALERT, resource=resource | labels, related=related, payload=payload)
 
 
-def end_score(asked: Pipeline | str, state: State[Any]) -> State[Any]:
+def end_score(asked: Pipeline | str, state: State[Any], sandbox: str = "") -> State[Any]:
     """Record the outcome of a scoring flow run and return its state. If it failed, emit `penstock.flow-run.failed`.
 
-    `asked` is the pipeline, or the name or path that was asked for if its spec could not be read.
+    `asked` is the pipeline, or the name or path that was asked for if its spec could not be read. A run of a sandbox
+    emits nothing.
     """
     outcome = find_outcome(state)
     record_outcome(outcome)
-    if outcome == "failed":
+    if outcome == "failed" and not sandbox:
         resource, related = _describe_resource(asked)
         message = (state.message or "")[:LONGEST_MESSAGE]
         payload = {"pipeline": resource["prefect.resource.name"], "message": message}
@@ -158,6 +159,9 @@ def _emit(
     labels: Mapping[str, str],
     payload: Mapping[str, Any],
 ) -> None:
+    """Emit an event of a run. A sandbox has none, so that no automation takes it for the pipeline."""
+    if pipeline.is_sandbox:
+        return
     named = {"table": pipeline.destination.table, "connection": pipeline.destination.connection, **labels}
     resource, related = _describe_resource(pipeline)
     emit_event(

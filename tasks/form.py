@@ -13,6 +13,7 @@ from pydantic import Field, WithJsonSchema
 
 from penstock.interval import MOMENT_EXAMPLES, MOMENT_PATTERN
 from penstock.run.planning import Mode
+from penstock.spec.sandbox import SANDBOX_EXAMPLE, SANDBOX_PATTERN
 from penstock.spec.steps import CHOICE_PATTERN, MODEL_EXAMPLES, VERSION_EXAMPLE, VERSION_PATTERN
 
 LABELS = {
@@ -24,6 +25,7 @@ LABELS = {
     "partition_rows": "Rows of a partition",
     "dry_run": "Dry run",
     "scored_by": "Scored by",
+    "sandbox": "Sandbox",
     "parallel": "Intervals at once",
     "restate": "Restate",
 }
@@ -66,5 +68,7 @@ RowsField = Annotated[int, Field(ge=0, le=MOST_ROWS), _label("partition_rows")]
 DryRunField = Annotated[bool, _label("dry_run")]
 ScoredByField = Annotated[str, _text(VERSION_PATTERN, VERSION_EXAMPLE), _label("scored_by")]
 """A model version, as in `card-risk/3`. May be empty."""
+SandboxField = Annotated[str, _text(SANDBOX_PATTERN, SANDBOX_EXAMPLE), _label("sandbox")]
+"""The name of a sandbox. May be empty."""
 ParallelField = Annotated[int, Field(ge=1, le=MOST_PARALLEL), _label("parallel")]
 RestateField = Annotated[bool, _label("restate")]

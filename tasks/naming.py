@@ -21,7 +21,8 @@ def flow_run_name() -> str:
     if mode == "due" and not bounds:
         bounds = f"at {as_utc(flow_run.scheduled_start_time):%Y-%m-%d %H:%M}"
     dry = "(dry run)" if asked.get("dry_run") is True else ""
-    return _join(_pipeline(asked), mode, bounds, dry)
+    sandbox = f"sandbox:{_word(asked['sandbox'])}" if asked.get("sandbox") else ""
+    return _join(_pipeline(asked), sandbox, mode, bounds, dry)
 
 
 def backfill_run_name() -> str:

@@ -26,6 +26,7 @@ from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings, load_settings
 from penstock.sources.text.staged_folders import staging_folder
 from penstock.spec.pipeline import Pipeline
+from penstock.spec.sandbox import as_sandbox
 from penstock.spec.steps import choose_models
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 
@@ -130,17 +131,21 @@ class Project:
             statement = sa.select(sa.text("*")).select_from(sa.text(f"({escaped}\n) as penstock_query"))
         return read(self.connect(connection), statement)
 
-    def load_pipeline(self, name: str | Path) -> Pipeline:
+    def load_pipeline(self, name: str | Path, *, sandbox: str = "") -> Pipeline:
         """Read a pipeline of the project.
 
         Args:
             name: Name of a file in the pipelines folder, without `.yaml`, or the path of any file.
+            sandbox: Name of a sandbox. `plan`, `score_interval` and `read_scores` then work in it, and readers of the
+                pipeline see nothing of it.
 
         Raises:
             PipelineNotFound: there is no such file; the message lists the existing pipelines.
             SpecError: the file is not a pipeline; the message has every problem with its line.
+            SandboxRefused: a sandbox cannot have the name.
         """
-        return load_pipeline(find_pipeline_file(str(name), self.settings.pipelines))
+        pipeline = load_pipeline(find_pipeline_file(str(name), self.settings.pipelines))
+        return as_sandbox(pipeline, sandbox) if sandbox else pipeline
 
     def plan(
         self,

@@ -37,6 +37,7 @@ from penstock.cli.models import command as models
 from penstock.cli.monitor import command as monitor
 from penstock.cli.quarantine import command as quarantine
 from penstock.cli.run import command as run
+from penstock.cli.sandbox import command as sandbox
 
 app = typer.Typer(
     name="penstock",
@@ -93,6 +94,7 @@ for module in (
     labels,
     models,
     monitor,
+    sandbox,
     schema,
     deploy,
     pause,

@@ -73,6 +73,14 @@ ScoredBy = Annotated[
         help="With --restate: only intervals that this model version scored. The range may be left out then.",
     ),
 ]
+Sandbox = Annotated[
+    str | None,
+    typer.Option(
+        "--sandbox",
+        metavar="NAME",
+        help="Score into the sandbox of this name, beside what readers see. PIPELINE may be a changed file.",
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option(

@@ -38,11 +38,17 @@ def open_settings() -> "Settings":
     return load_settings()
 
 
-def open_pipeline(pipeline: str, settings: "Settings") -> "Pipeline":
-    """Read the pipeline of a name or a path."""
+def open_pipeline(pipeline: str, settings: "Settings", sandbox: str | None = None) -> "Pipeline":
+    """Read the pipeline of a name or a path, or that of a sandbox.
+
+    Raises:
+        SandboxRefused: a sandbox cannot have the name.
+    """
+    from penstock.spec.sandbox import as_sandbox
     from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 
-    return load_pipeline(find_pipeline_file(pipeline, settings.pipelines))
+    spec = load_pipeline(find_pipeline_file(pipeline, settings.pipelines))
+    return spec if sandbox is None else as_sandbox(spec, sandbox)
 
 
 def pipeline_files(settings: "Settings") -> list[Path]:

@@ -134,7 +134,7 @@ def print_plan(
         from penstock.run.estimate import describe_seconds
 
         right = ("rows", "partitions", "time")
-        table = make_table("interval", "reason", *right, "model", right=right, title=f"{pipeline.name} would score")
+        table = make_table("interval", "reason", *right, "model", right=right, title=f"{pipeline.label} would score")
         names = ", ".join(map(str, pins.values()))
         for f in forecasts:
             time = describe_seconds(f.estimate.seconds) if f.estimate and f.estimate.seconds is not None else "–"

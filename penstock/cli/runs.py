@@ -75,7 +75,7 @@ def _print_table(
             "run": short(run.run_id),
             **({} if of_one else {"pipeline": run.pipeline}),
             "interval": interval_label(run.interval),
-            **({"variant": run.variant.partition(":")[0]} if variants else {}),
+            **({"variant": _variant(run)} if variants else {}),
             "state": run.state,
             "scored": count(run.rows_published),
             "refused": count(run.rows_quarantined),
@@ -101,6 +101,13 @@ def _print_table(
     left_out = [name for name in LEAVE_FIRST if name not in widths]
     if left_out:
         out.print(f"columns left out at this width: {', '.join(left_out)}; `penstock show` has them", style="dim")
+
+
+def _variant(run: "RunRecord") -> str:
+    """Return the variant of a run. The column of the model says which challenger it is."""
+    from penstock.run_types import SHADOW
+
+    return "shadow" if run.variant.startswith(SHADOW) else run.variant
 
 
 def _styled(state: str) -> str:

@@ -322,6 +322,23 @@ class PublishRefused(UsageError):
 
 
 @dataclass(eq=False)
+class SandboxRefused(UsageError):
+    """A sandbox cannot have this name, or cannot be used so.
+
+    Cause: the message names it. A name has lower-case letters and digits only, because it becomes part of the name of
+        a table. A sandbox that has a running run cannot end, and one that has no runs is not there.
+    Remedy: follow the message.
+    """
+
+    name: str
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        return f"sandbox `{self.name}` {self.reason}. {self.remedy}"
+
+
+@dataclass(eq=False)
 class AcceptRefused(UsageError):
     """The halt of a run cannot be overruled.
 

@@ -17,6 +17,7 @@ from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, touching
 from penstock.ledger.tables import label_sources, performance, runs
 from penstock.monitor.performance_sums import read_sums
 from penstock.spec.labels import Labels
+from penstock.spec.parts import SANDBOX
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def list_judged_runs(
 ) -> list[RunRecord]:
     """Return the published runs of all variants that have scored rows, the oldest interval first.
 
+    Those of sandboxes are left out: they may lack columns that the labels need, and end without notice.
+
     Args:
         start, end: Take only intervals that touch `[start, end)`.
     """
@@ -63,6 +66,7 @@ def list_judged_runs(
         return []
     query = select_runs().where(
         runs.c.pipeline == pipeline,
+        sa.not_(runs.c.variant.startswith(SANDBOX)),
         runs.c.state == "published",
         runs.c.rows_scored > 0,
         runs.c.rows_pruned_at.is_(None),

@@ -48,7 +48,6 @@ class ClaimRequest:
     """How long the run keeps the interval without renewing its lease."""
     again: bool = False
     """Whether to score an interval that is published already."""
-    variant: str = "live"
     flow_run_id: str | None = None
     steps: Pins = field(default_factory=dict)
     """Every step's version, where the pipeline has `models`."""
@@ -72,7 +71,7 @@ def claim(database: Database, request: ClaimRequest) -> ScoringRun | None:
         interval=request.interval,
         model=request.model,
         lease_token=uuid.uuid4().hex,
-        variant=request.variant,
+        variant=request.pipeline.destination.variant,
         flow_run_id=request.flow_run_id,
         steps=request.steps,
         left_out=request.challengers.left_out,

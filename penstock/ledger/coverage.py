@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.interval import DataInterval, merge
-from penstock.ledger.destinations import LIVE, PlacedRun, destination_name, find_overlapping
+from penstock.ledger.destinations import PlacedRun, destination_name, find_overlapping
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import fetch_runs, select_runs
 from penstock.ledger.tables import runs
@@ -42,19 +42,22 @@ def read_coverage(database: Database, pipeline: Pipeline) -> Coverage:
     """Read from the ledger what of the pipeline's destination is done."""
     if not has_ledger(database):
         return NOTHING_DONE
+    variant = pipeline.destination.variant
     with database.reading() as connection:
         place = destination_name(connection, pipeline.destination)
-        published = _read_spans(connection, place)
+        published = _read_spans(connection, place, variant)
         columns = (runs.c.interval_start, runs.c.interval_end)
-        taken_out = sa.select(*columns).where(*_in_state(place, "withdrawn")).distinct().order_by(*columns)
+        taken_out = sa.select(*columns).where(*_in_state(place, variant, "withdrawn")).distinct().order_by(*columns)
         withdrawn = [DataInterval(start, end) for start, end in connection.execute(taken_out)]
+    if pipeline.is_sandbox:
+        withdrawn = []  # one that has ended may begin anew
 
     def find_live(interval: DataInterval) -> list[PlacedRun]:
         with database.reading() as connection:
-            return find_overlapping(connection, place, LIVE, interval)
+            return find_overlapping(connection, place, variant, interval)
 
     def find_scored_by(version: str) -> list[DataInterval]:
-        query = select_runs().where(*_in_state(place, "published")).order_by(runs.c.interval_start)
+        query = select_runs().where(*_in_state(place, variant, "published")).order_by(runs.c.interval_start)
         scored = (run for run in fetch_runs(database, query) if version in map(str, run.pins.values()))
         return [run.interval for run in scored if run.interval]
 
@@ -83,7 +86,7 @@ def read_live_scores(database: Database, pipeline: Pipeline, intervals: Sequence
         return LiveScores(0, 0, ())
     with database.reading() as connection:
         place = destination_name(connection, pipeline.destination)
-    live = (runs.c.destination == place, runs.c.variant == LIVE, runs.c.state == "published")
+    live = (runs.c.destination == place, runs.c.variant == pipeline.destination.variant, runs.c.state == "published")
     query = select_runs().where(*live)
     spans = merge(interval for interval in intervals if interval)
     if spans and None not in intervals:
@@ -97,13 +100,13 @@ def read_live_scores(database: Database, pipeline: Pipeline, intervals: Sequence
     return LiveScores(len(found), sum(run.rows_scored or 0 for run in found), tuple(models))
 
 
-def _read_spans(connection: sa.Connection, place: str) -> tuple[DataInterval, ...]:
+def _read_spans(connection: sa.Connection, place: str, variant: str) -> tuple[DataInterval, ...]:
     """Return the spans of published runs. A span begins where a run begins after the end of all runs before it.
 
     The database reads one index in its order. A join of the runs with their neighbours is slow in a Postgres without
     statistics. If the runs of an older ledger overlap, the last span may be too short.
     """
-    published = _in_state(place, "published")
+    published = _in_state(place, variant, "published")
     before = sa.func.max(runs.c.interval_end).over(order_by=runs.c.interval_start, rows=(None, -1)).label("before")
     ordered = sa.select(runs.c.interval_start, before).where(*published).subquery()
     begins = sa.or_(ordered.c.before.is_(None), ordered.c.before < ordered.c.interval_start)
@@ -113,6 +116,6 @@ def _read_spans(connection: sa.Connection, place: str) -> tuple[DataInterval, ..
     return tuple(DataInterval(start, end) for (start, _), end in zip(edges, ends, strict=True))
 
 
-def _in_state(place: str, state: str) -> tuple[sa.ColumnElement[bool], ...]:
-    here = (runs.c.destination == place, runs.c.variant == LIVE, runs.c.state == state)
+def _in_state(place: str, variant: str, state: str) -> tuple[sa.ColumnElement[bool], ...]:
+    here = (runs.c.destination == place, runs.c.variant == variant, runs.c.state == state)
     return (*here, runs.c.interval_start.is_not(None))

@@ -12,9 +12,10 @@ from penstock.errors import DestinationDisputed, DestinationMismatch, Destinatio
 from penstock.interval import DataInterval
 from penstock.ledger.tables import destinations, intervals, runs
 from penstock.run_types import interval_label
+from penstock.spec import parts
 from penstock.spec.pipeline import Destination, Pipeline
 
-LIVE = "live"
+LIVE = parts.LIVE
 VIEWS = ("", "_latest", "_reasons", "__reasons", "__history")
 """What the names of a destination's views and of its tables end in."""
 
@@ -67,11 +68,27 @@ def split_name(name: str) -> tuple[str, str]:
     return schema, table
 
 
+def shown_variant(name: str) -> str:
+    """Return the variant of the runs that the views of a destination show: `live`, or that of a sandbox."""
+    sandbox = split_name(name)[1].partition(parts.SANDBOX_TABLE)[2]
+    return f"{parts.SANDBOX}{sandbox}" if sandbox else LIVE
+
+
+def _shown(name: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions for the published runs whose rows the views of a destination show."""
+    return runs.c.variant == shown_variant(name), runs.c.state == "published"
+
+
+def lock_destination(connection: sa.Connection, name: str) -> None:
+    """Write the destination's row. Other writers wait or fail until this transaction ends."""
+    connection.execute(
+        sa.update(destinations).where(destinations.c.destination == name).values(guard=destinations.c.guard + 1)
+    )
+
+
 def lock_pointer(connection: sa.Connection, destination: str, pipeline: str, key: str, variant: str) -> None:
     """Write the rows of the destination and of the interval. Other writers wait or fail until this transaction ends."""
-    connection.execute(
-        sa.update(destinations).where(destinations.c.destination == destination).values(guard=destinations.c.guard + 1)
-    )
+    lock_destination(connection, destination)
     connection.execute(
         sa.update(intervals)
         .where(intervals.c.pipeline == pipeline, intervals.c.interval_key == key, intervals.c.variant == variant)
@@ -201,8 +218,8 @@ def refuse_dispute(connection: sa.Connection, name: str, pipeline: str) -> None:
 
 
 def _find_others(connection: sa.Connection, name: str, pipeline: str, now: datetime) -> dict[str, int]:
-    """Return other pipelines with live runs in the destination, or with running ones under a lease."""
-    live = sa.and_(runs.c.state == "published", runs.c.variant == LIVE)
+    """Return other pipelines whose runs the destination's view shows, or with running ones under a lease."""
+    live = sa.and_(runs.c.state == "published", runs.c.variant == shown_variant(name))
     state = sa.or_(live, sa.and_(runs.c.state == "running", runs.c.lease_until > now))
     return _count_runs(connection, name, state, runs.c.pipeline != pipeline)
 
@@ -214,7 +231,7 @@ def _count_runs(connection: sa.Connection, name: str, *where: sa.ColumnElement[b
 
 def find_dispute(connection: sa.Connection, name: str, limit: int = 5) -> Dispute | None:
     """Return what breaks the rules of the destination, with the first overlaps. None: nothing does."""
-    pipelines = tuple(sorted(_count_runs(connection, name, runs.c.state == "published", runs.c.variant == LIVE)))
+    pipelines = tuple(sorted(_count_runs(connection, name, *_shown(name))))
     found = [*_find_overlapping_pairs(connection, name, limit), *_find_beside_snapshots(connection, name, limit)][
         :limit
     ]
@@ -227,7 +244,7 @@ def _find_overlapping_pairs(connection: sa.Connection, name: str, limit: int) ->
     An index gives the runs in the order of their starts. Only those that begin before the end of an earlier one are
     compared with others, because a comparison of all with all would take hours for a year of short intervals.
     """
-    here = (runs.c.destination == name, runs.c.variant == LIVE, runs.c.state == "published")
+    here = (runs.c.destination == name, *_shown(name))
     reached = sa.func.max(runs.c.interval_end).over(order_by=runs.c.interval_start, rows=(None, -1)).label("reached")
     ordered = sa.select(runs.c.interval_start, reached).where(*here, runs.c.interval_start.is_not(None)).subquery()
     late = sa.select(ordered.c.interval_start).where(ordered.c.interval_start < ordered.c.reached).distinct()
@@ -297,7 +314,7 @@ def _placed_run(row: sa.RowMapping, prefix: str = "") -> PlacedRun:
 
 
 def _published(name: str, alias: str) -> sa.Subquery:
-    here = (runs.c.destination == name, runs.c.variant == LIVE, runs.c.state == "published")
+    here = (runs.c.destination == name, *_shown(name))
     return sa.select(*_COLUMNS).where(*here).subquery(alias)
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.ledger.tables import runs
 from penstock.resources.processes import is_alive
+from penstock.spec.pipeline import Pipeline
 
 LONGEST_SECONDS = 60.0
 """A lease that ends later is not waited for."""
@@ -37,10 +38,11 @@ def wait_for_lease(database: Database, run_id: str, log: Callable[[str], None]) 
     return True
 
 
-def find_waits(database: Database, pipeline: str) -> dict[str, str]:
+def find_waits(database: Database, pipeline: Pipeline) -> dict[str, str]:
     """Return the keys of intervals whose new run would wait for a lease, each with a sentence about it."""
     columns = (runs.c.run_id, runs.c.interval_key, runs.c.lease_owner, runs.c.lease_until)
-    running = sa.select(*columns).where(runs.c.pipeline == pipeline, runs.c.state == "running")
+    mine = (runs.c.pipeline == pipeline.name, runs.c.variant == pipeline.destination.variant)
+    running = sa.select(*columns).where(*mine, runs.c.state == "running")
     with database.reading() as connection:
         now = database.now(connection)
         found = connection.execute(running.order_by(runs.c.started_at)).all()

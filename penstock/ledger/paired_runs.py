@@ -1,7 +1,8 @@
 """Choose the runs of two sides that are compared, and pair those of one interval.
 
-A side is named by a run's ID, by a model version (`card-risk/3`), or by a variant (`live`, `shadow:card-risk/3`). Only
-runs that are or were published are compared, because others may lack rows.
+A side is named by a run's ID, by a model version (`card-risk/3`), or by a variant (`live`, `shadow:card-risk/3`,
+`sandbox:lower`). `champion` stands for `live`. Only runs that are or were published are compared, because others may
+lack rows.
 """
 
 import re
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import CompareRefused, nearest
+from penstock.ledger.destinations import LIVE
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.pointer_moves import BY_VERSION, WAS_LIVE, is_live
 from penstock.ledger.reader import RunRecord, fetch_runs, find_run, select_runs
@@ -21,6 +23,8 @@ from penstock.ledger.tables import runs
 from penstock.run_types import interval_label
 from penstock.wording import plural
 
+CHAMPION = "champion"
+"""The name by which people know the runs of the variant `live`, beside challengers and sandboxes."""
 COMPLETE = ("published", *WAS_LIVE)
 """States of a run that is or was published."""
 MOST_PAIRS = 10_000
@@ -103,6 +107,7 @@ def _find_side(database: Database, pipeline: str, name: str, start: datetime | N
         query = query.where(runs.c.interval_start < end)
     if not has_ledger(database):
         raise _unknown(pipeline, name, ())
+    name = LIVE if name == CHAMPION else name
     variants, versions = _list_variants(database, pipeline), _list_scored(database, pipeline)
     if name in variants:
         return _choose_runs(name, fetch_runs(database, query.where(runs.c.variant == name)))
@@ -175,7 +180,7 @@ def _unknown(pipeline: str, name: str, known: Sequence[str]) -> CompareRefused:
         name,
         "",
         named if known else "no run was published yet",
-        "Name a run's ID, a model version as in card-risk/3, or a variant: live or shadow:card-risk/3.",
+        "Name a run's ID, a model version as in card-risk/3, or a variant: live, shadow:card-risk/3 or sandbox:lower.",
     )
 
 

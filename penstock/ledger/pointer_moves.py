@@ -24,6 +24,7 @@ from penstock.ledger.releases import settle_releases
 from penstock.ledger.tables import moves, runs
 from penstock.ledger.writer import retire
 from penstock.run_types import SHADOW, interval_label
+from penstock.spec.parts import SANDBOX
 
 WAS_LIVE = ("superseded", "withdrawn")
 """States of a run that was live before."""
@@ -203,6 +204,13 @@ def _plan(connection: sa.Connection, run_ids: Sequence[str], admit: Admit) -> Po
     chosen = sorted(_read(connection, run_ids), key=lambda run: (run.interval_start is not None, run.interval_key))
     admit(connection, chosen)
     pipeline, place = chosen[0].pipeline, chosen[0].destination or ""
+    if tried := [_name(run) for run in chosen if run.variant.startswith(SANDBOX)]:
+        reason = f"a sandbox scored them, by a spec that may be another one: {_list(tried)}"
+        remedy = (
+            "Change the pipeline's spec as the sandbox's was, and score the intervals with it: "
+            f"`penstock run {pipeline} --restate --start … --end …`."
+        )
+        raise PublishRefused(pipeline, reason, remedy)
     others = sorted({run.pipeline for run in chosen} | {run.destination or "" for run in chosen} - {place})
     if others != [pipeline]:
         raise PublishRefused(

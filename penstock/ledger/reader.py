@@ -208,7 +208,7 @@ def has_published(database: Database, pipeline: Pipeline) -> bool:
     """Whether a run with this very spec has been published."""
     same = (runs.c.pipeline == pipeline.name, runs.c.spec_fingerprint == pipeline.fingerprint)
     with database.reading() as connection:
-        published = (runs.c.variant == LIVE, runs.c.published_at.is_not(None))
+        published = (runs.c.variant == pipeline.destination.variant, runs.c.published_at.is_not(None))
         found = sa.select(runs.c.run_id).where(*same, *published).limit(1)
         return connection.execute(found).first() is not None
 
@@ -218,9 +218,8 @@ def list_own_runs(database: Database, pipeline: str, owner: str, since: datetime
     if not has_ledger(database):
         return []
     own = (runs.c.pipeline == pipeline, runs.c.started_at >= since, runs.c.lease_owner == owner)
-    return fetch_runs(
-        database, select_runs().where(*own, runs.c.variant == LIVE).order_by(runs.c.started_at, runs.c.interval_key)
-    )
+    query = select_runs().where(*own, runs.c.champion_run_id.is_(None))
+    return fetch_runs(database, query.order_by(runs.c.started_at, runs.c.interval_key))
 
 
 def find_run(database: Database, prefix: str) -> RunRecord:
@@ -271,7 +270,7 @@ def find_published(database: Database, pipeline: Pipeline, key: str) -> RunRecor
     with database.reading() as connection:
         place = destination_name(connection, pipeline.destination)
     here = (runs.c.destination == place, runs.c.interval_key == key, runs.c.state == "published")
-    found = fetch_runs(database, select_runs().where(*here, runs.c.variant == LIVE))
+    found = fetch_runs(database, select_runs().where(*here, runs.c.variant == pipeline.destination.variant))
     if not found:
         raise RunNotFound(key)
     return found[0]

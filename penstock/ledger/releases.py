@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import RunNotFound, SettingsError, WrongState
-from penstock.ledger.destinations import lock_run
+from penstock.ledger.destinations import LIVE, lock_run
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.quarantine import ENDED, QuarantinedRow
 from penstock.ledger.tables import quarantine, releases, runs
@@ -30,7 +30,7 @@ def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow]
 
     Raises:
         WrongState: the run was replaced meanwhile, or has not ended.
-        SettingsError: it is a challenger's run.
+        SettingsError: it is a challenger's run, or a sandbox's.
     """
     if not has_ledger(database):
         raise RunNotFound(run_id)
@@ -40,6 +40,11 @@ def release_rows(database: Database, run_id: str, rows: Sequence[QuarantinedRow]
             raise SettingsError(
                 f"run {run_id[:8]} is a challenger's, and no run scores its rows again",
                 f"Release the rows of its champion's run {run['champion_run_id'][:8]}.",
+            )
+        if run["variant"] != LIVE:
+            raise SettingsError(
+                f"run {run_id[:8]} is of {run['variant']}, and releases are decided for the rows that readers see",
+                "Release the rows of the live run of the interval. A sandbox scores them from then on too.",
             )
         lock_run(connection, run)
         state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == run_id)).scalar_one()
@@ -60,8 +65,9 @@ def waivers_of(database: Database, run: ScoringRun) -> dict[str, frozenset[str]]
 
 
 def settle_releases(connection: sa.Connection, run_id: str) -> None:
-    """Mark the releases that a run has applied. Part of the transaction that publishes it."""
-    unsettled = (*_seen_by(run_id), releases.c.settled_by_run.is_(None))
+    """Mark the releases that a live run has applied. Part of the transaction that publishes it."""
+    is_live = sa.exists().where(runs.c.run_id == run_id, runs.c.variant == LIVE)
+    unsettled = (*_seen_by(run_id), releases.c.settled_by_run.is_(None), is_live)
     connection.execute(sa.update(releases).where(*unsettled).values(settled_by_run=run_id))
 
 

@@ -31,6 +31,7 @@ from penstock.report.drift import describe_drift
 from penstock.resources.memory import read_fit
 from penstock.resources.usage import format_bytes
 from penstock.run_types import Pins, Validation, interval_label
+from penstock.spec.parts import SANDBOX
 from penstock.timezones import describe_moment
 
 DIGEST = 12
@@ -88,6 +89,8 @@ def _describe_run(document: RunDocument, zone: str) -> list[Block]:
     if run.champion_run_id:
         share = "all rows" if run.share is None else f"{run.share:.1%} of the rows"
         lines.append((Strong("Challenger"), " of run ", Code(run.champion_run_id[:SHORT_ID]), f", scores {share}"))
+    if run.variant.startswith(SANDBOX):
+        lines.append((Strong("Sandbox"), " ", Code(run.variant.removeprefix(SANDBOX)), _beside(run)))
     lines += [_describe_replaced(replaced, zone) for replaced in document.replaced]
     lines += [describe_move(run, move, zone) for move in document.moves]
     if document.successor:
@@ -98,6 +101,10 @@ def _describe_run(document: RunDocument, zone: str) -> list[Block]:
         what = "All of its rows are scored. If the data are right, publish it as it is:"
         blocks += [Paragraph((what,)), Command(accept_command(run.run_id))]
     return blocks
+
+
+def _beside(run: RunRecord) -> str:
+    return f": its scores stand in `{run.destination_table}`, beside those that readers of `{run.pipeline}` see"
 
 
 def _describe_times(run: RunRecord, zone: str) -> str:

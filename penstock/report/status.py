@@ -21,6 +21,7 @@ from penstock.ledger.migrations import has_ledger
 from penstock.ledger.quarantine import ENDED
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.releases import pending_releases
+from penstock.ledger.sandboxes import Sandbox, list_sandboxes
 from penstock.ledger.tables import quarantine, runs
 from penstock.run.planning import plan_range
 from penstock.run_types import interval_label
@@ -118,6 +119,8 @@ class PipelineStatus:
     needs: tuple[Need, ...]
     performance: PerformanceTrend | None = None
     """By the labels that have come. None: nothing was measured."""
+    sandboxes: tuple[Sandbox, ...] = ()
+    """Those that have scores or a running run."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ def read_status(
         week=tuple(_mark_days(days, marks, zone)),
         needs=(*_list_needs(facts, state), *overlap, *_need_release(facts, released)),
         performance=read_trend(database, pipeline) if known else None,
+        sandboxes=tuple(list_sandboxes(database, pipeline.name)) if known else (),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from penstock.ledger.sandboxes import Sandbox
 from penstock.report.blocks import (
     SHORT_ID,
     Alert,
@@ -126,7 +127,15 @@ def _explain(found: Sequence[PipelineStatus]) -> list[Block]:
         for status in found
         if status.released_rows
     ]
+    lines += [_describe_sandbox(sandbox) for status in found for sandbox in status.sandboxes]
     return [Items(lines)]
+
+
+def _describe_sandbox(sandbox: Sandbox) -> Line:
+    """Say which scores of a sandbox stand beside those of its pipeline."""
+    intervals, scores = plural(sandbox.intervals, "interval"), plural(sandbox.rows, "score")
+    works = f", {plural(sandbox.running, 'run')} at work" if sandbox.running else ""
+    return f"{sandbox.pipeline}: sandbox ", Strong(sandbox.name), f" has {scores} of {intervals}{works}"
 
 
 def _describe_need(pipeline: str, need: Need, now: datetime, zone: str) -> Line:

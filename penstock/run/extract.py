@@ -23,7 +23,12 @@ from penstock.wording import plural
 
 
 def land_logs(pipeline: Pipeline, connect: Connector) -> dict[str, Landing]:
-    """Land the new lines of each log source. Empty for a pipeline without one."""
+    """Land the new lines of each log source. Empty for a pipeline without one.
+
+    A sandbox lands none: it reads the lines that the pipeline's runs have landed.
+    """
+    if pipeline.is_sandbox:
+        return {}
     warehouse = connect(pipeline.destination.connection)
     logs = {name: source for name, source in pipeline.sources.items() if isinstance(source, LogSource)}
     return {

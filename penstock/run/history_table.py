@@ -365,7 +365,7 @@ def _write_views(
     """Write both views. Columns in `order` keep their positions, and new ones come last."""
     names, schema = _view_names(destination), destination.schema_
     there = [name for name in names if name in sa.inspect(connection).get_view_names(schema=schema)]
-    live, latest = _view_queries(history, order, steps)
+    live, latest = _view_queries(destination.variant, history, order, steps)
     preparer = connection.dialect.identifier_preparer
     replacing = dialect_of(connection).replaces_views
     for name, query in zip(names, (live, latest), strict=True):
@@ -378,7 +378,7 @@ def _write_views(
 
 
 def _view_queries(
-    history: sa.Table, order: Sequence[str], steps: bool
+    variant: str, history: sa.Table, order: Sequence[str], steps: bool
 ) -> "tuple[sa.Select[tuple[object]], sa.Select[tuple[object]]]":
     about: dict[str, sa.ColumnElement[Any]] = {
         "interval_start": runs.c.interval_start,
@@ -393,7 +393,7 @@ def _view_queries(
     columns = {c.name: c for c in history.columns if c.name not in OWN_COLUMNS} | about
     chosen = [columns[name] for name in (*(o for o in order if o in columns), *(n for n in columns if n not in order))]
     joined = history.join(runs, sa.cast(runs.c.run_id, HistoryRunId) == history.c.run_id)
-    live = sa.select(*chosen).select_from(joined).where(runs.c.state == "published", runs.c.variant == "live")
+    live = sa.select(*chosen).select_from(joined).where(runs.c.state == "published", runs.c.variant == variant)
     key = [c for c in history.primary_key.columns if c.name != "run_id"]
     newest = sa.func.row_number().over(
         partition_by=key, order_by=[runs.c.interval_start.desc(), runs.c.published_at.desc()]

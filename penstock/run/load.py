@@ -131,6 +131,7 @@ def _prepare(database: Database, run: ScoringRun, scored: ScoredRows, rows: pa.T
         rows: The rows of the history table.
     """
     destination, key, history, reasons = run.pipeline.destination, run.pipeline.key, None, None
+    again = again or run.pipeline.is_sandbox  # another process may have ended the sandbox, and dropped its tables
     if not scored.halts and run.champion_run_id is not None:
         history = require_fit(database, destination, key, rows, again=again)
     elif not scored.halts:

@@ -12,7 +12,6 @@ from sqlalchemy.schema import CreateTable
 
 from penstock.database.connections import Database
 from penstock.database.types import sql_type
-from penstock.ledger.destinations import LIVE
 from penstock.ledger.tables import runs
 from penstock.run.history_table import ADVISORY_LOCK, HistoryRunId, execute_all, match_existing, takes
 from penstock.run.retype import history_key
@@ -92,16 +91,16 @@ def _prepare(database: Database, destination: Destination, wanted: sa.Table, row
             execute_all(connection, wanted.name, statements)
             stored, _, _ = match_existing(connection, wanted, rows, (view,))
         if view not in sa.inspect(connection).get_view_names(schema=wanted.schema):
-            _write_view(connection, view, stored)
+            _write_view(connection, view, stored, destination.variant)
         return stored
 
 
-def _write_view(connection: sa.Connection, name: str, stored: sa.Table) -> None:
+def _write_view(connection: sa.Connection, name: str, stored: sa.Table, variant: str) -> None:
     preparer = connection.dialect.identifier_preparer
     columns = [column for column in stored.columns if column.name != "run_id"]
     joined = stored.join(runs, sa.cast(runs.c.run_id, HistoryRunId) == stored.c.run_id)
     query = sa.select(*columns, runs.c.run_id).select_from(joined)
-    live = query.where(runs.c.state == "published", runs.c.variant == LIVE)
+    live = query.where(runs.c.state == "published", runs.c.variant == variant)
     body = live.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
     view = preparer.format_table(sa.table(name, schema=stored.schema))
     connection.exec_driver_sql(f"CREATE VIEW {view} AS {body}")

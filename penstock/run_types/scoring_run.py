@@ -79,7 +79,7 @@ class ScoringRun:
 
     @property
     def label(self) -> str:
-        return f"{self.pipeline.name} {interval_label(self.interval)}"
+        return f"{self.pipeline.label} {interval_label(self.interval)}"
 
 
 def interval_key(interval: DataInterval | None) -> str:

@@ -106,9 +106,18 @@ TimeZone = Annotated[str, AfterValidator(check_timezone)]
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_check_name)]
 """A name in a database, spelled as the database spells it."""
 Column = Identifier
-TableName = Annotated[str, Field(min_length=1, max_length=54, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+MOST_TABLE = 54
+"""Most characters of a destination's table, because databases cut names at 63 bytes and others are made of it."""
+TableName = Annotated[str, Field(min_length=1, max_length=MOST_TABLE, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 SchemaName = Identifier
 ConnectionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+
+LIVE = "live"
+"""The variant of the runs that readers of a pipeline's table see."""
+SANDBOX = "sandbox:"
+"""How the variants of a sandbox's runs begin: `sandbox:<name>`."""
+SANDBOX_TABLE = "__sandbox_"
+"""What stands between the table of a pipeline and the name of a sandbox, in the name of the sandbox's table."""
 
 
 class Part(BaseModel):

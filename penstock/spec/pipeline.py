@@ -19,6 +19,9 @@ from penstock.spec.expression import read_expression
 from penstock.spec.features_query import check_features
 from penstock.spec.labels import Labels
 from penstock.spec.parts import (
+    LIVE,
+    SANDBOX,
+    SANDBOX_TABLE,
     Budget,
     Column,
     ConnectionName,
@@ -151,6 +154,16 @@ class Destination(Part):
     keep: tuple[Column, ...] = Field(default=(), examples=[["created_at", "country"]])
     """Columns of the features or of the primary source that are stored beside the score."""
 
+    @property
+    def sandbox(self) -> str:
+        """Name of the sandbox whose table it is. Empty for the table that the pipeline's readers know."""
+        return self.table.partition(SANDBOX_TABLE)[2]
+
+    @property
+    def variant(self) -> str:
+        """The variant of the runs that the views show."""
+        return f"{SANDBOX}{self.sandbox}" if self.sandbox else LIVE
+
 
 def _allow_suites(schema: dict[str, Any]) -> None:
     """Let the JSON Schema take a suite in place of a list of expectations."""
@@ -275,6 +288,13 @@ class Pipeline(Part):
         if value is not None and info.data.get("sources") and "partition_by" in info.data:
             primary, source = next(iter(info.data["sources"].items()))
             check_features(value, primary, source.key, info.data["partition_by"])
+        return value
+
+    @field_validator("destination")
+    @classmethod
+    def _tables_of_sandboxes_are_theirs(cls, value: Destination, info: ValidationInfo) -> Destination:
+        if info.context and value.sandbox:  # the spec of a file; a run makes a sandbox's pipeline of it
+            raise ValueError(f"`{SANDBOX_TABLE}` stands in the tables of sandboxes; choose another `table`")
         return value
 
     @field_validator("models")
@@ -475,6 +495,16 @@ class Pipeline(Part):
     def timezone(self) -> str:
         """Time zone of the intervals, of the dates in paths, and of times that users write without a zone."""
         return self.interval.timezone if self.interval else "UTC"
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether its runs are a sandbox's, which stands beside what readers see."""
+        return bool(self.destination.sandbox)
+
+    @property
+    def label(self) -> str:
+        """The name for people: `card-risk`, or `card-risk sandbox:lower`."""
+        return f"{self.name} {self.destination.variant}" if self.is_sandbox else self.name
 
     @property
     def primary_source(self) -> Source:

@@ -7,7 +7,7 @@ published.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from sys import intern
@@ -29,9 +29,10 @@ from penstock.run.reasons_table import reasons_name
 from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import LogSource
+from penstock.upkeep.sandboxes import SandboxTables, count_rows, drop_tables, find_ended
 from penstock.wording import plural
 
-Kind = Literal["unpublished rows", "replaced rows", "reasons", "refused rows", "log lines", "labels"]
+Kind = Literal["unpublished rows", "replaced rows", "reasons", "refused rows", "log lines", "labels", "sandbox"]
 BATCH_ROWS = 50_000
 UNPUBLISHED = ("halted", "failed", "abandoned")
 REPLACED = ("superseded", "withdrawn")
@@ -47,7 +48,7 @@ class Pruned:
     pipeline: str
     kind: Kind
     of: str
-    """`3 runs`, or the name of the log source."""
+    """`3 runs`, or the name of the log source or of the sandbox."""
     rows: int
 
 
@@ -83,6 +84,8 @@ class Prune:
     """By log source: lines before this time are removed."""
     labels_before: datetime | None = None
     """Labels that were seen before this time are removed. None: all stay."""
+    sandboxes: tuple[SandboxTables, ...] = ()
+    """Sandboxes that have ended. All of their rows are removed, and their tables."""
 
 
 def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
@@ -94,14 +97,16 @@ def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
         return Prune(pipeline, (), (), (), {})
     policy = pipeline.retention
     with database.reading() as connection:
-        holding = _with_history(connection, pipeline.name)
+        ended = tuple(find_ended(connection, pipeline.name))
+        holding = _with_history(connection, pipeline.name, {each.destination for each in ended})
         unpublished = (
             () if policy.unpublished is None else _list_unpublished(connection, holding, now - policy.unpublished)
         )
         replaced = () if policy.keep_runs is None else _list_replaced(connection, holding, policy.keep_runs)
         refusing = () if policy.quarantine is None else _list_refusing(connection, pipeline, now - policy.quarantine)
     labels_before = None if policy.labels is None else now - policy.labels
-    return Prune(pipeline, unpublished, replaced, refusing, _line_cutoffs(database, pipeline, now), labels_before)
+    cutoffs = _line_cutoffs(database, pipeline, now)
+    return Prune(pipeline, unpublished, replaced, refusing, cutoffs, labels_before, ended)
 
 
 def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
@@ -119,7 +124,9 @@ def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
     if plan.labels_before is not None:
         rows = _count_where(database, labels, _labels_before(plan, plan.labels_before))
         found.append(Pruned(name, "labels", "the pipeline", rows))
-    return tuple(each for each in found if each.rows)
+    with database.reading() as connection:
+        ended = [Pruned(name, "sandbox", each.name, count_rows(connection, each)) for each in plan.sandboxes]
+    return (*(each for each in found if each.rows), *ended)
 
 
 def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tuple[Pruned, ...]:
@@ -130,6 +137,8 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
     counted = count_prune(database, plan)
     for run in (*plan.unpublished, *plan.replaced):
         _prune_run(database, run, batch_rows)
+    for sandbox in plan.sandboxes:
+        drop_tables(database, sandbox)
     for run_ids in _chunks(plan.quarantine):
         _delete(database, quarantine, [quarantine.c.run_id.in_(run_ids)], batch_rows)
     for each in counted:
@@ -162,15 +171,19 @@ def needed_from(pipeline: Pipeline, coverage: Coverage, running: datetime | None
     return min([over, watched, *lacking, *([running] if running else [])])
 
 
-def _with_history(connection: sa.Connection, pipeline: str) -> sa.ColumnElement[bool]:
-    """Return the condition for the pipeline's replaced and unpublished runs that may have rows in an existing table."""
+def _with_history(connection: sa.Connection, pipeline: str, ended: Collection[str]) -> sa.ColumnElement[bool]:
+    """Return the condition for the pipeline's replaced and unpublished runs that may have rows in an existing table.
+
+    Args:
+        ended: Destinations of sandboxes that have ended, which are left out.
+    """
     mine = (runs.c.pipeline == pipeline, runs.c.state.in_((*UNPUBLISHED, *REPLACED)), runs.c.rows_pruned_at.is_(None))
     places = connection.execute(sa.select(runs.c.destination, runs.c.destination_table).where(*mine).distinct())
     inspector = sa.inspect(connection)
     there = [
         sa.and_(runs.c.destination.is_not_distinct_from(destination), runs.c.destination_table == table)
         for destination, table in places.all()
-        if _exists(inspector, PrunableRun("", destination, table).history)
+        if destination not in ended and _exists(inspector, PrunableRun("", destination, table).history)
     ]
     return sa.and_(*mine, sa.or_(sa.false(), *there))
 

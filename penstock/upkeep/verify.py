@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.interval import DataInterval
 from penstock.ledger.acceptance import HALTED
-from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
+from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, shown_variant, split_name
 from penstock.ledger.pointer_moves import WAS_LIVE
 from penstock.ledger.tables import (
     destinations,
@@ -75,7 +75,8 @@ def _one_run_an_interval(connection: sa.Connection) -> Iterator[Violation]:
 
 def _no_overlaps_and_one_owner(connection: sa.Connection) -> Iterator[Violation]:
     owners = dict(connection.execute(sa.select(destinations.c.destination, destinations.c.pipeline)).tuples().all())
-    live = sa.select(runs.c.destination).where(runs.c.state == "published", runs.c.variant == LIVE).distinct()
+    beside = sa.not_(runs.c.variant.startswith(SHADOW))
+    live = sa.select(runs.c.destination).where(runs.c.state == "published", beside).distinct()
     for place in connection.execute(live).scalars().all():
         dispute = find_dispute(connection, place, SHOWN)
         if dispute and dispute.overlaps:
@@ -90,7 +91,7 @@ def _no_overlaps_and_one_owner(connection: sa.Connection) -> Iterator[Violation]
 
 
 def _pipelines_of(connection: sa.Connection, place: str) -> set[str]:
-    here = (runs.c.destination == place, runs.c.state == "published", runs.c.variant == LIVE)
+    here = (runs.c.destination == place, runs.c.state == "published", runs.c.variant == shown_variant(place))
     return set(connection.execute(sa.select(runs.c.pipeline).where(*here).distinct()).scalars())
 
 
@@ -173,8 +174,19 @@ def _challengers_stand_beside_champions(connection: sa.Connection) -> Iterator[V
     beside = runs.c.variant.startswith(SHADOW)
     alone = sa.and_(beside, ~theirs)
     yield from _list_runs(connection, "a challenger's run names its champion's", alone)
-    odd = sa.and_(runs.c.variant == LIVE, sa.or_(runs.c.champion_run_id.is_not(None), runs.c.share.is_not(None)))
+    odd = sa.and_(~beside, sa.or_(runs.c.champion_run_id.is_not(None), runs.c.share.is_not(None)))
     yield from _list_runs(connection, "a live run is no challenger's", odd)
+
+
+def _sandboxes_have_tables_of_their_own(connection: sa.Connection) -> Iterator[Violation]:
+    """Compare the variant of each run that is no challenger's with the one that its destination's views show."""
+    own = (runs.c.destination.is_not(None), sa.not_(runs.c.variant.startswith(SHADOW)))
+    places = connection.execute(sa.select(runs.c.destination, runs.c.variant).where(*own).distinct()).all()
+    for place, variant in places:
+        if variant != shown_variant(place):
+            remedy = "Withdraw these runs, and score their intervals again."
+            rows = (f"runs of variant {variant}",)
+            yield Violation("a sandbox has a table of its own", place, rows, remedy)
 
 
 def _labels_are_counted(connection: sa.Connection) -> Iterator[Violation]:
@@ -297,7 +309,7 @@ def _compare_rows(
     joined = runs.outerjoin(found, found.c.run_id == sa.cast(runs.c.run_id, HistoryRunId))
     there, scored = sa.func.coalesce(found.c.rows, 0), runs.c.rows_scored
     here = (runs.c.destination == place, runs.c.state == "published")
-    live = sa.case((runs.c.variant == LIVE, there), else_=0)
+    live = sa.case((runs.c.variant == shown_variant(place), there), else_=0)
     sums = sa.select(sa.func.sum(scored - there), sa.func.sum(sa.case((there > scored, 1), else_=0)), sa.func.sum(live))
     missing, exceeding, held = (int(n or 0) for n in connection.execute(sums.select_from(joined).where(*here)).one())
     if exceeding or missing > count_forgotten(connection, history.name):
@@ -345,6 +357,7 @@ CHECKS: tuple[Check, ...] = (
     _links_are_runs,
     _halts_are_overruled_once,
     _challengers_stand_beside_champions,
+    _sandboxes_have_tables_of_their_own,
     _labels_are_counted,
     _sealed_runs_have_their_roots,
     _readers_see_the_published_rows,

@@ -28,7 +28,7 @@ SHOWN_INTERVALS = 20
 SHOWN_VALUES = 8
 """Most values of a decision that are shown as a cross table. Of more, the largest changes are listed."""
 SHOWN_CHANGES = 12
-A_OR_B = "A run's ID, a model version as in card-risk/3, or a variant: live, shadow:card-risk/3."
+A_OR_B = "A run's ID, a model version as in card-risk/3, or a variant: live, shadow:card-risk/3, sandbox:lower."
 
 SideA = Annotated[str, typer.Argument(metavar="A", help=f"The scoring before. {A_OR_B}")]
 SideB = Annotated[str, typer.Argument(metavar="B", help="The scoring that is compared with it, named in the same way.")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.arguments import End, ModelOption, PipelineName, Restate, ScoredBy, Start
+from penstock.cli.arguments import End, ModelOption, PipelineName, Restate, Sandbox, ScoredBy, Start
 from penstock.cli.ending import VERBOSE, print_error
 from penstock.cli.opening import connector, open_pipeline, open_settings, without_collecting
 from penstock.cli.output import console as stdout_console
@@ -60,6 +60,7 @@ def run(
     end: End = None,
     restate: Restate = False,
     scored_by: ScoredBy = None,
+    sandbox: Sandbox = None,
     model: ModelOption = None,
     partition_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a partition.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
@@ -68,14 +69,15 @@ def run(
     """Score the due intervals: missing ones, and those with late rows.
 
     With --start or --end, score the missing intervals of that range. With --restate too, score all of the range again,
-    or with --scored-by what one model version scored.
+    or with --scored-by what one model version scored. With --sandbox, readers see nothing of it.
     Running the command twice is safe: published intervals are left alone.
     """
     ctx.meta[VERBOSE] = verbose
     settings = open_settings()
     mode = choose_mode(start, end, restate, scored_by)
     if dry_run:
-        print_plan(open_pipeline(pipeline, settings), settings, mode, start, end, model, partition_rows, scored_by)
+        spec = open_pipeline(pipeline, settings, sandbox)
+        print_plan(spec, settings, mode, start, end, model, partition_rows, scored_by)
         return
     with without_collecting():
         summary = run_pipeline(
@@ -88,6 +90,7 @@ def run(
             model=model,
             partition_rows=partition_rows,
             scored_by=scored_by,
+            sandbox=sandbox,
             verbose=verbose,
         )
     raise typer.Exit(summary.exit_code)
@@ -104,6 +107,7 @@ def run_pipeline(
     model: str | None = None,
     partition_rows: int | None = None,
     scored_by: str | None = None,
+    sandbox: str | None = None,
     verbose: bool = False,
 ) -> RunSummary:
     """Score the due intervals in this process. If nothing is due, no server is started.
@@ -121,7 +125,7 @@ def run_pipeline(
     from penstock.run.plan_notes import describe_idle, describe_range
     from penstock.run_types import interval_key
 
-    spec = open_pipeline(pipeline, settings)
+    spec = open_pipeline(pipeline, settings, sandbox)
     connect = connector(settings)
     pins = resolve_models(spec, settings, model)  # a wrong home has no models, and must get no ledger
     open_ledger(connect(spec.destination.connection), settings.home)
@@ -136,7 +140,7 @@ def run_pipeline(
         return RunSummary((), True, 0, message)
     for note in filter(None, (describe_range(plan), plan.stall)):
         _warn(note, console)
-    waits = find_waits(connect(spec.destination.connection), spec.name)
+    waits = find_waits(connect(spec.destination.connection), spec)
     for planned in plan.intervals:
         if (key := interval_key(planned.interval)) in waits:
             _warn(f"{planned.label}: {waits[key]}", console)
@@ -155,6 +159,7 @@ def run_pipeline(
                 model=model,
                 partition_rows=partition_rows,
                 scored_by=scored_by,
+                sandbox=sandbox,
             )
         _keep_history(api_url, ended, console)
     return _print_outcome(spec, plan, runs, ended, console)
@@ -166,7 +171,7 @@ def _find_unfinished(pipeline: "Pipeline", connect: "Connector") -> "list[Unfini
 
     warehouse = connect(pipeline.destination.connection)
     abandon_dead_runs(warehouse, pipeline.name)
-    return find_unfinished(warehouse, pipeline.name)
+    return [] if pipeline.is_sandbox else find_unfinished(warehouse, pipeline.name)
 
 
 def _find_due(
@@ -225,7 +230,17 @@ def _print_outcome(pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: Flo
     if len(records) < len(plan.intervals) and ended.error is None:
         left = plural(len(plan.intervals) - len(records), "interval")
         _warn(f"{left} left alone: another run is scoring or has published them", console)
+    if pipeline.is_sandbox:
+        _print_next(pipeline, console)
     return RunSummary(records, False, 0, f"{plural(len(records), 'interval')} published")
+
+
+def _print_next(pipeline: "Pipeline", console: "Console") -> None:
+    """Say where the scores of a sandbox are, and how to compare and to end it."""
+    destination = pipeline.destination
+    console.print(f"readers see nothing of it; the scores are in the view `{destination.table}`", markup=False)
+    console.print(f"compare: penstock monitor compare {pipeline.name} champion {destination.variant}", markup=False)
+    console.print(f"end:     penstock sandbox end {pipeline.name} {destination.sandbox}", markup=False)
 
 
 def _describe_failure(error: BaseException | str, missing: int) -> str:

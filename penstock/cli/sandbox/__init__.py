@@ -1,0 +1,1 @@
+"""`penstock sandbox`: the sandboxes of pipelines, and their end."""
