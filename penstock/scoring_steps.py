@@ -433,9 +433,10 @@ class ScoringSteps:
         if drift is not None:
             halts = (*result.halts, *Verdict(drift.validations).halts)
             validations = (*result.validations, *drift.validations)
-            result = replace(result, validations=validations, halts=halts, new_alarms=drift.new_alarms)
+            result = replace(result, validations=validations, halts=halts, new_alarms=tuple(drift.new_alarms.values()))
         result = replace(result, validations=(*result.validations, *note_left_out(run)))
-        writer.record_audit(self.warehouse, run, result.validations, drift.profiles if drift else ())
+        profiles, announced = (drift.profiles, tuple(drift.new_alarms)) if drift else ((), ())
+        writer.record_audit(self.warehouse, run, result.validations, profiles, announced)
         return result
 
     def _judge_drift(self, run: ScoringRun, planned: RunRecord, receipts: Sequence[Receipt]) -> "DriftResult | None":

@@ -15,7 +15,7 @@ from penstock.ledger.tables import profiles, runs
 from penstock.run_types import Baseline, BinCounts, ColumnProfile
 from penstock.spec.drift import PREVIOUS, SAME_WEEKDAY
 
-_JUDGED = ("published", "superseded", "withdrawn", "audited", "halted")
+JUDGED = ("published", "superseded", "withdrawn", "audited", "halted")
 """States of runs that the audit has judged."""
 
 
@@ -64,7 +64,7 @@ def alarms_before(database: Database, run: RunRecord) -> dict[str, str]:
     They are those of the newest run that was judged before: of the same interval, else of the newest one before.
     """
     counted = sa.exists().where(profiles.c.run_id == runs.c.run_id)
-    here = (runs.c.destination == run.destination, runs.c.variant == run.variant, runs.c.state.in_(_JUDGED))
+    here = (runs.c.destination == run.destination, runs.c.variant == run.variant, runs.c.state.in_(JUDGED))
     query = select_runs().where(*here, runs.c.run_id != run.run_id, runs.c.started_at <= run.started_at, counted)
     newest = [runs.c.started_at.desc()]
     if run.interval is not None:
@@ -74,6 +74,17 @@ def alarms_before(database: Database, run: RunRecord) -> dict[str, str]:
         found = read_profiles(database, before.run_id).values()
         return {each.column: each.episode for each in found if each.alarm and each.episode}
     return {}
+
+
+def newest_judged(database: Database, pipeline: str) -> RunRecord | None:
+    """Return the live run of the newest interval of a pipeline that was judged and has profiles. None if there is none.
+
+    Of several runs of the interval it is the newest one.
+    """
+    counted = sa.exists().where(profiles.c.run_id == runs.c.run_id)
+    query = select_runs().where(runs.c.pipeline == pipeline, runs.c.variant == LIVE, runs.c.state.in_(JUDGED), counted)
+    newest = query.order_by(runs.c.interval_start.desc(), runs.c.started_at.desc()).limit(1)
+    return next(iter(fetch_runs(database, newest)), None)
 
 
 def newest_profiled(database: Database, pipeline: str) -> RunRecord | None:

@@ -207,6 +207,21 @@ profiles = sa.Table(
 )
 """With `drift`: the counts of a run's features and scores by bin, and of the rows that they are compared with."""
 
+drift_answers = sa.Table(
+    "penstock_drift_answers",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("column_name", sa.Text, primary_key=True),
+    sa.Column("answered_at", UtcDateTime, primary_key=True),
+    sa.Column("episode", RunId, nullable=False),  # the run with which the alarm began
+    sa.Column("silent_until", UtcDateTime),  # NULL: until the episode ends
+    sa.Column("answered_by", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("reminded_by_run", RunId),  # the first run with the alarm after `silent_until`
+    info={"since": 10},
+)
+"""What people answered to an alarm of drift, append-only. The newest answer about a column counts."""
+
 quarantine = sa.Table(
     "penstock_quarantine",
     metadata,

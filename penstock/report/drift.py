@@ -4,10 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.ledger.drift_answers import DriftAnswer
 from penstock.ledger.reader import PartitionRecord, RunRecord
 from penstock.monitor.drift import ColumnDrift, measure_drift
-from penstock.report.blocks import SHORT_ID, Block, Code, Column, Inline, Paragraph, Section, Status, Table
+from penstock.report.blocks import (
+    SHORT_ID,
+    Block,
+    Code,
+    Column,
+    Inline,
+    Items,
+    Line,
+    Paragraph,
+    Section,
+    Status,
+    Table,
+)
 from penstock.run_types import BinCounts, ColumnProfile
+from penstock.timezones import describe_moment
 from penstock.wording import plural
 
 WORST = 5
@@ -35,12 +49,23 @@ def measure_run(profiles: Mapping[str, ColumnProfile]) -> RunDrift:
     return RunDrift(measured, [profile for profile in profiles.values() if profile.baseline is None])
 
 
-def describe_drift(run: RunRecord, drift: RunDrift, partitions: Sequence[PartitionRecord]) -> Section | None:
-    """Lay out the columns that are farthest from what they are compared with. None if the run has no profiles."""
+def describe_drift(
+    run: RunRecord,
+    drift: RunDrift,
+    partitions: Sequence[PartitionRecord],
+    answers: Mapping[str, DriftAnswer],
+    zone: str = "UTC",
+) -> Section | None:
+    """Lay out the columns that are farthest from what they are compared with. None if the run has no profiles.
+
+    Args:
+        answers: by column, what a person answered to its alarm.
+        zone: Time zone of the times.
+    """
     if drift.baseline is None:
         return None
     shown = drift.compared[:WORST]
-    blocks: list[Block] = [table_of(shown, partitions)]
+    blocks: list[Block] = [table_of(shown, partitions), *list_answers(answers, zone)]
     if len(drift.compared) > len(shown):
         compared = plural(len(drift.compared), "column")
         command = Code(f"penstock monitor drift {run.pipeline} --run {run.run_id[:SHORT_ID]}")
@@ -67,6 +92,22 @@ def table_of(columns: Sequence[ColumnDrift], partitions: Sequence[PartitionRecor
     ]
     names = ("column", "PSI", "NULLs", "before", "this run", "alarm", "farthest in")
     return Table([Column(name, number=name == "PSI") for name in names], rows)
+
+
+def list_answers(answers: Mapping[str, DriftAnswer], zone: str) -> list[Block]:
+    """List what people answered to the alarms."""
+    lines: list[Line] = [
+        (Code(column), f": {describe_answer(answer, zone)}") for column, answer in sorted(answers.items())
+    ]
+    return [Items(lines)] if lines else []
+
+
+def describe_answer(answer: DriftAnswer, zone: str) -> str:
+    """Write who acknowledged or snoozed an alarm, and why."""
+    until = answer.silent_until
+    what = "acknowledged" if until is None else f"snoozed until {describe_moment(until, zone)}"
+    note = f": {answer.note}" if answer.note else ""
+    return f"{what} by {answer.answered_by} at {describe_moment(answer.answered_at, zone)}{note}"
 
 
 def draw_bars(counts: BinCounts) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from penstock.database.connections import Database
 from penstock.errors import ReconciliationFailed
+from penstock.ledger.drift_answers import choose_messages, read_answers
 from penstock.ledger.profiles import alarms_before, find_baseline, read_profiles
 from penstock.ledger.reader import RunRecord
 from penstock.monitor.drift import ColumnDrift, judge_profiles, measure_drift, population_stability
@@ -37,8 +38,8 @@ class DriftResult:
 
     profiles: tuple[ColumnProfile, ...]
     validations: tuple[Validation, ...]
-    new_alarms: tuple[Validation, ...]
-    """Of the validations, the alarms that the run before did not have."""
+    new_alarms: Mapping[str, Validation]
+    """By column: of the validations, the alarms that a message is sent about. Others were known, or are silenced."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def judge_drift(
         profiles[column] = replace(profiles[column], alarm=drift.severity_of(column), episode=episode)
     alarms = {column: _describe_alarm(profiles[column], reference, drift, found[column]) for column in found}
     others = _describe_others(tuple(profiles.values()), reference, drift)
-    new = tuple(alarm for column, alarm in alarms.items() if column not in episodes)
+    began = {column: profiles[column].episode or run.run_id for column in found}
+    answers = read_answers(database, run.pipeline.name) if found else {}
+    new = {column: alarms[column] for column in choose_messages(planned, began, episodes, answers)}
     return DriftResult(tuple(profiles.values()), (*alarms.values(), *others), new)
 
 

@@ -14,6 +14,7 @@ from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, split_name
 from penstock.ledger.pointer_moves import WAS_LIVE
 from penstock.ledger.tables import (
     destinations,
+    drift_answers,
     label_sources,
     labels,
     moves,
@@ -141,6 +142,14 @@ def _parts_belong_to_runs(connection: sa.Connection) -> Iterator[Violation]:
         found = connection.execute(sa.select(table.c.run_id).where(orphan).distinct().limit(SHOWN)).scalars().all()
         if found:
             yield Violation("every part belongs to a run", table.name, tuple(found), "Restore the ledger's backup.")
+
+
+def _answers_are_about_runs(connection: sa.Connection) -> Iterator[Violation]:
+    lost = ~sa.exists().where(runs.c.run_id == drift_answers.c.episode)
+    found = connection.execute(sa.select(drift_answers.c.episode).where(lost).distinct().limit(SHOWN)).scalars().all()
+    if found:
+        what = "an answer to drift is about a run"
+        yield Violation(what, drift_answers.name, tuple(found), "Restore the ledger's backup.")
 
 
 def _links_are_runs(connection: sa.Connection) -> Iterator[Violation]:
@@ -307,6 +316,7 @@ CHECKS: tuple[Check, ...] = (
     _no_overlaps_and_one_owner,
     _counts_add_up,
     _profiles_count_the_rows,
+    _answers_are_about_runs,
     _parts_belong_to_runs,
     _links_are_runs,
     _halts_are_overruled_once,
