@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ from penstock.database.connections import Database
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.reader import RunRecord, fetch_runs, find_run, select_runs
 from penstock.ledger.tables import profiles, runs
-from penstock.run_types import Baseline, BinCounts, ColumnProfile
+from penstock.run_types import Baseline, BinCounts, ColumnProfile, FarthestSlice
 from penstock.spec.drift import PREVIOUS, SAME_WEEKDAY
 
 JUDGED = ("published", "superseded", "withdrawn", "audited", "halted")
@@ -110,6 +111,8 @@ def _profile_row(run_id: str, profile: ColumnProfile) -> dict[str, Any]:
         "baseline_counts": baseline and json.dumps(baseline.counts.counts),
         "baseline_nulls": baseline and baseline.counts.nulls,
         "farthest": profile.farthest,
+        "slice": profile.slice and json.dumps(asdict(profile.slice), ensure_ascii=False),
+        "sources": json.dumps(profile.sources),
         "alarm": profile.alarm,
         "episode": profile.episode,
     }
@@ -130,6 +133,8 @@ def _profile(row: Any) -> ColumnProfile:
         BinCounts(tuple(json.loads(row["counts"])), row["nulls"]),
         baseline,
         row["farthest"],
+        None if row["slice"] is None else FarthestSlice(**json.loads(row["slice"])),
+        tuple(json.loads(row["sources"] or "[]")),
         row["alarm"],
         row["episode"],
     )

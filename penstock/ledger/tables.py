@@ -201,6 +201,8 @@ profiles = sa.Table(
     sa.Column("baseline_counts", sa.Text),
     sa.Column("baseline_nulls", sa.BigInteger),
     sa.Column("farthest", sa.Integer),  # the partition that is farthest from the baseline
+    sa.Column("slice", sa.Text),  # JSON: the slice that most of the distance comes from
+    sa.Column("sources", sa.Text),  # JSON: of a feature, the sources that its values are made of
     sa.Column("alarm", sa.Text),  # a severity
     sa.Column("episode", RunId),  # the run with which the alarm began
     info={"since": 10},

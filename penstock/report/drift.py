@@ -1,7 +1,7 @@
 """Drift as a section of a run's document, and as a table for the command line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from penstock.ledger.drift_answers import DriftAnswer
@@ -38,8 +38,14 @@ class RunDrift:
 
     @property
     def baseline(self) -> str | None:
-        """What the columns are compared with: a version as `name/version`, or the ID of a run."""
-        return next((each.profile.baseline.name for each in self.compared if each.profile.baseline), None)
+        """What the columns are compared with: versions as `name/version`, or the ID of a run. None: with nothing."""
+        names = {each.profile.baseline.name for each in self.compared if each.profile.baseline}
+        return ", ".join(sorted(names)) or None
+
+    @property
+    def models(self) -> str:
+        """The versions that the bins are of."""
+        return ", ".join(sorted({each.profile.model for each in self.compared}))
 
 
 def measure_run(profiles: Mapping[str, ColumnProfile]) -> RunDrift:
@@ -70,27 +76,30 @@ def describe_drift(
         compared = plural(len(drift.compared), "column")
         command = Code(f"penstock monitor drift {run.pipeline} --run {run.run_id[:SHORT_ID]}")
         blocks.append(Paragraph((f"The farthest of {compared}. All of them: ", command, ".")))
-    model = shown[0].profile.model
     bars = "Bars: the share of the rows by bin, from the smallest value; the last bar has values that the model "
-    blocks.append(Paragraph((f"{bars}has not seen. The bins are those of ", Code(model), ".")))
+    blocks.append(Paragraph((f"{bars}has not seen. The bins are those of ", Code(drift.models), ".")))
     return Section(("Drift against ", Code(name_baseline(drift.baseline))), blocks)
 
 
 def table_of(columns: Sequence[ColumnDrift], partitions: Sequence[PartitionRecord]) -> Table:
     """Return the table of columns that were compared: both distributions, both figures, and where it comes from."""
+    sliced = any(each.profile.slice for each in columns)
     rows: list[list[Inline]] = [
         [
             each.profile.column,
+            ", ".join(each.profile.sources) or "–",
             f"{each.psi:.3f}",
             f"{each.before.null_share:.1%} → {each.now.null_share:.1%}",
             draw_bars(each.before),
             draw_bars(each.now),
             Status(each.profile.alarm) if each.profile.alarm else "–",
             _describe_farthest(each.profile, partitions),
+            *([_describe_slice(each.profile)] if sliced else []),
         ]
         for each in columns
     ]
-    names = ("column", "PSI", "NULLs", "before", "this run", "alarm", "farthest in")
+    names = ["column", "from", "PSI", "NULLs", "before", "this run", "alarm", "farthest in"]
+    names += ["mostly in"] if sliced else []
     return Table([Column(name, number=name == "PSI") for name in names], rows)
 
 
@@ -131,6 +140,12 @@ def _describe_farthest(profile: ColumnProfile, partitions: Sequence[PartitionRec
     return number if bounds == (None, None) else f"{number} ({lower} to {upper})"
 
 
+def _describe_slice(profile: ColumnProfile) -> str:
+    """Name the slice that most of the distance comes from."""
+    found = profile.slice
+    return f"{found.column} {found.value} ({found.psi_without:.3f} without)" if found else "–"
+
+
 def drift_object(each: ColumnDrift) -> dict[str, Any]:
     """Return a compared column as JSON shows it."""
     profile, baseline = each.profile, each.profile.baseline
@@ -143,6 +158,7 @@ def drift_object(each: ColumnDrift) -> dict[str, Any]:
         "null_change": each.null_change,
         "null_chance": each.null_chance,
         "farthest_partition": profile.farthest,
+        "slice": profile.slice and asdict(profile.slice),
         "alarm": profile.alarm,
         "alarm_since": profile.episode,
     }
@@ -154,6 +170,7 @@ def column_object(profile: ColumnProfile) -> dict[str, Any]:
         "column": profile.column,
         "stage": profile.stage,
         "kind": profile.kind,
+        "sources": profile.sources,
         "model": profile.model,
         "edges": profile.edges,
         "edges_digest": profile.edges_digest,

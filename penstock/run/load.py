@@ -191,6 +191,7 @@ def make_receipt(
         rows_explained=scored.reasons.explained if scored.reasons else None,
         rows_over_budget=scored.reasons.over_budget if scored.reasons else None,
         profile=scored.profile,
+        slices=scored.slices,
         first_reason="; ".join(reason.text for reason in refused[0].reasons) if refused else "",
     )
 

@@ -22,13 +22,17 @@ from penstock.run_types.findings import (
     Waivers,
 )
 from penstock.run_types.profiles import (
+    MOST_SLICES,
     UNSEEN,
     Baseline,
     BinCounts,
     ColumnBins,
     ColumnProfile,
+    FarthestSlice,
     Profile,
+    SlicedProfile,
     add_profiles,
+    add_slices,
 )
 from penstock.run_types.rows import ChallengerResult, ExtractedRows, Features, ReasonRows, Receipt, ScoredRows
 from penstock.run_types.scoring_run import (
@@ -54,6 +58,7 @@ from penstock.run_types.source_plan import (
 )
 
 __all__ = [
+    "MOST_SLICES",
     "NO_CHALLENGERS",
     "PLACES",
     "SHADOW",
@@ -68,6 +73,7 @@ __all__ = [
     "ColumnProfile",
     "ExtractedRows",
     "FailedExpectation",
+    "FarthestSlice",
     "Features",
     "FileState",
     "Horizon",
@@ -89,6 +95,7 @@ __all__ = [
     "RowGroup",
     "ScoredRows",
     "ScoringRun",
+    "SlicedProfile",
     "SourcePlan",
     "TablePlaces",
     "TableVersion",
@@ -97,6 +104,7 @@ __all__ = [
     "Verdict",
     "Waivers",
     "add_profiles",
+    "add_slices",
     "deciding_model",
     "interval_key",
     "interval_label",
