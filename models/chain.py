@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from penstock.errors import ModelMismatch
 from penstock.models.manifest import Manifest
+from penstock.models.profile import count_columns, read_scores, watched_bins
 from penstock.models.registry import Registry
 from penstock.models.scoring import (
     Scores,
@@ -22,10 +23,11 @@ from penstock.models.scoring import (
     refuse_clash,
     skip_scoring,
 )
+from penstock.models.slices import count_slices, slice_rows
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner
-from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun
-from penstock.spec.pipeline import MODEL, Pipeline
+from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun, add_slices
+from penstock.spec.pipeline import FEATURES, MODEL, SCORES, Pipeline
 from penstock.spec.steps import ScoreStep
 
 if TYPE_CHECKING:
@@ -48,16 +50,22 @@ def score_step(
     places = _places(pipeline, step, rows, options.statement_seconds)
     taken = take_inputs(step, model.manifest, _at(rows, places))
     inputs = model.read_inputs(taken)
+    slicing = slice_rows(pipeline, _at(rows, places))
+    bins = watched_bins(pipeline, step, model.manifest, FEATURES)
+    profile, slices = count_columns(inputs.columns, bins), count_slices(inputs.columns, bins, slicing)
     misfits = add_unstorable(pipeline, rows, _name_misfits(step, inputs.refused_rows(), places))
     rows, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, rows, misfits)
     if misfits:
         places = _places(pipeline, step, rows, options.statement_seconds)
         taken = take_inputs(step, model.manifest, _at(rows, places))
-        inputs = model.read_inputs(taken)
+        inputs, slicing = model.read_inputs(taken), slice_rows(pipeline, _at(rows, places))
     notes = tuple(
         replace(n, expectation=f"step {step.name}: {n.expectation}") for n in note_large_integers(model, taken)
     )
-    scores = model.score_inputs(inputs)
+    scores, of_scores = model.score_inputs(inputs), watched_bins(pipeline, step, model.manifest, SCORES)
+    columns = read_scores(scores, of_scores)
+    counted = {**features.profile, **profile, **count_columns(columns, of_scores)}
+    sliced = add_slices([features.slices, slices, count_slices(columns, of_scores, slicing)])
     for output, name in names.items():
         rows = rows.append_column(name, _spread(scores[output], places, rows.num_rows))
     return replace(
@@ -66,6 +74,8 @@ def score_step(
         refusals=features.refusals + refused,
         validations=features.validations + notes,
         outputs={**features.outputs, step.name: tuple(names.values())},
+        profile=counted,
+        slices=sliced,
     )
 
 

@@ -4,7 +4,7 @@ Numbers are compared with the edges in 32 bits, as XGBoost reads them: whether a
 or as floats because one of its rows is NULL, the counts are the same. So they add up over partitions.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from penstock.models.manifest import Distribution, Feature, Manifest
 from penstock.run_types import BinCounts, ColumnBins, Profile
 from penstock.run_types.profiles import ProfileStage
 from penstock.spec.pipeline import FEATURES, SCORES, Pipeline
+from penstock.spec.steps import ScoreStep
 
 _BLOCK_ROWS = 32_768
 """Rows that are compared at once: a block and its comparisons stay in the processor's cache."""
@@ -69,17 +70,17 @@ def _count_numbers(values: Numbers, edges: npt.NDArray[np.float32], unread: int)
     return BinCounts((*counts, unread), missing - unread)
 
 
-def bins_of(manifest: Manifest) -> tuple[ColumnBins, ...]:
-    """Return the bins of a version's features and numeric outputs, with its reference rows in them.
+def describe_bins(pipeline: Pipeline, step: ScoreStep, manifest: Manifest) -> tuple[ColumnBins, ...]:
+    """Return the bins of the features and numeric outputs of a step's version, with its reference rows in them.
 
     Raises:
         DriftRefused: the version was registered without them.
     """
     described: list[tuple[ProfileStage, Feature, Distribution | None]] = [
-        ("features", feature, manifest.reference.get(feature.name)) for feature in manifest.features
+        (FEATURES, feature, manifest.reference.get(feature.name)) for feature in manifest.features
     ]
     described += [
-        ("scores", _output_feature(name), manifest.reference_scores.get(name)) for name in manifest.score_columns
+        (SCORES, _output_feature(name), manifest.reference_scores.get(name)) for name in manifest.score_columns
     ]
     found = []
     for stage, feature, distribution in described:
@@ -90,33 +91,46 @@ def bins_of(manifest: Manifest) -> tuple[ColumnBins, ...]:
                 "Register the model file again with its reference rows: "
                 f"`penstock models register {manifest.name} FILE --reference ROWS`.",
             )
-        found.append(_column_bins(stage, feature, distribution))
+        name = name_profile(pipeline, step, feature.name, stage)
+        found.append(_column_bins(name, step.name, manifest.label, stage, feature, distribution))
     return tuple(found)
 
 
-def _column_bins(stage: ProfileStage, feature: Feature, distribution: Distribution) -> ColumnBins:
-    reference = BinCounts(distribution.counts, distribution.nulls)
+def name_profile(pipeline: Pipeline, step: ScoreStep, name: str, stage: ProfileStage) -> str:
+    """Return the name of a profile. Several steps may have a feature of one name."""
+    if stage == SCORES:
+        return pipeline.name_output(step, name)
+    return f"{step.name}.{name}" if pipeline.models else name
+
+
+def _column_bins(
+    column: str, step: str, model: str, stage: ProfileStage, feature: Feature, distribution: Distribution
+) -> ColumnBins:
+    reference, about = BinCounts(distribution.counts, distribution.nulls), (column, step, feature.name, model, stage)
     if feature.dtype in ("category", "bool"):
         names = feature.categories if feature.dtype == "category" else ("false", "true")
-        return ColumnBins(feature.name, stage, "category", names, reference)
+        return ColumnBins(*about, "category", names, reference)
     edges = tuple(find_edges(distribution.quantiles).astype(float).tolist())
-    return ColumnBins(feature.name, stage, "number", edges, reference)
+    return ColumnBins(*about, "number", edges, reference)
 
 
-def find_drift_bins(pipeline: Pipeline, manifest: Manifest) -> tuple[ColumnBins, ...]:
+def find_drift_bins(pipeline: Pipeline, manifests: Mapping[str, Manifest]) -> tuple[ColumnBins, ...]:
     """Return the bins of the columns that a pipeline's `drift` watches. Empty without `drift`.
 
+    Args:
+        manifests: by step.
+
     Raises:
-        DriftRefused: the version has no reference, or `watch` names a column that is no feature and no score.
+        DriftRefused: a version has no reference, or `watch` names a column that is no feature and no score.
     """
     if pipeline.drift is None:
         return ()
-    bins = bins_of(manifest)
+    bins = [each for step in pipeline.steps for each in describe_bins(pipeline, step, manifests[step.name])]
     known = tuple(each.column for each in bins)
     unknown = [column for column in pipeline.drift.named_columns if column not in known]
     if unknown:
         raise DriftRefused(
-            manifest.label,
+            ", ".join(dict.fromkeys(each.model for each in bins)),
             f"has no feature and no score `{unknown[0]}`, which `drift.watch` names",
             "Correct the name in the spec.",
             known,
@@ -125,24 +139,44 @@ def find_drift_bins(pipeline: Pipeline, manifest: Manifest) -> tuple[ColumnBins,
     return tuple(each for each in bins if pipeline.drift.severity_of(each.column))
 
 
-def count_features(columns: Iterable[FeatureColumn], bins: Sequence[ColumnBins]) -> Profile:
-    """Count the watched features of converted rows."""
-    watched = {each.column: each for each in bins if each.stage == FEATURES}
-    return dict(_count(columns, watched))
+def watched_bins(
+    pipeline: Pipeline, step: ScoreStep, manifest: Manifest, stage: ProfileStage
+) -> tuple[ColumnBins, ...]:
+    """Return the bins of a step's features or scores that a pipeline's `drift` watches. Empty without `drift`.
+
+    Raises:
+        DriftRefused: the version has no reference.
+    """
+    drift = pipeline.drift
+    if drift is None:
+        return ()
+    bins = (each for each in describe_bins(pipeline, step, manifest) if each.stage == stage)
+    return tuple(each for each in bins if drift.severity_of(each.column))
 
 
-def count_scores(rows: pa.Table, bins: Sequence[ColumnBins]) -> Profile:
-    """Count the watched scores of rows."""
-    watched = {each.column: each for each in bins if each.stage == SCORES}
-    return dict(_count((read_column(_output_feature(name), rows[name]) for name in watched), watched))
+def count_columns(columns: Iterable[FeatureColumn], bins: Iterable[ColumnBins]) -> Profile:
+    """Count the rows of converted columns that have bins."""
+    return {each.column: count_column(column, edges_of(each)) for column, each in match_bins(columns, bins)}
 
 
-def _count(columns: Iterable[FeatureColumn], watched: dict[str, ColumnBins]) -> Iterator[tuple[str, BinCounts]]:
+def match_bins(
+    columns: Iterable[FeatureColumn], bins: Iterable[ColumnBins]
+) -> Iterator[tuple[FeatureColumn, ColumnBins]]:
+    """Yield the converted columns that have bins."""
+    watched = {each.feature: each for each in bins}
     for column in columns:
-        bins = watched.get(column.feature.name)
-        if bins is not None:
-            edges = bins.edges if bins.kind == "number" else ()
-            yield bins.column, count_column(column, np.asarray(edges, np.float32))
+        if column.feature.name in watched:
+            yield column, watched[column.feature.name]
+
+
+def edges_of(bins: ColumnBins) -> npt.NDArray[np.float32]:
+    """Return the edges of numbers, and none for categories."""
+    return np.asarray(bins.edges if bins.kind == "number" else (), np.float32)
+
+
+def read_scores(rows: pa.Table, bins: Iterable[ColumnBins]) -> list[FeatureColumn]:
+    """Convert the watched outputs of a model."""
+    return [read_column(_output_feature(each.feature), rows[each.feature]) for each in bins]
 
 
 def _output_feature(name: str) -> Feature:

@@ -11,13 +11,14 @@ from penstock.database.decimals import to_float
 from penstock.database.unstorable import unstorable_rows
 from penstock.errors import DestinationMismatch, FeaturesError, MissingColumns
 from penstock.models.columns import count_large_integers
-from penstock.models.profile import count_features, count_scores, find_drift_bins
+from penstock.models.profile import count_columns, read_scores, watched_bins
+from penstock.models.slices import count_slices, slice_rows
 from penstock.quality import columns_needed, judge_rows
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner, count_released, failed_expectations, sample_rows
-from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun, Validation
+from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun, Validation, add_slices
 from penstock.spec.column_names import find_taken
-from penstock.spec.pipeline import MODEL, SCORES, Pipeline
+from penstock.spec.pipeline import FEATURES, MODEL, SCORES, Pipeline
 from penstock.spec.steps import SCORE
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ def score_features(
     if features.halts:
         return skip_scoring(features)
     model.check_columns(features.table.column_names)
-    inputs, bins = model.read_inputs(features.table), find_drift_bins(pipeline, model.manifest)
-    profile = count_features(inputs.columns, bins)  # before rows are refused, or unseen categories would not be counted
+    inputs = model.read_inputs(features.table)
+    bins = {stage: watched_bins(pipeline, pipeline.steps[0], model.manifest, stage) for stage in (FEATURES, SCORES)}
+    profile = count_columns(inputs.columns, bins[FEATURES])  # before rows with unseen categories are refused
+    slices = count_slices(inputs.columns, bins[FEATURES], slice_rows(pipeline, features.table))
     misfits = add_unstorable(pipeline, features.table, inputs.refused_rows())
     taken, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, features.table, misfits)
     if misfits:
@@ -57,7 +60,10 @@ def score_features(
     noted = (*features.validations, *notes)
     passed = replace(features, table=taken, refusals=features.refusals + refused, validations=noted)
     scored = judge_scores(run, partition, passed, scores, options)
-    return replace(scored, profile={**profile, **count_scores(scored.table, bins)})
+    columns = read_scores(scored.table, bins[SCORES])
+    of_scores = count_slices(columns, bins[SCORES], slice_rows(pipeline, scored.features.table))
+    profile = {**profile, **count_columns(columns, bins[SCORES])}
+    return replace(scored, profile=profile, slices=add_slices([slices, of_scores]))
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,8 @@ def judge_scores(
         audit=features.audit | ({SCORES: sample_rows(judged, options.sample_share)} if judged.num_columns else {}),
         columns=features.columns | {SCORES: tuple(rows.column_names)},
         quantiles=_quantiles(kept, deciding),
+        profile=features.profile,
+        slices=features.slices,
     )
 
 

@@ -236,8 +236,7 @@ class ScoringSteps:
             OverBudget: the estimate exceeds the spec's budget.
             MemoryTooSmall: not even one small partition fits into PENSTOCK_MEMORY.
         """
-        pins = run.steps or {self.pipeline.steps[0].name: run.model}
-        manifests = {step: self.registry.manifest(pin.name, pin.version) for step, pin in pins.items()}
+        manifests = self._read_manifests(run)
         connect = self.connect.of_run(run.run_id)
         self._remove_staged()
         if snapshots is not None and connect.run_folder is not None:
@@ -300,8 +299,7 @@ class ScoringSteps:
         from penstock.models.profile import find_drift_bins
 
         drift = self.pipeline.drift
-        for manifest in manifests.values() if drift else ():
-            find_drift_bins(self.pipeline, manifest)
+        find_drift_bins(self.pipeline, manifests)
         if drift and drift.names_run:
             find_run(self.warehouse, drift.against)
 
@@ -501,9 +499,10 @@ class ScoringSteps:
         if drift is not None:
             halts = (*result.halts, *Verdict(drift.validations).halts)
             validations = (*result.validations, *drift.validations)
-            result = replace(result, validations=validations, halts=halts, new_alarms=drift.new_alarms)
+            result = replace(result, validations=validations, halts=halts, new_alarms=tuple(drift.new_alarms.values()))
         result = replace(result, validations=(*result.validations, *note_left_out(run)))
-        writer.record_audit(self.warehouse, run, result.validations, drift.profiles if drift else ())
+        profiles, announced = (drift.profiles, tuple(drift.new_alarms)) if drift else ((), ())
+        writer.record_audit(self.warehouse, run, result.validations, profiles, announced)
         self._record_root(run)
         return result
 
@@ -518,8 +517,13 @@ class ScoringSteps:
         from penstock.models.profile import find_drift_bins
         from penstock.run.drift import judge_drift
 
-        manifest = self.registry.manifest(run.model.name, run.model.version)
-        return judge_drift(self.warehouse, run, planned, receipts, find_drift_bins(self.pipeline, manifest))
+        manifests = self._read_manifests(run)
+        return judge_drift(self.warehouse, run, planned, receipts, find_drift_bins(self.pipeline, manifests))
+
+    def _read_manifests(self, run: ScoringRun) -> dict[str, Manifest]:
+        """Return the manifest of each step's version."""
+        pins = run.steps or {self.pipeline.steps[0].name: run.model}
+        return {step: self.registry.manifest(pin.name, pin.version) for step, pin in pins.items()}
 
     def publish(self, run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> writer.Publication:
         """Make the run's rows the live ones, in place of the runs that its interval covers.

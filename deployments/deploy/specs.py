@@ -54,10 +54,11 @@ def refuse_drift(settings: Settings, pipelines: Sequence[Pipeline]) -> None:
     """
     registry = open_registry(settings, partial(read_connection, settings, resolve_block=resolve_block))
     for pipeline in pipelines:
-        if pipeline.drift and pipeline.model:
+        if pipeline.drift:
             with suppress(ModelNotFound):
-                pin = registry.resolve(pipeline.model)
-                find_drift_bins(pipeline, registry.manifest(pin.name, pin.version))
+                pins = {step.name: registry.resolve(step.model) for step in pipeline.steps}
+                manifests = {step: registry.manifest(pin.name, pin.version) for step, pin in pins.items()}
+                find_drift_bins(pipeline, manifests)
 
 
 def _is_found(file: Path, pipeline: Pipeline, settings: Settings) -> bool:

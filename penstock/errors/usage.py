@@ -360,6 +360,28 @@ class AcceptRefused(UsageError):
 
 
 @dataclass(eq=False)
+class NoDriftAlarm(UsageError):
+    """There is no alarm of drift to acknowledge.
+
+    Cause: the newest judged run of the pipeline has no alarm of the column, or of any column.
+    Remedy: look at the alarms with `penstock monitor drift PIPELINE`.
+    """
+
+    pipeline: str
+    column: str
+    """Empty: no column has an alarm."""
+    lasting: tuple[str, ...]
+
+    def message(self) -> str:
+        what = f"of `{self.column}`" if self.column else "of any column"
+        there = f" It has one of {', '.join(f'`{column}`' for column in self.lasting)}." if self.lasting else ""
+        return (
+            f"the newest judged run of `{self.pipeline}` has no alarm of drift {what}.{there} Nothing was changed. "
+            f"Look at the columns with `penstock monitor drift {self.pipeline}`."
+        )
+
+
+@dataclass(eq=False)
 class CompareRefused(UsageError):
     """Two sides of a pipeline cannot be compared.
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,10 +13,10 @@ from penstock.database.connections import Database
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.reader import RunRecord, fetch_runs, find_run, select_runs
 from penstock.ledger.tables import profiles, runs
-from penstock.run_types import Baseline, BinCounts, ColumnProfile
+from penstock.run_types import Baseline, BinCounts, ColumnProfile, FarthestSlice
 from penstock.spec.drift import PREVIOUS, SAME_WEEKDAY
 
-_JUDGED = ("published", "superseded", "withdrawn", "audited", "halted")
+JUDGED = ("published", "superseded", "withdrawn", "audited", "halted")
 """States of runs that the audit has judged."""
 
 
@@ -64,7 +65,7 @@ def alarms_before(database: Database, run: RunRecord) -> dict[str, str]:
     They are those of the newest run that was judged before: of the same interval, else of the newest one before.
     """
     counted = sa.exists().where(profiles.c.run_id == runs.c.run_id)
-    here = (runs.c.destination == run.destination, runs.c.variant == run.variant, runs.c.state.in_(_JUDGED))
+    here = (runs.c.destination == run.destination, runs.c.variant == run.variant, runs.c.state.in_(JUDGED))
     query = select_runs().where(*here, runs.c.run_id != run.run_id, runs.c.started_at <= run.started_at, counted)
     newest = [runs.c.started_at.desc()]
     if run.interval is not None:
@@ -74,6 +75,17 @@ def alarms_before(database: Database, run: RunRecord) -> dict[str, str]:
         found = read_profiles(database, before.run_id).values()
         return {each.column: each.episode for each in found if each.alarm and each.episode}
     return {}
+
+
+def newest_judged(database: Database, pipeline: str) -> RunRecord | None:
+    """Return the live run of the newest interval of a pipeline that was judged and has profiles. None if there is none.
+
+    Of several runs of the interval it is the newest one.
+    """
+    counted = sa.exists().where(profiles.c.run_id == runs.c.run_id)
+    query = select_runs().where(runs.c.pipeline == pipeline, runs.c.variant == LIVE, runs.c.state.in_(JUDGED), counted)
+    newest = query.order_by(runs.c.interval_start.desc(), runs.c.started_at.desc()).limit(1)
+    return next(iter(fetch_runs(database, newest)), None)
 
 
 def newest_profiled(database: Database, pipeline: str) -> RunRecord | None:
@@ -99,6 +111,8 @@ def _profile_row(run_id: str, profile: ColumnProfile) -> dict[str, Any]:
         "baseline_counts": baseline and json.dumps(baseline.counts.counts),
         "baseline_nulls": baseline and baseline.counts.nulls,
         "farthest": profile.farthest,
+        "slice": profile.slice and json.dumps(asdict(profile.slice), ensure_ascii=False),
+        "sources": json.dumps(profile.sources),
         "alarm": profile.alarm,
         "episode": profile.episode,
     }
@@ -119,6 +133,8 @@ def _profile(row: Any) -> ColumnProfile:
         BinCounts(tuple(json.loads(row["counts"])), row["nulls"]),
         baseline,
         row["farthest"],
+        None if row["slice"] is None else FarthestSlice(**json.loads(row["slice"])),
+        tuple(json.loads(row["sources"] or "[]")),
         row["alarm"],
         row["episode"],
     )

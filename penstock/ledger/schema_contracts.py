@@ -88,6 +88,21 @@ def read_contracts(database: Database, pipeline: str) -> Contracts:
         return Contracts({source: (definition, columns) for source, definition, columns in connection.execute(query)})
 
 
+def read_source_columns(database: Database, pipeline: str, run_id: str) -> dict[str, tuple[str, ...]]:
+    """Return the columns of each source as a run saw them: those that it recorded, else the contract."""
+    known = source_columns.c
+    query = (
+        sa.select(known.source, known["columns"])
+        .select_from(source_columns.outerjoin(runs, runs.c.run_id == known.run_id))
+        .where(known.pipeline == pipeline)
+        .where(sa.or_(known.run_id.in_((ACCEPTED, run_id)), runs.c.published_at.is_not(None)))
+        .order_by(known.seen_at)
+    )
+    with database.reading() as connection:
+        found = connection.execute(query).all()
+    return {source: tuple(name for name, _ in json.loads(columns)) for source, columns in found}
+
+
 def record_columns(
     database: Database, pipeline: str, source: str, definition: str, columns: Mapping[str, str], run_id: str = ACCEPTED
 ) -> None:

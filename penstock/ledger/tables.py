@@ -200,11 +200,28 @@ profiles = sa.Table(
     sa.Column("baseline_counts", sa.Text),
     sa.Column("baseline_nulls", sa.BigInteger),
     sa.Column("farthest", sa.Integer),  # the partition that is farthest from the baseline
+    sa.Column("slice", sa.Text),  # JSON: the slice that most of the distance comes from
+    sa.Column("sources", sa.Text),  # JSON: of a feature, the sources that its values are made of
     sa.Column("alarm", sa.Text),  # a severity
     sa.Column("episode", RunId),  # the run with which the alarm began
     info={"since": 10},
 )
 """With `drift`: the counts of a run's features and scores by bin, and of the rows that they are compared with."""
+
+drift_answers = sa.Table(
+    "penstock_drift_answers",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("column_name", sa.Text, primary_key=True),
+    sa.Column("answered_at", UtcDateTime, primary_key=True),
+    sa.Column("episode", RunId, nullable=False),  # the run with which the alarm began
+    sa.Column("silent_until", UtcDateTime),  # NULL: until the episode ends
+    sa.Column("answered_by", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("reminded_by_run", RunId),  # the first run with the alarm after `silent_until`
+    info={"since": 10},
+)
+"""What people answered to an alarm of drift, append-only. The newest answer about a column counts."""
 
 quarantine = sa.Table(
     "penstock_quarantine",

@@ -23,6 +23,7 @@ from penstock.ledger.destinations import (
     owns,
     read_placed,
 )
+from penstock.ledger.drift_answers import record_reminders
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.profiles import replace_profiles
 from penstock.ledger.releases import settle_releases
@@ -111,12 +112,21 @@ def record_validations(
 
 
 def record_audit(
-    database: Database, run: ScoringRun, found: Sequence[Validation], profiles: Sequence[ColumnProfile]
+    database: Database,
+    run: ScoringRun,
+    found: Sequence[Validation],
+    profiles: Sequence[ColumnProfile],
+    announced: Sequence[str],
 ) -> None:
-    """Store what the audit judged, and the profiles, in one transaction. Repeating it replaces."""
+    """Store what the audit judged, and the profiles, in one transaction. Repeating it replaces.
+
+    Args:
+        announced: The columns about whose drift a message is sent.
+    """
     with database.writing() as connection:
         _replace_validations(connection, run, found, INTERVAL_STAGE)
         replace_profiles(connection, run.run_id, profiles)
+        record_reminders(connection, run.run_id, run.pipeline.name, announced)
 
 
 def _replace_validations(connection: sa.Connection, run: ScoringRun, found: Sequence[Validation], stage: int) -> None:

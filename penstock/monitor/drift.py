@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from penstock.monitor.chance import chance_of_bins, chance_of_share
-from penstock.run_types import BinCounts, ColumnProfile
+from penstock.run_types import BinCounts, ColumnProfile, FarthestSlice, SlicedProfile
 from penstock.spec.drift import Drift
 
 FALSE_ALARMS = 0.003
@@ -84,6 +84,27 @@ def judge_profiles(profiles: Collection[ColumnProfile], drift: Drift) -> dict[st
     judged = [each for each in measured if min(each.now.rows, each.before.rows) >= drift.least_rows]
     alarms = {each.profile.column: each.exceeded(drift, len(judged)) for each in judged}
     return {column: exceeded for column, exceeded in alarms.items() if exceeded}
+
+
+def find_farthest_slice(column: str, now: BinCounts, before: BinCounts, slices: SlicedProfile) -> FarthestSlice | None:
+    """Return the slice without which a column would be nearest to its baseline. None if more than half would stay.
+
+    A slice may always differ from all rows together, so its own distance from the baseline says nothing.
+    """
+    found: list[tuple[float, FarthestSlice]] = []
+    for name, values in slices.items():
+        for value, profile in (values or {}).items():
+            others = now - profile[column] if column in profile else now
+            if column in profile and 0 < others.rows < now.rows:
+                rows, psi = profile[column].rows, population_stability(others, before)
+                found.append((total_distance(others, before), FarthestSlice(name, value, rows, psi)))
+    distance, nearest = min(found, key=lambda each: each[0], default=(math.inf, None))
+    return nearest if distance <= total_distance(now, before) / 2 else None
+
+
+def total_distance(now: BinCounts, before: BinCounts) -> float:
+    """Return both figures of a column as one."""
+    return population_stability(now, before) + abs(now.null_share - before.null_share)
 
 
 def population_stability(now: BinCounts, before: BinCounts) -> float:

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from penstock.database.connections import Database
 from penstock.ledger.acceptance import is_acceptable
 from penstock.ledger.challengers import find_challengers
+from penstock.ledger.drift_answers import DriftAnswer, answers_about
 from penstock.ledger.lineage import count_earlier_runs, earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.pointer_moves import MoveRecord, moves_of
 from penstock.ledger.profiles import read_profiles
@@ -60,6 +61,8 @@ class RunDocument:
     """The run that took this one over, or superseded it."""
     drift: RunDrift
     """Its features and scores against earlier rows."""
+    drift_answers: Mapping[str, DriftAnswer]
+    """By column: what a person answered to its alarm."""
     moves: Sequence[MoveRecord]
     """When a person published the run again, or another run in its place, the oldest first."""
     acceptable: bool
@@ -107,6 +110,7 @@ class RunDocument:
 def read_document(database: Database, run: RunRecord) -> RunDocument:
     """Read what the ledger has about a run."""
     with database.reading_together():
+        profiles = read_profiles(database, run.run_id)
         return RunDocument(
             run,
             partitions_of(database, run.run_id),
@@ -118,7 +122,8 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
             count_earlier_runs(database, run),
             replaced_runs(database, run),
             replaced_by(database, run),
-            measure_run(read_profiles(database, run.run_id)),
+            measure_run(profiles),
+            answers_about(database, run, profiles),
             moves_of(database, run.run_id),
             is_acceptable(database, run),
             find_challengers(database, run.run_id),
@@ -176,6 +181,7 @@ def document_object(document: RunDocument, link: str | None) -> dict[str, Any]:
             "compared_with": document.before.run_id if document.before else None,
             "score_shift": asdict(shift) | {"reading": shift.reading} if shift else None,
             "drift": [drift_object(each) for each in document.drift.compared],
+            "drift_answers": list(document.drift_answers.values()),
             "replaced_runs": [_summary_object(run) for run in document.replaced],
             "replaced_by": _summary_object(successor) if successor else None,
             "moves": [asdict(move) for move in document.moves],

@@ -55,7 +55,7 @@ def build_sections(document: RunDocument, zone: str = "UTC") -> list[Section]:
         sections.append(Section(("Quarantine",), _list_refusals(document)))
     if run.score_quantiles:
         sections.append(Section(("Scores",), _describe_scores(document)))
-    drift = describe_drift(run, document.drift, document.partitions)
+    drift = describe_drift(run, document.drift, document.partitions, document.drift_answers, zone)
     if drift:
         sections.append(drift)
     if document.challengers:

@@ -17,6 +17,7 @@ from penstock.ledger.acceptance import accept_command, list_acceptable
 from penstock.ledger.coverage import NOTHING_DONE, Coverage, read_coverage
 from penstock.ledger.dead_runs import UnfinishedRun
 from penstock.ledger.destinations import LIVE, destination_name
+from penstock.ledger.drift_answers import DriftEpisode, lasting_episodes
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.quarantine import ENDED
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
@@ -38,7 +39,7 @@ _UNPUBLISHED = ("halted", "failed", "abandoned", "running")
 Mark = Literal["published", "halted", "failed", "missing", "withdrawn", "running", "none"]
 MARKS: tuple[Mark, ...] = ("halted", "failed", "missing", "running", "withdrawn", "published", "none")
 """The worst first: a day shows the worst of its intervals."""
-NeedKind = Literal["halted", "failed", "restate", "late", "no schedule", "not started", "overlap", "released"]
+NeedKind = Literal["halted", "failed", "restate", "late", "no schedule", "not started", "overlap", "released", "drift"]
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class Need:
     run_id: str = ""
     since: datetime | None = None
     why: str = ""
-    """The run's own error, or the refusal."""
+    """The run's own error, the refusal, or the columns of `drift`."""
     number: int = 1
-    """Intervals, or rows of `released`."""
+    """Intervals, rows of `released`, or columns of `drift`."""
     accept: str = ""
     """The command that publishes a halted run as it is. Empty if that is not possible."""
 
@@ -117,6 +118,8 @@ class PipelineStatus:
     week: tuple[DayMark, ...]
     """The last seven days, the oldest first."""
     needs: tuple[Need, ...]
+    drift: tuple[DriftEpisode, ...] = ()
+    """The alarms that last, by column."""
     performance: PerformanceTrend | None = None
     """By the labels that have come. None: nothing was measured."""
     sandboxes: tuple[Sandbox, ...] = ()
@@ -156,6 +159,7 @@ def read_status(
     facts = _Facts(pipeline, now, tuple(missing), tuple(unresolved), last, pause)
     spec = pipeline.interval
     days = _list_days(now, zone)
+    drifting = tuple(lasting_episodes(database, pipeline.name)) if known and pipeline.drift else ()
     marks = _mark_intervals(spec, facts, coverage, days) if spec else _mark_runs(database, facts, days, known)
     return PipelineStatus(
         pipeline=pipeline.name,
@@ -174,7 +178,8 @@ def read_status(
         quarantined_rows=_count_quarantined(database, pipeline.name, now - DAYS * timedelta(days=1)) if known else 0,
         released_rows=released,
         week=tuple(_mark_days(days, marks, zone)),
-        needs=(*_list_needs(facts, state), *overlap, *_need_release(facts, released)),
+        needs=(*_list_needs(facts, state), *overlap, *_need_release(facts, released), *_need_answer(facts, drifting)),
+        drift=drifting,
         performance=read_trend(database, pipeline) if known else None,
         sandboxes=tuple(list_sandboxes(database, pipeline.name)) if known else (),
     )
@@ -328,6 +333,17 @@ def _need_release(facts: _Facts, released: int) -> tuple[Need, ...]:
     if not released or (facts.pipeline.schedule and not facts.pause):
         return ()
     return (Need("released", f"penstock run {facts.pipeline.name}", number=released),)
+
+
+def _need_answer(facts: _Facts, drifting: Sequence[DriftEpisode]) -> tuple[Need, ...]:
+    """Drift waits for a person until it is acknowledged, or while a snooze lasts. A note of severity info does not."""
+    waiting = [each for each in drifting if each.severity != "info" and not each.is_answered(facts.now)]
+    if not waiting:
+        return ()
+    first = min(waiting, key=lambda each: each.began_at)
+    columns = ", ".join(f"`{each.column}`" for each in waiting)
+    command, where = f"penstock monitor drift {facts.pipeline.name}", interval_label(first.interval)
+    return (Need("drift", command, where, first.run_id, first.began_at, columns, len(waiting)),)
 
 
 def _list_days(now: datetime, zone: str) -> tuple[date, ...]:

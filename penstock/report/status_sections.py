@@ -20,7 +20,9 @@ from penstock.report.blocks import (
     Table,
     Trend,
 )
+from penstock.report.drift import describe_answer
 from penstock.report.status import DAYS, Mark, Need, Pause, PipelineStatus
+from penstock.run_types import interval_label
 from penstock.spec.parts import write_duration
 from penstock.timezones import describe_moment
 from penstock.wording import plural
@@ -65,8 +67,23 @@ def build_status(found: Sequence[PipelineStatus], now: datetime, zone: str = "UT
             what = f": {describe_pause(status.pause, zone)}"
             paused += [Paragraph((Strong(status.pipeline), what)), Command(f"penstock resume {status.pipeline}")]
     sections += [Section(("Paused",), paused)] if paused else []
+    drifting: list[Line] = [line for status in found for line in _list_drift(status, now, zone)]
+    sections += [Section(("Drift",), [Items(drifting)])] if drifting else []
     measured = [block for status in found if status.performance for block in _show_performance(status)]
     return [*sections, Section(("Performance",), measured)] if measured else sections
+
+
+def _list_drift(status: PipelineStatus, now: datetime, zone: str) -> list[Line]:
+    """List the alarms of a pipeline that last, with what people answered."""
+    return [
+        (
+            f"{status.pipeline}: ",
+            Code(each.column),
+            f" {each.severity} since {interval_label(each.interval)}, ",
+            describe_answer(each.answer, zone) if each.answer and each.is_answered(now) else "not acknowledged",
+        )
+        for each in status.drift
+    ]
 
 
 def _show_performance(status: PipelineStatus) -> list[Block]:
@@ -159,6 +176,8 @@ def _describe_need(pipeline: str, need: Need, now: datetime, zone: str) -> Line:
             what = f"no run can be planned: {_shorten(need.why)}"
         case "released":
             what = f"{plural(need.number, 'released row')} must be scored by a run that somebody starts"
+        case "drift":
+            what = f"{need.why} drifted since {need.interval}{run}, and nobody has acknowledged it"
     return Strong(pipeline), f": {what}"
 
 

@@ -188,6 +188,7 @@ def make_receipt(
         columns=scored.columns,
         chosen=scored.reasons.chosen if scored.reasons else None,
         profile=scored.profile,
+        slices=scored.slices,
         first_reason="; ".join(reason.text for reason in refused[0].reasons) if refused else "",
     )
 

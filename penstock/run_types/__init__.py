@@ -23,13 +23,17 @@ from penstock.run_types.findings import (
     Waivers,
 )
 from penstock.run_types.profiles import (
+    MOST_SLICES,
     UNSEEN,
     Baseline,
     BinCounts,
     ColumnBins,
     ColumnProfile,
+    FarthestSlice,
     Profile,
+    SlicedProfile,
     add_profiles,
+    add_slices,
 )
 from penstock.run_types.rows import (
     ChallengerResult,
@@ -63,6 +67,7 @@ from penstock.run_types.source_plan import (
 )
 
 __all__ = [
+    "MOST_SLICES",
     "NO_CHALLENGERS",
     "PLACES",
     "SHADOW",
@@ -78,6 +83,7 @@ __all__ = [
     "ColumnProfile",
     "ExtractedRows",
     "FailedExpectation",
+    "FarthestSlice",
     "Features",
     "FileState",
     "Horizon",
@@ -100,6 +106,7 @@ __all__ = [
     "RowGroup",
     "ScoredRows",
     "ScoringRun",
+    "SlicedProfile",
     "SourcePlan",
     "TablePlaces",
     "TableVersion",
@@ -108,6 +115,7 @@ __all__ = [
     "Verdict",
     "Waivers",
     "add_profiles",
+    "add_slices",
     "deciding_model",
     "gather_receipts",
     "interval_key",

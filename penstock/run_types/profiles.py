@@ -38,6 +38,10 @@ class BinCounts:
         """Add the counts of other rows in the same bins."""
         return BinCounts(tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)), self.nulls + other.nulls)
 
+    def __sub__(self, other: "BinCounts") -> "BinCounts":
+        """Leave out the counts of some of the rows."""
+        return BinCounts(tuple(a - b for a, b in zip(self.counts, other.counts, strict=True)), self.nulls - other.nulls)
+
 
 Profile = Mapping[str, BinCounts]
 """The counts by column."""
@@ -52,11 +56,40 @@ def add_profiles(profiles: Iterable[Profile]) -> dict[str, BinCounts]:
     return total
 
 
+SlicedProfile = Mapping[str, Mapping[str, Profile] | None]
+"""By column of `drift.slices`: the profile of the rows with each of its values. None: it has too many values."""
+MOST_SLICES = 50
+"""Most values of a column that drift is sliced by, in all partitions together."""
+
+
+def add_slices(sliced: Iterable[SlicedProfile]) -> dict[str, dict[str, dict[str, BinCounts]] | None]:
+    """Add up the profiles of slices. A column with more than `MOST_SLICES` values in all is None."""
+    total: dict[str, dict[str, dict[str, BinCounts]] | None] = {}
+    for each in sliced:
+        for column, values in each.items():
+            known = total.setdefault(column, {})
+            if known is None or values is None:
+                total[column] = None
+                continue
+            for value, profile in values.items():
+                known[value] = add_profiles([known.get(value, {}), profile])
+            if len(known) > MOST_SLICES:
+                total[column] = None
+    return total
+
+
 @dataclass(frozen=True)
 class ColumnBins:
     """The bins of one column of a model version, and its reference rows in them."""
 
     column: str
+    """Its name in the ledger. With `models:`, that of a feature is `step.feature`."""
+    step: str
+    """The step whose model it is of."""
+    feature: str
+    """Its name in the manifest."""
+    model: str
+    """The version, as `name/version`."""
     stage: ProfileStage
     kind: ColumnKind
     edges: tuple[float, ...] | tuple[str, ...]
@@ -79,6 +112,17 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class FarthestSlice:
+    """The rows with one value of a column, without which another column would be nearer to its baseline."""
+
+    column: str
+    value: str
+    rows: int
+    psi_without: float
+    """PSI of the other rows."""
+
+
+@dataclass(frozen=True)
 class ColumnProfile:
     """One column of one run, as the ledger keeps it."""
 
@@ -95,6 +139,10 @@ class ColumnProfile:
     """None: nothing to compare with, or in other bins."""
     farthest: int | None = None
     """The partition that is farthest from the baseline. None for a run with one partition."""
+    slice: FarthestSlice | None = None
+    """The slice that most of the distance comes from. None: no slice explains half of it, or nothing is sliced."""
+    sources: tuple[str, ...] = ()
+    """Of a feature: the sources that its values are made of. Empty: not known, or a score."""
     alarm: Severity | None = None
     """The severity, if the column has drifted."""
     episode: str | None = None

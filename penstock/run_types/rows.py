@@ -8,7 +8,7 @@ import pyarrow as pa
 from penstock.resources.usage import Spent
 from penstock.run_types.chosen_rows import ChosenRows
 from penstock.run_types.findings import Refusal, RefusedRows, Validation, Waivers
-from penstock.run_types.profiles import Profile
+from penstock.run_types.profiles import Profile, SlicedProfile
 from penstock.run_types.source_plan import Partition
 
 
@@ -51,6 +51,10 @@ class Features:
     waivers: Waivers = field(default_factory=dict)
     outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By step of `models`, in their order: the columns of the table that it has added."""
+    profile: Profile = field(default_factory=dict)
+    """With `drift` and `models`: the features of the rows that each step has seen."""
+    slices: SlicedProfile = field(default_factory=dict)
+    """With `drift.slices`: the same by slice."""
 
     @property
     def output_columns(self) -> list[str]:
@@ -88,6 +92,8 @@ class ScoredRows:
     """None: the pipeline asks for none."""
     profile: Profile = field(default_factory=dict)
     """With `drift`: the features of all rows that reached the model, and the scores of the rows above."""
+    slices: SlicedProfile = field(default_factory=dict)
+    """With `drift.slices`: the same by slice."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,8 @@ class Receipt:
     """Rows to explain. None: the pipeline asks for no reasons, or the run has added them to those of others."""
     profile: Profile = field(default_factory=dict)
     """With `drift`: the counts of its features and scores."""
+    slices: SlicedProfile = field(default_factory=dict)
+    """With `drift.slices`: the same by slice."""
     first_reason: str = ""
     """Why the first quarantined row was refused, private values masked. Empty: no row was."""
     challengers: "tuple[ChallengerResult, ...]" = ()

@@ -49,9 +49,12 @@ class Drift(Part):
         default={OTHERS: "warning"}, min_length=1, examples=[{"amount": "warning", "country": "critical", "*": "info"}]
     )
     """What drift of a feature or a score column does: critical halts the run, warning and info make a note. `*` is for
-    all columns that have no entry."""
+    all columns that have no entry. With `models:` a feature is named with its step, as in `screen.amount`."""
     distance: Distance = Field(default=Distance(), examples=[{"psi": 0.25}])
     """The limits."""
+    slices: tuple[Column, ...] = Field(default=(), max_length=4, examples=[["country"]])
+    """Columns of the features by whose values the rows are counted too, to say where the drift of a column comes from.
+    A column with more than 50 values in a run is left out."""
     least_rows: int = Field(default=500, ge=1, examples=[2000])
     """Fewest rows of the run, and of the rows that it is compared with. With fewer nothing is judged."""
 

@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -54,8 +54,8 @@ from penstock.spec.suites import SUITE, read_suite
 
 FOLDER = "folder"
 """The validation context has the folder of the spec, which paths of suites start from."""
-FEATURES = "features"
-SCORES = "scores"
+FEATURES: Final = "features"
+SCORES: Final = "scores"
 MODEL = "model"
 """Stage of rows that the model itself refuses, such as rows with an unseen category."""
 KEY_IS_NULL = "the key is NULL"
@@ -248,7 +248,7 @@ class Pipeline(Part):
     drift: Drift | None = Field(
         default=None, examples=[{"against": "model", "watch": {"country": "critical", "*": "info"}}]
     )
-    """Compare the features and the scores of each run with earlier rows. Needs `model:`."""
+    """Compare the features and the scores of each run with earlier rows."""
     labels: Labels | None = Field(
         default=None,
         examples=[
@@ -317,8 +317,8 @@ class Pipeline(Part):
     def _drift_can_be_judged(self) -> Self:
         if self.drift is None:
             return self
-        if self.models:
-            raise ValueError("`drift` compares the rows of one model; a pipeline with `models` cannot have it")
+        if hidden := [column for column in self.drift.slices if column.casefold() in self.private_columns]:
+            raise ValueError(f"`drift.slices` names `{hidden[0]}`, which is private; its values would be shown")
         grain = self.interval.grain if self.interval else None
         if self.drift.against == SAME_WEEKDAY and not (isinstance(grain, timedelta) and not _WEEK % grain):
             raise ValueError(f"`drift` against `{SAME_WEEKDAY}` needs an `interval` whose `grain` divides a week")

@@ -14,6 +14,7 @@ from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, shown_varian
 from penstock.ledger.pointer_moves import WAS_LIVE
 from penstock.ledger.tables import (
     destinations,
+    drift_answers,
     erased_seals,
     label_sources,
     labels,
@@ -125,14 +126,15 @@ def _differ_from_partitions(connection: sa.Connection, counted: sa.ColumnElement
 def _profiles_count_the_rows(connection: sa.Connection) -> Iterator[Violation]:
     """Compare the counts of each profile with the rows of its run."""
     columns = (profiles.c.run_id, profiles.c.column_name, profiles.c.stage, profiles.c.counts, profiles.c.nulls)
-    rows = (runs.c.rows_scored, runs.c.rows_extracted - runs.c.rows_excluded)
+    rows = (runs.c.rows_scored, runs.c.rows_extracted - runs.c.rows_excluded, runs.c.step_models)
     query = sa.select(*columns, *rows).select_from(profiles.join(runs, runs.c.run_id == profiles.c.run_id))
     wrong: list[str] = []
-    for run_id, column, stage, counts, nulls, scored, most in connection.execute(
+    for run_id, column, stage, counts, nulls, scored, most, steps in connection.execute(
         query.where(runs.c.rows_scored.is_not(None)).execution_options(yield_per=1000)
     ):
         counted = sum(json.loads(counts)) + nulls
-        if not scored <= counted <= (scored if stage == SCORES else most):
+        least = 0 if steps else scored  # a step with `when` scores some of the rows
+        if not least <= counted <= (scored if stage == SCORES and not steps else most):
             wrong.append(f"{run_id} `{column}`: {plural(counted, 'row')}, {scored:,} scored")
     if wrong:
         yield Violation("profiles count the rows of their run", profiles.name, tuple(wrong[:SHOWN]), _RESTATE)
@@ -144,6 +146,14 @@ def _parts_belong_to_runs(connection: sa.Connection) -> Iterator[Violation]:
         found = connection.execute(sa.select(table.c.run_id).where(orphan).distinct().limit(SHOWN)).scalars().all()
         if found:
             yield Violation("every part belongs to a run", table.name, tuple(found), "Restore the ledger's backup.")
+
+
+def _answers_are_about_runs(connection: sa.Connection) -> Iterator[Violation]:
+    lost = ~sa.exists().where(runs.c.run_id == drift_answers.c.episode)
+    found = connection.execute(sa.select(drift_answers.c.episode).where(lost).distinct().limit(SHOWN)).scalars().all()
+    if found:
+        what = "an answer to drift is about a run"
+        yield Violation(what, drift_answers.name, tuple(found), "Restore the ledger's backup.")
 
 
 def _links_are_runs(connection: sa.Connection) -> Iterator[Violation]:
@@ -353,6 +363,7 @@ CHECKS: tuple[Check, ...] = (
     _no_overlaps_and_one_owner,
     _counts_add_up,
     _profiles_count_the_rows,
+    _answers_are_about_runs,
     _parts_belong_to_runs,
     _links_are_runs,
     _halts_are_overruled_once,

@@ -35,10 +35,12 @@ from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS, view_rows
 from tests.driver import Driver
 from tests.shop import SPEC, START, Place, payments, payments_table
-from tests.steps import STEPS
 
 MakePlace = Callable[..., Place]
 PAYMENTS = payments_table()
+PRIVATE = SPEC.replace("key: [payment_id]", "key: [payment_id]\n    private: {country: hash}").replace(
+    ", keep: [amount, country]", ", keep: [amount]"
+)
 
 
 def spec_with(drift: str, partition_rows: int = 150, base: str = SPEC) -> str:
@@ -111,11 +113,11 @@ def test_the_counts_are_the_same_for_1_4_and_40_partitions(make_place: MakePlace
     change_payments_where(place, PAYMENTS.c.payment_id % 7 == 0, amount=None, items=None, country="XX")
     seen = []
     for rows in (600, 150, 15):
-        place.spec.write_text(spec_with("{against: model}\nquarantine_limit: 0.5", rows))
+        place.spec.write_text(spec_with("{against: model, slices: [country, first]}\nquarantine_limit: 0.5", rows))
         driver_of(place).run(START + timedelta(days=1), "restate", START, START + timedelta(days=1))
         run = list_runs(place.warehouse, states=["published"])[0]
         assert run.partitions == 600 // rows
-        seen.append({name: (each.counts, each.baseline) for name, each in newest_profiles(place).items()})
+        seen.append({name: (each.counts, each.baseline, each.slice) for name, each in newest_profiles(place).items()})
     assert seen[0] == seen[1] == seen[2]
     assert verify_ledger(place.warehouse) == ()
 
@@ -246,9 +248,7 @@ def test_few_rows_are_counted_and_not_judged(make_place: MakePlace) -> None:
 
 
 def test_the_names_of_private_categories_are_not_stored(make_place: MakePlace) -> None:
-    private = SPEC.replace("key: [payment_id]", "key: [payment_id]\n    private: {country: hash}")
-    private = private.replace(", keep: [amount, country]", ", keep: [amount]")
-    place = make_place(spec=spec_with("{against: model}", base=private), days=1, a_day=600)
+    place = make_place(spec=spec_with("{against: model}", base=PRIVATE), days=1, a_day=600)
     driver = replace(driver_of(place), masking=MaskingPolicy(load_pipeline(place.spec).private_columns, b"s" * 32))
     driver.run(START + timedelta(days=1))
 
@@ -317,7 +317,7 @@ def test_a_column_that_is_none_is_refused_with_the_nearest_name(make_place: Make
             "an `interval` whose `grain` divides a week",
         ),
         ("{watch: {amount: halt}}", SPEC, "critical"),
-        ("{against: model}", STEPS, "a pipeline with `models` cannot have it"),
+        ("{slices: [country]}", PRIVATE, "`drift.slices` names `country`, which is private"),
     ],
 )
 def test_a_drift_that_cannot_be_judged_is_refused(drift: str, base: str, why: str) -> None:

@@ -308,9 +308,8 @@ class _Check:
         if drift is None:
             return
         with self.report.about("drift"):
-            for model in models.values():
-                columns = find_drift_bins(self.pipeline, model.manifest)
-                self.report.ok("drift", f"{plural(len(columns), 'column')} compared with `{drift.against}`")
+            columns = find_drift_bins(self.pipeline, {step: model.manifest for step, model in models.items()})
+            self.report.ok("drift", f"{plural(len(columns), 'column')} compared with `{drift.against}`")
             if drift.names_run:
                 find_run(self.connect(self.pipeline.destination.connection), drift.against)
 

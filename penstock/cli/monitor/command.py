@@ -2,6 +2,7 @@
 
 import typer
 
+from penstock.cli.monitor.acknowledge import acknowledge_drift
 from penstock.cli.monitor.compare import compare_sides
 from penstock.cli.monitor.drift import show_drift
 from penstock.cli.monitor.performance import show_performance
@@ -12,6 +13,8 @@ from penstock.cli.monitor.threshold import show_thresholds
 def add_commands(app: typer.Typer) -> None:
     group = typer.Typer(help="Watch the scores and their inputs.", no_args_is_help=True)
     group.command("drift", epilog="Example: penstock monitor drift card-risk")(show_drift)
+    known = "Example: penstock monitor acknowledge card-risk amount --snooze 7d --note 'new prices'"
+    group.command("acknowledge", epilog=known)(acknowledge_drift)
     compared = "Example: penstock monitor compare card-risk card-risk/3 card-risk/4 --flips flips.csv"
     group.command("compare", epilog=compared)(compare_sides)
     measured = "Example: penstock monitor performance card-risk --by country"

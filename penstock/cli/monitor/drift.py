@@ -20,21 +20,25 @@ def show_drift(
 ) -> None:
     """Show how far the features and scores of the newest run are from the rows that they are compared with."""
     from penstock.cli.run_page import print_sections
+    from penstock.ledger.drift_answers import answers_about
     from penstock.ledger.profiles import read_profiles
     from penstock.ledger.reader import partitions_of
     from penstock.report.blocks import Code, Paragraph, Section, Status
-    from penstock.report.drift import column_object, drift_object, measure_run, name_baseline, table_of
+    from penstock.report.drift import column_object, drift_object, list_answers, measure_run, name_baseline, table_of
     from penstock.run_types import interval_label
 
-    database, name = open_ledger(open_settings(), pipeline)
+    settings = open_settings()
+    database, name = open_ledger(settings, pipeline)
     record = _choose_run(database, name or pipeline, run)
-    drift = measure_run(read_profiles(database, record.run_id) if record else {})
+    profiles = read_profiles(database, record.run_id) if record else {}
+    drift, answers = measure_run(profiles), answers_about(database, record, profiles) if record else {}
     if as_json:
         write_json(
             {
                 "run_id": record and record.run_id,
                 "compared": [drift_object(each) for each in drift.compared],
                 "counted_only": [column_object(each) for each in drift.counted],
+                "answers": list(answers.values()),
             }
         )
         return
@@ -50,7 +54,8 @@ def show_drift(
     sections = [Section(head, [])]
     if drift.baseline:
         table = table_of(drift.compared, partitions_of(database, record.run_id))
-        sections.append(Section(("Drift against ", Code(name_baseline(drift.baseline))), [table]))
+        told = list_answers(answers, settings.timezone)
+        sections.append(Section(("Drift against ", Code(name_baseline(drift.baseline))), [table, *told]))
     if drift.counted:
         names = ", ".join(each.column for each in drift.counted)
         sections.append(Section(("Counted, and compared with nothing",), [Paragraph((names,))]))
