@@ -1,7 +1,7 @@
 """Each domain pack, small, from its generator to its last incident, and held to what its generator says of it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,11 +18,28 @@ from penstock.examples.judging import judge_published
 from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
 from penstock.examples.project import SHIPPED, inside, newest_end, write_pipelines, write_settings, write_size
 from penstock.examples.readmission.evaluate import judge_generated as judge_stays
-from penstock.examples.scenario import Act, departure, play, see
+from penstock.examples.scenario import (
+    Act,
+    Followed,
+    Measured,
+    departure,
+    follow_labels,
+    list_live,
+    missed,
+    play,
+    see,
+)
+from penstock.labels.alerts import list_alerts
+from penstock.labels.performance import add_up, list_judged_runs, read_performance
+from penstock.ledger.pointer_moves import find_scored_by
 from penstock.ledger.tables import quarantine
 from penstock.models.manifest import Manifest
+from penstock.models.measuring import collect_and_measure
 from penstock.privacy.masking import make_masking
 from penstock.settings import Settings
+from penstock.spec.pipeline import Pipeline
+from penstock.upkeep.acceptance import accept_run
+from penstock.upkeep.live_changes import publish_with_rows
 from tests.driver import Driver
 
 pytestmark = pytest.mark.packs
@@ -43,6 +60,47 @@ class Played:
     manifests: tuple[Manifest, ...]
     acts: tuple[Act, ...]
 
+    followed: tuple[Followed, ...]
+
+def open_driver(project: Project, name: str) -> Driver:
+    pipeline = project.load_pipeline(name)
+    return Driver(pipeline, project.connect, project.registry, masking=make_masking(pipeline, project.settings))
+
+
+@dataclass(frozen=True)
+class Hand:
+    """An operator without Prefect and without a command line."""
+
+    project: Project
+
+    def run(self, pipeline: str, end: datetime, incident: Incident | None) -> None:
+        open_driver(self.project, pipeline).run(LATER, end=end)
+
+    def accept(self, run_id: str, reason: str) -> None:
+        accept_run(self.project.connect("warehouse"), run_id, "Ada", reason)
+
+    def collect_labels(self, pipeline: str, now: datetime) -> None:
+        drive = open_driver(self.project, pipeline)
+        collect_and_measure(drive.pipeline, self.project.settings, drive.does.connect, drive.registry, now)
+
+    def list_alerts(self, pipeline: str) -> Mapping[str, str]:
+        return {alert.metric: alert.message for alert in list_alerts(self.project.connect("warehouse"), pipeline)}
+
+    def measure(self, pipeline: str) -> list[Measured]:
+        warehouse = self.project.connect("warehouse")
+        totals = add_up(read_performance(warehouse, list_judged_runs(warehouse, pipeline)))
+        return [
+            Measured(each.model, each.variant, {name: found.value for name, found in each.rows.sums.metrics().items()})
+            for each in totals
+        ]
+
+    def promote(self, pipeline: str, model: str, reason: str) -> None:
+        warehouse = self.project.connect("warehouse")
+        name, _, version = model.partition("/")
+        found = find_scored_by(warehouse, pipeline, name, version, None, None)
+        publish_with_rows(warehouse, [run.run_id for run in found], "Ada", reason)
+        self.project.registry.promote(name, version, "champion", by="Ada", note=reason)
+
 
 def size_of(pack: Pack) -> Size:
     return Size(pack.small.rows, pack.small.days, 7, pack.small.dirty, newest_end(pack, NOW))
@@ -58,13 +116,8 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         write_size(pack, size)
         made = pack.make(project, size)
         manifests = pack.train(project, size)
-
-        def run(name: str, end: datetime, incident: Incident | None) -> None:
-            pipeline = project.load_pipeline(name)
-            masking = make_masking(pipeline, project.settings)
-            Driver(pipeline, project.connect, project.registry, masking=masking).run(LATER, end=end)
-
-        yield Played(pack, project, size, made, manifests, tuple(play(project, pack, size, run)))
+        acts = tuple(play(project, pack, size, Hand(project)))
+        yield Played(pack, project, size, made, manifests, acts, tuple(follow_labels(project, pack, size, Hand(project))))
         close_engines()
 
 
@@ -81,7 +134,7 @@ def test_a_gate_catches_a_schema_change_a_broken_upstream_and_a_drift(played: Pl
 def test_readers_see_exactly_what_the_generator_made_less_what_it_spoiled(played: Played) -> None:
     for name in played.pack.pipelines:
         pipeline = played.project.load_pipeline(name)
-        live = played.project.list_runs(pipeline, 1000, ("published",))
+        live = [run for run in list_live(played.project, pipeline) if run.state == "published"]
         refused, excluded = played.made.refused.get(name, 0), played.made.excluded.get(name, 0)
 
         assert sum(run.rows_extracted or 0 for run in live) == played.made.to_score[name]
@@ -95,7 +148,7 @@ def test_every_refused_row_is_kept_with_its_reasons(played: Played) -> None:
     for name in played.pack.pipelines:
         pipeline = played.project.load_pipeline(name)
         warehouse = played.project.connect(pipeline.destination.connection)
-        live = [run.run_id for run in played.project.list_runs(pipeline, 1000, ("published",))]
+        live = [run.run_id for run in list_live(played.project, pipeline) if run.state == "published"]
         of_primary = (quarantine.c.run_id.in_(live), quarantine.c.source == pipeline.primary)
         kept = sa.select(sa.func.count()).where(*of_primary, quarantine.c.reasons != "[]")
         with warehouse.reading() as connection:
