@@ -28,8 +28,6 @@ DAY = timedelta(days=1)
 HOURS = 24
 ICD_10 = {"428": "I50.9", "414": "I25.10", "410": "I21.9", "486": "J18.9", "250.82": "E11.9", "V57": "Z51.89"}
 """Some codes in the new catalogue."""
-PANEL = 20
-"""Examinations that the laboratory's new panel adds to each stay."""
 
 
 def rename_stay(project: Project, size: Size) -> None:
@@ -56,11 +54,6 @@ def write_hours(project: Project, size: Size) -> None:
 
 def write_days_again(project: Project, size: Size) -> None:
     _scale_stays(project, size, admissions.c.days_in_hospital / sa.literal_column(str(HOURS)))
-
-
-def order_panel(project: Project, size: Size) -> None:
-    newest = admissions.c.discharged_at >= size.until - DAY
-    _execute(project, sa.update(admissions).where(newest).values(lab_procedures=admissions.c.lab_procedures + PANEL))
 
 
 def enter_late(project: Project, size: Size) -> None:
@@ -136,17 +129,6 @@ INCIDENTS: tuple[Incident, ...] = (
         "days_in_hospital column_mean_to_be_between",
     ),
     Incident(
-        "panel",
-        "drift",
-        PIPELINE,
-        "The laboratory has a new contract: a panel of twenty examinations for every patient.",
-        order_panel,
-        leave_as_it_is,
-        "the panel of the new contract: the counts are right, says the laboratory",
-        "accepted",
-        "`lab_procedures`: PSI",
-    ),
-    Incident(
         "late",
         "late",
         PIPELINE,
@@ -157,7 +139,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "restated",
     ),
 )
-LABELS_AFTER: tuple[timedelta, ...] = (10 * DAY, 20 * DAY, WITHIN + DAY)
+LABELS_AFTER: tuple[timedelta, ...] = (10 * DAY, WITHIN + DAY)
 FOLLOW_UPS: tuple[FollowUp, ...] = (
     FollowUp(
         PIPELINE,

@@ -55,20 +55,10 @@ class DemoOperator:
         show_performance(pipeline, as_of=now)
 
     def list_alerts(self, pipeline: str) -> Mapping[str, str]:
-        from penstock.labels.alerts import list_alerts
-
-        return {alert.metric: alert.message for alert in list_alerts(self._warehouse(pipeline), pipeline)}
+        return lasting_alerts(self._warehouse(pipeline), pipeline)
 
     def measure(self, pipeline: str) -> "list[Measured]":
-        from penstock.examples.scenario import Measured
-        from penstock.labels.performance import add_up, list_judged_runs, read_performance
-
-        warehouse = self._warehouse(pipeline)
-        totals = add_up(read_performance(warehouse, list_judged_runs(warehouse, pipeline)))
-        return [
-            Measured(each.model, each.variant, {name: found.value for name, found in each.rows.sums.metrics().items()})
-            for each in totals
-        ]
+        return measure_models(self._warehouse(pipeline), pipeline)
 
     def promote(self, pipeline: str, model: str, reason: str) -> None:
         from penstock.cli.models.command import promote_model
@@ -92,3 +82,22 @@ class DemoOperator:
 
     def _warehouse(self, pipeline: str) -> "Database":
         return self.stage.connect(self._load(pipeline).destination.connection)
+
+
+def lasting_alerts(warehouse: "Database", pipeline: str) -> dict[str, str]:
+    """Return the message of each metric whose alert lasts."""
+    from penstock.labels.alerts import list_alerts
+
+    return {alert.metric: alert.message for alert in list_alerts(warehouse, pipeline)}
+
+
+def measure_models(warehouse: "Database", pipeline: str) -> "list[Measured]":
+    """Return how well each model of the published runs did, by the labels that were collected."""
+    from penstock.examples.scenario import Measured
+    from penstock.labels.performance import add_up, list_judged_runs, read_performance
+
+    totals = add_up(read_performance(warehouse, list_judged_runs(warehouse, pipeline)))
+    return [
+        Measured(each.model, each.variant, {name: found.value for name, found in each.rows.sums.metrics().items()})
+        for each in totals
+    ]
