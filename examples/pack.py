@@ -5,7 +5,7 @@ A pack is a folder of `examples/` whose `pack.py` defines one `PACK`. Its pipeli
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -68,8 +68,9 @@ class Incident:
     """What the operator does, or asks others to do."""
     remedy: str
     """The same as text."""
-    outcome: Literal["halted", "noted", "restated"]
-    """halted: nothing is published; noted: published, with a note; restated: a published interval is scored again."""
+    outcome: Literal["halted", "accepted", "noted", "restated"]
+    """halted: nothing is published; accepted: halted, and then the operator publishes the run, because the data are
+    right; noted: published, with a note; restated: a published interval is scored again."""
     gate: str = ""
     """Part of the name of the expectation that halts or notes."""
 
@@ -87,6 +88,22 @@ class Labels:
     """Column of the live rows to measure."""
     group: tuple[str, ...] = ()
     """Columns of the key that form groups. Rows are ranked within a group, and the figure is the mean over groups."""
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """What the labels show of a pipeline once they are there, and what people do then."""
+
+    pipeline: str
+    summary: str
+    """What has happened, in one sentence."""
+    metric: str
+    """The metric that shows it, by its name in `penstock monitor performance`."""
+    outcome: Literal["alerted", "promoted"]
+    """alerted: the metric raises its alert; promoted: the challenger's metric is better than the champion's, so its
+    past runs go live and it becomes the champion."""
+    remedy: str
+    """What the operator does, as text."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +129,11 @@ class Pack:
     labels: Mapping[str, Labels]
     """By pipeline."""
     incidents: tuple[Incident, ...]
-    """In the order in which they are played: first those that halt, on the newest interval."""
+    """In the order in which they are played: first those that halt, on the newest interval. One that is accepted
+    publishes it, so none that halts comes after it."""
+    labels_after: tuple[timedelta, ...] = ()
+    """When labels are collected, counted from the end of the data. The last time all of them have been seen."""
+    follow_ups: tuple[FollowUp, ...] = ()
 
 
 def pack_names() -> tuple[str, ...]:

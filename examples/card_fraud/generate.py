@@ -21,7 +21,10 @@ from penstock.examples.pack import Made, Size
 
 PIPELINE = "card-fraud"
 SCREEN = "card-fraud-screen"
+LOSSES = "card-losses"
 SCORED_HOURS = 4
+SCORED_NIGHTS: int = SCORED_HOURS
+"""The nightly pipeline scores as many days as the hourly one scores hours."""
 LOG = Path("logs/bank/access.log")
 NO_CATEGORY = "unknown"
 _GARBAGE = ("\x16\x03\x01\x02 no request at all", "upstream timed out while reading response header")
@@ -84,7 +87,20 @@ def make_bank(project: Project, size: Size) -> Made:
         str(LOG.parent): f"{lines:,} lines of an access log",
         str(LETTERS): f"{letters:,} letters of customers, one file each",
     }
-    return Made(summary, {PIPELINE: int(scored.sum())}, {PIPELINE: len(spoiled)})
+    nightly = in_nights(world, size, world.payments.second)
+    to_score = {PIPELINE: int(scored.sum()), LOSSES: int(nightly.sum())}
+    return Made(summary, to_score, {PIPELINE: len(spoiled), LOSSES: int(nightly[list(spoiled)].sum())})
+
+
+def end_of_nights(size: Size) -> datetime:
+    """Return the end of the newest whole day."""
+    return size.until.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def in_nights(world: World, size: Size, second: Numbers) -> Numbers:
+    """Mark moments of the days that the nightly pipeline scores."""
+    end = world.second_of(end_of_nights(size))
+    return np.asarray((second >= end - SCORED_NIGHTS * 86_400) & (second < end))
 
 
 def spoil(world: World, size: Size) -> dict[int, str]:

@@ -9,9 +9,11 @@ import sqlalchemy as sa
 from penstock import Project
 from penstock.examples.card_fraud.generate import (
     LOG,
+    LOSSES,
     PIPELINE,
     cards,
     cards_table,
+    end_of_nights,
     is_withheld,
     log_lines,
     payments,
@@ -20,12 +22,13 @@ from penstock.examples.card_fraud.generate import (
     verdicts,
     verdicts_table,
 )
-from penstock.examples.card_fraud.world import SignIns, draw_world
+from penstock.examples.card_fraud.world import DECIDED_WITHIN, SignIns, draw_world
 from penstock.examples.database import append_rows
 from penstock.examples.drawing import columns, moments
-from penstock.examples.pack import Incident, Size
+from penstock.examples.pack import FollowUp, Incident, Size
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 CENTS = 100
 BURST_IDS = 1_000_000_000
 """Payments of the burst have numbers from here on."""
@@ -94,6 +97,14 @@ def book_late(project: Project, size: Size) -> None:
     late = payments_table(world, spoil(world, size), np.flatnonzero(is_withheld(world, size)))
     with project.connect("bank").writing() as connection:
         append_rows(connection, payments, late)
+
+
+def change_terminals(project: Project, size: Size) -> None:
+    """Make most payments by chip of the newest day contactless."""
+    night = end_of_nights(size)
+    day = (payments.c.made_at >= night - DAY, payments.c.made_at < night)
+    most = (payments.c.channel == "chip", payments.c.card_id % 4 != 0)
+    _execute(project, sa.update(payments).where(*day, *most).values(channel="contactless"))
 
 
 def leave_as_it_is(project: Project, size: Size) -> None:
@@ -174,5 +185,26 @@ INCIDENTS: tuple[Incident, ...] = (
         leave_as_it_is,
         "Nothing: the hours of these payments are scored again.",
         "restated",
+    ),
+    Incident(
+        "terminals",
+        "drift",
+        LOSSES,
+        "A chain of shops has new terminals, and most customers do not insert their card any more.",
+        change_terminals,
+        leave_as_it_is,
+        "the new terminals of the chain: the channels are right, and so are the payments",
+        "accepted",
+        "`channel`: PSI",
+    ),
+)
+LABELS_AFTER: tuple[timedelta, ...] = (DAY, 2 * DAY, DECIDED_WITHIN)
+FOLLOW_UPS: tuple[FollowUp, ...] = (
+    FollowUp(
+        LOSSES,
+        "Thieves pay with stolen phones, and each payment looks like any other. No feature drifts; the verdicts show it.",
+        "auc",
+        "alerted",
+        "The desk asks the phone companies which phones are stolen, and a model is trained on that.",
     ),
 )

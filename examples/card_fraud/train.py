@@ -1,4 +1,4 @@
-"""Train the screen and the deep model on payments with a known verdict."""
+"""Train the models on payments with a known verdict: screen and deep model of the hours, and those of the nights."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,7 +7,15 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock import Manifest, Project, train
-from penstock.examples.card_fraud.generate import PIPELINE, SCORED_HOURS, SCREEN, verdicts
+from penstock.examples.card_fraud.generate import (
+    LOSSES,
+    PIPELINE,
+    SCORED_HOURS,
+    SCORED_NIGHTS,
+    SCREEN,
+    end_of_nights,
+    verdicts,
+)
 from penstock.examples.card_fraud.world import DECIDED_WITHIN
 from penstock.examples.pack import Size
 from penstock.examples.training import join_labels
@@ -24,20 +32,18 @@ SEEN_BY_SCREEN = ("amount", "amount_to_usual", "category", "channel", "abroad", 
 SHALLOW: dict[str, Any] = {"rounds": 40, "params": HOW["params"] | {"max_depth": 2}}
 
 
-def learned_rows(project: Project, size: Size) -> pa.Table:
+def learned_rows(project: Project, size: Size, pipeline: str = PIPELINE) -> pa.Table:
     """Return features and label of the payments that are old enough to have every verdict.
 
     Younger payments are left out, even with a verdict: those reported first would be over-represented.
     """
-    scored_from = size.until - timedelta(hours=SCORED_HOURS)
-    whole_days = (scored_from - DECIDED_WITHIN - (size.until - timedelta(days=size.days) + WARM_UP)) // timedelta(
-        days=1
-    )
-    end = scored_from - DECIDED_WITHIN
-    pipeline = project.load_pipeline(PIPELINE)
-    features = project.read_features(pipeline, end - whole_days * timedelta(days=1), end, step=timedelta(days=1))
+    hourly, nightly = size.until - timedelta(hours=SCORED_HOURS), end_of_nights(size) - SCORED_NIGHTS * DAY
+    end = (nightly if pipeline == LOSSES else hourly) - DECIDED_WITHIN
+    whole_days = (end - (size.until - timedelta(days=size.days) + WARM_UP)) // DAY
+    spec = project.load_pipeline(pipeline)
+    features = project.read_features(spec, end - whole_days * DAY, end, step=DAY)
     known = project.query("bank", sa.select(verdicts.c.payment_id, verdicts.c.fraud))
-    return join_labels(features, known, pipeline.key)
+    return join_labels(features, known, spec.key)
 
 
 LETTERS = ("letters_7d", "says_phished")
@@ -49,9 +55,12 @@ def feature_names(frame: pa.Table) -> list[str]:
 
 
 def train_models(project: Project, size: Size) -> tuple[Manifest, ...]:
-    """Train both steps, with the newest fifth as the holdout, and register the champions."""
-    frame = learned_rows(project, size)
-    screen = train(frame, LABEL, SEEN_BY_SCREEN, order_by=TIME, **SHALLOW)
-    deep = train(frame, LABEL, feature_names(frame), order_by=TIME, **HOW)
-    registry = project.registry
-    return screen.register(registry, SCREEN, "champion"), deep.register(registry, PIPELINE, "champion")
+    """Train the models of both pipelines, with the newest fifth as the holdout, and register them."""
+    frame, nights = learned_rows(project, size), learned_rows(project, size, LOSSES)
+    trained = (
+        (SCREEN, "champion", train(frame, LABEL, SEEN_BY_SCREEN, order_by=TIME, **SHALLOW)),
+        (PIPELINE, "champion", train(frame, LABEL, feature_names(frame), order_by=TIME, **HOW)),
+        (LOSSES, "champion", train(nights, LABEL, feature_names(nights), order_by=TIME, **HOW)),
+        (LOSSES, "challenger", train(nights, LABEL, SEEN_BY_SCREEN, order_by=TIME, **SHALLOW)),
+    )
+    return tuple(model.register(project.registry, name, alias) for name, alias, model in trained)

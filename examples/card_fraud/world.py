@@ -2,9 +2,10 @@
 
 Most fraud is a takeover: a stranger signs in, often after failed tries, and makes a few online payments within minutes,
 larger than usual for the card. Honest customers mistype passwords too, and honest shopping sprees resemble a takeover.
+In the last two whole days thieves also pay with stolen phones, and these payments look like any others.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -19,6 +20,11 @@ COUNTRIES = ("DE", "FR", "NL", "ES", "PL")
 DECIDED_WITHIN = timedelta(days=4)
 """The longest time after a payment until its verdict is known."""
 TAKEOVER_SHARE = 0.008
+PHONES_SHARE = 0.012
+"""Of the payments of a day, those with a stolen phone."""
+PHONE_DAYS = timedelta(days=2)
+FREE_OF_PHONES: timedelta = timedelta(hours=4)
+"""The newest hours have none."""
 PAYMENTS_A_CARD = 30
 
 
@@ -97,6 +103,7 @@ def draw_world(size: Size) -> World:
     takeovers = _draw_bouts(rng, size, cards, TAKEOVER_SHARE, is_takeover=True)
     sprees = _draw_bouts(rng, size, cards, TAKEOVER_SHARE, is_takeover=False)
     payments = draw_payments(rng, size, begin, home, usual, (takeovers, sprees))
+    payments = _merge(payments, _draw_phones(size, begin, home, usual))
     sign_ins = _draw_sign_ins(rng, size, cards, takeovers)
     return World(begin, home, age, payments, sign_ins, _draw_letters(size, cards, takeovers))
 
@@ -137,6 +144,28 @@ def draw_payments(
     amount = np.round(amount, 2)
     columns = (second, card, amount, category, channel, country, new_device, fraud, decided, late)
     return Payments(*(column[order] for column in columns))
+
+
+def _draw_phones(size: Size, begin: datetime, home: Numbers, usual: Numbers) -> Payments:
+    """Draw payments with stolen phones: at the till, of the usual size, at home, on a known device."""
+    rng = np.random.default_rng([size.seed, 4])
+    midnight = size.until.replace(hour=0, minute=0, second=0, microsecond=0)
+    end = min(midnight, size.until - FREE_OF_PHONES)
+    first, last = (int((moment - begin).total_seconds()) for moment in (midnight - PHONE_DAYS, end))
+    count = max(round(PHONES_SHARE * size.rows / size.days * (last - first) / 86_400), 4)
+    second, card = np.sort(rng.integers(first, last, count)), rng.integers(0, len(home), count)
+    amount = np.round(np.exp(usual[card] + rng.normal(-0.2, 0.5, count)), 2)
+    category = rng.choice(len(CATEGORIES), count, p=_CATEGORY_SHARES)
+    no, yes, zeros = np.full(count, False), np.full(count, True), np.zeros(count, np.int64)
+    decided = second + rng.integers(86_400, int(DECIDED_WITHIN.total_seconds()), count)
+    contactless = zeros + CHANNELS.index("contactless")
+    return Payments(second, card, amount, category, contactless, home[card], no, yes, decided, zeros)
+
+
+def _merge(some: Payments, others: Payments) -> Payments:
+    """Return both in the order of time."""
+    order = np.argsort(np.concatenate([some.second, others.second]), kind="stable")
+    return Payments(*(np.concatenate([getattr(some, f.name), getattr(others, f.name)])[order] for f in fields(Payments)))
 
 
 def _bout_seconds(rng: np.random.Generator, bouts: _Bouts) -> Numbers:

@@ -27,6 +27,8 @@ WARM_UP = 4
 LEAST_ROWS, LEAST_DAYS = 300, 7 * (WARM_UP + SCORED_WEEKS + 1)
 SALES, PROMOTIONS = Path("sales"), Path("promotions/promotions.jsonl")
 SATURDAY = 5
+COUNTED_WITHIN: timedelta = timedelta(days=len(STORES))
+"""The stores count what they sold in a week, one store a day."""
 NEW_PRODUCT, UNKNOWN_PRODUCT = "P9001", "P9002"
 
 metadata = sa.MetaData()
@@ -61,6 +63,7 @@ actuals: sa.Table = sa.Table(
     sa.Column("store", sa.Text, primary_key=True),
     sa.Column("week", sa.Text, primary_key=True),
     sa.Column("units", sa.BigInteger, nullable=False),
+    sa.Column("known_at", UTC_TIME, nullable=False),
 )
 purchases: sa.Table = sa.Table(
     "purchases",
@@ -69,6 +72,7 @@ purchases: sa.Table = sa.Table(
     sa.Column("product_id", sa.Text, primary_key=True),
     sa.Column("week", sa.Text, primary_key=True),
     sa.Column("bought", sa.BigInteger, nullable=False),
+    sa.Column("known_at", UTC_TIME, nullable=False),
 )
 
 
@@ -186,8 +190,10 @@ def write_outcomes(
 ) -> int:
     """Write a week's outcomes for what was listed and ranked. Return the number of rows."""
     sold, bought = count_units(listed, lines, week), note_bought(ranked, lines, week)
-    append_rows(connection, actuals, pa.Table.from_pandas(sold, preserve_index=False))
-    append_rows(connection, purchases, pa.Table.from_pandas(bought, preserve_index=False))
+    over = pd.Timestamp(week + WEEK)
+    counted = over + pd.to_timedelta(sold["store"].map(STORES.index) + 1, unit="D")
+    append_rows(connection, actuals, pa.Table.from_pandas(sold.assign(known_at=counted), preserve_index=False))
+    append_rows(connection, purchases, with_time(bought, "known_at", week + WEEK))
     return len(sold) + len(bought)
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from penstock import Project
 from penstock.examples.database import append_rows
 from penstock.examples.demand.generate import (
+    COUNTED_WITHIN,
     DEMAND,
     RECOMMEND,
     SALES,
@@ -23,8 +24,8 @@ from penstock.examples.demand.generate import (
     write_outcomes,
 )
 from penstock.examples.demand.planning import list_candidates, list_products
-from penstock.examples.demand.world import draw_world
-from penstock.examples.pack import Incident, Size
+from penstock.examples.demand.world import WEEK, draw_world
+from penstock.examples.pack import FollowUp, Incident, Size
 
 HELD_BACK = Path("sales-not-sent")
 DOZEN = 12
@@ -164,5 +165,15 @@ INCIDENTS: tuple[Incident, ...] = (
         leave_as_it_is,
         "Nothing: the week is forecast again.",
         "restated",
+    ),
+)
+LABELS_AFTER: tuple[timedelta, ...] = (timedelta(days=2), WEEK + COUNTED_WITHIN + timedelta(days=1))
+FOLLOW_UPS: tuple[FollowUp, ...] = (
+    FollowUp(
+        DEMAND,
+        "The challenger reads the log of promotions, which the champion does not. The counted sales judge both.",
+        "mae",
+        "promoted",
+        "reads promotions, and is closer to what was sold",
     ),
 )

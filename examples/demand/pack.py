@@ -1,7 +1,7 @@
 """retail/demand: forecast each store's sales of next week, and rank products for each customer."""
 
 from penstock.examples.demand.generate import DEMAND, RECOMMEND, SCORED_WEEKS, make_retailer
-from penstock.examples.demand.incident import INCIDENTS, deliver_outcomes
+from penstock.examples.demand.incident import FOLLOW_UPS, INCIDENTS, LABELS_AFTER, deliver_outcomes
 from penstock.examples.demand.train import GROUP, train_models
 from penstock.examples.pack import Labels, Pack, Scale
 
@@ -21,4 +21,6 @@ PACK: Pack = Pack(
         RECOMMEND: Labels("retailer", "purchases", "bought", "ndcg@5", group=GROUP),
     },
     incidents=INCIDENTS,
+    labels_after=LABELS_AFTER,
+    follow_ups=FOLLOW_UPS,
 )

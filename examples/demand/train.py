@@ -34,9 +34,13 @@ class Question:
     not contradict."""
     group: tuple[str, ...] = ()
 
-    def how(self, frame: pa.Table) -> dict[str, Any]:
-        """Return the arguments of `penstock.train` except rows, label and order."""
-        others = ("product_id", "week", *self.group, self.time, self.label)
+    def how(self, frame: pa.Table, unread: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the arguments of `penstock.train` except rows, label and order.
+
+        Args:
+            unread: Features to leave out.
+        """
+        others = ("product_id", "week", *self.group, self.time, self.label, *unread)
         features = [name for name in frame.column_names if name not in others]
         monotone = f"({','.join(str(self.rising.get(name, 0)) for name in features)})"
         params = {"max_depth": self.max_depth, "monotone_constraints": monotone}
@@ -82,7 +86,7 @@ def join_outcomes(project: Project, asked: Question, starts: Sequence[datetime])
     """
     pipeline = project.load_pipeline(asked.pipeline)
     features = pa.concat_tables([project.read_features(pipeline, start, start + WEEK) for start in starts])
-    known = project.query("retailer", sa.select(asked.outcomes))
+    known = project.query("retailer", sa.select(*(asked.outcomes.c[name] for name in (*pipeline.key, asked.label))))
     frame = join_labels(features, known, pipeline.key)
     if not asked.group:
         return frame
@@ -92,8 +96,17 @@ def join_outcomes(project: Project, asked: Question, starts: Sequence[datetime])
     return kept.sort_by([(column, "ascending") for column in (*asked.group, "product_id")])
 
 
+PROMOTIONS = ("discount", "discount_before")
+"""Features that come from the log of promotions."""
+
+
 def train_models(project: Project, size: Size) -> tuple[Manifest, ...]:
-    """Train both models, with the newest fifth as the holdout, and register the champions."""
-    frames = ((asked, learned_rows(project, size, asked)) for asked in (UNITS, ORDER))
-    fitted = ((asked, train(frame, asked.label, order_by=asked.time, **asked.how(frame))) for asked, frame in frames)
-    return tuple(trained.register(project.registry, asked.pipeline, "champion") for asked, trained in fitted)
+    """Train with the newest fifth as the holdout; register the champions, and a challenger that reads promotions."""
+    frames = {asked.pipeline: learned_rows(project, size, asked) for asked in (UNITS, ORDER)}
+
+    def fit(asked: Question, alias: str, unread: Sequence[str] = ()) -> Manifest:
+        frame = frames[asked.pipeline]
+        trained = train(frame, asked.label, order_by=asked.time, **asked.how(frame, unread))
+        return trained.register(project.registry, asked.pipeline, alias)
+
+    return fit(UNITS, "champion", PROMOTIONS), fit(UNITS, "challenger"), fit(ORDER, "champion")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +70,7 @@ failed: sa.Table = sa.Table(
     sa.Column("machine_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("hour", UTC_TIME, primary_key=True),
     sa.Column("within_a_day", sa.Boolean, nullable=False),
+    sa.Column("known_at", UTC_TIME, nullable=False),
 )
 lasted: sa.Table = sa.Table(
     "lasted",
@@ -76,6 +78,7 @@ lasted: sa.Table = sa.Table(
     sa.Column("machine_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("shift", UTC_TIME, primary_key=True),
     sa.Column("hours", sa.Double, nullable=False),
+    sa.Column("known_at", UTC_TIME, nullable=False),
 )
 
 
@@ -171,14 +174,24 @@ def failed_table(world: World, size: Size, first: int, last: int) -> pa.Table:
     heard = _heard(world, size, HOUR, first, last)
     soon = fails_soon(world, heard.machine, heard.end)
     hour = moments(world.begin, heard.begin * 60)
-    return columns({"machine_id": heard.machine + 1, "hour": hour, "within_a_day": soon})
+    known = _known_at(world, heard, FORETOLD)
+    return columns({"machine_id": heard.machine + 1, "hour": hour, "within_a_day": soon, "known_at": known})
 
 
 def lasted_table(world: World, size: Size, first: int, last: int) -> pa.Table:
     """Return the hours that each machine lasted after each shift that ends in `(first, last]`."""
     heard = _heard(world, size, SHIFT, first, last)
     left = hours_left(world, heard.machine, heard.end)
-    return columns({"machine_id": heard.machine + 1, "shift": moments(world.begin, heard.begin * 60), "hours": left})
+    shift = moments(world.begin, heard.begin * 60)
+    known = _known_at(world, heard, LONGEST)
+    return columns({"machine_id": heard.machine + 1, "shift": shift, "hours": left, "known_at": known})
+
+
+def _known_at(world: World, heard: Heard, within: timedelta) -> "pa.Array[Any]":
+    """Return when the outcomes of windows are known: at the failure, or when the time is over without one."""
+    until = hours_left(world, heard.machine, heard.end) * 3600
+    waited = np.minimum(until, within.total_seconds())
+    return moments(world.begin, (heard.end * 60 + waited).astype(np.int64))
 
 
 def host_of(machine: int) -> str:

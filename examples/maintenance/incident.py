@@ -1,5 +1,6 @@
 """Incidents in the plant, and outcomes that arrive late."""
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from penstock.examples.maintenance.generate import (
     readings_table,
     spoil,
 )
+from penstock.examples.maintenance.outcomes import FORETOLD, LONGEST
 from penstock.examples.maintenance.world import draw_world
 from penstock.examples.pack import Incident, Size
 
@@ -164,3 +166,4 @@ INCIDENTS: tuple[Incident, ...] = (
         "restated",
     ),
 )
+LABELS_AFTER: tuple[timedelta, ...] = (FORETOLD / 2, LONGEST + HOUR)

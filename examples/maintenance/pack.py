@@ -1,7 +1,7 @@
 """manufacturing/maintenance: predict failures within a day, every hour, and remaining life, every shift."""
 
 from penstock.examples.maintenance.generate import FAILURE, LIFE, SCORED, make_plant
-from penstock.examples.maintenance.incident import INCIDENTS, deliver_outcomes
+from penstock.examples.maintenance.incident import INCIDENTS, LABELS_AFTER, deliver_outcomes
 from penstock.examples.maintenance.train import train_models
 from penstock.examples.pack import Labels, Pack, Scale
 
@@ -21,4 +21,5 @@ PACK: Pack = Pack(
         LIFE: Labels("plant", "lasted", "hours", "mae"),
     },
     incidents=INCIDENTS,
+    labels_after=LABELS_AFTER,
 )

@@ -61,7 +61,7 @@ def learned_rows(project: Project, size: Size, asked: Question) -> pa.Table:
     days_known = (scored_from - asked.known_after - begin) // DAY
     pipeline = project.load_pipeline(asked.pipeline)
     features = project.read_features(pipeline, begin, begin + days_known * DAY, step=DAY)
-    known = project.query("plant", sa.select(asked.labels))
+    known = project.query("plant", sa.select(*(asked.labels.c[name] for name in (*pipeline.key, asked.label))))
     return join_labels(features, known, pipeline.key)
 
 
@@ -71,12 +71,25 @@ def feature_names(frame: pa.Table, asked: Question) -> list[str]:
     return [name for name in frame.column_names if name not in others]
 
 
-def fit(frame: pa.Table, asked: Question) -> Trained:
-    """Train with the newest fifth as the holdout."""
-    return train(frame, asked.label, feature_names(frame, asked), order_by=asked.time, **asked.how)
+SMALLER: dict[str, Any] = {"max_depth": 2, "min_child_weight": 20}
+"""Parameters of the challengers: smaller trees, which a few weeks of data may support better."""
+
+
+def fit(frame: pa.Table, asked: Question, **params: Any) -> Trained:
+    """Train with the newest fifth as the holdout.
+
+    Args:
+        params: XGBoost parameters instead of the question's own.
+    """
+    how = asked.how | {"params": asked.how["params"] | params}
+    return train(frame, asked.label, feature_names(frame, asked), order_by=asked.time, **how)
 
 
 def train_models(project: Project, size: Size) -> tuple[Manifest, ...]:
-    """Train both models and register them as champions."""
-    trained = ((asked, fit(learned_rows(project, size, asked), asked)) for asked in QUESTIONS)
-    return tuple(model.register(project.registry, asked.pipeline, "champion") for asked, model in trained)
+    """Train both models and their challengers, and register them."""
+    manifests = []
+    for asked in QUESTIONS:
+        frame = learned_rows(project, size, asked)
+        for alias, params in (("champion", {}), ("challenger", SMALLER)):
+            manifests.append(fit(frame, asked, **params).register(project.registry, asked.pipeline, alias))
+    return tuple(manifests)

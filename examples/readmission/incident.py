@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from penstock import Project
 from penstock.examples.database import append_rows
-from penstock.examples.pack import Incident, Size
+from penstock.examples.pack import FollowUp, Incident, Size
 from penstock.examples.readmission.generate import (
     FIRST_STAY,
     PIPELINE,
@@ -22,7 +22,7 @@ from penstock.examples.readmission.generate import (
     write_stays,
 )
 from penstock.examples.readmission.notes import write_notes
-from penstock.examples.readmission.world import draw_world
+from penstock.examples.readmission.world import WITHIN, draw_world
 
 DAY = timedelta(days=1)
 HOURS = 24
@@ -137,5 +137,15 @@ INCIDENTS: tuple[Incident, ...] = (
         leave_as_it_is,
         "Nothing: the days of these discharges are scored again.",
         "restated",
+    ),
+)
+LABELS_AFTER: tuple[timedelta, ...] = (10 * DAY, WITHIN + DAY)
+FOLLOW_UPS: tuple[FollowUp, ...] = (
+    FollowUp(
+        PIPELINE,
+        "The challenger reads the nurses' notes, which the champion does not. A month later the outcomes judge both.",
+        "auc",
+        "promoted",
+        "reads the notes, and orders the patients better",
     ),
 )

@@ -2,7 +2,7 @@
 
 from penstock.examples.pack import Labels, Pack, Scale
 from penstock.examples.readmission.generate import PIPELINE, SCORED_DAYS, make_hospitals
-from penstock.examples.readmission.incident import INCIDENTS, deliver_outcomes
+from penstock.examples.readmission.incident import FOLLOW_UPS, INCIDENTS, LABELS_AFTER, deliver_outcomes
 from penstock.examples.readmission.train import train_models
 
 PACK: Pack = Pack(
@@ -18,4 +18,6 @@ PACK: Pack = Pack(
     deliver_labels=deliver_outcomes,
     labels={PIPELINE: Labels("hospital", "readmissions", "within_30_days", "auc")},
     incidents=INCIDENTS,
+    labels_after=LABELS_AFTER,
+    follow_ups=FOLLOW_UPS,
 )

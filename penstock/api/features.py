@@ -109,10 +109,11 @@ def _spans(
 
 
 def _check_whole(pipeline: Pipeline, spans: list[DataInterval]) -> list[DataInterval]:
-    """Refuse spans other than the pipeline's intervals if features look at the rows of a whole interval."""
+    """Refuse spans other than whole intervals if features look at the rows of one. They may end before `start`."""
     assert pipeline.interval is not None
-    first, last = spans[0].start, spans[-1].end
-    if pipeline.partition_by is not None and spans != pipeline.interval.grid.covering(first, last):
+    first, last, grid = spans[0].start, spans[-1].end, pipeline.interval.grid
+    whole = all(grid.align_down(edge) == edge for edge in (first, last)) and spans == grid.cut(first, last)
+    if pipeline.partition_by is not None and not whole:
         raise SettingsError(
             f"`{pipeline.name}` has `partition_by`, so its features look at the rows of whole intervals, and "
             f"{first} to {last} is cut into others",

@@ -1,28 +1,57 @@
 """Each domain pack, small, from its generator to its last incident, and held to what its generator says of it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import sqlalchemy as sa
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    mean_absolute_error,
+    ndcg_score,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 
-from penstock import Project, SettingsError
+from penstock import Project, RunRecord, SettingsError
+from penstock.cli.demo.operator import lasting_alerts, measure_models
 from penstock.database.connections import close_engines
 from penstock.deployments.deploy.specs import load_specs
 from penstock.examples.card_fraud.train import learned_rows as learned_payments
-from penstock.examples.judging import judge_published
+from penstock.examples.judging import Numbers
 from penstock.examples.pack import Incident, Made, Pack, Size, open_pack, pack_names
 from penstock.examples.project import SHIPPED, inside, newest_end, write_pipelines, write_settings, write_size
 from penstock.examples.readmission.evaluate import judge_generated as judge_stays
-from penstock.examples.scenario import Act, departure, play, see
+from penstock.examples.scenario import (
+    Act,
+    Followed,
+    Measured,
+    departure,
+    follow_labels,
+    list_live,
+    missed,
+    play,
+    see,
+)
+from penstock.labels.performance import list_judged_runs, measure_as_of
+from penstock.ledger.pointer_moves import find_scored_by
+from penstock.ledger.profiles import read_profiles
 from penstock.ledger.tables import quarantine
 from penstock.models.manifest import Manifest
+from penstock.models.measuring import collect_and_measure, make_question
 from penstock.privacy.masking import make_masking
 from penstock.settings import Settings
+from penstock.upkeep.acceptance import accept_run
+from penstock.upkeep.live_changes import publish_with_rows
+from penstock.upkeep.verify import verify_ledger
 from tests.driver import Driver
 
 pytestmark = pytest.mark.packs
@@ -42,6 +71,44 @@ class Played:
     made: Made
     manifests: tuple[Manifest, ...]
     acts: tuple[Act, ...]
+    ran: Mapping[str, tuple[RunRecord, ...]]
+    """By pipeline: all runs, before a challenger was promoted."""
+    followed: tuple[Followed, ...]
+
+
+def open_driver(project: Project, name: str) -> Driver:
+    pipeline = project.load_pipeline(name)
+    return Driver(pipeline, project.connect, project.registry, masking=make_masking(pipeline, project.settings))
+
+
+@dataclass(frozen=True)
+class Hand:
+    """An operator without Prefect and without a command line."""
+
+    project: Project
+
+    def run(self, pipeline: str, end: datetime, incident: Incident | None) -> None:
+        open_driver(self.project, pipeline).run(LATER, end=end)
+
+    def accept(self, run_id: str, reason: str) -> None:
+        accept_run(self.project.connect("warehouse"), run_id, "Ada", reason)
+
+    def collect_labels(self, pipeline: str, now: datetime) -> None:
+        drive = open_driver(self.project, pipeline)
+        collect_and_measure(drive.pipeline, self.project.settings, drive.does.connect, drive.registry, now)
+
+    def list_alerts(self, pipeline: str) -> Mapping[str, str]:
+        return lasting_alerts(self.project.connect("warehouse"), pipeline)
+
+    def measure(self, pipeline: str) -> list[Measured]:
+        return measure_models(self.project.connect("warehouse"), pipeline)
+
+    def promote(self, pipeline: str, model: str, reason: str) -> None:
+        warehouse = self.project.connect("warehouse")
+        name, _, version = model.partition("/")
+        found = find_scored_by(warehouse, pipeline, name, version, None, None)
+        publish_with_rows(warehouse, [run.run_id for run in found], "Ada", reason)
+        self.project.registry.promote(name, version, "champion", by="Ada", note=reason)
 
 
 def size_of(pack: Pack) -> Size:
@@ -58,13 +125,10 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         write_size(pack, size)
         made = pack.make(project, size)
         manifests = pack.train(project, size)
-
-        def run(name: str, end: datetime, incident: Incident | None) -> None:
-            pipeline = project.load_pipeline(name)
-            masking = make_masking(pipeline, project.settings)
-            Driver(pipeline, project.connect, project.registry, masking=masking).run(LATER, end=end)
-
-        yield Played(pack, project, size, made, manifests, tuple(play(project, pack, size, run)))
+        acts = tuple(play(project, pack, size, Hand(project)))
+        ran = {name: tuple(project.list_runs(project.load_pipeline(name), 1000)) for name in pack.pipelines}
+        followed = tuple(follow_labels(project, pack, size, Hand(project)))
+        yield Played(pack, project, size, made, manifests, acts, ran, followed)
         close_engines()
 
 
@@ -81,7 +145,7 @@ def test_a_gate_catches_a_schema_change_a_broken_upstream_and_a_drift(played: Pl
 def test_readers_see_exactly_what_the_generator_made_less_what_it_spoiled(played: Played) -> None:
     for name in played.pack.pipelines:
         pipeline = played.project.load_pipeline(name)
-        live = played.project.list_runs(pipeline, 1000, ("published",))
+        live = [run for run in list_live(played.project, pipeline) if run.state == "published"]
         refused, excluded = played.made.refused.get(name, 0), played.made.excluded.get(name, 0)
 
         assert sum(run.rows_extracted or 0 for run in live) == played.made.to_score[name]
@@ -95,7 +159,7 @@ def test_every_refused_row_is_kept_with_its_reasons(played: Played) -> None:
     for name in played.pack.pipelines:
         pipeline = played.project.load_pipeline(name)
         warehouse = played.project.connect(pipeline.destination.connection)
-        live = [run.run_id for run in played.project.list_runs(pipeline, 1000, ("published",))]
+        live = [run.run_id for run in list_live(played.project, pipeline) if run.state == "published"]
         of_primary = (quarantine.c.run_id.in_(live), quarantine.c.source == pipeline.primary)
         kept = sa.select(sa.func.count()).where(*of_primary, quarantine.c.reasons != "[]")
         with warehouse.reading() as connection:
@@ -143,17 +207,103 @@ def test_letters_of_customers_come_before_the_frauds_that_they_warn_of(played: P
     assert share[True] > 10 * share[False]
 
 
-def test_labels_come_in_later_and_judge_what_was_published(played: Played) -> None:
-    before = {name: judge_published(played.project, played.pack, name)[0] for name in played.pack.labels}
+def test_follow_ups_of_the_labels_go_as_the_pack_announces(played: Played) -> None:
+    assert [missed(each) for each in played.followed] == [None] * len(played.followed)
 
-    delivered = played.pack.deliver_labels(played.project, played.size)
 
-    assert delivered
-    for name in played.pack.labels:
-        joined, figure = judge_published(played.project, played.pack, name)
-        assert joined > before[name]
-        assert figure == figure
+def test_labels_come_in_over_days_and_in_the_end_judge_every_published_row(played: Played) -> None:
+    for name in played.pack.pipelines:
+        pipeline, labelled, scored = played.project.load_pipeline(name), [], 0
+        warehouse = played.project.connect(pipeline.destination.connection)
+        for after in played.pack.labels_after:
+            now = played.size.until + after
+            question = make_question(pipeline, played.project.settings, played.project.registry, now, as_of=now)
+            judged = measure_as_of(warehouse, list_judged_runs(warehouse, name), question)
+            labelled.append(sum(each.all_rows.labelled for each in judged))
+            scored = sum(each.all_rows.scored for each in judged)
+        assert labelled[0] < labelled[-1] == scored
+        assert labelled == sorted(labelled)
     assert played.pack.deliver_labels(played.project, played.size) == 0
+
+
+def test_performance_of_each_variant_is_what_scikit_learn_computes_of_its_rows(played: Played) -> None:
+    for name in played.pack.pipelines:
+        for measured in Hand(played.project).measure(name):
+            scores, labels, groups = read_judged(played, name, measured)
+            for metric, expected in expect_metrics(played, name, scores, labels, groups).items():
+                assert measured.metrics[metric] == pytest.approx(expected, abs=1e-6, rel=1e-6), (name, measured, metric)
+
+
+def read_judged(played: Played, name: str, measured: Measured) -> tuple[Numbers, Numbers, list[str]]:
+    """Read the rows of a variant's published runs with their labels, without Penstock's own join."""
+    pipeline, where = played.project.load_pipeline(name), played.pack.labels[name]
+    live = list_judged_runs(played.project.connect("warehouse"), name)
+    runs = [run.run_id for run in live if (run.variant, run.model) == (measured.variant, measured.model)]
+    table, key = pipeline.destination.table, ", ".join(pipeline.key)
+    of_runs = ", ".join(f"'{run}'" for run in runs)
+    query = f"select {key}, {where.score} as score from {table}__history where run_id in ({of_runs})"
+    rows = played.project.query("warehouse", query).to_pandas()
+    known = played.project.query(where.connection, f"select {key}, {where.column} as label from {where.table}")
+    labels = known.to_pandas()
+    for column in {"hour", "shift"} & set(pipeline.key):
+        rows[column], labels[column] = (pd.to_datetime(each[column], utc=True) for each in (rows, labels))
+    joined = rows.merge(labels, on=list(pipeline.key))
+    groups = joined[list(where.group)].astype(str).agg("|".join, axis=1).tolist() if where.group else []
+    return joined["score"].to_numpy(float), joined["label"].to_numpy(float), groups
+
+
+def expect_metrics(
+    played: Played, name: str, scores: Numbers, labels: Numbers, groups: list[str]
+) -> dict[str, float]:
+    if groups:
+        places = [np.flatnonzero(np.array(groups) == group) for group in dict.fromkeys(groups)]
+        relevant = [at for at in places if labels[at].any()]
+        return {"ndcg": float(np.mean([ndcg_score([labels[at]], [scores[at]]) for at in relevant]))}
+    if played.pack.labels[name].metric == "mae":
+        return {
+            "mae": mean_absolute_error(labels, scores),
+            "rmse": root_mean_squared_error(labels, scores),
+            "bias": float(np.mean(scores - labels)),
+        }
+    return {
+        "auc": roc_auc_score(labels, scores),
+        "pr_auc": average_precision_score(labels, scores),
+        "log_loss": log_loss(labels, scores),
+        "brier": brier_score_loss(labels, scores),
+    }
+
+
+def test_challengers_score_the_rows_of_the_champion(played: Played) -> None:
+    for name in played.pack.pipelines:
+        runs = {run.run_id: run for run in played.ran[name]}
+        shadows = [run for run in runs.values() if run.champion_run_id and run.state == "published"]
+        assert bool(shadows) == bool(played.project.load_pipeline(name).challengers)
+        for run in shadows:
+            champion = runs[run.champion_run_id or ""]
+            assert (run.rows_extracted, run.rows_scored) == (champion.rows_extracted, champion.rows_scored)
+            assert run.model != champion.model
+
+
+def test_each_pack_watches_drift_in_every_live_run(played: Played) -> None:
+    watched = [name for name in played.pack.pipelines if played.project.load_pipeline(name).drift]
+    assert watched
+    for name in watched:
+        for run in played.ran[name]:
+            if (run.state, run.variant) == ("published", "live"):
+                assert read_profiles(played.project.connect("warehouse"), run.run_id)
+
+
+def test_finance_and_healthcare_store_reasons_and_explain_them(played: Played) -> None:
+    asked = [name for name in played.pack.pipelines if played.project.load_pipeline(name).reasons]
+    assert bool(asked) == (played.pack.name in ("card-fraud", "readmission"))
+    for name in asked:
+        live = [run for run in played.ran[name] if (run.state, run.variant) == ("published", "live")]
+        assert sum(run.rows_explained or 0 for run in live) > 0
+        assert sum(run.rows_over_budget or 0 for run in live) == 0
+
+
+def test_ledger_has_no_fault_in_the_end(played: Played) -> None:
+    assert verify_ledger(played.project.connect("warehouse")) == ()
 
 
 @pytest.mark.parametrize("name", pack_names())

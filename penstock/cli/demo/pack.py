@@ -9,10 +9,9 @@ from penstock.cli.output import make_table
 from penstock.wording import plural
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from penstock.examples.pack import Incident, Pack, Size
-    from penstock.examples.scenario import Act
+    from penstock.cli.demo.operator import DemoOperator
+    from penstock.examples.pack import Pack, Size
+    from penstock.examples.scenario import Act, Followed
 
 
 def find_pack(name: str) -> "Pack":
@@ -33,7 +32,7 @@ def write_settings(folder: Path, pack: "Pack") -> None:
 
 
 def play_pack(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None, seed: int) -> None:
-    """Make the pack's data, train, score, play its incidents, and deliver the labels.
+    """Make the pack's data, train, score, play its incidents, and collect the labels.
 
     Args:
         shown: The folder, as the user entered it.
@@ -48,14 +47,17 @@ def play_pack(stage: DemoContext, pack: "Pack", shown: Path, rows: int | None, s
         with stage.clock.phase("load the engines"):
             load_engines()
         from penstock.api.project import Project
+        from penstock.cli.demo.operator import DemoOperator
         from penstock.cli.prefect_api import prefect_api
         from penstock.examples.scenario import play
 
+        operator = DemoOperator(stage)
         with prefect_api(stage.settings):
             with stage.clock.phase("runs"):
-                for act in play(Project(stage.settings), pack, size, lambda *step: _score(stage, *step)):
+                for act in play(Project(stage.settings), pack, size, operator):
                     _show_act(stage, act)
-            _show_labels(stage, pack, size)
+            with stage.clock.phase("labels"):
+                _show_labels(stage, pack, size, operator)
             _show_end(stage, pack, shown)
         closing = time.perf_counter()
     stage.clock.phases["stop the server"] = time.perf_counter() - closing
@@ -96,17 +98,6 @@ def _train(stage: DemoContext, pack: "Pack", size: "Size") -> None:
         stage.write(f"Registered [bold]{manifest.label}[/bold], {plural(len(manifest.features), 'feature')}; {judged}")
 
 
-def _score(stage: DemoContext, pipeline: str, end: "datetime", incident: "Incident | None") -> None:
-    from rich.markup import escape
-
-    from penstock.cli.run.command import run_pipeline
-
-    stage.title(f"Score {pipeline}" if incident is None else f"Incident {incident.name}")
-    if incident is not None:
-        stage.write(escape(incident.summary))
-    run_pipeline(pipeline, stage.settings, stage.console, end=end)
-
-
 def _show_act(stage: DemoContext, act: "Act") -> None:
     from rich.markup import escape
 
@@ -119,20 +110,36 @@ def _show_act(stage: DemoContext, act: "Act") -> None:
         stage.write(f"Note: {escape(note)}")
     seen = f"Readers see {plural(act.after.rows, 'row')}"
     stage.write(f"{seen}, the same as before, to the byte." if act.before == act.after else f"{seen} now.")
-    if act.incident is not None:
+    if act.accepted is not None:
+        stage.write(f"Readers see {plural(act.accepted.rows, 'row')} since the run was accepted.")
+    elif act.incident is not None:
         stage.write(f"[dim]Repaired:[/dim] {escape(act.incident.remedy)}")
 
 
-def _show_labels(stage: DemoContext, pack: "Pack", size: "Size") -> None:
+def _show_labels(stage: DemoContext, pack: "Pack", size: "Size", operator: "DemoOperator") -> None:
     from penstock.api.project import Project
-    from penstock.examples.judging import judge_published
+    from penstock.examples.scenario import follow_labels
 
     stage.title("The labels arrive")
-    project = Project(stage.settings)
-    stage.write(f"{plural(pack.deliver_labels(project, size), 'label')} arrived.")
-    for name, labels in pack.labels.items():
-        rows, figure = judge_published(project, pack, name)
-        stage.write(f"{name}: {labels.metric} {figure:.3f} over {plural(rows, 'live score')}")
+    for followed in follow_labels(Project(stage.settings), pack, size, operator):
+        _show_followed(stage, followed)
+
+
+def _show_followed(stage: DemoContext, followed: "Followed") -> None:
+    from rich.markup import escape
+
+    from penstock.examples.scenario import missed
+
+    went_wrong = missed(followed)
+    if went_wrong:
+        stop(f"{went_wrong}. Report it.")
+    asked = followed.follow_up
+    for message in followed.alerts.values():
+        stage.write(f"Alert: {escape(message)}")
+    stage.write(escape(asked.summary))
+    if followed.promoted:
+        stage.write(f"Readers see {plural(followed.after.rows, 'row')}, all scored by {escape(followed.promoted)}.")
+    stage.write(f"[dim]The operator:[/dim] {escape(asked.remedy)}")
 
 
 def _show_end(stage: DemoContext, pack: "Pack", shown: Path) -> None:
