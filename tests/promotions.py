@@ -86,7 +86,9 @@ class PromotingShop:
         collect_and_measure(self.shop.pipeline, self.shop.settings, self.shop.connect, self.place.registry, NOW)
 
 
-def make_promoting_shop(make_place: Callable[..., Place], dialect: str = "sqlite", spec: str = PROMOTING) -> PromotingShop:
+def make_promoting_shop(
+    make_place: Callable[..., Place], dialect: str = "sqlite", spec: str = PROMOTING
+) -> PromotingShop:
     """Score three days with both versions, and collect their labels."""
     place = make_place(dialect, dialect, spec=spec)
     register_challenger(place)

@@ -1,5 +1,6 @@
 """The pipelines of a project that promote one model. They share its alias."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,11 @@ class PromotingPipelines:
         found = self.pipelines[0].candidate
         assert found is not None
         return found
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of what they share."""
+        return hashlib.sha256(self.promotion.model_dump_json(include=set(_SHARED)).encode()).hexdigest()
 
     @property
     def home(self) -> str:
