@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
+from uuid import UUID
 
 import httpx
 from prefect import task
@@ -104,8 +105,8 @@ def lapsed(why: str) -> State[object]:
 
 def find_resumption(client: SyncPrefectClient, flow_run_id: str) -> datetime | None:
     """Return when a flow run was resumed last. None if it never was."""
-    found = [state.timestamp for state in client.read_flow_run_states(flow_run_id) if state.name == "Resuming"]
-    return max(found, default=None)
+    states = client.read_flow_run_states(UUID(flow_run_id)) if flow_run_id else []
+    return max((state.timestamp for state in states if state.name == "Resuming"), default=None)
 
 
 def can_answer(client: SyncPrefectClient, flow_run_id: str) -> bool:
@@ -122,7 +123,7 @@ def is_suspended(client: SyncPrefectClient, flow_run_id: str) -> bool:
 
 def _read_state(client: SyncPrefectClient, flow_run_id: str) -> State[object] | None:
     try:
-        return client.read_flow_run(flow_run_id).state
+        return client.read_flow_run(UUID(flow_run_id)).state if flow_run_id else None
     except ObjectNotFound:
         return None
 

@@ -1,15 +1,17 @@
 """A shop whose challenger can be promoted: some days are scored with both, and the labels have come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import sqlalchemy as sa
 
 from penstock.ledger.promotions import PromotionRecord, list_promotions
 from penstock.models.measuring import collect_and_measure
+from penstock.models.registry import Registry
 from penstock.models.training import train
 from penstock.promotion.advance import Caller, Outcome, Promoter
 from penstock.promotion.decision import Answer
@@ -30,12 +32,34 @@ PROMOTING = (
 )
 
 
-def register_challenger(place: Place, rounds: int = 3) -> str:
+def label_table() -> sa.Table:
+    return sa.Table(
+        "chargebacks",
+        sa.MetaData(),
+        sa.Column("payment_id", sa.BigInteger),
+        sa.Column("is_fraud", sa.Integer),
+        sa.Column("reported_at", sa.DateTime(timezone=True)),
+    )
+
+
+def good_labels(amounts: Mapping[int, float]) -> list[dict[str, Any]]:
+    """Return labels for which the challenger is the better model, by payment. SQLite takes times without zone."""
+    seen = (NOW - timedelta(days=1)).replace(tzinfo=None)
+    return [{"payment_id": key, "is_fraud": label, "reported_at": seen} for key, label in draw_labels(amounts).items()]
+
+
+def draw_labels(amounts: Mapping[int, float], good: bool = True) -> dict[int, int]:
+    """Draw labels for which the challenger is the better model, or the worse one."""
+    rng = np.random.default_rng(3)
+    return {key: int((amount > 25) != (rng.random() < 0.1)) ^ (not good) for key, amount in amounts.items()}
+
+
+def register_challenger(registry: Registry, model: str = "card-risk", rounds: int = 3) -> str:
     """Register another version and point the alias `challenger` at it. Return the version."""
     rows = payments(days=2, a_day=300, seed=7).select(["amount", "items", "country", "first"])
     label = pa.array((rows["amount"].to_numpy() > 25).astype(int))
     fitted = train(rows.append_column("label", label), "label", rounds=rounds)
-    return fitted.register(place.registry, "card-risk", alias="challenger").version
+    return fitted.register(registry, model, alias="challenger").version
 
 
 @dataclass
@@ -80,9 +104,8 @@ class PromotingShop:
 
     def report_labels(self, seen: datetime = NOW - timedelta(days=1), good: bool = True) -> None:
         """Let labels come for which the challenger is the better model, or the worse one."""
-        rng, amounts = np.random.default_rng(3), self.shop.scores("amount")
-        drawn = {key: int((amount > 25) != (rng.random() < 0.1)) for key, amount in amounts.items()}
-        self.shop.report([(key, label if good else 1 - label, seen) for key, label in drawn.items()])
+        drawn = draw_labels(self.shop.scores("amount"), good)
+        self.shop.report([(key, label, seen) for key, label in drawn.items()])
         collect_and_measure(self.shop.pipeline, self.shop.settings, self.shop.connect, self.place.registry, NOW)
 
 
@@ -91,7 +114,7 @@ def make_promoting_shop(
 ) -> PromotingShop:
     """Score three days with both versions, and collect their labels."""
     place = make_place(dialect, dialect, spec=spec)
-    register_challenger(place)
+    register_challenger(place.registry)
     shop = Shop(place)
     shop.score()
     found = PromotingShop(shop)

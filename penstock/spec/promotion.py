@@ -85,7 +85,7 @@ class Promotion(Part):
     """What the challenger must show."""
     approval: Literal["person", "none"] = Field(default="person", examples=["none"])
     """`person`: somebody must approve in a form. `none`: the alias moves as soon as all requirements are met."""
-    answer_within: Duration = Field(default=timedelta(days=3), ge=timedelta(seconds=10), examples=["3d"])
+    answer_within: Duration = Field(default=timedelta(days=3), ge=timedelta(minutes=1), examples=["3d"])
     """How long the form waits. After that the question lapses, and the next run of the flow asks again."""
     schedule: Schedule = Field(default=Schedule(cron="0 7 * * *"), examples=[{"cron": "0 7 * * *"}])
     """When the requirements are checked. The default is every day at 07:00 UTC."""
