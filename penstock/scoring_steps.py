@@ -26,8 +26,8 @@ from penstock.models.manifest import Manifest
 from penstock.models.needs import given_columns, needed_columns, outputs_of
 from penstock.models.registry import Registry
 from penstock.privacy.masking import MaskingPolicy
-from penstock.resources.free_memory import return_large_blocks
 from penstock.privacy.secret_keys import KeyRing
+from penstock.resources.free_memory import return_large_blocks
 from penstock.resources.memory import MemoryPlan, RequestedLoad
 from penstock.resources.usage import PartitionMeter, Usage
 from penstock.run.budget import keep_budget

@@ -28,6 +28,7 @@ LABELS = {
     "sandbox": "Sandbox",
     "parallel": "Intervals at once",
     "restate": "Restate",
+    "ask_again": "Ask again",
 }
 """The form's label of each parameter. Messages name a parameter by it."""
 MOST_ROWS = 100_000_000
@@ -70,5 +71,8 @@ ScoredByField = Annotated[str, _text(VERSION_PATTERN, VERSION_EXAMPLE), _label("
 """A model version, as in `card-risk/3`. May be empty."""
 SandboxField = Annotated[str, _text(SANDBOX_PATTERN, SANDBOX_EXAMPLE), _label("sandbox")]
 """The name of a sandbox. May be empty."""
+PromotedModelField = Annotated[str, _label("model")]
+"""The name of a model, without alias or version."""
+AskAgainField = Annotated[bool, _label("ask_again")]
 ParallelField = Annotated[int, Field(ge=1, le=MOST_PARALLEL), _label("parallel")]
 RestateField = Annotated[bool, _label("restate")]

@@ -17,6 +17,7 @@ from penstock.errors.models import (
     ModelRefused,
     NotAdditive,
 )
+from penstock.errors.promotions import AliasMoved, NoPromotion, PromotionsDiffer
 from penstock.errors.runs import (
     DestinationMismatch,
     Halted,
@@ -109,6 +110,7 @@ from penstock.errors.values import (
 __all__ = [
     "AcceptRefused",
     "AccessDenied",
+    "AliasMoved",
     "AmbiguousColumns",
     "AmbiguousDate",
     "AmbiguousDialect",
@@ -156,6 +158,7 @@ __all__ = [
     "NoDriftAlarm",
     "NoFiles",
     "NoLabels",
+    "NoPromotion",
     "NoWorkers",
     "NotAdditive",
     "NotMeasured",
@@ -169,6 +172,7 @@ __all__ = [
     "PenstockError",
     "PipelineNotFound",
     "Problem",
+    "PromotionsDiffer",
     "PublishRefused",
     "QueryFailed",
     "Reading",
