@@ -118,7 +118,12 @@ def explain_rows(
         NotAdditive: the contributions of a row do not add up to its margin; not retried.
         TakenOver: the lease was lost and another run took over; nothing changes.
     """
-    return scoring_steps(run.pipeline).explain(run, receipts, chosen, check)
+    counts = scoring_steps(run.pipeline).explain(run, receipts, chosen, check)
+    if counts is not None:
+        get_run_logger().info(
+            "%s: %d rows explained, %d over the budget", run.label, counts.explained, counts.over_budget
+        )
+    return counts
 
 
 @task(name="audit", task_run_name="audit", **RETRIED)

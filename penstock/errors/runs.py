@@ -103,7 +103,7 @@ class PartitionMoved(TerminalError):
 
     def message(self) -> str:
         return (
-            f"partition {self.partition} of `{self.run}` was loaded before with other row counts: the source changed "
+            f"partition {self.partition} of `{self.run}` was loaded before with other rows: the source changed "
             "between two reads. The rows of the first copy stay. Run again to read the interval from the start."
         )
 

@@ -34,10 +34,8 @@ class ReasonsPlan:
         cost = f"{describe_seconds(self.seconds)} CPU ({1000 * self.row_seconds:.2g} ms CPU a row)"
         if self.rows <= self.most_rows:
             return f"{plural(self.rows, 'row')} at most, {cost}"
-        return (
-            f"{plural(self.most_rows, 'row')} at most, {cost}; "
-            f"the interval has {self.rows:,}, and if `when` chooses more, the others are over the budget"
-        )
+        most = f"{self.most_rows:,} of {plural(self.rows, 'row')} at most"
+        return f"{most}, {cost}; if `when` chooses more, these say `budget`"
 
 
 def plan_reasons(reasons: Reasons, rows: int, row_seconds: float) -> ReasonsPlan:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from penstock.models.manifest import Manifest, Scalar
 
 _BLOCK = 8192
-"""Rows that are explained at once: their contributions take memory for each feature, and for each class."""
+"""Most rows that are explained at once."""
+_CELLS = 2**22
+"""Most contributions that are made at once: a row has one for each feature and output, of 4 bytes."""
 _KINDS: tuple[Any, ...] = (pa.int32(), pa.string(), pa.float64(), pa.string(), pa.string())
 _TYPES: dict[str, Any] = dict(zip(REASON, _KINDS, strict=True))
 
@@ -54,9 +56,11 @@ def explain_scored(
         check: Called before each block.
     """
     maker = _Maker(pipeline, reasons, model, masking)
-    for begin in range(0, rows.num_rows, _BLOCK):
+    width = (len(model.manifest.features) + 1) * len(model.manifest.score_columns)
+    size = max(1, min(_BLOCK, _CELLS // width))
+    for begin in range(0, rows.num_rows, size):
         check()
-        yield maker.make(rows.slice(begin, _BLOCK))
+        yield maker.make(rows.slice(begin, size))
 
 
 def find_scored(pipeline: Pipeline, model: "ModelVersion", rows: pa.Table) -> "pa.BooleanArray":

@@ -5,7 +5,9 @@ Publishing moves a pointer in the ledger (`ledger.writer.publish`); the rows sta
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import partial
 
 import pyarrow as pa
@@ -51,7 +53,7 @@ def load_partition(
         TakenOver: the run is no longer running; nothing is written.
         KeyCollision: a copy of this partition is written at the same time.
         Halted: another partition of the run has loaded one of the keys.
-        PartitionMoved: a copy has loaded other numbers of rows.
+        PartitionMoved: a copy has loaded other numbers of rows, or other scores than those that get reasons.
     """
     try:
         return _load(database, run, partition, scored, seconds, attempts, meter, seal_keys)
@@ -75,6 +77,8 @@ def _load(
     prepare_both = partial(_prepare, database, run, scored, rows)
     with fitted_transaction(database, run.pipeline.destination, prepare_both) as (transaction, (history, reasons)):
         if _is_loaded(transaction, run, make_receipt(run, partition, scored, {})):
+            if history is not None and reasons is not None:
+                _refuse_other_values(transaction, history, run, partition, scored.table)
             return make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
         if history is not None:
             fitted = fit_rows(rows, history)
@@ -163,6 +167,26 @@ def _is_loaded(transaction: BulkTransaction, run: ScoringRun, receipt: Receipt) 
     if counts != [getattr(receipt, name) for name in _COUNTS]:
         raise PartitionMoved(run.label, receipt.partition.label)
     return True
+
+
+def _refuse_other_values(
+    transaction: BulkTransaction, history: sa.Table, run: ScoringRun, partition: Partition, rows: pa.Table
+) -> None:
+    """Compare the numbers of the loaded rows with those of this copy, for reasons are made of its rows.
+
+    Raises:
+        PartitionMoved: they are not the same.
+    """
+    names = [field.name for field in rows.schema if pa.types.is_floating(field.type)]
+    mine = (history.c.run_id == run.run_id, history.c.partition == partition.index)
+    loaded = transaction.execute(sa.select(*(history.c[name] for name in names)).where(*mine))
+    given = zip(*(rows[name].to_pylist() for name in names), strict=True)
+    if Counter(map(_write_numbers, loaded)) != Counter(map(_write_numbers, given)):
+        raise PartitionMoved(run.label, partition.label)
+
+
+def _write_numbers(row: tuple[float | Decimal | None, ...]) -> str:
+    return repr([value if value is None else float(value) for value in row])
 
 
 def make_receipt(

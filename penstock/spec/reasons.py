@@ -11,7 +11,7 @@ Direction = Literal["raises", "lowers", "both"]
 
 
 class ReasonsBudget(Part):
-    """What the reasons of one run may cost. It is divided as if `when` chose every row of the interval."""
+    """What the reasons of one run may cost. If `when` chooses more rows, the hashes of their keys decide."""
 
     seconds: float = Field(default=120, gt=0, allow_inf_nan=False, examples=[120])
     """Most CPU seconds, estimated from the trees of the model."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,26 @@ def test_a_lost_answer_to_any_commit_loses_nothing_and_doubles_nothing(
         trial.check_healed()
     outcome = f"{alone} of {len(commits)} healed by their own retries, the others by the next run"
     tell("lost answer to COMMIT, each in turn", "postgresql", outcome)
+
+
+def test_a_lost_answer_to_the_commit_of_the_reasons_is_healed_by_the_retry_of_the_step(
+    tmp_path: Path, empty_database: Callable[..., str], tell: Tell
+) -> None:
+    scene = Scene(tmp_path, "postgresql", empty_database)
+    scene.write_spec(15, "reasons: {when: score > 0, budget: {rows: 20}}")
+    trial = scene.trial()
+    boundaries = trial.run(how="flow").boundaries
+    replaced = boundaries.index("after ADBC DELETE card_risk_scores__reasons")
+    number = boundaries.index("after ADBC COMMIT", replaced) + 1
+    trial = scene.trial()
+
+    ending = trial.run(Fault("lose", number), "flow")
+
+    assert ending.state == "Completed", ending
+    [run] = trial.ledger()
+    assert (run.state, run.rows_explained) == ("published", 20)
+    trial.check_healed()
+    tell("lost answer to the COMMIT of the reasons", "postgresql", "healed by the step's own retry")
 
 
 @pytest.mark.soak

@@ -10,7 +10,9 @@ from penstock.ledger.profiles import read_profiles
 from penstock.ledger.reader import partitions_of
 from penstock.run_types import Receipt
 from penstock.tasks import partitions
+from penstock.upkeep.verify import verify_ledger
 from tests.clusters import PARTITIONS, Shop, dask_cluster, kill_one, open_shop, pool_workers, ray_cluster, ray_workers
+from tests.integration.test_reasons import reasons_of
 from tests.shop import payments
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api"), pytest.mark.timeout(600)]
@@ -95,6 +97,22 @@ def test_profiles_are_the_same_on_threads_in_processes_and_on_dask(shop: Shop, d
         seen.append({column: each.counts for column, each in profiles.items()})
     assert len(seen[0]) == 5
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_the_same_rows_have_the_same_reasons_on_threads_in_processes_and_on_dask(shop: Shop, dask: Any) -> None:
+    seen = []
+    for runner in ("threads:2", "processes:2", f"dask:{dask.scheduler_address}"):
+        name = f"reasons-{runner.partition(':')[0]}"
+        state = shop.score(name, runner, 1, more="reasons: {when: score > 0.3, top: 2, budget: {rows: 40}}")
+        assert state.is_completed(), state.message
+        [run] = shop.runs(name)
+        assert (run.partitions, run.rows_explained) == (PARTITIONS, 40)
+        assert run.rows_over_budget
+        found = reasons_of(shop.place.warehouse, f"{shop.table(name)}_reasons")
+        assert {row["payment_id"] for row in found if row["text"] == "budget"}
+        seen.append([{column: value for column, value in row.items() if column != "run_id"} for row in found])
+    assert seen[0] == seen[1] == seen[2]
+    assert verify_ledger(shop.place.warehouse) == ()
 
 
 def test_a_run_heals_whose_dask_worker_is_killed_in_a_load(shop: Shop, dask: Any) -> None:

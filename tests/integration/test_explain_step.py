@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from penstock.errors import ReconciliationFailed, TakenOver
+from penstock.errors import PartitionMoved, ReconciliationFailed, TakenOver
 from penstock.interval import DataInterval
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.privacy.masking import NO_MASKING
@@ -227,6 +228,32 @@ def test_a_key_that_is_erased_before_the_step_gets_no_reasons_and_the_run_fails(
     assert key not in {row["payment_id"] for row in stored}
     [run] = list_runs(place.warehouse)
     assert run.rows_explained is None
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_second_copy_of_a_partition_with_other_scores_is_refused(
+    make_place: Callable[..., Place], dialect: str
+) -> None:
+    place = make_place(dialect, dialect, spec=SPEC + GERMAN, days=1, a_day=60)
+    begun = Begun(place)
+    [receipt] = begun.receipts
+    run, partition = begun.run, replace(receipt.partition, snapshots={})
+    extracted = begun.steps.extract(run, partition)
+    dearer = pc.multiply(extracted.primary["amount"], 100.0)
+    position = extracted.primary.schema.get_field_index("amount")
+    changed = replace(extracted, primary=extracted.primary.set_column(position, "amount", dearer))
+    same, other = (
+        begun.steps.score(run, partition, begun.steps.validate(run, partition, each, 1.0), 1.0)
+        for each in (extracted, changed)
+    )
+
+    again = begun.steps.load(run, partition, same, {})
+    with pytest.raises(PartitionMoved):
+        begun.steps.load(run, partition, other, {})
+
+    assert again.chosen is not None
+    assert again.chosen.kept_rows == begun.chosen.kept_rows
+    assert len(reasons_of(place.warehouse)) == begun.chosen.total
 
 
 def test_an_audit_without_the_step_refuses_to_publish(make_place: Callable[..., Place]) -> None:

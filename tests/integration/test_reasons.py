@@ -173,8 +173,8 @@ def test_plan_shows_how_many_rows_the_budget_explains(make_place: Callable[..., 
     shown = invoke("plan", "card-risk.yaml").stdout
 
     assert (planned["rows"], planned["most_rows"]) == (40, 20)
-    assert "reasons: 20 rows at most, 0.0 s CPU (" in shown
-    assert "the interval has 40, and if `when` chooses more, the others are over the budget" in " ".join(shown.split())
+    assert "reasons: 20 of 40 rows at most, 0.0 s CPU (" in shown
+    assert "if `when` chooses more, these say `budget`" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("command", ["check", "plan", "run"])

@@ -52,7 +52,7 @@ def test_the_smaller_limit_counts(rows: int, seconds: float, most: int) -> None:
 
     assert (plan.most_rows, plan.explained) == (most, 400)
     assert plan.seconds == pytest.approx(0.4)
-    assert plan.describe().startswith("400 rows at most, 0.4 s CPU (1 ms CPU a row); the interval has 100,000")
+    assert plan.describe().startswith("400 of 100,000 rows at most, 0.4 s CPU (1 ms CPU a row); if `when` chooses more")
 
 
 def test_a_budget_without_rows_explains_none() -> None:
