@@ -2,8 +2,8 @@
 
 Runs stay in the ledger with their counts, validations and partitions; `rows_pruned_at` says when their rows, their
 profiles and their seals were removed. Rows are deleted in batches, each in its own short transaction, so a prune that
-was killed can be repeated. A run's rows are deleted under its interval's lock row, and only in a state in which it can no longer be
-published.
+was killed can be repeated. A run's rows are deleted under its interval's lock row, and only in a state in which it can
+no longer be published.
 """
 
 import time
