@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from penstock.database.connections import Connector, Database
 from penstock.errors import DestinationTaken, Halted, IntervalBusy, SandboxRefused, SourceError
+from penstock.interval import DataInterval
 from penstock.ledger import claims, writer
 from penstock.ledger.challengers import publish_challenger
 from penstock.ledger.coverage import read_coverage
@@ -38,8 +39,8 @@ from penstock.run.extract import (
     describe_logs,
     extract_partition,
     plan_partitions,
+    possible_fingerprints,
     refuse_changed_rows,
-    source_fingerprint,
     source_horizon,
 )
 from penstock.run.load import count_rows, load_partition
@@ -146,7 +147,13 @@ class ScoringSteps:
             self._refuse_other_names()
         coverage = read_coverage(self.warehouse, pipeline)
         released = {} if pipeline.is_sandbox else pending_releases(self.warehouse, pipeline.name)
-        seen = partial(source_fingerprint, pipeline, connect=connect, masking=self.masking)
+
+        def seen(interval: DataInterval) -> str:
+            """Return the fingerprint, in the form in which a live run of the interval has it."""
+            forms = possible_fingerprints(pipeline, interval, connect, self.masking)
+            stored = {run.source_fingerprint for run in coverage.find_live(interval)}
+            return next((form for form in forms if form in stored), forms[0])
+
         try:
             request = PlanRequest(pipeline, coverage, now, seen, mode, start, end, scored_by)
             return plan_intervals(replace(request, released=released, horizon=horizon))

@@ -48,15 +48,15 @@ def explain_score(
     from penstock.explain.promotions import read_promotions
     from penstock.explain.scores import read_key
     from penstock.explain.sections import build_sections
-    from penstock.privacy.masking import make_masking
+    from penstock.privacy.masking import make_masking, make_record_masking
     from penstock.privacy.row_key import read_row_key
 
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
     row_key, masking = read_row_key(key, spec.key), make_masking(spec, settings)
     warehouse = ledger_connector(settings)(spec.destination.connection)
-    secret = settings.private_key.get_secret_value().encode() if settings.private_key else b""
-    record = read_key(warehouse, spec, row_key, masking, secret, run_id or "", _seal_keys(settings))
+    records = make_record_masking(settings)
+    record = read_key(warehouse, spec, row_key, masking, records, run_id or "", _seal_keys(settings))
     origin, absence = "stored with the run", ""
     if record.lacks_reasons:
         record, origin = _explain_now(spec, settings, record, masking)

@@ -40,14 +40,15 @@ def forget_rows(
 
     Rows of superseded and unfinished runs are removed too. The record has a hash of the key, never the key.
     """
-    from penstock.privacy.masking import make_masking, read_secret
+    from penstock.privacy.masking import make_masking, read_private_keys
     from penstock.seals.keys import read_seal_keys
     from penstock.upkeep.erasure import erase
 
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
     asked, masking = _read_asked(spec, key, where), make_masking(spec, settings)
-    secret = None if dry_run else read_secret(settings, "the record of the removal has a hash of the key")
+    why = "the record of the removal has a hash of the key"
+    secret = None if dry_run else read_private_keys(settings, why).current.secret
     warehouse = ledger_connector(settings)(spec.destination.connection)
     _print_counts(erase(warehouse, asked, masking, None), "would be removed")
     if secret is None:

@@ -93,14 +93,14 @@ def read_key(
     pipeline: Pipeline,
     row_key: RowKey,
     masking: MaskingPolicy,
-    secret: bytes,
+    records: MaskingPolicy | None,
     run_prefix: str = "",
     seal_keys: KeyRing | None = None,
 ) -> KeyRecord:
     """Read the rows of a key.
 
     Args:
-        secret: finds the record that a key was forgotten; empty: it is not looked for.
+        records: finds the record that a key was forgotten; None: it is not looked for.
         run_prefix: beginning of the ID of the run to explain. Empty: the live run of the newest interval, else the
             newest run.
         seal_keys: check the row's seal; None: they are not set.
@@ -119,7 +119,7 @@ def read_key(
         shown = next((each for each in found if wanted is None or each.run.run_id == wanted), None)
         reasons = _read_reasons(connection, pipeline, row_key, shown) if shown else ()
         notes = _read_notes(connection, shown) if shown else ()
-        gone = _read_forgotten(connection, pipeline, row_key, secret) if secret else ()
+        gone = _read_forgotten(connection, pipeline, row_key, records) if records else ()
     others = tuple(each for each in found if each is not shown)
     refused = _read_refusals(database, pipeline, row_key, masking)
     moves = tuple(moves_of(database, shown.run.run_id)) if shown else ()
@@ -175,16 +175,17 @@ def _read_refusals(
     database: Database, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy
 ) -> tuple[QuarantinedRow, ...]:
     text = next(iter(row_key.values.values()))
-    parts = {json.dumps(form, ensure_ascii=False)[1:-1] for form in (text, masking.hash(text), written_forms(text)[-1])}
+    forms = (text, *masking.possible_hashes(text), written_forms(text)[-1])
+    parts = {json.dumps(form, ensure_ascii=False)[1:-1] for form in forms}
     parts |= {form.rstrip("0").rstrip(".") for form in parts if "." in form}
     near = refusals_of(database, pipeline.name, sorted(parts))
     return tuple(row for row in near if row_key.is_key(json.loads(row.key), masking))
 
 
 def _read_forgotten(
-    connection: sa.Connection, pipeline: Pipeline, row_key: RowKey, secret: bytes
+    connection: sa.Connection, pipeline: Pipeline, row_key: RowKey, records: MaskingPolicy
 ) -> tuple[datetime, ...]:
-    mark = MaskingPolicy(secret=secret).hash(ErasureRequest(pipeline, row_key).canonical)
-    mine = (forgotten.c.pipeline == pipeline.name, forgotten.c.subject_hash == mark)
+    marks = records.possible_hashes(ErasureRequest(pipeline, row_key).canonical)
+    mine = (forgotten.c.pipeline == pipeline.name, forgotten.c.subject_hash.in_(marks))
     query = sa.select(forgotten.c.forgotten_at).where(*mine).order_by(forgotten.c.forgotten_at)
     return tuple(connection.execute(query).scalars())

@@ -63,7 +63,7 @@ def collect_labels(
     read = new = without_key = 0
     until = known.seen_until
     for part in read_labels(pipeline, declared, connect, masking, span, statement_seconds):
-        new += append_labels(database, pipeline.name, part.labels, now)
+        new += append_labels(database, pipeline.name, part.labels, now, part.current)
         read, without_key = read + len(part.labels), without_key + part.without_key
         until = max([label.seen_at for label in part.labels] + ([until] if until else []), default=None)
     if until is not None and until != known.seen_until:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.errors import LabelValue, NotMeasured, TooManySlices
-from penstock.labels.key_text import write_keys, write_value
+from penstock.labels.key_text import write_key_forms, write_value
 from penstock.labels.stored import find_labels
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
@@ -85,7 +85,7 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
     found: dict[str, SliceSums] = {}
     group = _group_column(question.pipeline) if problem == "ranking" else None
     for rows in _read_partitions(database, run, question, group):
-        keys = write_keys(rows, question.pipeline.key, question.masking)
+        keys = write_key_forms(rows, question.pipeline.key, question.masking)
         groups = None if group is None else _number_values(rows[group])
         scores = floats_of(rows[score_column(question.pipeline)].to_pylist())
         part = judge_scores(database, run, question, keys, scores, groups)
@@ -99,14 +99,14 @@ def judge_scores(
     database: Database,
     run: RunRecord,
     question: Question,
-    keys: Sequence[str | None],
+    keys: Sequence[tuple[str, ...]],
     scores: Array,
     groups: Array | None = None,
 ) -> "JudgedRows":
     """Return scores of a run with their labels.
 
     Args:
-        keys: of the rows, as `write_keys` returns them.
+        keys: of the rows, as `write_key_forms` returns them.
         scores: of the rows, NaN without a score.
         groups: of a ranking: the number of each row's group.
 
@@ -114,8 +114,8 @@ def judge_scores(
         LabelValue: a label of a binary model is neither 0 nor 1.
         NotMeasured: the scores are no probabilities.
     """
-    known = find_labels(database, run.pipeline, [key for key in keys if key is not None], question.as_of)
-    values = floats_of([known.get(key) if key else None for key in keys])
+    known = find_labels(database, run.pipeline, keys, question.as_of)
+    values = floats_of([known.get(forms[0]) if forms else None for forms in keys])
     labelled = ~np.isnan(values)
     if question.labels.missing == "negative":  # labels of young rows are mostly positive, so they do not count yet
         values = np.nan_to_num(values, nan=0.0) if question.is_mature(run) else np.full(len(values), np.nan)

@@ -24,6 +24,18 @@ def write_keys(rows: pa.Table, key: Sequence[str], masking: MaskingPolicy) -> li
     return [None if None in row else "{" + ", ".join(row) + "}" for row in zip(*parts, strict=True)]
 
 
+def write_key_forms(rows: pa.Table, key: Sequence[str], masking: MaskingPolicy) -> list[tuple[str, ...]]:
+    """Return the texts that the ledger may have for the key of each row, the current one first. Empty for a NULL.
+
+    A key without private columns has one. The others are under the former secret, or without the ID of their secret.
+    """
+    variants = masking.variants if masking.hides(key) else (masking,)
+    return [
+        tuple(text for text in forms if text is not None)
+        for forms in zip(*(write_keys(rows, key, each) for each in variants), strict=True)
+    ]
+
+
 def possible_keys(row_key: RowKey, key: Sequence[str], masking: MaskingPolicy) -> list[str]:
     """Return the texts that a key may have which a person typed: its number with zeros or without, hashed or not."""
     written = [[_write_part(name, form) for form in _forms(row_key.values[name], name, masking)] for name in key]
@@ -63,8 +75,8 @@ def write_value(value: Any) -> str:
 def _forms(text: str, name: str, masking: MaskingPolicy) -> list[str]:
     number = read_number(text)
     plain = dict.fromkeys((text, *([] if number is None else [write_decimal(number)]), *_as_moment(text)))
-    hashed = (masking.hash(form) for form in plain) if masking.hides([name]) else ()
-    return [*plain, *(form for form in hashed if form is not None)]
+    hashed = (masking.possible_hashes(form) for form in plain) if masking.hides([name]) else ()
+    return [*plain, *(form for forms in hashed for form in forms)]
 
 
 def _as_moment(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from penstock.database.bulk import fetch_relation
 from penstock.database.connections import Connector
 from penstock.errors import ExpressionError, LabelValue, MissingColumns
 from penstock.interval import DataInterval
-from penstock.labels.key_text import write_keys
+from penstock.labels.key_text import write_key_forms
 from penstock.labels.stored import Label
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.run.features import closed_duckdb, time_limit
@@ -32,6 +32,8 @@ class ReadLabels:
     labels: tuple[Label, ...]
     without_key: int
     """Rows without a key. They are the label of no row."""
+    current: Mapping[str, str]
+    """By other forms that the ledger may have of the keys: the form that they are stored in now."""
 
 
 def read_labels(
@@ -53,7 +55,8 @@ def read_labels(
         wanted = (*pipeline.key, declared.seen_at)
         if lacking := tuple(column for column in wanted if column not in rows.column_names):
             raise MissingColumns(f"source `{LABELS}`", lacking, tuple(rows.column_names))
-        keys = write_keys(rows, pipeline.key, masking)
+        forms = write_key_forms(rows, pipeline.key, masking)
+        keys = [each[0] if each else None for each in forms]
         values = _read_values(pipeline, declared, rows, seconds)
         times: list[datetime | None] = rows[declared.seen_at].to_pylist()
         found = [
@@ -61,7 +64,8 @@ def read_labels(
             for key, seen_at, value in zip(keys, times, values, strict=True)
             if key is not None and seen_at is not None
         ]
-        yield ReadLabels(tuple(found), keys.count(None))
+        current = {other: each[0] for each in forms for other in each[1:]}
+        yield ReadLabels(tuple(found), keys.count(None), current)
 
 
 def _read_values(pipeline: Pipeline, declared: Labels, rows: pa.Table, seconds: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,18 +30,25 @@ class Label:
     """JSON: a number, or null where an earlier label was taken back."""
 
 
-def append_labels(database: Database, pipeline: str, found: Sequence[Label], now: datetime) -> int:
+def append_labels(
+    database: Database, pipeline: str, found: Sequence[Label], now: datetime, current: Mapping[str, str] | None = None
+) -> int:
     """Store the labels that are not stored yet, in one transaction. Return how many there were.
 
     Another process may store the same labels between the look and the transaction. The count of additions shows it.
 
+    Args:
+        current: By other forms that the ledger may have of the keys: the form that they are stored in now.
+
     Raises:
         KeyCollision: other processes store labels of the pipeline all the time.
     """
+    forms = current or {}
     for _ in range(ATTEMPTS):
         with database.reading() as connection:
             additions = connection.execute(_select_additions(pipeline)).scalar_one()
-            known = set(_stored(connection, pipeline, sorted({label.key for label in found})))
+            stored = _stored(connection, pipeline, sorted({label.key for label in found} | forms.keys()))
+            known = {replace(label, key=forms.get(label.key, label.key)) for label in stored}
         new = sorted(set(found) - known)
         if not new:
             return 0
@@ -63,23 +70,26 @@ def _set_additions(transaction: BulkTransaction, pipeline: str, to: sa.ColumnEle
 
 
 def find_labels(
-    database: Database, pipeline: str, keys: Sequence[str], as_of: datetime | None = None
+    database: Database, pipeline: str, keys: Sequence[tuple[str, ...]], as_of: datetime | None = None
 ) -> Mapping[str, float | None]:
-    """Return the label of each key that has one.
+    """Return the label of each key that has one, by the first form of the key.
 
     The label is the newest by `seen_at`, and of several at one time the one that was collected last. Those that were
     taken back are left out.
 
     Args:
+        keys: The forms that each key may have in the ledger (`key_text.write_key_forms`).
         as_of: Use what was seen until then, inclusive. None: everything.
     """
     newest: dict[str, tuple[datetime, datetime, str]] = {}
+    first = {form: forms[0] for forms in keys for form in forms}
     columns = (labels.c.key, labels.c.seen_at, labels.c.collected_at, labels.c.value)
     seen = [] if as_of is None else [labels.c.seen_at <= as_of]
     with database.reading() as connection:
-        for some in _chunks(keys):
+        for some in _chunks(list(first)):
             query = sa.select(*columns).where(labels.c.pipeline == pipeline, labels.c.key.in_(some), *seen)
-            for key, *label in connection.execute(query):
+            for stored, *label in connection.execute(query):
+                key = first[stored]
                 newest[key] = max(newest.get(key, tuple(label)), tuple(label))
     values = {key: json.loads(value) for key, (*_, value) in newest.items()}
     return {key: value for key, value in values.items() if value is not None}

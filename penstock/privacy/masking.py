@@ -1,11 +1,11 @@
 """Hash or drop private columns wherever rows are stored, shown or logged. Scores and features use the real values."""
 
-import hashlib
 import hmac
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from penstock.errors import (
@@ -13,10 +13,10 @@ from penstock.errors import (
     BrokenFile,
     FilesChanged,
     MalformedRows,
-    SettingsError,
     UnfitValue,
     UnreadableTime,
 )
+from penstock.privacy.secret_keys import KeyRing, SecretKey, read_key_ring
 from penstock.run_types import Misfit, Reason
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
@@ -26,6 +26,8 @@ HIDDEN = "(private)"
 """The text shown in place of a private value."""
 _HASHED = "hash:"
 _DIGITS = 32
+HASH = re.compile(rf"{_HASHED}(?:([0-9a-f]{{8}}):)?[0-9a-f]{{{_DIGITS}}}")
+"""A hash in a text. Its group is the ID of its key, None in hashes of versions before 0.2."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,22 @@ class MaskingPolicy:
     columns: Mapping[str, Masking] = field(default_factory=dict)
     """By column name in lower case."""
     secret: bytes = field(default=b"", repr=False)
+    former: bytes = field(default=b"", repr=False)
+    """The secret before, under which the ledger may still have hashes."""
+    names_key: bool = True
+    """Whether hashes have the ID of their key. Those of versions before 0.2 do not."""
+
+    @cached_property
+    def variants(self) -> "tuple[MaskingPolicy, ...]":
+        """The policies whose hashes the ledger may have: this one, then earlier forms and the former key."""
+        known = (secret for secret in (self.secret, self.former) if secret)
+        others = (replace(self, secret=s, former=b"", names_key=named) for s in known for named in (True, False))
+        return (self, *(each for each in others if each != replace(self, former=b"")))
+
+    @cached_property
+    def key_id(self) -> str:
+        """The ID of the key of new hashes."""
+        return SecretKey(self.secret).id
 
     def hides(self, columns: Iterable[str]) -> bool:
         """Whether one of the columns is private."""
@@ -58,12 +76,17 @@ class MaskingPolicy:
         """Return a value's keyed hash, which cannot be guessed without the secret. NULL stays NULL."""
         if value is None:
             return None
-        return _HASHED + hmac.new(self.secret, str(value).encode(), hashlib.sha256).hexdigest()[:_DIGITS]
+        digest = hmac.digest(self.secret, str(value).encode(), "sha256").hex()[:_DIGITS]
+        return f"{_HASHED}{self.key_id}:{digest}" if self.names_key else f"{_HASHED}{digest}"
+
+    def possible_hashes(self, value: Any) -> tuple[str, ...]:
+        """Return every hash that the ledger may have of a value, that of the current key first."""
+        return tuple(hashed for each in self.variants if (hashed := each.hash(value)) is not None)
 
 
 def is_hash(value: object) -> bool:
     """Whether a stored value is the hash of a private one."""
-    return isinstance(value, str) and re.fullmatch(rf"{_HASHED}[0-9a-f]{{{_DIGITS}}}", value) is not None
+    return isinstance(value, str) and HASH.fullmatch(value) is not None
 
 
 @contextmanager
@@ -106,21 +129,26 @@ def make_masking(pipeline: Pipeline, settings: Settings) -> MaskingPolicy:
     if not private:
         return NO_MASKING
     names = ", ".join(f"`{name}`" for name in private)
-    return MaskingPolicy(private, read_secret(settings, f"`{pipeline.name}` has private columns ({names})"))
+    keys = read_private_keys(settings, f"`{pipeline.name}` has private columns ({names})")
+    return MaskingPolicy(private, keys.current.secret, keys.former.secret if keys.former else b"")
 
 
-def read_secret(settings: Settings, why: str) -> bytes:
-    """Return the secret for hashing private values.
+def read_private_keys(settings: Settings, why: str) -> KeyRing:
+    """Return the keys for hashing private values.
+
+    Args:
+        why: What needs them, the begin of the message.
 
     Raises:
-        SettingsError: the secret is not set or too short.
+        SettingsError: the key is not set, or too short.
     """
-    secret = settings.private_key.get_secret_value().encode() if settings.private_key else b""
-    if len(secret) < 16:
-        raise SettingsError(
-            f"{why}, and PENSTOCK_PRIVATE_KEY, the secret for hashing them, "
-            f"{'has fewer than 16 characters' if secret else 'is not set'}",
-            "Set it to a long random text, for example from `openssl rand -hex 32`, the same wherever Penstock runs. "
-            "If you lose it, you can no longer find private keys in the quarantine.",
-        )
-    return secret
+    loss = "If you lose it, you can no longer find private keys in the quarantine."
+    return read_key_ring(settings.private_key, settings.private_key_old, "PENSTOCK_PRIVATE_KEY", why, loss)
+
+
+def make_record_masking(settings: Settings) -> MaskingPolicy | None:
+    """Return what hashes the keys of `penstock forget`'s records. None if no key is set."""
+    if settings.private_key is None:
+        return None
+    keys = read_private_keys(settings, "the records of removals have hashes of keys")
+    return MaskingPolicy({}, keys.current.secret, keys.former.secret if keys.former else b"")

@@ -38,7 +38,7 @@ def same_value(value: Any, text: str, masking: MaskingPolicy) -> bool:
         return str(value).lower() == text.lower()
     if isinstance(value, int | float | Decimal):
         return read_number(text) == Decimal(str(value))
-    return str(value) in (text, masking.hash(text) if masking.columns else text)
+    return str(value) == text or (bool(masking.columns) and str(value) in masking.possible_hashes(text))
 
 
 def read_number(text: str) -> Decimal | None:

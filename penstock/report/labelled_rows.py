@@ -12,7 +12,7 @@ from penstock.database.connections import Database
 from penstock.database.types import ExactNumber
 from penstock.errors import NotMeasured
 from penstock.labels.judged_rows import Question, SliceSums, floats_of, judge_scores, score_column
-from penstock.labels.key_text import write_keys
+from penstock.labels.key_text import write_key_forms
 from penstock.ledger.label_sources import read_label_source
 from penstock.ledger.paired_runs import RunPair
 from penstock.monitor.estimates import Estimate
@@ -70,7 +70,7 @@ def _sum_up(
         what = f"`{pair.a.model}` and `{pair.b.model}` on the same rows"
         raise NotMeasured(what, f"one is a {problem}, the other a {other}", "Compare models of one kind.")
     *key, a, b = zip(*values, strict=True)
-    keys = write_keys(_key_table(rows, key), question.pipeline.key, question.masking)
+    keys = write_key_forms(_key_table(rows, key), question.pipeline.key, question.masking)
     scores = floats_of(a), floats_of(b)
     both = ~np.isnan(scores[0]) & ~np.isnan(scores[1])
     judged = [judge_scores(database, run, question, keys, s) for run, s in zip((pair.a, pair.b), scores, strict=True)]

@@ -145,7 +145,16 @@ def source_fingerprint(
     pipeline: Pipeline, interval: DataInterval | None, connect: Connector, masking: MaskingPolicy
 ) -> str:
     """Return the fingerprint of the primary source's rows of an interval now, to compare with that of a run."""
-    return _masked(pipeline, open_source(pipeline, pipeline.primary, connect).fingerprint(interval), masking)
+    return possible_fingerprints(pipeline, interval, connect, masking)[0]
+
+
+def possible_fingerprints(
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connector, masking: MaskingPolicy
+) -> tuple[str, ...]:
+    """Return the fingerprint of an interval as runs may have stored it: the current form, then those of a former key."""
+    found = open_source(pipeline, pipeline.primary, connect).fingerprint(interval)
+    variants = masking.variants if masking.hides(pipeline.key) else (masking,)
+    return tuple(_masked(pipeline, found, each) for each in variants)
 
 
 def refuse_changed_rows(

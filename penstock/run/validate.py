@@ -135,11 +135,19 @@ class Quarantiner:
         named = to_json(self.masking.mask({c: judged[c] for c in key}))
         row = to_json(self.masking.mask(judged))
         digest = digest_row(stage, source, named, row)
-        waived = self.waivers.get(digest, frozenset())
+        waived = self._find_waived(stage, source, key, judged) if self.waivers else frozenset()
         masked = (self.masking.mask_reason(reason) for reason in why)
         reasons = tuple(reason for reason in masked if reason.text not in waived)
         kept = row if original is judged else to_json(self.masking.mask(original))
         return Refusal(stage, source, named, reasons, kept, digest) if reasons else None
+
+    def _find_waived(self, stage: str, source: str, key: Sequence[str], judged: Mapping[str, Any]) -> frozenset[str]:
+        """Return what releases waive for a row. They may have its hashes under the former key."""
+        found: frozenset[str] = frozenset()
+        for masking in self.masking.variants:
+            named, row = to_json(masking.mask({c: judged[c] for c in key})), to_json(masking.mask(judged))
+            found |= self.waivers.get(digest_row(stage, source, named, row), frozenset())
+        return found
 
 
 def to_json(row: Mapping[str, Any]) -> str:

@@ -55,8 +55,8 @@ def test_check_seals_names_what_was_changed(sealed: Sealed) -> None:
 
     assert (code, only) == (1, 1)
     assert f"card-risk: run {first.run_id[:8]} {first.interval_key}, partition" in text
-    assert "altered: 1 row: rows differ from their seals" in text
-    assert "removed: 1 row: rows are gone" in text
+    assert "1 row altered" in text
+    assert "1 row removed" in text
     assert key(7) in text
     assert key(70) in text
     assert "1 sealed run with 60 rows checked" in of_run
@@ -84,7 +84,7 @@ def test_an_export_is_compared_with_the_ledger(sealed: Sealed, tmp_path: Path) -
 
     assert code == 1
     assert f"run {lost[:8]}" in text
-    assert "the run is in the file, and not in the ledger" in text
+    assert "it is in the file, and not in the ledger" in text
     file.write_text("[1]")
     assert "is not a list of sealed runs" in command("ledger", "check-seals", "--against", str(file))[1]
 

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from penstock.spec.pipeline import Pipeline
     from penstock.upkeep.check_seals import SealCheck, SealFinding, SealReport
 
-EXPLAINED = {
-    "altered": "rows differ from their seals",
-    "added": "rows that the run has not scored",
-    "removed": "rows are gone",
-    "restored": "rows that were forgotten are there again",
-    "seals changed": "the ledger's seals of the run were changed",
-    "erasure forged": "records of forgotten rows were not written by `penstock forget`",
-    "not sealed": "rows have no seals, and older runs have",
-    "rows gone": "the table of the rows is gone",
-    "other root": "the root is another one than in the file",
-    "run gone": "the run is in the file, and not in the ledger",
+TEXTS = {
+    "altered": "{rows} altered",
+    "added": "{rows} added, which the run has not scored",
+    "removed": "{rows} removed",
+    "restored": "{rows} that had been forgotten there again",
+    "seals changed": "its seals in the ledger were changed",
+    "erasure forged": "{rows} recorded as forgotten, but not by `penstock forget`",
+    "not sealed": "{rows} without seals, and an older run has them",
+    "rows gone": "the table of its rows is gone",
+    "other root": "its root is another one than in the file",
+    "run gone": "it is in the file, and not in the ledger",
 }
 
 
@@ -156,14 +156,15 @@ def _print(reports: "list[tuple[Pipeline, SealReport]]", findings: "list[tuple[s
         where = f"{name}: run {each.run_id[:8]} {each.interval_key}"
         where += "" if each.variant == "live" else f" {each.variant}"
         where += "" if each.partition is None else f", partition {each.partition + 1}"
-        rows = f"{plural(each.rows, 'row')}: " if each.rows else ""
-        text = f"{where}: {each.fault}: {rows}{EXPLAINED[each.fault]}"
+        text = f"{where}: {TEXTS[each.fault].format(rows=plural(each.rows, 'row'))}"
         screen.print(text, style="red", markup=False, soft_wrap=True)
         for key in each.keys:
             screen.print(f"  {key}", markup=False, soft_wrap=True)
         if each.rows > len(each.keys) > 0:
             screen.print(f"  and {plural(each.rows - len(each.keys), 'other row')}", markup=False)
-    if not findings:
+    if findings:
+        screen.print("Restate these intervals, or restore a backup; nothing was changed", markup=False)
+    else:
         out.print("every seal holds", style="green")
 
 
