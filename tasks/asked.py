@@ -18,7 +18,7 @@ from penstock.interval import parse_moment
 from penstock.run.planning import Mode
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sandbox import as_sandbox
-from penstock.spec.steps import choose_models, read_version
+from penstock.spec.steps import choose_challengers, choose_models, read_version
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 from penstock.tasks.deployed import ANY_PIPELINE
 from penstock.tasks.form import LABELS, MOST_PARALLEL, MOST_ROWS
@@ -41,6 +41,7 @@ class AskedScore:
     partition_rows: int | None
     dry_run: bool
     scored_by: str
+    challengers: str
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def read_asked_score(
     dry_run: object,
     scored_by: object = "",
     sandbox: object = "",
+    challengers: object = "",
 ) -> AskedScore:
     """Read the parameters of the scoring flow.
 
@@ -84,11 +86,13 @@ def read_asked_score(
         reader.read("partition_rows", partition_rows, lambda value: _read_number(value, 0, MOST_ROWS)),
         reader.read("dry_run", dry_run, _read_flag),
         reader.read("scored_by", scored_by, lambda value: _read_version(value, mode)),
+        reader.read("challengers", challengers, lambda value: _read_challengers(value, spec)),
     )
     reader.refuse_wrong()
-    known, start_at, end_at, models, rows, is_dry, version = asked
+    known, start_at, end_at, models, rows, is_dry, version, beside = asked
     assert spec is not None
-    return AskedScore(spec, known or "due", start_at, end_at, models or "", rows or None, bool(is_dry), version or "")
+    choices = (models or "", rows or None, bool(is_dry), version or "", beside or "")
+    return AskedScore(spec, known or "due", start_at, end_at, *choices)
 
 
 def read_asked_backfill(
@@ -165,6 +169,12 @@ def _read_model(value: object, spec: Pipeline | None) -> str:
     choice = "" if value is None else str(value)
     if spec is not None:
         choose_models(spec.steps, choice)
+    return choice
+
+
+def _read_challengers(value: object, spec: Pipeline | None) -> str:
+    choice = "" if value is None else str(value)
+    choose_challengers(spec.challengers if spec else (), choice)
     return choice
 
 
