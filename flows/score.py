@@ -99,7 +99,9 @@ def score(
     now, logger = datetime.now(UTC), get_run_logger()
     known: Pipeline | None = None
     try:
-        asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run, scored_by, sandbox, challengers)
+        asked = read_asked_score(
+            pipeline, mode, start, end, model, partition_rows, dry_run, scored_by, sandbox, challengers
+        )
         known = spec = asked.pipeline
         rows = asked.partition_rows
         pins = resolve_models(spec, asked.model)

@@ -185,9 +185,10 @@ def _read_sandbox(value: object, spec: Pipeline | None) -> Pipeline | None:
     """
     if not value or spec is None:
         return spec
+    made = as_sandbox(spec, str(value))
     if _own_pipeline() is not None:
         raise ValueError(f"start a sandbox from `score/{ANY_PIPELINE}`, so that no scheduled run waits for it.")
-    return as_sandbox(spec, str(value))
+    return made
 
 
 def _read_version(value: object, mode: object) -> str:

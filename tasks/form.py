@@ -14,7 +14,14 @@ from pydantic import Field, WithJsonSchema
 from penstock.interval import MOMENT_EXAMPLES, MOMENT_PATTERN
 from penstock.run.planning import Mode
 from penstock.spec.sandbox import SANDBOX_EXAMPLE, SANDBOX_PATTERN
-from penstock.spec.steps import CHALLENGERS_EXAMPLE, CHALLENGERS_PATTERN, CHOICE_PATTERN, MODEL_EXAMPLES, VERSION_EXAMPLE, VERSION_PATTERN
+from penstock.spec.steps import (
+    CHALLENGERS_EXAMPLE,
+    CHALLENGERS_PATTERN,
+    CHOICE_PATTERN,
+    MODEL_EXAMPLES,
+    VERSION_EXAMPLE,
+    VERSION_PATTERN,
+)
 
 LABELS = {
     "pipeline": "Pipeline",

@@ -349,7 +349,9 @@ def test_the_real_flow_scores_a_sandbox_and_sends_no_event(shop: Shop, monkeypat
 
     state = score(str(draft), start="2026-01-02", end="2026-01-04", mode="backfill", sandbox="lower", return_state=True)
     draft.write_text(CHANGED.replace("min_value: 10}", "min_value: 10000}"))
-    halted = score(str(draft), start="2026-01-01", end="2026-01-02", mode="backfill", sandbox="lower", return_state=True)
+    halted = score(
+        str(draft), start="2026-01-01", end="2026-01-02", mode="backfill", sandbox="lower", return_state=True
+    )
 
     assert state.is_completed(), state.message
     assert not halted.is_completed()
