@@ -60,7 +60,7 @@ def backfill(
             parallel = 1
         pinned = pin_models(asked)
         logger.info("%s", describe_pins(pinned))
-        with fanning_out(asked, pinned.pins, logger) as fan_out:
+        with fanning_out(asked, pinned, logger) as fan_out:
             page = BackfillPage(asked, pinned, todo.intervals)
             left = undone = todo.intervals
             for _ in range(ROUNDS):

@@ -26,6 +26,7 @@ from penstock.tasks.events import announce, announce_drift, announce_halt, end_s
 from penstock.tasks.flow_parameters import serialize_without_fastapi
 from penstock.tasks.form import (
     IN_CODE,
+    ChallengersField,
     DryRunField,
     EndField,
     ModeField,
@@ -73,6 +74,7 @@ def score(
     dry_run: DryRunField = False,
     scored_by: ScoredByField = "",
     sandbox: SandboxField = "",
+    challengers: ChallengersField = "",
 ) -> State[object]:
     """Score the due intervals of a pipeline.
 
@@ -92,16 +94,20 @@ def score(
             the range may be empty.
         sandbox: Score into the sandbox of this name, beside what readers see, and notify nobody. Start it from
             score/any_pipeline. Empty: no sandbox.
+        challengers: The version of each challenger, as card-risk@challenger=card-risk@4, separated by commas. A
+            backfill sets them for all of its intervals. Empty: those of now.
     """
     freeze_libraries()
     now, logger = datetime.now(UTC), get_run_logger()
     known: Pipeline | None = None
     try:
-        asked = read_asked_score(pipeline, mode, start, end, model, partition_rows, dry_run, scored_by, sandbox)
+        asked = read_asked_score(
+            pipeline, mode, start, end, model, partition_rows, dry_run, scored_by, sandbox, challengers
+        )
         known = spec = asked.pipeline
         rows = asked.partition_rows
         pins = resolve_models(spec, asked.model)
-        challengers = resolve_challengers(spec, pins)
+        beside = resolve_challengers(spec, pins, asked.challengers)
         if any(source.kind == "log" for source in spec.sources.values()):
             collect_logs(whole(spec))
         todo = plan(whole(spec), now, asked.mode, asked.start, asked.end, asked.scored_by)
@@ -126,7 +132,7 @@ def score(
             score_one = prepare_subflow(score_interval, task_runner)
             ended = []
             for each in todo.intervals:
-                given = (whole(spec), whole(each), whole(pins), rows, whole(challengers))
+                given = (whole(spec), whole(each), whole(pins), rows, whole(beside))
                 state = score_one(*given, return_state=True)
                 if must_read_again(state):  # all partitions must be read again, in another run
                     state = score_one(*given, return_state=True)

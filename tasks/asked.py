@@ -19,7 +19,7 @@ from penstock.promotion.specs import PromotingPipelines, find_promoting
 from penstock.run.planning import Mode
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sandbox import as_sandbox
-from penstock.spec.steps import choose_models, read_version
+from penstock.spec.steps import choose_challengers, choose_models, read_version
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
 from penstock.tasks.deployed import ANY_PIPELINE
 from penstock.tasks.form import LABELS, MOST_PARALLEL, MOST_ROWS
@@ -42,6 +42,7 @@ class AskedScore:
     partition_rows: int | None
     dry_run: bool
     scored_by: str
+    challengers: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def read_asked_score(
     dry_run: object,
     scored_by: object = "",
     sandbox: object = "",
+    challengers: object = "",
 ) -> AskedScore:
     """Read the parameters of the scoring flow.
 
@@ -93,11 +95,13 @@ def read_asked_score(
         reader.read("partition_rows", partition_rows, lambda value: _read_number(value, 0, MOST_ROWS)),
         reader.read("dry_run", dry_run, _read_flag),
         reader.read("scored_by", scored_by, lambda value: _read_version(value, mode)),
+        reader.read("challengers", challengers, lambda value: _read_challengers(value, spec)),
     )
     reader.refuse_wrong()
-    known, start_at, end_at, models, rows, is_dry, version = asked
+    known, start_at, end_at, models, rows, is_dry, version, beside = asked
     assert spec is not None
-    return AskedScore(spec, known or "due", start_at, end_at, models or "", rows or None, bool(is_dry), version or "")
+    choices = (models or "", rows or None, bool(is_dry), version or "", beside or "")
+    return AskedScore(spec, known or "due", start_at, end_at, *choices)
 
 
 def read_asked_backfill(
@@ -192,6 +196,12 @@ def _read_model(value: object, spec: Pipeline | None) -> str:
     return choice
 
 
+def _read_challengers(value: object, spec: Pipeline | None) -> str:
+    choice = "" if value is None else str(value)
+    choose_challengers(spec.challengers if spec else (), choice)
+    return choice
+
+
 def _read_sandbox(value: object, spec: Pipeline | None) -> Pipeline | None:
     """Return the pipeline of a sandbox. Without a name of one, it is the pipeline itself.
 
@@ -199,9 +209,10 @@ def _read_sandbox(value: object, spec: Pipeline | None) -> Pipeline | None:
     """
     if not value or spec is None:
         return spec
+    made = as_sandbox(spec, str(value))
     if _own_parameter("pipeline") is not None:
         raise ValueError(f"start a sandbox from `score/{ANY_PIPELINE}`, so that no scheduled run waits for it.")
-    return as_sandbox(spec, str(value))
+    return made
 
 
 def _read_version(value: object, mode: object) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from penstock.database.connections import close_engines
+from penstock.errors import ModelError
 from penstock.interval import as_utc
 from penstock.ledger.backfills import PinnedBackfill, end_backfills, pin_backfill
 from penstock.ledger.coverage import read_coverage
@@ -19,7 +20,7 @@ from penstock.run.planning import Mode, Plan, PlannedInterval, plan_range
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import IcebergSource, SqlSource
-from penstock.spec.steps import choose_models
+from penstock.spec.steps import ModelRef, choose_models
 from penstock.tasks.ledger_record import open_ledger
 from penstock.tasks.process_resources import connect, registry
 from penstock.tasks.retries import RETRIED
@@ -81,9 +82,20 @@ def pin_models(asked: Backfill) -> PinnedBackfill:
         *asked.range_in_utc,
         restate=asked.restate_since is not None,
         resolve=resolve,
+        resolve_challenger=_find_version,
     )
     close_files(pipeline)
     return pinned
+
+
+def _find_version(ref: ModelRef) -> str | None:
+    """Return the version of a challenger as `name@version`. None if there is none: the backfill does without it."""
+    try:
+        pin = registry().resolve(ref)
+    except ModelError as error:
+        get_run_logger().warning("challenger %s is not scored: %s", ref, error)
+        return None
+    return f"{pin.name}@{pin.version}"
 
 
 @task(name="end-backfill", **RETRIED)

@@ -101,6 +101,8 @@ def _write_row(planned: PlannedInterval, run: IntervalRun | None) -> str:
 def describe_pins(pinned: PinnedBackfill) -> str:
     """Say with which model versions every interval is scored, and where they come from."""
     versions = f"scored with {', '.join(map(str, pinned.pins.values()))}"
+    if beside := [version.replace("@", "/") for version in pinned.challengers.values() if version]:
+        versions += f" and {'the challenger' if len(beside) == 1 else 'the challengers'} {', '.join(beside)}"
     if pinned.continues is None:
         return versions
     return (

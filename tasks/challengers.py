@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from penstock.run_types import (
     ChallengerResult,
     Challengers,
     Features,
+    LeftOut,
     ModelPin,
     Partition,
     Pins,
@@ -22,7 +24,7 @@ from penstock.run_types import (
     pin_challengers,
 )
 from penstock.spec.pipeline import Pipeline
-from penstock.spec.steps import ModelRef
+from penstock.spec.steps import ModelRef, choose_challengers
 from penstock.tasks.events import announce_challenger
 from penstock.tasks.inputs import whole
 from penstock.tasks.process_resources import registry, scoring_steps
@@ -31,6 +33,7 @@ from penstock.tasks.retries import ONCE, RETRIED
 logger = logging.getLogger(__name__)
 TRIED_TWICE = RETRIED | {"retries": 1}
 """Fewer tries than the champion's tasks have, because the champion waits for its challengers."""
+_NOT_FOUND = "it was not found when the backfill of this interval began"
 
 
 @task(name="resolve-challenger", task_run_name="resolve {ref}", **TRIED_TWICE)
@@ -39,9 +42,17 @@ def resolve_challenger(ref: ModelRef) -> ModelPin:
     return registry().resolve(ref)
 
 
-def resolve_challengers(pipeline: Pipeline, pins: Pins) -> Challengers:
-    """Pin a version of each challenger of the spec. One that cannot be found is left out."""
-    found = pin_challengers(pipeline.challengers, deciding_model(pins), resolve_challenger)
+def resolve_challengers(pipeline: Pipeline, pins: Pins, choice: str = "") -> Challengers:
+    """Pin a version of each challenger of the spec. One that cannot be found is left out.
+
+    Args:
+        choice: Versions that a backfill has chosen for all of its intervals, as `choose_challengers` reads them.
+    """
+    chosen = choose_challengers(pipeline.challengers, choice)
+    wanted = [each.model_copy(update={"model": ref}) for each, ref in chosen.items() if ref]
+    found = pin_challengers(wanted, deciding_model(pins), resolve_challenger)
+    absent = tuple(LeftOut(str(each.model), _NOT_FOUND, failed=True) for each, ref in chosen.items() if ref is None)
+    found = replace(found, left_out=(*absent, *found.left_out))
     for each in found.left_out:
         get_run_logger().log(
             logging.WARNING if each.failed else logging.INFO, "challenger %s is not scored: %s", each.model, each.why

@@ -25,9 +25,10 @@ from prefect.states import Cancelled
 
 from penstock.errors import SettingsError
 from penstock.interval import iso
+from penstock.ledger.backfills import PinnedBackfill
 from penstock.run.planning import PlannedInterval
-from penstock.run_types import Pins, interval_key
-from penstock.spec.steps import write_choice
+from penstock.run_types import interval_key
+from penstock.spec.steps import write_challengers, write_choice
 from penstock.tasks.backfill import Backfill
 from penstock.tasks.deployed import ANY_PIPELINE
 from penstock.tasks.outcome import FlowOutcome, read_outcome
@@ -68,10 +69,11 @@ class IntervalRun:
 class FanOut:
     """The flow runs of a backfill's intervals. `runs` has the last one of each, by the interval's key."""
 
-    def __init__(self, client: SyncPrefectClient, asked: Backfill, pins: Pins, logger: Logger) -> None:
+    def __init__(self, client: SyncPrefectClient, asked: Backfill, pinned: PinnedBackfill, logger: Logger) -> None:
         self._client = client
         self._asked = asked
-        self._model = write_choice({step: f"{pin.name}@{pin.version}" for step, pin in pins.items()})
+        models = {step: f"{pin.name}@{pin.version}" for step, pin in pinned.pins.items()}
+        self._versions = {"model": write_choice(models), "challengers": write_challengers(pinned.challengers)}
         self._logger = logger
         self._deployment = _read_deployment(client)
         self.runs: dict[str, IntervalRun] = {}
@@ -139,7 +141,7 @@ class FanOut:
                     "mode": asked.mode,
                     "start": iso(interval.start),
                     "end": iso(interval.end),
-                    "model": self._model,
+                    **self._versions,
                 },
                 tags=[asked.pipeline.name, "backfill"],
                 idempotency_key=f"penstock {asked.mode} {asked.pipeline.name} {interval.key} {number}",
@@ -194,14 +196,14 @@ class FanOut:
 
 
 @contextmanager
-def fanning_out(asked: Backfill, pins: Pins, logger: Logger) -> Iterator[FanOut]:
+def fanning_out(asked: Backfill, pinned: PinnedBackfill, logger: Logger) -> Iterator[FanOut]:
     """Give the backfill's flow runs. If the block ends early, cancel those that have not begun.
 
     Raises:
         SettingsError: the Prefect server has no deployment that takes any pipeline.
     """
     with get_client(sync_client=True) as client:
-        fan_out = FanOut(client, asked, pins, logger)
+        fan_out = FanOut(client, asked, pinned, logger)
         done = False
         try:
             yield fan_out

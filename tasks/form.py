@@ -14,7 +14,14 @@ from pydantic import Field, WithJsonSchema
 from penstock.interval import MOMENT_EXAMPLES, MOMENT_PATTERN
 from penstock.run.planning import Mode
 from penstock.spec.sandbox import SANDBOX_EXAMPLE, SANDBOX_PATTERN
-from penstock.spec.steps import CHOICE_PATTERN, MODEL_EXAMPLES, VERSION_EXAMPLE, VERSION_PATTERN
+from penstock.spec.steps import (
+    CHALLENGERS_EXAMPLE,
+    CHALLENGERS_PATTERN,
+    CHOICE_PATTERN,
+    MODEL_EXAMPLES,
+    VERSION_EXAMPLE,
+    VERSION_PATTERN,
+)
 
 LABELS = {
     "pipeline": "Pipeline",
@@ -22,6 +29,7 @@ LABELS = {
     "start": "Begin of the range",
     "end": "End of the range",
     "model": "Model",
+    "challengers": "Challengers",
     "partition_rows": "Rows of a partition",
     "dry_run": "Dry run",
     "scored_by": "Scored by",
@@ -64,6 +72,8 @@ StartField = Annotated[datetime | str, _MOMENT, _label("start")]
 EndField = Annotated[datetime | str, _MOMENT, _label("end")]
 ModelField = Annotated[str, _text(CHOICE_PATTERN, MODEL_EXAMPLES), _label("model")]
 """A model, as in `card-risk@champion`, or several by step. May be empty."""
+ChallengersField = Annotated[str, _text(CHALLENGERS_PATTERN, CHALLENGERS_EXAMPLE), _label("challengers")]
+"""Versions of challengers by their names in the spec, as in `card-risk@challenger=card-risk@4`. May be empty."""
 RowsField = Annotated[int, Field(ge=0, le=MOST_ROWS), _label("partition_rows")]
 """Most rows of a partition, or 0 for the pipeline's own limit."""
 DryRunField = Annotated[bool, _label("dry_run")]

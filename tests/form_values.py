@@ -86,6 +86,26 @@ TYPED = (
     ),
     Typed("scored_by", "card-risk/3", run="Scored by: only a restate takes it."),
     Typed(
+        "sandbox",
+        "New-Limit",
+        "'up to 20 lower-case letters and digits, as in lowerlimit' was expected",
+        "Sandbox: sandbox `New-Limit` is no name of a sandbox. Take up to 20 lower-case letters and digits, as in "
+        "lowerlimit. For example `newlimit`.",
+    ),
+    Typed(
+        "sandbox",
+        "newlimit",
+        run="Sandbox: start a sandbox from `score/any_pipeline`, so that no scheduled run waits for it.",
+    ),
+    Typed(
+        "challengers",
+        "newest",
+        "'name@alias=name@version, as in card-risk@challenger=card-risk@4' was expected",
+        "Challengers: `newest` chooses no challengers. Write name@alias=name@version, as in "
+        "card-risk@challenger=card-risk@4.",
+    ),
+    Typed("challengers", "card-risk@challenger=card-risk@4"),
+    Typed(
         "pipeline",
         "demand",
         "'demand' is not one of ['card-risk']",

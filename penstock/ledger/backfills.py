@@ -1,7 +1,8 @@
 """Backfills in the ledger, and the model versions that each one pinned."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from penstock.ledger.pins import read_pins, write_pins
 from penstock.ledger.tables import backfills
 from penstock.run_types import Pins
 from penstock.spec.pipeline import Pipeline
+from penstock.spec.steps import ModelRef
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class PinnedBackfill:
     pins: Pins
     continues: datetime | None
     """When the unfinished backfill of the same range began whose pins it takes. None: the pins are its own."""
+    challengers: Mapping[str, str | None] = field(default_factory=dict)
+    """By the name of a challenger in the spec: its version as `name@version`. None: it was not found."""
 
 
 def pin_backfill(
@@ -33,6 +37,7 @@ def pin_backfill(
     *,
     restate: bool,
     resolve: Callable[[], Pins],
+    resolve_challenger: Callable[[ModelRef], str | None] = str,
 ) -> PinnedBackfill:
     """Return the versions of a backfill. Repeating it for the same flow run returns the same ones.
 
@@ -42,24 +47,29 @@ def pin_backfill(
     Args:
         start, end: The range; None is open.
         resolve: Looks the versions up. Called only where none are pinned yet.
+        resolve_challenger: Looks the version of a challenger up, as `name@version`. None: it is not found. Called for
+            each challenger of the spec that is not pinned yet.
     """
     migrate(database)
     with database.writing() as connection:
         mine = sa.select(backfills).where(backfills.c.flow_run_id == flow_run_id)
         row = connection.execute(mine).mappings().first()
         if row is not None:
-            return PinnedBackfill(read_pins(row["pins"]), row["continues"])
+            return PinnedBackfill(read_pins(row["pins"]), row["continues"], json.loads(row["challengers"] or "{}"))
         place = destination_name(connection, pipeline.destination)
         unfinished = (backfills.c.destination == place, backfills.c.ended_at.is_(None), *_touches(start, end))
         now = database.now(connection)
         if restate:
             connection.execute(sa.update(backfills).where(*unfinished).values(ended_at=now))
-            pins, continues = resolve(), None
+            before, pins, continues = None, resolve(), None
         else:
             newest = sa.select(backfills).where(*unfinished).order_by(backfills.c.started_at.desc()).limit(1)
             before = connection.execute(newest).mappings().first()
             pins = read_pins(before["pins"]) if before else resolve()
             continues = (before["continues"] or before["started_at"]) if before else None
+        known = json.loads((before and before["challengers"]) or "{}")
+        wanted = (each.model for each in pipeline.challengers)
+        challengers = {str(ref): known[str(ref)] if str(ref) in known else resolve_challenger(ref) for ref in wanted}
         connection.execute(
             backfills.insert().values(
                 flow_run_id=flow_run_id,
@@ -68,11 +78,12 @@ def pin_backfill(
                 range_start=start,
                 range_end=end,
                 pins=write_pins(pins),
+                challengers=json.dumps(challengers),
                 continues=continues,
                 started_at=now,
             )
         )
-    return PinnedBackfill(pins, continues)
+    return PinnedBackfill(pins, continues, challengers)
 
 
 def end_backfills(database: Database, pipeline: Pipeline, start: datetime | None, end: datetime | None) -> None:

@@ -142,6 +142,7 @@ backfills = sa.Table(
     sa.Column("continues", UtcDateTime),  # when the first of the backfills began whose pins it has
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("ended_at", UtcDateTime),
+    sa.Column("challengers", sa.Text, info={"since": 10}),  # JSON: by name in the spec, `name@version`; null: not found
     info={"since": 8},
 )
 """The versions that a backfill pinned. Without `ended_at` some of its intervals are not published yet."""

@@ -27,6 +27,10 @@ _STEP_NAME = r"[a-z][a-z0-9_]{0,23}"
 _ONE_STEP = rf"{_STEP_NAME} *= *{_ONE_MODEL}"
 CHOICE_PATTERN = rf"{_ONE_MODEL}|{_ONE_STEP}( *, *{_ONE_STEP})*"
 """Models as people choose them for a run: `card-risk@champion`, or by step `screen=screen@2, deep=deep@3`."""
+_ONE_CHALLENGER = rf"{_ONE_MODEL} *= *({_ONE_MODEL}|none)"
+CHALLENGERS_PATTERN = rf"{_ONE_CHALLENGER}( *, *{_ONE_CHALLENGER})*"
+"""Versions of challengers as a backfill fixes them for its runs: `card-risk@challenger=card-risk@4`, or `=none`."""
+CHALLENGERS_EXAMPLE = "name@alias=name@version, as in card-risk@challenger=card-risk@4"
 MODEL_EXAMPLES = "name@alias or name@version, as in card-risk@champion"
 VERSION_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}/[1-9][0-9]{0,8}"
 VERSION_EXAMPLE = "name/version, as in card-risk/3"
@@ -163,6 +167,29 @@ def choose_models(steps: Sequence[ScoreStep], choice: str = "") -> dict[str, Mod
 def write_choice(versions: Mapping[str, str]) -> str:
     """Write `name@version` by step as one choice of models, as `choose_models` reads it."""
     return ",".join(f"{step}={version}" for step, version in versions.items())
+
+
+def choose_challengers(challengers: Sequence[Challenger], choice: str = "") -> dict[Challenger, ModelRef | None]:
+    """Return the model of each challenger: the spec's own, or what is chosen instead. None: it is left out.
+
+    Args:
+        choice: `name@alias=name@version`, several with commas, or `name@alias=none`; empty for none. Names that the
+            spec does not have are passed over, because it may have changed since a backfill began.
+
+    Raises:
+        SettingsError: it is not written so.
+    """
+    if choice and not re.fullmatch(CHALLENGERS_PATTERN, choice):
+        raise SettingsError(f"`{choice[:60]}` chooses no challengers", f"Write {CHALLENGERS_EXAMPLE}.")
+    pairs = (part.partition("=") for part in choice.split(",") if part)
+    chosen = {name.strip(): version.strip() for name, _, version in pairs}
+    versions = {each: chosen.get(str(each.model), str(each.model)) for each in challengers}
+    return {each: None if version == "none" else parse_model(version) for each, version in versions.items()}
+
+
+def write_challengers(versions: Mapping[str, str | None]) -> str:
+    """Write the version of each challenger, or None, as one choice that `choose_challengers` reads."""
+    return ",".join(f"{name}={version or 'none'}" for name, version in versions.items())
 
 
 def parse_model(text: str) -> ModelRef:

@@ -140,24 +140,30 @@ def test_a_halted_interval_stops_no_other_and_the_next_backfill_scores_only_that
 
 @pytest.mark.usefixtures("worker")
 def test_a_resumed_backfill_scores_the_rest_with_the_version_of_the_first(works: Works) -> None:
-    def versions() -> set[str]:
-        return {run.model_version for run in works.ledger(name) if run.state == "published"}
+    def versions(variant: str = "live") -> set[str]:
+        found = [run for run in works.ledger(name) if run.state == "published" and run.variant.startswith(variant)]
+        return {run.model_version for run in found}
 
     store = works.settings.models_folder
     train_model(store, "moved")
-    name = works.deploy("moved", **{"card-risk@champion": "moved@champion"})
+    train_model(store, "beside", alias="challenger")
+    beside = "moved@champion\nchallengers: [{model: beside@challenger}]"
+    name = works.deploy("moved", **{"card-risk@champion": beside})
     change(works, "update payments set amount = null where created_at >= '2026-01-02' and created_at < '2026-01-03'")
     assert read_outcome(works.backfill(name, **RANGE)) == "halted"
     train_model(store, "moved")  # the alias moves to version 2
+    train_model(store, "beside", alias="challenger")
     change(works, "update payments set amount = 10 where amount is null")
 
     resumed = works.backfill(name, **RANGE)
 
-    assert "scored with moved/1, the versions of the unfinished backfill" in told(resumed)[1]
-    assert versions() == {"1"}
+    assert "scored with moved/1 and the challenger beside/1, the versions of the unfinished" in told(resumed)[1]
+    assert versions() == versions("shadow:") == {"1"}
+    assert len([run for run in works.ledger(name) if run.variant == "shadow:beside/1"]) == 4  # one was halted first
     restated = works.backfill(name, restate=True, **RANGE)
-    assert told(restated) == ("Completed", "3 intervals published; scored with moved/2")
-    assert versions() == {"2"}
+    scored_with = "scored with moved/2 and the challenger beside/2"
+    assert told(restated) == ("Completed", f"3 intervals published; {scored_with}")
+    assert versions() == versions("shadow:beside/2") == {"2"}
     assert "scored with moved/2" in artifacts(works, restated.id)["markdown"]
 
 

@@ -77,3 +77,28 @@ def test_a_restate_takes_the_versions_of_now_and_ends_unfinished_ones(warehouse:
 
     assert restate == PinnedBackfill(version(2), None)
     assert pin(warehouse, "c", (0, 8), champion=3).pins == version(2)  # the restate itself is unfinished
+
+
+def begin(database: Database, flow_run: str, versions: dict[str, str], *names: str, restate: bool = False) -> Any:
+    """Begin a backfill of eight days with challengers, while aliases stand for versions."""
+    wanted = [{"model": name} for name in names]
+    pipeline = PIPELINE.model_copy(update={"challengers": wanted})
+    return pin_backfill(
+        *(database, pipeline, flow_run, FIRST, FIRST + timedelta(days=8)),
+        restate=restate,
+        resolve=lambda: version(1),
+        resolve_challenger=lambda ref: versions.get(str(ref)),
+    ).challengers
+
+
+def test_a_backfill_keeps_the_versions_of_its_challengers_too(warehouse: Database) -> None:
+    first = begin(warehouse, "a", {"r@new": "r@2"}, "r@new", "r@odd")
+    later = {"r@new": "r@3", "r@odd": "r@3", "r@more": "r@4"}
+
+    again = begin(warehouse, "a", later, "r@new", "r@odd")
+    continued = begin(warehouse, "b", later, "r@new", "r@odd", "r@more")
+    restated = begin(warehouse, "c", later, "r@new", restate=True)
+
+    assert first == again == {"r@new": "r@2", "r@odd": None}
+    assert continued == {"r@new": "r@2", "r@odd": None, "r@more": "r@4"}
+    assert restated == {"r@new": "r@3"}

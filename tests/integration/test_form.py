@@ -77,7 +77,8 @@ def test_the_form_and_the_run_say_of_each_value_what_the_table_says(
     name, state = run(prefect_client, flow_run)
 
     pipeline = typed.value if typed.field == "pipeline" else "card-risk"
-    assert name == " ".join(filter(None, (pipeline, "backfill", typed.begin, "(dry run)")))
+    sandbox = f"sandbox:{typed.value}" if typed.field == "sandbox" else ""
+    assert name == " ".join(filter(None, (pipeline, sandbox, "backfill", typed.begin, "(dry run)")))
     assert state.is_failed() == bool(typed.run)
     if typed.run:
         assert state.message == typed.run

@@ -91,4 +91,5 @@ def test_sql_text_is_written_only_where_names_alone_are_put_in() -> None:
         "penstock/sources/text/refused_rows.py",
         "penstock/sources/text/staging.py",
         "penstock/upkeep/rename.py",
+        "penstock/upkeep/sandboxes.py",
     }
