@@ -165,7 +165,9 @@ def _draw_phones(size: Size, begin: datetime, home: Numbers, usual: Numbers) -> 
 def _merge(some: Payments, others: Payments) -> Payments:
     """Return both in the order of time."""
     order = np.argsort(np.concatenate([some.second, others.second]), kind="stable")
-    return Payments(*(np.concatenate([getattr(some, f.name), getattr(others, f.name)])[order] for f in fields(Payments)))
+    return Payments(
+        *(np.concatenate([getattr(some, f.name), getattr(others, f.name)])[order] for f in fields(Payments))
+    )
 
 
 def _bout_seconds(rng: np.random.Generator, bouts: _Bouts) -> Numbers:

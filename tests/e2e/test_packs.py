@@ -255,9 +255,7 @@ def read_judged(played: Played, name: str, measured: Measured) -> tuple[Numbers,
     return joined["score"].to_numpy(float), joined["label"].to_numpy(float), groups
 
 
-def expect_metrics(
-    played: Played, name: str, scores: Numbers, labels: Numbers, groups: list[str]
-) -> dict[str, float]:
+def expect_metrics(played: Played, name: str, scores: Numbers, labels: Numbers, groups: list[str]) -> dict[str, float]:
     if groups:
         places = [np.flatnonzero(np.array(groups) == group) for group in dict.fromkeys(groups)]
         relevant = [at for at in places if labels[at].any()]

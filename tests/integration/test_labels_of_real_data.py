@@ -90,7 +90,9 @@ class Bank:
 
     def scores_of(self, run_id: str) -> Numbers:
         """Return a run's scores by holder. NaN: another run scored the holder."""
-        rows = self.project.query("warehouse", f"select id, score from credit_scores__history where run_id = '{run_id}'")
+        rows = self.project.query(
+            "warehouse", f"select id, score from credit_scores__history where run_id = '{run_id}'"
+        )
         scores = np.full(len(self.missed), np.nan)
         scores[rows["id"].to_numpy() - TRAINED - 1] = rows["score"].to_numpy()
         return scores
