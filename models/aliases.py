@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import Field, ValidationError
 
-from penstock.errors import ModelRefused
+from penstock.errors import AliasMoved, ModelRefused
 from penstock.models.manifest import MODEL_NAME
 from penstock.models.store import ModelStore
 from penstock.spec.parts import Part, UtcDatetime
@@ -24,6 +24,10 @@ class AliasMove(Part):
     by: str = ""
     """Who moved it, as the person typed it. Empty: no name was given."""
     note: str = ""
+    evidence: str = ""
+    """Digest of the evidence that the move rests on. Empty: the alias was moved by hand."""
+    flow_run_id: str = ""
+    """The flow run that moved it. Empty: the alias was moved by hand."""
 
 
 class Aliases(Part):
@@ -65,6 +69,27 @@ def move_alias(
         return after.model_dump_json(indent=2).encode()
 
     store.update(model, f"{model}/{ALIASES_FILE}", _ALIASES_BYTES, move)
+
+
+def move_promoted(store: ModelStore, model: str, move: AliasMove) -> None:
+    """Point an alias at the version of a promotion, once for its evidence, and record the move.
+
+    Nothing is written if the history has a move with this evidence already.
+
+    Raises:
+        AliasMoved: the alias does not name `move.previous` any more.
+    """
+
+    def change(content: bytes | None) -> bytes | None:
+        known = Aliases() if content is None else _parse(store, model, content)
+        if any(other.evidence == move.evidence for other in known.history):
+            return None
+        if (present := known.aliases.get(move.alias)) != move.previous:
+            raise AliasMoved(model, move.alias, move.previous or "", present or "")
+        after = Aliases(aliases=known.aliases | {move.alias: move.version}, history=(*known.history, move))
+        return after.model_dump_json(indent=2).encode()
+
+    store.update(model, f"{model}/{ALIASES_FILE}", _ALIASES_BYTES, change)
 
 
 def _parse(store: ModelStore, model: str, content: bytes) -> Aliases:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from penstock.errors import ModelNotFound, ModelRefused
-from penstock.models.aliases import Aliases, AliasMove, check_alias, move_alias, read_aliases
+from penstock.models.aliases import Aliases, AliasMove, check_alias, move_alias, move_promoted, read_aliases
 from penstock.models.expected import Expected
 from penstock.models.feature_names import GivenNames
 from penstock.models.manifest import MANIFEST_FILE, MODEL_NAME, VERSION, Link, Manifest
@@ -218,6 +218,17 @@ class Registry:
         self.store.check_writable()
         self.manifest(name, version)
         move_alias(self.store, name, alias, version, now or datetime.now(UTC), by, note)
+
+    def promote_once(self, name: str, move: AliasMove) -> None:
+        """Move an alias as a promotion with evidence decided. Repeating it changes nothing.
+
+        Raises:
+            AliasMoved: the alias does not name `move.previous` any more.
+            ModelNotFound: there is no such version.
+        """
+        self.store.check_writable()
+        self.manifest(name, move.version)
+        move_promoted(self.store, name, move)
 
     def _store(self, draft: Manifest, content: bytes) -> Manifest:
         """Add the version whole. If its number is taken by then, try the next."""

@@ -15,6 +15,7 @@ from prefect.exceptions import ObjectNotFound
 
 from penstock.errors import SpecError, UsageError, WrongParameters, nearest
 from penstock.interval import parse_moment
+from penstock.promotion.specs import PromotingPipelines, find_promoting
 from penstock.run.planning import Mode
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import choose_models, read_version
@@ -52,6 +53,14 @@ class AskedBackfill:
     end: datetime | None
     parallel: int
     restate: bool
+
+
+@dataclass(frozen=True)
+class AskedPromotion:
+    """What one run of the flow that promotes is to do."""
+
+    promoting: PromotingPipelines
+    ask_again: bool
 
 
 def read_asked_score(
@@ -122,6 +131,21 @@ def read_asked_labels(pipeline: object) -> Pipeline:
     reader.refuse_wrong()
     assert spec is not None
     return spec
+
+
+def read_asked_promotion(model: object, ask_again: object) -> AskedPromotion:
+    """Read the parameters of the flow that promotes a model.
+
+    Raises:
+        WrongParameters: no pipeline promotes the model, two of them differ, or the deployment is another model's.
+        SpecError: a file of the pipelines folder is wrong.
+    """
+    reader = _Reader()
+    promoting = reader.read("model", model, _find_own_promoting)
+    again = reader.read("ask_again", ask_again, _read_flag)
+    reader.refuse_wrong()
+    assert promoting is not None
+    return AskedPromotion(promoting, bool(again))
 
 
 class _Reader:
@@ -196,7 +220,7 @@ def _load_own(value: object, flow: str = "score") -> Pipeline:
 
     A deployment whose own parameters name a pipeline has that pipeline's history, tags and slot.
     """
-    own = _own_pipeline()
+    own = _own_parameter("pipeline")
     if own is not None and value != own:
         does, instead = ("scores", ", or from `score/any_pipeline`") if flow == "score" else ("works on", "")
         raise ValueError(
@@ -206,14 +230,25 @@ def _load_own(value: object, flow: str = "score") -> Pipeline:
     return load_pipeline(find_pipeline_file(str(value), Path(settings().pipelines)))
 
 
-def _own_pipeline() -> Any:
-    """Return the pipeline that this flow run's own deployment names. None without a deployment."""
+def _find_own_promoting(value: object) -> PromotingPipelines:
+    """Return the pipelines that promote a model, unless this flow run comes from the deployment of another one."""
+    own = _own_parameter("model")
+    if own is not None and value != own:
+        raise ValueError(
+            f"the deployment `promote/{own}` promotes only `{own}`, not `{_show(value)}`. Start the run from that "
+            "model's own deployment."
+        )
+    return find_promoting(Path(settings().pipelines), str(value))
+
+
+def _own_parameter(name: str) -> Any:
+    """Return a parameter of this flow run's own deployment. None without a deployment."""
     context = FlowRunContext.get()
     deployment_id = context.flow_run.deployment_id if context and context.flow_run else None
     if deployment_id is None:
         return None
     try:
         with get_client(sync_client=True) as client:
-            return client.read_deployment(deployment_id).parameters.get("pipeline")
+            return client.read_deployment(deployment_id).parameters.get(name)
     except ObjectNotFound:  # deleted since the run was scheduled
         return None

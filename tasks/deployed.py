@@ -31,6 +31,8 @@ ANY_PIPELINE = "any_pipeline"
 """Name of the deployments that take any pipeline. A pipeline's own name cannot contain the underscore."""
 LABELS_ENTRYPOINT = "penstock.flows.labels.labels"
 """Of the deployments that collect labels. They have the names of their pipelines, as those that score have."""
+PROMOTION_ENTRYPOINT = "penstock.flows.promotion.promote"
+"""Of the deployments that promote a model. They have the names of their models, which pipelines may have too."""
 _PAGE = 200
 
 
@@ -58,16 +60,16 @@ def read_schedule_states(client: SyncPrefectClient, names: Collection[str]) -> d
     """Return the schedule of each of these pipelines that is deployed on the server."""
     states: dict[str, ScheduleState] = {}
     for deployment in list_ours(client) if names else ():
-        if deployment.name in names and deployment.name != ANY_PIPELINE and not collects_labels(deployment):
+        if deployment.name in names and is_scoring(deployment):
             pause = read_pause(client, deployment)
             planned = bool(deployment.schedules) and pause is None
             states[deployment.name] = ScheduleState(find_next_run(client, deployment) if planned else None, pause)
     return states
 
 
-def collects_labels(deployment: DeploymentResponse) -> bool:
-    """Whether the deployment collects a pipeline's labels."""
-    return deployment.entrypoint == LABELS_ENTRYPOINT
+def is_scoring(deployment: DeploymentResponse) -> bool:
+    """Whether the deployment scores one pipeline. The others collect labels, promote a model, or take any pipeline."""
+    return deployment.name != ANY_PIPELINE and deployment.entrypoint not in (LABELS_ENTRYPOINT, PROMOTION_ENTRYPOINT)
 
 
 def find_next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datetime | None:
@@ -92,6 +94,8 @@ def read_pause(client: SyncPrefectClient, deployment: DeploymentResponse) -> Pau
     """Return the pause of a deployment's schedule. None if it is active, or if there is no schedule."""
     if not is_paused(deployment):
         return None
+    if not is_scoring(deployment):
+        return Pause()  # reasons are kept for pipelines
     variable = client.read_variable_by_name(pause_variable(deployment.name))
     value: Any = variable.value if variable else None
     if not isinstance(value, dict) or value.get("schedules") != list_versions(deployment):

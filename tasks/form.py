@@ -26,6 +26,7 @@ LABELS = {
     "scored_by": "Scored by",
     "parallel": "Intervals at once",
     "restate": "Restate",
+    "ask_again": "Ask again",
 }
 """The form's label of each parameter. Messages name a parameter by it."""
 MOST_ROWS = 100_000_000
@@ -66,5 +67,8 @@ RowsField = Annotated[int, Field(ge=0, le=MOST_ROWS), _label("partition_rows")]
 DryRunField = Annotated[bool, _label("dry_run")]
 ScoredByField = Annotated[str, _text(VERSION_PATTERN, VERSION_EXAMPLE), _label("scored_by")]
 """A model version, as in `card-risk/3`. May be empty."""
+PromotedModelField = Annotated[str, _label("model")]
+"""The name of a model, without alias or version."""
+AskAgainField = Annotated[bool, _label("ask_again")]
 ParallelField = Annotated[int, Field(ge=1, le=MOST_PARALLEL), _label("parallel")]
 RestateField = Annotated[bool, _label("restate")]

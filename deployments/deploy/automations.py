@@ -15,6 +15,8 @@ from prefect.events.schemas.automations import Automation, AutomationCore, Compo
 from penstock.deployments.deploy.changes import Change
 from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import SettingsError, nearest
+from penstock.promotion.specs import PromotingPipelines, group_by_model
+from penstock.spec.parts import write_duration
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.events import FLOW_RUN_FAILED, PERFORMANCE_ALERT
 
@@ -78,6 +80,39 @@ def define_zombie_automation(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> Auto
     )
 
 
+def define_lapse_automation(promoting: PromotingPipelines) -> AutomationCore:
+    """Return the automation that ends a promotion's flow run when nobody has answered in time.
+
+    It is cancelled: nothing was decided. A timeout of Prefect's own would end it as Failed.
+    """
+    within = promoting.promotion.answer_within
+    ended = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")
+    return AutomationCore(
+        name=_names(promoting.model)[4],
+        description=f"Ends a promotion of {promoting.model} that nobody answers within {write_duration(within)}.",
+        tags=[TAG],
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related=[
+                {"prefect.resource.role": "deployment", "prefect.resource.name": promoting.model},
+                {"prefect.resource.role": "flow", "prefect.resource.name": "promote"},
+            ],
+            for_each={"prefect.resource.id"},
+            after={"prefect.flow-run.Suspended"},
+            expect={f"prefect.flow-run.{state}" for state in ("Resuming", "Pending", "Running", *ended)},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=within,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CANCELLED,
+                message=f"Lapsed: nobody answered within {write_duration(within)}. The next run asks again.",
+            )
+        ],
+    )
+
+
 def find_blocks(client: SyncPrefectClient, pipelines: Sequence[Pipeline]) -> dict[str, UUID]:
     """Return the ids of the notification blocks that the pipelines name.
 
@@ -112,13 +147,15 @@ def apply_automations(
     blocks = find_blocks(client, pipelines)
     wanted = [define_zombie_automation()]
     wanted += [automation for pipeline in pipelines for automation in define_automations(pipeline, blocks)]
+    wanted += [define_lapse_automation(each) for each in group_by_model(pipelines).values()]
     found = [a for a in _automations(client) if a.name.startswith(PREFIX) and TAG in a.tags]
     changes = []
     for automation in wanted:
         same_name = [other for other in found if other.name == automation.name]
         changes.append(_put(client, automation, same_name[0] if same_name else None, dry_run))
         found = [other for other in found if other not in same_name[:1]]
-    gone = {name for pipeline in pipelines for name in _names(pipeline.name)}
+    models = {pipeline.model.name for pipeline in pipelines if pipeline.model}
+    gone = {name for subject in {pipeline.name for pipeline in pipelines} | models for name in _names(subject)}
     if whole_folder:
         # Other projects may share the server, so keep automations of pipelines that have a deployment.
         deployed = {name for deployment in _deployments(client) for name in _names(deployment.name)}
@@ -274,11 +311,12 @@ def _block_name(block: BlockDocument) -> str:
     return f"{block.block_type.slug if block.block_type else ''}/{block.name}"
 
 
-def _names(pipeline: str) -> tuple[str, str, str, str]:
-    halt, failure, drift, performance = (
-        f"{PREFIX}{pipeline} on {what}" for what in ("halt", "failure", "drift", "performance")
+def _names(subject: str) -> tuple[str, str, str, str, str]:
+    """Return the names of the automations of a pipeline, or of a model."""
+    halt, failure, drift, performance, lapse = (
+        f"{PREFIX}{subject} on {what}" for what in ("halt", "failure", "drift", "performance", "lapse")
     )
-    return halt, failure, drift, performance
+    return halt, failure, drift, performance, lapse
 
 
 def _what(automation: AutomationCore) -> str:

@@ -1,5 +1,6 @@
 """Define a pipeline's deployment once, for `penstock deploy` and for `prefect.yaml`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,11 +13,12 @@ from penstock.deployments.deploy.work_pool import WORK_POOL
 from penstock.deployments.worker.process import HEARTBEAT_SECONDS
 from penstock.errors import Problem, SpecError
 from penstock.interval import iso
+from penstock.promotion.specs import PromotingPipelines, group_by_model
 from penstock.spec.labels import Labels
 from penstock.spec.parts import Schedule, write_duration
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import DeltaSource, FilesSource, IcebergSource, LogSource, Source, SqlSource
-from penstock.tasks.deployed import ANY_PIPELINE, LABELS_ENTRYPOINT, PENSTOCK_TAG
+from penstock.tasks.deployed import ANY_PIPELINE, LABELS_ENTRYPOINT, PENSTOCK_TAG, PROMOTION_ENTRYPOINT
 
 COLLISION = "ENQUEUE"
 """A run waits while another one is running. With `CANCEL_NEW`, a dead worker would stop the schedule permanently."""
@@ -57,8 +59,8 @@ class Definition:
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """The parameters that a person cannot change in the form: a pipeline's deployment scores only its own."""
-        return {name: value for name, value in self.parameters.items() if name == "pipeline"}
+        """The parameters that a person cannot change in the form: the pipeline or the model of the deployment."""
+        return {name: value for name, value in self.parameters.items() if name in ("pipeline", "model")}
 
     @property
     def job_variables(self) -> dict[str, Any]:
@@ -110,6 +112,33 @@ def _define_labels(pipeline: Pipeline, declared: Labels, file: str) -> Definitio
         schedule=_read_schedule(declared.schedule, file),
         active=declared.schedule.active,
         concurrency_limit=1,
+    )
+
+
+def define_promotions(pipelines: Iterable[Pipeline], file: str) -> list[Definition]:
+    """Return the deployments that promote models, one a model. `file` names the specs in errors.
+
+    Raises:
+        PromotionsDiffer: two pipelines say different things about the alias of one model.
+        SpecError: Prefect cannot read the schedule.
+    """
+    return [_define_promotion(each, file) for each in group_by_model(pipelines).values()]
+
+
+def _define_promotion(promoting: PromotingPipelines, file: str) -> Definition:
+    """Return the deployment that promotes a model. Any number of its runs may wait: the ledger has one question."""
+    schedule = promoting.promotion.schedule
+    return Definition(
+        flow="promote",
+        name=promoting.model,
+        entrypoint=PROMOTION_ENTRYPOINT,
+        description=f"Checks whether the challenger of {promoting.model} may get the alias `{promoting.alias}`, and "
+        + ("asks a person." if promoting.promotion.approval == "person" else "moves it."),
+        version=promoting.fingerprint[:FINGERPRINT_LENGTH],
+        tags=(PENSTOCK_TAG, promoting.model),
+        parameters={"model": promoting.model},
+        schedule=_read_schedule(schedule, file),
+        active=schedule.active,
     )
 
 

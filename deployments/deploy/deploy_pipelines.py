@@ -15,6 +15,7 @@ from penstock.deployments.deploy.definition import (
     define_any_pipeline,
     define_backfill,
     define_pipeline,
+    define_promotions,
     recorded_folder,
 )
 from penstock.deployments.deploy.pauses import describe_paused, keep_pause
@@ -51,12 +52,13 @@ def deploy_pipelines(
         SettingsError: the server does not answer or refuses, a name there belongs to another project, or a block that
             `notify:` names is missing.
         SpecError, SpecErrors: specs do not load. Nothing was deployed.
+        PromotionsDiffer: two pipelines say different things about one model. Nothing was deployed.
         DriftRefused: a model version lacks what the `drift` of its pipeline needs. Nothing was deployed.
     """
     loaded = load_specs(settings, files)
     pipelines = tuple(loaded.values())
     definitions = [each for file, spec in loaded.items() for each in define_pipeline(spec, str(file))]
-    definitions += [define_any_pipeline(), define_backfill()]
+    definitions += [*define_promotions(pipelines, str(settings.pipelines)), define_any_pipeline(), define_backfill()]
     folder = record_project()["folder"]
     with client_of(api_url) as client:
         todo = [_reconciliation(client, each, folder) for each in definitions]

@@ -13,7 +13,7 @@ from penstock.errors import SettingsError, nearest
 from penstock.interval import iso
 from penstock.report.status import Pause
 from penstock.report.status_sections import describe_pause
-from penstock.tasks.deployed import ANY_PIPELINE, collects_labels, list_versions, pause_variable
+from penstock.tasks.deployed import is_scoring, list_versions, pause_variable
 
 NOTE = "The schedule's switch on this page shows whether it is still paused."
 
@@ -24,7 +24,7 @@ def find_deployment(client: SyncPrefectClient, deployed: Sequence[DeploymentResp
     Raises:
         SettingsError: it is not on the server, or it has no schedule.
     """
-    mine = {each.name: each for each in deployed if each.name != ANY_PIPELINE and not collects_labels(each)}
+    mine = {each.name: each for each in deployed if is_scoring(each)}
     if name not in mine:
         raise SettingsError(
             f"no pipeline `{name}` is deployed on the Prefect server.{nearest(name, tuple(mine))}".rstrip("."),

@@ -13,6 +13,7 @@ from penstock.deployments.deploy.definition import (
     define_any_pipeline,
     define_backfill,
     define_pipeline,
+    define_promotions,
     pull_steps,
 )
 from penstock.deployments.deploy.specs import load_specs
@@ -51,9 +52,11 @@ def render_prefect_yaml(settings: Settings, files: Sequence[Path] | None) -> str
 
     Raises:
         SpecError, SpecErrors: specs do not load.
+        PromotionsDiffer: two pipelines say different things about one model.
     """
     specs = load_specs(settings, files)
     definitions = [each for file, spec in specs.items() for each in define_pipeline(spec, str(file))]
+    definitions += define_promotions(specs.values(), str(settings.pipelines))
     definitions += [define_any_pipeline(), define_backfill()]
     body = {
         "name": "penstock",

@@ -32,8 +32,11 @@ SHOWN_IN_FULL = (
 )
 """Short fields, shown with both values. Of other fields only the fact of a change is shown."""
 
-FIXED = "This deployment scores only its own pipeline."
-"""The form's help of a parameter that takes one value."""
+FIXED = {
+    "pipeline": "This deployment scores only its own pipeline.",
+    "model": "This deployment promotes only its own model.",
+}
+"""The form's help of the parameters that take one value."""
 SERVERS_BEGIN = "DTSTART:20200101T000000"
 
 
@@ -133,7 +136,7 @@ def read_form(entrypoint: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
     """
     form = parameter_schema(import_object(entrypoint)).model_dump(mode="json", exclude_unset=True)
     for name, value in fixed.items():
-        form["properties"][name] |= {"readOnly": True, "enum": [value], "description": FIXED}
+        form["properties"][name] |= {"readOnly": True, "enum": [value], "description": FIXED[name]}
     return form
 
 

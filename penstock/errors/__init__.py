@@ -17,6 +17,7 @@ from penstock.errors.models import (
     ModelRefused,
     NotAdditive,
 )
+from penstock.errors.promotions import AliasMoved, NoPromotion, PromotionsDiffer
 from penstock.errors.runs import (
     DestinationMismatch,
     Halted,
@@ -106,6 +107,7 @@ from penstock.errors.values import (
 __all__ = [
     "AcceptRefused",
     "AccessDenied",
+    "AliasMoved",
     "AmbiguousColumns",
     "AmbiguousDate",
     "AmbiguousDialect",
@@ -152,6 +154,7 @@ __all__ = [
     "ModelRefused",
     "NoFiles",
     "NoLabels",
+    "NoPromotion",
     "NoWorkers",
     "NotAdditive",
     "NotMeasured",
@@ -165,6 +168,7 @@ __all__ = [
     "PenstockError",
     "PipelineNotFound",
     "Problem",
+    "PromotionsDiffer",
     "PublishRefused",
     "QueryFailed",
     "Reading",

@@ -17,6 +17,7 @@ from penstock.spec.drift import PREVIOUS, SAME_WEEKDAY
 
 _JUDGED = ("published", "superseded", "withdrawn", "audited", "halted")
 """States of runs that the audit has judged."""
+_AT_ONCE = 500
 
 
 def replace_profiles(connection: sa.Connection, run_id: str, found: Sequence[ColumnProfile]) -> None:
@@ -74,6 +75,18 @@ def alarms_before(database: Database, run: RunRecord) -> dict[str, str]:
         found = read_profiles(database, before.run_id).values()
         return {each.column: each.episode for each in found if each.alarm and each.episode}
     return {}
+
+
+def list_alarms(database: Database, run_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the columns with an alarm of each of these runs that was counted, in the order of the runs."""
+    found: dict[str, list[str]] = {}
+    columns = (profiles.c.run_id, profiles.c.column_name, profiles.c.alarm)
+    with database.reading() as connection:
+        for begin in range(0, len(run_ids), _AT_ONCE):
+            query = sa.select(*columns).where(profiles.c.run_id.in_(run_ids[begin : begin + _AT_ONCE]))
+            for run_id, column, alarm in connection.execute(query.order_by(profiles.c.column_name)):
+                found.setdefault(run_id, []).extend([column] if alarm else [])
+    return {run_id: tuple(found[run_id]) for run_id in run_ids if run_id in found}
 
 
 def newest_profiled(database: Database, pipeline: str) -> RunRecord | None:

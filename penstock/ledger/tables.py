@@ -387,6 +387,30 @@ performance_alerts = sa.Table(
 )
 """Episodes in which a metric was beyond its limit. One without `ended_at` lasts."""
 
+promotions = sa.Table(
+    "penstock_promotions",
+    metadata,
+    sa.Column("model", RunId, primary_key=True),
+    sa.Column("alias", RunId, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),  # counts the questions about the alias
+    sa.Column("champion", sa.Text, nullable=False),  # the version that the alias named
+    sa.Column("candidate", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("evidence", sa.Text, nullable=False),  # JSON
+    sa.Column("digest", sa.Text, nullable=False),  # sha256 of the evidence
+    sa.Column("flow_run_id", sa.Text, nullable=False),  # that asks; empty: without Prefect
+    sa.Column("asked_at", UtcDateTime, nullable=False),
+    sa.Column("answer_until", UtcDateTime, nullable=False),
+    sa.Column("answered_at", UtcDateTime),
+    sa.Column("answered_by", sa.Text),  # as the person typed it
+    sa.Column("note", sa.Text),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("why", sa.Text),  # of an end without a move
+    info={"since": 10},
+)
+"""Promotions that met their requirements: the evidence, who answered, and whether the alias moved. At most the newest
+one of an alias is open."""
+
 schema = sa.Table(
     "penstock_schema",
     metadata,

@@ -22,6 +22,7 @@ from penstock.ledger.quarantine import ENDED
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.tables import quarantine, runs
+from penstock.report.promotion_standing import PromotionStanding, describe_standing, read_standing
 from penstock.run.planning import plan_range
 from penstock.run_types import interval_label
 from penstock.spec.pipeline import IntervalSpec, Pipeline
@@ -37,7 +38,7 @@ _UNPUBLISHED = ("halted", "failed", "abandoned", "running")
 Mark = Literal["published", "halted", "failed", "missing", "withdrawn", "running", "none"]
 MARKS: tuple[Mark, ...] = ("halted", "failed", "missing", "running", "withdrawn", "published", "none")
 """The worst first: a day shows the worst of its intervals."""
-NeedKind = Literal["halted", "failed", "restate", "late", "no schedule", "not started", "overlap", "released"]
+NeedKind = Literal["halted", "failed", "restate", "late", "no schedule", "not started", "overlap", "released", "answer"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class PipelineStatus:
     needs: tuple[Need, ...]
     performance: PerformanceTrend | None = None
     """By the labels that have come. None: nothing was measured."""
+    promotion: PromotionStanding | None = None
+    """The newest question about the model's alias. None: nobody was asked, or there is no `promotion`."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def read_status(
     last = _find_last(database, pipeline) if known else None
     pause = _find_pause(pipeline, state)
     facts = _Facts(pipeline, now, tuple(missing), tuple(unresolved), last, pause)
+    promotion = read_standing(database, pipeline, now) if known else None
     spec = pipeline.interval
     days = _list_days(now, zone)
     marks = _mark_intervals(spec, facts, coverage, days) if spec else _mark_runs(database, facts, days, known)
@@ -171,8 +175,14 @@ def read_status(
         quarantined_rows=_count_quarantined(database, pipeline.name, now - DAYS * timedelta(days=1)) if known else 0,
         released_rows=released,
         week=tuple(_mark_days(days, marks, zone)),
-        needs=(*_list_needs(facts, state), *overlap, *_need_release(facts, released)),
+        needs=(
+            *_need_answer(pipeline, promotion),
+            *_list_needs(facts, state),
+            *overlap,
+            *_need_release(facts, released),
+        ),
         performance=read_trend(database, pipeline) if known else None,
+        promotion=promotion,
     )
 
 
@@ -317,6 +327,14 @@ def _need_start(facts: _Facts, waiting: Sequence[DataInterval]) -> Iterator[Need
     expected = next_start(schedule, due - timedelta(microseconds=1))
     if expected and expected + LATE < facts.now:
         yield Need("late", start, waiting[0].label, since=expected, number=len(waiting))
+
+
+def _need_answer(pipeline: Pipeline, promotion: PromotionStanding | None) -> tuple[Need, ...]:
+    """Somebody must fill in the form of a promotion."""
+    if promotion is None or not promotion.waits or pipeline.model is None:
+        return ()
+    why = describe_standing(promotion)
+    return (Need("answer", f"penstock models gate {pipeline.model.name}", since=promotion.asked_at, why=why),)
 
 
 def _need_release(facts: _Facts, released: int) -> tuple[Need, ...]:

@@ -35,6 +35,7 @@ from penstock.spec.parts import (
     refuse_parts,
     write_duration,
 )
+from penstock.spec.promotion import Promotion
 from penstock.spec.reasons import Reasons
 from penstock.spec.sources import LogSource, Masking, Source, SourceName, SqlSource
 from penstock.spec.steps import (
@@ -246,6 +247,12 @@ class Pipeline(Part):
         ],
     )
     """The labels of scored rows, which come later. `penstock labels collect` reads them."""
+    promotion: Promotion | None = Field(
+        default=None,
+        examples=[{"alias": "champion", "require": {"intervals": 14, "drift": "none"}, "approval": "person"}],
+    )
+    """When the challenger becomes the champion: what it must show, and who must approve. Without it aliases move by
+    hand."""
     retention: Retention = Field(default=Retention(), examples=[{"keep_runs": 2, "quarantine": "90d"}])
     """What `penstock prune` removes."""
     budget: Budget = Field(default=Budget(), examples=[{"rows": 5_000_000, "minutes": 90}])
@@ -454,6 +461,48 @@ class Pipeline(Part):
             if column.casefold() in self.private_columns:
                 raise ValueError(f"`labels.slices` names `{column}`, which is private; its values would be shown")
         return self
+
+    @model_validator(mode="after")
+    def _promotion_can_be_judged(self) -> Self:
+        if self.promotion is None:
+            return self
+        alias, require, model = self.promotion.alias, self.promotion.require, self.model
+        if model is None:
+            raise ValueError("`promotion` moves the alias of one model; a pipeline with `models` cannot have it")
+        if model.selector != alias:
+            raise ValueError(
+                f"`promotion` would move the alias `{alias}`, and `model` names `{model}`; name the same alias in both"
+            )
+        if not self.candidates:
+            raise ValueError(f"`promotion` needs an entry of `challengers` that is another `{model.name}`")
+        if self.promotion.challenger is None and len(self.candidates) > 1:
+            listed = ", ".join(f"`{each}`" for each in self.candidates)
+            raise ValueError(
+                f"`promotion` has more than one challenger to choose from ({listed}); name one as `challenger`"
+            )
+        if self.promotion.challenger is not None and self.promotion.challenger not in self.candidates:
+            named, known = str(self.promotion.challenger), tuple(map(str, self.candidates))
+            raise ValueError(
+                f"`promotion.challenger` names `{named}`, which `challengers` lacks.{nearest(named, known)}"
+            )
+        if require.needs_labels and self.labels is None:
+            raise ValueError(f"`{require.needs_labels[0]}` of `promotion.require` needs `labels`")
+        if require.flips and not self.decide:
+            raise ValueError("`flips` of `promotion.require` counts decisions that differ; it needs `decide`")
+        if require.drift and self.drift is None:
+            raise ValueError("`drift` of `promotion.require` needs `drift` in the spec, which counts the runs' columns")
+        return self
+
+    @property
+    def candidates(self) -> tuple[ModelRef, ...]:
+        """The challengers that are versions of the pipeline's own model, so that its alias can move to them."""
+        own = self.model.name if self.model else None
+        return tuple(each.model for each in self.challengers if each.model.name == own and each.model != self.model)
+
+    @property
+    def candidate(self) -> ModelRef | None:
+        """The challenger that `promotion` is about. None without `promotion`."""
+        return None if self.promotion is None else self.promotion.challenger or self.candidates[0]
 
     @cached_property
     def private_columns(self) -> dict[str, Masking]:

@@ -1,0 +1,1 @@
+"""Promotions: what a challenger must show, who approves, and the move of the alias."""
