@@ -10,6 +10,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
 )
@@ -17,10 +19,13 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from penstock import Project, RunRecord
+from penstock.examples.scenario import list_live
 from penstock.examples.schedule_steps import HourSchedule
 from penstock.tasks.outcome import read_outcome
 
 ENOUGH = 200
+SCORE = "score"
+"""The flow of the runs. Labels are collected by another one, whose deployment has the pipeline's name too."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def read_history(api_url: str, schedules: Sequence[HourSchedule]) -> Mapping[str
 
 def judge(project: Project, schedule: HourSchedule, begin: datetime, history: Sequence[DeploymentRun]) -> HourResult:
     """Compare the plan, Prefect's history and the ledger."""
-    ledger = project.list_runs(project.load_pipeline(schedule.pipeline), limit=ENOUGH)
+    ledger = list_live(project, project.load_pipeline(schedule.pipeline))
     planned = schedule.moments(begin)
     good = [each.run for each in history if read_outcome(each.run) == "published"]
     wrong = [*_missing(planned, history), *_unpublished(schedule, ledger), *_unlike(history, ledger)]
@@ -146,8 +151,11 @@ def _client_of(api_url: str) -> Iterator[SyncPrefectClient]:
 
 
 def _runs_of(client: SyncPrefectClient, pipeline: str) -> list[FlowRun]:
-    only = DeploymentFilter(name=DeploymentFilterName(any_=[pipeline]))
-    return client.read_flow_runs(deployment_filter=only, limit=ENOUGH)
+    only, scoring = (
+        DeploymentFilter(name=DeploymentFilterName(any_=[pipeline])),
+        FlowFilter(name=FlowFilterName(any_=[SCORE])),
+    )
+    return client.read_flow_runs(flow_filter=scoring, deployment_filter=only, limit=ENOUGH)
 
 
 def _below(client: SyncPrefectClient, run: FlowRun) -> tuple[FlowRun, ...]:

@@ -38,6 +38,9 @@ class Operator(Protocol):
     def collect_labels(self, pipeline: str, now: datetime) -> object:
         """Collect the labels that were seen until then, and measure the runs."""
 
+    def show_performance(self, pipeline: str, now: datetime) -> object:
+        """Show how well the models did, by the labels that were seen until then."""
+
     def list_alerts(self, pipeline: str) -> Mapping[str, str]:
         """Return the message of each metric whose alert lasts."""
 
@@ -111,6 +114,8 @@ def follow_labels(project: Project, pack: Pack, size: Size, operator: Operator) 
     for after in pack.labels_after:
         for name in judged:
             operator.collect_labels(name, size.until + after)
+    for name in judged:
+        operator.show_performance(name, size.until + pack.labels_after[-1])
     for follow_up in pack.follow_ups:
         yield _follow(project, follow_up, operator)
 

@@ -20,7 +20,7 @@ COUNTRIES = ("DE", "FR", "NL", "ES", "PL")
 DECIDED_WITHIN = timedelta(days=4)
 """The longest time after a payment until its verdict is known."""
 TAKEOVER_SHARE = 0.008
-PHONES_SHARE = 0.012
+PHONES_SHARE = 0.007
 """Of the payments of a day, those with a stolen phone."""
 PHONE_DAYS = timedelta(days=2)
 FREE_OF_PHONES: timedelta = timedelta(hours=4)

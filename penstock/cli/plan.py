@@ -70,6 +70,19 @@ def show_plan(
     if not as_json:
         _print_pause(spec, settings, timezone or settings.timezone)
     print_plan(spec, settings, mode, start, end, model, partition_rows, scored_by, as_json=as_json)
+    if not as_json:
+        _print_promotion(spec, settings, timezone or settings.timezone)
+
+
+def _print_promotion(pipeline: "Pipeline", settings: "Settings", zone: str) -> None:
+    """Say where the promotion of the pipeline's model stands, if somebody was asked."""
+    from penstock.report.promotion_standing import describe_standing, read_standing
+
+    if pipeline.promotion is None:
+        return
+    standing = read_standing(connector(settings)(pipeline.destination.connection), pipeline, datetime.now(UTC))
+    if standing:
+        console().print(describe_standing(standing, zone), markup=False, soft_wrap=True)
 
 
 def _print_pause(pipeline: "Pipeline", settings: "Settings", zone: str) -> None:

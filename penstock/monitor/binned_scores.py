@@ -16,7 +16,7 @@ import numpy as np
 from penstock.monitor.estimates import Estimate, around, logit_interval, wilson
 
 FINEST, COARSEST = 24, 10
-MOST = 4_000
+MOST = 10_000
 """Bins that the counts of a partition and of a stored run fill at most, unless they are at the coarsest level."""
 MOST_ADDED = 100_000
 """Bins that a sum fills at most."""

@@ -24,6 +24,7 @@ from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.sandboxes import Sandbox, list_sandboxes
 from penstock.ledger.tables import quarantine, runs
+from penstock.report.promotion_standing import PromotionStanding, describe_standing, read_standing
 from penstock.run.planning import plan_range
 from penstock.run_types import interval_label
 from penstock.spec.pipeline import IntervalSpec, Pipeline
@@ -39,7 +40,9 @@ _UNPUBLISHED = ("halted", "failed", "abandoned", "running")
 Mark = Literal["published", "halted", "failed", "missing", "withdrawn", "running", "none"]
 MARKS: tuple[Mark, ...] = ("halted", "failed", "missing", "running", "withdrawn", "published", "none")
 """The worst first: a day shows the worst of its intervals."""
-NeedKind = Literal["halted", "failed", "restate", "late", "no schedule", "not started", "overlap", "released", "drift"]
+NeedKind = Literal[
+    "halted", "failed", "restate", "late", "no schedule", "not started", "overlap", "released", "drift", "answer"
+]
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ class PipelineStatus:
     """By the labels that have come. None: nothing was measured."""
     sandboxes: tuple[Sandbox, ...] = ()
     """Those that have scores or a running run."""
+    promotion: PromotionStanding | None = None
+    """The newest question about the model's alias. None: nobody was asked, or there is no `promotion`."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,7 @@ def read_status(
     last = _find_last(database, pipeline) if known else None
     pause = _find_pause(pipeline, state)
     facts = _Facts(pipeline, now, tuple(missing), tuple(unresolved), last, pause)
+    promotion = read_standing(database, pipeline, now) if known else None
     spec = pipeline.interval
     days = _list_days(now, zone)
     drifting = tuple(lasting_episodes(database, pipeline.name)) if known and pipeline.drift else ()
@@ -178,10 +184,17 @@ def read_status(
         quarantined_rows=_count_quarantined(database, pipeline.name, now - DAYS * timedelta(days=1)) if known else 0,
         released_rows=released,
         week=tuple(_mark_days(days, marks, zone)),
-        needs=(*_list_needs(facts, state), *overlap, *_need_release(facts, released), *_need_answer(facts, drifting)),
+        needs=(
+            *_need_answer(pipeline, promotion),
+            *_list_needs(facts, state),
+            *overlap,
+            *_need_release(facts, released),
+            *_need_look_at_drift(facts, drifting),
+        ),
         drift=drifting,
         performance=read_trend(database, pipeline) if known else None,
         sandboxes=tuple(list_sandboxes(database, pipeline.name)) if known else (),
+        promotion=promotion,
     )
 
 
@@ -328,6 +341,14 @@ def _need_start(facts: _Facts, waiting: Sequence[DataInterval]) -> Iterator[Need
         yield Need("late", start, waiting[0].label, since=expected, number=len(waiting))
 
 
+def _need_answer(pipeline: Pipeline, promotion: PromotionStanding | None) -> tuple[Need, ...]:
+    """Somebody must fill in the form of a promotion."""
+    if promotion is None or not promotion.waits or pipeline.model is None:
+        return ()
+    why = describe_standing(promotion)
+    return (Need("answer", f"penstock models gate {pipeline.model.name}", since=promotion.asked_at, why=why),)
+
+
 def _need_release(facts: _Facts, released: int) -> tuple[Need, ...]:
     """Released rows wait for the next run, which somebody must start where there is no schedule."""
     if not released or (facts.pipeline.schedule and not facts.pause):
@@ -335,7 +356,7 @@ def _need_release(facts: _Facts, released: int) -> tuple[Need, ...]:
     return (Need("released", f"penstock run {facts.pipeline.name}", number=released),)
 
 
-def _need_answer(facts: _Facts, drifting: Sequence[DriftEpisode]) -> tuple[Need, ...]:
+def _need_look_at_drift(facts: _Facts, drifting: Sequence[DriftEpisode]) -> tuple[Need, ...]:
     """Drift waits for a person until it is acknowledged, or while a snooze lasts. A note of severity info does not."""
     waiting = [each for each in drifting if each.severity != "info" and not each.is_answered(facts.now)]
     if not waiting:

@@ -174,6 +174,8 @@ def _describe_need(pipeline: str, need: Need, now: datetime, zone: str) -> Line:
             what = f"the run of {since} has not started: no worker takes it"
         case "overlap":
             what = f"no run can be planned: {_shorten(need.why)}"
+        case "answer":
+            what = need.why
         case "released":
             what = f"{plural(need.number, 'released row')} must be scored by a run that somebody starts"
         case "drift":

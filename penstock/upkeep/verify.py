@@ -1,5 +1,6 @@
 """Verify the ledger: each of its invariants as one read-only query that returns the rows which break it."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.acceptance import HALTED
 from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, shown_variant, split_name
 from penstock.ledger.pointer_moves import WAS_LIVE
+from penstock.ledger.promotions import OPEN
 from penstock.ledger.tables import (
     destinations,
     drift_answers,
@@ -22,6 +24,7 @@ from penstock.ledger.tables import (
     partitions,
     performance,
     profiles,
+    promotions,
     quarantine,
     runs,
     seals,
@@ -358,6 +361,24 @@ def _list_runs(connection: sa.Connection, invariant: str, broken: sa.ColumnEleme
         yield Violation(invariant, str(place), rows, _RESTATE)
 
 
+def _promotions_are_asked_one_by_one(connection: sa.Connection) -> Iterator[Violation]:
+    """An alias has at most one open question, which is the newest. Each has the digest of its evidence."""
+    newer = promotions.alias("newer")
+    same = (newer.c.model == promotions.c.model, newer.c.alias == promotions.c.alias)
+    is_open, named = promotions.c.state.in_(OPEN), (promotions.c.model, promotions.c.alias, promotions.c.number)
+    passed_over = sa.and_(is_open, sa.exists().where(*same, newer.c.number > promotions.c.number))
+    unfinished = sa.and_(~is_open, promotions.c.ended_at.is_(None))
+    unanswered = sa.and_(promotions.c.state.in_(("approved", "moved", "declined")), promotions.c.answered_by.is_(None))
+    found = connection.execute(sa.select(*named).where(sa.or_(passed_over, unfinished, unanswered)).limit(SHOWN))
+    wrong = [f"{model}@{alias} #{number}" for model, alias, number in found]
+    for *name, text, digest in connection.execute(sa.select(*named, promotions.c.evidence, promotions.c.digest)):
+        if hashlib.sha256(text.encode()).hexdigest() != digest:
+            wrong.append(f"{name[0]}@{name[1]} #{name[2]}: its evidence was altered")
+    if wrong:
+        remedy = "Restore the ledger's backup, or start the flow `promote` again."
+        yield Violation("an alias has one open question", promotions.name, tuple(wrong[:SHOWN]), remedy)
+
+
 CHECKS: tuple[Check, ...] = (
     _one_run_an_interval,
     _no_overlaps_and_one_owner,
@@ -371,6 +392,7 @@ CHECKS: tuple[Check, ...] = (
     _sandboxes_have_tables_of_their_own,
     _labels_are_counted,
     _sealed_runs_have_their_roots,
+    _promotions_are_asked_one_by_one,
     _readers_see_the_published_rows,
     _reasons_belong_to_scores,
 )

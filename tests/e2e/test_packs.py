@@ -97,6 +97,9 @@ class Hand:
         drive = open_driver(self.project, pipeline)
         collect_and_measure(drive.pipeline, self.project.settings, drive.does.connect, drive.registry, now)
 
+    def show_performance(self, pipeline: str, now: datetime) -> None:
+        pass
+
     def list_alerts(self, pipeline: str) -> Mapping[str, str]:
         return lasting_alerts(self.project.connect("warehouse"), pipeline)
 

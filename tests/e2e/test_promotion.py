@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from penstock.privacy.masking import NO_MASKING
 from penstock.settings import Settings
 from penstock.spec.yaml_file import load_pipeline
 from tests.driver import Driver
-from tests.e2e.stack import BROWSER, Stack, free_port
+from tests.e2e.stack import BROWSER, OPENED, Stack, free_port, keep_picture
 from tests.promotions import NOW, PROMOTING, good_labels, label_table, register_challenger
-from tests.shop import payments, train_model, write_payments
+from tests.shop import START, payments, train_model, write_payments
 from tests.waiting import SECONDS, wait_until
 
 pytestmark = [*BROWSER, pytest.mark.slow]
@@ -69,7 +70,7 @@ def make_project(folder: Path) -> None:
         text = PROMOTING.replace("card-risk", model).replace("card_risk", model)
         spec.write_text(text.replace("{alias: champion", f"{{alias: champion, answer_within: {within}"))
         pipeline = load_pipeline(spec)
-        Driver(pipeline, connect, registry, NO_MASKING, settings).run(NOW)
+        Driver(pipeline, connect, registry, NO_MASKING, settings).run(START + timedelta(days=3))
         collect_and_measure(pipeline, settings, connect, registry, NOW)
     connect("warehouse").engine.dispose()
     shop.engine.dispose()
@@ -82,7 +83,7 @@ def start(stack: Stack, model: str) -> str:
 
 
 def state_of(stack: Stack, flow_run: str) -> dict[str, Any]:
-    return dict(stack.api(f"flow_runs/{flow_run}")["state"])
+    return dict(stack.api(f"flow_runs/{flow_run}")["state"] or {"name": ""})
 
 
 def wait_for(stack: Stack, flow_run: str, *names: str) -> dict[str, Any]:
@@ -96,22 +97,103 @@ def moves_of(stack: Stack, model: str) -> list[tuple[str, str]]:
     return [(move.version, move.by) for move in history if move.alias == "champion" and move.previous]
 
 
-def open_form(page: Any, flow_run: str) -> None:
-    page.goto(f"/v2/runs/flow-run/{flow_run}")
-    page.get_by_role("button", name=re.compile("Resume")).first.click()
+def open_form(page: Any, ui: str, flow_run: str) -> Any:
+    """Open the form of a suspended run. Return the dialog."""
+    page.goto(f"{ui}/runs/flow-run/{flow_run}")
+    if ui == OPENED:
+        page.locator("button[aria-haspopup=menu]").last.click()
+        page.get_by_role("menuitem", name="Resume").click()
+    else:
+        page.get_by_role("button", name="Resume").first.click()
     page.get_by_text("Prefect does not know who answers").first.wait_for()
+    return page.get_by_role("dialog")
 
 
-def test_explore(page: Any, stack: Stack) -> None:
+def fill(page: Any, form: Any, decision: str, by: str) -> None:
+    form.get_by_role("button", name="Select").click()
+    page.get_by_role("option", name=decision).click()
+    form.get_by_label("By").fill(by)
+
+
+def submit(page: Any, form: Any) -> int:
+    """Submit the form of V2. Return the status of the answer: 201 if it was taken."""
+    with page.expect_response(re.compile("/resume$")) as answer:
+        form.get_by_role("button", name="Resume").click()
+    return int(answer.value.status)
+
+
+def process_of(stack: Stack, flow_run: str) -> int:
+    return int(str(stack.api(f"flow_runs/{flow_run}")["infrastructure_pid"]).rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def tardy_run(stack: Stack) -> str:
+    """A question that nobody answers while the other tests run."""
+    return start(stack, "tardy")
+
+
+@pytest.mark.usefixtures("tardy_run")
+def test_a_wrong_answer_leaves_the_question_open_and_a_right_one_moves_the_alias_once(page: Any, stack: Stack) -> None:
     flow_run = start(stack, "prompt")
-    state = wait_for(stack, flow_run, "Suspended", "Failed", "Completed", "Crashed")
-    assert state["name"] == "Suspended", state
-    page.goto(f"/v2/runs/flow-run/{flow_run}")
-    page.wait_for_timeout(3000)
-    page.screenshot(path="/tmp/prom_1.png")
-    page.get_by_role("button", name=re.compile("Resume")).first.click()
-    page.wait_for_timeout(2000)
-    page.screenshot(path="/tmp/prom_2.png")
-    page.goto(f"/runs/flow-run/{flow_run}")
-    page.wait_for_timeout(3000)
-    page.screenshot(path="/tmp/prom_3.png")
+    wait_for(stack, flow_run, "Suspended")
+    open_form(page, "", flow_run)  # V1 shows the same form
+    form = open_form(page, OPENED, flow_run)
+    keep_picture(page, "promotion-form")
+
+    assert submit(page, form) == 200  # nothing filled in
+    fill(page, form, "approve", "   ")
+    assert submit(page, form) == 200  # blanks are no name
+    assert state_of(stack, flow_run)["name"] == "Suspended"
+    assert moves_of(stack, "prompt") == []
+
+    form.get_by_label("By").fill("Ada")
+    assert submit(page, form) == 201
+
+    ended = wait_for(stack, flow_run, "Completed", "Failed", "Crashed", "Cancelled")
+    assert (ended["name"], ended["message"]) == ("Completed", "the alias moved to prompt/2")
+    assert moves_of(stack, "prompt") == [("2", "Ada")]
+    second = stack.api(f"flow_runs/{flow_run}/resume", {"run_input": {"decision": "approve", "by": "Bob"}})
+    assert second["status"] == "ABORT"  # a second answer finds nothing to answer
+    again = start(stack, "prompt")
+    assert "names already" in wait_for(stack, again, "Completed", "Failed")["message"]
+    assert moves_of(stack, "prompt") == [("2", "Ada")]
+
+
+def test_a_kill_after_the_answer_moves_the_alias_once_or_not_at_all(page: Any, stack: Stack) -> None:
+    flow_run = start(stack, "doomed")
+    wait_for(stack, flow_run, "Suspended")
+    form = open_form(page, OPENED, flow_run)
+    fill(page, form, "approve", "Ada")
+    before = process_of(stack, flow_run)
+    assert submit(page, form) == 201
+    wait_until(lambda: process_of(stack, flow_run) != before)
+
+    os.kill(process_of(stack, flow_run), signal.SIGKILL)
+
+    wait_for(stack, flow_run, "Crashed")
+    killed = moves_of(stack, "doomed")
+    assert killed in ([], [("2", "Ada")])
+    again = start(stack, "doomed")
+    if wait_for(stack, again, "Suspended", "Completed", "Failed")["name"] == "Suspended":
+        form = open_form(page, OPENED, again)
+        fill(page, form, "approve", "Ada")
+        assert submit(page, form) == 201
+    assert wait_for(stack, again, "Completed", "Failed")["name"] == "Completed"
+    assert moves_of(stack, "doomed") == [("2", "Ada")]
+
+
+def test_a_question_that_nobody_answers_lapses_and_a_late_answer_moves_nothing(
+    page: Any, stack: Stack, tardy_run: str
+) -> None:
+    ended = wait_for(stack, tardy_run, "Cancelled", "Failed", "Completed", "Crashed")
+
+    late = stack.api(f"flow_runs/{tardy_run}/resume", {"run_input": {"decision": "approve", "by": "Ada"}})
+
+    assert ended["message"] == "Lapsed: nobody answered within 1m. The next run asks again."
+    assert late["status"] == "ABORT"
+    page.goto(f"/v2/runs/flow-run/{tardy_run}")
+    page.get_by_text("Cancelled").first.wait_for()
+    assert moves_of(stack, "tardy") == []
+    again = start(stack, "tardy")
+    wait_for(stack, again, "Suspended")  # the next run asks again
+    assert moves_of(stack, "tardy") == []

@@ -42,15 +42,22 @@ class DemoOperator:
         accept_halted(run_id, reason, BY, yes=True)
 
     def collect_labels(self, pipeline: str, now: datetime) -> None:
-        """Collect as if it were `now`, because nobody waits for days in a demo. Show what was known then."""
-        from penstock.cli.monitor.performance import show_performance
+        """Collect as if it were `now`, because nobody waits for days in a demo."""
+        from penstock.cli.monitor.performance import describe_coverage
         from penstock.cli.opening import open_models
+        from penstock.labels.performance import add_up, list_judged_runs, read_performance
         from penstock.models.measuring import collect_and_measure
 
-        self.stage.write(f"\n[bold]{now:%Y-%m-%d %H:%M}[/bold]: the labels of {pipeline} are collected.")
         stage, spec = self.stage, self._load(pipeline)
         done = collect_and_measure(spec, stage.settings, stage.connector, open_models(stage.settings), now)
-        stage.write(f"{pipeline}: {done.describe()}")
+        stage.write(f"[bold]{now:%Y-%m-%d %H:%M}[/bold] {pipeline}: {done.describe()}")
+        warehouse = self._warehouse(pipeline)
+        live, *_ = add_up(read_performance(warehouse, list_judged_runs(warehouse, pipeline)))
+        stage.write(f"{live.model}: {describe_coverage(live)}")
+
+    def show_performance(self, pipeline: str, now: datetime) -> None:
+        from penstock.cli.monitor.performance import show_performance
+
         self._show("monitor", "performance", pipeline, "--as-of", f"{now:%Y-%m-%dT%H:%M}")
         show_performance(pipeline, as_of=now)
 

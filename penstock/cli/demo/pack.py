@@ -117,10 +117,14 @@ def _show_act(stage: DemoContext, act: "Act") -> None:
 
 
 def _show_labels(stage: DemoContext, pack: "Pack", size: "Size", operator: "DemoOperator") -> None:
+    from rich.markup import escape
+
     from penstock.api.project import Project
     from penstock.examples.scenario import follow_labels
 
     stage.title("The labels arrive")
+    for follow_up in pack.follow_ups:
+        stage.write(escape(follow_up.summary))
     for followed in follow_labels(Project(stage.settings), pack, size, operator):
         _show_followed(stage, followed)
 
@@ -135,11 +139,12 @@ def _show_followed(stage: DemoContext, followed: "Followed") -> None:
         stop(f"{went_wrong}. Report it.")
     asked = followed.follow_up
     for message in followed.alerts.values():
-        stage.write(f"Alert: {escape(message)}")
-    stage.write(escape(asked.summary))
+        stage.write(f"Alert for {asked.pipeline}: {escape(message)}")
     if followed.promoted:
-        stage.write(f"Readers see {plural(followed.after.rows, 'row')}, all scored by {escape(followed.promoted)}.")
-    stage.write(f"[dim]The operator:[/dim] {escape(asked.remedy)}")
+        seen = plural(followed.after.rows, "row")
+        stage.write(f"Readers see {seen}, scored by {escape(followed.promoted)}. Nothing was scored again.")
+    else:
+        stage.write(f"[dim]What is done:[/dim] {escape(asked.remedy)}")
 
 
 def _show_end(stage: DemoContext, pack: "Pack", shown: Path) -> None:
@@ -150,7 +155,7 @@ def _show_end(stage: DemoContext, pack: "Pack", shown: Path) -> None:
     stage.title("The run history")
     for name in pack.pipelines:
         warehouse = stage.connect("warehouse")
-        records = list_runs(warehouse, name)
+        records = [run for run in list_runs(warehouse, name) if run.champion_run_id is None]
         show_runs(stage, records)
     halted = next((run for run in records if run.state == "halted"), records[0])
     show_commands(stage, shown, halted.run_id)

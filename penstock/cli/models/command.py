@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from penstock.cli.arguments import AsJson, ModelName, Timezone
+from penstock.cli.models.gate import show_gate
 from penstock.cli.models.history import show_history
 from penstock.cli.opening import open_models, open_settings
 from penstock.cli.output import console, make_table, write_json
@@ -33,6 +34,7 @@ def add_commands(app: typer.Typer) -> None:
     promote_epilog = "Example: penstock models promote card-risk 7 champion --note 'better on the newest labels'"
     group.command("promote", epilog=promote_epilog)(promote_model)
     group.command("history", epilog="Example: penstock models history card-risk")(show_history)
+    group.command("gate", epilog="Example: penstock models gate card-risk")(show_gate)
     import_epilog = "Example: penstock models import-sklearn risk model.skops --rows rows.parquet --source payments"
     group.command("import-sklearn", epilog=import_epilog)(import_sklearn)
     app.add_typer(group, name="models")

@@ -9,6 +9,9 @@ from penstock.cli.arguments import AsJson, ModelName, Timezone
 from penstock.cli.opening import open_models, open_settings
 from penstock.cli.output import console, make_table, write_json
 
+SHOWN = 8
+"""First characters of a digest or of an ID in the table. `--json` has all of them."""
+
 
 def show_history(
     name: ModelName,
@@ -16,7 +19,10 @@ def show_history(
     timezone: Timezone = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show every move of a model's aliases, the newest first: when, from which version to which, who and why."""
+    """Show every move of a model's aliases, the newest first: when, from which version to which, who and why.
+
+    A move by the flow `promote` has the digest of its evidence, which `penstock models gate --json` shows.
+    """
     from rich.text import Text
 
     settings = open_settings()
@@ -30,8 +36,9 @@ def show_history(
         console().print(f"the {which} of {name} {'was' if alias else 'were'} never moved", markup=False)
         return
     zone = timezone or settings.timezone
-    table = make_table(f"moved at ({zone})", "alias", "from", "to", "by", "note")
+    table = make_table(f"moved at ({zone})", "alias", "from", "to", "by", "note", "evidence", "flow run")
     for move in moves:
         at = f"{move.at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}"
-        table.add_row(at, move.alias, move.previous or "–", move.version, Text(move.by or "–"), Text(move.note))
+        told = (move.alias, move.previous or "–", move.version, Text(move.by or "–"), Text(move.note))
+        table.add_row(at, *told, move.evidence[:SHOWN] or "by hand", move.flow_run_id[:SHOWN])
     console().print(table)

@@ -219,7 +219,8 @@ def _print_labelled(labelled: "LabelledAgreement") -> None:
         if (b := labelled.metrics_b.get(name)) is not None:
             ranges = [f"{each.low:.4f} to {each.high:.4f}" for each in (a, b)]
             table.add_row(name, f"{a.value:.4f}", ranges[0], f"{b.value:.4f}", ranges[1])
-    console().print(table)
+    if table.rows:
+        console().print(table)
 
 
 def _describe_ranks(ranks: "RankAgreement") -> str:

@@ -116,12 +116,23 @@ def _as_object(total: "ModelPerformance", threshold: float, top: int | None) -> 
 
 def _print_total(total: "ModelPerformance", threshold: float, top: int | None) -> None:
     named = [f"{column}: {value}" for column, value in json.loads(total.slice or "{}").items()]
-    title = ", ".join([total.model, *([] if total.variant == "live" else [total.variant]), *named])
-    table = make_table("metric", "value", "95 % interval", right=("value", "95 % interval"))
-    for name, found in _metrics(total, threshold, top).items():
-        table.add_row(name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}")
+    title = ", ".join([total.model, *_describe_variant(total), *named])
+    metrics = _metrics(total, threshold, top)
     console().print(f"{title}: {describe_coverage(total)}", markup=False, soft_wrap=True)
-    console().print(table)
+    table = make_table("metric", "value", "95 % interval", right=("value", "95 % interval"))
+    for name, found in metrics.items():
+        table.add_row(name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}")
+    if metrics:
+        console().print(table)
+
+
+def _describe_variant(total: "ModelPerformance") -> list[str]:
+    from penstock.ledger.destinations import LIVE
+    from penstock.run_types import SHADOW
+
+    if total.variant == LIVE:
+        return []
+    return ["a challenger" if total.variant == f"{SHADOW}{total.model}" else total.variant]
 
 
 def describe_coverage(total: "ModelPerformance") -> str:

@@ -29,6 +29,7 @@ def watch_boundaries(reached: Reached) -> None:
     _watch_adbc(tell)
     _watch_duckdb(tell)
     _watch_xgboost(tell)
+    _watch_aliases(tell)
     _watch_failures(tell)
     _watch_lease()
 
@@ -52,6 +53,12 @@ def _watch_adbc(tell: Reached) -> None:
     Cursor.fetch_arrow_table = _around(Cursor.fetch_arrow_table, tell, lambda *_: "ADBC fetch")
     Cursor.adbc_ingest = _around(Cursor.adbc_ingest, tell, lambda _, table, *__: f"ADBC COPY {table}")
     Connection.commit = _around(Connection.commit, tell, lambda *_: "ADBC COMMIT")
+
+
+def _watch_aliases(tell: Reached) -> None:
+    from penstock.models import local_store
+
+    local_store.replace_durably = _around(local_store.replace_durably, tell, lambda path, *_: f"WRITE {path.name}")
 
 
 def _watch_duckdb(tell: Reached) -> None:

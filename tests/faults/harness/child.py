@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import psycopg
 
-How = Literal["flow", "steps", "accept"]
+How = Literal["flow", "steps", "accept", "promote"]
 """The real flow on the shared Prefect server, or its steps in the same order by `tests.driver`, without Prefect; or an
-acceptance of the halted run."""
+acceptance of the halted run, or a promotion of the challenger that is approved at once."""
 Action = Literal["kill", "crash", "stop", "wait", "lose"]
 
 
@@ -55,7 +55,12 @@ def carry_out(order: Order) -> None:
 
     with (order.folder / "boundaries.txt").open("w", buffering=1) as trace:
         watch_boundaries(_teller(order, trace.write))
-        runs: dict[How, Callable[[Order], Any]] = {"flow": _run_flow, "steps": _run_steps, "accept": _accept}
+        runs: dict[How, Callable[[Order], Any]] = {
+            "flow": _run_flow,
+            "steps": _run_steps,
+            "accept": _accept,
+            "promote": _promote,
+        }
         ending = runs[order.how](order)
     (order.folder / "ending.json").write_text(json.dumps(ending))
     sys.stdout.flush()
@@ -149,3 +154,22 @@ def _accept(order: Order) -> dict[str, Any]:
     except PenstockError as error:
         return {"state": type(error).__name__, "message": str(error)}
     return {"state": "accepted", "message": ""}
+
+
+def _promote(order: Order) -> dict[str, Any]:
+    """Ask about the challenger, or take over what a dead process asked, and approve in the name of this process."""
+    from datetime import UTC
+
+    from penstock.promotion.advance import Caller, Promoter
+    from penstock.promotion.decision import Answer
+    from penstock.promotion.evidence import EvidenceReader
+    from penstock.promotion.specs import find_promoting
+    from penstock.tasks.process_resources import connector, registry, settings
+
+    reader = EvidenceReader(find_promoting(order.spec.parent, "card-risk"), settings(), connector(), registry())
+    promoter, name, is_alive = Promoter(reader), f"process {os.getpid()}", lambda _: False
+    outcome = promoter.advance(Caller(name, datetime.now(UTC), can_answer=is_alive))
+    if outcome.step == "wait" and outcome.record is not None:
+        answer = Answer(outcome.record.number, True, name, "it is better", datetime.now(UTC))
+        outcome = promoter.advance(Caller(name, datetime.now(UTC), answer, can_answer=is_alive))
+    return {"state": outcome.step, "message": outcome.why}
