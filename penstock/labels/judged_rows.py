@@ -154,15 +154,27 @@ class JudgedRows:
         return SliceSums(int(has_score.sum()), int((has_score & self.labelled).sum()), sums)
 
 
-def _check(pipeline: Pipeline, problem: Problem, part: JudgedRows) -> None:
-    labels, scores = part.labels[~np.isnan(part.labels)], part.scores[~np.isnan(part.scores)]
+def check_values(pipeline: Pipeline, problem: Problem, labels: Array) -> None:
+    """Check that a model can be measured with labels.
+
+    Args:
+        labels: without NaN.
+
+    Raises:
+        LabelValue: a label of a binary model is neither 0 nor 1, or a relevance is negative.
+    """
     if problem == "ranking" and (labels < 0).any():
         raise LabelValue(pipeline.name, f"gives {labels.min():g}, which is no relevance")
+    strange = labels[(labels != 0) & (labels != 1)]
+    if problem == "classification" and len(strange):
+        raise LabelValue(pipeline.name, f"gives {strange[0]:g}")
+
+
+def _check(pipeline: Pipeline, problem: Problem, part: JudgedRows) -> None:
+    check_values(pipeline, problem, part.labels[~np.isnan(part.labels)])
+    scores = part.scores[~np.isnan(part.scores)]
     if problem != "classification":
         return
-    strange = labels[(labels != 0) & (labels != 1)]
-    if len(strange):
-        raise LabelValue(pipeline.name, f"gives {strange[0]:g}")
     outside = scores[(scores < 0) | (scores > 1)]
     if len(outside):
         what, why = f"`{pipeline.name}`", f"a score is {outside[0]:g}, which is no probability"

@@ -358,6 +358,7 @@ labels = sa.Table(
     sa.Column("seen_at", UtcDateTime, primary_key=True),
     sa.Column("value", RunId, primary_key=True),  # JSON: a number or null
     sa.Column("collected_at", UtcDateTime, nullable=False),
+    sa.Column("addition", sa.BigInteger, nullable=False),  # number of the transaction that added it
     info={"since": 10},
 )
 """The labels of rows, append-only: a changed label is a new row. The newest one by `seen_at` is the label."""

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from penstock.cli.check.expectations import Trial
+from penstock.cli.check.labels import check_labels
 from penstock.cli.check.report import CheckReport, SampleSize
 from penstock.cli.check.samples import Sample, Sampler, choose_interval
 from penstock.cli.check.steps import subject_of
@@ -74,6 +75,7 @@ def check_pipeline(
             check.check_names(models)
             check.check_drift(models)
             check.check_challengers(models, features)
+        check_labels(spec, settings, connect, models, report)
         check.compare_columns(models, accept=accept)
         if samples is not None and features is not None:
             check.check_contract(samples, features, models)
