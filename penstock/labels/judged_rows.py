@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from penstock.labels.key_text import write_keys, write_value
 from penstock.labels.stored import find_labels
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
+from penstock.monitor.binned_scores import BinnedScores, bin_scores
 from penstock.monitor.performance_sums import PerformanceSums, Problem, sum_rows
 from penstock.monitor.ranking_sums import sum_groups
 from penstock.privacy.masking import MaskingPolicy
@@ -62,6 +63,8 @@ class SliceSums:
     scored: int
     labelled: int
     sums: PerformanceSums
+    waiting: BinnedScores | None = None
+    """Of all rows of a binary model: the scores of the rows without a label that counts."""
 
     @property
     def judged(self) -> int:
@@ -70,7 +73,8 @@ class SliceSums:
 
     def __add__(self, other: "SliceSums") -> "SliceSums":
         added: Any = self.sums + other.sums  # type: ignore[operator] # of one problem
-        return SliceSums(self.scored + other.scored, self.labelled + other.labelled, added)
+        waiting = self.waiting + other.waiting if self.waiting and other.waiting else self.waiting or other.waiting
+        return SliceSums(self.scored + other.scored, self.labelled + other.labelled, added, waiting)
 
 
 def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str, SliceSums]:
@@ -91,6 +95,8 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
         part = judge_scores(database, run, question, keys, scores, groups)
         for name, chosen in _slices(rows, question).items():
             sums = part.sum_up(problem, chosen, question.labels.quantiles)
+            if name == ALL_ROWS and problem == "classification":
+                sums = replace(sums, waiting=part.bin_waiting())
             found[name] = found[name] + sums if name in found else sums
     return found
 
@@ -152,6 +158,11 @@ class JudgedRows:
         else:
             sums = sum_rows(problem, scores, labels, quantiles)
         return SliceSums(int(has_score.sum()), int((has_score & self.labelled).sum()), sums)
+
+    def bin_waiting(self) -> BinnedScores:
+        """Count the probabilities of the rows without a label that counts."""
+        scores = self.scores[~np.isnan(self.scores) & np.isnan(self.labels)]
+        return bin_scores(scores, np.zeros(len(scores), np.bool_))
 
 
 def check_values(pipeline: Pipeline, problem: Problem, labels: Array) -> None:

@@ -16,6 +16,7 @@ from penstock.ledger.label_sources import LabelSourceRecord, read_label_source
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, touching
 from penstock.ledger.tables import label_sources, performance, runs
+from penstock.monitor.binned_scores import BinnedScores
 from penstock.monitor.performance_sums import read_sums
 from penstock.spec.labels import Labels
 
@@ -153,7 +154,9 @@ def read_performance(database: Database, judged: Sequence[RunRecord], only: str 
             some = [run.run_id for run in judged[begin : begin + 500]]
             query = sa.select(performance).where(performance.c.run_id.in_(some), *chosen)
             for row in connection.execute(query).mappings():
-                sums = SliceSums(int(row["scored"]), int(row["labelled"]), read_sums(json.loads(row["sums"])))
+                waiting = None if row["waiting"] is None else BinnedScores.from_json(json.loads(row["waiting"]))
+                counts = (int(row["scored"]), int(row["labelled"]), read_sums(json.loads(row["sums"])))
+                sums = SliceSums(*counts, waiting)
                 found.setdefault(row["run_id"], {})[row["slice"]] = sums
                 mature[row["run_id"]] = bool(row["mature"])
     return [RunPerformance(run, mature[run.run_id], found[run.run_id]) for run in judged if run.run_id in found]
@@ -228,6 +231,7 @@ def _keep(
             "labelled": sums.labelled,
             "judged": sums.judged,
             "sums": json.dumps(sums.sums.as_json()),
+            "waiting": None if sums.waiting is None else json.dumps(sums.waiting.as_json()),
         }
         for name, sums in found.items()
     ]

@@ -388,6 +388,7 @@ performance = sa.Table(
     sa.Column("definition", sa.Text, nullable=False),
     sa.Column("computed_at", UtcDateTime, nullable=False),
     sa.Column("sums", sa.Text, nullable=False),  # JSON
+    sa.Column("waiting", sa.Text),  # JSON: scores by bin of rows without a label that counts, of a binary model
     info={"since": 10},
 )
 """The performance of a run as sums that can be added over runs, for all rows and for each value of the slices."""
