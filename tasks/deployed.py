@@ -69,7 +69,13 @@ def read_schedule_states(client: SyncPrefectClient, names: Collection[str]) -> d
 
 def is_scoring(deployment: DeploymentResponse) -> bool:
     """Whether the deployment scores one pipeline. The others collect labels, promote a model, or take any pipeline."""
-    return deployment.name != ANY_PIPELINE and deployment.entrypoint not in (LABELS_ENTRYPOINT, PROMOTION_ENTRYPOINT)
+    promotes = deployment.entrypoint == PROMOTION_ENTRYPOINT
+    return deployment.name != ANY_PIPELINE and not promotes and not collects_labels(deployment)
+
+
+def collects_labels(deployment: DeploymentResponse) -> bool:
+    """Whether the deployment collects the labels of a pipeline, which another one of the same name scores."""
+    return deployment.entrypoint == LABELS_ENTRYPOINT
 
 
 def find_next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datetime | None:

@@ -13,29 +13,33 @@ from penstock.errors import SettingsError, nearest
 from penstock.interval import iso
 from penstock.report.status import Pause
 from penstock.report.status_sections import describe_pause
-from penstock.tasks.deployed import is_scoring, list_versions, pause_variable
+from penstock.tasks.deployed import collects_labels, is_scoring, list_versions, pause_variable
 
 NOTE = "The schedule's switch on this page shows whether it is still paused."
 
 
 def find_deployment(client: SyncPrefectClient, deployed: Sequence[DeploymentResponse], name: str) -> DeploymentResponse:
-    """Return the deployment of a pipeline, among all of ours.
+    """Return the deployment of a pipeline that is paused, among all of ours.
+
+    It is the one that scores. If that has no schedule, it is the one that collects labels.
 
     Raises:
-        SettingsError: it is not on the server, or it has no schedule.
+        SettingsError: it is not on the server, or neither has a schedule.
     """
     mine = {each.name: each for each in deployed if is_scoring(each)}
+    labels = {each.name: each for each in deployed if collects_labels(each)}
     if name not in mine:
         raise SettingsError(
             f"no pipeline `{name}` is deployed on the Prefect server.{nearest(name, tuple(mine))}".rstrip("."),
             "Deploy it with `penstock deploy`, or correct the name.",
         )
-    if not mine[name].schedules:
+    found = mine[name] if mine[name].schedules else labels.get(name, mine[name])
+    if not found.schedules:
         raise SettingsError(
             f"`{name}` has no schedule, so there is nothing to pause or resume",
             "Add `schedule:` to its file and run `penstock deploy`.",
         )
-    return client.read_deployment(mine[name].id)
+    return client.read_deployment(found.id)
 
 
 def pause_schedule(client: SyncPrefectClient, deployment: DeploymentResponse, pause: Pause) -> None:
@@ -43,7 +47,7 @@ def pause_schedule(client: SyncPrefectClient, deployment: DeploymentResponse, pa
 
     Planned runs are removed by the server.
     """
-    for each in (deployment, *_find_labels(client, deployment.name)):
+    for each in (deployment, *_find_labels(client, deployment)):
         for schedule in each.schedules:
             if schedule.active:
                 client.update_deployment_schedule(each.id, schedule.id, active=False)
@@ -52,7 +56,7 @@ def pause_schedule(client: SyncPrefectClient, deployment: DeploymentResponse, pa
 
 def resume_schedule(client: SyncPrefectClient, deployment: DeploymentResponse) -> None:
     """Turn on the switch of the schedule, and of that of the labels, and forget the reason."""
-    for each in (deployment, *_find_labels(client, deployment.name)):
+    for each in (deployment, *_find_labels(client, deployment)):
         for schedule in each.schedules:
             if not schedule.active:
                 client.update_deployment_schedule(each.id, schedule.id, active=True)
@@ -61,9 +65,9 @@ def resume_schedule(client: SyncPrefectClient, deployment: DeploymentResponse) -
     forget_pause(client, deployment.name)
 
 
-def _find_labels(client: SyncPrefectClient, pipeline: str) -> list[DeploymentResponse]:
-    """Return the deployment that collects the pipeline's labels, if there is one."""
-    found = read_existing(client, f"labels/{pipeline}")
+def _find_labels(client: SyncPrefectClient, scoring: DeploymentResponse) -> list[DeploymentResponse]:
+    """Return the deployment that collects the labels of a pipeline, if there is another one."""
+    found = None if collects_labels(scoring) else read_existing(client, f"labels/{scoring.name}")
     return [found] if found is not None else []
 
 

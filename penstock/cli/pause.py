@@ -96,12 +96,14 @@ def describe_on_server(
 ) -> None:
     """Write the deployment's description anew. A pipeline whose file cannot be read keeps the old one."""
     from penstock.cli.opening import open_pipeline
-    from penstock.deployments.deploy.definition import define_deployment
+    from penstock.deployments.deploy.definition import define_pipeline
     from penstock.deployments.deploy.pauses import describe_paused, write_description
     from penstock.errors import PipelineNotFound
 
     try:
-        definition = define_deployment(open_pipeline(deployment.name, settings), deployment.name)
+        defined = define_pipeline(open_pipeline(deployment.name, settings), deployment.name)
     except (SpecError, PipelineNotFound):
         return
-    write_description(client, deployment, describe_paused(definition, made))
+    for definition in defined:
+        if definition.entrypoint == deployment.entrypoint:
+            write_description(client, deployment, describe_paused(definition, made))

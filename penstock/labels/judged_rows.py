@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from penstock.labels.key_text import write_key_forms, write_value
 from penstock.labels.stored import find_labels
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
+from penstock.monitor.binned_scores import BinnedScores, bin_scores
 from penstock.monitor.performance_sums import PerformanceSums, Problem, sum_rows
 from penstock.monitor.ranking_sums import sum_groups
 from penstock.privacy.masking import MaskingPolicy
@@ -62,6 +63,8 @@ class SliceSums:
     scored: int
     labelled: int
     sums: PerformanceSums
+    waiting: BinnedScores | None = None
+    """Of all rows of a binary model: the scores of the rows without a label that counts."""
 
     @property
     def judged(self) -> int:
@@ -70,7 +73,8 @@ class SliceSums:
 
     def __add__(self, other: "SliceSums") -> "SliceSums":
         added: Any = self.sums + other.sums  # type: ignore[operator] # of one problem
-        return SliceSums(self.scored + other.scored, self.labelled + other.labelled, added)
+        waiting = self.waiting + other.waiting if self.waiting and other.waiting else self.waiting or other.waiting
+        return SliceSums(self.scored + other.scored, self.labelled + other.labelled, added, waiting)
 
 
 def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str, SliceSums]:
@@ -91,6 +95,8 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
         part = judge_scores(database, run, question, keys, scores, groups)
         for name, chosen in _slices(rows, question).items():
             sums = part.sum_up(problem, chosen, question.labels.quantiles)
+            if name == ALL_ROWS and problem == "classification":
+                sums = replace(sums, waiting=part.bin_waiting())
             found[name] = found[name] + sums if name in found else sums
     return found
 
@@ -153,16 +159,33 @@ class JudgedRows:
             sums = sum_rows(problem, scores, labels, quantiles)
         return SliceSums(int(has_score.sum()), int((has_score & self.labelled).sum()), sums)
 
+    def bin_waiting(self) -> BinnedScores:
+        """Count the probabilities of the rows without a label that counts."""
+        scores = self.scores[~np.isnan(self.scores) & np.isnan(self.labels)]
+        return bin_scores(scores, np.zeros(len(scores), np.bool_))
 
-def _check(pipeline: Pipeline, problem: Problem, part: JudgedRows) -> None:
-    labels, scores = part.labels[~np.isnan(part.labels)], part.scores[~np.isnan(part.scores)]
+
+def check_values(pipeline: Pipeline, problem: Problem, labels: Array) -> None:
+    """Check that a model can be measured with labels.
+
+    Args:
+        labels: without NaN.
+
+    Raises:
+        LabelValue: a label of a binary model is neither 0 nor 1, or a relevance is negative.
+    """
     if problem == "ranking" and (labels < 0).any():
         raise LabelValue(pipeline.name, f"gives {labels.min():g}, which is no relevance")
+    strange = labels[(labels != 0) & (labels != 1)]
+    if problem == "classification" and len(strange):
+        raise LabelValue(pipeline.name, f"gives {strange[0]:g}")
+
+
+def _check(pipeline: Pipeline, problem: Problem, part: JudgedRows) -> None:
+    check_values(pipeline, problem, part.labels[~np.isnan(part.labels)])
+    scores = part.scores[~np.isnan(part.scores)]
     if problem != "classification":
         return
-    strange = labels[(labels != 0) & (labels != 1)]
-    if len(strange):
-        raise LabelValue(pipeline.name, f"gives {strange[0]:g}")
     outside = scores[(scores < 0) | (scores > 1)]
     if len(outside):
         what, why = f"`{pipeline.name}`", f"a score is {outside[0]:g}, which is no probability"

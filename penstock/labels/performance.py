@@ -11,13 +11,19 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.labels.judged_rows import ALL_ROWS, Question, SliceSums, judged_from, sum_run
+from penstock.labels.touched_runs import find_touched
 from penstock.ledger.label_sources import LabelSourceRecord, read_label_source
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, touching
 from penstock.ledger.tables import label_sources, performance, runs
+from penstock.monitor.binned_scores import BinnedScores
 from penstock.monitor.performance_sums import read_sums
 from penstock.spec.labels import Labels
 from penstock.spec.parts import SANDBOX
+
+_Mark = tuple[int, str, bool]
+"""What the kept sums of a run were computed of: the additions of labels, how rows are judged, whether it was mature."""
+_NO_MARK: _Mark = (-1, "", False)
 
 
 @dataclass(frozen=True)
@@ -79,23 +85,53 @@ def list_judged_runs(
 def refresh_performance(database: Database, question: Question) -> int:
     """Compute and keep the sums of every run for which they are missing or out of date. Return the number of runs.
 
-    They are out of date when labels were added, when the run's interval has become mature, and when the spec judges
-    otherwise. Those of intervals whose labels were pruned stay as they are.
+    They are out of date when labels of the run's rows were added, when its interval has become mature, and when the
+    spec judges otherwise. Those of intervals whose labels were pruned stay as they are.
     """
     source = read_label_source(database, question.pipeline.name) if has_ledger(database) else None
     if source is None:
         return 0
     definition = fingerprint_judgement(question.labels)
     kept = _read_marks(database, question.pipeline.name)
-    stale = [
+    judged = [
         run
         for run in list_judged_runs(database, question.pipeline.name)
-        if kept.get(run.run_id) != (source.additions, definition, question.is_mature(run))
-        and not (run.run_id in kept and _is_pruned(run, source))
+        if not (run.run_id in kept and _is_pruned(run, source))
     ]
-    for run in stale:
+    steady = {
+        run.run_id for run in judged if kept.get(run.run_id, _NO_MARK)[1:] == (definition, question.is_mature(run))
+    }
+    stale = [run for run in judged if run.run_id not in steady]
+    late = [run for run in judged if run.run_id in steady and kept[run.run_id][0] != source.additions]
+    touched = _find_touched(database, question, late, kept, source.additions)
+    for run in (*stale, *(run for run in late if run.run_id in touched)):
         _keep(database, run, sum_run(database, run, question), question, source.additions, definition)
-    return len(stale)
+    _move_marks(database, [run.run_id for run in late if run.run_id not in touched], source.additions)
+    return len(stale) + len(touched)
+
+
+def _find_touched(
+    database: Database, question: Question, late: Sequence[RunRecord], kept: Mapping[str, _Mark], additions: int
+) -> frozenset[str]:
+    """Return the runs that labels touch which were added since the runs were measured."""
+    found = frozenset[str]()
+    for before in sorted({kept[run.run_id][0] for run in late}):
+        some = [run for run in late if kept[run.run_id][0] == before]
+        pipeline = question.pipeline
+        if question.masking.hides(pipeline.key):  # labels have hashes of the key, and the history table has not
+            found |= {run.run_id for run in some}
+        else:
+            found |= find_touched(database, pipeline.name, pipeline.key, some, before, additions)
+    return found
+
+
+def _move_marks(database: Database, run_ids: Sequence[str], additions: int) -> None:
+    """Keep that no label of some runs was added until now."""
+    with database.writing() as connection:
+        for begin in range(0, len(run_ids), 500):
+            mine = performance.c.run_id.in_(run_ids[begin : begin + 500])
+            older = performance.c.additions < additions
+            connection.execute(sa.update(performance).where(mine, older).values(additions=additions))
 
 
 def _is_pruned(run: RunRecord, source: LabelSourceRecord) -> bool:
@@ -122,7 +158,9 @@ def read_performance(database: Database, judged: Sequence[RunRecord], only: str 
             some = [run.run_id for run in judged[begin : begin + 500]]
             query = sa.select(performance).where(performance.c.run_id.in_(some), *chosen)
             for row in connection.execute(query).mappings():
-                sums = SliceSums(int(row["scored"]), int(row["labelled"]), read_sums(json.loads(row["sums"])))
+                waiting = None if row["waiting"] is None else BinnedScores.from_json(json.loads(row["waiting"]))
+                counts = (int(row["scored"]), int(row["labelled"]), read_sums(json.loads(row["sums"])))
+                sums = SliceSums(*counts, waiting)
                 found.setdefault(row["run_id"], {})[row["slice"]] = sums
                 mature[row["run_id"]] = bool(row["mature"])
     return [RunPerformance(run, mature[run.run_id], found[run.run_id]) for run in judged if run.run_id in found]
@@ -164,7 +202,7 @@ def _total(variant: str, model: str, name: str, parts: list[tuple[bool, SliceSum
     return ModelPerformance(model, variant, name, len(parts), provisional, rows)
 
 
-def _read_marks(database: Database, pipeline: str) -> dict[str, tuple[int, str, bool]]:
+def _read_marks(database: Database, pipeline: str) -> dict[str, _Mark]:
     """Return by run what its kept sums were computed of."""
     columns = (performance.c.run_id, performance.c.additions, performance.c.definition, performance.c.mature)
     joined = performance.join(runs, runs.c.run_id == performance.c.run_id)
@@ -197,6 +235,7 @@ def _keep(
             "labelled": sums.labelled,
             "judged": sums.judged,
             "sums": json.dumps(sums.sums.as_json()),
+            "waiting": None if sums.waiting is None else json.dumps(sums.waiting.as_json()),
         }
         for name, sums in found.items()
     ]

@@ -15,7 +15,7 @@ from penstock.errors import ExpressionError, LabelValue, MissingColumns
 from penstock.interval import DataInterval
 from penstock.labels.key_text import write_key_forms
 from penstock.labels.stored import Label
-from penstock.privacy.masking import HIDDEN, MaskingPolicy
+from penstock.privacy.masking import HIDDEN, NO_MASKING, MaskingPolicy
 from penstock.run.features import closed_duckdb, time_limit
 from penstock.sources import LABELS, open_labels
 from penstock.spec.expression import ROWS
@@ -51,21 +51,38 @@ def read_labels(
     """
     reader = open_labels(pipeline, declared.source, declared.seen_at, connect)
     for partition in reader.plan(span, pipeline.partition_rows).partitions:
-        rows = reader.read(span, partition)
-        wanted = (*pipeline.key, declared.seen_at)
-        if lacking := tuple(column for column in wanted if column not in rows.column_names):
-            raise MissingColumns(f"source `{LABELS}`", lacking, tuple(rows.column_names))
-        forms = write_key_forms(rows, pipeline.key, masking)
-        keys = [each[0] if each else None for each in forms]
-        values = _read_values(pipeline, declared, rows, seconds)
-        times: list[datetime | None] = rows[declared.seen_at].to_pylist()
-        found = [
-            Label(key, seen_at, value)
-            for key, seen_at, value in zip(keys, times, values, strict=True)
-            if key is not None and seen_at is not None
-        ]
-        current = {other: each[0] for each in forms for other in each[1:]}
-        yield ReadLabels(tuple(found), keys.count(None), current)
+        yield _read_part(pipeline, declared, reader.read(span, partition), masking, seconds)
+
+
+def sample_labels(
+    pipeline: Pipeline, declared: Labels, connect: Connector, span: DataInterval, seconds: int, limit: int
+) -> ReadLabels:
+    """Return at most `limit` labels that were seen in a span, with their keys in the clear.
+
+    Raises:
+        As `read_labels`.
+    """
+    rows = open_labels(pipeline, declared.source, declared.seen_at, connect).read(span, limit=limit)
+    return _read_part(pipeline, declared, rows, NO_MASKING, seconds)
+
+
+def _read_part(
+    pipeline: Pipeline, declared: Labels, rows: pa.Table, masking: MaskingPolicy, seconds: int
+) -> ReadLabels:
+    wanted = (*pipeline.key, declared.seen_at)
+    if lacking := tuple(column for column in wanted if column not in rows.column_names):
+        raise MissingColumns(f"source `{LABELS}`", lacking, tuple(rows.column_names))
+    forms = write_key_forms(rows, pipeline.key, masking)
+    keys = [each[0] if each else None for each in forms]
+    values = _read_values(pipeline, declared, rows, seconds)
+    times: list[datetime | None] = rows[declared.seen_at].to_pylist()
+    found = [
+        Label(key, seen_at, value)
+        for key, seen_at, value in zip(keys, times, values, strict=True)
+        if key is not None and seen_at is not None
+    ]
+    current = {other: each[0] for each in forms for other in each[1:]}
+    return ReadLabels(tuple(found), keys.count(None), current)
 
 
 def _read_values(pipeline: Pipeline, declared: Labels, rows: pa.Table, seconds: int) -> list[str]:

@@ -55,7 +55,7 @@ def append_labels(
         with bulk_transaction(database) as transaction:
             _set_additions(transaction, pipeline, label_sources.c.additions)  # others wait until this transaction ends
             if transaction.execute(_select_additions(pipeline)) == [(additions,)]:
-                transaction.append(labels, _as_rows(pipeline, new, now))
+                transaction.append(labels, _as_rows(pipeline, new, now, additions + 1))
                 _set_additions(transaction, pipeline, label_sources.c.additions + 1)
                 return len(new)
     raise KeyCollision(database.name, "other processes store labels of the pipeline all the time")
@@ -101,6 +101,19 @@ def labels_of(database: Database, pipeline: str, keys: Sequence[str]) -> tuple[L
         return tuple(sorted(_stored(connection, pipeline, keys), key=lambda label: label.seen_at, reverse=True))
 
 
+def keys_added(database: Database, pipeline: str, after: int, upto: int, most: int) -> list[str] | None:
+    """Return the keys whose labels some transactions added. None if there are more than `most`.
+
+    Args:
+        after, upto: numbers of the transactions, without the first and with the last.
+    """
+    mine = (labels.c.pipeline == pipeline, labels.c.addition > after, labels.c.addition <= upto)
+    with database.reading() as connection:
+        query = sa.select(labels.c.key).where(*mine).distinct().limit(most + 1)
+        found = list(connection.execute(query).scalars())
+    return found if len(found) <= most else None
+
+
 def count_labels(database: Database, pipeline: str) -> int:
     """Count the stored labels of a pipeline, changed ones each time."""
     with database.reading() as connection:
@@ -115,15 +128,16 @@ def _stored(connection: sa.Connection, pipeline: str, keys: Sequence[str]) -> It
         yield from (Label(*row) for row in connection.execute(query.where(*mine)))
 
 
-def _as_rows(pipeline: str, new: Sequence[Label], now: datetime) -> pa.Table:
+def _as_rows(pipeline: str, new: Sequence[Label], now: datetime, addition: int) -> pa.Table:
     texts: dict[str, Any] = {
         "pipeline": [pipeline] * len(new),
         "key": [label.key for label in new],
         "value": [label.value for label in new],
     }
     times = {"seen_at": [label.seen_at for label in new], "collected_at": [now] * len(new)}
-    columns = {name: pa.array(values, pa.string()) for name, values in texts.items()}
-    return pa.table(columns | {name: pa.array(values, TIMESTAMP) for name, values in times.items()})
+    columns: dict[str, Any] = {name: pa.array(values, pa.string()) for name, values in texts.items()}
+    columns |= {name: pa.array(values, TIMESTAMP) for name, values in times.items()}
+    return pa.table(columns | {"addition": pa.array([addition] * len(new), pa.int64())})
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:

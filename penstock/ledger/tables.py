@@ -358,6 +358,7 @@ labels = sa.Table(
     sa.Column("seen_at", UtcDateTime, primary_key=True),
     sa.Column("value", RunId, primary_key=True),  # JSON: a number or null
     sa.Column("collected_at", UtcDateTime, nullable=False),
+    sa.Column("addition", sa.BigInteger, nullable=False),  # number of the transaction that added it
     info={"since": 10},
 )
 """The labels of rows, append-only: a changed label is a new row. The newest one by `seen_at` is the label."""
@@ -387,6 +388,7 @@ performance = sa.Table(
     sa.Column("definition", sa.Text, nullable=False),
     sa.Column("computed_at", UtcDateTime, nullable=False),
     sa.Column("sums", sa.Text, nullable=False),  # JSON
+    sa.Column("waiting", sa.Text),  # JSON: scores by bin of rows without a label that counts, of a binary model
     info={"since": 10},
 )
 """The performance of a run as sums that can be added over runs, for all rows and for each value of the slices."""

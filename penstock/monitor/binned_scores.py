@@ -34,12 +34,13 @@ class BinnedScores:
 
     def __add__(self, other: "BinnedScores") -> "BinnedScores":
         level = min(self.level, other.level)
-        one, two = self._coarsened(level), other._coarsened(level)
+        one, two = self.coarsened(level), other.coarsened(level)
         bins = np.concatenate([one.bins, two.bins])
         rows, positives = np.concatenate([one.rows, two.rows]), np.concatenate([one.positives, two.positives])
         return _fitted(_grouped(level, bins, rows, positives), MOST_ADDED)
 
-    def _coarsened(self, level: int) -> "BinnedScores":
+    def coarsened(self, level: int) -> "BinnedScores":
+        """Return the counts by the wider bins of a level that is at most the present one."""
         return _grouped(level, self.bins >> (self.level - level), self.rows, self.positives)
 
     @cached_property
@@ -88,9 +89,13 @@ class BinnedScores:
             summed = positives / rows * (rate * rows + (before + 1 - rate - rate * above) * steps)
         return logit_interval(float(summed.sum() / self.positive_count), self.positive_count)
 
+    def first_from(self, threshold: float) -> int:
+        """Return the place of the first bin with scores of at least the threshold, rounded to the edge of a bin."""
+        return int(np.searchsorted(self.bins, _bin_of(np.array([threshold]), self.level)[0]))
+
     def counts_from(self, threshold: float) -> tuple[int, int]:
         """Return (rows, positives) with a score of at least the threshold. It is rounded to the edge of a bin."""
-        first = int(np.searchsorted(self.bins, _bin_of(np.array([threshold]), self.level)[0]))
+        first = self.first_from(threshold)
         return int(self.rows[first:].sum()), int(self.positives[first:].sum())
 
     def lower_edge(self, place: int) -> float:
@@ -165,7 +170,7 @@ def _grouped(
 def _fitted(counts: BinnedScores, most: int) -> BinnedScores:
     """Join bins until few enough are filled."""
     while len(counts.bins) > most and counts.level > COARSEST:
-        counts = counts._coarsened(counts.level - 1)
+        counts = counts.coarsened(counts.level - 1)
     return counts
 
 

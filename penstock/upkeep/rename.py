@@ -18,6 +18,7 @@ from penstock.ledger.tables import (
     log_files,
     log_sources,
     metadata,
+    performance,
     releases,
     runs,
     source_columns,
@@ -141,7 +142,10 @@ def _drop_collisions(connection: sa.Connection, old: str, new: str) -> None:
     connection.execute(sa.delete(log_sources).where(log_sources.c.pipeline == new, log_sources.c.source.in_(landed)))
     # Both have collected labels: the next collection goes on where that of the old name ended.
     read = sa.exists().where(label_sources.c.pipeline == old)
-    connection.execute(sa.delete(label_sources).where(label_sources.c.pipeline == new, read))
+    both = connection.execute(sa.delete(label_sources).where(label_sources.c.pipeline == new, read)).rowcount
+    if both:  # they counted their additions apart, so all runs are measured again
+        ours = sa.select(runs.c.run_id).where(runs.c.pipeline.in_((old, new)))
+        connection.execute(sa.update(performance).where(performance.c.run_id.in_(ours)).values(additions=-1))
     known, other = source_columns.c, source_columns.alias("other")
     twin = sa.exists().where(other.c.pipeline == new, other.c.source == known.source, other.c.run_id == ACCEPTED)
     connection.execute(sa.delete(source_columns).where(known.pipeline == old, known.run_id == ACCEPTED, twin))

@@ -294,6 +294,39 @@ def test_a_halt_before_any_interval_is_told_once_as_a_halt(
     assert "`updated_at` was timestamp and is gone" in message["body"]
 
 
+def test_drift_and_performance_are_told_once_an_episode_and_a_lost_challenger_is_an_event(
+    api: str, client: SyncPrefectClient, mailbox: Mailbox, make_place: Callable[..., Place]
+) -> None:
+    told = "notify: {on_drift: [custom-webhook/ops], on_performance: [custom-webhook/ops]}\n"
+    drift = "drift: {watch: {amount: warning}, least_rows: 100}\nchallengers: [{model: ghost@champion}]\n"
+    labels = """labels:
+  source: {kind: sql, connection: shop, query: "select payment_id, updated_at, 1 - \\"first\\" as fraud from payments",
+    key: [payment_id]}
+  value: fraud
+  seen_at: updated_at
+  alert: {auc: {below: 0.99}}
+"""
+    place = make_place(spec=SPEC.replace("name: card-risk\n", "name: watched\n") + drift + labels + told)
+    change(place, "update payments set amount = amount * 10")
+    apply_automations(client, [pipeline_of(place.spec.read_text())], whole_folder=False, dry_run=False)
+
+    assert penstock_run(api, place, "2026-01-03") == 0  # two intervals, and both drift
+    collect = f"from penstock.flows.labels import labels; labels({str(place.spec)!r})"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", collect], env=environment(api), check=True, timeout=SECONDS)
+
+    wait_until(lambda: len(mailbox.about("watched")) >= 2 or None)
+    time.sleep(3)
+    drifts, performs = sorted(mailbox.about("watched"), key=lambda message: "beyond" in message["subject"])
+    assert drifts["subject"] == "watched drifts: 2026-01-01 → 01-02"
+    assert drifts["body"].startswith("`amount`: PSI below 0.25 (warning): PSI ")
+    assert performs["subject"] == "watched: auc beyond its limit"
+    assert "below 0.99" in performs["body"]
+    lost = events_of(client, "penstock.challenger.failed", "penstock.pipeline.watched")
+    assert {event["payload"]["model"] for event in lost} == {"ghost@champion"}
+    assert len(lost) == 2
+
+
 def test_a_run_by_hand_with_three_failed_intervals_is_told_once(
     api: str, client: SyncPrefectClient, mailbox: Mailbox, make_place: Callable[..., Place]
 ) -> None:

@@ -20,7 +20,7 @@ from penstock.report.card import write_sections
 from penstock.report.status import read_status
 from penstock.report.status_sections import build_status
 from penstock.spec.yaml_file import parse_pipeline
-from penstock.tasks.deployed import LABELS_ENTRYPOINT, read_schedule_states
+from penstock.tasks.deployed import LABELS_ENTRYPOINT, read_pause, read_schedule_states
 from tests.conftest import DIALECTS
 from tests.integration.test_labels import LABELS, LATER, NOW, Shop, guess_labels, make_shop
 from tests.integration.test_quarantine import invoke
@@ -60,6 +60,19 @@ def test_labels_are_deployed_with_their_pipeline_and_paused_with_it(
     assert [each.active for each in labels_of(prefect_client).schedules] == [False]
 
     invoke("resume", "card-risk")
+    assert [each.active for each in labels_of(prefect_client).schedules] == [True]
+
+    project.write("card-risk", LABELS)  # the labels alone have a schedule
+    project.deploy()
+    invoke("pause", "card-risk", "--reason", "the shop migrates")
+    paused = labels_of(prefect_client)
+    assert [each.active for each in paused.schedules] == [False]
+    assert "the shop migrates" in (paused.description or "")
+    assert "Collects the labels" in (paused.description or "")
+    pause = read_pause(prefect_client, paused)
+    assert pause is not None
+    assert pause.reason == "the shop migrates"
+    assert "resumed; it was paused by" in invoke("resume", "card-risk")
     assert [each.active for each in labels_of(prefect_client).schedules] == [True]
 
     project.write("card-risk", CRON)

@@ -18,7 +18,7 @@ from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS, view_rows
 from tests.driver import Driver
-from tests.integration.test_labels import LABELS, LATER, NOW, PRIVATE, Shop
+from tests.integration.test_labels import LABELS, NOW, PRIVATE, Shop
 from tests.shop import START, Place
 
 FORMER, CURRENT = "the first secret of private keys", "the second secret of private keys"
@@ -111,7 +111,7 @@ def test_hashes_of_a_version_without_key_ids_are_found(shop: Shop, monkeypatch: 
     with shop.warehouse.writing() as connection:
         for table, column in (("penstock_labels", "key"), ("penstock_quarantine", "key"), ("penstock_releases", "key")):
             name = make_masking(load_pipeline(shop.place.spec), shop.settings).variants[2].key_id
-            statement = f"update {table} set {column} = replace({column}, 'hash:{name}:', 'hash:')"  # noqa: S608
+            statement = f"update {table} set {column} = replace({column}, 'hash:{name}:', 'hash:')"
             connection.execute(sa.text(statement))
 
     assert all(re.search(r'"hash:[0-9a-f]{32}"', row.key) for row in quarantined_rows(shop.warehouse))

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from penstock.cli.check.expectations import Trial
+from penstock.cli.check.labels import check_labels
 from penstock.cli.check.promotion import check_promotion
 from penstock.cli.check.report import CheckReport, SampleSize
 from penstock.cli.check.samples import Sample, Sampler, choose_interval
@@ -77,6 +78,7 @@ def check_pipeline(
             check.check_drift(models)
             check.check_challengers(models, features)
             check_promotion(spec, settings, next(iter(models.values())).manifest, report)
+        check_labels(spec, settings, connect, models, report)
         check.compare_columns(models, accept=accept)
         if samples is not None and features is not None:
             check.check_contract(samples, features, models)

@@ -14,6 +14,7 @@ from penstock.wording import plural
 if TYPE_CHECKING:
     from penstock.labels.performance import ModelPerformance
     from penstock.monitor.estimates import Estimate
+    from penstock.monitor.expected_performance import ExpectedPerformance
 
 By = Annotated[str | None, typer.Option("--by", metavar="COLUMN", help="Show each value of a column of `slices`.")]
 Version = Annotated[
@@ -99,6 +100,17 @@ def _metrics(total: "ModelPerformance", threshold: float, top: int | None) -> "d
     return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
+def _expect(total: "ModelPerformance", threshold: float) -> "ExpectedPerformance | None":
+    """Return what is expected of the rows without a label."""
+    from penstock.monitor.expected_performance import expect_performance
+    from penstock.monitor.performance_sums import ClassificationSums
+
+    sums, waiting = total.rows.sums, total.rows.waiting
+    if waiting is None or not isinstance(sums, ClassificationSums):
+        return None
+    return expect_performance(sums.bins, waiting, threshold)
+
+
 def _as_object(total: "ModelPerformance", threshold: float, top: int | None) -> dict[str, Any]:
     return {
         "model": total.model,
@@ -111,6 +123,7 @@ def _as_object(total: "ModelPerformance", threshold: float, top: int | None) -> 
         "rows_judged": total.rows.judged,
         "coverage": total.coverage,
         "metrics": _metrics(total, threshold, top),
+        "expected": _expect(total, threshold),
     }
 
 
@@ -124,6 +137,14 @@ def _print_total(total: "ModelPerformance", threshold: float, top: int | None) -
         table.add_row(name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}")
     if metrics:
         console().print(table)
+    if expected := _expect(total, threshold):
+        rows, known = plural(expected.rows, "row"), plural(expected.calibrated_on, "labelled row")
+        told = f"{title}: expected of {rows} without a label, from scores calibrated on {known}; not measured"
+        console().print(told, markup=False, soft_wrap=True)
+        guessed = make_table("metric", "expected", right=("expected",))
+        for name, value in expected.metrics.items():
+            guessed.add_row(name, f"{value:.4f}")
+        console().print(guessed)
 
 
 def _describe_variant(total: "ModelPerformance") -> list[str]:

@@ -50,7 +50,7 @@ expectations:
     - {{type: expect_column_mean_to_be_between, column: score, min_value: 0.0001, max_value: 0.9999}}
 quarantine_limit: 0.5
 model: card-risk@champion
-drift: {{against: model, watch: {{amount: warning, "*": info}}, least_rows: 10}}
+drift: {{against: model, watch: {{amount: warning, "*": info}}, slices: [country], least_rows: 10}}
 destination: {{connection: warehouse, table: card_risk_scores, keep: [amount, country, visits]}}
 partition_rows: {partition_rows}
 """
