@@ -76,9 +76,11 @@ def test_a_run_killed_around_a_statement_about_a_table_is_healed_by_the_next(
     boundaries = scene.trial().run().boundaries
     about = [number for number, name in enumerate(boundaries, 1) if table in name]
     assert len(about) >= 3
-    for point in about:
+    # After one statement and before the next is one moment.
+    points = [number for number in about if not (number - 1 in about and boundaries[number - 1].startswith("before "))]
+    for point in points:
         heal_after_kill(scene, [point])
-    tell(f"kill -9 around a statement about {table}", dialect, f"{len(about)} of {len(about)} healed")
+    tell(f"kill -9 around a statement about {table}", dialect, f"{len(points)} of {len(points)} healed")
 
 
 @pytest.mark.soak
