@@ -1,7 +1,7 @@
 """Write the hashes of private values under the current key, where the values can still be read.
 
-The ledger has no private value, so the values come from the rows that were scored and from the sources. What is no longer there
-stays under its key. Each batch is one transaction, so a command that was killed can be repeated.
+The ledger has no private value, so the values come from the rows that were scored and from the sources. What is no
+longer there stays under its key. Each batch is one transaction, so a command that was killed can be repeated.
 """
 
 from collections import Counter
@@ -82,10 +82,8 @@ def _list_runs(database: Database, pipeline: str, masking: MaskingPolicy) -> lis
         return sorted(connection.execute(query).scalars())
 
 
-def _hash_sources(
-    pipeline: Pipeline, connect: Connector, masking: MaskingPolicy, record: RunRecord
-) -> dict[str, str]:
-    """Return by other hashes of the private values that the run's sources have now: their hashes under the current key."""
+def _hash_sources(pipeline: Pipeline, connect: Connector, masking: MaskingPolicy, record: RunRecord) -> dict[str, str]:
+    """Return the current hashes of the private values in the run's sources, by the other hashes of these values."""
     hashes: dict[str, str] = {}
     model = deciding_model(record.pins)
     run = ScoringRun(record.run_id, pipeline, record.interval, model, "", record.variant, steps=record.step_models)
@@ -108,7 +106,10 @@ def _rewrite_refusals(database: Database, run: RunRecord, hashes: Mapping[str, s
     with database.writing() as connection:
         locked = connection.execute(sa.select(runs).where(runs.c.run_id == run.run_id)).mappings().one()
         lock_run(connection, locked)
-        columns = (*quarantine.primary_key.columns, *(quarantine.c[n] for n in ("stage", "source", "key", "row", "digest")))
+        columns = (
+            *quarantine.primary_key.columns,
+            *(quarantine.c[n] for n in ("stage", "source", "key", "row", "digest")),
+        )
         for row in connection.execute(sa.select(*columns).where(quarantine.c.run_id == run.run_id)).mappings().all():
             key, text = (_replace(row[name], hashes) for name in ("key", "row"))
             if (key, text) == (row["key"], row["row"]):

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
+from penstock.deployments.doctor.ledger import check_ledger
 from penstock.labels.performance import list_judged_runs, read_performance, refresh_performance
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.privacy.masking import make_masking
@@ -18,7 +19,7 @@ from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS, view_rows
 from tests.driver import Driver
-from tests.integration.test_labels import LABELS, LATER, NOW, PRIVATE, Shop
+from tests.integration.test_labels import LABELS, NOW, PRIVATE, Shop
 from tests.shop import START, Place
 
 FORMER, CURRENT = "the first secret of private keys", "the second secret of private keys"
@@ -111,7 +112,7 @@ def test_hashes_of_a_version_without_key_ids_are_found(shop: Shop, monkeypatch: 
     with shop.warehouse.writing() as connection:
         for table, column in (("penstock_labels", "key"), ("penstock_quarantine", "key"), ("penstock_releases", "key")):
             name = make_masking(load_pipeline(shop.place.spec), shop.settings).variants[2].key_id
-            statement = f"update {table} set {column} = replace({column}, 'hash:{name}:', 'hash:')"  # noqa: S608
+            statement = f"update {table} set {column} = replace({column}, 'hash:{name}:', 'hash:')"
             connection.execute(sa.text(statement))
 
     assert all(re.search(r'"hash:[0-9a-f]{32}"', row.key) for row in quarantined_rows(shop.warehouse))
@@ -186,3 +187,19 @@ def test_a_rehash_that_is_killed_in_mid_write_goes_on(shop: Shop) -> None:
     assert after["penstock_labels"][1:] == (39, 0)
     assert after["penstock_quarantine"][2] == 0
     assert len(shop.stored()) == 39
+
+
+def test_the_doctor_counts_what_needs_the_former_key(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> list[str]:
+        found = check_ledger(shop.warehouse, shop.settings)
+        return [each.what for each in found if "former private key" in each.what]
+
+    assert "rows under the former private key" in said()[0]
+    command("ledger", "rehash", str(shop.place.spec))
+    assert "1 row under the former private key" in said()[0]  # the record of the forgotten key
+    with shop.warehouse.writing() as connection:
+        connection.execute(sa.text("delete from penstock_forgotten"))
+    assert said() == ["no row is under the former private key: PENSTOCK_PRIVATE_KEY_OLD can go"]
+    assert "PENSTOCK_PRIVATE_KEY_OLD can go" in command("ledger", "rehash", str(shop.place.spec))
+    set_keys(shop, monkeypatch, CURRENT)
+    assert said() == []
