@@ -19,9 +19,11 @@ from penstock.ledger.known_ledgers import refuse_lost
 from penstock.ledger.migrations import LATEST, read_version
 from penstock.ledger.reader import split_by_state
 from penstock.ledger.tables import metadata, runs
+from penstock.privacy.masking import read_private_keys
 from penstock.settings import Settings
 from penstock.sources.text.staged_folders import remove_ended, staged_runs, staging_folder
 from penstock.timezones import describe_moment
+from penstock.upkeep.key_counts import count_keys
 from penstock.upkeep.verify import verify_ledger
 from penstock.wording import plural
 
@@ -65,6 +67,7 @@ def check_ledger(database: Database, settings: Settings) -> Iterator[Finding]:
         yield ok(name, f"the ledger is at version {version}, which is this Penstock's")
         yield from _check_leases(database, settings)
         yield from _check_staged(database, settings.home)
+        yield from _count_former(database, settings)
         yield from _verify(database)
 
 
@@ -75,6 +78,19 @@ def find_lost(database: Database, home: Path) -> Finding | None:
     except LedgerLost as lost:
         return broken(database.name, f"its ledger is lost: {lost.reason}. This project had {lost.before}", lost.remedy)
     return None
+
+
+def _count_former(database: Database, settings: Settings) -> Iterator[Finding]:
+    """Say how many rows need the former private key, if it is set."""
+    if not (settings.private_key and settings.private_key_old):
+        return
+    keys = read_private_keys(settings, "the ledger's hashes are counted by key")
+    rows = sum(each.former for each in count_keys(database, keys))
+    if rows:
+        how = "`penstock ledger rehash` rewrites those whose values are still there"
+        yield ok(database.name, f"{plural(rows, 'row')} under the former private key {keys.ids[1]}; {how}")
+    else:
+        yield ok(database.name, "no row is under the former private key: PENSTOCK_PRIVATE_KEY_OLD can go")
 
 
 def _verify(database: Database) -> Iterator[Finding]:

@@ -61,6 +61,31 @@ def append_labels(
     raise KeyCollision(database.name, "other processes store labels of the pipeline all the time")
 
 
+def move_labels(database: Database, pipeline: str, current: Mapping[str, str]) -> int:
+    """Give stored labels another form of their key, in one transaction. Return how many there were.
+
+    A label that is stored under both forms stays once.
+
+    Args:
+        current: By form of a key: the one that its labels get.
+    """
+    with database.reading() as connection:
+        found = list(_stored(connection, pipeline, sorted(current)))
+    if not found:
+        return 0
+    with database.writing() as connection:
+        mine = label_sources.c.pipeline == pipeline  # others wait until this transaction ends, and then look again
+        connection.execute(sa.update(label_sources).where(mine).values(additions=label_sources.c.additions + 1))
+        there = set(_stored(connection, pipeline, sorted({current[label.key] for label in found})))
+        for label in found:
+            where = [labels.c.pipeline == pipeline, *(labels.c[name] == value for name, value in vars(label).items())]
+            if replace(label, key=current[label.key]) in there:
+                connection.execute(sa.delete(labels).where(*where))
+            else:
+                connection.execute(sa.update(labels).where(*where).values(key=current[label.key]))
+    return len(found)
+
+
 def _select_additions(pipeline: str) -> sa.Select[tuple[int]]:
     return sa.select(label_sources.c.additions).where(label_sources.c.pipeline == pipeline)
 

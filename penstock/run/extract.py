@@ -151,7 +151,7 @@ def source_fingerprint(
 def possible_fingerprints(
     pipeline: Pipeline, interval: DataInterval | None, connect: Connector, masking: MaskingPolicy
 ) -> tuple[str, ...]:
-    """Return the fingerprint of an interval as runs may have stored it: the current form, then those of former keys."""
+    """Return the fingerprint of an interval as runs may have stored it: the current form, then earlier ones."""
     found = open_source(pipeline, pipeline.primary, connect).fingerprint(interval)
     variants = masking.variants if masking.hides(pipeline.key) else (masking,)
     return tuple(_masked(pipeline, found, each) for each in variants)

@@ -111,7 +111,7 @@ class SealCheck:
             raise SealKeyUnknown(f"`{self.pipeline}`", unknown, self.keys.ids)
 
     def _check_run(self, run: RunRecord, report: SealReport, first: Any) -> None:
-        if run.rows_pruned_at and run.state in MAY_BE_PRUNED:
+        if run.state in MAY_BE_PRUNED and (run.rows_pruned_at or (run.seal_root and not self._has_seals(run))):
             report.pruned += run.seal_root is not None
         elif run.seal_root is None:
             if run.state == "halted" or not run.rows_scored:
@@ -127,6 +127,11 @@ class SealCheck:
             # Twice, since a row may be erased or pruned between two reads of the first time.
             if self._find(run):
                 report.findings += [self._describe(run, fault) for fault in self._find(run)]
+
+    def _has_seals(self, run: RunRecord) -> bool:
+        """Whether the run's partitions have their seals. A prune removes them before the rows."""
+        with self.database.reading() as connection:
+            return bool(connection.execute(sa.select(sa.exists().where(seals.c.run_id == run.run_id))).scalar())
 
     def _find(self, run: RunRecord) -> list[PartitionFault]:
         rows = find_rows(self.database, run)

@@ -304,7 +304,7 @@ def _count_where(database: Database, table: sa.Table, where: Sequence[sa.ColumnE
 
 
 def _prune_run(database: Database, run: PrunableRun, batch_rows: int) -> None:
-    """Delete one run's reasons, then its rows from the history table, then its profiles and seals, and mark the run."""
+    """Delete one run's reasons and seals, then its rows from the history table, then its profiles, and mark the run."""
     history, mine = run.history, runs.c.run_id == run.run_id
     done = False
     with database.reading() as connection:
@@ -319,10 +319,14 @@ def _prune_run(database: Database, run: PrunableRun, batch_rows: int) -> None:
                 if not _delete_batch(connection, reasons, [reasons.c.run_id == run.run_id], batch_rows):
                     continue
                 reasons = None
+            for table in (
+                seals,
+                erased_seals,
+            ):  # first: rows without seals are no forgery of a run that is being pruned
+                connection.execute(sa.delete(table).where(table.c.run_id == run.run_id))
             done = _delete_batch(connection, history, [history.c.run_id == run.run_id], batch_rows)
             if done:
-                for table in (profiles, seals, erased_seals):
-                    connection.execute(sa.delete(table).where(table.c.run_id == run.run_id))
+                connection.execute(sa.delete(profiles).where(profiles.c.run_id == run.run_id))
                 connection.execute(sa.update(runs).where(mine).values(rows_pruned_at=database.now(connection)))
         time.sleep(_OTHERS_TURN_SECONDS)
 

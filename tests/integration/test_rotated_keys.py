@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
+from penstock.deployments.doctor.ledger import check_ledger
 from penstock.labels.performance import list_judged_runs, read_performance, refresh_performance
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.privacy.masking import make_masking
@@ -119,3 +120,86 @@ def test_hashes_of_a_version_without_key_ids_are_found(shop: Shop, monkeypatch: 
     assert len(json.loads(command("explain", str(shop.place.spec), str(REFUSED), "--json"))["refusals"]) == 2
     set_keys(shop, monkeypatch, FORMER)
     assert len(json.loads(command("explain", str(shop.place.spec), "8", "--json"))["labels"]) == 1
+
+
+@pytest.mark.parametrize("shop", DIALECTS, indirect=True)
+def test_after_a_rehash_the_former_key_is_needed_only_for_what_is_gone(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = str(shop.place.spec)
+    change(shop, f"delete from payments where payment_id = {REFUSED}")
+    shop.report([(7000, 1, NOW)])  # of a row that was never scored
+    set_keys(shop, monkeypatch, FORMER)
+    shop.collect()
+    set_keys(shop, monkeypatch, CURRENT, FORMER)
+
+    before = counts("--dry-run", spec)
+    after = counts(spec)
+    again = counts(spec)
+
+    assert before["penstock_labels"] == (0, 0, 40)
+    assert after["penstock_labels"] == (40, 40, 0)
+    assert after["penstock_quarantine"][1] == after["penstock_quarantine"][0] > 0
+    assert after["penstock_quarantine"][2] > 0  # the row is no longer in the source
+    assert after["penstock_releases"] == (1, 1, 0)
+    assert after["penstock_forgotten"] == (0, 0, 1)  # the key was not kept
+    assert {table: each[1:] for table, each in again.items()} == {table: each[1:] for table, each in after.items()}
+    assert "can no longer be found by their keys" in command("ledger", "rehash", spec, "--dry-run")
+    assert verify_ledger(shop.warehouse) == ()
+    set_keys(shop, monkeypatch, CURRENT)
+    assert shop.collect().new == 0
+    assert labelled(shop) == 38
+    rows = view_rows(shop.warehouse)
+    assert run(shop, "restate", START, NOW).count("publish") == 2
+    assert view_rows(shop.warehouse) == rows  # the release is under the current key too
+
+
+def counts(*words: str) -> dict[str, tuple[int, int, int]]:
+    """Return by table: rows that were written, and those under the current key and under another one."""
+    listed = json.loads(command("ledger", "rehash", "--json", *words))
+    return {each["table"]: (each["rehashed"], each["current"], each["former"] + each["other"]) for each in listed}
+
+
+def test_a_rehash_that_is_killed_in_mid_write_goes_on(shop: Shop) -> None:
+    """Killed at each statement that begins a write, and in the middle of the second batch of labels."""
+    spec = str(shop.place.spec)
+    writes = 0
+
+    def stop(at: int) -> Callable[..., None]:
+        def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            nonlocal writes
+            if statement.startswith(("UPDATE", "DELETE", "INSERT")):
+                writes += 1
+                if writes == at:
+                    raise KeyboardInterrupt
+
+        return count
+
+    for at in (1, 2, 20, 1, 30, 2, 1):
+        writes, watch = 0, stop(at)
+        sa.event.listen(sa.Engine, "before_cursor_execute", watch)
+        ended = CliRunner().invoke(app, ["ledger", "rehash", spec])
+        sa.event.remove(sa.Engine, "before_cursor_execute", watch)
+        assert ended.exit_code != 0 or writes < at
+        assert verify_ledger(shop.warehouse) == ()
+    assert labelled(shop) == 38
+    after = counts(spec)
+    assert after["penstock_labels"][1:] == (39, 0)
+    assert after["penstock_quarantine"][2] == 0
+    assert len(shop.stored()) == 39
+
+
+def test_the_doctor_counts_what_needs_the_former_key(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> list[str]:
+        found = check_ledger(shop.warehouse, shop.settings)
+        return [each.what for each in found if "former private key" in each.what]
+
+    assert "rows under the former private key" in said()[0]
+    command("ledger", "rehash", str(shop.place.spec))
+    assert "1 row under the former private key" in said()[0]  # the record of the forgotten key
+    with shop.warehouse.writing() as connection:
+        connection.execute(sa.text("delete from penstock_forgotten"))
+    assert said() == ["no row is under the former private key: PENSTOCK_PRIVATE_KEY_OLD can go"]
+    assert "PENSTOCK_PRIVATE_KEY_OLD can go" in command("ledger", "rehash", str(shop.place.spec))
+    set_keys(shop, monkeypatch, CURRENT)
+    assert said() == []

@@ -178,6 +178,35 @@ def test_rows_that_penstock_removed_are_no_forgery(sealed: Sealed) -> None:
     assert verify_ledger(sealed.place.warehouse) == ()
 
 
+def test_rows_of_a_killed_prune_are_no_forgery(sealed: Sealed) -> None:
+    sealed.run()
+    sealed.run(2, "restate", START, END)
+    sealed.place.spec.write_text(sealed.place.spec.read_text() + "retention: {keep_runs: 0}\n")
+    plan = plan_prune(sealed.place.warehouse, load_pipeline(sealed.place.spec), END)
+    deletes = 0
+
+    def stop(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        nonlocal deletes
+        deletes += statement.startswith("DELETE FROM main.card_risk_scores__history")
+        if deletes == 3:
+            raise KeyboardInterrupt
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prune(sealed.place.warehouse, plan, batch_rows=10)
+    sa.event.remove(sa.Engine, "before_cursor_execute", stop)
+
+    assert count_rows(sealed) == 220
+    assert sealed.check().findings == []
+    prune(sealed.place.warehouse, plan)
+    assert (count_rows(sealed), sealed.check().pruned, sealed.check().findings) == (120, 2, [])
+
+
+def count_rows(sealed: Sealed) -> int:
+    with sealed.place.warehouse.reading() as connection:
+        return int(connection.execute(sa.text("select count(*) from card_risk_scores__history")).scalar_one())
+
+
 def test_a_removed_row_cannot_be_passed_off_as_forgotten(sealed: Sealed) -> None:
     sealed.run()
     sealed.erase("7")
