@@ -162,7 +162,7 @@ def _list_variants(database: Database, pipeline: str) -> tuple[str, ...]:
 
 def _list_scored(database: Database, pipeline: str) -> tuple[str, ...]:
     """Return the versions that scored complete runs."""
-    of_pipeline = select_runs().where(runs.c.pipeline == pipeline, runs.c.state.in_(COMPLETE), BY_VERSION)
+    of_pipeline = select_runs().where(runs.c.pipeline == pipeline, runs.c.state.in_(COMPLETE))
     return tuple(sorted({str(pin) for run in fetch_runs(database, of_pipeline) for pin in run.pins.values()}))
 
 

@@ -177,7 +177,7 @@ def find_scored_by(
 
 def list_versions(database: Database, pipeline: str) -> list[str]:
     """Return the versions that scored the pipeline's published and replaced runs, as `name/version`."""
-    scored = (runs.c.pipeline == pipeline, BY_VERSION, runs.c.state.in_(("published", "superseded")))
+    scored = (runs.c.pipeline == pipeline, runs.c.state.in_(("published", "superseded")))
     query = sa.select(runs.c.model_name, runs.c.model_version, runs.c.step_models).where(*scored).distinct()
     with database.reading() as connection:
         found = connection.execute(query).all()
