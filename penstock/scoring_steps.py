@@ -67,9 +67,11 @@ from penstock.seals.keys import read_seal_keys
 from penstock.seals.stored import record_root, require_newest_key
 from penstock.settings import Settings
 from penstock.sources import fix_versions
+from penstock.sources.logs.landed import is_landed
 from penstock.sources.text.staged_folders import remove_ended, remove_folder, staged_runs
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sandbox import find_production
+from penstock.spec.sources import LogSource
 from penstock.spec.steps import ScoreStep
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ class ScoringSteps:
         Raises:
             LedgerLost: the project has had a ledger, and this is none or another one.
             DestinationTaken: the destination belongs to another pipeline.
-            SandboxRefused: the spec of a sandbox has another name than the pipeline that it stands beside.
+            SandboxRefused: a sandbox's spec has another name than the pipeline beside it, or no lines are landed.
             DestinationDisputed: live runs of the destination overlap.
             OverlappingRuns: an interval overlaps published runs that the plan does not cover.
             Halted: the source cannot be read, because a column is gone or has another type.
@@ -144,7 +146,7 @@ class ScoringSteps:
         horizon = source_horizon(pipeline, connect)  # before any rows are read
         refuse_others(self.warehouse, pipeline)
         if pipeline.is_sandbox:
-            self._refuse_other_names()
+            self._check_sandbox()
         coverage = read_coverage(self.warehouse, pipeline)
         released = {} if pipeline.is_sandbox else pending_releases(self.warehouse, pipeline.name)
 
@@ -156,24 +158,29 @@ class ScoringSteps:
 
         try:
             request = PlanRequest(pipeline, coverage, now, seen, mode, start, end, scored_by)
-            return plan_intervals(replace(request, released=released, horizon=horizon))
+            found = plan_intervals(replace(request, released=released, horizon=horizon))
         except SourceError:
             contracts = read_contracts(self.warehouse, pipeline.name)
             refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, (), contracts)))
             raise
+        return replace(found, passed_over=0) if pipeline.is_sandbox else found
 
-    def _refuse_other_names(self) -> None:
-        """Refuse a sandbox whose spec has another name than the pipeline that it stands beside.
+    def _check_sandbox(self) -> None:
+        """Refuse a sandbox whose spec has another name than the pipeline beside it, or that lacks landed lines.
 
         Raises:
-            SandboxRefused: its name is another one.
+            SandboxRefused: its name is another one, or the pipeline has landed no lines of a log source.
         """
+        pipeline, name = self.pipeline, self.pipeline.destination.sandbox
         try:
-            refuse_others(self.warehouse, find_production(self.pipeline))
+            refuse_others(self.warehouse, find_production(pipeline))
         except DestinationTaken as taken:
             reason = f"stands beside `{taken.table}`, which belongs to `{taken.owner}`, and its spec has another name"
-            remedy = f"Write `name: {taken.owner}` in the changed spec."
-            raise SandboxRefused(self.pipeline.destination.sandbox, reason, remedy) from None
+            raise SandboxRefused(name, reason, f"Write `name: {taken.owner}` in the changed spec.") from None
+        for source, declared in pipeline.sources.items():
+            if isinstance(declared, LogSource) and not is_landed(self.warehouse, pipeline.name, source):
+                reason = f"reads the lines of `{source}` that `{pipeline.name}` has landed, and there are none"
+                raise SandboxRefused(name, reason, f"Run `penstock run {pipeline.name}` first.")
 
     def abandon_dead_runs(self) -> list[UnfinishedRun]:
         """Mark the pipeline's runs whose lease has ended as abandoned. Return those that a person must start again."""

@@ -73,7 +73,9 @@ class FanOut:
         self._client = client
         self._asked = asked
         models = {step: f"{pin.name}@{pin.version}" for step, pin in pinned.pins.items()}
-        self._versions = {"model": write_choice(models), "challengers": write_challengers(pinned.challengers)}
+        self._versions = {"model": write_choice(models)}
+        if pinned.challengers:
+            self._versions["challengers"] = write_challengers(pinned.challengers)
         self._logger = logger
         self._deployment = _read_deployment(client)
         self.runs: dict[str, IntervalRun] = {}

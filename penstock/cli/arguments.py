@@ -78,7 +78,8 @@ Sandbox = Annotated[
     typer.Option(
         "--sandbox",
         metavar="NAME",
-        help="Score into the sandbox of this name, beside what readers see. PIPELINE may be a changed file.",
+        help="Score into the sandbox of this name, beside what readers see. PIPELINE may be a changed file. "
+        "Without a range: the newest interval.",
     ),
 ]
 ModelOption = Annotated[

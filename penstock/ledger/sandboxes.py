@@ -6,8 +6,9 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
+from penstock.ledger.destinations import LIVE, shown_variant
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import runs
+from penstock.ledger.tables import destinations, runs
 from penstock.spec.parts import SANDBOX
 
 
@@ -46,11 +47,18 @@ def list_sandboxes(database: Database, pipeline: str | None = None) -> list[Sand
         sa.func.max(runs.c.started_at),
     )
     query = sa.select(*of, *counts).where(runs.c.variant.startswith(SANDBOX), sa.or_(published, running))
-    if pipeline is not None:
-        query = query.where(runs.c.pipeline == pipeline)
     with database.reading() as connection:
-        found = connection.execute(query.group_by(*of).order_by(*of)).all()
+        places = list_places(connection, pipeline)
+        found = connection.execute(query.where(runs.c.destination.in_(places)).group_by(*of).order_by(*of)).all()
     return [
         Sandbox(name, variant.removeprefix(SANDBOX), table, place, int(intervals), int(rows or 0), int(working), last)
         for name, variant, table, place, intervals, rows, working, last in found
     ]
+
+
+def list_places(connection: sa.Connection, pipeline: str | None) -> list[str]:
+    """Return the destinations of the sandboxes of a pipeline, or of all. Few, where the runs may be many."""
+    query = sa.select(destinations.c.destination).order_by(destinations.c.destination)
+    if pipeline is not None:
+        query = query.where(destinations.c.pipeline == pipeline)
+    return [place for place in connection.execute(query).scalars() if shown_variant(place) != LIVE]

@@ -13,6 +13,7 @@ from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.tables import runs
 from penstock.resources.memory import MemoryProfile, read_fit
 from penstock.resources.usage import Prices, format_bytes
+from penstock.spec.parts import SANDBOX
 from penstock.wording import plural
 
 PAST_RUNS = 20
@@ -64,9 +65,14 @@ def newest_memory_profile(database: Database, pipeline: str) -> MemoryProfile | 
 
 
 def _is_recent(pipeline: str) -> sa.ColumnElement[bool]:
-    """Whether a run is one of the pipeline's newest. No index finds those with rows or with a profile among all."""
+    """Whether a run is one of the pipeline's newest. No index finds those with rows or with a profile among all.
+
+    Those of sandboxes are left out: another spec may have made them.
+    """
     recent = runs.alias("recent")
-    mine = sa.select(recent.c.run_id).where(recent.c.pipeline == pipeline)
+    mine = sa.select(recent.c.run_id).where(
+        recent.c.pipeline == pipeline, sa.not_(recent.c.variant.startswith(SANDBOX))
+    )
     return runs.c.run_id.in_(mine.order_by(recent.c.started_at.desc()).limit(RECENT_RUNS))
 
 

@@ -18,12 +18,14 @@ def as_sandbox(pipeline: Pipeline, name: str) -> Pipeline:
     and judges no drift.
 
     Raises:
-        SandboxRefused: the name is not allowed, or the name of the table becomes too long.
+        SandboxRefused: the name is not allowed, the name of the table becomes too long, or the pipeline is a sandbox's.
     """
     if not re.fullmatch(SANDBOX_PATTERN, name):
         plain = re.sub("[^a-z0-9]", "", name.casefold()).lstrip("0123456789")[:MOST_NAME]
         better = f" For example `{plain}`." if plain else ""
         raise SandboxRefused(name, "is no name of a sandbox", f"Take {SANDBOX_EXAMPLE}.{better}")
+    if pipeline.is_sandbox:
+        raise SandboxRefused(name, f"cannot be made of {pipeline.label}, which is a sandbox already", "Use the spec.")
     table = f"{pipeline.destination.table}{SANDBOX_TABLE}{name}"
     if len(table) > MOST_TABLE:
         longest = MOST_TABLE - len(table) + len(name)

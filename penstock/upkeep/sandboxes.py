@@ -6,8 +6,9 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import SandboxRefused
-from penstock.ledger.destinations import VIEWS, lock_destination, split_name
+from penstock.ledger.destinations import VIEWS, lock_destination, shown_variant, split_name
 from penstock.ledger.migrations import has_ledger
+from penstock.ledger.sandboxes import list_places
 from penstock.ledger.tables import profiles, quarantine, runs
 from penstock.ledger.writer import LEASE_ENDED
 from penstock.run.history_table import history_name
@@ -90,11 +91,11 @@ class SandboxTables:
 
 def find_ended(connection: sa.Connection, pipeline: str) -> list[SandboxTables]:
     """Return the tables of the pipeline's sandboxes that have ended: there is no view of them, and no run works."""
-    mine = (runs.c.pipeline == pipeline, runs.c.variant.startswith(SANDBOX))
-    places = sa.select(runs.c.variant, runs.c.destination, runs.c.destination_table).where(*mine).distinct()
+    here = runs.c.destination.in_(list_places(connection, pipeline))
+    named = sa.select(runs.c.destination, runs.c.destination_table).where(here).distinct()
     sandboxes = [
-        SandboxTables(pipeline, variant.removeprefix(SANDBOX), place, table)
-        for variant, place, table in connection.execute(places.order_by(runs.c.destination))
+        SandboxTables(pipeline, shown_variant(place).removeprefix(SANDBOX), place, table)
+        for place, table in connection.execute(named.order_by(runs.c.destination))
     ]
     return [each for each in sandboxes if _has_ended(connection, each)]
 

@@ -149,14 +149,19 @@ def test_two_runs_of_a_sandbox_exclude_each_other_and_nothing_else(shop: Shop) -
 
 
 def test_a_killed_run_of_a_sandbox_is_taken_over_by_its_next_one(shop: Shop) -> None:
-    shop.sandbox().kill(END, 7)
     before = shop.production_state()
-    lapse_leases(shop.place.warehouse)
+    steps = shop.sandbox(name="undisturbed").run(END)
+    for after in range(steps.index("claim") + 1, len(steps)):
+        shop.sandbox().kill(END, after)
+        lapse_leases(shop.place.warehouse)
+        assert shop.production().run(END) == ["resolve", "collect logs", "plan"]
 
-    assert shop.production().run(END) == ["resolve", "collect logs", "plan"]
     shop.sandbox().run(END)
 
-    assert [run.state for run in shop.runs("sandbox:lower")] == ["abandoned", "published"]
+    killed = shop.runs("sandbox:lower")
+    assert [run.state for run in killed] == ["abandoned"] * (len(killed) - 1) + ["published"]
+    undisturbed = shop.read("select payment_id, score from card_risk_scores__sandbox_undisturbed order by 1")
+    assert shop.read(f"select payment_id, score from {VIEW} order by 1") == undisturbed
     assert shop.production_state() == before
     shop.verify()
 
@@ -284,6 +289,10 @@ def test_a_sandbox_lands_no_lines_and_reads_those_of_production(
     place = make_place(spec=spec)
     train_on_lines(place)
     shop = Shop(place)
+    with pytest.raises(
+        SandboxRefused, match=r"of `visits` that `visits` has landed, and there are none\. Run `penstock"
+    ):
+        shop.sandbox(spec).run(END)
     shop.production().run(END, "backfill", START, END)
     with log.open("a") as file:
         file.write(json.dumps(lines[0] | {"time": "2026-01-01T10:00:00Z"}) + "\n")

@@ -75,6 +75,12 @@ def _choose(columns: Sequence[str], named: frozenset[str] | None) -> frozenset[s
     return frozenset(column for column in columns if column == "time" or column.casefold() in named)
 
 
+def is_landed(database: Database, pipeline: str, name: str) -> bool:
+    """Whether a run has landed lines of a log source."""
+    with database.reading() as connection:
+        return sa.inspect(connection).has_table(landed_table(pipeline, name).name)
+
+
 @dataclass(frozen=True)
 class LogReader:
     """Reads the landed lines of one source by event time."""

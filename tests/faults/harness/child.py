@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 import psycopg
 
-How = Literal["flow", "steps", "accept", "promote"]
+How = Literal["flow", "steps", "accept", "promote", "sandbox", "end sandbox"]
 """The real flow on the shared Prefect server, or its steps in the same order by `tests.driver`, without Prefect; or an
-acceptance of the halted run, or a promotion of the challenger that is approved at once."""
+acceptance of the halted run; or a promotion of the challenger that is approved at once; or the steps of a run in a
+sandbox; or the end of the sandbox, with a prune."""
+SANDBOX = "lower"
 Action = Literal["kill", "crash", "stop", "wait", "lose"]
 
 
@@ -60,6 +62,8 @@ def carry_out(order: Order) -> None:
             "steps": _run_steps,
             "accept": _accept,
             "promote": _promote,
+            "sandbox": _run_sandbox,
+            "end sandbox": _end_sandbox,
         }
         ending = runs[order.how](order)
     (order.folder / "ending.json").write_text(json.dumps(ending))
@@ -139,6 +143,29 @@ def _run_steps(order: Order) -> dict[str, Any]:
     for run in list_runs(driver.warehouse, states=["published"]):
         run_card(driver.warehouse, run.run_id)
     return {"state": "steps", "message": "; ".join(steps)}
+
+
+def _run_sandbox(order: Order) -> dict[str, Any]:
+    from penstock.spec.sandbox import as_sandbox
+    from penstock.spec.yaml_file import load_pipeline
+    from penstock.tasks.process_resources import connect, registry
+    from tests.driver import Driver
+
+    steps = Driver(as_sandbox(load_pipeline(order.spec), SANDBOX), connect, registry()).run(order.now)
+    return {"state": "steps", "message": "; ".join(steps)}
+
+
+def _end_sandbox(order: Order) -> dict[str, Any]:
+    from penstock.spec.yaml_file import load_pipeline
+    from penstock.tasks.process_resources import connect
+    from penstock.upkeep.prune import plan_prune, prune
+    from penstock.upkeep.sandboxes import end_sandbox
+
+    pipeline = load_pipeline(order.spec)
+    warehouse = connect(pipeline.destination.connection)
+    end_sandbox(warehouse, pipeline.name, SANDBOX)
+    gone = prune(warehouse, plan_prune(warehouse, pipeline, order.now))
+    return {"state": "ended", "message": "; ".join(f"{each.kind} {each.of} {each.rows}" for each in gone)}
 
 
 def _accept(order: Order) -> dict[str, Any]:

@@ -3,7 +3,14 @@
 import pytest
 
 from penstock.errors import SettingsError
-from penstock.spec.steps import ModelRef, ScoreStep, choose_models
+from penstock.spec.steps import (
+    Challenger,
+    ModelRef,
+    ScoreStep,
+    choose_challengers,
+    choose_models,
+    write_challengers,
+)
 
 ONE = [ScoreStep(name="score", model=ModelRef(name="a", selector="champion"))]
 TWO = [ScoreStep(name=name, model=ModelRef(name=name, selector="champion")) for name in ("screen", "deep")]
@@ -41,3 +48,24 @@ def test_a_choice_that_fits_no_step_is_told(choice: str, told: str) -> None:
         choose_models(TWO, choice)
 
     assert told in str(caught.value)
+
+
+def beside(choice: str, *names: str) -> list[str | None]:
+    wanted = [Challenger(model=ModelRef.model_validate(name), share=0.5) for name in names]
+    chosen = choose_challengers(wanted, choice)
+    assert list(chosen) == wanted  # with their shares
+    return [ref and str(ref) for ref in chosen.values()]
+
+
+def test_challengers_are_those_of_the_spec_unless_a_backfill_has_chosen_others() -> None:
+    assert beside("", "r@new", "r@7") == ["r@new", "r@7"]
+    choice = write_challengers({"r@new": "r@4", "r@odd": None})
+    assert choice == "r@new=r@4,r@odd=none"
+    assert beside(choice, "r@new", "r@odd", "r@7") == ["r@4", None, "r@7"]
+    assert beside(" r@new = r@4 , r@gone = r@5 ".strip(), "r@new") == ["r@4"]
+
+
+@pytest.mark.parametrize("choice", ["r@4", "r@new=4", "r@new=r@4;r@odd=r@5", "r@new=r@4,"])
+def test_a_choice_of_challengers_that_cannot_be_read_is_told(choice: str) -> None:
+    with pytest.raises(SettingsError, match="chooses no challengers"):
+        beside(choice, "r@new")
