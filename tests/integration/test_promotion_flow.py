@@ -1,0 +1,86 @@
+"""The flow that promotes: deployed for each model, beside the pipelines of the same name, and run without a worker."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+
+from penstock.deployments.deploy.automations import define_lapse_automation
+from penstock.promotion.specs import group_by_model
+from penstock.spec.yaml_file import parse_pipeline
+from penstock.tasks.deployed import PROMOTION_ENTRYPOINT, list_ours, read_schedule_states
+from tests.integration.test_quarantine import invoke
+from tests.project import CRON, Project
+from tests.promotions import PROMOTING, make_promoting_shop
+from tests.shop import Place
+
+
+@pytest.mark.slow
+def test_a_model_has_a_deployment_that_pipelines_of_its_name_are_not_taken_for(
+    project: Project, prefect_client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PIPELINES", str(project.settings.pipelines.absolute()))
+    file = project.settings.pipelines / "card-risk.yaml"
+    file.write_text(f"{PROMOTING}{CRON}\n")
+
+    changes = project.deploy()
+
+    made = prefect_client.read_deployment_by_name("promote/card-risk")
+    assert changes["deployment promote/card-risk"].kind == "created"
+    assert changes["automation card-risk on lapse"].kind == "created"
+    assert (made.entrypoint, made.parameters) == (PROMOTION_ENTRYPOINT, {"model": "card-risk"})
+    assert made.parameter_openapi_schema["properties"]["model"]["enum"] == ["card-risk"]
+    assert {change.kind for change in project.deploy().values()} == {"unchanged"}
+
+    invoke("pause", "card-risk", "--reason", "the shop migrates")
+    paused = {(each.entrypoint or "").rpartition(".")[2] for each in list_ours(prefect_client) if each.schedules
+              and not any(schedule.active for schedule in each.schedules)}  # fmt: skip
+    assert paused == {"score", "labels"}  # a promotion belongs to a model
+    state = read_schedule_states(prefect_client, ["card-risk"])["card-risk"]
+    assert state.pause is not None
+    assert state.pause.reason == "the shop migrates"
+    invoke("resume", "card-risk")
+
+    file.write_text(PROMOTING.partition("promotion:")[0])
+    told = project.deploy(remove_orphans=True)
+    assert told["deployment promote/card-risk"].kind == "removed"
+    assert told["automation card-risk on lapse"].kind == "removed"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_api")
+def test_the_flow_says_why_nobody_is_asked_or_moves_the_alias(
+    make_place: Callable[..., Place], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.flows.promotion import promote
+
+    monkeypatch.setenv("PENSTOCK_PIPELINES", str(tmp_path))
+    shop = make_promoting_shop(make_place)
+    free = PROMOTING.replace("alias: champion,", "alias: champion, approval: none,")
+
+    shop.place.spec.write_text(free.replace("labelled: 600", "labelled: 6000"))
+    refused = promote("card-risk", return_state=True)
+    shop.place.spec.write_text(free)
+    moved = promote("card-risk", return_state=True)
+    again = promote("card-risk", return_state=True)
+    unknown = promote("other", return_state=True)
+
+    assert refused.is_completed()
+    assert "Skipped: card-risk/2 does not meet the requirements" in (refused.message or "")
+    assert (moved.is_completed(), moved.message) == (True, "the alias moved to card-risk/2")
+    assert "names already" in (again.message or "")
+    assert shop.moves == [("1", "2", "penstock (approval: none)")]
+    assert unknown.is_failed()
+    assert "no pipeline has a `promotion:` for the model `other`" in (unknown.message or "")
+
+
+def test_a_question_lapses_by_an_automation_after_its_time() -> None:
+    spec = parse_pipeline(PROMOTING.encode(), "card-risk.yaml")
+
+    automation = define_lapse_automation(group_by_model([spec])["card-risk"])
+
+    assert automation.trigger.within.days == 3
+    assert automation.trigger.after == {"prefect.flow-run.Suspended"}
+    assert "prefect.flow-run.Resuming" in automation.trigger.expect
+    assert (automation.actions[0].state, automation.actions[0].message[:6]) == ("CANCELLED", "Lapsed")
