@@ -106,7 +106,8 @@ class PromotingShop:
         """Let labels come for which the challenger is the better model, or the worse one."""
         drawn = draw_labels(self.shop.scores("amount"), good)
         self.shop.report([(key, label, seen) for key, label in drawn.items()])
-        collect_and_measure(self.shop.pipeline, self.shop.settings, self.shop.connect, self.place.registry, NOW)
+        now = seen + timedelta(hours=1)
+        collect_and_measure(self.shop.pipeline, self.shop.settings, self.shop.connect, self.place.registry, now)
 
 
 def make_promoting_shop(

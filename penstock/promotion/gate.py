@@ -71,13 +71,13 @@ def _judge_metric(metric: str, limit: float, shown: Shown) -> Check:
 
 
 def _judge_flips(limit: float, shown: Shown) -> Check:
-    wanted = f"at most {limit:.3%}"
+    wanted = f"at most {100 * limit:.6g}%"
     if shown.flips is None:
         return Check("flips", wanted, "the rows have no decision", passed=False)
     if not shown.rows:
         return Check("flips", wanted, "no row was scored by both", passed=False)
     share = shown.flips / shown.rows
-    found = f"{share:.3%} ({shown.flips:,} of {plural(shown.rows, 'row')})"
+    found = f"{share:.2%} ({shown.flips:,} of {plural(shown.rows, 'row')})"
     return Check("flips", wanted, found, share <= limit + _ROUNDING)
 
 

@@ -55,13 +55,7 @@ def carry_out(order: Order) -> None:
 
     with (order.folder / "boundaries.txt").open("w", buffering=1) as trace:
         watch_boundaries(_teller(order, trace.write))
-        runs: dict[How, Callable[[Order], Any]] = {
-            "flow": _run_flow,
-            "steps": _run_steps,
-            "accept": _accept,
-            "promote": _promote,
-        }
-        ending = runs[order.how](order)
+        ending = _RUNS[order.how](order)
     (order.folder / "ending.json").write_text(json.dumps(ending))
     sys.stdout.flush()
     os._exit(0)  # what the fork server has loaded has exit handlers that are not for us
@@ -171,3 +165,11 @@ def _promote(order: Order) -> dict[str, Any]:
         answer = Answer(outcome.record.number, True, name, "it is better", datetime.now(UTC))
         outcome = promoter.advance(Caller(name, datetime.now(UTC), answer, can_answer=is_alive))
     return {"state": outcome.step, "message": outcome.why}
+
+
+_RUNS: dict[How, Callable[[Order], Any]] = {
+    "flow": _run_flow,
+    "steps": _run_steps,
+    "accept": _accept,
+    "promote": _promote,
+}
