@@ -40,6 +40,10 @@ SECTIONS = {
     "Distance": "drift distance",
     "Labels": "labels keys",
     "Limit": "limit of a metric",
+    "Promotion": "promotion keys",
+    "Requirements": "promotion requirements",
+    "NotWorse": "limit of a difference",
+    "AtMost": "limit of a share",
     "Retention": "retention keys",
     "Budget": "budget keys",
 }

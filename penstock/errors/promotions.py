@@ -33,11 +33,12 @@ class PromotionsDiffer(UsageError):
     """
 
     model: str
-    pipelines: tuple[str, str]
+    pipelines: tuple[str, ...]
+    """Two of them."""
     what: str
 
     def message(self) -> str:
-        one, other = self.pipelines
+        one, other = self.pipelines[0], self.pipelines[-1]
         return (
             f"`{one}` and `{other}` promote the same model `{self.model}`, and their `promotion` differs in "
             f"`{self.what}`. Write the same in both files. Only `require` may differ."

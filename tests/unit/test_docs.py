@@ -145,6 +145,21 @@ LABELS = {
 }
 SCREEN = {"name": "screen", "model": "risk@1"}
 NOT_NULL = {"type": "expect_column_values_to_not_be_null", "column": "amount"}
+PROMOTING: dict[str, Any] = {
+    "sources": {"orders": PAYMENTS},
+    "model": "card-risk@champion",
+    "challengers": [{"model": "card-risk@challenger"}],
+    "labels": LABELS,
+    "decide": {"decision": "score > 0.5"},
+    "drift": {},
+}
+"""What a promotion with every requirement needs."""
+
+
+def place_promotion(part: dict[str, Any]) -> dict[str, Any]:
+    return PROMOTING | {"promotion": part}
+
+
 PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "Pipeline": (BARE, lambda part: part),
     "IntervalSpec": (INTERVAL, lambda part: {"interval": part}),
@@ -193,6 +208,10 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
             "destination": {"table": "order_scores", "keep": ["country"]},
         },
     ),
+    "Promotion": ({"require": {}}, place_promotion),
+    "Requirements": ({}, lambda part: place_promotion({"require": part})),
+    "NotWorse": ({}, lambda part: place_promotion({"require": {"auc": part}})),
+    "AtMost": ({}, lambda part: place_promotion({"require": {"flips": part}})),
     "Limit": ({}, lambda part: {"labels": LABELS | {"alert": {"auc": part}}, "sources": {"orders": PAYMENTS}}),
 }
 """For each section: the least that it needs, and its place in a pipeline."""
@@ -216,6 +235,8 @@ def as_pipeline(key: Key, example: Any) -> str:
         pipeline["sources"] = dict.fromkeys(shown["expectations"], SQL)
     if key.name == "labels" and key.section == "Pipeline":
         pipeline["sources"] = {"orders": PAYMENTS}
+    if key.name == "promotion":
+        pipeline |= PROMOTING
     if "models" in pipeline:
         del pipeline["model"]
     return yaml.safe_dump(json.loads(json.dumps(pipeline, default=str)), sort_keys=False)  # a copy has no anchors
