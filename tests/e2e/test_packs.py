@@ -23,6 +23,7 @@ from sklearn.metrics import (
 
 from penstock import Project, RunRecord, SettingsError
 from penstock.cli.demo.operator import lasting_alerts, measure_models
+from penstock.cli.opening import connector
 from penstock.database.connections import close_engines
 from penstock.deployments.deploy.specs import load_specs
 from penstock.examples.card_fraud.train import learned_rows as learned_payments
@@ -48,6 +49,8 @@ from penstock.ledger.tables import quarantine
 from penstock.models.manifest import Manifest
 from penstock.models.measuring import collect_and_measure, make_question
 from penstock.privacy.masking import make_masking
+from penstock.promotion.evidence import EvidenceReader
+from penstock.promotion.specs import find_promoting
 from penstock.settings import Settings
 from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.acceptance import accept_run
@@ -58,6 +61,8 @@ from tests.driver import Driver
 pytestmark = pytest.mark.packs
 
 NOW = datetime(2026, 6, 10, 14, 30, tzinfo=UTC)
+FAR = NOW + timedelta(days=40)
+"""When every label of the packs has been seen."""
 LATER = NOW + timedelta(hours=2)
 """When the story is played: a shift that the world does not fill is due by then, and no run may take it in."""
 
@@ -107,9 +112,19 @@ class Hand:
     def measure(self, pipeline: str) -> list[Measured]:
         return measure_models(self.project.connect("warehouse"), pipeline)
 
+    def failures(self, model: str) -> tuple[str, ...]:
+        """Return what the challenger lacks for the pack's own `promotion:`, by the labels of the last collection."""
+        project = self.project
+        promoting = find_promoting(project.settings.pipelines, model)
+        reader = EvidenceReader(promoting, project.settings, connector(project.settings), project.registry)
+        champion = project.registry.resolve(f"{model}@{promoting.alias}")
+        candidate = project.registry.resolve(promoting.candidate)
+        return reader.gather(champion, candidate, FAR).failures
+
     def promote(self, pipeline: str, model: str, reason: str) -> None:
         warehouse = self.project.connect("warehouse")
         name, _, version = model.partition("/")
+        assert self.failures(name) == ()
         found = find_scored_by(warehouse, pipeline, name, version, None, None)
         publish_with_rows(warehouse, [run.run_id for run in found], "Ada", reason)
         self.project.registry.promote(name, version, "champion", by="Ada", note=reason)
