@@ -202,7 +202,7 @@ LABELS_AFTER: tuple[timedelta, ...] = (DAY, 2 * DAY, DECIDED_WITHIN)
 FOLLOW_UPS: tuple[FollowUp, ...] = (
     FollowUp(
         LOSSES,
-        "Thieves pay with stolen phones. Each payment looks like any other, so no feature drifts. Verdicts show it.",
+        "Thieves pay with stolen phones. Each payment looks like any other, and only the verdicts show it.",
         "auc",
         "alerted",
         "The desk asks the phone companies which phones are stolen, and a model is trained on that.",

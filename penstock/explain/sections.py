@@ -70,7 +70,8 @@ def _describe_run(
     if record.shown is None:
         return [Items([*gone, *([(absence,)] if absence else [])])]
     run = record.shown.run
-    changed = "" if run.spec_fingerprint == pipeline.fingerprint else ", which has changed since"
+    same = (pipeline.fingerprint, pipeline.for_challengers.fingerprint)
+    changed = "" if run.spec_fingerprint in same else ", which has changed since"
     lines: list[Line] = [
         (
             "Run ",

@@ -160,10 +160,9 @@ def _take_up(connection: sa.Connection, run: ScoringRun, other: PlacedRun, reque
 
 
 def _as_challenger(run: ScoringRun, challenger: PinnedChallenger, run_id: str) -> ScoringRun:
-    """Return a challenger's run beside its champion's. It has neither reasons nor profiles: they are the champion's."""
+    """Return a challenger's run beside its champion's."""
     own = replace(run, run_id=run_id, model=challenger.pin, variant=challenger.variant, share=challenger.share)
-    plain = run.pipeline.model_copy(update={"reasons": None, "drift": None, "promotion": None})
-    return replace(own, pipeline=plain, champion_run_id=run.run_id, challengers=(), left_out=())
+    return replace(own, pipeline=run.pipeline.for_challengers, champion_run_id=run.run_id, challengers=(), left_out=())
 
 
 def _follow_abandoned(connection: sa.Connection, place: str, run: ScoringRun) -> None:

@@ -517,6 +517,11 @@ class Pipeline(Part):
         return self
 
     @property
+    def for_challengers(self) -> Self:
+        """The pipeline of a challenger's run. Reasons, drift and promotion are the champion's."""
+        return self.model_copy(update={"reasons": None, "drift": None, "promotion": None})
+
+    @property
     def candidates(self) -> tuple[ModelRef, ...]:
         """The challengers that are versions of the pipeline's own model, so that its alias can move to them."""
         own = self.model.name if self.model else None

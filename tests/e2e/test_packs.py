@@ -23,6 +23,7 @@ from sklearn.metrics import (
 
 from penstock import Project, RunRecord, SettingsError
 from penstock.cli.demo.operator import lasting_alerts, measure_models
+from penstock.cli.opening import connector
 from penstock.database.connections import close_engines
 from penstock.deployments.deploy.specs import load_specs
 from penstock.examples.card_fraud.train import learned_rows as learned_payments
@@ -48,7 +49,10 @@ from penstock.ledger.tables import quarantine
 from penstock.models.manifest import Manifest
 from penstock.models.measuring import collect_and_measure, make_question
 from penstock.privacy.masking import make_masking
+from penstock.promotion.evidence import EvidenceReader
+from penstock.promotion.specs import find_promoting
 from penstock.settings import Settings
+from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.acceptance import accept_run
 from penstock.upkeep.live_changes import publish_with_rows
 from penstock.upkeep.verify import verify_ledger
@@ -57,6 +61,8 @@ from tests.driver import Driver
 pytestmark = pytest.mark.packs
 
 NOW = datetime(2026, 6, 10, 14, 30, tzinfo=UTC)
+FAR = NOW + timedelta(days=40)
+"""When every label of the packs has been seen."""
 LATER = NOW + timedelta(hours=2)
 """When the story is played: a shift that the world does not fill is due by then, and no run may take it in."""
 
@@ -106,9 +112,19 @@ class Hand:
     def measure(self, pipeline: str) -> list[Measured]:
         return measure_models(self.project.connect("warehouse"), pipeline)
 
+    def failures(self, model: str) -> tuple[str, ...]:
+        """Return what the challenger lacks for the pack's own `promotion:`, by the labels of the last collection."""
+        project = self.project
+        promoting = find_promoting(project.settings.pipelines, model)
+        reader = EvidenceReader(promoting, project.settings, connector(project.settings), project.registry)
+        champion = project.registry.resolve(f"{model}@{promoting.alias}")
+        candidate = project.registry.resolve(promoting.candidate)
+        return reader.gather(champion, candidate, FAR).failures
+
     def promote(self, pipeline: str, model: str, reason: str) -> None:
         warehouse = self.project.connect("warehouse")
         name, _, version = model.partition("/")
+        assert self.failures(name) == ()
         found = find_scored_by(warehouse, pipeline, name, version, None, None)
         publish_with_rows(warehouse, [run.run_id for run in found], "Ada", reason)
         self.project.registry.promote(name, version, "champion", by="Ada", note=reason)
@@ -283,6 +299,7 @@ def test_challengers_score_the_rows_of_the_champion(played: Played) -> None:
             champion = runs[run.champion_run_id or ""]
             assert (run.rows_extracted, run.rows_scored) == (champion.rows_extracted, champion.rows_scored)
             assert run.model != champion.model
+            assert run.spec_fingerprint == played.project.load_pipeline(name).for_challengers.fingerprint
 
 
 def test_each_pack_watches_drift_in_every_live_run(played: Played) -> None:
@@ -294,10 +311,10 @@ def test_each_pack_watches_drift_in_every_live_run(played: Played) -> None:
                 assert read_profiles(played.project.connect("warehouse"), run.run_id)
 
 
-def test_finance_and_healthcare_store_reasons_and_explain_them(played: Played) -> None:
-    asked = [name for name in played.pack.pipelines if played.project.load_pipeline(name).reasons]
-    assert bool(asked) == (played.pack.name in ("card-fraud", "readmission"))
-    for name in asked:
+def test_rows_that_the_spec_chooses_have_reasons(played: Played) -> None:
+    for name in played.pack.pipelines:
+        if played.project.load_pipeline(name).reasons is None:
+            continue
         live = [run for run in played.ran[name] if (run.state, run.variant) == ("published", "live")]
         assert sum(run.rows_explained or 0 for run in live) > 0
         assert sum(run.rows_over_budget or 0 for run in live) == 0
@@ -344,6 +361,15 @@ def test_pack_ships_its_pipelines_its_page_and_two_intervals_to_score(name: str)
     assert {incident.pipeline for incident in pack.incidents} <= set(pack.pipelines)
     assert pack.scored >= 2
     assert (SHIPPED.parents[1] / "examples" / name.replace("-", "_") / "README.md").is_file()
+
+
+@pytest.mark.parametrize("name", pack_names())
+def test_each_pack_declares_drift_a_challenger_labels_and_a_promotion(name: str) -> None:
+    specs = [load_pipeline(SHIPPED / f"{pipeline}.yaml") for pipeline in open_pack(name).pipelines]
+
+    assert any(spec.drift and spec.challengers and spec.labels and spec.promotion for spec in specs)
+    assert all(spec.labels for spec in specs)
+    assert any(spec.reasons for spec in specs) == (name in ("card-fraud", "readmission"))
 
 
 def test_a_world_too_small_to_learn_from_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -115,6 +115,20 @@ def test_rows_to_train_on_are_the_features_that_a_run_would_score(project: Proje
         apply_features(pipeline, {})
 
 
+def test_rows_before_the_start_are_read_to_train_a_model_of_whole_intervals(project: Project) -> None:
+    pipeline = project.load_pipeline("card-risk.yaml")
+    later = IntervalSpec(column="created_at", grain=DAY, start=START + DAY)
+    grouped = pipeline.model_copy(update={"partition_by": "country", "interval": later})
+
+    rows = project.read_features(grouped, START, START + 2 * DAY)
+
+    assert rows.num_rows == 500
+    with pytest.raises(SettingsError, match="Begin and end with intervals of the pipeline"):
+        project.read_features(grouped, START, START + 1.5 * DAY)
+    with pytest.raises(SettingsError, match="is cut into others"):
+        project.read_features(grouped, START, START + 2 * DAY, step=2 * DAY)
+
+
 @pytest.fixture
 def paid(tmp_path: Path) -> Callable[[str], Pipeline]:
     """A pipeline of two days' files, of which the first has the amount 1."""
