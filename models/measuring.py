@@ -20,6 +20,7 @@ from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 from penstock.wording import plural
 
+_SURVIVAL: dict[str, Problem] = {"survival:cox": "hazard", "survival:aft": "lifetime"}
 _CLASSIFICATION = ("binary:logistic", "binary:hinge", "reg:logistic")
 
 
@@ -81,7 +82,7 @@ def solved_problem(manifest: Manifest) -> Problem:
     """Return what the model's score is.
 
     Raises:
-        NotMeasured: it has several classes, gives survival times, or gives raw margins.
+        NotMeasured: it has several classes, or gives raw margins.
     """
     objective = manifest.objective
     if manifest.link == "sigmoid" or objective in _CLASSIFICATION:
@@ -89,10 +90,12 @@ def solved_problem(manifest: Manifest) -> Problem:
     family = objective.partition(":")[0]
     if family == "rank":
         return "ranking"
+    if objective in _SURVIVAL:
+        return _SURVIVAL[objective]
     if manifest.classes or family in ("multi", "survival", "binary"):
         raise NotMeasured(
             f"`{manifest.label}`",
             f"its objective is `{objective}`",
-            "Labels measure binary models that give a probability, regressions and rankings.",
+            "Labels measure binary models that give a probability, regressions, rankings and survival models.",
         )
     return "regression"

@@ -59,8 +59,8 @@ class LabelValue(TerminalError):
 class NotMeasured(TerminalError):
     """The performance of the scores cannot be measured.
 
-    Cause: the model has several classes, or gives survival times; or its scores are raw margins; or the groups of a
-        ranking are not known.
+    Cause: the model has several classes; or its scores are raw margins; or the groups of a ranking are not known; or
+        `missing: negative` goes with a survival model.
     Remedy: as the message says.
     """
 

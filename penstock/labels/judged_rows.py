@@ -18,8 +18,9 @@ from penstock.labels.stored import find_labels
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
 from penstock.monitor.binned_scores import BinnedScores, bin_scores
-from penstock.monitor.performance_sums import PerformanceSums, Problem, sum_rows
+from penstock.monitor.performance_sums import SURVIVAL, PerformanceSums, Problem, sum_rows
 from penstock.monitor.ranking_sums import sum_groups
+from penstock.monitor.survival_sums import sum_pairs
 from penstock.privacy.masking import MaskingPolicy
 from penstock.run.history_table import history_name, reflect_history
 from penstock.spec.labels import Labels
@@ -87,17 +88,32 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
     """
     problem = question.problem_of(run)
     found: dict[str, SliceSums] = {}
+    whole: list[tuple[JudgedRows, Mapping[str, Array]]] = []
     group = _group_column(question.pipeline) if problem == "ranking" else None
     for rows in _read_partitions(database, run, question, group):
         keys = write_key_forms(rows, question.pipeline.key, question.masking)
         groups = None if group is None else _number_values(rows[group])
         scores = floats_of(rows[score_column(question.pipeline)].to_pylist())
         part = judge_scores(database, run, question, keys, scores, groups)
+        if problem in SURVIVAL:  # two rows of any partitions are a pair
+            whole.append((part, _slices(rows, question)))
+            continue
         for name, chosen in _slices(rows, question).items():
             sums = part.sum_up(problem, chosen, question.labels.quantiles)
             if name == ALL_ROWS and problem == "classification":
                 sums = replace(sums, waiting=part.bin_waiting())
             found[name] = found[name] + sums if name in found else sums
+    return _sum_whole(problem, whole) if whole else found
+
+
+def _sum_whole(problem: Problem, parts: "Sequence[tuple[JudgedRows, Mapping[str, Array]]]") -> dict[str, SliceSums]:
+    """Sum up all partitions of a run together."""
+    scores, labels, labelled = zip(*((part.scores, part.labels, part.labelled) for part, _ in parts), strict=True)
+    joined = JudgedRows(np.concatenate(scores), np.concatenate(labels), np.concatenate(labelled), None)
+    found = {}
+    for name in dict.fromkeys(name for _, slices in parts for name in slices):
+        masks = (slices.get(name, np.full(len(part.scores), False)) for part, slices in parts)
+        found[name] = joined.sum_up(problem, np.concatenate(list(masks)), ())
     return found
 
 
@@ -155,6 +171,10 @@ class JudgedRows:
         if problem == "ranking":
             assert self.groups is not None
             sums = sum_groups(scores, labels, self.groups[judged])
+        elif problem == "hazard":
+            sums = sum_pairs(scores, labels)
+        elif problem == "lifetime":
+            sums = sum_pairs(-scores, labels)
         else:
             sums = sum_rows(problem, scores, labels, quantiles)
         return SliceSums(int(has_score.sum()), int((has_score & self.labelled).sum()), sums)
@@ -172,8 +192,10 @@ def check_values(pipeline: Pipeline, problem: Problem, labels: Array) -> None:
         labels: without NaN.
 
     Raises:
-        LabelValue: a label of a binary model is neither 0 nor 1, or a relevance is negative.
+        LabelValue: a label of a binary model is neither 0 nor 1, a relevance is negative, or a time is 0.
     """
+    if problem in SURVIVAL and (labels == 0).any():
+        raise LabelValue(pipeline.name, "gives 0, which is no time of an event and none that a row has outlasted")
     if problem == "ranking" and (labels < 0).any():
         raise LabelValue(pipeline.name, f"gives {labels.min():g}, which is no relevance")
     strange = labels[(labels != 0) & (labels != 1)]
@@ -182,6 +204,10 @@ def check_values(pipeline: Pipeline, problem: Problem, labels: Array) -> None:
 
 
 def _check(pipeline: Pipeline, problem: Problem, part: JudgedRows) -> None:
+    if problem in SURVIVAL and pipeline.labels and pipeline.labels.missing == "negative":
+        reason = "`missing: negative` does not say for how long a row was without its event"
+        remedy = "Let `value` give that time as a number below 0, and take `missing` out."
+        raise NotMeasured(f"`{pipeline.name}`", reason, remedy)
     check_values(pipeline, problem, part.labels[~np.isnan(part.labels)])
     scores = part.scores[~np.isnan(part.scores)]
     if problem != "classification":

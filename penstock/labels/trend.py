@@ -13,7 +13,7 @@ from penstock.spec.pipeline import Pipeline
 
 MOST = 40
 """Newest measured intervals of a trend."""
-_USUAL = ("auc", "rmse", "ndcg")
+_USUAL = ("auc", "rmse", "ndcg", "concordance")
 
 
 @dataclass(frozen=True)

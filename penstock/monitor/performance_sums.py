@@ -10,9 +10,12 @@ import numpy as np
 from penstock.monitor.binned_scores import BinnedScores, bin_scores
 from penstock.monitor.estimates import Estimate, mean
 from penstock.monitor.ranking_sums import RankingSums
+from penstock.monitor.survival_sums import SurvivalSums
 
-Problem = Literal["classification", "regression", "ranking"]
-"""What a model solves: it gives the probability of the label 1, a number, or an order within groups."""
+Problem = Literal["classification", "regression", "ranking", "hazard", "lifetime"]
+"""What a model solves: it gives the probability of the label 1, a number, an order within groups, or of the time of an
+event the risk or the time itself."""
+SURVIVAL: tuple[Problem, ...] = ("hazard", "lifetime")
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 """The log loss of a probability of 0 would be infinite. Scores are float32, and scikit-learn cuts them here."""
 
@@ -134,7 +137,7 @@ def _sums_of(values: "np.ndarray[Any, Any]") -> tuple[float, float]:
     return float(values.sum()), float((values**2).sum())
 
 
-PerformanceSums = ClassificationSums | RegressionSums | RankingSums
+PerformanceSums = ClassificationSums | RegressionSums | RankingSums | SurvivalSums
 
 
 def read_sums(value: Mapping[str, Any]) -> PerformanceSums:
@@ -142,6 +145,8 @@ def read_sums(value: Mapping[str, Any]) -> PerformanceSums:
     plain = {name: v for name, v in value.items() if name not in ("problem", "bins", "pinball")}
     if value["problem"] == "ranking":
         return RankingSums(**plain)
+    if value["problem"] == "survival":
+        return SurvivalSums(**plain)
     if value["problem"] == "classification":
         return ClassificationSums(BinnedScores.from_json(value["bins"]), **plain)
     return RegressionSums(**plain, pinball={q: (s[0], s[1]) for q, s in value["pinball"].items()})

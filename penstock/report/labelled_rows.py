@@ -16,6 +16,7 @@ from penstock.labels.key_text import write_key_forms
 from penstock.ledger.label_sources import read_label_source
 from penstock.ledger.paired_runs import RunPair
 from penstock.monitor.estimates import Estimate
+from penstock.monitor.performance_sums import SURVIVAL
 from penstock.report.paired_rows import PairedRows
 
 
@@ -35,7 +36,8 @@ class LabelledAgreement:
 def measure_labelled(database: Database, rows: PairedRows, question: Question) -> LabelledAgreement | None:
     """Measure both scorings on the rows that both scored.
 
-    None where no label was collected, where no score is in both, and for rankings, whose groups are not read here.
+    None where no label was collected, where no score is in both, and for rankings and survival models, whose rows are
+    not judged one by one.
 
     Raises:
         LabelValue: a label of a binary model is neither 0 nor 1.
@@ -44,7 +46,8 @@ def measure_labelled(database: Database, rows: PairedRows, question: Question) -
     column = score_column(question.pipeline)
     if column not in rows.columns.scores or read_label_source(database, question.pipeline.name) is None:
         return None
-    if any(question.problem_of(run) == "ranking" for pair in rows.paired.pairs for run in (pair.a, pair.b)):
+    together = ("ranking", *SURVIVAL)
+    if any(question.problem_of(run) in together for pair in rows.paired.pairs for run in (pair.a, pair.b)):
         return None
     sums: list[SliceSums | None] = [None, None]
     for pair, values in rows.read_scores(column):

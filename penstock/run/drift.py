@@ -108,11 +108,11 @@ def _find_sources(database: Database, run: ScoringRun) -> dict[str, tuple[str, .
 def _make_profile(
     run: ScoringRun, bins: ColumnBins, counts: Mapping[str, BinCounts], sources: Mapping[str, tuple[str, ...]]
 ) -> ColumnProfile:
-    private = bins.feature.casefold() in run.pipeline.private_columns
-    edges = None if private else bins.edges
-    about = (bins.column, bins.stage, bins.kind, edges, bins.digest, bins.model)
     inputs = next(step.inputs for step in run.pipeline.steps if step.name == bins.step)
-    made_of = sources.get(inputs.get(bins.feature, bins.feature).casefold(), ()) if bins.stage == FEATURES else ()
+    column = inputs.get(bins.feature, bins.feature).casefold()
+    is_private = not run.pipeline.private_columns.keys().isdisjoint({column, bins.feature.casefold()})
+    about = (bins.column, bins.stage, bins.kind, None if is_private else bins.edges, bins.digest, bins.model)
+    made_of = sources.get(column, ()) if bins.stage == FEATURES else ()
     return ColumnProfile(*about, counts[bins.column], sources=made_of)
 
 

@@ -1,9 +1,11 @@
 """Where drift comes from: the source, the slice, and the step of several models."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from penstock.ledger.reader import list_runs
+from penstock.privacy.masking import MaskingPolicy
 from penstock.report.card import run_card
 from penstock.run_types import FarthestSlice
 from penstock.upkeep.verify import verify_ledger
@@ -155,3 +157,19 @@ def test_a_version_of_a_step_without_counts_is_named(make_place: MakePlace) -> N
     (refused,) = driver_of(place).run(START + DAY)[-1:]
     assert "has no feature and no score `amont`, which `drift.watch` names" in refused
     assert "risk-deep/1" in refused
+
+
+def test_the_names_of_private_inputs_of_a_step_are_not_stored(make_place: MakePlace) -> None:
+    place = make_chain(make_place, "{watch: {deep.country: info, deep.first: info}}")
+    text = place.spec.read_text().replace(
+        "key: [payment_id]", "key: [payment_id]\n    private: {country: hash, land: hash}"
+    )
+    text = text.replace(", keep: [amount, country]", ", keep: [amount]").replace(
+        "{opinion: screen_score}", "{opinion: screen_score, country: land}"
+    )
+    place.spec.write_text(f"{text}features: select * exclude (country), country as land from payments\n")
+    driver = driver_of(place)
+    replace(driver, masking=MaskingPolicy(driver.pipeline.private_columns, b"s" * 32)).run(START + DAY)
+    profiles = newest_profiles(place)
+    assert profiles["deep.country"].edges is None
+    assert profiles["deep.first"].edges == ("false", "true")
