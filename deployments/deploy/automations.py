@@ -147,7 +147,8 @@ def apply_automations(
     blocks = find_blocks(client, pipelines)
     wanted = [define_zombie_automation()]
     wanted += [automation for pipeline in pipelines for automation in define_automations(pipeline, blocks)]
-    wanted += [define_lapse_automation(each) for each in group_by_model(pipelines).values()]
+    asking = [each for each in group_by_model(pipelines).values() if each.promotion.approval == "person"]
+    wanted += [define_lapse_automation(each) for each in asking]
     found = [a for a in _automations(client) if a.name.startswith(PREFIX) and TAG in a.tags]
     changes = []
     for automation in wanted:
