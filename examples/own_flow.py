@@ -9,8 +9,7 @@ from pathlib import Path
 
 from prefect import flow, task
 
-from penstock import Destination, Expectation, Halted, ModelRef, Pipeline, SqlSource, run_lease
-from penstock.run_types import gather_receipts
+from penstock import Destination, Expectation, Halted, ModelRef, Pipeline, SqlSource, gather_receipts, run_lease
 from penstock.tasks.interval import (
     audit_run,
     claim_interval,

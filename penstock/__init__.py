@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from penstock.models.training import Trained, train
     from penstock.report.document import RunDocument
     from penstock.run.planning import Plan, PlannedInterval
-    from penstock.run_types import ModelPin, Validation
+    from penstock.run_types import ModelPin, Validation, gather_receipts
     from penstock.settings import Settings, load_settings
     from penstock.spec.expectation import Expectation
     from penstock.spec.parts import Budget, Notify, Retention, Schedule
@@ -104,6 +104,7 @@ _HOMES = {
     "UsageError": "penstock.errors",
     "Validation": "penstock.run_types",
     "apply_features": "penstock.api.features",
+    "gather_receipts": "penstock.run_types",
     "load_pipeline": "penstock.spec.yaml_file",
     "load_settings": "penstock.settings",
     "run_lease": "penstock.ledger.run_lease",
@@ -159,6 +160,7 @@ __all__ = [
     "Validation",
     "__version__",
     "apply_features",
+    "gather_receipts",
     "load_pipeline",
     "load_settings",
     "run_lease",

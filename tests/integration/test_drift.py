@@ -245,6 +245,7 @@ def test_few_rows_are_counted_and_not_judged(make_place: MakePlace) -> None:
     assert run.state == "published"
     (note,) = drift_of(place, run.run_id)
     assert note.observed == "60 rows are fewer than `least_rows: 500`, so they are not judged"
+    assert note.observed in " ".join(call("monitor", "drift", "card-risk.yaml").split())
 
 
 def test_the_names_of_private_categories_are_not_stored(make_place: MakePlace) -> None:

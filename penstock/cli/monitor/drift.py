@@ -22,9 +22,10 @@ def show_drift(
     from penstock.cli.run_page import print_sections
     from penstock.ledger.drift_answers import answers_about
     from penstock.ledger.profiles import read_profiles
-    from penstock.ledger.reader import partitions_of
-    from penstock.report.blocks import Code, Paragraph, Section, Status
+    from penstock.ledger.reader import partitions_of, validations_of
+    from penstock.report.blocks import Code, Items, Paragraph, Section, Status
     from penstock.report.drift import column_object, drift_object, list_answers, measure_run, name_baseline, table_of
+    from penstock.run.drift import DRIFT
     from penstock.run_types import interval_label
 
     settings = open_settings()
@@ -32,12 +33,15 @@ def show_drift(
     record = _choose_run(database, name or pipeline, run)
     profiles = read_profiles(database, record.run_id) if record else {}
     drift, answers = measure_run(profiles), answers_about(database, record, profiles) if record else {}
+    found = validations_of(database, record.run_id) if record else []
+    notes = [f"{each.expectation}: {each.observed}" for each in found if each.stage == DRIFT and not each.evaluated]
     if as_json:
         write_json(
             {
                 "run_id": record and record.run_id,
                 "compared": [drift_object(each) for each in drift.compared],
                 "counted_only": [column_object(each) for each in drift.counted],
+                "notes": notes,
                 "answers": list(answers.values()),
             }
         )
@@ -59,6 +63,8 @@ def show_drift(
     if drift.counted:
         names = ", ".join(each.column for each in drift.counted)
         sections.append(Section(("Counted, and compared with nothing",), [Paragraph((names,))]))
+    if notes:
+        sections.append(Section(("Notes",), [Items([(note,) for note in notes])]))
     print_sections(sections, None, console())
 
 
