@@ -13,7 +13,6 @@ from penstock.database.connections import Connector, Database
 from penstock.errors import DestinationTaken, Halted, IntervalBusy, SandboxRefused, SourceError
 from penstock.interval import DataInterval
 from penstock.ledger import claims, writer
-from penstock.ledger.challengers import publish_challenger
 from penstock.ledger.coverage import read_coverage
 from penstock.ledger.dead_runs import UnfinishedRun, abandon_dead_runs, find_unfinished
 from penstock.ledger.destinations import refuse_others
@@ -21,7 +20,7 @@ from penstock.ledger.known_ledgers import KnownLedger, open_ledger, refuse_lost
 from penstock.ledger.lease_wait import wait_for_lease
 from penstock.ledger.reader import RunRecord, find_run, has_published, split_by_state
 from penstock.ledger.releases import pending_releases
-from penstock.ledger.run_lease import ActiveRun, describe_error, run_lease
+from penstock.ledger.run_lease import ActiveRun, run_lease
 from penstock.ledger.schema_contracts import Contracts, read_contracts, read_published_models
 from penstock.models.manifest import Manifest
 from penstock.models.needs import given_columns, needed_columns, outputs_of
@@ -32,7 +31,8 @@ from penstock.resources.free_memory import return_large_blocks
 from penstock.resources.memory import MemoryPlan, RequestedLoad
 from penstock.resources.usage import PartitionMeter, Usage
 from penstock.run.budget import keep_budget
-from penstock.run.challengers import ChallengerEnd, note_left_out, refuse_other_columns, results_of, take_share
+from penstock.run.challenger_ends import ChallengerEnd, finish_challenger
+from penstock.run.challengers import note_left_out, refuse_other_columns, results_of, take_share
 from penstock.run.doubled_keys import find_doubled_keys
 from penstock.run.extract import (
     count_malformed,
@@ -549,46 +549,10 @@ class ScoringSteps:
 
     def finish_challengers(self, run: ScoringRun, receipts: Sequence[Receipt]) -> tuple[ChallengerEnd, ...]:
         """Judge and publish the challengers' runs of a published champion, each on its own. Raises nothing."""
-        return tuple(self._finish_challenger(each, receipts) for each in run.challengers)
-
-    def _finish_challenger(self, challenger: ScoringRun, receipts: Sequence[Receipt]) -> ChallengerEnd:
-        totals: writer.Totals | None = None
-        try:
-            state, error, totals = self._judge_challenger(challenger, receipts)
-            if state != "published":
-                writer.end_run(self.warehouse, challenger, state, error, totals)
-        except Exception as failure:  # noqa: BLE001 # the champion is published, whatever becomes of its challenger
-            state, error = "failed", describe_error(self.pipeline, failure)
-            self._end_challenger(challenger, error)
-        return ChallengerEnd(challenger.run_id, str(challenger.model), state, error)
-
-    def _end_challenger(self, challenger: ScoringRun, error: str) -> None:
-        try:
-            writer.end_run(self.warehouse, challenger, "failed", error)
-        except Exception as failure:  # noqa: BLE001 # its lease ends, and the next run marks it `abandoned`
-            logger.warning("could not record how run %s ended: %s", challenger.run_id, failure)
-
-    def _judge_challenger(
-        self, challenger: ScoringRun, receipts: Sequence[Receipt]
-    ) -> tuple[str, str, writer.Totals | None]:
-        """Publish a challenger's run, or return the state and the reason that it ends with."""
-        from penstock.run.audit import audit_challenger  # not above: it imports pandas
-
-        results = results_of(receipts, challenger.run_id)
-        lost = next((result for result in results if result.error), None)
-        if lost is not None:
-            return "halted" if lost.halted else "failed", lost.error, None
-        found = [result.receipt for result in results if result.receipt]
-        result = audit_challenger(challenger, found, count_rows(self.warehouse, challenger))
-        writer.record_validations(self.warehouse, challenger, result.validations)
-        self._record_root(challenger)
-        halts = result.halts
-        if len(found) > 1 and (doubled := find_doubled_keys(self.warehouse, challenger)):
-            halts = (*halts, doubled)
-        if halts:
-            return "halted", "; ".join(halts), result.totals
-        publish_challenger(self.warehouse, challenger, result.totals, result.score_quantiles)
-        return "published", "", result.totals
+        return tuple(
+            finish_challenger(self.warehouse, each, results_of(receipts, each.run_id), self._record_root)
+            for each in run.challengers
+        )
 
 
 @contextmanager

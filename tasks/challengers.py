@@ -8,7 +8,8 @@ from functools import partial
 import pyarrow as pa
 from prefect import get_run_logger, task
 
-from penstock.run.challengers import ChallengerEnd, try_challenger
+from penstock.run.challenger_ends import ChallengerEnd
+from penstock.run.challengers import try_challenger
 from penstock.run_types import (
     ChallengerResult,
     Challengers,

@@ -1,7 +1,7 @@
-"""What a run does for its challengers: choose their rows, catch their errors, say how they ended."""
+"""What a partition does for the challengers: choose their rows, and catch their errors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -12,17 +12,6 @@ from penstock.run_types import ChallengerResult, Features, Receipt, ScoringRun, 
 
 CHALLENGERS = "challengers"
 """The stage of what is noted about challengers without a run."""
-
-
-@dataclass(frozen=True)
-class ChallengerEnd:
-    """How a challenger's run ended."""
-
-    run_id: str
-    model: str
-    state: str
-    """`published`, `halted` or `failed`."""
-    error: str = ""
 
 
 def try_challenger(challenger: ScoringRun, score: Callable[[], Receipt]) -> ChallengerResult:
