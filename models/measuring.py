@@ -33,6 +33,8 @@ class Measured:
     """Runs whose performance was computed."""
     alerts: tuple[Alert, ...]
     """Metrics beyond their limits that no message was sent about."""
+    unmeasured: tuple[str, ...] = ()
+    """Runs that could not be measured, and why."""
 
     def describe(self) -> str:
         """Say what was done, in one line."""
@@ -40,7 +42,7 @@ class Measured:
         until = "" if done.seen_until is None else f", the newest seen at {iso(done.seen_until)}"
         lost = f"; {plural(done.without_key, 'row')} without a key left out" if done.without_key else ""
         read = f"{plural(done.new, 'new label')} of {done.read:,} read{until}{lost}"
-        return f"{read}; {plural(self.measured_runs, 'run')} measured"
+        return "; ".join([f"{read}; {plural(self.measured_runs, 'run')} measured", *self.unmeasured])
 
 
 def collect_and_measure(
@@ -50,13 +52,17 @@ def collect_and_measure(
 
     Raises:
         NoLabels: the pipeline declares none.
-        NotMeasured: the model's scores cannot be measured.
+        NotMeasured, ModelNotFound, LabelValue, TooManySlices: no run of the pipeline can be measured. It is the error
+            of the first one.
     """
     question = make_question(pipeline, settings, registry, now)
     collected = collect_labels(pipeline, connect, question.masking, now, settings.statement_seconds)
     database = connect(pipeline.destination.connection)
-    measured = refresh_performance(database, question)
-    return Measured(collected, measured, tuple(judge_performance(database, question)))
+    refreshed = refresh_performance(database, question)
+    if refreshed.unmeasured and not refreshed.kept:
+        raise refreshed.unmeasured[0][1]
+    unmeasured = tuple(f"run {run.run_id[:8]} not measured: {error}" for run, error in refreshed.unmeasured)
+    return Measured(collected, refreshed.runs, tuple(judge_performance(database, question)), unmeasured)
 
 
 def make_question(

@@ -144,7 +144,8 @@ def end_score(asked: Pipeline | str, state: State[Any], sandbox: str = "") -> St
     """
     outcome = find_outcome(state)
     record_outcome(outcome)
-    if outcome == "failed" and not sandbox:
+    is_sandbox = bool(sandbox) or (isinstance(asked, Pipeline) and asked.is_sandbox)
+    if outcome == "failed" and not is_sandbox:
         resource, related = _describe_resource(asked)
         message = (state.message or "")[:LONGEST_MESSAGE]
         payload = {"pipeline": resource["prefect.resource.name"], "message": message}

@@ -18,6 +18,7 @@ from penstock.errors import SettingsError, nearest
 from penstock.promotion.specs import PromotingPipelines, group_by_model
 from penstock.spec.parts import write_duration
 from penstock.spec.pipeline import Pipeline
+from penstock.tasks.deployed import PROMOTION_ENTRYPOINT
 from penstock.tasks.events import FLOW_RUN_FAILED, PERFORMANCE_ALERT
 
 PREFIX = "penstock: "
@@ -88,7 +89,7 @@ def define_lapse_automation(promoting: PromotingPipelines) -> AutomationCore:
     within = promoting.promotion.answer_within
     ended = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")
     return AutomationCore(
-        name=_names(promoting.model)[4],
+        name=_lapse_name(promoting.model),
         description=f"Ends a promotion of {promoting.model} that nobody answers within {write_duration(within)}.",
         tags=[TAG],
         trigger=EventTrigger(
@@ -155,11 +156,13 @@ def apply_automations(
         same_name = [other for other in found if other.name == automation.name]
         changes.append(_put(client, automation, same_name[0] if same_name else None, dry_run))
         found = [other for other in found if other not in same_name[:1]]
-    models = {pipeline.model.name for pipeline in pipelines if pipeline.model}
-    gone = {name for subject in {pipeline.name for pipeline in pipelines} | models for name in _names(subject)}
+    gone = {name for pipeline in pipelines for name in _names(pipeline.name)}
+    gone |= {
+        _lapse_name(model) for model in group_by_model(pipelines)
+    }  # of others, a pipeline elsewhere may promote them
     if whole_folder:
-        # Other projects may share the server, so keep automations of pipelines that have a deployment.
-        deployed = {name for deployment in _deployments(client) for name in _names(deployment.name)}
+        # Other projects may share the server, so keep automations of pipelines and models that have a deployment.
+        deployed = {name for deployment in _deployments(client) for name in _names_of(deployment)}
         gone |= {orphan.name for orphan in found} - deployed
     for orphan in found:
         if orphan.name in gone:
@@ -312,12 +315,22 @@ def _block_name(block: BlockDocument) -> str:
     return f"{block.block_type.slug if block.block_type else ''}/{block.name}"
 
 
-def _names(subject: str) -> tuple[str, str, str, str, str]:
-    """Return the names of the automations of a pipeline, or of a model."""
-    halt, failure, drift, performance, lapse = (
-        f"{PREFIX}{subject} on {what}" for what in ("halt", "failure", "drift", "performance", "lapse")
+def _names(pipeline: str) -> tuple[str, str, str, str]:
+    """Return the names of the automations of a pipeline."""
+    halt, failure, drift, performance = (
+        f"{PREFIX}{pipeline} on {what}" for what in ("halt", "failure", "drift", "performance")
     )
-    return halt, failure, drift, performance, lapse
+    return halt, failure, drift, performance
+
+
+def _lapse_name(model: str) -> str:
+    return f"{PREFIX}{model} on lapse"
+
+
+def _names_of(deployment: DeploymentResponse) -> tuple[str, ...]:
+    """Return the names of the automations that belong to a deployment."""
+    promotes = deployment.entrypoint == PROMOTION_ENTRYPOINT
+    return (_lapse_name(deployment.name),) if promotes else _names(deployment.name)
 
 
 def _what(automation: AutomationCore) -> str:

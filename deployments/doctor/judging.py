@@ -14,6 +14,10 @@ RESUME = (
     "When it should run again, run `penstock resume NAME`, or turn its schedule on in the UI. If its file has "
     "`active: false`, change the file and run `penstock deploy`."
 )
+RESUME_PROMOTION = (
+    "When it should run again, turn its schedule on in the UI. If `promotion.schedule` has `active: false`, change the "
+    "files of its pipelines and run `penstock deploy`."
+)
 SHOWN = 3
 """Names of workers in a finding."""
 HEARTBEATS = 3
@@ -27,7 +31,9 @@ def judge_schedules(facts: Facts) -> Iterator[Finding]:
         if deployment.pause:
             what = f"{deployment.name} is {deployment.pause}: no run starts by itself"
             what += f"; {deployment.reason}" if deployment.reason else ""
-            yield warning("schedules", what, RESUME.replace("NAME", deployment.name.partition("/")[2]))
+            flow, _, name = deployment.name.partition("/")
+            remedy = RESUME_PROMOTION if flow == "promote" else RESUME.replace("NAME", name)
+            yield warning("schedules", what, remedy)
         if not deployment.is_scheduled:
             continue
         if deployment.next_run is None:

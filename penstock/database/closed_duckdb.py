@@ -21,6 +21,14 @@ _CLOSED: dict[str, str | bool | int | float | list[str]] = {
 }
 
 
+_OF_THE_SQL = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+
+
+def may_quote_values(error: duckdb.Error) -> bool:
+    """Whether the message of an error may show values of rows. Those about the SQL itself do not."""
+    return not isinstance(error, _OF_THE_SQL)
+
+
 class ClosedDuckdb:
     """Opens connections to one closed DuckDB of this process. A fork opens its own."""
 

@@ -11,12 +11,17 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.labels.judged_rows import ALL_ROWS, Question, judged_from
-from penstock.labels.performance import RunPerformance, list_judged_runs, read_performance
+from penstock.labels.performance import RunPerformance, alike, list_judged_runs, read_performance
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.tables import performance_alerts
 from penstock.monitor.estimates import Estimate
+from penstock.monitor.performance_sums import ClassificationSums, PerformanceSums
 from penstock.spec.labels import Limit
 from penstock.wording import plural
+
+LEAST_ROWS = 30
+LEAST_OF_A_LABEL = 10
+"""Fewest rows of each label, of a model with two."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,22 @@ def _find_broken(database: Database, question: Question) -> Iterator[tuple[str, 
     if not measured:
         return
     newest = max(judged_from(each.run) for each in measured)
-    recent = [each for each in measured if judged_from(each.run) > newest - question.labels.over]
+    recent = alike([each for each in measured if judged_from(each.run) > newest - question.labels.over])
     first, *others = (each.all_rows for each in recent)
-    metrics = sum(others, first).sums.metrics()
+    sums = sum(others, first).sums
+    if not _are_enough(sums):
+        return
+    metrics = sums.metrics()
     for metric, limit in question.labels.alert.items():
         if metric in metrics and _is_beyond(metrics[metric], limit):
             yield metric, _describe(metric, metrics[metric], limit, recent)
+
+
+def _are_enough(sums: PerformanceSums) -> bool:
+    """Whether the rows are enough for the intervals of the metrics, which are approximations."""
+    if isinstance(sums, ClassificationSums):
+        return min(sums.bins.positive_count, sums.bins.negative_count) >= LEAST_OF_A_LABEL
+    return sums.count >= LEAST_ROWS
 
 
 def _is_beyond(found: Estimate, limit: Limit) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
+from penstock.errors import LabelValue, ModelNotFound, NotMeasured, PenstockError, TooManySlices
 from penstock.labels.judged_rows import ALL_ROWS, Question, SliceSums, judged_from, sum_run
 from penstock.labels.touched_runs import find_touched
 from penstock.ledger.label_sources import LabelSourceRecord, read_label_source
@@ -38,6 +39,11 @@ class RunPerformance:
     @property
     def all_rows(self) -> SliceSums:
         return self.slices[ALL_ROWS]
+
+
+def alike(measured: Sequence[RunPerformance]) -> list[RunPerformance]:
+    """Return the runs whose sums can be added to those of the newest one: their models solve the same problem."""
+    return [each for each in measured if type(each.all_rows.sums) is type(measured[-1].all_rows.sums)]
 
 
 @dataclass(frozen=True)
@@ -82,32 +88,48 @@ def list_judged_runs(
     )
 
 
-def refresh_performance(database: Database, question: Question) -> int:
-    """Compute and keep the sums of every run for which they are missing or out of date. Return the number of runs.
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh of the kept sums did."""
+
+    runs: int = 0
+    """Runs whose sums were computed."""
+    kept: int = 0
+    """Runs that have sums, these ones among them."""
+    unmeasured: tuple[tuple[RunRecord, PenstockError], ...] = ()
+    """Runs that could not be measured, and why."""
+
+
+def refresh_performance(database: Database, question: Question) -> Refreshed:
+    """Compute and keep the sums of every run for which they are missing or out of date.
 
     They are out of date when labels of the run's rows were added, when its interval has become mature, and when the
-    spec judges otherwise. Those of intervals whose labels were pruned stay as they are.
+    spec judges otherwise. Intervals whose labels were pruned are left as they are. A run that cannot be measured, for
+    example because its model is gone, holds up no other one.
     """
     source = read_label_source(database, question.pipeline.name) if has_ledger(database) else None
     if source is None:
-        return 0
+        return Refreshed()
     definition = fingerprint_judgement(question.labels)
     kept = _read_marks(database, question.pipeline.name)
-    judged = [
-        run
-        for run in list_judged_runs(database, question.pipeline.name)
-        if not (run.run_id in kept and _is_pruned(run, source))
-    ]
+    judged = [run for run in list_judged_runs(database, question.pipeline.name) if not _is_pruned(run, source)]
     steady = {
         run.run_id for run in judged if kept.get(run.run_id, _NO_MARK)[1:] == (definition, question.is_mature(run))
     }
     stale = [run for run in judged if run.run_id not in steady]
     late = [run for run in judged if run.run_id in steady and kept[run.run_id][0] != source.additions]
     touched = _find_touched(database, question, late, kept, source.additions)
+    unmeasured: list[tuple[RunRecord, PenstockError]] = []
     for run in (*stale, *(run for run in late if run.run_id in touched)):
-        _keep(database, run, sum_run(database, run, question), question, source.additions, definition)
+        try:
+            sums = sum_run(database, run, question)
+        except (NotMeasured, ModelNotFound, LabelValue, TooManySlices) as error:
+            unmeasured.append((run, error))
+            continue
+        _keep(database, run, sums, question, source.additions, definition)
     _move_marks(database, [run.run_id for run in late if run.run_id not in touched], source.additions)
-    return len(stale) + len(touched)
+    computed = len(stale) + len(touched) - len(unmeasured)
+    return Refreshed(computed, len(steady) + computed - len(touched), tuple(unmeasured))
 
 
 def _find_touched(

@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from penstock.database.bulk import fetch_relation
+from penstock.database.closed_duckdb import may_quote_values
 from penstock.database.connections import Connector
 from penstock.errors import ExpressionError, LabelValue, MissingColumns
 from penstock.interval import DataInterval
@@ -98,7 +99,7 @@ def _read_values(pipeline: Pipeline, declared: Labels, rows: pa.Table, seconds: 
     except duckdb.InterruptException as error:
         raise ExpressionError(pipeline.name, WHERE, f"took longer than {seconds} s") from error
     except duckdb.Error as error:
-        private = pipeline.private_columns and isinstance(error, duckdb.DataError)  # its message quotes the value
+        private = pipeline.private_columns and may_quote_values(error)
         reason = f"{type(error).__name__} {HIDDEN}" if private else " ".join(str(error).split("LINE ")[0].split())
         raise ExpressionError(pipeline.name, WHERE, f"fails: {reason}") from None
     column = computed["label"]

@@ -1,6 +1,7 @@
 """The labels in the ledger: append them, each once, and find the label of a key as it was known at a time."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -35,6 +36,7 @@ def append_labels(
 ) -> int:
     """Store the labels that are not stored yet, in one transaction. Return how many there were.
 
+    A stored label that the source has again, after it had another value of the same time, becomes the last one again.
     Another process may store the same labels between the look and the transaction. The count of additions shows it.
 
     Args:
@@ -44,21 +46,57 @@ def append_labels(
         KeyCollision: other processes store labels of the pipeline all the time.
     """
     forms = current or {}
+    keys = sorted({label.key for label in found} | forms.keys())
     for _ in range(ATTEMPTS):
         with database.reading() as connection:
             additions = connection.execute(_select_additions(pipeline)).scalar_one()
-            stored = _stored(connection, pipeline, sorted({label.key for label in found} | forms.keys()))
-            known = {replace(label, key=forms.get(label.key, label.key)) for label in stored}
-        new = sorted(set(found) - known)
-        if not new:
+            known = _read_known(connection, pipeline, keys, forms)
+        new, returned = sorted(set(found) - known.keys()), _find_returned(found, known)
+        if not new and not returned:
             return 0
         with bulk_transaction(database) as transaction:
             _set_additions(transaction, pipeline, label_sources.c.additions)  # others wait until this transaction ends
             if transaction.execute(_select_additions(pipeline)) == [(additions,)]:
-                transaction.append(labels, _as_rows(pipeline, new, now, additions + 1))
+                if new:
+                    transaction.append(labels, _as_rows(pipeline, new, now, additions + 1))
+                for label in returned:
+                    stored_as = [label.key, *(form for form, becomes in forms.items() if becomes == label.key)]
+                    same = (
+                        labels.c.key.in_(stored_as),
+                        labels.c.seen_at == label.seen_at,
+                        labels.c.value == label.value,
+                    )
+                    update = sa.update(labels).where(labels.c.pipeline == pipeline, *same)
+                    transaction.execute(update.values(collected_at=now, addition=additions + 1))
                 _set_additions(transaction, pipeline, label_sources.c.additions + 1)
-                return len(new)
+                return len(new) + len(returned)
     raise KeyCollision(database.name, "other processes store labels of the pipeline all the time")
+
+
+def _read_known(
+    connection: sa.Connection, pipeline: str, keys: Sequence[str], forms: Mapping[str, str]
+) -> dict[Label, datetime]:
+    """Return the stored labels of some keys, each with when it was collected last."""
+    known: dict[Label, datetime] = {}
+    for some in _chunks(keys):
+        query = sa.select(labels.c.key, labels.c.seen_at, labels.c.value, labels.c.collected_at)
+        mine = (labels.c.pipeline == pipeline, labels.c.key.in_(some))
+        for key, seen_at, value, collected_at in connection.execute(query.where(*mine)):
+            label = Label(forms.get(key, key), seen_at, value)
+            known[label] = max(known.get(label, collected_at), collected_at)
+    return known
+
+
+def _find_returned(found: Sequence[Label], known: Mapping[Label, datetime]) -> list[Label]:
+    """Return the stored labels that the source has again, after it had another value of the same key and time."""
+    last: dict[tuple[str, datetime], tuple[datetime, Label]] = {}
+    for label, collected_at in known.items():
+        place = (label.key, label.seen_at)
+        last[place] = max(last.get(place, (collected_at, label)), (collected_at, label))
+    given = Counter((label.key, label.seen_at) for label in set(found))
+    there = sorted(set(found) & known.keys())
+    places = ((label, (label.key, label.seen_at)) for label in there)
+    return [label for label, place in places if given[place] == 1 and last[place][1] != label]
 
 
 def move_labels(database: Database, pipeline: str, current: Mapping[str, str]) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from penstock.database.connections import Database
 from penstock.labels.alerts import list_alerts
 from penstock.labels.judged_rows import ALL_ROWS
-from penstock.labels.performance import list_judged_runs, read_performance
+from penstock.labels.performance import alike, list_judged_runs, read_performance
 from penstock.ledger.destinations import LIVE
 from penstock.monitor.estimates import Estimate
 from penstock.run_types import interval_label
@@ -50,7 +50,7 @@ def read_trend(database: Database, pipeline: Pipeline) -> PerformanceTrend | Non
     if pipeline.labels is None:
         return None
     live = [run for run in list_judged_runs(database, pipeline.name) if run.variant == LIVE][-MOST:]
-    measured = [each for each in read_performance(database, live, only=ALL_ROWS) if each.all_rows.judged]
+    measured = alike([each for each in read_performance(database, live, only=ALL_ROWS) if each.all_rows.judged])
     if not measured:
         return None
     known = [each.all_rows.sums.metrics() for each in measured]

@@ -61,13 +61,14 @@ def read_newest(database: Database, model: str, alias: str) -> PromotionRecord |
 def list_promotions(
     database: Database, model: str, alias: str | None = None, limit: int | None = None
 ) -> list[PromotionRecord]:
-    """Return the promotions of a model, the newest first."""
+    """Return the promotions of a model, the newest first. Those of one alias are in the order of their numbers."""
     if not has_ledger(database):
         return []
     query = sa.select(promotions).where(promotions.c.model == model).limit(limit)
-    if alias is not None:
-        query = query.where(promotions.c.alias == alias)
-    query = query.order_by(promotions.c.asked_at.desc(), promotions.c.number.desc())
+    if alias is None:
+        query = query.order_by(promotions.c.asked_at.desc(), promotions.c.number.desc())
+    else:  # the clocks of two machines may differ
+        query = query.where(promotions.c.alias == alias).order_by(promotions.c.number.desc())
     with database.reading() as connection:
         return [PromotionRecord(**row) for row in connection.execute(query).mappings()]
 

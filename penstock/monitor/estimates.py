@@ -52,5 +52,10 @@ def logit_interval(share: float, count: int) -> Estimate:
     if count == 0 or not 0 < share < 1:
         return Estimate(share, 0.0 if count == 0 else share, 1.0 if count == 0 else share)
     middle, error = math.log(share / (1 - share)), 1 / math.sqrt(count * share * (1 - share))
-    low, high = (1 / (1 + math.exp(-(middle + sign * Z * error))) for sign in (-1, 1))
+    low, high = (_logistic(middle + sign * Z * error) for sign in (-1, 1))
     return Estimate(share, low, high)
+
+
+def _logistic(logit: float) -> float:
+    """Return the share of a logit, also of one whose exponential is beyond a float."""
+    return (1 + math.tanh(logit / 2)) / 2

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from penstock.database.bulk import fetch_relation
+from penstock.database.closed_duckdb import may_quote_values
 from penstock.database.decimals import to_float
 from penstock.database.normalize import normalized
 from penstock.errors import ExpressionError
@@ -98,7 +99,7 @@ def _named_errors(pipeline: Pipeline, where: str, seconds: int) -> Iterator[None
     except duckdb.InterruptException as error:
         raise ExpressionError(pipeline.name, where, f"took longer than {seconds} s") from error
     except duckdb.Error as error:
-        if pipeline.private_columns and isinstance(error, duckdb.DataError):  # its message quotes the value
+        if pipeline.private_columns and may_quote_values(error):
             raise ExpressionError(pipeline.name, where, f"fails: {type(error).__name__} {HIDDEN}") from None
         reason = " ".join(str(error).split("LINE ")[0].split())
         raise ExpressionError(pipeline.name, where, f"fails: {reason}") from error

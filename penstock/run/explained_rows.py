@@ -80,14 +80,15 @@ def _select_counts(run: ScoringRun) -> "sa.Select[tuple[str, str, int | None, in
 
 def _record(transaction: BulkTransaction, run: ScoringRun, counts: ReasonCounts) -> ReasonCounts | None:
     """Write the counts into the run's row. Return those that are there already, of a try whose answer was lost."""
+    mine = runs.c.run_id == run.run_id
+    transaction.execute(sa.update(runs).where(mine).values(lease_token=runs.c.lease_token))  # wait for another copy
     [(state, token, explained, over_budget)] = transaction.execute(_select_counts(run))
     if explained is not None:
         return ReasonCounts(explained, over_budget)
     if state != "running" or token != run.lease_token:
         raise TakenOver(run.run_id, state)
-    mine = (runs.c.run_id == run.run_id, runs.c.rows_explained.is_(None))
     values = {"rows_explained": counts.explained, "rows_over_budget": counts.over_budget}
-    transaction.execute(sa.update(runs).where(*mine).values(**values))
+    transaction.execute(sa.update(runs).where(mine).values(**values))
     return None
 
 

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from penstock.database.bulk import fetch_relation
-from penstock.database.closed_duckdb import ClosedDuckdb
+from penstock.database.closed_duckdb import ClosedDuckdb, may_quote_values
 from penstock.database.normalize import normalized
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
@@ -91,7 +91,7 @@ def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query:
     except duckdb.Error as error:
         error = _with_all_columns(connection, pipeline, query, error)
         reason = " ".join(str(error).split("LINE ")[0].split())
-        if pipeline.private_columns and isinstance(error, duckdb.DataError):  # its message quotes the value
+        if pipeline.private_columns and may_quote_values(error):
             hidden = f"fails: {type(error).__name__} {HIDDEN}. Fix `features:` in the spec."
             raise FeaturesError(pipeline.name, hidden) from None
         raise FeaturesError(pipeline.name, f"fails: {reason}. Fix `features:` in the spec.") from error

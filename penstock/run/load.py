@@ -77,7 +77,7 @@ def _load(
     prepare_both = partial(_prepare, database, run, scored, rows)
     with fitted_transaction(database, run.pipeline.destination, prepare_both) as (transaction, (history, reasons)):
         if _is_loaded(transaction, run, make_receipt(run, partition, scored, {})):
-            if history is not None and reasons is not None:
+            if history is not None and scored.reasons is not None:
                 _refuse_other_values(transaction, history, run, partition, scored.table)
             return make_receipt(run, partition, scored, *_taken(scored, seconds, begun, meter))
         if history is not None:

@@ -472,6 +472,11 @@ class Pipeline(Part):
             raise ValueError(f"labels are found by the key of the rows; write `key: [{wanted}]` in `labels.source`")
         if self.labels.missing == "negative" and not self.labels.mature:
             raise ValueError("`missing: negative` needs `mature`, the age at which a row without a label is negative")
+        kept, mature = self.retention.labels, self.labels.mature
+        if kept is not None and mature is not None and kept <= mature:
+            raise ValueError(
+                "`retention.labels` must be longer than `labels.mature`, so that they count before they go"
+            )
         if shown := sorted(read_expression(self.labels.value) & self.private_columns.keys()):
             raise ValueError(f"`labels.value` is made of `{shown[0]}`, which is private; what it makes is public")
         known = (*self.key, *self.destination.keep, *self.decide)

@@ -123,7 +123,10 @@ def judge_row(database: Database, run: RunRecord, row_key: RowKey, keys: KeyRing
         return "not checked, because PENSTOCK_SEAL_KEY is not set"
     with database.reading() as connection:
         where = (rows.table.c.run_id == run.run_id, *match_key(connection, rows.table, row_key))
-        [partition] = connection.execute(sa.select(rows.table.c.partition).where(*where)).scalars()
+        found = connection.execute(sa.select(rows.table.c.partition).where(*where)).scalars().all()
+    if len(found) != 1:  # DuckDB's table has no unique key
+        return "does not hold: the run has the row more than once" if found else "does not hold: the row is gone"
+    [partition] = found
     stored = read_rows(database, rows, *where)
     seal = read_seal(stored[SEAL][0].as_py())
     if seal is not None and keys.find(seal.key_id) is None:

@@ -34,7 +34,7 @@ from penstock.labels.collect import Collected, collect_labels
 from penstock.labels.judged_rows import Question
 from penstock.labels.performance import add_up, list_judged_runs, read_performance, refresh_performance
 from penstock.ledger.tables import runs
-from penstock.models.measuring import make_question
+from penstock.models.measuring import collect_and_measure, make_question
 from penstock.models.training import train
 from penstock.privacy.masking import NO_MASKING, make_masking
 from penstock.settings import load_settings
@@ -136,7 +136,7 @@ def test_metrics_are_those_of_scikit_learn(make_shop: Callable[..., Shop], diale
     measured = refresh_performance(shop.warehouse, shop.question())
 
     assert (collected.read, collected.new) == (len(labels), len(labels))
-    assert measured == 3
+    assert measured.runs == 3
     judged = list_judged_runs(shop.warehouse, "card-risk")
     [total] = add_up(read_performance(shop.warehouse, judged))
     p, y = np.array([scores[key] for key in labels]), np.array(list(labels.values()))
@@ -184,6 +184,42 @@ def test_each_label_is_stored_once_however_often_it_is_collected(make_shop: Call
 
 
 PRIVATE = SPEC.replace("    updated_column", "    private: {payment_id: hash}\n    updated_column")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_label_that_goes_back_to_an_earlier_value_of_the_same_time_counts_again(
+    make_shop: Callable[..., Shop], dialect: str
+) -> None:
+    shop = make_shop(dialect)
+    shop.report([(1, 1, NOW), (2, 1, NOW)])
+    found = []
+    for day, value in enumerate([1, 0, 1]):
+        with shop.place.shop.writing() as connection:
+            connection.execute(sa.update(shop.table).where(shop.table.c.payment_id == 1).values(is_fraud=value))
+        new = shop.collect(LATER + timedelta(hours=day)).new
+        refreshed = refresh_performance(shop.warehouse, shop.question())
+        judged = read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk"))
+        positives = sum(each.all_rows.sums.bins.positive_count for each in judged)  # type: ignore[union-attr]
+        found.append((new, refreshed.runs, positives))
+
+    assert found == [(2, 3, 2), (1, 1, 1), (1, 1, 2)]
+    assert shop.collect(LATER + timedelta(hours=4)).new == 0
+    assert len(shop.stored()) == 3
+
+
+def test_a_run_that_cannot_be_measured_holds_up_no_other_one(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop()
+    shop.report([(key, label, NOW) for key, label in guess_labels(shop.scores()).items()])
+    first = list_judged_runs(shop.warehouse, "card-risk")[0]
+    with shop.warehouse.writing() as connection:
+        connection.execute(sa.update(runs).where(runs.c.run_id == first.run_id).values(model_version="9"))
+
+    done = collect_and_measure(shop.pipeline, shop.settings, shop.connect, shop.place.registry, LATER)
+
+    assert done.measured_runs == 2
+    [told] = done.unmeasured
+    assert told.startswith(f"run {first.run_id[:8]} not measured: ")
+    assert told in done.describe()
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -239,7 +275,7 @@ def test_prune_removes_old_labels_and_keeps_the_performance_of_their_intervals(
     assert [row[0] for row in shop.stored()] == ['{"payment_id": "3"}']
     shop.report([(4, 1, LATER - timedelta(days=1))])
     assert shop.collect().new == 1
-    assert refresh_performance(shop.warehouse, shop.question()) == 0
+    assert refresh_performance(shop.warehouse, shop.question()).runs == 0
     judged = list_judged_runs(shop.warehouse, "card-risk")
     assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, judged)) == 3
     assert verify_ledger(shop.warehouse) == ()
@@ -258,7 +294,7 @@ def test_a_renamed_pipeline_keeps_its_labels(make_shop: Callable[..., Shop], dia
     assert len(shop.stored()) == 1
     shop.pipeline = renamed
     assert shop.collect().new == 0
-    assert refresh_performance(shop.warehouse, shop.question()) == 3
+    assert refresh_performance(shop.warehouse, shop.question()).runs == 3
     assert verify_ledger(shop.warehouse) == ()
 
 
@@ -325,7 +361,7 @@ def test_labels_of_a_pipeline_that_has_scored_nothing_are_refused(make_place: Ca
 
     with pytest.raises(NothingScored, match="Run `penstock run card-risk`"):
         shop.collect()
-    assert refresh_performance(shop.warehouse, shop.question()) == 0
+    assert refresh_performance(shop.warehouse, shop.question()).runs == 0
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])

@@ -147,6 +147,15 @@ def test_an_alert_needs_the_whole_interval_below_the_limit(make_shop: Callable[.
     assert judge_performance(shop.warehouse, shop.question()) == []
 
 
+def test_one_label_raises_no_alert(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop(labels=LABELS + "  alert: {calibration: {beyond: 0.05}, auc: {below: 0.72}}\n")
+    shop.report([(1, 1, NOW)])
+    shop.collect()
+    refresh_performance(shop.warehouse, shop.question())
+
+    assert judge_performance(shop.warehouse, shop.question()) == []
+
+
 def test_on_performance_makes_an_automation_for_the_event() -> None:
     from uuid import uuid4
 

@@ -45,7 +45,7 @@ def test_concordance_is_that_of_all_rows_of_each_run(make_place: MakePlace, obje
     labels = {key: int(rng.integers(1, 30)) * (1 if rng.random() < 0.4 else -1) for key in scores}
     shop.report([(key, label, NOW) for key, label in labels.items()])
     shop.collect()
-    assert refresh_performance(shop.warehouse, shop.question()) == 3
+    assert refresh_performance(shop.warehouse, shop.question()).runs == 3
 
     [total] = add_up(read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk")))
     sign, days = 1 if objective == "survival:cox" else -1, range(3)

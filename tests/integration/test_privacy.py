@@ -111,10 +111,11 @@ def test_a_private_feature_hides_the_unseen_category(private_place: Callable[...
     ("spoil", "features"),
     [
         ("", "select *, cast(email as integer) as n from payments"),
+        ("", "select *, strptime(email, '%d.%m.%Y') as n from payments"),
         ("", "select p.* from payments p join (values (1), (2)) t(n) on true"),
         ("update payments set payment_id = 1", ""),
     ],
-    ids=["cast", "two rows for a key", "key not unique"],
+    ids=["cast", "a function of a value", "two rows for a key", "key not unique"],
 )
 def test_errors_about_private_values_do_not_quote_them(
     private_place: Callable[..., Place], caplog: pytest.LogCaptureFixture, spoil: str, features: str

@@ -13,7 +13,7 @@ from penstock.tasks.deployed import PROMOTION_ENTRYPOINT, list_ours, read_schedu
 from tests.integration.test_quarantine import invoke
 from tests.project import CRON, Project
 from tests.promotions import PROMOTING, make_promoting_shop
-from tests.shop import Place
+from tests.shop import SPEC, Place
 
 
 @pytest.mark.slow
@@ -41,6 +41,11 @@ def test_a_model_has_a_deployment_that_pipelines_of_its_name_are_not_taken_for(
     assert state.pause is not None
     assert state.pause.reason == "the shop migrates"
     invoke("resume", "card-risk")
+
+    other = project.settings.pipelines / "card-risk-eu.yaml"  # of the same model, and deployed alone
+    other.write_text(SPEC.replace("name: card-risk", "name: card-risk-eu").replace("card_risk_scores", "eu_scores"))
+    assert {change.kind for change in project.deploy([other]).values()} <= {"created", "unchanged"}
+    other.unlink()
 
     file.write_text(PROMOTING.partition("promotion:")[0])
     told = project.deploy(remove_orphans=True)

@@ -362,9 +362,15 @@ def test_the_real_flow_scores_a_sandbox_and_sends_no_event(shop: Shop, monkeypat
         str(draft), start="2026-01-01", end="2026-01-02", mode="backfill", sandbox="lower", return_state=True
     )
 
+    draft.write_text(CHANGED.replace(QUERY, "select payment_id, items, country from payments"))
+    failed = score(
+        str(draft), start="2026-01-01", end="2026-01-02", mode="backfill", sandbox="lower", return_state=True
+    )
+
     assert state.is_completed(), state.message
     assert not halted.is_completed()
-    assert [run.state for run in shop.runs("sandbox:lower")] == ["halted", "published", "published"]
+    assert failed.is_failed()
+    assert [run.state for run in shop.runs("sandbox:lower")] == ["halted", "failed", "published", "published"]
     assert sent == []
     shop.verify()
 

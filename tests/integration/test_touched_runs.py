@@ -42,7 +42,7 @@ def report_day(shop: Shop, day: int, value: int = 1, hours: int = 0) -> None:
 
 def refresh(shop: Shop) -> int:
     shop.collect()
-    return refresh_performance(shop.warehouse, shop.question())
+    return refresh_performance(shop.warehouse, shop.question()).runs
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -104,6 +104,6 @@ def test_a_maturing_interval_is_measured_without_new_labels(make_shop: MakeShop,
     first = list_judged_runs(shop.warehouse, "card-risk")[0]
     assert first.interval_end is not None
     later = first.interval_end + timedelta(days=20)
-    assert refresh_performance(shop.warehouse, shop.question(later)) == 1
+    assert refresh_performance(shop.warehouse, shop.question(later)).runs == 1
     assert measured == [first.run_id]
-    assert refresh_performance(shop.warehouse, shop.question(LATER)) == 2
+    assert refresh_performance(shop.warehouse, shop.question(LATER)).runs == 2

@@ -50,7 +50,9 @@ def _query(name: str, lines: pa.Table, group: LogGroup, chosen: list[str], claus
     plain = [column for column, expression in group.key.items() if expression == quote_column(column)]
     if missing := tuple(column for column in plain if column not in known):
         raise MissingColumns(f"source `{name}`", missing, tuple(known))
-    import duckdb  # a late import, because it takes a while and most pipelines have no groups
+    import duckdb  # late imports, because they take a while and most pipelines have no groups
+
+    from penstock.database.closed_duckdb import may_quote_values
 
     with open_engine() as connection:
         connection.execute("set threads = 1; set TimeZone = 'UTC'")  # so that sums and firsts are those of the order
@@ -58,7 +60,9 @@ def _query(name: str, lines: pa.Table, group: LogGroup, chosen: list[str], claus
         try:
             found: pa.Table = connection.sql(query).to_arrow_table()
         except duckdb.Error as error:
-            raise GroupFailed(name, str(error).partition("\n")[0]) from error
+            hidden = may_quote_values(error)  # whether a column is private is not known here
+            reason = f"{type(error).__name__} of a value" if hidden else str(error).partition("\n")[0]
+            raise GroupFailed(name, reason) from (None if hidden else error)
     return found
 
 

@@ -7,6 +7,7 @@ import pytest
 from penstock.errors import SandboxRefused, SpecError
 from penstock.spec.sandbox import as_sandbox, find_production
 from penstock.spec.yaml_file import parse_pipeline
+from tests.promotions import PROMOTING
 from tests.shop import SPEC
 
 PIPELINE = parse_pipeline(SPEC.encode(), "x")
@@ -32,6 +33,13 @@ def test_a_sandbox_stays_one_when_it_travels_to_a_worker_or_gets_other_values() 
 
     assert pickle.loads(pickle.dumps(tried)).destination.variant == "sandbox:lower"
     assert tried.model_copy(update={"reasons": None}).destination.variant == "sandbox:lower"
+
+
+def test_a_spec_with_a_promotion_can_be_tried_in_a_sandbox() -> None:
+    tried = as_sandbox(parse_pipeline(PROMOTING.encode(), "x"), "lower")
+
+    assert (tried.promotion, tried.challengers, tried.drift) == (None, (), None)
+    assert tried.labels is not None
 
 
 @pytest.mark.parametrize(
