@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
@@ -55,6 +56,8 @@ def advance_promotion(asked: AskedPromotion, flow_run_id: str, answer: Answer | 
     reader = EvidenceReader(asked.promoting, settings(), connector(), registry())
     with get_client(sync_client=True) as client:
         resumed_at = find_resumption(client, flow_run_id)
+        if answer is not None:  # it was given then: a worker may have started the flow run late
+            answer = replace(answer, at=resumed_at or answer.at)
         caller = Caller(
             flow_run_id,
             datetime.now(UTC),

@@ -82,8 +82,9 @@ def _decide_open(facts: Facts, asked: PromotionRecord) -> Decision:
     answer = find_answer(facts)
     resumed_at = facts.resumed_at if facts.is_own else None
     if asked.state == "waiting" and (answer.at if answer else resumed_at or facts.now) > asked.answer_until:
-        late = f", and {answer.by} answered at {_moment(answer.at)}" if answer else ""
-        return Decision("lapse", f"nobody answered until {_moment(asked.answer_until)}{late}")
+        until = _moment(asked.answer_until)
+        late = answer and f"{answer.by} answered at {_moment(answer.at)}; answers counted until {until}"
+        return Decision("lapse", late or f"nobody answered until {until}")
     if changed := _find_change(facts, asked):
         return Decision("outdate", changed)
     if asked.state == "approved":
@@ -108,7 +109,7 @@ def _find_change(facts: Facts, asked: PromotionRecord) -> str:
     evidence = facts.evidence
     if evidence is None or evidence.candidate != asked.candidate:
         now = f"{asked.model}/{evidence.candidate}" if evidence else "the champion's version"
-        return f"the challenger is {now} by now, not {asked.model}/{asked.candidate}"
+        return f"the challenger is {now} now; the question was about {asked.model}/{asked.candidate}"
     if not facts.is_unchanged:
         return "the evidence has changed: runs, labels or requirements are no longer those that were shown"
     if not evidence.passed:
