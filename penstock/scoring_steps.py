@@ -255,7 +255,7 @@ class ScoringSteps:
         self._remove_staged()
         if snapshots is not None and connect.run_folder is not None:
             snapshots.callback(remove_folder, connect.run_folder)
-        self._check_seal_keys()
+        self._check_seal_keys(run)
         connect = fix_versions(self.pipeline, connect)
         self._check_reasons(manifests)
         contracts = read_contracts(self.warehouse, self.pipeline.name)
@@ -282,7 +282,7 @@ class ScoringSteps:
             source_plan = replace(source_plan, partitions=(replace(first, compare_cut=True), *rest))
         return source_plan
 
-    def _check_seal_keys(self) -> None:
+    def _check_seal_keys(self, run: ScoringRun) -> None:
         """Refuse keys of seals that are not those of the rows before, so that a wrong key is found before it is used.
 
         Raises:
@@ -290,7 +290,7 @@ class ScoringSteps:
             SealKeyUnknown: the newest sealed rows have another key.
         """
         if self.seal_keys is not None:
-            require_newest_key(self.warehouse, self.pipeline.name, self.seal_keys)
+            require_newest_key(self.warehouse, self.pipeline.name, run.variant, self.seal_keys)
 
     def _check_reasons(self, manifests: Mapping[str, Manifest]) -> None:
         """Check the texts of `reasons` against the deciding model.

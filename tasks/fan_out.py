@@ -149,10 +149,24 @@ class FanOut:
                 idempotency_key=f"penstock {asked.mode} {asked.pipeline.name} {interval.key} {number}",
             )
             state = flow_run.state
+            if self._is_left_over(flow_run):
+                continue
             if state is not None and (not state.is_final() or self._has_just_ended(flow_run, interval.key)):
                 break
         self.runs[interval.key] = _describe(planned, flow_run)
         self._logger.info("%s: flow run %s", planned.label, flow_run.id)
+
+    def _is_left_over(self, flow_run: FlowRun) -> bool:
+        """Whether another backfill left the flow run, which would score with other versions. A waiting one is ended."""
+        state = flow_run.state
+        if state is None or state.is_final():
+            return False
+        if {name: flow_run.parameters.get(name) for name in self._versions} == self._versions:
+            return False
+        if state.is_scheduled():
+            ended: State[object] = Cancelled(message="Another backfill scores the interval, with other versions.")
+            self._client.set_flow_run_state(flow_run.id, ended)
+        return True
 
     def _has_just_ended(self, flow_run: FlowRun, key: str) -> bool:
         """Whether another backfill's run scored the interval after our planning, so that we need no new one."""

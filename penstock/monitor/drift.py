@@ -87,7 +87,9 @@ def judge_profiles(profiles: Collection[ColumnProfile], drift: Drift) -> dict[st
 
 
 def find_farthest_slice(column: str, now: BinCounts, before: BinCounts, slices: SlicedProfile) -> FarthestSlice | None:
-    """Return the slice without which a column would be nearest to its baseline. None if more than half would stay.
+    """Return the slice without which a column would be nearest to its baseline.
+
+    None if more than half of the distance would stay without any one of them.
 
     A slice may always differ from all rows together, so its own distance from the baseline says nothing.
     """

@@ -53,13 +53,13 @@ def record_root(database: Database, run: ScoringRun, keys: KeyRing) -> None:
         connection.execute(sa.update(runs).where(*ours).values(seal_root=root))
 
 
-def require_newest_key(database: Database, pipeline: str, keys: KeyRing) -> None:
-    """Check that one of the keys is that of the pipeline's newest sealed run, if there is one.
+def require_newest_key(database: Database, pipeline: str, variant: str, keys: KeyRing) -> None:
+    """Check that one of the keys is that of the newest sealed run of a pipeline's variant, if there is one.
 
     Raises:
         SealKeyUnknown: none of them is.
     """
-    mine = (runs.c.pipeline == pipeline, runs.c.seal_root.is_not(None))
+    mine = (runs.c.pipeline == pipeline, runs.c.variant == variant, runs.c.seal_root.is_not(None))
     query = sa.select(runs.c.seal_root).where(*mine).order_by(runs.c.started_at.desc()).limit(1)
     with database.reading() as connection:
         root = connection.execute(query).scalar()

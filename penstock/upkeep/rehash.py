@@ -83,7 +83,7 @@ def _list_runs(database: Database, pipeline: str, masking: MaskingPolicy) -> lis
 
 
 def _hash_sources(pipeline: Pipeline, connect: Connector, masking: MaskingPolicy, record: RunRecord) -> dict[str, str]:
-    """Return the current hashes of the private values in the run's sources, by the other hashes of these values."""
+    """Return for each former hash of a private value in the run's sources its current one."""
     hashes: dict[str, str] = {}
     model = deciding_model(record.pins)
     run = ScoringRun(record.run_id, pipeline, record.interval, model, "", record.variant, steps=record.step_models)

@@ -138,5 +138,5 @@ def drop_tables(database: Database, sandbox: SandboxTables) -> None:
 
 def _unknown(pipeline: str, name: str) -> SandboxRefused:
     return SandboxRefused(
-        name, f"of `{pipeline}` has no runs", f"`penstock sandbox list {pipeline}` lists those there."
+        name, f"of `{pipeline}` has no runs", f"`penstock sandbox list {pipeline}` lists the sandboxes of the pipeline."
     )

@@ -88,15 +88,22 @@ def sealer_for(run: RunRecord, keys: KeyRing, key_id: str) -> Sealer:
     return Sealer(key, run.run_id, describe_models(run.pins), run.interval_key)
 
 
+def compare_root(database: Database, run: RunRecord, keys: KeyRing) -> Iterator[PartitionFault]:
+    """Yield a fault if the run's root is not that of its partitions."""
+    with database.reading() as connection:
+        roots = read_roots(connection, run.run_id)
+    root = str(run.seal_root)
+    if not hmac.compare_digest(sealer_for(run, keys, root.partition(".")[0]).seal_run(roots), root):
+        yield PartitionFault(None, "seals changed", 0)
+
+
 def find_faults(database: Database, run: RunRecord, rows: StoredRows, keys: KeyRing) -> Iterator[PartitionFault]:
     """Yield what does not fit the seals of a run whose keys are known. Memory is bounded by its largest partition."""
     with database.reading() as connection:
         roots = read_roots(connection, run.run_id)
         typed = sa.select(rows.table.c.partition).where(rows.table.c.run_id == run.run_id).distinct()
         there = set(connection.execute(typed).scalars())
-    root = str(run.seal_root)
-    if not hmac.compare_digest(sealer_for(run, keys, root.partition(".")[0]).seal_run(roots), root):
-        yield PartitionFault(None, "seals changed", 0)
+    yield from compare_root(database, run, keys)
     for partition in sorted(there | {each.partition for each in roots}):
         yield from _compare_partition(database, run, rows, keys, partition)
 

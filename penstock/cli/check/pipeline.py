@@ -107,6 +107,7 @@ class _Check:
 
     def check_seal(self) -> None:
         """Check that rows can be sealed, under a key that the rows before had."""
+        from penstock.ledger.destinations import LIVE
         from penstock.ledger.migrations import has_ledger
         from penstock.seals.keys import read_seal_keys
         from penstock.seals.stored import require_newest_key
@@ -117,7 +118,7 @@ class _Check:
             keys = read_seal_keys(self.settings, f"`{self.pipeline.name}` seals its rows")
             database = self.connect(self.pipeline.destination.connection)
             if database.missing_file is None and has_ledger(database):
-                require_newest_key(database, self.pipeline.name, keys)
+                require_newest_key(database, self.pipeline.name, LIVE, keys)
             self.report.ok("seal", f"rows are sealed under the key {keys.current.id}")
 
     def check_destination(self) -> None:

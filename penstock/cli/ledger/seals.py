@@ -32,7 +32,7 @@ TEXTS = {
     "altered": "{rows} altered",
     "added": "{rows} added, which the run has not scored",
     "removed": "{rows} removed",
-    "restored": "{rows} that had been forgotten there again",
+    "restored": "{rows} there again that had been forgotten",
     "seals changed": "its seals in the ledger were changed",
     "erasure forged": "{rows} recorded as forgotten, but not by `penstock forget`",
     "not sealed": "{rows} without seals, and an older run has them",
