@@ -40,8 +40,13 @@ class Measured:
         """Say what was done, in one line."""
         done = self.collected
         until = "" if done.seen_until is None else f", the newest seen at {iso(done.seen_until)}"
-        lost = f"; {plural(done.without_key, 'row')} without a key left out" if done.without_key else ""
-        read = f"{plural(done.new, 'new label')} of {done.read:,} read{until}{lost}"
+        left_out = {
+            f"{plural(done.without_key, 'row')} without a key left out": done.without_key,
+            f"{plural(done.lost.without_time, 'row')} without a time of being seen left out": done.lost.without_time,
+            f"{plural(done.lost.unreadable, 'line')} that cannot be read left out": done.lost.unreadable,
+        }
+        told = [text for text, number in left_out.items() if number]
+        read = "; ".join([f"{plural(done.new, 'new label')} of {done.read:,} read{until}", *told])
         return "; ".join([f"{read}; {plural(self.measured_runs, 'run')} measured", *self.unmeasured])
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from penstock.database.connections import Connector
 from penstock.errors import NoLabels, NothingScored
 from penstock.interval import DataInterval
-from penstock.labels.read_labels import read_labels
+from penstock.labels.read_labels import LostRows, count_lost, read_labels
 from penstock.labels.stored import append_labels
 from penstock.ledger.label_sources import move_seen_until, open_label_source
 from penstock.ledger.migrations import has_ledger
@@ -33,6 +33,7 @@ class Collected:
     read: int
     new: int
     without_key: int
+    lost: LostRows
     seen_until: datetime | None
     """The newest `seen_at` of all collections."""
 
@@ -68,7 +69,8 @@ def collect_labels(
         until = max([label.seen_at for label in part.labels] + ([until] if until else []), default=None)
     if until is not None and until != known.seen_until:
         move_seen_until(database, pipeline.name, until)
-    return Collected(pipeline.name, begin, read, new, without_key, until)
+    lost = count_lost(pipeline, declared, connect, span)
+    return Collected(pipeline.name, begin, read, new, without_key, lost, until)
 
 
 def labels_of(pipeline: Pipeline) -> Labels:

@@ -19,6 +19,7 @@ from penstock.labels.stored import Label
 from penstock.privacy.masking import HIDDEN, NO_MASKING, MaskingPolicy
 from penstock.run.features import closed_duckdb, time_limit
 from penstock.sources import LABELS, open_labels
+from penstock.sources.files_reader import FilesReader
 from penstock.spec.expression import ROWS
 from penstock.spec.labels import Labels
 from penstock.spec.pipeline import Pipeline
@@ -35,6 +36,23 @@ class ReadLabels:
     """Rows without a key. They are the label of no row."""
     current: Mapping[str, str]
     """By other forms that the ledger may have of the keys: the form that they are stored in now."""
+
+
+@dataclass(frozen=True)
+class LostRows:
+    """Rows of the source of labels that no collection can read."""
+
+    without_time: int
+    """Rows without the time at which the label was seen."""
+    unreadable: int
+    """Lines of files."""
+
+
+def count_lost(pipeline: Pipeline, declared: Labels, connect: Connector, span: DataInterval) -> LostRows:
+    """Count the rows that are the label of nothing because of how they are written."""
+    reader = open_labels(pipeline, declared.source, declared.seen_at, connect)
+    unreadable = len(reader.read_refused(span).rows) if isinstance(reader, FilesReader) else 0
+    return LostRows(reader.count_without_time(span), unreadable)
 
 
 def read_labels(

@@ -33,6 +33,7 @@ from penstock.errors import NothingScored
 from penstock.labels.collect import Collected, collect_labels
 from penstock.labels.judged_rows import Question
 from penstock.labels.performance import add_up, list_judged_runs, read_performance, refresh_performance
+from penstock.labels.read_labels import LostRows
 from penstock.ledger.tables import runs
 from penstock.models.measuring import collect_and_measure, make_question
 from penstock.models.training import train
@@ -205,6 +206,19 @@ def test_a_label_that_goes_back_to_an_earlier_value_of_the_same_time_counts_agai
     assert found == [(2, 3, 2), (1, 1, 1), (1, 1, 2)]
     assert shop.collect(LATER + timedelta(hours=4)).new == 0
     assert len(shop.stored()) == 3
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_labels_without_a_time_are_counted(make_shop: Callable[..., Shop], dialect: str) -> None:
+    shop = make_shop(dialect)
+    shop.report([(1, 1, NOW)])
+    with shop.place.shop.writing() as connection:
+        connection.execute(shop.table.insert(), [{"payment_id": 2, "is_fraud": 1, "reported_at": None}])
+
+    done = collect_and_measure(shop.pipeline, shop.settings, shop.connect, shop.place.registry, LATER)
+
+    assert done.collected.lost == LostRows(1, 0)
+    assert "; 1 row without a time of being seen left out; 3 runs measured" in done.describe()
 
 
 def test_a_run_that_cannot_be_measured_holds_up_no_other_one(make_shop: Callable[..., Shop]) -> None:
@@ -383,12 +397,16 @@ def test_labels_of_files_are_joined_whatever_the_type_of_their_key(
         write(pa.table(rows), str(tmp_path / "outcomes" / f"{name}.{form}"))
 
     deliver("first", range(1, 301), NOW)
+    if form == "csv":
+        with (tmp_path / "outcomes" / "first.csv").open("a") as file:
+            file.write('"1","yes","2026-01-20","and","more"\n')
     first = shop.collect()
     deliver("second", range(301, 601), NOW + timedelta(days=5))
     second = shop.collect()
     refresh_performance(shop.warehouse, shop.question())
 
     assert (first.new, second.new) == (300, 300)
+    assert first.lost == LostRows(0, 1 if form == "csv" else 0)
     [total] = add_up(read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk")))
     assert (total.rows.labelled, total.rows.sums.bins.positive_count) == (600, 200)  # type: ignore[union-attr]
 
