@@ -179,7 +179,7 @@ class PairedRows:
             outputs = [name for name in named if name in a.valued & b.valued]
         else:
             outputs = [name for name in named if name in a.columns.keys() & b.columns.keys()]
-        kinds = {name: a.columns[name].type for name in outputs}
+        kinds = {name: sa.Text() if name in self._unlike else a.columns[name].type for name in outputs}
         scores = {name: kind for name, kind in kinds.items() if _is_score(kind) and _is_score(b.columns[name].type)}
         return OutputColumns(
             a.key,
@@ -200,8 +200,10 @@ class PairedRows:
         )
         chosen = [a.c[name].label(self._label("key", name)) for name in self.columns.key]
         for name in self._outputs:
-            chosen.append(self._a.select(a, place_a, name).label(self._label("a", name)))
-            chosen.append(self._b.select(b, place_b, name).label(self._label("b", name)))
+            values = (self._a.select(a, place_a, name), self._b.select(b, place_b, name))
+            for side, value in zip("ab", values, strict=True):
+                shown = sa.cast(value, sa.Text) if name in self._unlike else value
+                chosen.append(shown.label(self._label(side, name)))
         for name in self._group_columns:
             chosen.append(self._a.select(a, place_a, name).label(self._label("group", name)))
         return (
@@ -221,6 +223,12 @@ class PairedRows:
         return (*self.columns.scores, *self.columns.decisions)
 
     @cached_property
+    def _unlike(self) -> frozenset[str]:
+        """The columns whose values cannot be compared as they are: text and a flag, for example. Both become text."""
+        a, b = self._a.columns, self._b.columns
+        return frozenset(name for name in a.keys() & b.keys() if _family(a[name].type) != _family(b[name].type))
+
+    @cached_property
     def _group_columns(self) -> tuple[str, ...]:
         named = dict.fromkeys(name for group in self.groups.values() for name in group)
         return tuple(name for name in named if name in self._a.columns)
@@ -233,6 +241,13 @@ def count_if(condition: Element) -> Element:
 
 def _is_score(kind: sa.types.TypeEngine[Any]) -> bool:
     return isinstance(kind, sa.Float | ExactNumber)
+
+
+def _family(kind: sa.types.TypeEngine[Any]) -> str:
+    """Return the family of a type, whose values can be compared with each other."""
+    if isinstance(kind, sa.Integer | sa.Numeric | ExactNumber):
+        return "number"
+    return next((t.__name__ for t in (sa.Boolean, sa.DateTime, sa.Date) if isinstance(kind, t)), "text")
 
 
 def _exact(column: Element) -> Element:

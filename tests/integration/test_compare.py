@@ -237,6 +237,21 @@ def test_runs_in_two_tables_and_with_other_columns_are_compared(place: ChangingP
     assert [each["column"] for each in found["decisions"]] == ["decision"]
 
 
+@on_each_warehouse
+def test_decisions_of_another_type_are_compared_as_text(place: ChangingPlace) -> None:
+    place.edit("table: card_risk_scores", "table: other_scores")
+    place.edit("case when score > 0.5 then 'block' else 'pass' end", "score > 0.5")
+    place.edit("card-risk@2", "card-risk@1")
+    place.run(3)
+    file = place.folder / "flips.csv"
+
+    found = compare(place, "card-risk/2", "card-risk/1", "--flips", str(file))
+
+    assert found["rows"] == {"both": 12, "only_a": 0, "only_b": 0, "flips": 12}
+    assert {row["a_decision"] for row in read_csv(file)} <= {"block", "pass"}
+    assert {row["b_decision"] for row in read_csv(file)} <= {"true", "false", "1", "0"}
+
+
 def test_private_keys_are_hashed(place: ChangingPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "a secret of some length")
     place.edit("key: [payment_id]", "key: [payment_id], private: {payment_id: hash}")
