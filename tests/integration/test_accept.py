@@ -250,7 +250,7 @@ def test_a_run_with_a_doubled_key_is_refused(place: ChangingPlace) -> None:
         ({"rows_extracted": 5}, "its counts are not those of its partitions"),
         ({"rows_planned": 5}, "5 rows were counted and 4 read"),
         ({"state": "abandoned"}, "its state is `abandoned`"),
-        ({"variant": "sandbox:trial"}, "it is a run of variant sandbox:trial"),
+        ({"variant": "sandbox:trial", "destination": None}, "it is a run of variant sandbox:trial"),
         ({"partitions": 3}, "it halted when 2 of its 3 partitions had been scored"),
     ],
 )
