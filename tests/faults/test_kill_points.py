@@ -67,7 +67,7 @@ def test_a_run_killed_before_any_statement_is_healed_by_the_next(
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("table", ["penstock_profiles", "card_risk_scores__reasons", "penstock_seals"])
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", [pytest.param(name, marks=[soak] if name != "sqlite" else []) for name in DIALECTS])
 def test_a_run_killed_around_a_statement_about_a_table_is_healed_by_the_next(
     full_scenes: Callable[[str], Scene], dialect: str, table: str, tell: Tell
 ) -> None:
