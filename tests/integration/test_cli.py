@@ -537,7 +537,10 @@ def test_model_is_registered_promoted_and_listed(place: Place, form: str) -> Non
     assert "card-risk/2" in invoke("models", "list").stdout
 
 
-def test_the_history_of_a_model_says_who_moved_its_aliases_and_why(place: Place) -> None:
+def test_the_history_of_a_model_says_who_moved_its_aliases_and_why(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     file = place.registry.folder / "card-risk" / "1" / "model.ubj"
     parquet.write_table(payments(days=1, a_day=50), place.folder / "rows.parquet")
     invoke("models", "register", "card-risk", str(file), "--reference", "rows.parquet", "--alias", "challenger")
