@@ -100,7 +100,7 @@ def read_pause(client: SyncPrefectClient, deployment: DeploymentResponse) -> Pau
     """Return the pause of a deployment's schedule. None if it is active, or if there is no schedule."""
     if not is_paused(deployment):
         return None
-    if not is_scoring(deployment):
+    if not is_scoring(deployment) and not collects_labels(deployment):
         return Pause()  # reasons are kept for pipelines
     variable = client.read_variable_by_name(pause_variable(deployment.name))
     value: Any = variable.value if variable else None
