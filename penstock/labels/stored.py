@@ -62,7 +62,7 @@ def append_labels(
                 for label in returned:
                     stored_as = [label.key, *(form for form, becomes in forms.items() if becomes == label.key)]
                     same = (
-                        labels.c.key.in_(stored_as),
+                        sa.or_(*(labels.c.key == form for form in stored_as)),
                         labels.c.seen_at == label.seen_at,
                         labels.c.value == label.value,
                     )
