@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from penstock.errors import LabelValue, NotMeasured
+from penstock.errors import NotMeasured
 from penstock.labels.performance import add_up, list_judged_runs, read_performance, refresh_performance
+from penstock.models.measuring import collect_and_measure
 from penstock.models.registry import Registry
-from tests.integration.test_labels import LABELS, NOW, Shop
+from tests.integration.test_labels import LABELS, LATER, NOW, Shop
 from tests.shop import SPEC, Place, payments
 from tests.unit.monitor.test_survival_sums import count_by_hand
 
@@ -61,13 +62,15 @@ def test_concordance_is_that_of_all_rows_of_each_run(make_place: MakePlace, obje
 def test_a_time_of_0_is_refused(make_place: MakePlace) -> None:
     shop = make_shop(make_place, "survival:cox")
     shop.report([(1, 0, NOW)])
-    shop.collect()
-    with pytest.raises(LabelValue, match="gives 0, which is no time of an event"):
-        refresh_performance(shop.warehouse, shop.question())
+
+    done = collect_and_measure(shop.pipeline, shop.settings, shop.connect, shop.place.registry, LATER)
+
+    assert done.measured_runs == 2  # the others have no label yet
+    assert "gives 0, which is no time of an event" in done.describe()
 
 
 def test_missing_labels_cannot_be_negative(make_place: MakePlace) -> None:
     shop = make_shop(make_place, "survival:cox", LABELS + "  missing: negative\n")
     shop.collect()
     with pytest.raises(NotMeasured, match="for how long a row was without its event"):
-        refresh_performance(shop.warehouse, shop.question())
+        collect_and_measure(shop.pipeline, shop.settings, shop.connect, shop.place.registry, LATER)
