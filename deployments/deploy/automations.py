@@ -82,7 +82,7 @@ def define_zombie_automation(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> Auto
 
 
 def define_lapse_automation(promoting: PromotingPipelines) -> AutomationCore:
-    """Return the automation that ends a promotion's flow run when nobody has answered in time.
+    """Return the automation that ends a promotion's flow run if no answer comes in time.
 
     It is cancelled: nothing was decided. A timeout of Prefect's own would end it as Failed.
     """
@@ -90,7 +90,7 @@ def define_lapse_automation(promoting: PromotingPipelines) -> AutomationCore:
     ended = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")
     return AutomationCore(
         name=_lapse_name(promoting.model),
-        description=f"Ends a promotion of {promoting.model} that nobody answers within {write_duration(within)}.",
+        description=f"Ends a promotion of {promoting.model} that has no answer after {write_duration(within)}.",
         tags=[TAG],
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
@@ -108,7 +108,7 @@ def define_lapse_automation(promoting: PromotingPipelines) -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CANCELLED,
-                message=f"Lapsed: nobody answered within {write_duration(within)}. The next run asks again.",
+                message=f"Lapsed: there was no answer within {write_duration(within)}. The next run asks again.",
             )
         ],
     )

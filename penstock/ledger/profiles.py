@@ -83,8 +83,7 @@ def newest_judged(database: Database, pipeline: str) -> RunRecord | None:
 
     Of several runs of the interval it is the newest one.
     """
-    counted = sa.exists().where(profiles.c.run_id == runs.c.run_id)
-    query = select_runs().where(runs.c.pipeline == pipeline, runs.c.variant == LIVE, runs.c.state.in_(JUDGED), counted)
+    query = _select_counted(pipeline).where(runs.c.variant == LIVE, runs.c.state.in_(JUDGED))
     newest = query.order_by(runs.c.interval_start.desc(), runs.c.started_at.desc()).limit(1)
     return next(iter(fetch_runs(database, newest)), None)
 
@@ -102,10 +101,14 @@ def list_alarms(database: Database, run_ids: Sequence[str]) -> dict[str, tuple[s
 
 
 def newest_profiled(database: Database, pipeline: str) -> RunRecord | None:
-    """Return the newest run of a pipeline that has profiles."""
-    counted = sa.exists().where(profiles.c.run_id == runs.c.run_id)
-    query = select_runs().where(runs.c.pipeline == pipeline, counted)
-    return next(iter(fetch_runs(database, query.order_by(runs.c.started_at.desc()).limit(1))), None)
+    """Return the run of a pipeline that has profiles and was started last, whatever became of it."""
+    newest = _select_counted(pipeline).order_by(runs.c.started_at.desc()).limit(1)
+    return next(iter(fetch_runs(database, newest)), None)
+
+
+def _select_counted(pipeline: str) -> "sa.Select[Any]":
+    """Select the runs of a pipeline that have profiles."""
+    return select_runs().where(runs.c.pipeline == pipeline, sa.exists().where(profiles.c.run_id == runs.c.run_id))
 
 
 def _profile_row(run_id: str, profile: ColumnProfile) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,9 @@ class Stack:
         return list(self.api("flow_runs/filter", wanted | {"limit": 50}))
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`penstock up` in a folder with two pipelines: one that people trigger, one that is due every minute."""
-    folder = tmp_path_factory.mktemp("project")
-    make_project(folder)
+@contextmanager
+def run_up(folder: Path) -> Iterator[Stack]:
+    """Run `penstock up` in a project."""
     port = free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
     command = [sys.executable, "-c", "from penstock.cli import main; main()", "up", "--port", str(port)]
@@ -78,6 +77,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(SECONDS)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """`penstock up` in a folder with two pipelines: one that people trigger, one that is due every minute."""
+    folder = tmp_path_factory.mktemp("project")
+    make_project(folder)
+    with run_up(folder) as started:
+        yield started
 
 
 def make_project(folder: Path) -> None:

@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,10 +17,10 @@ from penstock.privacy.masking import NO_MASKING
 from penstock.settings import Settings
 from penstock.spec.yaml_file import load_pipeline
 from tests.driver import Driver
-from tests.e2e.stack import BROWSER, OPENED, Stack, free_port, keep_picture
+from tests.e2e.stack import BROWSER, OPENED, Stack, keep_picture, run_up
 from tests.promotions import NOW, PROMOTING, good_labels, label_table, register_challenger
 from tests.shop import START, payments, train_model, write_payments
-from tests.waiting import SECONDS, wait_until
+from tests.waiting import wait_until
 
 pytestmark = [*BROWSER, pytest.mark.slow]
 
@@ -35,18 +33,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """`penstock up` in a folder with three models, each with a challenger that meets its requirements."""
     folder = tmp_path_factory.mktemp("promotions")
     make_project(folder)
-    port = free_port()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
-    command = [sys.executable, "-c", "from penstock.cli import main; main()", "up", "--port", str(port)]
-    with (folder / "up.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        wait_until(lambda: "Penstock is up" in (folder / "up.log").read_text() or process.poll() is not None)
-        assert process.poll() is None, (folder / "up.log").read_text()
-        yield Stack(folder, f"http://127.0.0.1:{port}")
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(SECONDS)
+    with run_up(folder) as started:
+        yield started
 
 
 def make_project(folder: Path) -> None:
@@ -189,7 +177,7 @@ def test_a_question_that_nobody_answers_lapses_and_a_late_answer_moves_nothing(
 
     late = stack.api(f"flow_runs/{tardy_run}/resume", {"run_input": {"decision": "approve", "by": "Ada"}})
 
-    assert ended["message"] == "Lapsed: nobody answered within 1m. The next run asks again."
+    assert ended["message"] == "Lapsed: there was no answer within 1m. The next run asks again."
     assert late["status"] == "ABORT"
     page.goto(f"/v2/runs/flow-run/{tardy_run}")
     page.get_by_text("Cancelled").first.wait_for()
