@@ -43,6 +43,8 @@ class KeyScore:
     """The row that one run has stored for a key."""
 
     run: RunRecord
+    history: sa.TableClause
+    """The table with the row."""
     partition: int
     columns: dict[str, Any]
     """Outputs, decisions and kept columns."""
@@ -125,7 +127,7 @@ def read_key(
     moves = tuple(moves_of(database, shown.run.run_id)) if shown else ()
     known = labels_of(database, pipeline.name, possible_keys(row_key, pipeline.key, masking))
     drift = measure_run(read_profiles(database, shown.run.champion_run_id or shown.run.run_id)) if shown else NO_DRIFT
-    seal = judge_row(database, shown.run, row_key, seal_keys) if shown else ""
+    seal = judge_row(database, shown.run, shown.history, row_key, seal_keys) if shown else ""
     return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone, known, drift, seal)
 
 
@@ -146,7 +148,7 @@ def _read_scores(connection: sa.Connection, pipeline: Pipeline, row_key: RowKey)
         for run in read_runs(connection, select_runs().where(runs.c.run_id.in_(rows))):
             row = rows[run.run_id]
             own = {*OWN_COLUMNS, *pipeline.key}
-            yield KeyScore(run, int(row["partition"]), {name: row[name] for name in row if name not in own})
+            yield KeyScore(run, table, int(row["partition"]), {name: row[name] for name in row if name not in own})
 
 
 def _read_reasons(

@@ -3,7 +3,7 @@
 A row's seal is `key id.features.digest`. `features` is a keyed digest of the feature row. `digest` is an HMAC-SHA256
 over the run, its models, the partition, `features` and the stored row. A partition's root is an HMAC over the sorted
 digests of its rows and the tags of their keys, so it does not depend on the order of the rows. A run's root is an HMAC
-over the roots of its partitions.
+over the roots of its partitions and the place of its rows.
 """
 
 import hashlib
@@ -20,6 +20,8 @@ from penstock.run_types import Pins, ScoringRun
 from penstock.seals.row_text import Kind, write_rows
 from penstock.spec.column_names import OWN_COLUMNS
 
+Place = tuple[str, str]
+"""The destination of a run, as the ledger names it, and its table, as the spec names it."""
 _FEATURE_BYTES = 16
 TAG_DIGITS = 16
 _DIGEST_DIGITS = 64
@@ -110,13 +112,19 @@ class Sealer:
         root = _finish(self._begin("partition", str(partition), str(len(listed))), "".join(hashed).encode())
         return PartitionSeal(partition, self.key.id, len(listed), root, joined)
 
-    def seal_run(self, sealed: Iterable[PartitionSeal]) -> str:
-        """Return the root of a run, as `key id.digest`."""
+    def seal_run(self, sealed: Iterable[PartitionSeal], place: Place | None) -> str:
+        """Return the root of a run, as `key id.digest`.
+
+        Args:
+            place: None: the root of the first version, which does not cover it.
+        """
         lines = "".join(
             f"{each.partition}:{each.key_id}:{each.rows}:{each.root}\n"
             for each in sorted(sealed, key=lambda each: each.partition)
         )
-        return f"{self.key.id}.{_finish(self._begin('run', self.models, self.interval), lines.encode())}"
+        about = (self.models, self.interval)
+        base = self._begin("run", *about) if place is None else self._begin("placed run", *about, *place)
+        return f"{self.key.id}.{_finish(base, lines.encode())}"
 
     def prove_erasure(self, partition: int, seal: str, tag: str) -> str:
         """Return what shows that the holder of the key erased a row, as `key id.digest`."""

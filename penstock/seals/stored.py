@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import SealKeyUnknown
+from penstock.ledger.destinations import destination_name
 from penstock.ledger.tables import erased_seals, runs, seals
 from penstock.privacy.secret_keys import KeyRing
 from penstock.run_types import ScoringRun
@@ -33,7 +34,8 @@ def read_seal_of(connection: sa.Connection, run_id: str, partition: int) -> Part
 
 def read_roots(connection: sa.Connection, run_id: str) -> list[PartitionSeal]:
     """Return the sealed partitions of a run without their tags."""
-    columns = (seals.c.partition, seals.c.key_id, seals.c.rows, seals.c.root, sa.literal(""))
+    partition = sa.cast(seals.c.partition, sa.Integer)  # SQLite takes text there
+    columns = (partition, seals.c.key_id, seals.c.rows, seals.c.root, sa.literal(""))
     query = sa.select(*columns).where(seals.c.run_id == run_id).order_by(seals.c.partition)
     return [PartitionSeal(*row) for row in connection.execute(query)]
 
@@ -48,7 +50,9 @@ def read_erased(connection: sa.Connection, run_id: str) -> list[ErasedSeal]:
 def record_root(database: Database, run: ScoringRun, keys: KeyRing) -> None:
     """Store the root of a run whose partitions are loaded. Repeating it changes nothing."""
     with database.writing() as connection:
-        root = sealer_of(keys.current, run).seal_run(read_roots(connection, run.run_id))
+        destination = run.pipeline.destination
+        place = destination_name(connection, destination), destination.table
+        root = sealer_of(keys.current, run).seal_run(read_roots(connection, run.run_id), place)
         ours = (runs.c.run_id == run.run_id, runs.c.state == "running", runs.c.lease_token == run.lease_token)
         connection.execute(sa.update(runs).where(*ours).values(seal_root=root))
 

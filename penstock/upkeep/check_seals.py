@@ -18,10 +18,18 @@ from penstock.ledger.tables import erased_seals, runs, seals
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.secret_keys import KeyRing
 from penstock.spec.parts import SANDBOX
-from penstock.upkeep.sealed_rows import Fault, PartitionFault, compare_root, find_faults, find_rows, sealer_for
+from penstock.spec.pipeline import Pipeline
+from penstock.upkeep.sealed_rows import (
+    SHOWN,
+    Fault,
+    PartitionFault,
+    compare_root,
+    describe_rows,
+    find_faults,
+    sealer_for,
+)
+from penstock.upkeep.sealed_tables import RunRows, Tables, count_rows, list_tables, place_of
 
-SHOWN = 20
-"""Most keys that a finding names."""
 CHECKED = ("published", "audited", "superseded", "withdrawn", "halted")
 """States of runs whose rows readers see, or may see."""
 MAY_BE_PRUNED = ("superseded", "withdrawn", "halted")
@@ -41,6 +49,19 @@ class SealFinding:
     rows: int
     keys: tuple[str, ...]
     """The first ones, private ones as hashes. Of a removed row only if it is found elsewhere."""
+    table: str = ""
+    """Where the rows are, if it is not the run's own table."""
+    key_ids: tuple[str, ...] = ()
+    """The keys that are not set, of a run that could not be checked."""
+
+
+@dataclass(frozen=True)
+class UnsealedRun:
+    """A run without seals that may be from before the pipeline sealed its rows."""
+
+    run_id: str
+    interval_key: str
+    variant: str
 
 
 @dataclass
@@ -54,9 +75,16 @@ class SealReport:
     """Rows that `penstock forget` removed."""
     pruned: int = 0
     """Sealed runs whose rows `penstock prune` removed."""
-    older: int = 0
-    """Runs without seals that are older than the first sealed one, or of sandboxes."""
+    older: list[UnsealedRun] = field(default_factory=list)
+    """Runs that have rows without seals, and began before the first sealed one, or are of sandboxes."""
     findings: list[SealFinding] = field(default_factory=list)
+
+    def add(self, other: "SealReport") -> None:
+        """Add what was seen of another run."""
+        for name in ("runs", "rows", "erased", "pruned"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.older += other.older
+        self.findings += other.findings
 
 
 @dataclass(frozen=True)
@@ -64,8 +92,7 @@ class SealCheck:
     """A check of one pipeline's runs."""
 
     database: Database
-    pipeline: str
-    key: tuple[str, ...]
+    pipeline: Pipeline
     keys: KeyRing
     masking: MaskingPolicy
     candidates: Candidates
@@ -74,71 +101,106 @@ class SealCheck:
         """Check all runs, or one. Nothing is written.
 
         Raises:
-            SealKeyUnknown: rows are sealed under a key that is not set. No row was read.
+            SealKeyUnknown: the rows of the named run are sealed under a key that is not set. No row was read.
             RunNotFound: no run has that ID.
         """
         if not has_ledger(self.database):
             if run_prefix:
                 raise RunNotFound(run_prefix)
             return SealReport()
-        mine = select_runs().where(runs.c.pipeline == self.pipeline, runs.c.state.in_(CHECKED))
-        found = fetch_runs(self.database, mine.order_by(runs.c.started_at))
-        if run_prefix:
-            wanted = find_run(self.database, run_prefix).run_id
-            found = [run for run in found if run.run_id == wanted]
-        self._require_keys([run for run in found if run.seal_root])
-        first = self._read_first()
+        wanted = find_run(self.database, run_prefix).run_id if run_prefix else ""
+        with self.database.reading() as connection:
+            tables = list_tables(connection, self.pipeline)
+            counted = list(count_rows(connection, tables, wanted))
+        found = self._read_runs(tables, counted)
+        sealed = [run for run in found if run.seal_root is not None]
+        began = min((run.started_at for run in sealed if not run.variant.startswith(SANDBOX)), default=None)
+        place = _Tables(tables, began, bool(self.pipeline.seal or sealed))
         report = SealReport()
+        if place.is_sealed:
+            report.findings += [_describe_unknown(each, tables) for each in counted if not each.known]
         for run in found:
-            self._check_run(run, report, first)
+            if run.run_id == (wanted or run.run_id):
+                if wanted and (missing := self._find_missing_keys(run)):
+                    raise SealKeyUnknown(f"run {run.run_id[:8]}", missing, self.keys.ids)
+                report.add(self._check_run(run, place, [each for each in counted if each.run_id == run.run_id]))
         return report
 
-    def _read_first(self) -> Any:
-        """Return when the first sealed run of the pipeline began. What a sandbox tries does not count."""
-        mine = (runs.c.pipeline == self.pipeline, sa.not_(runs.c.variant.startswith(SANDBOX)))
-        query = sa.select(sa.func.min(runs.c.started_at)).where(*mine, runs.c.seal_root.is_not(None))
-        with self.database.reading() as connection:
-            return connection.execute(query).scalar()
+    def _read_runs(self, tables: Tables, counted: Sequence[RunRows]) -> list[RunRecord]:
+        """Return the runs of the pipeline, and all others that name its tables or have rows there, the oldest first."""
+        shown = select_runs().where(runs.c.state.in_(CHECKED))
+        mine = sa.or_(runs.c.pipeline == self.pipeline.name, runs.c.destination.in_(tables))
+        found = {run.run_id: run for run in fetch_runs(self.database, shown.where(mine))}
+        others = [each.run_id for each in counted if each.known and each.run_id not in found]
+        for at in range(0, len(others), 500):
+            some = shown.where(runs.c.run_id.in_(others[at : at + 500]))
+            found |= {run.run_id: run for run in fetch_runs(self.database, some)}
+        return sorted(found.values(), key=lambda run: (run.started_at, run.run_id))
 
-    def _require_keys(self, sealed: Sequence[RunRecord]) -> None:
-        named = {str(run.seal_root).partition(".")[0] for run in sealed}
-        query = sa.select(seals.c.key_id).distinct().join(runs, runs.c.run_id == seals.c.run_id)
+    def _check_run(self, run: RunRecord, tables: "_Tables", counted: Sequence[RunRows]) -> SealReport:
+        """Check a run, and check it again before a fault is reported: it may be erased or pruned meanwhile."""
+        report = self._judge(run, tables, counted)
+        if not report.findings:
+            return report
         with self.database.reading() as connection:
-            ids = [run.run_id for run in sealed]
-            for at in range(0, len(ids), 500):
-                named.update(connection.execute(query.where(runs.c.run_id.in_(ids[at : at + 500]))).scalars())
-        if unknown := tuple(sorted(name for name in named if self.keys.find(name) is None)):
-            raise SealKeyUnknown(f"`{self.pipeline}`", unknown, self.keys.ids)
+            counted = list(count_rows(connection, tables.by_place, run.run_id))
+        again = fetch_runs(self.database, select_runs().where(runs.c.run_id == run.run_id, runs.c.state.in_(CHECKED)))
+        return self._judge(again[0], tables, counted) if again else SealReport()
 
-    def _check_run(self, run: RunRecord, report: SealReport, first: Any) -> None:
-        if run.state in MAY_BE_PRUNED and (run.rows_pruned_at or (run.seal_root and not self._has_seals(run))):
+    def _judge(self, run: RunRecord, tables: "_Tables", counted: Sequence[RunRows]) -> SealReport:
+        with self.database.reading() as connection:
+            home = place_of(connection, run)
+        rows = {each.place: each.rows for each in counted if each.run_id == run.run_id}
+        report = SealReport()
+        if tables.is_sealed:
+            report.findings += [
+                self._describe(run, PartitionFault(None, "added", number, table=tables.by_place[place].name))
+                for place, number in rows.items()
+                if place != home
+            ]
+        here = rows.get(home, 0)
+        if run.state in MAY_BE_PRUNED and self._is_pruned(run, here):
             report.pruned += run.seal_root is not None
         elif run.seal_root is None:
-            if run.state == "halted" or not run.rows_scored:
-                return
-            if first is None or run.started_at < first or run.variant.startswith(SANDBOX):
-                report.older += 1
-            else:
-                report.findings.append(self._describe(run, PartitionFault(None, "not sealed", run.rows_scored)))
+            self._judge_unsealed(run, tables, here, report)
+        elif missing := self._find_missing_keys(run):
+            report.findings.append(self._describe(run, PartitionFault(None, "key not set", here, key_ids=missing)))
         else:
-            report.runs += 1
-            report.rows += run.rows_scored or 0
-            report.erased += self._count_erased(run)
-            # Twice, since a row may be erased or pruned between two reads of the first time.
-            if self._find(run):
-                report.findings += [self._describe(run, fault) for fault in self._find(run)]
+            report.runs, report.rows, report.erased = 1, here, self._count_erased(run)
+            report.findings += [self._describe(run, fault) for fault in self._find(run, tables.by_place.get(home))]
+        return report
+
+    def _is_pruned(self, run: RunRecord, rows: int) -> bool:
+        """Whether a run was pruned, or is being pruned: its seals are removed before its rows."""
+        return bool(run.rows_pruned_at and not rows) or (run.seal_root is not None and not self._has_seals(run))
+
+    def _judge_unsealed(self, run: RunRecord, tables: "_Tables", rows: int, report: SealReport) -> None:
+        if run.state == "halted" or not rows:
+            return
+        if tables.first is None or run.started_at < tables.first or run.variant.startswith(SANDBOX):
+            report.older.append(UnsealedRun(run.run_id, run.interval_key, run.variant))
+        else:
+            report.findings.append(self._describe(run, PartitionFault(None, "not sealed", rows)))
+
+    def _find_missing_keys(self, run: RunRecord) -> tuple[str, ...]:
+        """Return the IDs of the keys of a sealed run that are not set."""
+        if run.seal_root is None:
+            return ()
+        query = sa.select(seals.c.key_id).distinct().where(seals.c.run_id == run.run_id)
+        with self.database.reading() as connection:
+            named = {str(run.seal_root).partition(".")[0], *map(str, connection.execute(query).scalars())}
+        return tuple(sorted(key_id for key_id in named if self.keys.find(key_id) is None))
 
     def _has_seals(self, run: RunRecord) -> bool:
-        """Whether the run's partitions have their seals. A prune removes them before the rows."""
+        """Whether the run's partitions have their seals."""
         with self.database.reading() as connection:
             return bool(connection.execute(sa.select(sa.exists().where(seals.c.run_id == run.run_id))).scalar())
 
-    def _find(self, run: RunRecord) -> list[PartitionFault]:
-        rows = find_rows(self.database, run)
-        if rows is None:  # an empty interval has no partition, so its run may have made no table
+    def _find(self, run: RunRecord, table: sa.TableClause | None) -> list[PartitionFault]:
+        if table is None:  # an empty interval has no partition, so its run may have made no table
             gone = [PartitionFault(None, "rows gone", run.rows_scored or 0)] if self._has_seals(run) else []
             return [*gone, *compare_root(self.database, run, self.keys)]
-        return list(find_faults(self.database, run, rows, self.keys))
+        return list(find_faults(self.database, run, describe_rows(self.database, table), self.keys))
 
     def _count_erased(self, run: RunRecord) -> int:
         query = sa.select(sa.func.count()).select_from(erased_seals).where(erased_seals.c.run_id == run.run_id)
@@ -148,14 +210,15 @@ class SealCheck:
     def _describe(self, run: RunRecord, fault: PartitionFault) -> SealFinding:
         named = self._find_removed(run, fault) if fault.tags else [] if fault.keys is None else self._write(fault.keys)
         where = (run.run_id, run.interval_key, run.variant)
-        return SealFinding(*where, fault.fault, fault.partition, fault.rows, tuple(named[:SHOWN]))
+        shown = tuple(named[:SHOWN])
+        return SealFinding(*where, fault.fault, fault.partition, fault.rows, shown, fault.table, fault.key_ids)
 
     def _find_removed(self, run: RunRecord, fault: PartitionFault) -> list[str]:
         """Look for the keys of removed rows wherever else they may be."""
         left, named = set(fault.tags), []
         sealer = sealer_for(run, self.keys, self._key_of(run, fault))
         for rows in self.candidates(run):
-            keys = rows.select(list(self.key))
+            keys = rows.select(list(self.pipeline.key))
             tags = sealer.tag_keys(keys)
             named += self._write(keys.filter(pa.array([tag in left for tag in tags], pa.bool_())))
             left.difference_update(tags)
@@ -169,7 +232,22 @@ class SealCheck:
             return str(connection.execute(sa.select(seals.c.key_id).where(*mine)).scalar_one())
 
     def _write(self, keys: pa.Table) -> list[str]:
-        return [text for text in write_keys(keys, self.key, self.masking) if text is not None]
+        return [text for text in write_keys(keys, keys.column_names, self.masking) if text is not None]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of a pipeline."""
+
+    by_place: Tables
+    first: Any
+    """When the first sealed run of them began. What a sandbox tries does not count."""
+    is_sealed: bool
+    """Whether the pipeline seals its rows, or did."""
+
+
+def _describe_unknown(rows: RunRows, tables: Tables) -> SealFinding:
+    return SealFinding(rows.run_id, "", "", "run unknown", None, rows.rows, (), tables[rows.place].name)
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,21 @@ import sqlalchemy as sa
 from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.database.types import arrow_type
-from penstock.ledger.destinations import split_name
+from penstock.interval import iso
 from penstock.ledger.reader import RunRecord
+from penstock.ledger.tables import seals
 from penstock.privacy.row_key import RowKey
 from penstock.privacy.secret_keys import KeyRing
-from penstock.run.history_table import history_name, reflect_history, stored_columns
+from penstock.run.history_table import reflect_history, stored_columns
+from penstock.run_types import deciding_model
 from penstock.seals.row_text import Kind, kind_of, write_rows
 from penstock.seals.sealer import PartitionSeal, Sealer, describe_models, read_digest, read_seal, without_own
 from penstock.seals.stored import ErasedSeal, read_erased, read_roots, read_seal_of
 from penstock.spec.column_names import SEAL
 from penstock.upkeep.stored_rows import match_key
 
+SHOWN = 20
+"""Most keys that a finding names."""
 Fault = Literal[
     "altered",
     "added",
@@ -32,6 +36,8 @@ Fault = Literal[
     "seals changed",
     "erasure forged",
     "not sealed",
+    "key not set",
+    "run unknown",
     "rows gone",
     "other root",
     "run gone",
@@ -50,6 +56,10 @@ class PartitionFault:
     """The keys of the rows, as far as they are known."""
     tags: frozenset[str] = frozenset()
     """Of removed rows: the tags of their keys."""
+    table: str = ""
+    """Where they are, if it is not the run's own table."""
+    key_ids: tuple[str, ...] = ()
+    """The keys of seals that are not set."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +73,9 @@ class StoredRows:
     has_seals: bool
 
 
-def find_rows(database: Database, run: RunRecord) -> StoredRows | None:
-    """Return the history table with a run's rows. None if there is none."""
-    schema, _ = split_name(run.destination or "")
-    name = history_name(run.destination_table, schema or None)
+def describe_rows(database: Database, name: sa.TableClause) -> StoredRows:
+    """Return a history table as the database has it."""
     with database.reading() as connection:
-        if not sa.inspect(connection).has_table(name.name, schema=name.schema):
-            return None
         table = reflect_history(connection, name.name, name.schema)
         columns = {str(column.name): column for column in stored_columns(connection, table)}
     kinds = {name: kind_of(arrow_type(columns[name].type)) for name in without_own(columns)}
@@ -89,45 +95,71 @@ def sealer_for(run: RunRecord, keys: KeyRing, key_id: str) -> Sealer:
 
 
 def compare_root(database: Database, run: RunRecord, keys: KeyRing) -> Iterator[PartitionFault]:
-    """Yield a fault if the run's root is not that of its partitions."""
+    """Yield a fault if the run's root is not that of its partitions and of what the views show of the run."""
     with database.reading() as connection:
         roots = read_roots(connection, run.run_id)
     root = str(run.seal_root)
-    if not hmac.compare_digest(sealer_for(run, keys, root.partition(".")[0]).seal_run(roots), root):
+    sealer = sealer_for(run, keys, root.partition(".")[0])
+    # The first version did not cover the place. Without the key nobody can make such a root of another one.
+    possible = [sealer.seal_run(roots, place) for place in ((run.destination or "", run.destination_table), None)]
+    holds = [hmac.compare_digest(each.encode(), root.encode()) for each in possible]
+    if not any(holds) or not _shows_what_is_sealed(run):
         yield PartitionFault(None, "seals changed", 0)
+
+
+def _shows_what_is_sealed(run: RunRecord) -> bool:
+    """Whether the columns that the views show of a run agree with those that its root covers."""
+    start, end, pin = run.interval_start, run.interval_end, deciding_model(run.pins)
+    shown = "snapshot" if start is None and end is None else f"{start and iso(start)}/{end and iso(end)}"
+    model = (run.model_name, run.model_version, run.model_digest)
+    return shown == run.interval_key and (pin.name, pin.version, pin.digest) == model
 
 
 def find_faults(database: Database, run: RunRecord, rows: StoredRows, keys: KeyRing) -> Iterator[PartitionFault]:
     """Yield what does not fit the seals of a run whose keys are known. Memory is bounded by its largest partition."""
     with database.reading() as connection:
-        roots = read_roots(connection, run.run_id)
-        typed = sa.select(rows.table.c.partition).where(rows.table.c.run_id == run.run_id).distinct()
-        there = set(connection.execute(typed).scalars())
+        sealed = [each.partition for each in read_roots(connection, run.run_id)]
     yield from compare_root(database, run, keys)
-    for partition in sorted(there | {each.partition for each in roots}):
+    for partition in sealed:
         yield from _compare_partition(database, run, rows, keys, partition)
+    yield from _find_beyond(database, run, rows)
 
 
-def read_rows(database: Database, rows: StoredRows, *where: sa.ColumnElement[bool]) -> pa.Table:
+def _find_beyond(database: Database, run: RunRecord, rows: StoredRows) -> Iterator[PartitionFault]:
+    """Yield a fault if the run has rows that are of none of its sealed partitions."""
+    partition = rows.table.c.partition
+    sealed = sa.select(seals.c.partition).where(seals.c.run_id == run.run_id)
+    where = (rows.table.c.run_id == run.run_id, sa.or_(partition.is_(None), partition.not_in(sealed)))
+    with database.reading() as connection:
+        number = int(connection.execute(sa.select(sa.func.count()).select_from(rows.table).where(*where)).scalar_one())
+    if number:
+        some = read_rows(database, rows, *where, limit=SHOWN)
+        yield PartitionFault(None, "added", number, some.select(rows.key))
+
+
+def read_rows(
+    database: Database, rows: StoredRows, *where: sa.ColumnElement[bool], limit: int | None = None
+) -> pa.Table:
     """Read rows as the database has them, with their seals."""
     names = [*rows.kinds, *([SEAL] if rows.has_seals else [])]
     # Without types, so that a value which is not of its column's type stays as it is.
     columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(name, quote=True)) for name in names]
-    found = read(database, sa.select(*columns).select_from(rows.table).where(*where), exact=names)
+    found = read(database, sa.select(*columns).select_from(rows.table).where(*where).limit(limit), exact=names)
     return found if rows.has_seals else found.append_column(SEAL, pa.nulls(found.num_rows, pa.string()))
 
 
-def judge_row(database: Database, run: RunRecord, row_key: RowKey, keys: KeyRing | None) -> str:
+def judge_row(database: Database, run: RunRecord, name: sa.TableClause, row_key: RowKey, keys: KeyRing | None) -> str:
     """Say whether the seal of one row holds. Empty if its run is not sealed.
 
     Args:
+        name: The history table with the row.
         keys: None if no key is set.
     """
-    rows = find_rows(database, run)
-    if run.seal_root is None or rows is None:
+    if run.seal_root is None:
         return ""
     if keys is None:
         return "not checked, because PENSTOCK_SEAL_KEY is not set"
+    rows = describe_rows(database, name)
     with database.reading() as connection:
         where = (rows.table.c.run_id == run.run_id, *match_key(connection, rows.table, row_key))
         found = connection.execute(sa.select(rows.table.c.partition).where(*where)).scalars().all()
@@ -162,8 +194,7 @@ def _compare_partition(
         sealed = read_seal_of(connection, run.run_id, partition)
         erased = [each for each in read_erased(connection, run.run_id) if each.partition == partition]
     if sealed is None:
-        yield PartitionFault(partition, "added", stored.num_rows, stored.select(rows.key))
-        return
+        return  # pruned meanwhile
     sealer = sealer_for(run, keys, sealed.key_id)
     proven = [each for each in erased if _is_proven(each, run, keys)]
     if len(proven) < len(erased):

@@ -16,11 +16,12 @@ from penstock.ledger.claims import ClaimRequest, claim
 from penstock.ledger.reader import find_run
 from penstock.ledger.writer import Totals, publish
 from penstock.privacy.secret_keys import KeyRing, SecretKey
+from penstock.run.history_table import history_name
 from penstock.run.load import load_partition
 from penstock.run_types import Features, ModelPin, Partition, ScoredRows
 from penstock.seals.stored import record_root
 from penstock.spec.yaml_file import parse_pipeline
-from penstock.upkeep.sealed_rows import PartitionFault, find_faults, find_rows
+from penstock.upkeep.sealed_rows import PartitionFault, describe_rows, find_faults
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
 
@@ -119,8 +120,7 @@ def load(database: Database, day: int, rows: pa.Table) -> str:
 
 def faults(database: Database, run_id: str) -> list[PartitionFault]:
     run = find_run(database, run_id)
-    rows = find_rows(database, run)
-    assert rows is not None
+    rows = describe_rows(database, history_name(PIPELINE.destination.table, None))
     return list(find_faults(database, run, rows, KEYS))
 
 

@@ -13,13 +13,15 @@ from pydantic import SecretStr
 
 from penstock.database.connections import Connector
 from penstock.errors import SealKeyUnknown, SettingsError
+from penstock.explain.scores import read_key
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.writer import withdraw
 from penstock.privacy.masking import NO_MASKING
 from penstock.privacy.row_key import RowKey
 from penstock.seals.keys import read_seal_keys
 from penstock.settings import Settings
-from penstock.spec.yaml_file import load_pipeline
+from penstock.spec.sandbox import as_sandbox
+from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.process_resources import connect
 from penstock.upkeep.check_seals import SealCheck, SealReport, compare_roots, read_sealed_runs
 from penstock.upkeep.erasure import ErasureRequest, erase
@@ -56,7 +58,7 @@ class Sealed:
             list_candidates, warehouse, pipeline, Connector(connect, (), self.place.folder), NO_MASKING
         )
         keys = read_seal_keys(self.settings, "the test checks seals")
-        return SealCheck(warehouse, pipeline.name, pipeline.key, keys, NO_MASKING, candidates).check(run_prefix)
+        return SealCheck(warehouse, pipeline, keys, NO_MASKING, candidates).check(run_prefix)
 
     def runs(self, variant: str = "live") -> list[RunRecord]:
         found = [run for run in list_runs(self.place.warehouse) if run.variant.startswith(variant)]
@@ -139,6 +141,22 @@ LEDGER: dict[str, tuple[str, list[tuple[str, int]]]] = {
     "no root": (
         "update penstock_runs set seal_root = null where interval_start >= '2026-01-02'",
         [("not sealed", 60)],
+    ),
+    "another pipeline": (
+        "update penstock_runs set pipeline = 'other', seal_root = null where interval_start >= '2026-01-02'",
+        [("not sealed", 60)],
+    ),
+    "another table": (
+        "update penstock_runs set destination_table = 'copy' where interval_start >= '2026-01-02'",
+        [("added", 60), ("rows gone", 60), ("seals changed", 0)],
+    ),
+    "no rows": (
+        "update penstock_runs set seal_root = null, rows_scored = 0 where interval_start >= '2026-01-02'",
+        [("not sealed", 60)],
+    ),
+    "the interval": (
+        "update penstock_runs set interval_end = '2026-02-01' where interval_start >= '2026-01-02'",
+        [("seals changed", 0)],
     ),
     "a partition": (
         "delete from penstock_seals where partition = 1 and run_id = (select min(run_id) from penstock_seals)",
@@ -255,8 +273,42 @@ def test_a_missing_a_short_and_a_wrong_key_stop_before_rows_are_read(sealed: Sea
     assert "PENSTOCK_SEAL_KEY_OLD has fewer than 16 characters" in run(KEY, seal_key_old=SecretStr("short"))
     sealed.run()
     assert "rows are sealed under the key" in run(OTHER)
+    stranger = replace(sealed, settings=SETTINGS.model_copy(update={"seal_key": OTHER}))
     with pytest.raises(SealKeyUnknown, match="No row was read"):
-        replace(sealed, settings=SETTINGS.model_copy(update={"seal_key": OTHER})).check()
+        stranger.check(next(run.run_id for run in sealed.runs() if run.seal_root))
+
+
+def test_a_run_under_an_unknown_key_does_not_keep_others_from_their_check(sealed: Sealed) -> None:
+    sealed.run(1)
+    first = sealed.runs()[0]
+    rotated = replace(sealed, settings=SETTINGS.model_copy(update={"seal_key": OTHER, "seal_key_old": KEY}))
+    rotated.run(2)
+    rotated.write("update card_risk_scores__history set score = 0.001 where payment_id in (7, 70)")
+    later = replace(sealed, settings=SETTINGS.model_copy(update={"seal_key": OTHER}))
+
+    report = later.check()
+
+    assert report.runs == 1
+    [unknown, altered] = report.findings
+    assert (unknown.run_id, unknown.fault, unknown.rows) == (first.run_id, "key not set", 60)
+    assert unknown.key_ids == (str(first.seal_root).partition(".")[0],)
+    assert (altered.fault, altered.keys) == ("altered", (key(70),))
+
+    rotated.run(2, "restate", START, START + timedelta(days=1))
+    rotated.place.spec.write_text(rotated.place.spec.read_text() + "retention: {keep_runs: 0}\n")
+    prune(sealed.place.warehouse, plan_prune(sealed.place.warehouse, load_pipeline(sealed.place.spec), END))
+    assert (later.check().pruned, found(later.check())) == (1, [("altered", 1, (key(70),))])
+
+
+def test_a_planted_root_is_named_and_hides_nothing(sealed: Sealed) -> None:
+    sealed.run()
+    sealed.write(
+        "update penstock_runs set seal_root = 'x.y' where interval_start >= '2026-01-02'",
+        "update card_risk_scores__history set score = 0.001 where payment_id = 7",
+    )
+
+    seen = [(each.fault, each.key_ids) for each in sealed.check().findings]
+    assert seen == [("altered", ()), ("key not set", ("x",))]
 
 
 def test_a_former_key_stays_valid_beside_the_current_one(sealed: Sealed) -> None:
@@ -297,10 +349,69 @@ def test_runs_from_before_the_first_seal_are_counted(sealed: Sealed) -> None:
 
     report = sealed.check()
 
-    assert (report.older, report.runs, report.findings) == (1, 1, [])
+    assert (report.runs, report.findings) == (1, [])
+    assert [run.run_id for run in report.older] == [sealed.runs()[0].run_id]
     assert "penstock_seal" not in columns_of(sealed, "card_risk_scores")
     withdraw(sealed.place.warehouse, sealed.runs()[1].run_id)
     assert sealed.check().findings == []
+
+
+def test_seals_of_a_sandbox_are_kept_apart_from_those_of_production(sealed: Sealed) -> None:
+    """Production is not sealed because a sandbox is, and it may be sealed under another key."""
+    sealed.place.spec.write_text(SPEC)
+    settings = SETTINGS.model_copy(update={"seal_key": OTHER})
+    sandbox = as_sandbox(parse_pipeline(SEALED.encode(), "draft.yaml"), "lower")
+    Driver(sandbox, connect, sealed.place.registry, settings=settings).run(END, "backfill", START, END)
+    sealed.run(1)
+
+    beside = replace(sealed, settings=settings).check()
+    sealed.place.spec.write_text(SEALED)
+    sealed.run(2)
+    both = replace(sealed, settings=WITH_KEY.model_copy(update={"seal_key_old": OTHER})).check()
+
+    assert (beside.runs, beside.findings, len(beside.older)) == (2, [], 1)
+    assert (both.runs, both.findings, len(both.older)) == (3, [], 1)
+    [unsealed, second] = sealed.runs()
+    assert (unsealed.seal_root, second.state) == (None, "published")
+
+
+@pytest.mark.parametrize("sealed", ["duckdb"], indirect=True)  # the other tables have a unique key
+def test_explain_finds_a_doubled_row_of_a_sealed_run(sealed: Sealed) -> None:
+    sealed.run()
+    copied = "insert into card_risk_scores__history select * from card_risk_scores__history where payment_id = 7"
+    sealed.write(copied)
+
+    keys = read_seal_keys(sealed.settings, "the test checks seals")
+    doubled, single = (
+        read_key(
+            sealed.place.warehouse,
+            load_pipeline(sealed.place.spec),
+            RowKey({"payment_id": number}),
+            NO_MASKING,
+            None,
+            seal_keys=keys,
+        )
+        for number in ("7", "8")
+    )
+
+    assert (doubled.seal, single.seal) == ("does not hold: the run has the row more than once", "holds")
+    assert found(sealed.check()) == [("added", 1, (key(7),))]
+
+
+def test_explain_checks_the_row_that_readers_see(sealed: Sealed) -> None:
+    """Not the row of a copy to which somebody has pointed the run."""
+    sealed.run()
+    sealed.write(
+        "create table copy__history as select * from card_risk_scores__history",
+        "update penstock_runs set destination = 'main.copy', destination_table = 'copy'",
+        "update card_risk_scores__history set score = 0.001 where payment_id = 7",
+    )
+
+    keys = read_seal_keys(sealed.settings, "the test checks seals")
+    pipeline, row_key = load_pipeline(sealed.place.spec), RowKey({"payment_id": "7"})
+    record = read_key(sealed.place.warehouse, pipeline, row_key, NO_MASKING, None, seal_keys=keys)
+
+    assert record.seal == "does not hold: the row was changed after it was scored"
 
 
 def columns_of(sealed: Sealed, view: str) -> list[str]:

@@ -26,7 +26,7 @@ from penstock.wording import plural
 if TYPE_CHECKING:
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
-    from penstock.upkeep.check_seals import SealCheck, SealFinding, SealReport
+    from penstock.upkeep.check_seals import SealCheck, SealFinding, SealReport, UnsealedRun
 
 TEXTS = {
     "altered": "{rows} altered",
@@ -36,6 +36,8 @@ TEXTS = {
     "seals changed": "its seals in the ledger were changed",
     "erasure forged": "{rows} recorded as forgotten, but not by `penstock forget`",
     "not sealed": "{rows} without seals, and an older run has them",
+    "key not set": "{rows} sealed under the key {key_ids}, which is not set",
+    "run unknown": "{rows} of a run that the ledger does not have",
     "rows gone": "the table of its rows is gone",
     "other root": "its root is another one than in the file",
     "run gone": "it is in the file, and not in the ledger",
@@ -65,7 +67,7 @@ def check_seals(
     if as_json:
         write_json(
             {
-                "pipelines": [{"pipeline": spec.name, **_count(report)} for spec, report in reports],
+                "pipelines": [{"pipeline": spec.name, **_as_json(report)} for spec, report in reports],
                 "findings": [{"pipeline": name, **asdict(finding)} for name, finding in findings],
             }
         )
@@ -120,7 +122,7 @@ def _open_check(settings: "Settings", spec: "Pipeline") -> "Iterator[SealCheck]"
     with TemporaryDirectory(prefix="penstock-") as folder:
         connect = replace(connector(settings), run_folder=Path(folder))
         candidates = partial(list_candidates, warehouse, spec, connect, masking)
-        yield SealCheck(warehouse, spec.name, spec.key, keys, masking, candidates)
+        yield SealCheck(warehouse, spec, keys, masking, candidates)
 
 
 def _chosen(settings: "Settings", name: str | None) -> "list[Pipeline]":
@@ -144,35 +146,50 @@ def _compare(settings: "Settings", specs: "list[Pipeline]", file: Path) -> "Iter
             yield spec.name, finding
 
 
-def _count(report: "SealReport") -> dict[str, int]:
-    return {name: getattr(report, name) for name in ("runs", "rows", "erased", "pruned", "older")}
+def _as_json(report: "SealReport") -> dict[str, Any]:
+    return {name: value for name, value in asdict(report).items() if name != "findings"}
 
 
 def _print(reports: "list[tuple[Pipeline, SealReport]]", findings: "list[tuple[str, SealFinding]]") -> None:
+    from penstock.upkeep.sealed_rows import SHOWN
+
     out, screen = console(), error_console()
     for spec, report in reports:
         out.print(f"{spec.name}: {_describe(report)}", markup=False, soft_wrap=True)
+        if spec.seal or report.runs:
+            for run in report.older[:SHOWN]:
+                out.print(f"  run {_name(run)}", markup=False, soft_wrap=True)
+            if len(report.older) > SHOWN:
+                out.print(f"  and {plural(len(report.older) - SHOWN, 'other run')}", markup=False)
     for name, each in findings:
-        where = f"{name}: run {each.run_id[:8]} {each.interval_key}"
-        where += "" if each.variant == "live" else f" {each.variant}"
+        where = f"{name}: run {_name(each)}"
+        where += f" in {each.table}" if each.table else ""
         where += "" if each.partition is None else f", partition {each.partition + 1}"
-        text = f"{where}: {TEXTS[each.fault].format(rows=plural(each.rows, 'row'))}"
-        screen.print(text, style="red", markup=False, soft_wrap=True)
+        about = TEXTS[each.fault].format(rows=plural(each.rows, "row"), key_ids=" and ".join(each.key_ids))
+        screen.print(f"{where}: {about}", style="red", markup=False, soft_wrap=True)
         for key in each.keys:
             screen.print(f"  {key}", markup=False, soft_wrap=True)
         if each.rows > len(each.keys) > 0:
             screen.print(f"  and {plural(each.rows - len(each.keys), 'other row')}", markup=False)
-    if findings:
+    if any(each.fault == "key not set" for _, each in findings):
+        remedy = "Set PENSTOCK_SEAL_KEY_OLD to the key that is not set, and check these runs again"
+        screen.print(remedy, markup=False, soft_wrap=True)
+    if any(each.fault != "key not set" for _, each in findings):
         screen.print("Restate these intervals, or restore a backup; nothing was changed", markup=False)
-    else:
+    if not findings:
         out.print("every seal holds", style="green")
+
+
+def _name(run: "SealFinding | UnsealedRun") -> str:
+    variant = "" if run.variant == "live" else run.variant
+    return " ".join(filter(None, (run.run_id[:8], run.interval_key, variant)))
 
 
 def _describe(report: "SealReport") -> str:
     beyond = [
         plural(report.erased, "forgotten row") if report.erased else "",
         plural(report.pruned, "pruned run") if report.pruned else "",
-        f"{plural(report.older, 'run')} from before the first seal" if report.older else "",
+        f"{plural(len(report.older), 'run')} without seals, from before the first one" if report.older else "",
     ]
     checked = f"{plural(report.runs, 'sealed run')} with {plural(report.rows, 'row')} checked"
     return ", ".join([checked, *filter(None, beyond)])

@@ -73,7 +73,10 @@ def test_two_sets_of_rows_have_the_same_root_only_if_they_are_equal(one: list[st
 def test_the_root_of_a_run_covers_its_partitions_in_any_order() -> None:
     parts = [PartitionSeal(n, KEY.id, 2, str(n) * 64, "") for n in range(3)]
 
-    assert SEALER.seal_run(parts) == SEALER.seal_run(parts[::-1])
+    place = ("main.scores", "Scores")
+
+    assert SEALER.seal_run(parts, place) == SEALER.seal_run(parts[::-1], place)
     changed = [parts[:2], [*parts[:2], replace(parts[2], rows=3)], [*parts[:2], replace(parts[2], root="x" * 64)]]
-    roots = {SEALER.seal_run(each) for each in (parts, *changed)}
-    assert len(roots | {replace(SEALER, interval="other").seal_run(parts)}) == 5
+    roots = {SEALER.seal_run(each, place) for each in (parts, *changed)}
+    roots |= {SEALER.seal_run(parts, other) for other in (("main.other", "Scores"), ("main.scores", "other"), None)}
+    assert len(roots | {replace(SEALER, interval="other").seal_run(parts, place)}) == 8
