@@ -1,12 +1,17 @@
 """What a holder of the warehouse alone can do with SQL, and what `check-seals` says of it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from penstock.errors import PenstockError
 from penstock.ledger.reader import RunRecord
 from penstock.spec.sandbox import as_sandbox
 from penstock.spec.yaml_file import load_pipeline
@@ -209,3 +214,78 @@ def test_a_run_that_is_dated_back_is_named(forged: Forged) -> None:
     with forged.forge(*NO_SEALS, FORGE, POINT.format("started_at = '2020-01-01'")) as report:
         assert report.findings == []
         assert [run.run_id for run in report.older] == [forged.runs["first"].run_id, forged.runs["older"].run_id]
+
+
+CHANGES = (
+    "pipeline = 'other'",
+    "variant = 'live'",
+    "variant = 'sandbox:lower'",
+    "state = 'published'",
+    "state = 'superseded'",
+    "destination_table = 'shadow'",
+    "destination = 'main.shadow', destination_table = 'shadow'",
+    "interval_start = '2026-01-01 12:00:00'",
+    "interval_end = null",
+    "interval_key = 'snapshot', interval_start = null, interval_end = null",
+    "model_version = '9'",
+    "model_digest = 'x'",
+    "seal_root = null",
+    "seal_root = (select max(seal_root) from kept_penstock_runs)",
+    "started_at = '2020-01-01 00:00:00'",
+    "rows_scored = 0",
+    "rows_pruned_at = '2026-02-01 00:00:00'",
+    "published_at = '2027-01-01 00:00:00'",
+    f"run_id = '{PLANTED_ID}'",
+)
+
+
+def forgeries(run_ids: Sequence[str]) -> st.SearchStrategy[str]:
+    """Draw a statement that changes rows, seals or the ledger of a SQLite warehouse."""
+    run, table = st.sampled_from(run_ids), st.sampled_from((HISTORY, SANDBOX))
+    key, part = st.integers(1, 60), st.sampled_from((HISTORY, "penstock_seals"))
+    return st.one_of(
+        st.builds("update penstock_runs set {} where run_id = '{}'".format, st.sampled_from(CHANGES), run),
+        st.builds("update {} set score = 0.5 where run_id = '{}' and payment_id = {}".format, table, run, key),
+        st.builds("update or replace {} set run_id = '{}' where run_id = '{}'".format, part, run, run),
+        st.builds("delete from {} where payment_id = {}".format, table, key),
+        st.builds("delete from {} where run_id = '{}'".format, st.sampled_from(TABLES), run),
+        st.builds(
+            f"insert or replace into {{}} (run_id, {COLUMNS}) select '{{}}', {COLUMNS} from kept_{{}} "
+            "where run_id = '{}' and payment_id <= {}".format,
+            *(table, run, table, run, key),
+        ),
+    )
+
+
+@pytest.mark.slow
+def test_what_readers_see_is_what_was_sealed_or_is_named(forged: Forged) -> None:
+    """Whatever is forged without a finding: a run that a view shows has all its rows, with its interval and model."""
+    run_ids = [run.run_id for run in forged.runs.values()]
+    scored = {run_id: rows for table in (HISTORY, SANDBOX) for run_id, rows in read_rows(forged, table).items()}
+
+    @settings(max_examples=60)
+    @given(st.lists(forgeries(run_ids), min_size=1, max_size=4))
+    def check(statements: list[str]) -> None:
+        forged.restore()
+        for statement in statements:
+            with suppress(PenstockError):  # an index of the ledger refuses some
+                forged.sealed.write(statement)
+        report = forged.sealed.check()
+        if not report.findings:
+            named = {run.run_id for run in report.older}
+            for view in (HISTORY, SANDBOX):
+                for run_id, rows in read_rows(forged, view.removesuffix("__history")).items():
+                    assert run_id in named or rows == scored[run_id]
+
+    check()
+
+
+def read_rows(forged: Forged, name: str) -> dict[str, list[tuple[object, ...]]]:
+    """Return the rows of each run as a view shows them, or would show them of a history table."""
+    columns = "r.run_id, payment_id, score, amount, country, r.interval_start, r.interval_end, r.model_version"
+    source = f"{name} h join penstock_runs r on r.run_id = h.run_id"
+    rows = defaultdict(list)
+    with forged.sealed.place.warehouse.reading() as connection:
+        for run_id, *row in connection.execute(sa.text(f"select {columns}, r.model_digest from {source}")):
+            rows[run_id].append(tuple(row))
+    return {run_id: sorted(found, key=str) for run_id, found in rows.items()}

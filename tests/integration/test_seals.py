@@ -19,6 +19,7 @@ from penstock.ledger.writer import withdraw
 from penstock.privacy.masking import NO_MASKING
 from penstock.privacy.row_key import RowKey
 from penstock.seals.keys import read_seal_keys
+from penstock.seals.stored import read_roots
 from penstock.settings import Settings
 from penstock.spec.sandbox import as_sandbox
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
@@ -27,6 +28,7 @@ from penstock.upkeep.check_seals import SealCheck, SealReport, compare_roots, re
 from penstock.upkeep.erasure import ErasureRequest, erase
 from penstock.upkeep.lost_keys import list_candidates
 from penstock.upkeep.prune import plan_prune, prune
+from penstock.upkeep.sealed_rows import sealer_for
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS, view_rows
 from tests.driver import SETTINGS, Driver
@@ -298,6 +300,24 @@ def test_a_run_under_an_unknown_key_does_not_keep_others_from_their_check(sealed
     rotated.place.spec.write_text(rotated.place.spec.read_text() + "retention: {keep_runs: 0}\n")
     prune(sealed.place.warehouse, plan_prune(sealed.place.warehouse, load_pipeline(sealed.place.spec), END))
     assert (later.check().pruned, found(later.check())) == (1, [("altered", 1, (key(70),))])
+
+
+def test_a_root_of_the_first_version_still_holds(sealed: Sealed) -> None:
+    """It does not cover the table, so a run that points elsewhere shows by its rows in the spec's table."""
+    sealed.run(1)
+    [run] = sealed.runs()
+    keys = read_seal_keys(sealed.settings, "the test checks seals")
+    with sealed.place.warehouse.reading() as connection:
+        root = sealer_for(run, keys, keys.current.id).seal_run(read_roots(connection, run.run_id), None)
+
+    sealed.write("update penstock_runs set seal_root = :root", root=root)
+
+    assert (sealed.check().runs, sealed.check().findings) == (1, [])
+    sealed.write(
+        "create table copy__history as select * from card_risk_scores__history",
+        "update penstock_runs set destination = 'main.copy', destination_table = 'copy'",
+    )
+    assert ("added", 60, ()) in found(sealed.check())
 
 
 def test_a_planted_root_is_named_and_hides_nothing(sealed: Sealed) -> None:
