@@ -161,8 +161,8 @@ def _list_variants(database: Database, pipeline: str) -> tuple[str, ...]:
 
 
 def _list_scored(database: Database, pipeline: str) -> tuple[str, ...]:
-    """Return the versions that scored complete runs."""
-    of_pipeline = select_runs().where(runs.c.pipeline == pipeline, runs.c.state.in_(COMPLETE))
+    """Return the versions that scored complete runs. Those of sandboxes are named by their variants."""
+    of_pipeline = select_runs().where(runs.c.pipeline == pipeline, runs.c.state.in_(COMPLETE), BY_VERSION)
     return tuple(sorted({str(pin) for run in fetch_runs(database, of_pipeline) for pin in run.pins.values()}))
 
 
