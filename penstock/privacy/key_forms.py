@@ -24,6 +24,8 @@ from penstock.wording import write_decimal
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,4})?", re.ASCII)
 _WRITTEN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?", re.ASCII)
 """A number as Penstock writes it. `007` is text."""
+_DASHES = 4
+"""Of an ID as it is written with its five groups."""
 _HEX = "\\x"
 _HEX_BYTES = re.compile(r"\\x([0-9a-fA-F]{2})+", re.ASCII)
 """Bytes as Postgres shows them."""
@@ -75,11 +77,10 @@ class TypedValue:
     @cached_property
     def standard(self) -> str:
         """One text for all ways to type the value."""
-        if self.is_text:
-            return self.canonical[-1]
-        if self.number is not None:
-            return write_decimal(self.number)
-        return self.canonical[-1] if self._moment is None else self._moment.isoformat()
+        forms = [] if self.is_text else list(self._canonical())
+        if self._moment is not None and self.number is None and not self.is_text:
+            return self._moment.isoformat()
+        return next(iter(forms or _texts(self.text)), self.text)
 
     def hashes(self, masking: MaskingPolicy) -> frozenset[str]:
         """Return all hashes that the ledger may have of these values. None without private columns."""
@@ -148,8 +149,9 @@ class TypedValue:
 
 def _texts(text: str) -> Iterator[str]:
     """Yield other ways to write the same text: an ID in lower case, bytes as Penstock writes them."""
-    with suppress(ValueError):
-        yield str(uuid.UUID(text)) if text.count("-") == 4 else text  # its groups are five
+    if text.count("-") == _DASHES:
+        with suppress(ValueError):
+            yield str(uuid.UUID(text))
     if _HEX_BYTES.fullmatch(text):
         raw = bytes.fromhex(text.removeprefix(_HEX))
         with suppress(UnicodeDecodeError):

@@ -42,16 +42,22 @@ def find_texts(connection: sa.Connection, pipeline: Pipeline, row_key: RowKey) -
     return replace(row_key, texts=frozenset(are_text))
 
 
-def match_key(connection: sa.Connection, table: sa.FromClause, row_key: RowKey) -> list[sa.ColumnElement[bool]]:
+def match_key(
+    connection: sa.Connection, table: sa.FromClause, row_key: RowKey, *, own: bool = True
+) -> list[sa.ColumnElement[bool]]:
     """Return the conditions that a row has the typed key.
+
+    Args:
+        own: whether it is a table of Penstock, where a column without a type has exact numbers. Elsewhere it may be
+            text.
 
     Raises:
         SettingsError: a value is not of its column's type.
     """
-    return [_matches(connection, table.c[column], text) for column, text in row_key.values.items()]
+    return [_matches(connection, table.c[column], text, own=own) for column, text in row_key.values.items()]
 
 
-def _matches(connection: sa.Connection, column: Any, text: str) -> sa.ColumnElement[bool]:
+def _matches(connection: sa.Connection, column: Any, text: str, *, own: bool) -> sa.ColumnElement[bool]:
     """Return the condition that a column has exactly a typed value.
 
     Raises:
@@ -70,6 +76,8 @@ def _matches(connection: sa.Connection, column: Any, text: str) -> sa.ColumnElem
         return sa.false()
     if isinstance(kind, sa.Integer) and number is not None and not _is_int64(number):
         return sa.false()
+    if isinstance(kind, sa.types.NullType) and number is None and not own:
+        kind = sa.Text()
     if isinstance(kind, sa.types.NullType):  # exact numbers in SQLite: integers, and text beyond 64 bits
         exact = read_value(text, sa.Numeric())
         whole = exact == exact.to_integral_value() and _is_int64(exact)
@@ -77,7 +85,8 @@ def _matches(connection: sa.Connection, column: Any, text: str) -> sa.ColumnElem
         return sa.or_(*integer, sa.type_coerce(column, sa.Text).in_(with_zeros(text)))
     is_text = isinstance(kind, sa.String)
     values = TypedValue(text, is_text=True).canonical if is_text else [read_value(text, kind)]
-    same: sa.ColumnElement[bool] = column.in_(values) if len(values) > 1 else column == values[0]
+    typed = sa.type_coerce(column, kind) if is_text else column
+    same: sa.ColumnElement[bool] = typed.in_(values) if len(values) > 1 else typed == values[0]
     return same
 
 
