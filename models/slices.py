@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.errors import MissingColumns
-from penstock.labels.key_text import write_value
 from penstock.models.columns import FeatureColumn, Numbers
 from penstock.models.profile import edges_of, match_bins
+from penstock.privacy.key_forms import write_value
 from penstock.run_types import MOST_SLICES, BinCounts, ColumnBins, Profile, SlicedProfile
 from penstock.spec.pipeline import Pipeline
 

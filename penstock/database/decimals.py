@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.database.types import MAX_DIGITS, compute
+from penstock.wording import write_decimal
 
 
 def read_decimals(texts: Any, declared: pa.DataType | None = None, *, exact: bool) -> "pa.ChunkedArray[Any]":
@@ -39,13 +40,6 @@ def read_decimals(texts: Any, declared: pa.DataType | None = None, *, exact: boo
 def to_float(column: Any) -> Any:
     """Return decimals, or numbers as text, as the nearest float64. Arrow's own cast is off by one in the last place."""
     return column.cast(pa.string()).cast(pa.float64())
-
-
-def write_decimal(value: Decimal) -> str:
-    """Write a decimal as text that is equal for equal numbers: no exponent, no zeros at the end."""
-    text = format(value, "f")
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text == "-0" else text
 
 
 def _without_letters(texts: Any) -> "pa.ChunkedArray[Any]":

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.database.decimals import write_decimal
 from penstock.database.types import TIMESTAMP, compute
 from penstock.run_types import Misfit
+from penstock.wording import write_decimal
 
 _CALENDAR = {TIMESTAMP: (-62_135_596_800_000_000, 253_402_300_799_999_999), pa.date32(): (-719_162, 2_932_896)}
 """The first and last moment of Python's calendar, in microseconds and in days since 1970."""

@@ -27,7 +27,7 @@ def describe_absence(pipeline: Pipeline, row_key: RowKey, connect: Connector, wa
     time = pipeline.interval.column if pipeline.interval else None
     relation = sql_relation(pipeline.primary, source, connect(source.connection), time, None)
     with relation.database.reading() as connection:
-        mine = match_key(connection, relation.rows, row_key)
+        mine = match_key(connection, relation.rows, row_key, own=False)
     rows = replace(relation, rows=relation.rows.select().where(*mine).subquery()).read(None)
     if not rows.num_rows:
         return f"Source `{pipeline.primary}` does not have this key, and no run has scored or refused it."

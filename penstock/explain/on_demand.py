@@ -14,7 +14,7 @@ from penstock.models.chain import score_in_steps
 from penstock.models.registry import Registry
 from penstock.models.scoring import score_features
 from penstock.privacy.masking import NO_MASKING
-from penstock.privacy.row_key import RowKey, same_value
+from penstock.privacy.row_key import RowKey
 from penstock.run.extract import extract_partition, plan_partitions
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.reasons_table import REASON
@@ -118,9 +118,9 @@ def _score(
 def _mask(rows: pa.Table, row_key: RowKey) -> list[bool]:
     """Return which rows have the key."""
     mine = [True] * rows.num_rows
-    for column, text in row_key.values.items():
-        values = rows[column].to_pylist()
-        mine = [there and same_value(value, text, NO_MASKING) for there, value in zip(mine, values, strict=True)]
+    for column in row_key.values:
+        is_mine = row_key.typed(column).matcher(NO_MASKING)
+        mine = [there and is_mine(value) for there, value in zip(mine, rows[column].to_pylist(), strict=True)]
     return mine
 
 

@@ -29,7 +29,7 @@ from penstock.spec.column_names import OWN_COLUMNS
 from penstock.spec.pipeline import Pipeline
 from penstock.upkeep.erasure import ErasureRequest
 from penstock.upkeep.sealed_rows import judge_row, plain_id
-from penstock.upkeep.stored_rows import HISTORY, REASONS, match_key, row_tables, written_forms
+from penstock.upkeep.stored_rows import HISTORY, REASONS, find_texts, match_key, row_tables
 
 OTHER_SCORES = 20
 """Most other scores of a key that are shown, the newest first."""
@@ -117,6 +117,7 @@ def read_key(
         return KeyRecord(row_key, None, (), (), (), (), (), ())
     wanted = find_run(database, run_prefix).run_id if run_prefix else None
     with database.reading() as connection:
+        row_key = find_texts(connection, pipeline, row_key)
         found = sorted(_read_scores(connection, pipeline, row_key), key=_order, reverse=True)
         shown = next((each for each in found if wanted is None or each.run.run_id == wanted), None)
         reasons = _read_reasons(connection, pipeline, row_key, shown) if shown else ()
@@ -125,7 +126,7 @@ def read_key(
     others = tuple(each for each in found if each is not shown)
     refused = _read_refusals(database, pipeline, row_key, masking)
     moves = tuple(moves_of(database, shown.run.run_id)) if shown else ()
-    known = labels_of(database, pipeline.name, possible_keys(row_key, pipeline.key, masking))
+    known = labels_of(database, pipeline.name, possible_keys(row_key, masking))
     drift = measure_run(read_profiles(database, shown.run.champion_run_id or shown.run.run_id)) if shown else NO_DRIFT
     seal = judge_row(database, shown.run, shown.history, row_key, seal_keys) if shown else ""
     return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone, known, drift, seal)
@@ -176,18 +177,17 @@ def _read_notes(connection: sa.Connection, shown: KeyScore) -> tuple[str, ...]:
 def _read_refusals(
     database: Database, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy
 ) -> tuple[QuarantinedRow, ...]:
-    text = next(iter(row_key.values.values()))
-    forms = (text, *masking.possible_hashes(text), written_forms(text)[-1])
-    parts = {json.dumps(form, ensure_ascii=False)[1:-1] for form in forms}
-    parts |= {form.rstrip("0").rstrip(".") for form in parts if "." in form}
+    first = row_key.typed(next(iter(row_key.values)))
+    parts = {json.dumps(form, ensure_ascii=False)[1:-1] for form in (*first.written, *first.hashes(masking))}
+    is_mine = row_key.matcher(masking)
     near = refusals_of(database, pipeline.name, sorted(parts))
-    return tuple(row for row in near if row_key.is_key(json.loads(row.key), masking))
+    return tuple(row for row in near if is_mine(json.loads(row.key)))
 
 
 def _read_forgotten(
     connection: sa.Connection, pipeline: Pipeline, row_key: RowKey, records: MaskingPolicy
 ) -> tuple[datetime, ...]:
-    marks = records.possible_hashes(ErasureRequest(pipeline, row_key).canonical)
+    marks = [mark for text in ErasureRequest(pipeline, row_key).recorded for mark in records.possible_hashes(text)]
     mine = (forgotten.c.pipeline == pipeline.name, forgotten.c.subject_hash.in_(marks))
     query = sa.select(forgotten.c.forgotten_at).where(*mine).order_by(forgotten.c.forgotten_at)
     return tuple(connection.execute(query).scalars())

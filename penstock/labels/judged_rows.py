@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.errors import LabelValue, NotMeasured, TooManySlices
-from penstock.labels.key_text import write_key_forms, write_value
+from penstock.labels.key_text import write_key_forms
 from penstock.labels.stored import find_labels
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
@@ -21,6 +21,7 @@ from penstock.monitor.binned_scores import BinnedScores, bin_scores
 from penstock.monitor.performance_sums import SURVIVAL, PerformanceSums, Problem, sum_rows
 from penstock.monitor.ranking_sums import sum_groups
 from penstock.monitor.survival_sums import sum_pairs
+from penstock.privacy.key_forms import write_value
 from penstock.privacy.masking import MaskingPolicy
 from penstock.run.history_table import history_name, reflect_history
 from penstock.spec.labels import Labels

@@ -78,7 +78,7 @@ def _read_known(
 ) -> dict[Label, datetime]:
     """Return the stored labels of some keys, each with when it was collected last."""
     known: dict[Label, datetime] = {}
-    for some in _chunks(keys):
+    for some in chunks(keys):
         query = sa.select(labels.c.key, labels.c.seen_at, labels.c.value, labels.c.collected_at)
         mine = (labels.c.pipeline == pipeline, labels.c.key.in_(some))
         for key, seen_at, value, collected_at in connection.execute(query.where(*mine)):
@@ -149,7 +149,7 @@ def find_labels(
     columns = (labels.c.key, labels.c.seen_at, labels.c.collected_at, labels.c.value)
     seen = [] if as_of is None else [labels.c.seen_at <= as_of]
     with database.reading() as connection:
-        for some in _chunks(list(first)):
+        for some in chunks(list(first)):
             query = sa.select(*columns).where(labels.c.pipeline == pipeline, labels.c.key.in_(some), *seen)
             for stored, *label in connection.execute(query):
                 key = first[stored]
@@ -185,7 +185,7 @@ def count_labels(database: Database, pipeline: str) -> int:
 
 
 def _stored(connection: sa.Connection, pipeline: str, keys: Sequence[str]) -> Iterator[Label]:
-    for some in _chunks(keys):
+    for some in chunks(keys):
         query = sa.select(labels.c.key, labels.c.seen_at, labels.c.value)
         mine = (labels.c.pipeline == pipeline, labels.c.key.in_(some))
         yield from (Label(*row) for row in connection.execute(query.where(*mine)))
@@ -203,5 +203,6 @@ def _as_rows(pipeline: str, new: Sequence[Label], now: datetime, addition: int) 
     return pa.table(columns | {"addition": pa.array([addition] * len(new), pa.int64())})
 
 
-def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield some keys at a time, as many as one query takes."""
     return (keys[begin : begin + KEYS_AT_ONCE] for begin in range(0, len(keys), KEYS_AT_ONCE))

@@ -1,5 +1,6 @@
 """The values that migrations write into rows which are older than their columns."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 
@@ -7,7 +8,7 @@ import sqlalchemy as sa
 
 from penstock.database.dialects import SqlDialect, dialect_of
 from penstock.ledger.destinations import find_dispute, qualified_name
-from penstock.ledger.tables import destinations, later_indexes, runs, validations
+from penstock.ledger.tables import destinations, labels, later_indexes, runs, validations
 
 
 def _fill_successors_and_observations(connection: sa.Connection) -> None:
@@ -105,5 +106,25 @@ def _fill_owners(connection: sa.Connection) -> None:
         connection.execute(destinations.insert().values(**row))
 
 
-FILLS: dict[int, Callable[[sa.Connection], None]] = {7: _fill_successors_and_observations, 8: _fill_destinations}
+def _order_keys(connection: sa.Connection) -> None:
+    """Write the keys of labels in the order of their columns' names. Version 10 took the order of the spec."""
+    place = (labels.c.pipeline, labels.c.key, labels.c.seen_at, labels.c.value)
+    several = labels.c.key.contains('", "')
+    for pipeline, key in connection.execute(sa.select(*place[:2]).where(several).distinct()).all():
+        ordered = json.dumps(dict(sorted(json.loads(key).items())), ensure_ascii=False)
+        if ordered == key:
+            continue
+        same = labels.alias("same")
+        there = (same.c.pipeline == pipeline, same.c.key == ordered)
+        also = sa.exists().where(*there, same.c.seen_at == labels.c.seen_at, same.c.value == labels.c.value)
+        mine = (labels.c.pipeline == pipeline, labels.c.key == key)
+        connection.execute(sa.delete(labels).where(*mine, also))
+        connection.execute(sa.update(labels).where(*mine).values(key=ordered))
+
+
+FILLS: dict[int, Callable[[sa.Connection], None]] = {
+    7: _fill_successors_and_observations,
+    8: _fill_destinations,
+    11: _order_keys,
+}
 """By migration: what fills its columns in the rows that are there."""

@@ -116,6 +116,9 @@ def _find_side(database: Database, pipeline: str, name: str, start: datetime | N
         return _choose_runs(name, [run for run in found if name in map(str, run.pins.values())])
     if re.fullmatch(r"[0-9a-fA-F]+", name):
         return Side(name, (_find_one(database, pipeline, name),))
+    if tried := sorted({run.variant for run in fetch_runs(database, query) if name in map(str, run.pins.values())}):
+        reason = f"only {', '.join(tried)} scored with this version"
+        raise CompareRefused(pipeline, name, "", reason, f"Name {tried[0]} instead.")
     raise _unknown(pipeline, name, (*versions, *variants))
 
 
@@ -161,8 +164,8 @@ def _list_variants(database: Database, pipeline: str) -> tuple[str, ...]:
 
 
 def _list_scored(database: Database, pipeline: str) -> tuple[str, ...]:
-    """Return the versions that scored complete runs."""
-    of_pipeline = select_runs().where(runs.c.pipeline == pipeline, runs.c.state.in_(COMPLETE))
+    """Return the versions that scored complete runs. Those of sandboxes are named by their variants."""
+    of_pipeline = select_runs().where(runs.c.pipeline == pipeline, runs.c.state.in_(COMPLETE), BY_VERSION)
     return tuple(sorted({str(pin) for run in fetch_runs(database, of_pipeline) for pin in run.pins.values()}))
 
 

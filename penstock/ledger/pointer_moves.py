@@ -176,8 +176,11 @@ def find_scored_by(
 
 
 def list_versions(database: Database, pipeline: str) -> list[str]:
-    """Return the versions that scored the pipeline's published and replaced runs, as `name/version`."""
-    scored = (runs.c.pipeline == pipeline, runs.c.state.in_(("published", "superseded")))
+    """Return the versions that scored the pipeline's published and replaced runs, as `name/version`.
+
+    Those of sandboxes are left out, because none of their runs can be published.
+    """
+    scored = (runs.c.pipeline == pipeline, runs.c.state.in_(("published", "superseded")), BY_VERSION)
     query = sa.select(runs.c.model_name, runs.c.model_version, runs.c.step_models).where(*scored).distinct()
     with database.reading() as connection:
         found = connection.execute(query).all()

@@ -18,6 +18,8 @@ ACCEPTED = "accepted"
 """Replaces the run ID if a person accepted the columns."""
 OUTPUTS = "(outputs)"
 """Replaces the source where the columns are those that models and decisions give. No source can have this name."""
+TEXT = "text"
+"""The type of a column of text in a contract."""
 EVENT_TIME = "(event time)"
 """Replaces the source where the columns are what decides a row's interval, by destination."""
 

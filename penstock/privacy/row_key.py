@@ -4,16 +4,13 @@ Numbers are compared digit by digit, never as floats.
 """
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from penstock.errors import SettingsError
+from penstock.privacy.key_forms import TypedValue
 from penstock.privacy.masking import MaskingPolicy
-
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,4})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -22,28 +19,17 @@ class RowKey:
 
     values: Mapping[str, str]
     """By key column."""
+    texts: frozenset[str] = frozenset()
+    """Columns that are known to be text, so that no other spelling of a value is the same."""
 
-    def is_key(self, key: Mapping[str, Any], masking: MaskingPolicy) -> bool:
-        """Whether a stored key is this one. Private values are compared by their hashes."""
-        return set(key) == set(self.values) and all(
-            same_value(key[c], text, masking) for c, text in self.values.items()
-        )
+    def typed(self, column: str) -> TypedValue:
+        """Return one value."""
+        return TypedValue(self.values[column], column in self.texts)
 
-
-def same_value(value: Any, text: str, masking: MaskingPolicy) -> bool:
-    """Whether a stored value is the typed one or its hash."""
-    if value is None:
-        return False
-    if isinstance(value, bool):
-        return str(value).lower() == text.lower()
-    if isinstance(value, int | float | Decimal):
-        return read_number(text) == Decimal(str(value))
-    return str(value) == text or (bool(masking.columns) and str(value) in masking.possible_hashes(text))
-
-
-def read_number(text: str) -> Decimal | None:
-    """Read a typed number with all its digits. None if the text is not a finite number."""
-    return Decimal(text) if _NUMBER.fullmatch(text) else None
+    def matcher(self, masking: MaskingPolicy) -> Callable[[Mapping[str, Any]], bool]:
+        """Return what says whether a stored key is this one. Private values are compared by their hashes."""
+        parts = {column: self.typed(column).matcher(masking) for column in self.values}
+        return lambda key: set(key) == set(parts) and all(is_mine(key[name]) for name, is_mine in parts.items())
 
 
 def read_row_key(text: str, columns: tuple[str, ...]) -> RowKey:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from penstock.database.decimals import write_decimal
+from penstock.wording import write_decimal
 
 SPACE = 2**64
 """Hashes are from 0 to below this number."""
@@ -16,9 +16,9 @@ def hash_keys(keys: pa.Table, *salt: str) -> list[int]:
     """Return a hash of each key. Another salt gives other ones.
 
     Args:
-        keys: The key columns.
+        keys: The key columns, in any order.
     """
-    columns = [column.to_pylist() for column in keys.columns]
+    columns = [keys[name].to_pylist() for name in sorted(keys.column_names)]
     return [_hash_values((*salt, *values)) for values in zip(*columns, strict=True)]
 
 

@@ -31,6 +31,7 @@ from penstock.ledger.schema_contracts import (
     ACCEPTED,
     EVENT_TIME,
     OUTPUTS,
+    TEXT,
     Contracts,
     dialect_entry,
     read_contracts,
@@ -61,7 +62,7 @@ _WAYS_OUT = {
 """What to do about a break of the contract, and what to accept."""
 _DECIMAL = "decimal"
 """Versions before 0.2 called decimals `float`, so a change from that is none."""
-_NAMES = {pa.string(): "text", pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.date32(): "date"}
+_NAMES = {pa.string(): TEXT, pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.date32(): "date"}
 
 
 @dataclass(frozen=True)

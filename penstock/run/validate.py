@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ class Quarantiner:
     ) -> Refusal | None:
         """Return the refusal. None where a release of this unchanged row waives every reason."""
         source = stage if stage in self.pipeline.sources else self.pipeline.primary
-        named = to_json(self.masking.mask({c: judged[c] for c in key}))
+        named = to_json(self.masking.mask({c: judged[c] for c in sorted(key)}))
         row = to_json(self.masking.mask(judged))
         digest = digest_row(stage, source, named, row)
         waived = self._find_waived(stage, source, key, judged) if self.waivers else frozenset()
@@ -142,10 +143,13 @@ class Quarantiner:
         return Refusal(stage, source, named, reasons, kept, digest) if reasons else None
 
     def _find_waived(self, stage: str, source: str, key: Sequence[str], judged: Mapping[str, Any]) -> frozenset[str]:
-        """Return what releases waive for a row. They may have its hashes under the former key."""
+        """Return what releases waive for a row.
+
+        They may have its hashes under the former key. Those of 0.1 have the key in the order of the spec.
+        """
         found: frozenset[str] = frozenset()
-        for masking in self.masking.variants:
-            named, row = to_json(masking.mask({c: judged[c] for c in key})), to_json(masking.mask(judged))
+        for masking, names in product(self.masking.variants, (sorted(key), key)):
+            named, row = to_json(masking.mask({c: judged[c] for c in names})), to_json(masking.mask(judged))
             found |= self.waivers.get(digest_row(stage, source, named, row), frozenset())
         return found
 

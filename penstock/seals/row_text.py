@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from penstock.database.decimals import write_decimal
 from penstock.database.types import compute
 from penstock.interval import as_utc
+from penstock.wording import write_decimal
 
 Kind = Literal["number", "flag", "day", "time", "text"]
 _FLAGS = {"1": "true", "True": "true", "true": "true", "0": "false", "False": "false", "false": "false"}

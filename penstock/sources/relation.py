@@ -14,7 +14,6 @@ import sqlalchemy as sa
 
 from penstock.database.bulk import read
 from penstock.database.connections import Database
-from penstock.database.decimals import write_decimal
 from penstock.database.dialects import TableFacts
 from penstock.database.types import TIMESTAMP
 from penstock.errors import InexactColumn, MissingColumns, MixedTypes
@@ -24,6 +23,7 @@ from penstock.sources.event_time import TimeType, read_times, sql_type_name
 from penstock.sources.groups import pack_groups
 from penstock.sources.row_ranges import cut_ranges
 from penstock.sources.sqlite_time import sqlite_near, sqlite_seconds, sqlite_within
+from penstock.wording import write_decimal
 
 _DAY_SECONDS = 86_400
 

@@ -8,7 +8,7 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any
 
@@ -19,18 +19,21 @@ from penstock.database.connections import Database
 from penstock.database.types import TIMESTAMP
 from penstock.errors import SettingsError
 from penstock.labels.key_text import possible_keys
+from penstock.labels.stored import chunks
 from penstock.ledger.migrations import has_ledger
+from penstock.ledger.schema_contracts import TEXT, contract_of
 from penstock.ledger.tables import forgotten, labels, log_lines, partitions, quarantine, releases, runs
-from penstock.privacy.masking import MaskingPolicy
-from penstock.privacy.row_key import RowKey, same_value
+from penstock.privacy.key_forms import TypedValue
+from penstock.privacy.masking import NO_MASKING, MaskingPolicy
+from penstock.privacy.row_key import RowKey
 from penstock.privacy.secret_keys import KeyRing
 from penstock.sources.logs.formats import compile_format
 from penstock.sources.logs.landed import landed_table
 from penstock.sources.logs.line_groups import read_keys
 from penstock.spec.pipeline import Pipeline
-from penstock.spec.sources import ROW_ID, FilesSource, LogSource
+from penstock.spec.sources import ROW_ID, ColumnSource, FilesSource, LogSource
 from penstock.upkeep.erased_rows import OpenKeys, keep_seals
-from penstock.upkeep.stored_rows import match_key, row_tables, written_forms
+from penstock.upkeep.stored_rows import find_texts, match_key, row_tables, with_zeros
 
 PAGE = 20_000
 
@@ -47,7 +50,16 @@ class ErasureRequest:
     @property
     def canonical(self) -> str:
         """The request in a canonical form. Only its hash is stored."""
-        return json.dumps([self.source, dict(sorted(self.row_key.values.items()))], ensure_ascii=False)
+        return self._write({column: self.row_key.typed(column).standard for column in self.row_key.values})
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """The forms that a record may have: before anything was scored no column is known to be text."""
+        untyped = replace(self, row_key=replace(self.row_key, texts=frozenset()))
+        return tuple(dict.fromkeys([self.canonical, untyped.canonical, self._write(self.row_key.values)]))
+
+    def _write(self, values: Mapping[str, str]) -> str:
+        return json.dumps([self.source, dict(sorted(values.items()))], ensure_ascii=False)
 
 
 @dataclass
@@ -91,8 +103,11 @@ def erase(
     """
     if not has_ledger(database):
         return {}
+    texts = _find_source_texts(database, asked)
     with database.writing() as connection:
         work = _Work(connection, secret is None, open_seal_keys)
+        known = find_texts(connection, asked.pipeline, asked.row_key) if asked.source is None else None
+        asked = replace(asked, row_key=known or replace(asked.row_key, texts=texts))
         if asked.source is None:
             _erase_key(work, asked.pipeline, asked.row_key, masking)
         else:
@@ -102,41 +117,53 @@ def erase(
     return dict(work.counts)
 
 
+def _find_source_texts(database: Database, asked: ErasureRequest) -> frozenset[str]:
+    """Return the columns of the asked source that are text by its contract."""
+    source = asked.pipeline.sources[asked.source] if asked.source else None
+    if asked.source is None or not isinstance(source, ColumnSource):
+        return frozenset()
+    columns = contract_of(database, asked.pipeline.name, asked.source, source) or {}
+    return frozenset(column for column, kind in columns.items() if kind == TEXT)
+
+
 def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy) -> None:
     for table in row_tables(work.connection, pipeline):
         mine = match_key(work.connection, table, row_key)
         if not work.dry_run:
             keep_seals(work.connection, table, pipeline.key, mine, work.open_seal_keys)
         work.delete(table.name, table, *mine)
+    is_mine = row_key.matcher(masking)
     for refused in (quarantine, releases):
         keys = sa.select(refused.c.key).where(refused.c.pipeline == pipeline.name).distinct()
-        theirs = [k for k in work.connection.execute(keys).scalars() if row_key.is_key(json.loads(k), masking)]
+        theirs = [k for k in work.connection.execute(keys).scalars() if is_mine(json.loads(k))]
         for key in theirs:
             work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
-    possible = labels.c.key.in_(possible_keys(row_key, pipeline.key, masking))
-    work.delete(labels.name, labels, labels.c.pipeline == pipeline.name, possible)
-    for text in row_key.values.values():
-        _erase_refused_lines(work, pipeline, pipeline.primary, text)
-    _forget_extremes(work, pipeline, set(row_key.values.values()))
+    for some in chunks(possible_keys(row_key, masking)):
+        work.delete(labels.name, labels, labels.c.pipeline == pipeline.name, labels.c.key.in_(some))
+    for column in row_key.values:
+        _erase_refused_lines(work, pipeline, pipeline.primary, row_key.typed(column))
+    _forget_extremes(work, pipeline, row_key)
 
 
 def _erase_where(work: _Work, pipeline: Pipeline, name: str, row_key: RowKey, masking: MaskingPolicy) -> None:
-    [(column, text)] = row_key.values.items()
+    [column] = row_key.values
+    typed = row_key.typed(column)
+    is_mine = typed.matcher(masking)
     rows = sa.select(quarantine.c.run_id, quarantine.c.partition, quarantine.c.number, quarantine.c.row)
     mine = (quarantine.c.pipeline == pipeline.name, quarantine.c.source == name)
     places = (quarantine.c.run_id, quarantine.c.partition, quarantine.c.number)
     for *place, row in work.connection.execute(rows.where(*mine)).all():
-        if same_value(json.loads(row).get(column), text, masking):
+        if is_mine(json.loads(row).get(column)):
             work.delete(quarantine.name, quarantine, *(c == v for c, v in zip(places, place, strict=True)))
-    _erase_refused_lines(work, pipeline, name, text)
+    _erase_refused_lines(work, pipeline, name, typed)
     source = pipeline.sources[name]
     if isinstance(source, LogSource):
-        for key in _forget_lines(work, pipeline, name, source, column, text):
+        for key in _forget_lines(work, pipeline, name, source, column, typed):
             if name == pipeline.primary:
                 _erase_key(work, pipeline, RowKey(dict(key)), masking)
 
 
-def _erase_refused_lines(work: _Work, pipeline: Pipeline, name: str, text: str) -> None:
+def _erase_refused_lines(work: _Work, pipeline: Pipeline, name: str, typed: TypedValue) -> None:
     """Delete refused lines of text files that contain the value as a word, since its column is unknown."""
     if not isinstance(pipeline.sources[name], FilesSource):
         return
@@ -144,28 +171,31 @@ def _erase_refused_lines(work: _Work, pipeline: Pipeline, name: str, text: str) 
     rows = sa.select(quarantine.c.run_id, quarantine.c.partition, quarantine.c.number, quarantine.c.row).where(*mine)
     for run_id, partition, number, row in work.connection.execute(rows).all():
         kept = json.loads(row)
-        if {"file", "text"} <= set(kept) <= {"file", "line", "text"} and _is_word_of(text, str(kept["text"])):
+        if {"file", "text"} <= set(kept) <= {"file", "line", "text"} and _is_word_of(typed, str(kept["text"])):
             place = (quarantine.c.run_id == run_id, quarantine.c.partition == partition, quarantine.c.number == number)
             work.delete(quarantine.name, quarantine, *place)
 
 
-def _is_word_of(text: str, line: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(text)}(?!\w)", line) is not None
+def _is_word_of(typed: TypedValue, line: str) -> bool:
+    forms = "|".join(map(re.escape, typed.written))
+    return re.search(rf"(?<!\w)(?:{forms})(?!\w)", line) is not None
 
 
 _Key = tuple[tuple[str, str], ...]
 """The columns and values of a row's key."""
 
 
-def _forget_lines(work: _Work, pipeline: Pipeline, name: str, source: LogSource, column: str, text: str) -> list[_Key]:
+def _forget_lines(
+    work: _Work, pipeline: Pipeline, name: str, source: LogSource, column: str, typed: TypedValue
+) -> list[_Key]:
     """Delete the landed lines where the column has the value. Return the keys of the rows that were made of them."""
     table = landed_table(pipeline.name, name)
     if not sa.inspect(work.connection).has_table(table.name):
         return []
-    found = list(_find_lines(work.connection, table, name, source, column, text))
+    found = list(_find_lines(work.connection, table, name, source, column, typed))
     for file_id, offset, _ in found:
         work.delete(table.name, table, table.c.file_id == file_id, table.c.offset == offset)
-    _forget_unreadable(work, pipeline, name, text)
+    _forget_unreadable(work, pipeline, name, typed)
     return list(dict.fromkeys(key for *_, key in found if key))
 
 
@@ -174,10 +204,9 @@ def _times(lines: Sequence[Any]) -> Any:
 
 
 def _find_lines(
-    connection: sa.Connection, table: sa.Table, name: str, source: LogSource, column: str, text: str
+    connection: sa.Connection, table: sa.Table, name: str, source: LogSource, column: str, typed: TypedValue
 ) -> Iterator[tuple[str, int, _Key]]:
-    parser, no_masking = compile_format(source), MaskingPolicy()
-    after = ("", -1)
+    parser, after = compile_format(source), ("", -1)
     while True:
         beyond = sa.or_(table.c.file_id > after[0], sa.and_(table.c.file_id == after[0], table.c.offset > after[1]))
         query = sa.select(table).where(beyond).order_by(table.c.file_id, table.c.offset).limit(PAGE)
@@ -188,9 +217,10 @@ def _find_lines(
         if column not in parsed.column_names:
             known = ", ".join(f"`{c}`" for c in parsed.column_names)
             raise SettingsError(f"its lines have no column `{column}`", f"Use one of {known}.")
+        is_mine = replace(typed, is_text=pa.types.is_string(parsed[column].type)).matcher(NO_MASKING)
         keys = read_keys(name, parsed, source.group).to_pylist() if source.group else repeat({})
         for row, value, key in zip(page, parsed[column].to_pylist(), keys, strict=bool(source.group)):
-            if same_value(value, text, no_masking):
+            if is_mine(value):
                 yield row.file_id, row.offset, _key_of(key or {ROW_ID: f"{row.file_id}:{row.offset}"})
         after = (page[-1].file_id, page[-1].offset)
 
@@ -201,23 +231,23 @@ def _key_of(values: dict[str, Any]) -> _Key:
     return key if len(key) == len(values) else ()
 
 
-def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, text: str) -> None:
+def _forget_unreadable(work: _Work, pipeline: Pipeline, name: str, typed: TypedValue) -> None:
     """Delete unreadable lines that contain the value as a word, since its column is unknown."""
     mine = (log_lines.c.pipeline == pipeline.name, log_lines.c.source == name)
-    near = sa.select(log_lines.c.file_id, log_lines.c.offset, log_lines.c.line).where(
-        *mine, log_lines.c.line.contains(text, autoescape=True)
-    )
+    contains = sa.or_(*(log_lines.c.line.contains(form, autoescape=True) for form in typed.written))
+    near = sa.select(log_lines.c.file_id, log_lines.c.offset, log_lines.c.line).where(*mine, contains)
     for file_id, offset, line in work.connection.execute(near).all():
-        if _is_word_of(text, line):
+        if _is_word_of(typed, line):
             work.delete(log_lines.name, log_lines, *mine, log_lines.c.file_id == file_id, log_lines.c.offset == offset)
 
 
-def _forget_extremes(work: _Work, pipeline: Pipeline, values: set[str]) -> None:
+def _forget_extremes(work: _Work, pipeline: Pipeline, row_key: RowKey) -> None:
     """Blank partition bounds and source fingerprints that contain the key as smallest or largest of a run."""
     mine = sa.select(runs.c.run_id).where(runs.c.pipeline == pipeline.name)
     if work.dry_run:
         return
-    written = {form for value in values for form in written_forms(value)}
+    typed = [row_key.typed(column) for column in row_key.values]
+    written = {form for each in typed for form in (*each.written, *([] if each.is_text else with_zeros(each.text)))}
     for bound in (partitions.c.lower_bound, partitions.c.upper_bound):
         matches = (bound.in_(written), partitions.c.run_id.in_(mine))
         work.connection.execute(sa.update(partitions).where(*matches).values({bound.name: None}))

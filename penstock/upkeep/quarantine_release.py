@@ -1,16 +1,21 @@
 """Select refused rows and release them."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from penstock.database.connections import Database
 from penstock.errors import SettingsError, nearest
 from penstock.interval import DataInterval
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.quarantine import QuarantinedRow, pages_of, standing_runs
 from penstock.ledger.releases import release_rows, waivable
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.privacy.row_key import RowKey
+from penstock.spec.pipeline import Pipeline
+from penstock.upkeep.stored_rows import find_texts
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,21 @@ class Choice:
         if not by_reason or not self.keys:
             return by_reason
         key = json.loads(row.key)
-        return any(row_key.is_key(key, self.masking) for row_key in self.keys)
+        return any(is_mine(key) for is_mine in self._matchers)
+
+    @cached_property
+    def _matchers(self) -> list[Callable[[Mapping[str, Any]], bool]]:
+        return [row_key.matcher(self.masking) for row_key in self.keys]
+
+
+def choose_keys(
+    database: Database, pipeline: Pipeline, failed: tuple[str, ...], keys: Iterable[RowKey], masking: MaskingPolicy
+) -> Choice:
+    """Return the choice of some keys of a pipeline."""
+    if not has_ledger(database):
+        return Choice(failed, tuple(keys), masking)
+    with database.reading() as connection:
+        return Choice(failed, tuple(find_texts(connection, pipeline, each) for each in keys), masking)
 
 
 @dataclass(frozen=True)

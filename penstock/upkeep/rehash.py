@@ -25,6 +25,7 @@ from penstock.ledger.migrations import has_ledger
 from penstock.ledger.quarantine import digest_row
 from penstock.ledger.reader import RunRecord, find_run
 from penstock.ledger.tables import labels, quarantine, releases, runs
+from penstock.privacy.key_forms import TypedValue, write_value
 from penstock.privacy.masking import HASH, MaskingPolicy
 from penstock.run.extract import extract_partition, plan_partitions
 from penstock.run_types import ScoringRun, deciding_model
@@ -95,7 +96,8 @@ def _hash_sources(pipeline: Pipeline, connect: Connector, masking: MaskingPolicy
                 private = [c for c in rows.column_names if masking.columns.get(c.casefold()) == "hash"]
                 for column in private:
                     values = {row[column] for row in to_records(rows.select([column]))}
-                    for current, *others in filter(None, map(masking.possible_hashes, values)):
+                    forms = {form for v in values if v is not None for form in TypedValue(write_value(v)).written}
+                    for current, *others in map(masking.possible_hashes, forms):
                         hashes.update(dict.fromkeys(others, current))
     return hashes
 

@@ -1,20 +1,22 @@
 """Find the rows of one key in the tables of a destination: its history, and the reasons of its scores."""
 
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.database.decimals import write_decimal
 from penstock.database.types import MAX_DIGITS, UtcDateTime
 from penstock.errors import SettingsError
 from penstock.interval import as_utc
 from penstock.ledger.destinations import destination_name, split_name
 from penstock.ledger.tables import runs
-from penstock.privacy.row_key import RowKey, read_number
+from penstock.privacy.key_forms import TypedValue, read_number
+from penstock.privacy.row_key import RowKey
 from penstock.run.history_table import reflect_history
 from penstock.spec.pipeline import Pipeline
+from penstock.wording import write_decimal
 
 HISTORY, REASONS = "__history", "__reasons"
 
@@ -33,16 +35,29 @@ def row_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Table]:
     return [table for table in found if all(column in table.c for column in pipeline.key)]
 
 
-def match_key(connection: sa.Connection, table: sa.FromClause, row_key: RowKey) -> list[sa.ColumnElement[bool]]:
+def find_texts(connection: sa.Connection, pipeline: Pipeline, row_key: RowKey) -> RowKey:
+    """Return the key with its columns that are text wherever the pipeline's rows are stored."""
+    tables = row_tables(connection, pipeline)
+    are_text = (c for c in row_key.values if tables and all(isinstance(t.c[c].type, sa.String) for t in tables))
+    return replace(row_key, texts=frozenset(are_text))
+
+
+def match_key(
+    connection: sa.Connection, table: sa.FromClause, row_key: RowKey, *, own: bool = True
+) -> list[sa.ColumnElement[bool]]:
     """Return the conditions that a row has the typed key.
+
+    Args:
+        own: whether it is a table of Penstock, where a column without a type has exact numbers. Elsewhere it may be
+            text.
 
     Raises:
         SettingsError: a value is not of its column's type.
     """
-    return [_matches(connection, table.c[column], text) for column, text in row_key.values.items()]
+    return [_matches(connection, table.c[column], text, own=own) for column, text in row_key.values.items()]
 
 
-def _matches(connection: sa.Connection, column: Any, text: str) -> sa.ColumnElement[bool]:
+def _matches(connection: sa.Connection, column: Any, text: str, *, own: bool) -> sa.ColumnElement[bool]:
     """Return the condition that a column has exactly a typed value.
 
     Raises:
@@ -61,12 +76,17 @@ def _matches(connection: sa.Connection, column: Any, text: str) -> sa.ColumnElem
         return sa.false()
     if isinstance(kind, sa.Integer) and number is not None and not _is_int64(number):
         return sa.false()
+    if isinstance(kind, sa.types.NullType) and number is None and not own:
+        kind = sa.Text()
     if isinstance(kind, sa.types.NullType):  # exact numbers in SQLite: integers, and text beyond 64 bits
         exact = read_value(text, sa.Numeric())
         whole = exact == exact.to_integral_value() and _is_int64(exact)
         integer = [sa.type_coerce(column, sa.BigInteger) == int(exact)] if whole else []
-        return sa.or_(*integer, sa.type_coerce(column, sa.Text).in_(written_forms(text)))
-    same: sa.ColumnElement[bool] = column == read_value(text, kind)
+        return sa.or_(*integer, sa.type_coerce(column, sa.Text).in_(with_zeros(text)))
+    is_text = isinstance(kind, sa.String)
+    values = TypedValue(text, is_text=True).canonical if is_text else [read_value(text, kind)]
+    typed = sa.type_coerce(column, kind) if is_text else column
+    same: sa.ColumnElement[bool] = typed.in_(values) if len(values) > 1 else typed == values[0]
     return same
 
 
@@ -74,8 +94,8 @@ def _is_int64(number: Decimal) -> bool:
     return -(2**63) <= number < 2**63
 
 
-def written_forms(text: str) -> list[str]:
-    """Return the ways to write a typed value: a number may have zeros at its end."""
+def with_zeros(text: str) -> list[str]:
+    """Return the ways to write a typed number: it may have zeros at its end. A text that is no number has one."""
     number = read_number(text)
     if number is None or abs(number.adjusted()) > MAX_DIGITS:
         return [text]

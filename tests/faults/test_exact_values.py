@@ -12,17 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from penstock.database.decimals import to_float, write_decimal
+from penstock.database.decimals import to_float
 from penstock.errors import SettingsError
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.models.registry import Registry
+from penstock.privacy.key_forms import TypedValue
 from penstock.privacy.masking import NO_MASKING
-from penstock.privacy.row_key import read_row_key, same_value
+from penstock.privacy.row_key import read_row_key
 from penstock.sources.logs.json_lines import JsonParser
 from penstock.sources.logs.time_format import TimeFormat
 from penstock.spec.pipeline import Pipeline
 from penstock.upkeep.erasure import ErasureRequest, erase
 from penstock.upkeep.quarantine_release import Choice, release_selected, select_rows
+from penstock.wording import write_decimal
 from tests.conftest import DIALECTS
 from tests.faults.conftest import Tell
 from tests.faults.one_table import GOOD, OneTable
@@ -378,7 +380,7 @@ def test_a_key_in_an_old_float_column_is_never_taken_for_its_neighbour(
     ],
 )
 def test_a_typed_key_is_compared_digit_by_digit(stored: Any, typed: str, same: bool) -> None:
-    assert same_value(stored, typed, NO_MASKING) is same
+    assert TypedValue(typed).matcher(NO_MASKING)(stored) is same
 
 
 def test_a_typed_key_of_several_columns_keeps_its_digits() -> None:

@@ -392,3 +392,23 @@ def test_an_event_says_which_challenger_failed_and_why(shop: Shop, monkeypatch: 
     assert event["event"] == "penstock.challenger.failed"
     assert event["payload"]["run_id"] == shadow.run_id
     assert "visits" in event["payload"]["message"]
+
+
+def test_accepting_a_halted_champion_names_the_challengers_that_ended_with_it(shop: Shop) -> None:
+    day = START + timedelta(days=1)
+    shop.place.spec.write_text(shop.place.spec.read_text().replace("min_value: 10}", "min_value: 9999}"))
+    assert shop.run(1)[-1].startswith("halted")
+    [champion], [shadow] = shop.runs("live"), shop.runs("shadow:")
+
+    accept = ["accept", champion.run_id, "--reason", "the day is short", "--by", "Ada", "--yes"]
+    told = " ".join(CliRunner().invoke(app, accept).output.split())
+
+    assert f"still halted: card-risk/2 (run {shadow.run_id[:8]}), whose scores nobody has judged" in told
+    restate = "penstock run card-risk --restate --start 2026-01-01T00:00:00Z --end 2026-01-02T00:00:00Z"
+    assert restate in told
+    assert [run.state for run in (*shop.runs("live"), *shop.runs("shadow:"))] == ["published", "halted"]
+    shop.verify()
+    shop.place.spec.write_text(shop.place.spec.read_text().replace("min_value: 9999}", "min_value: 10}"))
+    shop.run(1, "restate", START, day)
+    assert {run.variant for run in shop.runs(state="published")} == {"live", "shadow:card-risk/2"}
+    shop.verify()

@@ -1,9 +1,12 @@
 """The step that explains a run's rows: the same ones whatever cut them up, once, and whole or not at all."""
 
+import contextlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +18,7 @@ from penstock.interval import DataInterval
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.privacy.masking import NO_MASKING
 from penstock.privacy.row_key import RowKey
+from penstock.run import explained_rows
 from penstock.run.key_hash import hash_keys
 from penstock.run.planning import PlannedInterval
 from penstock.run_types import ChosenRows, Receipt, ScoringRun
@@ -169,6 +173,29 @@ def test_a_second_call_of_the_step_changes_nothing(make_place: Callable[..., Pla
     assert first == again
     assert reasons_of(place.warehouse) == stored
     assert {row["payment_id"] for row in stored} == {row["payment_id"] for row in before}
+    assert verify_ledger(place.warehouse) == ()
+
+
+def test_of_two_calls_of_the_step_at_once_the_second_waits_and_finds_the_reasons(
+    make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_place("postgresql", "postgresql", spec=SPEC + GERMAN, days=1, a_day=A_DAY)
+    begun = Begun(place)
+    both, select_counts = Barrier(2, timeout=2), explained_rows._select_counts
+
+    def meet_first(run: ScoringRun) -> Any:
+        """Let both look at the run's row at the same time, unless one of them waits for the other."""
+        with contextlib.suppress(BrokenBarrierError):
+            both.wait()
+        return select_counts(run)
+
+    monkeypatch.setattr(explained_rows, "_select_counts", meet_first)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (each.result() for each in [pool.submit(begun.explain) for _ in range(2)])
+    begun.publish()
+
+    assert first == second
+    assert both.broken  # the second one waited
     assert verify_ledger(place.warehouse) == ()
 
 

@@ -30,10 +30,18 @@ from penstock.cli.app import app
 from penstock.cli.opening import connector
 from penstock.database.connections import Database
 from penstock.errors import NothingScored
+from penstock.labels.alerts import judge_performance
 from penstock.labels.collect import Collected, collect_labels
 from penstock.labels.judged_rows import Question
-from penstock.labels.performance import add_up, list_judged_runs, read_performance, refresh_performance
+from penstock.labels.performance import (
+    Refreshed,
+    add_up,
+    list_judged_runs,
+    read_performance,
+    refresh_performance,
+)
 from penstock.labels.read_labels import LostRows
+from penstock.labels.trend import read_trend
 from penstock.ledger.tables import runs
 from penstock.models.measuring import collect_and_measure, make_question
 from penstock.models.training import train
@@ -45,7 +53,7 @@ from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS
 from tests.driver import Driver
-from tests.shop import SPEC, Place, payments, train_model
+from tests.shop import SPEC, START, Place, payments, train_model
 
 NOW = datetime(2026, 1, 4, 1, tzinfo=UTC)
 LATER = datetime(2026, 6, 1, tzinfo=UTC)
@@ -293,6 +301,45 @@ def test_prune_removes_old_labels_and_keeps_the_performance_of_their_intervals(
     judged = list_judged_runs(shop.warehouse, "card-risk")
     assert sum(each.all_rows.labelled for each in read_performance(shop.warehouse, judged)) == 3
     assert verify_ledger(shop.warehouse) == ()
+
+
+def test_a_run_of_an_interval_whose_labels_were_pruned_is_not_measured(make_shop: Callable[..., Shop]) -> None:
+    """Without its labels, each row of it would count as negative."""
+    shop = make_shop(labels=LABELS + "  missing: negative\nretention: {labels: 30d}\n")
+    shop.report([(key, 1, NOW) for key in range(1, 751)])
+    shop.collect()
+    assert refresh_performance(shop.warehouse, shop.question()).runs == 3
+    prune(shop.warehouse, plan_prune(shop.warehouse, shop.pipeline, LATER))
+
+    shop.score(mode="restate", start=START, end=START + timedelta(days=3))
+
+    assert refresh_performance(shop.warehouse, shop.question()) == Refreshed()
+    live = [run for run in list_judged_runs(shop.warehouse, "card-risk") if run.state == "published"]
+    assert (len(live), read_performance(shop.warehouse, live)) == (3, [])
+
+
+def test_runs_of_models_of_two_kinds_are_not_added_up(make_shop: Callable[..., Shop]) -> None:
+    """The champion is replaced by a regression: alerts and the trend are of the newest kind of model alone."""
+    alert = "  alert: {auc: {below: 0.99}, mae: {above: 0.01}}\n  over: 30d\n"
+    shop = make_shop(spec=SPEC.replace("0.0001", "-99").replace("0.9999", "99"), labels=LABELS + alert)
+    rows = payments(days=2, a_day=400, seed=5).select(["amount", "items", "country", "first"])
+    wanted = pa.array(rows["items"].to_numpy() * 0.5)
+    trained = train(rows.append_column("wanted", wanted), "wanted", rounds=3, objective="reg:squarederror")
+    trained.register(shop.place.registry, "card-risk", alias="champion")
+    day = timedelta(days=1)
+    masking = make_masking(shop.pipeline, shop.settings)
+    driver = Driver(shop.pipeline, shop.connect, shop.place.registry, masking)
+    assert driver.run(NOW, "restate", START + 2 * day, START + 3 * day)[-1] == "publish"
+    shop.report([(key, key % 2, NOW) for key in range(1, 751)])
+    shop.collect()
+
+    assert refresh_performance(shop.warehouse, shop.question()).runs >= 3
+    alerts = judge_performance(shop.warehouse, shop.question())
+    trend = read_trend(shop.warehouse, shop.pipeline)
+
+    assert [each.metric for each in alerts] == ["mae"]
+    assert trend is not None
+    assert len(trend.points) == 1
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

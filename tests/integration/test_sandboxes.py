@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from penstock import Project
 from penstock.cli.app import app
-from penstock.errors import PublishRefused, SandboxRefused, SettingsError
+from penstock.errors import CompareRefused, PublishRefused, SandboxRefused, SettingsError
+from penstock.ledger.paired_runs import find_pairs
+from penstock.ledger.pointer_moves import find_scored_by, list_versions
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.releases import pending_releases, release_rows
@@ -23,6 +25,7 @@ from penstock.ledger.tables import runs
 from penstock.models.training import train
 from penstock.privacy.masking import NO_MASKING
 from penstock.privacy.row_key import RowKey
+from penstock.settings import load_settings
 from penstock.spec.sandbox import as_sandbox
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.process_resources import connect
@@ -34,7 +37,7 @@ from penstock.upkeep.sandboxes import end_sandbox
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS, view_rows
 from tests.driver import Driver, lapse_leases
-from tests.shop import COUNTRIES, SPEC, START, Place, payments
+from tests.shop import COUNTRIES, SPEC, START, Place, payments, train_model
 
 END = START + timedelta(days=3)
 VIEW = "card_risk_scores__sandbox_lower"
@@ -402,3 +405,32 @@ def train_on_lines(place: Place) -> None:
     label = pa.array((rows["amount"].to_numpy() > 20).astype(int))
     frame = rows.select(["amount", "items"]).append_column("label", label)
     train(frame, "label", rounds=2).register(place.registry, "visits", alias="champion")
+
+
+def test_explain_lists_the_scores_of_a_sandbox_as_its_own(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shop.sandbox(CHANGED).run(END, "backfill", START, END)
+    spec = str(shop.place.spec)
+    [(key,)] = shop.read(f"select min(payment_id) from {VIEW}")
+
+    told = json.loads(invoke("explain", spec, str(key), "--json"))
+
+    assert told["run"]["variant"] == "live"
+    [other] = told["others"]
+    assert other["variant"] == "sandbox:lower"
+    assert other["columns"]["decision"] in ("block", "pass")
+    assert "sandbox:lower" in invoke("explain", spec, str(key))
+
+
+def test_a_version_that_only_a_sandbox_scored_is_named_by_the_sandbox(shop: Shop) -> None:
+    train_model(load_settings().models_folder, alias="tried", rounds=3)
+    shop.sandbox(SPEC.replace("card-risk@champion", "card-risk@tried")).run(END)
+    [tried], warehouse = shop.runs("sandbox:lower"), shop.place.warehouse
+    assert tried.model == "card-risk/2"
+
+    assert list_versions(warehouse, "card-risk") == ["card-risk/1"]
+    assert find_scored_by(warehouse, "card-risk", "card-risk", "2", None, None) == []
+    with pytest.raises(CompareRefused, match=r"only sandbox:lower scored with this version\. Name sandbox:lower"):
+        find_pairs(warehouse, "card-risk", "champion", "card-risk/2", None, None)
+    [pair] = find_pairs(warehouse, "card-risk", "champion", "sandbox:lower", None, None).pairs
+    assert pair.b.run_id == tried.run_id

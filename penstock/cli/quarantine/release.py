@@ -83,7 +83,7 @@ def _find_spec(settings: "Settings", name: str) -> "Pipeline | None":
 def _choose(settings: "Settings", target: _Target, failed: tuple[str, ...], keys: tuple[str, ...]) -> "Choice":
     from penstock.privacy.masking import make_masking
     from penstock.privacy.row_key import read_row_key
-    from penstock.upkeep.quarantine_release import Choice
+    from penstock.upkeep.quarantine_release import Choice, choose_keys
 
     if not keys:
         return Choice(failed)
@@ -92,8 +92,8 @@ def _choose(settings: "Settings", target: _Target, failed: tuple[str, ...], keys
             f"the key of `{target.pipeline}` is unknown: its file is not in the pipelines folder",
             "Give the pipeline's file instead of the run.",
         )
-    row_keys = tuple(read_row_key(text, target.spec.key) for text in keys)
-    return Choice(failed, row_keys, make_masking(target.spec, settings))
+    row_keys = [read_row_key(text, target.spec.key) for text in keys]
+    return choose_keys(target.database, target.spec, failed, row_keys, make_masking(target.spec, settings))
 
 
 def _print_selected(selected: "Selected", pipeline: str) -> None:

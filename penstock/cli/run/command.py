@@ -204,11 +204,15 @@ def _keep_history(api_url: str, ended: FlowEnd, console: "Console") -> None:
 
 def _print_outcome(pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: FlowEnd, console: "Console") -> RunSummary:
     """Print each run, and find out from the ledger how the call ended."""
+    from penstock.ledger.acceptance import accept_command, is_acceptable
     from penstock.ledger.challengers import find_challengers
 
     records = runs.records()
     for record in records:
         _print_run(record, console)
+        if is_acceptable(runs.database, record):
+            command = accept_command(record.run_id)
+            console.print(f"if the data are right, publish it: {command}", markup=False, soft_wrap=True)
         for challenger in find_challengers(runs.database, record.run_id):
             if record.state == "published" and challenger.state != "published":
                 _warn(f"challenger {challenger.model}: {challenger.state}: {challenger.error}", console)
