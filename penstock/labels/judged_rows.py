@@ -16,6 +16,7 @@ from penstock.errors import LabelValue, NotMeasured, TooManySlices
 from penstock.labels.key_text import write_key_forms, write_value
 from penstock.labels.stored import find_labels
 from penstock.ledger.destinations import split_name
+from penstock.ledger.label_sources import LabelSourceRecord
 from penstock.ledger.reader import RunRecord
 from penstock.monitor.binned_scores import BinnedScores, bin_scores
 from penstock.monitor.performance_sums import SURVIVAL, PerformanceSums, Problem, sum_rows
@@ -46,6 +47,8 @@ class Question:
     """Intervals are mature or not at this time."""
     as_of: datetime | None = None
     """Use the labels that were seen until then. None: all."""
+    upto: int | None = None
+    """Use the labels of the transactions up to this number (`label_sources.additions`). None: all."""
 
     def is_mature(self, run: RunRecord) -> bool:
         """Whether the labels of the run's interval are expected to be there."""
@@ -55,6 +58,11 @@ class Question:
 def judged_from(run: RunRecord) -> datetime:
     """Return the time from which the age of a run's rows is counted: the end of its interval."""
     return run.interval_end or run.published_at or run.started_at
+
+
+def has_lost_labels(run: RunRecord, source: LabelSourceRecord) -> bool:
+    """Whether labels of the run's interval were pruned, so that its rows cannot be judged any more."""
+    return source.pruned_before is not None and judged_from(run) < source.pruned_before
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ def judge_scores(
         LabelValue: a label of a binary model is neither 0 nor 1.
         NotMeasured: the scores are no probabilities.
     """
-    known = find_labels(database, run.pipeline, keys, question.as_of)
+    known = find_labels(database, run.pipeline, keys, question.as_of, question.upto)
     values = floats_of([known.get(forms[0]) if forms else None for forms in keys])
     labelled = ~np.isnan(values)
     if question.labels.missing == "negative":  # labels of young rows are mostly positive, so they do not count yet

@@ -8,7 +8,7 @@ import typer
 
 from penstock.cli.arguments import AsJson, End, PipelineName, Start, read_moment
 from penstock.cli.opening import ledger_connector, open_models, open_pipeline, open_settings
-from penstock.cli.output import console, make_table, write_json
+from penstock.cli.output import console, error_console, make_table, write_json
 from penstock.wording import plural
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def show_performance(
     from penstock.interval import as_utc
     from penstock.labels.performance import (
         add_up,
+        find_pruned,
         list_judged_runs,
         measure_as_of,
         read_performance,
@@ -71,6 +72,8 @@ def show_performance(
         found = read_performance(database, judged)
     else:
         found = measure_as_of(database, judged, question)
+        if pruned := find_pruned(database, judged):
+            error_console().print(pruned.describe(spec.timezone), style="yellow", markup=False, soft_wrap=True)
     totals = add_up(found, by)
     if as_json:
         write_json([_as_object(total, threshold, top) for total in totals])
