@@ -219,8 +219,7 @@ def _print_labelled(labelled: "LabelledAgreement") -> None:
     table = make_table("metric", *numbers, right=numbers)
     for name, a in labelled.metrics_a.items():
         if (b := labelled.metrics_b.get(name)) is not None:
-            ranges = [f"{each.low:.4f} to {each.high:.4f}" for each in (a, b)]
-            table.add_row(name, f"{a.value:.4f}", ranges[0], f"{b.value:.4f}", ranges[1])
+            table.add_row(name, f"{a.value:.4f}", a.describe_range(), f"{b.value:.4f}", b.describe_range())
     if table.rows:
         console().print(table)
 

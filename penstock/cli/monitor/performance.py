@@ -137,7 +137,7 @@ def _print_total(total: "ModelPerformance", threshold: float, top: int | None) -
     console().print(f"{title}: {describe_coverage(total)}", markup=False, soft_wrap=True)
     table = make_table("metric", "value", "95 % interval", right=("value", "95 % interval"))
     for name, found in metrics.items():
-        table.add_row(name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}")
+        table.add_row(name, f"{found.value:.4f}", found.describe_range())
     if metrics:
         console().print(table)
     if expected := _expect(total, threshold):
