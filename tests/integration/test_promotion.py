@@ -12,7 +12,10 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
+from penstock.database.connections import close_engines
 from penstock.errors import NoPromotion, PromotionsDiffer, SpecError
+from penstock.ledger.migrations import migrate
+from penstock.ledger.promotions import PromotionRecord, ask, list_promotions, read_newest
 from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import promotions
 from penstock.ledger.writer import withdraw
@@ -20,6 +23,7 @@ from penstock.promotion.card import describe_question, evidence_card
 from penstock.promotion.specs import find_promoting
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.upkeep.verify import verify_ledger
+from tests.compared import open_warehouse
 from tests.conftest import DIALECTS
 from tests.promotions import NOW, PROMOTING, PromotingShop, make_promoting_shop, register_challenger
 from tests.shop import Place
@@ -271,3 +275,19 @@ def test_the_check_names_a_metric_that_the_model_never_has(
 
     assert "promotion: `card-risk@champion` to card-risk@challenger by 1 pipeline, a person approves" in good.stdout
     assert "`rmse` is never measured for card-risk/1, which is a classification" in bad.stdout
+
+
+def test_the_newest_question_of_an_alias_is_that_of_the_highest_number(database_url: Callable[[str, str], str]) -> None:
+    """The second one was asked by a machine whose clock is an hour slow."""
+    warehouse = open_warehouse(database_url("sqlite", "warehouse"))
+    migrate(warehouse)
+    for number, asked_at in ((1, NOW), (2, NOW - timedelta(hours=1))):
+        about = ("risk", "champion", number, "1", "2")
+        assert ask(warehouse, PromotionRecord(*about, "lapsed", "{}", f"d{number}", "", asked_at, asked_at + DAY))
+
+    newest = read_newest(warehouse, "risk", "champion")
+
+    assert newest is not None
+    assert newest.number == 2
+    assert [each.number for each in list_promotions(warehouse, "risk", "champion")] == [2, 1]
+    close_engines()
