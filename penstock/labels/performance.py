@@ -18,6 +18,7 @@ from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, touching
 from penstock.ledger.tables import label_sources, performance, runs
 from penstock.monitor.binned_scores import BinnedScores
+from penstock.monitor.class_sums import ClassSums
 from penstock.monitor.performance_sums import read_sums
 from penstock.spec.labels import Labels
 from penstock.spec.parts import SANDBOX
@@ -45,7 +46,12 @@ class RunPerformance:
 
 def alike(measured: Sequence[RunPerformance]) -> list[RunPerformance]:
     """Return the runs whose sums can be added to those of the newest one: their models solve the same problem."""
-    return [each for each in measured if type(each.all_rows.sums) is type(measured[-1].all_rows.sums)]
+    return [each for each in measured if _kind_of(each) == _kind_of(measured[-1])]
+
+
+def _kind_of(measured: RunPerformance) -> tuple[type, tuple[str, ...]]:
+    sums = measured.all_rows.sums
+    return type(sums), sums.classes if isinstance(sums, ClassSums) else ()
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Label:
     key: str
     seen_at: datetime
     value: str
-    """JSON: a number, or null where an earlier label was taken back."""
+    """JSON: a number, the name of a class, or null where an earlier label was taken back."""
 
 
 def append_labels(
@@ -138,7 +138,7 @@ def find_labels(
     keys: Sequence[tuple[str, ...]],
     as_of: datetime | None = None,
     upto: int | None = None,
-) -> Mapping[str, float | None]:
+) -> Mapping[str, float | str]:
     """Return the label of each key that has one, by the first form of the key.
 
     The label is the newest by `seen_at`, and of several at one time the one that was collected last. Those that were

@@ -8,13 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from penstock.monitor.binned_scores import BinnedScores, bin_scores
+from penstock.monitor.class_sums import ClassSums
 from penstock.monitor.estimates import LEAST_OF_A_LABEL, Estimate, mean
 from penstock.monitor.ranking_sums import RankingSums
 from penstock.monitor.survival_sums import SurvivalSums
 
-Problem = Literal["classification", "regression", "ranking", "hazard", "lifetime"]
-"""What a model solves: it gives the probability of the label 1, a number, an order within groups, or of the time of an
-event the risk or the time itself."""
+Problem = Literal["classification", "multiclass", "regression", "ranking", "hazard", "lifetime"]
+"""What a model solves: it gives the probability of the label 1 or that of each class, a number, an order within groups,
+or of the time of an event the risk or the time itself."""
 SURVIVAL: tuple[Problem, ...] = ("hazard", "lifetime")
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 """The log loss of a probability of 0 would be infinite. Scores are float32, and scikit-learn cuts them here."""
@@ -145,11 +146,13 @@ def _sums_of(values: "np.ndarray[Any, Any]") -> tuple[float, float]:
     return float(values.sum()), float((values**2).sum())
 
 
-PerformanceSums = ClassificationSums | RegressionSums | RankingSums | SurvivalSums
+PerformanceSums = ClassificationSums | ClassSums | RegressionSums | RankingSums | SurvivalSums
 
 
 def read_sums(value: Mapping[str, Any]) -> PerformanceSums:
     """Read what `as_json` returned."""
+    if value["problem"] == "multiclass":
+        return ClassSums.from_json(value)
     plain = {name: v for name, v in value.items() if name not in ("problem", "bins", "pinball")}
     if value["problem"] == "ranking":
         return RankingSums(**plain)

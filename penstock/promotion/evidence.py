@@ -228,7 +228,7 @@ class EvidenceReader:
         except (LabelValue, ModelNotFound, NotMeasured) as error:
             return 0, {}, str(error)
         if found is None:
-            return 0, {}, "no label was collected, or the model is a ranking"
+            return 0, {}, "no label was collected, or the model is neither binary nor a regression"
         both = {
             name: (round(found.metrics_a[name].value, DECIMALS), round(found.metrics_b[name].value, DECIMALS))
             for name in sorted(found.metrics_a.keys() & found.metrics_b.keys())
