@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cache
 
 from penstock.database.connections import Connector
-from penstock.errors import NotMeasured
+from penstock.errors import ModelNotFound, NotMeasured
 from penstock.interval import iso
 from penstock.labels.alerts import Alert, judge_performance
 from penstock.labels.collect import Collected, collect_labels, labels_of
@@ -61,7 +61,8 @@ def collect_and_measure(
             of the first one.
     """
     question = make_question(pipeline, settings, registry, now)
-    collected = collect_labels(pipeline, connect, question.masking, now, settings.statement_seconds)
+    text = has_classes(pipeline, registry)
+    collected = collect_labels(pipeline, connect, question.masking, now, settings.statement_seconds, text=text)
     database = connect(pipeline.destination.connection)
     refreshed = refresh_performance(database, question)
     if refreshed.unmeasured and not refreshed.kept:
@@ -80,20 +81,34 @@ def make_question(
     """
 
     @cache
-    def solved_by(name: str, version: str) -> Problem:
-        return solved_problem(registry.manifest(name, version))
+    def read(name: str, version: str) -> tuple[Problem, tuple[str, ...]]:
+        manifest = registry.manifest(name, version)
+        return solved_problem(manifest), manifest.classes
 
     def problem_of(run: RunRecord) -> Problem:
-        return solved_by(run.model_name, run.model_version)
+        return read(run.model_name, run.model_version)[0]
 
-    return Question(pipeline, labels_of(pipeline), problem_of, make_masking(pipeline, settings), now, as_of)
+    def classes_of(run: RunRecord) -> tuple[str, ...]:
+        return read(run.model_name, run.model_version)[1]
+
+    masking = make_masking(pipeline, settings)
+    return Question(pipeline, labels_of(pipeline), problem_of, masking, now, as_of, classes_of=classes_of)
+
+
+def has_classes(pipeline: Pipeline, registry: Registry) -> bool:
+    """Whether the model that the pipeline names has several classes, so that a label may be text."""
+    try:
+        pin = registry.resolve(pipeline.steps[-1].model)
+        return bool(registry.manifest(pin.name, pin.version).classes)
+    except ModelNotFound:
+        return False
 
 
 def solved_problem(manifest: Manifest) -> Problem:
     """Return what the model's score is.
 
     Raises:
-        NotMeasured: it has several classes, or gives raw margins.
+        NotMeasured: it gives raw margins.
     """
     objective = manifest.objective
     if manifest.link == "sigmoid" or objective in _CLASSIFICATION:
@@ -103,10 +118,12 @@ def solved_problem(manifest: Manifest) -> Problem:
         return "ranking"
     if objective in _SURVIVAL:
         return _SURVIVAL[objective]
-    if manifest.classes or family in ("multi", "survival", "binary"):
+    if manifest.classes:
+        return "multiclass"
+    if family in ("multi", "survival", "binary"):
         raise NotMeasured(
             f"`{manifest.label}`",
             f"its objective is `{objective}`",
-            "Labels measure binary models that give a probability, regressions, rankings and survival models.",
+            "Labels measure models that give probabilities, regressions, rankings and survival models.",
         )
     return "regression"

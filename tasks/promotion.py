@@ -55,16 +55,15 @@ def advance_promotion(asked: AskedPromotion, flow_run_id: str, answer: Answer | 
     open_ledger(asked.promoting.pipelines[0])
     reader = EvidenceReader(asked.promoting, settings(), connector(), registry())
     with get_client(sync_client=True) as client:
-        resumed_at = find_resumption(client, flow_run_id)
         if answer is not None:  # it was given then: a worker may have started the flow run late
-            answer = replace(answer, at=resumed_at or answer.at)
+            answer = replace(answer, at=find_resumption(client, flow_run_id) or answer.at)
         caller = Caller(
             flow_run_id,
             datetime.now(UTC),
             answer,
-            resumed_at,
             asked.ask_again,
-            lambda other: can_answer(client, other),
+            lambda asking: can_answer(client, asking),
+            lambda asking: find_resumption(client, asking),
         )
         return Promoter(reader).advance(caller)
 

@@ -109,6 +109,13 @@ class PromotingShop:
         now = seen + timedelta(hours=1)
         collect_and_measure(self.shop.pipeline, self.shop.settings, self.shop.connect, self.place.registry, now)
 
+    def correct_label(self, key: int, seen: datetime) -> None:
+        """Let the label of one payment become the other one."""
+        label = draw_labels(self.shop.scores("amount"))[key]
+        self.shop.report([(key, 1 - label, seen)])
+        now = NOW + timedelta(hours=1)
+        collect_and_measure(self.shop.pipeline, self.shop.settings, self.shop.connect, self.place.registry, now)
+
 
 def make_promoting_shop(
     make_place: Callable[..., Place], dialect: str = "sqlite", spec: str = PROMOTING

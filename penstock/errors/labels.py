@@ -41,7 +41,8 @@ class NothingScored(UsageError):
 class LabelValue(TerminalError):
     """A label has a value that the model cannot be measured with.
 
-    Cause: `value` of `labels` gives text or an infinite number, or something else than 0 and 1 for a binary model.
+    Cause: `value` of `labels` gives text or an infinite number, something else than 0 and 1 for a binary model, or
+        what is no class of a model with several classes.
     Remedy: write an expression that gives a number, such as `case when status = 'fraud' then 1 else 0 end`.
     """
 
@@ -50,8 +51,8 @@ class LabelValue(TerminalError):
 
     def message(self) -> str:
         return (
-            f"`value` of `labels` of `{self.pipeline}` {self.reason}. Write an expression that gives a number, and for "
-            "a binary model 0 or 1. NULL is no label."
+            f"`value` of `labels` of `{self.pipeline}` {self.reason}. Write an expression that gives a number, for a "
+            "binary model 0 or 1, and for a model with several classes the class. NULL is no label."
         )
 
 
@@ -59,8 +60,8 @@ class LabelValue(TerminalError):
 class NotMeasured(TerminalError):
     """The performance of the scores cannot be measured.
 
-    Cause: the model has several classes; or its scores are raw margins; or the groups of a ranking are not known; or
-        `missing: negative` goes with a survival model.
+    Cause: the scores are raw margins; or the groups of a ranking are not known; or `missing: negative` goes with a
+        survival model or one with several classes.
     Remedy: as the message says.
     """
 

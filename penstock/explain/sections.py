@@ -1,5 +1,6 @@
 """Lay out what is known of one score, for the renderers of run documents."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -135,7 +136,7 @@ def _list_reasons(reasons: Sequence[StoredReason]) -> list[Block]:
 
 
 def _describe_label(label: Label, zone: str) -> Line:
-    value = "taken back" if label.value == "null" else label.value
+    value = "taken back" if label.value == "null" else str(json.loads(label.value))
     return (Code(value), f", seen {describe_moment(label.seen_at, zone)}")
 
 

@@ -15,13 +15,8 @@ from penstock.labels.performance import RunPerformance, alike, list_judged_runs,
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.tables import performance_alerts
 from penstock.monitor.estimates import Estimate
-from penstock.monitor.performance_sums import ClassificationSums, PerformanceSums
 from penstock.spec.labels import Limit
 from penstock.wording import plural
-
-LEAST_ROWS = 30
-LEAST_OF_A_LABEL = 10
-"""Fewest rows of each label, of a model with two."""
 
 
 @dataclass(frozen=True)
@@ -82,24 +77,16 @@ def _find_broken(database: Database, question: Question) -> Iterator[tuple[str, 
     newest = max(judged_from(each.run) for each in measured)
     recent = alike([each for each in measured if judged_from(each.run) > newest - question.labels.over])
     first, *others = (each.all_rows for each in recent)
-    sums = sum(others, first).sums
-    if not _are_enough(sums):
-        return
-    metrics = sums.metrics()
+    metrics = sum(others, first).sums.metrics()
     for metric, limit in question.labels.alert.items():
         if metric in metrics and _is_beyond(metrics[metric], limit):
             yield metric, _describe(metric, metrics[metric], limit, recent)
 
 
-def _are_enough(sums: PerformanceSums) -> bool:
-    """Whether the rows are enough for the intervals of the metrics, which are approximations."""
-    if isinstance(sums, ClassificationSums):
-        return min(sums.bins.positive_count, sums.bins.negative_count) >= LEAST_OF_A_LABEL
-    return sums.count >= LEAST_ROWS
-
-
 def _is_beyond(found: Estimate, limit: Limit) -> bool:
-    """Whether the whole 95 % interval is on the wrong side of the limit."""
+    """Whether the whole 95 % interval is on the wrong side of the limit. Without an interval nobody knows."""
+    if found.low is None or found.high is None:
+        return False
     if limit.below is not None:
         return found.high < limit.below
     if limit.above is not None:
@@ -112,6 +99,6 @@ def _describe(metric: str, found: Estimate, limit: Limit, recent: list[RunPerfor
     [(word, value)] = limit.model_dump(exclude_none=True).items()
     rows = sum(each.all_rows.judged for each in recent)
     return (
-        f"{metric} is {found.value:.4f} (95 % interval {found.low:.4f} to {found.high:.4f}), {word} {value:g}, "
+        f"{metric} is {found.value:.4f} (95 % interval {found.describe_range()}), {word} {value:g}, "
         f"by {plural(rows, 'row')} of {plural(len(recent), 'run')}"
     )

@@ -39,7 +39,13 @@ class Collected:
 
 
 def collect_labels(
-    pipeline: Pipeline, connect: Connector, masking: MaskingPolicy, now: datetime, statement_seconds: int
+    pipeline: Pipeline,
+    connect: Connector,
+    masking: MaskingPolicy,
+    now: datetime,
+    statement_seconds: int,
+    *,
+    text: bool = False,
 ) -> Collected:
     """Read the labels that were seen since the last collection, and store those that are new.
 
@@ -47,6 +53,7 @@ def collect_labels(
 
     Args:
         statement_seconds: How long the value of one part may take.
+        text: A label may be text: the name of a class.
 
     Raises:
         NoLabels: the pipeline declares none.
@@ -63,7 +70,7 @@ def collect_labels(
     span = DataInterval(begin, max(now, begin + timedelta(microseconds=1)))
     read = new = without_key = 0
     until = known.seen_until
-    for part in read_labels(pipeline, declared, connect, masking, span, statement_seconds):
+    for part in read_labels(pipeline, declared, connect, masking, span, statement_seconds, text=text):
         new += append_labels(database, pipeline.name, part.labels, now, part.current)
         read, without_key = read + len(part.labels), without_key + part.without_key
         until = max([label.seen_at for label in part.labels] + ([until] if until else []), default=None)

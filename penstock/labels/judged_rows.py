@@ -12,12 +12,15 @@ import sqlalchemy as sa
 
 from penstock.database.bulk import read
 from penstock.database.connections import Database
-from penstock.errors import LabelValue, NotMeasured, TooManySlices
+from penstock.errors import NotMeasured, TooManySlices
 from penstock.labels.key_text import write_key_forms
+from penstock.labels.label_values import check_rows, number_labels
 from penstock.labels.stored import find_labels
 from penstock.ledger.destinations import split_name
+from penstock.ledger.label_sources import LabelSourceRecord
 from penstock.ledger.reader import RunRecord
 from penstock.monitor.binned_scores import BinnedScores, bin_scores
+from penstock.monitor.class_sums import sum_classes
 from penstock.monitor.performance_sums import SURVIVAL, PerformanceSums, Problem, sum_rows
 from penstock.monitor.ranking_sums import sum_groups
 from penstock.monitor.survival_sums import sum_pairs
@@ -47,6 +50,10 @@ class Question:
     """Intervals are mature or not at this time."""
     as_of: datetime | None = None
     """Use the labels that were seen until then. None: all."""
+    upto: int | None = None
+    """Use the labels of the transactions up to this number (`label_sources.additions`). None: all."""
+    classes_of: Callable[[RunRecord], tuple[str, ...]] = lambda _: ()
+    """The classes of a run's model, in the order of its outputs. Empty: it has none."""
 
     def is_mature(self, run: RunRecord) -> bool:
         """Whether the labels of the run's interval are expected to be there."""
@@ -56,6 +63,11 @@ class Question:
 def judged_from(run: RunRecord) -> datetime:
     """Return the time from which the age of a run's rows is counted: the end of its interval."""
     return run.interval_end or run.published_at or run.started_at
+
+
+def has_lost_labels(run: RunRecord, source: LabelSourceRecord) -> bool:
+    """Whether labels of the run's interval were pruned, so that its rows cannot be judged any more."""
+    return source.pruned_before is not None and judged_from(run) < source.pruned_before
 
 
 @dataclass(frozen=True)
@@ -91,16 +103,18 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
     found: dict[str, SliceSums] = {}
     whole: list[tuple[JudgedRows, Mapping[str, Array]]] = []
     group = _group_column(question.pipeline) if problem == "ranking" else None
-    for rows in _read_partitions(database, run, question, group):
+    columns = score_columns(question, run)
+    for rows in _read_partitions(database, run, question, columns, group):
         keys = write_key_forms(rows, question.pipeline.key, question.masking)
         groups = None if group is None else _number_values(rows[group])
-        scores = floats_of(rows[score_column(question.pipeline)].to_pylist())
+        values = [floats_of(rows[column].to_pylist()) for column in columns]
+        scores = np.column_stack(values) if problem == "multiclass" else values[0]
         part = judge_scores(database, run, question, keys, scores, groups)
         if problem in SURVIVAL:  # two rows of any partitions are a pair
             whole.append((part, _slices(rows, question)))
             continue
         for name, chosen in _slices(rows, question).items():
-            sums = part.sum_up(problem, chosen, question.labels.quantiles)
+            sums = part.sum_up(problem, chosen, question.labels.quantiles, question.classes_of(run))
             if name == ALL_ROWS and problem == "classification":
                 sums = replace(sums, waiting=part.bin_waiting())
             found[name] = found[name] + sums if name in found else sums
@@ -130,21 +144,22 @@ def judge_scores(
 
     Args:
         keys: of the rows, as `write_key_forms` returns them.
-        scores: of the rows, NaN without a score.
+        scores: of the rows, NaN without a score. Of a model with several classes shape (n, k).
         groups: of a ranking: the number of each row's group.
 
     Raises:
-        LabelValue: a label of a binary model is neither 0 nor 1.
+        LabelValue: a label of a binary model is neither 0 nor 1, or a label is no class of the model.
         NotMeasured: the scores are no probabilities.
     """
-    known = find_labels(database, run.pipeline, keys, question.as_of)
-    values = floats_of([known.get(forms[0]) if forms else None for forms in keys])
+    problem = question.problem_of(run)
+    known = find_labels(database, run.pipeline, keys, question.as_of, question.upto)
+    found = [known.get(forms[0]) if forms else None for forms in keys]
+    values = number_labels(question.pipeline, problem, found, question.classes_of(run))
     labelled = ~np.isnan(values)
     if question.labels.missing == "negative":  # labels of young rows are mostly positive, so they do not count yet
         values = np.nan_to_num(values, nan=0.0) if question.is_mature(run) else np.full(len(values), np.nan)
-    part = JudgedRows(scores, values, labelled, groups)
-    _check(question.pipeline, question.problem_of(run), part)
-    return part
+    check_rows(question.pipeline, problem, scores, values)
+    return JudgedRows(scores, values, labelled, groups)
 
 
 def score_column(pipeline: Pipeline) -> str:
@@ -152,6 +167,21 @@ def score_column(pipeline: Pipeline) -> str:
     if SCORE in pipeline.decide:
         return SCORE
     return pipeline.name_output(pipeline.steps[-1], SCORE)
+
+
+def score_columns(question: Question, run: RunRecord) -> tuple[str, ...]:
+    """Return the columns whose values are judged: the main score, or the probability of each class.
+
+    Raises:
+        NotMeasured: `decide:` makes a score of a model with several classes.
+    """
+    pipeline = question.pipeline
+    if question.problem_of(run) != "multiclass":
+        return (score_column(pipeline),)
+    if SCORE in pipeline.decide:
+        why = f"`decide` makes a `score`, and its model `{run.model}` has several classes"
+        raise NotMeasured(f"`{pipeline.name}`", why, "Give that column another name, so that the classes are judged.")
+    return tuple(pipeline.name_output(pipeline.steps[-1], f"{SCORE}_{name}") for name in question.classes_of(run))
 
 
 @dataclass(frozen=True)
@@ -164,8 +194,11 @@ class JudgedRows:
     groups: Array | None
     """Of a ranking: the number of each row's group."""
 
-    def sum_up(self, problem: Problem, chosen: Array, quantiles: tuple[float, ...]) -> SliceSums:
-        has_score = chosen & ~np.isnan(self.scores)
+    def sum_up(
+        self, problem: Problem, chosen: Array, quantiles: tuple[float, ...], classes: tuple[str, ...] = ()
+    ) -> SliceSums:
+        absent = np.isnan(self.scores)
+        has_score = chosen & ~(absent.any(axis=1) if absent.ndim > 1 else absent)
         judged = has_score & ~np.isnan(self.labels)
         scores, labels = self.scores[judged], self.labels[judged]
         sums: PerformanceSums
@@ -176,6 +209,8 @@ class JudgedRows:
             sums = sum_pairs(scores, labels)
         elif problem == "lifetime":
             sums = sum_pairs(-scores, labels)
+        elif problem == "multiclass":
+            sums = sum_classes(scores, labels, classes)
         else:
             sums = sum_rows(problem, scores, labels, quantiles)
         return SliceSums(int(has_score.sum()), int((has_score & self.labelled).sum()), sums)
@@ -184,39 +219,6 @@ class JudgedRows:
         """Count the probabilities of the rows without a label that counts."""
         scores = self.scores[~np.isnan(self.scores) & np.isnan(self.labels)]
         return bin_scores(scores, np.zeros(len(scores), np.bool_))
-
-
-def check_values(pipeline: Pipeline, problem: Problem, labels: Array) -> None:
-    """Check that a model can be measured with labels.
-
-    Args:
-        labels: without NaN.
-
-    Raises:
-        LabelValue: a label of a binary model is neither 0 nor 1, a relevance is negative, or a time is 0.
-    """
-    if problem in SURVIVAL and (labels == 0).any():
-        raise LabelValue(pipeline.name, "gives 0, which is no time of an event and none that a row has outlasted")
-    if problem == "ranking" and (labels < 0).any():
-        raise LabelValue(pipeline.name, f"gives {labels.min():g}, which is no relevance")
-    strange = labels[(labels != 0) & (labels != 1)]
-    if problem == "classification" and len(strange):
-        raise LabelValue(pipeline.name, f"gives {strange[0]:g}")
-
-
-def _check(pipeline: Pipeline, problem: Problem, part: JudgedRows) -> None:
-    if problem in SURVIVAL and pipeline.labels and pipeline.labels.missing == "negative":
-        reason = "`missing: negative` does not say for how long a row was without its event"
-        remedy = "Let `value` give that time as a number below 0, and take `missing` out."
-        raise NotMeasured(f"`{pipeline.name}`", reason, remedy)
-    check_values(pipeline, problem, part.labels[~np.isnan(part.labels)])
-    scores = part.scores[~np.isnan(part.scores)]
-    if problem != "classification":
-        return
-    outside = scores[(scores < 0) | (scores > 1)]
-    if len(outside):
-        what, why = f"`{pipeline.name}`", f"a score is {outside[0]:g}, which is no probability"
-        raise NotMeasured(what, why, "Let `decide:` make a `score` between 0 and 1, or register the model with a link.")
 
 
 def _group_column(pipeline: Pipeline) -> str:
@@ -233,8 +235,10 @@ def _group_column(pipeline: Pipeline) -> str:
     return column
 
 
-def _read_partitions(database: Database, run: RunRecord, question: Question, group: str | None) -> Iterator[pa.Table]:
-    """Yield key, score, slices and group of a run's rows.
+def _read_partitions(
+    database: Database, run: RunRecord, question: Question, scores: Sequence[str], group: str | None
+) -> Iterator[pa.Table]:
+    """Yield key, scores, slices and group of a run's rows.
 
     Raises:
         NotMeasured: the table has no such columns, since the spec has changed.
@@ -246,7 +250,7 @@ def _read_partitions(database: Database, run: RunRecord, question: Question, gro
         numbers = sa.select(table.c.partition).where(table.c.run_id == run.run_id).distinct()
         partitions = sorted(connection.execute(numbers).scalars())
     pipeline, declared = question.pipeline, question.labels
-    needed = (*pipeline.key, score_column(pipeline), *declared.slices, *([] if group is None else [group]))
+    needed = (*pipeline.key, *scores, *declared.slices, *([] if group is None else [group]))
     wanted = list(dict.fromkeys(needed))
     if lacking := [column for column in wanted if column not in table.c]:
         raise NotMeasured(

@@ -11,16 +11,19 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import LabelValue, ModelNotFound, NotMeasured, PenstockError, TooManySlices
-from penstock.labels.judged_rows import ALL_ROWS, Question, SliceSums, judged_from, sum_run
+from penstock.labels.judged_rows import ALL_ROWS, Question, SliceSums, has_lost_labels, judged_from, sum_run
 from penstock.labels.touched_runs import find_touched
-from penstock.ledger.label_sources import LabelSourceRecord, read_label_source
+from penstock.ledger.label_sources import read_label_source
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, touching
 from penstock.ledger.tables import label_sources, performance, runs
 from penstock.monitor.binned_scores import BinnedScores
+from penstock.monitor.class_sums import ClassSums
 from penstock.monitor.performance_sums import read_sums
 from penstock.spec.labels import Labels
 from penstock.spec.parts import SANDBOX
+from penstock.timezones import describe_moment
+from penstock.wording import plural
 
 _Mark = tuple[int, str, bool]
 """What the kept sums of a run were computed of: the additions of labels, how rows are judged, whether it was mature."""
@@ -43,7 +46,12 @@ class RunPerformance:
 
 def alike(measured: Sequence[RunPerformance]) -> list[RunPerformance]:
     """Return the runs whose sums can be added to those of the newest one: their models solve the same problem."""
-    return [each for each in measured if type(each.all_rows.sums) is type(measured[-1].all_rows.sums)]
+    return [each for each in measured if _kind_of(each) == _kind_of(measured[-1])]
+
+
+def _kind_of(measured: RunPerformance) -> tuple[type, tuple[str, ...]]:
+    sums = measured.all_rows.sums
+    return type(sums), sums.classes if isinstance(sums, ClassSums) else ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ def refresh_performance(database: Database, question: Question) -> Refreshed:
         return Refreshed()
     definition = fingerprint_judgement(question.labels)
     kept = _read_marks(database, question.pipeline.name)
-    judged = [run for run in list_judged_runs(database, question.pipeline.name) if not _is_pruned(run, source)]
+    judged = [run for run in list_judged_runs(database, question.pipeline.name) if not has_lost_labels(run, source)]
     steady = {
         run.run_id for run in judged if kept.get(run.run_id, _NO_MARK)[1:] == (definition, question.is_mature(run))
     }
@@ -156,10 +164,6 @@ def _move_marks(database: Database, run_ids: Sequence[str], additions: int) -> N
             connection.execute(sa.update(performance).where(mine, older).values(additions=additions))
 
 
-def _is_pruned(run: RunRecord, source: LabelSourceRecord) -> bool:
-    return source.pruned_before is not None and judged_from(run) < source.pruned_before
-
-
 def fingerprint_judgement(declared: Labels) -> str:
     """Hash how rows are judged. A change computes all sums again."""
     judged = declared.model_dump(mode="json", include={"missing", "mature", "slices", "quantiles"})
@@ -188,13 +192,38 @@ def read_performance(database: Database, judged: Sequence[RunRecord], only: str 
     return [RunPerformance(run, mature[run.run_id], found[run.run_id]) for run in judged if run.run_id in found]
 
 
+@dataclass(frozen=True)
+class PrunedLabels:
+    """Runs that cannot be measured any more."""
+
+    before: datetime
+    """Labels that were seen before it are gone."""
+    runs: int
+
+    def describe(self, zone: str) -> str:
+        """Say which labels are gone, and how many runs are left out."""
+        lost = plural(self.runs, "run of an older interval is", "runs of older intervals are")
+        return f"labels seen before {describe_moment(self.before, zone)} are pruned; {lost} left out"
+
+
+def find_pruned(database: Database, judged: Sequence[RunRecord]) -> PrunedLabels | None:
+    """Count the runs whose labels were pruned. None: there is no such run."""
+    source = read_label_source(database, judged[0].pipeline) if judged else None
+    if source is None or source.pruned_before is None:
+        return None
+    number = sum(has_lost_labels(run, source) for run in judged)
+    return PrunedLabels(source.pruned_before, number) if number else None
+
+
 def measure_as_of(database: Database, judged: Iterable[RunRecord], question: Question) -> list[RunPerformance]:
     """Compute the performance of runs with the labels that were seen until `as_of`. Nothing is kept.
 
-    Intervals that had not ended by then are left out.
+    Intervals that had not ended by then are left out, and those whose labels were pruned.
     """
     assert question.as_of is not None
+    source = read_label_source(database, question.pipeline.name)
     over = [run for run in judged if judged_from(run) <= question.as_of]
+    over = [run for run in over if source is None or not has_lost_labels(run, source)]
     return [RunPerformance(run, question.is_mature(run), sum_run(database, run, question)) for run in over]
 
 

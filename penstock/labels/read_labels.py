@@ -56,25 +56,40 @@ def count_lost(pipeline: Pipeline, declared: Labels, connect: Connector, span: D
 
 
 def read_labels(
-    pipeline: Pipeline, declared: Labels, connect: Connector, masking: MaskingPolicy, span: DataInterval, seconds: int
+    pipeline: Pipeline,
+    declared: Labels,
+    connect: Connector,
+    masking: MaskingPolicy,
+    span: DataInterval,
+    seconds: int,
+    *,
+    text: bool = False,
 ) -> Iterator[ReadLabels]:
     """Yield the labels that were seen in a span, some rows of the source at a time.
 
     Args:
         seconds: How long the value of one part may take.
+        text: A label may be text: the name of a class.
 
     Raises:
         MissingColumns: the source lacks a column of the key, or `seen_at`.
         ExpressionError: the value cannot be computed.
-        LabelValue: the value is not a number.
+        LabelValue: the value is not a number, and text is no label either.
     """
     reader = open_labels(pipeline, declared.source, declared.seen_at, connect)
     for partition in reader.plan(span, pipeline.partition_rows).partitions:
-        yield _read_part(pipeline, declared, reader.read(span, partition), masking, seconds)
+        yield _read_part(pipeline, declared, reader.read(span, partition), masking, seconds, text=text)
 
 
 def sample_labels(
-    pipeline: Pipeline, declared: Labels, connect: Connector, span: DataInterval, seconds: int, limit: int
+    pipeline: Pipeline,
+    declared: Labels,
+    connect: Connector,
+    span: DataInterval,
+    seconds: int,
+    limit: int,
+    *,
+    text: bool = False,
 ) -> ReadLabels:
     """Return at most `limit` labels that were seen in a span, with their keys in the clear.
 
@@ -82,18 +97,18 @@ def sample_labels(
         As `read_labels`.
     """
     rows = open_labels(pipeline, declared.source, declared.seen_at, connect).read(span, limit=limit)
-    return _read_part(pipeline, declared, rows, NO_MASKING, seconds)
+    return _read_part(pipeline, declared, rows, NO_MASKING, seconds, text=text)
 
 
 def _read_part(
-    pipeline: Pipeline, declared: Labels, rows: pa.Table, masking: MaskingPolicy, seconds: int
+    pipeline: Pipeline, declared: Labels, rows: pa.Table, masking: MaskingPolicy, seconds: int, *, text: bool
 ) -> ReadLabels:
     wanted = (*pipeline.key, declared.seen_at)
     if lacking := tuple(column for column in wanted if column not in rows.column_names):
         raise MissingColumns(f"source `{LABELS}`", lacking, tuple(rows.column_names))
     forms = write_key_forms(rows, pipeline.key, masking)
     keys = [each[0] if each else None for each in forms]
-    values = _read_values(pipeline, declared, rows, seconds)
+    values = _read_values(pipeline, declared, rows, seconds, text=text)
     times: list[datetime | None] = rows[declared.seen_at].to_pylist()
     found = [
         Label(key, seen_at, value)
@@ -104,12 +119,12 @@ def _read_part(
     return ReadLabels(tuple(found), keys.count(None), current)
 
 
-def _read_values(pipeline: Pipeline, declared: Labels, rows: pa.Table, seconds: int) -> list[str]:
+def _read_values(pipeline: Pipeline, declared: Labels, rows: pa.Table, seconds: int, *, text: bool) -> list[str]:
     """Return each row's label as JSON.
 
     Raises:
         ExpressionError: it cannot be computed.
-        LabelValue: it is not a number.
+        LabelValue: it is not a number, and text is no label either.
     """
     try:
         with closed_duckdb({ROWS: rows}) as connection, time_limit(connection, seconds):
@@ -121,6 +136,8 @@ def _read_values(pipeline: Pipeline, declared: Labels, rows: pa.Table, seconds: 
         reason = f"{type(error).__name__} {HIDDEN}" if private else " ".join(str(error).split("LINE ")[0].split())
         raise ExpressionError(pipeline.name, WHERE, f"fails: {reason}") from None
     column = computed["label"]
+    if text and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return [json.dumps(value, ensure_ascii=False) for value in column.to_pylist()]
     if not (pa.types.is_boolean(column.type) or _is_number(column.type)):
         raise LabelValue(pipeline.name, f"gives {column.type}")
     numbers = [None if value is None else float(value) for value in column.to_pylist()]

@@ -28,7 +28,7 @@ class Label:
     key: str
     seen_at: datetime
     value: str
-    """JSON: a number, or null where an earlier label was taken back."""
+    """JSON: a number, the name of a class, or null where an earlier label was taken back."""
 
 
 def append_labels(
@@ -133,8 +133,12 @@ def _set_additions(transaction: BulkTransaction, pipeline: str, to: sa.ColumnEle
 
 
 def find_labels(
-    database: Database, pipeline: str, keys: Sequence[tuple[str, ...]], as_of: datetime | None = None
-) -> Mapping[str, float | None]:
+    database: Database,
+    pipeline: str,
+    keys: Sequence[tuple[str, ...]],
+    as_of: datetime | None = None,
+    upto: int | None = None,
+) -> Mapping[str, float | str]:
     """Return the label of each key that has one, by the first form of the key.
 
     The label is the newest by `seen_at`, and of several at one time the one that was collected last. Those that were
@@ -143,11 +147,13 @@ def find_labels(
     Args:
         keys: The forms that each key may have in the ledger (`key_text.write_key_forms`).
         as_of: Use what was seen until then, inclusive. None: everything.
+        upto: Use what the transactions up to this number added. None: all of them.
     """
     newest: dict[str, tuple[datetime, datetime, str]] = {}
     first = {form: forms[0] for forms in keys for form in forms}
     columns = (labels.c.key, labels.c.seen_at, labels.c.collected_at, labels.c.value)
     seen = [] if as_of is None else [labels.c.seen_at <= as_of]
+    seen += [] if upto is None else [labels.c.addition <= upto]
     with database.reading() as connection:
         for some in chunks(list(first)):
             query = sa.select(*columns).where(labels.c.pipeline == pipeline, labels.c.key.in_(some), *seen)

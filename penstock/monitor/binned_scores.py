@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.monitor.estimates import Estimate, around, logit_interval, wilson
+from penstock.monitor.estimates import Estimate, logit_interval, share_of_pairs, wilson
 
 FINEST, COARSEST = 24, 10
 MOST = 10_000
@@ -69,7 +69,7 @@ class BinnedScores:
         value = float((positives * of_positive).sum() / m)
         spread_m = float((positives * (of_positive - value) ** 2).sum()) / max(m - 1, 1)
         spread_n = float((negatives * (of_negative - value) ** 2).sum()) / max(n - 1, 1)
-        return around(value, math.sqrt(spread_m / m + spread_n / n), 0.0, 1.0)
+        return share_of_pairs(value, math.sqrt(spread_m / m + spread_n / n), min(m, n))
 
     def average_precision(self) -> Estimate | None:
         """Return the area under the precision-recall curve as average precision. None without positives.

@@ -8,13 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from penstock.monitor.binned_scores import BinnedScores, bin_scores
-from penstock.monitor.estimates import Estimate, mean
+from penstock.monitor.class_sums import ClassSums
+from penstock.monitor.estimates import LEAST_OF_A_LABEL, Estimate, mean
 from penstock.monitor.ranking_sums import RankingSums
 from penstock.monitor.survival_sums import SurvivalSums
 
-Problem = Literal["classification", "regression", "ranking", "hazard", "lifetime"]
-"""What a model solves: it gives the probability of the label 1, a number, an order within groups, or of the time of an
-event the risk or the time itself."""
+Problem = Literal["classification", "multiclass", "regression", "ranking", "hazard", "lifetime"]
+"""What a model solves: it gives the probability of the label 1 or that of each class, a number, an order within groups,
+or of the time of an event the risk or the time itself."""
 SURVIVAL: tuple[Problem, ...] = ("hazard", "lifetime")
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 """The log loss of a probability of 0 would be infinite. Scores are float32, and scikit-learn cuts them here."""
@@ -40,7 +41,10 @@ class ClassificationSums:
         return ClassificationSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def metrics(self) -> dict[str, Estimate]:
-        """Return the metrics that the rows allow. `calibration` is the mean of p - y."""
+        """Return the metrics that the rows allow. `calibration` is the mean of p - y.
+
+        With few rows of one label none has an interval, for each of them is an approximation.
+        """
         n = self.count
         found = {
             "auc": self.bins.auc(),
@@ -49,7 +53,10 @@ class ClassificationSums:
             "brier": mean(self.errors_squared, self.errors_to_fourth, n),
             "calibration": mean(self.errors, self.errors_squared, n),
         }
-        return {name: estimate for name, estimate in found.items() if estimate is not None}
+        known = {name: estimate for name, estimate in found.items() if estimate is not None}
+        if min(self.bins.positive_count, self.bins.negative_count) >= LEAST_OF_A_LABEL:
+            return known
+        return {name: estimate.without_interval() for name, estimate in known.items()}
 
     def as_json(self) -> dict[str, Any]:
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "bins"}
@@ -100,8 +107,10 @@ class RegressionSums:
         squares = mean(self.errors_squared, self.errors_to_fourth, self.count)
         if squares is None or squares.value == 0:
             return squares
-        root = math.sqrt(squares.value)
-        return Estimate(root, math.sqrt(max(squares.low, 0.0)), math.sqrt(squares.high))
+        root, cut = math.sqrt(squares.value), squares.cut(0.0)
+        if cut.low is None or cut.high is None:
+            return Estimate(root, None, None)
+        return Estimate(root, math.sqrt(cut.low), math.sqrt(cut.high))
 
     def as_json(self) -> dict[str, Any]:
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "pinball"}
@@ -137,11 +146,13 @@ def _sums_of(values: "np.ndarray[Any, Any]") -> tuple[float, float]:
     return float(values.sum()), float((values**2).sum())
 
 
-PerformanceSums = ClassificationSums | RegressionSums | RankingSums | SurvivalSums
+PerformanceSums = ClassificationSums | ClassSums | RegressionSums | RankingSums | SurvivalSums
 
 
 def read_sums(value: Mapping[str, Any]) -> PerformanceSums:
     """Read what `as_json` returned."""
+    if value["problem"] == "multiclass":
+        return ClassSums.from_json(value)
     plain = {name: v for name, v in value.items() if name not in ("problem", "bins", "pinball")}
     if value["problem"] == "ranking":
         return RankingSums(**plain)

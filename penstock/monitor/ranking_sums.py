@@ -31,7 +31,7 @@ class RankingSums:
     def metrics(self) -> dict[str, Estimate]:
         """Return `ndcg`, the mean over the groups."""
         found = mean(self.gains, self.gains_squared, self.groups)
-        return {} if found is None else {"ndcg": Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))}
+        return {} if found is None else {"ndcg": found.cut(0.0, 1.0)}
 
     def as_json(self) -> dict[str, Any]:
         sums = {"groups": self.groups, "gains": self.gains, "gains_squared": self.gains_squared}

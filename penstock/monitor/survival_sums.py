@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from penstock.monitor.estimates import Estimate, around
+from penstock.monitor.estimates import Estimate, share_of_pairs
 
 _CELLS = 4_000_000
 """Pairs that are compared at once."""
@@ -45,7 +45,7 @@ class SurvivalSums:
             return {}
         value = self.concordant / self.pairs
         spread = self.squares - 2 * value * self.products + value * value * self.pairs_squared
-        return {"concordance": around(value, float(np.sqrt(max(spread, 0.0))) / self.pairs, 0.0, 1.0)}
+        return {"concordance": share_of_pairs(value, float(np.sqrt(max(spread, 0.0))) / self.pairs, self.events)}
 
     def as_json(self) -> dict[str, Any]:
         return {"problem": "survival", **{f.name: getattr(self, f.name) for f in fields(self)}}

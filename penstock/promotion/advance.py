@@ -27,11 +27,11 @@ class Caller:
     flow_run_id: str
     now: datetime
     answer: Answer | None = None
-    resumed_at: datetime | None = None
-    """When this flow run was resumed, if it was: a person may have answered then."""
     ask_again: bool = False
     can_answer: Callable[[str], bool] = lambda _: True
-    """Whether the flow run of this ID still waits for an answer."""
+    """Whether the flow run of this ID still waits for an answer or works on it."""
+    find_resumption: Callable[[str], datetime | None] = lambda _: None
+    """When the flow run of this ID was resumed last. None: never."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Promoter:
             is_own=newest is not None and newest.flow_run_id == caller.flow_run_id,
             can_answer=newest is not None and newest.is_open and caller.can_answer(newest.flow_run_id),
             answer=caller.answer,
-            resumed_at=caller.resumed_at,
+            resumed_at=caller.find_resumption(newest.flow_run_id) if newest is not None and newest.is_open else None,
             ask_again=caller.ask_again,
         )
 

@@ -80,8 +80,7 @@ def _decide_open(facts: Facts, asked: PromotionRecord) -> Decision:
     if facts.is_moved:
         return Decision("settle", f"the alias moved to {asked.model}/{asked.candidate}")
     answer = find_answer(facts)
-    resumed_at = facts.resumed_at if facts.is_own else None
-    if asked.state == "waiting" and (answer.at if answer else resumed_at or facts.now) > asked.answer_until:
+    if asked.state == "waiting" and (answer.at if answer else _find_resumption(facts, asked)) > asked.answer_until:
         until = _moment(asked.answer_until)
         late = answer and f"{answer.by} answered at {_moment(answer.at)}; answers counted until {until}"
         return Decision("lapse", late or f"nobody answered until {until}")
@@ -99,6 +98,16 @@ def _decide_open(facts: Facts, asked: PromotionRecord) -> Decision:
         since = f"since {_moment(asked.asked_at)}, until {_moment(asked.answer_until)}"
         return Decision("nothing", f"{asked.label} waits for an answer {since}")
     return Decision("adopt", "the flow run that asked has ended without an answer")
+
+
+def _find_resumption(facts: Facts, asked: PromotionRecord) -> datetime:
+    """Return when a person may have answered: now, unless the flow run that asks has been resumed and works on it.
+
+    A resumption from before the question was for another one.
+    """
+    resumed_at = facts.resumed_at
+    works = facts.is_own or facts.can_answer
+    return resumed_at if works and resumed_at is not None and resumed_at >= asked.asked_at else facts.now
 
 
 def _find_change(facts: Facts, asked: PromotionRecord) -> str:

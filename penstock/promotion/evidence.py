@@ -1,7 +1,7 @@
 """Gather what the runs of the champion and of the challenger have shown, as a document with a digest.
 
-The document depends on the runs, the labels that were seen by its time, and the spec. Gathered again for the same time
-and the same intervals it is the same, unless one of these has changed.
+The document depends on the runs, the labels that had been collected by its time, and the spec. Gathered again for the
+same time, intervals and collections it is the same, unless one of these has changed.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ from datetime import datetime
 from penstock.database.connections import Connector, Database
 from penstock.errors import CompareRefused, LabelValue, ModelNotFound, NotMeasured
 from penstock.interval import iso
+from penstock.ledger.label_sources import read_label_source
+from penstock.ledger.migrations import has_ledger
 from penstock.ledger.paired_runs import PairedRuns, RunPair, find_pairs
 from penstock.ledger.profiles import list_alarms
 from penstock.models.measuring import make_question
@@ -28,8 +30,20 @@ from penstock.spec.pipeline import Pipeline
 
 DECIMALS = 6
 """Of a metric. Databases add rows in any order, so the last digits of a sum differ."""
-Bounds = Mapping[str, datetime | None]
-"""By pipeline: the end of the newest interval that counts. None: all."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What counts of one pipeline."""
+
+    until: datetime | None = None
+    """The end of the newest interval. None: all."""
+    additions: int | None = None
+    """The number of the last transaction whose labels count. None: all."""
+
+
+Bounds = Mapping[str, Bound]
+"""By pipeline."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,9 @@ class PipelineEvidence:
     flips: int | None
     checks: tuple[Check, ...]
     runs: tuple[ComparedRuns, ...]
+    additions: int | None = None
+    """The number of the last transaction that had added labels, so that those that are collected later do not count.
+    None: the pipeline declares none, or the document is from before 0.2."""
 
     @property
     def passed(self) -> bool:
@@ -90,14 +107,13 @@ class Evidence:
             if not check.passed
         )
 
-    @property
-    def bounds(self) -> Bounds:
-        """The intervals that it is about."""
-        return read_bounds(self.to_json())
-
     def to_json(self) -> str:
         """Return the document."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        document = asdict(self)
+        for each in document["pipelines"]:
+            if each["additions"] is None:  # documents of older questions lack it, and their digest must stay
+                del each["additions"]
+        return json.dumps(document, sort_keys=True, ensure_ascii=False)
 
     @property
     def digest(self) -> str:
@@ -106,9 +122,9 @@ class Evidence:
 
 
 def read_bounds(document: str) -> Bounds:
-    """Return the intervals that a stored document is about."""
+    """Return the intervals and labels that a stored document is about."""
     return {
-        each["pipeline"]: datetime.fromisoformat(each["until"]) if each["until"] else None
+        each["pipeline"]: Bound(datetime.fromisoformat(each["until"]) if each["until"] else None, each.get("additions"))
         for each in json.loads(document)["pipelines"]
     }
 
@@ -129,11 +145,16 @@ class EvidenceReader:
 
         Args:
             as_of: Labels that were seen by then count.
-            bounds: The intervals to compare. None: all of them.
+            bounds: The intervals and labels to compare with. None: all of them.
         """
-        known = bounds or {}
         found = tuple(
-            self._gather_one(each, champion, candidate, as_of, known.get(each.name))
+            self._gather_one(
+                each,
+                champion,
+                candidate,
+                as_of,
+                self._bound_now(each) if bounds is None else bounds.get(each.name, Bound()),
+            )
             for each in self.promoting.pipelines
         )
         return Evidence(
@@ -147,15 +168,23 @@ class EvidenceReader:
             found,
         )
 
+    def _bound_now(self, pipeline: Pipeline) -> Bound:
+        """Return the bound of all intervals, and of the labels that have been collected."""
+        database = self.connect(pipeline.destination.connection)
+        if pipeline.labels is None:
+            return Bound()
+        source = read_label_source(database, pipeline.name) if has_ledger(database) else None
+        return Bound(additions=source.additions if source else 0)
+
     def _gather_one(
-        self, pipeline: Pipeline, champion: ModelPin, candidate: ModelPin, as_of: datetime, end: datetime | None
+        self, pipeline: Pipeline, champion: ModelPin, candidate: ModelPin, as_of: datetime, bound: Bound
     ) -> PipelineEvidence:
         promotion = pipeline.promotion
         assert promotion is not None
         database = self.connect(pipeline.destination.connection)
-        paired = _find_published_pairs(database, pipeline.name, champion, candidate, end)
+        paired = _find_published_pairs(database, pipeline.name, champion, candidate, bound.until)
         pairs = paired.pairs if paired else ()
-        shown = self._measure(database, pipeline, paired, as_of) if paired else _NOTHING
+        shown = self._measure(database, pipeline, paired, as_of, bound.additions) if paired else _NOTHING
         ends = [pair.a.interval_end for pair in pairs if pair.a.interval_end is not None]
         return PipelineEvidence(
             pipeline.name,
@@ -166,11 +195,14 @@ class EvidenceReader:
             shown.flips,
             judge_gate(promotion.require, shown),
             tuple(ComparedRuns(pair.label, pair.a.run_id, pair.b.run_id) for pair in pairs),
+            bound.additions,
         )
 
-    def _measure(self, database: Database, pipeline: Pipeline, paired: PairedRuns, as_of: datetime) -> Shown:
+    def _measure(
+        self, database: Database, pipeline: Pipeline, paired: PairedRuns, as_of: datetime, additions: int | None
+    ) -> Shown:
         rows = compare_rows(database, pipeline, paired, {})
-        labelled, metrics, problem = self._measure_labelled(database, pipeline, rows, as_of)
+        labelled, metrics, problem = self._measure_labelled(database, pipeline, rows, as_of, additions)
         drifted, uncounted = _read_drift(database, pipeline, paired.pairs)
         return Shown(
             len(paired.pairs),
@@ -184,23 +216,25 @@ class EvidenceReader:
         )
 
     def _measure_labelled(
-        self, database: Database, pipeline: Pipeline, rows: PairedRows, as_of: datetime
+        self, database: Database, pipeline: Pipeline, rows: PairedRows, as_of: datetime, additions: int | None
     ) -> tuple[int, dict[str, tuple[float, float]], str]:
         """Return the number of labelled rows, the metrics of both on them, and why there are none."""
         if pipeline.labels is None:
             return 0, {}, ""
-        question = make_question(pipeline, self.settings, self.registry, as_of, as_of)
+        asked = make_question(pipeline, self.settings, self.registry, as_of, as_of)
+        question = replace(asked, upto=additions)
         try:
             found = measure_labelled(database, rows, question)
         except (LabelValue, ModelNotFound, NotMeasured) as error:
             return 0, {}, str(error)
         if found is None:
-            return 0, {}, "no label was collected, or the model is a ranking"
+            return 0, {}, "no label was collected, or the model is neither binary nor a regression"
         both = {
             name: (round(found.metrics_a[name].value, DECIMALS), round(found.metrics_b[name].value, DECIMALS))
             for name in sorted(found.metrics_a.keys() & found.metrics_b.keys())
         }
-        return found.judged, both, ""
+        problem = found.pruned.describe(pipeline.timezone) if found.pruned and not found.judged else ""
+        return found.judged, both, problem
 
 
 _NOTHING = Shown(0, 0, 0, {}, None, (), 0, "no interval was scored by both")

@@ -11,8 +11,9 @@ import pyarrow as pa
 from penstock.database.connections import Database
 from penstock.database.types import ExactNumber
 from penstock.errors import NotMeasured
-from penstock.labels.judged_rows import Question, SliceSums, floats_of, judge_scores, score_column
+from penstock.labels.judged_rows import Question, SliceSums, floats_of, has_lost_labels, judge_scores, score_column
 from penstock.labels.key_text import write_key_forms
+from penstock.labels.performance import PrunedLabels, find_pruned
 from penstock.ledger.label_sources import read_label_source
 from penstock.ledger.paired_runs import RunPair
 from penstock.monitor.estimates import Estimate
@@ -31,33 +32,39 @@ class LabelledAgreement:
     """Those of them that are in the metrics."""
     metrics_a: dict[str, Estimate]
     metrics_b: dict[str, Estimate]
+    pruned: PrunedLabels | None = None
+    """Runs of A whose rows are left out, for their labels were pruned."""
 
 
 def measure_labelled(database: Database, rows: PairedRows, question: Question) -> LabelledAgreement | None:
     """Measure both scorings on the rows that both scored.
 
-    None where no label was collected, where no score is in both, and for rankings and survival models, whose rows are
-    not judged one by one.
+    None where no label that counts was collected, where no score is in both, and for rankings and survival models,
+    whose rows are not judged one by one.
 
     Raises:
         LabelValue: a label of a binary model is neither 0 nor 1.
         NotMeasured: the scores are no probabilities, or the two models solve unlike problems.
     """
     column = score_column(question.pipeline)
-    if column not in rows.columns.scores or read_label_source(database, question.pipeline.name) is None:
+    source = read_label_source(database, question.pipeline.name)
+    if column not in rows.columns.scores or source is None or question.upto == 0:
         return None
     together = ("ranking", *SURVIVAL)
     if any(question.problem_of(run) in together for pair in rows.paired.pairs for run in (pair.a, pair.b)):
         return None
     sums: list[SliceSums | None] = [None, None]
     for pair, values in rows.read_scores(column):
+        if has_lost_labels(pair.a, source):
+            continue
         for side, part in enumerate(_sum_up(database, rows, question, pair, values)):
             known = sums[side]
             sums[side] = part if known is None else known + part
     one, other = sums
+    pruned = find_pruned(database, [pair.a for pair in rows.paired.pairs])
     if one is None or other is None:
-        return None
-    return LabelledAgreement(column, one.scored, one.judged, one.sums.metrics(), other.sums.metrics())
+        return LabelledAgreement(column, 0, 0, {}, {}, pruned) if pruned else None
+    return LabelledAgreement(column, one.scored, one.judged, one.sums.metrics(), other.sums.metrics(), pruned)
 
 
 def _sum_up(

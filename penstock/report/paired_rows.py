@@ -180,7 +180,7 @@ class PairedRows:
         else:
             outputs = [name for name in named if name in a.columns.keys() & b.columns.keys()]
         kinds = {name: sa.Text() if name in self._unlike else a.columns[name].type for name in outputs}
-        scores = {name: kind for name, kind in kinds.items() if _is_score(kind) and _is_score(b.columns[name].type)}
+        scores = {name: kind for name, kind in kinds.items() if all(map(_is_score, (*a.types(name), *b.types(name))))}
         return OutputColumns(
             a.key,
             scores,
@@ -205,7 +205,9 @@ class PairedRows:
                 shown = sa.cast(value, sa.Text) if name in self._unlike else value
                 chosen.append(shown.label(self._label(side, name)))
         for name in self._group_columns:
-            chosen.append(self._a.select(a, place_a, name).label(self._label("group", name)))
+            value = self._a.select(a, place_a, name)
+            shown = sa.cast(value, sa.Text) if name in self._unlike else value
+            chosen.append(shown.label(self._label("group", name)))
         return (
             sa.select(run_a.c.run_id.label("run_a"), a.c.partition.label("partition"), *chosen)
             .select_from(joined)
@@ -224,9 +226,10 @@ class PairedRows:
 
     @cached_property
     def _unlike(self) -> frozenset[str]:
-        """The columns whose values cannot be compared as they are: text and a flag, for example. Both become text."""
-        a, b = self._a.columns, self._b.columns
-        return frozenset(name for name in a.keys() & b.keys() if _family(a[name].type) != _family(b[name].type))
+        """The columns whose values cannot be compared as they are: text and a flag, for example. All become text."""
+        named = self._a.columns.keys() | self._b.columns.keys()
+        families = {name: {*map(_family, (*self._a.types(name), *self._b.types(name)))} for name in named}
+        return frozenset(name for name, found in families.items() if len(found) > 1)
 
     @cached_property
     def _group_columns(self) -> tuple[str, ...]:

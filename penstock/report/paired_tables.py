@@ -26,7 +26,8 @@ class SideTables:
     """The tables of one side's runs. There are several if the pipeline has written to another one in between."""
 
     columns: dict[str, sa.Column[Any]]
-    tables: dict[Place, set[str]]
+    """Those of all tables. The tables may have a column in several types."""
+    tables: dict[Place, Columns]
     """The columns of each table."""
     rows: dict[str, int]
     """By run: its rows."""
@@ -40,9 +41,13 @@ class SideTables:
     def name_table(self) -> str:
         return f"{next(iter(self.tables))[1]}__history"
 
+    def types(self, name: str) -> list[sa.types.TypeEngine[Any]]:
+        """Return the type of a column in each table that has it."""
+        return [columns[name].type for columns in self.tables.values() if name in columns]
+
     def open(self, place: Place, alias: str) -> Any:
         """Return one of the tables as a part of a query."""
-        return _table_of(place, self.columns, alias)
+        return _table_of(place, self.tables[place], alias)
 
     def select(self, table: Any, place: Place, name: str) -> sa.ColumnElement[Any]:
         """Return a column of one of the tables, or NULL where this one lacks it."""
@@ -75,7 +80,7 @@ def read_tables(database: Database, side: Sequence[RunRecord], refuse: Refuse) -
             there = {c.name: c for c in stored_columns(connection, history) if c.name not in OWN_COLUMNS}
         require_same_key(found.columns or there, there, history.name, refuse)
         found.columns.update(there)
-        found.tables[place] = set(there)
+        found.tables[place] = there
         table = _table_of(place, there, "rows_of")
         counts = [sa.func.count(table.c[name]) for name in there]
         of_runs = table.c.run_id.in_([run.run_id for run in some])

@@ -91,7 +91,7 @@ def _show_performance(status: PipelineStatus) -> list[Block]:
     trend = status.performance
     assert trend is not None
     total, count = trend.total, plural(len(trend.points), "interval")
-    what = f": {trend.metric} {total.value:.4f} ({total.low:.4f} to {total.high:.4f}) over {count}"
+    what = f": {trend.metric} {total.value:.4f} ({total.describe_range()}) over {count}"
     covered = f", {trend.coverage:.0%} labelled{', provisional' if trend.provisional else ''}"
     alerts = [Alert(f"{status.pipeline}: {message}") for message in trend.alerts]
     return [Paragraph((Strong(status.pipeline), what + covered)), *alerts, Trend(trend.metric, trend.points)]

@@ -1,6 +1,7 @@
 """A metric from interval to interval as SVG: a line with its 95 % intervals."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from penstock.labels.trend import TrendPoint
 
@@ -13,8 +14,11 @@ _SHOWN = 8
 
 
 def draw_trend(points: Sequence[TrendPoint]) -> str:
-    """Draw the points. Those whose labels may still come are hollow."""
-    low, high = min(p.estimate.low for p in points), max(p.estimate.high for p in points)
+    """Draw the points. Those whose labels may still come are hollow. Those of too few rows have no interval."""
+    values = [p.estimate.value for p in points]
+    bounds = [(p.estimate.low, p.estimate.high) for p in points]
+    low = min([*values, *(low for low, _ in bounds if low is not None)])
+    high = max([*values, *(high for _, high in bounds if high is not None)])
     span = (high - low) or 1.0
 
     def x(number: int) -> float:
@@ -23,13 +27,14 @@ def draw_trend(points: Sequence[TrendPoint]) -> str:
     def y(value: float) -> float:
         return _TOP + _HEIGHT * (1 - (value - low) / span)
 
-    upper = [(x(i), y(p.estimate.high)) for i, p in enumerate(points)]
-    lower = [(x(i), y(p.estimate.low)) for i, p in enumerate(points)]
-    middle = [(x(i), y(p.estimate.value)) for i, p in enumerate(points)]
-    drawn = [
-        f'<polygon points="{_join([*upper, *reversed(lower)])}" fill="{_BLUE}" fill-opacity="0.2"/>',
-        f'<polyline points="{_join(middle)}" fill="none" stroke="{_BLUE}" stroke-width="2.5"/>',
-    ]
+    middle = [(x(i), y(value)) for i, value in enumerate(values)]
+    drawn = []
+    for known, some in groupby(enumerate(bounds), lambda each: None not in each[1]):
+        if known:  # a band over each stretch of points with an interval
+            ends = [(x(i), y(low or 0.0), y(high or 0.0)) for i, (low, high) in some]
+            outline = [*((at, top) for at, _, top in ends), *((at, bottom) for at, bottom, _ in reversed(ends))]
+            drawn.append(f'<polygon points="{_join(outline)}" fill="{_BLUE}" fill-opacity="0.2"/>')
+    drawn.append(f'<polyline points="{_join(middle)}" fill="none" stroke="{_BLUE}" stroke-width="2.5"/>')
     for (left, top), point in zip(middle, points, strict=True):
         fill = "none" if point.provisional else _BLUE
         drawn.append(f'<circle cx="{left:.1f}" cy="{top:.1f}" r="4" fill="{fill}" stroke="{_BLUE}" stroke-width="2"/>')

@@ -176,13 +176,18 @@ def _describe_alarm(profile: ColumnProfile, reference: _Reference, drift: Drift,
     severity, measured = profile.alarm, measure_drift(profile)
     assert severity is not None
     assert measured is not None
-    limits = {"psi": f"PSI below {drift.distance.psi:g}", "nulls": f"NULLs within {drift.distance.nulls:.3g}"}
-    label = f"`{profile.column}`: {' and '.join(limits[name] for name in exceeded)}"
+    label = describe_limits(profile.column, drift, exceeded)
     assert profile.baseline is not None
     of_model = f"the reference rows of {profile.baseline.name}" if drift.against == MODEL else reference.text
     observed = f"{describe_distance(measured)}, against {of_model}"
     outcome: Outcome = "halted" if severity == "critical" else "noted"
     return Validation(DRIFT, label, severity, profile.counts.rows, 0, outcome, observed, unit="values")
+
+
+def describe_limits(column: str, drift: Drift, exceeded: Sequence[str]) -> str:
+    """Write the limits that a column has exceeded."""
+    limits = {"psi": f"PSI below {drift.distance.psi:g}", "nulls": f"NULLs within {drift.distance.nulls:.3g}"}
+    return f"`{column}`: {' and '.join(limits[name] for name in exceeded)}"
 
 
 def describe_distance(measured: ColumnDrift) -> str:

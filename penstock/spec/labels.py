@@ -15,6 +15,7 @@ Metric = Literal[
     "log_loss",
     "brier",
     "calibration",
+    "accuracy",
     "mae",
     "rmse",
     "bias",
@@ -52,8 +53,9 @@ class Labels(Part):
     """A source with one row for each label. Its `key` has the columns of the pipeline's key."""
     value: SqlExpression = Field(examples=["case when status = 'fraud' then 1 else 0 end"])
     """The label of a row of the source, as a DuckDB expression over its columns. A NULL takes an earlier label back.
-    For a binary model it is 1 or 0, or a boolean, for a ranking the relevance, and for a survival model the time of the
-    event, or less than 0 where none was seen until that time."""
+    For a binary model it is 1 or 0, or a boolean, for a model with several classes the class as text or number, for a
+    ranking the relevance, and for a survival model the time of the event, or less than 0 where none was seen until that
+    time."""
     seen_at: Column = Field(examples=["reported_at"])
     """Column of the source with the time at which the label became known. A later row of a key replaces its label."""
     lookback: Duration = Field(default=timedelta(days=1), examples=["7d"])

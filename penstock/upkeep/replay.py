@@ -26,7 +26,7 @@ from penstock.monitor.drift import judge_profiles, measure_drift
 from penstock.privacy.masking import MaskingPolicy
 from penstock.quality import columns_needed, judge_whole
 from penstock.run.audit import judge_refused
-from penstock.run.drift import DRIFT, describe_distance
+from penstock.run.drift import DRIFT, describe_distance, describe_limits
 from penstock.run.history_table import history_name
 from penstock.run.validate import sample_rows
 from penstock.run_types import ColumnProfile, Validation, Verdict
@@ -104,10 +104,10 @@ def replay(
 
 def _judge_drift(profiles: Mapping[str, ColumnProfile], drift: Drift) -> Iterator[Validation]:
     """Yield the columns that have drifted by other limits. Each would halt the run."""
-    for column in judge_profiles(profiles.values(), drift):
+    for column, exceeded in judge_profiles(profiles.values(), drift).items():
         measured = measure_drift(profiles[column])
         assert measured is not None
-        label, observed = f"`{column}`: PSI below {drift.distance.psi:g}", describe_distance(measured)
+        label, observed = describe_limits(column, drift, exceeded), describe_distance(measured)
         rows = profiles[column].counts.rows
         yield Validation(DRIFT, label, "critical", rows, 0, "halted", observed, unit="values")
 

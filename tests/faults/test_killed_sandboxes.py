@@ -17,6 +17,7 @@ VIEW = f"card_risk_scores__sandbox_{SANDBOX}"
 APART = 40
 """Every so many boundaries are tried without `soak`."""
 soak = pytest.mark.soak
+EACH = [pytest.param(name, marks=[] if name == "sqlite" else [soak]) for name in DIALECTS]
 
 
 def points(trial: Trial, how: How) -> list[int]:
@@ -38,7 +39,7 @@ def check_production(trial: Trial, before: Found) -> None:
 
 
 @pytest.mark.parametrize("share", [pytest.param(n, marks=[soak] if n else []) for n in range(APART)])
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", EACH)
 def test_a_sandbox_killed_before_any_statement_is_healed_by_its_next_run(
     scenes: Callable[[str], Scene], dialect: str, share: int, tell: Tell
 ) -> None:
@@ -60,7 +61,7 @@ def test_a_sandbox_killed_before_any_statement_is_healed_by_its_next_run(
     tell(f"kill -9 of a sandbox before a statement, share {share}", dialect, f"{len(kills)} of {len(kills)} healed")
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", EACH)
 def test_the_end_of_a_sandbox_killed_before_any_statement_is_completed_by_the_next(
     scenes: Callable[[str], Scene], dialect: str, tell: Tell
 ) -> None:

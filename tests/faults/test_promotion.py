@@ -36,10 +36,13 @@ def moves_of(trial: Trial) -> list[str]:
     return [move.evidence for move in history if move.alias == "champion" and move.evidence]
 
 
+@pytest.mark.parametrize(
+    "dialect", [pytest.param(name, marks=[] if name == "sqlite" else [pytest.mark.soak]) for name in DIALECTS]
+)
 def test_a_promotion_killed_around_a_write_moves_the_alias_once(
-    make_scored: Callable[[str], Trial], tell: Tell
+    make_scored: Callable[[str], Trial], dialect: str, tell: Tell
 ) -> None:
-    trial = make_scored("sqlite")
+    trial = make_scored(dialect)
     undisturbed = trial.run(how="promote")
     assert undisturbed.state == "settle", undisturbed
     written = ("before COMMIT", "after COMMIT", "before WRITE aliases", "after WRITE aliases")
@@ -59,7 +62,7 @@ def test_a_promotion_killed_around_a_write_moves_the_alias_once(
         assert moves_of(trial)[-1] == newest.digest
         assert trial.scene.registry.aliases("card-risk")["champion"] == "2"
         assert verify_ledger(trial.warehouse) == ()
-    tell("kill -9 around a write of a promotion", "sqlite", f"{len(points)} of {len(points)} moved the alias once")
+    tell("kill -9 around a write of a promotion", dialect, f"{len(points)} of {len(points)} moved the alias once")
 
 
 @pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "duckdb"])

@@ -17,6 +17,7 @@ from penstock.ledger.reader import list_runs
 from penstock.models.training import train
 from penstock.privacy.masking import make_masking
 from penstock.spec.yaml_file import load_pipeline
+from penstock.upkeep.prune import plan_prune, prune
 from tests.conftest import DIALECTS
 from tests.driver import Driver
 from tests.integration.test_labels import LABELS, NOW, Shop, guess_labels
@@ -75,6 +76,32 @@ def test_without_collected_labels_the_rest_is_compared(make_place: Callable[...,
     restate_with_second_version(shop)
 
     assert compare(shop)["labelled"] is None
+
+
+def test_intervals_whose_labels_were_pruned_are_left_out_and_named(make_place: Callable[..., Place]) -> None:
+    labels = LABELS.replace("mature: 20d", "mature: 1d\n  missing: negative")  # a pruned label would become negative
+    shop = Shop(make_place(spec=f"{SPEC}{labels}retention: {{labels: 30d}}\n"))
+    shop.score()
+    days = shop.scores("payment_id - 1")
+    shop.report([(key, 1, NOW - timedelta(hours=30) if day < 500 else NOW) for key, day in days.items()])
+    shop.collect()
+    restate_with_second_version(shop)
+    prune(shop.warehouse, plan_prune(shop.warehouse, shop.pipeline, NOW + timedelta(days=30, hours=-13)))
+
+    told = invoke(shop)
+    labelled = compare(shop)["labelled"]
+    measured = CliRunner().invoke(
+        app, ["monitor", "performance", str(shop.place.spec), "--as-of", "2026-02-20", "--model", "2", "--json"]
+    )
+
+    gone = "labels seen before 2026-01-03 12:00 UTC are pruned; 2 runs of older intervals are left out"
+    assert gone in told
+    assert (labelled["judged"], labelled["pruned"]["runs"]) == (250, 2)
+    assert labelled["metrics_a"]["calibration"]["value"] < 0  # all labels that are left are 1
+    assert labelled["metrics_a"]["pr_auc"]["value"] == 1
+    [first] = json.loads(measured.stdout)
+    assert (first["runs"], first["rows_judged"]) == (1, 250)
+    assert gone in measured.stderr
 
 
 def compare(shop: Shop) -> Any:

@@ -260,3 +260,26 @@ def test_a_million_rows_are_compared_in_bounded_memory(warehouse: Database, tmp_
     *counted, grown = map(int, done.stdout.split())
     assert counted == [million, million, flips, flips]
     assert grown < MOST_MEGABYTES[warehouse.dialect]
+
+
+def test_a_side_with_runs_in_two_tables_of_other_types_is_compared(warehouse: Database) -> None:
+    """People have changed `destination.table` and a decision in between: text and a flag, whole numbers and others."""
+    before, after = (f"scores_{next(_tables)}" for _ in range(2))
+    old = [{"key": k, "score": k / 8, "decision": "true" if k < 4 else "stop", "band": k} for k in range(1, 7)]
+    new = [{"key": k, "score": k / 4, "decision": k < 4, "band": k / 2} for k in range(1, 7)]
+    pairs = [
+        (write_run(warehouse, table, day, ("key",), name), write_run(warehouse, table, day, ("key",), name))
+        for day, (name, table) in enumerate([(before, pa.Table.from_pylist(old)), (after, pa.Table.from_pylist(new))])
+    ]
+    crossed = write_run(warehouse, pa.Table.from_pylist(old), 2, ("key",), before)
+    pairs.append((crossed, write_run(warehouse, pa.Table.from_pylist(new), 2, ("key",), after)))
+
+    rows = join_runs(warehouse, *pairs)
+
+    assert [(each.both, each.flips) for each in rows.pairs] == [(6, 0), (6, 0), (6, 6)]
+    assert set(rows.columns.scores) == {"score"}
+    assert set(rows.columns.decisions) == {"decision", "band"}
+    assert compare_score(rows, "score").rows == 18
+    assert compare_decision(rows, "band").flips == 6
+    flips = [flip for batch in rows.read_flips() for flip in batch]
+    assert {flip["a_decision"] for flip in flips} == {"true", "stop"}

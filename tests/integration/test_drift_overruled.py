@@ -10,7 +10,7 @@ from penstock.spec.drift import Drift
 from penstock.upkeep.acceptance import accept_run
 from penstock.upkeep.replay import NewLimits, replay
 from penstock.upkeep.verify import verify_ledger
-from tests.integration.test_drift import change_payments, driver_of, spec_with
+from tests.integration.test_drift import PAYMENTS, change_payments, change_payments_where, driver_of, spec_with
 from tests.shop import START, Place
 
 MakePlace = Callable[..., Place]
@@ -53,6 +53,17 @@ def test_another_limit_of_drift_is_judged_on_stored_profiles(make_place: MakePla
 
     assert halts(0.25) == [False, True]
     assert halts(1000.0) == [False, False]
+
+
+def test_a_replay_names_the_limit_that_is_exceeded(make_place: MakePlace) -> None:
+    place = make_place(spec=spec_with("{watch: {items: warning}}"), days=1, a_day=600)
+    change_payments_where(place, PAYMENTS.c.payment_id % 10 == 0, items=None)
+    driver = driver_of(place)
+    driver.run(START + timedelta(days=1))
+
+    [replayed] = replay(place.warehouse, driver.pipeline, NewLimits(drift=driver.pipeline.drift))
+
+    assert [each.expectation for each in replayed.validations] == ["`items`: NULLs within 0.05"]
 
 
 def test_runs_without_profiles_are_named(make_place: MakePlace) -> None:

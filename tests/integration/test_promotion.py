@@ -1,5 +1,6 @@
 """A promotion from its evidence to the move of the alias: once or not at all, whatever happens in between."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -7,16 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from penstock.cli.app import app
+from penstock.database.connections import close_engines
 from penstock.errors import NoPromotion, PromotionsDiffer, SpecError
+from penstock.ledger.migrations import migrate
+from penstock.ledger.promotions import PromotionRecord, ask, list_promotions, read_newest
 from penstock.ledger.reader import list_runs
+from penstock.ledger.tables import promotions
 from penstock.ledger.writer import withdraw
 from penstock.promotion.card import describe_question, evidence_card
 from penstock.promotion.specs import find_promoting
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.upkeep.verify import verify_ledger
+from tests.compared import open_warehouse
 from tests.conftest import DIALECTS
 from tests.promotions import NOW, PROMOTING, PromotingShop, make_promoting_shop, register_challenger
 from tests.shop import Place
@@ -63,6 +70,30 @@ def test_new_labels_leave_the_evidence_as_it_was_shown(shop: PromotingShop) -> N
     shop.report_labels(seen=NOW + timedelta(hours=1))
 
     assert shop.answer(after=DAY).step == "settle"
+
+
+def test_labels_that_are_collected_late_leave_the_evidence_as_it_was_shown(shop: PromotingShop) -> None:
+    """They were seen before the question was asked, and nobody knew them."""
+    shop.advance()
+    shop.correct_label(1, seen=NOW - timedelta(hours=12))
+
+    moved = shop.answer(after=DAY)
+
+    assert (moved.step, shop.states()) == ("settle", ["moved"]), moved.why
+
+
+def test_a_question_without_the_number_of_the_last_collection_can_be_answered(shop: PromotingShop) -> None:
+    """Earlier versions asked it."""
+    asked = shop.advance().record
+    assert asked is not None
+    document = json.loads(asked.evidence)
+    del document["pipelines"][0]["additions"]
+    older = json.dumps(document, sort_keys=True, ensure_ascii=False)
+    with shop.shop.warehouse.writing() as connection:
+        digest = hashlib.sha256(older.encode()).hexdigest()
+        connection.execute(sa.update(promotions).values(evidence=older, digest=digest))
+
+    assert shop.answer().step == "settle"
 
 
 def test_labels_that_turn_against_the_challenger_end_the_question(shop: PromotingShop) -> None:
@@ -122,7 +153,21 @@ def test_a_question_lapses_and_a_late_answer_moves_nothing(shop: PromotingShop) 
     assert shop.states() == ["lapsed", "waiting"]
 
 
-def test_another_flow_run_leaves_the_question_alone_and_takes_over_from_a_dead_one(shop: PromotingShop) -> None:
+def test_another_flow_run_leaves_an_answer_in_time_to_the_resumed_one(shop: PromotingShop) -> None:
+    """The schedule may look between the answer and the moment at which a worker starts the flow run that asked."""
+    resumed = {"one": NOW + DAY}
+    shop.advance()
+
+    looks = shop.advance(4 * DAY, flow_run="two", can_answer=lambda _: True, find_resumption=resumed.get)
+    moved = shop.answer(after=DAY)
+
+    assert (looks.step, looks.ended, moved.step) == ("nothing", (), "settle"), looks.why
+    assert (shop.states(), shop.moves) == (["moved"], [("1", "2", "Ada")])
+
+
+def test_another_flow_run_leaves_the_question_the_question_alone_and_takes_over_from_a_dead_one(
+    shop: PromotingShop,
+) -> None:
     shop.advance()
 
     leaves = shop.advance(flow_run="two", can_answer=lambda _: True)
@@ -230,3 +275,19 @@ def test_the_check_names_a_metric_that_the_model_never_has(
 
     assert "promotion: `card-risk@champion` to card-risk@challenger by 1 pipeline, a person approves" in good.stdout
     assert "`rmse` is never measured for card-risk/1, which is a classification" in bad.stdout
+
+
+def test_the_newest_question_of_an_alias_is_that_of_the_highest_number(database_url: Callable[[str, str], str]) -> None:
+    """The second one was asked by a machine whose clock is an hour slow."""
+    warehouse = open_warehouse(database_url("sqlite", "warehouse"))
+    migrate(warehouse)
+    for number, asked_at in ((1, NOW), (2, NOW - timedelta(hours=1))):
+        about = ("risk", "champion", number, "1", "2")
+        assert ask(warehouse, PromotionRecord(*about, "lapsed", "{}", f"d{number}", "", asked_at, asked_at + DAY))
+
+    newest = read_newest(warehouse, "risk", "champion")
+
+    assert newest is not None
+    assert newest.number == 2
+    assert [each.number for each in list_promotions(warehouse, "risk", "champion")] == [2, 1]
+    close_engines()

@@ -1,12 +1,17 @@
 """The flow that promotes: deployed for each model, beside the pipelines of the same name, and run without a worker."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.states import Scheduled
 
 from penstock.deployments.deploy.automations import define_lapse_automation
+from penstock.ledger.tables import promotions
+from penstock.promotion.decision import Answer
 from penstock.promotion.specs import group_by_model
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.tasks.deployed import PROMOTION_ENTRYPOINT, list_ours, read_schedule_states
@@ -78,6 +83,37 @@ def test_the_flow_says_why_nobody_is_asked_or_moves_the_alias(
     assert shop.moves == [("1", "2", "penstock (approval: none)")]
     assert unknown.is_failed()
     assert "no pipeline has a `promotion:` for the model `other`" in (unknown.message or "")
+
+
+@pytest.mark.slow
+def test_an_answer_is_dated_by_the_resumption_of_the_flow_run_that_asked(
+    make_place: Callable[..., Place],
+    prefect_client: SyncPrefectClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker may start it after the time for answers is over, and the schedule may look in between."""
+    from penstock.flows.promotion import promote
+    from penstock.tasks.asked import read_asked_promotion
+    from penstock.tasks.promotion import advance_promotion, find_resumption
+
+    monkeypatch.setenv("PENSTOCK_PIPELINES", str(tmp_path))
+    shop = make_promoting_shop(make_place)
+    asking, other = (prefect_client.create_flow_run(promote, parameters={"model": "card-risk"}) for _ in range(2))
+    asked = read_asked_promotion("card-risk", ask_again=False)
+    assert advance_promotion.fn(asked, str(asking.id), None).step == "wait"
+    prefect_client.set_flow_run_state(asking.id, Scheduled(name="Resuming"), force=True)
+    resumed_at = find_resumption(prefect_client, str(asking.id))
+    assert resumed_at is not None
+    with shop.shop.warehouse.writing() as connection:  # the time ends as soon as somebody has answered
+        connection.execute(sa.update(promotions).values(answer_until=resumed_at))
+
+    looks = advance_promotion.fn(asked, str(other.id), None)
+    moved = advance_promotion.fn(asked, str(asking.id), Answer(1, True, "Ada", "", datetime.now(UTC)))
+
+    assert (looks.step, looks.ended) == ("nothing", ()), looks.why
+    assert (moved.step, shop.moves) == ("settle", [("1", "2", "Ada")]), moved.why
+    assert shop.records()[0].answered_at == resumed_at
 
 
 def test_a_question_lapses_by_an_automation_after_its_time() -> None:

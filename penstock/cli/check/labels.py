@@ -32,21 +32,22 @@ def check_labels(
     declared = pipeline.labels
     if declared is None:
         return
-    import numpy as np
-
     from penstock.interval import DataInterval
     from penstock.labels.collect import EARLIEST
-    from penstock.labels.judged_rows import check_values
+    from penstock.labels.label_values import check_values, number_labels, refuse_negative
     from penstock.labels.read_labels import sample_labels
     from penstock.models.measuring import solved_problem
 
     with report.about(SUBJECT):
-        problem = solved_problem(models[pipeline.steps[-1].name].manifest) if models else None
+        manifest = models[pipeline.steps[-1].name].manifest if models else None
+        problem = solved_problem(manifest) if manifest else None
+        text = manifest is None or bool(manifest.classes)
         span = DataInterval(EARLIEST, datetime.now(UTC))
-        found = sample_labels(pipeline, declared, connect, span, settings.statement_seconds, ROWS)
+        found = sample_labels(pipeline, declared, connect, span, settings.statement_seconds, ROWS, text=text)
         values = [value for label in found.labels if (value := json.loads(label.value)) is not None]
-        if problem is not None:
-            check_values(pipeline, problem, np.array(values, np.float64))
+        if problem is not None and manifest is not None:
+            refuse_negative(pipeline, problem)
+            check_values(pipeline, problem, number_labels(pipeline, problem, values, manifest.classes))
         if found.without_key:
             report.note(SUBJECT, f"{plural(found.without_key, 'row')} of the sample without a key, the label of no row")
         if not found.labels:

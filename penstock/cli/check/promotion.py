@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 _METRICS = {
     "classification": ("auc", "pr_auc", "log_loss", "brier"),
     "regression": ("mae", "rmse"),
-    "ranking": (),
 }
-"""The metrics that a promotion can compare, by what the model solves."""
+"""The metrics that a promotion can compare, by what the model solves. Of other problems it compares none."""
 
 
 def check_promotion(pipeline: "Pipeline", settings: "Settings", manifest: "Manifest", report: CheckReport) -> None:
@@ -32,9 +31,10 @@ def check_promotion(pipeline: "Pipeline", settings: "Settings", manifest: "Manif
             promoting = find_promoting(settings.pipelines, manifest.name)
         problem = solved_problem(manifest) if promotion.require.metrics else ""
         for metric in promotion.require.metrics:
-            if metric not in _METRICS[problem]:
+            compared = _METRICS.get(problem, ())
+            if metric not in compared:
                 what = f"`{metric}` is never measured for {manifest.label}, which is a {problem}; "
-                known = ", ".join(f"`{name}`" for name in _METRICS[problem]) or "no metric"
+                known = ", ".join(f"`{name}`" for name in compared) or "no metric"
                 report.problem("promotion", f"{what}promotions of it compare {known}")
         who = "a person approves" if promotion.approval == "person" else "no person is asked"
         shared = plural(len(promoting.pipelines), "pipeline")

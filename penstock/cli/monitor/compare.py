@@ -85,7 +85,7 @@ def compare_sides(
     if as_json:
         write_json(comparison_object(comparison))
         return
-    _print_comparison(comparison)
+    _print_comparison(comparison, spec.timezone)
     for line in written:
         console().print(line, markup=False, soft_wrap=True)
 
@@ -132,7 +132,7 @@ def _check_file(option: str, file: Path | None, formats: Sequence[str]) -> None:
         raise typer.BadParameter(f"{option} {file}: there is no folder {file.parent} to write to")
 
 
-def _print_comparison(comparison: "Comparison") -> None:
+def _print_comparison(comparison: "Comparison", zone: str) -> None:
     out = console()
     paired = comparison.paired
     out.print(f"{comparison.pipeline}: A is {paired.a.name}, B is {paired.b.name}", style="bold", markup=False)
@@ -144,6 +144,8 @@ def _print_comparison(comparison: "Comparison") -> None:
         out.print(_describe_ranks(ranks), markup=False)
     if comparison.labelled:
         _print_labelled(comparison.labelled)
+        if pruned := comparison.labelled.pruned:
+            out.print(pruned.describe(zone), style="yellow", markup=False, soft_wrap=True)
     for decision in comparison.decisions:
         _print_decision(decision)
     _print_flips(comparison)
@@ -217,8 +219,7 @@ def _print_labelled(labelled: "LabelledAgreement") -> None:
     table = make_table("metric", *numbers, right=numbers)
     for name, a in labelled.metrics_a.items():
         if (b := labelled.metrics_b.get(name)) is not None:
-            ranges = [f"{each.low:.4f} to {each.high:.4f}" for each in (a, b)]
-            table.add_row(name, f"{a.value:.4f}", ranges[0], f"{b.value:.4f}", ranges[1])
+            table.add_row(name, f"{a.value:.4f}", a.describe_range(), f"{b.value:.4f}", b.describe_range())
     if table.rows:
         console().print(table)
 

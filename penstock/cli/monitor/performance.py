@@ -8,7 +8,7 @@ import typer
 
 from penstock.cli.arguments import AsJson, End, PipelineName, Start, read_moment
 from penstock.cli.opening import ledger_connector, open_models, open_pipeline, open_settings
-from penstock.cli.output import console, make_table, write_json
+from penstock.cli.output import console, error_console, make_table, write_json
 from penstock.wording import plural
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def show_performance(
     from penstock.interval import as_utc
     from penstock.labels.performance import (
         add_up,
+        find_pruned,
         list_judged_runs,
         measure_as_of,
         read_performance,
@@ -71,6 +72,8 @@ def show_performance(
         found = read_performance(database, judged)
     else:
         found = measure_as_of(database, judged, question)
+        if pruned := find_pruned(database, judged):
+            error_console().print(pruned.describe(spec.timezone), style="yellow", markup=False, soft_wrap=True)
     totals = add_up(found, by)
     if as_json:
         write_json([_as_object(total, threshold, top) for total in totals])
@@ -134,7 +137,7 @@ def _print_total(total: "ModelPerformance", threshold: float, top: int | None) -
     console().print(f"{title}: {describe_coverage(total)}", markup=False, soft_wrap=True)
     table = make_table("metric", "value", "95 % interval", right=("value", "95 % interval"))
     for name, found in metrics.items():
-        table.add_row(name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}")
+        table.add_row(name, f"{found.value:.4f}", found.describe_range())
     if metrics:
         console().print(table)
     if expected := _expect(total, threshold):

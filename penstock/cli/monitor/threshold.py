@@ -100,7 +100,7 @@ def _add_up_bins(name: str, found: "list[RunPerformance]", model: str | None) ->
     mine = [each for each in live if model and model in (each.run.model, each.run.model_version)]
     bins = [each.all_rows.sums.bins for each in mine if isinstance(each.all_rows.sums, ClassificationSums)]
     if not bins:
-        why = "no published row has a label that counts" if not mine else "its model gives no probability"
+        why = "no published row has a label that counts" if not mine else "its model is not binary"
         raise NotMeasured(f"`{name}`", why, f"See `penstock monitor performance {name}`.")
     first, *others = bins
     return mine[-1].run.model, sum(others, first)

@@ -162,4 +162,14 @@ def test_a_regression_is_measured_as_scikit_learn_does() -> None:
         },
         abs=1e-9,
     )
-    assert all(e.low < e.value < e.high for e in added.metrics().values())
+    assert all((e.low or -1) < e.value < (e.high or -1) for e in added.metrics().values())
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(1, 1), (2, 400), (9, 9)])
+def test_with_few_rows_of_a_label_no_metric_has_an_interval(positives: int, negatives: int) -> None:
+    y = np.repeat([1.0, 0.0], [positives, negatives])
+
+    found = sum_rows("classification", np.linspace(0.9, 0.1, len(y)), y).metrics()
+
+    assert set(found) == {"auc", "pr_auc", "log_loss", "brier", "calibration"}
+    assert all(each.low is each.high is None for each in found.values())
