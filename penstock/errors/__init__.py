@@ -30,6 +30,7 @@ from penstock.errors.runs import (
     TakenOver,
 )
 from penstock.errors.seals import SealKeyUnknown
+from penstock.errors.serving import NotReady, RequestError, RowsRefused, ServeRefused, TooManyRequests, WrongValue
 from penstock.errors.sources import (
     AmbiguousColumns,
     BrokenArchive,
@@ -108,6 +109,12 @@ from penstock.errors.values import (
 )
 
 __all__ = [
+    "WrongValue",
+    "TooManyRequests",
+    "ServeRefused",
+    "RowsRefused",
+    "RequestError",
+    "NotReady",
     "AcceptRefused",
     "AccessDenied",
     "AliasMoved",
