@@ -38,6 +38,7 @@ from penstock.cli.monitor import command as monitor
 from penstock.cli.quarantine import command as quarantine
 from penstock.cli.run import command as run
 from penstock.cli.sandbox import command as sandbox
+from penstock.cli.tokens import command as tokens
 
 app = typer.Typer(
     name="penstock",
@@ -95,6 +96,7 @@ for module in (
     models,
     monitor,
     sandbox,
+    tokens,
     schema,
     deploy,
     pause,
