@@ -110,12 +110,6 @@ from penstock.errors.values import (
 )
 
 __all__ = [
-    "WrongValue",
-    "TooManyRequests",
-    "ServeRefused",
-    "RowsRefused",
-    "RequestError",
-    "NotReady",
     "AcceptRefused",
     "AccessDenied",
     "AliasMoved",
@@ -170,6 +164,7 @@ __all__ = [
     "NoWorkers",
     "NotAdditive",
     "NotMeasured",
+    "NotReady",
     "NothingScored",
     "ObjectChanged",
     "ObjectNotFound",
@@ -186,9 +181,12 @@ __all__ = [
     "Reading",
     "ReconciliationFailed",
     "RenameRefused",
+    "RequestError",
+    "RowsRefused",
     "RunNotFound",
     "SandboxRefused",
     "SealKeyUnknown",
+    "ServeRefused",
     "SettingsError",
     "SnapshotLost",
     "SourceChanged",
@@ -201,6 +199,7 @@ __all__ = [
     "TakenOver",
     "TerminalError",
     "TokenFileUnusable",
+    "TooManyRequests",
     "TooManySlices",
     "TransientError",
     "UnfitValue",
@@ -213,5 +212,6 @@ __all__ = [
     "WorkersDiffer",
     "WrongParameters",
     "WrongState",
+    "WrongValue",
     "nearest",
 ]

@@ -51,5 +51,9 @@ def read_row_types(
         relation = sql_relation(name, source, connect(source.connection), None, None)
         query = sa.select(*relation.columns).limit(0)
         present = {field.name: field.type for field in read(relation.database, query, relation.declared).schema}
-        types = present if types is None else {c: present.get(c, kind) if kind == NUMBER else kind for c, kind in types.items()}
+        types = (
+            present
+            if types is None
+            else {c: present.get(c, kind) if kind == NUMBER else kind for c, kind in types.items()}
+        )
     return types

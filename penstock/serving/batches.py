@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from penstock.errors import PenstockError
 from penstock.serving.scored_request import RequestRows, ScoredRequest
 
-Score = Callable[[Sequence[RequestRows]], list[ScoredRequest | PenstockError]]
+Score = Callable[[Sequence[RequestRows]], list[ScoredRequest | Exception]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Batches:
             try:
                 results = await loop.run_in_executor(self._thread, score, [each.request for each in batch])
             except Exception as error:  # noqa: BLE001 # whatever it is, each of its requests gets an answer
-                results = [error] * len(batch)
+                results = [error for _ in batch]
             for each, result in zip(batch, results, strict=True):
                 if each.answer.done():
                     continue  # the client has gone

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.database.types import TIMESTAMP
-from penstock.errors import RequestError, WrongValue, nearest
+from penstock.errors import RequestError, WrongValue
 
 _WHOLE = 2.0**53
 _INT64 = 2**63
@@ -58,7 +58,9 @@ class SourceColumns:
                 values = self._fill(name, values)
             if len(values) != rows:
                 raise RequestError(
-                    f"`{name}` has {len(values):,} values for {rows:,} rows", self.source, "Send one value for each row."
+                    f"`{name}` has {len(values):,} values for {rows:,} rows",
+                    self.source,
+                    "Send one value for each row.",
                 )
             arrays.append(self._array(name, kind, values))
         return pa.Table.from_arrays(arrays, schema=self._schema)
@@ -71,7 +73,9 @@ class SourceColumns:
         if name in self.required:
             row = next(number for number, value in enumerate(values) if value is _ABSENT)
             raise RequestError(
-                f"`{name}` is missing", self._place(row), "Send every column that is used; `null` where there is no value."
+                f"`{name}` is missing",
+                self._place(row),
+                "Send every column that is used; `null` where there is no value.",
             )
         return [None if value is _ABSENT else value for value in values]
 
@@ -89,7 +93,9 @@ class SourceColumns:
             try:
                 given.append(None if value is None else read(value))
             except ValueError as error:
-                raise WrongValue(f"`{name}` takes {_NAMES.get(kind, 'a number')}, and has {error}", self._place(number), _REMEDY) from None
+                raise WrongValue(
+                    f"`{name}` takes {_NAMES.get(kind, 'a number')}, and has {error}", self._place(number), _REMEDY
+                ) from None
         return pa.array(given, kind)
 
     def _place(self, row: int) -> str:
@@ -130,7 +136,9 @@ def describe_kind(value: Any) -> str:
         return "a boolean"
     if isinstance(value, int | float):
         return "a number"
-    return {str: "text", list: "a list", dict: "an object"}.get(type(value), "a value of another kind")
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "an object"
 
 
 def _is_number(value: Any) -> bool:

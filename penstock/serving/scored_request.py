@@ -75,6 +75,22 @@ class ScoredRequest:
         return self.partition.features.table.take(self._places)
 
     @property
+    def features_and_scores(self) -> pa.Table:
+        """The features of the scored rows, beside their outputs and decisions."""
+        rows, scored = self.features, self.scored
+        for name in scored.column_names:
+            if name not in rows.column_names:
+                rows = rows.append_column(name, scored[name])
+        return rows
+
+    @property
+    def outputs(self) -> pa.Table:
+        """The outputs and decisions of the scored rows."""
+        beside = {*self.pipeline.key, *self.pipeline.destination.keep} - set(self.pipeline.decide)
+        scored = self.scored
+        return scored.select([name for name in scored.column_names if name not in beside])
+
+    @property
     def _places(self) -> "pa.Array[Any]":
         return pa.array([each.place for each in self.outcomes if each.place is not None], pa.int64())
 

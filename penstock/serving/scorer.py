@@ -4,13 +4,14 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from penstock.database.unstorable import to_records
 from penstock.errors import FeaturesError, Halted, PenstockError, RequestError, RowsRefused
 from penstock.models.chain import judge_steps, score_step
+from penstock.models.needs import given_columns
 from penstock.models.scoring import score_features
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import to_json, validate_partition
@@ -22,7 +23,7 @@ from penstock.spec.pipeline import Pipeline
 if TYPE_CHECKING:
     from penstock.models.booster import ModelVersion
 
-Scored = ScoredRequest | PenstockError
+Scored = ScoredRequest | Exception
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Scorer:
         features query fails on.
 
         Returns:
-            A result or an error for each request.
+            A result, or a `PenstockError`, for each request.
         """
         if len(requests) > 1:
             try:
@@ -118,10 +119,10 @@ def find_outcomes(
         outcomes[at] = RowOutcome("refused", refusal=refusal)
     places = {tuple(row.values()): at for at, row in enumerate(keys.to_pylist())}
     for place, row in enumerate(scored.table.select(key).to_pylist()):
-        at = places.get(tuple(row.values()))
-        if at is None:
+        position = places.get(tuple(row.values()))
+        if position is None:
             raise _changed_key(pipeline)
-        outcomes[at] = RowOutcome("scored", place)
+        outcomes[position] = RowOutcome("scored", place)
     return tuple(outcomes)
 
 
@@ -145,9 +146,7 @@ def _changed_key(pipeline: Pipeline) -> FeaturesError:
     return FeaturesError(pipeline.name, "changes the type of the key. Select it as it is in the source.")
 
 
-def describe_scores(scored: ScoredRequest) -> list[dict[str, Any]]:
-    """Return the outputs and decisions of each scored row, by name, as JSON values."""
-    pipeline = scored.pipeline
-    left_out = {*pipeline.key, *pipeline.destination.keep} - set(pipeline.decide)
-    table = scored.partition.table
-    return table.select([name for name in table.column_names if name not in left_out]).to_pylist()
+def output_columns(scorer: Scorer) -> dict[str, str]:
+    """Return the outputs and decisions of each row, with the protocol's type of those that are numbers for sure."""
+    given = given_columns(scorer.pipeline, {step: model.manifest for step, model in scorer.models.items()})
+    return {name: "FP64" if kind == "float" else "BYTES" for name, kind in given.items()}

@@ -271,7 +271,8 @@ class Pipeline(Part):
     """When the challenger becomes the champion: what it must show, and who must approve. Without it aliases move by
     hand."""
     serve: Serve | None = Field(default=None, examples=[{"limit": {"rows": 100, "in_flight": 32}}])
-    """How requests are scored over HTTP. `penstock serve` serves the pipelines that have it, or those that it is given."""
+    """How requests are scored over HTTP. `penstock serve` serves the pipelines that have it, or those that it is
+    given."""
     retention: Retention = Field(default=Retention(), examples=[{"keep_runs": 2, "quarantine": "90d"}])
     """What `penstock prune` removes."""
     budget: Budget = Field(default=Budget(), examples=[{"rows": 5_000_000, "minutes": 90}])
