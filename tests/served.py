@@ -33,6 +33,6 @@ def serve_pipeline(place: Place, pipeline: Pipeline | None = None) -> ServedPipe
 def client_of(*served: ServedPipeline, guard: Guard | None = None, **options: Any) -> Iterator[TestClient]:
     """Give a client of a server of these pipelines."""
     guard = guard or Guard(("127.0.0.1",))
-    application = ServingApplication({each.name: each for each in served}, guard, "0", **options)
+    application = ServingApplication({each.name: each for each in served}, guard, **options)
     with TestClient(application.build(), HOST) as client:
         yield client

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+import penstock
 from penstock.errors import PenstockError, RequestError, RowsRefused
 from penstock.run_types import deciding_model
 from penstock.serving.answers import answer_rows, describe_pin, json_response
@@ -46,7 +47,6 @@ class ServingApplication:
 
     served: Mapping[str, ServedPipeline]
     guard: Guard
-    version: str
     poll_seconds: float = 5.0
     """Seconds between two looks at the aliases of the models."""
 
@@ -179,7 +179,8 @@ class ServingApplication:
         return PlainTextResponse(metrics.write(), media_type="text/plain; version=0.0.4")
 
     async def _describe_server(self, _request: Request) -> Response:
-        return json_response({"name": "penstock", "version": self.version, "extensions": ["binary_tensor_data"]})
+        described = {"name": "penstock", "version": penstock.__version__, "extensions": ["binary_tensor_data"]}
+        return json_response(described)
 
     async def _describe_model(self, request: Request) -> Response:
         scorer = self._find(request).ready

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import pyarrow as pa
 
@@ -20,6 +19,7 @@ from penstock.run.row_types import read_row_types
 from penstock.run.schema_contract import used_columns
 from penstock.run_types import Pins
 from penstock.serving.batches import Batches
+from penstock.serving.released import release_files
 from penstock.serving.request_rows import SourceColumns
 from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.serving.scorer import Scorer
@@ -147,17 +147,19 @@ class ServedPipeline:
 
     def _read_types(self) -> Mapping[str, dict[str, pa.DataType]]:
         """Return the types of each source's columns. They are read once."""
-        contracts = partial(read_contracts, self.connect(self.pipeline.destination.connection), self.pipeline.name)
-        known = contracts() if not self._types else None
-        for name in self.pipeline.sources if known else ():
-            assert known is not None
-            types = read_row_types(self.pipeline, name, self.connect, known)
-            if types is None:
-                self._types.clear()
-                reason = f"the types of the columns of `{name}` are not known before a run has published"
-                raise ServeRefused(reason, f"Run `penstock run {self.name}` once.")
-            self._types[name] = types
-        return self._types
+        if self._types:
+            return self._types
+        found: dict[str, dict[str, pa.DataType]] = {}
+        with release_files(self.connect) as connect:
+            contracts = read_contracts(connect(self.pipeline.destination.connection), self.name)
+            for name in self.pipeline.sources:
+                types = read_row_types(self.pipeline, name, connect, contracts)
+                if types is None:
+                    reason = f"the types of the columns of `{name}` are not known before a run has published"
+                    raise ServeRefused(reason, f"Run `penstock run {self.name}` once.")
+                found[name] = types
+        self._types = found
+        return found
 
 
 def choose_columns(
