@@ -28,7 +28,7 @@ HEADERS = {
 
 
 class Guard:
-    """Middleware in front of all pages: it refuses strange hosts and foreign forms, and adds headers to every answer."""
+    """Middleware of all pages: it refuses strange hosts and foreign forms, and adds headers to every answer."""
 
     def __init__(self, app: ASGIApp, context: WebContext) -> None:
         self._app = app

@@ -37,20 +37,10 @@ MARKS = {
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("penstock.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {
-        "moment": _write_moment,
-        "count": _write_count,
-        "plural": plural,
-        "kind": _name_kind,
-        "mark": _mark,
-    }
+    loader = PackageLoader("penstock.web")
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    filters = {"moment": _write_moment, "count": _write_count, "plural": plural, "kind": _name_kind, "mark": _mark}
+    made.filters |= filters
     made.globals |= {"bar": draw_bar, "sparkline": draw_line, "histogram": _draw_histogram, "trend": _draw_trend}
     return made
 
@@ -88,6 +78,5 @@ def _draw_trend(metric: str, points: Any) -> Markup:
 
 def _picture(svg: str, words: str) -> Markup:
     """Return a picture of our own drawing inline, with its description. It has only numbers and names of intervals."""
-    return (
-        Markup('<figure class="picture" role="img" aria-label="{}">').format(words) + Markup(svg) + Markup("</figure>")
-    )
+    figure = Markup('<figure class="picture" role="img" aria-label="{}">{}</figure>')
+    return figure.format(words, Markup(svg))  # drawn here, of numbers

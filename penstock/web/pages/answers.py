@@ -1,5 +1,6 @@
 """How a page answers: with a template, or with an error that is a page too."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class PageError(Exception):
     message: str
 
 
-def show(context: WebContext, request: Request, template: str, code: int = 200, **facts: Any) -> Response:
+def show(context: WebContext, request: Request, template: str, facts: Mapping[str, Any], code: int = 200) -> Response:
     """Answer with a template. Each one knows who has signed in, and the token of forms."""
     session = request.cookies.get(COOKIE, "")
     identity = getattr(request.state, "identity", None)
@@ -66,13 +67,13 @@ def require_role(request: Request, role: Role) -> None:
 def show_error(context: WebContext, request: Request, error: Exception) -> Response:
     """Answer with a page about an error."""
     if isinstance(error, PageError):
-        return show(context, request, "error.html", error.status, title=error.title, message=error.message)
+        return show(context, request, "error.html", {"title": error.title, "message": error.message}, error.status)
     assert isinstance(error, PenstockError)
     if isinstance(error, TransientError):
-        page = show(context, request, "busy.html", 503, message=str(error), seconds=BUSY_AGAIN_SECONDS)
+        page = show(context, request, "busy.html", {"message": str(error), "seconds": BUSY_AGAIN_SECONDS}, 503)
         page.headers["Retry-After"] = str(BUSY_AGAIN_SECONDS)
         return page
     missing = isinstance(error, PipelineNotFound | RunNotFound)
     status = 404 if missing else 409 if isinstance(error, UsageError) else 500
     title = "Not found" if missing else "This is not possible"
-    return show(context, request, "error.html", status, title=title, message=str(error))
+    return show(context, request, "error.html", {"title": title, "message": str(error)}, status)

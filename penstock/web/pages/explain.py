@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,25 +33,26 @@ def explain_key(context: WebContext, request: Request) -> Response:
     asked = request.query_params
     name, key, run = (asked.get(each, "").strip() for each in ("pipeline", "key", "run"))
     names = [pipeline.name for pipeline in context.load_all()[0]]
-    facts = {"names": names, "name": name, "key": key, "run": run, "sections": [], "line": None, "can_make": False}
+    facts: dict[str, Any] = {
+        "names": names,
+        "name": name,
+        "key": key,
+        "run": run,
+        "sections": [],
+        "line": None,
+        "can_make": False,
+    }
     if not key:
-        return show(context, request, "explain.html", **facts)
+        return show(context, request, "explain.html", facts)
     if len(key) > LONGEST_KEY:
         raise PageError(400, "The key is too long", f"A key has at most {LONGEST_KEY:,} characters here.")
     pipeline = context.load(name or next(iter(names), ""))
     found = _explain(context, pipeline, key, run, make=asked.get("make") == "1")
     told = (found.promotions, found.origin, found.absence)
-    return show(
-        context,
-        request,
-        "explain.html",
-        **facts
-        | {
-            "sections": build_sections(pipeline, found.record, *told, context.zone),
-            "line": _draw(found.record),
-            "can_make": found.record.lacks_reasons and asked.get("make") != "1",
-        },
-    )
+    facts["sections"] = build_sections(pipeline, found.record, *told, context.zone)
+    facts["line"] = _draw(found.record)
+    facts["can_make"] = found.record.lacks_reasons and asked.get("make") != "1"
+    return show(context, request, "explain.html", facts)
 
 
 def _explain(context: WebContext, pipeline: Pipeline, key: str, run: str, *, make: bool) -> Explanation:
@@ -61,15 +63,12 @@ def _explain(context: WebContext, pipeline: Pipeline, key: str, run: str, *, mak
 
 def _draw(record: KeyRecord) -> ScoreLine | None:
     """Return the first output of the key in live runs, from interval to interval. None if there is only one."""
-    known = [
-        each for each in (record.shown, *record.others) if each and each.run.variant == LIVE and each.run.published_at
-    ]
+    known = [each for each in (record.shown, *record.others) if each and each.run.variant == LIVE]
     live = sorted((each for each in known if each.run.state == "published"), key=_start_of)
-    output = (
-        next((name for name, value in live[-1].columns.items() if isinstance(value, float)), None) if live else None
-    )
-    values = tuple(each.columns[output] for each in live if isinstance(each.columns.get(output or ""), float))
-    if output is None or len(values) < 2:
+    columns = live[-1].columns if live else {}
+    output = next((name for name, value in columns.items() if isinstance(value, float)), "")
+    values = tuple(value for each in live if isinstance(value := each.columns.get(output), float))
+    if len(values) < 2:
         return None
     return ScoreLine(output, values, f"{output}, the newest last: {', '.join(f'{value:.4g}' for value in values[-8:])}")
 

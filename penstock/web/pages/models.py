@@ -47,7 +47,7 @@ def list_models(context: WebContext, request: Request) -> Response:
     waiting = {}
     for name, _, _ in models:
         waiting[name] = [each for each in _read_questions(context, promoting.get(name)) if each.record.is_open]
-    return show(context, request, "models.html", models=models, waiting=waiting)
+    return show(context, request, "models.html", {"models": models, "waiting": waiting})
 
 
 def show_model(context: WebContext, request: Request) -> Response:
@@ -62,7 +62,8 @@ def show_model(context: WebContext, request: Request) -> Response:
     versions = [VersionRow(each, tuple(sorted(named.get(each.version, ())))) for each in manifests]
     moves: list[AliasMove] = list(reversed(registry.alias_history(name)))
     questions = _read_questions(context, _find_promoting(context).get(name))
-    return show(context, request, "model.html", name=name, versions=versions, moves=moves, questions=questions)
+    facts = {"name": name, "versions": versions, "moves": moves, "questions": questions}
+    return show(context, request, "model.html", facts)
 
 
 def ask_answer(context: WebContext, request: Request) -> Response:
@@ -70,7 +71,8 @@ def ask_answer(context: WebContext, request: Request) -> Response:
     require_role(request, "approver")
     name = request.path_params["name"]
     question = _find_open(context, name)
-    return show(context, request, "answer.html", name=name, question=question, longest=LONGEST_NOTE)
+    facts = {"name": name, "question": question, "longest": LONGEST_NOTE}
+    return show(context, request, "answer.html", facts)
 
 
 def answer(context: WebContext, request: Request, form: Mapping[str, str]) -> Response:

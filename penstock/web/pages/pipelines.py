@@ -4,6 +4,7 @@ import calendar as months
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from starlette.requests import Request
@@ -94,13 +95,13 @@ def list_pipelines(context: WebContext, request: Request) -> Response:
     rows.sort(key=lambda row: row.status.pipeline)
     sections = build_status([row.status for row in rows], now, context.zone)[1:]
     facts = {"rows": rows, "sections": sections, "broken": broken, "unread": unread, "now": now}
-    return show(context, request, "pipelines.html", **facts)
+    return show(context, request, "pipelines.html", facts)
 
 
 def _make_row(database: Database, pipeline: Pipeline, status: PipelineStatus) -> PipelineRow:
     mine = [run for run in list_runs(database, pipeline.name, limit=RUNS) if run.variant == LIVE]
     live = [run for run in reversed(mine) if run.state == "published" and run.score_quantiles]
-    shifts = (shift_between(run, before) for before, run in zip(live, live[1:], strict=False))
+    shifts = (shift_between(run, before) for before, run in pairwise(live))
     return PipelineRow(status, next(iter(mine), None), tuple(shift.psi for shift in shifts if shift))
 
 
@@ -135,7 +136,7 @@ def show_pipeline(context: WebContext, request: Request) -> Response:
         "page_zone": zone,
         "this_month": f"{month:%Y-%m}",
     }
-    return show(context, request, "pipeline.html", **facts)
+    return show(context, request, "pipeline.html", facts)
 
 
 def _is_long(grain: Grain) -> bool:

@@ -42,7 +42,8 @@ def list_refusals(context: WebContext, request: Request) -> Response:
             waiting = sum(pending_releases(database, pipeline.name).values())
         if reasons or name:
             found.append(Refusals(pipeline.name, tuple(reasons), tuple(rows), waiting))
-    return show(context, request, "quarantine.html", found=found, name=name, shown=SHOWN_ROWS, fields=_list_fields)
+    facts = {"found": found, "name": name, "shown": SHOWN_ROWS, "fields": _list_fields}
+    return show(context, request, "quarantine.html", facts)
 
 
 def _list_fields(text: str) -> list[tuple[str, Any]]:
@@ -55,7 +56,8 @@ def ask_release(context: WebContext, request: Request) -> Response:
     require_role(request, "operator")
     name, reason = request.path_params["name"], request.query_params.get("reason", "")
     selected = _select(context, name, reason)
-    return show(context, request, "release.html", name=name, reason=reason, selected=selected, longest=LONGEST_NOTE)
+    facts = {"name": name, "reason": reason, "selected": selected, "longest": LONGEST_NOTE}
+    return show(context, request, "release.html", facts)
 
 
 def release(context: WebContext, request: Request, form: Mapping[str, str]) -> Response:

@@ -33,7 +33,7 @@ def show_run(context: WebContext, request: Request) -> Response:
     with context.open_run(request.path_params["run_id"]) as (database, run):
         document = read_document(database, run)
     sections = build_sections(document, context.zone)
-    return show(context, request, "run.html", run=run, document=document, sections=sections)
+    return show(context, request, "run.html", {"run": run, "document": document, "sections": sections})
 
 
 def list_halted(context: WebContext, request: Request) -> Response:
@@ -43,7 +43,7 @@ def list_halted(context: WebContext, request: Request) -> Response:
         with context.open_of(pipeline) as database:
             status = read_status(database, pipeline, context.now(), context.zone)
         found += [Waiting(pipeline.name, need) for need in status.needs if need.kind == "halted"]
-    return show(context, request, "halted.html", found=found)
+    return show(context, request, "halted.html", {"found": found})
 
 
 def ask_accept(context: WebContext, request: Request) -> Response:
@@ -53,7 +53,7 @@ def ask_accept(context: WebContext, request: Request) -> Response:
         changes = list(compare_live(database, plan_acceptance(database, run.run_id)))
         gates = list_overruled(database, run.run_id)
     facts = {"run": run, "interval": interval_label(run.interval), "changes": changes, "gates": gates}
-    return show(context, request, "accept.html", longest=LONGEST_REASON, **facts)
+    return show(context, request, "accept.html", facts | {"longest": LONGEST_REASON})
 
 
 def accept(context: WebContext, request: Request, form: Mapping[str, str]) -> Response:

@@ -14,7 +14,7 @@ from penstock.web.sessions import COOKIE, LASTS, make_session
 def ask_token(context: WebContext, request: Request) -> Response:
     """Show the form for a token."""
     wanted = _own_path(request.query_params.get("next", ""))
-    return show(context, request, "sign_in.html", next=wanted, wrong=False)
+    return show(context, request, "sign_in.html", {"next": wanted, "wrong": False})
 
 
 def sign_in(context: WebContext, request: Request, form: Mapping[str, str]) -> Response:
@@ -26,7 +26,7 @@ def sign_in(context: WebContext, request: Request, form: Mapping[str, str]) -> R
     tokens, wanted = context.tokens.tokens(), _own_path(form.get("next", ""))
     identity = match_token(form.get("token", "").strip(), tokens)
     if identity is None:
-        return show(context, request, "sign_in.html", 403, next=wanted, wrong=True)
+        return show(context, request, "sign_in.html", {"next": wanted, "wrong": True}, 403)
     stored = next(each for each in tokens if each.name == identity.name)
     answer = go(request, wanted)
     answer.set_cookie(
