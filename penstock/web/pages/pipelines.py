@@ -99,10 +99,11 @@ def list_pipelines(context: WebContext, request: Request) -> Response:
 
 
 def _make_row(database: Database, pipeline: Pipeline, status: PipelineStatus) -> PipelineRow:
-    mine = [run for run in list_runs(database, pipeline.name, limit=RUNS) if run.variant == LIVE]
-    live = [run for run in reversed(mine) if run.state == "published" and run.score_quantiles]
+    newest = [run for run in list_runs(database, pipeline.name, limit=RUNS) if run.variant == LIVE]
+    published = list_runs(database, pipeline.name, limit=RUNS, states=("published",))
+    live = [run for run in reversed(published) if run.variant == LIVE and run.score_quantiles]
     shifts = (shift_between(run, before) for before, run in pairwise(live))
-    return PipelineRow(status, next(iter(mine), None), tuple(shift.psi for shift in shifts if shift))
+    return PipelineRow(status, next(iter(newest), None), tuple(shift.psi for shift in shifts if shift))
 
 
 def _list(values: Sequence[float]) -> str:
