@@ -30,6 +30,7 @@ from penstock.errors.runs import (
     TakenOver,
 )
 from penstock.errors.seals import SealKeyUnknown
+from penstock.errors.serving import NotReady, RequestError, RowsRefused, ServeRefused, TooManyRequests, WrongValue
 from penstock.errors.sources import (
     AmbiguousColumns,
     BrokenArchive,
@@ -163,6 +164,7 @@ __all__ = [
     "NoWorkers",
     "NotAdditive",
     "NotMeasured",
+    "NotReady",
     "NothingScored",
     "ObjectChanged",
     "ObjectNotFound",
@@ -179,9 +181,12 @@ __all__ = [
     "Reading",
     "ReconciliationFailed",
     "RenameRefused",
+    "RequestError",
+    "RowsRefused",
     "RunNotFound",
     "SandboxRefused",
     "SealKeyUnknown",
+    "ServeRefused",
     "SettingsError",
     "SnapshotLost",
     "SourceChanged",
@@ -194,6 +199,7 @@ __all__ = [
     "TakenOver",
     "TerminalError",
     "TokenFileUnusable",
+    "TooManyRequests",
     "TooManySlices",
     "TransientError",
     "UnfitValue",
@@ -206,5 +212,6 @@ __all__ = [
     "WorkersDiffer",
     "WrongParameters",
     "WrongState",
+    "WrongValue",
     "nearest",
 ]
