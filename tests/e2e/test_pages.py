@@ -1,5 +1,6 @@
 """Penstock's own pages in Chromium: every page, light and dark, by keyboard, and beside Prefect's UI."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -18,15 +19,15 @@ from penstock.ledger.reader import list_runs
 from penstock.web.context import WebContext
 from penstock.web.routes import web_routes
 from tests.driver import Driver
-from tests.e2e.stack import CHROMIUM, browser_page, keep_picture
+from tests.e2e.stack import BROWSER, Stack, artifact_of, browser_page, keep_picture, wait_for_run
 from tests.promotions import NOW, PROMOTING, PromotingShop, make_promoting_shop
 from tests.shop import Place
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine; install the package `chromium`"),
-]
+pytestmark = [pytest.mark.slow, *BROWSER]
+FOCUSED = "() => [document.activeElement.outerHTML, getComputedStyle(document.activeElement).outlineStyle]"
+REACHABLE = """
+() => [...document.querySelectorAll('a[href], button, select, input:not([type=hidden])')].map((each) => each.outerHTML)
+"""
 RULES = Path(__file__).with_name("accessibility.js").read_text(encoding="utf-8")
 
 LATE = """
@@ -63,15 +64,18 @@ def shop(make_place: Callable[..., Place]) -> PromotingShop:
     return found
 
 
+def make_context(shop: PromotingShop, tokens: TokenFile) -> WebContext:
+    settings = shop.shop.settings.model_copy(update={"pipelines": shop.place.folder})
+    now, hosts = NOW + timedelta(minutes=5), ("127.0.0.1",)
+    opened = (settings, connector(settings), shop.place.registry, tokens)
+    return WebContext(*opened, needs_token=False, hosts=hosts, session_key=b"k" * 32, now=lambda: now)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_accessible(shop: PromotingShop, scheme: str) -> None:
     tokens = TokenFile(shop.place.folder / "tokens")
     token = add_token(tokens.file, "ada", "approver", NOW)
-    settings = shop.shop.settings.model_copy(update={"pipelines": shop.place.folder})
-    now = NOW + timedelta(minutes=5)
-    context = WebContext(
-        settings, connector(settings), shop.place.registry, tokens, False, ("127.0.0.1",), b"k" * 32, now=lambda: now
-    )
+    context = make_context(shop, tokens)
     halted = next(run for run in list_runs(shop.shop.warehouse) if run.state == "halted")
     published = next(run for run in list_runs(shop.shop.warehouse) if run.state == "published")
     with served(context) as url, browser_page(url, color_scheme=scheme) as page:
@@ -107,25 +111,33 @@ def test_every_page_is_accessible(shop: PromotingShop, scheme: str) -> None:
 
 def test_a_page_is_used_by_keyboard(shop: PromotingShop) -> None:
     """Every link and field is reached with Tab, in the order of the page, and shows that it has the focus."""
-    settings = shop.shop.settings.model_copy(update={"pipelines": shop.place.folder})
-    tokens = TokenFile(shop.place.folder / "tokens")
-    context = WebContext(
-        settings, connector(settings), shop.place.registry, tokens, False, ("127.0.0.1",), b"k" * 32, now=lambda: NOW
-    )
-    focused = "() => [document.activeElement.outerHTML, getComputedStyle(document.activeElement).outlineStyle]"
-    with served(context) as url, browser_page(url) as page:
+    with served(make_context(shop, TokenFile(shop.place.folder / "tokens"))) as url, browser_page(url) as page:
         page.goto("/ui/explain")
         reached = []
         for _ in range(40):
             page.keyboard.press("Tab")
-            element, outline = page.evaluate(focused)
+            element, outline = page.evaluate(FOCUSED)
             if element.startswith("<body"):
                 break
             assert outline != "none", element
             reached.append(element)
-        links = page.evaluate(
-            "() => [...document.querySelectorAll('a[href], button, select, input:not([type=hidden])')].map((e) => e.outerHTML)"
-        )
 
-        assert reached == links
+        assert reached == page.evaluate(REACHABLE)
         assert "Skip to the content" in reached[0]
+
+
+def test_up_starts_the_pages_and_each_ui_links_to_the_other(stack: Stack) -> None:
+    printed = (stack.folder / "up.log").read_text()
+    assert stack.pages in printed
+    made = stack.api(f"deployments/{stack.deployment('card-risk')['id']}/create_flow_run", {"parameters": {}})
+    wait_for_run(stack, made["id"])
+    card = artifact_of(stack, "2026-01-03")["data"]
+    [link] = re.findall(r"\[This run on Penstock's pages\]\(([^)]*)\)", card)
+    with browser_page(stack.pages) as page:
+        page.goto(link)
+        page.get_by_role("heading", level=1, name="card-risk 2026-01-03 → 01-04").wait_for()
+        page.get_by_role("link", name="Flow run in Prefect").click()
+        page.wait_for_url(re.compile(f"^{stack.url}/.*{made['id'][:8]}|^{stack.url}/"))
+        page.goto(f"{stack.pages}/")
+        page.get_by_role("link", name="ticker").wait_for()
+        assert page.get_by_role("link", name="Prefect", exact=True).get_attribute("href") == stack.url

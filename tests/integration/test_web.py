@@ -8,11 +8,15 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from starlette.testclient import TestClient
 
+from penstock.access.token_file import add_token
+from penstock.cli.serve import ServingProcess
 from penstock.ledger.pointer_moves import moves_of
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.ledger.reader import find_run, list_runs
 from penstock.ledger.releases import pending_releases
+from penstock.serving.server import Address
 from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connect
 from penstock.upkeep.verify import verify_ledger
@@ -146,6 +150,25 @@ def test_a_duckdb_file_is_never_kept_open_and_a_busy_one_is_told(
     assert answer.headers["retry-after"] == "5"
     assert "The database is busy" in words_of(answer.text)
     assert "✓ published" in browser.words("/")
+
+
+def test_the_scoring_server_has_the_pages(changing_place: ChangingPlace) -> None:
+    place = changing_place
+    process = ServingProcess((str(place.spec),), Address("127.0.0.1", 8080), None)
+    token = add_token(place.folder / "tokens", "crm", "reader", end_of(4))
+    closed = ServingProcess((str(place.spec),), Address("0.0.0.0", 8080, place.folder / "tokens", ("scores",)), None)
+
+    with TestClient(process(), "http://127.0.0.1") as client:
+        page, live = client.get("/"), client.get("/live")
+        foreign = client.get("/ui/", headers={"Host": "evil.example"})
+    with TestClient(closed(), "http://scores") as client:
+        asked = client.get("/ui/")
+        signed_in = client.post("/ui/sign-in", data={"token": token}, headers={"Origin": "http://scores"})
+
+    assert (page.status_code, live.status_code, foreign.status_code) == (200, 200, 421)
+    assert page.url.path == "/ui/"
+    assert asked.url.path == "/ui/sign-in"
+    assert "crm (reader)" in signed_in.text
 
 
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(2)>"
