@@ -1,7 +1,9 @@
 """`penstock serve`: score requests over HTTP."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from penstock.serving.server import Address
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
+    from penstock.web.context import WebContext
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -55,7 +58,7 @@ def serve(
     """Score requests over HTTP, as a run scores rows: the same features, expectations, models and decisions.
 
     The models are those that the aliases name, and a promotion is taken without a restart. SIGTERM ends the server once
-    the requests in flight are answered. Nothing is written to the warehouse.
+    the requests in flight are answered. Nothing is written to the warehouse. The same server has pages for people.
     """
     from penstock.serving.server import Address, run_server
 
@@ -88,6 +91,8 @@ class ServingProcess:
     pipelines: tuple[str, ...]
     address: "Address"
     rate: float | None
+    session_key: bytes = field(default_factory=partial(token_bytes, 32), repr=False)
+    """Signs the sessions of the pages. All processes of the server have this one."""
 
     def open_pipelines(self, settings: "Settings") -> "list[Pipeline]":
         """Read the specs.
@@ -114,6 +119,7 @@ class ServingProcess:
         from penstock.serving.application import ServingApplication
         from penstock.serving.guard import Guard, TokenRate
         from penstock.serving.served_pipeline import ServedPipeline
+        from penstock.web.routes import web_routes
 
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
         settings = open_settings()
@@ -126,4 +132,24 @@ class ServingProcess:
         }
         tokens = TokenFile(self.address.token_file) if self.address.token_file else None
         guard = Guard(self.address.hosts, tokens, TokenRate(self.rate) if self.rate else None)
-        return ServingApplication(served, guard).build()
+        return ServingApplication(served, guard, web_routes(self._make_pages(settings))).build()
+
+    def _make_pages(self, settings: "Settings") -> "WebContext":
+        """Return what the pages need. Who reaches only this machine's own address may read them without a token."""
+        from penstock.access.token_file import TokenFile
+        from penstock.settings import prefect_api_url, prefect_ui_url
+        from penstock.web.context import WebContext
+
+        address, api_url = self.address, prefect_api_url()
+        return WebContext(
+            settings,
+            connector(settings),
+            open_models(settings),
+            TokenFile(address.token_file or settings.tokens_file),
+            needs_token=not address.is_local or bool(address.token_file or address.allow_hosts),
+            hosts=tuple(host.strip("[]") for host in address.hosts),
+            session_key=self.session_key,
+            is_secure=address.certificate is not None,
+            prefect_api=api_url,
+            prefect_ui=prefect_ui_url() or (api_url.removesuffix("/api") if api_url else None),
+        )

@@ -5,7 +5,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 import penstock
 from penstock.errors import PenstockError, RequestError, RowsRefused
@@ -47,6 +47,8 @@ class ServingApplication:
 
     served: Mapping[str, ServedPipeline]
     guard: Guard
+    pages: Sequence[BaseRoute] = ()
+    """The pages for people. They have a guard of their own."""
     poll_seconds: float = 5.0
     """Seconds between two looks at the aliases of the models."""
 
@@ -78,7 +80,7 @@ class ServingApplication:
         }
         routes += [Route(path, self._guarded(answer)) for path, answer in readers.items()]
         handlers: Any = {HTTPException: _answer_http}
-        return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
+        return Starlette(routes=[*routes, *self.pages], lifespan=self._lifespan, exception_handlers=handlers)
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
