@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     """Secret for the seals of `seal: true`, at least 16 characters, the same wherever Penstock runs."""
     seal_key_old: SecretStr | None = None
     """The former `seal_key`, whose seals still hold."""
+    token_file: Path | None = None
+    """File of the tokens with which people and programs use the server, as `penstock tokens` writes it."""
+    web_url: str | None = None
+    """Address of the web application's pages for browsers, to which run cards link. `penstock up` sets it."""
     runner: Annotated[str, AfterValidator(lambda text: str(parse_runner(text)))] = "threads:2"
     """The runner of partitions: `threads:n`, `processes:n`, `dask:<address>` or `ray:<address>`."""
     in_flight: Annotated[int, Field(ge=0, le=10_000)] = 0
@@ -88,6 +92,11 @@ class Settings(BaseSettings):
     def models_folder(self) -> Path | str:
         """The folder of the model store, or its URL."""
         return self.model_store or self.home / "models"
+
+    @property
+    def tokens_file(self) -> Path:
+        """The file of tokens."""
+        return self.token_file or self.home / "tokens"
 
     @property
     def linger_seconds(self) -> float:

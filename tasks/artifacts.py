@@ -24,7 +24,7 @@ from penstock.run.planning import Plan, PlannedInterval
 from penstock.run_types import Pins, ScoringRun
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.outcome import FlowOutcome, describe_outcome, find_outcome
-from penstock.tasks.process_resources import connect
+from penstock.tasks.process_resources import connect, settings
 from penstock.tasks.retries import ONCE
 from penstock.wording import plural
 
@@ -43,6 +43,12 @@ def _logged_errors(what: str) -> Iterator[None]:
         yield
     except (PrefectException, httpx.HTTPError, OSError) as error:
         logger.warning("could not write %s: %s", what, error)
+
+
+def link_to_pages(words: str, path: str) -> str:
+    """Return a paragraph of markdown with a link to a page of the web application. Empty where there is none."""
+    address = settings().web_url
+    return f"\n\n[{words}]({address}{path})" if address else ""
 
 
 def _key(kind: str, pipeline: Pipeline) -> str:
@@ -84,6 +90,7 @@ def report(run: ScoringRun) -> str:
     """Write the card of a run that has ended as an artifact, and return its markdown."""
     # Relative, since a worker does not know the UI's address. Pages with artifacts are all two levels deep.
     card = run_card(connect(run.pipeline.destination.connection), run.run_id, "../../runs/flow-run/{}".format)
+    card += link_to_pages("This run on Penstock's pages", f"/runs/{run.run_id}")
     with _logged_errors("the run card"):
         create_markdown_artifact(card, key=_key("run-card", run.pipeline), description=f"Run card of {run.label}")
     return card

@@ -15,6 +15,7 @@ from penstock.report.status_sections import build_status
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import MAX_BYTES, load_pipeline
+from penstock.tasks.artifacts import link_to_pages
 from penstock.tasks.deployed import read_schedule_states
 from penstock.tasks.process_resources import connect, settings
 
@@ -40,6 +41,7 @@ def show_status(pipeline: Pipeline) -> None:
         now, known = datetime.now(UTC), settings()
         found = _read_all(pipeline, known, now)
         page = "\n\n".join(write_sections(build_status(found, now, known.timezone)))
+        page += link_to_pages("These pipelines on Penstock's pages", "/")
         create_markdown_artifact(page, key=KEY, description="How the pipelines stand")
     except Exception as error:  # noqa: BLE001 # a page about the run must not fail a run that has published
         logger.warning("could not write the status page: %s", error)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import xgboost as xgb
 
 from penstock.models.category_names import StoredNames
-from penstock.models.columns import FeatureColumn
+from penstock.models.columns import FeatureColumn, Numbers
 
 
 def kind_of(booster: xgb.Booster) -> str:
@@ -59,6 +59,19 @@ def build_frame(columns: Sequence[FeatureColumn], indexes: "Mapping[str, pd.Inde
         return codes
 
     return pd.DataFrame({c.feature.name: values_of(c) for c in columns}, copy=False)
+
+
+def build_array(columns: Sequence[FeatureColumn]) -> Numbers:
+    """Build an array of shape (rows, features) of the columns, in 32 bits, with categories by their codes.
+
+    The columns are those of the manifest, in its order. XGBoost converts each value of a frame in the same way.
+    """
+    array = np.empty((len(columns[0].values), len(columns)), np.float32)
+    for at, column in enumerate(columns):
+        array[:, at] = column.values
+        if column.feature.dtype == "category":
+            array[column.values < 0, at] = np.nan
+    return array
 
 
 def first_line(error: Exception) -> str:

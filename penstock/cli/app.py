@@ -23,6 +23,7 @@ from penstock.cli import (
     resume,
     runs,
     schema,
+    serve,
     show,
     status,
     up,
@@ -38,6 +39,7 @@ from penstock.cli.monitor import command as monitor
 from penstock.cli.quarantine import command as quarantine
 from penstock.cli.run import command as run
 from penstock.cli.sandbox import command as sandbox
+from penstock.cli.tokens import command as tokens
 
 app = typer.Typer(
     name="penstock",
@@ -95,7 +97,9 @@ for module in (
     models,
     monitor,
     sandbox,
+    tokens,
     schema,
+    serve,
     deploy,
     pause,
     resume,

@@ -111,7 +111,7 @@ def _join(line: Sequence["Inline"], link: str | None) -> "Text":
 def _inline(part: "Inline", link: str | None) -> "Text":
     from rich.text import Text
 
-    from penstock.report.blocks import Code, FlowRunPage, RunName, Status, Strong
+    from penstock.report.blocks import Bar, Code, FlowRunPage, RunName, Status, Strong
 
     match part:
         case Strong(text):
@@ -120,7 +120,7 @@ def _inline(part: "Inline", link: str | None) -> "Text":
             return Text(part.text, style=STATUS_STYLES.get(part.value, ""))
         case FlowRunPage(flow_run_id):
             return Text(f"Flow run {link or flow_run_id}")
-        case Code() | RunName():
+        case Code() | RunName() | Bar():
             return Text(part.text)
         case str():
             return Text(part)

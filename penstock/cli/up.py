@@ -33,6 +33,12 @@ def add_commands(app: typer.Typer) -> None:
 
 def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI and the API, on 127.0.0.1.")] = 4200,
+    pages_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Port of Penstock's own pages, on 127.0.0.1. Default: the one after --port."
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=64, help="Flow runs that the worker runs at once.")] = 4,
     postgres: Annotated[
         bool,
@@ -58,12 +64,22 @@ def up(
     if systemd:
         from penstock.deployments.systemd import render_unit
 
-        options = ["--port", str(port), "--limit", str(limit), "--log-level", log_level]
+        options = [
+            "--port",
+            str(port),
+            "--pages-port",
+            str(pages_port or port + 1),
+            "--limit",
+            str(limit),
+            "--log-level",
+            log_level,
+        ]
         typer.echo(render_unit(Path.cwd(), [*options, *(["--postgres"] if postgres else [])]), nl=False)
         return
     with _interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         try:
-            _run_all(settings, console, port, postgres, partial(_work, limit=limit, log_level=log_level.upper()))
+            work = partial(_work, pages_port=pages_port or port + 1, limit=limit, log_level=log_level.upper())
+            _run_all(settings, console, port, postgres, work)
         except KeyboardInterrupt:
             console.print("Stopped.")
 
@@ -101,7 +117,14 @@ def _run_all(settings: "Settings", console: "Console", port: int, postgres: bool
 
 
 def _work(
-    settings: "Settings", console: "Console", server: "LocalServer", project: Path, *, limit: int, log_level: str
+    settings: "Settings",
+    console: "Console",
+    server: "LocalServer",
+    project: Path,
+    *,
+    pages_port: int,
+    limit: int,
+    log_level: str,
 ) -> None:
     """Deploy, and keep the worker running. Return only when the server has ended."""
     from penstock.deployments.deploy.deploy_pipelines import LEFT_ALONE
@@ -111,13 +134,14 @@ def _work(
     from penstock.deployments.systemd import notify_systemd
     from penstock.deployments.up import deploy_folder, keep_worker, list_deployed, wait_for_worker
     from penstock.deployments.worker.process import WorkerPlan
+    from penstock.web.process import PagesPlan, running_pages
 
     def warn(message: str) -> None:
         console.print(message, style="yellow", markup=False, soft_wrap=True)
 
     def show_all() -> None:
         online = wait_for_worker(server.api_url)
-        _show(console, server, project, plan, list_deployed(server.api_url), settings.timezone)
+        _show(console, server, pages.plan.url, project, plan, list_deployed(server.api_url), settings.timezone)
         if not online:
             warn(f"The worker is not online yet. Its log: {plan.log}")
         notify_systemd("READY=1")
@@ -126,6 +150,8 @@ def _work(
         notify_systemd("WATCHDOG=1")
         rotate_log(log)
         rotate_log(server.log)
+        rotate_log(pages.plan.log)
+        pages.keep()
         if watch.has_changed():
             try:
                 deploy(remove_orphans=False)
@@ -153,18 +179,28 @@ def _work(
     watch = FolderWatch(settings.pipelines)
     # Before the worker starts, because deployments of an older version may name modules that are gone.
     deploy(remove_orphans=True)
+    pages_plan = PagesPlan(pages_port, server.ui_url, project, server.log.with_name("pages.log"))
+    os.environ["PENSTOCK_WEB_URL"] = pages_plan.url  # run cards link there
     try:
-        keep_worker(server, plan, show_all, warn, tick)
+        with running_pages(pages_plan, warn) as pages:
+            keep_worker(server, plan, show_all, warn, tick)
     except KeyboardInterrupt:
         console.print("The worker and its flow runs have ended; the server follows …")
         raise
 
 
 def _show(
-    console: "Console", server: "LocalServer", project: Path, plan: Any, deployed: "tuple[Deployed, ...]", zone: str
+    console: "Console",
+    server: "LocalServer",
+    pages_url: str,
+    project: Path,
+    plan: Any,
+    deployed: "tuple[Deployed, ...]",
+    zone: str,
 ) -> None:
     """Print the addresses, folders and logs, and each deployment's next run in a time zone."""
     facts = {
+        "pages": f"{pages_url}/",
         "UI": server.ui_url,
         "API": server.api_url,
         "health": f"{server.ui_url}/health, 200 if the server and a worker are well",

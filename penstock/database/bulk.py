@@ -107,15 +107,25 @@ def _duckdb_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
 
 def fetch_relation(relation: Any) -> pa.Table:
     """Return a DuckDB relation's rows. Integers that are too wide for Arrow become numbers written as text."""
+    return prepare_fetch(relation)()
+
+
+def prepare_fetch(relation: Any) -> Callable[[], pa.Table]:
+    """Return what fetches a DuckDB relation's rows, as `fetch_relation` does, again and again."""
     kinds = [str(kind) for kind in relation.types]
     wide = [name for name, kind in zip(relation.columns, kinds, strict=True) if kind in _WIDE]
     if not wide:
-        table: pa.Table = relation.to_arrow_table()
-        return table
+        fetch: Callable[[], pa.Table] = relation.to_arrow_table
+        return fetch
     quoted = {name: '"' + name.replace('"', '""') + '"' for name in relation.columns}
-    table = relation.project(
+    narrowed = relation.project(
         ", ".join(f"cast({q} as varchar) as {q}" if name in wide else q for name, q in quoted.items())
-    ).to_arrow_table()
+    )
+    return lambda: _name_numbers(narrowed.to_arrow_table(), wide)
+
+
+def _name_numbers(table: pa.Table, wide: list[str]) -> pa.Table:
+    """Return the table with the columns of wide integers as numbers that are written as text."""
     numeric: Any = pa.opaque(pa.string(), "numeric", "Penstock")
     for position, name in enumerate(table.column_names):
         if name in wide:

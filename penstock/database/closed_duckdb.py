@@ -1,13 +1,17 @@
 """A DuckDB in memory that reaches nothing outside of it: no files, network, extensions or Python variables.
 
 A process keeps one, because opening costs 15 ms of CPU for each partition. A connection sees only the tables that it
-registered itself, and the settings are locked.
+registered itself, and the settings are locked. For small tables, as requests bring them, each thread also keeps
+connections with their relations: registering and binding cost more than the query.
 """
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -24,9 +28,42 @@ _CLOSED: dict[str, str | bool | int | float | list[str]] = {
 _OF_THE_SQL = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 
 
+_SMALL_ROWS = 1024
+"""Most rows of all tables of a connection that is kept."""
+_KEPT = 32
+"""Most connections that a thread keeps, each for tables of other columns."""
+T = TypeVar("T")
+
+
 def may_quote_values(error: duckdb.Error) -> bool:
     """Whether the message of an error may show values of rows. Those about the SQL itself do not."""
     return not isinstance(error, _OF_THE_SQL)
+
+
+class _Stream:
+    """A table that DuckDB reads anew with each execution of a relation."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self.table.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class TableConnection:
+    """A connection with some tables. What is made of them may be kept for other tables with the same columns."""
+
+    raw: duckdb.DuckDBPyConnection
+    _streams: dict[str, _Stream] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict)
+
+    def keep(self, key: Hashable, make: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Return what was made under a key, such as a relation. Make it first if there is none."""
+        if key not in self._made:
+            self._made[key] = make(self.raw)
+        made: T = self._made[key]
+        return made
 
 
 class ClosedDuckdb:
@@ -38,6 +75,8 @@ class ClosedDuckdb:
         self._lock = threading.Lock()
         self._opened: dict[int, duckdb.DuckDBPyConnection] = {}
         """By process. A fork keeps its parent's, since closing it there crashes."""
+        self._kept: dict[tuple[int, int], OrderedDict[Hashable, TableConnection]] = {}
+        """By process and thread: connections for small tables, the one that was used last at the end."""
 
     @contextmanager
     def connect(self, tables: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -49,6 +88,51 @@ class ClosedDuckdb:
             yield connection
         finally:
             connection.close()
+
+    @contextmanager
+    def connect_tables(self, tables: Mapping[str, pa.Table]) -> Iterator[TableConnection]:
+        """Give a connection that has these tables and no others.
+
+        Small tables get the connection that this thread used last for tables of the same columns. After an error it is
+        not used again.
+        """
+        if sum(table.num_rows for table in tables.values()) > _SMALL_ROWS:
+            with self.connect(tables) as connection:
+                yield TableConnection(connection)
+            return
+        kept = self._kept_connections()
+        key = tuple((name, table.schema) for name, table in tables.items())
+        opened = kept.pop(key, None) or self._open_tables(tables)
+        for name, stream in opened._streams.items():
+            stream.table = tables[name]
+        try:
+            yield opened
+        except BaseException:
+            opened.raw.close()
+            raise
+        for stream in opened._streams.values():
+            stream.table = stream.table.schema.empty_table()
+        kept[key] = opened
+        if len(kept) > _KEPT:
+            kept.popitem(last=False)[1].raw.close()
+
+    def _kept_connections(self) -> OrderedDict[Hashable, TableConnection]:
+        """Return this thread's connections. Those of threads that have ended are closed."""
+        process, thread = os.getpid(), threading.get_ident()
+        if (process, thread) not in self._kept:
+            with self._lock:
+                alive = {each.ident for each in threading.enumerate()}
+                for ended in [key for key in self._kept if key[0] == process and key[1] not in alive]:
+                    for connection in self._kept.pop(ended).values():
+                        connection.raw.close()
+                self._kept[process, thread] = OrderedDict()
+        return self._kept[process, thread]
+
+    def _open_tables(self, tables: Mapping[str, pa.Table]) -> TableConnection:
+        opened = TableConnection(self._instance().cursor(), {name: _Stream(table) for name, table in tables.items()})
+        for name, stream in opened._streams.items():
+            opened.raw.register(name, stream)
+        return opened
 
     def _instance(self) -> duckdb.DuckDBPyConnection:
         with self._lock:

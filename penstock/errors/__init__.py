@@ -30,6 +30,7 @@ from penstock.errors.runs import (
     TakenOver,
 )
 from penstock.errors.seals import SealKeyUnknown
+from penstock.errors.serving import NotReady, RequestError, RowsRefused, ServeRefused, TooManyRequests, WrongValue
 from penstock.errors.sources import (
     AmbiguousColumns,
     BrokenArchive,
@@ -87,6 +88,7 @@ from penstock.errors.usage import (
     SettingsError,
     SpecError,
     SpecErrors,
+    TokenFileUnusable,
     WorkerDifference,
     WorkersDiffer,
     WrongParameters,
@@ -162,6 +164,7 @@ __all__ = [
     "NoWorkers",
     "NotAdditive",
     "NotMeasured",
+    "NotReady",
     "NothingScored",
     "ObjectChanged",
     "ObjectNotFound",
@@ -178,9 +181,12 @@ __all__ = [
     "Reading",
     "ReconciliationFailed",
     "RenameRefused",
+    "RequestError",
+    "RowsRefused",
     "RunNotFound",
     "SandboxRefused",
     "SealKeyUnknown",
+    "ServeRefused",
     "SettingsError",
     "SnapshotLost",
     "SourceChanged",
@@ -192,6 +198,8 @@ __all__ = [
     "StoreUnavailable",
     "TakenOver",
     "TerminalError",
+    "TokenFileUnusable",
+    "TooManyRequests",
     "TooManySlices",
     "TransientError",
     "UnfitValue",
@@ -204,5 +212,6 @@ __all__ = [
     "WorkersDiffer",
     "WrongParameters",
     "WrongState",
+    "WrongValue",
     "nearest",
 ]

@@ -417,3 +417,22 @@ class RenameRefused(UsageError):
 
     def message(self) -> str:
         return f"`{self.old}` cannot become `{self.new}`: {self.reason}. Nothing was changed."
+
+
+@dataclass(eq=False)
+class TokenFileUnusable(UsageError):
+    """The file of tokens cannot be read, or a token in it cannot be changed.
+
+    Cause: it is missing, other users may write to it, a line is wrong, or a name is taken or unknown.
+    Remedy: follow the message. As long as a server cannot read its file, no token is valid.
+    """
+
+    file: str
+    line: int
+    """Number of the wrong line, or 0 if none is meant."""
+    what: str
+    remedy: str
+
+    def message(self) -> str:
+        line = f" line {self.line}" if self.line else ""
+        return f"token file {self.file}{line}: {self.what}. {self.remedy}"

@@ -9,7 +9,20 @@ from penstock.explain.scores import OTHER_SCORES, KeyRecord, KeyScore, StoredRea
 from penstock.labels.stored import Label
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.quarantine import QuarantinedRow
-from penstock.report.blocks import Block, Code, Column, Inline, Items, Line, Paragraph, RunName, Section, Status, Table
+from penstock.report.blocks import (
+    Bar,
+    Block,
+    Code,
+    Column,
+    Inline,
+    Items,
+    Line,
+    Paragraph,
+    RunName,
+    Section,
+    Status,
+    Table,
+)
 from penstock.report.drift import RunDrift, name_baseline
 from penstock.report.sections import DIGEST, describe_models, describe_move
 from penstock.run.reasons_table import BUDGET, NONE, NOT_SCORED
@@ -18,8 +31,6 @@ from penstock.spec.pipeline import Pipeline
 from penstock.timezones import describe_moment
 from penstock.wording import plural
 
-_BAR = 20
-"""Characters of the longest bar."""
 _WHY_NONE = {
     BUDGET: "The budget of `reasons` left this row without.",
     NONE: "No feature moves the score in the direction that `reasons` asks for.",
@@ -128,7 +139,7 @@ def _list_reasons(reasons: Sequence[StoredReason]) -> list[Block]:
             reason.feature or "",
             write_cell(reason.value),
             f"{reason.contribution or 0.0:+.4f}",
-            "█" * max(round(_BAR * abs(reason.contribution or 0.0) / longest), 1),
+            Bar((reason.contribution or 0.0) / longest if longest else 0.0),
         )
         for reason in ranked
     ]

@@ -7,6 +7,8 @@ from penstock.labels.trend import TrendPoint
 
 SHORT_ID = 8
 """Characters of an id that are enough to type."""
+_BAR_CHARACTERS = 20
+"""Of the longest bar in text."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,19 @@ class FlowRunPage:
     flow_run_id: str
 
 
-Inline = str | Strong | Code | Status | RunName | FlowRunPage
+@dataclass(frozen=True)
+class Bar:
+    """A bar for a number in a column beside it."""
+
+    share: float
+    """From -1 to 1: its part of the longest bar. A negative one takes away."""
+
+    @property
+    def text(self) -> str:
+        return "█" * max(round(_BAR_CHARACTERS * abs(self.share)), 1)
+
+
+Inline = str | Bar | Strong | Code | Status | RunName | FlowRunPage
 Line = tuple[Inline, ...]
 
 

@@ -8,6 +8,7 @@ from penstock.database.connections import Database
 from penstock.ledger.reader import find_run
 from penstock.report.blocks import (
     Alert,
+    Bar,
     Block,
     Code,
     Column,
@@ -162,6 +163,8 @@ def _inline(part: Inline, link_to: LinkTo | None) -> str:
             return f"**{_escape(text)}**"
         case Code(text):
             return f"`{text}`"
+        case Bar():
+            return part.text
         case Status("halted"):
             return "✗ **halted**"
         case Status():

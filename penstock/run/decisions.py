@@ -3,20 +3,20 @@
 They run in the closed DuckDB of the features, over one partition's rows in their order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from penstock.database.bulk import fetch_relation
-from penstock.database.closed_duckdb import may_quote_values
+from penstock.database.bulk import prepare_fetch
+from penstock.database.closed_duckdb import TableConnection, may_quote_values
 from penstock.database.decimals import to_float
 from penstock.database.normalize import normalized
 from penstock.errors import ExpressionError
 from penstock.privacy.masking import HIDDEN
-from penstock.run.features import closed_duckdb, time_limit
+from penstock.run.features import closed_tables, time_limit
 from penstock.spec.expression import ROWS
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ScoreStep
@@ -48,11 +48,14 @@ def choose_explained(
 def _choose(
     pipeline: Pipeline, where: str, condition: str, rows: pa.Table, statement_seconds: int
 ) -> "pa.ChunkedArray[Any]":
-    with _evaluating(pipeline, where, rows, statement_seconds) as frame:
-        chosen = frame.project(f"(\n{condition}\n) as chosen")
+    def prepare(raw: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+        chosen = raw.table(ROWS).project(f"(\n{condition}\n) as chosen")
         if str(chosen.types[0]) != "BOOLEAN":
             raise ExpressionError(pipeline.name, where, f"is {chosen.types[0]}, not a condition that is true or false")
-        mask: pa.ChunkedArray[Any] = chosen.project("coalesce(chosen, false)").to_arrow_table().column(0)
+        return chosen.project("coalesce(chosen, false)")
+
+    with _evaluating(pipeline, where, rows, statement_seconds) as connection:
+        mask: pa.ChunkedArray[Any] = connection.keep(("when", condition), prepare).to_arrow_table().column(0)
         return mask
 
 
@@ -62,14 +65,17 @@ def decide_columns(pipeline: Pipeline, rows: pa.Table, statement_seconds: int) -
     Raises:
         ExpressionError: one of them cannot be evaluated.
     """
-    with _evaluating(pipeline, "`decide`", rows, statement_seconds) as frame:
-        decided = frame
+
+    def prepare(raw: duckdb.DuckDBPyConnection) -> Callable[[], pa.Table]:
+        decided = raw.table(ROWS)
         for name, expression in pipeline.decide.items():
             with _named_errors(pipeline, f"`{name}` in `decide`", statement_seconds):
                 decided = decided.project(f"*, (\n{expression}\n) as {_quoted(name)}")
-        return _few_digits_as_floats(
-            normalized(fetch_relation(decided.project(", ".join(map(_quoted, pipeline.decide)))))
-        )
+        return prepare_fetch(decided.project(", ".join(map(_quoted, pipeline.decide))))
+
+    with _evaluating(pipeline, "`decide`", rows, statement_seconds) as connection:
+        fetch = connection.keep(("decide", *pipeline.decide.items()), prepare)
+        return _few_digits_as_floats(normalized(fetch()))
 
 
 def _few_digits_as_floats(table: pa.Table) -> pa.Table:
@@ -81,14 +87,14 @@ def _few_digits_as_floats(table: pa.Table) -> pa.Table:
 
 
 @contextmanager
-def _evaluating(pipeline: Pipeline, where: str, rows: pa.Table, seconds: int) -> Iterator[duckdb.DuckDBPyRelation]:
-    """Give the rows as a relation. The block may take so many seconds."""
+def _evaluating(pipeline: Pipeline, where: str, rows: pa.Table, seconds: int) -> Iterator[TableConnection]:
+    """Give a connection with the rows. The block may take so many seconds."""
     with (
         _named_errors(pipeline, where, seconds),
-        closed_duckdb({ROWS: rows}) as connection,
-        time_limit(connection, seconds),
+        closed_tables({ROWS: rows}) as connection,
+        time_limit(connection.raw, seconds),
     ):
-        yield connection.table(ROWS)
+        yield connection
 
 
 @contextmanager

@@ -4,19 +4,19 @@ DuckDB runs closed: without files, network or settings. The query sees one parti
 so a primary row's features must not depend on other primary rows. It may aggregate the other sources.
 """
 
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 import duckdb
 import pyarrow as pa
 
-from penstock.database.bulk import fetch_relation
-from penstock.database.closed_duckdb import ClosedDuckdb, may_quote_values
+from penstock.database.bulk import fetch_relation, prepare_fetch
+from penstock.database.closed_duckdb import ClosedDuckdb, TableConnection, may_quote_values
+from penstock.database.deadlines import Watchdog
 from penstock.database.normalize import normalized
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
-from penstock.run.keys import key_problems, quoted
+from penstock.run.keys import has_same_keys, key_problems, quoted
 from penstock.run.text_macros import create_text_macros
 from penstock.sources.logs.formats import row_schema
 from penstock.spec.parts import twin_names
@@ -44,19 +44,20 @@ def build_features(
     """
     if pipeline.features is None:
         return normalized(primary)  # nested values become JSON
-    with closed_duckdb({pipeline.primary: primary, **others}) as connection:
+    with _DUCKDB.connect_tables({pipeline.primary: primary, **others}) as connection:
         features = _run_query(connection, pipeline, pipeline.features, statement_seconds)
         lacking = [c for c in pipeline.key if c not in features.column_names]
         if lacking:
             names = ", ".join(f"`{c}`" for c in lacking)
             raise FeaturesError(pipeline.name, f"does not select the key {names}. Add it: each score needs its key.")
-        problems = key_problems(connection, pipeline, primary, features)
+        problems = key_problems(connection.raw, pipeline, primary, features)
         if problems:
             raise Halted(pipeline.name, interval_label, problems)
-        return _with_kept(connection, pipeline, primary, features)
+        return _with_kept(connection.raw, pipeline, primary, features)
 
 
 _DUCKDB = ClosedDuckdb(create_text_macros)
+_WATCHDOG = Watchdog()
 
 
 def closed_duckdb(tables: Mapping[str, pa.Table]) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
@@ -64,32 +65,39 @@ def closed_duckdb(tables: Mapping[str, pa.Table]) -> AbstractContextManager[duck
     return _DUCKDB.connect(tables)
 
 
+def closed_tables(tables: Mapping[str, pa.Table]) -> AbstractContextManager[TableConnection]:
+    """Open the same DuckDB with these tables, or take a connection that had tables with the same columns."""
+    return _DUCKDB.connect_tables(tables)
+
+
 @contextmanager
 def time_limit(connection: duckdb.DuckDBPyConnection, seconds: int) -> Iterator[None]:
     """Interrupt what runs on the connection after so many seconds."""
-    clock = threading.Timer(seconds, connection.interrupt)
-    clock.daemon = True
-    clock.start()
+    watched = _WATCHDOG.watch(connection.interrupt, seconds)
     try:
         yield
     finally:
-        clock.cancel()
+        _WATCHDOG.leave(watched)
 
 
-def _run_query(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, query: str, seconds: int) -> pa.Table:
+def _run_query(connection: TableConnection, pipeline: Pipeline, query: str, seconds: int) -> pa.Table:
     """Run the one select of the spec, for at most so many seconds."""
-    try:
-        kinds = [statement.type for statement in connection.extract_statements(query)]
+
+    def prepare(raw: duckdb.DuckDBPyConnection) -> Callable[[], pa.Table]:
+        kinds = [statement.type for statement in raw.extract_statements(query)]
         if len(kinds) != 1 or kinds[0] not in _QUERIES:
             raise FeaturesError(pipeline.name, "must be a single `select`. Fix `features:` in the spec.")
-        with time_limit(connection, seconds):
+        return prepare_fetch(raw.sql(query))
+
+    try:
+        with time_limit(connection.raw, seconds):
             exact = (*pipeline.key, *pipeline.destination.keep)
-            features = normalized(fetch_relation(connection.sql(query)), exact=exact)
+            features = normalized(connection.keep(query, prepare)(), exact=exact)
     except duckdb.InterruptException as error:
         reason = f"took longer than {seconds} s. Fix its joins, or set PENSTOCK_STATEMENT_SECONDS to more."
         raise FeaturesError(pipeline.name, reason) from error
     except duckdb.Error as error:
-        error = _with_all_columns(connection, pipeline, query, error)
+        error = _with_all_columns(connection.raw, pipeline, query, error)
         reason = " ".join(str(error).split("LINE ")[0].split())
         if pipeline.private_columns and may_quote_values(error):
             hidden = f"fails: {type(error).__name__} {HIDDEN}. Fix `features:` in the spec."
@@ -127,6 +135,11 @@ def _with_kept(
     """Add columns to keep that the query does not select, from the primary row of the same key."""
     more = [c for c in pipeline.destination.keep if c not in features.column_names and c in primary.column_names]
     if not more:
+        return features
+    plain = primary.select(more)
+    if has_same_keys(features, primary, pipeline.key) and not any(pa.types.is_nested(f.type) for f in plain.schema):
+        for name, column in zip(more, normalized(plain, exact=more).columns, strict=True):
+            features = features.append_column(name, column)
         return features
     connection.register("penstock_features", features)
     key, source = quoted(pipeline.key), quoted((pipeline.primary,))

@@ -50,7 +50,7 @@ def key_problems(
     connection: "duckdb.DuckDBPyConnection", pipeline: Pipeline, primary: pa.Table, features: pa.Table
 ) -> tuple[str, ...]:
     """Return why the keys of the features are wrong. Empty if each is unique and one of the primary rows'."""
-    if _is_unique(features, pipeline.key) and _has_same_keys(features, primary, pipeline.key):
+    if _is_unique(features, pipeline.key) and has_same_keys(features, primary, pipeline.key):
         return ()
     connection.register("penstock_features", features)
     key, source = quoted(pipeline.key), quoted((pipeline.primary,))
@@ -96,7 +96,7 @@ def _with_one_zero(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
     return added
 
 
-def _has_same_keys(features: pa.Table, primary: pa.Table, key: Sequence[str]) -> bool:
+def has_same_keys(features: pa.Table, primary: pa.Table, key: Sequence[str]) -> bool:
     """Whether the features have the keys of the primary rows in the same order, without NULL."""
     return all(not features[name].null_count and features[name].equals(primary[name]) for name in key)
 

@@ -69,6 +69,12 @@ class Expectation(Part):
         return {"type": self.type, "severity": self.severity, **self.arguments}
 
     @property
+    def for_requests(self) -> Self:
+        """The expectation as it judges a request: it refuses the row where it would halt a run."""
+        halts = self.severity == "critical" and self.is_row and "mostly" not in self.arguments
+        return self.model_copy(update={"severity": "warning"}) if halts else self
+
+    @property
     def is_row(self) -> bool:
         """Whether it judges single rows, and so runs on every partition."""
         return self.type in ROW_TYPES

@@ -40,6 +40,7 @@ from penstock.spec.parts import (
 )
 from penstock.spec.promotion import Promotion
 from penstock.spec.reasons import Reasons
+from penstock.spec.serve import Serve
 from penstock.spec.sources import LogSource, Masking, Source, SourceName, SqlSource
 from penstock.spec.steps import (
     Challenger,
@@ -269,6 +270,9 @@ class Pipeline(Part):
     )
     """When the challenger becomes the champion: what it must show, and who must approve. Without it aliases move by
     hand."""
+    serve: Serve | None = Field(default=None, examples=[{"limit": {"rows": 100, "in_flight": 32}}])
+    """How requests are scored over HTTP. `penstock serve` serves the pipelines that have it, or those that it is
+    given."""
     retention: Retention = Field(default=Retention(), examples=[{"keep_runs": 2, "quarantine": "90d"}])
     """What `penstock prune` removes."""
     budget: Budget = Field(default=Budget(), examples=[{"rows": 5_000_000, "minutes": 90}])
@@ -525,6 +529,20 @@ class Pipeline(Part):
     def for_challengers(self) -> Self:
         """The pipeline of a challenger's run. Reasons, drift and promotion are the champion's."""
         return self.model_copy(update={"reasons": None, "drift": None, "promotion": None})
+
+    @property
+    def for_requests(self) -> Self:
+        """The pipeline as it scores a request: a row that fails a critical expectation is refused, and only that row.
+
+        What is judged over a whole interval is left out.
+        """
+        own = (self.primary, FEATURES, SCORES)
+        judged = {
+            stage: tuple(each.for_requests if stage in own else each for each in listed if each.is_row)
+            for stage, listed in self.expectations.items()
+        }
+        left_out = {"reasons": None, "drift": None, "promotion": None, "challengers": (), "seal": False}
+        return self.model_copy(update=left_out | {"expectations": judged})
 
     @property
     def candidates(self) -> tuple[ModelRef, ...]:

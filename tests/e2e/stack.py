@@ -43,6 +43,8 @@ class Stack:
 
     folder: Path
     url: str
+    pages: str
+    """Address of Penstock's own pages."""
 
     def api(self, path: str, body: Any = None) -> Any:
         """Ask the API; with a body by POST."""
@@ -65,15 +67,16 @@ class Stack:
 @contextmanager
 def run_up(folder: Path) -> Iterator[Stack]:
     """Run `penstock up` in a project."""
-    port = free_port()
+    port, pages = free_port(), free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
-    command = [sys.executable, "-c", "from penstock.cli import main; main()", "up", "--port", str(port)]
+    start = [sys.executable, "-c", "from penstock.cli import main; main()"]
+    command = [*start, "up", "--port", str(port), "--pages-port", str(pages)]
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         wait_until(lambda: "Penstock is up" in (folder / "up.log").read_text() or process.poll() is not None)
         assert process.poll() is None, (folder / "up.log").read_text()
-        yield Stack(folder, f"http://127.0.0.1:{port}")
+        yield Stack(folder, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{pages}/ui")
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(SECONDS)
@@ -111,13 +114,20 @@ def make_project(folder: Path) -> None:
 
 @pytest.fixture
 def page(stack: Stack) -> Iterator[Any]:
-    """A browser's page, as wide as a laptop's."""
+    """A browser's page at Prefect's UI."""
+    with browser_page(stack.url) as opened:
+        yield opened
+
+
+@contextmanager
+def browser_page(url: str, **options: Any) -> Iterator[Any]:
+    """Open a browser's page, as wide as a laptop's. Its paths are those of a server."""
     from playwright.sync_api import sync_playwright
 
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-extensions"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000}, base_url=stack.url)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000}, base_url=url, **options)
         page.set_default_timeout(SECONDS * 1000)
         yield page
         browser.close()

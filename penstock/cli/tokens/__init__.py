@@ -1,0 +1,1 @@
+"""`penstock tokens`: the tokens of the server's users."""

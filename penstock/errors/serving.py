@@ -1,0 +1,95 @@
+"""Requests that cannot be scored, and servers that cannot start."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from penstock.errors.base import TerminalError, TransientError, UsageError
+
+
+@dataclass(eq=False)
+class RequestError(TerminalError):
+    """A request over HTTP is wrong.
+
+    Cause: the body, a value in it, or the address is not what the server takes. Nothing was scored.
+    Remedy: correct the request as the answer says. `status` is the status of the answer.
+    """
+
+    what: str
+    where: str
+    remedy: str
+    status: int = 400
+
+    def message(self) -> str:
+        return f"{self.where}: {self.what}. {self.remedy}" if self.where else f"{self.what}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class WrongValue(RequestError):
+    """A value of a request is not of its column's type.
+
+    Cause: the column has the type of the source's contract, and the value is of another kind.
+    Remedy: send a value of the type. `null` is taken in every column.
+    """
+
+    status: int = 400
+
+
+@dataclass(eq=False)
+class RowsRefused(RequestError):
+    """No answer is given, because rows were refused.
+
+    Cause: a format that answers by position has no place for a refused row, so that one of them refuses the request.
+        In Penstock's own format all rows were refused.
+    Remedy: correct or leave out the rows that `rows` names. `POST /pipelines/<pipeline>/score` answers row by row.
+    """
+
+    status: int = 422
+    rows: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    """Position and reasons of each refused row."""
+
+
+@dataclass(eq=False)
+class TooManyRequests(TransientError):
+    """The server has as many requests in flight as it takes.
+
+    Cause: more requests at once than `serve.limit.in_flight`, or than the rate of a token.
+    Remedy: wait for `Retry-After` seconds and send the request again.
+    """
+
+    limit: str
+    seconds: int = 1
+    status: ClassVar[int] = 429
+
+    def message(self) -> str:
+        return f"{self.limit}. Send it again in {self.seconds} s."
+
+
+@dataclass(eq=False)
+class NotReady(TransientError):
+    """A pipeline cannot be scored yet.
+
+    Cause: its model or its columns could not be read so far. The server tries again.
+    Remedy: `GET /ready` says why. Correct that, or wait.
+    """
+
+    pipeline: str
+    reason: str
+    status: ClassVar[int] = 503
+
+    def message(self) -> str:
+        return f"`{self.pipeline}` cannot be scored yet: {self.reason}"
+
+
+@dataclass(eq=False)
+class ServeRefused(UsageError):
+    """The server does not start.
+
+    Cause: nothing to serve, a pipeline that requests cannot be scored with, or an address that needs tokens.
+    Remedy: do what the message says.
+    """
+
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        return f"{self.reason}. {self.remedy}"

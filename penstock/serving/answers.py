@@ -1,0 +1,63 @@
+"""Answers in Penstock's own format: a status for each row, its outputs or why it has none, and what scored it."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from penstock.run_types import ModelPin, deciding_model
+from penstock.serving.scored_request import ScoredRequest
+
+JSON = "application/json"
+
+
+def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Write a body as JSON. Numbers that are not finite become null, decimals text."""
+    content = orjson.dumps(body, default=_write)
+    return Response(content, status, headers, JSON)
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(type(value).__name__)
+
+
+def answer_rows(scored: ScoredRequest, reasons: list[list[dict[str, Any]]] | None = None) -> dict[str, Any]:
+    """Return the answer to a request, row by row.
+
+    Args:
+        reasons: of each scored row, the features that moved its score most; None: they are not asked for.
+    """
+    outputs = iter(scored.outputs.to_pylist())
+    rows: list[dict[str, Any]] = []
+    explained = iter(reasons or ())
+    for outcome in scored.outcomes:
+        if outcome.place is None:
+            rows.append({"status": outcome.status, "reasons": list(outcome.reasons)})
+            continue
+        rows.append({"status": outcome.status, "outputs": next(outputs)})
+        if reasons is not None:
+            rows[-1]["reasons"] = next(explained)
+    answer = {"request_id": scored.request.request_id, "pipeline": scored.pipeline.name, "rows": rows}
+    answer |= describe_models(scored)
+    if scored.left_out:
+        answer["left_out"] = [
+            {"source": each.source, "key": each.key, "reasons": [reason.text for reason in each.reasons]}
+            for each in scored.left_out
+        ]
+    return answer
+
+
+def describe_models(scored: ScoredRequest) -> dict[str, Any]:
+    """Return the version that decides, and with several steps that of each step."""
+    described: dict[str, Any] = {"model": describe_pin(deciding_model(scored.models))}
+    if scored.pipeline.models:
+        described["steps"] = {step: describe_pin(pin) for step, pin in scored.models.items()}
+    return described
+
+
+def describe_pin(pin: ModelPin) -> dict[str, str]:
+    return {"name": pin.name, "version": pin.version, "digest": pin.digest}

@@ -1,0 +1,257 @@
+"""The HTTP application: its routes, and what each of them answers."""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+import penstock
+from penstock.errors import PenstockError, RequestError, RowsRefused
+from penstock.run_types import deciding_model
+from penstock.serving.answers import answer_rows, describe_pin, json_response
+from penstock.serving.bodies import parse_json, read_body, read_rows
+from penstock.serving.guard import Guard
+from penstock.serving.metrics import Metrics
+from penstock.serving.mlflow_format import read_invocation
+from penstock.serving.open_inference import describe_columns, read_infer, write_outputs
+from penstock.serving.problems import answer_error
+from penstock.serving.scored_request import ScoredRequest
+from penstock.serving.scorer import output_columns
+from penstock.serving.served_pipeline import ServedPipeline
+from penstock.serving.top_reasons import find_top_reasons
+
+logger = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Answer = Callable[[ServedPipeline, Request, bytes, str], Awaitable[tuple[Response, ScoredRequest]]]
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True)
+class ServingApplication:
+    """Answers requests for the scores of some pipelines."""
+
+    served: Mapping[str, ServedPipeline]
+    guard: Guard
+    pages: Sequence[BaseRoute] = ()
+    """The pages for people. They have a guard of their own."""
+    poll_seconds: float = 5.0
+    """Seconds between two looks at the aliases of the models."""
+
+    def build(self) -> Starlette:
+        """Return the ASGI application."""
+        metrics = Metrics(self.served.values())
+        scoring = [
+            ("/pipelines/{pipeline}/score", "penstock", _answer_score),
+            ("/pipelines/{pipeline}/invocations", "mlflow", _answer_invocation),
+            ("/invocations", "mlflow", _answer_invocation),
+            ("/v2/models/{pipeline}/infer", "open inference", _answer_infer),
+            ("/v2/models/{pipeline}/versions/{version}/infer", "open inference", _answer_infer),
+        ]
+        routes = [Route(path, self._scoring(metrics, name, answer), methods=["POST"]) for path, name, answer in scoring]
+        open_to_all: dict[str, Endpoint] = {
+            "/live": self._live,
+            "/ready": self._ready,
+            "/v2/health/live": self._live,
+            "/v2/health/ready": self._ready,
+        }
+        routes += [Route(path, self._guarded(answer, open_to_all=True)) for path, answer in open_to_all.items()]
+        readers: dict[str, Endpoint] = {
+            "/metrics": partial(self._metrics, metrics),
+            "/v2": self._describe_server,
+            "/v2/models/{pipeline}": self._describe_model,
+            "/v2/models/{pipeline}/ready": self._model_ready,
+            "/v2/models/{pipeline}/versions/{version}": self._describe_model,
+            "/v2/models/{pipeline}/versions/{version}/ready": self._model_ready,
+        }
+        routes += [Route(path, self._guarded(answer)) for path, answer in readers.items()]
+        handlers: Any = {HTTPException: _answer_http}
+        return Starlette(routes=[*routes, *self.pages], lifespan=self._lifespan, exception_handlers=handlers)
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(self._watch_aliases())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            for each in self.served.values():
+                each.batches.close()
+
+    async def _watch_aliases(self) -> None:
+        """Take the versions that the aliases name, again and again. They are opened aside, while the old ones score."""
+        while True:
+            for each in self.served.values():
+                try:
+                    await asyncio.to_thread(each.take_models)
+                except Exception:
+                    logger.exception("%s: its models cannot be looked up", each.name)
+            await asyncio.sleep(self.poll_seconds)
+
+    def _guarded(self, answer: Endpoint, *, open_to_all: bool = False) -> Endpoint:
+        async def checked(request: Request) -> Response:
+            try:
+                self.guard.check_host(request)
+                if not open_to_all:
+                    self.guard.identify(request, "reader")
+                return await answer(request)
+            except PenstockError as error:
+                return answer_error(request, error)
+
+        return checked
+
+    def _scoring(self, metrics: Metrics, format_: str, answer: Answer) -> Endpoint:
+        """Return the endpoint of one format: check the request, score it, and count it."""
+
+        async def score(request: Request) -> Response:
+            begin, name = time.perf_counter(), "none"
+            given = request.headers.get("x-request-id", "")
+            request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+            try:
+                self.guard.check_host(request)
+                self.guard.identify(request, "reader")
+                served = self._find(request)
+                name = served.name
+                with served.in_flight():
+                    body = await read_body(request, served.limits.limit.bytes)
+                    response, scored = await answer(served, request, body, request_id)
+                for outcome in scored.outcomes:
+                    metrics.rows.labels(name, outcome.status).inc()
+            except PenstockError as error:
+                response = answer_error(request, error)
+            response.headers["x-request-id"] = request_id
+            metrics.requests.labels(name, format_, response.status_code).inc()
+            metrics.seconds.labels(name, format_).observe(time.perf_counter() - begin)
+            return response
+
+        return score
+
+    def _find(self, request: Request) -> ServedPipeline:
+        """Return the pipeline that the path names. `/invocations` means the only one.
+
+        Raises:
+            RequestError: it is not served.
+        """
+        name = request.path_params.get("pipeline")
+        if name is None and len(self.served) == 1:
+            return next(iter(self.served.values()))
+        if name is None:
+            remedy = "Use /pipelines/<pipeline>/invocations."
+            raise RequestError("several pipelines are served", "/invocations", remedy, 404)
+        found = self.served.get(name)
+        version = request.path_params.get("version")
+        if found is None or (version and version != deciding_model(found.ready.pins).version):
+            known = ", ".join(f"`{each}`" for each in self.served)
+            raise RequestError("it is not served here", request.url.path, f"There are: {known}.", 404)
+        return found
+
+    async def _live(self, _request: Request) -> Response:
+        return json_response({"live": True})
+
+    async def _ready(self, _request: Request) -> Response:
+        """Say for each pipeline what scores, and what is wrong with the model that its alias names."""
+        ready = all(each.scorer is not None for each in self.served.values())
+        pipelines = {
+            name: {
+                "ready": each.scorer is not None,
+                "model": describe_pin(deciding_model(each.scorer.pins)) if each.scorer else None,
+                "problem": each.problem or None,
+            }
+            for name, each in self.served.items()
+        }
+        return json_response({"ready": ready, "pipelines": pipelines}, 200 if ready else 503)
+
+    async def _metrics(self, metrics: Metrics, _request: Request) -> Response:
+        return PlainTextResponse(metrics.write(), media_type="text/plain; version=0.0.4")
+
+    async def _describe_server(self, _request: Request) -> Response:
+        described = {"name": "penstock", "version": penstock.__version__, "extensions": ["binary_tensor_data"]}
+        return json_response(described)
+
+    async def _describe_model(self, request: Request) -> Response:
+        scorer = self._find(request).ready
+        outputs = [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in output_columns(scorer).items()]
+        described = {
+            "name": scorer.pipeline.name,
+            "versions": [deciding_model(scorer.pins).version],
+            "platform": "penstock_xgboost",
+            "inputs": describe_columns(scorer),
+            "outputs": outputs,
+        }
+        return json_response(described)
+
+    async def _model_ready(self, request: Request) -> Response:
+        served = self._find(request)
+        return json_response({"name": served.name, "ready": served.scorer is not None}, 200 if served.scorer else 503)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """Answer a path or a method that there is not."""
+    assert isinstance(error, HTTPException)
+    body = {"what": error.detail, "where": request.url.path, "next": "See docs/serving.md for the paths."}
+    return json_response({"error": body}, error.status_code, error.headers)
+
+
+async def _answer_score(
+    served: ServedPipeline, request: Request, body: bytes, request_id: str
+) -> tuple[Response, ScoredRequest]:
+    rows = read_rows(served.ready, parse_json(request, body), request_id, served.limits.limit.rows)
+    scored = await served.score(rows)
+    if all(outcome.status != "scored" for outcome in scored.outcomes):
+        _refuse(scored)
+    reasons = None
+    if request.query_params.get("reasons") == "true":
+        reasons = await run_in_threadpool(find_top_reasons, served.pipeline, served.ready, scored)
+    return json_response(answer_rows(scored, reasons)), scored
+
+
+async def _answer_invocation(
+    served: ServedPipeline, request: Request, body: bytes, request_id: str
+) -> tuple[Response, ScoredRequest]:
+    scored = await served.score(read_invocation(request, served.ready, body, request_id, served.limits.limit.rows))
+    return json_response({"predictions": _all_outputs(scored).to_pylist()}), scored
+
+
+async def _answer_infer(
+    served: ServedPipeline, request: Request, body: bytes, request_id: str
+) -> tuple[Response, ScoredRequest]:
+    infer = read_infer(request, served.ready, body, request_id, served.limits.limit.rows)
+    scored = await served.score(infer.rows)
+    head = {"model_name": served.name, "model_version": deciding_model(scored.models).version, "id": infer.id}
+    content, headers = write_outputs(infer, _all_outputs(scored), head)
+    return Response(content, headers=headers), scored
+
+
+def _all_outputs(scored: ScoredRequest) -> pa.Table:
+    """Return the outputs of all rows, in their order.
+
+    Raises:
+        RowsRefused: a row has none.
+    """
+    if scored.refused:
+        _refuse(scored)
+    return scored.outputs
+
+
+def _refuse(scored: ScoredRequest) -> None:
+    rows = scored.refused
+    what = f"{len(rows)} of {len(scored.outcomes)} rows have no score"
+    raise RowsRefused(
+        what, f"rows of `{scored.pipeline.name}`", "Correct or leave out the rows that are named.", rows=rows
+    )

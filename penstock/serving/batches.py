@@ -1,0 +1,100 @@
+"""Requests that wait at the same time are scored together, in one thread of the pipeline."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from penstock.serving.scored_request import RequestRows, ScoredRequest
+
+Score = Callable[[Sequence[RequestRows]], list[ScoredRequest | Exception]]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    request: RequestRows
+    answer: "asyncio.Future[ScoredRequest]"
+
+
+@dataclass
+class Batches:
+    """The requests of one pipeline that wait to be scored. Used from one event loop."""
+
+    rows: int
+    """Most rows of a batch, unless one request has more."""
+    wait: timedelta
+    """How long a request waits at most for others that are on their way."""
+    count_coming: Callable[[], int]
+    """The number of requests that the server has accepted, with those that wait here."""
+    alone: bool = False
+    """Whether each request is scored by itself."""
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _more: asyncio.Event = field(default_factory=asyncio.Event)
+    _scoring: "asyncio.Task[None] | None" = None
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "penstock-score"))
+
+    async def score(self, request: RequestRows, score: Score) -> ScoredRequest:
+        """Return the scores of a request.
+
+        Args:
+            score: scores a batch; of requests that wait together, that of the first one is called.
+
+        Raises:
+            PenstockError: the request cannot be scored.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(request, loop.create_future())
+        self._waiting.append(waiting)
+        self._more.set()
+        if self._scoring is None or self._scoring.done():
+            self._scoring = loop.create_task(self._score_waiting(score))
+        return await waiting.answer
+
+    async def _score_waiting(self, score: Score) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            await self._wait_for_others()
+            batch = self._take()
+            try:
+                results = await loop.run_in_executor(self._thread, score, [each.request for each in batch])
+            except Exception as error:  # noqa: BLE001 # whatever it is, each of its requests gets an answer
+                results = [error for _ in batch]
+            for each, result in zip(batch, results, strict=True):
+                if each.answer.done():
+                    continue  # the client has gone
+                if isinstance(result, ScoredRequest):
+                    each.answer.set_result(result)
+                else:
+                    each.answer.set_exception(result)
+
+    async def _wait_for_others(self) -> None:
+        """Wait while there is room in the batch, and the server has requests that are not here yet."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.wait.total_seconds()
+        while not self.alone and self._has_room() and self.count_coming() > len(self._waiting):
+            self._more.clear()
+            try:
+                await asyncio.wait_for(self._more.wait(), end - loop.time())
+            except TimeoutError:
+                return
+
+    def _has_room(self) -> bool:
+        return not self._waiting[0].request.is_alone and sum(each.request.rows for each in self._waiting) < self.rows
+
+    def _take(self) -> list[_Waiting]:
+        """Take the first request, and those after it that fit beside it."""
+        batch = [self._waiting.popleft()]
+        rows = batch[0].request.rows
+        while self._waiting and not self.alone and not batch[0].request.is_alone:
+            following = self._waiting[0].request
+            if following.is_alone or rows + following.rows > self.rows:
+                break
+            rows += following.rows
+            batch.append(self._waiting.popleft())
+        return batch
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False)

@@ -1,0 +1,58 @@
+"""Errors as answers: JSON that says what happened, where, and what to do next."""
+
+import logging
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from penstock.errors import (
+    DatabaseLocked,
+    Halted,
+    NotReady,
+    PenstockError,
+    RequestError,
+    RowsRefused,
+    RunNotFound,
+    SettingsError,
+    TooManyRequests,
+    TransientError,
+)
+from penstock.serving.answers import json_response
+
+logger = logging.getLogger(__name__)
+
+_RETRY_AFTER = "1"
+
+
+def answer_error(request: Request, error: Exception) -> Response:
+    """Return the answer to a request that failed. What is logged has no value of a row."""
+    if isinstance(error, RequestError):
+        body: dict[str, Any] = {"what": error.what, "where": error.where, "next": error.remedy}
+        if isinstance(error, RowsRefused):
+            body["rows"] = [{"row": row, "reasons": list(reasons)} for row, reasons in error.rows]
+        return json_response({"error": body}, error.status)
+    if not isinstance(error, PenstockError):
+        raise error
+    status, what = _status(error), str(error)
+    where = request.url.path
+    if status >= 500:
+        logger.warning("%s %s is answered with %d: %s", request.method, where, status, type(error).__name__)
+    later = status in (429, 503)
+    seconds = str(error.seconds) if isinstance(error, TooManyRequests) else _RETRY_AFTER
+    body = {
+        "what": what,
+        "where": where,
+        "next": "Send the request again." if later else "Correct what the message says.",
+    }
+    return json_response({"error": body}, status, {"retry-after": seconds} if later else None)
+
+
+def _status(error: PenstockError) -> int:
+    if isinstance(error, TooManyRequests | NotReady):
+        return error.status
+    if isinstance(error, DatabaseLocked | TransientError):
+        return 503
+    if isinstance(error, RunNotFound):
+        return 404
+    return 422 if isinstance(error, Halted | SettingsError) else 500

@@ -1,0 +1,152 @@
+"""Score requests with one version of each model. A request's rows are a partition of a run that is never claimed."""
+
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from penstock.database.unstorable import to_records
+from penstock.errors import FeaturesError, Halted, PenstockError, RequestError, RowsRefused
+from penstock.models.chain import judge_steps, score_step
+from penstock.models.needs import given_columns
+from penstock.models.scoring import score_features
+from penstock.run.partition_options import PartitionOptions
+from penstock.run.validate import to_json, validate_partition
+from penstock.run_types import ExtractedRows, Partition, Pins, Refusal, ScoredRows, ScoringRun, deciding_model
+from penstock.serving.request_rows import SourceColumns
+from penstock.serving.scored_request import RequestRows, RowOutcome, ScoredRequest
+from penstock.spec.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from penstock.models.booster import ModelVersion
+
+Scored = ScoredRequest | Exception
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A pipeline with its model versions, which have been opened and verified. A move of an alias makes a new one."""
+
+    pipeline: Pipeline
+    """As it scores requests, see `Pipeline.for_requests`."""
+    pins: Pins
+    models: Mapping[str, "ModelVersion"]
+    """By step."""
+    columns: Mapping[str, SourceColumns]
+    """By source."""
+    options: PartitionOptions
+
+    def score_together(self, requests: Sequence[RequestRows]) -> list[Scored]:
+        """Score requests as one partition. If that fails, score each of them alone.
+
+        So the answer to a request does not depend on those beside it: they may have the same key, or a row that the
+        features query fails on.
+
+        Returns:
+            A result, or a `PenstockError`, for each request.
+        """
+        if len(requests) > 1:
+            try:
+                return list(self._score(requests))
+            except PenstockError:
+                pass
+        return [self._score_alone(request) for request in requests]
+
+    def _score_alone(self, request: RequestRows) -> Scored:
+        try:
+            [scored] = self._score([request])
+        except PenstockError as error:
+            return _of_request(error)
+        return scored
+
+    def _score(self, requests: Sequence[RequestRows]) -> Iterator[ScoredRequest]:
+        primary = pa.concat_tables([each.primary for each in requests]) if len(requests) > 1 else requests[0].primary
+        scored = self._score_partition(primary, dict(requests[0].others))
+        if scored.halts:
+            raise Halted(self.pipeline.name, "request", scored.halts)
+        outcomes = find_outcomes(self.pipeline, primary, scored, self.options)
+        left_out = tuple(each for each in scored.refusals if each.stage in requests[0].others)
+        first = 0
+        for request in requests:
+            mine = outcomes[first : first + request.rows]
+            first += request.rows
+            yield ScoredRequest(request, self.pipeline, self.pins, scored, mine, left_out)
+
+    def _score_partition(self, primary: pa.Table, others: dict[str, pa.Table]) -> ScoredRows:
+        """Do what a run does with a partition."""
+        pipeline, run, options = self.pipeline, self._run, self.options
+        partition = Partition(0, 1, None, None, primary.num_rows)
+        features = validate_partition(run, partition, ExtractedRows(primary, others), options)
+        if not run.steps:
+            return score_features(run, partition, features, self.models[pipeline.steps[0].name], options)
+        for step in pipeline.steps if not features.halts else ():
+            features = score_step(pipeline, features, step, self.models[step.name], options)
+        return judge_steps(run, partition, features, options)
+
+    @cached_property
+    def _run(self) -> ScoringRun:
+        steps = self.pins if self.pipeline.models else {}
+        return ScoringRun("request", self.pipeline, None, deciding_model(self.pins), "", "served", steps=steps)
+
+
+def _of_request(error: PenstockError) -> PenstockError:
+    """Return the error as the answer to a request says it."""
+    if isinstance(error, Halted):
+        reasons = "; ".join(error.reasons).removesuffix(".")
+        return RowsRefused(reasons, f"`{error.pipeline}`", "Correct the rows and send the request again.")
+    if isinstance(error, FeaturesError):
+        return RequestError(str(error), "", "Correct the rows, or the query in the spec.", 422)
+    return error
+
+
+def find_outcomes(
+    pipeline: Pipeline, primary: pa.Table, scored: ScoredRows, options: PartitionOptions
+) -> tuple[RowOutcome, ...]:
+    """Return what became of each primary row, by its key. Keys are unique, but for those with NULL.
+
+    Raises:
+        FeaturesError: a scored row has a key that no primary row has, because the query changes its type.
+    """
+    key = list(pipeline.key)
+    keys = primary.select(key)
+    if scored.table.num_rows == primary.num_rows and scored.table.select(key).equals(keys):
+        return tuple(RowOutcome("scored", place) for place in range(primary.num_rows))
+    outcomes = [RowOutcome("excluded")] * primary.num_rows
+    for at, refusal in _place_refusals(pipeline, keys, scored.refusals, options):
+        outcomes[at] = RowOutcome("refused", refusal=refusal)
+    places = {tuple(row.values()): at for at, row in enumerate(keys.to_pylist())}
+    for place, row in enumerate(scored.table.select(key).to_pylist()):
+        position = places.get(tuple(row.values()))
+        if position is None:
+            raise _changed_key(pipeline)
+        outcomes[position] = RowOutcome("scored", place)
+    return tuple(outcomes)
+
+
+def _place_refusals(
+    pipeline: Pipeline, keys: pa.Table, refusals: Sequence[Refusal], options: PartitionOptions
+) -> Iterator[tuple[int, Refusal]]:
+    """Yield each refused primary row's position. Of rows with the same incomplete key the first is refused first."""
+    mine = [each for each in refusals if each.source == pipeline.primary]
+    if not mine:
+        return
+    named: dict[str, deque[int]] = defaultdict(deque)
+    for at, row in enumerate(to_records(keys)):
+        named[to_json(options.masking.mask(row))].append(at)
+    for refusal in mine:
+        if not named[refusal.key]:
+            raise _changed_key(pipeline)
+        yield named[refusal.key].popleft(), refusal
+
+
+def _changed_key(pipeline: Pipeline) -> FeaturesError:
+    return FeaturesError(pipeline.name, "changes the type of the key. Select it as it is in the source.")
+
+
+def output_columns(scorer: Scorer) -> dict[str, str]:
+    """Return the outputs and decisions of each row, with the protocol's type of those that are numbers for sure."""
+    given = given_columns(scorer.pipeline, {step: model.manifest for step, model in scorer.models.items()})
+    return {name: "FP64" if kind == "float" else "BYTES" for name, kind in given.items()}

@@ -1,0 +1,202 @@
+"""One pipeline that is served: its models as their aliases name them now, and its requests in flight."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from penstock.database.connections import Connector
+from penstock.errors import NotReady, PenstockError, ServeRefused, TooManyRequests, TransientError
+from penstock.ledger.schema_contracts import read_contracts
+from penstock.models.needs import needed_columns
+from penstock.models.registry import Registry
+from penstock.quality.predicates import may_compile
+from penstock.run.partition_options import PartitionOptions
+from penstock.run.row_types import read_row_types
+from penstock.run.schema_contract import used_columns
+from penstock.run_types import Pins
+from penstock.serving.batches import Batches
+from penstock.serving.released import release_files
+from penstock.serving.request_rows import SourceColumns
+from penstock.serving.scored_request import RequestRows, ScoredRequest
+from penstock.serving.scorer import Scorer
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.serve import Serve
+from penstock.spec.sources import SqlSource
+
+logger = logging.getLogger(__name__)
+
+_TRY_AGAIN = 60.0
+"""Seconds until a version that could not be used is opened again."""
+
+
+@dataclass
+class ServedPipeline:
+    """A pipeline that answers requests. It keeps the last good model if a new one cannot be used."""
+
+    pipeline: Pipeline
+    connect: Connector
+    registry: Registry
+    options: PartitionOptions
+    scorer: Scorer | None = None
+    """None until a model stands."""
+    problem: str = ""
+    """Why the model that the alias names now does not score. Empty: it does."""
+    coming: int = 0
+    """Requests in flight."""
+    moves: int = 0
+    """Times that another version was taken."""
+    failures: int = 0
+    """Times that a version could not be taken."""
+    _types: dict[str, dict[str, pa.DataType]] = field(default_factory=dict)
+    _refused: tuple[Pins, float] | None = None
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        alone = self.pipeline.partition_by is not None
+        self.batches = Batches(limits.batch.rows, limits.batch.wait, lambda: self.coming, alone)
+
+    @property
+    def name(self) -> str:
+        return self.pipeline.name
+
+    @property
+    def limits(self) -> Serve:
+        """The `serve` of the spec, or its defaults."""
+        return self.pipeline.serve or Serve()
+
+    @property
+    def ready(self) -> Scorer:
+        """What scores.
+
+        Raises:
+            NotReady: no model stands yet.
+        """
+        if self.scorer is None:
+            raise NotReady(self.name, self.problem or "its model is being opened.")
+        return self.scorer
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Count a request while it is answered.
+
+        Raises:
+            TooManyRequests: there are as many as `limit.in_flight`.
+        """
+        if self.coming >= self.limits.limit.in_flight:
+            raise TooManyRequests(f"`{self.name}` has {self.coming:,} requests in flight, which is its limit")
+        self.coming += 1
+        try:
+            yield
+        finally:
+            self.coming -= 1
+
+    async def score(self, request: RequestRows) -> ScoredRequest:
+        """Score a request, together with those that wait at the same time."""
+        return await self.batches.score(request, self.ready.score_together)
+
+    def take_models(self, clock: Callable[[], float] = time.monotonic) -> bool:
+        """Look the aliases up, and take the versions that they name if they are other ones. Keep the old ones if not.
+
+        A version that could not be used is tried again after a minute.
+
+        Returns:
+            Whether the scorer is another one now.
+        """
+        try:
+            pins: Pins = {step.name: self.registry.resolve(step.model) for step in self.pipeline.steps}
+            if self.scorer is not None and self.scorer.pins == pins:
+                self.problem = ""
+                return False
+            if self._refused and self._refused[0] == pins and clock() < self._refused[1]:
+                return False
+            self._refused = (pins, clock() + _TRY_AGAIN)
+            scorer = self._open(pins)
+        except PenstockError as error:
+            self._note(error)
+            return False
+        self.moves += self.scorer is not None
+        self.scorer, self.problem, self._refused = scorer, "", None
+        logger.info("%s is scored with %s", self.name, ", ".join(str(pin) for pin in pins.values()))
+        return True
+
+    def _note(self, error: PenstockError) -> None:
+        if isinstance(error, TransientError):
+            self._refused = None
+        if str(error) != self.problem:
+            self.failures += 1
+            kept = (
+                f"{next(reversed(list(self.scorer.pins.values())))} goes on scoring"
+                if self.scorer
+                else "nothing scores"
+            )
+            logger.error("%s: the models cannot be used, and %s: %s", self.name, kept, error)
+        self.problem = str(error)
+
+    def _open(self, pins: Pins) -> Scorer:
+        """Open the versions, which checks digests and golden rows, and find the columns that requests bring."""
+        models = {step: self.registry.load(pin) for step, pin in pins.items()}
+        needed = needed_columns(self.pipeline, {step: model.manifest for step, model in models.items()})
+        types = self._read_types()
+        served = self.pipeline.for_requests
+        columns = {name: choose_columns(served, name, types[name], needed) for name in served.sources}
+        return Scorer(served, pins, models, columns, self.options)
+
+    def _read_types(self) -> Mapping[str, dict[str, pa.DataType]]:
+        """Return the types of each source's columns. They are read once."""
+        if self._types:
+            return self._types
+        found: dict[str, dict[str, pa.DataType]] = {}
+        with release_files(self.connect) as connect:
+            contracts = read_contracts(connect(self.pipeline.destination.connection), self.name)
+            for name in self.pipeline.sources:
+                types = read_row_types(self.pipeline, name, connect, contracts)
+                if types is None:
+                    reason = f"the types of the columns of `{name}` are not known before a run has published"
+                    raise ServeRefused(reason, f"Run `penstock run {self.name}` once.")
+                found[name] = types
+        self._types = found
+        return found
+
+
+def choose_columns(
+    pipeline: Pipeline, name: str, types: Mapping[str, pa.DataType], needed: tuple[str, ...]
+) -> SourceColumns:
+    """Return the columns of a source that requests bring.
+
+    Columns that nothing uses are left out, unless the features query says `*`: then they may be sent.
+
+    Args:
+        needed: columns that models, conditions and decisions take.
+    """
+    source = pipeline.sources[name]
+    if isinstance(source, SqlSource) and source.updated_column:  # it tells runs what has changed, and requests nothing
+        source = source.model_copy(update={"updated_column": None})
+    bare = pipeline.model_copy(update={"interval": None, "sources": {**pipeline.sources, name: source}})
+    used = used_columns(bare, name, set(types), needed)
+    missing = [c for c in source.key if name == pipeline.primary and c not in types]
+    if missing:
+        raise ServeRefused(f"`{name}` has no column `{missing[0]}`", "Correct `key` in the spec.")
+    wanted = (
+        types if pipeline.features is None or "*" in pipeline.features else {c: types[c] for c in types if c in used}
+    )
+    return SourceColumns(name, dict(wanted), frozenset(used))
+
+
+def refuse_unservable(pipeline: Pipeline) -> None:
+    """Refuse a pipeline whose rows cannot be judged within a request.
+
+    Raises:
+        ServeRefused: an expectation about rows cannot be compiled, so that Great Expectations would judge it.
+    """
+    for stage, listed in pipeline.expectations.items():
+        for each in listed:
+            if each.is_row and not may_compile(each):
+                raise ServeRefused(
+                    f"`{pipeline.name}` cannot be served: `{each.label}` of `{stage}` is judged by Great Expectations, "
+                    "which takes longer than a request may",
+                    "Write it as another expectation, or as a column of `features`.",
+                )

@@ -1,0 +1,1 @@
+"""The web application for people: pages over the readers that the command line uses."""

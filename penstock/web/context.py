@@ -1,0 +1,161 @@
+"""What the pages work with, built once at the start of a server."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+
+from penstock.access.token_file import TokenFile
+from penstock.database.connections import Connector, Database
+from penstock.errors import DatabaseLocked, PipelineNotFound, RunNotFound, SpecError
+from penstock.ledger.known_ledgers import refuse_lost
+from penstock.ledger.reader import RunRecord, find_run
+from penstock.models.registry import Registry
+from penstock.settings import Settings
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
+
+BUSY_SECONDS = 3.0
+"""How long a page waits for a file that another process has open."""
+_RETRY_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class WebContext:
+    """The project that the pages show, and who may see and change it."""
+
+    settings: Settings
+    connect: Connector
+    """Opens databases and files."""
+    registry: Registry
+    tokens: TokenFile
+    needs_token: bool
+    """Whether a page is shown only to who has signed in. On loopback, reading needs no token."""
+    hosts: tuple[str, ...]
+    """Names and addresses under which the server may be asked, in small letters and without port."""
+    session_key: bytes = field(repr=False)
+    """Signs sessions. All processes of one server have the same."""
+    is_secure: bool = False
+    """Whether browsers reach the server by TLS."""
+    prefect_api: str | None = None
+    """API of the Prefect server that has the deployments. None: there is none."""
+    prefect_ui: str | None = None
+    """Address of Prefect's UI for browsers."""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _locks: dict[str, Lock] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def zone(self) -> str:
+        return self.settings.timezone
+
+    def load(self, name: str) -> Pipeline:
+        """Read a pipeline of the folder by its name. Paths are refused.
+
+        Raises:
+            PipelineNotFound: there is none.
+            SpecError: its file has mistakes.
+        """
+        file = self.settings.pipelines / f"{name}.yaml"
+        known = self._files()
+        if file not in known:
+            raise PipelineNotFound(name, str(self.settings.pipelines), tuple(each.stem for each in known))
+        return load_pipeline(find_pipeline_file(name, self.settings.pipelines))
+
+    def load_all(self) -> tuple[list[Pipeline], list[SpecError]]:
+        """Read the pipelines of the folder by name, and the errors of those that do not load."""
+        sound, broken = [], []
+        for file in self._files():
+            try:
+                sound.append(load_pipeline(file))
+            except SpecError as error:
+                broken.append(error)
+        return sound, broken
+
+    def _files(self) -> list[Path]:
+        return sorted(self.settings.pipelines.glob("*.yaml"))
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[Database]:
+        """Yield a warehouse. A file that one process at a time can open is closed at the end.
+
+        Raises:
+            DatabaseLocked: another process has the file open for longer than `BUSY_SECONDS`.
+            LedgerLost: the project has had a ledger, and the warehouse has none or another one.
+        """
+        database = self.connect(name)
+        if not database.sql.one_process:
+            refuse_lost(database, self.settings.home)
+            yield database
+            return
+        lock = self._locks.setdefault(name, Lock())
+        if not lock.acquire(timeout=BUSY_SECONDS):
+            raise DatabaseLocked(name, "another page reads it")
+        try:
+            _wait_for_file(database)
+            refuse_lost(database, self.settings.home)
+            yield database
+        finally:
+            database.engine.dispose()
+            lock.release()
+
+    @contextmanager
+    def open_sources(self) -> Iterator[Connector]:
+        """Yield what opens sources. Files that one process at a time can open are closed at the end."""
+        opened: list[Database] = []
+
+        def connect(name: str) -> Database:
+            database = self.connect(name)
+            opened.append(database)
+            return database
+
+        try:
+            yield replace(self.connect, open=connect)
+        finally:
+            for database in opened:
+                if database.sql.one_process:
+                    database.engine.dispose()
+
+    @contextmanager
+    def open_of(self, pipeline: Pipeline) -> Iterator[Database]:
+        """Yield the warehouse of a pipeline."""
+        with self.open(pipeline.destination.connection) as database:
+            yield database
+
+    def warehouses(self) -> list[str]:
+        """Return the connections that pipelines write to, the default one first."""
+        return list(dict.fromkeys(["warehouse", *(each.destination.connection for each in self.load_all()[0])]))
+
+    @contextmanager
+    def open_run(self, run_id: str) -> Iterator[tuple[Database, RunRecord]]:
+        """Yield a run and its warehouse.
+
+        Raises:
+            RunNotFound: no warehouse has it.
+        """
+        for name in self.warehouses():
+            with self.open(name) as database:
+                try:
+                    run = find_run(database, run_id)
+                except RunNotFound as error:
+                    if error.matches:
+                        raise
+                    continue
+                yield database, run
+                return
+        raise RunNotFound(run_id)
+
+
+def _wait_for_file(database: Database) -> None:
+    """Wait until the file can be opened."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            with database.reading():
+                return
+        except DatabaseLocked:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_RETRY_SECONDS)

@@ -1,0 +1,143 @@
+"""Penstock's own pages in Chromium: every page, light and dark, by keyboard, and beside Prefect's UI."""
+
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import uvicorn
+from starlette.applications import Starlette
+
+from penstock.access.token_file import TokenFile, add_token
+from penstock.cli.opening import connector
+from penstock.ledger.reader import list_runs
+from penstock.web.context import WebContext
+from penstock.web.routes import web_routes
+from tests.driver import Driver
+from tests.e2e.stack import BROWSER, Stack, artifact_of, browser_page, keep_picture, wait_for_run
+from tests.promotions import NOW, PROMOTING, PromotingShop, make_promoting_shop
+from tests.shop import Place
+
+pytestmark = [pytest.mark.slow, *BROWSER]
+FOCUSED = "() => [document.activeElement.outerHTML, getComputedStyle(document.activeElement).outlineStyle]"
+REACHABLE = """
+() => [...document.querySelectorAll('a[href], button, select, input:not([type=hidden])')].map((each) => each.outerHTML)
+"""
+RULES = Path(__file__).with_name("accessibility.js").read_text(encoding="utf-8")
+
+LATE = """
+insert into payments select payment_id + 5000, '2026-01-05 03:00:00', updated_at, -1, items, country, first
+from payments where payment_id <= 40
+"""
+"""Payments of a day that a gate halts, because all of their amounts are wrong."""
+
+
+@contextmanager
+def served(context: WebContext) -> Iterator[str]:
+    """Serve the pages on a free port."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(Starlette(routes=web_routes(context)), log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def shop(make_place: Callable[..., Place]) -> PromotingShop:
+    """A pipeline with published, halted and missing days, refused rows, reasons, labels, and a question to answer."""
+    spec = PROMOTING + 'reasons: {top: 3, when: "score > 0.2"}\n'
+    found = make_promoting_shop(make_place, spec=spec)
+    with found.place.shop.writing() as connection:
+        connection.execute(sa.text(LATE))
+    Driver(found.shop.pipeline, found.shop.connect, found.place.registry).run(NOW)
+    found.advance()
+    return found
+
+
+def make_context(shop: PromotingShop, tokens: TokenFile) -> WebContext:
+    settings = shop.shop.settings.model_copy(update={"pipelines": shop.place.folder})
+    now, hosts = NOW + timedelta(minutes=5), ("127.0.0.1",)
+    opened = (settings, connector(settings), shop.place.registry, tokens)
+    return WebContext(*opened, needs_token=False, hosts=hosts, session_key=b"k" * 32, now=lambda: now)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_accessible(shop: PromotingShop, scheme: str) -> None:
+    tokens = TokenFile(shop.place.folder / "tokens")
+    token = add_token(tokens.file, "ada", "approver", NOW)
+    context = make_context(shop, tokens)
+    halted = next(run for run in list_runs(shop.shop.warehouse) if run.state == "halted")
+    published = next(run for run in list_runs(shop.shop.warehouse) if run.state == "published")
+    with served(context) as url, browser_page(url, color_scheme=scheme) as page:
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto("/ui/sign-in")
+        page.get_by_label("Your token").fill(token)
+        page.keyboard.press("Enter")
+        page.get_by_text("ada (approver)").wait_for()
+        wanted = {
+            "pipelines": "/",
+            "calendar": "/pipelines/card-risk?month=2026-01",
+            "run": f"/runs/{published.run_id}",
+            "explain": "/explain?pipeline=card-risk&key=7&make=1",
+            "halted": "/halted",
+            "halted-run": f"/runs/{halted.run_id}",
+            "quarantine": "/quarantine?pipeline=card-risk",
+            "models": "/models",
+            "model": "/models/card-risk",
+            "answer": "/models/card-risk/answer",
+            "sign-in": "/sign-in",
+        }
+        broken = {}
+        for name, path in wanted.items():
+            answer = page.goto(f"/ui{path}")
+            assert answer.status == 200, (name, page.content())
+            broken[name] = page.evaluate(RULES)
+            keep_picture(page, f"pages-{name}-{scheme}", whole=True)
+        assert {name: rules for name, rules in broken.items() if rules} == {}
+        assert said == []
+
+
+def test_a_page_is_used_by_keyboard(shop: PromotingShop) -> None:
+    """Every link and field is reached with Tab, in the order of the page, and shows that it has the focus."""
+    with served(make_context(shop, TokenFile(shop.place.folder / "tokens"))) as url, browser_page(url) as page:
+        page.goto("/ui/explain")
+        reached = []
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            element, outline = page.evaluate(FOCUSED)
+            if element.startswith("<body"):
+                break
+            assert outline != "none", element
+            reached.append(element)
+
+        assert reached == page.evaluate(REACHABLE)
+        assert "Skip to the content" in reached[0]
+
+
+def test_up_starts_the_pages_and_each_ui_links_to_the_other(stack: Stack) -> None:
+    printed = (stack.folder / "up.log").read_text()
+    assert stack.pages in printed
+    made = stack.api(f"deployments/{stack.deployment('card-risk')['id']}/create_flow_run", {"parameters": {}})
+    wait_for_run(stack, made["id"])
+    card = artifact_of(stack, "2026-01-03")["data"]
+    [link] = re.findall(r"\[This run on Penstock's pages\]\(([^)]*)\)", card)
+    with browser_page(stack.pages) as page:
+        page.goto(link)
+        page.get_by_role("heading", level=1, name="card-risk 2026-01-03 → 01-04").wait_for()
+        page.get_by_role("link", name="Flow run in Prefect").click()
+        page.wait_for_url(re.compile(f"^{stack.url}/.*{made['id'][:8]}|^{stack.url}/"))
+        page.goto(f"{stack.pages}/")
+        page.get_by_role("link", name="ticker").wait_for()
+        assert page.get_by_role("link", name="Prefect", exact=True).get_attribute("href") == stack.url

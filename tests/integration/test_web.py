@@ -1,0 +1,201 @@
+"""What people change on the pages: the same functions as the commands, once, under the name of their token."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from starlette.testclient import TestClient
+
+from penstock.access.token_file import add_token
+from penstock.cli.serve import ServingProcess
+from penstock.ledger.pointer_moves import moves_of
+from penstock.ledger.quarantine import quarantined_rows
+from penstock.ledger.reader import find_run, list_runs
+from penstock.ledger.releases import pending_releases
+from penstock.serving.server import Address
+from penstock.spec.yaml_file import load_pipeline
+from penstock.tasks.process_resources import connect
+from penstock.upkeep.verify import verify_ledger
+from penstock.web import context as pages
+from tests.changing_place import ChangingPlace, end_of, keys
+from tests.conftest import DIALECTS
+from tests.driver import Driver
+from tests.integration.test_accept import GATES
+from tests.integration.test_reasons import REASONS
+from tests.promotions import NOW as ASKED
+from tests.promotions import make_promoting_shop
+from tests.shop import SPEC, Place
+from tests.unit.web.conftest import MakeBrowser, make_browser, words_of
+
+__all__ = ["make_browser"]
+
+
+@pytest.mark.parametrize("changing_place", DIALECTS, indirect=True)
+def test_a_halted_run_is_accepted_by_an_operator_once(changing_place: ChangingPlace, make_browser: MakeBrowser) -> None:
+    place = changing_place
+    place.add(GATES)
+    place.run(4)
+    run = next(each for each in list_runs(place.warehouse) if each.state == "halted")
+    browser = make_browser(place.registry, lambda: end_of(4.1))
+    page = f"/runs/{run.run_id}/accept"
+    assert "Accept …" in browser.words("/halted")
+    browser.sign_in("operator", "Ada")
+
+    assert "Publish 4 scores of card-risk 2026-01-04 → 01-05 in spite of the halt?" in browser.words(page)
+    assert "amount column_max_to_be_between" in browser.words(page)
+    assert browser.fill_in(page, reason=" ").status_code == 400
+    assert place.view() == keys(1, 2, 3)
+    answer = browser.fill_in(page, reason="the sale doubled the amounts")
+
+    assert answer.status_code == 200
+    assert "✓ published" in words_of(answer.text)
+    assert place.view() == keys(1, 2, 3, 4)
+    [move] = moves_of(place.warehouse, run.run_id)
+    assert (move.moved_by, move.reason) == ("Ada", "the sale doubled the amounts")
+    assert find_run(place.warehouse, run.run_id).state == "published"
+    assert "Ada accepted it already at" in browser.words(page, 409)
+    assert "No interval waits" in browser.words("/halted")
+    place.verify()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_refused_rows_are_released_by_an_operator(
+    make_place: Callable[..., Place], make_browser: MakeBrowser, dialect: str
+) -> None:
+    place = make_place(dialect, dialect, days=1, a_day=200)
+    with place.shop.writing() as connection:
+        connection.execute(sa.text("update payments set amount = -5 where payment_id <= 3"))
+    pipeline = load_pipeline(place.spec)
+    driver = Driver(pipeline, connect, place.registry)
+    driver.run(end_of(1))
+    browser = make_browser(place.registry, lambda: end_of(1.1))
+    browser.sign_in("operator", "Ada")
+    page = browser.get("/quarantine?pipeline=card-risk")
+    [link] = re.findall(r'href="/ui(/pipelines/card-risk/release[^"]*)"', page)
+
+    assert "payment_id 1 –" in words_of(page)
+    assert "Release 3 rows of card-risk?" in browser.words(link)
+    answer = browser.fill_in(link, note="they are refunds")
+
+    assert "3 released rows for the next run" in words_of(answer.text)
+    assert sum(pending_releases(place.warehouse, "card-risk").values()) == 3
+    assert {row.state for row in quarantined_rows(place.warehouse, "card-risk")} == {"released"}
+    driver.run(end_of(1.2))
+    assert browser.words("/pipelines/card-risk?month=2026-01").count("↻ restated") == 1
+    assert verify_ledger(place.warehouse) == ()
+
+
+def test_a_promotion_is_approved_once_by_an_approver(
+    make_place: Callable[..., Place], make_browser: MakeBrowser
+) -> None:
+    shop = make_promoting_shop(make_place)
+    shop.advance()
+    before = shop.champion
+    browser = make_browser(shop.place.registry, lambda: ASKED + timedelta(minutes=5))
+    assert "card-risk@champion #1" in browser.words("/models")
+    assert "Approve or decline …" in browser.words("/models/card-risk")
+    browser.sign_in("approver", "Ada")
+    form = browser.words("/models/card-risk/answer")
+    assert "If it has changed since, nothing moves" in form
+    assert browser.fill_in("/models/card-risk/answer", decision="approve", number="7").status_code == 409
+
+    answer = browser.fill_in("/models/card-risk/answer", decision="approve", note="looks well")
+
+    assert shop.champion != before
+    assert shop.states() == ["moved"]
+    assert [by for _, _, by in shop.moves] == ["Ada"]
+    assert "looks well" in words_of(answer.text)
+    assert "No question about card-risk waits" in browser.words("/models/card-risk/answer", 404)
+
+
+def test_a_promotion_is_declined(make_place: Callable[..., Place], make_browser: MakeBrowser) -> None:
+    shop = make_promoting_shop(make_place)
+    shop.advance()
+    browser = make_browser(shop.place.registry, lambda: ASKED + timedelta(minutes=5))
+    browser.sign_in("approver", "Ada")
+
+    answer = browser.fill_in("/models/card-risk/answer", decision="decline", note="too few rows")
+
+    assert "✗ declined" not in words_of(answer.text)
+    assert "Ada declined it: too few rows" in words_of(answer.text)
+    assert shop.states() == ["declined"]
+    assert shop.moves == []
+
+
+OPEN_FILE = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+
+
+def test_a_duckdb_file_is_never_kept_open_and_a_busy_one_is_told(
+    make_place: Callable[..., Place], make_browser: MakeBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_place("sqlite", "duckdb", days=1, a_day=40)
+    Driver(load_pipeline(place.spec), connect, place.registry).run(end_of(1))
+    place.warehouse.engine.dispose()
+    monkeypatch.setattr(pages, "BUSY_SECONDS", 0.3)
+    browser = make_browser(place.registry, lambda: end_of(1.1))
+    assert "✓ published" in browser.words("/pipelines/card-risk?month=2026-01")
+
+    command = [sys.executable, "-c", OPEN_FILE, str(place.warehouse.url.database)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"  # no page has the file open
+        answer = browser.client.get("/ui/")
+        other.communicate(b"")
+
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+    assert "The database is busy" in words_of(answer.text)
+    assert "✓ published" in browser.words("/")
+
+
+def test_the_scoring_server_has_the_pages(changing_place: ChangingPlace) -> None:
+    place = changing_place
+    process = ServingProcess((str(place.spec),), Address("127.0.0.1", 8080), None)
+    token = add_token(place.folder / "tokens", "crm", "reader", end_of(4))
+    closed = ServingProcess((str(place.spec),), Address("0.0.0.0", 8080, place.folder / "tokens", ("scores",)), None)
+
+    with TestClient(process(), "http://127.0.0.1") as client:
+        page, live = client.get("/"), client.get("/live")
+        foreign = client.get("/ui/", headers={"Host": "evil.example"})
+    with TestClient(closed(), "http://scores") as client:
+        asked = client.get("/ui/")
+        signed_in = client.post("/ui/sign-in", data={"token": token}, headers={"Origin": "http://scores"})
+
+    assert (page.status_code, live.status_code, foreign.status_code) == (200, 200, 421)
+    assert page.url.path == "/ui/"
+    assert asked.url.path == "/ui/sign-in"
+    assert "crm (reader)" in signed_in.text
+
+
+HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(2)>"
+
+
+def test_hostile_texts_of_rows_and_people_are_shown_as_texts(
+    make_place: Callable[..., Place], make_browser: MakeBrowser
+) -> None:
+    text_key = SPEC.replace("key: [payment_id]", "key: [country]").replace("table: payments", "table: named")
+    place = make_place("sqlite", "sqlite", days=1, a_day=40, spec=text_key + REASONS)
+    with place.shop.writing() as connection:
+        connection.execute(sa.text("create table named as select * from payments where payment_id <= 30"))
+        connection.execute(sa.text("update named set amount = -1 where payment_id = 2"))
+        connection.execute(sa.text("update named set country = :text || payment_id"), {"text": HOSTILE})
+    Driver(load_pipeline(place.spec), connect, place.registry).run(end_of(1))
+    browser = make_browser(place.registry, lambda: end_of(1.1))
+    browser.sign_in("approver", "Ada")
+    run = list_runs(place.warehouse)[0]
+    assert run.rows_quarantined
+
+    pages_ = ["/", "/pipelines/card-risk", f"/runs/{run.run_id}", "/quarantine?pipeline=card-risk", "/halted"]
+    shown = [browser.get(page) for page in pages_]
+    for number in (1, 2):
+        asked = {"pipeline": "card-risk", "key": f"{HOSTILE}{number}"}
+        shown.append(browser.client.get("/ui/explain", params=asked).text)
+
+    for page in shown:
+        assert "<script" not in page
+        assert "<img" not in page
+    assert sum("&lt;script&gt;" in page for page in shown) >= 3
