@@ -53,7 +53,8 @@ class Driver:
     @property
     def does(self) -> ScoringSteps:
         """The steps, as tasks and the Python face call them."""
-        connector = Connector(self.connect, self.settings.allowed_roots, STAGING)
+        read_value = getattr(self.connect, "read_value", None)
+        connector = Connector(self.connect, self.settings.allowed_roots, STAGING, read_value=read_value)
         return ScoringSteps(self.pipeline, self.settings, connector, self.registry, self.masking)
 
     @property

@@ -6,6 +6,14 @@ what to do next.
 """
 
 from penstock.errors.base import PenstockError, TerminalError, TransientError, UsageError, nearest
+from penstock.errors.deliveries import (
+    AddressRefused,
+    DeliveryFailed,
+    DeliveryTakenOver,
+    NoTarget,
+    NotLive,
+    TargetBusy,
+)
 from penstock.errors.labels import LabelValue, NoLabels, NothingScored, NotMeasured, TooManySlices
 from penstock.errors.models import (
     DriftRefused,
@@ -110,6 +118,7 @@ from penstock.errors.values import (
 __all__ = [
     "AcceptRefused",
     "AccessDenied",
+    "AddressRefused",
     "AliasMoved",
     "AmbiguousColumns",
     "AmbiguousDate",
@@ -123,6 +132,8 @@ __all__ = [
     "DatabaseLocked",
     "DatabaseUnavailable",
     "DatabaseUnusable",
+    "DeliveryFailed",
+    "DeliveryTakenOver",
     "DestinationDisputed",
     "DestinationMismatch",
     "DestinationTaken",
@@ -159,8 +170,10 @@ __all__ = [
     "NoFiles",
     "NoLabels",
     "NoPromotion",
+    "NoTarget",
     "NoWorkers",
     "NotAdditive",
+    "NotLive",
     "NotMeasured",
     "NothingScored",
     "ObjectChanged",
@@ -191,6 +204,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "TakenOver",
+    "TargetBusy",
     "TerminalError",
     "TooManySlices",
     "TransientError",
