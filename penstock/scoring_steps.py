@@ -548,15 +548,11 @@ class ScoringSteps:
         """
         return writer.publish(self.warehouse, run, result.totals, result.score_quantiles, usage)
 
-    def deliver(self, target: str, run_id: str | None = None) -> "Delivered":
+    def deliver(self, target: str) -> "Delivered":
         """Deliver what is live to a target of `deliver`, as far as the target does not have it.
-
-        Args:
-            run_id: Deliver all rows of this live run, also those that the target has, and nothing else.
 
         Raises:
             NoTarget: the spec has no such target.
-            NotLive: the run is not the live one of its interval.
             TargetBusy: another process delivers to the target.
             DeliveryTakenOver: another process has taken the target.
             SettingsError: a connection of the target is not set.
@@ -565,7 +561,7 @@ class ScoringSteps:
         from penstock.delivery.opening import deliver_to
 
         read_value = self.connect.read_value or self.settings.url_of
-        return deliver_to(self.warehouse, self.pipeline, target, read_value, self.settings.statement_seconds, run_id)
+        return deliver_to(self.warehouse, self.pipeline, target, read_value, self.settings.statement_seconds)
 
     def finish_challengers(self, run: ScoringRun, receipts: Sequence[Receipt]) -> tuple[ChallengerEnd, ...]:
         """Judge and publish the challengers' runs of a published champion, each on its own. Raises nothing."""

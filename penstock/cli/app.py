@@ -29,6 +29,7 @@ from penstock.cli import (
     withdraw,
 )
 from penstock.cli.check import command as check
+from penstock.cli.deliver import command as deliver
 from penstock.cli.demo import command as demo
 from penstock.cli.ending import CommandGroup, QuietEnd, print_unexpected
 from penstock.cli.init import command as init
@@ -95,6 +96,7 @@ for module in (
     models,
     monitor,
     sandbox,
+    deliver,
     schema,
     deploy,
     pause,

@@ -51,6 +51,8 @@ LONGEST_PAUSE = 30.0
 """A target that asks to wait longer is left until the next run."""
 BREAK_AFTER = 3
 """Deliveries that fail one after another, before the rest waits for the next run."""
+COOL_DOWN_SECONDS = 300.0
+"""How long runs leave a target alone that took nothing."""
 ROUNDS = 5
 """How often a call looks for intervals that moved while it delivered others."""
 LEASE_SECONDS = 120.0
@@ -110,14 +112,16 @@ class Courier:
 
     @property
     def definition(self) -> str:
-        """What the spec says about the rows that the target gets."""
-        return digest(write_json({**self.spec.model_dump(mode="json", include={"where", "columns", "rows"})}))
+        """What the bytes of a batch depend on, beside the rows. An open delivery with another one is planned anew."""
+        said = self.spec.model_dump(mode="json", include={"where", "columns", "rows"})
+        return digest(write_json({"pipeline": self.pipeline.name, **said}))
 
-    def deliver(self, again: Change | None = None) -> Delivered:
+    def deliver(self, only: Change | None = None, *, again: bool = False) -> Delivered:
         """Deliver what the target lacks, the oldest interval first.
 
         Args:
-            again: Deliver all rows of this interval, also those that the target has, and nothing else.
+            only: Deliver this interval and no other, although the target asked to wait.
+            again: Deliver all rows of `only`, also those that the target has.
 
         Raises:
             TargetBusy: another process delivers to the target.
@@ -125,7 +129,7 @@ class Courier:
         """
         token = take_lease(self.database, self.outbox, self._lease_seconds)
         try:
-            return self._deliver(token, again)
+            return self._deliver(token, only, again)
         finally:
             self.target.close()
             release_lease(self.database, self.outbox, token)
@@ -134,21 +138,25 @@ class Courier:
     def _lease_seconds(self) -> float:
         return LEASE_SECONDS + self.target.longest_seconds
 
-    def _deliver(self, token: str, again: Change | None) -> Delivered:
+    def _deliver(self, token: str, only: Change | None, again: bool) -> Delivered:
         end_outdated(self.database, self.outbox, token)
         until = read_not_before(self.database, self.outbox)
-        if until is not None and until > datetime.now(UTC) and again is None:
-            lacking = len(find_changes(self.database, self.outbox, self.spec.start))
-            return Delivered(self.outbox.target, 0, 0, 0, (f"it asked to wait until {_clock(until)}",), lacking)
+        if only is None and until is not None and until > datetime.now(UTC):
+            waits = f"it is left alone until {_clock(until)}"
+            return Delivered(self.outbox.target, 0, 0, 0, (waits,), len(self._find_changes(None)))
         total = Delivered(self.outbox.target, 0, 0, 0)
         for _ in range(ROUNDS):  # what moved meanwhile is delivered too, because its own process found the target busy
-            changes = [again] if again else find_changes(self.database, self.outbox, self.spec.start)
-            total = self._deliver_all(token, changes, total, again is not None)
+            changes = [only] if only and again else self._find_changes(only)
+            total = self._deliver_all(token, changes, total, again)
             if again or not changes or total.failures:
                 break
-        if not total.failures:
+        if not self._find_changes(None) and not total.failures:
             record_success(self.database, self.outbox)
         return total
+
+    def _find_changes(self, only: Change | None) -> list[Change]:
+        found = find_changes(self.database, self.outbox, None if only else self.spec.start)
+        return [change for change in found if only is None or change.interval_key == only.interval_key]
 
     def _deliver_all(self, token: str, changes: Sequence[Change], total: Delivered, again: bool) -> Delivered:
         for number, change in enumerate(changes):
@@ -168,11 +176,12 @@ class Courier:
         return total
 
     def _fail(self, change: Change, refused: Reply, total: Delivered) -> Delivered:
-        until = None if refused.wait is None else datetime.now(UTC) + timedelta(seconds=refused.wait)
-        told = f"{interval_label(change.interval)}: {refused.text}"
-        told += "" if until is None else f"; it asks to wait until {_clock(until)}"
-        record_failure(self.database, self.outbox, told, until)
-        return replace(total, failures=(*total.failures, told))
+        """Record a failure. A target that takes nothing is left alone for a while."""
+        total = replace(total, failures=(*total.failures, f"{interval_label(change.interval)}: {refused.text}"))
+        wait = refused.wait if refused.wait is not None else 0.0 if total.intervals else COOL_DOWN_SECONDS
+        until = datetime.now(UTC) + timedelta(seconds=wait) if wait else None
+        record_failure(self.database, self.outbox, total.failures[-1], until)
+        return total
 
     def _deliver_change(self, token: str, change: Change, again: bool) -> tuple[Delivery | None, Reply | None]:
         """Deliver one interval. Return the delivery when all of it is acknowledged, or why it is not.

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from penstock.database.connections import Database
 from penstock.delivery.deliver import Courier, Delivered
 from penstock.delivery.http import HttpTarget
-from penstock.errors import NoTarget, NotLive, SettingsError
-from penstock.ledger.deliveries import Outbox, find_change
+from penstock.errors import AddressRefused, NoTarget, NotLive, SettingsError
+from penstock.ledger.deliveries import Outbox, find_change, record_failure
 from penstock.ledger.destinations import destination_name
-from penstock.ledger.reader import find_run
+from penstock.ledger.reader import RunRecord
 from penstock.spec.deliver import HttpDelivery
 from penstock.spec.pipeline import Pipeline
 
@@ -21,25 +21,34 @@ def deliver_to(
     target: str,
     read_value: Callable[[str], str],
     statement_seconds: int,
-    run_id: str | None = None,
+    run: RunRecord | None = None,
+    *,
+    again: bool = False,
 ) -> Delivered:
     """Deliver what is live to a target, as far as the target does not have it.
 
     Args:
-        run_id: Deliver all rows of this live run, also those that the target has, and nothing else.
+        read_value: Returns the value of a named connection.
+        run: Deliver the interval of this run and no other.
+        again: Deliver all rows of the run, also those that the target has.
 
     Raises:
-        NotLive: the run is not the live one of its interval.
+        NotLive: `again`, and the run is not the live one of its interval.
         NoTarget, TargetBusy, DeliveryTakenOver, SettingsError, AddressRefused: as `find_target`, `open_courier` and
             `Courier.deliver`.
     """
-    courier = open_courier(database, pipeline, find_target(pipeline, target), read_value, statement_seconds)
-    if run_id is None:
+    outbox = open_outbox(database, pipeline, find_target(pipeline, target).name)
+    try:
+        courier = open_courier(database, pipeline, find_target(pipeline, target), outbox, read_value, statement_seconds)
+    except (SettingsError, AddressRefused) as error:
+        record_failure(database, outbox, str(error), None)
+        raise
+    if run is None:
         return courier.deliver()
-    change = find_change(database, courier.outbox, run_id)
-    if change is None:
-        raise NotLive(run_id, find_run(database, run_id).state)
-    return courier.deliver(change)
+    change = find_change(database, outbox, run.interval_key)
+    if again and (change is None or change.run_id != run.run_id):
+        raise NotLive(run.run_id, run.state)
+    return Delivered(target, 0, 0, 0) if change is None else courier.deliver(change, again=again)
 
 
 def find_target(pipeline: Pipeline, name: str) -> HttpDelivery:
@@ -64,6 +73,7 @@ def open_courier(
     database: Database,
     pipeline: Pipeline,
     target: HttpDelivery,
+    outbox: Outbox,
     read_value: Callable[[str], str],
     statement_seconds: int,
 ) -> Courier:
@@ -84,7 +94,7 @@ def open_courier(
         None if target.secret is None else _read_secret(target.secret, read_value),
         None if target.token is None else read_value(target.token),
     )
-    return Courier(database, pipeline, open_outbox(database, pipeline, target.name), target, opened, statement_seconds)
+    return Courier(database, pipeline, outbox, target, opened, statement_seconds)
 
 
 def _read_secret(name: str, read_value: Callable[[str], str]) -> str:

@@ -97,17 +97,8 @@ def take_lease(database: Database, outbox: Outbox, seconds: float) -> str:
     Raises:
         TargetBusy: another process has it.
     """
-    token = uuid.uuid4().hex
-    new = {"destination": outbox.destination, "target": outbox.target, "pipeline": outbox.pipeline, "sequence": 0}
-    mine = outbox.rows_of(delivery_targets)
-    with database.reading() as connection:
-        known = connection.execute(sa.select(delivery_targets.c.sequence).where(*mine)).first()
-    if known is None:
-        try:
-            with database.writing() as connection:
-                connection.execute(delivery_targets.insert().values(**new))
-        except KeyCollision:
-            pass  # another process has just made the same row
+    token, mine = uuid.uuid4().hex, outbox.rows_of(delivery_targets)
+    _ensure_target(database, outbox)
     with database.writing() as connection:
         now = database.now(connection)
         until = delivery_targets.c.lease_until
@@ -117,6 +108,20 @@ def take_lease(database: Database, outbox: Outbox, seconds: float) -> str:
         if not changed:
             raise TargetBusy(outbox.target, connection.execute(sa.select(until).where(*mine)).scalar_one())
     return token
+
+
+def _ensure_target(database: Database, outbox: Outbox) -> None:
+    """Make the target's row if it is missing."""
+    mine = outbox.rows_of(delivery_targets)
+    with database.reading() as connection:
+        if connection.execute(sa.select(delivery_targets.c.sequence).where(*mine)).first() is not None:
+            return
+    new = {"destination": outbox.destination, "target": outbox.target, "pipeline": outbox.pipeline, "sequence": 0}
+    try:
+        with database.writing() as connection:
+            connection.execute(delivery_targets.insert().values(**new))
+    except KeyCollision:
+        pass  # another process has just made the same row
 
 
 def release_lease(database: Database, outbox: Outbox, token: str) -> None:
@@ -150,13 +155,20 @@ def find_changes(database: Database, outbox: Outbox, start: datetime | None) -> 
     return [_change(row, None) for row in removed] + [_change(row, row["run_id"]) for row in added]
 
 
-def find_change(database: Database, outbox: Outbox, run_id: str) -> Change | None:
-    """Return the interval of a live run, whether the target has its rows or not. None: the run is not live."""
-    columns = (runs.c[name] for name in ("interval_key", "interval_start", "interval_end", "timezone"))
-    query = sa.select(*columns).where(*_live(outbox), runs.c.run_id == run_id)
+def find_change(database: Database, outbox: Outbox, interval_key: str) -> Change | None:
+    """Return an interval with its live run, whether the target has its rows or not.
+
+    None: it has no live run, and the target has none of its rows.
+    """
+    names = ("interval_key", "interval_start", "interval_end", "timezone")
+    live = sa.select(*(runs.c[name] for name in (*names, "run_id")))
+    has = sa.select(*(delivered_intervals.c[name] for name in names)).where(*outbox.rows_of(delivered_intervals))
     with database.reading() as connection:
-        row = connection.execute(query).mappings().first()
-    return None if row is None else _change(row, run_id)
+        row = connection.execute(live.where(*_live(outbox), runs.c.interval_key == interval_key)).mappings().first()
+        if row is not None:
+            return _change(row, row["run_id"])
+        row = connection.execute(has.where(delivered_intervals.c.interval_key == interval_key)).mappings().first()
+    return None if row is None else _change(row, None)
 
 
 def find_open(database: Database, outbox: Outbox, change: Change) -> Delivery | None:
@@ -376,10 +388,16 @@ def replace_open(connection: sa.Connection, outbox: Outbox, interval_key: str, n
 
 
 def record_failure(database: Database, outbox: Outbox, error: str, not_before: datetime | None) -> None:
-    """Begin an episode of failures, or continue it."""
+    """Begin an episode of failures, or continue it.
+
+    Args:
+        not_before: Runs leave the target alone until then.
+    """
+    _ensure_target(database, outbox)
+    columns = delivery_targets.c
     with database.writing() as connection:
         now = database.now(connection)
-        since = sa.func.coalesce(delivery_targets.c.failing_since, sa.literal(now, delivery_targets.c.lease_until.type))
+        since = sa.func.coalesce(columns.failing_since, sa.literal(now, columns.failing_since.type))
         values = {"failing_since": since, "error": error, "not_before": not_before}
         connection.execute(sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets)).values(**values))
 
@@ -391,12 +409,12 @@ def record_success(database: Database, outbox: Outbox) -> None:
         connection.execute(sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets)).values(**ended))
 
 
-def mark_announced(database: Database, outbox: Outbox) -> bool:
-    """Record that people are told of an episode. `False`: they were told, or there is none."""
-    open_episode = (delivery_targets.c.failing_since.is_not(None), delivery_targets.c.announced_at.is_(None))
+def mark_announced(database: Database, outbox: Outbox) -> None:
+    """Record that people were told of an episode."""
     with database.writing() as connection:
-        mine = sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets), *open_episode)
-        return bool(connection.execute(mine.values(announced_at=database.now(connection))).rowcount)
+        mine = sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets))
+        told = mine.where(delivery_targets.c.failing_since.is_not(None))
+        connection.execute(told.values(announced_at=database.now(connection)))
 
 
 def _apply(

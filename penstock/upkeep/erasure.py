@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import repeat
 from typing import Any
 
@@ -20,7 +21,7 @@ from penstock.database.types import TIMESTAMP
 from penstock.errors import SettingsError
 from penstock.labels.key_text import possible_keys
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import forgotten, labels, log_lines, partitions, quarantine, releases, runs
+from penstock.ledger.tables import delivered_keys, forgotten, labels, log_lines, partitions, quarantine, releases, runs
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey, same_value
 from penstock.privacy.secret_keys import KeyRing
@@ -29,6 +30,7 @@ from penstock.sources.logs.landed import landed_table
 from penstock.sources.logs.line_groups import read_keys
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import ROW_ID, FilesSource, LogSource
+from penstock.upkeep.erased_deliveries import count_delivered, erase_delivered
 from penstock.upkeep.erased_rows import OpenKeys, keep_seals
 from penstock.upkeep.stored_rows import match_key, row_tables, written_forms
 
@@ -55,6 +57,7 @@ class _Work:
     """The deletes of one transaction. A dry run only counts them."""
 
     connection: sa.Connection
+    now: datetime
     dry_run: bool
     open_seal_keys: OpenKeys
     counts: Counter[str] = field(default_factory=Counter)
@@ -92,7 +95,7 @@ def erase(
     if not has_ledger(database):
         return {}
     with database.writing() as connection:
-        work = _Work(connection, secret is None, open_seal_keys)
+        work = _Work(connection, database.now(connection), secret is None, open_seal_keys)
         if asked.source is None:
             _erase_key(work, asked.pipeline, asked.row_key, masking)
         else:
@@ -115,6 +118,9 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
             work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
     possible = labels.c.key.in_(possible_keys(row_key, pipeline.key, masking))
     work.delete(labels.name, labels, labels.c.pipeline == pipeline.name, possible)
+    work.counts[delivered_keys.name] += count_delivered(work.connection, pipeline, row_key, masking)
+    if not work.dry_run:
+        erase_delivered(work.connection, pipeline, row_key, masking, work.now)
     for text in row_key.values.values():
         _erase_refused_lines(work, pipeline, pipeline.primary, text)
     _forget_extremes(work, pipeline, set(row_key.values.values()))
