@@ -24,7 +24,7 @@ class Receiver:
     requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     applied: Counter[str] = field(default_factory=Counter)
     """By `Idempotency-Key`: how often its rows were applied."""
-    answer: Callable[[int], Answer | float] = lambda number: OK
+    answer: Callable[[int], Answer | float] = lambda _: OK
     """What to say to the request of this number, from 1. A float: be silent for so many seconds, and apply nothing."""
     url: str = ""
 

@@ -118,7 +118,8 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
             work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
     possible = labels.c.key.in_(possible_keys(row_key, pipeline.key, masking))
     work.delete(labels.name, labels, labels.c.pipeline == pipeline.name, possible)
-    work.counts[delivered_keys.name] += count_delivered(work.connection, pipeline, row_key, masking)
+    if delivered := count_delivered(work.connection, pipeline, row_key, masking):
+        work.counts[delivered_keys.name] += delivered
     if not work.dry_run:
         erase_delivered(work.connection, pipeline, row_key, masking, work.now)
     for text in row_key.values.values():
