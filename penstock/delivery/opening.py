@@ -34,15 +34,17 @@ def deliver_to(
 
     Raises:
         NotLive: `again`, and the run is not the live one of its interval.
-        NoTarget, TargetBusy, DeliveryTakenOver, SettingsError, AddressRefused: as `find_target`, `open_courier` and
+        NoTarget, TargetBusy, DeliveryTakenOver, SettingsError, AddressRefused: as `find_target`, `open_http` and
             `Courier.deliver`.
     """
-    outbox = open_outbox(database, pipeline, find_target(pipeline, target).name)
+    spec = find_target(pipeline, target)
+    outbox = open_outbox(database, pipeline, spec.name)
     try:
-        courier = open_courier(database, pipeline, find_target(pipeline, target), outbox, read_value, statement_seconds)
+        opened = open_http(spec, read_value)
     except (SettingsError, AddressRefused) as error:
         record_failure(database, outbox, str(error), None)
         raise
+    courier = Courier(database, pipeline, outbox, spec, opened, statement_seconds)
     if run is None:
         return courier.deliver()
     change = find_change(database, outbox, run.interval_key)
@@ -69,15 +71,8 @@ def open_outbox(database: Database, pipeline: Pipeline, target: str) -> Outbox:
         return Outbox(pipeline.name, destination_name(connection, pipeline.destination), target)
 
 
-def open_courier(
-    database: Database,
-    pipeline: Pipeline,
-    target: HttpDelivery,
-    outbox: Outbox,
-    read_value: Callable[[str], str],
-    statement_seconds: int,
-) -> Courier:
-    """Open a target.
+def open_http(target: HttpDelivery, read_value: Callable[[str], str]) -> HttpTarget:
+    """Open a receiver. Nothing is sent, and its name is not looked up.
 
     Args:
         read_value: Returns the value of a named connection.
@@ -86,7 +81,7 @@ def open_courier(
         SettingsError: a connection is not set, or its secret is too short.
         AddressRefused: the address is not one that rows may be sent to.
     """
-    opened = HttpTarget(
+    return HttpTarget(
         target.name,
         target.url if "://" in target.url else read_value(target.url).strip(),
         target.seconds,
@@ -94,7 +89,6 @@ def open_courier(
         None if target.secret is None else _read_secret(target.secret, read_value),
         None if target.token is None else read_value(target.token),
     )
-    return Courier(database, pipeline, outbox, target, opened, statement_seconds)
 
 
 def _read_secret(name: str, read_value: Callable[[str], str]) -> str:
