@@ -22,6 +22,7 @@ from penstock.tasks.asked import read_asked_score
 from penstock.tasks.cancellation import settle_cancelled, watching_cancel
 from penstock.tasks.challengers import conclude_challengers, resolve_challengers
 from penstock.tasks.conclusion import conclude
+from penstock.tasks.deliveries import deliver_live
 from penstock.tasks.events import announce, announce_drift, announce_halt, end_score
 from penstock.tasks.flow_parameters import serialize_without_fastapi
 from penstock.tasks.form import (
@@ -118,6 +119,7 @@ def score(
             show_plan(whole(spec), whole(todo), pins)
             would = f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"
             return end_score(spec, planned(would))
+        deliver_live(spec)  # what an earlier run could not, and moves by commands
         if not todo.intervals:
             show_status(spec)
             return end_score(spec, conclude(todo, []))
@@ -212,6 +214,7 @@ def score_interval(
             publication = publish_run(whole(run), whole(result), active.meter.read())
             logger.info("%s: %s", run.label, publication.describe(result.totals.scored))
             conclude_challengers(run, receipts)
+        deliver_live(pipeline)
     except Halted as halt:
         report(whole(run), return_state=True)
         announce(run, "halted", str(halt))

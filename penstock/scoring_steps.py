@@ -77,6 +77,7 @@ from penstock.spec.steps import ScoreStep
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from penstock.delivery.deliver import Delivered
     from penstock.run.audit import AuditResult
     from penstock.run.drift import DriftResult
     from penstock.run.explained_rows import ReasonCounts
@@ -546,6 +547,21 @@ class ScoringSteps:
             TakenOver: the lease was lost and another run took over; nothing changes.
         """
         return writer.publish(self.warehouse, run, result.totals, result.score_quantiles, usage)
+
+    def deliver(self, target: str) -> "Delivered":
+        """Deliver what is live to a target of `deliver`, as far as the target does not have it.
+
+        Raises:
+            NoTarget: the spec has no such target.
+            TargetBusy: another process delivers to the target.
+            DeliveryTakenOver: another process has taken the target.
+            SettingsError: a connection of the target is not set.
+            AddressRefused: its address is not one that rows may be sent to.
+        """
+        from penstock.delivery.opening import deliver_to
+
+        read_value = self.connect.read_value or self.settings.url_of
+        return deliver_to(self.warehouse, self.pipeline, target, read_value, self.settings.statement_seconds)
 
     def finish_challengers(self, run: ScoringRun, receipts: Sequence[Receipt]) -> tuple[ChallengerEnd, ...]:
         """Judge and publish the challengers' runs of a published champion, each on its own. Raises nothing."""

@@ -19,6 +19,7 @@ from prefect.runtime import deployment
 from penstock.errors import Halted
 from penstock.interval import DataInterval
 from penstock.labels.alerts import Alert
+from penstock.ledger.delivery_records import FailingTarget
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.reader import RunRecord
 from penstock.ledger.writer import Totals
@@ -36,6 +37,8 @@ CHALLENGER_FAILED = "penstock.challenger.failed"
 
 PERFORMANCE_ALERT = "penstock.performance.alert"
 """The event of a metric that has gone beyond its limit, once until it is back."""
+DELIVERY_FAILED = "penstock.delivery.failed"
+"""The event of a target that does not get its rows, once until it has all of them."""
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +137,14 @@ def announce_alert(pipeline: Pipeline, alert: Alert) -> None:
     payload = {"pipeline": pipeline.name, "metric": alert.metric, "message": alert.message[:LONGEST_MESSAGE]}
     labels = {"penstock.metric": alert.metric}
     emit_event(event=PERFORMANCE_ALERT, resource=resource | labels, related=related, payload=payload)
+
+
+def announce_delivery(pipeline: Pipeline, failing: FailingTarget) -> None:
+    """Emit `penstock.delivery.failed` about a target that began to fail."""
+    resource, related = _describe_resource(pipeline)
+    payload = {"pipeline": pipeline.name, "target": failing.target, "message": failing.error[:LONGEST_MESSAGE]}
+    labels = {"penstock.target": failing.target}
+    emit_event(event=DELIVERY_FAILED, resource=resource | labels, related=related, payload=payload)
 
 
 def end_score(asked: Pipeline | str, state: State[Any], sandbox: str = "") -> State[Any]:

@@ -21,7 +21,7 @@ from penstock.database.connections import Connector, Database
 from penstock.errors import Halted, IntervalBusy, PenstockError
 from penstock.ledger import writer
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import runs
+from penstock.ledger.tables import delivery_targets, runs
 from penstock.models.registry import Registry
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.run.audit import AuditResult
@@ -53,7 +53,8 @@ class Driver:
     @property
     def does(self) -> ScoringSteps:
         """The steps, as tasks and the Python face call them."""
-        connector = Connector(self.connect, self.settings.allowed_roots, STAGING)
+        read_value = getattr(self.connect, "read_value", None)
+        connector = Connector(self.connect, self.settings.allowed_roots, STAGING, read_value=read_value)
         return ScoringSteps(self.pipeline, self.settings, connector, self.registry, self.masking)
 
     @property
@@ -161,9 +162,11 @@ class Driver:
 
 
 def lapse_leases(warehouse: Database) -> None:
-    """End the leases of all runs, as time would."""
+    """End the leases of all runs and of all targets of deliveries, as time would."""
     if not has_ledger(warehouse):
         return
     with warehouse.writing() as connection:
-        over = sa.update(runs).where(runs.c.state == "running").values(lease_until=datetime(2000, 1, 1, tzinfo=UTC))
-        connection.execute(over)
+        past = datetime(2000, 1, 1, tzinfo=UTC)
+        connection.execute(sa.update(runs).where(runs.c.state == "running").values(lease_until=past))
+        taken = delivery_targets.c.lease_token.is_not(None)
+        connection.execute(sa.update(delivery_targets).where(taken).values(lease_until=past))

@@ -19,7 +19,7 @@ from penstock.promotion.specs import PromotingPipelines, group_by_model
 from penstock.spec.parts import write_duration
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.deployed import PROMOTION_ENTRYPOINT
-from penstock.tasks.events import FLOW_RUN_FAILED, PERFORMANCE_ALERT
+from penstock.tasks.events import DELIVERY_FAILED, FLOW_RUN_FAILED, PERFORMANCE_ALERT
 
 PREFIX = "penstock: "
 """Prefix of our automations' names. Together with the tag it marks them as ours."""
@@ -46,6 +46,8 @@ def define_automations(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> tuple[
         made.append(_on_drift(pipeline, blocks))
     if pipeline.notify.on_performance:
         made.append(_on_performance(pipeline, blocks))
+    if pipeline.notify.on_delivery:
+        made.append(_on_delivery(pipeline, blocks))
     return tuple(made)
 
 
@@ -261,6 +263,24 @@ def _on_performance(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> Automatio
     )
 
 
+def _on_delivery(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
+    names = tuple(dict.fromkeys(pipeline.notify.on_delivery))
+    return AutomationCore(
+        name=_names(pipeline.name)[4],
+        description=f"Notifies {', '.join(names)} when a target of {pipeline.name} does not get its rows.",
+        tags=[TAG],
+        trigger=_own_event(pipeline, DELIVERY_FAILED),
+        actions=[
+            SendNotification(
+                block_document_id=blocks[name],
+                subject=f"{pipeline.name}: {{{{ event.payload.target }}}} does not get its rows",
+                body="{{ event.payload.message }}\n\nSee `penstock deliver list " + pipeline.name + "`.",
+            )
+            for name in names
+        ],
+    )
+
+
 def _own_event(pipeline: Pipeline, event: str) -> EventTrigger:
     return EventTrigger(expect={event}, match={"prefect.resource.id": f"penstock.pipeline.{pipeline.name}"})
 
@@ -315,12 +335,9 @@ def _block_name(block: BlockDocument) -> str:
     return f"{block.block_type.slug if block.block_type else ''}/{block.name}"
 
 
-def _names(pipeline: str) -> tuple[str, str, str, str]:
+def _names(pipeline: str) -> tuple[str, ...]:
     """Return the names of the automations of a pipeline."""
-    halt, failure, drift, performance = (
-        f"{PREFIX}{pipeline} on {what}" for what in ("halt", "failure", "drift", "performance")
-    )
-    return halt, failure, drift, performance
+    return tuple(f"{PREFIX}{pipeline} on {what}" for what in ("halt", "failure", "drift", "performance", "delivery"))
 
 
 def _lapse_name(model: str) -> str:

@@ -38,6 +38,7 @@ SECTIONS = {
     "ReasonsBudget": "reasons budget keys",
     "Drift": "drift keys",
     "Distance": "drift distance",
+    "HttpDelivery": "delivery by HTTP",
     "Labels": "labels keys",
     "Limit": "limit of a metric",
     "Promotion": "promotion keys",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from penstock.cli.arguments import AsJson, By, DryRun, RunId, Why, Yes
+from penstock.cli.deliver.targets import deliver_moves
 from penstock.cli.opening import locate_run, open_settings
 from penstock.cli.output import console, error_console
 from penstock.cli.publish import require_reason, show_changes
@@ -55,6 +56,7 @@ def accept_halted(
     console().print(f"accepted: {scores} of {run.pipeline} {interval} are in `{table}`{instead}", markup=False)
     _name_challengers(database, run)
     _announce(settings, database, run, f"{scores} published: {by} accepted the halted run: {reason.strip()}")
+    deliver_moves(settings, [(database, run.pipeline)])
 
 
 def _name_challengers(database: "Database", run: "RunRecord") -> None:

@@ -30,6 +30,7 @@ from penstock.cli import (
     withdraw,
 )
 from penstock.cli.check import command as check
+from penstock.cli.deliver import command as deliver
 from penstock.cli.demo import command as demo
 from penstock.cli.ending import CommandGroup, QuietEnd, print_unexpected
 from penstock.cli.init import command as init
@@ -98,6 +99,7 @@ for module in (
     monitor,
     sandbox,
     tokens,
+    deliver,
     schema,
     serve,
     deploy,

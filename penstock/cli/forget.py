@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.arguments import PipelineName, Yes
+from penstock.cli.deliver.targets import deliver_moves
 from penstock.cli.opening import ledger_connector, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table
 from penstock.errors import SettingsError, nearest
@@ -58,6 +59,7 @@ def forget_rows(
         typer.confirm(f"Remove these rows of `{spec.name}` permanently?", abort=True)
     open_keys = partial(read_seal_keys, settings, f"rows of `{spec.name}` are sealed")
     _print_counts(erase(warehouse, asked, masking, secret, open_keys), "removed")
+    deliver_moves(settings, [(warehouse, spec.name)])
 
 
 def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "ErasureRequest":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.arguments import AsJson, By, DryRun, End, InTable, RunIds, Start, Why, Yes
+from penstock.cli.deliver.targets import deliver_moves
 from penstock.cli.opening import locate_run, open_ledger, open_settings
 from penstock.cli.output import console, make_table, write_json
 from penstock.cli.user_name import find_user_name
@@ -82,6 +83,7 @@ def publish_runs(
     instead = f", in place of {plural(len(move.replaced), 'run')}" if move.replaced else ""
     table = found[0].destination_table
     console().print(f"published: {plural(len(move.runs), 'run')} in `{table}`{instead}", markup=False)
+    deliver_moves(settings, [(database, found[0].pipeline)])
 
 
 def _find_by_id(settings: "Settings", run_ids: "Sequence[str]") -> "tuple[Database, list[RunRecord]]":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.arguments import End, InTable, RunIds, Start, Yes
+from penstock.cli.deliver.targets import deliver_moves
 from penstock.cli.opening import locate_run, open_ledger, open_settings
 from penstock.cli.output import console
 from penstock.errors import WrongState
@@ -73,6 +74,7 @@ def withdraw_runs(
     scores = plural(sum(r.rows_scored or 0 for _, r in found), "score")
     are = "are" if len(named) == 1 else f"({scores}) are"
     console().print(f"withdrawn: {what} {are} no longer in {tables}", markup=False)
+    deliver_moves(settings, [(database, run.pipeline) for database, run in found])
 
 
 def _find_published(

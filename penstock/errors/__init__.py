@@ -6,6 +6,14 @@ what to do next.
 """
 
 from penstock.errors.base import PenstockError, TerminalError, TransientError, UsageError, nearest
+from penstock.errors.deliveries import (
+    AddressRefused,
+    DeliveryFailed,
+    DeliveryTakenOver,
+    NoTarget,
+    NotLive,
+    TargetBusy,
+)
 from penstock.errors.labels import LabelValue, NoLabels, NothingScored, NotMeasured, TooManySlices
 from penstock.errors.models import (
     DriftRefused,
@@ -112,6 +120,7 @@ from penstock.errors.values import (
 __all__ = [
     "AcceptRefused",
     "AccessDenied",
+    "AddressRefused",
     "AliasMoved",
     "AmbiguousColumns",
     "AmbiguousDate",
@@ -125,6 +134,8 @@ __all__ = [
     "DatabaseLocked",
     "DatabaseUnavailable",
     "DatabaseUnusable",
+    "DeliveryFailed",
+    "DeliveryTakenOver",
     "DestinationDisputed",
     "DestinationMismatch",
     "DestinationTaken",
@@ -161,8 +172,10 @@ __all__ = [
     "NoFiles",
     "NoLabels",
     "NoPromotion",
+    "NoTarget",
     "NoWorkers",
     "NotAdditive",
+    "NotLive",
     "NotMeasured",
     "NotReady",
     "NothingScored",
@@ -197,6 +210,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "TakenOver",
+    "TargetBusy",
     "TerminalError",
     "TokenFileUnusable",
     "TooManyRequests",

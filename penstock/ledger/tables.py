@@ -455,6 +455,100 @@ promotions = sa.Table(
 """Promotions that met their requirements: the evidence, who answered, and whether the alias moved. At most the newest
 one of an alias is open."""
 
+delivery_targets = sa.Table(
+    "penstock_delivery_targets",
+    metadata,
+    sa.Column("destination", RunId, primary_key=True),
+    sa.Column("target", RunId, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),  # counts the deliveries
+    sa.Column("lease_token", sa.Text),
+    sa.Column("lease_until", UtcDateTime),
+    sa.Column("not_before", UtcDateTime),  # the target asked to wait until then
+    sa.Column("failing_since", UtcDateTime),
+    sa.Column("error", sa.Text),  # of the newest delivery, while `failing_since` is set
+    sa.Column("announced_at", UtcDateTime),  # when people were told of the failures since `failing_since`
+    info={"since": 11},
+)
+"""One row a target of `deliver:`. Who delivers to it first takes its lease."""
+
+deliveries = sa.Table(
+    "penstock_deliveries",
+    metadata,
+    sa.Column("delivery_id", RunId, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("destination", RunId, nullable=False),
+    sa.Column("target", RunId, nullable=False),
+    sa.Column("interval_key", RunId, nullable=False),
+    sa.Column("interval_start", UtcDateTime),
+    sa.Column("interval_end", UtcDateTime),
+    sa.Column("timezone", sa.Text),
+    sa.Column("run_id", RunId),  # whose rows the target gets; NULL: the interval has no live run any more
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("definition", sa.Text, nullable=False),  # digest of what the spec says about the target
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("upserts", sa.BigInteger, nullable=False),
+    sa.Column("deletes", sa.BigInteger, nullable=False),
+    sa.Column("planned_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    info={"since": 11},
+)
+"""The difference between what a target had of an interval and what is live, as it was planned."""
+
+delivery_batches = sa.Table(
+    "penstock_delivery_batches",
+    metadata,
+    sa.Column("delivery_id", RunId, primary_key=True),
+    sa.Column("batch", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("last_key", RunId, nullable=False),  # its rows are in the order of their keys; '' when acknowledged
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("reply", sa.Text),
+    sa.Column("sent_at", UtcDateTime),
+    sa.Column("acknowledged_at", UtcDateTime),
+    info={"since": 11},
+)
+"""What is sent at once. A batch that was sent and not acknowledged may have arrived."""
+
+delivery_rows = sa.Table(
+    "penstock_delivery_rows",
+    metadata,
+    sa.Column("delivery_id", RunId, primary_key=True),
+    sa.Column("key", RunId, primary_key=True),  # JSON
+    sa.Column("digest", sa.Text),  # of the values; NULL: the target must remove the row
+    sa.Column("row_values", sa.Text),  # JSON
+    info={"since": 11},
+)
+"""The outbox: rows of deliveries that are not acknowledged. Their batches are sent from here, byte for byte."""
+
+delivered_intervals = sa.Table(
+    "penstock_delivered_intervals",
+    metadata,
+    sa.Column("destination", RunId, primary_key=True),
+    sa.Column("target", RunId, primary_key=True),
+    sa.Column("interval_key", RunId, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("interval_start", UtcDateTime),
+    sa.Column("interval_end", UtcDateTime),
+    sa.Column("timezone", sa.Text),
+    sa.Column("run_id", RunId),  # whose rows the target has; NULL: a delivery is under way, or rows were erased
+    info={"since": 11},
+)
+"""The intervals of which a target has rows, or may have."""
+
+delivered_keys = sa.Table(
+    "penstock_delivered_keys",
+    metadata,
+    sa.Column("destination", RunId, primary_key=True),
+    sa.Column("target", RunId, primary_key=True),
+    sa.Column("interval_key", RunId, primary_key=True),
+    sa.Column("key", RunId, primary_key=True),  # JSON
+    sa.Column("digest", sa.Text, nullable=False),  # of the values that the target has; '': not known
+    info={"since": 11},
+)
+"""The keys that a target has, or may have."""
+
 schema = sa.Table(
     "penstock_schema",
     metadata,

@@ -9,6 +9,7 @@ from typing import Any
 from penstock.database.connections import Database
 from penstock.ledger.acceptance import is_acceptable
 from penstock.ledger.challengers import find_challengers
+from penstock.ledger.delivery_records import DeliveryRecord, list_deliveries
 from penstock.ledger.drift_answers import DriftAnswer, answers_about
 from penstock.ledger.lineage import count_earlier_runs, earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.pointer_moves import MoveRecord, moves_of
@@ -69,6 +70,8 @@ class RunDocument:
     """Whether the audit halted the run, and `penstock accept` can publish it."""
     challengers: Sequence[RunRecord]
     """The runs of challengers that scored the same rows, by their variants."""
+    deliveries: Sequence[DeliveryRecord]
+    """Of its rows to other systems, the newest first."""
 
     @property
     def shift(self) -> ScoreShift | None:
@@ -127,6 +130,7 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
             moves_of(database, run.run_id),
             is_acceptable(database, run),
             find_challengers(database, run.run_id),
+            list_deliveries(database, run_id=run.run_id),
         )
 
 

@@ -26,6 +26,7 @@ from penstock.report.blocks import (
     Strong,
     Table,
 )
+from penstock.report.delivery import list_deliveries
 from penstock.report.document import RunDocument, partition_seconds, shift_between
 from penstock.report.drift import describe_drift
 from penstock.resources.memory import read_fit
@@ -60,6 +61,8 @@ def build_sections(document: RunDocument, zone: str = "UTC") -> list[Section]:
         sections.append(drift)
     if document.challengers:
         sections.append(Section(("Challengers",), [_list_challengers(document)]))
+    if document.deliveries:
+        sections.append(Section(("Deliveries",), [list_deliveries(document.deliveries)]))
     if document.steps:
         sections.append(Section(("Seconds by step, all partitions added up",), _list_steps(document)))
     if earlier:

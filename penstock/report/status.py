@@ -16,6 +16,7 @@ from penstock.labels.trend import PerformanceTrend, read_trend
 from penstock.ledger.acceptance import accept_command, list_acceptable
 from penstock.ledger.coverage import NOTHING_DONE, Coverage, read_coverage
 from penstock.ledger.dead_runs import UnfinishedRun
+from penstock.ledger.delivery_records import list_failing
 from penstock.ledger.destinations import LIVE, destination_name
 from penstock.ledger.drift_answers import DriftEpisode, lasting_episodes
 from penstock.ledger.migrations import has_ledger
@@ -41,7 +42,17 @@ Mark = Literal["published", "halted", "failed", "missing", "withdrawn", "running
 MARKS: tuple[Mark, ...] = ("halted", "failed", "missing", "running", "withdrawn", "published", "none")
 """The worst first: a day shows the worst of its intervals."""
 NeedKind = Literal[
-    "halted", "failed", "restate", "late", "no schedule", "not started", "overlap", "released", "drift", "answer"
+    "halted",
+    "failed",
+    "restate",
+    "late",
+    "no schedule",
+    "not started",
+    "overlap",
+    "released",
+    "drift",
+    "answer",
+    "delivery",
 ]
 
 
@@ -190,6 +201,7 @@ def read_status(
             *overlap,
             *_need_release(facts, released),
             *_need_look_at_drift(facts, drifting),
+            *_need_deliveries(database, pipeline),
         ),
         drift=drifting,
         performance=read_trend(database, pipeline) if known else None,
@@ -365,6 +377,15 @@ def _need_look_at_drift(facts: _Facts, drifting: Sequence[DriftEpisode]) -> tupl
     columns = ", ".join(f"`{each.column}`" for each in waiting)
     command, where = f"penstock monitor drift {facts.pipeline.name}", interval_label(first.interval)
     return (Need("drift", command, where, first.run_id, first.began_at, columns, len(waiting)),)
+
+
+def _need_deliveries(database: Database, pipeline: Pipeline) -> Iterator[Need]:
+    """A target does not get its rows. One that the spec no longer has is not waited for."""
+    named = {target.name for target in pipeline.deliver}
+    for failing in list_failing(database, pipeline.name) if named else ():
+        if failing.target in named:
+            command, why = f"penstock deliver list {pipeline.name}", f"`{failing.target}`: {failing.error}"
+            yield Need("delivery", command, since=failing.since, why=why)
 
 
 def _list_days(now: datetime, zone: str) -> tuple[date, ...]:

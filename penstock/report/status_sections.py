@@ -178,6 +178,8 @@ def _describe_need(pipeline: str, need: Need, now: datetime, zone: str) -> Line:
             what = need.why
         case "released":
             what = f"{plural(need.number, 'released row')} must be scored by a run that somebody starts"
+        case "delivery":
+            what = f"a target does not get its rows since {since}: {_shorten(need.why)}"
         case "drift":
             what = f"{need.why} drifted since {need.interval}{run}, and nobody has acknowledged it"
     return Strong(pipeline), f": {what}"

@@ -45,6 +45,17 @@ def choose_explained(
     return _choose(pipeline, "`when` of `reasons`", condition, rows, statement_seconds)
 
 
+def choose_delivered(
+    pipeline: Pipeline, target: str, condition: str, rows: pa.Table, statement_seconds: int
+) -> "pa.ChunkedArray[Any]":
+    """Return for each row whether a target of `deliver` gets it: the condition is true, not NULL.
+
+    Raises:
+        ExpressionError: the condition cannot be evaluated, or is not boolean.
+    """
+    return _choose(pipeline, f"`where` of `{target}` in `deliver`", condition, rows, statement_seconds)
+
+
 def _choose(
     pipeline: Pipeline, where: str, condition: str, rows: pa.Table, statement_seconds: int
 ) -> "pa.ChunkedArray[Any]":

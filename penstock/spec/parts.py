@@ -228,11 +228,13 @@ class Notify(Part):
     """Blocks to notify when a run fails or its process dies."""
     on_performance: tuple[BlockName, ...] = Field(default=(), examples=[["slack-webhook/data-team"]])
     """Blocks to notify when a metric of `labels.alert` goes beyond its limit, once until it is back."""
+    on_delivery: tuple[BlockName, ...] = Field(default=(), examples=[["custom-webhook/ops"]])
+    """Blocks to notify when a target of `deliver` does not get its rows, once until it has all of them."""
 
     @property
     def blocks(self) -> tuple[str, ...]:
         """All blocks."""
-        return (*self.on_halt, *self.on_failure, *self.on_drift, *self.on_performance)
+        return (*self.on_halt, *self.on_failure, *self.on_drift, *self.on_performance, *self.on_delivery)
 
 
 class Budget(Part):
@@ -257,5 +259,7 @@ class Retention(Part):
     """Age after which refused rows are removed, counted from their run."""
     log_lines: Duration | None = Field(default=None, examples=["30d"])
     """Age after which landed log lines are removed. Lines that an interval may still need always stay."""
+    deliveries: Duration | None = Field(default=timedelta(days=90), examples=["30d"])
+    """Age after which the records of deliveries that have ended are removed. What a target has always stays known."""
     labels: Duration | None = Field(default=None, examples=["730d"])
     """Age after which labels are removed, counted from `seen_at`. The performance of older intervals stays as it is."""

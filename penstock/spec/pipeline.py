@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from penstock.errors import nearest
 from penstock.interval import Grain, Grid, Weekday, as_utc, calendar_boundaries, is_fixed, iso, parse_duration
 from penstock.spec.column_names import find_taken
+from penstock.spec.deliver import HttpDelivery
 from penstock.spec.drift import SAME_WEEKDAY, Drift
 from penstock.spec.expectation import Expectation
 from penstock.spec.expression import read_expression
@@ -251,6 +252,12 @@ class Pipeline(Part):
         default=None, examples=[{"against": "model", "watch": {"country": "critical", "*": "info"}}]
     )
     """Compare the features and the scores of each run with earlier rows."""
+    deliver: tuple[HttpDelivery, ...] = Field(
+        default=(),
+        max_length=16,
+        examples=[[{"kind": "http", "name": "crm", "url": "crm", "where": "decision = 'block'"}]],
+    )
+    """Other systems that get the live rows after each publish, and whatever else changes what readers see."""
     labels: Labels | None = Field(
         default=None,
         examples=[
@@ -495,6 +502,25 @@ class Pipeline(Part):
         return self
 
     @model_validator(mode="after")
+    def _deliveries_are_of_the_rows(self) -> Self:
+        names = [target.name for target in self.deliver]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"`deliver` has two targets of the name `{doubled}`; rename one of them")
+        stored = {column.casefold() for column in (*self.key, *self.destination.keep, *self.decide)}
+        outputs = tuple(f"{step.name}_score" for step in self.models) or ("score",)
+        steps = [step.name for step in self.models]
+        for target in self.deliver:
+            named = dict.fromkeys(column.casefold() for column in target.columns)
+            for column in (*named, *(read_expression(target.where) if target.where else ())):
+                if column not in stored and not is_output(column, steps):
+                    known = (*self.key, *outputs, *self.decide, *self.destination.keep)
+                    raise ValueError(
+                        f"`{target.name}` in `deliver` names `{column}`, which is not stored with the scores; add it "
+                        f"to `keep`.{nearest(column, known)}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _promotion_can_be_judged(self) -> Self:
         if self.promotion is None:
             return self
@@ -527,8 +553,8 @@ class Pipeline(Part):
 
     @property
     def for_challengers(self) -> Self:
-        """The pipeline of a challenger's run. Reasons, drift and promotion are the champion's."""
-        return self.model_copy(update={"reasons": None, "drift": None, "promotion": None})
+        """The pipeline of a challenger's run. Reasons, drift, promotion and deliveries are the champion's."""
+        return self.model_copy(update={"reasons": None, "drift": None, "promotion": None, "deliver": ()})
 
     @property
     def for_requests(self) -> Self:

@@ -15,7 +15,7 @@ def as_sandbox(pipeline: Pipeline, name: str) -> Pipeline:
     """Return the pipeline whose runs are those of a sandbox. It has the pipeline's name.
 
     Its table is `<table>__sandbox_<name>`. Without a range it scores the newest interval alone. It has no challengers
-    and no promotion, and judges no drift.
+    and no promotion, judges no drift, and delivers nothing.
 
     Raises:
         SandboxRefused: the name is not allowed, the name of the table becomes too long, or the pipeline is a sandbox's.
@@ -33,7 +33,7 @@ def as_sandbox(pipeline: Pipeline, name: str) -> Pipeline:
         raise SandboxRefused(name, f"makes the name of its table too long: `{table}`", remedy)
     newest = pipeline.interval and pipeline.interval.model_copy(update={"catch_up": "latest"})
     own = {"interval": newest, "destination": pipeline.destination.model_copy(update={"table": table})}
-    return pipeline.model_copy(update={**own, "challengers": (), "drift": None, "promotion": None})
+    return pipeline.model_copy(update={**own, "challengers": (), "drift": None, "promotion": None, "deliver": ()})
 
 
 def find_production(pipeline: Pipeline) -> Pipeline:

@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import repeat
 from typing import Any
 
@@ -22,7 +23,7 @@ from penstock.labels.key_text import possible_keys
 from penstock.labels.stored import chunks
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.schema_contracts import TEXT, contract_of
-from penstock.ledger.tables import forgotten, labels, log_lines, partitions, quarantine, releases, runs
+from penstock.ledger.tables import delivered_keys, forgotten, labels, log_lines, partitions, quarantine, releases, runs
 from penstock.privacy.key_forms import TypedValue
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.privacy.row_key import RowKey
@@ -32,6 +33,7 @@ from penstock.sources.logs.landed import landed_table
 from penstock.sources.logs.line_groups import read_keys
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import ROW_ID, ColumnSource, FilesSource, LogSource
+from penstock.upkeep.erased_deliveries import count_delivered, erase_delivered
 from penstock.upkeep.erased_rows import OpenKeys, keep_seals
 from penstock.upkeep.stored_rows import find_texts, match_key, row_tables, with_zeros
 
@@ -67,6 +69,7 @@ class _Work:
     """The deletes of one transaction. A dry run only counts them."""
 
     connection: sa.Connection
+    now: datetime
     dry_run: bool
     open_seal_keys: OpenKeys
     counts: Counter[str] = field(default_factory=Counter)
@@ -105,7 +108,7 @@ def erase(
         return {}
     texts = _find_source_texts(database, asked)
     with database.writing() as connection:
-        work = _Work(connection, secret is None, open_seal_keys)
+        work = _Work(connection, database.now(connection), secret is None, open_seal_keys)
         known = find_texts(connection, asked.pipeline, asked.row_key) if asked.source is None else None
         asked = replace(asked, row_key=known or replace(asked.row_key, texts=texts))
         if asked.source is None:
@@ -140,6 +143,10 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
             work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
     for some in chunks(possible_keys(row_key, masking)):
         work.delete(labels.name, labels, labels.c.pipeline == pipeline.name, labels.c.key.in_(some))
+    if delivered := count_delivered(work.connection, pipeline, row_key, masking):
+        work.counts[delivered_keys.name] += delivered
+    if not work.dry_run:
+        erase_delivered(work.connection, pipeline, row_key, masking, work.now)
     for column in row_key.values:
         _erase_refused_lines(work, pipeline, pipeline.primary, row_key.typed(column))
     _forget_extremes(work, pipeline, row_key)

@@ -23,7 +23,17 @@ from penstock.ledger.destinations import lock_run, split_name
 from penstock.ledger.label_sources import move_labels_pruned
 from penstock.ledger.log_retention import move_cutoff
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import erased_seals, labels, log_lines, profiles, quarantine, runs, seals
+from penstock.ledger.tables import (
+    deliveries,
+    delivery_batches,
+    erased_seals,
+    labels,
+    log_lines,
+    profiles,
+    quarantine,
+    runs,
+    seals,
+)
 from penstock.run.history_table import history_name
 from penstock.run.reasons_table import reasons_name
 from penstock.sources.logs.landed import landed_table
@@ -32,7 +42,9 @@ from penstock.spec.sources import LogSource
 from penstock.upkeep.sandboxes import SandboxTables, count_rows, drop_tables, find_ended
 from penstock.wording import plural
 
-Kind = Literal["unpublished rows", "replaced rows", "reasons", "refused rows", "log lines", "labels", "sandbox"]
+Kind = Literal[
+    "unpublished rows", "replaced rows", "reasons", "refused rows", "log lines", "labels", "sandbox", "deliveries"
+]
 BATCH_ROWS = 50_000
 UNPUBLISHED = ("halted", "failed", "abandoned")
 REPLACED = ("superseded", "withdrawn")
@@ -84,6 +96,8 @@ class Prune:
     """By log source: lines before this time are removed."""
     labels_before: datetime | None = None
     """Labels that were seen before this time are removed. None: all stay."""
+    deliveries_before: datetime | None = None
+    """Deliveries that ended before this time are removed, with their batches. None: all stay."""
     sandboxes: tuple[SandboxTables, ...] = ()
     """Sandboxes that have ended. All of their rows are removed, and their tables."""
 
@@ -106,7 +120,8 @@ def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
         refusing = () if policy.quarantine is None else _list_refusing(connection, pipeline, now - policy.quarantine)
     labels_before = None if policy.labels is None else now - policy.labels
     cutoffs = _line_cutoffs(database, pipeline, now)
-    return Prune(pipeline, unpublished, replaced, refusing, cutoffs, labels_before, ended)
+    ended_before = None if policy.deliveries is None else now - policy.deliveries
+    return Prune(pipeline, unpublished, replaced, refusing, cutoffs, labels_before, ended_before, ended)
 
 
 def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
@@ -124,6 +139,9 @@ def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
     if plan.labels_before is not None:
         rows = _count_where(database, labels, _labels_before(plan, plan.labels_before))
         found.append(Pruned(name, "labels", "the pipeline", rows))
+    if plan.deliveries_before is not None:
+        rows = _count_where(database, deliveries, _deliveries_before(plan, plan.deliveries_before))
+        found.append(Pruned(name, "deliveries", "the pipeline", rows))
     with database.reading() as connection:
         ended = [Pruned(name, "sandbox", each.name, count_rows(connection, each)) for each in plan.sandboxes]
     return (*(each for each in found if each.rows), *ended)
@@ -145,6 +163,11 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
         if each.kind == "labels" and plan.labels_before is not None:
             move_labels_pruned(database, plan.pipeline.name, plan.labels_before)
             _delete(database, labels, _labels_before(plan, plan.labels_before), batch_rows)
+        if each.kind == "deliveries" and plan.deliveries_before is not None:
+            gone = _deliveries_before(plan, plan.deliveries_before)
+            ids = sa.select(deliveries.c.delivery_id).where(*gone)
+            _delete(database, delivery_batches, [delivery_batches.c.delivery_id.in_(ids)], batch_rows)
+            _delete(database, deliveries, gone, batch_rows)
         if each.kind == "log lines":
             cutoff = plan.cutoffs[each.of]
             move_cutoff(database, plan.pipeline.name, each.of, cutoff)
@@ -257,6 +280,15 @@ def _line_tables(pipeline: str, source: str, cutoff: datetime) -> list[tuple[sa.
 
 def _labels_before(plan: Prune, before: datetime) -> list[sa.ColumnElement[bool]]:
     return [labels.c.pipeline == plan.pipeline.name, labels.c.seen_at < before]
+
+
+def _deliveries_before(plan: Prune, before: datetime) -> list[sa.ColumnElement[bool]]:
+    """Return the condition for deliveries that ended before a time. Those that are open stay."""
+    return [
+        deliveries.c.pipeline == plan.pipeline.name,
+        deliveries.c.state.in_(("acknowledged", "replaced")),
+        deliveries.c.ended_at < before,
+    ]
 
 
 def _count_of_runs(database: Database, table: sa.FromClause, run_ids: Sequence[str]) -> tuple[str, int]:

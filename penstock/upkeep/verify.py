@@ -34,6 +34,7 @@ from penstock.run.history_table import HistoryRunId, history_name
 from penstock.run.reasons_table import REASON, UNEXPLAINED, is_explained, is_over_budget, reasons_name
 from penstock.run_types import SHADOW, interval_key
 from penstock.spec.pipeline import SCORES
+from penstock.upkeep.delivery_invariants import find_broken_deliveries
 from penstock.upkeep.erasure import count_forgotten
 from penstock.wording import plural
 
@@ -379,6 +380,12 @@ def _promotions_are_asked_one_by_one(connection: sa.Connection) -> Iterator[Viol
         yield Violation("an alias has one open question", promotions.name, tuple(wrong[:SHOWN]), remedy)
 
 
+def _deliveries_follow_their_order(connection: sa.Connection) -> Iterator[Violation]:
+    remedy = "Restore the ledger's backup, then `penstock deliver run RUN_ID --again` for the live run of the interval."
+    for invariant, table, rows in find_broken_deliveries(connection, SHOWN):
+        yield Violation(invariant, table.name, rows, remedy)
+
+
 CHECKS: tuple[Check, ...] = (
     _one_run_an_interval,
     _no_overlaps_and_one_owner,
@@ -393,6 +400,7 @@ CHECKS: tuple[Check, ...] = (
     _labels_are_counted,
     _sealed_runs_have_their_roots,
     _promotions_are_asked_one_by_one,
+    _deliveries_follow_their_order,
     _readers_see_the_published_rows,
     _reasons_belong_to_scores,
 )

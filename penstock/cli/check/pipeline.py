@@ -65,6 +65,7 @@ def check_pipeline(
         check.check_privacy()
         check.check_destination()
         check.check_seal()
+        check.check_targets()
         if accept:
             check.accept_columns(start)
         guesses = check.show_guesses(start)
@@ -120,6 +121,16 @@ class _Check:
             if database.missing_file is None and has_ledger(database):
                 require_newest_key(database, self.pipeline.name, LIVE, keys)
             self.report.ok("seal", f"rows are sealed under the key {keys.current.id}")
+
+    def check_targets(self) -> None:
+        """Check the addresses and secrets of the targets of `deliver`. Nothing is sent."""
+        from penstock.delivery.opening import open_http
+
+        for target in self.pipeline.deliver:
+            subject = f"deliver `{target.name}`"
+            with self.report.about(subject):
+                assert self.connect.read_value is not None  # a command's connector has it
+                open_http(target, self.connect.read_value).close()
 
     def check_destination(self) -> None:
         """Connect to the warehouse, and check that the live view's name is free."""

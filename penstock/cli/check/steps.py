@@ -53,7 +53,9 @@ def check_steps(
     kept = dict.fromkeys((*pipeline.key, *pipeline.destination.keep))
     parts.append(features.select([c for c in kept if c in features.column_names]))
     names = [name for part in parts for name in part.column_names]
-    return pa.table([column for part in parts for column in part.columns], names=names)
+    judged = pa.table([column for part in parts for column in part.columns], names=names)
+    _try_deliveries(pipeline, judged, options, report)
+    return judged
 
 
 def _try_model(
@@ -110,6 +112,25 @@ def _try_steps(
 def _note_refused(subject: str, reasons: "Sequence[str]", size: SampleSize, report: CheckReport) -> None:
     if reasons:
         report.refused(subject, len(reasons), reasons[0], size)
+
+
+def _try_deliveries(pipeline: "Pipeline", rows: "pa.Table", options: "PartitionOptions", report: CheckReport) -> None:
+    """Choose the rows that each target would get, and look for its columns."""
+    import pyarrow.compute as pc
+
+    from penstock.run.decisions import choose_delivered
+
+    for target in pipeline.deliver:
+        subject = f"deliver `{target.name}`"
+        with report.about(subject):
+            for column in target.columns:
+                if column not in rows.column_names:
+                    report.problem(subject, f"no model gives `{column}`, and it is not kept")
+            chosen = rows.num_rows
+            if target.where is not None:
+                where = choose_delivered(pipeline, target.name, target.where, rows, options.statement_seconds)
+                chosen = pc.sum(where).as_py() or 0
+            report.ok(subject, f"gets {chosen} of {plural(rows.num_rows, 'sample row')}")
 
 
 def _try_reasons(

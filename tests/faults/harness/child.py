@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import psycopg
 
-How = Literal["flow", "steps", "accept", "promote", "sandbox", "end sandbox"]
+How = Literal["flow", "steps", "accept", "promote", "sandbox", "end sandbox", "deliver"]
 """The real flow on the shared Prefect server, or its steps in the same order by `tests.driver`, without Prefect; or an
 acceptance of the halted run; or a promotion of the challenger that is approved at once; or the steps of a run in a
-sandbox; or the end of the sandbox, with a prune."""
+sandbox; or the end of the sandbox, with a prune; or the delivery to the first target."""
 SANDBOX = "lower"
 Action = Literal["kill", "crash", "stop", "wait", "lose"]
 
@@ -160,6 +160,15 @@ def _end_sandbox(order: Order) -> dict[str, Any]:
     return {"state": "ended", "message": "; ".join(f"{each.kind} {each.of} {each.rows}" for each in gone)}
 
 
+def _deliver(order: Order) -> dict[str, Any]:
+    from penstock.spec.yaml_file import load_pipeline
+    from penstock.tasks.process_resources import scoring_steps
+
+    pipeline = load_pipeline(order.spec)
+    done = scoring_steps(pipeline).deliver(pipeline.deliver[0].name)
+    return {"state": "delivered" if done.is_complete else "failed", "message": done.describe()}
+
+
 def _accept(order: Order) -> dict[str, Any]:
     """Accept the run that was halted first, in the name of this process. A refusal is an ending too."""
     from penstock.errors import PenstockError
@@ -198,6 +207,7 @@ _RUNS: dict[How, Callable[[Order], Any]] = {
     "flow": _run_flow,
     "steps": _run_steps,
     "accept": _accept,
+    "deliver": _deliver,
     "promote": _promote,
     "sandbox": _run_sandbox,
     "end sandbox": _end_sandbox,

@@ -1,0 +1,1 @@
+"""`penstock deliver`: deliver to other systems, and list what they got."""

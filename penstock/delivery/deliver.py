@@ -1,0 +1,241 @@
+"""Deliver to one target what it lacks of the live rows."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from penstock.database.bulk import bulk_transaction
+from penstock.database.connections import Database
+from penstock.delivery.rows import digest, read_delivered, write_json, write_rows
+from penstock.delivery.target import Reply, Target
+from penstock.errors import DeliveryTakenOver, TerminalError
+from penstock.ledger.deliveries import (
+    Batch,
+    Change,
+    Delivery,
+    Outbox,
+    acknowledge,
+    begin_plan,
+    count_rows,
+    end_outdated,
+    find_changes,
+    find_open,
+    finish,
+    finish_plan,
+    list_batches,
+    mark_sent,
+    read_not_before,
+    read_rows,
+    record_failure,
+    record_reply,
+    record_success,
+    release_lease,
+    take_lease,
+)
+from penstock.ledger.reader import find_run
+from penstock.ledger.tables import delivery_rows
+from penstock.run_types import interval_label
+from penstock.spec.deliver import HttpDelivery
+from penstock.spec.pipeline import Pipeline
+from penstock.wording import plural
+
+ATTEMPTS = 4
+"""How often a batch is sent before its delivery fails."""
+FIRST_PAUSE = 1.0
+"""Seconds before the second attempt. Each later pause is twice as long."""
+LONGEST_PAUSE = 30.0
+"""A target that asks to wait longer is left until the next run."""
+BREAK_AFTER = 3
+"""Deliveries that fail one after another, before the rest waits for the next run."""
+COOL_DOWN_SECONDS = 300.0
+"""How long runs leave a target alone that took nothing."""
+ROUNDS = 5
+"""How often a call looks for intervals that moved while it delivered others."""
+LEASE_SECONDS = 120.0
+"""How long a process keeps a target beyond the time that a batch may take."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What one call has delivered to one target."""
+
+    target: str
+    intervals: int
+    upserts: int
+    deletes: int
+    failures: tuple[str, ...] = ()
+    """One for each interval that was not delivered."""
+    waiting: int = 0
+    """Intervals that were not tried, because others before them failed."""
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.failures and not self.waiting
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether so many deliveries have failed that the rest waits."""
+        return len(self.failures) >= BREAK_AFTER
+
+    def add(self, upserts: int, deletes: int) -> "Delivered":
+        """Return the sum with another interval."""
+        return replace(
+            self,
+            intervals=self.intervals + 1,
+            upserts=self.upserts + upserts,
+            deletes=self.deletes + deletes,
+        )
+
+    def describe(self) -> str:
+        """Say what the target got, and what it did not."""
+        text = f"`{self.target}`: {plural(self.intervals, 'interval')} delivered"
+        text += f", {plural(self.upserts, 'row')} and {plural(self.deletes, 'removal')}" if self.intervals else ""
+        text += f"; {'; '.join(self.failures)}" if self.failures else ""
+        return text + (f"; {plural(self.waiting, 'interval')} left for the next run" if self.waiting else "")
+
+
+@dataclass(frozen=True)
+class Courier:
+    """Delivers to one target of a pipeline."""
+
+    database: Database
+    pipeline: Pipeline
+    outbox: Outbox
+    spec: HttpDelivery
+    target: Target
+    statement_seconds: int
+    pause: Callable[[float], None] = time.sleep
+
+    @property
+    def definition(self) -> str:
+        """What the bytes of a batch depend on, beside the rows. An open delivery with another one is planned anew."""
+        said = self.spec.model_dump(mode="json", include={"where", "columns", "rows"})
+        return digest(write_json({"pipeline": self.pipeline.name, **said}))
+
+    def deliver(self, only: Change | None = None, *, again: bool = False) -> Delivered:
+        """Deliver what the target lacks, the oldest interval first.
+
+        Args:
+            only: Deliver this interval and no other, although the target asked to wait.
+            again: Deliver all rows of `only`, also those that the target has.
+
+        Raises:
+            TargetBusy: another process delivers to the target.
+            DeliveryTakenOver: another process has taken the target.
+        """
+        token = take_lease(self.database, self.outbox, self._lease_seconds)
+        try:
+            return self._deliver(token, only, again)
+        finally:
+            self.target.close()
+            release_lease(self.database, self.outbox, token)
+
+    @property
+    def _lease_seconds(self) -> float:
+        return LEASE_SECONDS + self.target.longest_seconds
+
+    def _deliver(self, token: str, only: Change | None, again: bool) -> Delivered:
+        end_outdated(self.database, self.outbox, token)
+        until = read_not_before(self.database, self.outbox)
+        if only is None and until is not None and until > datetime.now(UTC):
+            waits = f"it is left alone until {_clock(until)}"
+            return Delivered(self.outbox.target, 0, 0, 0, (waits,), len(self._find_changes(None)))
+        total = Delivered(self.outbox.target, 0, 0, 0)
+        for _ in range(ROUNDS):  # what moved meanwhile is delivered too, because its own process found the target busy
+            changes = [only] if only and again else self._find_changes(only)
+            total = self._deliver_all(token, changes, total, again)
+            if again or not changes or total.failures:
+                break
+        if not self._find_changes(None) and not total.failures:
+            record_success(self.database, self.outbox)
+        return total
+
+    def _find_changes(self, only: Change | None) -> list[Change]:
+        found = find_changes(self.database, self.outbox, None if only else self.spec.start)
+        return [change for change in found if only is None or change.interval_key == only.interval_key]
+
+    def _deliver_all(self, token: str, changes: Sequence[Change], total: Delivered, again: bool) -> Delivered:
+        for number, change in enumerate(changes):
+            try:
+                delivery, refused = self._deliver_change(token, change, again)
+            except DeliveryTakenOver:
+                raise
+            except TerminalError as error:
+                delivery, refused = None, Reply(False, str(error))
+            if refused is not None:
+                total = self._fail(change, refused, total)
+                if total.is_broken or refused.wait is not None:
+                    return replace(total, waiting=len(changes) - number - 1)
+            elif delivery is not None:
+                counts = count_rows(self.database, delivery)
+                total = total.add(*counts)
+        return total
+
+    def _fail(self, change: Change, refused: Reply, total: Delivered) -> Delivered:
+        """Record a failure. A target that takes nothing is left alone for a while."""
+        total = replace(total, failures=(*total.failures, f"{interval_label(change.interval)}: {refused.text}"))
+        wait = refused.wait if refused.wait is not None else 0.0 if total.intervals else COOL_DOWN_SECONDS
+        until = datetime.now(UTC) + timedelta(seconds=wait) if wait else None
+        record_failure(self.database, self.outbox, total.failures[-1], until)
+        return total
+
+    def _deliver_change(self, token: str, change: Change, again: bool) -> tuple[Delivery | None, Reply | None]:
+        """Deliver one interval. Return the delivery when all of it is acknowledged, or why it is not.
+
+        Neither of them: something else is live by now.
+        """
+        delivery = None if again else find_open(self.database, self.outbox, change)
+        if delivery is None or delivery.change != change or delivery.definition != self.definition:
+            delivery = self._plan(token, change, again)
+        for batch in list_batches(self.database, delivery):
+            if batch.state == "acknowledged":
+                continue
+            reply = self._send(token, batch)
+            if reply is None or not reply.accepted:
+                return None, reply
+        return (delivery if finish(self.database, self.outbox, token, delivery) else None), None
+
+    def _plan(self, token: str, change: Change, again: bool) -> Delivery:
+        """Put the rows into the outbox, one partition at a time, and reduce them to the difference."""
+        delivery = begin_plan(self.database, self.outbox, token, change, self.definition)
+        if change.run_id is not None:
+            run = find_run(self.database, change.run_id)
+            for rows in read_delivered(self.database, run, self.pipeline, self.spec, self.statement_seconds):
+                self._stage(delivery, rows)
+        return finish_plan(self.database, self.outbox, token, delivery, self.spec.rows, again=again)
+
+    def _stage(self, delivery: Delivery, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
+        keys, values = write_rows(rows, self.pipeline.key)
+        columns = {"key": keys, "digest": list(map(digest, values)), "row_values": values}
+        staged = pa.table({"delivery_id": [delivery.delivery_id] * len(keys), **columns})
+        with bulk_transaction(self.database) as transaction:
+            transaction.append(delivery_rows, staged)
+
+    def _send(self, token: str, batch: Batch) -> Reply | None:
+        """Send one batch, a few times if need be. None: something else is live by now."""
+        reply = None
+        for attempt in range(ATTEMPTS):
+            if not mark_sent(self.database, self.outbox, token, batch, self._lease_seconds):
+                return None
+            rows = read_rows(self.database, batch)
+            reply = self.target.send(self.outbox, batch, rows)
+            if reply.accepted:
+                acknowledge(self.database, batch, self.outbox, reply.text)
+                return reply
+            record_reply(self.database, batch, reply.text)
+            pause = reply.wait if reply.wait is not None else FIRST_PAUSE * 2**attempt * random.uniform(1, 1.5)
+            if not reply.again or pause > LONGEST_PAUSE:
+                return reply
+            if attempt < ATTEMPTS - 1:
+                self.pause(pause)
+        return None if reply is None else replace(reply, wait=None)
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

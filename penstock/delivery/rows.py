@@ -1,0 +1,86 @@
+"""The rows of a run as a target gets them: chosen by `where`, cut to `columns`, written as JSON."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from penstock.database.bulk import read
+from penstock.database.connections import Database
+from penstock.database.decimals import write_decimal
+from penstock.errors import DestinationMismatch
+from penstock.interval import as_utc
+from penstock.ledger.destinations import split_name
+from penstock.ledger.reader import RunRecord
+from penstock.run.decisions import choose_delivered
+from penstock.run.history_table import history_name, reflect_history
+from penstock.spec.column_names import OWN_COLUMNS
+from penstock.spec.deliver import HttpDelivery
+from penstock.spec.pipeline import Pipeline
+
+
+def read_delivered(
+    database: Database, run: RunRecord, pipeline: Pipeline, target: HttpDelivery, statement_seconds: int
+) -> Iterator[pa.Table]:
+    """Yield the rows of a run that a target gets, one partition at a time: the key, and then the columns.
+
+    Raises:
+        DestinationMismatch: the table lacks a column that is delivered.
+        ExpressionError: `where` cannot be evaluated.
+    """
+    schema, _ = split_name(run.destination or "")
+    name = history_name(run.destination_table, schema or None)
+    with database.reading() as connection:
+        table = reflect_history(connection, name.name, schema or None)
+        numbers = sa.select(table.c.partition).where(table.c.run_id == run.run_id).distinct()
+        partitions = sorted(connection.execute(numbers).scalars())
+    stored = [column.name for column in table.c if column.name not in OWN_COLUMNS]
+    columns = [column for column in target.columns or stored if column not in pipeline.key]
+    if lacking := [column for column in columns if column not in stored]:
+        reason = f"it has no column `{lacking[0]}`, which `{target.name}` of `deliver` gets"
+        raise DestinationMismatch(run.destination_table, reason, "Correct `columns`, or add the column to `keep`")
+    for partition in partitions:
+        mine = (table.c.run_id == run.run_id, table.c.partition == partition)
+        rows = read(database, sa.select(*(table.c[column] for column in stored)).where(*mine), exact=pipeline.key)
+        if target.where is not None:
+            rows = rows.filter(choose_delivered(pipeline, target.name, target.where, rows, statement_seconds))
+        yield rows.select([*pipeline.key, *columns])
+
+
+def write_rows(rows: pa.Table, key: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the key and the other columns of each row, as JSON. Equal values give equal texts."""
+    others = [column for column in rows.column_names if column not in key]
+    keys = [write_json(row) for row in rows.select(list(key)).to_pylist()]
+    values = [write_json(row) for row in rows.select(others).to_pylist()]
+    return keys, values if others else ["{}"] * len(keys)
+
+
+def digest(values: str) -> str:
+    """Return what tells whether two rows have the same values."""
+    return hashlib.sha256(values.encode()).hexdigest()[:32]
+
+
+def write_json(value: Any) -> str:
+    """Write a value as JSON without spaces. A number that JSON does not have is null."""
+    plain = {name: _plain(each) for name, each in value.items()}
+    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):  # a receiver would read a JSON number as a float
+        return write_decimal(value) if value.is_finite() else None
+    if isinstance(value, datetime):
+        return as_utc(value).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return value

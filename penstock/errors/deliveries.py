@@ -1,0 +1,112 @@
+"""Deliveries to other systems that cannot be made."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from penstock.errors.base import TerminalError, TransientError, UsageError, nearest
+
+
+@dataclass(eq=False)
+class NoTarget(UsageError):
+    """The spec has no such target.
+
+    Cause: `deliver:` is missing, or has no entry of this name.
+    Remedy: add the target to `deliver:`, or name one of those that are there. See docs/delivery.md.
+    """
+
+    pipeline: str
+    target: str
+    """Empty: the spec has none at all."""
+    known: tuple[str, ...]
+
+    def message(self) -> str:
+        if not self.target:
+            return f"`{self.pipeline}` delivers to no other system. Add `deliver:` to its spec."
+        return f"`{self.pipeline}` has no target `{self.target}` in `deliver`.{nearest(self.target, self.known)}"
+
+
+@dataclass(eq=False)
+class NotLive(UsageError):
+    """The run is not the live one of its interval, so it is not delivered.
+
+    Cause: the run was replaced, withdrawn or never published. A target gets what readers see.
+    Remedy: name the live run of the interval, or publish this one again.
+    """
+
+    run_id: str
+    state: str
+
+    def message(self) -> str:
+        return (
+            f"run {self.run_id[:8]} is {self.state}, and a target gets the live run of an interval. "
+            "Look for it with `penstock runs`."
+        )
+
+
+@dataclass(eq=False)
+class TargetBusy(TransientError):
+    """Another process delivers to the target.
+
+    Cause: the target's lease is held by it. If it died, the lease ends within a few minutes.
+    Remedy: none, for the other process delivers what is live by now, or the next run does. Or deliver again later.
+    """
+
+    target: str
+    until: datetime
+
+    def message(self) -> str:
+        return (
+            f"another process delivers to `{self.target}`; its lease lasts until "
+            f"{self.until:%Y-%m-%d %H:%M:%S} UTC. Deliver again after that, or leave it to the next run."
+        )
+
+
+@dataclass(eq=False)
+class DeliveryTakenOver(TerminalError):
+    """This process may deliver no more to the target.
+
+    Cause: it was silent for longer than its lease, and another process has taken the target.
+    Remedy: none. The other process goes on from what was acknowledged.
+    """
+
+    target: str
+
+    def message(self) -> str:
+        return f"another process has taken over the deliveries to `{self.target}`. It goes on with them."
+
+
+@dataclass(eq=False)
+class AddressRefused(TerminalError):
+    """The address of a receiver is not one that rows may be sent to.
+
+    Cause: it is no `https` address, or its host is on this machine or in a private network.
+    Remedy: correct the address. For a receiver in a network that you trust, write `private_address: true`.
+    """
+
+    target: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"`{self.target}` is not delivered to: {self.reason}. Correct its `url`, or write `private_address: true` "
+            "if you trust the network."
+        )
+
+
+@dataclass(eq=False)
+class DeliveryFailed(TerminalError):
+    """Targets did not get all live rows.
+
+    Cause: a receiver did not answer, or refused a batch. What was published stays published.
+    Remedy: read the reply. The next run delivers what is missing, and so does `penstock deliver run`.
+    """
+
+    pipeline: str
+    failures: tuple[str, ...]
+    """One for each target."""
+
+    def message(self) -> str:
+        return (
+            f"`{self.pipeline}` is not delivered everywhere: {'; '.join(self.failures).removesuffix('.')}. "
+            "The next run tries again, and so does `penstock deliver run`."
+        )

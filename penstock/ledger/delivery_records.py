@@ -1,0 +1,99 @@
+"""What the ledger has about deliveries, for people to read."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.database.connections import Database
+from penstock.interval import DataInterval
+from penstock.ledger.migrations import has_ledger
+from penstock.ledger.tables import deliveries, delivery_batches, delivery_targets
+
+
+@dataclass(frozen=True)
+class DeliveryRecord:
+    """One delivery of an interval to a target."""
+
+    target: str
+    interval: DataInterval | None
+    run_id: str | None
+    """Whose rows the target gets. None: the rows of the interval are removed there."""
+    sequence: int
+    state: str
+    upserts: int
+    deletes: int
+    planned_at: datetime
+    ended_at: datetime | None
+    batches: int
+    acknowledged: int
+    """Batches that the target has acknowledged."""
+    attempts: int
+    """Of all batches."""
+    reply: str | None
+    """To the newest batch that was sent."""
+
+
+@dataclass(frozen=True)
+class FailingTarget:
+    """A target that does not have all that is live, because deliveries failed."""
+
+    pipeline: str
+    target: str
+    since: datetime
+    error: str
+    announced_at: datetime | None
+
+
+def list_deliveries(
+    database: Database, pipeline: str | None = None, run_id: str | None = None, limit: int | None = None
+) -> list[DeliveryRecord]:
+    """Return deliveries, the newest first.
+
+    Args:
+        run_id: Only those of the rows of a run.
+    """
+    if not has_ledger(database):
+        return []
+    query = sa.select(deliveries)
+    query = query if pipeline is None else query.where(deliveries.c.pipeline == pipeline)
+    query = query if run_id is None else query.where(deliveries.c.run_id == run_id)
+    newest = (deliveries.c.planned_at.desc(), deliveries.c.sequence.desc())
+    with database.reading() as connection:
+        found = connection.execute(query.order_by(*newest).limit(limit)).mappings().all()
+        return [_record(row, _read_batches(connection, row["delivery_id"])) for row in found]
+
+
+def list_failing(database: Database, pipeline: str | None = None) -> list[FailingTarget]:
+    """Return the targets whose deliveries fail, by name."""
+    if not has_ledger(database):
+        return []
+    columns = [delivery_targets.c[name] for name in ("pipeline", "target", "failing_since", "error", "announced_at")]
+    query = sa.select(*columns).where(delivery_targets.c.failing_since.is_not(None))
+    query = query if pipeline is None else query.where(delivery_targets.c.pipeline == pipeline)
+    with database.reading() as connection:
+        found = connection.execute(query.order_by(delivery_targets.c.pipeline, delivery_targets.c.target))
+        return [FailingTarget(*row) for row in found]
+
+
+def _read_batches(connection: sa.Connection, delivery_id: str) -> list[Any]:
+    columns = [delivery_batches.c[name] for name in ("state", "attempts", "reply")]
+    query = sa.select(*columns).where(delivery_batches.c.delivery_id == delivery_id)
+    return list(connection.execute(query.order_by(delivery_batches.c.batch)).all())
+
+
+def _record(row: sa.RowMapping, batches: list[Any]) -> DeliveryRecord:
+    start, end = row["interval_start"], row["interval_end"]
+    replies = [reply for _, _, reply in batches if reply is not None]
+    same = {name: row[name] for name in ("target", "run_id", "sequence", "state", "upserts", "deletes")}
+    return DeliveryRecord(
+        interval=None if start is None else DataInterval(start, end, row["timezone"] or "UTC"),
+        planned_at=row["planned_at"],
+        ended_at=row["ended_at"],
+        batches=len(batches),
+        acknowledged=sum(state == "acknowledged" for state, _, _ in batches),
+        attempts=sum(attempts for _, attempts, _ in batches),
+        reply=replies[-1] if replies else None,
+        **same,
+    )

@@ -1,0 +1,46 @@
+"""The `deliver:` of a spec: other systems that get the live rows."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from penstock.spec.parts import Column, ConnectionName, Part, UtcDatetime
+from penstock.spec.steps import SqlExpression
+
+TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
+
+
+class HttpDelivery(Part):
+    """A receiver that gets the live rows by POST, in batches of JSON."""
+
+    kind: Literal["http"] = Field(examples=["http"])
+    """Kind of the target."""
+    name: TargetName = Field(examples=["crm"])
+    """Name of the target. The ledger knows the target by it, so another name is another target, which has no rows."""
+    url: str = Field(min_length=1, max_length=2000, examples=["crm", "https://crm.example.com/scores"])
+    """Name of a connection whose value is the address of the receiver, or the address itself. The value of a connection
+    may be in a Prefect block: `block:secret/crm`. Redirects are not followed."""
+    secret: ConnectionName | None = Field(default=None, examples=["crm_secret"])
+    """Name of a connection whose value is the secret that signs each request. It has at least 16 characters."""
+    token: ConnectionName | None = Field(default=None, examples=["crm_token"])
+    """Name of a connection whose value is sent as bearer token."""
+    where: SqlExpression | None = Field(default=None, examples=["decision = 'block'"])
+    """Deliver only rows for which this condition is true. It may use the columns that are stored with the scores."""
+    columns: tuple[Column, ...] = Field(default=(), examples=[["score", "decision"]])
+    """Columns that are delivered beside the key. Without it all that are stored with the scores. A private key is
+    delivered as it is stored, as a hash."""
+    start: UtcDatetime | None = Field(default=None, examples=["2026-03-01T00:00:00Z"])
+    """Deliver only intervals that begin at this time or later. Without it all live intervals are delivered."""
+    rows: int = Field(default=500, ge=1, le=10_000, examples=[500])
+    """Most rows of one request."""
+    seconds: float = Field(default=30, gt=0, le=300, allow_inf_nan=False, examples=[10])
+    """How long the receiver may be silent during one request."""
+    private_address: bool = Field(default=False, examples=[True])
+    """Whether the receiver may have an address of this machine or of a private network, and be without TLS."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address_or_a_connection(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("an address in a spec has no user and no password; use `token`, or name a connection")
+        return value

@@ -1,0 +1,264 @@
+"""Deliveries: whatever moves a pointer, a receiver ends up with the live rows, and each batch is applied once."""
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.delivery import deliver
+from penstock.ledger.reader import RunRecord, list_runs
+from penstock.ledger.tables import delivered_keys, deliveries, delivery_batches, delivery_rows, delivery_targets
+from penstock.ledger.writer import withdraw
+from penstock.settings import load_settings
+from penstock.upkeep.live_changes import publish_with_rows
+from tests.changing_place import ChangingPlace, keys
+from tests.conftest import DIALECTS
+from tests.receivers import OK, Answer, Receiver, receiving
+
+DELIVER = """
+deliver:
+  - {kind: http, name: crm, url: crm, rows: 3, seconds: 2, private_address: true, columns: [score, country]}
+"""
+
+
+@pytest.fixture
+def receiver(changing_place: ChangingPlace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A receiver that the pipeline delivers to."""
+    monkeypatch.setattr(deliver, "FIRST_PAUSE", 0.01)
+    with receiving() as receiver:
+        changing_place.use_settings(crm=receiver.url)
+        folder = load_settings().pipelines
+        folder.mkdir(parents=True)
+        changing_place.spec = changing_place.spec.rename(folder / "card-risk.yaml")
+        changing_place.add(DELIVER)
+        yield receiver
+
+
+def deliver_all(place: ChangingPlace) -> deliver.Delivered:
+    return place.driver.does.deliver("crm")
+
+
+def received(receiver: Receiver) -> dict[int, Any]:
+    """Return the score of each key that the receiver has."""
+    found = {json.loads(key)["payment_id"]: values["score"] for (_, key), values in receiver.rows.items()}
+    assert len(found) == len(receiver.rows)
+    return found
+
+
+def live_runs(place: ChangingPlace) -> list[RunRecord]:
+    found = [run for run in list_runs(place.warehouse, limit=1000) if run.state == "published"]
+    return sorted(found, key=lambda run: run.interval_key)
+
+
+def answer_well(_: int) -> Answer:
+    return OK
+
+
+def count(place: ChangingPlace, table: sa.Table) -> int:
+    with place.warehouse.reading() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+
+@pytest.mark.parametrize("changing_place", DIALECTS, indirect=True)
+def test_each_move_of_a_pointer_delivers_its_difference(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    place = changing_place
+
+    first = deliver_all(place)
+    assert (first.intervals, first.upserts, first.deletes) == (3, 12, 0)
+    assert received(receiver) == place.seen_scores()
+    assert [len(batch["rows"]) for batch in receiver.batches] == [3, 1] * 3
+    assert receiver.batches[0]["rows"][0].keys() == {"op", "key", "values"}
+    assert receiver.batches[0]["rows"][0]["values"].keys() == {"score", "country"}
+    assert deliver_all(place).intervals == 0
+    assert len(receiver.requests) == 6
+
+    # a restate in which one row has changed, and one is gone
+    place.change("update payments set amount = 99 where payment_id = 21", "delete from payments where payment_id = 24")
+    place.run(3, "restate", "2026-01-02", "2026-01-03")
+    second = deliver_all(place)
+    assert (second.intervals, second.upserts, second.deletes) == (1, 1, 1)
+    assert received(receiver) == place.seen_scores()
+
+    withdraw(place.warehouse, live_runs(place)[1].run_id)
+    third = deliver_all(place)
+    assert (third.intervals, third.upserts, third.deletes) == (1, 0, 3)
+    assert received(receiver) == place.seen_scores()
+
+    [older] = [run for run in list_runs(place.warehouse, limit=1000) if run.state == "superseded"]
+    publish_with_rows(place.warehouse, [older.run_id], "Ada", "it was right")
+    fourth = deliver_all(place)
+    assert (fourth.intervals, fourth.upserts, fourth.deletes) == (1, 4, 0)
+    assert received(receiver) == place.seen_scores()
+
+    assert set(receiver.applied.values()) == {1}
+    assert count(place, delivery_rows) == 0
+    assert count(place, delivered_keys) == 12
+    place.verify()
+
+
+def test_a_receiver_that_fails_gets_the_same_bytes_again_and_applies_them_once(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    """It answers 500, hangs, applies a batch and cuts the connection, and asks to wait."""
+    answers: dict[int, Answer | float] = {1: (500, {}), 2: 3.0, 3: (0, {}), 5: (429, {"Retry-After": "0"})}
+    receiver.answer = lambda number: answers.get(number, OK)
+
+    done = deliver_all(changing_place)
+
+    assert done.is_complete, done.describe()
+    assert received(receiver) == changing_place.seen_scores()
+    assert set(receiver.applied.values()) == {1}
+    first = receiver.requests[0]
+    for headers, body in receiver.requests[1:4]:
+        assert (headers["Idempotency-Key"], body) == (first[0]["Idempotency-Key"], first[1])
+    [batch] = _batches(changing_place)[:1]
+    assert (batch["state"], batch["attempts"], batch["reply"]) == ("acknowledged", 4, "200 OK")
+
+
+def _batches(place: ChangingPlace) -> list[dict[str, Any]]:
+    joined = delivery_batches.join(deliveries, deliveries.c.delivery_id == delivery_batches.c.delivery_id)
+    query = sa.select(delivery_batches).select_from(joined).order_by(deliveries.c.sequence, delivery_batches.c.batch)
+    with place.warehouse.reading() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _target(place: ChangingPlace) -> dict[str, Any]:
+    with place.warehouse.reading() as connection:
+        return dict(connection.execute(sa.select(delivery_targets)).mappings().one())
+
+
+def test_what_failed_is_delivered_later_and_stays_published(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    place = changing_place
+    receiver.answer = lambda _: (503, {"Retry-After": "3600"})
+    done = deliver_all(place)
+    assert (done.intervals, len(done.failures), done.waiting) == (0, 1, 2)
+    assert len(receiver.requests) == 1  # it asked to wait for longer than a run waits
+    assert len(place.view()) == 12
+    since = _target(place)["failing_since"]
+    assert since is not None
+
+    assert "it is left alone until" in deliver_all(place).describe()
+    assert len(receiver.requests) == 1
+    code, text = place.command("deliver", "run", live_runs(place)[0].run_id)
+    assert code == 1
+    assert "503 Service Unavailable" in " ".join(text.split())
+    assert _target(place)["failing_since"] == since
+
+    receiver.answer = answer_well
+    for run in live_runs(place):
+        code, text = place.command("deliver", "run", run.run_id[:8], "--target", "crm")
+        assert code == 0, text
+    assert received(receiver) == place.seen_scores()
+    assert _target(place)["failing_since"] is None
+    place.verify()
+
+
+def test_a_target_that_takes_nothing_is_left_after_a_few_intervals(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    changing_place.run(5)
+    receiver.answer = lambda _: (400, {})
+    done = deliver_all(changing_place)
+    assert (len(done.failures), done.waiting) == (3, 2)
+    assert len(receiver.requests) == 3  # a refusal is final, so no batch is sent twice
+    assert "400 Bad Request" in done.failures[0]
+    code, text = changing_place.command("deliver", "list")
+    assert code == 0
+    assert "does not get its rows since" in " ".join(text.split())
+
+
+def test_a_move_after_half_a_delivery_is_delivered_from_what_may_have_arrived(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    """The first batch of three is acknowledged. The second one was applied, and the answer to it was lost."""
+    place = changing_place
+    receiver.answer = lambda number: {1: OK, 2: (0, {})}.get(number, (500, {}))
+    deliver_all(place)
+    [first, *_] = live_runs(place)
+    assert len(receiver.rows) == 4
+
+    withdraw(place.warehouse, first.run_id)
+    receiver.answer = answer_well
+    code, text = place.command("deliver", "run", first.run_id)
+    assert code == 0, text
+    removed = [row for batch in receiver.batches for row in batch["rows"] if row["op"] == "delete"]
+    assert sorted(row["key"]["payment_id"] for row in removed) == keys(1)
+    assert receiver.rows == {}
+    place.verify()
+
+
+def test_a_run_is_sent_again_as_a_whole_if_asked(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    place = changing_place
+    deliver_all(place)
+    receiver.rows.clear()
+    run = live_runs(place)[1]
+    code, text = place.command("deliver", "run", run.run_id, "--again")
+    assert code == 0, text
+    assert sorted(received(receiver)) == keys(2)
+    withdraw(place.warehouse, run.run_id)
+    code, text = place.command("deliver", "run", run.run_id, "--again")
+    assert code == 2
+    assert "is withdrawn" in text
+    place.verify()
+
+
+def test_where_chooses_the_rows_and_an_erased_row_is_removed(
+    changing_place: ChangingPlace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "a secret for the tests")
+    place = changing_place
+    place.edit("columns: [score, country]", "where: \"country <> 'DE' and amount > 20\"")
+    deliver_all(place)
+    chosen = {
+        key: score
+        for key, score, country, amount in place.view("score", "country", "amount")
+        if country != "DE" and amount > 20
+    }
+    assert received(receiver) == chosen
+    assert all(values.keys() == {"score", "amount", "country"} for values in receiver.rows.values())
+
+    key = max(chosen)
+    place.change(f"delete from payments where payment_id = {key}")
+    code, text = place.command("forget", "card-risk", str(key), "--yes")
+    assert code == 0, text
+    assert "1 interval delivered, 0 rows and 1 removal" in text
+    assert received(receiver) == {number: score for number, score in chosen.items() if number != key}
+    assert count(place, delivered_keys) == len(chosen) - 1
+    place.verify()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_the_receiver_has_the_live_rows_in_the_end(
+    changing_place: ChangingPlace, receiver: Receiver, seed: int
+) -> None:
+    """Publishes, restates, withdrawals and runs that become live again, between deliveries that fail."""
+    place, chance = changing_place, random.Random(seed)
+    receiver.answer = lambda _: chance.choice([OK, OK, OK, (500, {}), (0, {}), (400, {})])
+    for _ in range(12):
+        found = list_runs(place.warehouse, limit=1000)
+        ended = [run for run in found if run.state in ("superseded", "withdrawn")]
+        move = chance.choice(["publish", "restate", "restate", "withdraw", "again"])
+        if move == "publish":
+            place.run(chance.randint(3, 6))
+        elif move == "restate":
+            day = chance.randint(1, 3)
+            place.change(
+                f"update payments set amount = amount + 7 where payment_id = {day * 10 + chance.randint(1, 4)}"
+            )
+            place.run(3, "restate", f"2026-01-0{day}", f"2026-01-0{day + 1}")
+        elif move == "withdraw" and live_runs(place):
+            withdraw(place.warehouse, chance.choice(live_runs(place)).run_id)
+        elif move == "again" and ended:
+            publish_with_rows(place.warehouse, [chance.choice(ended).run_id], "Ada", "better")
+        if chance.random() < 0.6:
+            deliver_all(place)
+    receiver.answer = answer_well
+    with place.warehouse.writing() as connection:
+        connection.execute(sa.update(delivery_targets).values(not_before=None))
+    assert deliver_all(place).is_complete
+    assert received(receiver) == place.seen_scores()
+    assert set(receiver.applied.values()) == {1}
+    place.verify()

@@ -1,0 +1,89 @@
+"""The scoring flow delivers after it has published. A target that fails fails no run, and is told of once."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from penstock.delivery import deliver
+from penstock.deployments.deploy.automations import define_automations
+from penstock.errors import SpecError
+from penstock.flows.score import score
+from penstock.ledger.reader import list_runs
+from penstock.report.card import run_card
+from penstock.report.status import read_status
+from penstock.report.status_sections import build_status
+from penstock.spec.sandbox import as_sandbox
+from penstock.spec.yaml_file import load_pipeline, parse_pipeline
+from penstock.tasks import events
+from tests.changing_place import end_of
+from tests.conftest import Place
+from tests.receivers import receiving
+from tests.shop import SPEC
+
+DELIVER = """
+deliver: [{kind: http, name: crm, url: crm, private_address: true, columns: [score], where: score > 0.2}]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_api")
+def test_the_flow_delivers_what_it_published_and_tells_once_of_a_target_that_fails(
+    make_place: Callable[..., Place], use_settings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit_event", lambda **event: sent.append(event))
+    monkeypatch.setattr(deliver, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(deliver, "COOL_DOWN_SECONDS", 0.0)
+    with receiving() as receiver:
+        place = make_place(spec=SPEC + DELIVER)
+        use_settings(crm=receiver.url)
+        receiver.answer = lambda _: (500, {})
+        for day in ("2026-01-02", "2026-01-03"):
+            state = score(str(place.spec), end=day, return_state=True)
+            assert state.is_completed(), state.message
+        failed = [each for each in sent if each["event"] == events.DELIVERY_FAILED]
+        assert [each["payload"]["target"] for each in failed] == ["crm"]
+        assert "500 Internal Server Error" in failed[0]["payload"]["message"]
+        pipeline = load_pipeline(place.spec)
+        status = read_status(place.warehouse, pipeline, end_of(2))
+        [need] = [each for each in status.needs if each.kind == "delivery"]
+        assert need.command == "penstock deliver list card-risk"
+        assert "does not get its rows since" in str(build_status([status], end_of(2)))
+
+        receiver.answer = lambda _: (200, {})
+        score(str(place.spec), end="2026-01-04", return_state=True)
+        assert len([each for each in sent if each["event"] == events.DELIVERY_FAILED]) == 1
+        with place.warehouse.reading() as connection:
+            rows = connection.exec_driver_sql("select count(*) from card_risk_scores where score > 0.2").scalar()
+        assert len(receiver.rows) == rows
+        newest = list_runs(place.warehouse)[0]
+        assert "Deliveries" in run_card(place.warehouse, newest.run_id)
+        assert not [n for n in read_status(place.warehouse, pipeline, end_of(3)).needs if n.kind == "delivery"]
+
+
+def test_on_delivery_makes_an_automation_for_the_event() -> None:
+    text = SPEC + DELIVER + "notify: {on_delivery: [custom-webhook/ops]}\n"
+    spec = parse_pipeline(text.encode(), "card-risk.yaml")
+    [automation] = define_automations(spec, {"custom-webhook/ops": uuid4()})
+    assert automation.name == "penstock: card-risk on delivery"
+    assert automation.trigger.expect == {events.DELIVERY_FAILED}
+    assert as_sandbox(spec, "lower").deliver == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("columns: [score]", "columns: [items]", "`crm` in `deliver` names `items`, which is not stored"),
+        ("score > 0.2", "items > 2", "`crm` in `deliver` names `items`, which is not stored"),
+        ("url: crm", "url: 'https://me:secret@example.com'", "no user and no password"),
+        ("]\n", ", {kind: http, name: crm, url: crm}]\n", "two targets of the name `crm`"),
+    ],
+)
+def test_a_spec_with_a_target_that_cannot_be_delivered_to_is_refused(old: str, new: str, told: str) -> None:
+    start, mark, end = DELIVER.rpartition(old)
+    with pytest.raises(SpecError) as refused:
+        parse_pipeline((SPEC + start + new + end).encode(), "card-risk.yaml")
+    assert mark
+    assert told in str(refused.value)

@@ -1,0 +1,42 @@
+"""Values as JSON: exact, equal for equal values, and without numbers that JSON does not have."""
+
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+
+from penstock.delivery.rows import digest, write_rows
+
+
+def test_values_keep_their_digits() -> None:
+    rows = pa.table(
+        {
+            "id": pa.array([2**63 - 1], pa.int64()),
+            "amount": pa.array([Decimal("0.10")], pa.decimal128(9, 2)),
+            "score": pa.array([0.1 + 0.2], pa.float64()),
+            "at": pa.array([datetime(2026, 1, 1, 5, tzinfo=UTC)], pa.timestamp("us", "UTC")),
+            "day": pa.array([date(2026, 1, 1)]),
+            "name": ['Zoë "x"'],
+            "none": pa.array([None], pa.string()),
+            "nan": [float("nan")],
+            "yes": [True],
+        }
+    )
+    [key], [values] = write_rows(rows, ("id",))
+    assert key == '{"id":9223372036854775807}'
+    assert json.loads(values) == {
+        "amount": "0.1",
+        "score": 0.30000000000000004,
+        "at": "2026-01-01T05:00:00Z",
+        "day": "2026-01-01",
+        "name": 'Zoë "x"',
+        "none": None,
+        "nan": None,
+        "yes": True,
+    }
+    assert len(digest(values)) == 32
+
+
+def test_a_row_of_a_key_alone_has_empty_values() -> None:
+    assert write_rows(pa.table({"id": [1, 2]}), ("id",)) == (['{"id":1}', '{"id":2}'], ["{}", "{}"])
