@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from penstock.database.bulk import read
 from penstock.database.connections import Database
-from penstock.database.decimals import write_decimal
 from penstock.errors import DestinationMismatch
 from penstock.interval import as_utc
 from penstock.ledger.destinations import split_name
@@ -23,6 +22,7 @@ from penstock.run.history_table import history_name, reflect_history
 from penstock.spec.column_names import OWN_COLUMNS
 from penstock.spec.deliver import HttpDelivery
 from penstock.spec.pipeline import Pipeline
+from penstock.wording import write_decimal
 
 
 def read_delivered(
