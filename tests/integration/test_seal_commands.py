@@ -19,7 +19,7 @@ from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connect
 from tests.driver import SETTINGS
 from tests.integration.test_seals import KEY, OTHER, SEALED, Sealed, key
-from tests.shop import START, Place
+from tests.shop import SPEC, START, Place
 
 SECRET = KEY.get_secret_value()
 
@@ -63,8 +63,30 @@ def test_check_seals_names_what_was_changed(sealed: Sealed) -> None:
     assert "altered" not in of_run
     assert [each["keys"] for each in listed["findings"]] == [[key(7)], [key(70)]]
     assert listed["pipelines"] == [
-        {"pipeline": "card-risk", "runs": 2, "rows": 120, "erased": 0, "pruned": 0, "older": []}
+        {"pipeline": "card-risk", "runs": 2, "rows": 119, "erased": 0, "pruned": 0, "older": []}
     ]
+
+
+def test_check_seals_names_runs_that_it_cannot_check(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed.place.spec.write_text(SPEC)
+    sealed.run(1)
+    sealed.place.spec.write_text(SEALED)
+    sealed.run(2)
+    older, first = sealed.runs()
+    assert command("ledger", "check-seals", "card-risk") == (
+        0,
+        "card-risk: 1 sealed run with 60 rows checked, 1 run without seals, from before the first one\n"
+        f"  run {older.run_id[:8]} {older.interval_key}\nevery seal holds\n",
+    )
+    monkeypatch.setenv("PENSTOCK_SEAL_KEY", OTHER.get_secret_value())
+
+    code, text = command("ledger", "check-seals", "card-risk")
+
+    key_id = str(first.seal_root).partition(".")[0]
+    about = f"run {first.run_id[:8]} {first.interval_key}: 60 rows sealed under the key {key_id}, which is not set"
+    assert (code, f"card-risk: {about}\n" in text, "Restate" in text) == (1, True, False)
+    assert "Set PENSTOCK_SEAL_KEY_OLD to the key that is not set" in text
+    assert "rows are sealed under the key" in command("ledger", "check-seals", first.run_id)[1]
 
 
 def test_an_export_is_compared_with_the_ledger(sealed: Sealed, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from penstock.privacy.masking import NO_MASKING
 from penstock.privacy.secret_keys import KeyRing, SecretKey
 from penstock.run_types import BinCounts
 from penstock.settings import Settings
+from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.check_seals import SealCheck
 from penstock.upkeep.verify import verify_ledger
 from tests.driver import lapse_leases
@@ -228,6 +229,7 @@ class Trial:
 
     def _check_seals(self) -> None:
         key = KeyRing(SecretKey(SEAL_KEY.encode()))
-        report = SealCheck(self.warehouse, "card-risk", ("payment_id",), key, NO_MASKING, lambda run: iter(())).check()
+        pipeline = load_pipeline(self.scene.spec)
+        report = SealCheck(self.warehouse, pipeline, key, NO_MASKING, lambda run: iter(())).check()
         assert report.findings == []
         assert report.runs
