@@ -22,7 +22,12 @@ from tests.faults.one_table import GOOD, OneTable
 from tests.shop import START
 
 PRIVATE = MaskingPolicy({"id": "hash"}, b"a secret of sixteen")
+<<<<<<< HEAD
 DAY, MOMENT = date(2026, 3, 4), datetime(2026, 3, 4, 5, 6, 7)  # noqa: DTZ001 # a column without a zone
+=======
+DAY, ZONED = date(2026, 3, 4), datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+MOMENT = ZONED.replace(tzinfo=None)
+>>>>>>> w-keys
 TIMES = ("2026-03-04 05:06:07", "2026-03-04T05:06:07Z", "2026-03-04T06:06:07+01:00", "2026-03-04 05:06:07+00:00")
 
 KINDS: dict[str, tuple[str, Any, Any, tuple[str, ...]]] = {
@@ -32,7 +37,7 @@ KINDS: dict[str, tuple[str, Any, Any, tuple[str, ...]]] = {
     "flag": ("boolean", True, False, ("true", "True")),
     "date": ("date", DAY, DAY + timedelta(1), ("2026-03-04",)),
     "time": ("timestamp", MOMENT, MOMENT + timedelta(microseconds=1), TIMES),
-    "zoned": ("timestamptz", MOMENT.replace(tzinfo=UTC), MOMENT.replace(tzinfo=UTC, day=5), TIMES),
+    "zoned": ("timestamptz", ZONED, ZONED.replace(day=5), TIMES),
     "text": ("varchar", "1.10", "1.1", ("1.10",)),
     "text like a time": ("varchar", "2026-03-04 05:06:07", "2026-03-04T05:06:07", TIMES[:1]),
     "uuid": ("uuid", "9f8b1c3e-0000-4000-8000-00000000000a", "9f8b1c3e-0000-4000-8000-00000000000b", ()),
@@ -88,7 +93,7 @@ def _cell(value: Any) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("place", "kind", "is_private"), choose())
+@pytest.mark.parametrize(("place", "kind", "is_private"), list(choose()))
 def test_a_refused_row_is_found_by_its_key_as_people_type_it(
     empty_database: Callable[..., str],
     registry: Registry,
