@@ -22,12 +22,8 @@ from tests.faults.one_table import GOOD, OneTable
 from tests.shop import START
 
 PRIVATE = MaskingPolicy({"id": "hash"}, b"a secret of sixteen")
-<<<<<<< HEAD
-DAY, MOMENT = date(2026, 3, 4), datetime(2026, 3, 4, 5, 6, 7)  # noqa: DTZ001 # a column without a zone
-=======
 DAY, ZONED = date(2026, 3, 4), datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 MOMENT = ZONED.replace(tzinfo=None)
->>>>>>> w-keys
 TIMES = ("2026-03-04 05:06:07", "2026-03-04T05:06:07Z", "2026-03-04T06:06:07+01:00", "2026-03-04 05:06:07+00:00")
 
 KINDS: dict[str, tuple[str, Any, Any, tuple[str, ...]]] = {

@@ -19,12 +19,8 @@ from penstock.run.validate import to_json
 
 PRIVATE = MaskingPolicy({"id": "hash"}, b"a secret of sixteen", b"the secret before it")
 FORMER = MaskingPolicy({"id": "hash"}, b"the secret before it")
-<<<<<<< HEAD
-MOMENTS = st.datetimes(datetime(1900, 1, 2), datetime(2200, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001 # Hypothesis wants them without a zone
-=======
 EARLIEST, LATEST = (datetime.fromisoformat(f"{year}-01-02") for year in (1900, 2200))
 MOMENTS = st.datetimes(EARLIEST, LATEST).map(lambda moment: moment.replace(tzinfo=UTC))
->>>>>>> w-keys
 
 
 def spell(value: Any) -> list[str]:
@@ -91,11 +87,7 @@ def test_other_values_stay_apart(stored: Any, typed: str, is_text: bool, same: b
 
 def test_one_value_has_one_text_whatever_its_type() -> None:
     assert {write_value(value) for value in (5, 5.0, Decimal("5.00"))} == {"5"}
-<<<<<<< HEAD
-    naive, local = datetime(2026, 3, 4, 5), datetime(2026, 3, 4, 6, tzinfo=timezone(timedelta(hours=1)))  # noqa: DTZ001 # a value without a zone
-=======
     naive, local = (datetime.fromisoformat(text) for text in ("2026-03-04T05:00", "2026-03-04T06:00+01:00"))
->>>>>>> w-keys
     assert write_value(naive) == write_value(local) == "2026-03-04T05:00:00+00:00"
 
 
