@@ -14,6 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 from hypothesis import HealthCheck
+from sqlalchemy import make_url
 
 STORES = ("AWS_", "GOOGLE_", "AZURE_")
 for _name in [name for name in os.environ if name.startswith(("PREFECT_", "PENSTOCK_", *STORES))]:
@@ -26,6 +27,7 @@ hypothesis.settings.register_profile("busy machine", deadline=None, suppress_hea
 hypothesis.settings.load_profile("busy machine")
 
 from penstock.database.connections import Database, close_engines, open_database  # noqa: E402 # after the environment is clean
+from penstock.models.registry import Registry  # noqa: E402 # after the environment is clean
 from penstock.settings import Settings  # noqa: E402 # after the environment is clean
 from tests.mariadb import INSTALLED, SKIPPED, MariadbServer  # noqa: E402 # after the environment is clean
 from tests.prefect_home import prepare_home  # noqa: E402 # after the environment is clean
@@ -173,18 +175,22 @@ def prefect_api(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 @pytest.fixture
-def database_url(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str, str], str]:
-    """Make an empty database of a dialect and return its URL."""
+def database_url(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., str]:
+    """Make an empty database of a dialect, or a copy of another one that nobody has open, and return its URL."""
 
-    def make(dialect: str, name: str) -> str:
+    def make(dialect: str, name: str, original: str | None = None) -> str:
         if dialect == "mariadb":
             maria: MariadbServer = request.getfixturevalue("mariadb")
             return maria.url(maria.make_database())
         if dialect != "postgresql":
-            return f"{dialect}:///{tmp_path / name}.{dialect}"
+            file = tmp_path / f"{name}.{dialect}"
+            if original is not None:
+                shutil.copy(str(make_url(original).database), file)
+            return f"{dialect}:///{file}"
         server = request.getfixturevalue("postgres")
         unique = f"{name}_{uuid.uuid4().hex[:10]}"
-        server.psql(f"create database {unique};")
+        template = "template1" if original is None else make_url(original).database
+        server.psql(f"create database {unique} template {template};")
         return str(server.get_uri(unique))
 
     return make
@@ -208,9 +214,15 @@ def use_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
     close_engines()
 
 
+@pytest.fixture(scope="session")
+def shop_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store with the shop's model. To train and register it anew takes ten times as long as to copy it."""
+    return train_model(tmp_path_factory.mktemp("shop") / "models").folder
+
+
 @pytest.fixture
 def make_place(
-    tmp_path: Path, use_settings: Callable[..., Settings], database_url: Callable[[str, str], str]
+    tmp_path: Path, shop_models: Path, use_settings: Callable[..., Settings], database_url: Callable[..., str]
 ) -> Callable[..., Place]:
     """Build a shop in one dialect and a warehouse in another, a model, and a spec that joins them."""
 
@@ -218,7 +230,9 @@ def make_place(
         settings = use_settings(shop=database_url(shop, "shop"), warehouse=database_url(warehouse, "warehouse"))
         source = open_database(settings, "shop")
         write_payments(source, payments(**rows))
-        registry = train_model(settings.models_folder)
+        models = Path(settings.models_folder)
+        known = models.exists()  # of a place that the test made before
+        registry = train_model(models) if known else Registry(Path(shutil.copytree(shop_models, models)))
         file = tmp_path / "card-risk.yaml"
         file.write_text(spec)
         return Place(tmp_path, source, open_database(settings, "warehouse"), file, registry)

@@ -22,6 +22,7 @@ import pytest
 
 from penstock.database.connections import open_database
 from penstock.settings import Settings
+from tests.prefect_home import prepare_home
 from tests.shop import SPEC, payments, train_model, write_payments
 from tests.waiting import SECONDS, wait_until
 
@@ -103,6 +104,7 @@ def make_project(folder: Path) -> None:
     write_payments(shop, payments())
     shop.engine.dispose()
     train_model(settings.models_folder)
+    prepare_home(settings.home)
     (folder / "pipelines").mkdir()
     nightly = 'schedule: {cron: "15 2 * * *", timezone: Europe/Paris}\n'
     (folder / "pipelines" / "card-risk.yaml").write_text(SPEC + nightly)

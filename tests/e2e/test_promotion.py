@@ -18,6 +18,7 @@ from penstock.settings import Settings
 from penstock.spec.yaml_file import load_pipeline
 from tests.driver import Driver
 from tests.e2e.stack import BROWSER, OPENED, Stack, keep_picture, run_up
+from tests.prefect_home import prepare_home
 from tests.promotions import NOW, PROMOTING, good_labels, label_table, register_challenger
 from tests.shop import START, payments, train_model, write_payments
 from tests.waiting import wait_until
@@ -50,6 +51,7 @@ def make_project(folder: Path) -> None:
     keys, amounts = rows["payment_id"].to_pylist(), rows["amount"].to_pylist()
     with shop.writing() as connection:
         connection.execute(label_table().insert(), good_labels(dict(zip(keys, amounts, strict=True))))
+    prepare_home(settings.home)
     (folder / "pipelines").mkdir()
     for model, within in WITHIN.items():
         registry = train_model(settings.models_folder, model)

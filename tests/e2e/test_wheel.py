@@ -85,6 +85,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
     made = Environment(place / "venv" / "bin", place / "work")
     made.folder.mkdir()
     install = [str(made.programs / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]
+    install.append("--no-compile")  # the tests import a small part of what is installed
     with zipfile.ZipFile(wheel) as archive:
         lock = Path(archive.extract("penstock/requirements.lock", place))
     locked = subprocess.run(
@@ -167,6 +168,7 @@ def test_demo_runs_to_its_end(environment: Environment) -> None:
     assert environment.processes() == []
 
 
+@pytest.mark.soak  # that the wheel holds the packs is shown by making a project of one
 def test_demo_of_a_pack_runs_to_its_end(environment: Environment) -> None:
     told = environment.run("penstock", "demo", "--pack", "card-fraud", "--folder", "bank")
 

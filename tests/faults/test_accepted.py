@@ -12,6 +12,7 @@ from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene, Trial
 
 pytestmark = pytest.mark.slow
+soak = pytest.mark.soak
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def make_halted(make_scene: Callable[..., Scene]) -> Callable[[str], Callable[[]
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", [pytest.param(name, marks=[soak] if name != "sqlite" else []) for name in DIALECTS])
 def test_an_acceptance_killed_before_any_statement_changes_nothing(
     make_halted: Callable[[str], Callable[[], tuple[Trial, str]]], dialect: str, tell: Tell
 ) -> None:

@@ -16,7 +16,8 @@ from tests.faults.harness.scene import Scene
 
 pytestmark = pytest.mark.slow
 
-SHARES = 20
+SHARES = 40
+"""Without `soak`, each dialect tries one of so many statements."""
 soak = pytest.mark.soak
 
 

@@ -10,7 +10,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from penstock.database.connections import open_database
+from penstock.database.connections import close_engines, open_database
 from penstock.models.registry import Registry
 from penstock.settings import Settings, load_settings
 from penstock.tasks.deployed import PENSTOCK_TAG
@@ -50,24 +50,40 @@ def changing_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_models(tmp_path_factory.mktemp("models")).folder
 
 
+@pytest.fixture(scope="session")
+def scored_days() -> dict[tuple[str, str], str]:
+    """By dialect and connection: the database of a pipeline that has scored three days. Others are copied from it."""
+    return {}
+
+
 @pytest.fixture
 def changing_place(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     changing_models: Path,
+    scored_days: dict[tuple[str, str], str],
     monkeypatch: pytest.MonkeyPatch,
     use_settings: Callable[..., Settings],
-    database_url: Callable[[str, str], str],
+    database_url: Callable[..., str],
 ) -> ChangingPlace:
-    """A pipeline that has scored three days, in the dialect of the parameter."""
+    """A pipeline that has scored three days, in the dialect of the parameter. The first runs; others copy it."""
     dialect = getattr(request, "param", "sqlite")
-    connections = {name: database_url(dialect, name) for name in ("shop", "warehouse")}
+    connections = {
+        name: database_url(dialect, name, scored_days.get((dialect, name))) for name in ("shop", "warehouse")
+    }
     settings = use_settings(**connections)
-    shop = open_database(settings, "shop")
-    fill_shop(shop)
     shutil.copytree(changing_models, settings.models_folder)
     registry = Registry(settings.models_folder)
+    shop = open_database(settings, "shop")
     place = ChangingPlace(tmp_path, settings, shop, registry, monkeypatch, use_settings, database_url, connections)
+    if (dialect, "shop") in scored_days:
+        place.driver.does.open_ledger()  # the home folder knows it, as after a run
+        return place
+    fill_shop(shop)
     days = ("2026-01-01 → 01-02", "2026-01-02 → 01-03", "2026-01-03 → 01-04")
     assert place.run(3) == [f"published {day}" for day in days]
+    close_engines()  # a database that somebody has open is not copied
+    for name, url in connections.items():
+        scored_days[dialect, name] = database_url(dialect, f"scored_{name}", url)
+    place.shop = open_database(settings, "shop")
     return place

@@ -69,7 +69,7 @@ def drain(works: Works, runs: list[UUID]) -> list[FlowRun]:
 
 @pytest.mark.parametrize(
     ("name", "catch_up", "published"),
-    [("every", "all", DAYS), ("newest", "latest", 1)],
+    [("every", "all", DAYS), pytest.param("newest", "latest", 1, marks=pytest.mark.soak)],
 )
 def test_one_run_catches_up_and_the_pile_behind_it_is_skipped_in_seconds(
     works: Works, name: str, catch_up: str, published: int
