@@ -34,10 +34,12 @@ from penstock.ledger.deliveries import (
     record_reply,
     record_success,
     release_lease,
+    renew_lease,
     take_lease,
 )
 from penstock.ledger.reader import find_run
 from penstock.ledger.tables import delivery_rows
+from penstock.privacy.masking import MaskingPolicy
 from penstock.run_types import interval_label
 from penstock.spec.deliver import HttpDelivery
 from penstock.spec.pipeline import Pipeline
@@ -107,6 +109,7 @@ class Courier:
     outbox: Outbox
     spec: HttpDelivery
     target: Target
+    masking: MaskingPolicy
     statement_seconds: int
     pause: Callable[[float], None] = time.sleep
 
@@ -205,13 +208,14 @@ class Courier:
         if change.run_id is not None:
             run = find_run(self.database, change.run_id)
             for rows in read_delivered(self.database, run, self.pipeline, self.spec, self.statement_seconds):
+                renew_lease(self.database, self.outbox, token, self._lease_seconds)
                 self._stage(delivery, rows)
         return finish_plan(self.database, self.outbox, token, delivery, self.spec.rows, again=again)
 
     def _stage(self, delivery: Delivery, rows: pa.Table) -> None:
         if not rows.num_rows:
             return
-        keys, values = write_rows(rows, self.pipeline.key)
+        keys, values = write_rows(rows, self.pipeline.key, self.masking)
         columns = {"key": keys, "digest": list(map(digest, values)), "row_values": values}
         staged = pa.table({"delivery_id": [delivery.delivery_id] * len(keys), **columns})
         with bulk_transaction(self.database) as transaction:
