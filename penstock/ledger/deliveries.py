@@ -246,12 +246,15 @@ def begin_plan(database: Database, outbox: Outbox, token: str, change: Change, d
 
 def finish_plan(
     database: Database, outbox: Outbox, token: str, delivery: Delivery, rows: int, *, again: bool = False
-) -> Delivery:
+) -> Delivery | None:
     """Reduce the rows that were put into the outbox to what the target lacks, add what it must remove, and cut batches.
 
     Args:
         rows: Most rows of a batch.
         again: Send rows too that the target has.
+
+    Returns:
+        The delivery. None: it was replaced meanwhile, because one of its rows was erased.
 
     Raises:
         DeliveryTakenOver: another process has the target.
@@ -259,6 +262,11 @@ def finish_plan(
     in_outbox, theirs = delivery_rows.c.delivery_id == delivery.delivery_id, _keys_of(outbox, delivery.change)
     with database.writing() as connection:
         _require_lease(connection, outbox, token, database.now(connection))
+        if not connection.execute(
+            _update(delivery).where(deliveries.c.state == "planning").values(state="open")
+        ).rowcount:
+            connection.execute(sa.delete(delivery_rows).where(in_outbox))
+            return None
         known = delivered_keys.alias("known")
         has = sa.select(known.c.key).where(*_keys_of(outbox, delivery.change, known))
         staged = delivery_rows.alias("staged")
@@ -284,8 +292,7 @@ def finish_plan(
             connection.execute(
                 delivery_batches.insert().values(delivery_id=delivery.delivery_id, batch=number, **planned)
             )
-        values = {"state": "open", "upserts": upserts, "deletes": total - upserts}
-        connection.execute(_update(delivery).values(**values))
+        connection.execute(_update(delivery).values(upserts=upserts, deletes=total - upserts))
     return Delivery(delivery.delivery_id, delivery.change, delivery.sequence, delivery.definition, "open")
 
 

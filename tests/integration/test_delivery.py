@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from penstock.delivery import deliver
 from penstock.delivery.opening import open_outbox
 from penstock.errors import DeliveryTakenOver, TargetBusy
-from penstock.ledger.deliveries import begin_plan, find_changes, release_lease, take_lease
+from penstock.ledger.deliveries import begin_plan, find_changes, finish_plan, release_lease, take_lease
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.tables import (
     delivered_intervals,
@@ -23,7 +23,10 @@ from penstock.ledger.tables import (
     delivery_targets,
 )
 from penstock.ledger.writer import withdraw
+from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.row_key import RowKey
 from penstock.settings import load_settings
+from penstock.upkeep.erasure import ErasureRequest, erase
 from penstock.upkeep.live_changes import publish_with_rows
 from penstock.upkeep.prune import plan_prune, prune
 from penstock.upkeep.rename import rename_pipeline
@@ -145,6 +148,7 @@ def _target(place: ChangingPlace) -> dict[str, Any]:
         return dict(connection.execute(sa.select(delivery_targets)).mappings().one())
 
 
+@pytest.mark.parametrize("changing_place", DIALECTS, indirect=True)
 def test_what_failed_is_delivered_later_and_stays_published(changing_place: ChangingPlace, receiver: Receiver) -> None:
     place = changing_place
     receiver.answer = lambda _: (503, {"Retry-After": "3600"})
@@ -245,7 +249,12 @@ def test_where_chooses_the_rows_and_an_erased_row_is_removed(
     place.verify()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("changing_place", "seed"),
+    list(zip(DIALECTS, range(3), strict=True)),
+    indirect=["changing_place"],
+    ids=DIALECTS,
+)
 def test_whatever_happens_the_receiver_has_the_live_rows_in_the_end(
     changing_place: ChangingPlace, receiver: Receiver, seed: int
 ) -> None:
@@ -387,4 +396,30 @@ def test_a_private_key_is_delivered_and_kept_as_its_hash(
     assert code == 0, text
     assert "0 rows and 1 removal" in text
     assert len(receiver.rows) == count(place, delivered_keys) == 11
+    place.verify()
+
+
+def test_a_row_that_is_erased_while_a_delivery_is_planned_is_not_sent(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    """What was put into the outbox of the replaced delivery is gone, and the next one is planned of what is left."""
+    place = changing_place
+    pipeline = place.driver.pipeline
+    outbox = open_outbox(place.warehouse, pipeline, "crm")
+    token = take_lease(place.warehouse, outbox, 60)
+    [change, *_] = find_changes(place.warehouse, outbox, None)
+    delivery = begin_plan(place.warehouse, outbox, token, change, "")
+    stage = delivery_rows.insert().values(delivery_id=delivery.delivery_id, digest="d", row_values="{}")
+    with place.warehouse.writing() as connection:
+        connection.execute(stage.values(key='{"payment_id":11}'))
+    erase(place.warehouse, ErasureRequest(pipeline, RowKey({"payment_id": "11"})), NO_MASKING, b"a secret of sixteen")
+    with place.warehouse.writing() as connection:
+        connection.execute(stage.values(key='{"payment_id":12}'))
+
+    assert finish_plan(place.warehouse, outbox, token, delivery, 3) is None
+    assert count(place, delivery_rows) == 0
+    release_lease(place.warehouse, outbox, token)
+    deliver_all(place)
+    assert received(receiver) == place.seen_scores()
+    assert 11 not in received(receiver)
     place.verify()
