@@ -561,7 +561,8 @@ class ScoringSteps:
         from penstock.delivery.opening import deliver_to
 
         read_value = self.connect.read_value or self.settings.url_of
-        return deliver_to(self.warehouse, self.pipeline, target, read_value, self.settings.statement_seconds)
+        given = (read_value, self.masking, self.settings.statement_seconds)
+        return deliver_to(self.warehouse, self.pipeline, target, *given)
 
     def finish_challengers(self, run: ScoringRun, receipts: Sequence[Receipt]) -> tuple[ChallengerEnd, ...]:
         """Judge and publish the challengers' runs of a published champion, each on its own. Raises nothing."""

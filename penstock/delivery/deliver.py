@@ -34,10 +34,12 @@ from penstock.ledger.deliveries import (
     record_reply,
     record_success,
     release_lease,
+    renew_lease,
     take_lease,
 )
 from penstock.ledger.reader import find_run
 from penstock.ledger.tables import delivery_rows
+from penstock.privacy.masking import MaskingPolicy
 from penstock.run_types import interval_label
 from penstock.spec.deliver import HttpDelivery
 from penstock.spec.pipeline import Pipeline
@@ -53,6 +55,8 @@ BREAK_AFTER = 3
 """Deliveries that fail one after another, before the rest waits for the next run."""
 COOL_DOWN_SECONDS = 300.0
 """How long runs leave a target alone that took nothing."""
+LONGEST_WAIT = 86_400.0
+"""Most seconds that a target is left alone because it asked for it."""
 ROUNDS = 5
 """How often a call looks for intervals that moved while it delivered others."""
 LEASE_SECONDS = 120.0
@@ -107,6 +111,7 @@ class Courier:
     outbox: Outbox
     spec: HttpDelivery
     target: Target
+    masking: MaskingPolicy
     statement_seconds: int
     pause: Callable[[float], None] = time.sleep
 
@@ -178,7 +183,8 @@ class Courier:
     def _fail(self, change: Change, refused: Reply, total: Delivered) -> Delivered:
         """Record a failure. A target that takes nothing is left alone for a while."""
         total = replace(total, failures=(*total.failures, f"{interval_label(change.interval)}: {refused.text}"))
-        wait = refused.wait if refused.wait is not None else 0.0 if total.intervals else COOL_DOWN_SECONDS
+        asked = None if refused.wait is None else min(refused.wait, LONGEST_WAIT)
+        wait = asked if asked is not None else 0.0 if total.intervals else COOL_DOWN_SECONDS
         until = datetime.now(UTC) + timedelta(seconds=wait) if wait else None
         record_failure(self.database, self.outbox, total.failures[-1], until)
         return total
@@ -191,27 +197,30 @@ class Courier:
         delivery = None if again else find_open(self.database, self.outbox, change)
         if delivery is None or delivery.change != change or delivery.definition != self.definition:
             delivery = self._plan(token, change, again)
-        for batch in list_batches(self.database, delivery):
+        for batch in list_batches(self.database, delivery) if delivery else ():
             if batch.state == "acknowledged":
                 continue
             reply = self._send(token, batch)
             if reply is None or not reply.accepted:
                 return None, reply
-        return (delivery if finish(self.database, self.outbox, token, delivery) else None), None
+        if delivery is None or not finish(self.database, self.outbox, token, delivery):
+            return None, None
+        return delivery, None
 
-    def _plan(self, token: str, change: Change, again: bool) -> Delivery:
+    def _plan(self, token: str, change: Change, again: bool) -> Delivery | None:
         """Put the rows into the outbox, one partition at a time, and reduce them to the difference."""
         delivery = begin_plan(self.database, self.outbox, token, change, self.definition)
         if change.run_id is not None:
             run = find_run(self.database, change.run_id)
             for rows in read_delivered(self.database, run, self.pipeline, self.spec, self.statement_seconds):
+                renew_lease(self.database, self.outbox, token, self._lease_seconds)
                 self._stage(delivery, rows)
         return finish_plan(self.database, self.outbox, token, delivery, self.spec.rows, again=again)
 
     def _stage(self, delivery: Delivery, rows: pa.Table) -> None:
         if not rows.num_rows:
             return
-        keys, values = write_rows(rows, self.pipeline.key)
+        keys, values = write_rows(rows, self.pipeline.key, self.masking)
         columns = {"key": keys, "digest": list(map(digest, values)), "row_values": values}
         staged = pa.table({"delivery_id": [delivery.delivery_id] * len(keys), **columns})
         with bulk_transaction(self.database) as transaction:

@@ -9,6 +9,7 @@ from penstock.errors import AddressRefused, NoTarget, NotLive, SettingsError
 from penstock.ledger.deliveries import Outbox, find_change, record_failure
 from penstock.ledger.destinations import destination_name
 from penstock.ledger.reader import RunRecord
+from penstock.privacy.masking import MaskingPolicy
 from penstock.spec.deliver import HttpDelivery
 from penstock.spec.pipeline import Pipeline
 
@@ -20,6 +21,7 @@ def deliver_to(
     pipeline: Pipeline,
     target: str,
     read_value: Callable[[str], str],
+    masking: MaskingPolicy,
     statement_seconds: int,
     run: RunRecord | None = None,
     *,
@@ -44,7 +46,7 @@ def deliver_to(
     except (SettingsError, AddressRefused) as error:
         record_failure(database, outbox, str(error), None)
         raise
-    courier = Courier(database, pipeline, outbox, spec, opened, statement_seconds)
+    courier = Courier(database, pipeline, outbox, spec, opened, masking, statement_seconds)
     if run is None:
         return courier.deliver()
     change = find_change(database, outbox, run.interval_key)

@@ -15,8 +15,10 @@ from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.errors import DestinationMismatch
 from penstock.interval import as_utc
+from penstock.labels.key_text import write_value
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
+from penstock.privacy.masking import MaskingPolicy
 from penstock.run.decisions import choose_delivered
 from penstock.run.history_table import history_name, reflect_history
 from penstock.spec.column_names import OWN_COLUMNS
@@ -53,10 +55,17 @@ def read_delivered(
         yield rows.select([*pipeline.key, *columns])
 
 
-def write_rows(rows: pa.Table, key: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the key and the other columns of each row, as JSON. Equal values give equal texts."""
+def write_rows(rows: pa.Table, key: Sequence[str], masking: MaskingPolicy) -> tuple[list[str], list[str]]:
+    """Return the key and the other columns of each row, as JSON. Equal values give equal texts.
+
+    A private column of the key is written as its keyed hash.
+    """
     others = [column for column in rows.column_names if column not in key]
-    keys = [write_json(row) for row in rows.select(list(key)).to_pylist()]
+    hidden = [column for column in key if masking.hides([column])]
+    keys = [
+        write_json(row | {column: masking.hash(write_value(row[column])) for column in hidden})
+        for row in rows.select(list(key)).to_pylist()
+    ]
     values = [write_json(row) for row in rows.select(others).to_pylist()]
     return keys, values if others else ["{}"] * len(keys)
 

@@ -124,6 +124,17 @@ def _ensure_target(database: Database, outbox: Outbox) -> None:
         pass  # another process has just made the same row
 
 
+def renew_lease(database: Database, outbox: Outbox, token: str, seconds: float) -> None:
+    """Keep a target for so many seconds from now on.
+
+    Raises:
+        DeliveryTakenOver: another process has it.
+    """
+    with database.writing() as connection:
+        now = database.now(connection)
+        _require_lease(connection, outbox, token, now, until=now + timedelta(seconds=seconds))
+
+
 def release_lease(database: Database, outbox: Outbox, token: str) -> None:
     """Give a target back. One that another process has taken stays as it is."""
     mine = (*outbox.rows_of(delivery_targets), delivery_targets.c.lease_token == token)
@@ -235,12 +246,15 @@ def begin_plan(database: Database, outbox: Outbox, token: str, change: Change, d
 
 def finish_plan(
     database: Database, outbox: Outbox, token: str, delivery: Delivery, rows: int, *, again: bool = False
-) -> Delivery:
+) -> Delivery | None:
     """Reduce the rows that were put into the outbox to what the target lacks, add what it must remove, and cut batches.
 
     Args:
         rows: Most rows of a batch.
         again: Send rows too that the target has.
+
+    Returns:
+        The delivery. None: it was replaced meanwhile, because one of its rows was erased.
 
     Raises:
         DeliveryTakenOver: another process has the target.
@@ -248,15 +262,19 @@ def finish_plan(
     in_outbox, theirs = delivery_rows.c.delivery_id == delivery.delivery_id, _keys_of(outbox, delivery.change)
     with database.writing() as connection:
         _require_lease(connection, outbox, token, database.now(connection))
+        if not connection.execute(
+            _update(delivery).where(deliveries.c.state == "planning").values(state="open")
+        ).rowcount:
+            connection.execute(sa.delete(delivery_rows).where(in_outbox))
+            return None
         known = delivered_keys.alias("known")
         has = sa.select(known.c.key).where(*_keys_of(outbox, delivery.change, known))
-        here = sa.select(delivery_rows.c.key).where(in_outbox)
+        staged = delivery_rows.alias("staged")
+        here = sa.exists().where(staged.c.delivery_id == delivery.delivery_id, staged.c.key == delivered_keys.c.key)
         connection.execute(
             delivery_rows.insert().from_select(
                 ["delivery_id", "key"],
-                sa.select(sa.literal(delivery.delivery_id), delivered_keys.c.key).where(
-                    *theirs, delivered_keys.c.key.not_in(here)
-                ),
+                sa.select(sa.literal(delivery.delivery_id), delivered_keys.c.key).where(*theirs, ~here),
             )
         )
         if not again:
@@ -274,8 +292,7 @@ def finish_plan(
             connection.execute(
                 delivery_batches.insert().values(delivery_id=delivery.delivery_id, batch=number, **planned)
             )
-        values = {"state": "open", "upserts": upserts, "deletes": total - upserts}
-        connection.execute(_update(delivery).values(**values))
+        connection.execute(_update(delivery).values(upserts=upserts, deletes=total - upserts))
     return Delivery(delivery.delivery_id, delivery.change, delivery.sequence, delivery.definition, "open")
 
 
@@ -432,11 +449,9 @@ def _apply(
     kept = keys.where(digest.is_not(None))
     connection.execute(sa.update(delivered_keys).where(*theirs, delivered_keys.c.key.in_(kept)).values(digest=same))
     known = delivered_keys.alias("known")
-    has = sa.select(known.c.key).where(*_keys_of(outbox, change, known))
+    has = sa.exists().where(*_keys_of(outbox, change, known), known.c.key == delivery_rows.c.key)
     place = (sa.literal(value) for value in (outbox.destination, outbox.target, change.interval_key))
-    new = sa.select(*place, delivery_rows.c.key, digest).where(
-        *rows, digest.is_not(None), delivery_rows.c.key.not_in(has)
-    )
+    new = sa.select(*place, delivery_rows.c.key, digest).where(*rows, digest.is_not(None), ~has)
     columns = ["destination", "target", "interval_key", "key", "digest"]
     connection.execute(delivered_keys.insert().from_select(columns, new))
     connection.execute(sa.delete(delivery_rows).where(*rows))

@@ -27,8 +27,8 @@ class HttpDelivery(Part):
     where: SqlExpression | None = Field(default=None, examples=["decision = 'block'"])
     """Deliver only rows for which this condition is true. It may use the columns that are stored with the scores."""
     columns: tuple[Column, ...] = Field(default=(), examples=[["score", "decision"]])
-    """Columns that are delivered beside the key. Without it all that are stored with the scores. A private key is
-    delivered as it is stored, as a hash."""
+    """Columns that are delivered beside the key. Without it all that are stored with the scores. A private
+    column of the key is delivered as its keyed hash."""
     start: UtcDatetime | None = Field(default=None, examples=["2026-03-01T00:00:00Z"])
     """Deliver only intervals that begin at this time or later. Without it all live intervals are delivered."""
     rows: int = Field(default=500, ge=1, le=10_000, examples=[500])

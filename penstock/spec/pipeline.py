@@ -255,7 +255,7 @@ class Pipeline(Part):
     deliver: tuple[HttpDelivery, ...] = Field(
         default=(),
         max_length=16,
-        examples=[[{"kind": "http", "name": "crm", "url": "crm", "where": "decision = 'block'"}]],
+        examples=[[{"kind": "http", "name": "crm", "url": "crm", "where": "score > 0.8"}]],
     )
     """Other systems that get the live rows after each publish, and whatever else changes what readers see."""
     labels: Labels | None = Field(

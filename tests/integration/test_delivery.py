@@ -3,19 +3,37 @@
 import json
 import random
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from penstock.delivery import deliver
+from penstock.delivery.opening import open_outbox
+from penstock.errors import DeliveryTakenOver, TargetBusy
+from penstock.ledger.deliveries import begin_plan, find_changes, finish_plan, release_lease, take_lease
 from penstock.ledger.reader import RunRecord, list_runs
-from penstock.ledger.tables import delivered_keys, deliveries, delivery_batches, delivery_rows, delivery_targets
+from penstock.ledger.tables import (
+    delivered_intervals,
+    delivered_keys,
+    deliveries,
+    delivery_batches,
+    delivery_rows,
+    delivery_targets,
+)
 from penstock.ledger.writer import withdraw
+from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.row_key import RowKey
 from penstock.settings import load_settings
+from penstock.upkeep.erasure import ErasureRequest, erase
 from penstock.upkeep.live_changes import publish_with_rows
+from penstock.upkeep.prune import plan_prune, prune
+from penstock.upkeep.rename import rename_pipeline
+from penstock.upkeep.verify import verify_ledger
 from tests.changing_place import ChangingPlace, keys
 from tests.conftest import DIALECTS
+from tests.driver import lapse_leases
 from tests.receivers import OK, Answer, Receiver, receiving
 
 DELIVER = """
@@ -130,6 +148,7 @@ def _target(place: ChangingPlace) -> dict[str, Any]:
         return dict(connection.execute(sa.select(delivery_targets)).mappings().one())
 
 
+@pytest.mark.parametrize("changing_place", DIALECTS, indirect=True)
 def test_what_failed_is_delivered_later_and_stays_published(changing_place: ChangingPlace, receiver: Receiver) -> None:
     place = changing_place
     receiver.answer = lambda _: (503, {"Retry-After": "3600"})
@@ -230,7 +249,12 @@ def test_where_chooses_the_rows_and_an_erased_row_is_removed(
     place.verify()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("changing_place", "seed"),
+    list(zip(DIALECTS, range(3), strict=True)),
+    indirect=["changing_place"],
+    ids=DIALECTS,
+)
 def test_whatever_happens_the_receiver_has_the_live_rows_in_the_end(
     changing_place: ChangingPlace, receiver: Receiver, seed: int
 ) -> None:
@@ -261,4 +285,141 @@ def test_whatever_happens_the_receiver_has_the_live_rows_in_the_end(
     assert deliver_all(place).is_complete
     assert received(receiver) == place.seen_scores()
     assert set(receiver.applied.values()) == {1}
+    place.verify()
+
+
+def test_one_process_at_a_time_delivers_to_a_target(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    """One that was silent beyond its lease sends nothing more when it goes on."""
+    place = changing_place
+    pipeline = place.driver.pipeline
+    outbox = open_outbox(place.warehouse, pipeline, "crm")
+    token = take_lease(place.warehouse, outbox, 60)
+    [change, *_] = find_changes(place.warehouse, outbox, None)
+    with pytest.raises(TargetBusy):
+        deliver_all(place)
+    assert receiver.requests == []
+
+    lapse_leases(place.warehouse)
+    assert deliver_all(place).intervals == 3
+    with pytest.raises(DeliveryTakenOver):
+        begin_plan(place.warehouse, outbox, token, change, "")
+    release_lease(place.warehouse, outbox, token)
+    assert received(receiver) == place.seen_scores()
+    place.verify()
+
+
+def test_an_interval_before_the_start_is_not_delivered(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    changing_place.edit("columns: [score, country]", "columns: [score], start: '2026-01-02T00:00:00Z'")
+    assert deliver_all(changing_place).intervals == 2
+    assert sorted(received(receiver)) == keys(2, 3)
+
+
+def test_a_pipeline_gets_another_name_between_two_tries(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    """The bytes of a batch name the pipeline, so what was open is planned anew, under other keys."""
+    place = changing_place
+    receiver.answer = lambda _: (0, {})
+    deliver_all(place)
+    [sent] = {headers["Idempotency-Key"] for headers, _ in receiver.requests[:1]}
+    place.edit("name: card-risk\n", "name: payment-risk\n")
+    rename_pipeline(place.warehouse, "card-risk", place.driver.pipeline)
+
+    receiver.answer = answer_well
+    with place.warehouse.writing() as connection:
+        connection.execute(sa.update(delivery_targets).values(not_before=None))
+    assert deliver_all(place).is_complete
+    assert received(receiver) == place.seen_scores()
+    assert sent not in {headers["Idempotency-Key"] for headers, _ in receiver.requests[-6:]}
+    assert {batch["pipeline"] for batch in receiver.batches[-6:]} == {"payment-risk"}
+    place.verify()
+
+
+def test_prune_removes_records_of_deliveries_and_waits_for_what_is_open(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    place = changing_place
+    receiver.answer = lambda number: OK if number < 5 else (400, {})
+    deliver_all(place)
+    pipeline = place.driver.pipeline
+    later = datetime.now(UTC) + timedelta(days=91)
+    plan = plan_prune(place.warehouse, pipeline, later)
+
+    assert [(each.kind, each.rows) for each in prune(place.warehouse, plan) if each.kind == "deliveries"] == [
+        ("deliveries", 2)
+    ]
+    assert count(place, deliveries) == 1
+    assert count(place, delivery_rows) == 4
+    receiver.answer = answer_well
+    [*_, last] = live_runs(place)
+    code, text = place.command("deliver", "run", last.run_id)
+    assert code == 0, text
+    assert received(receiver) == place.seen_scores()
+    place.verify()
+
+
+def test_verify_names_what_breaks_the_order_of_deliveries(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    place = changing_place
+    deliver_all(place)
+    with place.warehouse.writing() as connection:
+        first = sa.select(sa.func.min(deliveries.c.delivery_id)).scalar_subquery()
+        hole = (delivery_batches.c.delivery_id == first, delivery_batches.c.batch == 0)
+        connection.execute(sa.update(delivery_batches).where(*hole).values(state="planned", rows=9))
+        connection.execute(sa.update(delivered_intervals).values(run_id="nobody"))
+        lost = {"destination": "main.other", "target": "crm", "interval_key": "x", "key": "{}", "digest": ""}
+        connection.execute(delivered_keys.insert().values(**lost))
+        connection.execute(delivery_rows.insert().values(delivery_id="gone", key="{}", digest=None, row_values=None))
+    assert {each.invariant for each in verify_ledger(place.warehouse)} == {
+        "a delivered interval names a run",
+        "batches are acknowledged in their order",
+        "an acknowledged delivery has all of its batches",
+        "batches add up to their delivery",
+        "the outbox has rows of open deliveries only",
+        "a delivered key belongs to an interval",
+    }
+
+
+def test_a_private_key_is_delivered_and_kept_as_its_hash(
+    changing_place: ChangingPlace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", "a secret for the tests")
+    place = changing_place
+    place.edit("updated_column: updated_at}", "updated_column: updated_at, private: {payment_id: hash}}")
+    deliver_all(place)
+    texts = {json.loads(key)["payment_id"] for _, key in receiver.rows}
+    assert len(texts) == 12
+    assert all(text.startswith("hash:") for text in texts)
+    with place.warehouse.reading() as connection:
+        kept = connection.execute(sa.select(delivered_keys.c.key)).scalars().all()
+    assert {json.loads(key)["payment_id"] for key in kept} == texts
+
+    place.change("delete from payments where payment_id = 21")
+    code, text = place.command("forget", "card-risk", "21", "--yes")
+    assert code == 0, text
+    assert "0 rows and 1 removal" in text
+    assert len(receiver.rows) == count(place, delivered_keys) == 11
+    place.verify()
+
+
+def test_a_row_that_is_erased_while_a_delivery_is_planned_is_not_sent(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    """What was put into the outbox of the replaced delivery is gone, and the next one is planned of what is left."""
+    place = changing_place
+    pipeline = place.driver.pipeline
+    outbox = open_outbox(place.warehouse, pipeline, "crm")
+    token = take_lease(place.warehouse, outbox, 60)
+    [change, *_] = find_changes(place.warehouse, outbox, None)
+    delivery = begin_plan(place.warehouse, outbox, token, change, "")
+    stage = delivery_rows.insert().values(delivery_id=delivery.delivery_id, digest="d", row_values="{}")
+    with place.warehouse.writing() as connection:
+        connection.execute(stage.values(key='{"payment_id":11}'))
+    erase(place.warehouse, ErasureRequest(pipeline, RowKey({"payment_id": "11"})), NO_MASKING, b"a secret of sixteen")
+    with place.warehouse.writing() as connection:
+        connection.execute(stage.values(key='{"payment_id":12}'))
+
+    assert finish_plan(place.warehouse, outbox, token, delivery, 3) is None
+    assert count(place, delivery_rows) == 0
+    release_lease(place.warehouse, outbox, token)
+    deliver_all(place)
+    assert received(receiver) == place.seen_scores()
+    assert 11 not in received(receiver)
     place.verify()

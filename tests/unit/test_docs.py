@@ -200,6 +200,10 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
     "Distance": ({}, lambda part: {"drift": {"distance": part}}),
     "Retention": ({}, lambda part: {"interval": INTERVAL, "retention": part}),
     "Budget": ({}, lambda part: {"budget": part}),
+    "HttpDelivery": (
+        {"kind": "http", "name": "crm", "url": "crm"},
+        lambda part: {"deliver": [part], "decide": {"decision": "score > 0.5"}},
+    ),
     "Labels": (
         LABELS,
         lambda part: {

@@ -3,6 +3,7 @@
 import inspect
 import pickle
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import get_type_hints
 
 import pytest
@@ -20,6 +21,7 @@ def example(kind: type[errors.PenstockError]) -> errors.PenstockError:
         int: 3,
         float: 0.25,
         str: "culprit",
+        datetime: datetime(2026, 1, 2, tzinfo=UTC),
         tuple[str, ...]: ("culprit",),
         tuple[errors.Problem, ...]: (problem,),
         tuple[errors.Reading, ...]: (errors.Reading("culprit", "culprit"),),

@@ -36,12 +36,14 @@ def deliver_pipeline(
         NotLive: `again`, and the run is not live.
     """
     from penstock.delivery.opening import deliver_to
+    from penstock.privacy.masking import make_masking
 
-    connect = connector(settings)
-    assert connect.read_value is not None  # a command's connector has it
+    read_value = connector(settings).read_value
+    assert read_value is not None  # a command's connector has it
+    given = (read_value, make_masking(pipeline, settings), settings.statement_seconds)
     for name in [target] if target else [each.name for each in pipeline.deliver]:
         try:
-            yield deliver_to(database, pipeline, name, connect.read_value, settings.statement_seconds, run, again=again)
+            yield deliver_to(database, pipeline, name, *given, run, again=again)
         except (NoTarget, NotLive):
             raise
         except PenstockError as error:
@@ -56,14 +58,16 @@ def deliver_moves(settings: "Settings", moved: "Iterable[tuple[Database, str]]")
     """
     for database, name in {(each.name, name): (each, name) for each, name in moved}.values():
         try:
-            pipeline = open_pipeline(name, settings)
-            done = list(deliver_pipeline(settings, database, pipeline))
+            deliver_now(settings, database, open_pipeline(name, settings))
         except PenstockError as error:  # its file may be gone
             error_console().print(f"nothing of `{name}` is delivered: {error}", style="yellow", markup=False)
-            continue
-        for found in done:
-            if isinstance(found, str) or not found.is_complete:
-                told = found if isinstance(found, str) else found.describe()
-                error_console().print(f"{told}; the next run tries again", style="yellow", markup=False)
-            elif found.intervals:
-                console().print(found.describe(), markup=False, soft_wrap=True)
+
+
+def deliver_now(settings: "Settings", database: "Database", pipeline: "Pipeline") -> None:
+    """Deliver to all targets of a pipeline, and say how it went. One that fails is left to the next run."""
+    for found in deliver_pipeline(settings, database, pipeline):
+        if isinstance(found, str) or not found.is_complete:
+            told = found if isinstance(found, str) else found.describe()
+            error_console().print(f"{told}; the next run tries again", style="yellow", markup=False)
+        elif found.intervals:
+            console().print(found.describe(), markup=False, soft_wrap=True)

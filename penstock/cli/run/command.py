@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.arguments import End, ModelOption, PipelineName, Restate, Sandbox, ScoredBy, Start
+from penstock.cli.deliver.targets import deliver_now
 from penstock.cli.ending import VERBOSE, print_error
 from penstock.cli.opening import connector, open_pipeline, open_settings, without_collecting
 from penstock.cli.output import console as stdout_console
@@ -137,6 +138,7 @@ def run_pipeline(
     if not plan.intervals:
         message = describe_idle(plan)
         console.print(message, markup=False, soft_wrap=True)
+        deliver_now(settings, connect(spec.destination.connection), spec)
         return RunSummary((), True, 0, message)
     for note in filter(None, (describe_range(plan), plan.stall)):
         _warn(note, console)

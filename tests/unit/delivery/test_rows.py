@@ -7,6 +7,7 @@ from decimal import Decimal
 import pyarrow as pa
 
 from penstock.delivery.rows import digest, write_rows
+from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 
 
 def test_values_keep_their_digits() -> None:
@@ -23,7 +24,7 @@ def test_values_keep_their_digits() -> None:
             "yes": [True],
         }
     )
-    [key], [values] = write_rows(rows, ("id",))
+    [key], [values] = write_rows(rows, ("id",), NO_MASKING)
     assert key == '{"id":9223372036854775807}'
     assert json.loads(values) == {
         "amount": "0.1",
@@ -39,4 +40,12 @@ def test_values_keep_their_digits() -> None:
 
 
 def test_a_row_of_a_key_alone_has_empty_values() -> None:
-    assert write_rows(pa.table({"id": [1, 2]}), ("id",)) == (['{"id":1}', '{"id":2}'], ["{}", "{}"])
+    assert write_rows(pa.table({"id": [1, 2]}), ("id",), NO_MASKING) == (['{"id":1}', '{"id":2}'], ["{}", "{}"])
+
+
+def test_a_private_key_is_written_as_its_hash() -> None:
+    masking = MaskingPolicy({"email": "hash"}, secret=b"a secret of sixteen")
+    rows = pa.table({"email": ["ann@example.com"], "day": [1], "score": [0.5]})
+    [key], _ = write_rows(rows, ("email", "day"), masking)
+    assert json.loads(key) == {"email": masking.hash("ann@example.com"), "day": 1}
+    assert "ann@example.com" not in key
