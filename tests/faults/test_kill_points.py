@@ -17,7 +17,7 @@ from tests.faults.harness.scene import Scene
 pytestmark = pytest.mark.slow
 
 SHARES = 40
-"""Without `soak`, each dialect tries one of so many statements."""
+"""Without `soak`, one in so many statements is tried, on each database."""
 soak = pytest.mark.soak
 
 
