@@ -14,6 +14,7 @@ from penstock.errors import DatabaseLocked, PipelineNotFound, RunNotFound, SpecE
 from penstock.ledger.known_ledgers import refuse_lost
 from penstock.ledger.reader import RunRecord, find_run
 from penstock.models.registry import Registry
+from penstock.serving.served_pipeline import ServedPipeline
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
@@ -45,6 +46,8 @@ class WebContext:
     prefect_ui: str | None = None
     """Address of Prefect's UI for browsers."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    served: dict[str, ServedPipeline] = field(default_factory=dict, init=False, repr=False)
+    """By fingerprint: pipelines whose models are open, because a row of them was tried."""
     _locks: dict[str, Lock] = field(default_factory=dict, init=False, repr=False)
 
     @property
