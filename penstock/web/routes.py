@@ -19,7 +19,7 @@ from penstock.errors import PenstockError
 from penstock.web.context import WebContext
 from penstock.web.forms import read_form
 from penstock.web.guard import Guard
-from penstock.web.pages import explain, models, pipelines, quarantine, runs, sign_in, try_row
+from penstock.web.pages import compare, explain, models, pipelines, quarantine, runs, sign_in, try_row
 from penstock.web.pages.answers import PageError, go, require_role, root_of, show_error
 from penstock.web.sessions import COOKIE, is_csrf
 
@@ -53,6 +53,7 @@ def _make_app(context: WebContext) -> Starlette:
         page("/runs/{run_id}/accept", runs.ask_accept),
         action("/runs/{run_id}/accept", "operator", runs.accept),
         page("/halted", runs.list_halted),
+        page("/compare", compare.compare_sides),
         page("/explain", explain.explain_key),
         page("/quarantine", quarantine.list_refusals),
         page("/pipelines/{name}/try", try_row.ask_row),

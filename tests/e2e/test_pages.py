@@ -92,6 +92,7 @@ def test_every_page_is_accessible(shop: PromotingShop, scheme: str) -> None:
             "run": f"/runs/{published.run_id}",
             "explain": "/explain?pipeline=card-risk&key=7&make=1",
             "try": "/pipelines/card-risk/try",
+            "compare": "/compare?pipeline=card-risk&a=live&b=shadow:card-risk/2",
             "halted": "/halted",
             "halted-run": f"/runs/{halted.run_id}",
             "quarantine": "/quarantine?pipeline=card-risk",

@@ -112,6 +112,22 @@ def test_a_promotion_is_approved_once_by_an_approver(
     assert "No question about card-risk waits" in browser.words("/models/card-risk/answer", 404)
 
 
+def test_champion_and_challenger_are_compared(make_place: Callable[..., Place], make_browser: MakeBrowser) -> None:
+    shop = make_promoting_shop(make_place)
+    browser = make_browser(shop.place.registry, lambda: ASKED)
+    asked = browser.words("/compare?pipeline=card-risk")
+    assert "shadow:card-risk/2" in browser.get("/compare?pipeline=card-risk")
+    assert "Scores" not in asked
+
+    page = browser.words("/compare?pipeline=card-risk&a=live&b=shadow:card-risk/2")
+
+    assert "card-risk: A is live, B is shadow:card-risk/2" in page
+    assert "all 3 750 0 0" in page
+    assert "auc" in page
+    assert "A block" in page
+    assert "This is not possible" in browser.words("/compare?pipeline=card-risk&a=live&b=shadow:none/9", 409)
+
+
 def test_a_promotion_is_declined(make_place: Callable[..., Place], make_browser: MakeBrowser) -> None:
     shop = make_promoting_shop(make_place)
     shop.advance()
