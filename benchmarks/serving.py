@@ -8,6 +8,7 @@ import argparse
 import http.client
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -111,9 +112,9 @@ def _serve(folder: Path) -> None:
     application = ServingApplication(served, Guard(LOCAL_HOSTS), poll_seconds=3600).build()
     _add_nothing(application)
     config = uvicorn.Config(application, port=0, access_log=False, log_level="warning", server_header=False)
-    socket = config.bind_socket()
-    print(socket.getsockname()[1], flush=True)
-    uvicorn.Server(config).run(sockets=[socket])
+    bound = config.bind_socket()
+    print(bound.getsockname()[1], flush=True)
+    uvicorn.Server(config).run(sockets=[bound])
 
 
 def _add_nothing(application: Starlette) -> None:
@@ -152,6 +153,7 @@ def _connect(port: int) -> http.client.HTTPConnection:
     for _ in range(200):
         try:
             connection.connect()
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # otherwise an answer takes 40 ms
         except ConnectionRefusedError:
             time.sleep(0.1)
         else:

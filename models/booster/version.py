@@ -137,8 +137,9 @@ class ModelVersion:
 
     def read(self, table: pa.Table) -> list[FeatureColumn]:
         """Convert the features' columns, in the manifest's order. Raise `ModelMismatch` if one is missing."""
-        self.check_columns(set(table.column_names))
-        twice = tuple(name for name in self.manifest.input_names if table.column_names.count(name) > 1)
+        names = table.column_names
+        self.check_columns(set(names))
+        twice = tuple(name for name in self.manifest.input_names if names.count(name) > 1)
         if twice:
             raise ModelMismatch(self.manifest.label, twice, "was given a column more than once")
         missing = self.manifest.missing

@@ -17,6 +17,7 @@ from penstock.errors import InexactColumn
 
 _UINT64 = pa.decimal128(20, 0)
 _OTHER_BYTES = (pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+_AS_THEY_ARE = frozenset((pa.bool_(), pa.int64(), pa.float64(), pa.string(), pa.date32(), TIMESTAMP))
 _HEX = "\\x"
 """The begin of bytes that are written as hex. Text that begins so is written as hex too."""
 
@@ -40,7 +41,9 @@ def normalized(
         kept = field.name in exact
         if kept:
             _refuse_nanoseconds(field.name, column)
-        if nested and pa.types.is_nested(field.type):
+        if wanted is None and field.type in _AS_THEY_ARE:
+            columns.append(column)
+        elif nested and pa.types.is_nested(field.type):
             columns.append(column)
         elif _is_numeric_text(field.type):
             columns.append(read_decimals(_storage(column), _postgres_decimal(field), exact=kept))
