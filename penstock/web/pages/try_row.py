@@ -88,11 +88,11 @@ def _serve(context: WebContext, name: str) -> ServedPipeline:
     """
     pipeline = context.load(name)
     refuse_unservable(pipeline)
-    served = context.served.get(pipeline.fingerprint)
-    if served is None:
+    served = context.served.get(name)
+    if served is None or served.pipeline.fingerprint != pipeline.fingerprint:
         options = PartitionOptions(make_masking(pipeline, context.settings), context.settings.statement_seconds)
         served = ServedPipeline(pipeline, context.connect, context.registry, options)
-        context.served[pipeline.fingerprint] = served
+        context.served[name] = served
     served.take_models()
     if served.scorer is None:
         raise PageError(409, "This pipeline cannot be tried", served.problem)
