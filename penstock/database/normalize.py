@@ -41,9 +41,7 @@ def normalized(
         kept = field.name in exact
         if kept:
             _refuse_nanoseconds(field.name, column)
-        if wanted is None and field.type in _AS_THEY_ARE:
-            columns.append(column)
-        elif nested and pa.types.is_nested(field.type):
+        if (wanted is None and field.type in _AS_THEY_ARE) or (nested and pa.types.is_nested(field.type)):
             columns.append(column)
         elif _is_numeric_text(field.type):
             columns.append(read_decimals(_storage(column), _postgres_decimal(field), exact=kept))
