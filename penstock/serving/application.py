@@ -35,6 +35,7 @@ from penstock.serving.scored_request import ScoredRequest
 from penstock.serving.scorer import output_columns
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.serving.top_reasons import find_top_reasons
+from penstock.wording import plural
 
 logger = logging.getLogger(__name__)
 
@@ -268,7 +269,7 @@ def _all_outputs(scored: ScoredRequest) -> pa.Table:
 
 def _refuse(scored: ScoredRequest) -> None:
     rows = scored.refused
-    what = f"{len(rows)} of {len(scored.outcomes)} rows have no score"
+    what = f"{len(rows):,} of {plural(len(scored.outcomes), 'row')} without a score"
     raise RowsRefused(
         what, f"rows of `{scored.pipeline.name}`", "Correct or leave out the rows that are named.", rows=rows
     )
