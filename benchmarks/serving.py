@@ -33,6 +33,7 @@ from penstock.privacy.masking import NO_MASKING
 from penstock.run.partition_options import PartitionOptions
 from penstock.serving.application import ServingApplication
 from penstock.serving.guard import LOCAL_HOSTS, Guard
+from penstock.serving.lookups import Lookups
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
@@ -109,7 +110,8 @@ def _serve(folder: Path) -> None:
         served[name] = ServedPipeline(pipeline, connect, Registry(folder / "models"), PartitionOptions(NO_MASKING, 60))
         served[name].take_models()
         assert served[name].scorer is not None, served[name].problem
-    application = ServingApplication(served, Guard(LOCAL_HOSTS), poll_seconds=3600).build()
+    lookups = Lookups({}, settings, connect, Registry(folder / "models"))
+    application = ServingApplication(served, Guard(LOCAL_HOSTS), lookups, poll_seconds=3600).build()
     _add_nothing(application)
     config = uvicorn.Config(application, port=0, access_log=False, log_level="warning", server_header=False)
     bound = config.bind_socket()

@@ -11,9 +11,11 @@ from penstock.privacy.masking import NO_MASKING
 from penstock.run.partition_options import PartitionOptions
 from penstock.serving.application import ServingApplication
 from penstock.serving.guard import Guard
+from penstock.serving.lookups import Lookups
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
+from tests.driver import SETTINGS
 from tests.shop import Place
 
 HOST = "http://127.0.0.1"
@@ -33,6 +35,7 @@ def serve_pipeline(place: Place, pipeline: Pipeline | None = None) -> ServedPipe
 def client_of(*served: ServedPipeline, guard: Guard | None = None, **options: Any) -> Iterator[TestClient]:
     """Give a client of a server of these pipelines."""
     guard = guard or Guard(("127.0.0.1",))
-    application = ServingApplication({each.name: each for each in served}, guard, **options)
+    lookups = Lookups({each.name: each.pipeline for each in served}, SETTINGS, served[0].connect, served[0].registry)
+    application = ServingApplication({each.name: each for each in served}, guard, lookups, **options)
     with TestClient(application.build(), HOST) as client:
         yield client

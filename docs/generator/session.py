@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = {name: ROOT / "docs" / f"{name}.md" for name in ("tutorial", "operations")}
 SHOWN_FOLDER = "/home/me"
 SHOWN_PORT = "4200"
+SHOWN_PAGES_PORT = "4201"
 COMMAND_SECONDS = 240
 _REST = "…"
 _BLOCK = re.compile(
@@ -151,7 +152,8 @@ class Session:
             lines.append(line)
             if line.startswith("Ctrl-C"):
                 break
-        return "".join(lines).replace(port, SHOWN_PORT)
+        pages_port = str(int(port) + 1)
+        return "".join(lines).replace(port, SHOWN_PORT).replace(pages_port, SHOWN_PAGES_PORT)
 
     def _stop_up(self) -> str:
         """Stop `penstock up`, and return what it has printed since it was up."""

@@ -45,6 +45,9 @@ SECTIONS = {
     "Requirements": "promotion requirements",
     "NotWorse": "limit of a difference",
     "AtMost": "limit of a share",
+    "Serve": "serve keys",
+    "ServeBatch": "serve batch keys",
+    "ServeLimit": "serve limit keys",
     "Retention": "retention keys",
     "Budget": "budget keys",
 }

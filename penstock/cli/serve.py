@@ -118,6 +118,7 @@ class ServingProcess:
         from penstock.run.partition_options import PartitionOptions
         from penstock.serving.application import ServingApplication
         from penstock.serving.guard import Guard, TokenRate
+        from penstock.serving.lookups import Lookups
         from penstock.serving.served_pipeline import ServedPipeline
         from penstock.web.routes import web_routes
 
@@ -132,7 +133,8 @@ class ServingProcess:
         }
         tokens = TokenFile(self.address.token_file) if self.address.token_file else None
         guard = Guard(self.address.hosts, tokens, TokenRate(self.rate) if self.rate else None)
-        return ServingApplication(served, guard, web_routes(self._make_pages(settings))).build()
+        lookups = Lookups({name: each.pipeline for name, each in served.items()}, settings, connect, registry)
+        return ServingApplication(served, guard, lookups, web_routes(self._make_pages(settings))).build()
 
     def _make_pages(self, settings: "Settings") -> "WebContext":
         """Return what the pages need. Who reaches only this machine's own address may read them without a token."""

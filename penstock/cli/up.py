@@ -61,6 +61,7 @@ def up(
     reach it. For a shared server see docs/production.md.
     """
     settings, console = open_settings(), stdout()
+    pages_port = pages_port or (port + 1 if port < 65535 else port - 1)
     if systemd:
         from penstock.deployments.systemd import render_unit
 
@@ -68,7 +69,7 @@ def up(
             "--port",
             str(port),
             "--pages-port",
-            str(pages_port or port + 1),
+            str(pages_port),
             "--limit",
             str(limit),
             "--log-level",
@@ -78,7 +79,7 @@ def up(
         return
     with _interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         try:
-            work = partial(_work, pages_port=pages_port or port + 1, limit=limit, log_level=log_level.upper())
+            work = partial(_work, pages_port=pages_port, limit=limit, log_level=log_level.upper())
             _run_all(settings, console, port, postgres, work)
         except KeyboardInterrupt:
             console.print("Stopped.")

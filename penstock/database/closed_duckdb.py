@@ -32,6 +32,8 @@ _SMALL_ROWS = 1024
 """Most rows of all tables of a connection that is kept."""
 _KEPT = 32
 """Most connections that a thread keeps, each for tables of other columns."""
+_MADE = 64
+"""Most things that a kept connection has made. One with more is closed."""
 T = TypeVar("T")
 
 
@@ -110,6 +112,9 @@ class ClosedDuckdb:
         except BaseException:
             opened.raw.close()
             raise
+        if len(opened._made) > _MADE:
+            opened.raw.close()
+            return
         for stream in opened._streams.values():
             stream.table = stream.table.schema.empty_table()
         kept[key] = opened

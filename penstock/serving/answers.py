@@ -15,7 +15,7 @@ JSON = "application/json"
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Write a body as JSON. Numbers that are not finite become null, decimals text."""
-    content = orjson.dumps(body, default=_write)
+    content = orjson.dumps(body, default=_write, option=orjson.OPT_NON_STR_KEYS)  # names of columns are a kind of str
     return Response(content, status, headers, JSON)
 
 

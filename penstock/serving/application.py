@@ -25,14 +25,17 @@ from penstock.run_types import deciding_model
 from penstock.serving.answers import answer_rows, describe_pin, json_response
 from penstock.serving.bodies import parse_json, read_body, read_rows
 from penstock.serving.guard import Guard
+from penstock.serving.lookups import Lookups
 from penstock.serving.metrics import Metrics
 from penstock.serving.mlflow_format import read_invocation
 from penstock.serving.open_inference import describe_columns, read_infer, write_outputs
+from penstock.serving.openapi import describe_api
 from penstock.serving.problems import answer_error
 from penstock.serving.scored_request import ScoredRequest
 from penstock.serving.scorer import output_columns
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.serving.top_reasons import find_top_reasons
+from penstock.wording import plural
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class ServingApplication:
 
     served: Mapping[str, ServedPipeline]
     guard: Guard
+    lookups: Lookups
     pages: Sequence[BaseRoute] = ()
     """The pages for people. They have a guard of their own."""
     poll_seconds: float = 5.0
@@ -71,6 +75,9 @@ class ServingApplication:
         }
         routes += [Route(path, self._guarded(answer, open_to_all=True)) for path, answer in open_to_all.items()]
         readers: dict[str, Endpoint] = {
+            "/openapi.json": self._openapi,
+            "/scores/{table}/{key:path}": self._find_score,
+            "/explain/{pipeline}/{key:path}": self._explain,
             "/metrics": partial(self._metrics, metrics),
             "/v2": self._describe_server,
             "/v2/models/{pipeline}": self._describe_model,
@@ -180,6 +187,17 @@ class ServingApplication:
     async def _metrics(self, metrics: Metrics, _request: Request) -> Response:
         return PlainTextResponse(metrics.write(), media_type="text/plain; version=0.0.4")
 
+    async def _openapi(self, _request: Request) -> Response:
+        return json_response(describe_api(self.served.values()))
+
+    async def _find_score(self, request: Request) -> Response:
+        given = request.path_params
+        return json_response(await run_in_threadpool(self.lookups.find_score, given["table"], given["key"]))
+
+    async def _explain(self, request: Request) -> Response:
+        given = request.path_params
+        return json_response(await run_in_threadpool(self.lookups.explain, given["pipeline"], given["key"]))
+
     async def _describe_server(self, _request: Request) -> Response:
         described = {"name": "penstock", "version": penstock.__version__, "extensions": ["binary_tensor_data"]}
         return json_response(described)
@@ -251,7 +269,7 @@ def _all_outputs(scored: ScoredRequest) -> pa.Table:
 
 def _refuse(scored: ScoredRequest) -> None:
     rows = scored.refused
-    what = f"{len(rows)} of {len(scored.outcomes)} rows have no score"
+    what = f"{len(rows):,} of {plural(len(scored.outcomes), 'row')} without a score"
     raise RowsRefused(
         what, f"rows of `{scored.pipeline.name}`", "Correct or leave out the rows that are named.", rows=rows
     )

@@ -33,7 +33,7 @@ class Batches:
     _waiting: deque[_Waiting] = field(default_factory=deque)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
     _scoring: "asyncio.Task[None] | None" = None
-    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "penstock-score"))
+    _thread: ThreadPoolExecutor | None = None
 
     async def score(self, request: RequestRows, score: Score) -> ScoredRequest:
         """Return the scores of a request.
@@ -56,6 +56,7 @@ class Batches:
         loop = asyncio.get_running_loop()
         while self._waiting:
             await self._wait_for_others()
+            self._thread = self._thread or ThreadPoolExecutor(1, "penstock-score")
             batch = self._take()
             try:
                 results = await loop.run_in_executor(self._thread, score, [each.request for each in batch])
@@ -97,4 +98,6 @@ class Batches:
 
     def close(self) -> None:
         """End the thread."""
-        self._thread.shutdown(wait=False)
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None

@@ -9,6 +9,7 @@ from penstock.errors import RequestError
 from penstock.serving.request_rows import describe_kind
 from penstock.serving.scored_request import RequestRows
 from penstock.serving.scorer import Scorer
+from penstock.wording import plural
 
 _JSON_BODY = "Send a JSON object with the media type application/json."
 
@@ -85,4 +86,6 @@ def read_rows(scorer: Scorer, body: dict[str, Any], request_id: str, most: int) 
 def count_rows(rows: int, most: int) -> None:
     """Refuse more rows than a request may have."""
     if rows > most:
-        raise RequestError(f"the request has {rows:,} rows, and may have {most:,}", "rows", "Send fewer at once.", 413)
+        raise RequestError(
+            f"the request has {plural(rows, 'row')}, and may have {most:,}", "rows", "Send fewer at once.", 413
+        )

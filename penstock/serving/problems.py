@@ -37,7 +37,7 @@ def answer_error(request: Request, error: Exception) -> Response:
     status, what = _status(error), str(error)
     where = request.url.path
     if status >= 500:
-        logger.warning("%s %s is answered with %d: %s", request.method, where, status, type(error).__name__)
+        logger.warning("a request is answered with %d: %s", status, type(error).__name__)  # its path may have a key
     later = status in (429, 503)
     seconds = str(error.seconds) if isinstance(error, TooManyRequests) else _RETRY_AFTER
     body = {

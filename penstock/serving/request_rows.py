@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from penstock.database.types import TIMESTAMP
 from penstock.errors import RequestError, WrongValue
+from penstock.wording import plural
 
 _WHOLE = 2.0**53
 _INT64 = 2**63
@@ -58,7 +59,7 @@ class SourceColumns:
                 values = self._fill(name, values)
             if len(values) != rows:
                 raise RequestError(
-                    f"`{name}` has {len(values):,} values for {rows:,} rows",
+                    f"`{name}` has {plural(len(values), 'value')} for {plural(rows, 'row')}",
                     self.source,
                     "Send one value for each row.",
                 )

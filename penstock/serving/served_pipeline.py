@@ -1,6 +1,7 @@
 """One pipeline that is served: its models as their aliases name them now, and its requests in flight."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,11 @@ from penstock.spec.sources import SqlSource
 
 logger = logging.getLogger(__name__)
 
+_TAKES_ALL = re.compile(
+    r"(^|[\s,(.])\*\s*(,|\)|$|\b(from|exclude|replace|rename)\b)|(^|\()\s*from\b|\b(columns|pivot|unpivot|natural)\b",
+    re.IGNORECASE,
+)
+"""What may stand for columns that a query does not name."""
 _TRY_AGAIN = 60.0
 """Seconds until a version that could not be used is opened again."""
 
@@ -167,7 +173,7 @@ def choose_columns(
 ) -> SourceColumns:
     """Return the columns of a source that requests bring.
 
-    Columns that nothing uses are left out, unless the features query says `*`: then they may be sent.
+    Columns that nothing uses are left out, unless the features query may take all of them: then they may be sent.
 
     Args:
         needed: columns that models, conditions and decisions take.
@@ -180,9 +186,8 @@ def choose_columns(
     missing = [c for c in source.key if name == pipeline.primary and c not in types]
     if missing:
         raise ServeRefused(f"`{name}` has no column `{missing[0]}`", "Correct `key` in the spec.")
-    wanted = (
-        types if pipeline.features is None or "*" in pipeline.features else {c: types[c] for c in types if c in used}
-    )
+    takes_all = pipeline.features is None or _TAKES_ALL.search(pipeline.features)
+    wanted = types if takes_all else {c: types[c] for c in types if c in used}
     return SourceColumns(name, dict(wanted), frozenset(used))
 
 

@@ -59,7 +59,9 @@ def compile_regex(text: str) -> re.Pattern[str]:
 
 
 def write_duration(value: timedelta) -> str:
-    """Write a duration as a spec does: `15m`, `1h`, `7d`."""
+    """Write a duration as a spec does: `15m`, `1h`, `7d`, and less than a minute as `2ms`."""
+    if timedelta(0) < value < timedelta(minutes=1):
+        return f"{round(value / timedelta(milliseconds=1))}ms"
     minutes = int(value.total_seconds() // 60)
     for unit, size in (("d", 1440), ("h", 60)):
         if minutes and minutes % size == 0:

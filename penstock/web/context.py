@@ -14,9 +14,10 @@ from penstock.errors import DatabaseLocked, PipelineNotFound, RunNotFound, SpecE
 from penstock.ledger.known_ledgers import refuse_lost
 from penstock.ledger.reader import RunRecord, find_run
 from penstock.models.registry import Registry
+from penstock.serving.served_pipeline import ServedPipeline
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
-from penstock.spec.yaml_file import find_pipeline_file, load_pipeline
+from penstock.spec.yaml_file import load_pipeline
 
 BUSY_SECONDS = 3.0
 """How long a page waits for a file that another process has open."""
@@ -45,6 +46,8 @@ class WebContext:
     prefect_ui: str | None = None
     """Address of Prefect's UI for browsers."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    served: dict[str, ServedPipeline] = field(default_factory=dict, init=False, repr=False)
+    """By name: pipelines whose models are open, because a row of them was tried."""
     _locks: dict[str, Lock] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -52,17 +55,24 @@ class WebContext:
         return self.settings.timezone
 
     def load(self, name: str) -> Pipeline:
-        """Read a pipeline of the folder by its name. Paths are refused.
+        """Read the pipeline of a name, which is in the file of that name or in another one of the folder.
 
         Raises:
             PipelineNotFound: there is none.
-            SpecError: its file has mistakes.
+            SpecError: the file of that name has mistakes.
         """
-        file = self.settings.pipelines / f"{name}.yaml"
-        known = self._files()
-        if file not in known:
-            raise PipelineNotFound(name, str(self.settings.pipelines), tuple(each.stem for each in known))
-        return load_pipeline(find_pipeline_file(name, self.settings.pipelines))
+        files = self._files()
+        own = [file for file in files if file.stem == name]
+        for file in (*own, *files):
+            try:
+                pipeline = load_pipeline(file)
+            except SpecError:
+                if file in own:
+                    raise
+                continue
+            if pipeline.name == name:
+                return pipeline
+        raise PipelineNotFound(name, str(self.settings.pipelines), tuple(each.stem for each in files))
 
     def load_all(self) -> tuple[list[Pipeline], list[SpecError]]:
         """Read the pipelines of the folder by name, and the errors of those that do not load."""

@@ -19,7 +19,7 @@ from penstock.errors import PenstockError
 from penstock.web.context import WebContext
 from penstock.web.forms import read_form
 from penstock.web.guard import Guard
-from penstock.web.pages import explain, models, pipelines, quarantine, runs, sign_in
+from penstock.web.pages import compare, explain, models, pipelines, quarantine, runs, sign_in, try_row
 from penstock.web.pages.answers import PageError, go, require_role, root_of, show_error
 from penstock.web.sessions import COOKIE, is_csrf
 
@@ -53,8 +53,11 @@ def _make_app(context: WebContext) -> Starlette:
         page("/runs/{run_id}/accept", runs.ask_accept),
         action("/runs/{run_id}/accept", "operator", runs.accept),
         page("/halted", runs.list_halted),
+        page("/compare", compare.compare_sides),
         page("/explain", explain.explain_key),
         page("/quarantine", quarantine.list_refusals),
+        page("/pipelines/{name}/try", try_row.ask_row),
+        _reading_form(context, "/pipelines/{name}/try", try_row.try_row),
         page("/pipelines/{name}/release", quarantine.ask_release),
         action("/pipelines/{name}/release", "operator", quarantine.release),
         page("/models", models.list_models),
@@ -84,6 +87,17 @@ def _page(context: WebContext, path: str, page: Page) -> Route:
         return await run_in_threadpool(page, context, request)
 
     return Route(path, answer)
+
+
+def _reading_form(context: WebContext, path: str, action: Action) -> Route:
+    """Make the target of a form that changes nothing: who may read may send it."""
+
+    async def answer(request: Request) -> Response:
+        if context.needs_token:
+            require_role(request, "reader")
+        return await run_in_threadpool(action, context, request, await read_form(request))
+
+    return Route(path, answer, methods=["POST"])
 
 
 def _path_of(request: Request) -> str:

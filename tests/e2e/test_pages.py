@@ -91,6 +91,8 @@ def test_every_page_is_accessible(shop: PromotingShop, scheme: str) -> None:
             "calendar": "/pipelines/card-risk?month=2026-01",
             "run": f"/runs/{published.run_id}",
             "explain": "/explain?pipeline=card-risk&key=7&make=1",
+            "try": "/pipelines/card-risk/try",
+            "compare": "/compare?pipeline=card-risk&a=live&b=shadow:card-risk/2",
             "halted": "/halted",
             "halted-run": f"/runs/{halted.run_id}",
             "quarantine": "/quarantine?pipeline=card-risk",
@@ -124,6 +126,17 @@ def test_a_page_is_used_by_keyboard(shop: PromotingShop) -> None:
 
         assert reached == page.evaluate(REACHABLE)
         assert "Skip to the content" in reached[0]
+
+
+def test_the_score_changes_while_a_person_types(shop: PromotingShop) -> None:
+    with served(make_context(shop, TokenFile(shop.place.folder / "tokens"))) as url, browser_page(url) as page:
+        page.goto("/ui/pipelines/card-risk/try")
+        for name, value in (("amount", "12.5"), ("items", "3"), ("country", "DE")):
+            page.get_by_label(re.compile(f"^{name} ")).fill(value)
+        page.get_by_role("heading", name="Reasons").wait_for()
+        before = page.locator("#result dd").first.text_content()
+        page.get_by_label(re.compile("^amount ")).fill("90")
+        page.wait_for_function("before => document.querySelector('#result dd').textContent !== before", arg=before)
 
 
 def test_up_starts_the_pages_and_each_ui_links_to_the_other(stack: Stack) -> None:

@@ -1,18 +1,45 @@
 """Requests over HTTP: they are scored as a run scores the same rows, in each format."""
 
 import json
-from collections.abc import Callable, Iterator
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import duckdb
+import httpx
 import numpy as np
+import orjson
 import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
+from penstock.access.token_file import TokenFile, add_token
+from penstock.database.connections import open_database
+from penstock.errors import ServeRefused
+from penstock.models.scoring import score_features
+from penstock.privacy.masking import NO_MASKING
+from penstock.run.partition_options import PartitionOptions
+from penstock.run.validate import validate_partition
+from penstock.run_types import ExtractedRows, Partition, ScoringRun
+from penstock.serving.guard import Guard, TokenRate
+from penstock.serving.scored_request import RequestRows
+from penstock.serving.served_pipeline import ServedPipeline
+from penstock.serving.server import Address
 from penstock.spec.yaml_file import load_pipeline
-from tests.driver import Driver
+from tests.driver import SETTINGS, Driver
 from tests.served import client_of, serve_pipeline
-from tests.shop import SPEC, Place
+from tests.shop import SPEC, Place, payments, train_model, write_payments
+from tests.waiting import wait_until
+from tests.works import free_port
 
 FEATURES = SPEC.replace(
     "model: card-risk@champion",
@@ -30,19 +57,34 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def place(make_place: Callable[..., Place]) -> Place:
-    """A shop whose days are published, so that the contract of its columns is known."""
-    place = make_place(spec=FEATURES)
-    databases = {"shop": place.shop, "warehouse": place.warehouse}
-    Driver(load_pipeline(place.spec), databases.__getitem__, place.registry).run(NOW)
-    return place
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A shop whose days are published, so that the contract of its columns is known. Tests change nothing in it."""
+    return make_served_place(tmp_path_factory.mktemp("served"))
 
 
-@pytest.fixture
-def client(place: Place) -> Iterator[TestClient]:
-    with client_of(serve_pipeline(place)) as client:
+@pytest.fixture(scope="module")
+def served(place: Place) -> ServedPipeline:
+    return serve_pipeline(place)
+
+
+@pytest.fixture(scope="module")
+def client(served: ServedPipeline) -> Iterator[TestClient]:
+    with client_of(served) as client:
         yield client
+
+
+def make_served_place(folder: Path, warehouse: str = "sqlite") -> Place:
+    urls = {"shop": f"sqlite:///{folder}/shop.db", "warehouse": f"{warehouse}:///{folder}/warehouse.db"}
+    connections = SETTINGS.model_copy(update={"connections": {name: SecretStr(url) for name, url in urls.items()}})
+    shop, own = (open_database(connections, name) for name in urls)
+    write_payments(shop, payments())
+    file = folder / "card-risk.yaml"
+    file.write_text(FEATURES)
+    place = Place(folder, shop, own, file, train_model(folder / "models"))
+    Driver(load_pipeline(file), {"shop": shop, "warehouse": own}.__getitem__, place.registry).run(NOW)
+    own.engine.dispose()
+    return place
 
 
 def test_each_row_gets_its_score_or_the_reasons_of_the_quarantine(client: TestClient) -> None:
@@ -59,18 +101,14 @@ def test_each_row_gets_its_score_or_the_reasons_of_the_quarantine(client: TestCl
     assert answer.headers["x-request-id"] == body["request_id"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def published(place: Place) -> list[dict[str, Any]]:
     """The rows of the shop as a caller sends them."""
-    from tests.shop import payments
-
     rows = payments().to_pylist()
     return [{name: row[name] for name in ROWS[0]} for row in rows]
 
 
 def live_rows(place: Place) -> dict[int, tuple[float, str]]:
-    import sqlalchemy as sa
-
     with place.warehouse.reading() as connection:
         found = connection.execute(sa.text("select payment_id, score, decision from card_risk_scores"))
         return {row[0]: (row[1], row[2]) for row in found}
@@ -229,3 +267,269 @@ def test_reasons_are_given_on_request(client: TestClient) -> None:
     assert {"feature", "contribution", "value", "text"} == reasons[0].keys()
     assert abs(reasons[0]["contribution"]) >= abs(reasons[-1]["contribution"]) > 0
     assert answer["rows"][1]["reasons"] == ["amount column_values_to_not_be_null"]
+
+
+def test_the_answer_does_not_depend_on_requests_beside_it(client: TestClient) -> None:
+    alone = client.post("/pipelines/card-risk/score", json={"rows": ROWS}).json()["rows"]
+    answers: list[Any] = [None] * 12
+
+    def ask(number: int) -> None:
+        answers[number] = client.post("/pipelines/card-risk/score", json={"rows": ROWS}).json()["rows"]
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert answers == [alone] * 12  # all of them have the same keys
+
+
+NUMBERS = st.one_of(
+    st.none(), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, -0.0, 1e300, 3.4e38])
+)
+RANDOM_ROW = st.fixed_dictionaries(
+    {
+        "payment_id": st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
+        "amount": NUMBERS,
+        "items": st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.integers(0, 9)),
+        "country": st.one_of(st.none(), st.sampled_from(["DE", "FR", "IT", "PL", "XX", "de", ""]), st.text(max_size=5)),
+        "first": st.one_of(st.none(), st.booleans()),
+    }
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(RANDOM_ROW, min_size=1, max_size=12, unique_by=lambda row: row["payment_id"]))
+def test_random_rows_are_scored_and_refused_as_in_a_partition(
+    place: Place, served: ServedPipeline, client: TestClient, rows: list[dict[str, Any]]
+) -> None:
+    pipeline, scorer = served.pipeline, served.ready
+    primary = scorer.columns["payments"].make_table(rows)
+    run = ScoringRun("batch", pipeline, None, scorer.pins["score"], "")
+    partition, options = Partition(0, 1, None, None, len(rows)), PartitionOptions(NO_MASKING, 60)
+    features = validate_partition(run, partition, ExtractedRows(primary, {}), options)
+    batch = score_features(run, partition, features, place.registry.load(run.model), options)
+    expected = {row["payment_id"]: (row["score"], row["decision"]) for row in batch.table.to_pylist()}
+    refused = {json.loads(each.key)["payment_id"]: [r.text for r in each.reasons] for each in batch.refusals}
+
+    body = orjson.dumps({"rows": rows})
+    answer = client.post("/pipelines/card-risk/score", content=body, headers={"content-type": "application/json"})
+
+    assert answer.status_code == (200 if expected else 422), answer.text
+    if not expected:
+        assert {row["row"]: row["reasons"] for row in answer.json()["error"]["rows"]} == {
+            at: refused[row["payment_id"]] for at, row in enumerate(rows)
+        }
+        return
+    for row, given_ in zip(rows, answer.json()["rows"], strict=True):
+        if row["payment_id"] in expected:
+            outputs = given_["outputs"]
+            assert (outputs["score"], outputs["decision"]) == expected[row["payment_id"]]
+        else:
+            assert given_ == {"status": "refused", "reasons": refused[row["payment_id"]]}
+
+
+def test_few_rows_score_as_many_do(served: ServedPipeline, published: list[dict[str, Any]]) -> None:
+    """Few rows are given to DuckDB and XGBoost otherwise than many."""
+    scorer = served.ready
+    rows = [row | {"payment_id": 750 * again + row["payment_id"]} for again in range(2) for row in published]
+    columns = scorer.columns["payments"]
+
+    [many] = scorer.score_together([RequestRows("many", columns.make_table(rows), {})])
+    few = [
+        scorer.score_together([RequestRows("few", columns.make_table(rows[at : at + 50]), {})])[0]
+        for at in range(0, 1500, 50)
+    ]
+
+    assert many.outputs.num_rows == 1500
+    assert many.outputs.to_pylist() == [row for each in few for row in each.outputs.to_pylist()]
+
+
+def test_the_live_score_is_given_with_its_run(place: Place, client: TestClient) -> None:
+    answer = client.get("/scores/card_risk_scores/7").json()
+
+    assert answer["columns"]["score"] == live_rows(place)[7][0]
+    assert answer["run"]["models"] == "card-risk/1"
+    assert client.get("/scores/card_risk_scores/999999").status_code == 404
+    assert client.get("/scores/other/7").status_code == 404
+    assert client.get("/explain/card-risk/7").json()["columns"]["score"] == answer["columns"]["score"]
+    assert client.get("/scores/card_risk_scores/x").status_code in (404, 422)
+
+
+def test_a_duckdb_warehouse_is_opened_for_a_request_and_said_to_be_busy(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, "duckdb")
+    served = serve_pipeline(place)
+
+    with client_of(served) as client:
+        assert client.get("/scores/card_risk_scores/7").status_code == 200
+        assert client.post("/pipelines/card-risk/score", json={"rows": ROWS}).status_code == 200
+        with held_by_another(tmp_path / "warehouse.db"):
+            busy = client.get("/scores/card_risk_scores/7")
+            scored = client.post("/pipelines/card-risk/score", json={"rows": ROWS})
+
+    assert busy.status_code == 503
+    assert busy.headers["retry-after"]
+    assert scored.status_code == 200
+    duckdb.connect(str(tmp_path / "warehouse.db")).close()  # the server does not hold it
+
+
+@contextmanager
+def held_by_another(file: Path) -> Iterator[None]:
+    """Let another process have a DuckDB file open."""
+    code = f"import duckdb, time; c = duckdb.connect({str(file)!r}); print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            other.kill()
+
+
+def test_a_promoted_version_is_taken_and_a_spoiled_one_is_not(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path)
+    served = serve_pipeline(place)
+    path, body = "/pipelines/card-risk/score", {"rows": ROWS[:1]}
+    with client_of(served, poll_seconds=0.05) as client:
+        first = client.post(path, json=body).json()
+    train_model(tmp_path / "models", rounds=9)
+
+    assert served.take_models()
+    with client_of(served, poll_seconds=3600) as client:
+        second = client.post(path, json=body).json()
+        train_model(tmp_path / "models", rounds=3)
+        file = tmp_path / "models/card-risk/3/model.ubj"
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+        assert not served.take_models()
+        third, ready = client.post(path, json=body).json(), client.get("/ready")
+        metrics = client.get("/metrics").text
+
+    assert [answer["model"]["version"] for answer in (first, second, third)] == ["1", "2", "2"]
+    assert second["rows"] == third["rows"] != first["rows"]
+    assert ready.status_code == 200
+    assert "digest" in ready.json()["pipelines"]["card-risk"]["problem"]
+    assert 'penstock_model_refused{pipeline="card-risk"} 1.0' in metrics
+
+
+def test_without_a_model_the_server_lives_and_is_not_ready(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path)
+    (tmp_path / "models/card-risk/aliases.json").unlink()
+    with client_of(serve_pipeline(place)) as client:
+        answers = {path: client.get(path) for path in ("/live", "/ready", "/v2/health/ready")}
+        scored = client.post("/pipelines/card-risk/score", json={"rows": ROWS})
+
+    assert [answer.status_code for answer in answers.values()] == [200, 503, 503]
+    assert "champion" in answers["/ready"].json()["pipelines"]["card-risk"]["problem"]
+    assert scored.status_code == 503
+    assert scored.headers["retry-after"]
+
+
+def test_tokens_hosts_and_limits_are_checked_before_the_body(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    token = add_token(file, "crm", "reader", NOW)
+    guard = Guard(("127.0.0.1",), TokenFile(file), TokenRate(2))
+    path, bearer = "/pipelines/card-risk/score", {"authorization": f"Bearer {token}"}
+    with client_of(serve_pipeline(place), guard=guard) as client:
+        assert client.get("/live").status_code == 200
+        assert client.post(path, content=b"{").status_code == 401
+        assert client.post(path, content=b"{", headers={"authorization": "Bearer pst_no"}).status_code == 401
+        assert client.get("/live", headers={"host": "evil.example"}).status_code == 421
+        answers = [client.post(path, json={"rows": ROWS}, headers=bearer) for _ in range(4)]
+
+    assert answers[0].status_code == 200
+    assert answers[-1].status_code == 429
+    assert answers[-1].headers["retry-after"] == "1"
+    assert "access-control-allow-origin" not in answers[0].headers
+
+
+def test_requests_beyond_the_limit_are_shed(place: Place) -> None:
+    pipeline = load_pipeline(place.spec)
+    few = pipeline.model_copy(update={"serve": {"limit": {"in_flight": 1, "rows": 3}}})
+    served = serve_pipeline(place, few)
+    with client_of(served) as client:
+        too_many_rows = client.post("/pipelines/card-risk/score", json={"rows": ROWS})
+        with served.in_flight():
+            shed = client.post("/pipelines/card-risk/score", json={"rows": ROWS[:1]})
+        recovered = client.post("/pipelines/card-risk/score", json={"rows": ROWS[:1]})
+
+    assert [too_many_rows.status_code, shed.status_code, recovered.status_code] == [413, 429, 200]
+    assert shed.headers["retry-after"] == "1"
+
+
+def test_an_address_that_others_reach_needs_tokens(tmp_path: Path) -> None:
+    for local in ("127.0.0.1", "::1", "localhost"):
+        Address(local, 8080).check()
+    for public in ("0.0.0.0", "::", "10.0.0.1", "example.com"):
+        with pytest.raises(ServeRefused, match="no tokens"):
+            Address(public, 8080).check()
+    add_token(tmp_path / "tokens", "crm", "reader", NOW)
+    Address("0.0.0.0", 8080, tmp_path / "tokens").check()
+    with pytest.raises(ServeRefused, match="certificate and its key"):
+        Address("127.0.0.1", 8080, certificate=tmp_path / "tokens").check()
+
+
+def test_the_openapi_document_names_columns_and_outputs(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+
+    scoring = document["paths"]["/pipelines/card-risk/score"]["post"]
+    rows = scoring["requestBody"]["content"]["application/json"]["schema"]["properties"]["rows"]["items"]
+    assert rows["required"] == ["amount", "country", "first", "items", "payment_id"]
+    assert rows["properties"]["amount"] == {"type": ["number", "null"]}
+    row = scoring["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["rows"]["items"]
+    assert row["properties"]["outputs"]["properties"].keys() == {"score", "decision"}
+    assert {"/scores/card_risk_scores/{key}", "/explain/card-risk/{key}"} < document["paths"].keys()
+
+
+def test_the_open_inference_protocol_describes_the_model(client: TestClient) -> None:
+    described = client.get("/v2/models/card-risk").json()
+
+    assert {each["name"]: each["datatype"] for each in described["inputs"]} == {
+        "payment_id": "INT64", "amount": "FP64", "items": "INT64", "country": "BYTES", "first": "BOOL",
+    }  # fmt: skip
+    assert [each["name"] for each in described["outputs"]] == ["score", "decision"]
+    assert client.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+    assert client.get("/v2/models/card-risk/versions/1/ready").json() == {"name": "card-risk", "ready": True}
+    assert client.get("/v2/models/card-risk/versions/9/ready").status_code == 404
+    assert client.get("/v2/models/other").status_code == 404
+
+
+def is_ready(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def scored_by(address: str) -> httpx.Response | None:
+    """Return the answer of a process whose model stands."""
+    answer = httpx.post(f"{address}/pipelines/card-risk/score", json={"rows": ROWS})
+    return answer if answer.status_code == 200 else None
+
+
+@pytest.mark.slow
+def test_a_server_of_two_processes_scores_and_ends(tmp_path: Path) -> None:
+    make_served_place(tmp_path)
+    environment = os.environ | {
+        "PENSTOCK_HOME": str(tmp_path),
+        "PENSTOCK_CONNECTIONS__SHOP": f"sqlite:///{tmp_path}/shop.db",
+        "PENSTOCK_CONNECTIONS__WAREHOUSE": f"sqlite:///{tmp_path}/warehouse.db",
+    }
+    port = free_port()
+    code = "from penstock.cli import main; main()"
+    command = [sys.executable, "-c", code, "serve", str(tmp_path / "card-risk.yaml"), "--port", str(port)]
+    log = tmp_path / "log"
+    with log.open("w") as written:
+        server = subprocess.Popen([*command, "--workers", "2"], env=environment, cwd=tmp_path, stderr=written)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until(lambda: is_ready(address))
+        answer = wait_until(lambda: scored_by(address))
+        server.terminate()
+        server.wait(60)
+    finally:
+        server.kill()
+        server.wait()
+
+    assert [row["status"] for row in answer.json()["rows"]] == ["scored", "refused", "refused", "scored"]
+    assert "99.25" not in log.read_text()

@@ -28,7 +28,7 @@ from tests.integration.test_accept import GATES
 from tests.integration.test_reasons import REASONS
 from tests.promotions import NOW as ASKED
 from tests.promotions import make_promoting_shop
-from tests.shop import SPEC, Place
+from tests.shop import COUNTRIES, SPEC, Place
 from tests.unit.web.conftest import MakeBrowser, make_browser, words_of
 
 __all__ = ["make_browser"]
@@ -112,6 +112,22 @@ def test_a_promotion_is_approved_once_by_an_approver(
     assert "No question about card-risk waits" in browser.words("/models/card-risk/answer", 404)
 
 
+def test_champion_and_challenger_are_compared(make_place: Callable[..., Place], make_browser: MakeBrowser) -> None:
+    shop = make_promoting_shop(make_place)
+    browser = make_browser(shop.place.registry, lambda: ASKED)
+    asked = browser.words("/compare?pipeline=card-risk")
+    assert "shadow:card-risk/2" in browser.get("/compare?pipeline=card-risk")
+    assert "Scores" not in asked
+
+    page = browser.words("/compare?pipeline=card-risk&a=live&b=shadow:card-risk/2")
+
+    assert "card-risk: A is live, B is shadow:card-risk/2" in page
+    assert "all 3 750 0 0" in page
+    assert "auc" in page
+    assert "A block" in page
+    assert "This is not possible" in browser.words("/compare?pipeline=card-risk&a=live&b=shadow:none/9", 409)
+
+
 def test_a_promotion_is_declined(make_place: Callable[..., Place], make_browser: MakeBrowser) -> None:
     shop = make_promoting_shop(make_place)
     shop.advance()
@@ -150,6 +166,30 @@ def test_a_duckdb_file_is_never_kept_open_and_a_busy_one_is_told(
     assert answer.headers["retry-after"] == "5"
     assert "The database is busy" in words_of(answer.text)
     assert "✓ published" in browser.words("/")
+
+
+def test_a_row_is_tried_and_scores_as_a_run_scores_it(changing_place: ChangingPlace, make_browser: MakeBrowser) -> None:
+    place = changing_place
+    browser = make_browser(place.registry, lambda: end_of(3.1))
+    page = "/pipelines/card-risk/try"
+    stored = place.seen_scores()
+    form = browser.words(page)
+    assert "amount (number)" in form
+    assert "first (true or false)" in form
+    assert "Reasons" not in form
+    typed = {"amount": "9.5", "items": "2", "country": COUNTRIES[0], "first": "true", "payment_id": "11"}
+
+    right = browser.send(page, **{f"column.{name}": value for name, value in typed.items()})
+    wrong = browser.send(page, **{f"column.{name}": value for name, value in (typed | {"items": "2<b>"}).items()})
+    unseen = browser.send(page, **{f"column.{name}": value for name, value in (typed | {"country": HOSTILE}).items()})
+
+    assert f"score {stored[11]}" in words_of(right.text)
+    assert "To the raw score" in right.text
+    assert "`items` takes a whole number, and has text" in words_of(wrong.text)
+    assert "The row has no score" in words_of(unseen.text)
+    assert "<img" not in unseen.text
+    assert "<b>" not in wrong.text
+    assert browser.send(page, origin="https://evil.example").status_code == 403
 
 
 def test_the_scoring_server_has_the_pages(changing_place: ChangingPlace) -> None:

@@ -216,6 +216,9 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
     "Requirements": ({}, lambda part: place_promotion({"require": part})),
     "NotWorse": ({}, lambda part: place_promotion({"require": {"auc": part}})),
     "AtMost": ({}, lambda part: place_promotion({"require": {"flips": part}})),
+    "Serve": ({}, lambda part: {"serve": part}),
+    "ServeBatch": ({}, lambda part: {"serve": {"batch": part}}),
+    "ServeLimit": ({}, lambda part: {"serve": {"limit": part}}),
     "Limit": ({}, lambda part: {"labels": LABELS | {"alert": {"auc": part}}, "sources": {"orders": PAYMENTS}}),
 }
 """For each section: the least that it needs, and its place in a pipeline."""

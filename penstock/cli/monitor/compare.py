@@ -16,7 +16,6 @@ from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database
-    from penstock.ledger.paired_runs import PairedRuns
     from penstock.monitor.agreement import DecisionAgreement, RankAgreement, ScoreAgreement
     from penstock.report.comparison import Comparison
     from penstock.report.labelled_rows import LabelledAgreement
@@ -58,6 +57,7 @@ def compare_sides(
     """
     from penstock.interval import as_utc
     from penstock.ledger.paired_runs import find_pairs
+    from penstock.models.compared import find_groups
     from penstock.privacy.masking import make_masking
     from penstock.report.comparison import compare_rows, comparison_object, read_comparison
     from penstock.report.comparison_picture import FORMATS as PICTURES
@@ -74,8 +74,8 @@ def compare_sides(
     database = ledger_connector(settings)(spec.destination.connection)
     bounds = (as_utc(moment, spec.timezone) if moment else None for moment in (start, end))
     paired = find_pairs(database, spec.name, a, b, *bounds)
-    rows = compare_rows(database, spec, paired, _find_groups(settings, spec, paired))
-    labelled = _measure_labelled(settings, spec, database, rows)
+    rows = compare_rows(database, spec, paired, find_groups(open_models(settings), spec, paired))
+    labelled = _measure(settings, spec, database, rows)
     with database.reading_together():
         comparison = read_comparison(rows, spec, masking, labelled)
         written = [f"wrote {plural(write_flips(rows, masking, flips), 'flip')} to {flips}"] if flips else []
@@ -90,34 +90,14 @@ def compare_sides(
         console().print(line, markup=False, soft_wrap=True)
 
 
-def _find_groups(settings: "Settings", spec: "Pipeline", paired: "PairedRuns") -> dict[str, tuple[str, ...]]:
-    """Return by score column of a ranking model the columns that group its rows. A version may be gone by now."""
-    registry = open_models(settings)
-    groups: dict[str, tuple[str, ...]] = {}
-    for step in spec.steps:
-        pins = (run.pins.get(step.name) for run in (paired.pairs[-1].b, paired.pairs[-1].a))
-        for pin in filter(None, pins):
-            try:
-                manifest = registry.manifest(pin.name, pin.version)
-            except ModelNotFound:
-                continue
-            if manifest.group:
-                groups |= {spec.name_output(step, output): manifest.group for output in manifest.score_columns}
-    return groups
-
-
-def _measure_labelled(
+def _measure(
     settings: "Settings", spec: "Pipeline", database: "Database", rows: "PairedRows"
 ) -> "LabelledAgreement | None":
     """Measure both sides with the labels of the same rows, if the pipeline has labels and its scores are measurable."""
-    if spec.labels is None:
-        return None
-    from penstock.models.measuring import make_question
-    from penstock.report.labelled_rows import measure_labelled
+    from penstock.models.compared import measure_sides
 
-    question = make_question(spec, settings, open_models(settings), datetime.now(UTC))
     try:
-        return measure_labelled(database, rows, question)
+        return measure_sides(settings, open_models(settings), spec, database, rows, datetime.now(UTC))
     except (ModelNotFound, NotMeasured) as error:
         error_console().print(f"labels are left out: {error}", style="yellow", markup=False, soft_wrap=True)
         return None

@@ -8,6 +8,7 @@ import pytest
 from penstock.access.token_file import add_token, remove_token
 from penstock.models.registry import Registry
 from penstock.web.guard import HEADERS
+from tests.shop import SPEC
 from tests.unit.web.conftest import BASE, NOW, Browser, MakeBrowser
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}</textarea>"
@@ -160,6 +161,16 @@ def test_a_change_needs_a_role_on_loopback_too(browser: Browser, path: str) -> N
 @pytest.mark.parametrize("name", ["../card-risk", "..%2Fcard-risk", "%2Fetc%2Fpasswd", "card-risk.yaml", "*"])
 def test_a_pipeline_is_found_by_name_alone(browser: Browser, name: str) -> None:
     assert browser.client.get(f"/ui/pipelines/{name}").status_code == 404
+
+
+def test_a_pipeline_in_a_file_of_another_name_is_found(browser: Browser) -> None:
+    folder = browser.context.settings.pipelines
+    (folder / "nightly.yaml").write_text(SPEC)
+    (folder / "broken.yaml").write_text("name: [")
+
+    assert browser.context.load("card-risk").name == "card-risk"
+    assert browser.client.get("/ui/pipelines/nightly").status_code == 404
+    assert "broken.yaml" in browser.words("/pipelines/broken", 409)
 
 
 def test_what_is_typed_is_shown_as_text(browser: Browser) -> None:
