@@ -15,9 +15,9 @@ from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.errors import DestinationMismatch
 from penstock.interval import as_utc
-from penstock.labels.key_text import write_value
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
+from penstock.privacy.key_forms import write_value
 from penstock.privacy.masking import MaskingPolicy
 from penstock.run.decisions import choose_delivered
 from penstock.run.history_table import history_name, reflect_history
