@@ -53,10 +53,6 @@ class ServedPipeline:
     """Why the model that the alias names now does not score. Empty: it does."""
     coming: int = 0
     """Requests in flight."""
-    moves: int = 0
-    """Times that another version was taken."""
-    failures: int = 0
-    """Times that a version could not be taken."""
     _types: dict[str, dict[str, pa.DataType]] = field(default_factory=dict)
     _refused: tuple[Pins, float] | None = None
 
@@ -124,7 +120,6 @@ class ServedPipeline:
         except PenstockError as error:
             self._note(error)
             return False
-        self.moves += self.scorer is not None
         self.scorer, self.problem, self._refused = scorer, "", None
         logger.info("%s is scored with %s", self.name, ", ".join(str(pin) for pin in pins.values()))
         return True
@@ -133,7 +128,6 @@ class ServedPipeline:
         if isinstance(error, TransientError):
             self._refused = None
         if str(error) != self.problem:
-            self.failures += 1
             kept = (
                 f"{next(reversed(list(self.scorer.pins.values())))} goes on scoring"
                 if self.scorer

@@ -33,9 +33,13 @@ def test_a_connection_is_not_used_again_after_an_error() -> None:
     table = pa.table({"a": [1]})
     used = []
 
-    with pytest.raises(ValueError, match="failed"), DUCKDB.connect_tables({"rows": table}) as connection:
-        used.append(connection)
-        raise ValueError("failed")
+    def fail() -> None:
+        with DUCKDB.connect_tables({"rows": table}) as connection:
+            used.append(connection)
+            raise ValueError("failed")
+
+    with pytest.raises(ValueError, match="failed"):
+        fail()
     with DUCKDB.connect_tables({"rows": table}) as connection:
         assert connection is not used[0]
     with DUCKDB.connect_tables({"rows": table}) as again:
