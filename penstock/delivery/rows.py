@@ -19,7 +19,6 @@ from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
 from penstock.privacy.key_forms import write_value
 from penstock.privacy.masking import MaskingPolicy
-from penstock.run.decisions import choose_delivered
 from penstock.run.history_table import history_name, reflect_history
 from penstock.spec.column_names import OWN_COLUMNS
 from penstock.spec.deliver import HttpDelivery
@@ -51,6 +50,8 @@ def read_delivered(
         mine = (table.c.run_id == run.run_id, table.c.partition == partition)
         rows = read(database, sa.select(*(table.c[column] for column in stored)).where(*mine), exact=pipeline.key)
         if target.where is not None:
+            from penstock.run.decisions import choose_delivered
+
             rows = rows.filter(choose_delivered(pipeline, target.name, target.where, rows, statement_seconds))
         yield rows.select([*pipeline.key, *columns])
 
