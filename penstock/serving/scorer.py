@@ -134,7 +134,7 @@ def _place_refusals(
     if not mine:
         return
     named: dict[str, deque[int]] = defaultdict(deque)
-    for at, row in enumerate(to_records(keys)):
+    for at, row in enumerate(to_records(keys.select(sorted(pipeline.key)))):  # as refusals name it
         named[to_json(options.masking.mask(row))].append(at)
     for refusal in mine:
         if not named[refusal.key]:
