@@ -235,7 +235,7 @@ async def _answer_score(
         _refuse(scored)
     reasons = None
     if request.query_params.get("reasons") == "true":
-        reasons = await run_in_threadpool(find_top_reasons, served.pipeline, served.ready, scored)
+        reasons = await run_in_threadpool(find_top_reasons, served.pipeline, scored, served.options.masking)
     return json_response(answer_rows(scored, reasons)), scored
 
 

@@ -35,9 +35,10 @@ from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import validate_partition
 from penstock.run_types import ExtractedRows, Partition, ScoringRun
 from penstock.serving.guard import Guard, TokenRate
-from penstock.serving.scored_request import RequestRows
+from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.serving.server import Address
+from penstock.serving.top_reasons import find_top_reasons
 from penstock.spec.yaml_file import load_pipeline
 from tests.driver import SETTINGS, Driver
 from tests.integration.test_partition_by import GROUPED
@@ -368,6 +369,16 @@ def test_few_rows_score_as_many_do(served: ServedPipeline, published: list[dict[
 
     assert many.outputs.num_rows == 1500
     assert many.outputs.to_pylist() == [row for each in few for row in each.outputs.to_pylist()]
+
+
+def test_requests_that_were_read_for_two_versions_are_scored_alone(served: ServedPipeline) -> None:
+    """A new version may take other columns than the one before, while requests wait."""
+    table = served.ready.columns["payments"].make_table(ROWS)
+    more = table.append_column("more", table["amount"])
+
+    both = served.ready.score_together([RequestRows("a", table, {}), RequestRows("b", more, {})])
+
+    assert [isinstance(each, ScoredRequest) for each in both] == [True, True]
 
 
 def test_the_live_score_is_given_with_its_run(place: Place, client: TestClient) -> None:
@@ -754,6 +765,18 @@ def test_a_refused_row_is_found_by_a_key_of_two_columns(tmp_path: Path) -> None:
         served = find_served_outcomes(client, ROWS)
 
     assert [isinstance(each, tuple) for each in served.values()] == [False, True, True, False]
+
+
+def test_reasons_are_those_of_the_version_that_scored(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path)
+    served = serve_pipeline(place)
+    [scored] = served.ready.score_together([RequestRows("one", served.ready.columns["payments"].make_table(ROWS), {})])
+    assert isinstance(scored, ScoredRequest)
+    before = find_top_reasons(served.pipeline, scored, NO_MASKING)
+    train_model(tmp_path / "models", rounds=9)
+
+    assert served.take_models()
+    assert find_top_reasons(served.pipeline, scored, NO_MASKING) == before
 
 
 def test_text_and_lengths_that_cannot_be_read_are_refused(client: TestClient) -> None:
