@@ -7,7 +7,7 @@ from typing import Any
 from starlette.testclient import TestClient
 
 from penstock.database.connections import Connector, Database
-from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.run.partition_options import PartitionOptions
 from penstock.serving.application import ServingApplication
 from penstock.serving.guard import Guard
@@ -21,10 +21,12 @@ from tests.shop import Place
 HOST = "http://127.0.0.1"
 
 
-def serve_pipeline(place: Place, pipeline: Pipeline | None = None) -> ServedPipeline:
+def serve_pipeline(
+    place: Place, pipeline: Pipeline | None = None, masking: MaskingPolicy = NO_MASKING
+) -> ServedPipeline:
     """Return the pipeline of a place as a server has it, with its model."""
     databases: dict[str, Database] = {"shop": place.shop, "warehouse": place.warehouse}
-    options = PartitionOptions(NO_MASKING, 60)
+    options = PartitionOptions(masking, 60)
     chosen = pipeline or load_pipeline(place.spec)
     served = ServedPipeline(chosen, Connector(databases.__getitem__, ()), place.registry, options)
     served.take_models()

@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 import penstock
-from penstock.errors import PenstockError, RequestError, RowsRefused
+from penstock.errors import RequestError, RowsRefused
 from penstock.run_types import deciding_model
 from penstock.serving.answers import answer_rows, describe_pin, json_response
 from penstock.serving.bodies import parse_json, read_body, read_rows
@@ -118,7 +118,7 @@ class ServingApplication:
                 if not open_to_all:
                     self.guard.identify(request, "reader")
                 return await answer(request)
-            except PenstockError as error:
+            except Exception as error:  # noqa: BLE001 # whatever it is, its message is not logged
                 return answer_error(request, error)
 
         return checked
@@ -140,7 +140,7 @@ class ServingApplication:
                     response, scored = await answer(served, request, body, request_id)
                 for outcome in scored.outcomes:
                     metrics.rows.labels(name, outcome.status).inc()
-            except PenstockError as error:
+            except Exception as error:  # noqa: BLE001 # whatever it is, its message is not logged
                 response = answer_error(request, error)
             response.headers["x-request-id"] = request_id
             metrics.requests.labels(name, format_, response.status_code).inc()
@@ -235,7 +235,7 @@ async def _answer_score(
         _refuse(scored)
     reasons = None
     if request.query_params.get("reasons") == "true":
-        reasons = await run_in_threadpool(find_top_reasons, served.pipeline, served.ready, scored)
+        reasons = await run_in_threadpool(find_top_reasons, served.pipeline, scored, served.options.masking)
     return json_response(answer_rows(scored, reasons)), scored
 
 

@@ -4,6 +4,7 @@ https://github.com/open-inference/open-inference-protocol (REST), and the extens
 client uses unless it is told not to: the JSON is followed by the bytes of the tensors, little-endian.
 """
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from penstock.serving.scored_request import RequestRows
 from penstock.serving.scorer import Scorer
 
 HEADER_LENGTH = "inference-header-content-length"
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _DTYPES = {
     "BOOL": "?",
     **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
@@ -82,7 +84,7 @@ def read_infer(request: Request, scorer: Scorer, body: bytes, request_id: str, m
 def _split(request: Request, body: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the JSON of the body, and the bytes after it."""
     length = request.headers.get(HEADER_LENGTH, str(len(body)))
-    if not length.isdigit() or int(length) > len(body):
+    if not _LENGTH.fullmatch(length) or int(length) > len(body):
         raise RequestError("it is no length of the JSON", HEADER_LENGTH, "Send the number of bytes of the JSON.")
     try:
         head = orjson.loads(body[: int(length)])

@@ -1,6 +1,7 @@
 """Errors as answers: JSON that says what happened, where, and what to do next."""
 
 import logging
+import traceback
 from typing import Any
 
 from starlette.requests import Request
@@ -26,14 +27,20 @@ _RETRY_AFTER = "1"
 
 
 def answer_error(request: Request, error: Exception) -> Response:
-    """Return the answer to a request that failed. What is logged has no value of a row."""
+    """Return the answer to a request that failed. What is logged has no value of a row.
+
+    The message of an error that Penstock did not make may have one: its type is logged, and where it was raised.
+    """
     if isinstance(error, RequestError):
         body: dict[str, Any] = {"what": error.what, "where": error.where, "next": error.remedy}
         if isinstance(error, RowsRefused):
             body["rows"] = [{"row": row, "reasons": list(reasons)} for row, reasons in error.rows]
         return json_response({"error": body}, error.status)
     if not isinstance(error, PenstockError):
-        raise error
+        raised = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("a request is answered with 500: %s\n%s", type(error).__name__, raised)
+        body = {"what": "the server failed", "where": request.url.path, "next": "Look at the log of the server."}
+        return json_response({"error": body}, 500)
     status, what = _status(error), str(error)
     where = request.url.path
     if status >= 500:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import cached_property
 from typing import Any
 
@@ -86,8 +86,8 @@ class SourceColumns:
         if found <= _AT_ONCE.get(kind, _NOTHING):
             try:
                 return pa.array(values, kind)
-            except (pa.ArrowInvalid, OverflowError):
-                pass  # a number that is too large
+            except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
+                pass  # a number that is too large, or text with half a character
         read = _READERS.get(kind) or (_read_decimal(kind) if pa.types.is_decimal(kind) else _read_nothing)
         given = []
         for number, value in enumerate(values):
@@ -149,6 +149,10 @@ def _is_number(value: Any) -> bool:
 def _read_text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(describe_kind(value))
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("text that is no Unicode") from None
     return value
 
 
@@ -202,6 +206,10 @@ def _read_time(value: Any) -> datetime:
 
 
 def _read_decimal(kind: Any) -> Callable[[Any], Decimal]:
+    """Return a reader of numbers with the digits of the type. Arrow crashes on some exponents, so none reaches it."""
+    exact = Context(kind.precision, traps=[InvalidOperation, Inexact])
+    step = Decimal(1).scaleb(-kind.scale)
+
     def read(value: Any) -> Decimal:
         if not (_is_number(value) or isinstance(value, str)):
             raise ValueError(describe_kind(value))
@@ -211,11 +219,11 @@ def _read_decimal(kind: Any) -> Callable[[Any], Decimal]:
             raise ValueError("text that is no number") from None
         if not number.is_finite():
             raise ValueError("a number that is not finite")
-        shown = f"more digits than {kind.precision - kind.scale} before and {kind.scale} after the point"
         try:
-            return pa.scalar(number, kind).as_py() if number else number * 0
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            raise ValueError(shown) from None
+            return number.quantize(step, context=exact)
+        except (InvalidOperation, Inexact):
+            before, after = kind.precision - kind.scale, kind.scale
+            raise ValueError(f"more digits than {before} before and {after} after the point") from None
 
     return read
 

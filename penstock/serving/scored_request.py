@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from penstock.run_types import Pins, Refusal, ScoredRows
 from penstock.spec.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from penstock.models.booster import ModelVersion
 
 RowStatus = Literal["scored", "refused", "excluded"]
 
@@ -57,6 +60,8 @@ class ScoredRequest:
     pipeline: Pipeline
     models: Pins
     """The version of each step. The last one decides."""
+    deciding: "ModelVersion"
+    """That of the last step, which explains the scores."""
     partition: ScoredRows
     """What its partition gave. Rows of other requests may be among these."""
     outcomes: tuple[RowOutcome, ...]

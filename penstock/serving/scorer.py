@@ -51,7 +51,7 @@ class Scorer:
         if len(requests) > 1:
             try:
                 return list(self._score(requests))
-            except PenstockError:
+            except (PenstockError, pa.ArrowInvalid):  # Arrow's: their columns differ, for a new version came between
                 pass
         return [self._score_alone(request) for request in requests]
 
@@ -68,12 +68,13 @@ class Scorer:
         if scored.halts:
             raise Halted(self.pipeline.name, "request", scored.halts)
         outcomes = find_outcomes(self.pipeline, primary, scored, self.options)
+        deciding = self.models[self.pipeline.steps[-1].name]
         left_out = tuple(each for each in scored.refusals if each.stage in requests[0].others)
         first = 0
         for request in requests:
             mine = outcomes[first : first + request.rows]
             first += request.rows
-            yield ScoredRequest(request, self.pipeline, self.pins, scored, mine, left_out)
+            yield ScoredRequest(request, self.pipeline, self.pins, deciding, scored, mine, left_out)
 
     def _score_partition(self, primary: pa.Table, others: dict[str, pa.Table]) -> ScoredRows:
         """Do what a run does with a partition."""
@@ -134,7 +135,7 @@ def _place_refusals(
     if not mine:
         return
     named: dict[str, deque[int]] = defaultdict(deque)
-    for at, row in enumerate(to_records(keys)):
+    for at, row in enumerate(to_records(keys.select(sorted(pipeline.key)))):  # as refusals name it
         named[to_json(options.masking.mask(row))].append(at)
     for refusal in mine:
         if not named[refusal.key]:

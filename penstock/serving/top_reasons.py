@@ -3,28 +3,27 @@
 from typing import Any
 
 from penstock.explain.reasons import explain_rows
+from penstock.privacy.masking import MaskingPolicy
 from penstock.serving.scored_request import ScoredRequest
-from penstock.serving.scorer import Scorer
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.reasons import Reasons
 
 
-def find_top_reasons(pipeline: Pipeline, scorer: Scorer, scored: ScoredRequest) -> list[list[dict[str, Any]]]:
+def find_top_reasons(pipeline: Pipeline, scored: ScoredRequest, masking: MaskingPolicy) -> list[list[dict[str, Any]]]:
     """Return the reasons of each scored row, in the order of its rows.
 
     Args:
         pipeline: with the texts, the number and the direction of its `reasons`. Without them both directions count.
-        scorer: the one that scored.
+        masking: hides values of private features.
 
     Raises:
         NotAdditive: the contributions of a row do not add up to its margin.
     """
     wanted = pipeline.reasons or Reasons(when="true")
     rows = scored.features_and_scores
-    model = scorer.models[scorer.pipeline.steps[-1].name]
-    made = explain_rows(scorer.pipeline, wanted, rows, model, scorer.options.masking).to_pylist()
+    made = explain_rows(scored.pipeline, wanted, rows, scored.deciding, masking).to_pylist()
     by_key: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    key = scorer.pipeline.key
+    key = scored.pipeline.key
     for reason in made:
         by_key.setdefault(tuple(reason[c] for c in key), []).append(
             {name: reason[name] for name in ("feature", "contribution", "value", "text")}

@@ -211,3 +211,16 @@ def test_a_database_that_the_tests_do_not_read_is_noted(place: Place) -> None:
 
     [note] = [line for line in told if "not tested" in line]
     assert note.startswith("• source `payments`: Penstock is not tested with oddbase: its rows are read as SQLAlchemy")
+
+
+def test_a_pipeline_that_cannot_be_served_is_a_problem_where_its_spec_has_serve(place: Place) -> None:
+    slow = "    - {type: expect_column_values_to_be_dateutil_parseable, column: country, severity: warning}\n"
+    respec(place, "partition_rows: 150", "serve: {}\npartition_rows: 150")
+    assert "✓ serve: its row expectations can be judged within a request" in check()
+
+    respec(place, "  payments:\n    - {type", f"  payments:\n{slow}    - {{type")
+    told = "\n".join(check(exit_code=2))
+
+    assert "✗ serve: `card-risk` cannot be served: `country column_values_to_be_dateutil_parseable" in told
+    respec(place, "serve: {}\n", "")
+    assert "serve:" not in "\n".join(check(exit_code=1))

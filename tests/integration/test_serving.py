@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,24 @@ from starlette.testclient import TestClient
 from penstock.access.token_file import TokenFile, add_token
 from penstock.database.connections import open_database
 from penstock.errors import ServeRefused
+from penstock.ledger.quarantine import quarantined_rows
+from penstock.models.registry import Registry
 from penstock.models.scoring import score_features
-from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import validate_partition
 from penstock.run_types import ExtractedRows, Partition, ScoringRun
 from penstock.serving.guard import Guard, TokenRate
-from penstock.serving.scored_request import RequestRows
+from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.serving.server import Address
+from penstock.serving.top_reasons import find_top_reasons
 from penstock.spec.yaml_file import load_pipeline
 from tests.driver import SETTINGS, Driver
+from tests.integration.test_partition_by import GROUPED
 from tests.served import client_of, serve_pipeline
 from tests.shop import SPEC, Place, payments, train_model, write_payments
+from tests.steps import STEPS, train_steps
 from tests.waiting import wait_until
 from tests.works import free_port
 
@@ -74,15 +81,33 @@ def client(served: ServedPipeline) -> Iterator[TestClient]:
         yield client
 
 
-def make_served_place(folder: Path, warehouse: str = "sqlite") -> Place:
-    urls = {"shop": f"sqlite:///{folder}/shop.db", "warehouse": f"{warehouse}:///{folder}/warehouse.db"}
+def make_served_place(
+    folder: Path,
+    warehouse: str = "sqlite",
+    spec: str = FEATURES,
+    changes: Sequence[str] = (),
+    masking: MaskingPolicy = NO_MASKING,
+    train: Callable[[Path], Registry] = train_model,
+    source: str = "sqlite",
+) -> Place:
+    """Run a shop's pipeline over three days.
+
+    Args:
+        changes: SQL statements that change the shop before.
+    """
+    urls = {"shop": f"{source}:///{folder}/shop.db", "warehouse": f"{warehouse}:///{folder}/warehouse.db"}
     connections = SETTINGS.model_copy(update={"connections": {name: SecretStr(url) for name, url in urls.items()}})
     shop, own = (open_database(connections, name) for name in urls)
     write_payments(shop, payments())
     file = folder / "card-risk.yaml"
-    file.write_text(FEATURES)
-    place = Place(folder, shop, own, file, train_model(folder / "models"))
-    Driver(load_pipeline(file), {"shop": shop, "warehouse": own}.__getitem__, place.registry).run(NOW)
+    file.write_text(spec)
+    with shop.writing() as connection:
+        for statement in changes:
+            connection.execute(sa.text(statement))
+    place = Place(folder, shop, own, file, train(folder / "models"))
+    driver = Driver(load_pipeline(file), {"shop": shop, "warehouse": own}.__getitem__, place.registry, masking)
+    steps = driver.run(NOW)
+    assert steps.count("publish") == 3, steps
     own.engine.dispose()
     return place
 
@@ -346,6 +371,16 @@ def test_few_rows_score_as_many_do(served: ServedPipeline, published: list[dict[
     assert many.outputs.to_pylist() == [row for each in few for row in each.outputs.to_pylist()]
 
 
+def test_requests_that_were_read_for_two_versions_are_scored_alone(served: ServedPipeline) -> None:
+    """A new version may take other columns than the one before, while requests wait."""
+    table = served.ready.columns["payments"].make_table(ROWS)
+    more = table.append_column("more", table["amount"])
+
+    both = served.ready.score_together([RequestRows("a", table, {}), RequestRows("b", more, {})])
+
+    assert [isinstance(each, ScoredRequest) for each in both] == [True, True]
+
+
 def test_the_live_score_is_given_with_its_run(place: Place, client: TestClient) -> None:
     answer = client.get("/scores/card_risk_scores/7").json()
 
@@ -533,3 +568,223 @@ def test_a_server_of_two_processes_scores_and_ends(tmp_path: Path) -> None:
 
     assert [row["status"] for row in answer.json()["rows"]] == ["scored", "refused", "refused", "scored"]
     assert "99.25" not in log.read_text()
+
+
+def find_run_outcomes(place: Place, outputs: str) -> dict[int, Any]:
+    """Return what the runs made of each payment: its outputs, or why it is in quarantine."""
+    with place.warehouse.reading() as connection:
+        scored = connection.execute(sa.text(f"select payment_id, {outputs} from card_risk_scores"))
+        found: dict[int, Any] = {row[0]: dict(row._mapping) for row in scored}
+    for row in found.values():
+        del row["payment_id"]
+    refused = quarantined_rows(place.warehouse, limit=1000)
+    return found | {json.loads(each.key)["payment_id"]: each.reasons for each in refused if each.source == "payments"}
+
+
+def find_served_outcomes(client: TestClient, rows: Sequence[dict[str, Any]], **sources: Any) -> dict[int, Any]:
+    """Return what the server makes of each payment, in the same form."""
+    body = orjson.dumps({"rows": rows, "sources": sources}, default=str)
+    answer = client.post("/pipelines/card-risk/score", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 200, answer.text
+    told = [row["outputs"] if row["status"] == "scored" else tuple(row["reasons"]) for row in answer.json()["rows"]]
+    return {row["payment_id"]: each for row, each in zip(rows, told, strict=True)}
+
+
+def test_a_chain_of_models_scores_as_its_run(tmp_path: Path) -> None:
+    dirty = [
+        "update payments set amount = null where payment_id = 5",
+        "update payments set country = 'XX' where payment_id % 60 = 7",
+    ]
+    place = make_served_place(tmp_path, spec=STEPS, changes=dirty, train=train_steps)
+    rows = read_shop(place)
+    run = find_run_outcomes(place, "screen_score, deep_score, score, decision")
+    served: dict[int, Any] = {}
+    with client_of(serve_pipeline(place)) as client:
+        for first in range(0, 750, 250):
+            served |= find_served_outcomes(client, rows[first : first + 250])
+        answer = client.post("/pipelines/card-risk/score?reasons=true", json={"rows": rows[:50]}).json()
+
+    assert served == run
+    kinds = {tuple if isinstance(each, tuple) else each["deep_score"] is None for each in run.values()}
+    assert kinds == {tuple, True, False}
+    assert {step: pin["name"] for step, pin in answer["steps"].items()} == {
+        "screen": "risk-screen",
+        "deep": "risk-deep",
+    }
+    for row in answer["rows"]:
+        if row["status"] == "scored":
+            assert bool(row["reasons"][0]["feature"]) == (row["outputs"]["deep_score"] is not None)
+
+
+def read_shop(place: Place, columns: str = "payment_id, amount, items, country, first") -> list[dict[str, Any]]:
+    """Return the payments as a caller sends them."""
+    with place.shop.reading() as connection:
+        found = [dict(row._mapping) for row in connection.execute(sa.text(f"select {columns} from payments"))]
+    return [row | {"first": None if row["first"] is None else bool(row["first"])} for row in found]
+
+
+def test_a_request_with_whole_groups_scores_as_a_run_that_groups(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=f"{GROUPED}serve: {{batch: {{rows: 1000, wait: 200ms}}}}\n")
+    rows = read_shop(place, "payment_id, created_at, amount, items, country, first")
+    run = find_run_outcomes(place, "score")
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["country"], str(row["created_at"])[:10]), []).append(row)
+    served: dict[int, Any] = {}
+    with client_of(serve_pipeline(place)) as client, ThreadPoolExecutor(12) as callers:
+        for found in callers.map(lambda group: find_served_outcomes(client, group), groups.values()):
+            served |= found
+
+    assert len(groups) == 12
+    assert served == run  # groups of one country that came at the same time were not mixed
+
+
+JOINED = FEATURES.replace(
+    "expectations:\n",
+    """  lands:
+    {kind: sql, connection: shop, table: lands, key: [land]}
+expectations:
+  lands:
+    - {type: expect_column_values_to_be_between, column: weight, min_value: 0, severity: warning}
+""",
+).replace("country || '!' as shout from payments", "label from payments left join lands on land = country")
+LANDS = [{"land": "DE", "weight": 2.0, "label": "a"}, {"land": "IT", "weight": 0.5, "label": "b"}]
+
+
+def test_rows_of_other_sources_are_joined_as_in_a_run(tmp_path: Path) -> None:
+    spec = JOINED.replace("amount * 1.5 as", "amount * coalesce(weight, 1) as")
+    changes = [
+        "create table lands (land text, weight double, label text)",
+        "insert into lands values ('DE', 2.0, 'a'), ('IT', 0.5, 'b'), ('FR', -1.0, 'c')",
+    ]
+    place = make_served_place(tmp_path, spec=spec, changes=changes)
+    rows, run = read_shop(place)[:250], find_run_outcomes(place, "score, decision")
+    lands = [*LANDS, {"land": "FR", "weight": -1.0, "label": "c"}]
+    with client_of(serve_pipeline(place)) as client:
+        served = find_served_outcomes(client, rows, lands=lands)
+        without = find_served_outcomes(client, rows)
+        sources = {"rows": rows[:1], "sources": {"lands": lands}}
+        left_out = client.post("/pipelines/card-risk/score", json=sources).json()["left_out"]
+        wrong = client.post("/pipelines/card-risk/score", json={"rows": rows[:1], "sources": {"lands": [{"land": 1}]}})
+
+    assert served == {key: run[key] for key in served}
+    assert without != served
+    [refused] = {(each.source, each.key, each.reasons) for each in quarantined_rows(place.warehouse)}
+    assert [(each["source"], each["key"], tuple(each["reasons"])) for each in left_out] == [refused]
+    assert wrong.status_code == 400
+    assert wrong.json()["error"]["where"] == "row 0 of `lands`"
+
+
+PRIVATE = FEATURES.replace(
+    "    key: [payment_id]\n", "    key: [payment_id]\n    private: {payment_id: hash, country: hash, items: hash}\n"
+)
+PRIVATE = PRIVATE.replace("keep: [amount, country]", "keep: [amount]")
+MASKING = MaskingPolicy(dict.fromkeys(("payment_id", "country", "items"), "hash"), b"known to nobody, and long enough")
+
+
+def test_private_values_are_hidden_in_answers_errors_and_logs_as_in_a_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dirty = [
+        "update payments set payment_id = payment_id + 770000000",
+        "update payments set country = 'Ruritania' where payment_id % 60 = 7",
+    ]
+    place = make_served_place(tmp_path, spec=PRIVATE, changes=dirty, masking=MASKING)
+    rows = read_shop(place)[:250]
+    refused = {each.reasons for each in quarantined_rows(place.warehouse)}
+    live = {row: {"score": score, "decision": decision} for row, (score, decision) in live_rows(place).items()}
+    path, odd = "/pipelines/card-risk/score", rows[0] | {"country": "Ruritania"}
+    spec = load_pipeline(place.spec)
+    failing = spec.model_copy(update={"features": f"{spec.features} where cast(country as integer) > 0"})
+    doubling = spec.model_copy(update={"features": f"{spec.features} cross join (values (1), (2)) t(n)"})
+    caplog.set_level("DEBUG")
+    with client_of(serve_pipeline(place, masking=MASKING)) as client:
+        served = find_served_outcomes(client, rows)
+        answers = [
+            client.post(f"{path}?reasons=true", json={"rows": [*rows[7:40], odd | {"payment_id": 779999999}]}),
+            client.post(path, json={"rows": [odd]}),
+            client.post(path, json={"rows": [odd, odd]}),
+            client.post(path, json={"rows": [odd | {"payment_id": "770000001"}]}),
+            client.post(path, json={"rows": [rows[0] | {"country": ["Ruritania"]}]}),
+            client.post("/invocations", json={"dataframe_records": [odd]}),
+            client.get("/openapi.json"),
+            client.get("/metrics"),
+        ]
+    for changed in (failing, doubling):
+        with client_of(serve_pipeline(place, changed, MASKING)) as client:
+            answers.append(client.post(path, json={"rows": [odd]}))
+
+    assert served == {row: live.get(row, ("`country`: unseen category (private)",)) for row in served}
+    assert {each for each in served.values() if isinstance(each, tuple)} == refused
+    assert [answer.status_code for answer in answers] == [200, 422, 422, 400, 400, 422, 200, 200, 422, 422]
+    told = "".join(answer.text for answer in answers)
+    assert "Ruritania" not in told + caplog.text
+    assert "77000" not in told + caplog.text
+    scored = (row for row in answers[0].json()["rows"] if row["status"] == "scored")
+    values = {r["value"] for row in scored for r in row["reasons"] if r["feature"] == "items"}
+    assert values == {"(private)"}
+
+
+def test_decimals_keep_their_digits_as_in_a_run(tmp_path: Path) -> None:
+    """A decimal is text or a number in a request, and text in an answer."""
+    spec = SPEC.replace("table: payments", "table: priced").replace(
+        "model: card", "decide: {due: amount * 2, decision: amount > 20.05}\nmodel: card"
+    )
+    changes = [
+        "create table priced as select * replace (cast(amount as decimal(12, 2)) as amount) from payments",
+        "update priced set amount = -0.01 where payment_id % 60 = 7",
+    ]
+    place = make_served_place(tmp_path, "duckdb", spec, changes, source="duckdb")
+    rows, run = read_shop(place), find_run_outcomes(place, "score, due, decision")
+    amounts = read_amounts(place)
+    with client_of(serve_pipeline(place)) as client:
+        as_numbers = find_served_outcomes(client, [row | {"amount": float(amounts[row["payment_id"]])} for row in rows])
+        as_text = find_served_outcomes(client, [row | {"amount": str(amounts[row["payment_id"]])} for row in rows])
+        odd = client.post("/pipelines/card-risk/score", json={"rows": [rows[0] | {"amount": "1e-999999999"}]})
+
+    assert as_numbers == as_text == {key: _write_decimals(each) for key, each in run.items()}
+    assert odd.status_code == 400
+
+
+def _write_decimals(outputs: Any) -> Any:
+    return outputs if isinstance(outputs, tuple) else outputs | {"due": str(outputs["due"])}
+
+
+def read_amounts(place: Place) -> dict[int, Decimal]:
+    with place.shop.reading() as connection:
+        return {row[0]: row[1] for row in connection.execute(sa.text("select payment_id, amount from priced"))}
+
+
+COMPOSED = FEATURES.replace("key: [payment_id]", "key: [payment_id, country]")
+
+
+def test_a_refused_row_is_found_by_a_key_of_two_columns(tmp_path: Path) -> None:
+    """Refusals name the columns of a key in alphabetical order, and the spec may have another one."""
+    place = make_served_place(tmp_path, spec=COMPOSED)
+    with client_of(serve_pipeline(place)) as client:
+        served = find_served_outcomes(client, ROWS)
+
+    assert [isinstance(each, tuple) for each in served.values()] == [False, True, True, False]
+
+
+def test_reasons_are_those_of_the_version_that_scored(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path)
+    served = serve_pipeline(place)
+    [scored] = served.ready.score_together([RequestRows("one", served.ready.columns["payments"].make_table(ROWS), {})])
+    assert isinstance(scored, ScoredRequest)
+    before = find_top_reasons(served.pipeline, scored, NO_MASKING)
+    train_model(tmp_path / "models", rounds=9)
+
+    assert served.take_models()
+    assert find_top_reasons(served.pipeline, scored, NO_MASKING) == before
+
+
+def test_text_and_lengths_that_cannot_be_read_are_refused(client: TestClient) -> None:
+    json_type = {"content-type": "application/json"}
+    surrogate = json.dumps({"dataframe_records": [ROWS[0] | {"country": "\ud800"}]})
+    answers = [client.post("/invocations", content=surrogate, headers=json_type)]
+    for length in ("²".encode("latin-1"), b"9" * 5000, b"-1"):
+        headers = {b"inference-header-content-length": length}
+        answers.append(client.post("/v2/models/card-risk/infer", content=b"{}", headers=headers))
+
+    assert [answer.status_code for answer in answers] == [400] * 4

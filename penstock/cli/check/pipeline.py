@@ -63,6 +63,7 @@ def check_pipeline(
         trial = Trial(spec, MaskingPolicy(spec.private_columns), report)
         check = _Check(spec, settings, connect, report, interval, trial)
         check.check_privacy()
+        check.check_serving()
         check.check_destination()
         check.check_seal()
         check.check_targets()
@@ -105,6 +106,16 @@ class _Check:
             hidden = make_masking(self.pipeline, self.settings).columns
             if hidden:
                 self.report.ok("private", f"{', '.join(sorted(hidden))} are never shown")
+
+    def check_serving(self) -> None:
+        """Check that requests can be scored, where the spec has `serve`."""
+        from penstock.serving.served_pipeline import refuse_unservable
+
+        if self.pipeline.serve is None:
+            return
+        with self.report.about("serve"):
+            refuse_unservable(self.pipeline)
+            self.report.ok("serve", "its row expectations can be judged within a request")
 
     def check_seal(self) -> None:
         """Check that rows can be sealed, under a key that the rows before had."""

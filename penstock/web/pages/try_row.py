@@ -138,7 +138,7 @@ def _try(pipeline: Pipeline, scorer: Scorer, fields: list[Field]) -> Tried:
 
 
 def _explain(pipeline: Pipeline, scorer: Scorer, scored: ScoredRequest) -> tuple[ShownReason, ...]:
-    [found] = find_top_reasons(pipeline, scorer, scored)
+    [found] = find_top_reasons(pipeline, scored, scorer.options.masking)
     known = [each for each in found if each["contribution"] is not None]
     longest = max((abs(each["contribution"]) for each in known), default=0.0) or 1.0
     return tuple(
