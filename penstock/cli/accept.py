@@ -32,7 +32,7 @@ def accept_halted(
     Only gates of the audit can be overruled. A run that failed, or whose rows were not all scored, is refused.
     """
     from penstock.run_types import interval_label
-    from penstock.upkeep.acceptance import accept_run, list_overruled, plan_acceptance
+    from penstock.upkeep.acceptance import accept_run, describe_left_halted, list_overruled, plan_acceptance
     from penstock.upkeep.live_changes import compare_live
 
     require_reason(reason, dry_run, as_json)
@@ -54,24 +54,10 @@ def accept_halted(
     instead = instead or (f", in place of {plural(len(move.replaced), 'run')}" if move.replaced else "")
     table = run.destination_table
     console().print(f"accepted: {scores} of {run.pipeline} {interval} are in `{table}`{instead}", markup=False)
-    _name_challengers(database, run)
+    if left := describe_left_halted(database, run):
+        console().print(left, markup=False, soft_wrap=True)
     _announce(settings, database, run, f"{scores} published: {by} accepted the halted run: {reason.strip()}")
     deliver_moves(settings, [(database, run.pipeline)])
-
-
-def _name_challengers(database: "Database", run: "RunRecord") -> None:
-    """Say which challengers' runs ended with the accepted run, and what scores the interval with them again."""
-    from penstock.interval import iso
-    from penstock.ledger.challengers import find_challengers
-
-    ended = [each for each in find_challengers(database, run.run_id) if each.state == "halted"]
-    if not ended:
-        return
-    models = ", ".join(f"{each.model} (run {each.run_id[:8]})" for each in ended)
-    span = f" --start {iso(run.interval.start)} --end {iso(run.interval.end)}" if run.interval else ""
-    command = f"`penstock run {run.pipeline} --restate{span}`"
-    again = f"{command} scores the interval with them again, once no gate halts it"
-    console().print(f"still halted: {models}, whose scores nobody has judged. {again}", markup=False, soft_wrap=True)
 
 
 def _announce(settings: "Settings", database: "Database", run: "RunRecord", message: str) -> None:

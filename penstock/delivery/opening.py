@@ -1,19 +1,78 @@
 """Open the targets of a pipeline, with their addresses and secrets from the connections that the spec names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from penstock.database.connections import Database
 from penstock.delivery.deliver import Courier, Delivered
 from penstock.delivery.http import HttpTarget
-from penstock.errors import AddressRefused, NoTarget, NotLive, SettingsError
+from penstock.errors import AddressRefused, NoTarget, NotLive, PenstockError, SettingsError
 from penstock.ledger.deliveries import Outbox, find_change, record_failure
 from penstock.ledger.destinations import destination_name
 from penstock.ledger.reader import RunRecord
-from penstock.privacy.masking import MaskingPolicy
+from penstock.privacy.masking import MaskingPolicy, make_masking
+from penstock.settings import Settings
 from penstock.spec.deliver import HttpDelivery
 from penstock.spec.pipeline import Pipeline
 
 SHORTEST_SECRET = 16
+
+
+@dataclass(frozen=True)
+class DeliveryNote:
+    """What to say about one target after its deliveries."""
+
+    text: str
+    is_complete: bool
+    """Whether the target has all that is live."""
+
+
+def deliver_live(
+    database: Database, pipeline: Pipeline, read_value: Callable[[str], str], settings: Settings
+) -> Iterator[DeliveryNote]:
+    """Deliver what is live to all targets, and say how it went. One that fails is left to the next run.
+
+    Args:
+        read_value: Returns the value of a named connection.
+    """
+    for found in deliver_to_each(database, pipeline, read_value, settings):
+        if isinstance(found, str) or not found.is_complete:
+            text = found if isinstance(found, str) else found.describe()
+            yield DeliveryNote(f"{text}; the next run tries again", is_complete=False)
+        elif found.intervals:
+            yield DeliveryNote(found.describe(), is_complete=True)
+
+
+def deliver_to_each(
+    database: Database,
+    pipeline: Pipeline,
+    read_value: Callable[[str], str],
+    settings: Settings,
+    target: str | None = None,
+    run: RunRecord | None = None,
+    *,
+    again: bool = False,
+) -> Iterator[Delivered | str]:
+    """Deliver to the targets of a pipeline, one after another. Yield what was done, or why nothing was.
+
+    Args:
+        read_value: Returns the value of a named connection.
+        target: Only this one.
+        run: Only the interval of this run.
+        again: All rows of the run.
+
+    Raises:
+        NoTarget: the spec has no such target.
+        NotLive: `again`, and the run is not live.
+    """
+    given = (read_value, make_masking(pipeline, settings), settings.statement_seconds)
+    for name in [target] if target else [each.name for each in pipeline.deliver]:
+        try:
+            yield deliver_to(database, pipeline, name, *given, run, again=again)
+        except (NoTarget, NotLive):
+            raise
+        except PenstockError as error:
+            yield f"`{name}`: {error}"
 
 
 def deliver_to(

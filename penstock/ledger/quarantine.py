@@ -104,6 +104,18 @@ def quarantined_rows(
     return _fetch(database, _select().where(*conditions).order_by(*newest, *_PLACE).limit(limit))
 
 
+def newest_rows(database: Database, run_ids: Sequence[str], limit: int) -> list[QuarantinedRow]:
+    """Return refused rows of runs that stand in the order of their intervals, those of the newest interval first."""
+    found: list[QuarantinedRow] = []
+    for end in range(len(run_ids), 0, -500):
+        mine = quarantine.c.run_id.in_(run_ids[max(end - 500, 0) : end])
+        query = _select().where(mine).order_by(runs.c.interval_start.desc(), runs.c.run_id, *_PLACE)
+        found += _fetch(database, query.limit(limit - len(found)))
+        if len(found) == limit:
+            break
+    return found
+
+
 def refusals_of(database: Database, pipeline: str, parts: Sequence[str]) -> list[QuarantinedRow]:
     """Return the refused rows of a pipeline whose key contains one of the texts, newest runs first."""
     if not has_ledger(database):

@@ -171,9 +171,13 @@ def read_runs(connection: sa.Connection, query: sa.Select[Any]) -> list[RunRecor
 
 
 def list_runs(
-    database: Database, pipeline: str | None = None, limit: int = 50, states: Sequence[str] = ()
+    database: Database,
+    pipeline: str | None = None,
+    limit: int = 50,
+    states: Sequence[str] = (),
+    variant: str | None = None,
 ) -> list[RunRecord]:
-    """Return the newest runs first."""
+    """Return the newest runs first, of all variants or of one."""
     if not has_ledger(database):
         return []
     query = select_runs().order_by(runs.c.started_at.desc(), runs.c.interval_start.desc()).limit(limit)
@@ -181,6 +185,8 @@ def list_runs(
         query = query.where(runs.c.pipeline == pipeline)
     if states:
         query = query.where(runs.c.state.in_(states))
+    if variant is not None:
+        query = query.where(runs.c.variant == variant)
     return fetch_runs(database, query)
 
 
@@ -246,17 +252,23 @@ def touching(query: sa.Select[Any], start: datetime | None, end: datetime | None
 
 
 def list_published(
-    database: Database, pipeline: str, start: datetime | None = None, end: datetime | None = None
+    database: Database,
+    pipeline: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    newest: int | None = None,
 ) -> list[RunRecord]:
     """Return a pipeline's published runs, whatever their destination, the oldest interval first.
 
     Args:
         start, end: Take only intervals that touch `[start, end)`.
+        newest: Take only as many, those of the newest intervals.
     """
     if not has_ledger(database):
         return []
     query = select_runs().where(runs.c.pipeline == pipeline, runs.c.state == "published", runs.c.variant == LIVE)
-    return fetch_runs(database, touching(query, start, end).order_by(runs.c.interval_start))
+    query = touching(query, start, end).order_by(runs.c.interval_start.desc(), runs.c.started_at.desc())
+    return fetch_runs(database, query if newest is None else query.limit(newest))[::-1]
 
 
 def find_published(database: Database, pipeline: Pipeline, key: str) -> RunRecord:

@@ -4,9 +4,11 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.errors import AcceptRefused
+from penstock.interval import iso
 from penstock.ledger.acceptance import require_acceptable
+from penstock.ledger.challengers import find_challengers
 from penstock.ledger.pointer_moves import PointerMove, plan_move, publish_again
-from penstock.ledger.reader import validations_of
+from penstock.ledger.reader import RunRecord, validations_of
 from penstock.run.doubled_keys import list_doubled_keys, with_keys
 from penstock.run_types import Verdict
 from penstock.upkeep.live_changes import find_history, read_key, require_rows
@@ -26,6 +28,21 @@ def plan_acceptance(database: Database, run_id: str) -> PointerMove:
 def list_overruled(database: Database, run_id: str) -> list[str]:
     """Return one line for each gate of the audit that halted the run."""
     return list(Verdict(tuple(validations_of(database, run_id))).halts)
+
+
+def describe_left_halted(database: Database, run: RunRecord) -> str:
+    """Say which challengers' runs ended with an accepted run, and what scores the interval with them again.
+
+    Empty: there are none.
+    """
+    ended = [each for each in find_challengers(database, run.run_id) if each.state == "halted"]
+    if not ended:
+        return ""
+    models = ", ".join(f"{each.model} (run {each.run_id[:8]})" for each in ended)
+    span = f" --start {iso(run.interval.start)} --end {iso(run.interval.end)}" if run.interval else ""
+    command = f"`penstock run {run.pipeline} --restate{span}`"
+    again = f"{command} scores the interval with them again, once no gate halts it"
+    return f"still halted: {models}, whose scores nobody has judged. {again}"
 
 
 def accept_run(database: Database, run_id: str, by: str, reason: str) -> PointerMove:

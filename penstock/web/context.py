@@ -3,17 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 
 from penstock.access.token_file import TokenFile
 from penstock.database.connections import Connector, Database
-from penstock.errors import DatabaseLocked, PipelineNotFound, RunNotFound, SpecError
+from penstock.errors import DatabaseLocked, PipelineNotFound, RunNotFound, SpecError, TransientError
 from penstock.ledger.known_ledgers import refuse_lost
 from penstock.ledger.reader import RunRecord, find_run
 from penstock.models.registry import Registry
+from penstock.privacy.masking import make_masking
+from penstock.run.partition_options import PartitionOptions
+from penstock.serving.released import release_files, released
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
@@ -49,6 +52,7 @@ class WebContext:
     served: dict[str, ServedPipeline] = field(default_factory=dict, init=False, repr=False)
     """By name: pipelines whose models are open, because a row of them was tried."""
     _locks: dict[str, Lock] = field(default_factory=dict, init=False, repr=False)
+    _serving: dict[str, Lock] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def zone(self) -> str:
@@ -104,29 +108,39 @@ class WebContext:
         if not lock.acquire(timeout=BUSY_SECONDS):
             raise DatabaseLocked(name, "another page reads it")
         try:
-            _wait_for_file(database)
-            refuse_lost(database, self.settings.home)
-            yield database
+            with released(database):
+                _wait_for_file(database)
+                refuse_lost(database, self.settings.home)
+                yield database
         finally:
-            database.engine.dispose()
             lock.release()
+
+    def serve(self, pipeline: Pipeline) -> ServedPipeline:
+        """Return the pipeline with the models that its aliases name now. They stay open for the next time.
+
+        Raises:
+            DatabaseLocked: another process has a file open.
+        """
+        with self._serving.setdefault(pipeline.name, Lock()):
+            served = self.served.get(pipeline.name)
+            if served is None or served.pipeline.fingerprint != pipeline.fingerprint:
+                options = PartitionOptions(make_masking(pipeline, self.settings), self.settings.statement_seconds)
+                served = ServedPipeline(pipeline, self.connect, self.registry, options)
+                self.served[pipeline.name] = served
+            if served.scorer is None:  # the types of its columns are read: wait for a file that a run has open
+                with self.open_of(pipeline):
+                    served.take_models()
+            else:
+                served.take_models()
+        if served.scorer is None and isinstance(served.error, TransientError):
+            raise served.error
+        return served
 
     @contextmanager
     def open_sources(self) -> Iterator[Connector]:
         """Yield what opens sources. Files that one process at a time can open are closed at the end."""
-        opened: list[Database] = []
-
-        def connect(name: str) -> Database:
-            database = self.connect(name)
-            opened.append(database)
-            return database
-
-        try:
-            yield replace(self.connect, open=connect)
-        finally:
-            for database in opened:
-                if database.sql.one_process:
-                    database.engine.dispose()
+        with release_files(self.connect) as connect:
+            yield connect
 
     @contextmanager
     def open_of(self, pipeline: Pipeline) -> Iterator[Database]:

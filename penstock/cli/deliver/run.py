@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli.arguments import RunId
-from penstock.cli.deliver.targets import deliver_pipeline
+from penstock.cli.deliver.targets import value_reader
 from penstock.cli.opening import locate_run, open_pipeline, open_settings
 from penstock.cli.output import console
 from penstock.errors import DeliveryFailed, NoTarget
@@ -24,13 +24,15 @@ def deliver_run(
 
     The interval of a run that was withdrawn or replaced is delivered too, as it is now.
     """
+    from penstock.delivery.opening import deliver_to_each
+
     settings = open_settings()
     database, run = locate_run(settings, run_id)
     pipeline = open_pipeline(run.pipeline, settings)
     if not pipeline.deliver:
         raise NoTarget(pipeline.name, "", ())
     failures = []
-    for found in deliver_pipeline(settings, database, pipeline, target, run, again=again):
+    for found in deliver_to_each(database, pipeline, value_reader(settings), settings, target, run, again=again):
         if isinstance(found, str):
             failures.append(found)
         else:

@@ -16,7 +16,7 @@ from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.database.connections import Database
-    from penstock.monitor.agreement import DecisionAgreement, RankAgreement, ScoreAgreement
+    from penstock.monitor.agreement import DecisionAgreement, ScoreAgreement
     from penstock.report.comparison import Comparison
     from penstock.report.labelled_rows import LabelledAgreement
     from penstock.report.paired_rows import PairedRows, PairRows
@@ -113,16 +113,19 @@ def _check_file(option: str, file: Path | None, formats: Sequence[str]) -> None:
 
 
 def _print_comparison(comparison: "Comparison", zone: str) -> None:
+    from penstock.report.comparison_text import describe_labelled, describe_left_out, describe_ranks
+
     out = console()
     paired = comparison.paired
     out.print(f"{comparison.pipeline}: A is {paired.a.name}, B is {paired.b.name}", style="bold", markup=False)
     _print_pairs(comparison.pairs)
-    for line in _describe_left_out(comparison):
+    for line in describe_left_out(comparison):
         out.print(line, markup=False)
     _print_scores(comparison.scores)
     for ranks in comparison.ranks:
-        out.print(_describe_ranks(ranks), markup=False)
+        out.print(describe_ranks(ranks), markup=False)
     if comparison.labelled:
+        out.print(f"{describe_labelled(comparison.labelled)}:", markup=False)
         _print_labelled(comparison.labelled)
         if pruned := comparison.labelled.pruned:
             out.print(pruned.describe(zone), style="yellow", markup=False, soft_wrap=True)
@@ -144,23 +147,6 @@ def _print_pairs(pairs: "Sequence[PairRows]") -> None:
     console().print(table)
     if len(pairs) > SHOWN_INTERVALS:
         console().print(describe_cut(SHOWN_INTERVALS, len(pairs), "interval", more="`--json` has all"), markup=False)
-
-
-def _describe_left_out(comparison: "Comparison") -> list[str]:
-    """Say what has no counterpart, and so is in no figure."""
-    paired, columns = comparison.paired, comparison.columns
-    lines = []
-    for side, only in ((paired.a, paired.only_a), (paired.b, paired.only_b)):
-        if only:
-            lines.append(f"{plural(len(only), 'more interval')} of {side.name} without a counterpart")
-        if side.pruned:
-            lines.append(f"the rows of {side.name} were pruned in {plural(len(side.pruned), 'interval')}")
-    if paired.same:
-        lines.append(f"{plural(len(paired.same), 'interval')} left out, since both names stand for the same run")
-    for name, only_there in (("A", columns.only_a), ("B", columns.only_b)):
-        if only_there:
-            lines.append(f"only {name} has values of {', '.join(f'`{column}`' for column in only_there)}")
-    return lines
 
 
 def _print_scores(scores: "Sequence[ScoreAgreement]") -> None:
@@ -193,8 +179,6 @@ def _print_deciles(score: "ScoreAgreement") -> None:
 
 
 def _print_labelled(labelled: "LabelledAgreement") -> None:
-    share = f"{labelled.judged:,} of {plural(labelled.rows, 'row')}"
-    console().print(f"`{labelled.column}` by the labels of the same rows, {share}:", markup=False)
     numbers = ("A", "95 % of A", "B", "95 % of B")
     table = make_table("metric", *numbers, right=numbers)
     for name, a in labelled.metrics_a.items():
@@ -202,17 +186,6 @@ def _print_labelled(labelled: "LabelledAgreement") -> None:
             table.add_row(name, f"{a.value:.4f}", a.describe_range(), f"{b.value:.4f}", b.describe_range())
     if table.rows:
         console().print(table)
-
-
-def _describe_ranks(ranks: "RankAgreement") -> str:
-    named = " and ".join(f"`{name}`" for name in ranks.group)
-    if ranks.missing:
-        return f"`{ranks.column}` ranks the rows of {named}; with that in `keep`, the places in later runs are compared"
-    if not ranks.groups or ranks.mean_change is None:
-        return f"`{ranks.column}` ranks the rows of {named}, and no group has two rows in both"
-    share = ranks.same_first / ranks.groups
-    first = f"{share:.1%} of {plural(ranks.groups, 'group')} have the same first row"
-    return f"`{ranks.column}` ranks the rows of {named}: {first}, and a row moves by {ranks.mean_change:.2f} places"
 
 
 def _print_decision(decision: "DecisionAgreement") -> None:

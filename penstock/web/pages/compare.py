@@ -14,8 +14,9 @@ from penstock.ledger.reader import list_runs
 from penstock.models.compared import find_groups, measure_sides
 from penstock.monitor.agreement import DecisionAgreement, ScoreAgreement
 from penstock.privacy.masking import make_masking
-from penstock.report.blocks import Alert, Block, Column, Inline, Items, RunName, Section, Table
+from penstock.report.blocks import Alert, Block, Column, Inline, Items, Paragraph, RunName, Section, Table
 from penstock.report.comparison import Comparison, compare_rows, read_comparison
+from penstock.report.comparison_text import describe_labelled, describe_left_out, describe_ranks
 from penstock.report.flips import KEY
 from penstock.report.labelled_rows import LabelledAgreement
 from penstock.spec.pipeline import Pipeline
@@ -63,22 +64,34 @@ def _compare(context: WebContext, database: Database, pipeline: Pipeline, a: str
         problem = f"Labels are left out: {error}"
     with database.reading_together():
         found = read_comparison(rows, pipeline, make_masking(pipeline, context.settings), labelled)
-    return list(_lay_out(found, problem))
+    return _lay_out(found, problem, pipeline.timezone)
 
 
-def _lay_out(found: Comparison, problem: str) -> list[Section]:
+def _lay_out(found: Comparison, problem: str, zone: str) -> list[Section]:
     paired = found.paired
     title = f"{found.pipeline}: A is {paired.a.name}, B is {paired.b.name}"
-    head: list[Block] = [_list_pairs(found), *([Alert(problem)] if problem else [])]
-    sections = [Section((title,), head)]
+    head: list[Block] = [_list_pairs(found), *_list_lines(describe_left_out(found))]
+    sections = [Section((title,), [*head, *([Alert(problem)] if problem else [])])]
     if found.scores:
-        sections.append(Section(("Scores",), [_list_scores(found.scores)]))
+        ranks = _list_lines([describe_ranks(each) for each in found.ranks])
+        sections.append(Section(("Scores",), [_list_scores(found.scores), *ranks]))
     if found.labelled:
-        sections.append(Section(("By the labels of the same rows",), [_list_metrics(found.labelled)]))
+        sections.append(_lay_labelled(found.labelled, zone))
     sections += [_lay_decision(decision) for decision in found.decisions]
     if found.first_flips and found.decisions:
         sections.append(Section((f"The first of {plural(found.flips, 'flip')}",), [_list_flips(found)]))
     return sections
+
+
+def _lay_labelled(labelled: LabelledAgreement, zone: str) -> Section:
+    blocks: list[Block] = [Paragraph((describe_labelled(labelled),)), _list_metrics(labelled)]
+    if labelled.pruned:
+        blocks.append(Alert(labelled.pruned.describe(zone)))
+    return Section(("By the labels of the same rows",), blocks)
+
+
+def _list_lines(lines: Sequence[str]) -> list[Block]:
+    return [Items([(line,) for line in lines])] if lines else []
 
 
 def _list_pairs(found: Comparison) -> Table:
@@ -111,8 +124,7 @@ def _list_metrics(labelled: LabelledAgreement) -> Table:
     for name, a in labelled.metrics_a.items():
         b = labelled.metrics_b.get(name)
         if b is not None:
-            ranges = [f"{each.low:.4f} to {each.high:.4f}" for each in (a, b)]
-            rows.append([name, f"{a.value:.4f}", ranges[0], f"{b.value:.4f}", ranges[1]])
+            rows.append([name, f"{a.value:.4f}", a.describe_range(), f"{b.value:.4f}", b.describe_range()])
     return Table(columns, rows)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.errors import DatabaseLocked, NoPromotion, PenstockError
 from penstock.ledger.promotions import PromotionRecord, list_promotions
 from penstock.models.aliases import AliasMove
 from penstock.models.manifest import Manifest
 from penstock.promotion.advance import Caller, Outcome, Promoter
 from penstock.promotion.decision import Answer
 from penstock.promotion.evidence import EvidenceReader
-from penstock.promotion.specs import PromotingPipelines, group_by_model
+from penstock.promotion.specs import PromotingPipelines, find_promoting, group_by_model
 from penstock.web.context import WebContext
 from penstock.web.pages.answers import PageError, go, require_role, show
 from penstock.web.prefect import end_form
@@ -42,12 +43,21 @@ class VersionRow:
 
 def list_models(context: WebContext, request: Request) -> Response:
     """Show all models, their versions by alias, and which ones wait for an answer."""
-    registry, promoting = context.registry, _find_promoting(context)
+    registry, (sound, broken) = context.registry, context.load_all()
     models = [(name, registry.aliases(name), registry.versions(name)) for name in registry.names()]
-    waiting = {}
+    waiting: dict[str, list[Question]] = {}
+    unread: list[tuple[str, str]] = []
     for name, _, _ in models:
-        waiting[name] = [each for each in _read_questions(context, promoting.get(name)) if each.record.is_open]
-    return show(context, request, "models.html", {"models": models, "waiting": waiting})
+        try:
+            promoting = group_by_model(each for each in sound if each.model and each.model.name == name).get(name)
+            waiting[name] = [each for each in _read_questions(context, promoting) if each.record.is_open]
+        except DatabaseLocked:
+            raise
+        except PenstockError as error:  # the other models are shown
+            waiting[name] = []
+            unread.append((name, str(error)))
+    facts = {"models": models, "waiting": waiting, "broken": broken, "unread": unread}
+    return show(context, request, "models.html", facts)
 
 
 def show_model(context: WebContext, request: Request) -> Response:
@@ -61,7 +71,7 @@ def show_model(context: WebContext, request: Request) -> Response:
     manifests = [registry.manifest(name, version) for version in reversed(registry.versions(name))]
     versions = [VersionRow(each, tuple(sorted(named.get(each.version, ())))) for each in manifests]
     moves: list[AliasMove] = list(reversed(registry.alias_history(name)))
-    questions = _read_questions(context, _find_promoting(context).get(name))
+    questions = _read_questions(context, _find_promoting(context, name))
     facts = {"name": name, "versions": versions, "moves": moves, "questions": questions}
     return show(context, request, "model.html", facts)
 
@@ -90,18 +100,28 @@ def answer(context: WebContext, request: Request, form: Mapping[str, str]) -> Re
 
 
 def _advance(context: WebContext, name: str, caller: Caller) -> Outcome:
-    promoting = _find_promoting(context)[name]
+    promoting = find_promoting(context.settings.pipelines, name)
     with context.open(promoting.home), context.open_sources() as connect:
         reader = EvidenceReader(promoting, context.settings, connect, context.registry)
         return Promoter(reader).advance(caller)
 
 
-def _find_promoting(context: WebContext) -> dict[str, PromotingPipelines]:
-    return group_by_model(context.load_all()[0])
+def _find_promoting(context: WebContext, name: str) -> PromotingPipelines | None:
+    """Return the pipelines that promote a model. None: there are none.
+
+    Raises:
+        PromotionsDiffer: two of them say different things about the alias.
+        SpecError: a file cannot be read, so that nobody knows whether its requirements are met.
+    """
+    try:
+        return find_promoting(context.settings.pipelines, name)
+    except NoPromotion:
+        return None
 
 
 def _find_open(context: WebContext, name: str) -> Question:
-    found = next((each for each in _read_questions(context, _find_promoting(context).get(name)) if _waits(each)), None)
+    questions = _read_questions(context, _find_promoting(context, name))
+    found = next((each for each in questions if _waits(each)), None)
     if found is None:
         raise PageError(404, "Nothing to answer", f"No question about {name} waits for an answer.")
     return found

@@ -11,15 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.database.connections import Database
-from penstock.errors import PenstockError, TransientError
 from penstock.interval import Grain
 from penstock.ledger.destinations import LIVE
-from penstock.ledger.reader import RunRecord, list_runs
+from penstock.ledger.reader import RunRecord, list_published, list_runs
 from penstock.report.calendar import IntervalStanding, Standing, read_calendar, worst
 from penstock.report.document import shift_between
 from penstock.report.status import PipelineStatus, read_status
 from penstock.report.status_sections import build_status
 from penstock.spec.pipeline import Pipeline
+from penstock.web.all_pipelines import read_all
 from penstock.web.context import WebContext
 from penstock.web.pages.answers import PageError, show
 from penstock.web.prefect import read_states
@@ -37,11 +37,11 @@ class PipelineRow:
     last: RunRecord | None
     """The newest run, however it ended."""
     shifts: tuple[float, ...]
-    """PSI of the scores of each published run to those of the one before, the oldest first."""
+    """PSI of the scores of each published run to those of the interval before, the oldest first."""
 
     @property
     def shift_words(self) -> str:
-        return f"PSI from run to run, the newest last: {_list(self.shifts)}"
+        return f"PSI from interval to interval, the newest last: {_list(self.shifts)}"
 
     @property
     def metric_values(self) -> tuple[float, ...]:
@@ -77,32 +77,22 @@ class Cell:
 def list_pipelines(context: WebContext, request: Request) -> Response:
     """Show all pipelines: freshness, last run, drift and performance."""
     now = context.now()
-    sound, broken = context.load_all()
-    states = read_states(context.prefect_api, sound)
-    rows: list[PipelineRow] = []
-    unread: list[tuple[str, str]] = []
-    for name in dict.fromkeys(pipeline.destination.connection for pipeline in sound):
-        mine = [pipeline for pipeline in sound if pipeline.destination.connection == name]
-        try:
-            with context.open(name) as database:
-                for pipeline in mine:
-                    status = read_status(database, pipeline, now, context.zone, states.get(pipeline.name))
-                    rows.append(_make_row(database, pipeline, status))
-        except TransientError:
-            raise
-        except PenstockError as error:
-            unread += [(pipeline.name, str(error)) for pipeline in mine]
-    rows.sort(key=lambda row: row.status.pipeline)
-    sections = build_status([row.status for row in rows], now, context.zone)[1:]
-    facts = {"rows": rows, "sections": sections, "broken": broken, "unread": unread, "now": now}
+    states = read_states(context.prefect_api, context.load_all()[0])
+
+    def read(database: Database, pipeline: Pipeline) -> PipelineRow:
+        status = read_status(database, pipeline, now, context.zone, states.get(pipeline.name))
+        return _make_row(database, pipeline, status)
+
+    found = read_all(context, read)
+    sections = build_status([row.status for row in found.rows], now, context.zone)[1:]
+    facts = {"rows": found.rows, "sections": sections, "broken": found.broken, "unread": found.unread, "now": now}
     return show(context, request, "pipelines.html", facts)
 
 
 def _make_row(database: Database, pipeline: Pipeline, status: PipelineStatus) -> PipelineRow:
-    newest = [run for run in list_runs(database, pipeline.name, limit=RUNS) if run.variant == LIVE]
-    published = list_runs(database, pipeline.name, limit=RUNS, states=("published",))
-    live = [run for run in reversed(published) if run.variant == LIVE and run.score_quantiles]
-    shifts = (shift_between(run, before) for before, run in pairwise(live))
+    newest = list_runs(database, pipeline.name, limit=1, variant=LIVE)
+    published = list_published(database, pipeline.name, newest=RUNS)
+    shifts = (shift_between(run, before) for before, run in pairwise(r for r in published if r.score_quantiles))
     return PipelineRow(status, next(iter(newest), None), tuple(shift.psi for shift in shifts if shift))
 
 

@@ -8,9 +8,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from penstock.ledger.quarantine import QuarantinedRow, ReasonCount, count_reasons, quarantined_rows, standing_runs
+from penstock.database.connections import Database
+from penstock.ledger.quarantine import QuarantinedRow, ReasonCount, count_reasons, newest_rows, standing_runs
 from penstock.ledger.releases import pending_releases
+from penstock.spec.pipeline import Pipeline
 from penstock.upkeep.quarantine_release import Choice, Selected, release_selected, select_rows
+from penstock.web.all_pipelines import ReadPipelines, read_all
 from penstock.web.context import WebContext
 from penstock.web.pages.answers import PageError, go, require_role, show
 
@@ -33,17 +36,27 @@ class Refusals:
 def list_refusals(context: WebContext, request: Request) -> Response:
     """Show the refused rows of one pipeline, or the reasons of all."""
     name = request.query_params.get("pipeline", "")
-    pipelines = [context.load(name)] if name else context.load_all()[0]
-    found: list[Refusals] = []
-    for pipeline in pipelines:
+    if name:
+        pipeline = context.load(name)
         with context.open_of(pipeline) as database:
-            reasons = count_reasons(database, standing_runs(database, pipeline.name))
-            rows = quarantined_rows(database, pipeline.name, limit=SHOWN_ROWS) if name else []
-            waiting = sum(pending_releases(database, pipeline.name).values())
-        if reasons or name:
-            found.append(Refusals(pipeline.name, tuple(reasons), tuple(rows), waiting))
-    facts = {"found": found, "name": name, "shown": SHOWN_ROWS, "fields": _list_fields}
-    return show(context, request, "quarantine.html", facts)
+            found = ReadPipelines([_read_refusals(database, pipeline, SHOWN_ROWS)])
+    else:
+        found = read_all(context, lambda database, pipeline: _read_refusals(database, pipeline, 0))
+    rows = [each for each in found.rows if each.reasons or name]
+    facts = {"found": rows, "broken": found.broken, "unread": found.unread}
+    return show(
+        context, request, "quarantine.html", facts | {"name": name, "shown": SHOWN_ROWS, "fields": _list_fields}
+    )
+
+
+def _read_refusals(database: Database, pipeline: Pipeline, rows: int) -> Refusals:
+    standing = standing_runs(database, pipeline.name)
+    return Refusals(
+        pipeline.name,
+        tuple(count_reasons(database, standing)),
+        tuple(newest_rows(database, standing, rows)) if rows else (),
+        sum(pending_releases(database, pipeline.name).values()),
+    )
 
 
 def _list_fields(text: str) -> list[tuple[str, Any]]:

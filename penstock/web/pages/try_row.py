@@ -11,8 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.errors import PenstockError, RequestError
-from penstock.privacy.masking import make_masking
-from penstock.run.partition_options import PartitionOptions
 from penstock.serving.bodies import read_rows
 from penstock.serving.scored_request import ScoredRequest
 from penstock.serving.scorer import Scorer
@@ -84,16 +82,12 @@ def _serve(context: WebContext, name: str) -> ServedPipeline:
 
     Raises:
         ServeRefused: a row alone cannot be scored.
+        DatabaseLocked: another process has a file open.
         PageError: its models cannot be opened.
     """
     pipeline = context.load(name)
     refuse_unservable(pipeline)
-    served = context.served.get(name)
-    if served is None or served.pipeline.fingerprint != pipeline.fingerprint:
-        options = PartitionOptions(make_masking(pipeline, context.settings), context.settings.statement_seconds)
-        served = ServedPipeline(pipeline, context.connect, context.registry, options)
-        context.served[name] = served
-    served.take_models()
+    served = context.serve(pipeline)
     if served.scorer is None:
         raise PageError(409, "This pipeline cannot be tried", served.problem)
     return served
