@@ -25,9 +25,11 @@ from tests.changing_place import ChangingPlace, end_of, keys
 from tests.conftest import DIALECTS
 from tests.driver import Driver
 from tests.integration.test_accept import GATES
+from tests.integration.test_delivery import DELIVER
 from tests.integration.test_reasons import REASONS
 from tests.promotions import NOW as ASKED
 from tests.promotions import make_promoting_shop
+from tests.receivers import receiving
 from tests.shop import COUNTRIES, SPEC, Place
 from tests.unit.web.conftest import MakeBrowser, make_browser, words_of
 
@@ -62,6 +64,22 @@ def test_a_halted_run_is_accepted_by_an_operator_once(changing_place: ChangingPl
     place.verify()
 
 
+def test_an_accepted_run_is_delivered(changing_place: ChangingPlace, make_browser: MakeBrowser) -> None:
+    place = changing_place
+    with receiving() as receiver:
+        place.use_settings(crm=receiver.url)
+        place.add(GATES + DELIVER)
+        place.run(4)
+        run = next(each for each in list_runs(place.warehouse) if each.state == "halted")
+        browser = make_browser(place.registry, lambda: end_of(4.1))
+        browser.sign_in("operator", "Ada")
+
+        answer = browser.fill_in(f"/runs/{run.run_id}/accept", reason="the sale doubled the amounts")
+
+    assert "`crm`: 4 intervals delivered, 16 rows" in words_of(answer.text)
+    assert len(receiver.rows) == 16
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_refused_rows_are_released_by_an_operator(
     make_place: Callable[..., Place], make_browser: MakeBrowser, dialect: str
@@ -85,6 +103,8 @@ def test_refused_rows_are_released_by_an_operator(
     assert sum(pending_releases(place.warehouse, "card-risk").values()) == 3
     assert {row.state for row in quarantined_rows(place.warehouse, "card-risk")} == {"released"}
     driver.run(end_of(1.2))
+    assert "No rows in quarantine." in browser.words("/quarantine?pipeline=card-risk")
+    assert "payment_id 1 –" not in browser.words("/quarantine?pipeline=card-risk")
     assert browser.words("/pipelines/card-risk?month=2026-01").count("↻ restated") == 1
     assert verify_ledger(place.warehouse) == ()
 
@@ -110,6 +130,29 @@ def test_a_promotion_is_approved_once_by_an_approver(
     assert [by for _, _, by in shop.moves] == ["Ada"]
     assert "looks well" in words_of(answer.text)
     assert "No question about card-risk waits" in browser.words("/models/card-risk/answer", 404)
+
+
+def test_an_alias_does_not_move_while_a_pipeline_cannot_be_read(
+    make_place: Callable[..., Place], make_browser: MakeBrowser
+) -> None:
+    shop = make_promoting_shop(make_place)
+    shop.advance()
+    before = shop.champion
+    browser = make_browser(shop.place.registry, lambda: ASKED + timedelta(minutes=5))
+    browser.sign_in("approver", "Ada")
+    [csrf] = re.findall(r'name="csrf" value="(\w+)"><input type="hidden" name="number"', browser.get(ANSWER))
+    second = shop.place.spec.with_name("second.yaml")
+    second.write_text("name: second\npromotion: {requires: 1}\n")
+
+    answer = browser.send(ANSWER, csrf=csrf, number="1", decision="approve")
+
+    assert answer.status_code == 409
+    assert "second.yaml" in words_of(answer.text)
+    assert shop.champion == before
+    assert shop.states() == ["waiting"]
+    assert "second.yaml" in browser.words(ANSWER, 409)
+    for page in ("/", "/models", "/halted", "/quarantine"):
+        assert "second.yaml" in browser.words(page)
 
 
 def test_champion_and_challenger_are_compared(make_place: Callable[..., Place], make_browser: MakeBrowser) -> None:
@@ -142,6 +185,7 @@ def test_a_promotion_is_declined(make_place: Callable[..., Place], make_browser:
     assert shop.moves == []
 
 
+ANSWER = "/models/card-risk/answer"
 OPEN_FILE = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
 
 
@@ -159,12 +203,14 @@ def test_a_duckdb_file_is_never_kept_open_and_a_busy_one_is_told(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"open\n"  # no page has the file open
-        answer = browser.client.get("/ui/")
+        answer, tried = browser.client.get("/ui/"), browser.client.get("/ui/pipelines/card-risk/try")
         other.communicate(b"")
 
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
     assert "The database is busy" in words_of(answer.text)
+    assert (tried.status_code, "The database is busy" in words_of(tried.text)) == (503, True)
+    assert "amount (number)" in browser.words("/pipelines/card-risk/try")
     assert "✓ published" in browser.words("/")
 
 
