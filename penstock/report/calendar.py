@@ -1,22 +1,27 @@
 """The intervals of a pipeline in a span of time, and how each one stands. Facts, read from the ledger."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Literal
 
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.interval import DataInterval, covers
-from penstock.ledger.destinations import LIVE
+from penstock.interval import DataInterval
+from penstock.ledger.destinations import LIVE, destination_name
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import touching
 from penstock.ledger.tables import runs
-from penstock.spec.pipeline import Pipeline
+from penstock.report.status import is_taken
+from penstock.spec.pipeline import IntervalSpec, Pipeline
 
-Standing = Literal["published", "restated", "halted", "failed", "missing", "running", "withdrawn", "waiting"]
+Standing = Literal[
+    "published", "restated", "halted", "failed", "missing", "running", "withdrawn", "skipped", "waiting"
+]
 STANDINGS: tuple[Standing, ...] = (
     "halted",
     "failed",
@@ -25,11 +30,10 @@ STANDINGS: tuple[Standing, ...] = (
     "withdrawn",
     "restated",
     "published",
+    "skipped",
     "waiting",
 )
 """The worst first: a day of many intervals shows the worst of them."""
-MOST_INTERVALS = 3_000
-"""Intervals of one page: two days of minutes, or four months of hours."""
 
 
 @dataclass(frozen=True)
@@ -56,28 +60,30 @@ def read_calendar(
 ) -> list[IntervalStanding]:
     """Return how the intervals that overlap `[start, end)` stand, the earliest first. Empty for a snapshot.
 
-    An interval is waiting before it is due, and missing after it. It is restated if a live run has replaced
-    another one. At most `MOST_INTERVALS` are returned.
+    An interval is waiting before it is due. After that it is missing, or skipped if `catch_up` leaves it out. It is
+    restated if a live run has replaced another one. Only runs of the pipeline's destination count, as in a plan.
     """
     spec = pipeline.interval
     if spec is None:
         return []
-    intervals = spec.grid.covering(start, end)[:MOST_INTERVALS]
+    intervals = spec.grid.covering(start, end)
     if not intervals:
         return []
-    known = _group(_read_runs(database, pipeline.name, intervals[0].start, intervals[-1].end), intervals)
-    return [_judge(interval, known[interval], interval.end + spec.delay > now, now) for interval in intervals]
+    known = _group(_read_runs(database, pipeline, intervals[0].start, intervals[-1].end), intervals)
+    return [_judge(interval, known.get(interval, ()), spec, now) for interval in intervals]
 
 
-def _read_runs(database: Database, pipeline: str, start: datetime, end: datetime) -> list[_Run]:
+def _read_runs(database: Database, pipeline: Pipeline, start: datetime, end: datetime) -> list[_Run]:
     """Read the runs that readers may see, the oldest first."""
     if not has_ledger(database):
         return []
     columns = [
         runs.c[name] for name in ("run_id", "interval_start", "interval_end", "state", "started_at", "lease_until")
     ]
-    query = touching(sa.select(*columns).where(runs.c.pipeline == pipeline, runs.c.variant == LIVE), start, end)
     with database.reading() as connection:
+        place = destination_name(connection, pipeline.destination)
+        here = (runs.c.destination == place, runs.c.variant == LIVE)
+        query = touching(sa.select(*columns).where(*here), start, end)
         found = connection.execute(query.order_by(runs.c.started_at)).all()
     return [
         _Run(r.run_id, DataInterval(r.interval_start, r.interval_end), r.state, r.started_at, r.lease_until)
@@ -87,28 +93,30 @@ def _read_runs(database: Database, pipeline: str, start: datetime, end: datetime
 
 def _group(found: Iterable[_Run], intervals: Sequence[DataInterval]) -> dict[DataInterval, list[_Run]]:
     """Return the runs that cover each interval. Runs of an earlier grain may cover several."""
-    by_start = {interval.start: interval for interval in intervals}
+    starts = [interval.start for interval in intervals]
     groups: dict[DataInterval, list[_Run]] = defaultdict(list)
     for run in found:
-        own = by_start.get(run.interval.start)
-        if own is not None and own.end == run.interval.end:
-            groups[own].append(run)
-            continue
-        for interval in intervals:
-            if covers(run.interval, interval):
-                groups[interval].append(run)
+        for interval in islice(intervals, bisect_left(starts, run.interval.start), None):
+            if interval.end > run.interval.end:
+                break
+            groups[interval].append(run)
     return groups
 
 
-def _judge(interval: DataInterval, found: Sequence[_Run], is_early: bool, now: datetime) -> IntervalStanding:
+def _judge(interval: DataInterval, found: Sequence[_Run], spec: IntervalSpec, now: datetime) -> IntervalStanding:
     live = next((run for run in reversed(found) if run.state == "published"), None)
     last = next((run for run in reversed(found) if run.state != "superseded"), None)
     if live is not None:
         replaced = any(run.state == "superseded" for run in found)
         return IntervalStanding(interval, "restated" if replaced else "published", live.run_id)
     if last is None:
-        return IntervalStanding(interval, "waiting" if is_early else "missing", None)
+        is_early = interval.end + spec.delay > now
+        return IntervalStanding(interval, "waiting" if is_early else _name_due(interval, spec, now), None)
     return IntervalStanding(interval, _name_state(last, now), last.run_id)
+
+
+def _name_due(interval: DataInterval, spec: IntervalSpec, now: datetime) -> Standing:
+    return "missing" if is_taken(interval, spec, now) else "skipped"
 
 
 def _name_state(run: _Run, now: datetime) -> Standing:

@@ -257,10 +257,12 @@ def _find_missing(pipeline: Pipeline, coverage: Coverage, now: datetime) -> tupl
     except OverlappingRuns as refused:
         return [], (Need("overlap", f"penstock plan {pipeline.name}", why=str(refused)),)
     missing = [planned.interval for planned in plan.intervals if planned.interval]
-    if spec.catch_up == "latest":
-        newest = spec.grid.align_down(now - spec.delay)
-        missing = [interval for interval in missing if interval.end >= newest]
-    return missing, ()
+    return [interval for interval in missing if is_taken(interval, spec, now)], ()
+
+
+def is_taken(interval: DataInterval, spec: IntervalSpec, now: datetime) -> bool:
+    """Whether a scheduled run would take a due interval that is not published. `catch_up: latest` takes the last one."""
+    return spec.catch_up == "all" or interval.end >= spec.grid.align_down(now - spec.delay)
 
 
 def _find_unresolved(

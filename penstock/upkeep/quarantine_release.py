@@ -1,5 +1,6 @@
 """Select refused rows and release them."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,12 @@ class Selected:
     @property
     def held(self) -> int:
         return sum(len(each.held) for each in self.runs)
+
+    @property
+    def digest(self) -> str:
+        """Identifies the held rows as they were judged, so that a person releases those that were shown."""
+        held = sorted((each.run_id, row.digest) for each in self.runs for row in each.held)
+        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
     @property
     def stubborn(self) -> int:

@@ -80,4 +80,7 @@ def _name_of(host: str) -> str:
 
 def _is_own(origin: str, host: str) -> bool:
     """Whether a form comes from a page of this server. Browsers name the origin of every form."""
-    return bool(host) and urlsplit(origin).netloc.lower() == host.lower()
+    try:
+        return bool(host) and urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # as in `http://[`
+        return False

@@ -5,6 +5,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,14 +16,18 @@ from penstock.tasks.process_resources import connector, registry, settings
 from penstock.web.context import WebContext
 from penstock.web.routes import web_routes
 
+END_SECONDS = 5.0
+"""How long the process may take to end by itself: a request or a write may hang."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def end_with_starter(pipe: int) -> None:
-    """Wait until the pipe's other end is closed, then end this process as Ctrl-C does."""
+    """Wait until the pipe's other end is closed, then end this process as Ctrl-C does, or at once if it hangs."""
     while os.read(pipe, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(END_SECONDS)
+    os._exit(1)
 
 
 def main(pipe: int, port: int, prefect_ui: str) -> None:

@@ -28,6 +28,7 @@ MARKS = {
     "missing": "!",
     "running": "…",
     "withdrawn": "–",
+    "skipped": "–",
     "critical": "✗",
     "warning": "⚠",
     "info": "•",

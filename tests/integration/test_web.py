@@ -97,6 +97,9 @@ def test_refused_rows_are_released_by_an_operator(
 
     assert "payment_id 1 –" in words_of(page)
     assert "Release 3 rows of card-risk?" in browser.words(link)
+    other = browser.fill_in(link, note="they are refunds", rows="0" * 64)
+    assert (other.status_code, "Look again" in words_of(other.text)) == (409, True)
+    assert pending_releases(place.warehouse, "card-risk") == {}
     answer = browser.fill_in(link, note="they are refunds")
 
     assert "3 released rows for the next run" in words_of(answer.text)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from penstock.access.tokens import Role
-from penstock.errors import PenstockError, PipelineNotFound, RunNotFound, TransientError, UsageError
+from penstock.errors import DatabaseLocked, PenstockError, PipelineNotFound, RunNotFound, TransientError, UsageError
 from penstock.web.context import WebContext
 from penstock.web.rendering import render
 from penstock.web.sessions import COOKIE, make_csrf
@@ -70,7 +70,8 @@ def show_error(context: WebContext, request: Request, error: Exception) -> Respo
         return show(context, request, "error.html", {"title": error.title, "message": error.message}, error.status)
     assert isinstance(error, PenstockError)
     if isinstance(error, TransientError):
-        page = show(context, request, "busy.html", {"message": str(error), "seconds": BUSY_AGAIN_SECONDS}, 503)
+        busy = {"is_locked": isinstance(error, DatabaseLocked), "seconds": BUSY_AGAIN_SECONDS}
+        page = show(context, request, "busy.html", busy | {"message": str(error)}, 503)
         page.headers["Retry-After"] = str(BUSY_AGAIN_SECONDS)
         return page
     missing = isinstance(error, PipelineNotFound | RunNotFound)

@@ -27,6 +27,8 @@ from penstock.web.prefect import read_states
 RUNS = 30
 """Newest runs that a page looks at."""
 _DAY = timedelta(days=1)
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999
+"""Of the calendar's months."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,12 @@ def _read_month(text: str, now: datetime, zone: str) -> date:
     if not text:
         return now.astimezone(ZoneInfo(zone)).date().replace(day=1)
     try:
-        return date.fromisoformat(f"{text}-01")
+        month = date.fromisoformat(f"{text}-01")
     except ValueError:
-        raise PageError(400, "This month cannot be read", "Write it as 2026-03.") from None
+        month = None
+    if month is None or not _FIRST_YEAR <= month.year <= _LAST_YEAR:
+        raise PageError(400, "This month cannot be read", "Write it as 2026-03.")
+    return month
 
 
 def _read_day(text: str) -> date | None:

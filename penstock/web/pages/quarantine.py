@@ -81,6 +81,8 @@ def release(context: WebContext, request: Request, form: Mapping[str, str]) -> R
     pipeline = context.load(name)
     with context.open_of(pipeline) as database:
         selected = select_rows(database, _choose(reason), name)
+        if form.get("rows") != selected.digest:
+            raise PageError(409, "The rows have changed", "Look again: open the page, and send its form.")
         release_selected(database, selected, request.state.identity.name, note)
     return go(request, f"/quarantine?pipeline={name}")
 

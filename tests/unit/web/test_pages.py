@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from penstock.ledger.reader import list_runs
+from penstock.models.registry import Registry
 from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connect
 from tests.conftest import DIALECTS
@@ -24,6 +25,14 @@ def browser(make_place: Callable[..., Place], make_browser: MakeBrowser, request
     return make_browser(place.registry)
 
 
+@pytest.mark.parametrize("month", ["9999-12", "0001-01", "2026", "2026-13", "%00"])
+def test_a_month_that_no_calendar_shows_is_refused(make_browser: MakeBrowser, registry: Registry, month: str) -> None:
+    browser = make_browser(registry)
+    (browser.context.settings.pipelines / "card-risk.yaml").write_text(SPEC)
+
+    assert "Write it as 2026-03." in browser.words(f"/pipelines/card-risk?month={month}", 400)
+
+
 def test_every_page_of_a_project(browser: Browser) -> None:
     run = next(iter(list_runs(connect("warehouse"))))
     connect("warehouse").engine.dispose()
@@ -40,3 +49,17 @@ def test_every_page_of_a_project(browser: Browser) -> None:
     assert "Refused rows" in browser.words("/quarantine")
     assert "champion" in browser.words("/models")
     assert "Moves of aliases" in browser.words("/models/card-risk")
+
+
+def test_a_calendar_has_all_minutes_of_a_month_and_tells_skipped_ones(
+    make_place: Callable[..., Place], make_browser: MakeBrowser
+) -> None:
+    minutes = SPEC.replace("grain: 1d", "grain: 1m, catch_up: latest").replace("lookback: 2", "lookback: 0")
+    place = make_place("sqlite", "sqlite", spec=minutes, days=1, a_day=40)
+    browser = make_browser(place.registry)
+
+    words = browser.words("/pipelines/card-risk?month=2026-01&day=2026-01-05")
+
+    assert "01 – 1440 skipped" in words
+    assert "31 1440 waiting" in words
+    assert "05 ! 479 skipped, 1 missing, 960 waiting" in words
