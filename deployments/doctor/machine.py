@@ -139,7 +139,7 @@ def check_port(case: CheckContext) -> Iterator[Finding]:
         probe.settimeout(2)
         taken = probe.connect_ex(("127.0.0.1", UI_PORT)) == 0
     if taken:
-        yield warning("port 4200", "another process listens there", "Start with `penstock up --port 4201`.")
+        yield warning("port 4200", "another process listens there", "Start with `penstock up --port 4300`.")
     else:
         yield ok("port 4200", "free")
 

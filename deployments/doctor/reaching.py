@@ -52,7 +52,7 @@ def _explain_no_server(case: CheckContext) -> Finding:
         )
     if is_healthy("http://127.0.0.1:4200/api"):
         remedy = (
-            "Set PREFECT_API_URL to http://127.0.0.1:4200/api if it is yours; otherwise use `penstock up --port 4201`."
+            "Set PREFECT_API_URL to http://127.0.0.1:4200/api if it is yours; otherwise use `penstock up --port 4300`."
         )
         return warning(SUBJECT, "none is configured, and one answers on port 4200", remedy)
     return not_checked(SUBJECT, case.why_no_server)

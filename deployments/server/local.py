@@ -307,7 +307,7 @@ def _bound_socket(port: int | None) -> socket.socket:
         bound.close()
         raise SettingsError(
             f"the Prefect server cannot use port {port}: {error.strerror}",
-            "Stop the process that listens there, or choose another port, as in `--port 4201`",
+            "Stop the process that listens there, or choose another port, as in `--port 4300`",
         ) from None
     return bound
 

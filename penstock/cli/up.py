@@ -62,6 +62,8 @@ def up(
     """
     settings, console = open_settings(), stdout()
     pages_port = pages_port or (port + 1 if port < 65535 else port - 1)
+    if pages_port == port:
+        raise typer.BadParameter(f"--pages-port {pages_port} is the port of Prefect's UI. Choose another one.")
     if systemd:
         from penstock.deployments.systemd import render_unit
 
@@ -181,7 +183,8 @@ def _work(
     # Before the worker starts, because deployments of an older version may name modules that are gone.
     deploy(remove_orphans=True)
     pages_plan = PagesPlan(pages_port, server.ui_url, project, server.log.with_name("pages.log"))
-    os.environ["PENSTOCK_WEB_URL"] = pages_plan.url  # run cards link there
+    if settings.web_url is None:
+        os.environ["PENSTOCK_WEB_URL"] = pages_plan.url  # run cards link there
     try:
         with running_pages(pages_plan, warn) as pages:
             keep_worker(server, plan, show_all, warn, tick)

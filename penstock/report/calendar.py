@@ -19,9 +19,7 @@ from penstock.ledger.tables import runs
 from penstock.report.status import is_taken
 from penstock.spec.pipeline import IntervalSpec, Pipeline
 
-Standing = Literal[
-    "published", "restated", "halted", "failed", "missing", "running", "withdrawn", "skipped", "waiting"
-]
+Standing = Literal["published", "restated", "halted", "failed", "missing", "running", "withdrawn", "skipped", "waiting"]
 STANDINGS: tuple[Standing, ...] = (
     "halted",
     "failed",

@@ -42,6 +42,8 @@ class PagesProcess:
     _pipe: int
     _process: subprocess.Popen[bytes] = field(init=False)
     _died_at: float | None = field(default=None, init=False)
+    _told: int | None = field(default=None, init=False)
+    """The last exit code that was warned of."""
 
     def start(self) -> None:
         """Start the process. It waits for its port by itself."""
@@ -57,12 +59,15 @@ class PagesProcess:
             )
 
     def keep(self) -> None:
-        """Start another process if this one has died some seconds ago. Say so once."""
+        """Start another process if this one has died some seconds ago. Say so when it ended in another way than last."""
         if self._process.poll() is None:
             return
         if self._died_at is None:
             self._died_at = time.monotonic()
-            self.warn(f"The pages ended with exit code {self._process.returncode}. Log: {self.plan.log}")
+            if self._process.returncode != self._told:
+                self._told = self._process.returncode
+                again = f"They are started again every {PAUSE_SECONDS:.0f} seconds"
+                self.warn(f"The pages ended with exit code {self._told}. {again}. Log: {self.plan.log}")
         elif time.monotonic() - self._died_at > PAUSE_SECONDS:
             self._died_at = None
             self.start()

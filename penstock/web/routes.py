@@ -55,6 +55,7 @@ def _make_app(context: WebContext) -> Starlette:
         page("/halted", runs.list_halted),
         page("/compare", compare.compare_sides),
         page("/explain", explain.explain_key),
+        _reading_form(context, "/explain", explain.explain_with_reasons),
         page("/quarantine", quarantine.list_refusals),
         page("/pipelines/{name}/try", try_row.ask_row),
         _reading_form(context, "/pipelines/{name}/try", try_row.try_row),

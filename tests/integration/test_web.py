@@ -14,7 +14,7 @@ from penstock.access.token_file import add_token
 from penstock.cli.serve import ServingProcess
 from penstock.ledger.pointer_moves import moves_of
 from penstock.ledger.quarantine import quarantined_rows
-from penstock.ledger.reader import find_run, list_runs
+from penstock.ledger.reader import find_run, list_published, list_runs
 from penstock.ledger.releases import pending_releases
 from penstock.serving.server import Address
 from penstock.spec.yaml_file import load_pipeline
@@ -164,6 +164,10 @@ def test_champion_and_challenger_are_compared(make_place: Callable[..., Place], 
     asked = browser.words("/compare?pipeline=card-risk")
     assert "shadow:card-risk/2" in browser.get("/compare?pipeline=card-risk")
     assert "Scores" not in asked
+    warehouse = shop.shop.warehouse
+    assert list_runs(warehouse, "card-risk", limit=1)[0].variant != "live"
+    assert [run.variant for run in list_runs(warehouse, "card-risk", limit=3, variant="live")] == ["live"] * 3
+    assert list_published(warehouse, "card-risk", newest=2) == list_published(warehouse, "card-risk")[-2:]
 
     page = browser.words("/compare?pipeline=card-risk&a=live&b=shadow:card-risk/2")
 

@@ -1,5 +1,6 @@
 """Explain a key: its score, the reasons, and its scores over time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,7 +31,15 @@ class ScoreLine:
 
 def explain_key(context: WebContext, request: Request) -> Response:
     """Show a search, and what is known of the key that was searched for."""
-    asked = request.query_params
+    return _show(context, request, request.query_params, make=False)
+
+
+def explain_with_reasons(context: WebContext, request: Request, form: Mapping[str, str]) -> Response:
+    """Show it with reasons that are made now. This reads the source, so that no link of another site may ask for it."""
+    return _show(context, request, form, make=True)
+
+
+def _show(context: WebContext, request: Request, asked: Mapping[str, str], *, make: bool) -> Response:
     name, key, run = (asked.get(each, "").strip() for each in ("pipeline", "key", "run"))
     names = [pipeline.name for pipeline in context.load_all()[0]]
     facts: dict[str, Any] = {
@@ -47,11 +56,11 @@ def explain_key(context: WebContext, request: Request) -> Response:
     if len(key) > LONGEST_KEY:
         raise PageError(400, "The key is too long", f"A key has at most {LONGEST_KEY:,} characters here.")
     pipeline = context.load(name or next(iter(names), ""))
-    found = _explain(context, pipeline, key, run, make=asked.get("make") == "1")
+    found = _explain(context, pipeline, key, run, make=make)
     told = (found.promotions, found.origin, found.absence)
     facts["sections"] = build_sections(pipeline, found.record, *told, context.zone)
     facts["line"] = _draw(found.record)
-    facts["can_make"] = found.record.lacks_reasons and asked.get("make") != "1"
+    facts["can_make"] = found.record.lacks_reasons and not make
     return show(context, request, "explain.html", facts)
 
 

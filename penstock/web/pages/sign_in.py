@@ -34,7 +34,7 @@ def sign_in(context: WebContext, request: Request, form: Mapping[str, str]) -> R
         make_session(context.session_key, stored, context.now()),
         max_age=int(LASTS.total_seconds()),
         path=root_of(request) or "/",
-        secure=context.is_secure,
+        secure=context.is_secure or request.headers.get("origin", "").startswith("https://"),
         httponly=True,
         samesite="strict",
     )

@@ -21,6 +21,7 @@ from penstock.web.context import WebContext
 from penstock.web.pages.answers import PageError, show
 
 LONGEST_VALUE = 10_000
+Kind = Literal["whole number", "number", "decimal", "true or false", "text"]
 FIELD = "column."
 """Before a column's name in the form, so that no column is taken for another field."""
 
@@ -30,7 +31,7 @@ class Field:
     """One column of the row, as the form asks for it."""
 
     name: str
-    kind: Literal["whole number", "number", "true or false", "text"]
+    kind: Kind
     value: str
     choices: tuple[str, ...]
     """The categories that the model was trained on. Empty: any value."""
@@ -105,10 +106,12 @@ def _make_fields(scorer: Scorer, typed: Mapping[str, str]) -> list[Field]:
     return fields
 
 
-def _name_kind(kind: pa.DataType) -> Literal["whole number", "number", "true or false", "text"]:
+def _name_kind(kind: pa.DataType) -> Kind:
     if pa.types.is_integer(kind):
         return "whole number"
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if pa.types.is_decimal(kind):
+        return "decimal"
+    if pa.types.is_floating(kind):
         return "number"
     return "true or false" if pa.types.is_boolean(kind) else "text"
 
@@ -142,12 +145,17 @@ def _explain(pipeline: Pipeline, scorer: Scorer, scored: ScoredRequest) -> tuple
 
 
 def _read(field: Field) -> Any:
-    """Read what was typed as a JSON value. Nothing is NULL, and what is no number stays text, which is refused."""
+    """Read what was typed as a JSON value. Nothing is NULL, and what is no number stays text, which is refused.
+
+    A decimal stays text, which keeps its digits.
+    """
     text = field.value if field.kind == "text" else field.value.strip()
     if not text:
         return None
     if field.kind == "true or false":
         return {"true": True, "false": False}.get(text, text)
+    if "_" in text:  # `1_000` is a number in Python alone
+        return text
     try:
         if field.kind == "whole number":
             return int(text)

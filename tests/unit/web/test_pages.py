@@ -63,3 +63,17 @@ def test_a_calendar_has_all_minutes_of_a_month_and_tells_skipped_ones(
     assert "01 – 1440 skipped" in words
     assert "31 1440 waiting" in words
     assert "05 ! 479 skipped, 1 missing, 960 waiting" in words
+
+
+def test_a_ledger_that_cannot_be_read_leaves_the_other_pipelines_shown(
+    make_place: Callable[..., Place], make_browser: MakeBrowser
+) -> None:
+    place = make_place("sqlite", "sqlite", days=1, a_day=40)
+    elsewhere = SPEC.replace("name: card-risk", "name: elsewhere").replace("connection: warehouse", "connection: gone")
+    place.spec.with_name("elsewhere.yaml").write_text(elsewhere)
+    browser = make_browser(place.registry)
+
+    for page in ("/", "/halted", "/quarantine"):
+        words = browser.words(page)
+        assert "elsewhere: its ledger cannot be read: connection `gone`" in words
+    assert "card-risk" in browser.words("/")

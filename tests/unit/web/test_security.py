@@ -62,6 +62,9 @@ def test_the_cookie_is_for_this_server_alone(closed: Browser) -> None:
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert "Path=/ui" in cookie
+    assert "Secure" not in cookie
+    behind_proxy = closed.send("/sign-in", BASE.replace("http:", "https:"), token=token, next="/")
+    assert "Secure" in behind_proxy.headers["set-cookie"]
     assert token not in cookie
 
 
@@ -127,12 +130,13 @@ def test_a_form_must_come_from_a_page_of_this_session(browser: Browser) -> None:
         browser.send("/sign-out", origin="https://evil.example", csrf=csrf),
         browser.send("/sign-out", origin="http://localhost:4200", csrf=csrf),
         browser.send("/sign-out", origin="null", csrf=csrf),
+        browser.send("/sign-out", origin="http://[", csrf=csrf),
         browser.client.post("/ui/sign-out", data={"csrf": csrf}),
         browser.send("/sign-out", csrf="0" * 64),
         browser.send("/sign-out", csrf=""),
     ]
 
-    assert [answer.status_code for answer in foreign] == [403] * 6
+    assert [answer.status_code for answer in foreign] == [403] * 7
     assert "ana (operator)" in browser.words("/")
     assert "ana (operator)" not in browser.send("/sign-out", csrf=csrf).text
 
