@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     token_file: Path | None = None
     """File of the tokens with which people and programs use the server, as `penstock tokens` writes it."""
     web_url: str | None = None
-    """Address of the web application's pages for browsers, to which run cards link. `penstock up` sets it if nobody has."""
+    """Address of the web application's pages for browsers, to which run cards link. `penstock up` sets it."""
     runner: Annotated[str, AfterValidator(lambda text: str(parse_runner(text)))] = "threads:2"
     """The runner of partitions: `threads:n`, `processes:n`, `dask:<address>` or `ray:<address>`."""
     in_flight: Annotated[int, Field(ge=0, le=10_000)] = 0

@@ -261,7 +261,7 @@ def _find_missing(pipeline: Pipeline, coverage: Coverage, now: datetime) -> tupl
 
 
 def is_taken(interval: DataInterval, spec: IntervalSpec, now: datetime) -> bool:
-    """Whether a scheduled run would take a due interval that is not published. `catch_up: latest` takes the last one."""
+    """Whether a scheduled run would take a due, unpublished interval. `catch_up: latest` takes only the last."""
     return spec.catch_up == "all" or interval.end >= spec.grid.align_down(now - spec.delay)
 
 

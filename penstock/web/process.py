@@ -59,7 +59,7 @@ class PagesProcess:
             )
 
     def keep(self) -> None:
-        """Start another process if this one has died some seconds ago. Say so when it ended in another way than last."""
+        """Start another process if this one has died some seconds ago. Say so once for each exit code."""
         if self._process.poll() is None:
             return
         if self._died_at is None:

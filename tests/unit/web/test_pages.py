@@ -13,7 +13,7 @@ from tests.conftest import DIALECTS
 from tests.driver import Driver
 from tests.integration.test_reasons import REASONS
 from tests.shop import SPEC, Place
-from tests.unit.web.conftest import NOW, Browser, MakeBrowser
+from tests.unit.web.conftest import NOW, Browser, MakeBrowser, words_of
 
 
 @pytest.fixture(params=DIALECTS)
@@ -77,3 +77,27 @@ def test_a_ledger_that_cannot_be_read_leaves_the_other_pipelines_shown(
         words = browser.words(page)
         assert "elsewhere: its ledger cannot be read: connection `gone`" in words
     assert "card-risk" in browser.words("/")
+
+
+def test_a_calendar_shows_the_runs_of_its_destination(
+    make_place: Callable[..., Place], make_browser: MakeBrowser
+) -> None:
+    place = make_place("sqlite", "sqlite", days=1, a_day=40)
+    Driver(load_pipeline(place.spec), connect, place.registry).run(NOW - timedelta(days=3))
+    place.spec.with_name("same.yaml").write_text(SPEC.replace("name: card-risk", "name: same"))
+    other = SPEC.replace("name: card-risk", "name: other").replace("table: card_risk_scores", "table: other_scores")
+    place.spec.with_name("other.yaml").write_text(other)
+    browser = make_browser(place.registry)
+
+    assert "01 ✓ published" in browser.words("/pipelines/same?month=2026-01")
+    assert "01 ! missing" in browser.words("/pipelines/other?month=2026-01")
+
+
+def test_reasons_are_made_by_a_form_and_by_no_link(make_place: Callable[..., Place], make_browser: MakeBrowser) -> None:
+    place = make_place("sqlite", "sqlite", days=1, a_day=40)
+    Driver(load_pipeline(place.spec), connect, place.registry).run(NOW - timedelta(days=3))
+    browser = make_browser(place.registry)
+    page = "/explain?pipeline=card-risk&key=1"
+
+    assert "made now, from the same score" not in browser.words(f"{page}&make=1")
+    assert "made now, from the same score" in words_of(browser.fill_in(page).text)

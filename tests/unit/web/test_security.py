@@ -136,6 +136,8 @@ def test_a_form_must_come_from_a_page_of_this_session(browser: Browser) -> None:
         browser.send("/sign-out", csrf=""),
     ]
 
+    assert browser.send("/explain", origin="https://evil.example", key="7").status_code == 403  # it reads the source
+    assert browser.send("/explain", key="").status_code == 200
     assert [answer.status_code for answer in foreign] == [403] * 7
     assert "ana (operator)" in browser.words("/")
     assert "ana (operator)" not in browser.send("/sign-out", csrf=csrf).text
