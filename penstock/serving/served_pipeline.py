@@ -49,8 +49,8 @@ class ServedPipeline:
     options: PartitionOptions
     scorer: Scorer | None = None
     """None until a model stands."""
-    error: PenstockError | None = None
-    """Why the model that the alias names now does not score. None: it does."""
+    problem: str = ""
+    """Why the model that the alias names now does not score. Empty: it does."""
     coming: int = 0
     """Requests in flight."""
     _types: dict[str, dict[str, pa.DataType]] = field(default_factory=dict)
@@ -64,11 +64,6 @@ class ServedPipeline:
     @property
     def name(self) -> str:
         return self.pipeline.name
-
-    @property
-    def problem(self) -> str:
-        """The error as text. Empty: there is none."""
-        return str(self.error) if self.error else ""
 
     @property
     def limits(self) -> Serve:
@@ -116,7 +111,7 @@ class ServedPipeline:
         try:
             pins: Pins = {step.name: self.registry.resolve(step.model) for step in self.pipeline.steps}
             if self.scorer is not None and self.scorer.pins == pins:
-                self.error = None
+                self.problem = ""
                 return False
             if self._refused and self._refused[0] == pins and clock() < self._refused[1]:
                 return False
@@ -125,7 +120,7 @@ class ServedPipeline:
         except PenstockError as error:
             self._note(error)
             return False
-        self.scorer, self.error, self._refused = scorer, None, None
+        self.scorer, self.problem, self._refused = scorer, "", None
         logger.info("%s is scored with %s", self.name, ", ".join(str(pin) for pin in pins.values()))
         return True
 
@@ -139,7 +134,7 @@ class ServedPipeline:
                 else "nothing scores"
             )
             logger.error("%s: the models cannot be used, and %s: %s", self.name, kept, error)
-        self.error = error
+        self.problem = str(error)
 
     def _open(self, pins: Pins) -> Scorer:
         """Open the versions, which checks digests and golden rows, and find the columns that requests bring."""

@@ -10,7 +10,7 @@ from threading import Lock
 
 from penstock.access.token_file import TokenFile
 from penstock.database.connections import Connector, Database
-from penstock.errors import DatabaseLocked, PipelineNotFound, RunNotFound, SpecError, TransientError
+from penstock.errors import DatabaseLocked, PipelineNotFound, RunNotFound, SpecError
 from penstock.ledger.known_ledgers import refuse_lost
 from penstock.ledger.reader import RunRecord, find_run
 from penstock.models.registry import Registry
@@ -20,6 +20,7 @@ from penstock.serving.released import release_files, released
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
+from penstock.spec.sources import SqlSource
 from penstock.spec.yaml_file import load_pipeline
 
 BUSY_SECONDS = 3.0
@@ -119,7 +120,8 @@ class WebContext:
         """Return the pipeline with the models that its aliases name now. They stay open for the next time.
 
         Raises:
-            DatabaseLocked: another process has a file open.
+            DatabaseLocked: another process has a file open for longer than `BUSY_SECONDS`.
+            DatabaseUnavailable: a database does not answer.
         """
         with self._serving.setdefault(pipeline.name, Lock()):
             served = self.served.get(pipeline.name)
@@ -127,14 +129,19 @@ class WebContext:
                 options = PartitionOptions(make_masking(pipeline, self.settings), self.settings.statement_seconds)
                 served = ServedPipeline(pipeline, self.connect, self.registry, options)
                 self.served[pipeline.name] = served
-            if served.scorer is None:  # the types of its columns are read: wait for a file that a run has open
-                with self.open_of(pipeline):
-                    served.take_models()
+            if served.scorer is None:
+                self._take_first_models(served)
             else:
                 served.take_models()
-        if served.scorer is None and isinstance(served.error, TransientError):
-            raise served.error
         return served
+
+    def _take_first_models(self, served: ServedPipeline) -> None:
+        """Open the models. This reads the types of the columns, so wait for files that a run has open."""
+        sources = served.pipeline.sources.values()
+        with self.open_of(served.pipeline), self.open_sources() as connect:
+            for name in dict.fromkeys(source.connection for source in sources if isinstance(source, SqlSource)):
+                _wait_for_file(connect(name))
+            served.take_models()
 
     @contextmanager
     def open_sources(self) -> Iterator[Connector]:
