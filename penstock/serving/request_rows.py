@@ -213,9 +213,8 @@ def _read_decimal(kind: Any) -> Callable[[Any], Decimal]:
     def read(value: Any) -> Decimal:
         if not (_is_number(value) or isinstance(value, str)):
             raise ValueError(describe_kind(value))
-        text = value if isinstance(value, str) else repr(value)
         try:
-            number = Decimal("" if "_" in text else text)  # `1_000` is a number in Python alone
+            number = Decimal(value if isinstance(value, str) else repr(value))
         except InvalidOperation:
             raise ValueError("text that is no number") from None
         if not number.is_finite():
