@@ -131,8 +131,9 @@ class ServingProcess:
             )
             for each in self.open_pipelines(settings)
         }
-        tokens = TokenFile(self.address.token_file) if self.address.token_file else None
-        guard = Guard(self.address.hosts, tokens, TokenRate(self.rate) if self.rate else None)
+        address = self.address
+        tokens = TokenFile(address.token_file or settings.tokens_file) if address.needs_token else None
+        guard = Guard(address.hosts, tokens, TokenRate(self.rate) if self.rate else None)
         lookups = Lookups({name: each.pipeline for name, each in served.items()}, settings, connect, registry)
         return ServingApplication(served, guard, lookups, web_routes(self._make_pages(settings))).build()
 
@@ -148,7 +149,7 @@ class ServingProcess:
             connector(settings),
             open_models(settings),
             TokenFile(address.token_file or settings.tokens_file),
-            needs_token=not address.is_local or bool(address.token_file or address.allow_hosts),
+            needs_token=address.needs_token,
             hosts=tuple(host.strip("[]") for host in address.hosts),
             session_key=self.session_key,
             is_secure=address.certificate is not None,
