@@ -61,7 +61,8 @@ class ServedPipeline:
 
     def __post_init__(self) -> None:
         limits = self.limits
-        self.options = replace(self.options, statement_seconds=min(self.options.statement_seconds, STATEMENT_SECONDS))
+        seconds = min(self.options.statement_seconds, STATEMENT_SECONDS)
+        self.options = replace(self.options, statement_seconds=seconds, threads=1)
         alone = self.pipeline.partition_by is not None
         self.batches = Batches(limits.batch.rows, limits.batch.wait, alone)
 

@@ -244,9 +244,41 @@ def test_a_bare_nan_is_null_for_mlflow(client: TestClient) -> None:
     answer = client.post("/invocations", content=body, headers={"content-type": "application/json"})
     csv = "payment_id,amount,items,country,first\n1,12.5,3,DE,\n"
     as_text = client.post("/invocations", content=csv, headers={"content-type": "text/csv"})
+    without = client.post("/invocations", content=csv.replace("12.5", "NaN"), headers={"content-type": "text/csv"})
 
+    assert without.json()["error"]["rows"] == [{"row": 0, "reasons": ["amount column_values_to_not_be_null"]}]
     own = client.post("/pipelines/card-risk/score", json={"rows": [ROWS[0] | {"first": None}]}).json()
     assert answer.json()["predictions"] == as_text.json()["predictions"] == [own["rows"][0]["outputs"]]
+
+
+HEADER = "payment_id,amount,items,country,first\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "what"),
+    [
+        ("text/csv", "", "the body is no CSV"),
+        ("text/csv", HEADER, "there are no rows"),
+        ("text/csv", HEADER + "1,12.5,3,DE,true\n\n", "the row has not one field for each column"),
+        ("text/csv", HEADER.replace("items", "amount") + "1,2,3,DE,true\n", "a column is there twice"),
+        ("text/csv", HEADER + "1,inf,3,DE,true\n", "takes a number, and has text"),
+        ("text/csv", HEADER + "1,1_0,3,DE,true\n", "takes a number, and has text"),
+        ("text/csv", HEADER + "1,12.5,\u0663,DE,true\n", "takes a whole number, and has text"),
+        ("text/csv", HEADER + "1,1e999,3,DE,true\n", "a number is beyond 64 bits"),
+        ("application/json", '{"inputs": {"amount": [1e999]}}', "a number is beyond 64 bits"),
+        ("application/json", '{"inputs": {}}', "there are no rows"),
+        (
+            "application/json",
+            '{"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}',
+            "a column is there twice",
+        ),
+    ],
+)
+def test_rows_in_mlflows_formats_are_never_guessed(client: TestClient, kind: str, body: str, what: str) -> None:
+    answer = client.post("/invocations", content=body.encode(), headers={"content-type": kind})
+
+    assert answer.status_code == 400
+    assert what in answer.json()["error"]["what"]
 
 
 def test_tensors_may_be_binary(client: TestClient) -> None:
