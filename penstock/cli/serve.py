@@ -98,7 +98,7 @@ class ServingProcess:
         """Read the specs.
 
         Raises:
-            ServeRefused: two have one name, or a request cannot be scored with one of them.
+            ServeRefused: two have one name or one table, or a request cannot be scored with one of them.
         """
         from penstock.serving.served_pipeline import refuse_unservable
 
@@ -107,6 +107,9 @@ class ServingProcess:
             refuse_unservable(each)
             if sum(other.name == each.name for other in opened) > 1:
                 raise ServeRefused(f"two pipelines have the name `{each.name}`", "Name each pipeline once.")
+            table = each.destination.table  # by which published scores are looked up
+            if sum(other.destination.table == table for other in opened) > 1:
+                raise ServeRefused(f"two pipelines write the table `{table}`", "Serve them by two servers.")
         return opened
 
     def __call__(self) -> "ASGIApp":

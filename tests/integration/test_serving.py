@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -177,6 +178,18 @@ def test_a_refused_row_refuses_a_request_that_is_answered_by_position(client: Te
             {"row": 1, "reasons": ["amount column_values_to_not_be_null"]},
             {"row": 2, "reasons": ["`country`: unseen category 'XX'"]},
         ]
+
+
+def test_the_rows_of_a_refused_request_are_counted_too(client: TestClient) -> None:
+    def count(status: str) -> float:
+        text = client.get("/metrics").text
+        found = re.search(rf'penstock_rows_total{{pipeline="card-risk",status="{status}"}} (.+)', text)
+        return float(found[1]) if found else 0.0
+
+    before = count("scored"), count("refused")
+    client.post("/invocations", json={"dataframe_records": ROWS})
+
+    assert (count("scored"), count("refused")) == (before[0] + 2, before[1] + 2)
 
 
 def test_only_a_request_without_any_score_is_refused(client: TestClient) -> None:
