@@ -62,7 +62,10 @@ def score_step(
     notes = tuple(
         replace(n, expectation=f"step {step.name}: {n.expectation}") for n in note_large_integers(model, taken)
     )
-    scores, of_scores = model.score_inputs(inputs), watched_bins(pipeline, step, model.manifest, SCORES)
+    scores, of_scores = (
+        model.score_inputs(inputs, options.threads),
+        watched_bins(pipeline, step, model.manifest, SCORES),
+    )
     columns = read_scores(scores, of_scores)
     counted = {**features.profile, **profile, **count_columns(columns, of_scores)}
     sliced = add_slices([features.slices, slices, count_slices(columns, of_scores, slicing)])

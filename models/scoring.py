@@ -55,7 +55,7 @@ def score_features(
     taken, refused = Quarantiner(pipeline, options.masking, {}).refuse(MODEL, features.table, misfits)
     if misfits:
         inputs = model.read_inputs(taken)
-    scores = Scores(model.score_inputs(inputs), model.manifest.outputs[0])
+    scores = Scores(model.score_inputs(inputs, options.threads), model.manifest.outputs[0])
     notes = (replace(note, partition=partition.index) for note in note_large_integers(model, taken))
     noted = (*features.validations, *notes)
     passed = replace(features, table=taken, refusals=features.refusals + refused, validations=noted)

@@ -82,7 +82,9 @@ def open_version(manifest: Manifest, content: bytes, device: Device = "cpu") -> 
     if device == "cuda":
         booster.set_param({"device": device})
     version = ModelVersion(manifest, booster, device)
-    check_golden_rows(manifest, version.score(golden_table(manifest)), xgb.__version__)
+    for by_frame in (False, True):  # as few rows are scored, and as many are
+        scored = version.score(golden_table(manifest), by_frame=by_frame)
+        check_golden_rows(manifest, scored, xgb.__version__)
     return version
 
 

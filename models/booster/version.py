@@ -23,7 +23,7 @@ from penstock.settings import Device
 from penstock.wording import plural
 
 _FEW_ROWS = 256
-"""Most rows that are given to XGBoost as an array, to one thread. A frame takes ten times as long for one row."""
+"""Most rows that are given to XGBoost as an array. A frame takes ten times as long for one row."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,22 @@ class ModelVersion:
         """Convert the columns that the model takes. Raise `ModelMismatch` if one is missing."""
         return ModelInputs(table.num_rows, self.read(table), self.read_margins(table))
 
-    def score(self, table: pa.Table, threads: int | None = None) -> pa.Table:
+    def score(self, table: pa.Table, threads: int | None = None, *, by_frame: bool = False) -> pa.Table:
         """Score every row: the columns `manifest.outputs`, float64 (`predicted_class` text), in the table's row order.
 
         A `multi:softmax` model gives its classes' probabilities too, as the softmax of its margins.
+
+        Args:
+            threads: those that predict; None: as many as there are processors.
+            by_frame: give XGBoost a frame, as for many rows, also if there are few.
 
         Raises:
             ModelMismatch: a feature is missing, or `refused_rows` would return a row.
             ModelRefused: the model returns another number of rows, or a score that is not finite.
         """
-        return self.score_inputs(self.read_inputs(table), threads)
+        return self.score_inputs(self.read_inputs(table), threads, by_frame=by_frame)
 
-    def score_inputs(self, inputs: ModelInputs, threads: int | None = None) -> pa.Table:
+    def score_inputs(self, inputs: ModelInputs, threads: int | None = None, *, by_frame: bool = False) -> pa.Table:
         """Score every row of converted columns, as `score` does."""
         for column in inputs.columns + inputs.margins:
             if column.misfits:
@@ -92,7 +96,7 @@ class ModelVersion:
                     f"cannot take {len(column.misfits):,} of {plural(inputs.rows, 'row')} "
                     f"({next(iter(column.misfits.values())).why}); `refused_rows` returns them",
                 )
-        scores = self._predict(inputs.columns, inputs.margins, threads)
+        scores = self._predict(inputs.columns, inputs.margins, threads, by_frame)
         expected = (inputs.rows, len(self.manifest.score_columns))
         if scores.shape != expected:
             raise ModelRefused(self.manifest.label, f"it returned scores of shape {scores.shape}, not {expected}.")
@@ -169,13 +173,14 @@ class ModelVersion:
         dart = kind == "dart" and self.manifest.base_margin
         return bool(kind == "gblinear" or self.device == "cuda" or self._indexes is None or dart)
 
-    def _predict(self, columns: list[FeatureColumn], margins: list[FeatureColumn], threads: int | None) -> Numbers:
+    def _predict(
+        self, columns: list[FeatureColumn], margins: list[FeatureColumn], threads: int | None, by_frame: bool
+    ) -> Numbers:
         """Predict as (rows, outputs), with the rounds, base margin and link of the manifest."""
         rows = len(columns[0].values)
         if not rows:
             return np.empty((0, len(self.manifest.score_columns)), np.float32)
-        few = rows <= _FEW_ROWS and not self._needs_matrix
-        threads = 1 if few else threads
+        few = rows <= _FEW_ROWS and not by_frame and not self._needs_matrix
         booster = self.booster if threads is None else self._booster_with(threads)
         rounds = (0, self.manifest.rounds)
         link = self.manifest.link or ("softmax" if self.manifest.objective == "multi:softmax" else None)

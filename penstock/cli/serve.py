@@ -98,7 +98,7 @@ class ServingProcess:
         """Read the specs.
 
         Raises:
-            ServeRefused: two have one name, or a request cannot be scored with one of them.
+            ServeRefused: two have one name or one table, or a request cannot be scored with one of them.
         """
         from penstock.serving.served_pipeline import refuse_unservable
 
@@ -107,6 +107,9 @@ class ServingProcess:
             refuse_unservable(each)
             if sum(other.name == each.name for other in opened) > 1:
                 raise ServeRefused(f"two pipelines have the name `{each.name}`", "Name each pipeline once.")
+            table = each.destination.table  # by which published scores are looked up
+            if sum(other.destination.table == table for other in opened) > 1:
+                raise ServeRefused(f"two pipelines write the table `{table}`", "Serve them by two servers.")
         return opened
 
     def __call__(self) -> "ASGIApp":
@@ -131,8 +134,9 @@ class ServingProcess:
             )
             for each in self.open_pipelines(settings)
         }
-        tokens = TokenFile(self.address.token_file) if self.address.token_file else None
-        guard = Guard(self.address.hosts, tokens, TokenRate(self.rate) if self.rate else None)
+        address = self.address
+        tokens = TokenFile(address.token_file or settings.tokens_file) if address.needs_token else None
+        guard = Guard(address.hosts, tokens, TokenRate(self.rate) if self.rate else None)
         lookups = Lookups({name: each.pipeline for name, each in served.items()}, settings, connect, registry)
         return ServingApplication(served, guard, lookups, web_routes(self._make_pages(settings))).build()
 
@@ -148,7 +152,7 @@ class ServingProcess:
             connector(settings),
             open_models(settings),
             TokenFile(address.token_file or settings.tokens_file),
-            needs_token=not address.is_local or bool(address.token_file or address.allow_hosts),
+            needs_token=address.needs_token,
             hosts=tuple(host.strip("[]") for host in address.hosts),
             session_key=self.session_key,
             is_secure=address.certificate is not None,

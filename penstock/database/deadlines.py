@@ -1,15 +1,19 @@
 """Interrupt what takes too long. One thread watches over all deadlines: a timer for each would cost 0.1 ms."""
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
 
 
 class Watchdog:
     """Calls what was asked for when its time has come, unless it is left before."""
 
     def __init__(self) -> None:
+        self._starting = threading.Lock()
         self._changed = threading.Condition()
         self._watched: dict[int, tuple[float, Callable[[], None]]] = {}
         self._next = 0
@@ -17,12 +21,15 @@ class Watchdog:
         """When the thread looks again."""
         self._process = 0
         """The process whose thread watches. A fork starts its own."""
+        os.register_at_fork(after_in_child=self._renew_lock)
 
     def watch(self, interrupt: Callable[[], None], seconds: float) -> int:
         """Call `interrupt` after so many seconds. Return the number to leave with."""
         end = time.monotonic() + seconds
         if self._process != os.getpid():
-            self._start()
+            with self._starting:
+                if self._process != os.getpid():
+                    self._start()
         with self._changed:
             self._next += 1
             self._watched[self._next] = (end, interrupt)
@@ -37,8 +44,12 @@ class Watchdog:
 
     def _start(self) -> None:
         self._changed, self._watched, self._wakes = threading.Condition(), {}, float("inf")
-        self._process = os.getpid()
         threading.Thread(target=self._watch, name="penstock-deadlines", daemon=True).start()
+        self._process = os.getpid()  # last: until then other threads wait for the lock
+
+    def _renew_lock(self) -> None:
+        """Another thread may have held the lock when the process was forked."""
+        self._starting = threading.Lock()
 
     def _watch(self) -> None:
         with self._changed:
@@ -47,6 +58,9 @@ class Watchdog:
                 for number, (end, interrupt) in list(self._watched.items()):
                     if end <= now:
                         del self._watched[number]
-                        interrupt()
+                        try:
+                            interrupt()
+                        except Exception:  # what is interrupted may have ended; the other deadlines still hold
+                            logger.warning("what took too long could not be interrupted", exc_info=True)
                 self._wakes = min((end for end, _ in self._watched.values()), default=float("inf"))
                 self._changed.wait(None if self._wakes == float("inf") else self._wakes - now)

@@ -16,7 +16,7 @@ from penstock.database.deadlines import Watchdog
 from penstock.database.normalize import normalized
 from penstock.errors import FeaturesError, Halted
 from penstock.privacy.masking import HIDDEN
-from penstock.run.keys import has_same_keys, key_problems, quoted
+from penstock.run.keys import has_same_keys, key_problems, quoted, registered_features
 from penstock.run.text_macros import create_text_macros
 from penstock.sources.logs.formats import row_schema
 from penstock.spec.parts import twin_names
@@ -141,8 +141,8 @@ def _with_kept(
         for name, column in zip(more, normalized(plain, exact=more).columns, strict=True):
             features = features.append_column(name, column)
         return features
-    connection.register("penstock_features", features)
     key, source = quoted(pipeline.key), quoted((pipeline.primary,))
     kept = ", ".join(f"p.{quoted((column,))}" for column in more)
     joined = f"select f.*, {kept} from penstock_features f join {source} p using ({key})"  # noqa: S608 # names, quoted
-    return normalized(fetch_relation(connection.sql(joined)), exact=more)
+    with registered_features(connection, features):
+        return normalized(fetch_relation(connection.sql(joined)), exact=more)

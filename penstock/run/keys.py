@@ -1,6 +1,7 @@
 """Check keys: a partition has each key once, and the features have the keys of the primary rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,12 +53,12 @@ def key_problems(
     """Return why the keys of the features are wrong. Empty if each is unique and one of the primary rows'."""
     if _is_unique(features, pipeline.key) and has_same_keys(features, primary, pipeline.key):
         return ()
-    connection.register("penstock_features", features)
     key, source = quoted(pipeline.key), quoted((pipeline.primary,))
     counted = f"select {key}, count(*) from penstock_features group by {key} having count(*) > 1"  # noqa: S608 # names, quoted
-    twice = connection.execute(f"{counted} order by {key} limit {SHOWN}").fetchall()
     outside = f"select {key} from penstock_features anti join {source} using ({key})"  # noqa: S608 # names, quoted
-    strange = connection.execute(f"{outside} limit {SHOWN}").fetchall()
+    with registered_features(connection, features):
+        twice = connection.execute(f"{counted} order by {key} limit {SHOWN}").fetchall()
+        strange = connection.execute(f"{outside} limit {SHOWN}").fetchall()
     problems = []
     if twice:
         shown = ", ".join(show_duplicate(pipeline, row[:-1], row[-1]) for row in twice)
@@ -68,6 +69,16 @@ def key_problems(
             f"features give keys that `{pipeline.primary}` does not have: {shown}; join from the primary source"
         )
     return tuple(problems)
+
+
+@contextmanager
+def registered_features(connection: "duckdb.DuckDBPyConnection", features: pa.Table) -> Iterator[None]:
+    """Register the features for a block. A connection that is kept has no rows of them afterwards."""
+    connection.register("penstock_features", features)
+    try:
+        yield
+    finally:
+        connection.unregister("penstock_features")
 
 
 def _is_unique(table: pa.Table, key: Sequence[str]) -> bool:

@@ -15,3 +15,5 @@ class PartitionOptions:
     """How long the features query, a condition or a decision may take."""
     sample_share: float = 1.0
     """Share of the rows that the audit sees, 1.0 for all."""
+    threads: int | None = None
+    """Threads that predict; None: as many as there are processors. A server takes one for each pipeline."""

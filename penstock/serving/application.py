@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import re
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 import penstock
-from penstock.errors import RequestError, RowsRefused
+from penstock.errors import PenstockError, RequestError, RowsRefused, TooManyRequests
 from penstock.run_types import deciding_model
 from penstock.serving.answers import answer_rows, describe_pin, json_response
 from penstock.serving.bodies import parse_json, read_body, read_rows
@@ -31,8 +32,8 @@ from penstock.serving.mlflow_format import read_invocation
 from penstock.serving.open_inference import describe_columns, read_infer, write_outputs
 from penstock.serving.openapi import describe_api
 from penstock.serving.problems import answer_error
-from penstock.serving.scored_request import ScoredRequest
-from penstock.serving.scorer import output_columns
+from penstock.serving.scored_request import RequestRows, ScoredRequest
+from penstock.serving.scorer import Scorer, output_columns
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.serving.top_reasons import find_top_reasons
 from penstock.wording import plural
@@ -40,8 +41,35 @@ from penstock.wording import plural
 logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Answer = Callable[[ServedPipeline, Request, bytes, str], Awaitable[tuple[Response, ScoredRequest]]]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOOKUPS = 8
+"""Most published scores that are looked up at once. Each takes a thread, and may wait for the warehouse."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request for scores, whose body has been read."""
+
+    served: ServedPipeline
+    scorer: Scorer
+    """Reads the body, and scores it: a model that comes between may take other columns."""
+    request: Request
+    body: bytes
+    request_id: str
+    count: Callable[[ScoredRequest], None]
+
+    @property
+    def most(self) -> int:
+        """Most rows of a request."""
+        return self.served.limits.limit.rows
+
+    async def score(self, rows: RequestRows) -> ScoredRequest:
+        scored = await self.served.batches.score(rows, self.scorer.score_together)
+        self.count(scored)
+        return scored
+
+
+Answer = Callable[[_Asked], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +83,7 @@ class ServingApplication:
     """The pages for people. They have a guard of their own."""
     poll_seconds: float = 5.0
     """Seconds between two looks at the aliases of the models."""
+    _lookups: threading.BoundedSemaphore = field(default_factory=partial(threading.BoundedSemaphore, _LOOKUPS))
 
     def build(self) -> Starlette:
         """Return the ASGI application."""
@@ -114,14 +143,24 @@ class ServingApplication:
     def _guarded(self, answer: Endpoint, *, open_to_all: bool = False) -> Endpoint:
         async def checked(request: Request) -> Response:
             try:
-                self.guard.check_host(request)
                 if not open_to_all:
-                    self.guard.identify(request, "reader")
+                    self._check(request)
                 return await answer(request)
             except Exception as error:  # noqa: BLE001 # whatever it is, its message is not logged
                 return answer_error(request, error)
 
         return checked
+
+    def _check(self, request: Request) -> None:
+        self.guard.check_host(request)
+        self.guard.identify(request, "reader")
+
+    def _may_read(self, request: Request) -> bool:
+        try:
+            self._check(request)
+        except PenstockError:
+            return False
+        return True
 
     def _scoring(self, metrics: Metrics, format_: str, answer: Answer) -> Endpoint:
         """Return the endpoint of one format: check the request, score it, and count it."""
@@ -131,15 +170,13 @@ class ServingApplication:
             given = request.headers.get("x-request-id", "")
             request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
             try:
-                self.guard.check_host(request)
-                self.guard.identify(request, "reader")
+                self._check(request)
                 served = self._find(request)
                 name = served.name
                 with served.in_flight():
-                    body = await read_body(request, served.limits.limit.bytes)
-                    response, scored = await answer(served, request, body, request_id)
-                for outcome in scored.outcomes:
-                    metrics.rows.labels(name, outcome.status).inc()
+                    with served.batches.arriving():
+                        body = await read_body(request, served.limits.limit.bytes)
+                    response = await answer(_Asked(served, served.ready, request, body, request_id, metrics.count))
             except Exception as error:  # noqa: BLE001 # whatever it is, its message is not logged
                 response = answer_error(request, error)
             response.headers["x-request-id"] = request_id
@@ -171,9 +208,14 @@ class ServingApplication:
     async def _live(self, _request: Request) -> Response:
         return json_response({"live": True})
 
-    async def _ready(self, _request: Request) -> Response:
-        """Say for each pipeline what scores, and what is wrong with the model that its alias names."""
+    async def _ready(self, request: Request) -> Response:
+        """Say for each pipeline what scores, and what is wrong with the model that its alias names.
+
+        Probes ask by any name and without a token: they are told only whether all is ready.
+        """
         ready = all(each.scorer is not None for each in self.served.values())
+        if not self._may_read(request):
+            return json_response({"ready": ready}, 200 if ready else 503)
         pipelines = {
             name: {
                 "ready": each.scorer is not None,
@@ -192,11 +234,19 @@ class ServingApplication:
 
     async def _find_score(self, request: Request) -> Response:
         given = request.path_params
-        return json_response(await run_in_threadpool(self.lookups.find_score, given["table"], given["key"]))
+        return await self._look_up(self.lookups.find_score, given["table"], given["key"])
 
     async def _explain(self, request: Request) -> Response:
         given = request.path_params
-        return json_response(await run_in_threadpool(self.lookups.explain, given["pipeline"], given["key"]))
+        return await self._look_up(self.lookups.explain, given["pipeline"], given["key"])
+
+    async def _look_up(self, find: Callable[[str, str], dict[str, Any]], name: str, key: str) -> Response:
+        if not self._lookups.acquire(blocking=False):
+            raise TooManyRequests(f"{_LOOKUPS} scores are being looked up, which is the limit")
+        try:
+            return json_response(await run_in_threadpool(find, name, key))
+        finally:
+            self._lookups.release()
 
     async def _describe_server(self, _request: Request) -> Response:
         described = {"name": "penstock", "version": penstock.__version__, "extensions": ["binary_tensor_data"]}
@@ -226,34 +276,29 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     return json_response({"error": body}, error.status_code, error.headers)
 
 
-async def _answer_score(
-    served: ServedPipeline, request: Request, body: bytes, request_id: str
-) -> tuple[Response, ScoredRequest]:
-    rows = read_rows(served.ready, parse_json(request, body), request_id, served.limits.limit.rows)
-    scored = await served.score(rows)
+async def _answer_score(asked: _Asked) -> Response:
+    body = parse_json(asked.request, asked.body)
+    scored = await asked.score(read_rows(asked.scorer, body, asked.request_id, asked.most))
     if all(outcome.status != "scored" for outcome in scored.outcomes):
         _refuse(scored)
-    reasons = None
-    if request.query_params.get("reasons") == "true":
-        reasons = await run_in_threadpool(find_top_reasons, served.pipeline, scored, served.options.masking)
-    return json_response(answer_rows(scored, reasons)), scored
+    reasons, served = None, asked.served
+    if asked.request.query_params.get("reasons") == "true":
+        reasons = await served.batches.run(find_top_reasons, served.pipeline, scored, served.options.masking)
+    return json_response(answer_rows(scored, reasons))
 
 
-async def _answer_invocation(
-    served: ServedPipeline, request: Request, body: bytes, request_id: str
-) -> tuple[Response, ScoredRequest]:
-    scored = await served.score(read_invocation(request, served.ready, body, request_id, served.limits.limit.rows))
-    return json_response({"predictions": _all_outputs(scored).to_pylist()}), scored
+async def _answer_invocation(asked: _Asked) -> Response:
+    rows = read_invocation(asked.request, asked.scorer, asked.body, asked.request_id, asked.most)
+    return json_response({"predictions": _all_outputs(await asked.score(rows)).to_pylist()})
 
 
-async def _answer_infer(
-    served: ServedPipeline, request: Request, body: bytes, request_id: str
-) -> tuple[Response, ScoredRequest]:
-    infer = read_infer(request, served.ready, body, request_id, served.limits.limit.rows)
-    scored = await served.score(infer.rows)
-    head = {"model_name": served.name, "model_version": deciding_model(scored.models).version, "id": infer.id}
+async def _answer_infer(asked: _Asked) -> Response:
+    infer = read_infer(asked.request, asked.scorer, asked.body, asked.request_id, asked.most)
+    scored = await asked.score(infer.rows)
+    version = deciding_model(scored.models).version
+    head = {"model_name": asked.served.name, "model_version": version, "id": infer.id}
     content, headers = write_outputs(infer, _all_outputs(scored), head)
-    return Response(content, headers=headers), scored
+    return Response(content, headers=headers)
 
 
 def _all_outputs(scored: ScoredRequest) -> pa.Table:

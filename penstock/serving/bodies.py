@@ -1,5 +1,6 @@
 """Read a request's body, at most so many bytes of it, and the rows in it."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -11,6 +12,8 @@ from penstock.serving.scored_request import RequestRows
 from penstock.serving.scorer import Scorer
 from penstock.wording import plural
 
+_BODY_SECONDS = 10.0
+"""Within which a body must be here, because each request that is being read takes one of `limit.in_flight`."""
 _JSON_BODY = "Send a JSON object with the media type application/json."
 
 
@@ -18,7 +21,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Read a body.
 
     Raises:
-        RequestError: it has more bytes than the limit, or is compressed.
+        RequestError: it has more bytes than the limit, is compressed, or takes too long.
+        ClientDisconnect: the client has gone.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
         raise RequestError("the body is compressed", "content-encoding", "Send it as it is.", 415)
@@ -27,10 +31,15 @@ async def read_body(request: Request, limit: int) -> bytes:
     if announced.isdigit() and int(announced) > limit:
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError:
+        remedy = "Send it faster, or fewer rows at once."
+        raise RequestError(f"the body took longer than {_BODY_SECONDS:g} s", "body", remedy, 408) from None
     return bytes(body)
 
 

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from penstock.run_types import deciding_model
 
 if TYPE_CHECKING:
+    from penstock.serving.scored_request import ScoredRequest
     from penstock.serving.served_pipeline import ServedPipeline
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -56,6 +57,11 @@ class Metrics:
             registry=self._registry,
             buckets=_SECONDS,
         )
+
+    def count(self, scored: "ScoredRequest") -> None:
+        """Count the rows of a request by what became of them, also if the request is refused for one of them."""
+        for outcome in scored.outcomes:
+            self.rows.labels(scored.pipeline.name, outcome.status).inc()
 
     def write(self) -> bytes:
         """Return the figures in Prometheus's text format."""

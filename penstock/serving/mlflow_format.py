@@ -7,6 +7,7 @@ https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally: `dataframe_sp
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +17,13 @@ from starlette.requests import Request
 
 from penstock.errors import RequestError
 from penstock.serving.bodies import count_rows, media_type
-from penstock.serving.request_rows import SourceColumns, describe_kind
+from penstock.serving.request_rows import NUMBER, SourceColumns, describe_kind
 from penstock.serving.scored_request import RequestRows
 from penstock.serving.scorer import Scorer
 
 _FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _ONE_OF = "Send one of `dataframe_split`, `dataframe_records`, `instances` and `inputs`."
-_INT = re.compile(r"[+-]?\d{1,19}")
+_INT = re.compile(r"[+-]?[0-9]{1,19}")
 _BOOLS = {"true": True, "false": False}
 
 
@@ -45,17 +46,21 @@ def read_invocation(request: Request, scorer: Scorer, body: bytes, request_id: s
     others = {name: scorer.columns[name].make_table(()) for name in pipeline.sources if name != pipeline.primary}
     if isinstance(rows, dict):
         number = max((len(values) for values in rows.values()), default=0)
-        count_rows(number, most)
+        _count(number, most)
         return RequestRows(request_id, columns.make_columns(rows, number), others)
-    count_rows(len(rows), most)
+    _count(len(rows), most)
+    return RequestRows(request_id, columns.make_table(rows), others)
+
+
+def _count(rows: int, most: int) -> None:
     if not rows:
         raise RequestError("there are no rows", "body", "Send the rows to score.")
-    return RequestRows(request_id, columns.make_table(rows), others)
+    count_rows(rows, most)
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:
     try:
-        parsed = json.loads(body, parse_constant=_read_constant)
+        parsed = json.loads(body, parse_constant=_read_constant, parse_float=_read_number)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else "it is not JSON"
         raise RequestError(f"the body cannot be read: {reason}", "body", _ONE_OF) from None
@@ -91,30 +96,35 @@ def _read_split(value: Any) -> dict[str, Any]:
     names, data = (value.get("columns"), value.get("data")) if isinstance(value, dict) else (None, None)
     if not isinstance(names, list) or not isinstance(data, list) or not all(isinstance(name, str) for name in names):
         raise RequestError("`dataframe_split` lacks `columns` or `data`", "body", "Send both, as pandas writes them.")
+    _refuse_twins(names)
     for number, row in enumerate(data):
         if not isinstance(row, list) or len(row) != len(names):
             raise RequestError(
                 "the row has not one value for each column", f"row {number}", "Send as many as `columns`."
             )
-    if not data:
-        raise RequestError("there are no rows", "body", "Send the rows to score.")
     return {name: [row[at] for row in data] for at, name in enumerate(names)}
 
 
 def _read_csv(body: bytes, columns: SourceColumns) -> list[dict[str, Any]]:
     """Return the rows of a CSV file with a header. An empty field is NULL."""
     try:
-        lines = csv.DictReader(io.StringIO(body.decode(), newline=""), strict=True)
-        rows = list(lines)
-    except (UnicodeDecodeError, csv.Error):
+        names, *rows = csv.reader(io.StringIO(body.decode(), newline=""), strict=True)
+    except (ValueError, csv.Error):  # no UTF-8, or no line at all
         raise RequestError("the body is no CSV in UTF-8", "body", "Send a header and comma-separated rows.") from None
+    _refuse_twins(names)
     for number, row in enumerate(rows):
-        if None in row or None in row.values():
+        if len(row) != len(names) and not (len(names) == 1 and not row):  # an empty line is an empty field
             raise RequestError(
                 "the row has not one field for each column", f"row {number}", "Send as many as the header."
             )
-    types = columns.types
-    return [{name: _read_field(text, types.get(name)) for name, text in row.items()} for row in rows]
+    kinds = [columns.types.get(name) for name in names]
+    read = [map(_read_field, row or [""], kinds) for row in rows]
+    return [dict(zip(names, values, strict=True)) for values in read]
+
+
+def _refuse_twins(names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise RequestError("a column is there twice", "body", "Send each column once.")
 
 
 def _read_field(text: str, kind: pa.DataType | None) -> Any:
@@ -125,9 +135,15 @@ def _read_field(text: str, kind: pa.DataType | None) -> Any:
         return int(text) if _INT.fullmatch(text) else text
     if kind == pa.bool_():
         return _BOOLS.get(text.lower(), text)
-    if kind == pa.float64():
-        try:
-            return float(text)
-        except ValueError:
-            return text
+    if kind == pa.float64() and text.lower() == "nan":
+        return None
+    if kind == pa.float64() and NUMBER.fullmatch(text):
+        return _read_number(text)
     return text
+
+
+def _read_number(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise RequestError("a number is beyond 64 bits", "body", "Send `null` or an empty field for no value.")
+    return number

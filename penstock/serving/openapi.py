@@ -26,10 +26,13 @@ _ERRORS = {
     "401": "There is no valid token.",
     "403": "The token has not the role.",
     "404": "There is no such pipeline, table or score.",
+    "408": "The body took too long.",
     "413": "The body or its rows are too many.",
     "415": "The media type is not the one of the format.",
+    "421": "The host is not one of the server.",
     "422": "No row could be scored; `rows` gives the reasons.",
     "429": "Too many requests; see Retry-After.",
+    "500": "The server failed; its log says where.",
     "503": "Not ready, or the warehouse is busy; see Retry-After.",
 }
 _ERROR = {

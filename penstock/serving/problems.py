@@ -4,7 +4,7 @@ import logging
 import traceback
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from penstock.errors import (
@@ -16,6 +16,7 @@ from penstock.errors import (
     RowsRefused,
     RunNotFound,
     SettingsError,
+    TokenFileUnusable,
     TooManyRequests,
     TransientError,
 )
@@ -24,6 +25,8 @@ from penstock.serving.answers import json_response
 logger = logging.getLogger(__name__)
 
 _RETRY_AFTER = "1"
+_GONE = 499
+"""The client has closed its connection: nobody gets the answer, and the figures have its status."""
 
 
 def answer_error(request: Request, error: Exception) -> Response:
@@ -31,6 +34,8 @@ def answer_error(request: Request, error: Exception) -> Response:
 
     The message of an error that Penstock did not make may have one: its type is logged, and where it was raised.
     """
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=_GONE)
     if isinstance(error, RequestError):
         body: dict[str, Any] = {"what": error.what, "where": error.where, "next": error.remedy}
         if isinstance(error, RowsRefused):
@@ -42,6 +47,8 @@ def answer_error(request: Request, error: Exception) -> Response:
         body = {"what": "the server failed", "where": request.url.path, "next": "Look at the log of the server."}
         return json_response({"error": body}, 500)
     status, what = _status(error), str(error)
+    if isinstance(error, TokenFileUnusable):  # its message has the file and the line
+        what = "the server cannot read its tokens"
     where = request.url.path
     if status >= 500:
         logger.warning("a request is answered with %d: %s", status, type(error).__name__)  # its path may have a key
@@ -58,7 +65,7 @@ def answer_error(request: Request, error: Exception) -> Response:
 def _status(error: PenstockError) -> int:
     if isinstance(error, TooManyRequests | NotReady):
         return error.status
-    if isinstance(error, DatabaseLocked | TransientError):
+    if isinstance(error, DatabaseLocked | TransientError | TokenFileUnusable):
         return 503
     if isinstance(error, RunNotFound):
         return 404

@@ -14,6 +14,10 @@ from penstock.database.types import TIMESTAMP
 from penstock.errors import RequestError, WrongValue
 from penstock.wording import plural
 
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,9})?")
+"""A number in text. Python would also take other scripts' digits, `_` between digits, and infinity."""
+_FLOAT_DIGITS = 15
+"""Digits that a 64-bit float keeps of every decimal."""
 _WHOLE = 2.0**53
 _INT64 = 2**63
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -159,7 +163,7 @@ def _read_text(value: Any) -> str:
 def _read_int(value: Any) -> int:
     if not _is_number(value):
         raise ValueError(describe_kind(value))
-    if isinstance(value, float) and not (value.is_integer() and abs(value) <= _WHOLE):
+    if isinstance(value, float) and not (value.is_integer() and abs(value) < _WHOLE):
         raise ValueError("a number that is not whole, or too large")
     if not -_INT64 <= value < _INT64:
         raise ValueError("a whole number beyond 64 bits")
@@ -213,12 +217,15 @@ def _read_decimal(kind: Any) -> Callable[[Any], Decimal]:
     def read(value: Any) -> Decimal:
         if not (_is_number(value) or isinstance(value, str)):
             raise ValueError(describe_kind(value))
-        try:
-            number = Decimal(value if isinstance(value, str) else repr(value))
-        except InvalidOperation:
-            raise ValueError("text that is no number") from None
+        if isinstance(value, str) and not NUMBER.fullmatch(value):
+            raise ValueError("text that is no number")
+        number = Decimal(value if isinstance(value, str) else repr(value))
         if not number.is_finite():
             raise ValueError("a number that is not finite")
+        if isinstance(value, float) and len(number.normalize().as_tuple().digits) > _FLOAT_DIGITS:
+            raise ValueError(
+                f"a number with more than {_FLOAT_DIGITS} digits, which JSON does not keep: send it as text"
+            )
         try:
             return number.quantize(step, context=exact)
         except (InvalidOperation, Inexact):

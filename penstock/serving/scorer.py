@@ -1,15 +1,17 @@
 """Score requests with one version of each model. A request's rows are a partition of a run that is never claimed."""
 
+import logging
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import duckdb
 import pyarrow as pa
 
 from penstock.database.unstorable import to_records
-from penstock.errors import FeaturesError, Halted, PenstockError, RequestError, RowsRefused
+from penstock.errors import ExpressionError, FeaturesError, Halted, PenstockError, RequestError, RowsRefused
 from penstock.models.chain import judge_steps, score_step
 from penstock.models.needs import given_columns
 from penstock.models.scoring import score_features
@@ -22,6 +24,8 @@ from penstock.spec.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from penstock.models.booster import ModelVersion
+
+logger = logging.getLogger(__name__)
 
 Scored = ScoredRequest | Exception
 
@@ -46,13 +50,13 @@ class Scorer:
         features query fails on.
 
         Returns:
-            A result, or a `PenstockError`, for each request.
+            A result or an error for each request.
         """
         if len(requests) > 1:
             try:
                 return list(self._score(requests))
-            except (PenstockError, pa.ArrowInvalid):  # Arrow's: their columns differ, for a new version came between
-                pass
+            except Exception:  # noqa: BLE001 # whatever it is, only the request that has it gets it
+                logger.debug("%s: %d requests are scored one by one", self.pipeline.name, len(requests))
         return [self._score_alone(request) for request in requests]
 
     def _score_alone(self, request: RequestRows) -> Scored:
@@ -60,6 +64,8 @@ class Scorer:
             [scored] = self._score([request])
         except PenstockError as error:
             return _of_request(error)
+        except Exception as error:  # noqa: BLE001 # the requests beside it get their answers
+            return error
         return scored
 
     def _score(self, requests: Sequence[RequestRows]) -> Iterator[ScoredRequest]:
@@ -98,8 +104,11 @@ def _of_request(error: PenstockError) -> PenstockError:
     if isinstance(error, Halted):
         reasons = "; ".join(error.reasons).removesuffix(".")
         return RowsRefused(reasons, f"`{error.pipeline}`", "Correct the rows and send the request again.")
-    if isinstance(error, FeaturesError):
-        return RequestError(str(error), "", "Correct the rows, or the query in the spec.", 422)
+    if isinstance(error, FeaturesError | ExpressionError):
+        if isinstance(error.__cause__, duckdb.InterruptException):
+            what = f"`{error.pipeline}` takes longer than a request may"
+            return RequestError(what, "", "Send fewer rows, or make the query in the spec faster.", 422)
+        return RequestError(str(error), "", "Correct the rows, or the spec.", 422)
     return error
 
 

@@ -5,24 +5,24 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from penstock.database.connections import Connector
-from penstock.errors import NotReady, PenstockError, ServeRefused, TooManyRequests, TransientError
-from penstock.ledger.schema_contracts import read_contracts
-from penstock.models.needs import needed_columns
+from penstock.errors import NotReady, PenstockError, RowsRefused, ServeRefused, TooManyRequests, TransientError
+from penstock.ledger.schema_contracts import Contracts, read_contracts
+from penstock.models.needs import given_columns, needed_columns
 from penstock.models.registry import Registry
 from penstock.quality.predicates import may_compile
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.row_types import read_row_types
-from penstock.run.schema_contract import used_columns
+from penstock.run.schema_contract import compare_outputs, refuse_breaks, used_columns
 from penstock.run_types import Pins
 from penstock.serving.batches import Batches
 from penstock.serving.released import release_files
 from penstock.serving.request_rows import SourceColumns
-from penstock.serving.scored_request import RequestRows, ScoredRequest
+from penstock.serving.scored_request import RequestRows
 from penstock.serving.scorer import Scorer
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.serve import Serve
@@ -35,6 +35,8 @@ _TAKES_ALL = re.compile(
     re.IGNORECASE,
 )
 """What may stand for columns that a query does not name."""
+STATEMENT_SECONDS = 10
+"""Most seconds of a request's features query, conditions and decisions. A pipeline has one thread for its requests."""
 _TRY_AGAIN = 60.0
 """Seconds until a version that could not be used is opened again."""
 
@@ -54,12 +56,15 @@ class ServedPipeline:
     coming: int = 0
     """Requests in flight."""
     _types: dict[str, dict[str, pa.DataType]] = field(default_factory=dict)
+    _contracts: Contracts | None = None
     _refused: tuple[Pins, float] | None = None
 
     def __post_init__(self) -> None:
         limits = self.limits
+        seconds = min(self.options.statement_seconds, STATEMENT_SECONDS)
+        self.options = replace(self.options, statement_seconds=seconds, threads=1)
         alone = self.pipeline.partition_by is not None
-        self.batches = Batches(limits.batch.rows, limits.batch.wait, lambda: self.coming, alone)
+        self.batches = Batches(limits.batch.rows, limits.batch.wait, alone)
 
     @property
     def name(self) -> str:
@@ -96,10 +101,6 @@ class ServedPipeline:
         finally:
             self.coming -= 1
 
-    async def score(self, request: RequestRows) -> ScoredRequest:
-        """Score a request, together with those that wait at the same time."""
-        return await self.batches.score(request, self.ready.score_together)
-
     def take_models(self, clock: Callable[[], float] = time.monotonic) -> bool:
         """Look the aliases up, and take the versions that they name if they are other ones. Keep the old ones if not.
 
@@ -117,36 +118,68 @@ class ServedPipeline:
                 return False
             self._refused = (pins, clock() + _TRY_AGAIN)
             scorer = self._open(pins)
-        except PenstockError as error:
+        except Exception as error:  # noqa: BLE001 # whatever it is, the old ones go on scoring
             self._note(error)
             return False
         self.scorer, self.problem, self._refused = scorer, "", None
         logger.info("%s is scored with %s", self.name, ", ".join(str(pin) for pin in pins.values()))
         return True
 
-    def _note(self, error: PenstockError) -> None:
+    def _note(self, error: Exception) -> None:
         if isinstance(error, TransientError):
             self._refused = None
-        if str(error) != self.problem:
+        problem = str(error) if isinstance(error, PenstockError) else f"{type(error).__name__}: see the server's log"
+        if problem != self.problem:
             kept = (
                 f"{next(reversed(list(self.scorer.pins.values())))} goes on scoring"
                 if self.scorer
                 else "nothing scores"
             )
-            logger.error("%s: the models cannot be used, and %s: %s", self.name, kept, error)
-        self.problem = str(error)
+            unknown = None if isinstance(error, PenstockError) else error
+            logger.error("%s: the models cannot be used, and %s: %s", self.name, kept, error, exc_info=unknown)
+        self.problem = problem
 
     def _open(self, pins: Pins) -> Scorer:
-        """Open the versions, which checks digests and golden rows, and find the columns that requests bring."""
+        """Open the versions, which checks digests and golden rows, and find the columns that requests bring.
+
+        Raises:
+            PenstockError: a version cannot be opened, lacks an output of the contract, or cannot score these columns.
+        """
         models = {step: self.registry.load(pin) for step, pin in pins.items()}
-        needed = needed_columns(self.pipeline, {step: model.manifest for step, model in models.items()})
-        types = self._read_types()
-        served = self.pipeline.for_requests
+        manifests = {step: model.manifest for step, model in models.items()}
+        types, contracts = self._read_types_again(), self._read_contracts()
+        # Without what the last run gave, which only its models' manifests say: the first contract comes with a run.
+        outputs = compare_outputs(self.pipeline, contracts, given_columns(self.pipeline, manifests), lambda: None)
+        refuse_breaks(self.pipeline, None, [outputs])
+        needed, served = needed_columns(self.pipeline, manifests), self.pipeline.for_requests
         columns = {name: choose_columns(served, name, types[name], needed) for name in served.sources}
-        return Scorer(served, pins, models, columns, self.options)
+        scorer = Scorer(served, pins, models, columns, self.options)
+        _try_out(scorer)
+        return scorer
+
+    def _read_types_again(self) -> Mapping[str, dict[str, pa.DataType]]:
+        """Return the types of now, or those of before while a database does not answer."""
+        known, self._types = self._types, {}
+        try:
+            return self._read_types()
+        except TransientError:
+            if not known:
+                raise
+            self._types = known
+            return known
+
+    def _read_contracts(self) -> Contracts:
+        """Return the contracts of now, or those of before while the warehouse does not answer."""
+        try:
+            with release_files(self.connect) as connect:
+                self._contracts = read_contracts(connect(self.pipeline.destination.connection), self.name)
+        except TransientError:
+            if self._contracts is None:
+                raise
+        return self._contracts
 
     def _read_types(self) -> Mapping[str, dict[str, pa.DataType]]:
-        """Return the types of each source's columns. They are read once."""
+        """Return the types of each source's columns. They are kept."""
         if self._types:
             return self._types
         found: dict[str, dict[str, pa.DataType]] = {}
@@ -160,6 +193,19 @@ class ServedPipeline:
                 found[name] = types
         self._types = found
         return found
+
+
+def _try_out(scorer: Scorer) -> None:
+    """Score a request without rows, so that a query or a decision that cannot take the new version is found now.
+
+    Raises:
+        PenstockError: it cannot.
+    """
+    tables = {name: columns.make_table(()) for name, columns in scorer.columns.items()}
+    primary = tables.pop(scorer.pipeline.primary)
+    [tried] = scorer.score_together([RequestRows("try", primary, tables)])
+    if isinstance(tried, Exception) and not isinstance(tried, RowsRefused):
+        raise tried
 
 
 def choose_columns(

@@ -40,16 +40,23 @@ class Address:
             return False
 
     @property
+    def needs_token(self) -> bool:
+        """Whether requests need a token. With another name to call it by, others reach the server through a proxy."""
+        return not self.is_local or self.token_file is not None or bool(self.allow_hosts)
+
+    @property
     def hosts(self) -> tuple[str, ...]:
-        """The names that requests may call the server by, in lower case."""
-        return tuple(name.lower() for name in (*LOCAL_HOSTS, self.host, *self.allow_hosts))
+        """The names that requests may call the server by, in lower case, IPv6 addresses in brackets."""
+        named = (*LOCAL_HOSTS, self.host, *self.allow_hosts)
+        return tuple(f"[{name}]" if ":" in name and name[0] != "[" else name for name in map(str.lower, named))
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.certificate else 'http'}://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.certificate else 'http'}://{host}:{self.port}"
 
     def check(self) -> None:
-        """Refuse an address that others reach and that has no tokens.
+        """Refuse an address that others reach, or a name that they call it by, without tokens.
 
         Raises:
             ServeRefused: it has none, or only one of certificate and key.
@@ -57,10 +64,12 @@ class Address:
         """
         if self.token_file is not None:
             read_tokens(self.token_file)
-        elif not self.is_local:
+        elif self.needs_token:
+            reached = ", ".join(self.allow_hosts) if self.is_local else self.host
             raise ServeRefused(
-                f"others reach {self.host}, and the server has no tokens",
-                "Make one with `penstock tokens add`, and give --token-file. Or listen on 127.0.0.1.",
+                f"others reach {reached}, and the server has no tokens",
+                "Make one with `penstock tokens add`, and give --token-file. Or listen on 127.0.0.1 only, without "
+                "--allow-host.",
             )
         if (self.certificate is None) != (self.key is None):
             raise ServeRefused("TLS needs a certificate and its key", "Give both --tls-certificate and --tls-key.")

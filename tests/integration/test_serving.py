@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -179,6 +180,18 @@ def test_a_refused_row_refuses_a_request_that_is_answered_by_position(client: Te
         ]
 
 
+def test_the_rows_of_a_refused_request_are_counted_too(client: TestClient) -> None:
+    def count(status: str) -> float:
+        text = client.get("/metrics").text
+        found = re.search(rf'penstock_rows_total{{pipeline="card-risk",status="{status}"}} (.+)', text)
+        return float(found[1]) if found else 0.0
+
+    before = count("scored"), count("refused")
+    client.post("/invocations", json={"dataframe_records": ROWS})
+
+    assert (count("scored"), count("refused")) == (before[0] + 2, before[1] + 2)
+
+
 def test_only_a_request_without_any_score_is_refused(client: TestClient) -> None:
     assert client.post("/pipelines/card-risk/score", json={"rows": ROWS[1:3]}).status_code == 422
 
@@ -244,9 +257,41 @@ def test_a_bare_nan_is_null_for_mlflow(client: TestClient) -> None:
     answer = client.post("/invocations", content=body, headers={"content-type": "application/json"})
     csv = "payment_id,amount,items,country,first\n1,12.5,3,DE,\n"
     as_text = client.post("/invocations", content=csv, headers={"content-type": "text/csv"})
+    without = client.post("/invocations", content=csv.replace("12.5", "NaN"), headers={"content-type": "text/csv"})
 
+    assert without.json()["error"]["rows"] == [{"row": 0, "reasons": ["amount column_values_to_not_be_null"]}]
     own = client.post("/pipelines/card-risk/score", json={"rows": [ROWS[0] | {"first": None}]}).json()
     assert answer.json()["predictions"] == as_text.json()["predictions"] == [own["rows"][0]["outputs"]]
+
+
+HEADER = "payment_id,amount,items,country,first\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "what"),
+    [
+        ("text/csv", "", "the body is no CSV"),
+        ("text/csv", HEADER, "there are no rows"),
+        ("text/csv", HEADER + "1,12.5,3,DE,true\n\n", "the row has not one field for each column"),
+        ("text/csv", HEADER.replace("items", "amount") + "1,2,3,DE,true\n", "a column is there twice"),
+        ("text/csv", HEADER + "1,inf,3,DE,true\n", "takes a number, and has text"),
+        ("text/csv", HEADER + "1,1_0,3,DE,true\n", "takes a number, and has text"),
+        ("text/csv", HEADER + "1,12.5,\u0663,DE,true\n", "takes a whole number, and has text"),
+        ("text/csv", HEADER + "1,1e999,3,DE,true\n", "a number is beyond 64 bits"),
+        ("application/json", '{"inputs": {"amount": [1e999]}}', "a number is beyond 64 bits"),
+        ("application/json", '{"inputs": {}}', "there are no rows"),
+        (
+            "application/json",
+            '{"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}',
+            "a column is there twice",
+        ),
+    ],
+)
+def test_rows_in_mlflows_formats_are_never_guessed(client: TestClient, kind: str, body: str, what: str) -> None:
+    answer = client.post("/invocations", content=body.encode(), headers={"content-type": kind})
+
+    assert answer.status_code == 400
+    assert what in answer.json()["error"]["what"]
 
 
 def test_tensors_may_be_binary(client: TestClient) -> None:
@@ -469,7 +514,9 @@ def test_tokens_hosts_and_limits_are_checked_before_the_body(place: Place, tmp_p
         assert client.get("/live").status_code == 200
         assert client.post(path, content=b"{").status_code == 401
         assert client.post(path, content=b"{", headers={"authorization": "Bearer pst_no"}).status_code == 401
-        assert client.get("/live", headers={"host": "evil.example"}).status_code == 421
+        assert client.get("/metrics", headers={"host": "evil.example"}).status_code == 421
+        assert client.get("/live", headers={"host": "10.0.0.7:8080"}).status_code == 200  # a probe
+        assert client.get("/ready").json() == {"ready": True}
         answers = [client.post(path, json={"rows": ROWS}, headers=bearer) for _ in range(4)]
 
     assert answers[0].status_code == 200

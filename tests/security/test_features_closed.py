@@ -99,6 +99,13 @@ def test_one_query_over_the_sources_is_run(query: str) -> None:
     assert build_features(pipeline(query), "2026-01-01", ROWS, {}, 60).num_rows == 2
 
 
+def test_the_features_of_an_earlier_request_cannot_be_selected() -> None:
+    build_features(pipeline("select id, amount from rows where id = 2"), "2026-01-01", ROWS, {}, 60)
+
+    with pytest.raises(FeaturesError, match="penstock_features does not exist"):
+        build_features(pipeline("select id, amount from penstock_features"), "2026-01-01", ROWS, {}, 60)
+
+
 def test_a_query_without_end_is_ended_after_the_seconds_of_a_statement() -> None:
     where = "(a.range * 7919 + b.range * 104729) % 1000000007 = 999999999"  # no engine knows before that it is rare
     runaway = f"select a.range as id from range(10000000) a, range(10000000) b where {where}"

@@ -24,3 +24,32 @@ def test_what_is_done_in_time_is_not_interrupted() -> None:
 
     assert other.wait(60)
     assert not called.is_set()
+
+
+def test_deadlines_hold_after_an_interrupt_that_fails() -> None:
+    watchdog, other = Watchdog(), threading.Event()
+
+    def fail() -> None:
+        raise RuntimeError("the connection is closed")
+
+    watchdog.watch(fail, 0.01)
+    watchdog.watch(other.set, 0.1)
+
+    assert other.wait(60)
+
+
+def test_threads_that_come_first_at_once_lose_no_deadline() -> None:
+    for _ in range(50):
+        watchdog, called, together = Watchdog(), [threading.Event() for _ in range(4)], threading.Barrier(4)
+
+        def come(event: threading.Event, watchdog: Watchdog = watchdog, together: threading.Barrier = together) -> None:
+            together.wait()
+            watchdog.watch(event.set, 0.001)
+
+        threads = [threading.Thread(target=come, args=(event,)) for event in called]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert all(event.wait(10) for event in called)

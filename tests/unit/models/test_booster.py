@@ -233,6 +233,15 @@ def test_thread_counts_do_not_change_the_scores_nor_the_shared_booster(model: Mo
     assert all(table.equals(expected) for table in scored)
 
 
+def test_few_rows_score_as_those_of_a_frame_and_without_another_booster(model: ModelVersion, rows: pa.Table) -> None:
+    few = rows.slice(0, 5)
+
+    scored = model.score(few), model.score(few, by_frame=True)
+
+    assert scored[0].equals(scored[1])
+    assert not model._by_threads  # a run would hold the model twice
+
+
 def test_integer_categories_may_come_as_integers_text_or_floats(registry: Registry, save: Save, rows: pa.Table) -> None:
     codes = np.random.default_rng(2).choice([10, 20, 30], len(rows))
     frame = pd.DataFrame({"shop": pd.Categorical(codes), "visits": rows["visits"].to_numpy()})

@@ -11,7 +11,7 @@ from penstock.serving.request_rows import SourceColumns
 
 KINDS: dict[str, tuple[pa.DataType, list[Any], list[Any]]] = {
     "text": (pa.string(), ["", "Köln"], [1, True, ["a"], {}, "\ud800"]),
-    "int": (pa.int64(), [0, -(2**63), 5.0], [2**63, 2.5, "1", True, 1e300]),
+    "int": (pa.int64(), [0, -(2**63), 5.0], [2**63, 2.0**53, 2.5, "1", True, 1e300]),
     "float": (pa.float64(), [1, 2.5, 10**20], ["1", False, 10**400]),
     "bool": (pa.bool_(), [True, False], [0, 1, "true"]),
     "date": (pa.date32(), ["2026-01-31"], ["2026-02-30", "31.01.2026", 20260131, "2026-W01-1"]),
@@ -19,7 +19,7 @@ KINDS: dict[str, tuple[pa.DataType, list[Any], list[Any]]] = {
     "number": (
         pa.decimal128(8, 2),
         [1, "1.25", "1.250", 3.1, 0, "0e99", "-0"],
-        ["x", "1.255", True, 10**9, "1e-999999999", "1e999999999", "9" * 99],
+        ["x", "1.255", "1_0", "\u0661", "Infinity", 0.1 + 0.2, True, 10**9, "1e-999999999", "1e999999999", "9" * 99],
     ),
     "nothing": (pa.null(), [], [1, "a"]),
 }
