@@ -66,8 +66,12 @@ def judged_from(run: RunRecord) -> datetime:
 
 
 def has_lost_labels(run: RunRecord, source: LabelSourceRecord) -> bool:
-    """Whether labels of the run's interval were pruned, so that its rows cannot be judged any more."""
-    return source.pruned_before is not None and judged_from(run) < source.pruned_before
+    """Whether labels of the run's rows may be pruned, so that they cannot be judged any more.
+
+    A label is seen after its row's interval has begun, and is pruned by the time at which it was seen.
+    """
+    begun = run.interval_start or judged_from(run)
+    return source.pruned_before is not None and begun < source.pruned_before
 
 
 @dataclass(frozen=True)
