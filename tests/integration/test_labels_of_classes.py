@@ -147,5 +147,5 @@ def test_classes_with_a_made_score_are_compared_without_labels(make_place: MakeP
 
     shown = call("monitor", "compare", str(shop.place.spec), *both)
 
-    assert "250 rows in both" in shown
+    assert f"A is {both[0]}, B is {both[1]}" in shown
     assert "by the labels" not in shown
