@@ -35,6 +35,8 @@ class Measured:
     """Metrics beyond their limits that no message was sent about."""
     unmeasured: tuple[str, ...] = ()
     """Runs that could not be measured, and why."""
+    no_class: int = 0
+    """Labels of the measured runs that are no class of the model."""
 
     def describe(self) -> str:
         """Say what was done, in one line."""
@@ -44,6 +46,7 @@ class Measured:
             f"{plural(done.without_key, 'row')} without a key left out": done.without_key,
             f"{plural(done.lost.without_time, 'row')} without a time of being seen left out": done.lost.without_time,
             f"{plural(done.lost.unreadable, 'line')} that cannot be read left out": done.lost.unreadable,
+            f"{plural(self.no_class, 'label')} of no class of the model left out": self.no_class,
         }
         told = [text for text, number in left_out.items() if number]
         read = "; ".join([f"{plural(done.new, 'new label')} of {done.read:,} read{until}", *told])
@@ -68,7 +71,8 @@ def collect_and_measure(
     if refreshed.unmeasured and not refreshed.kept:
         raise refreshed.unmeasured[0][1]
     unmeasured = tuple(f"run {run.run_id[:8]} not measured: {error}" for run, error in refreshed.unmeasured)
-    return Measured(collected, refreshed.runs, tuple(judge_performance(database, question)), unmeasured)
+    alerts = tuple(judge_performance(database, question))
+    return Measured(collected, refreshed.runs, alerts, unmeasured, refreshed.no_class)
 
 
 def make_question(

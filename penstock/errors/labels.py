@@ -42,7 +42,7 @@ class LabelValue(TerminalError):
     """A label has a value that the model cannot be measured with.
 
     Cause: `value` of `labels` gives text or an infinite number, something else than 0 and 1 for a binary model, or
-        what is no class of a model with several classes.
+        only what is no class of a model with several classes.
     Remedy: write an expression that gives a number, such as `case when status = 'fraud' then 1 else 0 end`.
     """
 
@@ -61,7 +61,7 @@ class NotMeasured(TerminalError):
     """The performance of the scores cannot be measured.
 
     Cause: the scores are raw margins; or the groups of a ranking are not known; or `missing: negative` goes with a
-        survival model or one with several classes.
+        survival model or one with several classes; or `decide` makes a `score` of one with several classes.
     Remedy: as the message says.
     """
 

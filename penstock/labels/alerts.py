@@ -29,20 +29,24 @@ class Alert:
 
 
 def judge_performance(database: Database, question: Question) -> list[Alert]:
-    """Begin and end the episodes of the pipeline's alerts. Return those that no message was sent about yet."""
-    pipeline = question.pipeline.name
-    broken = dict(_find_broken(database, question))
+    """Begin and end the episodes of the pipeline's alerts. Return those that no message was sent about yet.
+
+    An episode lasts while its metric cannot be measured, or has no interval. It ends if its limit is gone.
+    """
+    pipeline, limits = question.pipeline.name, question.labels.alert
+    judged = dict(_judge_metrics(database, question))
+    broken = {metric: message for metric, message in judged.items() if message}
     with database.writing() as connection:
         mine = performance_alerts.c.pipeline == pipeline
         lasting = sa.select(performance_alerts.c.metric).where(mine, performance_alerts.c.ended_at.is_(None))
         open_metrics = set(connection.execute(lasting).scalars())
-        for metric in open_metrics - broken.keys():
+        for metric in {each for each in open_metrics if each not in limits or judged.get(each) == ""}:
             same = (mine, performance_alerts.c.metric == metric, performance_alerts.c.ended_at.is_(None))
             connection.execute(sa.update(performance_alerts).where(*same).values(ended_at=question.now))
         for metric in broken.keys() - open_metrics:
             row = {"pipeline": pipeline, "metric": metric, "began_at": question.now, "message": broken[metric]}
             connection.execute(performance_alerts.insert().values(**row))
-    return [alert for alert in list_alerts(database, pipeline, only_new=True) if alert.metric in broken]
+    return list_alerts(database, pipeline, only_new=True)
 
 
 def list_alerts(database: Database, pipeline: str, *, only_new: bool = False) -> list[Alert]:
@@ -68,8 +72,11 @@ def mark_announced(database: Database, pipeline: str, alert: Alert, now: datetim
         connection.execute(sa.update(performance_alerts).where(*same).values(announced_at=now))
 
 
-def _find_broken(database: Database, question: Question) -> Iterator[tuple[str, str]]:
-    """Yield each metric beyond its limit, with a message. The newest measured intervals of the live rows count."""
+def _judge_metrics(database: Database, question: Question) -> Iterator[tuple[str, str]]:
+    """Yield each metric that has an interval, with a message if it is beyond its limit, or else empty text.
+
+    The newest measured intervals of the live rows count.
+    """
     live = [run for run in list_judged_runs(database, question.pipeline.name) if run.variant == LIVE]
     measured = [each for each in read_performance(database, live, only=ALL_ROWS) if each.all_rows.judged]
     if not measured:
@@ -79,20 +86,20 @@ def _find_broken(database: Database, question: Question) -> Iterator[tuple[str, 
     first, *others = (each.all_rows for each in recent)
     metrics = sum(others, first).sums.metrics()
     for metric, limit in question.labels.alert.items():
-        if metric in metrics and _is_beyond(metrics[metric], limit):
-            yield metric, _describe(metric, metrics[metric], limit, recent)
+        found = metrics.get(metric)
+        if found and found.low is not None and found.high is not None:
+            is_beyond = _is_beyond(found.low, found.high, limit)
+            yield metric, _describe(metric, found, limit, recent) if is_beyond else ""
 
 
-def _is_beyond(found: Estimate, limit: Limit) -> bool:
-    """Whether the whole 95 % interval is on the wrong side of the limit. Without an interval nobody knows."""
-    if found.low is None or found.high is None:
-        return False
+def _is_beyond(low: float, high: float, limit: Limit) -> bool:
+    """Whether the whole 95 % interval is on the wrong side of the limit."""
     if limit.below is not None:
-        return found.high < limit.below
+        return high < limit.below
     if limit.above is not None:
-        return found.low > limit.above
+        return low > limit.above
     assert limit.beyond is not None
-    return found.low > limit.beyond or found.high < -limit.beyond
+    return low > limit.beyond or high < -limit.beyond
 
 
 def _describe(metric: str, found: Estimate, limit: Limit, recent: list[RunPerformance]) -> str:

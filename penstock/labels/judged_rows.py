@@ -14,13 +14,13 @@ from penstock.database.bulk import read
 from penstock.database.connections import Database
 from penstock.errors import NotMeasured, TooManySlices
 from penstock.labels.key_text import write_key_forms
-from penstock.labels.label_values import check_rows, number_labels
+from penstock.labels.label_values import NO_CLASS, check_rows, number_labels, refuse_made_score
 from penstock.labels.stored import find_labels
 from penstock.ledger.destinations import split_name
 from penstock.ledger.label_sources import LabelSourceRecord
 from penstock.ledger.reader import RunRecord
 from penstock.monitor.binned_scores import BinnedScores, bin_scores
-from penstock.monitor.class_sums import sum_classes
+from penstock.monitor.class_sums import ClassSums, sum_classes
 from penstock.monitor.performance_sums import SURVIVAL, PerformanceSums, Problem, sum_rows
 from penstock.monitor.ranking_sums import sum_groups
 from penstock.monitor.survival_sums import sum_pairs
@@ -66,8 +66,12 @@ def judged_from(run: RunRecord) -> datetime:
 
 
 def has_lost_labels(run: RunRecord, source: LabelSourceRecord) -> bool:
-    """Whether labels of the run's interval were pruned, so that its rows cannot be judged any more."""
-    return source.pruned_before is not None and judged_from(run) < source.pruned_before
+    """Whether labels of the run's rows may be pruned, so that they cannot be judged any more.
+
+    A label is seen after its row's interval has begun, and is pruned by the time at which it was seen.
+    """
+    begun = run.interval_start or judged_from(run)
+    return source.pruned_before is not None and begun < source.pruned_before
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,11 @@ class SliceSums:
     def judged(self) -> int:
         """Rows in the sums."""
         return self.sums.count
+
+    @property
+    def no_class(self) -> int:
+        """Labelled rows that are left out, because their label is no class of the model."""
+        return self.sums.no_class if isinstance(self.sums, ClassSums) else 0
 
     def __add__(self, other: "SliceSums") -> "SliceSums":
         added: Any = self.sums + other.sums  # type: ignore[operator] # of one problem
@@ -148,7 +157,7 @@ def judge_scores(
         groups: of a ranking: the number of each row's group.
 
     Raises:
-        LabelValue: a label of a binary model is neither 0 nor 1, or a label is no class of the model.
+        LabelValue: a label of a binary model is neither 0 nor 1.
         NotMeasured: the scores are no probabilities.
     """
     problem = question.problem_of(run)
@@ -178,15 +187,13 @@ def score_columns(question: Question, run: RunRecord) -> tuple[str, ...]:
     pipeline = question.pipeline
     if question.problem_of(run) != "multiclass":
         return (score_column(pipeline),)
-    if SCORE in pipeline.decide:
-        why = f"`decide` makes a `score`, and its model `{run.model}` has several classes"
-        raise NotMeasured(f"`{pipeline.name}`", why, "Give that column another name, so that the classes are judged.")
+    refuse_made_score(pipeline, "multiclass", run.model)
     return tuple(pipeline.name_output(pipeline.steps[-1], f"{SCORE}_{name}") for name in question.classes_of(run))
 
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """Rows with their labels. NaN: no score, or no label that counts."""
+    """Rows with their labels. NaN: no score, or no label that counts. A label may be `NO_CLASS`."""
 
     scores: Array
     labels: Array
@@ -210,7 +217,8 @@ class JudgedRows:
         elif problem == "lifetime":
             sums = sum_pairs(-scores, labels)
         elif problem == "multiclass":
-            sums = sum_classes(scores, labels, classes)
+            known = labels != NO_CLASS
+            sums = replace(sum_classes(scores[known], labels[known], classes), no_class=int((~known).sum()))
         else:
             sums = sum_rows(problem, scores, labels, quantiles)
         return SliceSums(int(has_score.sum()), int((has_score & self.labelled).sum()), sums)

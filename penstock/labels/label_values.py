@@ -8,9 +8,12 @@ import numpy as np
 from penstock.errors import LabelValue, NotMeasured
 from penstock.monitor.performance_sums import SURVIVAL, Problem
 from penstock.spec.pipeline import Pipeline
+from penstock.spec.steps import SCORE
 from penstock.wording import plural
 
 Array = np.ndarray[Any, Any]
+NO_CLASS = -1.0
+"""The number of a label that is no class of the model."""
 _SHOWN = 10
 
 
@@ -20,25 +23,34 @@ def number_labels(
     """Return labels as numbers, with NaN for None. Of a model with several classes it is the number of the class.
 
     Raises:
-        LabelValue: a label is text, or it is no class of the model.
+        LabelValue: a label is text.
     """
     if problem != "multiclass":
-        if text := next((value for value in values if isinstance(value, str)), None):
+        if (text := next((value for value in values if isinstance(value, str)), None)) is not None:
             raise LabelValue(pipeline.name, f"gives the text `{text}`")
         return np.array([np.nan if value is None else float(value) for value in values], np.float64)
     places = {name: place for place, name in enumerate(classes)}
-    return np.array([_find_class(pipeline, places, value) for value in values], np.float64)
+    return np.array([np.nan if v is None else places.get(_name_class(v), NO_CLASS) for v in values], np.float64)
 
 
-def _find_class(pipeline: Pipeline, places: dict[str, int], value: float | str | None) -> float:
-    if value is None:
-        return np.nan
-    text = value if isinstance(value, str) else str(int(value)) if value.is_integer() else str(value)
-    if text not in places:
-        known = ", ".join(f"`{name}`" for name in list(places)[:_SHOWN])
-        more = f" and {plural(len(places) - _SHOWN, 'other')}" if len(places) > _SHOWN else ""
-        raise LabelValue(pipeline.name, f"gives `{text}`, which is no class of the model: it has {known}{more}")
-    return float(places[text])
+def _name_class(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return str(int(value)) if value.is_integer() else str(value)
+
+
+def count_no_class(pipeline: Pipeline, values: Sequence[float | str], classes: Sequence[str]) -> int:
+    """Count the labels that are no class of the model.
+
+    Raises:
+        LabelValue: all of them are.
+    """
+    strange = [name for value in values if (name := _name_class(value)) not in classes]
+    if strange and len(strange) == len(values):
+        known = ", ".join(f"`{name}`" for name in classes[:_SHOWN])
+        more = f" and {plural(len(classes) - _SHOWN, 'other')}" if len(classes) > _SHOWN else ""
+        raise LabelValue(pipeline.name, f"gives `{strange[0]}`, which is no class of the model: it has {known}{more}")
+    return len(strange)
 
 
 def check_values(pipeline: Pipeline, problem: Problem, labels: Array) -> None:
@@ -75,6 +87,17 @@ def check_rows(pipeline: Pipeline, problem: Problem, scores: Array, labels: Arra
     if len(outside):
         what, why = f"`{pipeline.name}`", f"a score is {outside[0]:g}, which is no probability"
         raise NotMeasured(what, why, "Let `decide:` make a `score` between 0 and 1, or register the model with a link.")
+
+
+def refuse_made_score(pipeline: Pipeline, problem: Problem, model: str) -> None:
+    """Refuse a main score that `decide` makes in place of the classes' probabilities.
+
+    Raises:
+        NotMeasured: the model has several classes.
+    """
+    if problem == "multiclass" and SCORE in pipeline.decide:
+        why = f"`decide` makes a `score`, and its model `{model}` has several classes"
+        raise NotMeasured(f"`{pipeline.name}`", why, "Give that column another name, so that the classes are judged.")
 
 
 def refuse_negative(pipeline: Pipeline, problem: Problem) -> None:

@@ -106,6 +106,8 @@ class Refreshed:
     """Runs that have sums, these ones among them."""
     unmeasured: tuple[tuple[RunRecord, PenstockError], ...] = ()
     """Runs that could not be measured, and why."""
+    no_class: int = 0
+    """Labels of the computed runs that are no class of the model."""
 
 
 def refresh_performance(database: Database, question: Question) -> Refreshed:
@@ -128,6 +130,7 @@ def refresh_performance(database: Database, question: Question) -> Refreshed:
     late = [run for run in judged if run.run_id in steady and kept[run.run_id][0] != source.additions]
     touched = _find_touched(database, question, late, kept, source.additions)
     unmeasured: list[tuple[RunRecord, PenstockError]] = []
+    no_class = 0
     for run in (*stale, *(run for run in late if run.run_id in touched)):
         try:
             sums = sum_run(database, run, question)
@@ -135,9 +138,10 @@ def refresh_performance(database: Database, question: Question) -> Refreshed:
             unmeasured.append((run, error))
             continue
         _keep(database, run, sums, question, source.additions, definition)
+        no_class += sums[ALL_ROWS].no_class if ALL_ROWS in sums else 0
     _move_marks(database, [run.run_id for run in late if run.run_id not in touched], source.additions)
     computed = len(stale) + len(touched) - len(unmeasured)
-    return Refreshed(computed, len(steady) + computed - len(touched), tuple(unmeasured))
+    return Refreshed(computed, len(steady) + computed - len(touched), tuple(unmeasured), no_class)
 
 
 def _find_touched(

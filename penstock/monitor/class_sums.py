@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from penstock.monitor.binned_scores import BinnedScores, bin_scores
-from penstock.monitor.estimates import LEAST_OF_A_LABEL, Estimate, mean, wilson
+from penstock.monitor.estimates import LEAST_OF_A_LABEL, LEAST_ROWS, Estimate, mean, wilson
 
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 """The log loss of a probability of 0 would be infinite. Scores are float32, and scikit-learn cuts them here."""
@@ -27,6 +27,8 @@ class ClassSums:
     distances_squared: float
     confusion: tuple[tuple[int, ...], ...]
     """Rows by their class, and in each by the class of the highest probability."""
+    no_class: int = 0
+    """Rows that are left out, because their label is no class of the model."""
 
     @property
     def count(self) -> int:
@@ -43,20 +45,22 @@ class ClassSums:
             self.distances + other.distances,
             self.distances_squared + other.distances_squared,
             tuple(tuple(a + b for a, b in zip(one, two, strict=True)) for one, two in pairs),
+            self.no_class + other.no_class,
         )
 
     def metrics(self) -> dict[str, Estimate]:
         """Return the metrics that the rows allow.
 
         `auc` is the mean over the classes of one class against all others. With few rows of a class `log_loss` and
-        `brier` have no interval.
+        `brier` have no interval, and neither has `accuracy` with few rows.
         """
         n, right = self.count, sum(row[i] for i, row in enumerate(self.confusion))
+        accuracy = wilson(right, n)
         found = {
             "auc": self._macro_auc(),
             "log_loss": self._mean(self.log_losses, self.log_losses_squared),
             "brier": self._mean(self.distances, self.distances_squared),
-            "accuracy": wilson(right, n),
+            "accuracy": accuracy if accuracy is None or n >= LEAST_ROWS else accuracy.without_interval(),
         }
         for place, name in enumerate(self.classes):
             hits = self.confusion[place][place]
@@ -95,6 +99,7 @@ class ClassSums:
             "distances": self.distances,
             "distances_squared": self.distances_squared,
             "confusion": [list(row) for row in self.confusion],
+            "no_class": self.no_class,
         }
 
     @classmethod

@@ -78,7 +78,7 @@ class TypedValue:
     def standard(self) -> str:
         """One text for all ways to type the value."""
         forms = [] if self.is_text else list(self._canonical())
-        if self._moment is not None and self.number is None and not self.is_text:
+        if self._moment is not None and not self.is_text:
             return self._moment.isoformat()
         return next(iter(forms or _texts(self.text)), self.text)
 
@@ -113,8 +113,8 @@ class TypedValue:
             yield write_decimal(self.number)
         if self._moment is not None:
             yield self._moment.isoformat()
-        with suppress(ValueError):
-            yield date.fromisoformat(self.text).isoformat()
+            with suppress(ValueError):
+                yield date.fromisoformat(self.text).isoformat()
         if self.text.lower() in ("true", "false"):
             yield self.text.lower()
         if self._infinity is not None:
@@ -134,6 +134,9 @@ class TypedValue:
 
     @cached_property
     def _moment(self) -> datetime | None:
+        """The time that the text is. `20260101` is a number, and no date."""
+        if self.number is not None:
+            return None
         with suppress(ValueError, OverflowError):
             return as_utc(datetime.fromisoformat(self.text)).astimezone(UTC)
         return None

@@ -39,8 +39,8 @@ class LabelledAgreement:
 def measure_labelled(database: Database, rows: PairedRows, question: Question) -> LabelledAgreement | None:
     """Measure both scorings on the rows that both scored.
 
-    None where no label that counts was collected, where no score is in both, and for rankings and survival models,
-    whose rows are not judged one by one.
+    None where no label that counts was collected, where no score is in both, for rankings and survival models, whose
+    rows are not judged one by one, and for models with several classes.
 
     Raises:
         LabelValue: a label of a binary model is neither 0 nor 1.
@@ -50,8 +50,8 @@ def measure_labelled(database: Database, rows: PairedRows, question: Question) -
     source = read_label_source(database, question.pipeline.name)
     if column not in rows.columns.scores or source is None or question.upto == 0:
         return None
-    together = ("ranking", *SURVIVAL)
-    if any(question.problem_of(run) in together for pair in rows.paired.pairs for run in (pair.a, pair.b)):
+    others = ("ranking", "multiclass", *SURVIVAL)
+    if any(question.problem_of(run) in others for pair in rows.paired.pairs for run in (pair.a, pair.b)):
         return None
     sums: list[SliceSums | None] = [None, None]
     for pair, values in rows.read_scores(column):

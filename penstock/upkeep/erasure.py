@@ -121,8 +121,10 @@ def erase(
 
 
 def _find_source_texts(database: Database, asked: ErasureRequest) -> frozenset[str]:
-    """Return the columns of the asked source that are text by its contract."""
+    """Return the columns of the asked source that are text by its contract, or by the format of its lines."""
     source = asked.pipeline.sources[asked.source] if asked.source else None
+    if isinstance(source, LogSource):
+        return frozenset(field.name for field in compile_format(source).schema if pa.types.is_string(field.type))
     if asked.source is None or not isinstance(source, ColumnSource):
         return frozenset()
     columns = contract_of(database, asked.pipeline.name, asked.source, source) or {}
@@ -147,8 +149,7 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
         work.counts[delivered_keys.name] += delivered
     if not work.dry_run:
         erase_delivered(work.connection, pipeline, row_key, masking, work.now)
-    for column in row_key.values:
-        _erase_refused_lines(work, pipeline, pipeline.primary, row_key.typed(column))
+    _erase_refused_lines(work, pipeline, pipeline.primary, [row_key.typed(column) for column in row_key.values])
     _forget_extremes(work, pipeline, row_key)
 
 
@@ -162,23 +163,26 @@ def _erase_where(work: _Work, pipeline: Pipeline, name: str, row_key: RowKey, ma
     for *place, row in work.connection.execute(rows.where(*mine)).all():
         if is_mine(json.loads(row).get(column)):
             work.delete(quarantine.name, quarantine, *(c == v for c, v in zip(places, place, strict=True)))
-    _erase_refused_lines(work, pipeline, name, typed)
+    _erase_refused_lines(work, pipeline, name, [typed])
     source = pipeline.sources[name]
     if isinstance(source, LogSource):
         for key in _forget_lines(work, pipeline, name, source, column, typed):
             if name == pipeline.primary:
-                _erase_key(work, pipeline, RowKey(dict(key)), masking)
+                row = RowKey({c: text for c, text, _ in key}, frozenset(c for c, _, is_text in key if is_text))
+                _erase_key(work, pipeline, find_texts(work.connection, pipeline, row), masking)
 
 
-def _erase_refused_lines(work: _Work, pipeline: Pipeline, name: str, typed: TypedValue) -> None:
-    """Delete refused lines of text files that contain the value as a word, since its column is unknown."""
+def _erase_refused_lines(work: _Work, pipeline: Pipeline, name: str, typed: Sequence[TypedValue]) -> None:
+    """Delete refused lines of text files that contain all values as words, since their columns are unknown."""
     if not isinstance(pipeline.sources[name], FilesSource):
         return
     mine = (quarantine.c.pipeline == pipeline.name, quarantine.c.source == name)
     rows = sa.select(quarantine.c.run_id, quarantine.c.partition, quarantine.c.number, quarantine.c.row).where(*mine)
     for run_id, partition, number, row in work.connection.execute(rows).all():
         kept = json.loads(row)
-        if {"file", "text"} <= set(kept) <= {"file", "line", "text"} and _is_word_of(typed, str(kept["text"])):
+        if not {"file", "text"} <= set(kept) <= {"file", "line", "text"}:
+            continue
+        if all(_is_word_of(value, str(kept["text"])) for value in typed):
             place = (quarantine.c.run_id == run_id, quarantine.c.partition == partition, quarantine.c.number == number)
             work.delete(quarantine.name, quarantine, *place)
 
@@ -188,8 +192,8 @@ def _is_word_of(typed: TypedValue, line: str) -> bool:
     return re.search(rf"(?<!\w)(?:{forms})(?!\w)", line) is not None
 
 
-_Key = tuple[tuple[str, str], ...]
-"""The columns and values of a row's key."""
+_Key = tuple[tuple[str, str, bool], ...]
+"""The columns and values of a row's key, and whether they are text."""
 
 
 def _forget_lines(
@@ -213,7 +217,7 @@ def _times(lines: Sequence[Any]) -> Any:
 def _find_lines(
     connection: sa.Connection, table: sa.Table, name: str, source: LogSource, column: str, typed: TypedValue
 ) -> Iterator[tuple[str, int, _Key]]:
-    parser, after = compile_format(source), ("", -1)
+    parser, after, is_mine = compile_format(source), ("", -1), typed.matcher(NO_MASKING)
     while True:
         beyond = sa.or_(table.c.file_id > after[0], sa.and_(table.c.file_id == after[0], table.c.offset > after[1]))
         query = sa.select(table).where(beyond).order_by(table.c.file_id, table.c.offset).limit(PAGE)
@@ -224,7 +228,6 @@ def _find_lines(
         if column not in parsed.column_names:
             known = ", ".join(f"`{c}`" for c in parsed.column_names)
             raise SettingsError(f"its lines have no column `{column}`", f"Use one of {known}.")
-        is_mine = replace(typed, is_text=pa.types.is_string(parsed[column].type)).matcher(NO_MASKING)
         keys = read_keys(name, parsed, source.group).to_pylist() if source.group else repeat({})
         for row, value, key in zip(page, parsed[column].to_pylist(), keys, strict=bool(source.group)):
             if is_mine(value):
@@ -234,7 +237,7 @@ def _find_lines(
 
 def _key_of(values: dict[str, Any]) -> _Key:
     """Return the key of the row that a line is in. Empty if a part of it is NULL, for such a row has no score."""
-    key = tuple((column, str(value)) for column, value in values.items() if value is not None)
+    key = tuple((column, str(value), isinstance(value, str)) for column, value in values.items() if value is not None)
     return key if len(key) == len(values) else ()
 
 

@@ -36,9 +36,11 @@ def row_tables(connection: sa.Connection, pipeline: Pipeline) -> list[sa.Table]:
 
 
 def find_texts(connection: sa.Connection, pipeline: Pipeline, row_key: RowKey) -> RowKey:
-    """Return the key with its columns that are text wherever the pipeline's rows are stored."""
+    """Return the key with its columns that are text wherever the pipeline's rows are stored. As it is before a load."""
     tables = row_tables(connection, pipeline)
-    are_text = (c for c in row_key.values if tables and all(isinstance(t.c[c].type, sa.String) for t in tables))
+    if not tables:
+        return row_key
+    are_text = (c for c in row_key.values if all(isinstance(t.c[c].type, sa.String) for t in tables))
     return replace(row_key, texts=frozenset(are_text))
 
 
@@ -116,9 +118,12 @@ def read_value(text: str, kind: sa.types.TypeEngine[Any]) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if isinstance(kind, sa.Integer | sa.Numeric):
             return _read_number(text, kind)
-        if isinstance(kind, sa.DateTime):
-            return sa.literal(as_utc(datetime.fromisoformat(text)), UtcDateTime())
-        return date.fromisoformat(text) if isinstance(kind, sa.Date) else text
+        if isinstance(kind, sa.DateTime | sa.Date) and read_number(text) is not None:
+            raise ValueError(text)
+        if isinstance(kind, sa.DateTime | sa.Date):
+            moment = as_utc(datetime.fromisoformat(text))
+            return sa.literal(moment, UtcDateTime()) if isinstance(kind, sa.DateTime) else date.fromisoformat(text)
+        return text
     except (ValueError, KeyError):
         raise SettingsError(
             f"`{text}` is not a value of type {type(kind).__name__.lower()}", "Write the key as the table shows it."

@@ -86,7 +86,7 @@ def test_intervals_whose_labels_were_pruned_are_left_out_and_named(make_place: C
     shop.report([(key, 1, NOW - timedelta(hours=30) if day < 500 else NOW) for key, day in days.items()])
     shop.collect()
     restate_with_second_version(shop)
-    prune(shop.warehouse, plan_prune(shop.warehouse, shop.pipeline, NOW + timedelta(days=30, hours=-13)))
+    prune(shop.warehouse, plan_prune(shop.warehouse, shop.pipeline, NOW + timedelta(days=30, hours=-25)))
 
     told = invoke(shop)
     labelled = compare(shop)["labelled"]
@@ -94,7 +94,7 @@ def test_intervals_whose_labels_were_pruned_are_left_out_and_named(make_place: C
         app, ["monitor", "performance", str(shop.place.spec), "--as-of", "2026-02-20", "--model", "2", "--json"]
     )
 
-    gone = "labels seen before 2026-01-03 12:00 UTC are pruned; 2 runs of older intervals are left out"
+    gone = "labels seen before 2026-01-03 00:00 UTC are pruned; 2 runs of older intervals are left out"
     assert gone in told
     assert (labelled["judged"], labelled["pruned"]["runs"]) == (250, 2)
     assert labelled["metrics_a"]["calibration"]["value"] < 0  # all labels that are left are 1

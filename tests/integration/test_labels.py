@@ -36,6 +36,7 @@ from penstock.labels.judged_rows import Question
 from penstock.labels.performance import (
     Refreshed,
     add_up,
+    find_pruned,
     list_judged_runs,
     read_performance,
     refresh_performance,
@@ -316,6 +317,19 @@ def test_a_run_of_an_interval_whose_labels_were_pruned_is_not_measured(make_shop
     assert refresh_performance(shop.warehouse, shop.question()) == Refreshed()
     live = [run for run in list_judged_runs(shop.warehouse, "card-risk") if run.state == "published"]
     assert (len(live), read_performance(shop.warehouse, live)) == (3, [])
+
+
+def test_a_run_is_not_measured_if_labels_of_its_first_rows_were_pruned(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop(labels=LABELS + "retention: {labels: 30d}\n")
+    hour = timedelta(hours=1)
+    shop.report([(1, 1, START + hour), (2, 1, START + 20 * hour)])
+    shop.collect()
+
+    prune(shop.warehouse, plan_prune(shop.warehouse, shop.pipeline, START + timedelta(days=30) + 12 * hour))
+
+    lost = find_pruned(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk"))
+    assert (len(shop.stored()), lost.runs if lost else 0) == (1, 1)
+    assert refresh_performance(shop.warehouse, shop.question()).runs == 2
 
 
 def test_runs_of_models_of_two_kinds_are_not_added_up(make_shop: Callable[..., Shop]) -> None:

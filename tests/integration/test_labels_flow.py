@@ -1,7 +1,7 @@
 """The flow that collects labels: deployed beside the scoring, stopped with it, and heard of once an alert."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -116,7 +116,7 @@ def test_an_alert_is_raised_once_an_episode(make_shop: Callable[..., Shop], dial
     scores = shop.scores()
     reversed_labels = {key: 1 - label for key, label in guess_labels(scores).items()}
 
-    def judge(now: datetime, labels: dict[int, int]) -> list[Any]:
+    def judge(now: datetime, labels: Mapping[int, int | None]) -> list[Any]:
         shop.report([(key, label, now - timedelta(minutes=1)) for key, label in labels.items()])
         shop.collect(now)
         refresh_performance(shop.warehouse, shop.question(now))
@@ -129,12 +129,15 @@ def test_an_alert_is_raised_once_an_episode(make_shop: Callable[..., Shop], dial
     better = judge(LATER + timedelta(days=2), guess_labels(scores))
     over = list_alerts(shop.warehouse, "card-risk")
     worse = judge(LATER + timedelta(days=3), reversed_labels)
+    judge(LATER + timedelta(days=4), dict.fromkeys(scores))  # all labels are taken back
+    lasting = list_alerts(shop.warehouse, "card-risk")
 
     assert alert.metric == "auc"
     assert "below 0.6" in alert.message
     assert untold == [alert]  # killed before it was announced: the next collection announces it
     assert (told, better, over) == ([], [], [])
     assert [each.began_at for each in worse] == [LATER + timedelta(days=3)]
+    assert lasting == worse
 
 
 def test_an_alert_needs_the_whole_interval_below_the_limit(make_shop: Callable[..., Shop]) -> None:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Connector, Database, open_database
 from penstock.errors import GroupFailed, ImplausibleTimes, MissingColumns
 from penstock.interval import DataInterval
-from penstock.ledger.tables import log_files, log_lines
+from penstock.ledger.tables import log_files, log_lines, quarantine
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey
 from penstock.run.audit import audit_interval
@@ -406,6 +407,30 @@ def test_forgetting_a_session_deletes_its_lines(tmp_path: Path, database: Databa
     counts = erase(database, ErasureRequest(pipeline, RowKey({"session": "a"}), "web"), MaskingPolicy(), b"x" * 32)
     assert counts["visits__web"] == 2
     assert [row["session"] for row in read(pipeline, database)] == ["b"]
+
+
+def test_forgetting_a_text_of_a_log_leaves_the_lines_with_equal_numbers(tmp_path: Path, sqlite: Database) -> None:
+    pipeline = grouped(tmp_path)
+    texts = ["007", "7", "1.10", "1.1"]
+    (tmp_path / "app.log").write_text(
+        "".join(f"2026-01-01T0{n}:00Z {text} 1\nbroken {text}\n" for n, text in enumerate(texts))
+    )
+    land(pipeline, sqlite)
+    with sqlite.writing() as connection:  # no row was scored yet, and each one was refused
+        for n, text in enumerate(texts):
+            where = {"run_id": "r", "partition": 1, "number": n, "pipeline": "visits", "stage": "", "source": "web"}
+            row = json.dumps({"session": text})
+            connection.execute(quarantine.insert().values(**where, key=row, row=row, reasons="[]", state="open"))
+
+    for text in ("007", "1.10"):
+        erase(sqlite, ErasureRequest(pipeline, RowKey({"session": text}), "web"), MaskingPolicy(), b"x" * 32)
+
+    with sqlite.reading() as connection:
+        broken = connection.execute(sa.select(log_lines.c.line).order_by(log_lines.c.offset)).scalars().all()
+        refused = connection.execute(sa.select(quarantine.c.row).order_by(quarantine.c.number)).scalars().all()
+    assert [row["session"] for row in read(pipeline, sqlite)] == ["7", "1.1"]
+    assert broken == ["broken 7", "broken 1.1"]
+    assert [json.loads(row)["session"] for row in refused] == ["7", "1.1"]
 
 
 def test_private_lines_that_cannot_be_read_are_hidden_whatever_their_form(tmp_path: Path, sqlite: Database) -> None:

@@ -367,3 +367,8 @@ def test_forgetting_a_key_deletes_refused_lines_with_it(days: Days) -> None:
     erase(days.place.warehouse, asked, NO_MASKING, b"x" * 16)
 
     assert [json.loads(refused.row)["text"] for refused in quarantined_rows(days.place.warehouse)] == ["47110,1"]
+
+    text = days.place.spec.read_text().replace("key: [payment_id]", "key: [payment_id, items]")
+    both = parse_pipeline(text.encode(), "x")
+    asked = ErasureRequest(both, RowKey({"payment_id": "47110", "items": "2"}))
+    assert erase(days.place.warehouse, asked, NO_MASKING, None).get("penstock_quarantine", 0) == 0  # of another row

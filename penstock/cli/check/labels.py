@@ -34,7 +34,13 @@ def check_labels(
         return
     from penstock.interval import DataInterval
     from penstock.labels.collect import EARLIEST
-    from penstock.labels.label_values import check_values, number_labels, refuse_negative
+    from penstock.labels.label_values import (
+        check_values,
+        count_no_class,
+        number_labels,
+        refuse_made_score,
+        refuse_negative,
+    )
     from penstock.labels.read_labels import sample_labels
     from penstock.models.measuring import solved_problem
 
@@ -46,8 +52,12 @@ def check_labels(
         found = sample_labels(pipeline, declared, connect, span, settings.statement_seconds, ROWS, text=text)
         values = [value for label in found.labels if (value := json.loads(label.value)) is not None]
         if problem is not None and manifest is not None:
+            refuse_made_score(pipeline, problem, manifest.label)
             refuse_negative(pipeline, problem)
             check_values(pipeline, problem, number_labels(pipeline, problem, values, manifest.classes))
+            strange = count_no_class(pipeline, values, manifest.classes) if problem == "multiclass" else 0
+            if strange:
+                report.note(SUBJECT, f"{plural(strange, 'label')} of the sample of no class of the model, left out")
         if found.without_key:
             report.note(SUBJECT, f"{plural(found.without_key, 'row')} of the sample without a key, the label of no row")
         if not found.labels:

@@ -124,6 +124,7 @@ def _as_object(total: "ModelPerformance", threshold: float, top: int | None) -> 
         "rows_scored": total.rows.scored,
         "rows_labelled": total.rows.labelled,
         "rows_judged": total.rows.judged,
+        "labels_of_no_class": total.rows.no_class,
         "coverage": total.coverage,
         "metrics": _metrics(total, threshold, top),
         "expected": _expect(total, threshold),
@@ -166,6 +167,8 @@ def describe_coverage(total: "ModelPerformance") -> str:
         f"{rows.judged:,} of {rows.scored:,} scored rows of {plural(total.runs, 'run')} count ({total.coverage:.0%})"
     )
     seen = f"{counted}, {rows.labelled:,} labelled"
+    if rows.no_class:
+        seen = f"{seen}, {plural(rows.no_class, 'label')} of no class of the model"
     if total.provisional_runs:
         return f"{seen}; provisional, for {plural(total.provisional_runs, 'run')} may still get labels"
     return seen

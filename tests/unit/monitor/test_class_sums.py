@@ -1,6 +1,7 @@
 """Sums of a model with several classes add up, survive JSON, and give what scikit-learn gives."""
 
 import json
+from dataclasses import replace
 from functools import reduce
 from operator import add
 
@@ -49,6 +50,22 @@ def expected(p: np.ndarray, y: np.ndarray) -> dict[str, float]:
 def values(sums: object) -> dict[str, float]:
     assert isinstance(sums, ClassSums)
     return {name: estimate.value for name, estimate in sums.metrics().items()}
+
+
+@pytest.mark.parametrize(("rows", "is_told"), [(1, False), (29, False), (30, True)])
+def test_the_accuracy_of_few_rows_has_no_interval(rows: int, is_told: bool) -> None:
+    accuracy = sum_classes(*draw(rows), CLASSES).metrics()["accuracy"]
+
+    assert (accuracy.low is not None) is is_told
+
+
+def test_labels_of_no_class_are_counted_and_added_up() -> None:
+    one, other = (replace(sum_classes(*draw(5), CLASSES), no_class=number) for number in (2, 3))
+    stored = one.as_json()
+    del stored["no_class"]  # of an earlier version
+
+    assert ClassSums.from_json((one + other).as_json()).no_class == 5
+    assert ClassSums.from_json(stored).no_class == 0
 
 
 @pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one")

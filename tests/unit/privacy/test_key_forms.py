@@ -74,6 +74,10 @@ def test_a_typed_value_finds_what_the_ledger_has(value: Any, written_by: Masking
         ("abc", "\\x616263", True, True),
         ("\\xff", "\\xFF", True, True),
         ("\\x5c786666", "\\xff", True, True),  # the text that reads like bytes
+        (datetime(2026, 1, 1, tzinfo=UTC), "20260101", False, False),  # a number
+        (date(2026, 1, 1), "20260101", False, False),
+        ("2026-01-01", "2026010117", False, False),
+        ("2026-01-01", "20260101ab", False, False),
         (True, "1", False, False),
         (1, "true", False, False),
         ("2026-03-04", "2026-03-05", False, False),
