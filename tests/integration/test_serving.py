@@ -539,6 +539,16 @@ def test_requests_beyond_the_limit_are_shed(place: Place) -> None:
     assert shed.headers["retry-after"] == "1"
 
 
+def test_lookups_beyond_the_limit_are_shed(place: Place) -> None:
+    places = threading.BoundedSemaphore(1)
+    with client_of(serve_pipeline(place), _lookups=places) as client:
+        with places:
+            shed = client.get("/scores/card_risk_scores/7")
+        found = [client.get("/scores/card_risk_scores/7").status_code for _ in range(2)]
+
+    assert (shed.status_code, found) == (429, [200, 200])
+
+
 def test_an_address_that_others_reach_needs_tokens(tmp_path: Path) -> None:
     for local in ("127.0.0.1", "::1", "localhost"):
         Address(local, 8080).check()
@@ -549,6 +559,8 @@ def test_an_address_that_others_reach_needs_tokens(tmp_path: Path) -> None:
     Address("0.0.0.0", 8080, tmp_path / "tokens").check()
     with pytest.raises(ServeRefused, match="certificate and its key"):
         Address("127.0.0.1", 8080, certificate=tmp_path / "tokens").check()
+    assert "[fe80::1]" in Address("fe80::1", 8080).hosts
+    assert Address("::1", 8080).url == "http://[::1]:8080"
 
 
 def test_the_openapi_document_names_columns_and_outputs(client: TestClient) -> None:
