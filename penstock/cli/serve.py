@@ -46,7 +46,9 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", metavar="NAME", help="Name by which clients call the server, beside --host."),
+        typer.Option(
+            "--allow-host", metavar="NAME", help="Name by which clients call the server, beside --host. Needs tokens."
+        ),
     ] = None,
     certificate: Annotated[
         Path | None, typer.Option("--tls-certificate", metavar="FILE", help="Serve over TLS with this certificate.")

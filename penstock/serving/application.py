@@ -176,6 +176,7 @@ class ServingApplication:
                 with served.in_flight():
                     with served.batches.arriving():
                         body = await read_body(request, served.limits.limit.bytes)
+                    self._find(request)  # the version that its path names may not score any more
                     response = await answer(_Asked(served, served.ready, request, body, request_id, metrics.count))
             except Exception as error:  # noqa: BLE001 # whatever it is, its message is not logged
                 response = answer_error(request, error)

@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from penstock.access.token_file import TokenFile, add_token
-from penstock.database.connections import open_database
+from penstock.database.connections import Connector, open_database
 from penstock.errors import ServeRefused
 from penstock.ledger.quarantine import quarantined_rows
 from penstock.models.registry import Registry
@@ -539,6 +539,16 @@ def test_requests_beyond_the_limit_are_shed(place: Place) -> None:
     assert shed.headers["retry-after"] == "1"
 
 
+def test_lookups_beyond_the_limit_are_shed(place: Place) -> None:
+    places = threading.BoundedSemaphore(1)
+    with client_of(serve_pipeline(place), _lookups=places) as client:
+        with places:
+            shed = client.get("/scores/card_risk_scores/7")
+        found = [client.get("/scores/card_risk_scores/7").status_code for _ in range(2)]
+
+    assert (shed.status_code, found) == (429, [200, 200])
+
+
 def test_an_address_that_others_reach_needs_tokens(tmp_path: Path) -> None:
     for local in ("127.0.0.1", "::1", "localhost"):
         Address(local, 8080).check()
@@ -549,6 +559,27 @@ def test_an_address_that_others_reach_needs_tokens(tmp_path: Path) -> None:
     Address("0.0.0.0", 8080, tmp_path / "tokens").check()
     with pytest.raises(ServeRefused, match="certificate and its key"):
         Address("127.0.0.1", 8080, certificate=tmp_path / "tokens").check()
+    assert "[fe80::1]" in Address("fe80::1", 8080).hosts
+    assert Address("::1", 8080).url == "http://[::1]:8080"
+
+
+def test_a_decision_that_fails_on_a_row_spoils_only_its_request(place: Place) -> None:
+    pipeline = load_pipeline(place.spec).model_copy(update={"decide": {"decision": "cast(country as integer)"}})
+    served = serve_pipeline(place, pipeline)
+    assert served.problem == ""
+    with client_of(served) as client:
+        answer = client.post("/pipelines/card-risk/score", json={"rows": ROWS[:1]})
+
+    assert answer.status_code == 422
+    assert "`decide` of" in answer.json()["error"]["what"]
+
+
+def test_whatever_keeps_a_version_from_scoring_is_said(place: Place) -> None:
+    options = PartitionOptions(NO_MASKING, 60)
+    served = ServedPipeline(load_pipeline(place.spec), Connector({}.__getitem__, ()), place.registry, options)
+
+    assert not served.take_models()
+    assert served.problem == "KeyError: see the server's log"
 
 
 def test_the_openapi_document_names_columns_and_outputs(client: TestClient) -> None:

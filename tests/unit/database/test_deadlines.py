@@ -1,8 +1,21 @@
 """What takes too long is interrupted, and what is done in time is not."""
 
+import sys
 import threading
+from collections.abc import Iterator
+
+import pytest
 
 from penstock.database.deadlines import Watchdog
+
+
+@pytest.fixture
+def often_switched() -> Iterator[None]:
+    """Let threads take turns as often as Python can, so that a race shows."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def test_what_takes_too_long_is_interrupted_also_beside_a_later_deadline() -> None:
@@ -38,9 +51,9 @@ def test_deadlines_hold_after_an_interrupt_that_fails() -> None:
     assert other.wait(60)
 
 
-def test_threads_that_come_first_at_once_lose_no_deadline() -> None:
-    for _ in range(50):
-        watchdog, called, together = Watchdog(), [threading.Event() for _ in range(4)], threading.Barrier(4)
+def test_threads_that_come_first_at_once_lose_no_deadline(often_switched: None) -> None:
+    for _ in range(60):
+        watchdog, called, together = Watchdog(), [threading.Event() for _ in range(8)], threading.Barrier(8)
 
         def come(event: threading.Event, watchdog: Watchdog = watchdog, together: threading.Barrier = together) -> None:
             together.wait()

@@ -1,12 +1,21 @@
 """Which pipelines can be served, and which columns their requests bring."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 import yaml
 
+from penstock.cli.serve import ServingProcess
+from penstock.database.connections import Connector
 from penstock.errors import ServeRefused
-from penstock.serving.served_pipeline import choose_columns, refuse_unservable
+from penstock.models.registry import Registry
+from penstock.privacy.masking import NO_MASKING
+from penstock.run.partition_options import PartitionOptions
+from penstock.serving.served_pipeline import STATEMENT_SECONDS, ServedPipeline, choose_columns, refuse_unservable
+from penstock.serving.server import Address
 from penstock.spec.pipeline import Pipeline
+from tests.driver import SETTINGS
 from tests.shop import SPEC
 
 TYPES = {"payment_id": pa.int64(), "created_at": pa.date32(), "updated_at": pa.date32(), "amount": pa.float64()}
@@ -14,6 +23,26 @@ TYPES = {"payment_id": pa.int64(), "created_at": pa.date32(), "updated_at": pa.d
 
 def pipeline(**parts: object) -> Pipeline:
     return Pipeline.model_validate(yaml.safe_load(SPEC) | {"destination": {"table": "scores"}} | parts)
+
+
+def test_a_request_may_not_hold_the_thread_as_long_as_a_run_may(tmp_path: Path) -> None:
+    options = PartitionOptions(NO_MASKING, 1800)
+
+    served = ServedPipeline(pipeline(), Connector({}.__getitem__, ()), Registry(tmp_path), options)
+
+    assert served.options.statement_seconds == STATEMENT_SECONDS < 1800
+    assert served.options.threads == 1
+
+
+def test_pipelines_that_write_one_table_are_not_served_together(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        spec = yaml.safe_load(SPEC) | {"name": name, "destination": {"table": "scores"}}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(spec))
+    files = tuple(str(tmp_path / f"{name}.yaml") for name in ("first", "second"))
+
+    ServingProcess(files[:1], Address("127.0.0.1", 8080), None).open_pipelines(SETTINGS)
+    with pytest.raises(ServeRefused, match="two pipelines write the table `scores`"):
+        ServingProcess(files, Address("127.0.0.1", 8080), None).open_pipelines(SETTINGS)
 
 
 def test_an_expectation_that_only_great_expectations_can_judge_is_refused() -> None:
