@@ -27,7 +27,7 @@ class FoundTables:
 
     by_place: Tables
     own: frozenset[str]
-    """The destinations of the spec and of its sandboxes. Rows of other pipelines there are rows that readers may see."""
+    """The destinations of the spec and of its sandboxes. Readers may see rows of other pipelines there."""
     strange: tuple[str, ...]
     """Names of tables that stand where a history table is expected, and are none."""
 

@@ -24,8 +24,9 @@ from penstock.settings import Settings
 from penstock.spec.sandbox import as_sandbox
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.process_resources import connect
-from penstock.upkeep.check_seals import SealCheck, SealReport, compare_roots, find_exported, read_sealed_runs
+from penstock.upkeep.check_seals import SealCheck, SealReport
 from penstock.upkeep.erasure import ErasureRequest, erase
+from penstock.upkeep.exported_roots import compare_roots, find_exported, read_sealed_runs
 from penstock.upkeep.lost_keys import list_candidates
 from penstock.upkeep.prune import plan_prune, prune
 from penstock.upkeep.sealed_rows import sealer_for

@@ -26,7 +26,8 @@ from penstock.wording import plural
 if TYPE_CHECKING:
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
-    from penstock.upkeep.check_seals import SealCheck, SealedRun, SealFinding, SealReport, UnsealedRun
+    from penstock.upkeep.check_seals import SealCheck, SealFinding, SealReport, UnsealedRun
+    from penstock.upkeep.exported_roots import SealedRun
 
 TEXTS = {
     "altered": "{rows} altered",
@@ -62,7 +63,7 @@ def check_seals(
 
     Needs PENSTOCK_SEAL_KEY. The exit code is 1 if something does not fit the seals.
     """
-    from penstock.upkeep.check_seals import describe_exported
+    from penstock.upkeep.exported_roots import describe_exported
 
     settings = open_settings()
     reports = [(spec, report) for spec, report in _check(settings, what)]
@@ -94,7 +95,7 @@ def check_seals(
 
 def list_seals(pipeline: OptionalPipeline = None, as_json: AsJson = False) -> None:
     """List the roots of sealed runs, the oldest first. Keep a copy where holders of the warehouse cannot write."""
-    from penstock.upkeep.check_seals import read_sealed_runs
+    from penstock.upkeep.exported_roots import read_sealed_runs
 
     settings = open_settings()
     found = [
@@ -156,7 +157,7 @@ def _compare(
     settings: "Settings", specs: "list[Pipeline]", file: Path
 ) -> "tuple[list[tuple[str, SealFinding]], list[SealedRun]]":
     """Return what is unlike in the file, and its runs that are of none of the pipelines."""
-    from penstock.upkeep.check_seals import compare_roots, find_exported, read_export
+    from penstock.upkeep.exported_roots import compare_roots, find_exported, read_export
 
     exported, unlike = read_export(file), []
     left = {run.run_id: run for run in exported}
