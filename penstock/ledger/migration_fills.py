@@ -1,14 +1,17 @@
 """The values that migrations write into rows which are older than their columns."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from penstock.database.dialects import SqlDialect, dialect_of
 from penstock.ledger.destinations import find_dispute, qualified_name
-from penstock.ledger.tables import destinations, labels, later_indexes, runs, validations
+from penstock.ledger.tables import destinations, labels, later_indexes, performance, runs, validations
+
+_PAGE = 10_000
+"""Keys that are read at once."""
 
 
 def _fill_successors_and_observations(connection: sa.Connection) -> None:
@@ -107,19 +110,41 @@ def _fill_owners(connection: sa.Connection) -> None:
 
 
 def _order_keys(connection: sa.Connection) -> None:
-    """Write the keys of labels in the order of their columns' names. Version 10 took the order of the spec."""
-    place = (labels.c.pipeline, labels.c.key, labels.c.seen_at, labels.c.value)
-    several = labels.c.key.contains('", "')
-    for pipeline, key in connection.execute(sa.select(*place[:2]).where(several).distinct()).all():
-        ordered = json.dumps(dict(sorted(json.loads(key).items())), ensure_ascii=False)
-        if ordered == key:
-            continue
-        same = labels.alias("same")
-        there = (same.c.pipeline == pipeline, same.c.key == ordered)
-        also = sa.exists().where(*there, same.c.seen_at == labels.c.seen_at, same.c.value == labels.c.value)
-        mine = (labels.c.pipeline == pipeline, labels.c.key == key)
-        connection.execute(sa.delete(labels).where(*mine, also))
-        connection.execute(sa.update(labels).where(*mine).values(key=ordered))
+    """Write the keys of labels in the order of their columns' names. Version 10 took the order of the spec.
+
+    The next collection measures the runs of the pipelines again whose keys have changed.
+    """
+    changed = {pipeline for pipeline, key in _read_keys(connection) if _order_key(connection, pipeline, key)}
+    for pipeline in sorted(changed):
+        theirs = performance.c.run_id.in_(sa.select(runs.c.run_id).where(runs.c.pipeline == pipeline))
+        connection.execute(sa.update(performance).where(theirs).values(additions=-1))
+
+
+def _read_keys(connection: sa.Connection) -> Iterator[tuple[str, str]]:
+    """Yield pipeline and key of the labels of keys of several columns, a page at a time."""
+    columns, last = (labels.c.pipeline, labels.c.key), ("", "")
+    while True:
+        beyond = sa.or_(columns[0] > last[0], sa.and_(columns[0] == last[0], columns[1] > last[1]))
+        query = sa.select(*columns).where(labels.c.key.contains('", "'), beyond).distinct()
+        page = [(str(name), str(key)) for name, key in connection.execute(query.order_by(*columns).limit(_PAGE))]
+        yield from page
+        if len(page) < _PAGE:
+            return
+        last = page[-1]
+
+
+def _order_key(connection: sa.Connection, pipeline: str, key: str) -> bool:
+    """Write one key in the order of its columns' names. Return whether it was in another one."""
+    ordered = json.dumps(dict(sorted(json.loads(key).items())), ensure_ascii=False)
+    if ordered == key:
+        return False
+    same = labels.alias("same")
+    there = (same.c.pipeline == pipeline, same.c.key == ordered)
+    also = sa.exists().where(*there, same.c.seen_at == labels.c.seen_at, same.c.value == labels.c.value)
+    mine = (labels.c.pipeline == pipeline, labels.c.key == key)
+    connection.execute(sa.delete(labels).where(*mine, also))
+    connection.execute(sa.update(labels).where(*mine).values(key=ordered))
+    return True
 
 
 FILLS: dict[int, Callable[[sa.Connection], None]] = {

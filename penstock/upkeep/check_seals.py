@@ -1,16 +1,14 @@
 """Check the seals of runs: find rows that were altered, removed or added since they were scored."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.errors import RunNotFound, SealKeyUnknown, SettingsError
+from penstock.errors import RunNotFound, SealKeyUnknown
 from penstock.labels.key_text import write_keys
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import RunRecord, fetch_runs, find_run, select_runs
@@ -28,7 +26,7 @@ from penstock.upkeep.sealed_rows import (
     find_faults,
     sealer_for,
 )
-from penstock.upkeep.sealed_tables import RunRows, Tables, count_rows, list_tables, place_of
+from penstock.upkeep.sealed_tables import FoundTables, RunRows, count_rows, list_tables, place_of
 
 CHECKED = ("published", "audited", "superseded", "withdrawn", "halted")
 """States of runs whose rows readers see, or may see."""
@@ -48,7 +46,7 @@ class SealFinding:
     partition: int | None
     rows: int
     keys: tuple[str, ...]
-    """The first ones, private ones as hashes. Of a removed row only if it is found elsewhere."""
+    """The first ones, private ones as hashes. Of a removed row only if it is found elsewhere. None of others' runs."""
     table: str = ""
     """Where the rows are, if it is not the run's own table."""
     key_ids: tuple[str, ...] = ()
@@ -111,14 +109,17 @@ class SealCheck:
         wanted = find_run(self.database, run_prefix).run_id if run_prefix else ""
         with self.database.reading() as connection:
             tables = list_tables(connection, self.pipeline)
-            counted = list(count_rows(connection, tables, wanted))
+            counted = list(count_rows(connection, tables, self.pipeline.name, wanted))
         found = self._read_runs(tables, counted)
-        sealed = [run for run in found if run.seal_root is not None]
+        sealed = [run for run in found if run.seal_root is not None and (self.pipeline.seal or self._is_mine(run))]
         began = min((run.started_at for run in sealed if not run.variant.startswith(SANDBOX)), default=None)
         place = _Tables(tables, began, bool(self.pipeline.seal or sealed))
         report = SealReport()
         if place.is_sealed:
             report.findings += [_describe_unknown(each, tables) for each in counted if not each.known]
+            report.findings += [
+                SealFinding("", "", "", "other form", None, 0, (), name) for name in tables.strange if not wanted
+            ]
         for run in found:
             if run.run_id == (wanted or run.run_id):
                 if wanted and (missing := self._find_missing_keys(run)):
@@ -126,10 +127,10 @@ class SealCheck:
                 report.add(self._check_run(run, place, [each for each in counted if each.run_id == run.run_id]))
         return report
 
-    def _read_runs(self, tables: Tables, counted: Sequence[RunRows]) -> list[RunRecord]:
+    def _read_runs(self, tables: FoundTables, counted: Sequence[RunRows]) -> list[RunRecord]:
         """Return the runs of the pipeline, and all others that name its tables or have rows there, the oldest first."""
         shown = select_runs().where(runs.c.state.in_(CHECKED))
-        mine = sa.or_(runs.c.pipeline == self.pipeline.name, runs.c.destination.in_(tables))
+        mine = sa.or_(runs.c.pipeline == self.pipeline.name, runs.c.destination.in_(tables.own))
         found = {run.run_id: run for run in fetch_runs(self.database, shown.where(mine))}
         others = [each.run_id for each in counted if each.known and each.run_id not in found]
         for at in range(0, len(others), 500):
@@ -143,7 +144,7 @@ class SealCheck:
         if not report.findings:
             return report
         with self.database.reading() as connection:
-            counted = list(count_rows(connection, tables.by_place, run.run_id))
+            counted = list(count_rows(connection, tables.found, self.pipeline.name, run.run_id))
         again = fetch_runs(self.database, select_runs().where(runs.c.run_id == run.run_id, runs.c.state.in_(CHECKED)))
         return self._judge(again[0], tables, counted) if again else SealReport()
 
@@ -154,7 +155,7 @@ class SealCheck:
         report = SealReport()
         if tables.is_sealed:
             report.findings += [
-                self._describe(run, PartitionFault(None, "added", number, table=tables.by_place[place].name))
+                self._describe(run, PartitionFault(None, "added", number, table=tables.found.by_place[place].name))
                 for place, number in rows.items()
                 if place != home
             ]
@@ -167,7 +168,9 @@ class SealCheck:
             report.findings.append(self._describe(run, PartitionFault(None, "key not set", here, key_ids=missing)))
         else:
             report.runs, report.rows, report.erased = 1, here, self._count_erased(run)
-            report.findings += [self._describe(run, fault) for fault in self._find(run, tables.by_place.get(home))]
+            report.findings += [
+                self._describe(run, fault) for fault in self._find(run, tables.found.by_place.get(home))
+            ]
         return report
 
     def _is_pruned(self, run: RunRecord, rows: int) -> bool:
@@ -208,10 +211,18 @@ class SealCheck:
             return int(connection.execute(query).scalar_one())
 
     def _describe(self, run: RunRecord, fault: PartitionFault) -> SealFinding:
-        named = self._find_removed(run, fault) if fault.tags else [] if fault.keys is None else self._write(fault.keys)
+        shown = tuple(self._name_rows(run, fault)[:SHOWN]) if self._is_mine(run) else ()
         where = (run.run_id, run.interval_key, run.variant)
-        shown = tuple(named[:SHOWN])
         return SealFinding(*where, fault.fault, fault.partition, fault.rows, shown, fault.table, fault.key_ids)
+
+    def _is_mine(self, run: RunRecord) -> bool:
+        """Whether a run is of the pipeline. Which keys of others are private is not known here."""
+        return run.pipeline == self.pipeline.name
+
+    def _name_rows(self, run: RunRecord, fault: PartitionFault) -> list[str]:
+        if fault.tags:
+            return self._find_removed(run, fault)
+        return [] if fault.keys is None else self._write(fault.keys)
 
     def _find_removed(self, run: RunRecord, fault: PartitionFault) -> list[str]:
         """Look for the keys of removed rows wherever else they may be."""
@@ -239,61 +250,12 @@ class SealCheck:
 class _Tables:
     """The tables of a pipeline."""
 
-    by_place: Tables
+    found: FoundTables
     first: Any
     """When the first sealed run of them began. What a sandbox tries does not count."""
     is_sealed: bool
     """Whether the pipeline seals its rows, or did."""
 
 
-def _describe_unknown(rows: RunRows, tables: Tables) -> SealFinding:
-    return SealFinding(rows.run_id, "", "", "run unknown", None, rows.rows, (), tables[rows.place].name)
-
-
-@dataclass(frozen=True)
-class SealedRun:
-    """A run and its root, as they are exported."""
-
-    pipeline: str
-    run_id: str
-    interval_key: str
-    variant: str
-    state: str
-    rows: int | None
-    root: str
-
-
-def read_sealed_runs(database: Database, pipeline: str) -> list[SealedRun]:
-    """Return the sealed runs of a pipeline, the oldest first."""
-    if not has_ledger(database):
-        return []
-    mine = (runs.c.pipeline == pipeline, runs.c.seal_root.is_not(None))
-    return [
-        SealedRun(
-            run.pipeline, run.run_id, run.interval_key, run.variant, run.state, run.rows_scored, str(run.seal_root)
-        )
-        for run in fetch_runs(database, select_runs().where(*mine).order_by(runs.c.started_at))
-    ]
-
-
-def read_export(file: Path) -> list[SealedRun]:
-    """Read what `penstock ledger seals --json` wrote.
-
-    Raises:
-        SettingsError: the file is something else.
-    """
-    try:
-        return [SealedRun(**each) for each in json.loads(file.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError):
-        raise SettingsError(
-            f"{file} is not a list of sealed runs", "Name a file that `penstock ledger seals --json` wrote."
-        ) from None
-
-
-def compare_roots(database: Database, pipeline: str, exported: Sequence[SealedRun]) -> Iterator[SealFinding]:
-    """Yield the exported runs of a pipeline that the ledger has lost, or has with another root."""
-    now = {run.run_id: run.root for run in read_sealed_runs(database, pipeline)}
-    for run in exported:
-        if run.pipeline == pipeline and now.get(run.run_id) != run.root:
-            fault: Fault = "other root" if run.run_id in now else "run gone"
-            yield SealFinding(run.run_id, run.interval_key, run.variant, fault, None, run.rows or 0, ())
+def _describe_unknown(rows: RunRows, tables: FoundTables) -> SealFinding:
+    return SealFinding(rows.run_id, "", "", "run unknown", None, rows.rows, (), tables.by_place[rows.place].name)

@@ -39,8 +39,10 @@ Fault = Literal[
     "key not set",
     "run unknown",
     "rows gone",
+    "other form",
     "other root",
     "run gone",
+    "pipeline gone",
 ]
 
 

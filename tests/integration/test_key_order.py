@@ -13,6 +13,7 @@ from penstock.cli.app import app
 from penstock.labels.performance import list_judged_runs, read_performance, refresh_performance
 from penstock.ledger.migration_fills import FILLS
 from penstock.ledger.reader import list_runs
+from penstock.ledger.tables import performance
 from penstock.privacy.masking import make_masking
 from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.verify import verify_ledger
@@ -134,8 +135,15 @@ def test_labels_in_the_order_of_a_spec_get_that_of_the_names(scene: Scene) -> No
         connection.execute(again, {"before": first, "key": stored[0][0]})
     assert scene.labelled() < 38
 
+    marks = sa.select(sa.func.min(performance.c.additions), sa.func.max(performance.c.additions))
     with scene.warehouse.writing() as connection:
         FILLS[11](connection)
+        assert connection.execute(marks).one() == (-1, -1)  # all runs are measured again
 
     assert scene.stored() == stored
+    assert scene.labelled() == 38
+    with scene.warehouse.writing() as connection:
+        before = connection.execute(marks).one()
+        FILLS[11](connection)
+        assert connection.execute(marks).one() == before != (-1, -1)
     assert scene.collect().new == 0

@@ -17,6 +17,7 @@ from penstock.report.card import run_card
 from penstock.settings import load_settings
 from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connect
+from penstock.upkeep.rename import rename_pipeline
 from tests.driver import SETTINGS
 from tests.integration.test_seals import KEY, OTHER, SEALED, Sealed, key
 from tests.shop import SPEC, START, Place
@@ -109,6 +110,36 @@ def test_an_export_is_compared_with_the_ledger(sealed: Sealed, tmp_path: Path) -
     assert "it is in the file, and not in the ledger" in text
     file.write_text("[1]")
     assert "is not a list of sealed runs" in command("ledger", "check-seals", "--against", str(file))[1]
+
+
+def test_an_export_is_compared_after_a_rename_and_without_its_pipeline(sealed: Sealed, tmp_path: Path) -> None:
+    sealed.run()
+    file = tmp_path / "seals.json"
+    file.write_text(command("ledger", "seals", "--json")[1])
+    compare = ("ledger", "check-seals", "--against", str(file))
+    spec = sealed.place.spec.rename(sealed.place.spec.with_name("card-danger.yaml"))
+    spec.write_text(SEALED.replace("name: card-risk", "name: card-danger"))
+    assert command(*compare)[1].count("no pipeline here has it") == 2
+    code, text = command("ledger", "check-seals", "card-danger", *compare[2:])
+    assert (code, "2 runs of other pipelines in the file not compared" in text) == (0, True)
+
+    rename_pipeline(sealed.place.warehouse, "card-risk", load_pipeline(spec))
+    same = command(*compare)
+    sealed.write("update penstock_runs set seal_root = substr(seal_root, 1, 70) || '000'")
+
+    assert same == (0, "card-danger: 2 sealed runs with 120 rows checked\nevery seal holds\n")
+    assert command(*compare)[1].count("its root is another one than in the file") == 2
+
+
+def test_check_seals_does_not_say_that_seals_hold_if_there_are_none(sealed: Sealed) -> None:
+    sealed.place.spec.write_text(SPEC)
+    sealed.run(1)
+
+    [run] = sealed.runs()
+
+    for which in ((), (run.run_id,)):
+        code, text = command("ledger", "check-seals", *which)
+        assert (code, text.splitlines()[-1]) == (0, "no sealed rows were checked")
 
 
 def test_explain_says_whether_the_seal_holds(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,9 @@ from penstock.settings import Settings
 from penstock.spec.sandbox import as_sandbox
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.process_resources import connect
-from penstock.upkeep.check_seals import SealCheck, SealReport, compare_roots, read_sealed_runs
+from penstock.upkeep.check_seals import SealCheck, SealReport
 from penstock.upkeep.erasure import ErasureRequest, erase
+from penstock.upkeep.exported_roots import compare_roots, find_exported, read_sealed_runs
 from penstock.upkeep.lost_keys import list_candidates
 from penstock.upkeep.prune import plan_prune, prune
 from penstock.upkeep.sealed_rows import sealer_for
@@ -395,6 +396,42 @@ def test_seals_of_a_sandbox_are_kept_apart_from_those_of_production(sealed: Seal
     assert (unsealed.seal_root, second.state) == (None, "published")
 
 
+def test_a_table_that_was_handed_over_is_checked_for_its_own_runs_alone(sealed: Sealed) -> None:
+    """The former owner checks its runs there. The new one was never sealed, so nothing of it is missing a seal."""
+    sealed.run(1)
+    former, name = sealed.place.spec, "table: card_risk_scores"
+    former.write_text(SEALED.replace(name, "table: card_risk_sealed"))
+    sealed.run(2)
+    sealed.write("update penstock_destinations set pipeline = 'unsealed' where destination like '%card_risk_scores'")
+    sealed.write("update penstock_runs set state = 'superseded' where destination_table = 'card_risk_scores'")
+    spec = former.with_name("unsealed.yaml")
+    spec.write_text(SPEC.replace("name: card-risk", "name: unsealed"))
+    other = replace(sealed, place=replace(sealed.place, spec=spec))
+    other.run(2)
+
+    assert (sealed.check().runs, sealed.check().findings) == (3, [])
+    assert (other.check().runs, other.check().findings) == (1, [])
+    sealed.write("update card_risk_scores__history set score = 0 where payment_id = 7")
+    [mine] = [each for each in sealed.check().findings if each.fault == "altered"]
+    [others] = [each for each in other.check().findings if each.fault == "altered"]
+    assert (mine.keys, others.keys) == ((key(7),), ())
+
+
+@pytest.mark.parametrize("sealed", DIALECTS, indirect=True)
+def test_planted_tables_and_places_do_not_end_the_check(sealed: Sealed) -> None:
+    sealed.run()
+    sealed.write("create table card_risk_scores__sandbox_x__history (payment_id integer)")
+    sealed.write("update penstock_runs set destination = 'no_such.x' where interval_key like '2026-01-01%'")
+    sealed.write("update card_risk_scores__history set score = 0 where payment_id = 100")
+
+    report = sealed.check()
+
+    assert {(each.fault, each.table, each.keys) for each in report.findings} >= {
+        ("other form", "card_risk_scores__sandbox_x__history", ()),
+        ("altered", "", (key(100),)),
+    }
+
+
 @pytest.mark.parametrize("sealed", ["duckdb"], indirect=True)  # the other tables have a unique key
 def test_explain_finds_a_doubled_row_of_a_sealed_run(sealed: Sealed) -> None:
     sealed.run()
@@ -441,12 +478,12 @@ def columns_of(sealed: Sealed, view: str) -> list[str]:
 def test_an_export_shows_a_run_that_the_ledger_has_lost(sealed: Sealed) -> None:
     sealed.run()
     exported, [first, second] = read_sealed_runs(sealed.place.warehouse, "card-risk"), sealed.runs()
-    assert list(compare_roots(sealed.place.warehouse, "card-risk", exported)) == []
+    assert list(compare_roots(find_exported(sealed.place.warehouse, "card-risk", exported))) == []
     sealed.write(
         *(f"delete from {table} where run_id = :run" for table in ("penstock_seals", "penstock_runs")), run=first.run_id
     )
     sealed.write("update penstock_runs set seal_root = 'x.y'")
 
-    lost = list(compare_roots(sealed.place.warehouse, "card-risk", exported))
+    lost = list(compare_roots(find_exported(sealed.place.warehouse, "card-risk", exported)))
 
     assert [(each.run_id, each.fault) for each in lost] == [(first.run_id, "run gone"), (second.run_id, "other root")]

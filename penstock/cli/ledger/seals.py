@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
     from penstock.upkeep.check_seals import SealCheck, SealFinding, SealReport, UnsealedRun
+    from penstock.upkeep.exported_roots import SealedRun
 
 TEXTS = {
     "altered": "{rows} altered",
@@ -39,8 +40,10 @@ TEXTS = {
     "key not set": "{rows} sealed under the key {key_ids}, which is not set",
     "run unknown": "{rows} of a run that the ledger does not have",
     "rows gone": "the table of its rows is gone",
+    "other form": "its form is not that of a history table, so its rows were not checked",
     "other root": "its root is another one than in the file",
     "run gone": "it is in the file, and not in the ledger",
+    "pipeline gone": "it is in the file, and no pipeline here has it",
 }
 
 
@@ -60,26 +63,39 @@ def check_seals(
 
     Needs PENSTOCK_SEAL_KEY. The exit code is 1 if something does not fit the seals.
     """
+    from penstock.upkeep.exported_roots import describe_exported
+
     settings = open_settings()
     reports = [(spec, report) for spec, report in _check(settings, what)]
     findings = [(spec.name, finding) for spec, report in reports for finding in report.findings]
-    findings += [] if against is None else list(_compare(settings, [spec for spec, _ in reports], against))
+    beyond = 0
+    if against is not None:
+        unlike, left = _compare(settings, [spec for spec, _ in reports], against)
+        findings += unlike
+        if what is None:
+            findings += [(run.pipeline, describe_exported(run, "pipeline gone")) for run in left]
+        else:
+            beyond = len(left)
     if as_json:
         write_json(
             {
                 "pipelines": [{"pipeline": spec.name, **_as_json(report)} for spec, report in reports],
                 "findings": [{"pipeline": name, **asdict(finding)} for name, finding in findings],
+                "not_compared": beyond,
             }
         )
     else:
         _print(reports, findings)
+        if beyond:
+            told = f"{plural(beyond, 'run')} of other pipelines in the file not compared"
+            console().print(told, markup=False, soft_wrap=True)
     if findings:
         raise typer.Exit(1)
 
 
 def list_seals(pipeline: OptionalPipeline = None, as_json: AsJson = False) -> None:
     """List the roots of sealed runs, the oldest first. Keep a copy where holders of the warehouse cannot write."""
-    from penstock.upkeep.check_seals import read_sealed_runs
+    from penstock.upkeep.exported_roots import read_sealed_runs
 
     settings = open_settings()
     found = [
@@ -137,13 +153,20 @@ def _warehouse(settings: "Settings", spec: "Pipeline") -> Any:
     return ledger_connector(settings)(spec.destination.connection)
 
 
-def _compare(settings: "Settings", specs: "list[Pipeline]", file: Path) -> "Iterator[tuple[str, SealFinding]]":
-    from penstock.upkeep.check_seals import compare_roots, read_export
+def _compare(
+    settings: "Settings", specs: "list[Pipeline]", file: Path
+) -> "tuple[list[tuple[str, SealFinding]], list[SealedRun]]":
+    """Return what is unlike in the file, and its runs that are of none of the pipelines."""
+    from penstock.upkeep.exported_roots import compare_roots, find_exported, read_export
 
-    exported = read_export(file)
+    exported, unlike = read_export(file), []
+    left = {run.run_id: run for run in exported}
     for spec in specs:
-        for finding in compare_roots(_warehouse(settings, spec), spec.name, exported):
-            yield spec.name, finding
+        mine = list(find_exported(_warehouse(settings, spec), spec.name, exported))
+        unlike += [(spec.name, finding) for finding in compare_roots(mine)]
+        for run, _ in mine:
+            left.pop(run.run_id, None)
+    return unlike, list(left.values())
 
 
 def _as_json(report: "SealReport") -> dict[str, Any]:
@@ -162,7 +185,7 @@ def _print(reports: "list[tuple[Pipeline, SealReport]]", findings: "list[tuple[s
             if len(report.older) > SHOWN:
                 out.print(f"  and {plural(len(report.older) - SHOWN, 'other run')}", markup=False)
     for name, each in findings:
-        where = f"{name}: run {_name(each)}"
+        where = f"{name}:" + (f" run {_name(each)}" if each.run_id else "")
         where += f" in {each.table}" if each.table else ""
         where += "" if each.partition is None else f", partition {each.partition + 1}"
         about = TEXTS[each.fault].format(rows=plural(each.rows, "row"), key_ids=" and ".join(each.key_ids))
@@ -176,8 +199,12 @@ def _print(reports: "list[tuple[Pipeline, SealReport]]", findings: "list[tuple[s
         screen.print(remedy, markup=False, soft_wrap=True)
     if any(each.fault != "key not set" for _, each in findings):
         screen.print("Restate these intervals, or restore a backup; nothing was changed", markup=False)
-    if not findings:
+    if findings:
+        return
+    if any(report.runs for _, report in reports):
         out.print("every seal holds", style="green")
+    else:
+        out.print("no sealed rows were checked")
 
 
 def _name(run: "SealFinding | UnsealedRun") -> str:
