@@ -44,7 +44,7 @@ class Receiver:
         self.applied[key] += 1
         where = json.dumps(batch["interval"])
         for row in batch["rows"]:
-            place = (where, json.dumps(row["key"]))
+            place = (where, json.dumps(dict(sorted(row["key"].items()))))
             if row["op"] == "delete":
                 self.rows.pop(place, None)
             else:

@@ -10,6 +10,7 @@ from penstock.cli.deliver.targets import deliver_moves
 from penstock.cli.opening import ledger_connector, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table
 from penstock.errors import SettingsError, nearest
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.spec.pipeline import Pipeline
@@ -84,6 +85,9 @@ def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "Erasur
 
 
 def _print_counts(counts: dict[str, int], done: str) -> None:
+    from penstock.upkeep.erasure import BY_HAND
+
+    by_hand = counts.pop(BY_HAND, 0)
     if not any(counts.values()):
         console().print(f"no row {done}")
         return
@@ -91,3 +95,6 @@ def _print_counts(counts: dict[str, int], done: str) -> None:
     for name, rows in counts.items():
         table.add_row(name, count(rows))
     console().print(table)
+    if by_hand:
+        text = f"{plural(by_hand, 'row')} at targets that `deliver` no longer reaches; remove them there by hand"
+        console().print(text, style="yellow", soft_wrap=True)

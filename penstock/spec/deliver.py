@@ -43,4 +43,8 @@ class HttpDelivery(Part):
     def _is_an_address_or_a_connection(cls, value: str) -> str:
         if "@" in value:
             raise ValueError("an address in a spec has no user and no password; use `token`, or name a connection")
+        if "#" in value:
+            raise ValueError(
+                "an address has no fragment, for a receiver would not get it; leave `#` and what follows out"
+            )
         return value

@@ -12,7 +12,15 @@ import sqlalchemy as sa
 from penstock.delivery import deliver
 from penstock.delivery.opening import open_outbox
 from penstock.errors import DeliveryTakenOver, TargetBusy
-from penstock.ledger.deliveries import begin_plan, find_changes, finish_plan, release_lease, take_lease
+from penstock.ledger.deliveries import (
+    begin_plan,
+    find_changes,
+    finish_plan,
+    list_batches,
+    mark_sent,
+    release_lease,
+    take_lease,
+)
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.tables import (
     delivered_intervals,
@@ -25,13 +33,14 @@ from penstock.ledger.tables import (
 from penstock.ledger.writer import withdraw
 from penstock.privacy.masking import NO_MASKING
 from penstock.privacy.row_key import RowKey
+from penstock.report.status import read_status
 from penstock.settings import load_settings
-from penstock.upkeep.erasure import ErasureRequest, erase
+from penstock.upkeep.erasure import BY_HAND, ErasureRequest, erase
 from penstock.upkeep.live_changes import publish_with_rows
 from penstock.upkeep.prune import plan_prune, prune
 from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
-from tests.changing_place import ChangingPlace, keys
+from tests.changing_place import ChangingPlace, end_of, keys
 from tests.conftest import DIALECTS
 from tests.driver import lapse_leases
 from tests.receivers import OK, Answer, Receiver, receiving
@@ -423,3 +432,169 @@ def test_a_row_that_is_erased_while_a_delivery_is_planned_is_not_sent(
     assert received(receiver) == place.seen_scores()
     assert 11 not in received(receiver)
     place.verify()
+
+RECEIVER_IS_DOWN = (503, {})
+SECRET = b"a secret of sixteen"
+
+
+def forget(place: ChangingPlace, key: int) -> dict[str, int]:
+    place.change(f"delete from payments where payment_id = {key}")
+    return erase(place.warehouse, ErasureRequest(place.driver.pipeline, RowKey({"payment_id": str(key)})), NO_MASKING, SECRET)
+
+
+def let_go_on(place: ChangingPlace, receiver: Receiver) -> None:
+    """Let the receiver answer well, and end the time that it is left alone."""
+    receiver.answer = answer_well
+    with place.warehouse.writing() as connection:
+        connection.execute(sa.update(delivery_targets).values(not_before=None))
+
+
+def test_a_row_that_is_erased_while_other_rows_are_delivered_is_removed(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    """The open delivery has no word of the row, for the target has it with the same values."""
+    place = changing_place
+    deliver_all(place)
+    place.change("update payments set amount = 99 where payment_id = 21")
+    place.run(3, "restate", "2026-01-02", "2026-01-03")
+    receiver.answer = lambda _: RECEIVER_IS_DOWN
+    assert not deliver_all(place).is_complete
+
+    forget(place, 22)
+    let_go_on(place, receiver)
+    assert deliver_all(place).is_complete
+    assert 22 not in received(receiver)
+    assert received(receiver) == place.seen_scores()
+    place.verify()
+
+
+def test_a_row_that_is_erased_after_its_batch_was_acknowledged_is_removed(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    """It is erased while the second batch of two is answered."""
+    place = changing_place
+
+    def answer(number: int) -> Answer:
+        if number == 2:
+            forget(place, 11)
+        return OK
+
+    receiver.answer = answer
+    assert deliver_all(place).is_complete
+    assert 11 not in received(receiver)
+    assert received(receiver) == place.seen_scores()
+    place.verify()
+
+
+def test_rows_of_a_process_that_died_after_its_delivery_was_replaced_are_dropped(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    """It had read the row before it was erased, and put it into the outbox afterwards."""
+    place = changing_place
+    outbox = open_outbox(place.warehouse, place.driver.pipeline, "crm")
+    token = take_lease(place.warehouse, outbox, 60)
+    [change, *_] = find_changes(place.warehouse, outbox, None)
+    delivery = begin_plan(place.warehouse, outbox, token, change, "")
+    forget(place, 11)
+    with place.warehouse.writing() as connection:
+        late = {"delivery_id": delivery.delivery_id, "key": '{"payment_id":11}', "digest": "d", "row_values": "{}"}
+        connection.execute(delivery_rows.insert().values(**late))
+    release_lease(place.warehouse, outbox, token)
+
+    assert deliver_all(place).is_complete
+    assert count(place, delivery_rows) == 0
+    assert 11 not in received(receiver)
+    place.verify()
+
+
+def test_an_interval_that_is_refused_makes_no_other_late(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    """Three intervals are refused whenever they come. Newer ones are delivered before they are tried again."""
+    place = changing_place
+    refused = {f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3)}
+
+    def answer(_: int) -> Answer:
+        return (400, {}) if receiver.batches[-1]["interval"]["start"] in refused else OK
+
+    receiver.answer = answer
+    assert len(deliver_all(place).failures) == 3
+    assert _target(place)["not_before"] is None  # it answered, so it is not left alone
+    place.run(5)
+    done = deliver_all(place)
+    assert (done.intervals, len(done.failures), done.waiting) == (2, 3, 0)
+    assert sorted(received(receiver)) == keys(4, 5)
+
+    order = [batch["interval"]["start"] for batch in receiver.batches[-3:]]
+    refused = {order[-1]}
+    place.change("update payments set amount = 99 where payment_id = 51")
+    place.run(5, "restate", "2026-01-05", "2026-01-06")
+    assert deliver_all(place).intervals == 3
+    refused = set()
+    assert deliver_all(place).is_complete
+    assert received(receiver) == place.seen_scores()
+    place.verify()
+
+
+def test_a_pipeline_with_another_table_goes_on_counting_and_forgets_what_it_cannot_reach(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    place = changing_place
+    receiver.answer = lambda number: OK if number < 5 else RECEIVER_IS_DOWN
+    deliver_all(place)
+    assert [need.kind for need in read_status(place.warehouse, place.driver.pipeline, end_of(3)).needs] == ["delivery"]
+    place.edit("table: card_risk_scores", "table: other_scores")
+    pipeline = place.driver.pipeline
+    place.run(3)
+    assert not [n for n in read_status(place.warehouse, pipeline, end_of(3)).needs if n.kind == "delivery"]
+
+    before = max(batch["sequence"] for batch in receiver.batches)
+    receiver.answer = answer_well
+    deliver_all(place)
+    assert min(batch["sequence"] for batch in receiver.batches[-6:]) > before
+    counts = forget(place, 11)
+    assert (counts["penstock_delivered_keys"], counts[BY_HAND]) == (2, 1)
+    assert deliver_all(place).deletes == 1
+    with place.warehouse.reading() as connection:
+        kept = connection.execute(sa.select(delivered_keys.c.key)).scalars().all()
+    assert '{"payment_id":11}' not in kept
+    place.verify()
+
+
+def test_removals_are_sent_before_rows(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    """A key that is written in another way than before would else be removed after its row was put."""
+    place = changing_place
+    deliver_all(place)
+    with place.warehouse.writing() as connection:
+        connection.execute(
+            sa.update(delivered_keys)
+            .where(delivered_keys.c.key == '{"payment_id":24}')
+            .values(key='{"payment_id":24.0}')
+        )
+    place.change("update payments set amount = 99 where payment_id < 25 and payment_id > 20")
+    place.run(3, "restate", "2026-01-02", "2026-01-03")
+    sent = len(receiver.requests)
+    assert deliver_all(place).deletes == 1
+    batches = receiver.batches[sent:]
+    assert [{row["op"] for row in batch["rows"]} for batch in batches] == [{"delete"}, {"upsert"}, {"upsert"}]
+    assert received(receiver) == place.seen_scores()
+    place.verify()
+
+
+@pytest.mark.usefixtures("receiver")
+def test_a_lease_that_has_ended_is_kept_until_another_process_takes_the_target(changing_place: ChangingPlace) -> None:
+    place = changing_place
+    outbox = open_outbox(place.warehouse, place.driver.pipeline, "crm")
+    token = take_lease(place.warehouse, outbox, 60)
+    [change, *_] = find_changes(place.warehouse, outbox, None)
+    lapse_leases(place.warehouse)
+    delivery = finish_plan(place.warehouse, outbox, token, begin_plan(place.warehouse, outbox, token, change, ""), 3)
+    assert delivery is not None
+    with place.warehouse.writing() as connection:
+        connection.execute(delivery_batches.insert().values(
+            delivery_id=delivery.delivery_id, batch=0, last_key="", rows=0, state="acknowledged", attempts=1
+        ))
+    [batch] = list_batches(place.warehouse, delivery)
+    assert not mark_sent(place.warehouse, outbox, token, batch, 60)  # its answer was late: the batch is acknowledged
+    lapse_leases(place.warehouse)
+    take_lease(place.warehouse, outbox, 60)
+    with pytest.raises(DeliveryTakenOver):
+        mark_sent(place.warehouse, outbox, token, batch, 60)
