@@ -40,7 +40,7 @@ def forget_rows(
 ) -> None:
     """Remove the rows of one key from history, quarantine and landed logs, and record it.
 
-    Rows of superseded and unfinished runs are removed too. The record has a hash of the key, never the key.
+    Rows of superseded and unfinished runs are removed too, and then at the targets of `deliver`. The record has a hash of the key, never the key.
     """
     from penstock.privacy.masking import make_masking, read_private_keys
     from penstock.seals.keys import read_seal_keys
@@ -96,5 +96,5 @@ def _print_counts(counts: dict[str, int], done: str) -> None:
         table.add_row(name, count(rows))
     console().print(table)
     if by_hand:
-        text = f"{plural(by_hand, 'row')} at targets that `deliver` no longer reaches; remove them there by hand"
+        text = f"{plural(by_hand, 'row')} at targets that `deliver` no longer reaches: to be removed there by hand"
         console().print(text, style="yellow", soft_wrap=True)

@@ -31,11 +31,12 @@ from penstock.ledger.tables import (
     delivery_targets,
 )
 from penstock.ledger.writer import withdraw
-from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.masking import NO_MASKING, read_private_keys
 from penstock.privacy.row_key import RowKey
 from penstock.report.status import read_status
 from penstock.settings import load_settings
 from penstock.upkeep.erasure import BY_HAND, ErasureRequest, erase
+from penstock.upkeep.key_counts import count_keys
 from penstock.upkeep.live_changes import publish_with_rows
 from penstock.upkeep.prune import plan_prune, prune
 from penstock.upkeep.rename import rename_pipeline
@@ -365,6 +366,26 @@ def test_prune_removes_records_of_deliveries_and_waits_for_what_is_open(
     place.verify()
 
 
+def test_a_prune_that_is_killed_leaves_no_delivery_without_its_batches(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    place = changing_place
+    deliver_all(place)
+    warehouse = place.warehouse
+    plan = plan_prune(warehouse, place.driver.pipeline, datetime.now(UTC) + timedelta(days=91))
+
+    def die(_: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith(f"DELETE FROM {deliveries.name}"):
+            raise KeyboardInterrupt
+
+    sa.event.listen(warehouse.engine, "before_cursor_execute", die)
+    with pytest.raises(KeyboardInterrupt):
+        prune(warehouse, plan)
+    sa.event.remove(warehouse.engine, "before_cursor_execute", die)
+    assert (count(place, deliveries), count(place, delivery_batches)) == (3, 6)
+    place.verify()
+
+
 def test_verify_names_what_breaks_the_order_of_deliveries(changing_place: ChangingPlace, receiver: Receiver) -> None:
     place = changing_place
     deliver_all(place)
@@ -433,13 +454,16 @@ def test_a_row_that_is_erased_while_a_delivery_is_planned_is_not_sent(
     assert 11 not in received(receiver)
     place.verify()
 
+
 RECEIVER_IS_DOWN = (503, {})
 SECRET = b"a secret of sixteen"
 
 
 def forget(place: ChangingPlace, key: int) -> dict[str, int]:
     place.change(f"delete from payments where payment_id = {key}")
-    return erase(place.warehouse, ErasureRequest(place.driver.pipeline, RowKey({"payment_id": str(key)})), NO_MASKING, SECRET)
+    return erase(
+        place.warehouse, ErasureRequest(place.driver.pipeline, RowKey({"payment_id": str(key)})), NO_MASKING, SECRET
+    )
 
 
 def let_go_on(place: ChangingPlace, receiver: Receiver) -> None:
@@ -493,9 +517,10 @@ def test_rows_of_a_process_that_died_after_its_delivery_was_replaced_are_dropped
     place = changing_place
     outbox = open_outbox(place.warehouse, place.driver.pipeline, "crm")
     token = take_lease(place.warehouse, outbox, 60)
-    [change, *_] = find_changes(place.warehouse, outbox, None)
-    delivery = begin_plan(place.warehouse, outbox, token, change, "")
+    [change, other, *_] = find_changes(place.warehouse, outbox, None)
+    delivery, living = (begin_plan(place.warehouse, outbox, token, each, "") for each in (change, other))
     forget(place, 11)
+    assert finish_plan(place.warehouse, outbox, token, living, 3) is None  # what it has read may have been erased
     with place.warehouse.writing() as connection:
         late = {"delivery_id": delivery.delivery_id, "key": '{"payment_id":11}', "digest": "d", "row_values": "{}"}
         connection.execute(delivery_rows.insert().values(**late))
@@ -552,6 +577,9 @@ def test_a_pipeline_with_another_table_goes_on_counting_and_forgets_what_it_cann
     assert min(batch["sequence"] for batch in receiver.batches[-6:]) > before
     counts = forget(place, 11)
     assert (counts["penstock_delivered_keys"], counts[BY_HAND]) == (2, 1)
+    code, text = place.command("forget", "card-risk", "12", "--dry-run")
+    assert code == 0, text
+    assert "1 row at targets that `deliver` no longer reaches: to be removed there by hand" in " ".join(text.split())
     assert deliver_all(place).deletes == 1
     with place.warehouse.reading() as connection:
         kept = connection.execute(sa.select(delivered_keys.c.key)).scalars().all()
@@ -589,12 +617,39 @@ def test_a_lease_that_has_ended_is_kept_until_another_process_takes_the_target(c
     delivery = finish_plan(place.warehouse, outbox, token, begin_plan(place.warehouse, outbox, token, change, ""), 3)
     assert delivery is not None
     with place.warehouse.writing() as connection:
-        connection.execute(delivery_batches.insert().values(
-            delivery_id=delivery.delivery_id, batch=0, last_key="", rows=0, state="acknowledged", attempts=1
-        ))
+        connection.execute(
+            delivery_batches.insert().values(
+                delivery_id=delivery.delivery_id, batch=0, last_key="", rows=0, state="acknowledged", attempts=1
+            )
+        )
     [batch] = list_batches(place.warehouse, delivery)
     assert not mark_sent(place.warehouse, outbox, token, batch, 60)  # its answer was late: the batch is acknowledged
     lapse_leases(place.warehouse)
     take_lease(place.warehouse, outbox, 60)
     with pytest.raises(DeliveryTakenOver):
         mark_sent(place.warehouse, outbox, token, batch, 60)
+
+
+def test_keys_of_targets_are_counted_as_under_the_former_secret_until_they_are_sent_again(
+    changing_place: ChangingPlace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, current = "the first secret of private keys", "the second secret of private keys"
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", former)
+    place = changing_place
+    place.edit("updated_column: updated_at}", "updated_column: updated_at, private: {payment_id: hash}}")
+    deliver_all(place)
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", current)
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY_OLD", former)
+    assert deliver_all(place).intervals == 0
+
+    def count_former() -> list[int]:
+        keys = read_private_keys(load_settings(), "")
+        counted = count_keys(place.warehouse, keys, ["card-risk"])
+        return [each.former for each in counted if each.table == delivered_keys.name]
+
+    assert count_former() == [12]
+    for run in live_runs(place):
+        assert place.command("deliver", "run", run.run_id, "--again")[0] == 0
+    assert count_former() == [0]
+    assert len(receiver.rows) == 12
+    place.verify()

@@ -140,7 +140,10 @@ def test_a_reply_says_why_there_was_no_connection() -> None:
         assert _send(url.replace("http://", "https://")).text == "no TLS connection"
         assert _send("https://nowhere.invalid/").text == "its host is not known"
         refused = _send(url, token="two\nlines")
-        assert (refused.text, refused.again) == ("its address or token has a character that a request cannot have", False)
+        assert (refused.text, refused.again) == (
+            "its address or token has a character that a request cannot have",
+            False,
+        )
     assert receiver.requests == []
     assert _send(url).text == "no connection"
 
