@@ -1,6 +1,7 @@
 """A receiver of deliveries. It keeps rows by interval and key, applies each `Idempotency-Key` once, and misbehaves."""
 
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -56,7 +57,7 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """Run a receiver on a port of this machine."""
     receiver, lock = Receiver(), threading.Lock()
 
@@ -82,9 +83,12 @@ def receiving() -> Iterator[Receiver]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_address[1]}/scores?source=penstock"
+    scheme = "http" if tls is None else "https"
+    receiver.url = f"{scheme}://127.0.0.1:{server.server_address[1]}/scores?source=penstock"
     try:
         yield receiver
     finally:

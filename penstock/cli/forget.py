@@ -40,7 +40,8 @@ def forget_rows(
 ) -> None:
     """Remove the rows of one key from history, quarantine and landed logs, and record it.
 
-    Rows of superseded and unfinished runs are removed too, and then at the targets of `deliver`. The record has a hash of the key, never the key.
+    Rows of superseded and unfinished runs are removed too, and then at the targets of `deliver`. The record has a hash
+    of the key, never the key.
     """
     from penstock.privacy.masking import make_masking, read_private_keys
     from penstock.seals.keys import read_seal_keys

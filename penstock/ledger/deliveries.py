@@ -460,10 +460,11 @@ def record_failure(database: Database, outbox: Outbox, error: str, wait: float =
 
 
 def record_success(database: Database, outbox: Outbox) -> None:
-    """End an episode of failures: the target has all that is live."""
+    """End an episode of failures: the target has all that is live. So does one of a table that it had before."""
     ended: dict[str, Any] = dict.fromkeys(("failing_since", "error", "not_before", "announced_at"))
     with database.writing() as connection:
-        connection.execute(sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets)).values(**ended))
+        same = (delivery_targets.c.pipeline == outbox.pipeline, delivery_targets.c.target == outbox.target)
+        connection.execute(sa.update(delivery_targets).where(*same).values(**ended))
 
 
 def mark_announced(database: Database, outbox: Outbox) -> None:

@@ -21,6 +21,7 @@ from penstock.ledger.deliveries import (
     release_lease,
     take_lease,
 )
+from penstock.ledger.delivery_records import list_failing
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.tables import (
     delivered_intervals,
@@ -575,6 +576,7 @@ def test_a_pipeline_with_another_table_goes_on_counting_and_forgets_what_it_cann
     receiver.answer = answer_well
     deliver_all(place)
     assert min(batch["sequence"] for batch in receiver.batches[-6:]) > before
+    assert list_failing(place.warehouse) == []
     counts = forget(place, 11)
     assert (counts["penstock_delivered_keys"], counts[BY_HAND]) == (2, 1)
     code, text = place.command("forget", "card-risk", "12", "--dry-run")

@@ -4,13 +4,20 @@ import hashlib
 import hmac
 import json
 import socket
+import ssl
 import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from penstock.delivery import http
 from penstock.delivery.http import HttpTarget, is_public, sign, write_body
@@ -166,3 +173,30 @@ def test_a_receiver_that_answers_byte_by_byte_is_left_in_the_end(monkeypatch: py
         assert (reply.text, reply.again) == ("no answer in time", True)
         assert time.monotonic() - begun < 2
         thread.join()
+
+
+def _certify(folder: Path) -> Path:
+    """Write a certificate of this machine, signed by itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "here")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, datetime(2020, 1, 1), datetime(2120, 1, 1))  # noqa: DTZ001
+    signed = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = folder / "certificate.pem"
+    file.write_bytes(private + signed.sign(key, hashes.SHA256()).public_bytes(pem))
+    return file
+
+
+def test_rows_go_to_a_receiver_whose_certificate_is_trusted_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = _certify(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with receiving(tls) as receiver:
+        assert _send(receiver.url).text.startswith("its certificate is not valid: self")
+        assert receiver.requests == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert _send(receiver.url).accepted
+    assert len(receiver.requests) == 1
