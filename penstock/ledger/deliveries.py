@@ -243,7 +243,6 @@ def begin_plan(database: Database, outbox: Outbox, token: str, change: Change, d
         now = database.now(connection)
         _require_lease(connection, outbox, token)
         replace_open(connection, outbox, change.interval_key, now)
-        _drop_left_rows(connection, outbox)
         same = (delivery_targets.c.pipeline == outbox.pipeline, delivery_targets.c.target == outbox.target)
         sequence = connection.execute(sa.select(sa.func.max(delivery_targets.c.sequence)).where(*same)).scalar_one() + 1
         mine = outbox.rows_of(delivery_targets)
